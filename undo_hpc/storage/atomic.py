@@ -1,0 +1,107 @@
+"""Durable files: temporary name, fsync, rename, fsync of the folder. After a crash there is the old file or the new one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from undo_hpc.errors import StorageError
+
+_JSON = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns the operating system's word on a full, read-only or missing place into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"the disk is full: cannot write {path}", hint="free some space (or the quota) and run the same command again; nothing is lost") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StorageError(f"cannot write {path}: {error.strerror}", hint="choose a writable place with --run-dir, or mend the permissions") from error
+        raise
+
+
+def fsync_dir(path: Path) -> None:
+    """Makes the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a whole file durably. Raises StorageError where the disk is full or the place cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_dir(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file durably, as UTF-8."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes a JSON file durably."""
+    write_bytes(path, orjson.dumps(data, option=_JSON))
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file. Raises StorageError where it is missing or torn."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} is missing", hint="is this the right run directory?") from error
+    except orjson.JSONDecodeError as error:
+        raise StorageError(f"{path} is not valid JSON: {error}", hint="the file was damaged from outside; restore it or start a new run") from error
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_tree(folder: Path) -> None:
+    """Makes all files and names below a folder durable."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            fd = os.open(Path(parent) / name, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        fsync_dir(Path(parent))
+
+
+def publish_dir(temporary: Path, final: Path) -> None:
+    """Gives a finished folder its final name durably; an older one of that name goes only after the new one stands."""
+    with explained(final):
+        fsync_tree(temporary)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        old = final.with_name(f".{final.name}.{os.getpid()}.old")
+        if final.exists():
+            final.rename(old)
+        temporary.rename(final)
+        fsync_dir(final.parent)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,40 @@
+"""Events: what happened, appended line by line and kept. What happens just now is progress.py's matter."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+class EventLog:
+    """Appends one JSON line an event, with time, host and process. One write call a line: lines of several writers do not mix."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Adds an event; `kind` says what happened."""
+        row = {"time": round(time.time(), 3), "kind": kind, "host": socket.gethostname(), "pid": os.getpid(), **fields}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(fd, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS))
+        finally:
+            os.close(fd)
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a log; a torn line (a crash in the middle of a write) is passed over."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().splitlines():
+        try:
+            yield orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue

@@ -1,0 +1,92 @@
+"""Manifests: a small JSON file, written last, that vouches for a task's outputs and names the inputs they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.errors import EvidenceError
+from undo_hpc.records import SCHEMA_VERSION
+from undo_hpc.storage.atomic import read_json, sha256_file, write_json
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a manifest says of a file: its digest, size in bytes and number of rows (None where it has none)."""
+
+    sha256: str
+    bytes: int
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The evidence that a task is complete.
+
+    `outputs` are paths relative to the run directory. `inputs` maps a name (a task, a split, the configuration) to the
+    digest that was read: where an upstream task was done again with another result, this one is stale.
+    """
+
+    stage: str
+    iteration: int
+    index: int
+    inputs: dict[str, str]
+    outputs: dict[str, Output]
+    counts: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
+    started: float = 0.0
+    finished: float = 0.0
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the task produced: the same outputs give the same digest, whenever and wherever made."""
+        joined = "\n".join(f"{path} {out.sha256}" for path, out in sorted(self.outputs.items()))
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def describe_output(path: Path, rows: int | None = None) -> Output:
+    """The entry for a file that stands on the disk."""
+    return Output(sha256_file(path), path.stat().st_size, rows)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a manifest durably; do it after all outputs are durable."""
+    write_json(path, asdict(manifest) | {"digest": manifest.digest})
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest, or None where there is none. Raises EvidenceError for one of another schema."""
+    if not path.exists():
+        return None
+    data = read_json(path)
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise EvidenceError(
+            f"{path} has schema version {data.get('schema_version')}, this program writes {SCHEMA_VERSION}",
+            hint="read this run with the version of undo-hpc that made it, or start a new run directory",
+        )
+    data.pop("digest", None)
+    data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
+    return Manifest(**data)
+
+
+def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool) -> str:
+    """What is wrong with the outputs, or an empty text.
+
+    Args:
+        deep: True compares digests (what a stage does with its inputs), False only presence and size (what a look does).
+    """
+    for name, out in manifest.outputs.items():
+        path = run_dir / name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            return f"{name} is missing"
+        if size != out.bytes:
+            return f"{name} has {size} bytes, its manifest says {out.bytes}"
+        if deep and sha256_file(path) != out.sha256:
+            return f"{name} has changed since its manifest was written"
+    return ""

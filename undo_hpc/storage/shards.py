@@ -1,0 +1,110 @@
+"""Append-only JSONL shards: rows become durable in groups, and a torn tail is cut off at the next start."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from undo_hpc.errors import StorageError
+from undo_hpc.storage.atomic import explained, fsync_dir
+
+
+def repair_tail(path: Path) -> int:
+    """Cuts a last line that was not written to its end; returns the number of bytes cut (0 where all is well)."""
+    if not path.exists():
+        return 0
+    size = path.stat().st_size
+    with path.open("rb+") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+            file.flush()
+            os.fsync(file.fileno())
+    return size - end
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, in order. Raises StorageError that names the file and line of a damaged row."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise StorageError(f"{path}, line {number}: not valid JSON ({error})", hint="a line was damaged from outside; delete the file and run the same command again: its rows are made anew") from error
+            if not isinstance(row, dict):
+                raise StorageError(f"{path}, line {number}: a row must be a JSON object", hint="delete the file and run the same command again")
+            yield row
+
+
+def dump_rows(rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> bytes:
+    """Rows as JSONL bytes; the same rows always give the same bytes."""
+    return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+class ShardWriter:
+    """Appends rows to a JSONL file and makes them durable in groups (so a kill loses one group at most).
+
+    Args:
+        path: the file; a torn tail is repaired before the first append.
+        flush_rows: rows in a group.
+        flush_seconds: longest time that an appended row waits.
+    """
+
+    def __init__(self, path: Path, *, flush_rows: int = 64, flush_seconds: float = 10.0) -> None:
+        self.path = path
+        self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
+        self._pending: list[bytes] = []
+        self._since = time.monotonic()
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.repaired_bytes = repair_tail(path)
+            new = not path.exists()
+            self._file = path.open("ab", buffering=0)
+            if new:
+                fsync_dir(path.parent)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds a row; the group becomes durable when it is full or old."""
+        if not self._pending:
+            self._since = time.monotonic()
+        self._pending.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        if len(self._pending) >= self._flush_rows or time.monotonic() - self._since >= self._flush_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Makes all appended rows durable. Raises StorageError where the disk is full; whole rows before it stay."""
+        if not self._pending:
+            return
+        data = memoryview(b"".join(self._pending))
+        with explained(self.path):
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
