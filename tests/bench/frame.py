@@ -45,8 +45,13 @@ class Measure:
     def to_dict(self) -> dict[str, Any]:
         """The measure as its JSON line."""
         row = {
-            "id": self.id, "what": self.what, "ours": self.ours, "other": self.other,
-            "ratio": round(self.ratio, 4), "goal": self.goal, "holds": self.holds,
+            "id": self.id,
+            "what": self.what,
+            "ours": self.ours,
+            "other": self.other,
+            "ratio": round(self.ratio, 4),
+            "goal": self.goal,
+            "holds": self.holds,
         }
         row.update({key: value for key, value in (("unit", self.unit), ("note", self.note)) if value})
         return row | self.extra

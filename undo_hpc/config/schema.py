@@ -31,8 +31,12 @@ class Section(BaseModel):
 class FieldsConfig(Section):
     """Which columns of a source mean what. A list names candidates, the first present one wins; a text with braces is a template."""
 
-    problem: str | list[str] = about(["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'")
-    answer: str | list[str] = about(["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template")
+    problem: str | list[str] = about(
+        ["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'"
+    )
+    answer: str | list[str] = about(
+        ["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template"
+    )
     solution: str | list[str] = about(["solution", "answer"], "column(s) of a worked solution, where there is one")
     options: str = about("", "column holding a list of choices; they are lettered and put behind the question")
 
@@ -48,7 +52,9 @@ class SourceConfig(Section):
     tiny: str = about("", "a split of the embedded tiny world (train, test)")
     fields: FieldsConfig = about(FieldsConfig(), "which columns mean what")
     where: dict[str, str] = about({}, "keep only rows whose column has this value, e.g. {category: math}")
-    answer_from: Literal["auto", "plain", "boxed", "hashes"] = about("auto", "where the ground truth stands: the plain field, the last \\boxed{}, after ####, or whichever is found")
+    answer_from: Literal["auto", "plain", "boxed", "hashes"] = about(
+        "auto", "where the ground truth stands: the plain field, the last \\boxed{}, after ####, or whichever is found"
+    )
     answer_kind: AnswerKind = about("auto", "kind of answer: number, expression, letter, text, or auto")
     sample: int | None = about(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
     sample_seed: int = about(42, "seed of the draw")
@@ -60,20 +66,28 @@ class DataConfig(Section):
 
     train: SourceConfig = about(SourceConfig(), "the source of the training problems")
     diagnosis: int | float = about(0.1, "problems held out to examine the student: a number, or a share below 1", ge=0)
-    validation: int | float = about(0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0)
-    contamination: Literal["off", "report", "drop"] = about("drop", "training problems whose text stands in a benchmark: leave, report, or drop them")
+    validation: int | float = about(
+        0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0
+    )
+    contamination: Literal["off", "report", "drop"] = about(
+        "drop", "training problems whose text stands in a benchmark: leave, report, or drop them"
+    )
     ngram: int = about(13, "length in words of an n-gram overlap that counts as contamination", ge=3)
 
 
 class ModelConfig(Section):
     """A language model: a local directory or a Hub id, and how it is spoken to."""
 
-    model: str = about("", "local directory or Hub id of the model; 'tiny:teacher' and 'tiny:student' are the embedded ones")
+    model: str = about(
+        "", "local directory or Hub id of the model; 'tiny:teacher' and 'tiny:student' are the embedded ones"
+    )
     revision: str = about("", "git revision on the Hub")
     trust_remote_code: bool = about(False, "run code that comes with the model; off unless you trust its author")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = about("auto", "precision of the weights")
     system_prompt: str = about("", "system message put before each prompt; empty for none")
-    chat_template_kwargs: dict[str, Any] = about({}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3")
+    chat_template_kwargs: dict[str, Any] = about(
+        {}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3"
+    )
 
 
 class TransformersEngineConfig(Section):
@@ -84,7 +98,9 @@ class TransformersEngineConfig(Section):
     attn: str = about("auto", "attention implementation: auto, eager, sdpa, flash_attention_2")
     device: str = neutral("auto", "auto, cpu or cuda")
     threads: int = neutral(0, "CPU threads; 0 leaves torch's choice", ge=0)
-    batch_invariant: bool = about(False, "make each completion independent of its neighbours in the batch (fixed batch shapes); for exact repeats")
+    batch_invariant: bool = about(
+        False, "make each completion independent of its neighbours in the batch (fixed batch shapes); for exact repeats"
+    )
 
 
 class VllmEngineConfig(Section):
@@ -120,7 +136,9 @@ class EngineConfig(Section):
     transformers: TransformersEngineConfig = about(TransformersEngineConfig(), "settings of the transformers engine")
     vllm: VllmEngineConfig = about(VllmEngineConfig(), "settings of the vLLM engine")
     openai: OpenAIEngineConfig = about(OpenAIEngineConfig(), "settings of the OpenAI-compatible client")
-    request_retries: int = about(2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1)
+    request_retries: int = about(
+        2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1
+    )
 
 
 class SamplingConfig(Section):
@@ -157,11 +175,15 @@ class GenerateConfig(Section):
     prompt: str = about("default", "prompt templates: default, tiny, or a folder with problem.txt and refine.txt")
     shards: int = neutral(0, "tasks of the array; 0 chooses from `target_minutes`", ge=0)
     target_minutes: float = neutral(60.0, "how long a task should run about, for shards: 0", gt=0)
-    tokens_per_second: float = neutral(0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0)
+    tokens_per_second: float = neutral(
+        0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0
+    )
     flush_rows: int = neutral(64, "rows in a durable group", ge=1)
     flush_seconds: float = neutral(10.0, "longest time before a group is made durable", gt=0)
     quality: QualityConfig = about(QualityConfig(), "what is good enough to learn from")
-    service: int = neutral(0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0)
+    service: int = neutral(
+        0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0
+    )
     service_slack_s: float = neutral(1800.0, "how long a client waits for a server to come up or back", gt=0)
 
     @model_validator(mode="after")
@@ -175,13 +197,19 @@ class MethodConfig(Section):
     """The choices that the paper (arXiv 2504.02521) leaves open, and the controls of a sound experiment."""
 
     condition: Literal["undo", "blind", "shuffled", "one_shot", "ground_truth"] = about(
-        "undo", "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
-        "one_shot never refines; ground_truth learns from the data's own solutions")
-    errors_from: Literal["diagnosis", "train", "both"] = about("both", "the splits on which the student is examined for its errors")
+        "undo",
+        "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
+        "one_shot never refines; ground_truth learns from the data's own solutions",
+    )
+    errors_from: Literal["diagnosis", "train", "both"] = about(
+        "both", "the splits on which the student is examined for its errors"
+    )
     regenerate: Literal["wrong", "wrong_and_unstable", "all"] = about("wrong", "which problems get a new rationale")
     show_truth: bool = about(False, "show the ground truth to the teacher")
     start_from: Literal["base", "previous"] = about("base", "weights that each iteration starts from")
-    combine: Literal["replace", "add", "best"] = about("replace", "new rationales replace the old, stand beside them, or the better one stays")
+    combine: Literal["replace", "add", "best"] = about(
+        "replace", "new rationales replace the old, stand beside them, or the better one stays"
+    )
     wrong_rationales: Literal["drop", "keep"] = about("drop", "rationales with a wrong answer are dropped or kept")
     validation_examples: int = about(0, "tuples of the validation split shown to the teacher as examples", ge=0)
 
@@ -213,7 +241,9 @@ class TrainConfig(Section):
     tokens_per_batch: int = about(65536, "tokens of an optimiser step over all ranks", ge=1)
     micro_batch_tokens: int = about(16384, "tokens of a micro-batch on one rank", ge=1)
     max_length: int = about(4096, "longest example in tokens", ge=8)
-    too_long: Literal["drop", "truncate"] = about("drop", "examples over max_length: left out, or cut at the answer's end")
+    too_long: Literal["drop", "truncate"] = about(
+        "drop", "examples over max_length: left out, or cut at the answer's end"
+    )
     packing: bool = about(True, "pack several examples into a micro-batch row, without cross-talk")
     learning_rate: float = about(1e-5, "peak learning rate", gt=0)
     min_learning_rate_ratio: float = about(0.0, "learning rate at the end over the peak", ge=0, le=1)
@@ -225,16 +255,24 @@ class TrainConfig(Section):
     clip: float = about(1.0, "largest norm of the gradient; 0 for none", ge=0)
     precision: Literal["fp32", "bf16"] = about("bf16", "bf16 or fp32")
     zero_stage: int = about(2, "DeepSpeed ZeRO stage, 0 to 3", ge=0, le=3)
-    offload: Literal["none", "optimizer", "all"] = about("none", "DeepSpeed CPU offload of the optimiser, or of the parameters too")
+    offload: Literal["none", "optimizer", "all"] = about(
+        "none", "DeepSpeed CPU offload of the optimiser, or of the parameters too"
+    )
     gradient_checkpointing: bool = about(False, "recompute activations to save memory")
-    attention: str = about("auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself, for CPU)")
+    attention: str = about(
+        "auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself, for CPU)"
+    )
     liger: bool = neutral(False, "use Liger kernels where installed")
-    deepspeed: dict[str, Any] | str = about({}, "DeepSpeed's own settings, or a JSON/YAML file of them, merged over ours")
+    deepspeed: dict[str, Any] | str = about(
+        {}, "DeepSpeed's own settings, or a JSON/YAML file of them, merged over ours"
+    )
     lora: LoraConfig = about(LoraConfig(), "low-rank adapters")
     checkpoint: CheckpointConfig = about(CheckpointConfig(), "how training survives")
     log_steps: int = neutral(10, "steps between log lines", ge=1)
     sinks: list[Literal["tensorboard", "wandb", "trackio"]] = neutral([], "further places for the training curve")
-    ranks: int = about(1, "processes that train together on the machine at hand; on a cluster, nodes x tasks of the profile win", ge=1)
+    ranks: int = about(
+        1, "processes that train together on the machine at hand; on a cluster, nodes x tasks of the profile win", ge=1
+    )
     threads: int = neutral(0, "CPU threads of a rank; 0 leaves torch's choice", ge=0)
     preflight: bool = neutral(True, "try the longest batch before the first step")
 
@@ -243,7 +281,9 @@ class EvaluateConfig(Section):
     """The student answers."""
 
     benchmarks: list[str] = about([], "names of the embedded benchmarks, or YAML files")
-    overrides: dict[str, SourceConfig] = about({}, "another source for a benchmark, e.g. a local file: {gsm8k: {path: test.jsonl}}")
+    overrides: dict[str, SourceConfig] = about(
+        {}, "another source for a benchmark, e.g. a local file: {gsm8k: {path: test.jsonl}}"
+    )
     limit: int = about(0, "use the first N problems of each benchmark; 0 for all", ge=0)
     engine: EngineConfig = about(EngineConfig(), "the engine of the student")
     sampling: SamplingConfig = about(SamplingConfig(temperature=0.0), "how the student answers")
@@ -286,7 +326,9 @@ class StageResources(Section):
 class PolicyConfig(Section):
     """How much of a stage is enough for the next one."""
 
-    kind: Literal["all", "min_fraction", "quorum"] = about("all", "all tasks, at least a fraction of them, or at least a number")
+    kind: Literal["all", "min_fraction", "quorum"] = about(
+        "all", "all tasks, at least a fraction of them, or at least a number"
+    )
     value: float = about(1.0, "the fraction (0 to 1) or the number", gt=0)
 
 
@@ -297,7 +339,9 @@ class ClusterConfig(Section):
     profile: str = neutral("", "YAML file that describes the SLURM cluster")
     max_processes: int = neutral(2, "local: tasks at once", ge=1)
     threads_per_process: int = neutral(1, "local: CPU threads of each task", ge=1)
-    resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = neutral({}, "what a stage's task needs, over the profile")
+    resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = neutral(
+        {}, "what a stage's task needs, over the profile"
+    )
     policy: dict[Literal["generate", "evaluate"], PolicyConfig] = about({}, "how much of a stage is enough")
     max_resubmits: int = neutral(3, "times that missing tasks of a stage are submitted again", ge=0)
     max_preemptions: int = neutral(100, "requeues of a task by preemption", ge=0)
@@ -309,7 +353,9 @@ class ClusterConfig(Section):
 class HubConfig(Section):
     """Publishing on the Hugging Face Hub."""
 
-    dataset_repo: str = neutral("", "repository of the distilled sets and predictions, e.g. me/undo-data; empty for none")
+    dataset_repo: str = neutral(
+        "", "repository of the distilled sets and predictions, e.g. me/undo-data; empty for none"
+    )
     model_repo: str = neutral("", "repository of the student; empty for none")
     private: bool = neutral(True, "create repositories as private")
     push_every_min: float = neutral(0.0, "minutes between pushes while the run goes on; 0 is off", ge=0)
@@ -328,7 +374,9 @@ class BudgetConfig(Section):
 class DisplayConfig(Section):
     """What the user sees."""
 
-    progress: Literal["auto", "rich", "plain", "none"] = neutral("auto", "live view, plain lines, or nothing; auto looks at the terminal")
+    progress: Literal["auto", "rich", "plain", "none"] = neutral(
+        "auto", "live view, plain lines, or nothing; auto looks at the terminal"
+    )
     report: bool = neutral(True, "write report/index.html after each iteration")
     report_examples: int = neutral(200, "examples in the report's browser", ge=0)
     chat_format: bool = neutral(False, "also write the distilled set in the `messages` chat format")

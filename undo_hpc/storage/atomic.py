@@ -25,9 +25,15 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"the disk is full: cannot write {path}", hint="free some space (or the quota) and run the same command again; nothing is lost") from error
+            raise StorageError(
+                f"the disk is full: cannot write {path}",
+                hint="free some space (or the quota) and run the same command again; nothing is lost",
+            ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StorageError(f"cannot write {path}: {error.strerror}", hint="choose a writable place with --run-dir, or mend the permissions") from error
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}",
+                hint="choose a writable place with --run-dir, or mend the permissions",
+            ) from error
         raise
 
 
@@ -73,7 +79,10 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise StorageError(f"{path} is missing", hint="is this the right run directory?") from error
     except orjson.JSONDecodeError as error:
-        raise StorageError(f"{path} is not valid JSON: {error}", hint="the file was damaged from outside; restore it or start a new run") from error
+        raise StorageError(
+            f"{path} is not valid JSON: {error}",
+            hint="the file was damaged from outside; restore it or start a new run",
+        ) from error
 
 
 def sha256_file(path: Path) -> str:

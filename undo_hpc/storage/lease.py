@@ -75,14 +75,21 @@ class Lease:
         while not self._take():
             if time.monotonic() >= deadline:
                 other = self._read() or {}
-                where = f"process {other.get('pid')} on {other.get('host')}" + (f", job {other['job']}" if other.get("job") else "")
-                raise LeaseError(f"{self.what} is in use by {where}", hint="wait for it to end, or stop it; then run the same command again")
+                where = f"process {other.get('pid')} on {other.get('host')}" + (
+                    f", job {other['job']}" if other.get("job") else ""
+                )
+                raise LeaseError(
+                    f"{self.what} is in use by {where}",
+                    hint="wait for it to end, or stop it; then run the same command again",
+                )
             time.sleep(0.5)
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -97,7 +104,10 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseError where a successor has taken over."""
         if not self.still_ours():
-            raise LeaseError(f"{self.what} was taken over by a later start of this task; this one publishes nothing", hint="nothing to do: the later start goes on")
+            raise LeaseError(
+                f"{self.what} was taken over by a later start of this task; this one publishes nothing",
+                hint="nothing to do: the later start goes on",
+            )
 
     def _read(self) -> dict[str, Any] | None:
         try:

@@ -24,7 +24,9 @@ class ProgressFile:
         self._last = now
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(orjson.dumps({"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS))
+        temporary.write_bytes(
+            orjson.dumps({"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS)
+        )
         temporary.replace(self.path)
 
 

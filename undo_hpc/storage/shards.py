@@ -44,9 +44,15 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError as error:
-                raise StorageError(f"{path}, line {number}: not valid JSON ({error})", hint="a line was damaged from outside; delete the file and run the same command again: its rows are made anew") from error
+                raise StorageError(
+                    f"{path}, line {number}: not valid JSON ({error})",
+                    hint="a line was damaged from outside; delete the file and run the same command again: its rows are made anew",
+                ) from error
             if not isinstance(row, dict):
-                raise StorageError(f"{path}, line {number}: a row must be a JSON object", hint="delete the file and run the same command again")
+                raise StorageError(
+                    f"{path}, line {number}: a row must be a JSON object",
+                    hint="delete the file and run the same command again",
+                )
             yield row
 
 
@@ -106,5 +112,7 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

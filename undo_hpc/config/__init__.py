@@ -1,0 +1,6 @@
+"""The typed configuration: schema.py says what there is, load.py reads it and names mistakes. No torch, no Hub."""
+
+from undo_hpc.config.load import load_config
+from undo_hpc.config.schema import RunConfig
+
+__all__ = ["RunConfig", "load_config"]
