@@ -1,0 +1,178 @@
+"""Where each thing lies in a run directory, and nothing else. No code elsewhere joins these names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of a run. Names given to `relative` are what manifests hold."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.resolved.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, git revision, host and seeds."""
+        return self.root / "environment.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened to the run as a whole."""
+        return self.root / "events.jsonl"
+
+    @property
+    def submissions(self) -> Path:
+        """Intents and job ids of all that was handed to a cluster."""
+        return self.root / "submissions.jsonl"
+
+    @property
+    def lease(self) -> Path:
+        """Held by the launcher (or by advance) while it plans and submits."""
+        return self.root / "launcher.lease"
+
+    @property
+    def decision(self) -> Path:
+        """Written when the loop has ended: why, and the chosen iteration."""
+        return self.root / "decision.json"
+
+    @property
+    def code(self) -> Path:
+        """The snapshot of the code that the run was submitted with."""
+        return self.root / "code"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report."""
+        return self.root / "report"
+
+    @property
+    def splits(self) -> Path:
+        """Folder of the frozen problems: train, diagnosis, validation."""
+        return self.root / "splits"
+
+    def split(self, name: str) -> Path:
+        """Problems of a split, one JSON row each."""
+        return self.splits / f"{name}.jsonl"
+
+    @property
+    def prepared(self) -> Path:
+        """The manifest of splits and benchmarks."""
+        return self.splits / "manifest.json"
+
+    @property
+    def rejected(self) -> Path:
+        """The rows that could not be used, with the reason."""
+        return self.splits / "rejected.jsonl"
+
+    def benchmark(self, name: str) -> Path:
+        """Problems of a benchmark, frozen."""
+        return self.root / "benchmarks" / f"{name}.jsonl"
+
+    def iteration(self, number: int) -> IterationLayout:
+        """The paths of one iteration."""
+        return IterationLayout(self.root, number)
+
+    def iterations(self) -> list[int]:
+        """Numbers of the iterations that have begun."""
+        return sorted(int(p.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]") if p.is_dir())
+
+    def relative(self, path: Path) -> str:
+        """A path as manifests hold it."""
+        return path.relative_to(self.root).as_posix()
+
+
+@dataclass(frozen=True)
+class IterationLayout:
+    """The paths of an iteration."""
+
+    run: Path
+    number: int
+
+    @property
+    def root(self) -> Path:
+        """The iteration's folder."""
+        return self.run / f"iter_{self.number:03d}"
+
+    @property
+    def plan(self) -> Path:
+        """The frozen plan: how many tasks each stage has, and what each does."""
+        return self.root / "plan.json"
+
+    @property
+    def logs(self) -> Path:
+        """What tasks print."""
+        return self.root / "logs"
+
+    def log(self, stage: str, index: int) -> Path:
+        """Log of a task on the local cluster."""
+        return self.logs / f"{stage}-{index:05d}.log"
+
+    def events(self, stage: str, index: int) -> Path:
+        """Events of one task (a file of its own: no two nodes append to one)."""
+        return self.root / "events" / f"{stage}-{index:05d}.jsonl"
+
+    def progress(self, stage: str, index: int) -> Path:
+        """How far a task is."""
+        return self.root / "progress" / f"{stage}-{index:05d}.json"
+
+    def lease(self, stage: str, index: int) -> Path:
+        """Who may publish a task's outputs."""
+        return self.root / "leases" / f"{stage}-{index:05d}.lease"
+
+    def shard(self, stage: str, index: int, group: str = "") -> Path:
+        """Final rows of an array's task; `group` is the benchmark or split in an evaluation."""
+        return self.root / stage / group / f"shard-{index:05d}.jsonl"
+
+    def parts(self, shard: Path) -> Path:
+        """Folder of a shard's rows while it is being made, one file a start."""
+        return shard.with_name(shard.stem + ".parts")
+
+    def manifest_of(self, shard: Path) -> Path:
+        """The manifest beside a shard."""
+        return shard.with_name(shard.stem + ".manifest.json")
+
+    def stage_manifest(self, stage: str) -> Path:
+        """Manifest of a stage with a single task."""
+        return self.root / f"{stage}.manifest.json"
+
+    @property
+    def distilled(self) -> Path:
+        """The distilled set: parquet files and their card."""
+        return self.root / "distilled"
+
+    @property
+    def train(self) -> Path:
+        """Checkpoints and training metrics."""
+        return self.root / "train"
+
+    @property
+    def student(self) -> Path:
+        """The trained student, a Hugging Face directory."""
+        return self.root / "student"
+
+    @property
+    def metrics(self) -> Path:
+        """Accuracies, diagnosis, decision."""
+        return self.root / "metrics.json"
+
+    @property
+    def feedback(self) -> Path:
+        """What the next teacher sees, one row a problem."""
+        return self.root / "feedback.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        """The student's answers to the training problems beside the teacher's."""
+        return self.root / "predictions.parquet"
+
+    @property
+    def servers(self) -> Path:
+        """Addresses that teacher servers publish."""
+        return self.root / "serve"

@@ -1,0 +1,193 @@
+"""PURE: from the configuration and a few counts to the graph of an iteration. No file is read or written here.
+
+A plan is frozen in the iteration's plan.json when it is made: a later change of the number of shards touches the next
+iteration only, so a re-launch never moves rows under tasks that are already queued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
+from undo_hpc.layout import Layout
+from undo_hpc.records import Problem
+
+StageName = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
+ARRAYS: tuple[StageName, ...] = ("serve", "generate", "baseline", "evaluate")
+GUESSED_TOKENS_PER_SECOND = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSlice:
+    """What one evaluation task answers: rows `start` to `stop` of a benchmark or split."""
+
+    group: str
+    shard: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class IterationPlan:
+    """The frozen shape of an iteration."""
+
+    iteration: int
+    problems: int
+    shards: int
+    slices: tuple[EvaluationSlice, ...]
+    baseline: bool = False
+    servers: int = 0
+    policy: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as it stands in plan.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
+        """The plan from plan.json."""
+        return cls(**(data | {"slices": tuple(EvaluationSlice(**s) for s in data["slices"])}))
+
+    def policy_of(self, stage: str) -> PolicyConfig:
+        """How much of a stage is enough."""
+        return PolicyConfig(**self.policy.get(stage, {}))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a stage: what it is called, what it makes, and what vouches for it (paths in the run directory)."""
+
+    stage: StageName
+    index: int
+    label: str
+    manifest: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the graph: `after` are the stages whose evidence its tasks ask for."""
+
+    name: StageName
+    iteration: int
+    after: tuple[StageName, ...]
+    tasks: tuple[Task, ...]
+    inputs: tuple[str, ...]
+    resources: StageResources
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array of tasks."""
+        return self.name in ARRAYS
+
+
+def request_seed(run_seed: int, iteration: int, problem_id: str, attempt: int, role: str) -> int:
+    """Seed of one completion, below 2**31; it depends on nothing but what is named (never on a shard)."""
+    text = f"{run_seed}/{iteration}/{problem_id}/{attempt}/{role}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def deal(problems: Sequence[Problem], shards: int, index: int) -> list[Problem]:
+    """The problems of a shard: dealt in turn from longest to shortest, so that each shard has its share of long ones."""
+    order = sorted(problems, key=lambda p: (-len(p.problem), p.id))
+    return order[index::shards]
+
+
+def choose_shards(config: RunConfig, problems: int, tokens_per_second: float = 0.0) -> int:
+    """Number of generation tasks such that one runs about `target_minutes`.
+
+    Args:
+        problems: number of problems to write for.
+        tokens_per_second: measured speed of one task; 0 takes the configuration's, or a careful guess.
+    """
+    asked = config.generate
+    if asked.shards:
+        return max(1, min(asked.shards, problems))
+    speed = asked.tokens_per_second or tokens_per_second or GUESSED_TOKENS_PER_SECOND
+    tokens = problems * asked.samples * asked.sampling.max_tokens / 2
+    return max(1, min(problems, math.ceil(tokens / speed / 60 / asked.target_minutes)))
+
+
+def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, ...]:
+    """Benchmarks and splits cut into even slices of about `per_task` problems."""
+    slices = []
+    for group, size in sizes.items():
+        parts = max(1, math.ceil(size / per_task))
+        bounds = [size * k // parts for k in range(parts + 1)]
+        slices += [EvaluationSlice(group, k, bounds[k], bounds[k + 1]) for k in range(parts)]
+    return tuple(slices)
+
+
+def plan_iteration(
+    config: RunConfig, iteration: int, *, problems: int, sets: dict[str, int], tokens_per_second: float = 0.0
+) -> IterationPlan:
+    """The plan of an iteration.
+
+    Args:
+        problems: number of problems the teacher writes for.
+        sets: sizes of all that the student answers: benchmarks, 'validation', 'diagnosis', 'train'.
+    """
+    return IterationPlan(
+        iteration=iteration,
+        problems=problems,
+        shards=choose_shards(config, problems, tokens_per_second) if problems else 1,
+        slices=slice_sets(sets, config.evaluate.problems_per_task),
+        baseline=iteration == 0 and config.evaluate.baseline,
+        servers=config.generate.service if config.generate.engine.name == "openai" else 0,
+        policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
+    )
+
+
+def baseline_slices(plan: IterationPlan) -> tuple[EvaluationSlice, ...]:
+    """What the untrained student answers: everything but the training problems, which nobody will refine for it."""
+    return tuple(s for s in plan.slices if s.group != "train") if plan.baseline else ()
+
+
+def effective_iterations(config: RunConfig) -> int:
+    """Iterations at most: one where the condition never refines."""
+    return 1 if config.method.condition in ("one_shot", "ground_truth") else config.iterations
+
+
+def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
+    """The stages of an iteration in an order in which they can run."""
+    at = layout.iteration(plan.iteration)
+    rel = layout.relative
+
+    def shard_task(stage: StageName, index: int, shard_index: int, group: str = "") -> Task:
+        shard = at.shard(stage, shard_index, group)
+        label = f"{group} {shard_index}" if group else str(shard_index)
+        return Task(stage, index, label, rel(at.manifest_of(shard)), (rel(shard),))
+
+    def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
+        return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
+
+    def stage(name: StageName, after: tuple[StageName, ...], tasks: tuple[Task, ...], *inputs: str) -> Stage:
+        asked = config.cluster.resources.get("evaluate" if name == "baseline" else name, StageResources())
+        return Stage(name, plan.iteration, after, tasks, inputs, asked)
+
+    previous = layout.iteration(plan.iteration - 1) if plan.iteration else None
+    errors = (rel(previous.feedback), rel(previous.distilled)) if previous else ()
+    stages = []
+    if plan.servers:
+        servers = tuple(Task("serve", k, str(k), "", (rel(at.servers),)) for k in range(plan.servers))
+        stages.append(stage("serve", (), servers, config.teacher.model))
+    generate = tuple(shard_task("generate", k, k) for k in range(plan.shards))
+    stages.append(stage("generate", (), generate, rel(layout.split("train")), config.teacher.model, *errors))
+    if plan.baseline:
+        tasks = tuple(shard_task("baseline", k, s.shard, s.group) for k, s in enumerate(baseline_slices(plan)))
+        stages.append(stage("baseline", (), tasks, config.student.model))
+    stages.append(stage("merge", ("generate",), single("merge", rel(at.distilled)), f"{rel(at.root)}/generate"))
+    start = config.student.model
+    if previous and config.method.start_from == "previous":
+        start = rel(previous.student)
+    stages.append(stage("train", ("merge",), single("train", rel(at.student)), rel(at.distilled), start))
+    answers = tuple(shard_task("evaluate", k, s.shard, s.group) for k, s in enumerate(plan.slices))
+    stages.append(stage("evaluate", ("train",), answers, rel(at.student)))
+    last: tuple[StageName, ...] = ("evaluate", "baseline") if plan.baseline else ("evaluate",)
+    outputs = (rel(at.metrics), rel(at.feedback))
+    stages.append(stage("advance", last, single("advance", *outputs), f"{rel(at.root)}/evaluate"))
+    return tuple(stages)

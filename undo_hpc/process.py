@@ -1,0 +1,23 @@
+"""A word with the operating system about our own process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
+    """Asks Linux to send us a signal when our parent dies, so that a killed launcher leaves no worker behind.
+
+    Does nothing elsewhere. See prctl(2), PR_SET_PDEATHSIG.
+    """
+    parent = os.getppid()
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signum))
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:  # it died in between
+        os.kill(os.getpid(), signum)
