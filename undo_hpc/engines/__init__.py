@@ -1,0 +1,40 @@
+"""Generation engines: vLLM in-process, transformers, and any OpenAI-compatible server, behind one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines.base import Completion, Engine, Request, never
+
+__all__ = ["Completion", "Engine", "Request", "load_engine", "never"]
+
+
+def load_engine(
+    config: EngineConfig, model: ModelConfig, *,
+    run_dir: Path | None = None, iteration: int | None = None, service_slack_s: float = 1800.0,
+) -> Engine:
+    """The engine that the configuration names, ready to generate. Imports it only now, for that may take many seconds.
+
+    Args:
+        config: which engine, and its settings.
+        model: the model; a local directory, a Hub id, or one of the tiny world.
+        run_dir, iteration: where the teacher service of a run publishes its servers (OpenAI engine without `base_url`);
+            without `iteration`, the newest one that has servers.
+        service_slack_s: how long to wait for a server of that service to come up or back.
+
+    Raises:
+        ConfigError, DataError: the settings or the model cannot be used.
+        EngineError: the engine cannot start.
+    """
+    if config.name == "openai":
+        from undo_hpc.engines.openai_engine import OpenAIEngine
+
+        return OpenAIEngine(config, model, run_dir=run_dir, iteration=iteration, service_slack_s=service_slack_s)
+    if config.name == "vllm":
+        from undo_hpc.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(config, model)
+    from undo_hpc.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine(config, model)

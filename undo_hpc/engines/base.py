@@ -1,0 +1,119 @@
+"""The interface of all engines: requests in, completions out as they finish. An engine keeps no state between calls."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from undo_hpc.errors import EngineError
+from undo_hpc.records import FinishReason
+
+# So many failures in a row, with no success between, are the engine's fault and not the requests'.
+MAX_FAILURES_IN_A_ROW = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion asked for.
+
+    Attributes:
+        id: unique among the requests of a call.
+        prompt: the user's turn; the engine puts the chat template and the system prompt around it.
+        seed: the draw depends on it and on nothing else of the call, where the engine can promise that.
+        temperature: 0 is greedy.
+        max_tokens: most new tokens.
+        top_p, top_k: nucleus and top-k sampling; 1.0 and 0 for all.
+        stop: texts that end the completion and are not part of it, beside the template's end of turn.
+    """
+
+    id: str
+    prompt: str
+    seed: int
+    temperature: float
+    max_tokens: int
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one request. `finish_reason` error: `text` is empty and `error` says why.
+
+    `completion_tokens` counts the end-of-turn token too; `prompt_tokens` is after the chat template; `prompt_sha` is `digest(prompt)`.
+    """
+
+    id: str
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_sha: str
+    error: str = ""
+
+
+def digest(prompt: str) -> str:
+    """16 hexadecimal digits of the SHA-256 of a prompt, as recorded with each attempt."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def failed(request: Request, error: str, *, prompt_tokens: int = 0) -> Completion:
+    """The completion of a request that could not be answered; `error` is kept short, for it stands in the shard."""
+    return Completion(request.id, "", "error", prompt_tokens, 0, digest(request.prompt), error=error[:500])
+
+
+def too_long(prompt_tokens: int, context: int) -> str:
+    """The message for a prompt that leaves no room for an answer."""
+    return f"the prompt has {prompt_tokens} tokens and leaves no room in the model's context of {context}"
+
+
+class FailureCount:
+    """Tells requests that an engine cannot answer from an engine that cannot answer.
+
+    Raises (from `add`):
+        EngineError: `limit` failures in a row, so that a dead engine never turns a whole shard into failures.
+    """
+
+    def __init__(self, engine: str, limit: int = MAX_FAILURES_IN_A_ROW) -> None:
+        self._engine, self._limit, self._row = engine, limit, 0
+
+    def add(self, error: str) -> None:
+        """Notes a failed request."""
+        self._row += 1
+        if self._row >= self._limit:
+            raise EngineError(f"the {self._engine} engine failed on {self._row} requests in a row; the last error: {error}",
+                              hint="requests answered so far are kept; mend the engine and start the same command again")
+
+    def reset(self) -> None:
+        """Notes a request that was answered."""
+        self._row = 0
+
+
+def never() -> bool:
+    """The `should_stop` of a caller that never stops."""
+    return False
+
+
+class Engine(Protocol):
+    """What generates. Made by `undo_hpc.engines.load_engine`."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the completions depend on: engine, versions, model, chat template digest, system prompt, template arguments."""
+        ...
+
+    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
+        """Yields each completion as it finishes, in any order.
+
+        When `should_stop()` turns true the iterator ends soon; requests that are not finished by then are not yielded. A
+        request that cannot be answered is yielded with `finish_reason` error.
+
+        Raises:
+            EngineError: the engine itself cannot go on.
+        """
+        ...
+
+    def close(self) -> None:
+        """Gives memory, threads and processes back. The engine is not used afterwards."""
+        ...

@@ -1,0 +1,95 @@
+"""From a prompt to the token ids a model sees: the chat template, the system prompt, and where a completion ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from undo_hpc.config.schema import ModelConfig
+from undo_hpc.errors import DataError
+from undo_hpc.models import check_tokenizer, resolve_model
+
+_MARK = "\x07answer\x07"
+
+
+class Chat:
+    """The chat side of a model, the same for each in-process engine.
+
+    Args:
+        model: whose tokenizer and template; loaded from `path` where that is given.
+
+    Attributes:
+        stop_ids: token ids that end a completion: the model's EOS tokens and the template's end of turn.
+
+    Raises:
+        DataError: the tokenizer cannot be loaded, or has no usable chat template.
+    """
+
+    def __init__(self, model: ModelConfig, path: str = "") -> None:
+        self.config = model
+        self.path = path or resolve_model(model.model)
+        self.tokenizer = load_tokenizer(self.path, model)
+        check_tokenizer(self.tokenizer, name=model.model, system_prompt=model.system_prompt, template_kwargs=model.chat_template_kwargs)
+        self.stop_ids = self._stop_ids()
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of the chat with this user's turn, up to where the answer begins."""
+        rendered = self.tokenizer.apply_chat_template(
+            messages(self.config.system_prompt, prompt), tokenize=False, add_generation_prompt=True, **self.config.chat_template_kwargs)
+        ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a completion, without special tokens."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def describe(self) -> dict[str, Any]:
+        """What a completion depends on beside the engine."""
+        template = self.tokenizer.chat_template
+        return {
+            "model": self.config.model, "revision": self.config.revision,
+            "template_sha": hashlib.sha256(str(template).encode()).hexdigest()[:16],
+            "system_prompt": self.config.system_prompt, "chat_template_kwargs": dict(self.config.chat_template_kwargs),
+            "stop_ids": sorted(self.stop_ids),
+        }
+
+    def _stop_ids(self) -> frozenset[int]:
+        from transformers import GenerationConfig
+
+        ids = {self.tokenizer.eos_token_id}
+        try:
+            eos = GenerationConfig.from_pretrained(self.path, revision=self.config.revision or None).eos_token_id
+            ids.update(eos if isinstance(eos, list) else [eos])
+        except OSError:
+            pass  # a model without generation_config.json: the tokenizer's EOS stands alone
+        # A base model's EOS may not be what its template closes a turn with (Qwen2.5: <|endoftext|> and <|im_end|>).
+        rendered = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}], tokenize=False, **self.config.chat_template_kwargs)
+        closing = self.tokenizer(rendered.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)["input_ids"]
+        if closing and closing[0] in self.tokenizer.all_special_ids:
+            ids.add(closing[0])
+        return frozenset(i for i in ids if i is not None)
+
+
+def messages(system_prompt: str, prompt: str) -> list[dict[str, str]]:
+    """The chat of one request."""
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, {"role": "user", "content": prompt}]
+
+
+def load_tokenizer(path: str, model: ModelConfig) -> Any:
+    """The tokenizer of a resolved model. Raises DataError where it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=model.revision or None, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{model.model}: its tokenizer cannot be loaded: {error}", hint=loading_hint(path)) from error
+
+
+def loading_hint(path: str) -> str:
+    """What to do about a model that cannot be loaded."""
+    return (f"check the files in {path}" if path.startswith("/")
+            else "check the id, log in where the model is gated (HF_TOKEN), or download it first and name the directory")

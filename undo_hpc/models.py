@@ -1,0 +1,136 @@
+"""From what a configuration calls a model to files that can be loaded: checked before a GPU is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.errors import ConfigError, DataError
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_LFS_HEAD = b"version https://git-lfs"
+
+
+def resolve_model(ref: str, base_dir: str | Path | None = None) -> str:
+    """Where a model lies.
+
+    `tiny:NAME` is a model of the embedded tiny world; an existing local directory becomes its absolute path, after a check
+    that it is complete; anything else is taken for an id on the Hub and returned as it is.
+
+    Args:
+        ref: the `model` key of the configuration.
+        base_dir: folder that a relative path is looked up in first (the current one comes next).
+
+    Raises:
+        ConfigError: `ref` is empty.
+        DataError: a path that does not exist, or a directory that lacks something; the message says what.
+    """
+    if not ref:
+        raise ConfigError(
+            "no model is named", hint="set `teacher.model` and `student.model` to a directory or a Hub id"
+        )
+    if ref.startswith("tiny:"):
+        from undo_hpc.tiny import models_dir
+
+        directory = Path(models_dir()) / ref.removeprefix("tiny:")
+        if not directory.is_dir():
+            names = (
+                sorted(path.name for path in directory.parent.iterdir() if path.is_dir())
+                if directory.parent.is_dir()
+                else []
+            )
+            raise DataError(
+                f"the tiny world has no model {ref!r}", hint="there are: " + ", ".join(f"tiny:{name}" for name in names)
+            )
+        return _checked(directory)
+    path = Path(ref).expanduser()
+    for candidate in [path] if path.is_absolute() or base_dir is None else [Path(base_dir) / path, path]:
+        if candidate.is_dir():
+            return _checked(candidate)
+        if candidate.exists():
+            raise DataError(
+                f"{candidate}: is a file, not a model directory", hint="name the directory that holds config.json"
+            )
+    if path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or ref.endswith("/"):
+        raise DataError(
+            f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'"
+        )
+    return ref
+
+
+def missing_parts(directory: Path) -> list[str]:
+    """What a local model directory lacks to be loaded, in words; empty where it is complete."""
+    found = []
+    if not (directory / "config.json").is_file():
+        found.append("config.json")
+    if not any((directory / name).is_file() for name in _TOKENIZER_FILES):
+        found.append("tokenizer files (tokenizer.json)")
+    weights = [directory / name for name in _WEIGHT_FILES if (directory / name).is_file()][:1]
+    index = next((directory / name for name in _INDEX_FILES if (directory / name).is_file()), None)
+    if not weights and index is not None:
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            return [*found, f"a readable {index.name} ({error})"]
+        absent = [name for name in names if not (directory / name).is_file()]
+        if absent:
+            found.append(f"{len(absent)} of {len(names)} weight files named in {index.name} ({absent[0]} is the first)")
+        weights = [directory / name for name in names if name not in absent]
+    elif not weights:
+        found.append("weights (model.safetensors)")
+    for path in weights:
+        with path.open("rb") as file:
+            head = file.read(len(_LFS_HEAD))
+        if not head:
+            found.append(f"the content of {path.name} (the file is empty)")
+        elif head == _LFS_HEAD:
+            found.append(f"the content of {path.name} (it is a Git LFS pointer: run `git lfs pull`)")
+    return found
+
+
+def _checked(directory: Path) -> str:
+    missing = missing_parts(directory)
+    if missing and (directory / "adapter_config.json").is_file():
+        raise DataError(
+            f"{directory}: is a LoRA adapter, not a model", hint="merge it into its base model and save that"
+        )
+    if missing:
+        raise DataError(
+            f"{directory}: is not a complete model; it lacks {'; '.join(missing)}",
+            hint="finish the download, or save the model and its tokenizer there with save_pretrained",
+        )
+    return str(directory.resolve())
+
+
+def check_tokenizer(
+    tokenizer: Any, *, name: str = "", system_prompt: str = "", template_kwargs: dict[str, Any] | None = None
+) -> None:
+    """Makes sure that a tokenizer can render what we will ask it to: a chat with (or without) a system prompt.
+
+    Raises:
+        DataError: no chat template, one that refuses the system prompt, or one that drops the user's text.
+    """
+    name = name or str(getattr(tokenizer, "name_or_path", "")) or "the model"
+    if not getattr(tokenizer, "chat_template", None):
+        raise DataError(
+            f"{name}: its tokenizer has no chat template",
+            hint="take an instruct model, or put a chat_template.jinja into a local copy of the model",
+        )
+    import jinja2
+
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    try:
+        text = tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": "7 + 8"}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **(template_kwargs or {}),
+        )
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        hint = "leave system_prompt empty" if system_prompt else "mend its chat_template.jinja"
+        raise DataError(f"{name}: its chat template cannot be rendered: {error}", hint=hint) from error
+    if "7 + 8" not in text:
+        raise DataError(f"{name}: its chat template drops the user's text", hint="mend its chat_template.jinja")
