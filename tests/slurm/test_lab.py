@@ -1,0 +1,45 @@
+"""The laboratory itself: what the other tests stand on."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import REPO
+from tests.slurmlab import Lab
+from tests.slurmlab.processes import job_processes, wait_until
+
+
+def test_jobs_run_on_several_nodes_and_gpus_are_exclusive(lab: Lab, tmp_path: Path) -> None:
+    script = 'echo $SLURMD_NODENAME ${CUDA_VISIBLE_DEVICES}; sleep 1'
+    lab.run("sbatch", "--array=0-7", "--gres=gpu:1", "--mem=100", "-o", f"{tmp_path}/%a", "--wrap", script)
+    lab.wait_empty()
+    seen = sorted((tmp_path / str(i)).read_text().strip() for i in range(8))
+    assert seen == sorted(f"{node} {gpu}" for node in lab.nodes for gpu in range(2))
+
+
+def test_stop_leaves_no_process_and_no_file() -> None:
+    with Lab() as lab:
+        lab.run("sbatch", "--array=0-3", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 600", cwd=Path("/tmp"))
+        wait_until(lambda: len(job_processes(lab.slurm_conf)) >= 4, 20, "job processes")
+        lab.kill("n1")
+    assert job_processes(lab.slurm_conf) == []
+    assert not lab.places.root.exists()
+
+
+def test_the_command_for_people_starts_and_stops_cleanly() -> None:
+    process = subprocess.Popen([sys.executable, "-m", "tests.slurmlab"], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    text = ""
+    while "Ctrl-C" not in text:
+        line = process.stdout.readline()
+        assert line, text
+        text += line
+    conf = next(line.split("=", 1)[1] for line in text.splitlines() if "export SLURM_CONF" in line).strip()
+    nodes = subprocess.run(["sinfo", "-h", "-o", "%D"], env=os.environ | {"SLURM_CONF": conf}, capture_output=True, text=True)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert nodes.stdout.split()[0] == "4"
+    assert not Path(conf).exists()
