@@ -1,0 +1,62 @@
+"""What both decoders of the transformers engine share: a request with its tokens, and where its completion ends."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from undo_hpc.engines.base import Completion, Request, digest
+from undo_hpc.engines.chat import Chat
+from undo_hpc.records import FinishReason
+
+
+@dataclass(slots=True)
+class Work:
+    """A request on its way: prompt token ids, the most new tokens that fit, and how often it has failed."""
+
+    request: Request
+    prompt: list[int]
+    limit: int
+    tries: int = 0
+
+    @property
+    def total(self) -> int:
+        """Most tokens that prompt and completion can take."""
+        return len(self.prompt) + self.limit
+
+
+class Decoder(Protocol):
+    """Runs a batch of requests. Made for a number of rows and a length; a new one is made when either changes."""
+
+    @property
+    def active(self) -> bool:
+        """Whether any request is under way."""
+        ...
+
+    def advance(self, queue: deque[Work]) -> list[Completion]:
+        """Takes work from the left of `queue` where rows are free, decodes a while, returns what is finished."""
+        ...
+
+    def drop(self) -> list[Work]:
+        """Takes back what is under way, after an error."""
+        ...
+
+
+def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
+    """Why a completion ends after these ids, or None where it goes on."""
+    if ids[-1] in chat.stop_ids:
+        return "stop"
+    if work.request.stop:
+        # A token is a byte at least, so the newest stop text lies within that many tokens, and some more for broken characters.
+        tail = chat.decode(ids[-(max(len(text.encode()) for text in work.request.stop) + 8):])
+        if any(text in tail for text in work.request.stop):
+            return "stop"
+    return "length" if len(ids) >= work.limit else None
+
+
+def complete(work: Work, ids: list[int], reason: FinishReason, chat: Chat) -> Completion:
+    """The finished completion: special tokens, and all from the first stop text on, taken off."""
+    text = chat.decode(ids[:-1] if ids[-1] in chat.stop_ids else ids)
+    cut = min((place for place in map(text.find, work.request.stop) if place >= 0), default=len(text))
+    return Completion(work.request.id, text[:cut], reason, len(work.prompt), len(ids), digest(work.request.prompt))

@@ -1,0 +1,95 @@
+"""The decoder for any model that transformers can generate with: padded batches through `generate`, with our own draws.
+
+Slower than slots (a batch lasts as long as its longest row), but it leaves cache and attention to the model's own code.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+from undo_hpc.engines.base import Completion
+from undo_hpc.engines.chat import Chat
+from undo_hpc.engines.decoding import Work, complete, ending
+from undo_hpc.engines.sampling import draw, uniforms
+from undo_hpc.records import FinishReason
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class PaddedDecoder:
+    """Runs up to `rows` requests at a time, to the end of all of them or until `should_stop()`."""
+
+    def __init__(self, model: PreTrainedModel, chat: Chat, *, rows: int, should_stop: Callable[[], bool]) -> None:
+        self._model, self._chat, self._rows, self._should_stop = model, chat, rows, should_stop
+        self._works: list[Work] = []
+
+    @property
+    def active(self) -> bool:
+        """False between calls: a batch runs to its end."""
+        return bool(self._works)
+
+    def drop(self) -> list[Work]:
+        """Takes back the batch that failed."""
+        works, self._works = self._works, []
+        return works
+
+    @torch.inference_mode()
+    def advance(self, queue: deque[Work]) -> list[Completion]:
+        """Runs the next batch."""
+        self._works = [queue.popleft() for _ in range(min(self._rows, len(queue)))]
+        width = max(len(work.prompt) for work in self._works)
+        ids = torch.zeros(len(self._works), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, work in enumerate(self._works):
+            ids[row, width - len(work.prompt) :] = torch.tensor(work.prompt)
+            mask[row, width - len(work.prompt) :] = 1
+        device = self._model.device
+        ends = _Ends(self._works, self._chat, width, self._should_stop)
+        self._model.generate(
+            input_ids=ids.to(device), attention_mask=mask.to(device), do_sample=False, num_beams=1, use_cache=True,
+            max_new_tokens=max(work.limit for work in self._works), pad_token_id=0, eos_token_id=None,
+            logits_processor=LogitsProcessorList([_Draws(self._works, width, device)]), stopping_criteria=StoppingCriteriaList([ends]),
+        )
+        done = [complete(work, written, reason, self._chat)
+                for work, (written, reason) in zip(self._works, ends.rows, strict=True) if reason is not None]
+        self._works = []
+        return done
+
+
+class _Draws(LogitsProcessor):
+    """Leaves only the token that was drawn, so that `generate`'s greedy choice takes it."""
+
+    def __init__(self, works: list[Work], width: int, device: torch.device) -> None:
+        requests = [work.request for work in works]
+        self._width = width
+        self._uniforms = torch.nn.utils.rnn.pad_sequence([uniforms(w.request.seed, w.limit) for w in works], batch_first=True).to(device)
+        self._temperature = torch.tensor([r.temperature for r in requests], device=device)
+        self._top_p = torch.tensor([r.top_p for r in requests], device=device)
+        self._top_k = torch.tensor([r.top_k for r in requests], device=device)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        tokens = draw(scores, self._uniforms[:, input_ids.shape[1] - self._width], self._temperature, self._top_p, self._top_k)
+        return torch.full_like(scores, float("-inf")).scatter(1, tokens[:, None], 0.0)
+
+
+class _Ends(StoppingCriteria):
+    """Ends each row for itself, and all of them when the caller wants to stop."""
+
+    def __init__(self, works: list[Work], chat: Chat, width: int, should_stop: Callable[[], bool]) -> None:
+        self._works, self._chat, self._width, self._should_stop = works, chat, width, should_stop
+        self.rows: list[tuple[list[int], FinishReason | None]] = [([], None) for _ in works]
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        for row, (work, token) in enumerate(zip(self._works, input_ids[:, -1].tolist(), strict=True)):
+            written, reason = self.rows[row]
+            if reason is None:
+                written.append(token)
+                self.rows[row] = (written, ending(work, written, self._chat))
+        stop = self._should_stop()
+        return torch.tensor([stop or reason is not None for _, reason in self.rows], device=input_ids.device)

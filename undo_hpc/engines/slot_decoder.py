@@ -1,0 +1,144 @@
+"""Continuous batching over slots: a finished row is given to the next request while the others go on.
+
+Two ways to shape the batches. `invariant`: all shapes follow from the decoder's own size and from the request's own lengths, and
+free rows are computed as dummies, so that neither neighbours nor their number can change a request's arithmetic. Otherwise shapes
+follow the need: rows look no further than the longest one, and rows that nothing is left for are given up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import torch
+
+from undo_hpc.engines.base import Completion
+from undo_hpc.engines.chat import Chat
+from undo_hpc.engines.decoding import Work, complete, ending
+from undo_hpc.engines.sampling import draw, uniforms
+from undo_hpc.engines.slots import SlotModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_WINDOW = 64  # columns that the view of a step grows by
+
+
+class SlotDecoder:
+    """The decoder for models that `slots_agree` accepts.
+
+    Args:
+        rows: slots.
+        length: tokens of a slot; no work in it may be longer.
+    """
+
+    def __init__(self, model: PreTrainedModel, chat: Chat, *, rows: int, length: int, invariant: bool) -> None:
+        self._slots = SlotModel(model, rows, length)
+        self._chat, self._length, self._invariant = chat, length, invariant
+        self._fill_rows = max(1, rows // 4)
+        self._works: list[Work | None] = [None] * rows
+        self._written: list[list[int]] = [[] for _ in range(rows)]
+        device = model.device
+        self._tokens = torch.zeros(rows, dtype=torch.long, device=device)
+        self._positions = torch.zeros(rows, dtype=torch.long, device=device)
+        self._uniforms = torch.zeros(rows, length, device=device)
+        self._temperature = torch.zeros(rows, device=device)
+        self._top_p = torch.ones(rows, device=device)
+        self._top_k = torch.zeros(rows, dtype=torch.long, device=device)
+
+    @property
+    def active(self) -> bool:
+        """Whether any request is under way."""
+        return any(work is not None for work in self._works)
+
+    def drop(self) -> list[Work]:
+        """Takes back what is under way."""
+        works = [work for work in self._works if work is not None]
+        self._works = [None] * len(self._works)
+        self._positions.zero_()
+        return works
+
+    @torch.inference_mode()
+    def advance(self, queue: deque[Work]) -> list[Completion]:
+        """One token for each request under way, after free rows have been filled."""
+        free = [row for row, work in enumerate(self._works) if work is None]
+        if queue and (len(free) >= self._fill_rows or len(free) == len(self._works)):
+            while queue and free:
+                self._fill(queue, free)
+        elif not queue and not self._invariant and len(free) * 2 >= len(self._works) > 1:
+            self._shrink()
+        return self._step()
+
+    def _fill(self, queue: deque[Work], free: list[int]) -> None:
+        """Starts the next requests in free rows; those taken vanish from `queue` and `free`."""
+        width = self._width(queue[0])
+        taken: list[tuple[int, Work]] = []
+        while queue and free and len(taken) < self._fill_rows and self._width(queue[0]) <= width:
+            if self._invariant and self._width(queue[0]) != width:
+                break
+            taken.append((free.pop(0), queue.popleft()))
+            self._works[taken[-1][0]] = taken[-1][1]  # entered first, so that `drop` finds it whatever happens
+        prompts = torch.zeros(self._fill_rows if self._invariant else len(taken), width, dtype=torch.long)
+        for index, (row, work) in enumerate(taken):
+            prompts[index, : len(work.prompt) - 1] = torch.tensor(work.prompt[:-1])
+            self._written[row] = []
+            self._tokens[row], self._positions[row] = work.prompt[-1], len(work.prompt) - 1
+            request = work.request
+            self._temperature[row], self._top_p[row], self._top_k[row] = request.temperature, request.top_p, request.top_k
+            if request.temperature > 0:
+                self._uniforms[row, : work.limit] = uniforms(request.seed, work.limit).to(self._uniforms.device)
+        rows = torch.tensor([row for row, _ in taken], device=self._tokens.device)
+        self._slots.fill(prompts.to(self._tokens.device), rows)
+
+    def _width(self, work: Work) -> int:
+        """Columns that the prompt of `work` is filled with: its own length, rounded up."""
+        return min(rounded(max(1, len(work.prompt) - 1), 4 if self._invariant else 8, least=16), self._length)
+
+    def _step(self) -> list[Completion]:
+        window = self._length
+        if not self._invariant:
+            window = min(window, -(-(int(self._positions.max()) + 1) // _WINDOW) * _WINDOW)
+        logits = self._slots.step(self._tokens, self._positions, window)
+        step = torch.tensor([len(ids) for ids in self._written], device=self._tokens.device)[:, None]
+        uniform = self._uniforms.gather(1, step.clamp(max=self._length - 1))[:, 0]
+        self._tokens = draw(logits, uniform, self._temperature, self._top_p, self._top_k)
+        self._positions = self._positions + 1
+        finished, ended = [], []
+        for row, (work, token) in enumerate(zip(self._works, self._tokens.tolist(), strict=True)):
+            if work is None:
+                ended.append(row)
+                continue
+            ids = self._written[row]
+            ids.append(token)
+            reason = ending(work, ids, self._chat)
+            if reason is not None:
+                finished.append(complete(work, ids, reason, self._chat))
+                self._works[row], self._written[row] = None, []
+                ended.append(row)
+        if ended:  # free rows wait at the first column, as greedy dummies
+            rows = torch.tensor(ended, device=self._tokens.device)
+            self._tokens[rows], self._positions[rows], self._temperature[rows] = 0, 0, 0.0
+        return finished
+
+    def _shrink(self) -> None:
+        """Gives free rows up, now that nothing waits for them."""
+        kept = [row for row, work in enumerate(self._works) if work is not None]
+        rows = torch.tensor(kept, device=self._tokens.device)
+        self._slots.cache.select(rows)
+        self._works, self._written = [self._works[row] for row in kept], [self._written[row] for row in kept]
+        for name in ("_tokens", "_positions", "_uniforms", "_temperature", "_top_p", "_top_k"):
+            setattr(self, name, getattr(self, name)[rows])
+
+
+def rounded(count: int, per_octave: int, *, least: int) -> int:
+    """`count` rounded up to one of `per_octave` evenly spaced sizes between powers of two, from `least` on.
+
+    So lengths fall into few classes, and none grows by more than 1/per_octave.
+    """
+    base = least
+    while base * 2 <= count:
+        base *= 2
+    if count <= base:
+        return base
+    step = max(1, base // per_octave)
+    return base + -(-(count - base) // step) * step

@@ -1,0 +1,147 @@
+"""A batch whose rows come and go: a static key-value cache with one slot a row, each row at its own position.
+
+Prompts stand at the left of their slot and completions follow, so a row that is done can be given to the next request while
+the others go on, and no row pays for the padding of another. Only for decoder models with full attention in each layer;
+`slots_agree` asks the model at hand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class SlotLayer(CacheLayerMixin):
+    """Keys and values of one layer, each (rows, heads, slot length, head size)."""
+
+    def __init__(self, cache: SlotCache) -> None:
+        super().__init__()
+        self._cache = cache
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Takes the memory, now that shapes and types are known. Zeros, for what is masked must still be finite."""
+        rows, length = self._cache.rows, self._cache.length
+        self.keys = key_states.new_zeros(rows, key_states.shape[1], length, key_states.shape[3])
+        self.values = value_states.new_zeros(rows, value_states.shape[1], length, value_states.shape[3])
+        self.is_initialized = True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes a step (one token a row) or the prompts of some rows; returns what the queries may look at."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        cache = self._cache
+        if cache.filling is not None:
+            width, count = key_states.shape[2], len(cache.filling)
+            self.keys[cache.filling, :, :width] = key_states[:count]
+            self.values[cache.filling, :, :width] = value_states[:count]
+            return key_states, value_states
+        self.keys[cache.row_index, :, cache.positions] = key_states[:, :, 0]
+        self.values[cache.row_index, :, cache.positions] = value_states[:, :, 0]
+        return self.keys[:, :, : cache.window], self.values[:, :, : cache.window]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Unused, for we always bring our own mask; there to satisfy the base class."""
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Rows differ in length; positions are always given."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """The length of a slot."""
+        return self._cache.length
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keeps these rows, in this order."""
+        assert self.keys is not None and self.values is not None
+        self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+class SlotCache(Cache):
+    """The cache of all layers.
+
+    Args:
+        layers: number of layers.
+        rows: number of slots.
+        length: tokens in a slot.
+    """
+
+    def __init__(self, layers: int, rows: int, length: int, device: torch.device) -> None:
+        self.rows, self.length, self.window = rows, length, length
+        self.row_index = torch.arange(rows, device=device)
+        self.positions = torch.zeros(rows, dtype=torch.long, device=device)
+        self.filling: torch.Tensor | None = None
+        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keeps these rows, in this order."""
+        self.rows, self.row_index = len(rows), self.row_index[: len(rows)]
+        for layer in self.layers:
+            layer.select(rows)
+
+
+class SlotModel:
+    """A model and its cache: `fill` puts prompts into slots, `step` gives the logits of each row's next token."""
+
+    def __init__(self, model: PreTrainedModel, rows: int, length: int) -> None:
+        self.model = model
+        config = model.config.get_text_config()
+        self.cache = SlotCache(config.num_hidden_layers, rows, length, model.device)
+        self._columns = torch.arange(length, device=model.device)
+        self._masked = torch.finfo(model.dtype).min
+
+    def fill(self, prompts: torch.Tensor, rows: torch.Tensor) -> None:
+        """Runs prompts, (at least len(rows), width), padded on the right; the first ones are kept in the slots `rows`.
+
+        The last token of a prompt is not to be part of it: the first `step` takes that one.
+        """
+        width = prompts.shape[1]
+        causal = self._columns[:width] <= self._columns[:width, None]
+        self.cache.filling = rows
+        try:
+            self._forward(prompts, self._columns[:width].expand(len(prompts), -1), causal.expand(len(prompts), 1, -1, -1))
+        finally:
+            self.cache.filling = None
+
+    def step(self, tokens: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
+        """Logits (rows, vocabulary) after `tokens` (rows,) at `positions` (rows,); rows look at the first `window` columns at most."""
+        self.cache.positions, self.cache.window = positions, window
+        visible = self._columns[:window] <= positions[:, None]
+        return self._forward(tokens[:, None], positions[:, None], visible[:, None, None, :])[:, -1]
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        mask = torch.where(visible, 0.0, self._masked).to(self.model.dtype)
+        logits: torch.Tensor = self.model(
+            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=self.cache, use_cache=True, logits_to_keep=1,
+        ).logits
+        return logits
+
+
+@torch.inference_mode()
+def slots_agree(model: PreTrainedModel) -> str:
+    """Why a model cannot be run in slots; empty where it can. Compares with a plain forward pass over a few tokens."""
+    config = model.config.get_text_config()
+    if getattr(model.config, "is_encoder_decoder", False):
+        return "an encoder-decoder model"
+    if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+        return "layers without full attention"
+    if getattr(model.config, "_attn_implementation", "") not in ("sdpa", "eager"):
+        return f"attention {model.config._attn_implementation}"
+    ids = (torch.arange(14, device=model.device).reshape(2, 7) * 37 + 11) % config.vocab_size
+    lengths = torch.tensor([7, 5], device=model.device)
+    plain = [model(input_ids=row[None, :length]).logits[0, -1] for row, length in zip(ids, lengths.tolist(), strict=True)]
+    try:
+        slots = SlotModel(model, rows=2, length=16)
+        slots.fill(ids[:, :-1], torch.arange(2, device=model.device))
+        ours = slots.step(ids.gather(1, lengths[:, None] - 1)[:, 0], lengths - 1, 16)
+    except (TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError, IndexError) as error:
+        return f"the model's code does not take our cache ({type(error).__name__}: {error})"
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    difference = (ours - torch.stack(plain)).abs().max() / torch.stack(plain).abs().max().clamp(min=1e-6)
+    return "" if float(difference) <= tolerance else f"logits differ from a plain forward pass by {float(difference):.3g}"

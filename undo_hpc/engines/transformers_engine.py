@@ -1,0 +1,167 @@
+"""The transformers engine: runs wherever torch does, batches by length and token budget, survives out-of-memory.
+
+Requests are sorted into lanes of about equal length. In a lane, `batch_tokens` and `max_batch` fix the number of rows. A batch that
+runs out of memory is halved and run again; a batch that fails is run again one request at a time, to find the one to blame.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines.base import Completion, FailureCount, Request, failed, never, too_long
+from undo_hpc.engines.chat import Chat, loading_hint
+from undo_hpc.engines.decoding import Decoder, Work
+from undo_hpc.engines.padded_decoder import PaddedDecoder
+from undo_hpc.engines.slot_decoder import SlotDecoder, rounded
+from undo_hpc.engines.slots import slots_agree
+from undo_hpc.errors import ConfigError, DataError, EngineError
+
+log = logging.getLogger(__name__)
+
+
+class TransformersEngine:
+    """See the module. One model on one device.
+
+    Raises:
+        DataError: the model cannot be loaded, or has no usable chat template.
+        ConfigError: `device: cuda` without a GPU, or `batch_invariant` with a model that cannot keep it.
+    """
+
+    def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
+        self._config, self._retries = config.transformers, config.request_retries
+        if self._config.threads:
+            torch.set_num_threads(self._config.threads)
+        self._chat = Chat(model)
+        self._device = self._choose_device()
+        self._model = self._load(model)
+        text_config = self._model.config.get_text_config()
+        self._context = int(getattr(text_config, "max_position_embeddings", None) or 2**31)
+        self._not_slots = slots_agree(self._model)
+        if self._config.batch_invariant:
+            experts = getattr(text_config, "num_experts", 0) or getattr(text_config, "num_local_experts", 0)
+            reason = self._not_slots or ("a mixture of experts, whose batches depend on the routing" if experts else "")
+            if reason:
+                raise ConfigError(f"engine.transformers.batch_invariant cannot be kept for {model.model}: {reason}",
+                                  hint="set it to false, or take a dense decoder model with full attention")
+        self._max_rows = self._config.max_batch
+
+    def describe(self) -> dict[str, Any]:
+        """What the completions depend on."""
+        return {
+            "engine": "transformers",
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "device": self._device.type, "dtype": str(self._model.dtype).removeprefix("torch."),
+            "attention": self._model.config._attn_implementation,
+            "decoder": f"padded ({self._not_slots})" if self._not_slots else "slots",
+            "batch_invariant": self._config.batch_invariant,
+            "batch_tokens": self._config.batch_tokens, "max_batch": self._config.max_batch, "context": self._context,
+            **self._chat.describe(),
+        }
+
+    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
+        """See `Engine.generate`. Longest requests first, so that a lack of memory shows at once."""
+        failures = FailureCount("transformers")
+        lanes: dict[int, list[Work]] = {}
+        for request in requests:
+            prompt = self._chat.encode(request.prompt)
+            room = self._context - len(prompt)
+            if room < 1:
+                yield failed(request, too_long(len(prompt), self._context), prompt_tokens=len(prompt))
+                continue
+            work = Work(request, prompt, min(request.max_tokens, room))
+            # Slots of an invariant batch are looked at in full, so their lengths are cut finer.
+            lanes.setdefault(rounded(work.total, 4 if self._config.batch_invariant else 1, least=64), []).append(work)
+        for length in sorted(lanes, reverse=True):
+            lane = sorted(lanes[length], key=lambda work: -len(work.prompt))
+            for completion in self._run(lane, length, should_stop, failures):
+                yield completion
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        del self._model
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _run(self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: FailureCount) -> Iterator[Completion]:
+        groups = deque([deque(lane)])  # run one after another; after a failure, those under way come alone
+        decoder: Decoder | None = None
+        while groups:
+            if not groups[0] and not (decoder and decoder.active):
+                groups.popleft()
+                continue
+            if should_stop():
+                return
+            try:
+                if decoder is None:
+                    decoder = self._decoder(length, len(lane), should_stop)
+                finished = decoder.advance(groups[0])
+            except torch.OutOfMemoryError as error:
+                under_way, decoder = decoder.drop() if decoder else [], None
+                groups[0].extendleft(reversed(under_way))
+                yield from self._halve(length, groups[0], error)
+            except (RuntimeError, ValueError, IndexError) as error:
+                suspects = decoder.drop() if decoder else []
+                decoder = None
+                if not suspects:
+                    raise EngineError(f"the transformers engine failed: {error}", hint="see the log above") from error
+                if len(suspects) == 1:
+                    suspects[0].tries += 1
+                    if suspects[0].tries >= self._retries:
+                        failures.add(str(error))
+                        yield failed(suspects.pop().request, f"{type(error).__name__}: {error}")
+                groups.extendleft(deque([work]) for work in reversed(suspects))
+            else:
+                for completion in finished:
+                    failures.reset()
+                    yield completion
+
+    def _rows(self, length: int) -> int:
+        return max(1, min(self._max_rows, self._config.batch_tokens // length))
+
+    def _decoder(self, length: int, waiting: int, should_stop: Callable[[], bool]) -> Decoder:
+        rows = self._rows(length)
+        if self._not_slots:
+            return PaddedDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
+        if not self._config.batch_invariant:
+            rows = min(rows, waiting)
+        return SlotDecoder(self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant)
+
+    def _halve(self, length: int, queue: deque[Work], error: torch.OutOfMemoryError) -> Iterator[Completion]:
+        """Makes later batches smaller; a request that does not even fit alone is given up."""
+        rows = self._rows(length)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if rows == 1:
+            yield failed(queue.popleft().request, f"out of memory with this request alone: {error}")
+            return
+        self._max_rows = rows // 2
+        log.warning("out of memory with %d rows of %d tokens; going on with %d%s", rows, length, self._max_rows,
+                    " (batch_invariant holds between batches of one size only)" if self._config.batch_invariant else "")
+
+    def _choose_device(self) -> torch.device:
+        name = self._config.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError("engine.transformers.device is cuda, but torch sees no GPU",
+                              hint="ask the cluster for a GPU (cluster.resources), or set device: auto")
+        return torch.device(name)
+
+    def _load(self, model: ModelConfig) -> Any:
+        dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
+        if dtype == "auto" and self._device.type == "cpu":
+            dtype = torch.float32  # half precision is slower there, and less exact
+        options: dict[str, Any] = {} if self._config.attn == "auto" else {"attn_implementation": self._config.attn}
+        try:
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                self._chat.path, dtype=dtype, revision=model.revision or None, trust_remote_code=model.trust_remote_code, **options)
+        except (OSError, ValueError, ImportError) as error:
+            raise DataError(f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)) from error
+        return loaded.to(self._device).eval()
