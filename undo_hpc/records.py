@@ -31,7 +31,7 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as it stands on disk."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
+        return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
