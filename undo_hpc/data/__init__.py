@@ -1,0 +1,15 @@
+"""Problems from files, the Hub or the tiny world: read, checked, split, and compared with the benchmarks."""
+
+from undo_hpc.data.loading import LoadedProblems, Rejected, load_problems
+from undo_hpc.data.overlap import Overlap, contamination
+from undo_hpc.data.splits import Splits, split_problems
+
+__all__ = [
+    "LoadedProblems",
+    "Overlap",
+    "Rejected",
+    "Splits",
+    "contamination",
+    "load_problems",
+    "split_problems",
+]
