@@ -1,0 +1,43 @@
+"""`python -m undo_hpc.training SPEC.json`: one rank of a training. Needs no launcher beyond the usual rank variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+
+STARTED = time.monotonic()
+
+
+def main(argv: list[str]) -> int:
+    """Runs a rank; the exit code says whether it is complete, saved, or cannot go on."""
+    from pathlib import Path
+
+    from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.training.spec import TrainSpec
+
+    if len(argv) != 1:
+        print("usage: python -m undo_hpc.training SPEC.json", file=sys.stderr)
+        return ExitCode.WRONG_INPUT
+    try:
+        spec = TrainSpec.load(Path(argv[0]))
+        from undo_hpc.training.setup import quiet_deepspeed
+
+        quiet_deepspeed()
+        from undo_hpc.training.loop import run_rank
+
+        return run_rank(spec, os.environ, STARTED)
+    except UndoError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except Exception:  # noqa: BLE001 -- told in full; only the interpreter's slow end is skipped (see below)
+        traceback.print_exc()
+        return ExitCode.FAILED
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # other ranks may hang in a collective that this one will not join; nothing may keep it here

@@ -1,0 +1,279 @@
+"""Checkpoints: written beside, vouched for by a manifest written last, renamed into place; torn ones are passed over.
+
+There is no `latest` file that could be stale: the newest folder whose manifest matches its files is the latest.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from undo_hpc.config.schema import TrainConfig
+from undo_hpc.errors import ConfigError, StorageError, TrainingError
+from undo_hpc.storage.atomic import explained, fsync_dir, sha256_file, write_json
+from undo_hpc.training.deepspeed_settings import zero_stage
+from undo_hpc.training.ranks import Team
+from undo_hpc.training.spec import TrainSpec
+from undo_hpc.training.writer import CheckpointWriter
+
+_TAG = "state"  # DeepSpeed's folder inside ours
+_MANIFEST = "MANIFEST.json"
+_FREE = {"ranks", "micro_batch_tokens", "offload", "gradient_checkpointing", "attention", "deepspeed"}  # may differ on resume
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint to go on from: its folder, the step it was made after, the number of ranks that made it."""
+
+    path: Path
+    step: int
+    world: int
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """The settings that a resumed training must share with its checkpoint: all that belong to the results."""
+    dump = config.model_dump(mode="json")
+    return {name: dump[name] for name, field in TrainConfig.model_fields.items()
+            if name not in _FREE and not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral"))
+            and name != "checkpoint"}
+
+
+class Keeper:
+    """Saves and finds the checkpoints of one training. All methods are called by all ranks together.
+
+    Args:
+        say: where messages for the user go.
+    """
+
+    def __init__(self, spec: TrainSpec, team: Team, say: Callable[[str], None]) -> None:
+        self._spec, self._config, self._team, self._say = spec, spec.config, team, say
+        self.folder = Path(spec.work_dir) / "checkpoints"
+        self._writer = CheckpointWriter(asynchronous=self._config.checkpoint.asynchronous)
+        self._pending: dict[str, Any] | None = None
+        self.blocked_s: list[float] = []
+        self.whole_s: list[float] = []
+        if team.who.first:
+            with explained(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for torn in self.folder.glob(".*"):
+                    say(f"checkpoint {torn.name.strip('.').removesuffix('.tmp')} was not finished; it is removed")
+                    shutil.rmtree(torn, ignore_errors=True)
+        team.wait()
+
+    def attach(self, engine: Any) -> None:
+        """Makes DeepSpeed write through us."""
+        engine.checkpoint_engine = self._writer
+
+    # -- finding ------------------------------------------------------------------------------------------------------
+
+    def newest(self) -> Found | None:
+        """The newest sound checkpoint. Raises ConfigError where it belongs to another run, other data or other settings."""
+        steps = sorted((int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*")), reverse=True)
+        rank0_steps = [int(s) for s in self._team.highest(*self._first_padded(steps))] if self._team.who.world > 1 else steps
+        for step in rank0_steps:
+            if step < 0:
+                continue
+            path = self.folder / f"step-{step:08d}"
+            why = self._flaw(path)
+            if self._team.highest(float(bool(why)))[0]:
+                self._say(f"checkpoint {path.name} is passed over: {why or 'another rank found it damaged'}")
+                continue
+            manifest = json.loads((path / _MANIFEST).read_text())
+            self._check(path, manifest)
+            return Found(path, step, manifest["world"])
+        return None
+
+    def _first_padded(self, steps: list[int]) -> list[float]:
+        """Rank 0's list, in a form that the largest-of-all makes known: the others offer -1."""
+        room = self._config.checkpoint.keep + 4
+        mine = (steps if self._team.who.first else [])[:room]
+        return [float(s) for s in mine] + [-1.0] * (room - len(mine))
+
+    def _flaw(self, path: Path) -> str:
+        """What is wrong with a checkpoint's files; each rank reads its share of them. Empty where nothing is."""
+        try:
+            manifest = json.loads((path / _MANIFEST).read_text())
+            files = sorted(manifest["files"].items())
+        except FileNotFoundError:
+            return "it has no manifest"
+        except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+            return "its manifest is damaged"
+        for at, (name, told) in enumerate(files):
+            file = path / _TAG / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != told["size"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {told['size']}"
+            if at % self._team.who.world == self._team.who.rank and sha256_file(file) != told["sha256"]:
+                return f"{name} does not match its digest"
+        return ""
+
+    def _check(self, path: Path, manifest: dict[str, Any]) -> None:
+        afresh = f"remove {self.folder} to start afresh, or restore the old value to go on"
+        if manifest["run_id"] != self._spec.run_id:
+            raise ConfigError(f"{path} belongs to another run ({manifest['run_id']}, this is {self._spec.run_id})",
+                              hint="give this run its own directory, or remove that one's checkpoints")
+        if manifest["zero_stage"] != zero_stage(self._config):
+            raise ConfigError(f"train.zero_stage is {self._config.zero_stage}, but {path.name} was made with {manifest['zero_stage']}",
+                              hint=afresh)
+        if manifest["data_digest"] != self._spec.data_digest:
+            raise ConfigError(f"the training data changed since {path.name} was made", hint=f"remove {self.folder} to start afresh")
+        if manifest["model"] != self._spec.model:
+            raise ConfigError(f"{path.name} was trained from {manifest['model']}, this run starts from {self._spec.model}", hint=afresh)
+        if manifest["seed"] != self._spec.seed:
+            raise ConfigError(f"the seed is {self._spec.seed}, but {path.name} was made with {manifest['seed']}", hint=afresh)
+        now = settings_of(self._config)
+        for key in sorted(now):
+            if key in manifest["settings"] and manifest["settings"][key] != now[key] and key != "zero_stage":
+                raise ConfigError(f"train.{key} is {now[key]!r}, but {path.name} was made with {manifest['settings'][key]!r}",
+                                  hint=afresh)
+
+    def universal(self, found: Found) -> Path:
+        """The checkpoint in a form that any number of ranks can load; made where it is not there yet."""
+        target = self.folder / f"universal-{found.step:08d}"
+        self._team.first_does(lambda: self._convert(found, target))
+        return target
+
+    def _convert(self, found: Found, target: Path) -> None:
+        for old in self.folder.glob("universal-*"):
+            if old != target:
+                shutil.rmtree(old, ignore_errors=True)
+        if target.is_dir():
+            return
+        self._say(f"checkpoint {found.path.name} was made by {found.world} ranks, this is {self._team.who.world}: converting it")
+        temporary = self.folder / f".{target.name}.tmp"
+        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state", "--num_extract_workers", "1",
+                   "--num_merge_workers", "1", "--input_folder", str(found.path / _TAG), "--output_folder", str(temporary / _TAG)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise TrainingError(f"{found.path} cannot be converted for {self._team.who.world} ranks: {done.stderr.strip()[-500:]}",
+                                hint=f"start again with {found.world} ranks")
+        temporary.rename(target)
+        fsync_dir(self.folder)
+
+    def load(self, engine: Any, found: Found, universal: Path | None) -> None:
+        """Puts the checkpoint's state into the engine, and this rank's random numbers where the world is the same."""
+        engine.load_checkpoint(str(universal or found.path), tag=_TAG, load_lr_scheduler_states=False)
+        if found.world == self._team.who.world:
+            restore_random(torch.load(found.path / _TAG / self._random_name(), weights_only=True))
+        self._say(f"resumed after step {found.step}")
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def save(self, engine: Any, step: int, loss: float) -> None:
+        """Saves the state after `step` steps. Returns as soon as training may go on."""
+        self.settle()
+        began = time.monotonic()
+        temporary = self.folder / f".step-{step:08d}.tmp"
+        engine.save_checkpoint(str(temporary), tag=_TAG, save_latest=False)
+        folder = temporary / _TAG
+        self._writer.save(random_state(), str(folder / self._random_name()))
+        part = folder / f"files-{self._team.who.rank:05d}.json"
+        self._pending = {"step": step, "loss": loss, "path": temporary, "began": began}
+        self._writer.start(lambda files: write_json(part, files))
+        self.blocked_s.append(time.monotonic() - began)
+
+    @property
+    def written(self) -> bool:
+        """Whether this rank's part of a pending checkpoint is written and waits to be published."""
+        return self._pending is not None and not self._writer.busy
+
+    @property
+    def pending(self) -> bool:
+        """Whether a checkpoint is being written or waits to be published."""
+        return self._pending is not None
+
+    def settle(self) -> None:
+        """Waits for the pending checkpoint and publishes it. Raises StorageError on all ranks where one could not write."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        failure = self._writer.finish()
+        if self._team.highest(float(failure is not None))[0]:
+            if self._team.who.first:
+                shutil.rmtree(pending["path"], ignore_errors=True)
+            raise failure or StorageError("another rank could not write its part of the checkpoint",
+                                          hint="the checkpoint before it is untouched; see the other ranks' logs")
+        self._team.first_does(lambda: self._publish(pending))
+        self.whole_s.append(time.monotonic() - pending["began"])
+
+    def _publish(self, pending: dict[str, Any]) -> None:
+        temporary, step = pending["path"], pending["step"]
+        files: dict[str, Any] = {}
+        for rank in range(self._team.who.world):
+            part = temporary / _TAG / f"files-{rank:05d}.json"
+            files |= json.loads(part.read_text())
+        final = self.folder / f"step-{step:08d}"
+        write_json(temporary / _MANIFEST, {
+            "format": 1, "run_id": self._spec.run_id, "step": step, "loss": pending["loss"], "world": self._team.who.world,
+            "zero_stage": zero_stage(self._config), "model": self._spec.model, "seed": self._spec.seed, "data_digest": self._spec.data_digest,
+            "settings": settings_of(self._config), "files": files,
+        })
+        with explained(final):
+            shutil.rmtree(final, ignore_errors=True)  # only a damaged one can stand here
+            temporary.rename(final)
+            fsync_dir(self.folder)
+        self._prune()
+        size = sum(f["size"] for f in files.values())
+        self._say(f"checkpoint after step {step}: {size / 2**20:,.1f} MiB, training stood still for {self.blocked_s[-1]:.3f} s, "
+                  f"on disk after {time.monotonic() - pending['began']:.2f} s")
+
+    def _prune(self) -> None:
+        """Keeps the newest ones and the one with the least training loss."""
+        kept = sorted(p for p in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name))
+        best = min(kept, key=_loss_of, default=None)
+        for path in kept[: -self._config.checkpoint.keep]:
+            if path != best:
+                doomed = path.with_name(f".{path.name}.old")
+                path.rename(doomed)  # first the name, so that a kill here leaves no torn checkpoint of a good name
+                shutil.rmtree(doomed, ignore_errors=True)
+
+    def _random_name(self) -> str:
+        return f"random-{self._team.who.rank:05d}.pt"
+
+    @property
+    def save_seconds(self) -> float:
+        """The longest time that a checkpoint took so far from start to disk; 0 before the first."""
+        return max(self.whole_s, default=0.0)
+
+
+def _loss_of(path: Path) -> float:
+    try:
+        return float(json.loads((path / _MANIFEST).read_text())["loss"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def random_state() -> dict[str, Any]:
+    """The state of all random number generators of this process, as plain tensors and numbers."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    version, internal, gauss_next = random.getstate()
+    state = {"torch": torch.get_rng_state(), "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position),
+                                                      int(has_gauss), float(gauss)],
+             "python": [version, list(internal), gauss_next]}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    """Puts all random number generators of this process back."""
+    torch.set_rng_state(state["torch"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

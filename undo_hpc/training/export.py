@@ -1,0 +1,104 @@
+"""The trained student as a Hugging Face directory that transformers and vLLM load; it appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from undo_hpc.config.schema import TrainConfig
+from undo_hpc.storage.atomic import explained, publish_dir, write_json
+from undo_hpc.training import student
+from undo_hpc.training.deepspeed_settings import zero_stage
+from undo_hpc.training.encoding import EncodedSet
+from undo_hpc.training.ranks import Team
+from undo_hpc.training.spec import TrainSpec
+
+RECORD = "training.json"
+
+
+def exported(spec: TrainSpec) -> bool:
+    """Whether the student of exactly this training stands in its place already."""
+    try:
+        record = json.loads((Path(spec.out_dir) / RECORD).read_text())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return False
+    return bool(record.get("run_id") == spec.run_id and record.get("data_digest") == spec.data_digest and record.get("train") == spec.train)
+
+
+def export(spec: TrainSpec, config: TrainConfig, engine: Any, tokenizer: Any, data: EncodedSet, team: Team, summary: dict[str, Any]) -> None:
+    """Gathers the weights (all ranks take part) and publishes the directory."""
+    if zero_stage(config) == 3:
+        weights = engine._zero3_consolidated_16bit_state_dict()
+    else:
+        weights = engine.module.state_dict() if team.who.first else None
+    team.first_does(lambda: _publish(spec, config, engine.module, weights, tokenizer, data, summary))
+
+
+def _publish(
+    spec: TrainSpec, config: TrainConfig, model: Any, weights: dict[str, torch.Tensor], tokenizer: Any, data: EncodedSet, summary: dict[str, Any],
+) -> None:
+    out = Path(spec.out_dir)
+    temporary = out.with_name(f".{out.name}.tmp")
+    with explained(out):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        if config.lora.enabled:
+            model, weights = _merged(spec, config, weights)
+        if spec.dtype not in ("auto", str(model.dtype).removeprefix("torch.")):
+            wanted = getattr(torch, spec.dtype)
+            weights = {name: w.to(wanted) if w.is_floating_point() else w for name, w in weights.items()}
+            model.config.dtype = wanted
+        if model.config.tie_word_embeddings:
+            weights = {name: w for name, w in weights.items() if not name.endswith("lm_head.weight")}
+        model.config.use_cache = True
+        _end_generation_at(model, data.end_token)
+        model.save_pretrained(temporary, state_dict=weights)
+        tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").write_text(card(spec, config, summary))
+        write_json(temporary / RECORD, {"run_id": spec.run_id, "data_digest": spec.data_digest, "train": spec.train, **summary})
+        publish_dir(temporary, out)
+
+
+def _merged(spec: TrainSpec, config: TrainConfig, weights: dict[str, torch.Tensor]) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The adapters merged into fresh base weights; the trained model itself may lie in pieces on many ranks."""
+    fresh = student.load_student(spec, config, "sdpa", lambda _: None)
+    fresh.load_state_dict(weights)
+    merged = fresh.merge_and_unload()
+    return merged, merged.state_dict()
+
+
+def _end_generation_at(model: Any, end_token: int) -> None:
+    """The token that the student learned to end with ends its generation too, before any other."""
+    settings = model.generation_config
+    known = settings.eos_token_id
+    others = [] if known is None else [known] if isinstance(known, int) else list(known)
+    ends = [end_token, *(token for token in others if token != end_token)]
+    settings.eos_token_id = ends if len(ends) > 1 else ends[0]
+    if settings.temperature is None or not settings.do_sample:
+        settings.do_sample, settings.temperature, settings.top_p, settings.top_k = False, None, None, None
+    settings.use_cache = True
+
+
+def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
+    """The model card: where the student comes from, what it learned, how, and how it did."""
+    told = spec.card
+    lines = [
+        "---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [distillation, undo]",
+        f"base_model: {json.dumps(str(told.get('parent', spec.model)))}", "---", "",
+        f"# {told.get('name', spec.run_id)}, iteration {told.get('iteration', 0)}", "",
+        f"Student of an iterative distillation, trained from `{told.get('parent', spec.model)}`.", "",
+        "| | |", "|---|---|",
+        f"| data | {told.get('data', ', '.join(Path(p).name for p in spec.data))} |", f"| data digest | `{spec.data_digest}` |",
+    ]
+    lines += [f"| {key.replace('_', ' ')} | {value} |" for key, value in summary.items() if not isinstance(value, dict)]
+    kind = f"LoRA rank {config.lora.r}, merged" if config.lora.enabled else "all weights"
+    lines += [f"| learned | {kind}, {config.precision}, {config.epochs:g} epochs, peak learning rate {config.learning_rate:g} |",
+              f"| loss on | answer tokens only; {'packed without cross-talk' if config.packing else 'padded'} |", f"| seed | {spec.seed} |"]
+    metrics = told.get("metrics") or {}
+    if metrics:
+        lines += ["", "## Metrics", "", "| metric | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in metrics.items())]
+    return "\n".join(lines) + "\n"

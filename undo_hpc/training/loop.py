@@ -1,0 +1,255 @@
+"""The training of a student, top to bottom, in one sitting.
+
+Setup: tokenizer, data, weights, DeepSpeed, the newest sound checkpoint. Then steps: this rank's micro-batches forward and
+backward, a vote of all ranks (is the loss finite, shall we stop, is a checkpoint on disk), the update, a log line, a
+checkpoint. At the end the student is published.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from undo_hpc.config.schema import TrainConfig
+from undo_hpc.errors import ExitCode, TrainingError
+from undo_hpc.storage.atomic import write_json
+from undo_hpc.training import export, preflight, student
+from undo_hpc.training.batches import Batcher, MicroBatch
+from undo_hpc.training.checkpoints import Keeper
+from undo_hpc.training.deepspeed_settings import deepspeed_settings, zero_stage
+from undo_hpc.training.encoding import EncodedSet, encode_spec, load_encoded, save_encoded
+from undo_hpc.training.packing import Step, StepPlan
+from undo_hpc.training.ranks import Rank, Team
+from undo_hpc.training.schedule import learning_rate
+from undo_hpc.training.spec import TrainSpec
+from undo_hpc.training.stopping import Reason, Stopper
+from undo_hpc.training.watching import Watch, Work, peak_flops
+
+
+def run_rank(spec: TrainSpec, env: Mapping[str, str], started: float) -> ExitCode:
+    """What one rank does. Returns COMPLETE (published), REQUEUE or INTERRUPTED (saved); raises UndoError otherwise."""
+    config = spec.config
+    stopper = Stopper(spec.time_limit_s, started)
+    with stopper.listening():
+        who = Rank.from_environment(env)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        if export.exported(spec):
+            _say(who, f"{spec.out_dir} is complete already")
+            return ExitCode.COMPLETE
+        Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
+        team = Team(who, Path(spec.work_dir), env)
+        code = train(spec, config, team, stopper)
+        team.close()  # not after a failure: the others are somewhere else, and leaving in good order could wait for them
+        return code
+
+
+def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) -> ExitCode:
+    """The whole training on this rank; see the module's text."""
+    def say(text: str) -> None:
+        _say(team.who, text)
+
+    # -- setup ----------------------------------------------------------------------------------------------------
+    settings = deepspeed_settings(config)
+    tokenizer = student.load_tokenizer(spec)
+    data = load_data(spec, tokenizer, team)
+    plan = StepPlan(data.lengths, budget=config.tokens_per_batch, epochs=config.epochs, max_steps=config.max_steps, seed=spec.seed)
+    attention = student.choose_attention(config, team.device, say)
+    batcher = Batcher(data, config, rank=team.who.rank, ranks=team.who.world, attention=attention,
+                      pad_token=tokenizer.pad_token_id or 0, device=team.device)
+    keeper = Keeper(spec, team, say)
+    found = keeper.newest()
+    universal = None
+    if found and found.world != team.who.world and zero_stage(config) > 0:
+        universal = keeper.universal(found)
+        settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
+    torch.manual_seed(spec.seed)
+    model = student.load_student(spec, config, attention, say)
+    work = Work(model.config, sum(p.numel() for p in model.parameters()))
+    remarks = preflight.check_match(spec, tokenizer, model, data)
+    weights, learned = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
+    engine = build_engine(model, config, settings, team)
+    torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
+    if config.preflight:
+        tried = preflight.try_longest(lambda batch: try_batch(engine, batch, team),
+                                      preflight.longest_micro_batch(data, batcher, config), config, team.device)
+        if team.who.first:
+            preflight.report(spec, config, data, weights=weights, learned=learned, ranks=team.who.world, device=team.device,
+                             steps=plan.total, remarks=remarks, tried=tried, say=say)
+    keeper.attach(engine)
+    if found:
+        keeper.load(engine, found, universal)
+    peak = peak_flops(team.device, config.precision)
+    begin = found.step if found else 0
+    watch = Watch(spec, plan.total, begin, peak * team.who.world if peak else None) if team.who.first else None
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+    clip_here = zero_stage(config) == 0
+    slowest_step, last_saved, saved_at, reason = 0.0, begin, time.monotonic(), Reason.NONE
+    tally, since_save, total_loss = Tally(), Tally(), math.nan
+    for step in plan.steps(begin):
+        step_began = time.monotonic()
+        targets, lr = batcher.targets(step), learning_rate(config, step.number, plan.total)
+        micro_batches, loss_sum = batcher.micro_batches(step), torch.zeros((), device=team.device)
+        for at, batch in enumerate(micro_batches):
+            engine.set_gradient_accumulation_boundary(at == len(micro_batches) - 1)
+            loss = answer_loss(engine, batch)
+            engine.backward(loss * (team.who.world / targets))  # DeepSpeed averages over ranks; the mean is over all targets
+            loss_sum += loss.detach()
+        step_loss = float(loss_sum)
+
+        stop, bad, unwritten = team.highest(stopper.reason(keeper.save_seconds, slowest_step), float(not math.isfinite(step_loss)),
+                                            float(not keeper.written))
+        reason = Reason(int(stop))
+        if bad:
+            raise bad_loss(spec, data, step, micro_batches, step_loss, team)
+        for group in engine.optimizer.param_groups:
+            group["lr"] = lr
+        norm = clip_gradients(engine, config) if clip_here else None
+        engine.step()
+        grad_norm = float(norm if norm is not None else engine.get_global_grad_norm() or 0.0)
+        if not math.isfinite(grad_norm):
+            raise bad_loss(spec, data, step, micro_batches, step_loss, team, what=f"gradient norm {grad_norm}")
+
+        done = step.number + 1
+        for t in (tally, since_save):
+            t.add(step_loss, targets, micro_batches)
+        tally.flops += work.flops([int(n) for n in data.lengths[step.examples]], targets)
+        last = done == plan.total
+        if done % config.log_steps == 0 or last or reason:
+            total_loss, tokens, slots = tally.over(team)
+            if watch:
+                watch.log(done, epoch=step.epoch, loss=total_loss, lr=lr, grad_norm=grad_norm, tokens=tokens, slots=slots,
+                          targets=tally.targets, flops=tally.flops)
+            tally = Tally()
+        if not unwritten:
+            keeper.settle()
+        slowest_step = max(slowest_step, time.monotonic() - step_began)
+        if save_due(config, done - last_saved, time.monotonic() - saved_at, team) or reason:
+            keeper.save(engine, done, since_save.over(team)[0])
+            last_saved, saved_at, since_save = done, time.monotonic(), Tally()
+        if reason and not last:
+            keeper.settle()
+            say(f"stopped after step {done} ({reason.name.lower()}); the state is saved")
+            return reason.exit_code
+
+    # -- the student ----------------------------------------------------------------------------------------------
+    keeper.settle()
+    summary = {"steps": plan.total, "epochs": config.epochs, "examples": len(data), "target_tokens_in_data": int(data.targets.sum()),
+               "final_loss": watch.last.get("loss", total_loss) if watch else total_loss, "ranks": team.who.world}
+    export.export(spec, config, engine, tokenizer, data, team, summary)
+    if watch:
+        watch.close()
+    say(f"published {spec.out_dir}")
+    return ExitCode.COMPLETE
+
+
+class Tally:
+    """Sums between two log steps on this rank; `targets` and `flops` are of all ranks."""
+
+    def __init__(self) -> None:
+        self.loss, self.targets, self.tokens, self.slots, self.flops = 0.0, 0, 0, 0, 0.0
+
+    def add(self, loss: float, targets: int, batches: list[MicroBatch]) -> None:
+        """Counts one step."""
+        self.loss += loss
+        self.targets += targets
+        self.tokens += sum(batch.tokens for batch in batches)
+        self.slots += sum(batch.slots for batch in batches)
+
+    def over(self, team: Team) -> tuple[float, float, float]:
+        """Over all ranks: mean loss of a target token, real tokens, computed positions."""
+        loss, tokens, slots = team.sum(self.loss, float(self.tokens), float(self.slots))
+        return loss / max(1, self.targets), tokens, slots
+
+
+def load_data(spec: TrainSpec, tokenizer: Any, team: Team) -> EncodedSet:
+    """The encoded examples: tokenised by rank 0 once, kept for the other ranks and for later starts."""
+    key = f"{spec.data_digest or 'data'}-{abs(hash_of(spec)):x}"
+    path = Path(spec.work_dir) / f"encoded-{key}.npz"
+
+    def encode() -> None:
+        if not path.exists():
+            for old in path.parent.glob("encoded-*.npz"):
+                old.unlink()
+            save_encoded(encode_spec(spec, tokenizer), path)
+
+    team.first_does(encode)
+    return load_encoded(path)
+
+
+def hash_of(spec: TrainSpec) -> int:
+    """A number for everything beside the data that decides the tokens."""
+    import hashlib
+    import json
+
+    from undo_hpc.prompts import load_prompts
+
+    parts = [spec.model, spec.revision, load_prompts(spec.prompt).digest, spec.instruction, spec.system_prompt, spec.chat_template_kwargs,
+             spec.config.max_length, spec.config.too_long, spec.data]
+    return int.from_bytes(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:8], "big")
+
+
+def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team: Team) -> Any:
+    """DeepSpeed around the model, with torch's own AdamW (DeepSpeed's would be compiled at the first start)."""
+    import deepspeed
+
+    learned = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": learned, "weight_decay": 0.0}]
+    if config.weight_decay:
+        groups = [{"params": [p for p in learned if p.ndim >= 2], "weight_decay": config.weight_decay},
+                  {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0}]
+    model.to(team.device)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    engine.train()
+    return engine
+
+
+def answer_loss(engine: Any, batch: MicroBatch) -> torch.Tensor:
+    """The summed cross-entropy of the answers in a micro-batch. Only the positions that predict an answer reach the last layer."""
+    logits = engine(**batch.inputs).logits
+    return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets, reduction="sum", ignore_index=-100)
+
+
+def clip_gradients(engine: Any, config: TrainConfig) -> torch.Tensor:
+    """Clips in place where asked for; the norm before."""
+    return torch.nn.utils.clip_grad_norm_(engine.module.parameters(), config.clip or math.inf)
+
+
+def save_due(config: TrainConfig, steps: int, seconds: float, team: Team) -> bool:
+    """Whether a checkpoint is due; the clock of rank 0 counts for all."""
+    if steps >= config.checkpoint.every_steps:
+        return True
+    late = config.checkpoint.every_minutes > 0 and seconds >= 60 * config.checkpoint.every_minutes
+    return late if team.who.world == 1 else bool(team.highest(float(late and team.who.first))[0])
+
+
+def try_batch(engine: Any, batch: MicroBatch, team: Team) -> None:
+    """Forward and backward without an update; the gradients are thrown away."""
+    engine.set_gradient_accumulation_boundary(False)
+    engine.backward(answer_loss(engine, batch) * 0.0)
+    engine.optimizer.zero_grad()
+    engine.zero_grad()
+
+
+def bad_loss(
+    spec: TrainSpec, data: EncodedSet, step: Step, batches: list[MicroBatch], loss: float, team: Team, what: str = "",
+) -> TrainingError:
+    """Keeps the ids of the rows that this rank was learning from; the error to stop with."""
+    path = Path(spec.work_dir) / f"bad-batch-rank{team.who.rank:05d}.json"
+    mine = [str(data.names[i]) for batch in batches for i in batch.examples]
+    write_json(path, {"step": step.number + 1, "epoch": step.epoch, "loss": str(loss), "rows": mine})
+    return TrainingError(f"{what or f'loss {loss}'} at step {step.number + 1}: training stops; the rows of this step are in {path}",
+                         hint="the last checkpoint is untouched; lower train.learning_rate, look at those rows, or use precision bf16")
+
+
+def _say(who: Rank, text: str) -> None:
+    if who.first:
+        print(text, flush=True)

@@ -1,0 +1,130 @@
+"""What can be known before the first step: does the tokenizer fit the model, what is in the data, will it fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from undo_hpc.config.schema import TrainConfig
+from undo_hpc.errors import DataError, TrainingError
+from undo_hpc.storage.atomic import write_json
+from undo_hpc.training.batches import Batcher, MicroBatch
+from undo_hpc.training.encoding import EncodedSet
+from undo_hpc.training.spec import TrainSpec
+
+
+def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet) -> list[str]:
+    """Whether tokenizer, model and data belong together. Returns remarks; raises DataError where training would go wrong."""
+    remarks = []
+    vocabulary = model.get_input_embeddings().weight
+    room = int(getattr(vocabulary, "ds_shape", vocabulary.shape)[0])
+    if len(tokenizer) > room or int(data.ids.max()) >= room:
+        raise DataError(f"{spec.model}: the tokenizer has {len(tokenizer)} tokens, the model's embedding only {room}",
+                        hint="the tokenizer belongs to another model; copy the model's own tokenizer files")
+    longest = int(data.lengths.max())
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions and longest > positions:
+        raise DataError(f"an example has {longest} tokens, {spec.model} has positions for {positions}",
+                        hint=f"set train.max_length to at most {positions}")
+    if data.end_token != tokenizer.eos_token_id:
+        remarks.append(f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(data.end_token)!r}, not with the tokenizer's "
+                       f"end of text {tokenizer.eos_token!r}: the student learns the former, and its generation config will say so")
+    text = tokenizer.decode(data.tokens(0).tolist())
+    again = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in again and tokenizer.unk_token_id not in data.tokens(0):
+        remarks.append("the tokenizer does not reproduce its own text: some characters are unknown to it")
+    return remarks
+
+
+def length_histogram(data: EncodedSet) -> dict[str, Any]:
+    """How long examples are: quantiles of all, and counts in bins that double."""
+    lengths = data.lengths
+    edges = [0]
+    while edges[-1] < lengths.max():
+        edges.append(max(32, edges[-1] * 2))
+    counts, _ = np.histogram(lengths, bins=[*edges[:-1], edges[-1] + 1])
+    quantiles = {f"p{q}": int(np.percentile(lengths, q)) for q in (0, 10, 50, 90, 99, 100)}
+    return {"examples": len(data), "tokens": int(lengths.sum()), "target_tokens": int(data.targets.sum()), "quantiles": quantiles,
+            "bins": {f"<= {high}": int(n) for high, n in zip(edges[1:], counts, strict=True)}}
+
+
+def memory_by_stage(weights: int, learned: int, ranks: int, precision: str) -> dict[str, float]:
+    """GiB a rank for weights, gradients and optimiser state at each ZeRO stage; activations come on top.
+
+    bf16: 2 bytes a weight, 4 a gradient, 12 for the fp32 copy and AdamW's two moments. fp32: 4, 4 and 8.
+    """
+    weight, gradient, state = (2, 4, 12) if precision == "bf16" else (4, 4, 8)
+    totals = {
+        "0": weights * weight + learned * (gradient + state), "1": weights * weight + learned * (gradient + state / ranks),
+        "2": weights * weight + learned * (gradient + state) / ranks, "3": (weights * weight + learned * (gradient + state)) / ranks,
+    }
+    return {stage: total / 2**30 for stage, total in totals.items()}
+
+
+def longest_micro_batch(data: EncodedSet, batcher: Batcher, config: TrainConfig) -> MicroBatch:
+    """The heaviest micro-batch that can come: the longest examples, up to the micro-batch's token budget."""
+    order = np.argsort(-data.lengths, kind="stable")
+    chosen, longest = [int(order[0])], int(data.lengths[order[0]])
+    used = longest
+    for index in order[1:]:
+        cost = int(data.lengths[index]) if config.packing else longest
+        if used + cost > config.micro_batch_tokens:
+            break
+        chosen.append(int(index))
+        used += cost
+    return batcher.build(chosen)
+
+
+def try_longest(run: Callable[[MicroBatch], None], batch: MicroBatch, config: TrainConfig, device: torch.device) -> dict[str, float]:
+    """One forward and backward pass of the heaviest micro-batch. Raises TrainingError with advice where memory is too small."""
+    try:
+        run(batch)
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        advice = ["lower train.micro_batch_tokens"]
+        if not config.gradient_checkpointing:
+            advice.append("set train.gradient_checkpointing")
+        if config.zero_stage < 3:
+            advice.append("raise train.zero_stage")
+        if config.offload == "none":
+            advice.append("set train.offload to optimizer")
+        raise TrainingError(f"the longest micro-batch ({batch.slots:,} tokens) does not fit in the memory of {device}",
+                            hint="; or ".join(advice)) from error
+    used = {"tokens": float(batch.slots)}
+    if device.type == "cuda":
+        used["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        used["device_gib"] = torch.cuda.get_device_properties(device).total_memory / 2**30
+    return used
+
+
+def report(
+    spec: TrainSpec, config: TrainConfig, data: EncodedSet, *, weights: int, learned: int, ranks: int, device: torch.device, steps: int,
+    remarks: list[str], tried: dict[str, float] | None, say: Callable[[str], None],
+) -> None:
+    """Writes preflight.json and says the essentials."""
+    histogram, memory = length_histogram(data), memory_by_stage(weights, learned, ranks, config.precision)
+    q = histogram["quantiles"]
+    say(f"data: {len(data):,} of {data.rows:,} rows, {histogram['tokens']:,} tokens ({histogram['target_tokens']:,} learned); "
+        f"length median {q['p50']}, 90% {q['p90']}, longest {q['p100']}; {steps:,} steps")
+    for reason, ids in data.left_out.items():
+        say(f"left out: {len(ids):,} rows, {reason} (e.g. {', '.join(ids[:3])})")
+    for remark in remarks:
+        say(f"note: {remark}")
+    advice = ""
+    if device.type == "cuda":
+        room = torch.cuda.get_device_properties(device).total_memory / 2**30
+        fitting = [stage for stage, need in memory.items() if need < 0.7 * room]
+        stage = str(config.zero_stage)
+        if stage not in fitting:
+            advice = f"; ZeRO {stage} leaves little of {room:.0f} GiB for activations" + (f", ZeRO {fitting[0]} would do" if fitting else ", think of offload")
+        elif fitting[0] < stage:
+            advice = f"; ZeRO {fitting[0]} would fit and is faster"
+    say(f"model: {weights:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}")
+    write_json(Path(spec.work_dir) / "preflight.json", {
+        "rows": data.rows, "left_out": {reason: {"rows": len(ids), "ids": ids[:100]} for reason, ids in data.left_out.items()},
+        "lengths": histogram, "memory_gib_by_zero_stage": memory, "weights": weights, "learned": learned, "ranks": ranks,
+        "end_token": data.end_token, "remarks": remarks, "longest_micro_batch": tried, "steps": steps,
+    })

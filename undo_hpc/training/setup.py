@@ -1,0 +1,28 @@
+"""Before torch and DeepSpeed are imported: no compilation at the first start, few words."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+
+def quiet_deepspeed() -> None:
+    """Imports DeepSpeed with its hidden builds off.
+
+    `deepspeed_shm_comm` would be compiled by init_distributed on CPUs (minutes, and fatal without ninja). The switch is an
+    internal table of DeepSpeed, so the version is pinned and a test starts a training without a compiler.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("DS_BUILD_OPS", "0")
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed searches, and warns
+    import deepspeed.ops
+    from deepspeed.utils import logger
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    logger.setLevel(logging.WARNING)

@@ -1,0 +1,113 @@
+"""The student: tokenizer and weights loaded, attention chosen, adapters and kernels put on where asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from undo_hpc.config.schema import TrainConfig
+from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.training import attention
+from undo_hpc.training.spec import TrainSpec
+
+Say = Callable[[str], None]
+
+
+def load_tokenizer(spec: TrainSpec) -> Any:
+    """The tokenizer of the first weights. Raises DataError where it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"the tokenizer of {spec.model} cannot be loaded: {error}",
+                        hint="is the model directory complete (tokenizer.json, tokenizer_config.json)?") from error
+
+
+def choose_attention(config: TrainConfig, device: torch.device, say: Say) -> str:
+    """The attention in use: what was asked for, or the best at hand. Raises ConfigError where the one asked for is missing."""
+    flash = importlib.util.find_spec("flash_attn") is not None
+    name = config.attention
+    if name == "auto":
+        if not config.packing:
+            name = "sdpa"
+        elif device.type == "cuda" and flash:
+            name = "flash_attention_2"
+        else:
+            name = attention.NAME
+    known = ("segment", "sdpa", "eager", "flash_attention_2")
+    if name not in known:
+        raise ConfigError(f"train.attention: unknown value {name!r}", hint=f"one of auto, {', '.join(known)}")
+    if name == "flash_attention_2" and not (flash and device.type == "cuda"):
+        raise ConfigError("train.attention is flash_attention_2, but " + ("there is no GPU" if flash else "flash-attn is not installed"),
+                          hint="pip install flash-attn on the cluster, or set train.attention to auto")
+    if name == attention.NAME and not config.packing:
+        raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
+    how = {"segment": "documents of a row attended to one by one" + (" (torch varlen flash)" if device.type == "cuda" else ""),
+           "sdpa": "torch", "eager": "plain, slow", "flash_attention_2": "FlashAttention 2, varlen"}[name]
+    say(f"attention: {name} ({how}); packing {'on' if config.packing else 'off'}")
+    return name
+
+
+def load_student(spec: TrainSpec, config: TrainConfig, implementation: str, say: Say) -> Any:
+    """The model with its first weights, in the training precision, on the CPU.
+
+    Raises DataError where the directory is broken, ConfigError where an option needs a package that is missing.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code, dtype=dtype,
+            attn_implementation=implementation)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"the model {spec.model} cannot be loaded: {str(error).splitlines()[0]}",
+                        hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?") from error
+    except SafetensorError as error:
+        raise DataError(f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again") from error
+    model.config.use_cache = False
+    if config.liger:
+        _use_liger(model, say)
+    if config.lora.enabled:
+        model = _with_adapters(model, config, spec.seed, say)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if config.lora.enabled:
+            model.enable_input_require_grads()
+    model.train()
+    return model
+
+
+def _use_liger(model: Any, say: Say) -> None:
+    if importlib.util.find_spec("liger_kernel") is None:
+        say("liger: asked for, not installed (pip install liger-kernel); plain kernels are in use")
+        return
+    if not torch.cuda.is_available():
+        say("liger: installed, but its kernels need a GPU; plain kernels are in use")
+        return
+    from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+    # The loss is ours (answers only, summed), so Liger's fused loss would change nothing but the interface.
+    _apply_liger_kernel_to_instance(model=model, fused_linear_cross_entropy=False, cross_entropy=False)
+    say("liger: kernels for norm, rotary positions and MLP are in use")
+
+
+def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
+    if importlib.util.find_spec("peft") is None:
+        raise ConfigError("train.lora.enabled is on, but peft is not installed", hint="pip install 'undo-hpc[lora]'")
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    lora = config.lora
+    adapted = get_peft_model(model, LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, task_type="CAUSAL_LM",
+        target_modules=lora.target_modules or "all-linear"))
+    learned = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    say(f"lora: rank {lora.r}, {learned:,} of {sum(p.numel() for p in adapted.parameters()):,} weights learn; merged at export")
+    return adapted

@@ -1,0 +1,168 @@
+"""What a training says of itself: one line a log step, metrics.jsonl, progress.json, and the user's dashboards (offline)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from undo_hpc.errors import ConfigError
+from undo_hpc.storage.atomic import write_text
+from undo_hpc.storage.progress import ProgressFile
+from undo_hpc.training.spec import TrainSpec
+
+# Dense bf16 peaks in TFLOP/s as the makers state them, longest name first where one contains another.
+_PEAKS = (("GH200", 989.0), ("H200", 989.0), ("H100 PCIE", 756.0), ("H100 NVL", 835.0), ("H100", 989.0), ("H800", 989.0), ("B200", 2250.0),
+          ("A100", 312.0), ("A800", 312.0), ("A40", 150.0), ("A30", 165.0), ("A10G", 70.0), ("A10", 125.0), ("L40S", 362.0), ("L40", 181.0),
+          ("L4", 121.0), ("RTX 4090", 165.0), ("RTX 3090", 71.0), ("RTX A6000", 155.0), ("MI300X", 1307.0), ("MI250", 362.0))
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """The device's peak in bf16 FLOP/s, or None where it is not known."""
+    if device.type != "cuda" or precision != "bf16":
+        return None
+    name = torch.cuda.get_device_name(device).upper()
+    return next((peak * 1e12 for key, peak in _PEAKS if key in name), None)
+
+
+class Work:
+    """FLOPs that a step needs, forward and backward: no padding, no recomputation, answers only in the last layer.
+
+    Args:
+        config: the model's configuration; weights: its number of weights.
+    """
+
+    def __init__(self, config: Any, weights: int) -> None:
+        head = config.vocab_size * config.hidden_size
+        self._body = weights - head * (1 if config.tie_word_embeddings else 2)
+        self._head, self._attention = head, config.num_hidden_layers * config.hidden_size
+
+    def flops(self, lengths: list[int], targets: int) -> float:
+        """FLOPs for documents of these lengths with this many target tokens: 6 a weight and token, 6 a causal score and channel."""
+        return float(6 * self._body * sum(lengths) + 6 * self._head * targets + 6 * self._attention * sum(n * n for n in lengths))
+
+
+class Sink(Protocol):
+    """A further place for the curve."""
+
+    def log(self, row: dict[str, float], step: int) -> None:
+        """Takes one row."""
+
+    def close(self) -> None:
+        """No more rows will come."""
+
+
+class _TensorBoard:
+    def __init__(self, spec: TrainSpec) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(Path(spec.work_dir) / "tensorboard"))
+
+    def log(self, row: dict[str, float], step: int) -> None:
+        for key, value in row.items():
+            self._writer.add_scalar(f"train/{key}", value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WandbLike:
+    """wandb, and trackio, which speaks the same way."""
+
+    def __init__(self, module: str, spec: TrainSpec) -> None:
+        import importlib
+
+        os.environ.setdefault("WANDB_MODE", "offline")
+        os.environ.setdefault("WANDB_DIR", spec.work_dir)
+        os.environ.setdefault("TRACKIO_DIR", str(Path(spec.work_dir) / "trackio"))
+        self._module = importlib.import_module(module)
+        self._module.init(project="undo-hpc", name=f"{spec.card.get('name', spec.run_id)}-{spec.card.get('iteration', 0)}", config=spec.train)
+
+    def log(self, row: dict[str, float], step: int) -> None:
+        self._module.log({f"train/{key}": value for key, value in row.items()}, step=step)
+
+    def close(self) -> None:
+        self._module.finish()
+
+
+def open_sinks(spec: TrainSpec) -> list[Sink]:
+    """The dashboards asked for. Raises ConfigError where a package is missing."""
+    sinks: list[Sink] = []
+    for name in spec.config.sinks:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"train.sinks names {name}, which is not installed", hint=f"pip install {name}, or remove it from train.sinks")
+        sinks.append(_TensorBoard(spec) if name == "tensorboard" else _WandbLike(name, spec))
+    return sinks
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Removes rows of metrics.jsonl after `step`, which a resumed training will write again, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+class Watch:
+    """Collects a training's figures between log steps and tells them. Only rank 0 has one.
+
+    Args:
+        total: steps of the whole training.
+        peak: peak FLOP/s of all ranks together, or None.
+    """
+
+    def __init__(self, spec: TrainSpec, total: int, resumed_at: int, peak: float | None) -> None:
+        self._work_dir, self._total, self._peak = Path(spec.work_dir), total, peak
+        self._metrics = self._work_dir / "metrics.jsonl"
+        drop_rows_after(self._metrics, resumed_at)
+        self._progress = ProgressFile(self._work_dir / "progress.json")
+        self._sinks = open_sinks(spec)
+        self._times: deque[tuple[int, float]] = deque([(resumed_at, time.monotonic())], maxlen=20)
+        self.last: dict[str, float] = {}
+
+    def log(
+        self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float, tokens: float, slots: float, targets: float, flops: float,
+    ) -> None:
+        """Tells of the steps since the last call. `tokens` are real ones, `slots` all computed positions, over all ranks."""
+        now = time.monotonic()
+        seconds = max(now - self._times[-1][1], 1e-9)
+        first_step, first_time = self._times[0]
+        self._times.append((step, now))
+        left = (self._total - step) * (now - first_time) / max(1, step - first_step)
+        row = {"step": step, "epoch": round(epoch, 4), "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens,
+               "target_tokens": targets, "tokens_per_s": tokens / seconds, "useful": tokens / slots if slots else 1.0,
+               "seconds": seconds, "left_s": left}
+        if self._peak:
+            row["mfu"] = flops / seconds / self._peak
+        self.last = row
+        with self._metrics.open("a") as file:
+            file.write(json.dumps({**row, "time": time.time()}) + "\n")
+        self._progress.update(force=step == self._total, done=step, total=self._total, unit="steps", **row)
+        for sink in self._sinks:
+            sink.log(row, step)
+        mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
+        print(f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.4f}  lr {lr:.2e}  grad {grad_norm:.3f}  "
+              f"{row['tokens_per_s']:,.0f} tok/s  useful {row['useful']:.0%}{mfu}  left {_clock(left)}", flush=True)
+
+    def close(self) -> None:
+        """Closes the dashboards."""
+        for sink in self._sinks:
+            sink.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
