@@ -49,6 +49,12 @@ def benchmark_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def benchmark_size(name_or_file: str) -> int:
+    """Number of problems that a benchmark's file states, without reading the problems; 0 where it is not fixed."""
+    spec = validate_section(BenchmarkFile, read_yaml(_find(name_or_file, None)))
+    return spec.source.sample or spec.size
+
+
 def load_benchmark(
     name_or_file: str, override: SourceConfig | None = None, limit: int = 0, base_dir: Path | None = None
 ) -> Benchmark:

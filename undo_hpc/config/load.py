@@ -83,10 +83,9 @@ def unknown_keys(
         info = model.model_fields.get(str(key))
         if info is None:
             near = difflib.get_close_matches(str(key), model.model_fields, n=1, cutoff=0.5)
+            advice = f"valid keys here: {', '.join(model.model_fields)}"
             if near:
                 advice = f"did you mean '{near[0]}' ({model.model_fields[near[0]].description})?"
-            else:
-                advice = f"valid keys here: {', '.join(model.model_fields)}"
             yield (*path, str(key)), advice
             continue
         for inner, free_keys in _models(info.annotation):
@@ -173,19 +172,72 @@ def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
     return YamlText(data, text.name, lines)
 
 
+# Keys that hold a path; an entry of `*` stands for any key of a mapping.
+_PATHS = (
+    ("data", "train", "path"),
+    ("evaluate", "overrides", "*", "path"),
+    ("evaluate", "benchmarks"),
+    ("cluster", "profile"),
+    ("generate", "prompt"),
+    ("evaluate", "prompt"),
+    ("train", "deepspeed"),
+    ("teacher", "model"),
+    ("student", "model"),
+)
+
+
+def _absolute(data: Any, base: Path, path: tuple[str, ...]) -> None:
+    """Makes relative paths that exist below `base` absolute, in place; names of presets and Hub ids stay."""
+    if not isinstance(data, dict):
+        return
+    keys = list(data) if path[0] == "*" else [path[0]] if path[0] in data else []
+    for key in keys:
+        if len(path) > 1:
+            _absolute(data[key], base, path[1:])
+            continue
+        value = data[key]
+        found = [_found(item, base) for item in value] if isinstance(value, list) else _found(value, base)
+        data[key] = found
+
+
+def _found(value: Any, base: Path) -> Any:
+    if not isinstance(value, str) or not value or "\0" in value:
+        return value
+    path = Path(value).expanduser()
+    if path.is_absolute():
+        return str(path)
+    # A bare word is a name (of a benchmark, of a prompt set) before it is a file.
+    looks_like_path = "/" in value or path.suffix
+    return str((base / path).resolve()) if looks_like_path and (base / path).exists() else value
+
+
 def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
     """The configuration of a run from a preset's name or a file, with `--set` values over it.
 
-    Relative paths of data in the file are meant from the folder of the file where they exist there.
+    Relative paths in the file are meant from the file's folder where they exist there, those of `--set` (and all others)
+    from the working directory; the run records them as absolute.
     """
     path = find_config(name_or_file)
-    sets = list(sets)
     text = read_yaml(path)
+    for keys in _PATHS:
+        _absolute(text.data, path.resolve().parent, keys)
+    return _finish(text, sets)
+
+
+def override(config: RunConfig, sets: Iterable[str]) -> RunConfig:
+    """A configuration with `--set` values over it."""
+    return _finish(YamlText(config.model_dump(mode="json", exclude_unset=True), "the run's configuration", {}), sets)
+
+
+def _finish(text: YamlText, sets: Iterable[str]) -> RunConfig:
+    sets = list(sets)
     if sets:
         text = apply_sets(text, sets)
         text = YamlText(
-            text.data, f"{path.name} with --set {' '.join(sets)}" if len(sets) < 4 else str(path), text.lines
+            text.data, f"{text.name} with --set {' '.join(sets)}" if len(sets) < 4 else text.name, text.lines
         )
+    for keys in _PATHS:
+        _absolute(text.data, Path.cwd(), keys)
     return validate_section(RunConfig, text)
 
 

@@ -99,7 +99,8 @@ class TransformersEngineConfig(Section):
     device: str = neutral("auto", "auto, cpu or cuda")
     threads: int = neutral(0, "CPU threads; 0 leaves torch's choice", ge=0)
     batch_invariant: bool = about(
-        False, "make each completion independent of its neighbours in the batch (fixed batch shapes); for exact repeats"
+        False,
+        "make each completion independent of its neighbours in the batch (fixed batch shapes, one CPU thread); for exact repeats",
     )
 
 

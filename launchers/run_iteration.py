@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Starts or goes on with an UNDO run. `--help` lists the arguments; the work is done by undo_hpc.cli.run_iteration."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+if __name__ == "__main__":
+    try:
+        from undo_hpc.cli.run_iteration import main
+
+        code = main()
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "undo_hpc":
+            raise
+        sys.exit(
+            f"error: the package '{error.name}' is missing from {sys.executable}\n  -> run `make run` once, then use .venv/bin/python"
+        )
+    sys.exit(code)

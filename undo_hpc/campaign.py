@@ -1,0 +1,144 @@
+"""Plan + evidence + cluster: where a run stands, and what is to be done now. Used by the launcher and by `advance`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from undo_hpc.decision import Decision
+from undo_hpc.errors import StorageError
+from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.run import Run
+from undo_hpc.state import Evidence, Key, TaskState, TaskStatus, derive
+from undo_hpc.storage.atomic import read_json, sha256_file, write_json
+from undo_hpc.storage.manifest import read_manifest, verify_outputs
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands.
+
+    Attributes:
+        iteration: the iteration at work, or the last one where the run has ended.
+        statuses: state of every task of that iteration.
+        ended: the decision that ended the loop, or None while it goes on.
+    """
+
+    iteration: int
+    plan: IterationPlan
+    stages: tuple[Stage, ...]
+    statuses: list[TaskStatus]
+    ended: Decision | None = None
+
+    @property
+    def missing(self) -> list[TaskStatus]:
+        """Tasks that are not done."""
+        return [status for status in self.statuses if status.state != "done"]
+
+
+def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) -> Position:
+    """Finds where the run stands, from evidence; makes the plan of an iteration whose turn has come.
+
+    Args:
+        live: what a cluster says of the tasks of the current iteration.
+    """
+    iteration = 0
+    while True:
+        plan = run.plan(iteration) or make_plan(run, iteration)
+        stages = build_graph(run.config, run.layout, plan)
+        statuses = derive(
+            stages,
+            gather(run, stages),
+            policies={s.name: plan.policy_of(s.name) for s in stages},
+            outside=outside_digests(run, iteration),
+            live=live,
+        )
+        if not all_done(stages, statuses):
+            return Position(iteration, plan, stages, statuses)
+        decision = current_decision(run, iteration)
+        if decision.action != "continue":
+            return Position(iteration, plan, stages, statuses, decision)
+        iteration += 1
+
+
+def all_done(stages: Sequence[Stage], statuses: Sequence[TaskStatus]) -> bool:
+    """Whether an iteration is complete: its last stage is, on evidence that is still true."""
+    del stages
+    return all(status.state == "done" for status in statuses if status.stage == "advance")
+
+
+def current_decision(run: Run, iteration: int) -> Decision:
+    """The decision after an iteration under the present configuration (`iterations` may have been raised since)."""
+    from undo_hpc.decision import decide
+
+    history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration + 1)]
+    validation = [sets.get("validation", {}).get("accuracy", 0.0) for sets in history]
+    return decide(validation, run.config.stop, effective_iterations(run.config))
+
+
+def make_plan(run: Run, iteration: int) -> IterationPlan:
+    """Makes and freezes the plan of an iteration. The one before must be complete."""
+    from undo_hpc.stages.generate import targets_of
+
+    prepared = read_manifest(run.layout.prepared)
+    if prepared is None:
+        raise StorageError(f"{run.layout.prepared} is missing", hint="run the launcher again; it prepares the data")
+    sets = {name: int(info["n"]) for name, info in prepared.details["benchmarks"].items()}
+    sets |= {"validation": int(prepared.counts["validation"]), "diagnosis": int(prepared.counts["diagnosis"])}
+    if run.config.evaluate.train_predictions:
+        sets["train"] = int(prepared.counts["train"])
+    plan = plan_iteration(
+        run.config,
+        iteration,
+        problems=len(targets_of(run, iteration)),
+        sets={name: size for name, size in sets.items() if size},
+        tokens_per_second=measured_speed(run, iteration),
+    )
+    write_json(run.layout.iteration(iteration).plan, plan.to_dict())
+    run.events.append(
+        "planned", iteration=iteration, problems=plan.problems, shards=plan.shards, slices=len(plan.slices)
+    )
+    return plan
+
+
+def measured_speed(run: Run, iteration: int) -> float:
+    """Completion tokens per second of one generation task in the last iteration; 0 where none was measured."""
+    if not iteration:
+        return 0.0
+    summary = read_json(run.layout.iteration(iteration - 1).metrics).get("generate", {})
+    return float(summary.get("new_tokens", 0)) / float(summary["seconds"]) if summary.get("seconds") else 0.0
+
+
+def gather(run: Run, stages: Sequence[Stage]) -> dict[Key, Evidence]:
+    """The evidence of all tasks: manifests, and whether their outputs stand with the right size."""
+    found: dict[Key, Evidence] = {}
+    for stage in stages:
+        for task in stage.tasks:
+            manifest = read_manifest(run.layout.root / task.manifest) if task.manifest else None
+            if manifest is not None:
+                problem = verify_outputs(run.layout.root, manifest, deep=False)
+                found[stage.name, task.index] = Evidence(manifest, problem)
+    return found
+
+
+def outside_digests(run: Run, iteration: int) -> dict[str, str]:
+    """Digests of what an iteration reads from outside itself."""
+    prepared = read_manifest(run.layout.prepared)
+    digests = {"config": run.config_digest, "splits": prepared.digest if prepared else ""}
+    if iteration:
+        digests["feedback"] = sha256_file(run.layout.iteration(iteration - 1).feedback)
+    return digests
+
+
+def discard_stale(run: Run, position: Position) -> int:
+    """Takes the manifests of stale tasks away, so that their work is done again; returns how many there were."""
+    stale = {(status.stage, status.index) for status in position.statuses if status.state == "stale"}
+    for stage in position.stages:
+        for task in stage.tasks:
+            if (stage.name, task.index) in stale:
+                (run.layout.root / task.manifest).unlink(missing_ok=True)
+                if stage.name == "train":
+                    shutil.rmtree(run.layout.iteration(position.iteration).train / "checkpoints", ignore_errors=True)
+                run.events.append("discarded", iteration=position.iteration, stage=stage.name, index=task.index)
+    return len(stale)

@@ -1,0 +1,172 @@
+"""`python launchers/run_iteration.py`: starts or goes on with a run, on this machine or on a SLURM cluster."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from undo_hpc.campaign import Position
+    from undo_hpc.config.schema import RunConfig
+    from undo_hpc.run import Run
+
+CHECKPOINTS = Path("checkpoints")
+EXAMPLES = """examples:
+  python launchers/run_iteration.py                                    the embedded tiny world, three iterations
+  python launchers/run_iteration.py --set data.train.path=my.jsonl     your own problems
+  python launchers/run_iteration.py --config my.yaml --profile slurm/profiles/mycluster.yaml
+  python launchers/run_iteration.py --config numina10k_qwen --dry-run  what would be done; touches nothing
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the launcher."""
+    parser = argparse.ArgumentParser(
+        prog="run_iteration.py",
+        description="Runs UNDO iterative distillation to its end. The same command again goes on from where it stood.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", metavar="NAME_OR_FILE", help="a preset of launchers/configs, or a YAML file (default: tiny)"
+    )
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="sets",
+        help="a value over the file's, e.g. train.epochs=2; repeatable",
+    )
+    parser.add_argument(
+        "--iterations", type=int, metavar="N", help="most iterations, the one-shot iteration 0 included"
+    )
+    parser.add_argument("--cluster", choices=("local", "slurm"), help="where the tasks run")
+    parser.add_argument(
+        "--profile", metavar="FILE", help="YAML file that describes the SLURM cluster (implies --cluster slurm)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print stages, tasks, inputs, outputs and resources; touch nothing"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses, runs, and turns errors into messages and exit codes."""
+    arguments = build_parser().parse_args(argv)
+    from rich.console import Console
+
+    from undo_hpc.cli.errors import report_error
+    from undo_hpc.errors import ExitCode, UndoError
+
+    console = Console(soft_wrap=False)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return launch(arguments, console)
+    except UndoError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("\nstopped; all finished work is saved. The same command goes on from here.", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def launch(arguments: argparse.Namespace, console: Console) -> int:
+    """What the arguments ask for. Raises UndoError for all that a user can mend."""
+    config = read_config(arguments)
+    run_dir = arguments.run_dir or CHECKPOINTS / config.name
+    if arguments.dry_run:
+        from undo_hpc.observe.dry_run import show_plan
+
+        show_plan(config, run_dir, console)
+        return 0
+    from undo_hpc.run import create_or_open
+    from undo_hpc.stages.prepare import prepare
+    from undo_hpc.storage.lease import Lease
+
+    with Lease(run_dir.resolve() / "launcher.lease", f"the run directory {run_dir}"):
+        run = create_or_open(config, run_dir, command=command_line())
+        prepare(run)
+        if config.cluster.kind == "slurm":
+            from undo_hpc.cluster.submission import submit_run
+
+            return submit_run(run, console)
+        return run_here(run, console)
+
+
+def command_line() -> list[str]:
+    """The command as it can be typed again."""
+    return ["python", *sys.argv]
+
+
+def read_config(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration asked for; an existing run directory without --config speaks for itself."""
+    from undo_hpc.config.load import load_config, override
+
+    sets = list(arguments.sets)
+    if arguments.iterations is not None:
+        sets.append(f"iterations={arguments.iterations}")
+    if arguments.profile:
+        sets.append(f"cluster.profile={Path(arguments.profile).resolve()}")
+    if arguments.cluster or arguments.profile:
+        sets.append(f"cluster.kind={arguments.cluster or 'slurm'}")
+    known = arguments.run_dir and (arguments.run_dir / "config.resolved.json").exists()
+    if known and not arguments.config:
+        from undo_hpc.run import open_run
+
+        return override(open_run(arguments.run_dir).config, sets)
+    return load_config(arguments.config or "tiny", sets)
+
+
+def run_here(run: Run, console: Console) -> int:
+    """Runs iteration after iteration on this machine, until the loop ends."""
+    from undo_hpc.campaign import discard_stale, locate
+    from undo_hpc.cluster.local import LocalCluster
+    from undo_hpc.observe.progress import choose_display
+    from undo_hpc.observe.summary import show_summary
+
+    position = locate(run)
+    if position.ended:
+        console.print(f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why}).")
+    while not position.ended:
+        announce(position, console)
+        discard_stale(run, position)
+        with choose_display(run.config.display.progress, console) as display:
+            LocalCluster(run, display).run_graph(position.stages, position.statuses)
+        position = locate(run)
+    show_summary(run, console)
+    next_commands(run, console)
+    return 0
+
+
+def announce(position: Position, console: Console) -> None:
+    """Says what is about to be done in an iteration."""
+    done = len(position.statuses) - len(position.missing)
+    kept = f", {done} of {len(position.statuses)} tasks are done already" if done else ""
+    console.print(
+        f"[bold]iteration {position.iteration}[/bold]: the teacher writes for {position.plan.problems} problems{kept}",
+        highlight=False,
+    )
+
+
+def next_commands(run: Run, console: Console) -> None:
+    """What to try now."""
+    root = run.layout.root
+    console.print("next:", highlight=False)
+    for command in (
+        f"undo-hpc status {root}",
+        f"python launchers/run_iteration.py --run-dir {root} --iterations {run.config.iterations + 1}    go on for another iteration",
+        "python launchers/run_iteration.py --run-dir checkpoints/mine --set name=mine --set data.train.path=FILE.jsonl    your own problems",
+    ):
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)

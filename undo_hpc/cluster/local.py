@@ -1,0 +1,174 @@
+"""The machine at hand as a cluster: at most N worker processes, dependencies kept, a log for each task.
+
+Unlike a SLURM cluster it needs a process that stays: the launcher. Workers die with it (see process.py), after they have
+saved, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from undo_hpc.errors import ExitCode, Incomplete
+from undo_hpc.plan import Stage, Task
+from undo_hpc.run import Run
+from undo_hpc.state import TaskStatus
+from undo_hpc.storage.progress import read_progress
+
+POLL_S = 0.1
+STOP_WAIT_S = 120.0
+
+
+class Display(Protocol):
+    """Who shows what happens."""
+
+    def started(self, stage: Stage, task: Task) -> None: ...
+
+    def ended(self, stage: Stage, task: Task, code: int, seconds: float) -> None: ...
+
+    def tick(self, running: Sequence[tuple[Stage, Task, dict[str, Any] | None, float]]) -> None: ...
+
+
+@dataclass
+class _Running:
+    stage: Stage
+    task: Task
+    process: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.monotonic)
+
+
+class LocalCluster:
+    """Runs the missing tasks of an iteration.
+
+    Args:
+        display: told of each start and end, and several times a second of all that runs.
+    """
+
+    def __init__(self, run: Run, display: Display) -> None:
+        self._run, self._display = run, display
+        self._most = run.config.cluster.max_processes
+        self._running: list[_Running] = []
+        self._failed: list[tuple[Stage, Task, int]] = []
+
+    def run_graph(self, stages: Sequence[Stage], statuses: Sequence[TaskStatus]) -> None:
+        """Runs until every task is done, or until nothing more can start because one failed.
+
+        Raises:
+            Incomplete: a task failed; says which, the end of its log, and the next command.
+            KeyboardInterrupt: after all workers have saved and ended.
+        """
+        todo = {(s.stage, s.index) for s in statuses if s.state != "done"}
+        waiting = [(stage, task) for stage in stages for task in stage.tasks if (stage.name, task.index) in todo]
+        open_tasks: dict[str, int] = {
+            stage.name: sum((stage.name, t.index) in todo for t in stage.tasks) for stage in stages
+        }
+        try:
+            while waiting or self._running:
+                for stage, task in list(waiting):
+                    if len(self._running) >= self._most or (self._failed and stage.after):
+                        break
+                    if any(open_tasks[name] for name in stage.after):
+                        continue
+                    waiting.remove((stage, task))
+                    self._start(stage, task)
+                if not self._running:
+                    break
+                time.sleep(POLL_S)
+                for item in [r for r in self._running if r.process.poll() is not None]:
+                    self._end(item, waiting, open_tasks)
+                self._show()
+        except BaseException:
+            self._stop_all()
+            raise
+        if self._failed:
+            raise self._explain()
+
+    def _start(self, stage: Stage, task: Task) -> None:
+        log = self._run.layout.iteration(stage.iteration).log(stage.name, task.index)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        threads = str(self._run.config.cluster.threads_per_process)
+        environment = os.environ | {
+            "UNDO_DIE_WITH_PARENT": "1",
+            "OMP_NUM_THREADS": threads,
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "undo_hpc.worker",
+            str(self._run.layout.root),
+            stage.name,
+            "--iteration",
+            str(stage.iteration),
+            "--index",
+            str(task.index),
+        ]
+        with log.open(
+            "ab"
+        ) as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self._running.append(_Running(stage, task, process))
+        self._display.started(stage, task)
+
+    def _end(self, item: _Running, waiting: list[tuple[Stage, Task]], open_tasks: dict[str, int]) -> None:
+        self._running.remove(item)
+        code = item.process.returncode
+        self._display.ended(item.stage, item.task, code, time.monotonic() - item.began)
+        if code == ExitCode.COMPLETE:
+            open_tasks[item.stage.name] -= 1
+        elif code == ExitCode.REQUEUE:
+            waiting.insert(0, (item.stage, item.task))
+        else:
+            self._failed.append((item.stage, item.task, code))
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        self._display.tick([(r.stage, r.task, read_progress(self._progress(r)), now - r.began) for r in self._running])
+
+    def _progress(self, item: _Running) -> Path:
+        return self._run.layout.iteration(item.stage.iteration).progress(item.stage.name, item.task.index)
+
+    def _stop_all(self) -> None:
+        """Asks all workers to save, waits, and kills those that do not end."""
+        for item in self._running:
+            if item.process.poll() is None:
+                item.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WAIT_S
+        try:
+            for item in self._running:
+                item.process.wait(max(0.1, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            pass
+        for item in self._running:
+            if item.process.poll() is None:
+                item.process.kill()
+                item.process.wait()
+
+    def _explain(self) -> Incomplete:
+        stage, task, code = self._failed[0]
+        log = self._run.layout.iteration(stage.iteration).log(stage.name, task.index)
+        lines = log.read_text(errors="replace").splitlines()[-12:]
+        what = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        others = f" ({len(self._failed) - 1} more failed too)" if len(self._failed) > 1 else ""
+        error = Incomplete(
+            f"{stage.name} {task.label} of iteration {stage.iteration} {what}{others}. The end of its log ({log}):\n"
+            + "\n".join(f"  | {line}" for line in lines),
+            hint="all finished work is kept. Mend the cause, then run the same command again; it goes on from there",
+        )
+        if code == ExitCode.WRONG_INPUT:
+            error.exit_code = ExitCode.WRONG_INPUT
+        return error

@@ -1,0 +1,47 @@
+"""PURE: whether the loop goes on, and which iteration is the best. Only the validation split is looked at, never a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from undo_hpc.config.schema import StopConfig
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done after an iteration, and why."""
+
+    action: Literal["continue", "converged", "finished"]
+    best_iteration: int
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as it stands in metrics.json."""
+        return asdict(self)
+
+
+def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -> Decision:
+    """The decision after the last of the iterations whose validation accuracies (0 to 1) are given, oldest first.
+
+    An iteration gains where it lies above the best before it by more than epsilon. `patience` iterations in a row
+    without gain end the loop. The best iteration is the first with the highest accuracy.
+    """
+    best = max(range(len(validation)), key=lambda k: (validation[k], -k))
+    peak, without_gain = validation[0], 0
+    for accuracy in validation[1:]:
+        if accuracy > peak + stop.epsilon:
+            peak, without_gain = accuracy, 0
+        else:
+            without_gain += 1
+    current = len(validation) - 1
+    if stop.enabled and without_gain >= stop.patience:
+        times = "iteration" if without_gain == 1 else "iterations"
+        why = f"validation did not gain more than {stop.epsilon:g} over {peak:.3f} in the last {without_gain} {times}"
+        return Decision("converged", best, why)
+    if len(validation) >= max_iterations:
+        return Decision("finished", best, f"all {max_iterations} iterations are done")
+    return Decision(
+        "continue", best, f"iteration {current} has validation {validation[-1]:.3f}, best so far {validation[best]:.3f}"
+    )

@@ -1,0 +1,144 @@
+"""The launcher's live view of local tasks: a rich display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from undo_hpc.plan import Stage, Task
+
+Snapshot = Sequence[tuple[Stage, Task, dict[str, Any] | None, float]]
+PLAIN_EVERY_S = 15.0
+
+
+def describe(progress: dict[str, Any] | None, seconds: float) -> str:
+    """What a task says of itself, in one line: rows, tokens/s, loss, time left."""
+    if not progress:
+        return "starting"
+    parts = []
+    done, total = progress.get("done"), progress.get("total")
+    if done is not None:
+        parts.append(f"{done}/{total} {progress.get('unit', '')}".strip() if total else f"{done}")
+    if progress.get("loss") is not None:
+        parts.append(f"loss {progress['loss']:.4f}")
+    if progress.get("lr") is not None:
+        parts.append(f"lr {progress['lr']:.2e}")
+    if progress.get("tokens_per_s"):
+        parts.append(f"{progress['tokens_per_s']:,.0f} tok/s")
+    if progress.get("correct") is not None and done:
+        parts.append(f"{100 * progress['correct'] / done:.0f} % right")
+    left = progress.get("left_s")
+    if left is None and done and total and 0 < done < total:
+        left = seconds / done * (total - done)
+    if left:
+        parts.append(f"{clock(left)} left")
+    return ", ".join(parts) or "working"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = int(seconds + 0.5)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def outcome(code: int) -> str:
+    """An exit code in a word."""
+    return {0: "done", 75: "saved, starts again"}.get(
+        code, f"failed (exit code {code})" if code > 0 else f"killed (signal {-code})"
+    )
+
+
+class PlainDisplay:
+    """A line at each start and end, and now and then one in between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def _line(self, text: str) -> None:
+        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, markup=False)
+
+    def started(self, stage: Stage, task: Task) -> None:
+        """Tells that a task begins."""
+        self._line(f"iteration {stage.iteration} {name(stage, task)}: started")
+
+    def ended(self, stage: Stage, task: Task, code: int, seconds: float) -> None:
+        """Tells that a task has ended."""
+        self._line(f"iteration {stage.iteration} {name(stage, task)}: {outcome(code)} after {clock(seconds)}")
+
+    def tick(self, running: Snapshot) -> None:
+        """Tells how far things are, every fifteen seconds."""
+        if time.monotonic() - self._last < PLAIN_EVERY_S:
+            return
+        self._last = time.monotonic()
+        for stage, task, progress, seconds in running:
+            self._line(f"iteration {stage.iteration} {name(stage, task)}: {describe(progress, seconds)}")
+
+
+class RichDisplay(PlainDisplay):
+    """A live table of the running tasks below the lines."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def started(self, stage: Stage, task: Task) -> None:
+        """The live table shows it."""
+
+    def tick(self, running: Snapshot) -> None:
+        """Draws the running tasks."""
+        table = Table.grid(padding=(0, 2))
+        for stage, task, progress, seconds in running:
+            told = progress or {}
+            done, total = float(told.get("done") or 0), float(told.get("total") or 0)
+            bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total else Text("")
+            table.add_row(
+                f"iteration {stage.iteration}", name(stage, task), bar, describe(progress, seconds), clock(seconds)
+            )
+        self._live.update(Group(table))
+
+
+class NoDisplay(PlainDisplay):
+    """Says nothing."""
+
+    def _line(self, text: str) -> None:
+        return None
+
+
+def name(stage: Stage, task: Task) -> str:
+    """A task as shown: its stage, and its label where there are several."""
+    return f"{stage.name} {task.label}" if stage.is_array else stage.name
+
+
+def choose_display(kind: str, console: Console) -> PlainDisplay:
+    """The display of the configuration: auto looks at the terminal."""
+    if kind == "none":
+        return NoDisplay(console)
+    if kind == "rich" or (kind == "auto" and console.is_terminal):
+        return RichDisplay(console)
+    return PlainDisplay(console)

@@ -1,0 +1,78 @@
+"""The table at the end of a run: accuracy by iteration and set, the decisions, where things lie, what to try next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from undo_hpc.run import Run
+from undo_hpc.storage.atomic import read_json
+
+
+def all_metrics(run: Run) -> list[dict[str, Any]]:
+    """metrics.json of every finished iteration, in order."""
+    paths = (run.layout.iteration(k).metrics for k in run.layout.iterations())
+    return [read_json(path) for path in paths if path.exists()]
+
+
+def cell(summary: dict[str, Any] | None) -> str:
+    """An accuracy with its interval."""
+    if not summary:
+        return ""
+    return f"{100 * summary['accuracy']:.1f} [{100 * summary['low']:.1f}, {100 * summary['high']:.1f}]"
+
+
+def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
+    """Rows: the untrained student, then the iterations. Columns: validation and benchmarks, each with n."""
+    last = metrics[-1]["sets"]
+    benchmarks = [name for name in last if name not in ("train", "diagnosis", "validation")]
+    columns = [*(n for n in ("validation", "diagnosis") if n in last), *benchmarks]
+    table = Table(title="Accuracy in % [95 % interval]", title_justify="left")
+    table.add_column("student")
+    for name in columns:
+        table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
+    table.add_column("rationales\nright/asked", justify="right")
+    table.add_column("truncated\nanswers", justify="right")
+    best = metrics[-1]["decision"]["best_iteration"]
+    if metrics[0].get("baseline"):
+        sets = metrics[0]["baseline"]
+        table.add_row("untrained", *(cell(sets.get(n)) for n in columns), "", _truncated(sets, columns))
+    for item in metrics:
+        number, made = item["iteration"], item["generate"]
+        mark = " (best on validation)" if number == best else ""
+        label = f"iteration {number}{mark}"
+        yielded = f"{made['correct']}/{made['rows']}"
+        table.add_row(label, *(cell(item["sets"].get(n)) for n in columns), yielded, _truncated(item["sets"], columns))
+    return table
+
+
+def _truncated(sets: dict[str, Any], columns: list[str]) -> str:
+    return str(sum(sets[name]["truncated"] for name in columns if name in sets))
+
+
+def show_summary(run: Run, console: Console) -> None:
+    """Prints what a finished (or stopped) run has achieved."""
+    metrics = all_metrics(run)
+    if not metrics:
+        return
+    root = run.layout.root
+    console.print(accuracy_table(metrics))
+    for item in metrics:
+        decision = item["decision"]
+        console.print(f"iteration {item['iteration']}: {decision['action']}: {decision['why']}", highlight=False)
+    best = metrics[-1]["decision"]["best_iteration"]
+    at = run.layout.iteration(best)
+    places = [
+        ("best student", at.student),
+        ("its distilled set", at.distilled),
+        ("its errors", at.feedback),
+        ("report", run.layout.report / "index.html"),
+        ("all of the run", root),
+    ]
+    table = Table.grid(padding=(0, 2))
+    for what, path in places:
+        if path.exists():
+            table.add_row(what, str(path))
+    console.print(table)

@@ -1,0 +1,219 @@
+"""advance: what the iteration achieved, what the student gets wrong, and whether the loop goes on.
+
+Writes metrics.json (every accuracy with n, interval, truncated and unanswered), feedback.jsonl (what the next teacher sees),
+predictions.parquet (the student's answers to the training problems), and the decision, which looks at validation only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.data.distilled import read_distilled
+from undo_hpc.decision import Decision, decide
+from undo_hpc.diagnosis import diagnose
+from undo_hpc.plan import EvaluationSlice, baseline_slices, effective_iterations
+from undo_hpc.records import Attempt, Feedback, Problem
+from undo_hpc.run import Run
+from undo_hpc.stages.context import StageContext, gate
+from undo_hpc.statistics import pass_at_k, wilson
+from undo_hpc.storage.atomic import explained, read_json, write_bytes, write_json
+from undo_hpc.storage.shards import dump_rows, read_rows
+
+EXAMINED = ("train", "diagnosis", "validation")
+PASS_AT = (1, 2, 4, 8, 16, 32, 64)
+
+
+def run_stage(ctx: StageContext) -> None:
+    """Writes metrics, feedback, predictions and the decision.
+
+    Raises:
+        EvidenceError: evaluations are missing or do not match their manifests.
+    """
+    inputs = gate(ctx, "evaluate")[2]
+    if ctx.plan.baseline:
+        inputs |= gate(ctx, "baseline")[2]
+    evaluate, baseline = ctx.graph["evaluate"], ctx.graph.get("baseline")
+    answers = read_answers(ctx, evaluate.name, ctx.plan.slices)
+    untrained = read_answers(ctx, "baseline", baseline_slices(ctx.plan)) if baseline else {}
+
+    feedback = list(make_feedback(ctx, answers))
+    write_bytes(ctx.at.feedback, dump_rows([row.to_dict() for row in feedback]))
+    if "train" in answers:
+        write_predictions(ctx, answers["train"])
+    metrics = {
+        "iteration": ctx.plan.iteration,
+        "sets": {name: summarise(rows) for name, rows in answers.items()},
+        "baseline": {name: summarise(rows) for name, rows in untrained.items()},
+        "errors": count_errors(feedback),
+        "generate": generation_summary(ctx),
+        "train": stage_counts(ctx, "train"),
+        "distilled": stage_counts(ctx, "merge"),
+    }
+    decision = next_decision(ctx.run, ctx.plan.iteration, metrics)
+    metrics["decision"] = decision.to_dict()
+    write_json(ctx.at.metrics, metrics)
+    outputs: dict[Path, int | None] = {ctx.at.metrics: None, ctx.at.feedback: len(feedback)}
+    if ctx.at.predictions.exists():
+        outputs[ctx.at.predictions] = len(answers["train"])
+    ctx.publish(outputs, inputs=inputs, counts={name: len(rows) for name, rows in answers.items()})
+    ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
+
+
+def read_answers(ctx: StageContext, stage: str, slices: Iterable[EvaluationSlice]) -> dict[str, list[Attempt]]:
+    """All answers of a stage by benchmark or split; slices that a policy left out are passed over."""
+    answers: dict[str, list[Attempt]] = defaultdict(list)
+    for part in slices:
+        path = ctx.at.shard(stage, part.shard, part.group)
+        if path.exists():
+            answers[part.group] += [Attempt.from_dict(row | {"flags": tuple(row["flags"])}) for row in read_rows(path)]
+    return dict(answers)
+
+
+def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:
+    """n, correct, accuracy with its 95 % Wilson interval over problems, and what stands beside every accuracy.
+
+    With several samples a problem, accuracy is the mean over problems (pass@1) and the interval takes n as the number of
+    problems, which is careful.
+    """
+    by_problem: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        by_problem[row.problem_id].append(row.verdict == "correct")
+    n = len(by_problem)
+    accuracy = sum(sum(v) / len(v) for v in by_problem.values()) / n if n else 0.0
+    low, high = wilson(round(accuracy * n), n) if n else (0.0, 1.0)
+    samples = min((len(v) for v in by_problem.values()), default=0)
+    return {
+        "n": n,
+        "answers": len(rows),
+        "correct": sum(row.verdict == "correct" for row in rows),
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "truncated": sum(row.finish_reason == "length" for row in rows),
+        "errors": sum(row.finish_reason == "error" for row in rows),
+        **{name: sum(row.verdict == name for row in rows) for name in ("no_answer", "unparsed", "timeout")},
+        "mean_tokens": sum(row.completion_tokens for row in rows) / len(rows) if rows else 0.0,
+        "pass_at": {
+            str(k): sum(pass_at_k(len(v), sum(v), k) for v in by_problem.values()) / n
+            for k in PASS_AT
+            if n and samples > 1 and k <= samples
+        },
+    }
+
+
+def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Iterable[Feedback]:
+    """A row for each examined problem: the teacher's present rationale, the student's answer, how it failed."""
+    rationales: dict[str, str] = {}
+    for example in read_distilled(ctx.at.distilled):
+        rationales.setdefault(example.id, example.teacher_solution)
+    for split in EXAMINED:
+        if split not in answers:
+            continue
+        problems = {p.id: p for p in ctx.run.problems(split)}
+        by_problem: dict[str, list[Attempt]] = defaultdict(list)
+        for row in answers[split]:
+            by_problem[row.problem_id].append(row)
+        for key, rows in by_problem.items():
+            yield _feedback(
+                problems[key], split, rows, rationales.get(key, "" if split == "train" else problems[key].solution)
+            )
+
+
+def _feedback(problem: Problem, split: str, rows: Sequence[Attempt], rationale: str) -> Feedback:
+    """The first wrong answer speaks for the problem; where all are right, the first."""
+    right = sum(row.verdict == "correct" for row in rows)
+    shown = next((row for row in rows if row.verdict != "correct"), rows[0])
+    kind = ""
+    if shown.verdict != "correct":
+        kind = diagnose(shown.text, problem.gt, shown.verdict, shown.finish_reason, rationale).kind
+    return Feedback(
+        problem_id=problem.id,
+        idx=problem.idx,
+        split=split,
+        problem=problem.problem,
+        gt=problem.gt,
+        rationale=rationale,
+        student_answer=shown.text,
+        verdict=shown.verdict,
+        error_kind=kind,
+        score=right / len(rows),
+        unstable=0 < right < len(rows),
+    )
+
+
+def count_errors(feedback: Sequence[Feedback]) -> dict[str, dict[str, int]]:
+    """Kinds of error by split."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in feedback:
+        if row.verdict != "correct":
+            counts[row.split][row.error_kind] += 1
+    return {split: dict(sorted(counter.items())) for split, counter in counts.items()}
+
+
+def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
+    """The student's answers beside the teacher's, in the reference implementation's columns and ours."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    problems = {p.id: p for p in ctx.run.problems("train")}
+    solutions: dict[str, str] = {}
+    for example in read_distilled(ctx.at.distilled):
+        solutions.setdefault(example.id, example.teacher_solution)
+    table = pa.Table.from_pylist(
+        [
+            {
+                "problem": problems[row.problem_id].problem,
+                "teacher_solution": solutions.get(row.problem_id, ""),
+                "student_solution": row.text,
+                "gt": problems[row.problem_id].gt,
+                "idx": row.idx,
+                "id": row.problem_id,
+                "attempt": row.attempt,
+                "verdict": row.verdict,
+                "answer": row.answer,
+                "finish_reason": row.finish_reason,
+            }
+            for row in rows
+        ]
+    )
+    temporary = ctx.at.predictions.with_name(".predictions.tmp")
+    with explained(ctx.at.predictions):
+        pq.write_table(table, temporary)
+        write_bytes(ctx.at.predictions, temporary.read_bytes())
+        temporary.unlink()
+
+
+def generation_summary(ctx: StageContext) -> dict[str, Any]:
+    """Yield and cost of the teacher's work over all shards."""
+    from undo_hpc.stages.context import collect
+
+    manifests, _, _ = collect(ctx, "generate", deep=False)
+    keys = (
+        "rows",
+        "correct",
+        "truncated",
+        "errors",
+        "prompt_tokens",
+        "completion_tokens",
+        "problems",
+        "solved",
+        "new_tokens",
+        "seconds",
+    )
+    return {key: round(sum(m.counts.get(key, 0) for m in manifests), 3) for key in keys} | {"tasks": len(manifests)}
+
+
+def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:
+    """The counts of a single-task stage's manifest."""
+    data = read_json(ctx.at.stage_manifest(stage))
+    return dict(data["counts"])
+
+
+def next_decision(run: Run, iteration: int, metrics: dict[str, Any]) -> Decision:
+    """The decision after this iteration, from validation accuracies alone (no test set is looked at)."""
+    history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration)] + [metrics["sets"]]
+    validation = [sets.get("validation", {}).get("accuracy", 0.0) for sets in history]
+    return decide(validation, run.config.stop, effective_iterations(run.config))

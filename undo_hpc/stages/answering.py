@@ -1,0 +1,233 @@
+"""What generate and evaluate share: requests to an engine, each answer graded and made durable, nothing asked twice.
+
+While a shard is made its rows lie in `shard-N.parts/`, one file a start of the task: a start appends to its own file only,
+so a zombie of an earlier start can never tear a successor's rows. The final shard is sorted, so its bytes depend neither
+on the order of completion nor on restarts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from undo_hpc.config.schema import SamplingConfig
+from undo_hpc.engines.base import Completion, Engine, Request
+from undo_hpc.errors import Requeue
+from undo_hpc.grading import Checker, GradeItem
+from undo_hpc.plan import request_seed
+from undo_hpc.quality import assess
+from undo_hpc.records import Attempt, Problem
+from undo_hpc.stages.context import StageContext
+from undo_hpc.storage.atomic import explained, write_bytes
+from undo_hpc.storage.shards import ShardWriter, dump_rows
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One answer wanted: the problem, which attempt, and the user's turn."""
+
+    problem: Problem
+    attempt: int
+    prompt: str
+    style: str
+    temperature: float
+
+    @property
+    def key(self) -> Key:
+        """What makes it unique in its shard."""
+        return self.problem.id, self.attempt
+
+
+class Answers:
+    """The rows of one shard: those of earlier starts, and those that this start adds."""
+
+    def __init__(self, ctx: StageContext, shard: Path, *, role: str, sampling: SamplingConfig) -> None:
+        self._ctx, self.shard, self._role, self._sampling = ctx, shard, role, sampling
+        self._folder = ctx.at.parts(shard)
+        with explained(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder)}
+        self.repeated = 0
+        config = ctx.run.config.generate
+        number = len(list(self._folder.glob("*.jsonl")))
+        self._writer = ShardWriter(
+            self._folder / f"{number:03d}-{os.getpid()}-{time.time_ns():x}.jsonl",
+            flush_rows=config.flush_rows,
+            flush_seconds=config.flush_seconds,
+        )
+        self._began = time.monotonic()
+        self._new_tokens = 0
+        if self.rows:
+            ctx.say(f"resumes: {len(self.rows)} answers are there already")
+
+    def answer(self, engine: Engine, checker: Checker, asks: Sequence[Ask], total: int) -> None:
+        """Answers, grades and keeps those asks that have no row yet.
+
+        Args:
+            total: rows expected in the end, for the progress.
+
+        Raises:
+            Requeue: the task was asked to stop; all rows so far are durable.
+        """
+        wanted = {f"{ask.problem.id}/{ask.attempt}": ask for ask in asks if ask.key not in self.rows}
+        if wanted:
+            requests = [self._request(name, ask) for name, ask in wanted.items()]
+            completions = engine.generate(requests, should_stop=self._ctx.should_stop)
+            group = self._ctx.run.config.generate.flush_rows
+            for batch in _batches(completions, group, self._ctx.run.config.generate.flush_seconds):
+                self._keep(batch, wanted, checker)
+                self._show(total)
+        self._writer.flush()
+        if any(ask.key not in self.rows for ask in asks):
+            raise Requeue(
+                f"{self._ctx.stage.name} {self._ctx.task.label}: {len(self.rows)} answers are saved, more are wanted"
+            )
+
+    def _request(self, name: str, ask: Ask) -> Request:
+        ctx, sampling = self._ctx, self._sampling
+        seed = request_seed(ctx.run.config.seed, ctx.plan.iteration, ask.problem.id, ask.attempt, self._role)
+        limit = sampling.max_tokens
+        for first in sorted(sampling.max_tokens_by_iteration):
+            if ctx.plan.iteration >= first:
+                limit = sampling.max_tokens_by_iteration[first]
+        return Request(
+            name, ask.prompt, seed, ask.temperature, limit, sampling.top_p, sampling.top_k, tuple(sampling.stop)
+        )
+
+    def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: Checker) -> None:
+        """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
+        self._ctx.lease.check()
+        items, quality = [], self._ctx.run.config.generate.quality
+        for completion in batch:
+            problem = wanted[completion.id].problem
+            items.append(GradeItem(completion.text, problem.gt, problem.kind, problem.options))
+        for completion, grade in zip(batch, checker.grade_many(items), strict=True):
+            ask = wanted[completion.id]
+            seed = request_seed(self._ctx.run.config.seed, self._ctx.plan.iteration, *ask.key, self._role)
+            flags = assess(
+                completion.text, verdict=grade.verdict, finish_reason=completion.finish_reason, config=quality
+            )
+            row = Attempt(
+                problem_id=ask.problem.id,
+                idx=ask.problem.idx,
+                attempt=ask.attempt,
+                style=ask.style,
+                text=completion.text,
+                verdict=grade.verdict,
+                answer=grade.answer,
+                method=grade.method,
+                finish_reason=completion.finish_reason,
+                prompt_tokens=completion.prompt_tokens,
+                completion_tokens=completion.completion_tokens,
+                seed=seed,
+                temperature=ask.temperature,
+                prompt_sha=completion.prompt_sha,
+                error=completion.error,
+                flags=flags,
+            )
+            self.rows[ask.key] = row
+            self._new_tokens += completion.completion_tokens
+            self._writer.append(row.to_dict())
+
+    def _show(self, total: int) -> None:
+        seconds = max(1e-6, time.monotonic() - self._began)
+        correct = sum(row.verdict == "correct" for row in self.rows.values())
+        self._ctx.progress.update(
+            done=len(self.rows), total=total, correct=correct, tokens_per_s=self._new_tokens / seconds, unit="rows"
+        )
+
+    def publish(self, order: Iterable[Key]) -> list[Attempt]:
+        """Writes the final shard with the rows in that order; the parts go only after it is durable (see `finish`)."""
+        self._writer.close()
+        rows = [self.rows[key] for key in order]
+        self._ctx.lease.check()
+        write_bytes(self.shard, dump_rows([row.to_dict() for row in rows]))
+        return rows
+
+    def finish(self) -> None:
+        """Removes the parts, after the manifest stands."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Makes all rows durable, whatever happened."""
+        self._writer.close()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this start began to answer."""
+        return time.monotonic() - self._began
+
+    @property
+    def new_tokens(self) -> int:
+        """Completion tokens of this start."""
+        return self._new_tokens
+
+
+def row_key(row: Attempt) -> Key:
+    """What makes a row unique in its shard."""
+    return row.problem_id, row.attempt
+
+
+def _earlier_rows(folder: Path) -> Iterator[Attempt]:
+    """Rows of earlier starts; a torn or damaged line costs itself alone (its answer is made again)."""
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            try:
+                data = orjson.loads(line)
+                yield Attempt.from_dict(data | {"flags": tuple(data.get("flags", ()))})
+            except (orjson.JSONDecodeError, TypeError, AttributeError):
+                print(f"{path.name}: a damaged line is left aside; its answer is made again", flush=True)
+
+
+def _batches(completions: Iterator[Completion], size: int, seconds: float) -> Iterator[list[Completion]]:
+    """Completions in groups of `size`, or fewer where the time is over."""
+    group: list[Completion] = []
+    since = time.monotonic()
+    for completion in completions:
+        group.append(completion)
+        if len(group) >= size or time.monotonic() - since >= seconds:
+            yield group
+            group, since = [], time.monotonic()
+    if group:
+        yield group
+
+
+def counts(rows: Sequence[Attempt]) -> dict[str, int | float]:
+    """What a manifest counts of answers."""
+    verdicts = dict.fromkeys(("correct", "wrong", "no_answer", "unparsed", "timeout"), 0)
+    for row in rows:
+        verdicts[row.verdict] += 1
+    return {
+        "rows": len(rows),
+        **verdicts,
+        "truncated": sum(row.finish_reason == "length" for row in rows),
+        "errors": sum(row.finish_reason == "error" for row in rows),
+        "prompt_tokens": sum(row.prompt_tokens for row in rows),
+        "completion_tokens": sum(row.completion_tokens for row in rows),
+    }
+
+
+def open_checker(ctx: StageContext) -> Checker:
+    """The checker as configured."""
+    grading = ctx.run.config.grading
+    return Checker(workers=grading.workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb)
+
+
+def make_asks(
+    problems: Iterable[Problem],
+    attempts: Iterable[int],
+    prompt: Callable[[Problem], str],
+    style: Callable[[Problem], str],
+    temperature: float,
+) -> list[Ask]:
+    """The same attempts for each of the problems."""
+    return [Ask(p, k, prompt(p), style(p), temperature) for p, k in itertools.product(problems, tuple(attempts))]

@@ -1,0 +1,138 @@
+"""What every stage is given, and the gate that every stage passes: its inputs' evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.errors import EvidenceError
+from undo_hpc.layout import IterationLayout
+from undo_hpc.plan import IterationPlan, Stage, Task, build_graph
+from undo_hpc.run import Run
+from undo_hpc.state import combined_digest, enough
+from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.progress import ProgressFile
+
+# A file written on another node may show late over NFS (attribute caches): wait this long for evidence to appear.
+VISIBILITY_WAIT_S = 60.0
+
+
+@dataclass
+class StageContext:
+    """A task at work.
+
+    Attributes:
+        should_stop: True once the task was asked to save and stop (a signal, or its time limit is near).
+        time_left_s: seconds until the time limit, or None where there is none.
+    """
+
+    run: Run
+    plan: IterationPlan
+    stage: Stage
+    task: Task
+    events: EventLog
+    progress: ProgressFile
+    lease: Lease
+    should_stop: Callable[[], bool]
+    time_left_s: Callable[[], float | None]
+    visibility_wait_s: float = 0.0
+    started: float = field(default_factory=time.time)
+
+    @property
+    def at(self) -> IterationLayout:
+        """Paths of the iteration."""
+        return self.run.layout.iteration(self.plan.iteration)
+
+    @property
+    def graph(self) -> dict[str, Stage]:
+        """The iteration's stages by name."""
+        return {s.name: s for s in build_graph(self.run.config, self.run.layout, self.plan)}
+
+    def say(self, text: str) -> None:
+        """A line in the task's log."""
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def publish(self, outputs: dict[Path, int | None], **parts: Any) -> Manifest:
+        """Writes the task's manifest, last of all; asks the lease first, so that a zombie publishes nothing.
+
+        Args:
+            outputs: path -> number of rows.
+            parts: inputs, counts, details, policy of the manifest.
+        """
+        self.lease.check()
+        layout = self.run.layout
+        manifest = Manifest(
+            stage=self.stage.name,
+            iteration=self.plan.iteration,
+            index=self.task.index,
+            inputs={"config": self.run.config_digest} | parts.pop("inputs", {}),
+            outputs={layout.relative(path): describe_output(path, rows) for path, rows in outputs.items()},
+            started=self.started,
+            finished=time.time(),
+            **parts,
+        )
+        write_manifest(layout.root / self.task.manifest, manifest)
+        return manifest
+
+
+def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> Manifest:
+    """A task's manifest, its outputs verified.
+
+    Raises:
+        EvidenceError: it is missing (after the wait), or its outputs do not match it.
+    """
+    path = run.layout.root / task.manifest
+    deadline = time.monotonic() + wait_s
+    told = False
+    while True:
+        manifest = read_manifest(path)
+        problem = (
+            f"{task.manifest} is missing" if manifest is None else verify_outputs(run.layout.root, manifest, deep=deep)
+        )
+        if manifest is not None and not problem:
+            return manifest
+        if time.monotonic() >= deadline:
+            raise EvidenceError(
+                f"{task.stage} {task.label}: {problem}", hint="run the launcher again; it submits what is missing"
+            )
+        if not told:
+            print(f"waiting up to {wait_s:.0f} s for another node's file to show: {problem}", flush=True)
+            told = True
+        if path.parent.is_dir():
+            list(path.parent.iterdir())  # refreshes an NFS directory cache
+        time.sleep(0.5)
+
+
+def gate(ctx: StageContext, stage_name: str, *, deep: bool = True) -> tuple[list[Manifest], list[Task], dict[str, str]]:
+    """The evidence of an upstream stage: manifests, missing tasks, and the entry for our manifest's `inputs`.
+
+    Raises:
+        EvidenceError: fewer tasks are complete than the stage's policy asks for; the message names the missing ones.
+    """
+    manifests, missing, reasons = collect(ctx, stage_name, deep=deep)
+    total = len(ctx.graph[stage_name].tasks)
+    if not enough(ctx.plan.policy_of(stage_name), len(manifests), total):
+        raise EvidenceError(
+            f"{ctx.stage.name}: {len(missing)} of {total} tasks of stage {stage_name} are not complete; the first: {reasons[0]}",
+            hint="run the launcher again; it submits what is missing",
+        )
+    return manifests, missing, {stage_name: combined_digest(manifests)}
+
+
+def collect(ctx: StageContext, stage_name: str, *, deep: bool) -> tuple[list[Manifest], list[Task], list[str]]:
+    """Complete tasks of a stage, the others, and what is wrong with each of those."""
+    manifests, missing, reasons = [], [], []
+    wait = ctx.visibility_wait_s
+    for task in ctx.graph[stage_name].tasks:
+        try:
+            manifests.append(read_evidence(ctx.run, task, deep=deep, wait_s=wait))
+        except EvidenceError as error:
+            missing.append(task)
+            reasons.append(error.message)
+            wait = 0.0  # one wait is enough: what is late is late together
+    return manifests, missing, reasons

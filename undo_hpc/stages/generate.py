@@ -1,0 +1,168 @@
+"""generate: the teacher writes rationales for a shard's problems; every attempt is graded and kept.
+
+Iteration 0 asks for the plain problem. Later iterations show the teacher its previous rationale and the student's attempt.
+A problem is asked `samples` times, then again, one attempt a round, until one is right or `max_attempts` is reached.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from undo_hpc.engines import load_engine
+from undo_hpc.plan import deal
+from undo_hpc.prompts import PromptSet, load_prompts
+from undo_hpc.records import Attempt, Feedback, Problem
+from undo_hpc.refinement import Target, choose_targets, example_rows
+from undo_hpc.run import Run
+from undo_hpc.stages.answering import Answers, Ask, counts, open_checker
+from undo_hpc.stages.context import StageContext, read_evidence
+from undo_hpc.storage.shards import read_rows
+
+
+def read_feedback(run: Run, iteration: int) -> list[Feedback]:
+    """What the iteration before found out about the student; empty for iteration 0."""
+    if iteration == 0:
+        return []
+    return [Feedback.from_dict(row) for row in read_rows(run.layout.iteration(iteration - 1).feedback)]
+
+
+def targets_of(run: Run, iteration: int) -> list[Target]:
+    """All problems that the teacher writes for in an iteration, before they are dealt to shards."""
+    method = run.config.method
+    held_out = run.problems("diagnosis") if method.errors_from != "train" else []
+    return choose_targets(
+        iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
+    )
+
+
+def run_stage(ctx: StageContext) -> None:
+    """Writes one shard of rationales.
+
+    Raises:
+        Requeue: asked to stop; all attempts so far are kept.
+        EvidenceError: the last iteration is not complete.
+    """
+    config, iteration = ctx.run.config, ctx.plan.iteration
+    inputs = _check_inputs(ctx)
+    targets = targets_of(ctx.run, iteration)
+    by_id = {target.problem.id: target for target in targets}
+    mine = sorted(deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index), key=lambda p: (p.idx, p.id))
+    shard = ctx.at.shard("generate", ctx.task.index)
+    prompts = load_prompts(config.generate.prompt)
+    examples = example_rows(read_feedback(ctx.run, iteration), config.method.validation_examples, config.seed)
+    if config.method.condition == "ground_truth":
+        _from_solutions(ctx, shard, mine, inputs)
+        return
+
+    loading = time.monotonic()
+    engine = load_engine(
+        config.generate.engine,
+        config.teacher,
+        run_dir=ctx.run.layout.root,
+        iteration=iteration,
+        service_slack_s=config.generate.service_slack_s,
+    )
+    ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
+    answers = Answers(ctx, shard, role="teacher", sampling=config.generate.sampling)
+    try:
+        with open_checker(ctx) as checker:
+            total = len(mine) * config.generate.samples
+            for attempts, temperature in _rounds(ctx):
+                asks = [
+                    Ask(p, k, _prompt(prompts, by_id[p.id], ctx, examples), by_id[p.id].style, temperature)
+                    for p in mine
+                    if attempts.start == 0 or not _solved(answers, p, attempts.start)
+                    for k in attempts
+                ]
+                answers.answer(engine, checker, asks, max(total, len(answers.rows) + len(asks)))
+        described = engine.describe()
+    finally:
+        answers.close()
+        engine.close()
+    order = [(p.id, k) for p in mine for k in range(config.generate.max_attempts) if (p.id, k) in answers.rows]
+    rows = answers.publish(order)
+    ctx.publish(
+        {shard: len(rows)},
+        inputs=inputs,
+        counts=counts(rows)
+        | _yield(mine, rows)
+        | {"new_tokens": answers.new_tokens, "seconds": round(answers.seconds, 3)},
+        details={
+            "engine": described,
+            "sampling": config.generate.sampling.model_dump(),
+            "prompts": prompts.digest,
+            "problems": len(mine),
+        },
+    )
+    answers.finish()
+
+
+def _check_inputs(ctx: StageContext) -> dict[str, str]:
+    """The evidence that this shard rests on: the splits, and for a refinement the whole last iteration."""
+    from undo_hpc.stages.prepare import prepared_digest
+    from undo_hpc.storage.atomic import sha256_file
+
+    inputs = {"splits": prepared_digest(ctx.run)}
+    if ctx.plan.iteration:
+        from undo_hpc.plan import build_graph
+
+        last = ctx.run.plan(ctx.plan.iteration - 1)
+        assert last is not None, "an iteration is planned only after the one before"
+        stages = {s.name: s for s in build_graph(ctx.run.config, ctx.run.layout, last)}
+        read_evidence(ctx.run, stages["advance"].tasks[0], deep=True, wait_s=ctx.visibility_wait_s)
+        inputs["feedback"] = sha256_file(ctx.run.layout.iteration(ctx.plan.iteration - 1).feedback)
+    return inputs
+
+
+def _rounds(ctx: StageContext) -> Iterator[tuple[range, float]]:
+    """Attempt numbers and temperature of each round: first all samples, then one retry at a time."""
+    asked = ctx.run.config.generate
+    yield range(asked.samples), asked.sampling.temperature
+    for number, attempt in enumerate(range(asked.samples, asked.max_attempts), start=1):
+        yield range(attempt, attempt + 1), asked.sampling.temperature + number * asked.retry_temperature_step
+
+
+def _solved(answers: Answers, problem: Problem, before: int) -> bool:
+    """Whether an earlier attempt was right."""
+    found = (answers.rows.get((problem.id, k)) for k in range(before))
+    return any(row is not None and row.verdict == "correct" for row in found)
+
+
+def _prompt(prompts: PromptSet, target: Target, ctx: StageContext, examples: list[Feedback]) -> str:
+    problem, told, config = target.problem, target.feedback, ctx.run.config
+    if told is None:
+        return prompts.problem(problem.problem, config.generate.instruction)
+    truth = problem.gt if config.method.show_truth else ""
+    return prompts.refine(
+        problem.problem,
+        told.rationale,
+        told.student_answer,
+        told.verdict,
+        truth=truth,
+        examples=examples,
+        instruction=config.generate.instruction,
+    )
+
+
+def _yield(problems: list[Problem], rows: list[Attempt]) -> dict[str, int]:
+    solved = {row.problem_id for row in rows if row.verdict == "correct"}
+    return {"problems": len(problems), "solved": len(solved)}
+
+
+def _from_solutions(ctx: StageContext, shard: Path, mine: list[Problem], inputs: dict[str, str]) -> None:
+    """The control `ground_truth`: the data's own solutions stand in for rationales; no teacher is loaded."""
+    from undo_hpc.grading import GradeItem
+    from undo_hpc.storage.atomic import write_bytes
+    from undo_hpc.storage.shards import dump_rows
+
+    with open_checker(ctx) as checker:
+        items = [GradeItem(p.solution, p.gt, p.kind, p.options) for p in mine]
+        rows = [
+            Attempt(p.id, p.idx, 0, "ground_truth", p.solution, g.verdict, g.answer, g.method, "stop", 0, 0, 0, 0.0)
+            for p, g in zip(mine, checker.grade_many(items), strict=True)
+        ]
+    write_bytes(shard, dump_rows([row.to_dict() for row in rows]))
+    details = {"engine": {"engine": "ground truth"}, "problems": len(mine)}
+    ctx.publish({shard: len(rows)}, inputs=inputs, counts=counts(rows) | _yield(mine, rows), details=details)

@@ -1,0 +1,128 @@
+"""prepare: problems and benchmarks are read once, split, compared, and frozen in the run directory.
+
+The launcher does this before it submits anything, so compute nodes need neither the Hub nor the source files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.benchmarks import Benchmark, load_benchmark
+from undo_hpc.data import contamination, load_problems, split_problems
+from undo_hpc.errors import DataError, EvidenceError
+from undo_hpc.models import resolve_model
+from undo_hpc.records import Problem, normalise_text
+from undo_hpc.run import Run
+from undo_hpc.storage.atomic import write_bytes
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.shards import dump_rows
+
+SPLITS = ("train", "diagnosis", "validation")
+
+
+def prepare(run: Run) -> Manifest:
+    """Freezes splits and benchmarks, or finds them frozen.
+
+    Raises:
+        ConfigError, DataError: the data or a model directory cannot be used; the message says what, where, and what to do.
+    """
+    done = read_manifest(run.layout.prepared)
+    if done is not None and not verify_outputs(run.layout.root, done, deep=False):
+        return done
+    config = run.config
+    for model in (config.teacher, config.student):
+        resolve_model(model.model)
+    loaded = load_problems(config.data.train)
+    benchmarks = [
+        load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit)
+        for name in config.evaluate.benchmarks
+    ]
+    _unique([b.name for b in benchmarks])
+    rejected: list[dict[str, Any]] = [
+        {"set": "train", "row": r.row, "where": r.where, "reason": r.reason} for r in loaded.rejected
+    ]
+    for benchmark in benchmarks:
+        rejected += [
+            {"set": benchmark.name, "row": r.row, "where": r.where, "reason": r.reason} for r in benchmark.rejected
+        ]
+    problems, contaminated = _without_overlaps(run, loaded.problems, benchmarks, rejected)
+    splits = split_problems(problems, config.data, config.seed)
+    sets: dict[str, list[Problem]] = {name: getattr(splits, name) for name in SPLITS}
+    paths: dict[Path, list[dict[str, Any]]] = {run.layout.split(n): [p.to_dict() for p in ps] for n, ps in sets.items()}
+    paths |= {run.layout.benchmark(b.name): [p.to_dict() for p in b.problems] for b in benchmarks}
+    paths[run.layout.rejected] = rejected
+    for path, rows in paths.items():
+        write_bytes(path, dump_rows(rows))
+    manifest = Manifest(
+        stage="prepare",
+        iteration=0,
+        index=0,
+        inputs={"config": run.config_digest},
+        outputs={run.layout.relative(path): describe_output(path, len(rows)) for path, rows in paths.items()},
+        counts={name: len(ps) for name, ps in sets.items()}
+        | {"rejected": len(rejected), "duplicates": loaded.duplicates, "contaminated": contaminated},
+        details={
+            "train_source": loaded.source,
+            "benchmarks": {
+                b.name: {"title": b.title, "licence": b.licence, "n": len(b.problems), "of": b.size, "source": b.source}
+                for b in benchmarks
+            },
+            "rejected_reasons": dict(Counter(f"{r['set']}: {_kind(str(r['reason']))}" for r in rejected)),
+            "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
+        },
+    )
+    write_manifest(run.layout.prepared, manifest)
+    return manifest
+
+
+def prepared_digest(run: Run) -> str:
+    """Digest of the frozen problems, for the `inputs` of manifests. Raises EvidenceError where they are missing."""
+    manifest = read_manifest(run.layout.prepared)
+    if manifest is None:
+        raise EvidenceError(f"{run.layout.prepared} is missing", hint="start the run with launchers/run_iteration.py")
+    return manifest.digest
+
+
+def _without_overlaps(
+    run: Run, problems: list[Problem], benchmarks: list[Benchmark], rejected: list[dict[str, Any]]
+) -> tuple[list[Problem], int]:
+    """The training problems without those that stand in a benchmark, which are listed among the rejected."""
+    how = run.config.data.contamination
+    if how == "off":
+        return problems, 0
+    overlaps = {o.problem_id: o for o in contamination(problems, benchmarks, run.config.data.ngram)}
+    for problem in problems:
+        if problem.id in overlaps:
+            found = overlaps[problem.id]
+            what = "the same text" if found.kind == "exact" else f"{run.config.data.ngram} words in a row"
+            word = "dropped" if how == "drop" else "kept"
+            reason = f"contamination: {what} as problem {found.benchmark_problem_id} of {found.benchmark} ({word})"
+            rejected.append({"set": "train", "row": problem.idx, "where": f"row {problem.idx}", "reason": reason})
+    if how == "report" or not overlaps:
+        return problems, len(overlaps)
+    left = [problem for problem in problems if problem.id not in overlaps]
+    if not left:
+        raise DataError(
+            "every training problem stands in a benchmark",
+            hint="train on other data, or set data.contamination: report",
+        )
+    return left, len(overlaps)
+
+
+def _kind(reason: str) -> str:
+    """A reason without its particulars, for counting."""
+    return reason.split(":")[0].split(" of row")[0]
+
+
+def _unique(names: list[str]) -> None:
+    double = sorted({name for name in names if names.count(name) > 1} | (set(names) & set(SPLITS)))
+    if double:
+        raise DataError(f"two sets are named {double[0]!r}", hint="rename the benchmark's YAML file")
+
+
+def _text_digest(problems: list[Problem]) -> str:
+    """Digest of the normalised texts, to show that splits are disjoint and the same as another run's."""
+    return hashlib.sha256("\n".join(sorted(normalise_text(p.problem) for p in problems)).encode()).hexdigest()

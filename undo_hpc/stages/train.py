@@ -1,0 +1,105 @@
+"""train: the student learns the distilled set. The loop itself is undo_hpc.training; this stage prepares and vouches."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from undo_hpc.data.distilled import parquet_files
+from undo_hpc.errors import ExitCode, Requeue, TrainingError
+from undo_hpc.models import resolve_model
+from undo_hpc.stages.context import StageContext, gate
+from undo_hpc.storage.shards import read_rows
+from undo_hpc.training.spec import TrainSpec
+
+
+def run_stage(ctx: StageContext) -> None:
+    """Trains and publishes the student.
+
+    Raises:
+        Requeue: a checkpoint is saved, start again.
+        TrainingError: training failed; its message stands in the log.
+        EvidenceError: the distilled set does not match its manifest.
+    """
+    manifests, _, inputs = gate(ctx, "merge")
+    spec = make_spec(ctx, manifests[0].digest)
+    path = ctx.at.train / "spec.json"
+    spec.save(path)
+    code = _run(ctx, path)
+    if code == ExitCode.REQUEUE:
+        raise Requeue("training saved a checkpoint and waits to be started again")
+    if code != ExitCode.COMPLETE:
+        error = TrainingError(
+            f"training ended with exit code {code}; its message stands above in the log",
+            hint="mend the cause and run again",
+        )
+        error.exit_code = ExitCode(code) if code in list(ExitCode) else ExitCode.FAILED
+        raise error
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
+        return
+    outputs = {file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()}
+    ctx.publish(
+        dict(outputs),
+        inputs=inputs,
+        counts=_last_metrics(ctx.at.train / "metrics.jsonl"),
+        details={"rows": manifests[0].counts["rows"]},
+    )
+
+
+def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
+    """What the training is asked to do, from the run's configuration."""
+    config, iteration = ctx.run.config, ctx.plan.iteration
+    parent = resolve_model(config.student.model)
+    name = config.student.model
+    if iteration and config.method.start_from == "previous":
+        parent = str(ctx.run.layout.iteration(iteration - 1).student)
+        name = f"{config.name}, iteration {iteration - 1}"
+    return TrainSpec(
+        train=config.train.model_dump(mode="json"),
+        seed=config.seed,
+        model=parent,
+        revision=config.student.revision if parent == config.student.model else "",
+        trust_remote_code=config.student.trust_remote_code,
+        dtype=config.student.dtype,
+        data=[str(file) for file in parquet_files(ctx.at.distilled)],
+        data_digest=data_digest,
+        prompt=config.evaluate.prompt,
+        instruction=config.evaluate.instruction,
+        system_prompt=config.student.system_prompt,
+        chat_template_kwargs=config.student.chat_template_kwargs,
+        work_dir=str(ctx.at.train),
+        out_dir=str(ctx.at.student),
+        card={
+            "name": config.name,
+            "iteration": iteration,
+            "parent": name,
+            "teacher": config.teacher.model,
+            "data": f"distilled set of iteration {iteration}",
+        },
+        time_limit_s=ctx.time_left_s(),
+        run_id=f"{ctx.run.id}/{iteration}",
+    )
+
+
+def _run(ctx: StageContext, spec: Path) -> int:
+    """One rank trains in this process (a cluster starts one process a rank); more are started here on the local machine."""
+    from undo_hpc.training.launch import run_here, run_ranks
+
+    started_by_cluster = int(os.environ.get("SLURM_NTASKS", os.environ.get("WORLD_SIZE", "1"))) > 1
+    if started_by_cluster or ctx.run.config.train.ranks == 1:
+        return run_here(spec, should_stop=ctx.should_stop)
+    return run_ranks(spec, ctx.run.config.train.ranks, log_dir=ctx.at.logs)
+
+
+def _last_metrics(path: Path) -> dict[str, Any]:
+    """Steps, tokens and last loss, for the manifest."""
+    last: dict[str, Any] = {}
+    try:
+        for row in read_rows(path):
+            last |= {key: row[key] for key in ("step", "loss", "tokens", "target_tokens", "tokens_per_s") if key in row}
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return {}
+    return last

@@ -1,0 +1,128 @@
+"""What a compute node runs: `python -m undo_hpc.worker RUN_DIR STAGE --iteration I --index K`. One task, one exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from undo_hpc.cluster.signals import SaveSoon
+from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Requeue, UndoError
+from undo_hpc.plan import build_graph
+from undo_hpc.process import die_with_parent
+from undo_hpc.run import open_run
+from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
+from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.lease import STALE_S, Lease
+from undo_hpc.storage.manifest import read_manifest, verify_outputs
+from undo_hpc.storage.progress import ProgressFile
+
+MODULES = {"baseline": "evaluate"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one task and returns its exit code (see errors.ExitCode)."""
+    parser = argparse.ArgumentParser(prog="python -m undo_hpc.worker", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("stage")
+    parser.add_argument("--iteration", type=int, required=True)
+    parser.add_argument("--index", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    if os.environ.get("UNDO_DIE_WITH_PARENT") == "1":
+        die_with_parent()
+    with SaveSoon() as save_soon:
+        try:
+            return run_task(arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, save_soon)
+        except UndoError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            return int(error.exit_code)
+        except KeyboardInterrupt:
+            return int(ExitCode.INTERRUPTED)
+
+
+def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_soon: SaveSoon) -> int:
+    """One task from its lease to its manifest, with its events.
+
+    Raises:
+        UndoError: what went wrong, with the exit code to end with.
+    """
+    run = open_run(run_dir)
+    plan = run.plan(iteration)
+    if plan is None:
+        raise EvidenceError(f"iteration {iteration} has no plan yet", hint="start it with launchers/run_iteration.py")
+    stages = {stage.name: stage for stage in build_graph(run.config, run.layout, plan)}
+    if stage_name not in stages:
+        raise ConfigError(f"no stage '{stage_name}' in iteration {iteration}", hint=f"stages: {', '.join(stages)}")
+    stage = stages[stage_name]
+    if not 0 <= index < len(stage.tasks):
+        raise ConfigError(f"{stage_name} has no task {index}", hint=f"its tasks are 0 to {len(stage.tasks) - 1}")
+    task = stage.tasks[index]
+    at = run.layout.iteration(iteration)
+    events = EventLog(at.events(stage_name, index))
+    on_cluster = bool(os.environ.get("SLURM_JOB_ID"))
+    lease = Lease(
+        at.lease(stage_name, index),
+        f"{stage_name} {index} of iteration {iteration}",
+        wait_s=STALE_S if on_cluster else 5.0,
+    )
+    with lease:
+        done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
+        if (
+            done is not None
+            and not verify_outputs(run.layout.root, done, deep=False)
+            and not _stale(run.config_digest, done.inputs)
+        ):
+            print(f"{stage_name} {index} of iteration {iteration} is complete already", flush=True)
+            return int(ExitCode.COMPLETE)
+        context = StageContext(
+            run=run,
+            plan=plan,
+            stage=stage,
+            task=task,
+            events=events,
+            progress=ProgressFile(at.progress(stage_name, index)),
+            lease=lease,
+            should_stop=save_soon.requested,
+            time_left_s=save_soon.time_left_s,
+            visibility_wait_s=VISIBILITY_WAIT_S if on_cluster else 0.0,
+        )
+        began = time.time()
+        events.append(
+            "start",
+            job=os.environ.get("SLURM_JOB_ID", ""),
+            restart=os.environ.get("SLURM_RESTART_COUNT", "0"),
+            gpus=_gpus(),
+            cpus=len(os.sched_getaffinity(0)),
+        )
+        status, code = "failed", ExitCode.FAILED
+        try:
+            importlib.import_module(f"undo_hpc.stages.{MODULES.get(stage_name, stage_name)}").run_stage(context)
+            status, code = "complete", ExitCode.COMPLETE
+        except Requeue as stop:
+            status, code = "requeue", ExitCode.REQUEUE
+            print(f"{stop} ({save_soon.reason or 'asked to stop'})", flush=True)
+        except UndoError as error:
+            code = error.exit_code
+            raise
+        finally:
+            events.append(
+                "end", status=status, code=int(code), reason=save_soon.reason, seconds=round(time.time() - began, 3)
+            )
+    return int(code)
+
+
+def _stale(config_digest: str, inputs: dict[str, str]) -> bool:
+    return inputs.get("config", config_digest) != config_digest
+
+
+def _gpus() -> int:
+    """GPUs that this task was given, by the variable that SLURM and users set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return len([device for device in visible.split(",") if device.strip()])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
