@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.layout import Layout
@@ -16,32 +16,26 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     """Prints stages, tasks, inputs, outputs and resources."""
     layout = Layout(run_dir.resolve())
     plan, counted = guess_plan(config)
-    console.print(
-        f"run [bold]{config.name}[/bold] in {layout.root} on {config.cluster.kind}; nothing is written", highlight=False
-    )
-    console.print(
-        f"teacher {config.teacher.model or '?'} ({config.generate.engine.name}) -> student {config.student.model or '?'}; "
+    lines = [
+        f"run {config.name} in {layout.root} on {config.cluster.kind}; nothing is written",
+        f"teacher {config.teacher.model or '?'} ({config.generate.engine.name}) -> student {config.student.model or '?'}",
         f"condition {config.method.condition}; at most {effective_iterations(config)} iterations",
-        highlight=False,
-        markup=False,
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+    console.print(
+        f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}", style="bold", highlight=False
     )
-    table = Table(title=f"iteration 0{'' if counted else ' (sizes of the data are estimates)'}", title_justify="left")
-    for heading in ("stage", "tasks", "after", "inputs", "outputs", "resources"):
-        table.add_column(heading, overflow="fold")
     for stage in build_graph(config, layout, plan):
         outputs = sorted({path for task in stage.tasks for path in task.outputs})
-        shown = outputs if len(outputs) <= 3 else [*outputs[:2], f"... {len(outputs) - 2} more"]
-        table.add_row(
-            stage.name,
-            str(len(stage.tasks)),
-            ", ".join(stage.after),
-            "\n".join(stage.inputs),
-            "\n".join(shown),
-            resources(stage.resources),
-        )
-    console.print(table)
+        shown = outputs if len(outputs) <= 3 else [outputs[0], f"... {len(outputs) - 2} more ...", outputs[-1]]
+        tasks = "1 task" if len(stage.tasks) == 1 else f"array of {len(stage.tasks)} tasks"
+        after = f", after {' and '.join(stage.after)}" if stage.after else ""
+        console.print(Text.assemble("  ", (stage.name, "bold"), f": {tasks}{after}"))
+        for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (resources(stage.resources),))):
+            console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
     console.print(
-        "later iterations have the same stages; the teacher then sees the errors of the last student", highlight=False
+        "\nlater iterations have the same stages; the teacher then sees the errors of the last student", highlight=False
     )
 
 
@@ -73,6 +67,6 @@ def resources(asked: StageResources) -> str:
     """What a task asks for, in words."""
     given = {key: value for key, value in asked.model_dump().items() if value is not None}
     return (
-        "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in given.items())
+        ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in given.items())
         or "the profile's, or this machine's"
     )
