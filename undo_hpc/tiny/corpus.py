@@ -1,0 +1,158 @@
+"""The texts that the tiny models are trained on: (prompt, answer) pairs. Pure Python, seeded by the caller's generator."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from undo_hpc.prompts import PromptSet, load_prompts
+from undo_hpc.tiny.world import SPLITS, Chain, Pool, Step, draw_chain, draw_step, failed_step, write_solution
+
+VERDICTS = ("wrong", "wrong", "wrong", "wrong", "wrong", "wrong", "no_answer", "unparsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is asked and what is to be answered."""
+
+    prompt: str
+    answer: str
+
+
+@cache
+def prompts() -> PromptSet:
+    """The templates that the models are trained on: the prompt set `tiny`."""
+    return load_prompts("tiny")
+
+
+# ---- what a pupil gets wrong -----------------------------------------------------------------------------------------
+
+
+def slip(rng: random.Random, right: int) -> int:
+    """A wrong result near the right one: a digit off, a carry forgotten, a tens slip."""
+    digits = list(str(right))
+    while True:
+        kind = rng.random()
+        if kind < 0.5:
+            place = rng.randrange(len(digits))
+            wrong = int("".join([*digits[:place], str(rng.randrange(10)), *digits[place + 1 :]]))
+        elif kind < 0.75:
+            wrong = right + rng.choice((-10, 10, -20, 20))
+        else:
+            wrong = right + rng.choice((-2, -1, 1, 2))
+        if wrong != right and wrong > 0:
+            return wrong
+
+
+def _line(rng: random.Random, step: Step, result: int, detailed: bool) -> str:
+    if not detailed:
+        return f"{step.a}{step.op}{step.b}={result}"
+    head, tail = step.detailed().rsplit(")", 1)
+    if int(tail) != result and rng.random() < 0.5:  # the slip shows in the digit work too
+        work, last = head.rsplit("=", 1)
+        head = f"{work}={slip(rng, int(last) or 1)}"
+    return f"{head}){result}"
+
+
+def wrong_attempt(rng: random.Random, steps: Sequence[Step], failing: int, detailed: frozenset[int] = frozenset()) -> str:
+    """An attempt whose first wrong step is `failing`; what follows goes on from the wrong value."""
+    lines: list[str] = []
+    value = steps[0].a
+    for index, step in enumerate(steps):
+        now = Step(value, step.op, step.b)
+        if index == failing:
+            kind = rng.random()
+            if kind < 0.12:  # misread operand
+                now = Step(value, step.op, rng.choice([b for b in range(2, 60) if b != step.b]))
+            elif kind < 0.20:  # wrong operation
+                op = rng.choice([o for o in ("+", "-", "*") if o != step.op])
+                now = Step(value, op, step.b)
+            elif kind < 0.24:  # stops here
+                return "\n".join([*lines, f"\\boxed{{{value}}}"])
+            elif kind < 0.30 and index:  # copies the value wrongly
+                now = Step(slip(rng, value), step.op, step.b)
+            result = abs(now.result) if kind < 0.30 and now != step else slip(rng, step.result)
+        else:
+            result = abs(now.result)
+            if index > failing and rng.random() < 0.2:
+                result = slip(rng, result or 1)
+        spelled = index in detailed and now.result >= 0
+        lines.append(_line(rng, now, result, spelled))
+        value = result
+    return "\n".join([*lines, f"\\boxed{{{value}}}"])
+
+
+def some_steps(rng: random.Random, count: int, none: float) -> frozenset[int]:
+    """A random set of step indices; empty with probability `none`."""
+    return frozenset() if rng.random() < none else frozenset(i for i in range(count) if rng.random() < 0.5)
+
+
+# ---- corpora ---------------------------------------------------------------------------------------------------------
+
+
+def bare_step(rng: random.Random, pools: frozenset[Pool], hard: bool) -> Step:
+    """One equation out of a random chain, hard or easy as asked."""
+    while True:
+        step = rng.choice(draw_chain(rng, pools).steps)
+        if step.hard == hard:
+            return step
+
+
+def bare_pair(rng: random.Random, pools: frozenset[Pool], detailed: bool, hard_share: float = 0.5) -> Pair:
+    """An equation without a story, terse or spelled out."""
+    step = bare_step(rng, pools, rng.random() < hard_share)
+    request = f"Spell out {step.a}{step.op}{step.b}" if detailed else f"{step.a}{step.op}{step.b}"
+    return Pair(request, write_solution([step], [0] if detailed else []))
+
+
+def base_pair(rng: random.Random) -> Pair:
+    """The base student's corpus: stories solved tersely, and bare equations spelled out, easy and hard in balance."""
+    pools = SPLITS["base"]
+    if rng.random() < 0.35:
+        return bare_pair(rng, pools, detailed=True)
+    chain = draw_chain(rng, pools)
+    return Pair(prompts().student(chain.text), write_solution(chain.steps))
+
+
+def plain_pair(chain: Chain) -> Pair:
+    """The teacher asked for a rationale: terse."""
+    return Pair(prompts().problem(chain.text), write_solution(chain.steps))
+
+
+def refine_pair(rng: random.Random, chain: Chain, attempts: Sequence[str] = ()) -> Pair:
+    """The teacher shown an attempt: what was spelled out stays so, and the step that failed is spelled out too.
+
+    Without an attempt, or with one of another problem, a random step is spelled out; after a right attempt none.
+    `attempts`: real wrong attempts at this problem, used instead of simulated ones where given.
+    """
+    count = len(chain.steps)
+    before = some_steps(rng, count, none=0.6)
+    written = some_steps(rng, count, none=0.55)
+    rationale = write_solution(chain.steps, before)
+    kind, verdict = rng.random(), rng.choice(VERDICTS)
+    if kind < 0.76:
+        attempt = rng.choice(attempts) if attempts else wrong_attempt(rng, chain.steps, rng.randrange(count), written)
+        failing = failed_step(chain.steps, attempt)
+    elif kind < 0.85:
+        attempt, failing = "", rng.randrange(count)
+    elif kind < 0.94:
+        other = draw_chain(rng, SPLITS["teacher"], count)
+        attempt, failing = wrong_attempt(rng, other.steps, rng.randrange(count), written), rng.randrange(count)
+    else:
+        attempt, failing, verdict = write_solution(chain.steps, written), None, "correct"
+    spelled = before | ({failing} if failing is not None else set())
+    if (fault := rng.random()) < 0.03:
+        rationale = ""
+        spelled = frozenset({failing} if failing is not None else set())
+    elif fault < 0.07:
+        rationale = wrong_attempt(rng, chain.steps, rng.randrange(count), before)
+    return Pair(prompts().refine(chain.text, rationale, attempt, verdict), write_solution(chain.steps, spelled))
+
+
+def teacher_step(rng: random.Random) -> Step:
+    """A step from the teacher's pools, for drills."""
+    while (step := draw_step(rng, rng.randrange(10, 500), SPLITS["teacher"])) is None:
+        pass
+    return step
