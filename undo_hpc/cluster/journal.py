@@ -1,0 +1,109 @@
+"""What was handed to a cluster: an intent before each sbatch, the job's id after it, both durable.
+
+A launcher that dies between the two leaves an intent without an id; the job, if there is one, is found by its name,
+which is unique. The journal never says that anything is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from undo_hpc.storage.atomic import explained
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sbatch: `job_id` is empty where the intent is all there is."""
+
+    name: str
+    stage: str
+    iteration: int
+    attempt: int
+    indices: tuple[int, ...] | None
+    after: tuple[str, ...]
+    time: float
+    job_id: str = ""
+
+
+class SubmissionJournal:
+    """RUN_DIR/submissions.jsonl. Only the holder of the run's lease writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _append(self, row: dict[str, object]) -> None:
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                size = os.fstat(fd).st_size
+                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                os.write(fd, (b"\n" if torn else b"") + orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def intend(self, name: str, stage: str, iteration: int, attempt: int, indices: tuple[int, ...] | None,
+               after: tuple[str, ...]) -> None:
+        """Before sbatch."""
+        self._append({"event": "intent", "name": name, "stage": stage, "iteration": iteration, "attempt": attempt,
+                      "indices": compress(indices), "after": after, "time": round(time.time(), 3)})
+
+    def submitted(self, name: str, job_id: str, *, found: bool = False) -> None:
+        """After sbatch; `found` where the id was looked up later."""
+        self._append({"event": "found" if found else "submitted", "name": name, "job_id": job_id, "time": round(time.time(), 3)})
+
+    def refused(self, name: str, why: str) -> None:
+        """sbatch said no."""
+        self._append({"event": "refused", "name": name, "why": why, "time": round(time.time(), 3)})
+
+    def _rows(self) -> Iterator[dict[str, object]]:
+        if not self.path.exists():
+            return
+        with explained(self.path):
+            lines = self.path.read_bytes().splitlines()
+        for line in lines:
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue  # a torn line: the sbatch behind it has not happened
+            if isinstance(row, dict):
+                yield row
+
+    def entries(self) -> list[Entry]:
+        """All submissions that were not refused, oldest first."""
+        intents: dict[str, dict[str, object]] = {}
+        ids: dict[str, str] = {}
+        for row in self._rows():
+            name = str(row.get("name", ""))
+            if row["event"] == "intent":
+                intents[name] = row
+            elif row["event"] == "refused":
+                intents.pop(name, None)
+            else:
+                ids[name] = str(row["job_id"])
+        return [Entry(name, str(r["stage"]), int(str(r["iteration"])), int(str(r["attempt"])), expand(r["indices"]),
+                      tuple(r["after"]), float(str(r["time"])), ids.get(name, ""))  # type: ignore[arg-type]
+                for name, r in intents.items()]
+
+
+def compress(indices: tuple[int, ...] | None) -> list[list[int]] | None:
+    """Indices as [first, last] ranges: ten thousand shards stay one short line."""
+    if indices is None:
+        return None
+    from undo_hpc.cluster.names import _ranges
+
+    return [[a, b] for a, b in _ranges(indices)]
+
+
+def expand(ranges: object) -> tuple[int, ...] | None:
+    """Back from `compress`."""
+    if not isinstance(ranges, list):
+        return None
+    return tuple(i for a, b in ranges for i in range(int(a), int(b) + 1))

@@ -1,0 +1,107 @@
+"""PURE: names of jobs and index arithmetic of arrays.
+
+A job's name carries everything that is needed to recognise it in a bare `squeue`, whatever a site does to comments:
+stage, iteration, run tag, attempt, index offset, tasks per element, and a nonce that makes each submission unique.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_NAME = re.compile(r"^(?P<stage>[a-z]+)-i(?P<iteration>\d+)-undo-(?P<tag>[0-9a-f]{12})"
+                   r"-a(?P<attempt>\d+)-o(?P<offset>\d+)-g(?P<group>\d+)-(?P<nonce>[0-9a-f]{8})$")
+
+
+def run_tag(run_dir: Path) -> str:
+    """The tag of a run: 12 hexadecimal digits from its absolute path, the same for every launcher."""
+    return hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class JobName:
+    """What a job's name says."""
+
+    stage: str
+    iteration: int
+    tag: str
+    attempt: int
+    offset: int
+    group: int
+    nonce: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}-i{self.iteration}-undo-{self.tag}-a{self.attempt}-o{self.offset}-g{self.group}-{self.nonce}"
+
+    @classmethod
+    def parse(cls, name: str) -> JobName | None:
+        """The parts of a name, or None where it is not ours."""
+        found = _NAME.match(name)
+        if found is None:
+            return None
+        texts = found.groupdict()
+        numbers = {key: int(texts[key]) for key in ("iteration", "attempt", "offset", "group")}
+        return cls(stage=texts["stage"], tag=texts["tag"], nonce=texts["nonce"], **numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayPart:
+    """One sbatch of an array: element A runs the tasks (A + offset) * group and the group - 1 behind it."""
+
+    elements: tuple[int, ...]
+    offset: int
+    group: int
+
+
+def split_array(indices: Sequence[int], max_array_size: int, max_parts: int) -> list[ArrayPart]:
+    """Cuts task indices into at most `max_parts` arrays that a cluster accepts.
+
+    An element number must be below `max_array_size`, hence the offsets. Where the indices would need more parts than
+    allowed, an element runs several neighbouring tasks one after another.
+    """
+    if not indices:
+        return []
+    group = 1
+    while len({index // group // max_array_size for index in indices}) > max_parts:
+        group += 1
+    elements = sorted({index // group for index in indices})
+    parts: dict[int, list[int]] = {}
+    for element in elements:
+        parts.setdefault(element // max_array_size, []).append(element)
+    return [ArrayPart(tuple(e - block * max_array_size for e in members), block * max_array_size, group)
+            for block, members in sorted(parts.items())]
+
+
+def array_spec(elements: Sequence[int], parallelism: int) -> str:
+    """sbatch's notation of an array: ranges for neighbours, `%` for the number at once."""
+    ranges = [f"{a}-{b}" if b > a else f"{a}" for a, b in _ranges(elements)]
+    return ",".join(ranges) + (f"%{parallelism}" if parallelism < len(elements) else "")
+
+
+def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    start = end = None
+    for number in sorted(numbers):
+        if start is None or end is None:
+            start = end = number
+        elif number == end + 1:
+            end = number
+        else:
+            yield start, end
+            start = end = number
+    if start is not None and end is not None:
+        yield start, end
+
+
+def expand_elements(text: str) -> list[int]:
+    """The element numbers behind squeue's `1,4-6,8-12:2%3`; empty where there are none."""
+    numbers: list[int] = []
+    for piece in text.strip("[]").split("%")[0].split(","):
+        found = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", piece)
+        if found is None:
+            continue
+        first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+        numbers += range(first, last + 1, step)
+    return numbers

@@ -1,0 +1,81 @@
+# What every job of a run does around the worker. The launcher puts this text into the jobs it submits;
+# the templates in slurm/ source it. It needs bash, SLURM's commands, and these variables (all optional):
+#   UNDO_PYTHON         Python that runs the worker
+#   UNDO_CODE           folder that holds the package, put on PYTHONPATH
+#   UNDO_SRUN           further words for srun (array)
+#   UNDO_INSIDE         words before Python, e.g. apptainer exec ... (array)
+#   UNDO_REQUEUE        0 where the site forbids requeueing
+#   UNDO_RESTART_DELAY  seconds until a requeued job may start again
+#   UNDO_KILL_WAIT      the site's KillWait
+
+# This job, or this one task of an array. (The bare id of an array's last task would mean the whole array.)
+undo_job_id() {
+  if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then echo "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; else echo "$SLURM_JOB_ID"; fi
+}
+
+undo_say() { echo "$(date '+%F %T') undo: $*"; }
+
+# A signal to the whole job also hits scontrol; hence more than one try.
+undo_scontrol() { local try; for try in 1 2 3; do scontrol "$@" 2>&1 && return 0; done; return 1; }
+
+# SLURM holds a requeued job back for two minutes or so unless its start time lies ahead when the old start has ended.
+undo_restart_in() { undo_scontrol update JobId="$(undo_job_id)" StartTime=now+"$1" >/dev/null; }
+
+undo_on_term() {
+  undo_terminated=1
+  # Preempted without grace: SLURM requeues the job by itself. Should we not live to see the end, this stands.
+  undo_restart_in $(( ${UNDO_KILL_WAIT:-30} + ${UNDO_RESTART_DELAY:-3} ))
+}
+
+# undo_requeue RUN_DIR: starts this job again. Fails where it must not, or cannot, be started again.
+undo_requeue() {
+  [ -e "$1/PAUSED" ] && { undo_say "the run is paused: saved, and not started again"; return 1; }
+  [ "${UNDO_REQUEUE:-1}" = 1 ] || { undo_say "no requeueing here: the rest is submitted anew by the next healing stage"; return 1; }
+  local state; state=$(squeue -h -j "$(undo_job_id)" -o %T 2>/dev/null)
+  case $state in
+    RUNNING)
+      undo_scontrol requeue "$(undo_job_id)" >/dev/null || { undo_say "scontrol requeue was refused"; return 1; } ;;
+    *) undo_say "state $state: SLURM itself decides whether this job starts again" ;;
+  esac
+  undo_restart_in "${UNDO_RESTART_DELAY:-3}"
+}
+
+# undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
+# Array element A runs the tasks (A + OFFSET) * GROUP and the GROUP - 1 behind it, below TOTAL.
+# Exit codes: 0 complete; 75 saved, start me again; 3 work left over; 2 wrong input; 1 failed.
+undo_task() {
+  local stage=$1 run_dir=$2 iteration=$3 offset=${4:-0} group=${5:-1} total=${6:-0}
+  local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code worst=0
+  local last=$(( first + group - 1 ))
+  [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
+  local python=${UNDO_PYTHON:-python3}
+  [ -n "${UNDO_CODE:-}" ] && export PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}"
+  # Safe path: the folder that the job was submitted from must not hide the code it was submitted with.
+  export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
+  undo_terminated=0
+  trap undo_on_term TERM
+  trap : CONT USR1 USR2
+  undo_say "$stage $iteration $first-$last: job $(undo_job_id), start ${SLURM_RESTART_COUNT:-0}, on ${SLURM_JOB_NODELIST:-?}"
+  for (( index = first; index <= last; index++ )); do
+    # A step of its own: at the start of a grace time SLURM signals steps only, not this shell.
+    # srun inherits neither the environment (after --export=NAMES) nor, since 22.05, the CPUs a task.
+    srun --export=ALL --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
+      "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" &
+    local step=$!
+    while wait "$step"; code=$?; [ "$code" -gt 128 ] && kill -0 "$step" 2>/dev/null; do :; done
+    [ "$code" -gt "$worst" ] && worst=$code
+    [ "$code" = 75 ] || [ "$undo_terminated" = 1 ] && break
+  done
+  undo_say "$stage $iteration $first-$last: exit code $worst"
+  if [ "$code" = 75 ] || { [ "$undo_terminated" = 1 ] && [ "$index" -lt "$last" ]; }; then
+    undo_requeue "$run_dir" && exit 75
+    exit 3
+  fi
+  exit "$worst"
+}
+
+# undo_modules NAME...: `module` is a function of login shells, which --export=NAMES leaves out.
+undo_modules() {
+  type module >/dev/null 2>&1 || source /etc/profile
+  module load "$@" || { undo_say "module load $* failed"; exit 2; }
+}

@@ -1,0 +1,103 @@
+"""A profile: what must be known of one SLURM cluster, in one YAML file. `slurm/profiles/example.yaml` explains each key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from undo_hpc.config.load import read_yaml, validate_section
+from undo_hpc.config.schema import Section, StageResources, neutral
+from undo_hpc.errors import ConfigError
+
+Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
+GPU_STAGES = ("serve", "generate", "baseline", "train", "evaluate")
+# What a task needs to find its programs and caches. Tokens travel by file: HF_HOME or HF_TOKEN_PATH lead to it.
+BASIC_EXPORTS = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "HF_HOME", "HF_TOKEN_PATH", "HF_ENDPOINT",
+                 "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LD_LIBRARY_PATH")
+_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE)", re.IGNORECASE)
+_PATH_LIKE = re.compile(r"(_PATH|_FILE|_DIR)$", re.IGNORECASE)
+
+
+class StageProfile(StageResources):
+    """What a task of a stage asks of the scheduler."""
+
+    partition: str | None = neutral(None, "partition(s), separated by commas")
+    account: str | None = neutral(None, "account that is charged")
+    qos: str | None = neutral(None, "quality of service")
+    constraint: str | None = neutral(None, "features that a node must have")
+    extra: dict[str, str | int | bool] = neutral({}, "further sbatch options by their long names, e.g. {exclude: node7}")
+
+
+class ContainerProfile(Section):
+    """The container in which tasks run."""
+
+    kind: Literal["none", "pyxis", "apptainer"] = neutral("none", "none, pyxis (srun --container-image) or apptainer")
+    image: str = neutral("", "image: a .sqsh or .sif file, or a registry's name")
+    mounts: list[str] = neutral([], "further folders as SOURCE:TARGET; the run directory and the code are always mounted")
+    options: list[str] = neutral([], "further words for srun (pyxis) or for `apptainer exec`")
+    python: str = neutral("python3", "the Python inside the image")
+
+
+class Profile(Section):
+    """A SLURM cluster."""
+
+    defaults: StageProfile = neutral(StageProfile(), "what every stage asks for, unless `stages` or the configuration says otherwise")
+    stages: dict[Stage, StageProfile] = neutral({}, "what a stage asks for, over `defaults`")
+    gpu_syntax: Literal["gres", "gpus-per-node", "none"] = neutral("gres", "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, or not at all")
+    gpu_type: str = neutral("", "type of GPU, e.g. a100")
+    modules: list[str] = neutral([], "environment modules to load, in order")
+    setup: list[str] = neutral([], "shell lines to run before the task")
+    python: str = neutral("", "Python on the compute nodes; empty takes the one that submits")
+    container: ContainerProfile = neutral(ContainerProfile(), "the container in which tasks run")
+    export: list[str] = neutral([], "names of further environment variables to hand to the tasks; never secrets")
+    signal_lead_s: int = neutral(120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10)
+    requeue: bool = neutral(True, "whether the site lets a job be requeued")
+    restart_delay_s: int = neutral(3, "seconds after which a requeued job may start again (SLURM's own rule is two minutes)", ge=1)
+    array_parallelism: int = neutral(256, "tasks of an array at once, where a stage does not say", ge=1)
+    max_array_size: int | None = neutral(None, "most tasks in an array; null asks the cluster", ge=1)
+
+    @field_validator("export")
+    @classmethod
+    def _no_secrets(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"'{name}' is not the name of a variable (values do not belong in a profile)")
+            if _SECRET.search(name) and not _PATH_LIKE.search(name):
+                raise ValueError(f"'{name}' looks like a secret, which SLURM would store; hand over a file instead "
+                                 "(HF_TOKEN_PATH, engine.openai.api_key_file, hub.token_file)")
+        return names
+
+    def exports(self) -> str:
+        """The value of sbatch's --export: names only, so that nothing else of the environment reaches SLURM's records."""
+        return ",".join(dict.fromkeys((*BASIC_EXPORTS, *self.export)))
+
+    def for_stage(self, stage: str, asked: StageResources) -> StageProfile:
+        """What a task of a stage asks for: the run's configuration over the stage's profile over the defaults."""
+        merged: dict[str, Any] = {"extra": {}}
+        layers: list[StageResources | None] = [self.defaults]
+        if stage == "baseline" and "evaluate" in self.stages:
+            layers.append(self.stages["evaluate"])  # the same work, on the untrained student
+        layers += [self.stages.get(stage), asked]  # type: ignore[call-overload]
+        for layer in layers:
+            if layer is None:
+                continue
+            for key, value in layer.model_dump(exclude_none=True).items():
+                merged[key] = merged["extra"] | value if key == "extra" else value
+        if stage not in GPU_STAGES:
+            merged["gpus_per_node"] = asked.gpus_per_node or 0
+        return StageProfile(**merged)
+
+
+def load_profile(path: str | Path) -> Profile:
+    """A profile from its file; an empty path is the stock profile. Raises ConfigError that names the wrong key and line."""
+    if not str(path):
+        return Profile()
+    file = Path(path)
+    if not file.is_file():
+        known = sorted(str(p) for p in (Path(__file__).resolve().parents[2] / "slurm" / "profiles").glob("*.yaml"))
+        raise ConfigError(f"no such cluster profile: {path}",
+                          hint="write one with `undo-hpc doctor --write-profile FILE`, or start from " + (", ".join(known) or "slurm/profiles/example.yaml"))
+    return validate_section(Profile, read_yaml(file))

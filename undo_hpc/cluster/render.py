@@ -1,0 +1,121 @@
+"""PURE: from a profile and a submission to what submitit's SlurmExecutor renders. One place decides how a job looks."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.cluster.base import Submission
+from undo_hpc.cluster.names import ArrayPart, JobName, array_spec
+from undo_hpc.cluster.profile import Profile, StageProfile
+from undo_hpc.layout import Layout
+
+PRELUDE = Path(__file__).with_name("prelude.sh")
+# Merge and advance must run whatever became of the tasks before them: they see what is missing and submit it again.
+# The others are of no use without their input. `afterok` spares them a start, and --kill-on-invalid-dep lets a chain
+# whose link has failed collapse at once down to advance, instead of waiting for ever (DependencyNeverSatisfied).
+# Measured on 22.05: the last job of such a chain starts a second after the failure. Either way every stage checks its
+# inputs itself: SLURM lets an `afterok` on a job that it has forgotten run at once.
+HEALERS = ("merge", "advance")
+
+
+@dataclass(frozen=True)
+class JobText:
+    """Arguments of SlurmExecutor.update_parameters, and the command line of the job."""
+
+    parameters: dict[str, Any]
+    command: str
+
+
+def dependency(stage: str, after: tuple[str, ...]) -> str:
+    """sbatch's --dependency on every part of what comes before."""
+    return ("afterany:" if stage in HEALERS else "afterok:") + ":".join(after)
+
+
+def gpu_flags(profile: Profile, asked: StageProfile) -> dict[str, str | int]:
+    """How this cluster wants to be asked for GPUs."""
+    count = asked.gpus_per_node or 0
+    if not count or profile.gpu_syntax == "none":
+        return {}
+    typed = f"{profile.gpu_type}:{count}" if profile.gpu_type else f"{count}"
+    return {"gres": f"gpu:{typed}"} if profile.gpu_syntax == "gres" else {"gpus-per-node": typed}
+
+
+def array_of(words: list[str]) -> str:
+    """A bash array."""
+    return "(" + " ".join(shlex.quote(word) for word in words) + ")"
+
+
+def setup_lines(profile: Profile, run_dir: Path, code: Path, kill_wait_s: int) -> list[str]:
+    """The part of a batch script before the task: settings of the prelude, modules, the user's lines, the prelude."""
+    box = profile.container
+    srun: list[str] = []
+    inside: list[str] = []
+    python = profile.python or sys.executable
+    if box.kind == "pyxis":
+        mounts = [f"{run_dir}:{run_dir}", f"{code}:{code}", *box.mounts]
+        srun = [f"--container-image={box.image}", f"--container-mounts={','.join(mounts)}", *box.options]
+        python = box.python
+    elif box.kind == "apptainer":
+        binds = [word for mount in (str(run_dir), str(code), *box.mounts) for word in ("--bind", mount)]
+        inside = ["apptainer", "exec", "--nv", *binds, *box.options, box.image]
+        python = box.python
+    return [
+        f"UNDO_PYTHON={shlex.quote(python)}",
+        f"UNDO_CODE={shlex.quote(str(code))}",
+        f"UNDO_SRUN={array_of(srun)}",
+        f"UNDO_INSIDE={array_of(inside)}",
+        f"UNDO_REQUEUE={int(profile.requeue)}",
+        f"UNDO_RESTART_DELAY={profile.restart_delay_s}",
+        f"UNDO_KILL_WAIT={kill_wait_s}",
+        PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
+        *(["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)] if profile.modules else []),
+        *profile.setup,
+    ]
+
+
+def render(profile: Profile, submission: Submission, name: JobName, part: ArrayPart | None, code: Path, *,
+           kill_wait_s: int = 30) -> JobText:
+    """One job (or one part of an array) as submitit's parameters and its command line."""
+    asked = profile.for_stage(submission.stage, submission.resources)
+    logs = str(Layout(submission.run_dir).iteration(submission.iteration).logs).replace("%", "%%")
+    flags: dict[str, Any] = {
+        "output": f"{logs}/{submission.stage}-{'%A_%a' if part else '%j'}.log",
+        "open-mode": "append",
+        "export": profile.exports(),
+        "signal": f"USR1@{profile.signal_lead_s}",
+        ("requeue" if profile.requeue else "no-requeue"): True,
+        **gpu_flags(profile, asked),
+    }
+    if part is not None:
+        flags["array"] = array_spec(part.elements, asked.array_parallelism or profile.array_parallelism)
+    if submission.after:
+        flags["dependency"] = dependency(submission.stage, submission.after)
+        if submission.stage not in HEALERS:
+            flags["kill-on-invalid-dep"] = "yes"
+    memory = asked.memory_gb
+    parameters: dict[str, Any] = {
+        "job_name": str(name),
+        "comment": f"undo {name.tag} {submission.stage} of iteration {submission.iteration}",
+        "partition": asked.partition,
+        "account": asked.account,
+        "qos": asked.qos,
+        "constraint": asked.constraint,
+        "nodes": asked.nodes or 1,
+        "ntasks_per_node": asked.tasks_per_node or 1,
+        "cpus_per_task": asked.cpus_per_task,
+        "mem": f"{max(1, round(memory * 1024))}M" if memory else None,
+        "time": asked.minutes or 60,
+        "wckey": None,  # submitit's own would be refused where a site tracks wckeys
+        "use_srun": False,  # the prelude starts the step
+        "stderr_to_stdout": True,
+        "setup": setup_lines(profile, submission.run_dir, code, kill_wait_s),
+        "additional_parameters": flags | {key: value for key, value in asked.extra.items() if value is not False},
+    }
+    offset, group = (part.offset, part.group) if part else (0, 1)
+    command = (f"undo_task {submission.stage} {shlex.quote(str(submission.run_dir))} {submission.iteration} "
+               f"{offset} {group} {submission.total}")
+    return JobText(parameters, command)

@@ -1,0 +1,255 @@
+"""SLURM through submitit: submit, find again, redirect, cancel. The rest of the program knows nothing of it.
+
+Jobs are submitted through `SlurmExecutor._submit_command`, which renders a batch file from the executor's parameters and
+runs sbatch on it: no pickle, no database, one small file a submission. It is an underscore method, so submitit is pinned
+and the call stands in `_sbatch` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.cluster.base import JobState, LiveJob, Submission
+from undo_hpc.cluster.commands import Unreachable, explain, require_slurm, run, scheduler_environment
+from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.names import ArrayPart, JobName, split_array
+from undo_hpc.cluster.profile import Profile
+from undo_hpc.cluster.render import JobText, dependency, render
+from undo_hpc.errors import ClusterError
+from undo_hpc.layout import Layout
+
+# An iteration is at most eight sbatch calls: serve, generate (2), baseline, merge, train, evaluate, advance.
+MAX_PARTS = {"generate": 2}
+_STATES = {
+    "PENDING": JobState.PENDING, "CONFIGURING": JobState.RUNNING, "RUNNING": JobState.RUNNING, "SUSPENDED": JobState.RUNNING,
+    "COMPLETING": JobState.STOPPING, "REQUEUED": JobState.PENDING, "REQUEUE_HOLD": JobState.HELD, "SIGNALING": JobState.RUNNING,
+    "STAGE_OUT": JobState.STOPPING, "STOPPED": JobState.RUNNING, "PREEMPTED": JobState.STOPPING, "SPECIAL_EXIT": JobState.HELD,
+    "RESV_DEL_HOLD": JobState.HELD,
+}
+_HELD = re.compile(r"held|hold", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `scontrol show config` says and we need."""
+
+    max_array_size: int
+    kill_wait_s: int
+    requeue: bool
+
+
+def parse_config(text: str) -> Limits:
+    """Limits from the text of `scontrol show config`."""
+    values = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+
+    def number(key: str, default: int) -> int:
+        found = re.match(r"\d+", values.get(key, ""))
+        return int(found[0]) if found else default
+
+    return Limits(number("MaxArraySize", 1001), number("KillWait", 30), number("JobRequeue", 1) == 1)
+
+
+class SlurmCluster:
+    """A cluster (see base.Cluster).
+
+    Args:
+        profile: how this cluster is asked.
+        code: folder that holds the package as the jobs shall use it (a snapshot, or the project itself).
+    """
+
+    kind = "slurm"
+
+    def __init__(self, profile: Profile, code: Path) -> None:
+        self.profile = profile
+        self.code = code
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The cluster's limits, asked once. Raises ClusterError where there is no SLURM, or no answer."""
+        require_slurm()
+        return parse_config(run(["scontrol", "show", "config"]))
+
+    # -- submitting ----------------------------------------------------------------------------------------------
+
+    def parts(self, submission: Submission) -> list[ArrayPart | None]:
+        """The sbatch calls that a submission needs: arrays by offset, or one job."""
+        if submission.indices is None:
+            return [None]
+        largest = min(self.profile.max_array_size or self.limits.max_array_size, self.limits.max_array_size)
+        return list(split_array(submission.indices, largest, MAX_PARTS.get(submission.stage, 1)))
+
+    def check(self, submissions: Sequence[Submission]) -> None:
+        """Asks by `sbatch --test-only` for each kind of job that differs (see base.Cluster)."""
+        seen = set()
+        for submission in submissions:
+            bare = replace(submission, after=(), tag=submission.tag or "0" * 12)
+            part = self.parts(bare)[0]
+            text = self._text(bare, part, self._name(bare, part))
+            shape = str({k: v for k, v in text.parameters.items() if k not in ("job_name", "comment", "setup", "additional_parameters")}
+                        | {k: v for k, v in text.parameters["additional_parameters"].items() if k not in ("output", "array")})
+            if shape in seen:
+                continue
+            seen.add(shape)
+            script = self._executor(text, bare)._make_submission_file_text("true", "0")
+            try:
+                run(["sbatch", "--test-only"], stdin=script)
+            except Unreachable:
+                raise
+            except ClusterError as error:
+                raise ClusterError(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
+
+    def submit(self, submission: Submission) -> tuple[str, ...]:
+        """Submits all parts, or none (see base.Cluster)."""
+        journal = SubmissionJournal(Layout(submission.run_dir).submissions)
+        ids: list[str] = []
+        for part in self.parts(submission):
+            name = self._name(submission, part)
+            indices = submission.indices if part is None else tuple(
+                index for element in part.elements for index in range((element + part.offset) * part.group,
+                                                                     (element + part.offset + 1) * part.group)
+                if submission.total == 0 or index < submission.total)
+            journal.intend(str(name), submission.stage, submission.iteration, submission.attempt, indices, submission.after)
+            try:
+                job_id = self._sbatch(self._text(submission, part, name), submission)
+            except Unreachable:
+                found = self._by_name(str(name), patient=False)
+                if not found:
+                    self.cancel(ids)
+                    raise
+                job_id = found
+            except ClusterError as error:
+                journal.refused(str(name), error.message)
+                self.cancel(ids)
+                raise
+            journal.submitted(str(name), job_id)
+            ids.append(job_id)
+        return tuple(ids)
+
+    def _name(self, submission: Submission, part: ArrayPart | None) -> JobName:
+        offset, group = (part.offset, part.group) if part else (0, 1)
+        return JobName(submission.stage, submission.iteration, submission.tag, submission.attempt, offset, group, secrets.token_hex(4))
+
+    def _text(self, submission: Submission, part: ArrayPart | None, name: JobName) -> JobText:
+        return render(self.profile, submission, name, part, self.code, kill_wait_s=self.limits.kill_wait_s)
+
+    def _executor(self, text: JobText, submission: Submission) -> Any:
+        from submitit.slurm.slurm import SlurmExecutor
+
+        logs = Layout(submission.run_dir).iteration(submission.iteration).logs
+        folder = logs / "submitted"
+        folder.mkdir(parents=True, exist_ok=True)
+        executor = SlurmExecutor(folder=str(folder).replace("%", "%%"))
+        executor.update_parameters(**text.parameters)
+        return executor
+
+    def _sbatch(self, text: JobText, submission: Submission) -> str:
+        """The one call of submitit's underscore method."""
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        executor = self._executor(text, submission)
+        with scheduler_environment(), contextlib.redirect_stderr(io.StringIO()):  # it prints what it also raises
+            try:
+                return str(executor._submit_command(text.command).job_id)
+            except (FailedJobError, FailedSubmissionError) as error:
+                raise explain(_said(error), "sbatch") from error
+
+    def _by_name(self, name: str, *, patient: bool = True) -> str:
+        """The id of the job with this name, or nothing."""
+        try:
+            out = run(["squeue", "-h", "-a", "--me", "-n", name, "-o", "%F"], timeout=60 if patient else 15)
+        except ClusterError:
+            if patient:
+                raise
+            return ""
+        return out.split()[0] if out.split() else ""
+
+    def recover(self, run_dir: Path, tag: str) -> None:
+        """Looks up jobs whose intent has no id (see base.Cluster)."""
+        journal = SubmissionJournal(Layout(run_dir).submissions)
+        open_names = [entry.name for entry in journal.entries() if not entry.job_id]
+        if not open_names:
+            return
+        known = {name: job for job, name in self._names()}
+        for name in open_names:
+            if name in known:
+                journal.submitted(name, known[name], found=True)
+
+    def _names(self) -> list[tuple[str, str]]:
+        out = run(["squeue", "-h", "-a", "--me", "-o", "%F|%j"])
+        return [(job, name) for job, _, name in (line.partition("|") for line in out.splitlines())]
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def live_jobs(self, tag: str) -> list[LiveJob]:
+        """Every task that SLURM still holds (see base.Cluster)."""
+        require_slurm()
+        out = run(["squeue", "-h", "-a", "-r", "--me", "-o", "%F|%K|%i|%T|%r|%j"])
+        jobs: list[LiveJob] = []
+        for line in out.splitlines():
+            job_id, element, task_id, state, reason, text = line.split("|", 5)
+            name = JobName.parse(text)
+            if name is None or name.tag != tag or state not in _STATES:
+                continue
+            common = LiveJob(job_id, None, text, _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id)
+            if not element.isdigit():
+                jobs.append(common)
+                continue
+            first = (int(element) + name.offset) * name.group
+            jobs += [replace(common, index=index) for index in range(first, first + name.group)]
+        return jobs
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None:
+        """`scontrol update Dependency=`; a pending job may change what it waits for (see base.Cluster)."""
+        names = dict(self._names())
+        for job in dict.fromkeys(ids):
+            name = JobName.parse(names.get(job, ""))
+            if name is None:
+                continue
+            run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(name.stage, tuple(after))}"])
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """`scancel` (see base.Cluster)."""
+        wanted = list(dict.fromkeys(ids))
+        if wanted:
+            run(["scancel", "-Q", *wanted])
+
+    def pause(self, tag: str) -> int:
+        """Pending jobs are cancelled; running steps get the signal that means "save soon" (see base.Cluster).
+
+        The caller has left the run's PAUSED mark, which keeps the jobs from starting again.
+        """
+        jobs = self.live_jobs(tag)
+        waiting = [job for job in jobs if job.state in (JobState.PENDING, JobState.HELD, JobState.STUCK)]
+        running = [job for job in jobs if job.state is JobState.RUNNING]
+        self.cancel(job.task_id for job in waiting)
+        for task in dict.fromkeys(job.task_id for job in running):
+            run(["scancel", "-Q", "--signal=USR1", task])
+        return len({job.task_id for job in waiting + running})
+
+
+def _state(state: str, reason: str) -> JobState:
+    known = _STATES[state]
+    if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
+        return JobState.STUCK
+    if known is JobState.PENDING and _HELD.search(reason):
+        return JobState.HELD
+    return known
+
+
+def _said(error: BaseException) -> str:
+    """What sbatch printed, out of submitit's exception."""
+    cause = error.__cause__ or error.__context__
+    output = getattr(cause, "stderr", None) or getattr(cause, "output", None)
+    if isinstance(output, bytes):
+        output = output.decode("utf-8", "replace")
+    return str(output) if output else str(error)
