@@ -258,7 +258,7 @@ def _loss_of(path: Path) -> float:
 
 def random_state() -> dict[str, Any]:
     """The state of all random number generators of this process, as plain tensors and numbers."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     state = {"torch": torch.get_rng_state(), "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position),
                                                       int(has_gauss), float(gauss)],

@@ -31,10 +31,8 @@ def exported(spec: TrainSpec) -> bool:
 
 def export(spec: TrainSpec, config: TrainConfig, engine: Any, tokenizer: Any, data: EncodedSet, team: Team, summary: dict[str, Any]) -> None:
     """Gathers the weights (all ranks take part) and publishes the directory."""
-    if zero_stage(config) == 3:
-        weights = engine._zero3_consolidated_16bit_state_dict()
-    else:
-        weights = engine.module.state_dict() if team.who.first else None
+    in_pieces = zero_stage(config) == 3
+    weights = engine._zero3_consolidated_16bit_state_dict() if in_pieces else engine.module.state_dict()
     team.first_does(lambda: _publish(spec, config, engine.module, weights, tokenizer, data, summary))
 
 

@@ -16,7 +16,6 @@ from undo_hpc.errors import ConfigError, TrainingError
 from undo_hpc.storage.atomic import write_json
 
 if TYPE_CHECKING:
-    import torch
     import torch.distributed as dist
 
 _RENDEZVOUS_S = 600.0
@@ -67,9 +66,8 @@ def meeting_key(env: Mapping[str, str]) -> str:
 
 def own_address(env: Mapping[str, str]) -> str:
     """An address of this machine that others can reach. Node names may not resolve, so a number is preferred."""
-    if address := env.get("SLURM_LAUNCH_NODE_IPADDR"):
-        if int(env.get("SLURM_NODEID", "0")) == 0:
-            return address
+    if (address := env.get("SLURM_LAUNCH_NODE_IPADDR")) and int(env.get("SLURM_NODEID", "0")) == 0:
+        return address
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # a documentation address: no packet is sent, only a route chosen
@@ -110,7 +108,7 @@ def _published(path: Path, who: Rank, patience_s: float) -> tuple[str, int]:
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         if path.parent.is_dir():
-            os.listdir(path.parent)  # refreshes a network file system's view
+            list(path.parent.iterdir())  # refreshes a network file system's view
         try:
             found = json.loads(path.read_text())
             return str(found["address"]), int(found["port"])

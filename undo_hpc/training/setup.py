@@ -24,5 +24,7 @@ def quiet_deepspeed() -> None:
     import deepspeed.ops
     from deepspeed.utils import logger
 
+    if "__compatible_ops__" not in vars(deepspeed.ops):  # it would be filled by probing with a compiler, 0.9 s
+        deepspeed.ops.__compatible_ops__ = {}
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logger.setLevel(logging.WARNING)

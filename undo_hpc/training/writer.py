@@ -52,7 +52,7 @@ def write_file(state: Any, path: Path) -> dict[str, Any]:
     """torch.save, durable. Returns size and SHA-256. Raises OSError where the disk refuses."""
     file = _Hashed(path)
     try:
-        torch.save(state, file)
+        torch.save(state, file)  # type: ignore[arg-type]  # it needs no more than write and flush
         return file.close()
     except RuntimeError as error:  # torch's zip writer hides the system's word on a full disk
         if isinstance(error.__context__, OSError):
@@ -101,7 +101,7 @@ class Snapshot:
         return buffer.copy_(tensor, non_blocking=tensor.is_cuda)
 
 
-class CheckpointWriter(CheckpointEngine):  # type: ignore[misc]
+class CheckpointWriter(CheckpointEngine):
     """DeepSpeed hands its state dictionaries to `save`; `start` sends them to the disk, `outcome` says how that went.
 
     Args:

@@ -1,0 +1,117 @@
+"""Starts the ranks of a training on one machine: a free port, signals passed on, no rank left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+
+from undo_hpc.errors import ExitCode
+
+_GRACE_S = 20.0  # between SIGTERM and SIGKILL for ranks whose neighbour died
+_PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+def run_ranks(spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | None = None, log_dir: Path | None = None) -> int:
+    """Runs `ranks` processes of one training to their end and returns the training's exit code.
+
+    SIGTERM, SIGUSR1, SIGUSR2 and SIGINT are passed on to all ranks. When a rank fails, the others are told to end, and killed where
+    they do not within 20 s. A killed rank counts as failed.
+
+    Args:
+        env: the environment of the ranks; this process's own by default. OMP_NUM_THREADS is 1 where it is not set.
+        log_dir: where rank-NN.log files go (appended); None leaves output where this process's goes.
+    """
+    base = dict(os.environ if env is None else env)
+    for name in [n for n in base if n.startswith(("SLURM_PROCID", "SLURM_LOCALID"))]:
+        del base[name]  # of the step around us, not of these ranks
+    base.setdefault("OMP_NUM_THREADS", "1")
+    if ranks == 1:
+        variables = [{"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}]
+    else:
+        port = str(free_port())
+        variables = [{"RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(r), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+                     for r in range(ranks)]
+    command = [sys.executable, "-m", "undo_hpc.training", str(spec_path)]
+    processes: list[subprocess.Popen[bytes]] = []
+    with _passing_on(processes), contextlib.ExitStack() as files:
+        for rank, own in enumerate(variables):
+            log = None
+            if log_dir is not None:
+                log_dir.mkdir(parents=True, exist_ok=True)
+                log = files.enter_context((log_dir / f"rank-{rank:02d}.log").open("ab"))
+            processes.append(subprocess.Popen(command, env=base | own, stdout=log, stderr=subprocess.STDOUT if log else None))
+        try:
+            return _watch(processes)
+        finally:
+            _end(processes, grace_s=0.0)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _passing_on(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Signals to this process go to the ranks; only the main thread may listen, others leave signals alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(processes: list[subprocess.Popen[bytes]]) -> int:
+    """Waits for all; at the first failure ends the rest. The first failure's code is the training's."""
+    waiters = [threading.Thread(target=p.wait, daemon=True) for p in processes]
+    for waiter in waiters:
+        waiter.start()
+    while any(w.is_alive() for w in waiters):
+        failed = next((p.returncode for p in processes if p.returncode), None)
+        if failed is not None and failed not in (ExitCode.REQUEUE, ExitCode.INTERRUPTED):
+            _end(processes, _GRACE_S)
+            return _code(failed)
+        for waiter in waiters:
+            if waiter.is_alive():
+                waiter.join(0.2)
+                break
+    return next((_code(p.returncode) for p in processes if p.returncode), ExitCode.COMPLETE)
+
+
+def _code(returncode: int) -> int:
+    return int(ExitCode.FAILED) if returncode < 0 else returncode
+
+
+def _end(processes: list[subprocess.Popen[bytes]], grace_s: float) -> None:
+    """Ends those that still run: asked first, then killed."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + grace_s
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
