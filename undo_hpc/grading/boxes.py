@@ -33,10 +33,10 @@ def find_boxes(text: str) -> list[Box]:
     if "\\boxed" not in text and "\\fbox" not in text and "\\framebox" not in text:
         return boxes
     for match in _TOKEN.finditer(text):
-        token = match.group()
-        if token == "{":
+        piece = match.group()
+        if piece == "{":
             stack.append(None)
-        elif token == "}":
+        elif piece == "}":
             opened = stack.pop() if stack else None
             if opened is not None:
                 content = text[opened[1] : match.start()].strip()
@@ -78,10 +78,10 @@ def unbox(content: str) -> str:
     kept: list[bool] = []
     last = 0
     for match in _TOKEN.finditer(content):
-        token = match.group()
-        if token == "{":
+        piece = match.group()
+        if piece == "{":
             kept.append(True)
-        elif token == "}":
+        elif piece == "}":
             if kept and not kept.pop():
                 out.append(content[last : match.start()])
                 last = match.end()

@@ -13,10 +13,10 @@ def closing_brace(text: str, start: int) -> int:
     """The index of the brace that closes the one at `start`, or -1. Escaped braces do not count."""
     depth = 0
     for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        token = match.group()
-        if token == "{":
+        piece = match.group()
+        if piece == "{":
             depth += 1
-        elif token == "}":
+        elif piece == "}":
             depth -= 1
             if depth == 0:
                 return match.start()
@@ -30,12 +30,12 @@ def split_top(text: str, separators: str = ",") -> list[str]:
     """
     parts, depth, last = [], 0, 0
     for match in _PIECE.finditer(text):
-        token = match.group()
-        if token in "([{" or token in (r"\{", r"\lbrace", r"\langle", r"\lfloor", r"\lceil") or token[1:6] == "begin":
+        piece = match.group()
+        if piece in "([{" or piece in (r"\{", r"\lbrace", r"\langle", r"\lfloor", r"\lceil") or piece[1:6] == "begin":
             depth += 1
-        elif token in ")]}" or token in (r"\}", r"\rbrace", r"\rangle", r"\rfloor", r"\rceil") or token[1:4] == "end":
+        elif piece in ")]}" or piece in (r"\}", r"\rbrace", r"\rangle", r"\rfloor", r"\rceil") or piece[1:4] == "end":
             depth = max(0, depth - 1)
-        elif depth == 0 and token in separators:
+        elif depth == 0 and piece in separators:
             parts.append(text[last : match.start()])
             last = match.end()
     parts.append(text[last:])
@@ -57,10 +57,10 @@ def encloses(text: str) -> bool:
         return False
     depth = 0
     for match in re.finditer(r"\\.|[()\[\]{}]", text, re.DOTALL):
-        token = match.group()
-        if token in OPEN:
+        piece = match.group()
+        if piece in OPEN:
             depth += 1
-        elif token in CLOSE:
+        elif piece in CLOSE:
             depth -= 1
             if depth == 0:
                 return match.end() == len(text)

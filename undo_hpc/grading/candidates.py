@@ -1,0 +1,223 @@
+"""The predicted answer in a whole text: think blocks and run-on text go; then box, `####`, 'answer is', last maths, last number.
+
+The choice looks at the form that the gold answer has (a letter, words, maths), never at its value.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from undo_hpc.grading.boxes import find_boxes, last_answer
+from undo_hpc.grading.deciders.letter import choice_of, letter_of
+
+MAX_TEXT = 200_000
+_RUN_ON = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|end|user|assistant)\|>|</s>|<end_of_turn>|<｜end▁of▁sentence｜>"
+    r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
+)
+_ANCHOR = re.compile(
+    r"####|(?:(?:final|correct|right|best)\s+)?answer\s*(?:\([^)\n]{0,20}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
+    r"|(?:^|\n)\s*(?:\*\*)?A\s*:(?:\*\*)?|(?:réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर)\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
+    re.IGNORECASE,
+)
+_SPAN = re.compile(r"\$\$(.+?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)\s\$|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]", re.DOTALL)
+_SPAN_JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
+_NUMBER = re.compile(
+    r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}|(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
+)
+_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|!(?=\s|$)|<")
+_NOT_BUT = re.compile(r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_LETTER_ANSWER = re.compile(
+    r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n]{0,40}?[(\[{]?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_]|\s*[-+*/^=]|\s+[a-z]{2,}\s+[a-z])"
+)
+_LETTER_SAYS = re.compile(r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*[*(\[]*([A-Z])\b[)\]*]*(?=\s*(?:[.,;!]|$|\n))", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An extracted answer and where it was found."""
+
+    text: str
+    where: str
+
+
+def visible(text: str) -> str:
+    """The text that counts: behind the last think block, before run-on text, the last 200,000 characters at most."""
+    end = text.rfind("</think>")
+    if end >= 0:
+        text = text[end + 8 :] if text[end + 8 :].strip() else text[:end].rpartition("<think>")[0]
+    else:
+        start = text.find("<think>")
+        if start >= 0:
+            text = text[:start] + (text[start + 7 :] if not text[:start].strip() else "")
+    if len(text) > MAX_TEXT:
+        text = text[-MAX_TEXT:]
+    for match in _RUN_ON.finditer(text):
+        before = text[: match.start()]
+        if before.strip() and (match.group()[0] in "<[" or _ANCHOR.search(before) or "\\boxed" in before):
+            return before
+    return text
+
+
+def find(text: str, wants: str) -> Found | None:
+    """The answer in a prediction, or None. `wants` is the form of the gold answer: 'letter', 'text' or 'maths'."""
+    text = visible(text)
+    if not text.strip():
+        return None
+    box = last_answer(text)
+    anchored = _anchored(text, box.end if box else 0, wants)
+    if box and not anchored:
+        return Found(box.content, "box")
+    if anchored:
+        return anchored
+    if box is None and find_boxes(text):
+        return None
+    return _without_anchor(text, wants)
+
+
+def _anchored(text: str, start: int, wants: str) -> Found | None:
+    """The payload of the last anchor behind `start` that has one."""
+    for match in reversed(list(_ANCHOR.finditer(text, start))):
+        rest = text[match.end() : match.end() + 700]
+        payload = _payload(rest, wants, strict=start > 0)
+        if payload:
+            return Found(payload, "hashes" if match.group() == "####" else "answer is")
+    return None
+
+
+def _payload(rest: str, wants: str, strict: bool) -> str | None:
+    rest = rest.lstrip(" \t*:：\n").replace("**", "")
+    rest = _NOT_BUT.sub("", rest)
+    nested = _ANCHOR.search(rest[:300])
+    if nested and rest[nested.end() :].strip(" .*\n") and "\n" not in rest[: nested.start()].strip():
+        rest = rest[nested.end() :].lstrip(" *:")
+    line = rest[: _sentence(rest)]
+    span = _leading_spans(rest, line)
+    if span:
+        return span
+    phrase = line.strip().strip("*_`\"' ").rstrip(".")
+    if not phrase:
+        return None
+    if wants == "text":
+        return None if strict and len(phrase) > 80 else phrase
+    if not is_prose(phrase):
+        return phrase if not strict or _NUMBER.search(phrase) or len(phrase) < 40 else None
+    number = _number_in(phrase)
+    if number:
+        return number
+    return None if strict else phrase
+
+
+def _sentence(text: str) -> int:
+    match = _SENTENCE_END.search(text)
+    while match and match.group() == "\n" and not text[: match.start()].strip():
+        match = _SENTENCE_END.search(text, match.end())
+    return match.start() if match else len(text)
+
+
+def _leading_spans(rest: str, line: str) -> str | None:
+    """The maths span that the sentence holds (the last one, if there are several), with the neighbours joined to it."""
+    spans = list(_SPAN.finditer(rest, 0, max(len(line), 1) + 600))
+    spans = [span for span in spans if span.start() <= len(line)]
+    if not spans:
+        return None
+    first = spans[0]
+    if len(_PROSE.findall(rest[: first.start()])) > 12:
+        return None
+    chosen = spans[-1:]
+    for span in reversed(spans[:-1]):
+        if not _SPAN_JOIN.fullmatch(rest[span.end() : chosen[0].start()]):
+            break
+        chosen.insert(0, span)
+    tail = rest[chosen[-1].end() : chosen[-1].end() + 12]
+    percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail) else ""
+    return ", ".join(_inside(span) for span in chosen) + percent
+
+
+def _inside(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group is not None).strip()
+
+
+def is_prose(text: str) -> bool:
+    """Whether this is a sentence rather than an answer: three words or more that are not LaTeX or inside of a text command."""
+    bare = re.sub(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}", " ", text)
+    words = [w for w in _PROSE.findall(bare) if w.lower() not in _MATHS_WORDS]
+    other = sum(1 for c in text if ord(c) > 0x2E80 or 0x0590 <= ord(c) <= 0x0DFF)
+    return len(words) >= 4 or other > 3 or (len(words) >= 1 and len(text) > 400)
+
+
+_MATHS_WORDS = {
+    "and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity", "square", "cubic", "units", "unit", "feet", "inches",
+    "cm", "mm", "km", "percent", "degrees", "dollars", "cents", "per", "miles", "hours", "minutes", "meters", "if", "for", "otherwise",
+}
+
+
+def _number_in(phrase: str) -> str | None:
+    """The number of a sentence: behind the last equals sign or 'is', else the last one."""
+    numbers = list(_NUMBER.finditer(phrase))
+    if not numbers:
+        return None
+    cut = max(phrase.rfind("="), phrase.rfind("≈"))
+    if cut < 0:
+        says = list(re.finditer(r"\b(?:is|are|equals|of|has|have|gives)\b", phrase))
+        cut = says[-1].end() if says else -1
+    behind = [number for number in numbers if number.start() >= cut]
+    chosen = behind[0] if behind else numbers[-1]
+    return chosen.group().strip()
+
+
+def _without_anchor(text: str, wants: str) -> Found | None:
+    bare = text.strip()
+    if len(bare) <= 2000 and "\n\n" not in bare and (not is_prose(bare) or (wants == "text" and len(bare) <= 200)):
+        return Found(bare, "whole")
+    tail = bare[-4000:]
+    spans = list(_SPAN.finditer(tail))
+    numbers = list(_NUMBER.finditer(tail))
+    if wants == "text":
+        return Found(_inside(spans[-1]), "last maths") if spans else Found(bare.splitlines()[-1].strip()[-300:], "last line")
+    bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
+    if spans and (not numbers or numbers[-1].end() <= spans[-1].end() or len(_PROSE.findall(tail[spans[-1].end() :])) <= 6):
+        inside = _inside(spans[-1])
+        percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail[spans[-1].end() :]) else ""
+        return Found(inside + percent, "last maths")
+    if bold and _NUMBER.search(bold[-1]) and numbers and tail.rfind(bold[-1]) >= 0:
+        return Found(bold[-1].strip(" :.") if not is_prose(bold[-1]) else _NUMBER.findall(bold[-1])[-1], "bold")
+    if numbers:
+        return Found(numbers[-1].group().strip(), "last number")
+    return None
+
+
+def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
+    """The letter that a prediction chooses: the last of box and 'answer is', then an option's text, then the closing sentence."""
+    text = visible(text)
+    best: tuple[int, str, str] | None = None
+    box = last_answer(text)
+    if box:
+        letter = letter_of(box.content) or choice_of(box.content, choices)
+        if letter:
+            best = (box.start, letter, "box")
+    for match in _LETTER_ANSWER.finditer(text):
+        if not _pronoun(text, match) and (best is None or match.start() > best[0]):
+            best = (match.start(), match[1], "answer is")
+    if best:
+        return Found(best[1], best[2])
+    whole = text.strip()
+    letter = letter_of(whole) if len(whole) < 400 else None
+    if letter:
+        return Found(letter, "whole")
+    says = [m for m in _LETTER_SAYS.finditer(text[-2000:]) if m[1].isupper()]
+    if says:
+        return Found(says[-1][1], "says")
+    anchored = _anchored(text, 0, "text")
+    for phrase in (anchored.text if anchored else "", whole if len(whole) < 2000 else ""):
+        letter = (letter_of(phrase) or choice_of(phrase, choices)) if phrase else None
+        if letter:
+            return Found(letter, "option text")
+    leading = re.match(r"\s*[(*\[]*([A-Z])[)*\]]*\s*(?:[.,:。、]|$)", whole)
+    return Found(leading[1], "leading") if leading else None
+
+
+def _pronoun(text: str, match: re.Match[str]) -> bool:
+    return match[1] in "AI" and bool(re.match(r"\s+[a-z]+", text[match.end(1) : match.end(1) + 20])) and text[match.start(1) - 1] not in "([{"

@@ -1,0 +1,105 @@
+"""One item from prediction and gold to a Grade: extraction, then the deciders. Pure but for the algebra handed in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from undo_hpc.grading import candidates
+from undo_hpc.grading.answer import Answer
+from undo_hpc.grading.deciders import NeedsAlgebra, OutOfBounds
+from undo_hpc.grading.deciders.letter import gold_letter
+from undo_hpc.grading.extract import extract_gold
+from undo_hpc.grading.options import GradeItem
+from undo_hpc.grading.order import Algebra, Comparison
+from undo_hpc.records import Grade
+
+MAX_SHOWN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An item that only algebra can decide: what was extracted on both sides."""
+
+    gold: str
+    pred: str
+
+
+def gold_of(gold: object) -> str:
+    """The gold answer as text: the answer of a worked solution, or the field as it is."""
+    text = gold if isinstance(gold, str) else ("" if gold is None else str(gold))
+    if len(text) > candidates.MAX_TEXT:
+        text = text[-candidates.MAX_TEXT :]
+    return extract_gold(text) or ""
+
+
+def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Open:
+    """Grades one item; `Open` where algebra is needed and none was given. Never raises, whatever the item holds."""
+    gold = gold_of(item.gold)
+    text = item.prediction if isinstance(item.prediction, str) else ("" if item.prediction is None else str(item.prediction))
+    letter = _letter_wanted(gold, item)
+    if letter:
+        found = candidates.find_letter(text, item.choices)
+        if found:
+            return Grade("correct" if found.text == letter else "wrong", found.text, "letter")
+        if item.kind == "letter":
+            other = candidates.find(text, "text")
+            return Grade("wrong", _shown(other.text), "letter") if other else Grade("no_answer", "", "extract")
+    found = candidates.find(text, _wants(gold, item))
+    if found is None or not found.text.strip():
+        return Grade("no_answer", "", "extract")
+    if not gold:
+        return Grade("unparsed", _shown(found.text), "gold")
+    return compare(gold, found.text, algebra)
+
+
+def compare(gold: str, pred: str, algebra: Algebra | None) -> Grade | Open:
+    """Grades an extracted answer against a bare gold answer."""
+    comparison = Comparison(algebra)
+    try:
+        verdict = comparison.equal(gold, pred)
+    except NeedsAlgebra:
+        return Open(gold, pred)
+    except (OutOfBounds, RecursionError) as refusal:
+        return Grade("unparsed", _shown(pred), "guard", {"reason": str(refusal)[:200]})
+    if verdict is None:
+        return Grade("unparsed", _shown(pred), comparison.method)
+    return Grade("correct" if verdict else "wrong", _shown(pred), comparison.method)
+
+
+def _letter_wanted(gold: str, item: GradeItem) -> str | None:
+    if item.kind == "letter":
+        return gold_letter(gold, len(item.choices))
+    if item.kind != "auto":
+        return None
+    bare = re.sub(r"\\(?:text|textbf|mathrm|mathbf)|[\s${}().:*]", "", gold)
+    if re.fullmatch(r"[A-J]", bare):
+        return bare
+    prediction = item.prediction.strip() if isinstance(item.prediction, str) and len(item.prediction) < 10 else ""
+    if re.fullmatch(r"\(?[A-J]\)?", prediction) and re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+[A-Za-z]", gold):
+        return _beginning(gold)
+    return None
+
+
+def _beginning(gold: str) -> str | None:
+    """The letter in `C Cecile`; the option line in `... the answer is\\n(C) Cecile`."""
+    lines = [line for line in gold.splitlines() if line.strip()]
+    if len(lines) > 1 and re.match(r"\([A-J]\)\s", lines[-1]):
+        return lines[-1][1]
+    match = re.match(r"([A-J])\s+[A-Za-z]", gold)
+    return match[1] if match else "?"
+
+
+def _wants(gold: str, item: GradeItem) -> str:
+    if item.kind == "text":
+        return "text"
+    if item.kind in ("number", "expression"):
+        return "maths"
+    answer = Answer(gold)
+    return "text" if len(gold) < 5000 and answer.wordy and answer.quantity is None else "maths"
+
+
+def _shown(text: str) -> str:
+    """The answer as it goes to disk: bounded, and valid UTF-8."""
+    text = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,43 @@
+"""Answers in words: Evelyn, even, June 20, no solution."""
+
+from __future__ import annotations
+
+import re
+
+from undo_hpc.grading.answer import Answer
+from undo_hpc.grading.deciders import Compare
+
+_SYNONYMS = (
+    frozenset({"yes", "true"}), frozenset({"no", "false"}),
+    frozenset({
+        "no solution", "no solutions", "none", "no real solution", "no real solutions", "empty set", "does not exist", "dne",
+        "no such", "there are no solutions", "there is no solution", "nosolution",
+    }),
+    frozenset({"all real numbers", "all reals", "real numbers", "every real number", "any real number"}),
+    frozenset({"infinity", "infinite", "unbounded"}), frozenset({"undefined", "not defined"}),
+)
+_EMPTY = re.compile(r"\\emptyset|\\?\{\s*\\?\}")
+_MATHS = re.compile(r"[\d=+*/^\\<>]")
+
+
+def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
+    """The same words, ignoring case, articles and punctuation. False where the gold answer is words only and they differ."""
+    left, right = gold.words, pred.words
+    if not gold.wordy:
+        if _EMPTY.fullmatch(gold.clean) and right in _SYNONYMS[2]:
+            return True
+        return None
+    left_form = re.sub(r"\s+", "", re.sub(r"\\([a-z]+)", r"\1", gold.clean.lower()).translate(_LOOSE))
+    right_form = re.sub(r"\s+", "", re.sub(r"\\([a-z]+)", r"\1", pred.clean.lower()).translate(_LOOSE))
+    if left and left_form == right_form:
+        return True
+    if _MATHS.search(gold.clean):
+        return None
+    if left == right and left:
+        return True
+    if any(left in group and right in group for group in _SYNONYMS) or (left in _SYNONYMS[2] and _EMPTY.fullmatch(pred.clean)):
+        return True
+    return False if left != right else None
+
+
+_LOOSE = str.maketrans("", "", "{}\u27e6\u27e7\"'.,;:$")

@@ -1,0 +1,133 @@
+r"""LaTeX brought to one plain form: no delimiters, no spacing, one name for each command.
+
+`clean` marks words that stood in `\text{}` with U+27E6 and U+27E7, so that `5\text{ m}` (a unit) and `5m` (a product) stay apart.
+"""
+
+from __future__ import annotations
+
+import re
+
+from undo_hpc.grading.scan import closing_brace
+
+_TEXT = re.compile(
+    r"\\(?:text|textnormal|textrm|textbf|textit|texttt|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|bold"
+    r"|boldsymbol|bf|rm|it|emph|underline|mathcal|bm)\*?\s*\{"
+)
+_OPERATOR = {
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+    "arcsinh", "arccosh", "arctanh", "ln", "log", "exp", "gcd", "lcm", "max", "min", "floor", "ceil", "det", "mod", "sgn", "abs",
+    "arccot", "arcsec", "arccsc", "lg",
+}
+_RENAMED = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "leqslant": "le", "leqq": "le",
+    "geq": "ge", "geqslant": "ge", "geqq": "ge", "neq": "ne", "lt": "<", "gt": ">", "lbrace": "{", "rbrace": "}", "lbrack": "[",
+    "rbrack": "]", "lparen": "(", "rparen": ")", "vert": "|", "lvert": "|", "rvert": "|", "mid": "|", "varnothing": "emptyset",
+    "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "degree": "circ", "cdotp": "cdot", "ast": "cdot", "star": "cdot",
+    "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "dotsm": "ldots", "infin": "infty", "infinity": "infty",
+    "exponentialE": "e", "imath": "i", "imaginaryI": "i", "simeq": "approx", "colon": ":", "backslash": "setminus", "smallsetminus": "setminus",
+    "bigcup": "cup", "bigcap": "cap", "ulcorner": "lceil", "urcorner": "rceil", "llcorner": "lfloor", "lrcorner": "rfloor",
+    "tg": "tan", "ctg": "cot", "arctg": "arctan", "land": "wedge", "thinspace": "", "arcsinh": "asinh", "arccosh": "acosh",
+    "arctanh": "atanh", "lnot": "neg",
+}
+_DROPPED = {
+    "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr", "displaystyle",
+    "textstyle", "scriptstyle", "limits", "nolimits", "quad", "qquad", "enspace", "nobreak", "hfill", "newline", "notag",
+    "nonumber", "middle", "phantom", "hspace", "vspace", "mathopen", "mathclose", "noindent", "centering", "bigm", "par", "linebreak",
+    "boxed", "fbox", "thinspace", "medspace", "thickspace", "negthinspace", "Large", "large", "huge", "Huge",
+}
+_COMMAND = re.compile(r"\\([a-zA-Z]+)\s*|\\(.)|\\$", re.DOTALL)
+_SPACING = {",": "", "!": "", ";": " ", ":": " ", " ": " ", ">": " ", "(": "", ")": "", "[": "", "]": "", "\n": " ", "/": "", "-": ""}
+_DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)")
+_GLUED_QUAD = re.compile(r"\\(q?quad)(?=[a-zA-Z])")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))")
+_ASCII_RELATION = re.compile(r"<=|>=|=<|=>|!=|==|<>")
+_ASCII_NAMES = {"<=": r"\le ", ">=": r"\ge ", "=<": r"\le ", "=>": r"\to ", "!=": r"\ne ", "==": "=", "<>": r"\ne "}
+_TRAILING = " \t\n.,;:\\"
+OPEN_MARK, CLOSE_MARK = "\u27e6", "\u27e7"
+
+
+def _texts(text: str) -> str:
+    r"""`\text{cm}` as marked words; `\operatorname{lcm}` as a command."""
+    out: list[str] = []
+    last = 0
+    for match in _TEXT.finditer(text):
+        if match.start() < last:
+            continue
+        end = closing_brace(text, match.end() - 1)
+        if end < 0:
+            continue
+        inside = text[match.end() : end]
+        bare = inside.strip().strip("$")
+        out.append(text[last : match.start()])
+        if bare in _OPERATOR:
+            out.append(f"\\{bare} ")
+        elif "\\" in bare or not any(c.isalpha() for c in bare):
+            out.append(f" {_texts(inside)} " if "\\" in bare else inside)
+        elif len(bare) == 1:
+            out.append(f" {bare} " if "mat" in match[0] or "bold" in match[0] or "oper" in match[0] else f" {OPEN_MARK}{bare}{CLOSE_MARK} ")
+        else:
+            out.append(f" {OPEN_MARK}{inside.strip()}{CLOSE_MARK} ")
+        last = end + 1
+    out.append(text[last:])
+    return "".join(out)
+
+
+def _command(match: re.Match[str]) -> str:
+    name = match[1]
+    if name:
+        if name in _DROPPED:
+            return " "
+        name = _RENAMED.get(name, name)
+        if not name.isalpha():
+            return name if name not in "{}" else f"\\{name}"
+        return f"\\{name} " if name != "e" and name != "i" else f" {name} "
+    sign = match[2]
+    if sign is None:
+        return ""
+    if sign in _SPACING:
+        return _SPACING[sign]
+    return sign if sign in "%$&#_" else match[0]
+
+
+def clean(text: str) -> str:
+    """The answer without delimiters, sizes and spacing commands; `text` has been through `lookalikes.unify`."""
+    text = text.strip()
+    if "\\" in text:
+        if "\\\\" in text and "\\begin" not in text:
+            text = _DOUBLED.sub(r"\\", text)
+        text = _GLUED_QUAD.sub(r"\\\1 ", text)
+        text = _THOUSANDS.sub("", text)
+        text = re.sub(r"\\(?:left|right)\s*\.", "", text)
+        text = re.sub(r"\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]*\}", "", text)
+        if "{" in text:
+            text = _texts(text)
+        text = text.replace(r"\$", "\x01").replace("$", " ").replace("\x01", "$")
+        text = _COMMAND.sub(_command, text)
+        text = text.replace(r"\not =", r"\ne ").replace(r"\not=", r"\ne ").replace(r"\not \in", r"\notin ")
+    else:
+        text = _THOUSANDS.sub("", text)
+        text = _undollar(text)
+    if text.find("=") >= 0 or "<" in text:
+        text = _ASCII_RELATION.sub(lambda m: _ASCII_NAMES[m[0]], text)
+    text = text.replace("**", "^").replace("~", " ").replace("`", "")
+    return " ".join(text.split()).rstrip(_TRAILING + "*").lstrip(" ,;:*")
+
+
+def _undollar(text: str) -> str:
+    """Takes maths delimiters away and leaves a currency sign: `$5$` against `$5`."""
+    if "$" not in text:
+        return text
+    count = text.count("$")
+    if count == 1:
+        return text
+    return re.sub(r"\$\$?", " ", text) if count % 2 == 0 else re.sub(r"\$(?!\s*\d)", " ", text)
+
+
+_WORD_NOISE = re.compile(r"[\u27e6\u27e7{}\"'`*_~^$()\[\]]|\\(?:[a-zA-Z]+|.)")
+
+
+def words(cleaned: str) -> str:
+    """An answer as words: lower case, without marks, brackets, punctuation and articles."""
+    text = _WORD_NOISE.sub(" ", cleaned).lower()
+    text = re.sub(r"[.,;:!?](?=\s|$)", " ", text)
+    return " ".join(word for word in text.split() if word not in ("the", "a", "an"))

@@ -1,0 +1,97 @@
+"""The order in which the deciders are asked, and the comparison of two extracted answers by it.
+
+To add a decider: one file in `deciders/` with `decide(gold, pred, compare)`, one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from undo_hpc.grading import guard
+from undo_hpc.grading.answer import Answer
+from undo_hpc.grading.deciders import (
+    NeedsAlgebra,
+    OutOfBounds,
+    base,
+    clock,
+    expression,
+    intervals,
+    matrix,
+    number,
+    parts,
+    ratio,
+    relation,
+    same,
+    text,
+)
+
+DECIDERS = (
+    ("same", same.decide),  # the same characters
+    ("base", base.decide),  # 204_5
+    ("clock", clock.decide),  # 12:30
+    ("number", number.decide),  # exact quantities, percent, units
+    ("matrix", matrix.decide),  # matrices, piecewise functions
+    ("text", text.decide),  # words
+    ("interval", intervals.decide),  # sets of reals, inequalities
+    ("parts", parts.decide),  # lists, sets, tuples, labels, plus-minus
+    ("relation", relation.decide),  # equations
+    ("ratio", ratio.decide),  # 3:4
+    ("expression", expression.decide),  # identity of expressions
+)
+MAX_COMPARISONS = 4000
+MAX_DEPTH = 12
+Algebra = Callable[[str, str], bool | None]
+
+
+@dataclass
+class Comparison:
+    """One comparison with its budget. Without `algebra` it raises NeedsAlgebra where no cheap decider can say."""
+
+    algebra: Algebra | None = None
+    method: str = ""
+    _left: int = field(default=MAX_COMPARISONS)
+    _depth: int = 0
+
+    def equal(self, gold: str, pred: str) -> bool | None:
+        """Whether two answers are equal; None where one of them could not be read. `method` says who decided.
+
+        Raises:
+            NeedsAlgebra: only algebra can say, and there is none here.
+            OutOfBounds: too long, too deep, or too large to compute.
+        """
+        a, b = Answer(gold), Answer(pred)
+        if len(a.raw) > 20_000 or len(b.raw) > 20_000:
+            raise OutOfBounds("an answer of more than 20,000 characters")
+        for name, decide in DECIDERS:
+            verdict = decide(a, b, self._part)
+            if verdict is not None:
+                self.method = name
+                return verdict
+        return self._by_algebra(a, b)
+
+    def _part(self, gold: str, pred: str) -> bool:
+        self._left -= 1
+        if self._left < 0 or self._depth >= MAX_DEPTH:
+            raise OutOfBounds("too many parts to compare")
+        self._depth += 1
+        try:
+            return bool(self.equal(gold, pred))
+        finally:
+            self._depth -= 1
+
+    def _by_algebra(self, a: Answer, b: Answer) -> bool | None:
+        if hopeless(a, b):
+            self.method = "unread"
+            return None
+        guard.check(a.clean)
+        guard.check(b.clean)
+        if self.algebra is None:
+            raise NeedsAlgebra
+        self.method = "algebra"
+        return self.algebra(a.body_and_unit[0], b.body_and_unit[0])
+
+
+def hopeless(a: Answer, b: Answer) -> bool:
+    """Whether algebra could not make sense of the answers either: words, or nothing at all."""
+    return not a.clean or not b.clean or len(b.plain_words) > 2 or len(a.plain_words) > 2
