@@ -56,9 +56,27 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def encode_row(row: dict[str, Any]) -> bytes:
+    """A row as a JSON line. Lone surrogates, which no UTF-8 file can hold, become U+FFFD."""
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return orjson.dumps(_without_surrogates(row), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value
+
+
 def dump_rows(rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> bytes:
     """Rows as JSONL bytes; the same rows always give the same bytes."""
-    return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+    return b"".join(map(encode_row, rows))
 
 
 class ShardWriter:
@@ -87,7 +105,7 @@ class ShardWriter:
         """Adds a row; the group becomes durable when it is full or old."""
         if not self._pending:
             self._since = time.monotonic()
-        self._pending.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        self._pending.append(encode_row(row))
         if len(self._pending) >= self._flush_rows or time.monotonic() - self._since >= self._flush_seconds:
             self.flush()
 

@@ -1,0 +1,85 @@
+"""A wrong configuration is named with its file, line, key, the nearest valid key and its meaning."""
+
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.config.load import PRESETS, differing_keys, find_config, is_neutral, load_config, preset_names
+from undo_hpc.errors import ConfigError, ExitCode
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_an_unknown_key_gets_the_nearest_one_and_its_meaning(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\ntrain:\n  epoch: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert f"{path}, line 3: unknown key 'train.epoch'" in str(caught.value)
+    assert "did you mean 'epochs' (passes over the distilled set)?" in str(caught.value)
+    assert caught.value.exit_code == ExitCode.WRONG_INPUT
+
+
+def test_unknown_keys_inside_mappings_with_free_names(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 4: unknown key 'evaluate.overrides.gsm8k.pth'"):
+        load_config(write(tmp_path, "evaluate:\n  overrides:\n    gsm8k:\n      pth: x\n"))
+
+
+def test_a_wrong_value_is_named_with_its_meaning(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 2: 'train.epochs'.*\(it is 'many'\)"):
+        load_config(write(tmp_path, "train:\n  epochs: many\n"))
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: [\n", "just words\n"])
+def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"my\.yaml"):
+        load_config(write(tmp_path, text))
+
+
+def test_no_such_preset_lists_them() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'tiny'"):
+        find_config("tinny")
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        find_config("nothing/here.yaml")
+
+
+def test_set_wins_over_the_file_and_is_typed(tmp_path: Path) -> None:
+    config = load_config(
+        write(tmp_path, "train: {epochs: 1}\n"), ["train.epochs=2.5", "evaluate.benchmarks=[gsm8k]", "name=abc"]
+    )
+    assert (config.train.epochs, config.evaluate.benchmarks, config.name) == (2.5, ["gsm8k"], "abc")
+
+
+@pytest.mark.parametrize("item", ["train.epochs", "=3", "name.deeper=1"])
+def test_a_malformed_set(tmp_path: Path, item: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load_config(write(tmp_path, "name: x\n"), [item])
+
+
+def test_relative_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text("{}\n")
+    config = load_config(write(tmp_path, "data: {train: {path: data.jsonl}}\n"))
+    assert config.data.train.path == str(tmp_path / "data.jsonl")
+
+
+def test_every_preset_resolves() -> None:
+    assert "tiny" in preset_names()
+    for name in preset_names():
+        assert load_config(name).iterations >= 1
+    assert PRESETS.is_dir()
+
+
+def test_neutral_keys() -> None:
+    assert is_neutral("cluster.max_processes")
+    assert is_neutral("generate.shards")
+    assert is_neutral("iterations")
+    assert not is_neutral("train.epochs")
+    assert not is_neutral("generate.engine.transformers.batch_tokens")
+    assert not is_neutral("nonsense")
+
+
+def test_differences_are_leaves() -> None:
+    assert list(differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})) == [("a.c", 2, 3)]

@@ -1,0 +1,27 @@
+"""The loop ends by validation alone, and the best iteration is the first highest."""
+
+from undo_hpc.config.schema import StopConfig
+from undo_hpc.decision import decide
+
+
+def action(values: list[float], most: int = 10, **stop: float) -> tuple[str, int]:
+    decision = decide(values, StopConfig(**stop), most)  # type: ignore[arg-type]
+    return decision.action, decision.best_iteration
+
+
+def test_gains_go_on() -> None:
+    assert action([0.3]) == ("continue", 0)
+    assert action([0.3, 0.4]) == ("continue", 1)
+
+
+def test_patience_and_epsilon() -> None:
+    assert action([0.3, 0.3]) == ("converged", 0)
+    assert action([0.3, 0.31], epsilon=0.02) == ("converged", 1)
+    assert action([0.3, 0.2], patience=2) == ("continue", 0)
+    assert action([0.3, 0.2, 0.25], patience=2) == ("converged", 0)
+    assert action([0.3, 0.2, 0.35], patience=2) == ("continue", 2)
+
+
+def test_the_most_iterations_end_it() -> None:
+    assert action([0.1, 0.2, 0.3], most=3) == ("finished", 2)
+    assert action([0.3, 0.2], enabled=False) == ("continue", 0)

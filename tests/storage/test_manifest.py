@@ -1,0 +1,42 @@
+"""A manifest vouches for outputs: missing, shortened or changed files are found."""
+
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.errors import EvidenceError
+from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+
+
+def make(tmp_path: Path) -> Manifest:
+    (tmp_path / "out.txt").write_text("rows")
+    return Manifest("generate", 0, 0, {}, {"out.txt": describe_output(tmp_path / "out.txt", 1)})
+
+
+def test_round_trip_and_digest_of_content_alone(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    write_manifest(tmp_path / "m.json", manifest)
+    again = read_manifest(tmp_path / "m.json")
+    assert again == manifest
+    later = Manifest("generate", 0, 0, {}, manifest.outputs, started=5, finished=9)
+    assert later.digest == manifest.digest
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    assert verify_outputs(tmp_path, manifest, deep=True) == ""
+    (tmp_path / "out.txt").write_text("rowz")
+    assert verify_outputs(tmp_path, manifest, deep=False) == ""
+    assert "has changed" in verify_outputs(tmp_path, manifest, deep=True)
+    (tmp_path / "out.txt").write_text("row")
+    assert "has 3 bytes" in verify_outputs(tmp_path, manifest, deep=False)
+    (tmp_path / "out.txt").unlink()
+    assert "is missing" in verify_outputs(tmp_path, manifest, deep=False)
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.json", make(tmp_path))
+    write_json(tmp_path / "m.json", read_json(tmp_path / "m.json") | {"schema_version": 99})
+    with pytest.raises(EvidenceError, match="schema version 99"):
+        read_manifest(tmp_path / "m.json")

@@ -1,0 +1,49 @@
+"""A shard loses one group at most, a torn tail is cut, a damaged row is named by file and line."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undo_hpc.errors import StorageError
+from undo_hpc.storage.shards import ShardWriter, read_rows, repair_tail
+
+
+@given(rows=st.lists(st.integers(-(2**63), 2**63), min_size=1, max_size=30), cut=st.integers(min_value=0, max_value=400))
+def test_whatever_the_tear_whole_rows_survive(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[int], cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("shard") / "s.jsonl"
+    with ShardWriter(path, flush_rows=3) as writer:
+        for row in rows:
+            writer.append({"n": row})
+    data = path.read_bytes()
+    torn = data[: max(0, len(data) - cut)]
+    path.write_bytes(torn)
+    removed = repair_tail(path)
+    kept = [row["n"] for row in read_rows(path)]
+    assert kept == rows[: torn.count(b"\n")]
+    assert path.stat().st_size == len(torn) - removed
+
+
+def test_groups_are_durable_when_full(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path / "s.jsonl", flush_rows=4, flush_seconds=1000)
+    for n in range(10):
+        writer.append({"n": n})
+    assert [row["n"] for row in read_rows(tmp_path / "s.jsonl")] == list(range(8))
+    writer.close()
+    assert [row["n"] for row in read_rows(tmp_path / "s.jsonl")] == list(range(10))
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(StorageError, match=r"s\.jsonl, line 2"):
+        list(read_rows(path))
+
+
+def test_text_that_no_file_can_hold_is_mended(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "s.jsonl") as writer:
+        writer.append({"text": "a\ud800b \U0001f600", "more": ["\udfff"]})
+    assert list(read_rows(tmp_path / "s.jsonl")) == [{"text": "a\ufffdb \U0001f600", "more": ["\ufffd"]}]
