@@ -37,7 +37,7 @@ class Submission:
         indices: the task indices to run, sorted; None for a stage of a single task (it runs as index 0).
         resources: what a task needs; values that are None come from the profile.
         after: job ids that these tasks wait for. Every part of an array stands here.
-        tag: the run's tag (`run_tag`), by which its jobs are known.
+        tag: the run's tag (`Run.id`, eight hexadecimal digits), by which its jobs are known.
         attempt: 0 at first; counts the times that this stage's tasks were submitted again.
         total: number of tasks of the stage in the plan (an upper bound of the indices); 0 where not known.
     """

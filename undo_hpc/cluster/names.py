@@ -6,19 +6,12 @@ stage, iteration, run tag, attempt, index offset, tasks per element, and a nonce
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-_NAME = re.compile(r"^(?P<stage>[a-z]+)-i(?P<iteration>\d+)-undo-(?P<tag>[0-9a-f]{12})"
+_NAME = re.compile(r"^(?P<stage>[a-z]+)-i(?P<iteration>\d+)-undo-(?P<tag>[0-9a-f]{8})"
                    r"-a(?P<attempt>\d+)-o(?P<offset>\d+)-g(?P<group>\d+)-(?P<nonce>[0-9a-f]{8})$")
-
-
-def run_tag(run_dir: Path) -> str:
-    """The tag of a run: 12 hexadecimal digits from its absolute path, the same for every launcher."""
-    return hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

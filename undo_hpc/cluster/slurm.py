@@ -90,7 +90,7 @@ class SlurmCluster:
         """Asks by `sbatch --test-only` for each kind of job that differs (see base.Cluster)."""
         seen = set()
         for submission in submissions:
-            bare = replace(submission, after=(), tag=submission.tag or "0" * 12)
+            bare = replace(submission, after=(), tag=submission.tag or "0" * 8)
             part = self.parts(bare)[0]
             text = self._text(bare, part, self._name(bare, part))
             shape = str({k: v for k, v in text.parameters.items() if k not in ("job_name", "comment", "setup", "additional_parameters")}
