@@ -119,7 +119,9 @@ class IterationLayout:
         return self.root / "events" / f"{stage}-{index:05d}.jsonl"
 
     def progress(self, stage: str, index: int) -> Path:
-        """How far a task is."""
+        """How far a task is (training writes its own, beside its metrics)."""
+        if stage == "train":
+            return self.train / "progress.json"
         return self.root / "progress" / f"{stage}-{index:05d}.json"
 
     def lease(self, stage: str, index: int) -> Path:

@@ -31,7 +31,6 @@ LEVELS = [
     {"worker", "cli"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
-# Doors that lower rooms may open late, inside a function, by design: the last stage tells the views to draw themselves.
 HEAVY = ("torch", "transformers", "deepspeed", "vllm", "datasets", "sympy", "math_verify", "accelerate", "peft")
 
 

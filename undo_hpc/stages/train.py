@@ -38,9 +38,7 @@ def run_stage(ctx: StageContext) -> None:
         )
         error.exit_code = ExitCode(code) if code in list(ExitCode) else ExitCode.FAILED
         raise error
-    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
-        return
-    outputs = {file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()}
+    outputs: dict[Path, int | None] = {file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()}
     ctx.publish(
         dict(outputs),
         inputs=inputs,
@@ -85,13 +83,12 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
 
 
 def _run(ctx: StageContext, spec: Path) -> int:
-    """One rank trains in this process (a cluster starts one process a rank); more are started here on the local machine."""
-    from undo_hpc.training.launch import run_here, run_ranks
+    """Starts the ranks and waits for them; this process stays free of torch and only passes signals on."""
+    from undo_hpc.training.launch import run_ranks
 
-    started_by_cluster = int(os.environ.get("SLURM_NTASKS", os.environ.get("WORLD_SIZE", "1"))) > 1
-    if started_by_cluster or ctx.run.config.train.ranks == 1:
-        return run_here(spec, should_stop=ctx.should_stop)
-    return run_ranks(spec, ctx.run.config.train.ranks, log_dir=ctx.at.logs)
+    environment = os.environ | {"UNDO_DIE_WITH_PARENT": "1"}  # a killed worker must not leave ranks that write checkpoints
+    ranks = ctx.run.config.train.ranks
+    return run_ranks(spec, ranks, env=environment, log_dir=ctx.at.logs if ranks > 1 else None)
 
 
 def _last_metrics(path: Path) -> dict[str, Any]:

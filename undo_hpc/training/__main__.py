@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -15,8 +16,11 @@ def main(argv: list[str]) -> int:
     from pathlib import Path
 
     from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.process import die_with_parent
     from undo_hpc.training.spec import TrainSpec
 
+    if os.environ.get("UNDO_DIE_WITH_PARENT") == "1":
+        die_with_parent(signal.SIGKILL)
     if len(argv) != 1:
         print("usage: python -m undo_hpc.training SPEC.json", file=sys.stderr)
         return ExitCode.WRONG_INPUT
