@@ -1,0 +1,120 @@
+r"""A benchmark in boxed form: parquet with `problem`, `answer` and `solution` ending in `\boxed{answer}`, and a card."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from undo_hpc.benchmarks import Benchmark, load_benchmark
+from undo_hpc.config.schema import SourceConfig
+from undo_hpc.errors import DataError
+from undo_hpc.grading.extract import last_boxed
+from undo_hpc.records import Problem
+from undo_hpc.storage.atomic import explained, publish_dir, write_text
+
+DATA_FILE = "data/test-00000-of-00001.parquet"
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+_FINAL = re.compile(r"\n?[ \t]*####[^\n]*\s*\Z")
+
+
+def boxed_solution(problem: Problem) -> str:
+    r"""The problem's own solution in the form that students learn: no calculator notes, the answer in a box at its end.
+
+    GSM8K's `<<48/2=24>>` goes, its last line `#### 24` becomes a box; without a solution there is the box alone.
+    """
+    text = _FINAL.sub("", _CALCULATOR.sub("", problem.solution)).rstrip()
+    if last_boxed(text) is not None:
+        return text
+    box = f"\\boxed{{{problem.gt}}}"
+    return f"{text}\n{box}" if text else box
+
+
+def export_benchmark(name: str, out: Path, override: SourceConfig | None = None, *, base_dir: Path | None = None) -> Path:
+    """Writes a benchmark that `datasets.load_dataset(out)` reads.
+
+    Args:
+        name: an embedded benchmark or a YAML file.
+        out: the folder to make; an empty one may be there.
+        override: another source of the problems.
+        base_dir: the folder that relative paths of the override start from.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: `out` is there and not empty, or the benchmark cannot be read.
+        ConfigError: no such benchmark.
+        StorageError: `out` cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is there already", hint="give a folder that does not exist, or remove this one")
+    benchmark = load_benchmark(name, override, base_dir=base_dir)
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {
+        "id": [p.id for p in benchmark.problems],
+        "problem": [p.problem for p in benchmark.problems],
+        "answer": [p.gt for p in benchmark.problems],
+        "solution": [boxed_solution(p) for p in benchmark.problems],
+        "idx": [p.idx for p in benchmark.problems],
+    }
+    temporary = out.with_name(f".{out.name}.tmp")
+    with explained(out):
+        shutil.rmtree(temporary, ignore_errors=True)
+        (temporary / DATA_FILE).parent.mkdir(parents=True)
+        try:
+            pyarrow.parquet.write_table(pyarrow.table(columns), temporary / DATA_FILE, compression="zstd")
+            write_text(temporary / "README.md", card(benchmark))
+            if out.is_dir():
+                out.rmdir()
+            publish_dir(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def card(benchmark: Benchmark) -> str:
+    """The README.md of an exported benchmark, with the header that the Hub and `datasets` read."""
+    licence = {"MIT": "mit", "Apache-2.0": "apache-2.0"}.get(benchmark.licence, "other")
+    source = benchmark.source
+    where = source.get("hub") or f"{', '.join(f['file'] for f in source.get('files', [])) or source.get('kind', '')}"
+    n = len(benchmark.problems)
+    of = f" of {benchmark.size}" if benchmark.size and benchmark.size != n else ""
+    identity = source.get("revision") or source.get("digest") or source.get("seed", "")
+    lines = [
+        "---",
+        f"license: {licence}",
+        "task_categories: [text-generation]",
+        f"pretty_name: {_quoted(benchmark.title + ' (boxed)')}",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: test",
+        "    path: data/test-*",
+        "---",
+        f"# {benchmark.title}, boxed",
+        "",
+        f"{n}{of} problems of {benchmark.title} for evaluation. A test set: do not train on it, and choose nothing by it.",
+        "",
+        "| column | content |",
+        "|---|---|",
+        "| `problem` | the problem as a model sees it" + (", with lettered options" if benchmark.kind == "letter" else "") + " |",
+        "| `answer` | the ground truth alone |",
+        "| `solution` | the source's solution where it has one, ending in `\\boxed{answer}` |",
+        "| `id`, `idx` | hash of the problem's text; row in the source |",
+        "",
+        f"- Source: {where}" + (f" ({identity})" if identity != "" else ""),
+        f"- Kind of answer: {benchmark.kind}",
+        f"- Rows not used: {len(benchmark.rejected)}",
+        f"- Licence of the source: {benchmark.licence or 'not stated'}",
+    ]
+    lines += [f"- Homepage: {benchmark.homepage}"] if benchmark.homepage else []
+    lines += [f"- Please cite: {benchmark.citation}"] if benchmark.citation else []
+    lines += [f"    - {r.where}: {r.reason}" for r in benchmark.rejected[:50]]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
