@@ -48,6 +48,16 @@ class Layout:
         return self.root / "code"
 
     @property
+    def profile(self) -> Path:
+        """The cluster's profile as the run was submitted with."""
+        return self.root / "profile.resolved.json"
+
+    @property
+    def paused(self) -> Path:
+        """Stands while the run is paused: no job of it starts again. The prelude of jobs knows this name too."""
+        return self.root / "PAUSED"
+
+    @property
     def report(self) -> Path:
         """The folder of the report."""
         return self.root / "report"

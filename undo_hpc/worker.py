@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 import time
 from pathlib import Path
 
-from undo_hpc.cluster.signals import SaveSoon
-from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Requeue, UndoError
+from undo_hpc.cluster.signals import SaveSoon, count_restarts
+from undo_hpc.config.schema import ClusterConfig
+from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
 from undo_hpc.plan import build_graph
 from undo_hpc.process import die_with_parent
 from undo_hpc.run import open_run
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
-from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.lease import STALE_S, Lease
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.progress import ProgressFile
@@ -35,12 +37,25 @@ def main(argv: list[str] | None = None) -> int:
         die_with_parent()
     with SaveSoon() as save_soon:
         try:
-            return run_task(arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, save_soon)
+            code = run_task(arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, save_soon)
         except UndoError as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            return int(error.exit_code)
+            code = _report(error)
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
+        if os.environ.get("SLURM_JOB_ID") and not _rank():
+            from undo_hpc.dispatch import carry_on
+
+            try:
+                code = carry_on(arguments.run_dir, arguments.stage, code)
+            except UndoError as error:
+                failed = _report(error)
+                code = code or failed
+        return code
+
+
+def _report(error: UndoError) -> int:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return int(error.exit_code)
 
 
 def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_soon: SaveSoon) -> int:
@@ -66,8 +81,11 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
     lease = Lease(
         at.lease(stage_name, index),
         f"{stage_name} {index} of iteration {iteration}",
-        wait_s=STALE_S if on_cluster else 5.0,
+        wait_s=2 * STALE_S if on_cluster else 5.0,
     )
+    if _rank():
+        return _follow(StageContext(run, plan, stage, task, events, ProgressFile(at.progress(stage_name, index)), lease,
+                                    save_soon.requested, save_soon.time_left_s, VISIBILITY_WAIT_S))
     with lease:
         done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
         if (
@@ -102,8 +120,10 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
             importlib.import_module(f"undo_hpc.stages.{MODULES.get(stage_name, stage_name)}").run_stage(context)
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
-            status, code = "requeue", ExitCode.REQUEUE
             print(f"{stop} ({save_soon.reason or 'asked to stop'})", flush=True)
+            code = ExitCode.INCOMPLETE
+            _within_limits(run.config.cluster, events, save_soon.reason)
+            status, code = "requeue", ExitCode.REQUEUE
         except UndoError as error:
             code = error.exit_code
             raise
@@ -112,6 +132,37 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
                 "end", status=status, code=int(code), reason=save_soon.reason, seconds=round(time.time() - began, 3)
             )
     return int(code)
+
+
+def _within_limits(limits: ClusterConfig, events: EventLog, reason: str) -> None:
+    """Raises Incomplete where a task has been preempted, or has reached its time limit, too often to go on like this."""
+    so_far = count_restarts(read_events(events.path))
+    if reason == "timeout" and so_far.timeout >= limits.max_timeouts:
+        raise Incomplete(
+            f"this task has reached its time limit {so_far.timeout + 1} times",
+            hint="give it more minutes (cluster.resources), or raise cluster.max_timeouts; all progress is kept",
+        )
+    if reason == "preempted" and so_far.preempted >= limits.max_preemptions:
+        raise Incomplete(
+            f"this task has been preempted {so_far.preempted + 1} times",
+            hint="choose another partition or qos, or raise cluster.max_preemptions; all progress is kept",
+        )
+
+
+def _rank() -> int:
+    """This process's number among those of a multi-process task that SLURM started; 0 for a task of one process."""
+    return int(os.environ.get("SLURM_PROCID", "0")) if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else 0
+
+
+def _follow(context: StageContext) -> int:
+    """A further rank: works, but owns, records and publishes nothing. Rank 0 alone says that the task must start again:
+    the first rank to end with a code other than 0 takes the others with it (--kill-on-bad-exit)."""
+    done = read_manifest(context.run.layout.root / context.task.manifest)
+    if done is not None and not verify_outputs(context.run.layout.root, done, deep=False):
+        return int(ExitCode.COMPLETE)
+    with contextlib.suppress(Requeue):
+        importlib.import_module(f"undo_hpc.stages.{context.stage.name}").run_stage(context)
+    return int(ExitCode.COMPLETE)
 
 
 def _stale(config_digest: str, inputs: dict[str, str]) -> bool:

@@ -99,7 +99,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         run = create_or_open(config, run_dir, command=command_line())
         prepare(run)
         if config.cluster.kind == "slurm":
-            from undo_hpc.cluster.submission import submit_run
+            from undo_hpc.cli.submit import submit_run
 
             return submit_run(run, console)
         return run_here(run, console)

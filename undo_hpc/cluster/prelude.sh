@@ -59,7 +59,7 @@ undo_task() {
   for (( index = first; index <= last; index++ )); do
     # A step of its own: at the start of a grace time SLURM signals steps only, not this shell.
     # srun inherits neither the environment (after --export=NAMES) nor, since 22.05, the CPUs a task.
-    srun --export=ALL --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
+    srun --export=ALL --kill-on-bad-exit=1 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
       "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" &
     local step=$!
     while wait "$step"; code=$?; [ "$code" -gt 128 ] && kill -0 "$step" 2>/dev/null; do :; done

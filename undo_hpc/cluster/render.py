@@ -65,7 +65,7 @@ def setup_lines(profile: Profile, run_dir: Path, code: Path, kill_wait_s: int) -
         python = box.python
     return [
         f"UNDO_PYTHON={shlex.quote(python)}",
-        f"UNDO_CODE={shlex.quote(str(code))}",
+        f"export UNDO_CODE={shlex.quote(str(code))}",
         f"UNDO_SRUN={array_of(srun)}",
         f"UNDO_INSIDE={array_of(inside)}",
         f"UNDO_REQUEUE={int(profile.requeue)}",

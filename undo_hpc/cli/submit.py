@@ -1,0 +1,45 @@
+"""What the launcher does on a SLURM cluster: submit, say what was submitted, leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from undo_hpc.run import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def submit_run(run: Run, console: Console) -> int:
+    """Submits what is missing of the run and returns at once; the jobs go on by themselves.
+
+    Raises:
+        ClusterError: the cluster refuses or cannot be reached; nothing was submitted.
+        ConfigError: the profile is wrong.
+    """
+    from undo_hpc.cluster.commands import require_slurm
+    from undo_hpc.dispatch import open_cluster, submit_missing
+
+    require_slurm()
+    cluster = open_cluster(run, from_launcher=True)
+    run.layout.paused.unlink(missing_ok=True)
+    done = submit_missing(run, cluster, check=True)
+    if done.position.ended:
+        from undo_hpc.observe.summary import show_summary
+
+        console.print(f"nothing to do: this run has ended after iteration {done.position.iteration} ({done.position.ended.why}).")
+        show_summary(run, console)
+        return 0
+    if done.live:
+        console.print(f"{done.live} tasks of iteration {done.position.iteration} are queued or running already")
+    for stage, ids, tasks in done.submitted:
+        console.print(f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}", highlight=False)
+    if not done.submitted:
+        console.print("nothing to submit")
+    for job in done.held:
+        console.print(f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False)
+    root = run.layout.root
+    console.print("No process stays behind: the jobs carry the run on, iteration after iteration. Next:", highlight=False)
+    for command in (f"undo-hpc status {root}", "squeue --me", f"undo-hpc pause {root}", f"undo-hpc cancel {root}"):
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,268 @@
+"""Plan + evidence + a SLURM cluster: submit what is missing, and nothing twice. Nobody stays behind.
+
+The launcher calls it, and so do two stages from inside their jobs: `advance` (the next iteration, or what an unlucky one
+still lacks) and `merge` (shards that failed). Whoever calls holds the run's lease. What is decided here rests on manifests;
+the scheduler only says which tasks somebody is working on already.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from undo_hpc.campaign import Position, discard_stale, locate
+from undo_hpc.cluster.base import JobState, LiveJob, Submission
+from undo_hpc.cluster.commands import Unreachable
+from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.cluster.signals import own_job
+from undo_hpc.cluster.slurm import SlurmCluster
+from undo_hpc.errors import ExitCode, Incomplete
+from undo_hpc.plan import Stage
+from undo_hpc.run import Run, open_run
+from undo_hpc.state import Key, TaskState
+from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.events import read_events
+from undo_hpc.storage.lease import STALE_S, Lease
+
+CONTROLLER_PATIENCE_S = 1800.0  # a controller that is being mended or moved to its backup host
+HEALING_STAGES = ("merge", "advance")
+
+
+@dataclass
+class Dispatched:
+    """What was done.
+
+    Attributes:
+        submitted: (stage, job ids, number of tasks) in order.
+        live: tasks that were queued or running already.
+        held: jobs that wait for a person (`scontrol release`).
+    """
+
+    position: Position
+    submitted: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
+    live: int = 0
+    held: list[LiveJob] = field(default_factory=list)
+
+
+def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
+    """The run's cluster. The launcher freezes profile and code for the jobs that it submits; jobs pass on their own."""
+    if from_launcher:
+        profile = load_profile(run.config.cluster.profile)
+        write_json(run.layout.profile, profile.model_dump(mode="json"))
+        from undo_hpc.cluster.snapshot import project_root, take_snapshot
+
+        code = take_snapshot(run.layout.code) if run.config.cluster.code_snapshot else project_root()
+    else:
+        profile = Profile.model_validate(read_json(run.layout.profile))
+        code = Path(os.environ.get("UNDO_CODE") or Path(__file__).resolve().parent.parent)
+    return SlurmCluster(profile, code)
+
+
+def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: str = "", check: bool = False) -> Dispatched:
+    """Submits every missing task of the present iteration that nobody works on.
+
+    Args:
+        healer: the stage that calls from inside its job; the number of times it may submit again is limited.
+        own: id of the calling job, which does not count as work under way.
+        check: ask the cluster first whether it would accept each kind of job.
+
+    Raises:
+        ClusterError: refused or unreachable. What was accepted before stays only if the stages before it did.
+        Incomplete: a healer has submitted the same stage too often.
+    """
+    cluster.recover(run.layout.root, run.id)
+    jobs = [job for job in cluster.live_jobs(run.id) if own not in (job.id, job.task_id)]
+    stuck = [job for job in jobs if job.state is JobState.STUCK]
+    cluster.cancel(job.id for job in stuck)
+    jobs = [job for job in jobs if job.state is not JobState.STUCK]
+    position = locate(run, _live_map(jobs, _iteration(run)))
+    done = Dispatched(position, held=[job for job in jobs if job.state is JobState.HELD])
+    if position.ended:
+        return done
+    discard_stale(run, position)
+    jobs = [job for job in jobs if job.iteration == position.iteration]
+    done.live = len({(job.stage, job.index) for job in jobs})
+    todo = wanted(position, jobs)
+    _limit(run, position, todo, healer)
+    submissions = [_submission(run, position, stage, indices) for stage, indices in todo]
+    if check:
+        cluster.check(submissions)
+    ids: dict[str, list[str]] = {}
+    for job in jobs:
+        ids.setdefault(job.stage, [])
+        if job.id not in ids[job.stage]:
+            ids[job.stage].append(job.id)
+    fresh: set[str] = set()
+    by_stage = {submission.stage: submission for submission in submissions}
+    accepted: list[str] = []
+    try:
+        for stage in position.stages:
+            after = tuple(job_id for name in stage.after for job_id in ids.get(name, ()))
+            if any(name in fresh for name in stage.after):
+                waiting = {job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD)}
+                cluster.redirect(sorted(waiting), after)
+            asked = by_stage.get(stage.name)
+            if asked is None:
+                continue
+            new = cluster.submit(_behind(asked, after))
+            accepted += new
+            ids[stage.name] = [*ids.get(stage.name, []), *new]
+            fresh.add(stage.name)
+            done.submitted.append((stage.name, new, len(asked.indices or (0,))))
+    except BaseException:
+        if not jobs:  # nothing of this iteration was there before: leave nothing half-submitted
+            cluster.cancel(accepted)
+        raise
+    if done.submitted:
+        run.events.append("submitted", iteration=position.iteration, by=healer or "launcher",
+                          stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in done.submitted})
+    return done
+
+
+def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[int, ...]]]:
+    """PURE: the missing tasks of each stage that nobody works on, in the order of the graph.
+
+    A stage whose followers are all complete is left alone: a policy let them go on without its missing tasks.
+    """
+    complete = {stage.name: all(s.state == "done" for s in position.statuses if s.stage == stage.name) for stage in position.stages}
+    alive = {(job.stage, job.index or 0) for job in jobs}
+    result = []
+    for stage in position.stages:
+        followers = [other.name for other in position.stages if stage.name in other.after]
+        if stage.name == "serve":
+            followers = ["generate"]
+        if complete[stage.name] or (followers and all(complete[name] for name in followers)):
+            continue
+        missing = tuple(s.index for s in position.statuses
+                        if s.stage == stage.name and s.state != "done" and (s.stage, s.index) not in alive)
+        if missing:
+            result.append((stage, missing))
+    return result
+
+
+def _iteration(run: Run) -> int:
+    numbers = run.layout.iterations()
+    return numbers[-1] if numbers else 0
+
+
+def _live_map(jobs: list[LiveJob], iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
+    live: dict[Key, tuple[TaskState, str]] = {}
+    for job in jobs:
+        if job.iteration == iteration:
+            state: TaskState = "running" if job.state in (JobState.RUNNING, JobState.STOPPING) else "waiting"
+            live[job.stage, job.index or 0] = (state, job.reason)
+    return live
+
+
+def _submission(run: Run, position: Position, stage: Stage, indices: tuple[int, ...]) -> Submission:
+    return Submission(
+        run_dir=run.layout.root,
+        iteration=position.iteration,
+        stage=stage.name,
+        indices=indices if stage.is_array else None,
+        resources=stage.resources,
+        tag=run.id,
+        attempt=attempts(run, position.iteration).get(stage.name, 0),
+        total=len(stage.tasks),
+    )
+
+
+def _behind(submission: Submission, after: tuple[str, ...]) -> Submission:
+    from dataclasses import replace
+
+    return replace(submission, after=after)
+
+
+def attempts(run: Run, iteration: int) -> dict[str, int]:
+    """How often each stage of an iteration was submitted so far."""
+    counts: dict[str, int] = {}
+    for entry in SubmissionJournal(run.layout.submissions).entries():
+        if entry.iteration == iteration:
+            counts[entry.stage] = max(counts.get(entry.stage, 0), entry.attempt + 1)
+    return counts
+
+
+def _limit(run: Run, position: Position, todo: list[tuple[Stage, tuple[int, ...]]], healer: str) -> None:
+    """Keeps healing stages from submitting for ever; a person may always submit again."""
+    if not healer:
+        return
+    most = run.config.cluster.max_resubmits
+    so_far = attempts(run, position.iteration)
+    for stage, indices in todo:
+        if stage.name == healer or stage.name in ("merge", "advance"):
+            continue
+        hopeless = [index for index in indices if _last_code(run, position.iteration, stage.name, index) == ExitCode.WRONG_INPUT]
+        often = so_far.get(stage.name, 0) > most
+        if not hopeless and not often:
+            continue
+        log = run.layout.iteration(position.iteration).logs
+        why = (f"task {hopeless[0]} of {stage.name} says that its input is wrong" if hopeless
+               else f"{len(indices)} tasks of {stage.name} failed in {so_far[stage.name]} submissions")
+        run.events.append("stopped", iteration=position.iteration, stage=stage.name, by=healer, why=why)
+        raise Incomplete(f"{why}; nothing is submitted again",
+                         hint=f"see {log}/{stage.name}-*.log, mend the cause, then: python launchers/run_iteration.py --run-dir {run.layout.root}")
+
+
+def _last_code(run: Run, iteration: int, stage: str, index: int) -> int | None:
+    """Exit code of a task's last end, or None."""
+    code = None
+    for event in read_events(run.layout.iteration(iteration).events(stage, index)):
+        if event.get("kind") == "end":
+            code = int(event.get("code", 1))
+    return code
+
+
+def carry_on(run_dir: Path, stage: str, code: int) -> int:
+    """What a healing stage does at its end, inside its job; returns the exit code of the job.
+
+    advance submits the next iteration when it is complete, and what is missing when it is not. merge submits missing
+    shards and itself behind them; jobs that waited for it then wait for its successor.
+    """
+    if stage not in HEALING_STAGES or code in (ExitCode.REQUEUE, ExitCode.INTERRUPTED) or (stage == "merge" and code == 0):
+        return code
+    if code in (ExitCode.WRONG_INPUT, ExitCode.FAILED):
+        return code
+    run = open_run(run_dir)
+    if run.layout.paused.exists():
+        return code
+    done = _patiently(run, stage)
+    for name, ids, tasks in done.submitted:
+        print(f"submitted {name} of iteration {done.position.iteration}: {tasks} tasks as job {', '.join(ids)}", flush=True)
+    return code
+
+
+def _patiently(run: Run, stage: str) -> Dispatched:
+    """Submits what is missing; a controller that is down is waited for, for nobody else would go on with the run."""
+    deadline = time.monotonic() + CONTROLLER_PATIENCE_S
+    pause_s = 5.0
+    while True:
+        try:
+            with Lease(run.layout.lease, f"the run directory {run.layout.root}", wait_s=2 * STALE_S):
+                return submit_missing(run, open_cluster(run, from_launcher=False), healer=stage, own=own_job(os.environ))
+        except Unreachable as error:
+            if time.monotonic() > deadline:
+                raise
+            print(f"{error.message}; trying again in {pause_s:.0f} s", flush=True)
+            time.sleep(pause_s)
+            pause_s = min(60.0, 2 * pause_s)
+
+
+def pause(run: Run) -> int:
+    """Lets running tasks save and stop, and cancels what waits; returns the number of jobs. `submit_missing` resumes."""
+    write_json(run.layout.paused, {"paused": True})
+    count = open_cluster(run, from_launcher=False).pause(run.id)
+    run.events.append("paused", jobs=count)
+    return count
+
+
+def cancel(run: Run) -> int:
+    """Ends all jobs of the run; all data stays. Returns the number of jobs."""
+    cluster = open_cluster(run, from_launcher=False)
+    ids = {job.id for job in cluster.live_jobs(run.id)}
+    cluster.cancel(sorted(ids))
+    run.events.append("cancelled", jobs=sorted(ids))
+    return len(ids)
