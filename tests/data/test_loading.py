@@ -316,3 +316,18 @@ def test_the_tiny_world() -> None:
     assert all(p.gt.isdigit() and "\\boxed" in p.solution for p in loaded.problems)
     with pytest.raises(ConfigError, match="say how many"):
         load_problems(SourceConfig(tiny="train"))
+
+
+def test_parquet_with_conditions_options_and_columns_that_nobody_asked_for(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [
+        {"q": f"Which {i}?", "choices": ["red", "blue"], "a": i % 2, "subject": "math" if i < 4 else "law", "messages": [{"x": i}]}
+        for i in range(6)
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    fields = FieldsConfig(problem="q", answer="a", options="choices")
+    loaded = load(tmp_path / "a.parquet", fields=fields, where={"subject": "math"})
+    assert [p.gt for p in loaded.problems] == ["A", "B", "A", "B"]
+    assert loaded.source["filtered"] == 2

@@ -31,6 +31,10 @@ class HubTable:
     def where(self, index: int) -> str:
         return f"{self.name} row {index}"
 
+    def narrow(self, columns: list[str]) -> None:
+        self.columns = [name for name in self.columns if name in columns]
+        self.data = self.data.select_columns(self.columns)
+
 
 def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
     """Reads `source.hub` through `datasets` (from its cache, where it lies there).

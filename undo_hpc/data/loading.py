@@ -68,7 +68,9 @@ def load_problems(source: SourceConfig, *, base_dir: Path | None = None, lenient
                 hint="remove the condition, or name one of these columns",
             )
         ignored.update(absent)
-        shapes.append((resolve(source, table.columns, table.name), {k: v for k, v in source.where.items() if k not in absent}))
+        meant = resolve(source, table.columns, table.name)
+        shapes.append((meant, {key: value for key, value in source.where.items() if key not in absent}))
+        table.narrow([*meant.used, *source.where])
     out = LoadedProblems(problems=[])
     first: dict[str, int] = {}
     filtered = looked_at = 0

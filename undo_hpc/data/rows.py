@@ -43,6 +43,9 @@ class Table(Protocol):
 
     def where(self, index: int) -> str: ...
 
+    def narrow(self, columns: list[str]) -> None:
+        """Rows need hold no other columns from now on (what costs time or memory to decode is left out)."""
+
 
 @dataclass
 class ListTable:
@@ -62,6 +65,9 @@ class ListTable:
     def where(self, index: int) -> str:
         return f"{self.name} line {self.lines[index]}" if self.lines else f"{self.name} row {index}"
 
+    def narrow(self, columns: list[str]) -> None:
+        return  # the rows are decoded already
+
 
 @dataclass
 class ParquetTable:
@@ -79,6 +85,10 @@ class ParquetTable:
 
     def where(self, index: int) -> str:
         return f"{self.name} row {index}"
+
+    def narrow(self, columns: list[str]) -> None:
+        self.columns = [name for name in self.columns if name in columns]
+        self.table = self.table.select(self.columns)
 
 
 def read_table(path: Path) -> Table:
