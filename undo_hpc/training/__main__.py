@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 
-STARTED = time.monotonic()
+from undo_hpc.errors import ExitCode, UndoError
+from undo_hpc.training.stopping import Stopper
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], started: float) -> int:
     """Runs a rank; the exit code says whether it is complete, saved, or cannot go on."""
-    from pathlib import Path
-
-    from undo_hpc.errors import ExitCode, UndoError
-    from undo_hpc.process import die_with_parent
-    from undo_hpc.training.spec import TrainSpec
-
-    if os.environ.get("UNDO_DIE_WITH_PARENT") == "1":
-        die_with_parent(signal.SIGKILL)
     if len(argv) != 1:
         print("usage: python -m undo_hpc.training SPEC.json", file=sys.stderr)
         return ExitCode.WRONG_INPUT
-    try:
-        spec = TrainSpec.load(Path(argv[0]))
-        from undo_hpc.training.setup import quiet_deepspeed
+    stopper = Stopper(started)
+    with stopper.listening():  # from the first moment: a signal during the slow imports must not kill us
+        try:
+            from undo_hpc.training.spec import TrainSpec
 
-        quiet_deepspeed()
-        from undo_hpc.training.loop import run_rank
+            spec = TrainSpec.load(Path(argv[0]))
+            stopper.limit_s = spec.time_limit_s
+            from undo_hpc.training.setup import quiet_deepspeed
 
-        return run_rank(spec, os.environ, STARTED)
-    except UndoError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except Exception:  # noqa: BLE001 -- told in full; only the interpreter's slow end is skipped (see below)
-        traceback.print_exc()
-        return ExitCode.FAILED
+            quiet_deepspeed()
+            from undo_hpc.training.loop import run_rank
+
+            return run_rank(spec, os.environ, stopper)
+        except UndoError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return error.exit_code
+        except Exception:  # noqa: BLE001 -- told in full; only the interpreter's slow end is skipped (see below)
+            traceback.print_exc()
+            return ExitCode.FAILED
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    code = main(sys.argv[1:], time.monotonic())
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # other ranks may hang in a collective that this one will not join; nothing may keep it here

@@ -42,7 +42,8 @@ def run_ranks(spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | Non
                      for r in range(ranks)]
     command = [sys.executable, "-m", "undo_hpc.training", str(spec_path)]
     processes: list[subprocess.Popen[bytes]] = []
-    with _passing_on(processes), contextlib.ExitStack() as files:
+    passed: set[int] = set()
+    with _passing_on(processes, passed), contextlib.ExitStack() as files:
         for rank, own in enumerate(variables):
             log = None
             if log_dir is not None:
@@ -50,7 +51,7 @@ def run_ranks(spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | Non
                 log = files.enter_context((log_dir / f"rank-{rank:02d}.log").open("ab"))
             processes.append(subprocess.Popen(command, env=base | own, stdout=log, stderr=subprocess.STDOUT if log else None))
         try:
-            return _watch(processes)
+            return _watch(processes, passed)
         finally:
             _end(processes, grace_s=0.0)
 
@@ -63,13 +64,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _passing_on(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _passing_on(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> Iterator[None]:
     """Signals to this process go to the ranks; only the main thread may listen, others leave signals alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def pass_on(number: int, _: FrameType | None) -> None:
+        passed.add(number)
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
@@ -82,25 +84,30 @@ def _passing_on(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _watch(processes: list[subprocess.Popen[bytes]]) -> int:
-    """Waits for all; at the first failure ends the rest. The first failure's code is the training's."""
+def _watch(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> int:
+    """Waits for all; when one fails, ends the rest. The first failure's code is the training's."""
     waiters = [threading.Thread(target=p.wait, daemon=True) for p in processes]
     for waiter in waiters:
         waiter.start()
-    while any(w.is_alive() for w in waiters):
-        failed = next((p.returncode for p in processes if p.returncode), None)
-        if failed is not None and failed not in (ExitCode.REQUEUE, ExitCode.INTERRUPTED):
+    while running := [w for w in waiters if w.is_alive()]:
+        codes = [_code(p.returncode, passed) for p in processes if p.returncode is not None]
+        if failed := next((c for c in codes if c not in (0, ExitCode.REQUEUE, ExitCode.INTERRUPTED)), 0):
             _end(processes, _GRACE_S)
-            return _code(failed)
-        for waiter in waiters:
-            if waiter.is_alive():
-                waiter.join(0.2)
-                break
-    return next((_code(p.returncode) for p in processes if p.returncode), ExitCode.COMPLETE)
+            return failed
+        if any(p.returncode is not None and p.returncode < 0 for p in processes):  # ended by a signal that it could not hear yet
+            _end(processes, _GRACE_S)
+            break
+        running[0].join(0.2)
+    return max(_code(p.returncode, passed) for p in processes)
 
 
-def _code(returncode: int) -> int:
-    return int(ExitCode.FAILED) if returncode < 0 else returncode
+def _code(returncode: int, passed: set[int]) -> int:
+    """The exit code of a rank. One that a passed-on signal killed had not begun yet: start it again."""
+    if returncode >= 0:
+        return returncode
+    if -returncode in passed:
+        return ExitCode.INTERRUPTED if -returncode == signal.SIGINT else ExitCode.REQUEUE
+    return ExitCode.FAILED
 
 
 def _end(processes: list[subprocess.Popen[bytes]], grace_s: float) -> None:

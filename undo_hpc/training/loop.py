@@ -32,22 +32,20 @@ from undo_hpc.training.stopping import Reason, Stopper
 from undo_hpc.training.watching import Watch, Work, peak_flops
 
 
-def run_rank(spec: TrainSpec, env: Mapping[str, str], started: float) -> ExitCode:
+def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitCode:
     """What one rank does. Returns COMPLETE (published), REQUEUE or INTERRUPTED (saved); raises UndoError otherwise."""
     config = spec.config
-    stopper = Stopper(spec.time_limit_s, started)
-    with stopper.listening():
-        who = Rank.from_environment(env)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        if export.exported(spec):
-            _say(who, f"{spec.out_dir} is complete already")
-            return ExitCode.COMPLETE
-        Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
-        team = Team(who, Path(spec.work_dir), env)
-        code = train(spec, config, team, stopper)
-        team.close()  # not after a failure: the others are somewhere else, and leaving in good order could wait for them
-        return code
+    who = Rank.from_environment(env)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if export.exported(spec):
+        _say(who, f"{spec.out_dir} is complete already")
+        return ExitCode.COMPLETE
+    Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
+    team = Team(who, Path(spec.work_dir), env)
+    code = train(spec, config, team, stopper)
+    team.close()  # not after a failure: the others are somewhere else, and leaving in good order could wait for them
+    return code
 
 
 def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) -> ExitCode:
@@ -87,6 +85,9 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
         keeper.load(engine, found, universal)
     peak = peak_flops(team.device, config.precision)
     begin = found.step if found else 0
+    if asked := Reason(int(team.highest(stopper.reason(0.0, 0.0))[0])):
+        say(f"stopped before the first step ({asked.name.lower()})")
+        return asked.exit_code
     watch = Watch(spec, plan.total, begin, peak * team.who.world if peak else None) if team.who.first else None
 
     # -- steps ----------------------------------------------------------------------------------------------------

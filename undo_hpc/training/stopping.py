@@ -33,12 +33,15 @@ class Stopper:
     """Remembers signals, and knows when the time left is only enough for one more checkpoint.
 
     Args:
-        limit_s: seconds from `started` after which the process will be killed; None for no limit.
         started: time.monotonic() at the start of the process.
+
+    Attributes:
+        limit_s: seconds from `started` after which the process will be killed; None for no limit.
     """
 
-    def __init__(self, limit_s: float | None, started: float) -> None:
-        self._limit_s, self._started, self._reason = limit_s, started, Reason.NONE
+    def __init__(self, started: float) -> None:
+        self.limit_s: float | None = None
+        self._started, self._reason = started, Reason.NONE
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self._reason = max(self._reason, _SIGNALS[signal.Signals(number)])
@@ -60,8 +63,8 @@ class Stopper:
             save_s: how long a checkpoint takes until it is on disk, as measured; doubled here against a slow day.
             step_s: the longest recent step.
         """
-        if self._reason is Reason.NONE and self._limit_s is not None:
-            needed = 2.0 * save_s + 2.0 * step_s + min(30.0, 0.05 * self._limit_s)
-            if time.monotonic() - self._started + needed >= self._limit_s:
+        if self._reason is Reason.NONE and self.limit_s is not None:
+            needed = 2.0 * save_s + 2.0 * step_s + min(30.0, 0.05 * self.limit_s)
+            if time.monotonic() - self._started + needed >= self.limit_s:
                 return Reason.TIME
         return self._reason
