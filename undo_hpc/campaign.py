@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from undo_hpc.decision import Decision
+from undo_hpc.decision import Decision, decide
 from undo_hpc.errors import StorageError
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
 from undo_hpc.run import Run
+from undo_hpc.stages.targets import targets_of
 from undo_hpc.state import Evidence, Key, TaskState, TaskStatus, derive
 from undo_hpc.storage.atomic import read_json, sha256_file, write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
@@ -54,7 +55,7 @@ def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) ->
             outside=outside_digests(run, iteration),
             live=live,
         )
-        if not all_done(stages, statuses):
+        if not all_done(statuses):
             return Position(iteration, plan, stages, statuses)
         decision = current_decision(run, iteration)
         if decision.action != "continue":
@@ -62,16 +63,13 @@ def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) ->
         iteration += 1
 
 
-def all_done(stages: Sequence[Stage], statuses: Sequence[TaskStatus]) -> bool:
+def all_done(statuses: Sequence[TaskStatus]) -> bool:
     """Whether an iteration is complete: its last stage is, on evidence that is still true."""
-    del stages
     return all(status.state == "done" for status in statuses if status.stage == "advance")
 
 
 def current_decision(run: Run, iteration: int) -> Decision:
     """The decision after an iteration under the present configuration (`iterations` may have been raised since)."""
-    from undo_hpc.decision import decide
-
     history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration + 1)]
     validation = [sets.get("validation", {}).get("accuracy", 0.0) for sets in history]
     return decide(validation, run.config.stop, effective_iterations(run.config))
@@ -79,8 +77,6 @@ def current_decision(run: Run, iteration: int) -> Decision:
 
 def make_plan(run: Run, iteration: int) -> IterationPlan:
     """Makes and freezes the plan of an iteration. The one before must be complete."""
-    from undo_hpc.stages.generate import targets_of
-
     prepared = read_manifest(run.layout.prepared)
     if prepared is None:
         raise StorageError(f"{run.layout.prepared} is missing", hint="run the launcher again; it prepares the data")

@@ -11,30 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from undo_hpc.engines import load_engine
-from undo_hpc.plan import deal
+from undo_hpc.grading import GradeItem
+from undo_hpc.plan import build_graph, deal
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Attempt, Feedback, Problem
-from undo_hpc.refinement import Target, choose_targets, example_rows
-from undo_hpc.run import Run
+from undo_hpc.refinement import Target, example_rows
 from undo_hpc.stages.answering import Answers, Ask, counts, open_checker
 from undo_hpc.stages.context import StageContext, read_evidence
-from undo_hpc.storage.shards import read_rows
-
-
-def read_feedback(run: Run, iteration: int) -> list[Feedback]:
-    """What the iteration before found out about the student; empty for iteration 0."""
-    if iteration == 0:
-        return []
-    return [Feedback.from_dict(row) for row in read_rows(run.layout.iteration(iteration - 1).feedback)]
-
-
-def targets_of(run: Run, iteration: int) -> list[Target]:
-    """All problems that the teacher writes for in an iteration, before they are dealt to shards."""
-    method = run.config.method
-    held_out = run.problems("diagnosis") if method.errors_from != "train" else []
-    return choose_targets(
-        iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
-    )
+from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.stages.targets import read_feedback, targets_of
+from undo_hpc.storage.atomic import sha256_file, write_bytes
+from undo_hpc.storage.shards import dump_rows
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -101,13 +88,8 @@ def run_stage(ctx: StageContext) -> None:
 
 def _check_inputs(ctx: StageContext) -> dict[str, str]:
     """The evidence that this shard rests on: the splits, and for a refinement the whole last iteration."""
-    from undo_hpc.stages.prepare import prepared_digest
-    from undo_hpc.storage.atomic import sha256_file
-
     inputs = {"splits": prepared_digest(ctx.run)}
     if ctx.plan.iteration:
-        from undo_hpc.plan import build_graph
-
         last = ctx.run.plan(ctx.plan.iteration - 1)
         assert last is not None, "an iteration is planned only after the one before"
         stages = {s.name: s for s in build_graph(ctx.run.config, ctx.run.layout, last)}
@@ -153,10 +135,6 @@ def _yield(problems: list[Problem], rows: list[Attempt]) -> dict[str, int]:
 
 def _from_solutions(ctx: StageContext, shard: Path, mine: list[Problem], inputs: dict[str, str]) -> None:
     """The control `ground_truth`: the data's own solutions stand in for rationales; no teacher is loaded."""
-    from undo_hpc.grading import GradeItem
-    from undo_hpc.storage.atomic import write_bytes
-    from undo_hpc.storage.shards import dump_rows
-
     with open_checker(ctx) as checker:
         items = [GradeItem(p.solution, p.gt, p.kind, p.options) for p in mine]
         rows = [

@@ -86,7 +86,9 @@ def _run(ctx: StageContext, spec: Path) -> int:
     """Starts the ranks and waits for them; this process stays free of torch and only passes signals on."""
     from undo_hpc.training.launch import run_ranks
 
-    environment = os.environ | {"UNDO_DIE_WITH_PARENT": "1"}  # a killed worker must not leave ranks that write checkpoints
+    environment = os.environ | {
+        "UNDO_DIE_WITH_PARENT": "1"
+    }  # a killed worker must not leave ranks that write checkpoints
     ranks = ctx.run.config.train.ranks
     return run_ranks(spec, ranks, env=environment, log_dir=ctx.at.logs if ranks > 1 else None)
 

@@ -1,0 +1,109 @@
+"""Builds run directories as the stages would leave them, for tests and benchmarks of what comes after."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.plan import build_graph, deal, plan_iteration
+from undo_hpc.records import Attempt, Problem
+from undo_hpc.run import Run, create_or_open
+from undo_hpc.stages.context import StageContext
+from undo_hpc.storage.atomic import write_bytes, write_json
+from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import Manifest, describe_output, write_manifest
+from undo_hpc.storage.progress import ProgressFile
+from undo_hpc.storage.shards import dump_rows
+
+WORDS = ["so", "then", "we", "add", "the", "first", "number", "to", "what", "is", "left", "and", "divide", "it", "by", "two", "which", "gives", "half", "of", "all", "apples"]
+
+
+def make_problems(count: int) -> list[Problem]:
+    """Problems with stable ids."""
+    return [
+        Problem(f"{k:016x}", f"Ann has {k} apples and buys {k % 7}. How many?", str(k + k % 7), k, "made")
+        for k in range(count)
+    ]
+
+
+def make_attempt(problem: Problem, number: int, *, chars: int = 40, correct: bool = True, **changes: object) -> Attempt:
+    """An attempt of the teacher with a text of about that many characters."""
+    rng = random.Random(f"{problem.id}/{number}")
+    text = " ".join(rng.choices(WORDS, k=max(1, chars // 5))) + f" \\boxed{{{problem.gt}}}"
+    base: dict[str, object] = {
+        "problem_id": problem.id,
+        "idx": problem.idx,
+        "attempt": number,
+        "style": "plain",
+        "text": text,
+        "verdict": "correct" if correct else "wrong",
+        "answer": problem.gt,
+        "method": "number",
+        "finish_reason": "stop",
+        "prompt_tokens": 30,
+        "completion_tokens": len(text) // 4,
+        "seed": 1,
+        "temperature": 0.7,
+        "flags": () if correct else ("wrong",),
+    }
+    return Attempt(**(base | changes))  # type: ignore[arg-type]
+
+
+def make_run(root: Path, problems: list[Problem], shards: int, **config: object) -> Run:
+    """A prepared run with the plan of iteration 0."""
+    values = {
+        "name": "made",
+        "generate": {"shards": shards},
+        "evaluate": {"baseline": False},
+        "method": {"errors_from": "train"},
+    }
+    run = create_or_open(RunConfig.model_validate(values | config), root, command=["test"])
+    outputs = {}
+    for name, rows in (("train", problems), ("diagnosis", []), ("validation", [])):
+        path = run.layout.split(name)
+        write_bytes(path, dump_rows([p.to_dict() for p in rows]))
+        outputs[run.layout.relative(path)] = describe_output(path, len(rows))
+    counts = {"train": len(problems), "diagnosis": 0, "validation": 0}
+    details = {"benchmarks": {}, "train_source": {"licence": "cc0-1.0"}}
+    write_manifest(run.layout.prepared, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details))
+    plan = plan_iteration(run.config, 0, problems=len(problems), sets={"train": len(problems)})
+    write_json(run.layout.iteration(0).plan, plan.to_dict())
+    return run
+
+
+def write_shards(run: Run, problems: list[Problem], answer: Callable[[Problem], list[Attempt]]) -> None:
+    """All shards of iteration 0 with their manifests."""
+    plan = run.plan(0)
+    assert plan is not None
+    at = run.layout.iteration(0)
+    for index in range(plan.shards):
+        mine = sorted(deal(problems, plan.shards, index), key=lambda p: (p.idx, p.id))
+        rows = [attempt.to_dict() for problem in mine for attempt in answer(problem)]
+        shard = at.shard("generate", index)
+        write_bytes(shard, dump_rows(rows))
+        counts = {"rows": len(rows), "correct": len(rows), "problems": len(mine), "solved": len(mine)}
+        outputs = {run.layout.relative(shard): describe_output(shard, len(rows))}
+        manifest = Manifest("generate", 0, index, {"config": run.config_digest}, outputs, counts=counts)
+        write_manifest(at.manifest_of(shard), manifest)
+
+
+def context(run: Run, stage_name: str, lease: Lease, index: int = 0, iteration: int = 0) -> StageContext:
+    """What the worker would give to a stage."""
+    plan = run.plan(iteration)
+    assert plan is not None
+    stage = {s.name: s for s in build_graph(run.config, run.layout, plan)}[stage_name]  # type: ignore[index]
+    at = run.layout.iteration(iteration)
+    return StageContext(
+        run=run,
+        plan=plan,
+        stage=stage,
+        task=stage.tasks[index],
+        events=EventLog(at.events(stage_name, index)),
+        progress=ProgressFile(at.progress(stage_name, index)),
+        lease=lease,
+        should_stop=lambda: False,
+        time_left_s=lambda: None,
+    )

@@ -1,0 +1,126 @@
+"""The merge: nothing lost, nothing doubled, the same bytes whatever the shards, and every damage found."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
+from undo_hpc.data.distilled import read_distilled
+from undo_hpc.errors import DataError, EvidenceError
+from undo_hpc.records import Attempt, Problem
+from undo_hpc.run import Run
+from undo_hpc.stages import merge
+from undo_hpc.storage.atomic import read_json, write_bytes
+from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import describe_output, read_manifest, write_manifest
+from undo_hpc.storage.shards import dump_rows, read_rows
+
+PROBLEMS = make_problems(101)
+
+
+def answers(problem: Problem) -> list[Attempt]:
+    """Every seventh problem is never solved; every fifth at the second attempt."""
+    if problem.idx % 7 == 0:
+        return [make_attempt(problem, k, correct=False) for k in range(3)]
+    if problem.idx % 5 == 0:
+        return [make_attempt(problem, 0, correct=False), make_attempt(problem, 1)]
+    return [make_attempt(problem, 0)]
+
+
+def merged(tmp_path: Path, shards: int, name: str = "run") -> Run:
+    run = make_run(tmp_path / name, PROBLEMS, shards)
+    write_shards(run, PROBLEMS, answers)
+    run_merge(run)
+    return run
+
+
+def run_merge(run: Run) -> None:
+    with Lease(run.layout.root / "l", "merge") as lease:
+        merge.run_stage(context(run, "merge", lease))
+
+
+def test_keeps_the_right_ones_in_order_and_counts_the_rest(tmp_path: Path) -> None:
+    run = merged(tmp_path, 4)
+    rows = list(read_distilled(run.layout.iteration(0).distilled))
+    assert [r.idx for r in rows] == [p.idx for p in PROBLEMS if p.idx % 7]
+    assert all(r.problem == PROBLEMS[r.idx].problem and r.gt == PROBLEMS[r.idx].gt for r in rows)
+    counts = read_json(run.layout.iteration(0).stage_manifest("merge"))["counts"]
+    solved_late = sum(1 for p in PROBLEMS if p.idx % 7 and p.idx % 5 == 0)
+    assert counts["dropped"] == {"wrong": 15 * 3 + solved_late}
+    assert counts["rows"] == len(rows) and counts["problems"] == 101
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_shards(tmp_path: Path) -> None:
+    def files(run: Run) -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in run.layout.iteration(0).distilled.iterdir()}
+
+    one, many = files(merged(tmp_path, 1, "one")), files(merged(tmp_path, 13, "many"))
+    assert one == many
+    assert sorted(one) == ["README.md", "distilled-00000.parquet"]
+
+
+def test_load_dataset_reads_it(tmp_path: Path) -> None:
+    import datasets
+
+    run = merged(tmp_path, 3)
+    loaded = datasets.load_dataset(str(run.layout.iteration(0).distilled), cache_dir=str(tmp_path / "cache"))["train"]
+    assert loaded.num_rows == 86
+    assert {"problem", "teacher_solution", "gt", "idx"} <= set(loaded.column_names)
+
+
+def rewrite(run: Run, index: int, rows: list[dict[str, object]], *, vouched: bool) -> None:
+    """Another content for a shard, with or without a manifest that fits."""
+    at = run.layout.iteration(0)
+    shard = at.shard("generate", index)
+    write_bytes(shard, dump_rows(rows))
+    if vouched:
+        path = at.manifest_of(shard)
+        manifest = read_manifest(path)
+        assert manifest is not None
+        manifest.outputs[run.layout.relative(shard)] = describe_output(shard, len(rows))
+        write_manifest(path, manifest)
+
+
+@pytest.mark.parametrize(
+    ("damage", "vouched", "message"),
+    [
+        (lambda rows: rows[:-1], False, "bytes, its manifest says"),
+        (lambda rows: rows[:-1], True, "the shards hold 100 problems, the plan has 101"),
+        (lambda rows: [*rows, rows[-1]], True, "stands twice"),
+        (lambda rows: rows[::-1], True, "is out of order|stands there twice"),
+        (lambda rows: [*rows, rows[-1] | {"problem_id": "f" * 16, "idx": 999}], True, "not in the splits"),
+    ],
+)
+def test_damaged_shards_are_found(tmp_path: Path, damage: object, vouched: bool, message: str) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 3)
+    write_shards(run, PROBLEMS, lambda p: [make_attempt(p, 0)])
+    rows = list(read_rows(run.layout.iteration(0).shard("generate", 1)))
+    rewrite(run, 1, damage(rows), vouched=vouched)  # type: ignore[operator]
+    with pytest.raises(EvidenceError, match=message):
+        run_merge(run)
+    assert not run.layout.iteration(0).distilled.exists()
+    assert not run.layout.iteration(0).stage_manifest("merge").exists()
+
+
+def test_a_missing_shard_is_refused_and_by_policy_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "strict", PROBLEMS, 4)
+    write_shards(run, PROBLEMS, answers)
+    run.layout.iteration(0).shard("generate", 2).unlink()
+    with pytest.raises(EvidenceError, match="1 of 4 tasks of stage generate are not complete"):
+        run_merge(run)
+    lenient = make_run(
+        tmp_path / "lenient", PROBLEMS, 4, cluster={"policy": {"generate": {"kind": "quorum", "value": 3}}}
+    )
+    write_shards(lenient, PROBLEMS, answers)
+    lenient.layout.iteration(0).shard("generate", 2).unlink()
+    run_merge(lenient)
+    manifest = read_json(lenient.layout.iteration(0).stage_manifest("merge"))
+    assert manifest["policy"] == {"kind": "quorum", "value": 3.0, "missing": [2]}
+    assert manifest["details"]["generate_used"] == [0, 1, 3]
+
+
+def test_nothing_right_is_a_clear_error(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 2)
+    write_shards(run, PROBLEMS, lambda p: [make_attempt(p, 0, correct=False)])
+    with pytest.raises(DataError, match="not one of 101 attempts is right"):
+        run_merge(run)

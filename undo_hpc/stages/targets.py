@@ -1,0 +1,24 @@
+"""Which problems the teacher writes for in an iteration: the splits and the last iteration's feedback, read and chosen."""
+
+from __future__ import annotations
+
+from undo_hpc.records import Feedback
+from undo_hpc.refinement import Target, choose_targets
+from undo_hpc.run import Run
+from undo_hpc.storage.shards import read_rows
+
+
+def read_feedback(run: Run, iteration: int) -> list[Feedback]:
+    """What the iteration before found out about the student; empty for iteration 0."""
+    if iteration == 0:
+        return []
+    return [Feedback.from_dict(row) for row in read_rows(run.layout.iteration(iteration - 1).feedback)]
+
+
+def targets_of(run: Run, iteration: int) -> list[Target]:
+    """All problems that the teacher writes for in an iteration, before they are dealt to shards."""
+    method = run.config.method
+    held_out = run.problems("diagnosis") if method.errors_from != "train" else []
+    return choose_targets(
+        iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
+    )
