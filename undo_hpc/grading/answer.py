@@ -13,6 +13,7 @@ _UNIT_TAIL = re.compile(
     r"(?P<unit>(?:\s*(?:/|per\b)?\s*(?:\u27e6[^\u27e7]+\u27e7|(?<![a-zA-Z\\])[a-z]{2,}\.?|°|\^\s*\{?\s*\\circ\s*\}?|(?:sq|square|cubic)\s)"
     r"\s*(?:\^\s*\{?\s*\d\s*\}?)?)+)$"
 )
+_TRIGONOMETRIC = re.compile(r"sin|cos|tan|cot|sec|csc")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]{2,}")
 _LABEL = re.compile(r"^[A-Za-z\\][A-Za-z\\_{}\d\s,()|':;/\u27e6\u27e7-]*$")
 
@@ -54,7 +55,8 @@ class Answer:
             body = text[: len(text) - len(match["unit"])].rstrip(" ,*")
             found = units.read_unit(unit)
             known = found is not None and (bool(found[0]) or "\u27e6" in unit) and not any(w in NAMES for w in found[2])
-            if body and known and not body.endswith(("^", "_", "\\", "=", "<", ">")):
+            angle = unit.strip("^{} ") in ("°", "\\circ") and _TRIGONOMETRIC.search(body)
+            if body and known and not angle and not body.endswith(("^", "_", "\\", "=", "<", ">")):
                 return body, unit
         for sign in ("$", "€", "£", "¥"):
             if text.startswith(sign):

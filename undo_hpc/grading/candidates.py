@@ -17,7 +17,7 @@ _RUN_ON = re.compile(
     r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
 )
 _ANCHOR = re.compile(
-    r"####|(?:(?:final|correct|right|best)\s+)?answer\s*(?:\([^)\n]{0,20}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
+    r"####|(?:(?:final|correct|right|best)\s+)?answer(?=\s*(?:\$|\\[(\[]))|(?:(?:final|correct|right|best)\s+)?answer\s*(?:\([^)\n]{0,20}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
     r"|(?:^|\n)\s*(?:\*\*)?A\s*:(?:\*\*)?|(?:réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर)\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
     re.IGNORECASE,
 )
@@ -26,11 +26,11 @@ _SPAN_JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
 _NUMBER = re.compile(
     r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}|(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
 )
-_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|!(?=\s|$)|<")
+_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<")
 _NOT_BUT = re.compile(r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTER_ANSWER = re.compile(
-    r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n]{0,40}?[(\[{]?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_]|\s*[-+*/^=]|\s+[a-z]{2,}\s+[a-z])"
+    r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
 )
 _LETTER_SAYS = re.compile(r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*[*(\[]*([A-Z])\b[)\]*]*(?=\s*(?:[.,;!]|$|\n))", re.IGNORECASE)
 
@@ -101,13 +101,16 @@ def _payload(rest: str, wants: str, strict: bool) -> str | None:
     if not phrase:
         return None
     if wants == "text":
-        return None if strict and len(phrase) > 80 else phrase
+        return None if strict else phrase
     if not is_prose(phrase):
-        return phrase if not strict or _NUMBER.search(phrase) or len(phrase) < 40 else None
+        return phrase if not strict or _MATHS.search(phrase) else None
     number = _number_in(phrase)
     if number:
         return number
     return None if strict else phrase
+
+
+_MATHS = re.compile(r"[\d=+*/^\\<>]|^[A-Za-z]$")
 
 
 def _sentence(text: str) -> int:
@@ -126,11 +129,17 @@ def _leading_spans(rest: str, line: str) -> str | None:
     first = spans[0]
     if len(_PROSE.findall(rest[: first.start()])) > 12:
         return None
+    outside = _SPAN.sub(" ", line)
+    if re.search(r"\d", outside) and not is_prose(outside) and spans[-1].end() <= len(line):
+        return line.strip().strip("*_`\"' ").rstrip(".")
     chosen = spans[-1:]
     for span in reversed(spans[:-1]):
         if not _SPAN_JOIN.fullmatch(rest[span.end() : chosen[0].start()]):
             break
         chosen.insert(0, span)
+    behind = line[chosen[-1].end() :]
+    if re.match(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s", behind) and _NUMBER.search(behind):
+        return None
     tail = rest[chosen[-1].end() : chosen[-1].end() + 12]
     percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail) else ""
     return ", ".join(_inside(span) for span in chosen) + percent
@@ -145,9 +154,10 @@ def is_prose(text: str) -> bool:
     bare = re.sub(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}", " ", text)
     words = [w for w in _PROSE.findall(bare) if w.lower() not in _MATHS_WORDS]
     other = sum(1 for c in text if ord(c) > 0x2E80 or 0x0590 <= ord(c) <= 0x0DFF)
-    return len(words) >= 4 or other > 3 or (len(words) >= 1 and len(text) > 400)
+    return len(words) >= 3 or (len(words) >= 1 and bool(_SENTENCES.search(bare))) or other > 3 or (len(words) >= 1 and len(text) > 400)
 
 
+_SENTENCES = re.compile(r"[a-z\d)]\.\s+[A-Z][a-z]+\b")
 _MATHS_WORDS = {
     "and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity", "square", "cubic", "units", "unit", "feet", "inches",
     "cm", "mm", "km", "percent", "degrees", "dollars", "cents", "per", "miles", "hours", "minutes", "meters", "if", "for", "otherwise",
@@ -168,11 +178,37 @@ def _number_in(phrase: str) -> str | None:
     return chosen.group().strip()
 
 
+_CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")
+
+
+def _conclusion(tail: str, wants: str) -> str | None:
+    """The answer in the last sentence that draws a conclusion, if only little follows it."""
+    found = list(_CONCLUDES.finditer(tail))
+    if not found or wants == "text":
+        return None
+    rest = tail[found[-1].end() :]
+    line = rest[: _sentence(rest)]
+    if len(rest) - len(line) > 200 or len(line) > 300:
+        return None
+    spans = list(_SPAN.finditer(line))
+    if spans:
+        behind = line[spans[-1].end() :]
+        return _inside(spans[-1]) if not _NUMBER.search(behind) else _number_in(behind)
+    return _number_in(line)
+
+
 def _without_anchor(text: str, wants: str) -> Found | None:
     bare = text.strip()
+    spans = list(_SPAN.finditer(bare)) if len(bare) <= 2000 else []
+    before, after = (bare[: spans[0].start()], bare[spans[-1].end() :]) if spans else ("", "")
+    if re.match(r"[A-Za-z]{3,}[^$\\]{0,60}\s$", before) and len(_PROSE.findall(after)) < 3 and wants != "text":
+        return Found(_inside(spans[-1]), "last maths")
     if len(bare) <= 2000 and "\n\n" not in bare and (not is_prose(bare) or (wants == "text" and len(bare) <= 200)):
         return Found(bare, "whole")
     tail = bare[-4000:]
+    closing = _conclusion(tail, wants)
+    if closing:
+        return Found(closing, "conclusion")
     spans = list(_SPAN.finditer(tail))
     numbers = list(_NUMBER.finditer(tail))
     if wants == "text":
@@ -194,8 +230,11 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     text = visible(text)
     best: tuple[int, str, str] | None = None
     box = last_answer(text)
+    stated = option_stated(text, choices)
+    if stated and (box is None or box.start < stated[0]):
+        return Found(stated[1], "option text")
     if box:
-        letter = letter_of(box.content) or choice_of(box.content, choices)
+        letter = choice_of(box.content, choices) or letter_of(box.content)
         if letter:
             best = (box.start, letter, "box")
     for match in _LETTER_ANSWER.finditer(text):
@@ -204,6 +243,9 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     if best:
         return Found(best[1], best[2])
     whole = text.strip()
+    letter = choice_of(whole, choices) if choices and len(whole) < 2000 else None
+    if letter:
+        return Found(letter, "option text")
     letter = letter_of(whole) if len(whole) < 400 else None
     if letter:
         return Found(letter, "whole")
@@ -217,6 +259,19 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
             return Found(letter, "option text")
     leading = re.match(r"\s*[(*\[]*([A-Z])[)*\]]*\s*(?:[.,:。、]|$)", whole)
     return Found(leading[1], "leading") if leading else None
+
+
+def option_stated(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None:
+    """Where the last 'answer is' is followed by the whole text of an option, and that option's letter."""
+    if not choices:
+        return None
+    for match in reversed(list(_ANCHOR.finditer(text))[-5:]):
+        rest = text[match.end() : match.end() + 2000].lstrip(" *:\n")
+        for line in (rest.split("\n", 1)[0], rest[: _sentence(rest)]):
+            letter = choice_of(line.strip(" .*"), choices) if len(line.strip()) > 1 else None
+            if letter:
+                return match.start(), letter
+    return None
 
 
 def _pronoun(text: str, match: re.Match[str]) -> bool:

@@ -39,7 +39,7 @@ _COMMAND = re.compile(r"\\([a-zA-Z]+)\s*|\\(.)|\\$", re.DOTALL)
 _SPACING = {",": "", "!": "", ";": " ", ":": " ", " ": " ", ">": " ", "(": "", ")": "", "[": "", "]": "", "\n": " ", "/": "", "-": ""}
 _DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)")
 _GLUED_QUAD = re.compile(r"\\(q?quad)(?=[a-zA-Z])")
-_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))")
 _ASCII_RELATION = re.compile(r"<=|>=|=<|=>|!=|==|<>")
 _ASCII_NAMES = {"<=": r"\le ", ">=": r"\ge ", "=<": r"\le ", "=>": r"\to ", "!=": r"\ne ", "==": "=", "<>": r"\ne "}
 _TRAILING = " \t\n.,;:\\"

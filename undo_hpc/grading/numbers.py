@@ -98,7 +98,7 @@ def read(text: str) -> Quantity | None:
         found = units.read_unit(unit)
         if found is None:
             return None
-        if not found[0] and not marked and (not spaced or any(len(word) < 3 or word in NAMES for word in found[2])):
+        if not found[0] and not marked and any(word.isascii() and (not spaced or len(word) < 3 or word in NAMES) for word in found[2]):
             return None
         if not found[0] and not found[2] and "unit" not in unit:
             return None

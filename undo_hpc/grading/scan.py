@@ -6,7 +6,7 @@ import re
 
 OPEN = {"(": ")", "[": "]", "{": "}"}
 CLOSE = {")", "]", "}"}
-_PIECE = re.compile(r"\\begin\s*\{[a-zA-Z*]+\}|\\end\s*\{[a-zA-Z*]+\}|\\[a-zA-Z]+|\\.|[()\[\]{},;]", re.DOTALL)
+_PIECE = re.compile(r"\\begin\s*\{[a-zA-Z*]+\}|\\end\s*\{[a-zA-Z*]+\}|\\[a-zA-Z]+|\\.|[()\[\]{},;:]", re.DOTALL)
 
 
 def closing_brace(text: str, start: int) -> int:
@@ -49,6 +49,19 @@ def depth_of(text: str) -> int:
         depth += 1 if match.group() in OPEN else -1
         deepest = max(deepest, depth)
     return deepest
+
+
+def half_open(text: str) -> bool:
+    """Whether one pair of brackets of unlike kinds, as in `[0, 7)`, holds the whole text."""
+    if len(text) < 2 or text[0] + text[-1] not in ("[)", "(]"):
+        return False
+    depth = 0
+    for match in re.finditer(r"\\.|[()\[\]{}]", text, re.DOTALL):
+        piece = match.group()
+        depth += (piece in OPEN) - (piece in CLOSE)
+        if depth == 0:
+            return match.end() == len(text)
+    return False
 
 
 def encloses(text: str) -> bool:

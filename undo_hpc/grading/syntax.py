@@ -400,6 +400,9 @@ def parse(text: str) -> Node | None:
     try:
         parser = _Parser(tokenize(text))
         node = parser.expression()
+        if parser.peek() == ("cmd", "choose"):
+            parser.take()
+            node = ("fn", "binom", (node, parser.expression()), None)
         return node if parser.peek()[0] == "end" else None
     except (SyntaxProblem, ZeroDivisionError, RecursionError):
         return None
@@ -415,7 +418,7 @@ def symbols(node: Node) -> set[str]:
             if item[0] == "sym":
                 found.add(item[1])
             else:
-                stack.extend(item[1:])
+                stack.extend(item)
     return found
 
 
@@ -427,5 +430,5 @@ def holds(node: Node, kind: str, name: str | None = None) -> bool:
         if isinstance(item, tuple) and item:
             if item[0] == kind and (name is None or item[1] == name):
                 return True
-            stack.extend(item[1:])
+            stack.extend(item)
     return False

@@ -122,4 +122,4 @@ def is_percent(text: str) -> bool:
 
 def is_single(text: str) -> bool:
     """Whether this could as well be a variable: `m`, `g`, `s`."""
-    return text.strip() in _SINGLE or (len(text.strip()) == 1 and text.strip().isalpha())
+    return text.strip() in _SINGLE or (len(text.strip()) == 1 and text.strip().isascii() and text.strip().isalpha())

@@ -147,7 +147,7 @@ def _primary(text: str, names: set[str], depth: int) -> list[Piece]:
             return _interval(text[0] == "[", ends[0], ends[1], text[-1] == "]", names)
         if encloses(text):
             return _union(text[1:-1].strip(), names, depth + 1)
-    if text[:1] == "{" and encloses(text) and "," in text:
+    if text[:1] == "{" and encloses(text) and ("," in text or depth > 0):
         return _normal([_point(part, names) for part in split_top(text[1:-1], ",;") if part.strip()])
     member = re.match(r"\s*([A-Za-z](?:_\{?\w\}?)?|f\([a-z]\))\s*\\in(?![a-zA-Z])\s*(.+)", text, re.DOTALL)
     if member:

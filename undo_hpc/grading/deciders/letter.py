@@ -9,6 +9,7 @@ from undo_hpc.grading.lookalikes import unify
 
 _FORM = re.compile(r"[\s({\[\u27e6*]*(?:(?:option|choice|answer)\s*)?[({\[]?\s*([A-Za-z])\s*[)}\]\u27e7*\s]*(?:[).:,\-\u27e7]|$)\s*(.*)", re.DOTALL | re.IGNORECASE)
 _LEADING = re.compile(r"[\s(\u27e6]*([A-Z])\s*[)\u27e7]*\s*(?:[).:\n,-]\s*|\s+)(.*)", re.DOTALL)
+_SIGNS = re.compile(r"[=<>^*/\\]|\d\s*-")
 _PARENTHESES = re.compile(r"\(\s*([A-Za-z])\s*\)")
 
 
@@ -50,9 +51,12 @@ def choice_of(text: str, choices: tuple[str, ...]) -> str | None:
     """The letter of the one option whose text this is, or None."""
     cleaned = clean(unify(text[:2000]))
     wanted = words(cleaned), re.sub(r"\s", "", cleaned)
-    hits = []
-    for i, choice in enumerate(choices):
-        option = clean(unify(choice))
-        if (wanted[0] and words(option) == wanted[0] and wanted[0].strip()) or re.sub(r"\s", "", option) == wanted[1]:
-            hits.append(chr(65 + i))
-    return hits[0] if len(hits) == 1 else None
+    if not wanted[1] or re.fullmatch(r"\(?[A-Z]\)?\.?", wanted[1]):
+        return None  # a letter is the option's letter before it is an option's text
+    options = [clean(unify(choice)) for choice in choices]
+    exact = [i for i, option in enumerate(options) if re.sub(r"\s", "", option) == wanted[1]]
+    loose = [i for i, option in enumerate(options) if wanted[0] and words(option) == wanted[0]]
+    for hits in (exact, [] if _SIGNS.search(cleaned) else loose):
+        if len(hits) == 1:
+            return chr(65 + hits[0])
+    return None

@@ -9,7 +9,7 @@ from undo_hpc.grading import numbers, units
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare, OutOfBounds
 from undo_hpc.grading.deciders.relation import is_label, split_relation
-from undo_hpc.grading.scan import encloses, split_top
+from undo_hpc.grading.scan import encloses, half_open, split_top
 
 MAX_PARTS = 200
 _CONNECTIVE = re.compile(r"\u27e6\s*,?\s*(?:and|or)\s*,?\s*\u27e7|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:vee|lor|wedge)(?![a-zA-Z])|&(?!amp)")
@@ -44,7 +44,7 @@ def read(text: str) -> Parts:
     if "\\begin" in text:
         return Parts("", (text,))
     items = _split(text)
-    if len(items) == 1 and re.fullmatch(r"[\[(].*[\])]", text, re.DOTALL) and len(_split(text[1:-1])) > 1 and "\\cup" not in text:
+    if len(items) == 1 and half_open(text) and len(_split(text[1:-1])) > 1:
         return Parts(text[0] + text[-1], _split(text[1:-1]))
     return Parts("", items)
 
@@ -65,7 +65,7 @@ def _split(text: str) -> tuple[str, ...]:
     spaced = re.search(r",\s", text) and re.search(r"(?<!\d)\d{1,3}(?:,\d{3})+(?!\d)", text)
     if spaced:
         text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    pieces = tuple(piece.strip(" .\\") for piece in split_top(text, ",;"))
+    pieces = tuple(piece.strip().rstrip(" .\\") for piece in split_top(text, ",;"))
     found = tuple(piece for piece in pieces if piece)
     if len(found) > MAX_PARTS:
         raise OutOfBounds(f"more than {MAX_PARTS} parts")
@@ -108,7 +108,7 @@ def _unwrapped(gold: Answer, pred: Answer, a: Parts, b: Parts, compare: Compare)
     if a.brackets == b.brackets == "{}":
         return len(a.items) == len(b.items) and all(compare(x, y) for x, y in zip(a.items, b.items, strict=True))
     changed = [
-        (old, new.items[0]) for old, new in ((gold.clean, a), (pred.clean, b)) if len(new.items) == 1 and new.items[0] != old.strip(" .\\")
+        (old, new.items[0]) for old, new in ((gold.clean, a), (pred.clean, b)) if len(new.items) == 1 and new.items[0] != old.strip().rstrip(" .\\")
     ]
     if changed and a.items and b.items and len(a.items[0]) + len(b.items[0]) < len(gold.clean) + len(pred.clean):
         return compare(a.items[0], b.items[0])

@@ -6,7 +6,7 @@ import re
 
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare, expression
-from undo_hpc.grading.scan import split_top
+from undo_hpc.grading.scan import encloses, split_top
 from undo_hpc.grading.syntax import Node, parse, symbols
 
 _RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in|notin|to|Rightarrow|implies)\b|[=<>]")
@@ -49,14 +49,15 @@ def value_of(text: str) -> str | None:
     if is_label(sides[0]):
         return sides[-1]
     first = parse(sides[0])
-    if first is not None and not symbols(first):
+    last = parse(sides[-1])
+    if first is not None and not symbols(first) and last is not None and not symbols(last):
         return sides[-1]
     return None
 
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     """Equations up to a constant factor, inequalities up to a positive one; a label is taken away where one side has none."""
-    a, b = gold.clean, pred.clean
+    a, b = (text[1:-1].strip() if encloses(text) and text[0] in "({" else text for text in (gold.clean, pred.clean))
     if not _RELATION.search(a) and not _RELATION.search(b):
         return None
     approximate = _approximate(a, b, compare)
@@ -89,7 +90,7 @@ def _both(left: tuple[list[str], list[str]], right: tuple[list[str], list[str]],
         return True
     if set(signs_a) == {"="} and set(signs_b) == {"="}:
         labels = is_label(a[0]), is_label(b[0])
-        if all(labels) and _name(a[0]) == _name(b[0]):
+        if all(labels) and _same_name(_name(a[0]), _name(b[0])):
             return compare(a[-1], b[-1])
         if len(a) == len(b) == 2:
             return _proportional(a, "=", b, "=")
@@ -97,6 +98,14 @@ def _both(left: tuple[list[str], list[str]], right: tuple[list[str], list[str]],
     if len(a) == len(b) == 2 and signs_a[0][0] in "=<>\\" and signs_b[0][0] in "=<>\\":
         return _proportional(a, signs_a[0], b, signs_b[0])
     return None
+
+
+def _same_name(x: str, y: str) -> bool:
+    """One name, or y and f(x), which name the same thing."""
+    return x == y or (x == "y" and bool(_OF_X.fullmatch(y))) or (y == "y" and bool(_OF_X.fullmatch(x)))
+
+
+_OF_X = re.compile(r"[a-zA-Z]\([a-z]\)")
 
 
 def _name(label: str) -> str:

@@ -32,12 +32,30 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     if left and left_form == right_form:
         return True
     if _MATHS.search(gold.clean):
-        return None
+        return _by_fragments(gold, pred, compare)
     if left == right and left:
         return True
     if any(left in group and right in group for group in _SYNONYMS) or (left in _SYNONYMS[2] and _EMPTY.fullmatch(pred.clean)):
         return True
     return False if left != right else None
+
+
+_WORD = re.compile(r"\u27e6|\u27e7|(?<![\\\\A-Za-z])[A-Za-z]{2,}")
+
+
+def _by_fragments(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
+    """Language with mathematics in it: the same words, and equal mathematics between them."""
+    if len(gold.plain_words) < 3:
+        return None
+    sides = []
+    for answer in (gold, pred):
+        found = [word.lower() for word in _WORD.findall(answer.clean) if word not in "\u27e6\u27e7"]
+        pieces = [piece.strip(" .,;:") for piece in _WORD.split(answer.clean)]
+        sides.append(([word for word in found if word not in ("a", "an", "the")], [piece for piece in pieces if piece]))
+    (words, maths), (other_words, other_maths) = sides
+    if words != other_words or len(maths) != len(other_maths):
+        return False
+    return all(compare(x, y) for x, y in zip(maths, other_maths, strict=True))
 
 
 _LOOSE = str.maketrans("", "", "{}\u27e6\u27e7\"'.,;:$")
