@@ -60,7 +60,7 @@ class Chat:
 
         ids = {self.tokenizer.eos_token_id}
         try:
-            eos = GenerationConfig.from_pretrained(self.path, revision=self.config.revision or None).eos_token_id
+            eos = GenerationConfig.from_pretrained(self.path, revision=self.config.revision or "main").eos_token_id
             ids.update(eos if isinstance(eos, list) else [eos])
         except OSError:
             pass  # a model without generation_config.json: the tokenizer's EOS stands alone

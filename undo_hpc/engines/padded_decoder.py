@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from undo_hpc.engines.base import Completion
 from undo_hpc.engines.chat import Chat
@@ -51,7 +51,9 @@ class PaddedDecoder:
             mask[row, width - len(work.prompt) :] = 1
         device = self._model.device
         ends = _Ends(self._works, self._chat, width, self._should_stop)
-        self._model.generate(
+        generate: Any = self._model.generate
+        generate(
+            generation_config=GenerationConfig(),  # ours alone: a model's own may bring a repetition penalty
             input_ids=ids.to(device), attention_mask=mask.to(device), do_sample=False, num_beams=1, use_cache=True,
             max_new_tokens=max(work.limit for work in self._works), pad_token_id=0, eos_token_id=None,
             logits_processor=LogitsProcessorList([_Draws(self._works, width, device)]), stopping_criteria=StoppingCriteriaList([ends]),

@@ -77,12 +77,13 @@ class SlotCache(Cache):
         self.row_index = torch.arange(rows, device=device)
         self.positions = torch.zeros(rows, dtype=torch.long, device=device)
         self.filling: torch.Tensor | None = None
-        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
+        self._slot_layers = [SlotLayer(self) for _ in range(layers)]
+        super().__init__(layers=list(self._slot_layers))
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps these rows, in this order."""
         self.rows, self.row_index = len(rows), self.row_index[: len(rows)]
-        for layer in self.layers:
+        for layer in self._slot_layers:
             layer.select(rows)
 
 

