@@ -1,1 +1,102 @@
-"""The command line: thin doors. Nothing heavy is imported before the arguments are read."""
+"""The command line: thin doors. Nothing heavy is imported before the arguments are read.
+
+Each verb is a module of `cli.verbs` with `add_arguments(parser)` and `run(arguments, console) -> int`; only the verb that is
+asked for is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+VERBS = {
+    "run": "start a run, or go on with it",
+    "status": "where a run stands, why it waits, what to do next",
+    "logs": "what a task has printed",
+    "list": "the runs of a folder",
+    "report": "write the report (HTML, Markdown, plots) again",
+    "cost": "hours: useful, lost, idle; what a rationale and a point of accuracy cost",
+    "regrade": "grade the stored answers again with the present checker",
+    "data": "write a benchmark in boxed form",
+    "push": "publish data, predictions and students on the Hub",
+    "doctor": "check this machine, and the cluster, before a run",
+    "pause": "let running tasks save and stop; the run goes on later",
+    "cancel": "end the jobs of a run; all data stays",
+}
+DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it, understand it, share it."
+EXAMPLES = """examples:
+  undo-hpc run                                  the embedded tiny world
+  undo-hpc run --config my.yaml --profile slurm/profiles/mycluster.yaml
+  undo-hpc status checkpoints/tiny --watch
+  undo-hpc logs checkpoints/tiny generate 3 --follow
+  undo-hpc VERB --help                          what a verb takes, with an example
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words[0] if words else ""
+    if verb == "run":
+        from undo_hpc.cli.run_iteration import main as run_main
+
+        return run_main(words[1:], prog="undo-hpc run")
+    if verb not in VERBS:
+        return _overview(words)
+    module = importlib.import_module(f"undo_hpc.cli.verbs.{verb}")
+    parser = argparse.ArgumentParser(
+        prog=f"undo-hpc {verb}",
+        description=module.__doc__,
+        epilog=module.EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    arguments = parser.parse_args(words[1:])
+    from rich.console import Console
+
+    from undo_hpc.cli.errors import report_error
+    from undo_hpc.errors import ExitCode, UndoError
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `undo-hpc logs ... | head` ends quietly
+    try:
+        return int(module.run(arguments, Console(soft_wrap=False)))
+    except UndoError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _overview(words: list[str]) -> int:
+    """The list of verbs, the version, or what is wrong with the verb given."""
+    parser = argparse.ArgumentParser(
+        prog="undo-hpc",
+        usage="undo-hpc VERB [arguments]",
+        description=DESCRIPTION + "\n\nverbs:\n" + "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items()),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    if not words:
+        parser.print_help()
+        return 2
+    if words[0].startswith("-"):
+        if parser.parse_args(words).version:
+            from undo_hpc import __version__
+
+            print(f"undo-hpc {__version__}")
+        return 0
+    import difflib
+
+    near = difflib.get_close_matches(words[0], VERBS, n=1)
+    advice = f"did you mean '{near[0]}'?" if near else f"verbs: {', '.join(VERBS)}"
+    print(f"error: there is no verb '{words[0]}'\n  -> {advice}", file=sys.stderr)
+    return 2

@@ -26,10 +26,10 @@ EXAMPLES = """examples:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
     """The arguments of the launcher."""
     parser = argparse.ArgumentParser(
-        prog="run_iteration.py",
+        prog=prog,
         description="Runs UNDO iterative distillation to its end. The same command again goes on from where it stood.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,9 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser(prog).parse_args(argv)
     from rich.console import Console
 
     from undo_hpc.cli.errors import report_error

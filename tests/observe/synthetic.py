@@ -1,0 +1,249 @@
+"""A run directory without models: answers are drawn, everything else is written by the real writers and the real stages."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.config.load import override
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.plan import IterationPlan, Stage, Task, baseline_slices, build_graph, deal, plan_iteration
+from undo_hpc.records import Attempt, Problem, Verdict, content_id
+from undo_hpc.run import Run, create_or_open
+from undo_hpc.stages import advance, merge
+from undo_hpc.stages.answering import counts
+from undo_hpc.stages.context import StageContext
+from undo_hpc.storage.atomic import write_bytes, write_json
+from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
+from undo_hpc.storage.progress import ProgressFile
+from undo_hpc.storage.shards import dump_rows
+
+PEOPLE = ("Mia", "Noor", "Ada", "Li", "Tomás", "Ife")
+THINGS = ("apples", "marbles", "stamps", "books", "shells")
+
+
+def make_problem(idx: int, rng: random.Random, source: str = "synthetic") -> Problem:
+    """A two-step word problem with its answer."""
+    a, b, c = rng.randint(11, 90), rng.randint(3, 40), rng.randint(2, 9)
+    who, what = rng.choice(PEOPLE), rng.choice(THINGS)
+    text = f"{who} has {a} {what} and buys {b} more. A friend has {c} times as many. How many {what} has the friend? (no. {idx})"
+    return Problem(content_id(text), text, str((a + b) * c), idx, source, f"{a} + {b} = {a + b}. {a + b} * {c} = {(a + b) * c}")
+
+
+def numbers(problem: Problem) -> tuple[int, int, int]:
+    """The three numbers of a problem."""
+    words = [int(w) for w in problem.problem.split("(")[0].split() if w.isdigit()]
+    return words[0], words[1], words[2]
+
+
+def answer(problem: Problem, how: str, *, refined: bool = False) -> str:
+    """A worked answer: `right`, or wrong in a way that the diagnosis tells apart."""
+    a, b, c = numbers(problem)
+    total = a + b
+    first = f"{a} + {b} = {total}"
+    if refined:
+        tens = a // 10 * 10
+        first = f"Split {a} into {tens} and {a - tens}: {tens} + {b} = {tens + b}, then {tens + b} + {a - tens} = {total}"
+    if how == "right":
+        return f"First add what was bought: {first}.\nThen multiply: {total} * {c} = {total * c}.\nThe answer is \\boxed{{{total * c}}}"
+    if how == "arithmetic":
+        return f"First add what was bought: {a} + {b} = {total + 10}.\nThen {total + 10} * {c} = {(total + 10) * c}.\n\\boxed{{{(total + 10) * c}}}"
+    if how == "setup":
+        return f"The friend has {a} * {c} = {a * c}.\n\\boxed{{{a * c}}}"
+    return f"First add what was bought: {a} + {b} = {total}. Then we have to look at"
+
+
+def attempt(problem: Problem, how: str, number: int = 0, *, style: str = "plain", refined: bool = False) -> Attempt:
+    """One graded answer."""
+    text = answer(problem, how, refined=refined)
+    verdict: Verdict = "correct" if how == "right" else "no_answer" if how == "truncated" else "wrong"
+    taken = text.rpartition("\\boxed{")[2].rstrip("}") if "\\boxed" in text else ""
+    return Attempt(problem.id, problem.idx, number, style, text, verdict, taken, "number", "length" if how == "truncated" else "stop",
+                   40, len(text) // 3, 7, 0.7)  # fmt: skip
+
+
+class RunBuilder:
+    """Makes a run and plays its iterations.
+
+    Args:
+        problems: number of training problems.
+        benchmarks: sizes of the benchmarks.
+    """
+
+    def __init__(
+        self, root: Path, *, problems: int = 60, sets: Sequence[str] = (), benchmarks: dict[str, int] | None = None, seed: int = 0
+    ) -> None:
+        self.rng = random.Random(seed)
+        config = override(RunConfig(), [
+            "name=synthetic", "iterations=3", "generate.shards=2", "data.train.tiny=train", "teacher.model=tiny:teacher",
+            "student.model=tiny:student", "evaluate.problems_per_task=50", "stop.patience=3", "display.report=false", *sets])  # fmt: skip
+        self.run: Run = create_or_open(config, root, command=["python", "launchers/run_iteration.py"])
+        pool = [make_problem(k, self.rng) for k in range(problems + 40)]
+        self.sets = {"train": pool[:problems], "diagnosis": pool[problems : problems + 15], "validation": pool[problems + 15 :]}
+        for name, size in ({"gsm": 40, "hard": 30} if benchmarks is None else benchmarks).items():
+            self.sets[name] = [make_problem(k, self.rng, name) for k in range(size)]
+        self._prepare()
+
+    @property
+    def root(self) -> Path:
+        """The run directory."""
+        return self.run.layout.root
+
+    def _prepare(self) -> None:
+        layout, splits = self.run.layout, ("train", "diagnosis", "validation")
+        paths = {layout.split(n) if n in splits else layout.benchmark(n): ps for n, ps in self.sets.items()}
+        for path, rows in paths.items():
+            write_bytes(path, dump_rows([p.to_dict() for p in rows]))
+        write_bytes(layout.rejected, b"")
+        benchmarks = {n: {"title": n.upper(), "licence": "MIT", "n": len(ps), "of": len(ps), "source": {}}
+                      for n, ps in self.sets.items() if n not in splits}  # fmt: skip
+        write_manifest(layout.prepared, Manifest(
+            "prepare", 0, 0, {"config": self.run.config_digest},
+            {layout.relative(path): describe_output(path, len(rows)) for path, rows in paths.items()},
+            {n: len(self.sets[n]) for n in splits} | {"rejected": 0, "duplicates": 0, "contaminated": 0},
+            {"train_source": {"licence": "cc-by-4.0"}, "benchmarks": benchmarks}))  # fmt: skip
+
+    def plan(self, iteration: int) -> IterationPlan:
+        """Freezes an iteration's plan; from the second on the teacher writes for what the last student got wrong."""
+        from undo_hpc.stages.generate import targets_of
+
+        plan = plan_iteration(self.run.config, iteration, problems=len(targets_of(self.run, iteration)),
+                              sets={n: len(ps) for n, ps in self.sets.items()})  # fmt: skip
+        write_json(self.run.layout.iteration(iteration).plan, plan.to_dict())
+        return plan
+
+    def graph(self, plan: IterationPlan) -> dict[str, Stage]:
+        """The stages of an iteration by name."""
+        return {s.name: s for s in build_graph(self.run.config, self.run.layout, plan)}
+
+    def events(self, stage: Stage, task: Task, *, seconds: float = 60.0, status: str = "complete", load_s: float = 4.0,
+               ago: float = 600.0, gpus: int = 1, ends: bool = True) -> None:  # fmt: skip
+        """One start of a task, as the worker writes it, moved into the past."""
+        path = self.run.layout.iteration(stage.iteration).events(stage.name, task.index)
+        log = EventLog(path)
+        log.append("start", job="", restart="0", gpus=gpus, cpus=2)
+        if stage.name in ("generate", "evaluate", "baseline"):
+            log.append("ready", load_s=load_s)
+        if ends:
+            log.append("end", status=status, code={"complete": 0, "requeue": 75}.get(status, 1), reason="", seconds=seconds)
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        mine = 3 if len(rows) >= 3 and rows[-2]["kind"] == "ready" else 2
+        began = time.time() - ago
+        for row in rows[-mine if ends else -mine + 1 :]:
+            row["time"] = began + {"start": 0.0, "ready": load_s, "end": seconds}[row["kind"]]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def publish(self, stage: Stage, task: Task, rows: list[Attempt], inputs: dict[str, str], **details: Any) -> None:
+        """A shard and its manifest."""
+        path = self.root / task.outputs[0]
+        write_bytes(path, dump_rows([row.to_dict() for row in rows]))
+        solved = {row.problem_id for row in rows if row.verdict == "correct"}
+        made = counts(rows) | {"problems": len({r.problem_id for r in rows}), "solved": len(solved)}
+        made |= {"new_tokens": int(made["completion_tokens"]), "seconds": 50.0}
+        manifest = Manifest(stage.name, stage.iteration, task.index, {"config": self.run.config_digest} | inputs,
+                            {task.outputs[0]: describe_output(path, len(rows))}, made, details, {}, time.time() - 60, time.time())  # fmt: skip
+        write_manifest(self.root / task.manifest, manifest)
+
+    def generate(self, plan: IterationPlan, only: Iterable[int] | None = None) -> None:
+        """The teacher's shards, or some of them."""
+        from undo_hpc.stages.generate import targets_of
+        from undo_hpc.stages.prepare import prepared_digest
+        from undo_hpc.storage.atomic import sha256_file
+
+        stage = self.graph(plan)["generate"]
+        targets = {t.problem.id: t for t in targets_of(self.run, plan.iteration)}
+        inputs = {"splits": prepared_digest(self.run)}
+        if plan.iteration:
+            inputs["feedback"] = sha256_file(self.run.layout.iteration(plan.iteration - 1).feedback)
+        for task in stage.tasks:
+            if only is not None and task.index not in only:
+                continue
+            rows: list[Attempt] = []
+            for p in sorted(deal([t.problem for t in targets.values()], plan.shards, task.index), key=lambda p: (p.idx, p.id)):
+                style = targets[p.id].style
+                fails = self.rng.random() < 0.2
+                if fails:
+                    rows.append(attempt(p, self.rng.choice(("arithmetic", "truncated")), 0, style=style))
+                if not fails or self.rng.random() < 0.7:
+                    rows.append(attempt(p, "right", len(rows) and rows[-1].problem_id == p.id and 1 or 0, style=style,
+                                        refined=style == "refine"))  # fmt: skip
+            self.events(stage, task, ago=3000 - 1000 * plan.iteration)
+            self.publish(stage, task, rows, inputs)
+
+    def single(self, plan: IterationPlan, name: str) -> None:
+        """merge or advance, by the stage itself."""
+        stage = self.graph(plan)[name]
+        context = self.context(plan, stage, stage.tasks[0])
+        with context.lease:
+            {"merge": merge, "advance": advance}[name].run_stage(context)
+        self.events(stage, stage.tasks[0], seconds=2.0, ago=1500 - 500 * plan.iteration, gpus=0)
+
+    def context(self, plan: IterationPlan, stage: Stage, task: Task) -> StageContext:
+        """What the worker would hand to a stage."""
+        at = self.run.layout.iteration(plan.iteration)
+        return StageContext(self.run, plan, stage, task, EventLog(at.events(stage.name, task.index)),
+                            ProgressFile(at.progress(stage.name, task.index)), Lease(at.lease(stage.name, task.index), "a task"),
+                            lambda: False, lambda: None)  # fmt: skip
+
+    def train(self, plan: IterationPlan) -> None:
+        """A student of a few bytes, and its curve."""
+        at, stage = self.run.layout.iteration(plan.iteration), self.graph(plan)["train"]
+        write_json(at.student / "config.json", {"model_type": "synthetic"})
+        write_bytes(at.student / "model.safetensors", b"weights of iteration %d" % plan.iteration)
+        rows = [{"step": 10 * k, "epoch": k / 10, "loss": 2.2 * 0.86**k + 0.3 - 0.05 * plan.iteration + 0.05 * self.rng.random(), "lr": 1e-3 * (1 - k / 31),
+                 "grad_norm": 1.0, "tokens": 15000, "target_tokens": 9000, "tokens_per_s": 5000.0, "useful": 0.95, "seconds": 3.0, "left_s": 3.0 * (30 - k)}
+                for k in range(1, 31)]  # fmt: skip
+        write_bytes(at.train / "metrics.jsonl", dump_rows(rows))
+        self.events(stage, stage.tasks[0], seconds=300, ago=2000 - 500 * plan.iteration)
+        merged = read_manifest(at.stage_manifest("merge"))
+        assert merged is not None
+        from undo_hpc.state import combined_digest
+
+        files = {self.run.layout.relative(p): describe_output(p) for p in sorted(at.student.iterdir())}
+        write_manifest(at.stage_manifest("train"), Manifest(
+            "train", plan.iteration, 0, {"config": self.run.config_digest, "merge": combined_digest([merged])}, files,
+            {"step": 300, "loss": rows[-1]["loss"], "tokens": 450000, "target_tokens": 270000}, {"rows": merged.counts["rows"]}, {},
+            time.time() - 300, time.time()))  # fmt: skip
+
+    def evaluate(self, plan: IterationPlan, name: str = "evaluate", *, skill: float = 0.5, only: Iterable[int] | None = None) -> None:
+        """The student's answers; `skill` is its chance to be right."""
+        from undo_hpc.stages.prepare import prepared_digest
+        from undo_hpc.state import combined_digest
+
+        stage, at = self.graph(plan)[name], self.run.layout.iteration(plan.iteration)
+        inputs = {"splits": prepared_digest(self.run)}
+        if name == "evaluate":
+            trained = read_manifest(at.stage_manifest("train"))
+            assert trained is not None
+            inputs["train"] = combined_digest([trained])
+        slices = plan.slices if name == "evaluate" else baseline_slices(plan)
+        for task, part in zip(stage.tasks, slices, strict=True):
+            if only is not None and task.index not in only:
+                continue
+            rows = []
+            for p in self.sets[part.group][part.start : part.stop]:
+                talent = random.Random(p.id).random()  # the same problems stay easy
+                chance = skill + 0.35 * (talent - 0.5)
+                how = "right" if self.rng.random() < chance else self.rng.choice(("arithmetic", "arithmetic", "setup", "truncated"))
+                rows.append(attempt(p, how, style="student"))
+            self.events(stage, task, seconds=40, ago=1200 - 400 * plan.iteration)
+            self.publish(stage, task, rows, inputs)
+
+    def play(self, iterations: int = 2) -> Run:
+        """Whole iterations, one after another."""
+        for k in range(iterations):
+            plan = self.plan(k)
+            self.generate(plan)
+            if plan.baseline:
+                self.evaluate(plan, "baseline", skill=0.2)
+            self.single(plan, "merge")
+            self.train(plan)
+            self.evaluate(plan, skill=(0.45, 0.6, 0.66, 0.62)[k % 4])
+            self.single(plan, "advance")
+        return self.run

@@ -1,0 +1,53 @@
+"""The runs of a folder: where each stands, its validation accuracy, when it last changed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """examples:
+  undo-hpc list
+  undo-hpc list /scratch/me/runs
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("checkpoints"), help="where to look (default: checkpoints)")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Prints a line a run; one that cannot be read says why."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from undo_hpc.cli.choose import run_dirs
+    from undo_hpc.errors import UndoError
+    from undo_hpc.observe.live import Live
+    from undo_hpc.observe.status import look
+    from undo_hpc.run import open_run
+
+    found = run_dirs(arguments.folder)
+    if not found:
+        console.print(f"no run in {arguments.folder.resolve()}; start one: undo-hpc run", highlight=False, soft_wrap=True)
+        return 0
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("run", "changed", "iteration", "validation", "state"):
+        table.add_column(heading, overflow="fold")
+    for path in found:
+        changed = time.strftime("%Y-%m-%d %H:%M", time.localtime((path / "config.resolved.json").stat().st_mtime))
+        try:
+            view = look(open_run(path), live=Live())
+        except UndoError as error:
+            table.add_row(str(path), changed, "", "", Text(f"cannot be read: {error.message}", "red"))
+            continue
+        best = max((h.get("accuracy", 0.0) for h in view.accuracy), default=None)
+        share = "" if best is None else f"{100 * best:.1f} %"
+        table.add_row(str(path), changed, f"{view.iteration} of {view.iterations}", share, view.headline.replace("stopped; ", ""))
+    console.print(table)
+    return 0

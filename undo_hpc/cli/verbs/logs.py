@@ -1,0 +1,64 @@
+"""What a task has printed, on this machine or on a cluster: the whole log, or its end as it grows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """examples:
+  undo-hpc logs checkpoints/tiny train
+  undo-hpc logs checkpoints/tiny generate 3 --follow
+  undo-hpc logs checkpoints/tiny evaluate 0 --iteration 1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("run_dir", type=Path, help="the run directory")
+    parser.add_argument("stage", help="generate, baseline, merge, train, evaluate or advance")
+    parser.add_argument("task", type=int, nargs="?", default=0, help="number of the task (default 0)")
+    parser.add_argument("--iteration", type=int, metavar="I", help="iteration (default: the last)")
+    parser.add_argument("--follow", action="store_true", help="go on printing what is added, until the task ends")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Prints the task's logs, oldest first."""
+    from undo_hpc.errors import ConfigError
+    from undo_hpc.observe.live import look_live
+    from undo_hpc.observe.logs import follow, logs_of
+    from undo_hpc.plan import build_graph
+    from undo_hpc.run import open_run
+
+    opened = open_run(arguments.run_dir)
+    numbers = opened.layout.iterations()
+    iteration = arguments.iteration if arguments.iteration is not None else (numbers[-1] if numbers else 0)
+    plan = opened.plan(iteration)
+    if plan is None:
+        raise ConfigError(f"iteration {iteration} has not begun", hint=f"iterations so far: {', '.join(map(str, numbers)) or 'none'}")
+    stages = {s.name: s for s in build_graph(opened.config, opened.layout, plan)}
+    if arguments.stage not in stages:
+        raise ConfigError(f"there is no stage '{arguments.stage}' in iteration {iteration}", hint=f"stages: {', '.join(stages)}")
+    total = len(stages[arguments.stage].tasks)
+    if not 0 <= arguments.task < total:
+        raise ConfigError(f"{arguments.stage} has no task {arguments.task}", hint=f"its tasks are 0 to {total - 1}")
+    paths = logs_of(opened.layout, iteration, arguments.stage, arguments.task)
+    if not paths:
+        raise ConfigError(
+            f"{arguments.stage} {arguments.task} of iteration {iteration} has printed nothing yet",
+            hint=f"see what it waits for: undo-hpc status {arguments.run_dir}",
+        )
+    for path in paths[:-1]:
+        sys.stdout.write(path.read_text(errors="replace"))
+
+    def going_on() -> bool:
+        return arguments.follow and (arguments.stage, arguments.task) in look_live(opened, iteration).tasks
+
+    for text in follow(paths[-1], going_on=going_on):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    return 0

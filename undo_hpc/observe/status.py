@@ -1,0 +1,385 @@
+"""Where a run stands, as one view: evidence, events, progress files, and what the scheduler holds. Reads only.
+
+The states are derived by state.derive from the evidence, as the launcher does it; here they get their reasons in words.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.decision import decide
+from undo_hpc.observe.evidence import gather, read_bytes, read_fast
+from undo_hpc.observe.live import Live, look_live
+from undo_hpc.observe.logs import logs_of, tail
+from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations
+from undo_hpc.run import Run
+from undo_hpc.state import Evidence, Key, TaskStatus, derive, enough
+from undo_hpc.storage.atomic import sha256_file
+from undo_hpc.storage.events import read_events
+
+STATES = ("done", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
+MOST_FAILURES = 3
+FRESH_PROGRESS_S = 600.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that ended without being complete, and the last lines that it printed."""
+
+    stage: str
+    index: int
+    label: str
+    why: str
+    log: str
+    lines: list[str]
+
+
+@dataclass
+class StageView:
+    """A stage of the iteration at work. Speeds and times are None where they are not known."""
+
+    name: str
+    total: int
+    states: dict[str, int]
+    waits_for: str = ""
+    starts: int = 0
+    restarts: int = 0
+    rows: int = 0
+    right: int = 0
+    truncated: int = 0
+    rows_per_s: float | None = None
+    tokens_per_s: float | None = None
+    loss: float | None = None
+    progress: str = ""
+    left_s: float | None = None
+    seconds: float | None = None
+
+    @property
+    def done(self) -> int:
+        """Complete tasks."""
+        return self.states.get("done", 0)
+
+
+@dataclass
+class RunView:
+    """A run at a glance.
+
+    Attributes:
+        headline: the state of the whole in a sentence.
+        next_command: what to type now, and why.
+        accuracy: validation accuracy of each finished iteration, with its interval.
+    """
+
+    name: str
+    root: str
+    cluster: str
+    iteration: int
+    iterations: int
+    condition: str
+    headline: str
+    stages: list[StageView]
+    failures: list[Failure]
+    notes: list[str]
+    accuracy: list[dict[str, Any]]
+    next_command: str
+    next_why: str
+    ended: bool
+    best_iteration: int | None = None
+    launcher: str = ""
+    jobs: int = 0
+    updated: float = field(default_factory=time.time)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunView:
+    """Looks at a run.
+
+    Args:
+        live: who works on it; None asks leases and (on SLURM) squeue.
+        scheduler: False leaves squeue alone.
+    """
+    numbers = [k for k in run.layout.iterations() if run.layout.iteration(k).plan.exists()]
+    history = _history(run, numbers)
+    notes: list[str] = []
+    most = effective_iterations(run.config)
+    if not numbers:
+        return _not_planned(run, live or Live(), most)
+    iteration = numbers[-1]
+    plan = run.plan(iteration)
+    assert plan is not None, "its file was there a moment ago"
+    live = live if live is not None else look_live(run, iteration) if scheduler else Live()
+    stages = build_graph(run.config, run.layout, plan)
+    evidence = gather(run.layout.root, stages)
+    statuses = derive(
+        stages,
+        evidence,
+        policies={s.name: plan.policy_of(s.name) for s in stages},
+        outside=_outside(run, iteration),
+        live=live.tasks,
+    )
+    views, failures = _stages(run, plan, stages, evidence, statuses, live)
+    complete = all(s.state == "done" for s in statuses if s.stage == "advance")
+    decision = _decision(run, history) if complete and len(history) == len(numbers) else None
+    ended = decision is not None and decision.action != "continue"
+    if live.note:
+        notes.append(live.note)
+    if live.paused:
+        notes.append("the run is paused: running tasks save and stop, nothing new starts")
+    notes += _stopped(run, iteration)
+    command, why = _next(run, ended, failures, live, statuses)
+    return RunView(
+        name=run.config.name,
+        root=str(run.layout.root),
+        cluster=run.config.cluster.kind,
+        iteration=iteration,
+        iterations=most,
+        condition=run.config.method.condition,
+        headline=_headline(ended, decision.why if decision else "", complete, views, failures, live),
+        stages=views,
+        failures=failures,
+        notes=notes,
+        accuracy=history,
+        next_command=command,
+        next_why=why,
+        ended=ended,
+        best_iteration=decision.best_iteration if decision else None,
+        launcher=live.launcher,
+        jobs=live.jobs,
+    )
+
+
+def _history(run: Run, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """Validation of the finished iterations, up to the first that is not (or whose metrics are damaged)."""
+    found: list[dict[str, Any]] = []
+    for number in numbers:
+        metrics = read_fast(str(run.layout.iteration(number).metrics))
+        if not metrics or "sets" not in metrics:
+            break
+        found.append({"iteration": number} | metrics["sets"].get("validation", {}))
+    return found
+
+
+def _decision(run: Run, history: list[dict[str, Any]]) -> Any:
+    return decide([h.get("accuracy", 0.0) for h in history], run.config.stop, effective_iterations(run.config))
+
+
+def _outside(run: Run, iteration: int) -> dict[str, str]:
+    """As campaign.outside_digests, but a file that is missing does not end the look."""
+    prepared = read_fast(str(run.layout.prepared)) or {}
+    digests = {"config": run.config_digest}
+    if "digest" in prepared:
+        digests["splits"] = str(prepared["digest"])
+    feedback = run.layout.iteration(iteration - 1).feedback if iteration else None
+    if feedback is not None and feedback.exists():
+        digests["feedback"] = sha256_file(feedback)
+    return digests
+
+
+def _stages(
+    run: Run,
+    plan: IterationPlan,
+    stages: Sequence[Stage],
+    evidence: dict[Key, Evidence],
+    statuses: list[TaskStatus],
+    live: Live,
+) -> tuple[list[StageView], list[Failure]]:
+    views: list[StageView] = []
+    failures: list[Failure] = []
+    by_stage: dict[str, list[TaskStatus]] = {}
+    for status in statuses:
+        by_stage.setdefault(status.stage, []).append(status)
+    for stage in stages:
+        mine = by_stage[stage.name]
+        view = StageView(stage.name, len(stage.tasks), {})
+        counts: Counter[str] = Counter()
+        waits: Counter[str] = Counter()
+        for status, task in zip(mine, stage.tasks, strict=True):
+            state = status.state
+            if state == "done":
+                counts["done"] += 1
+                continue
+            ended = _last_start(run, stage, status.index, view)
+            shown: str = state
+            if state in ("ready", "blocked", "stale") and ended in ("failed", "killed"):
+                shown = "failed"
+                if sum(f.stage == stage.name for f in failures) < MOST_FAILURES:
+                    failures.append(_failure(run, stage, status.index, task.label, ended))
+            elif state in ("ready", "blocked") and ended == "requeue":
+                shown = "saved"
+            counts[shown] += 1
+            if state in ("waiting", "blocked", "stale") and status.why:
+                waits[status.why.partition(": ")[2] or status.why] += 1
+        view.states = {name: counts[name] for name in STATES if counts[name]}
+        view.waits_for = waits.most_common(1)[0][0] if waits else ""
+        if view.done < view.total and enough(plan.policy_of(stage.name), view.done, view.total):
+            view.waits_for = "enough for the next stage, by the policy"
+        _measure(run, stage, view, [evidence[stage.name, s.index] for s in mine if s.state == "done"],
+                 [s.index for s in mine if s.state == "running"])  # fmt: skip
+        views.append(view)
+    return views, failures
+
+
+def _last_start(run: Run, stage: Stage, index: int, view: StageView) -> str:
+    """Counts the starts of an unfinished task; returns how the last one ended: complete, requeue, failed, killed, or nothing."""
+    starts, ended = 0, ""
+    for event in read_events(run.layout.iteration(stage.iteration).events(stage.name, index)):
+        if event.get("kind") == "start":
+            starts, ended = starts + 1, "killed"
+        elif event.get("kind") == "end":
+            ended = str(event.get("status", ""))
+    view.starts += starts
+    view.restarts += max(0, starts - 1)
+    return ended
+
+
+def _failure(run: Run, stage: Stage, index: int, label: str, ended: str) -> Failure:
+    logs = logs_of(run.layout, stage.iteration, stage.name, index)
+    why = "failed" if ended == "failed" else "ended without a word (killed, out of memory, or its node went down)"
+    return Failure(stage.name, index, label, why, str(logs[-1]) if logs else "", tail(logs[-1]) if logs else [])
+
+
+def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], running: list[int]) -> None:
+    """Sums of the finished tasks, and what the running ones say of themselves."""
+    counts = [e.manifest.counts for e in done if e.manifest is not None]
+    spans = [e.manifest for e in done if e.manifest is not None and e.manifest.finished]
+    view.rows = sum(int(c.get("rows", 0)) for c in counts)
+    view.right = sum(int(c.get("correct", 0)) for c in counts)
+    view.truncated = sum(int(c.get("truncated", 0)) for c in counts)
+    finished_rows, finished_seconds = view.rows, sum(float(c.get("seconds", 0)) for c in counts)
+    tokens = sum(float(c.get("new_tokens", 0)) for c in counts)
+    if spans:
+        view.seconds = max(m.finished for m in spans) - min(m.started for m in spans)
+    if stage.name == "train" and counts:
+        view.loss = counts[0].get("loss")
+    speeds: list[float] = []
+    rates: list[float] = []
+    left: list[float] = []
+    open_rows = 0.0
+    now = time.time()
+    at = run.layout.iteration(stage.iteration)
+    for index in running:
+        told = read_fast(str(at.progress(stage.name, index)))
+        if not told and stage.name == "train":
+            told = read_fast(str(at.train / "progress.json"))
+        if not told or now - float(told.get("time", 0)) > FRESH_PROGRESS_S:
+            continue
+        speeds.append(float(told.get("tokens_per_s") or 0))
+        ready, total = float(told.get("done") or 0), float(told.get("total") or 0)
+        view.loss = told.get("loss", view.loss)
+        if told.get("unit") == "rows":
+            view.rows += int(ready)
+            view.right += int(told.get("correct") or 0)
+            open_rows += max(0.0, total - ready)
+        elif total:
+            view.progress = f"{ready:.0f} of {total:.0f} {told.get('unit', '')}".strip()
+        if told.get("left_s") is not None:
+            left.append(float(told["left_s"]))
+    if speeds and sum(speeds):
+        view.tokens_per_s = sum(speeds)
+        if finished_rows and tokens:
+            rates.append(sum(speeds) / (tokens / finished_rows))
+    elif not running and finished_seconds and tokens:
+        view.tokens_per_s = tokens / finished_seconds
+    if rates:
+        view.rows_per_s = sum(rates)
+        waiting = view.total - view.done - len(running)
+        left.append((open_rows + waiting * finished_rows / max(1, len(done))) / view.rows_per_s)
+    elif not running and finished_seconds and finished_rows:
+        view.rows_per_s = finished_rows / finished_seconds
+    if running and left:
+        view.left_s = max(left)
+
+
+def _stopped(run: Run, iteration: int) -> list[str]:
+    """Why a stage gave up submitting, or the budget stopped the run, as the run's own events tell; only what still holds."""
+    notes: list[str] = []
+    data = read_bytes(str(run.layout.events)) or b""
+    if b'"stopped"' not in data and b'"push_failed"' not in data:
+        return notes
+    last: dict[str, str] = {}
+    for event in read_events(run.layout.events):
+        kind = str(event.get("kind"))
+        if kind in ("stopped", "push_failed") and event.get("iteration", iteration) == iteration:
+            last[kind] = str(event.get("why", ""))
+        elif kind in ("submitted", "launched"):
+            last.pop("stopped", None)
+        elif kind == "pushed":
+            last.pop("push_failed", None)
+    if "stopped" in last:
+        notes.append(f"stopped: {last['stopped']}")
+    if "push_failed" in last:
+        notes.append(f"the last push to the Hub failed: {last['push_failed']} (again with: undo-hpc push {run.layout.root})")
+    return notes
+
+
+def _not_planned(run: Run, live: Live, most: int) -> RunView:
+    command = resume_command(run)
+    return RunView(run.config.name, str(run.layout.root), run.config.cluster.kind, 0, most, run.config.method.condition,
+                   "created, not started yet", [], [], [], [], command, "plans iteration 0 and starts it", False,
+                   launcher=live.launcher)  # fmt: skip
+
+
+def resume_command(run: Run) -> str:
+    """The command that goes on with a run."""
+    return f"python launchers/run_iteration.py --run-dir {_short(run.layout.root)}"
+
+
+def _short(root: Path) -> str:
+    """A path relative to the current folder where it lies below it, in quotes where a shell needs them."""
+    import shlex
+
+    try:
+        return shlex.quote(str(root.relative_to(Path.cwd())) or ".")
+    except (ValueError, FileNotFoundError):
+        return shlex.quote(str(root))
+
+
+def _next(run: Run, ended: bool, failures: list[Failure], live: Live, statuses: list[TaskStatus]) -> tuple[str, str]:
+    """The exact next command, and what it does."""
+    root = _short(run.layout.root)
+    if ended:
+        if run.config.display.report:
+            return f"undo-hpc report {root}", "writes the report again; it lies in report/index.html"
+        return f"{resume_command(run)} --iterations {run.config.iterations + 1}", "goes on for another iteration"
+    busy = live.jobs > 0 or bool(live.launcher) or any(state == "running" for state, _ in live.tasks.values())
+    if busy and not failures:
+        return f"undo-hpc status {root} --watch", "nothing to do; looks again every few seconds"
+    if failures:
+        first = failures[0]
+        which = f" {first.index}" if first.label != first.stage else ""
+        look_at = f"undo-hpc logs {root} {first.stage}{which}"
+        return (look_at, "shows the whole log of the failed task") if busy else (resume_command(run), f"after mending the cause ({look_at})")
+    if live.paused:
+        return resume_command(run), "goes on from where the run was paused"
+    return resume_command(run), "nobody works on this run; goes on from where it stands"
+
+
+def _headline(ended: bool, why: str, complete: bool, views: list[StageView], failures: list[Failure], live: Live) -> str:
+    if ended:
+        return f"ended: {why}"
+    if complete:
+        return "this iteration is complete; the next is not planned yet"
+    total = sum(v.total for v in views)
+    done = sum(v.done for v in views)
+    names = [v.name for v in views if v.states.get("running")]
+    if names:
+        text = f"{' and '.join(names)} running"
+    elif any(v.states.get("waiting") for v in views):
+        text = "waiting in the queue"
+    elif live.launcher:
+        text = "a launcher is at work"
+    elif live.note:
+        text = "not known what runs"
+    else:
+        text = "paused" if live.paused else "stopped"
+    failed = sum(v.states.get("failed", 0) for v in views)
+    trouble = f", {failed} failed" if failed and failures else ""
+    return f"{text}; {done} of {total} tasks done{trouble}"

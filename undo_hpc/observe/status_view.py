@@ -1,0 +1,114 @@
+"""The status as people see it: a table on a wide terminal, lines on a narrow one, no colour where there is none."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from undo_hpc.observe.progress import clock
+from undo_hpc.observe.status import RunView, StageView
+
+WIDE = 90
+_STYLE = {"done": "green", "running": "cyan", "failed": "bold red", "waiting": "yellow", "saved": "yellow", "stale": "magenta"}
+_MARK = {"done": "✓", "running": "▸", "failed": "✗", "waiting": "…", "saved": "…", "stale": "~", "ready": "·", "blocked": "·"}
+
+
+def render_status(view: RunView, width: int) -> RenderableType:
+    """The whole view."""
+    head = Text.assemble((view.name, "bold"), f"  {view.headline}")
+    place = Text(f"iteration {view.iteration} (of 0 to {view.iterations - 1}), {view.condition}, {view.cluster}, {view.root}", "dim", overflow="fold")
+    parts: list[RenderableType] = [head, place]
+    if view.launcher:
+        parts.append(Text(f"held by {view.launcher}", "dim"))
+    parts.append(Text())
+    parts.append(_table(view.stages) if width >= WIDE else _lines(view.stages))
+    for failure in view.failures:
+        title = f"{failure.stage} {failure.label}" if failure.label != failure.stage else failure.stage
+        parts += [Text(), Text(f"{title} {failure.why}", "bold red")]
+        parts += [Text(f"  | {line}", overflow="fold") for line in failure.lines]
+        parts.append(Text(f"  {failure.log}" if failure.log else "  it left no log", "dim", overflow="fold"))
+    if view.accuracy:
+        parts += [Text(), _accuracy(view)]
+    parts += [Text(f"note: {note}", "yellow") for note in view.notes]
+    parts += [Text(), Text.assemble(("next  ", "bold"), (view.next_command, "bold cyan")), Text(f"      {view.next_why}", "dim")]
+    return Group(*parts)
+
+
+def status_mark(stage: StageView) -> str:
+    """The one state that says most of a stage."""
+    for state in ("failed", "running", "stale", "waiting", "saved", "ready", "blocked"):
+        if stage.states.get(state):
+            return state
+    return "done"
+
+
+def figures(stage: StageView) -> str:
+    """Rows, speed, yield, loss, time left: what is known, in words."""
+    parts = [stage.progress] if stage.progress else []
+    if stage.rows and stage.name != "merge":
+        parts.append(f"{stage.rows:,} rows")
+        parts.append(f"{100 * stage.right / stage.rows:.0f} % right")
+    elif stage.rows:
+        parts.append(f"{stage.rows:,} rows kept")
+    if stage.rows_per_s:
+        parts.append(f"{stage.rows_per_s:,.1f} rows/s")
+    if stage.tokens_per_s:
+        parts.append(f"{stage.tokens_per_s:,.0f} tok/s")
+    if stage.loss is not None:
+        parts.append(f"loss {stage.loss:.3f}")
+    if stage.restarts:
+        parts.append(f"{stage.restarts} restart{'s' if stage.restarts > 1 else ''}")
+    if stage.left_s:
+        parts.append(f"{clock(stage.left_s)} left")
+    elif stage.seconds and stage.done == stage.total:
+        parts.append(f"took {clock(stage.seconds)}")
+    return ", ".join(parts)
+
+
+def _states(stage: StageView) -> Text:
+    text = Text()
+    for state, count in stage.states.items():
+        if text:
+            text.append("  ")
+        text.append(f"{count} {state}", _STYLE.get(state, "dim"))
+    return text
+
+
+def _table(stages: list[StageView]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading, justify in (("", "left"), ("stage", "left"), ("tasks", "right"), ("state", "left"), ("so far", "left"), ("why", "left")):
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for stage in stages:
+        mark = status_mark(stage)
+        table.add_row(Text(_MARK[mark], _STYLE.get(mark, "dim")), stage.name, f"{stage.done}/{stage.total}", _states(stage), figures(stage),
+                      Text(stage.waits_for, "dim"))  # fmt: skip
+    return table
+
+
+def _lines(stages: list[StageView]) -> Group:
+    parts: list[RenderableType] = []
+    for stage in stages:
+        mark = status_mark(stage)
+        parts.append(Text.assemble((_MARK[mark] + " ", _STYLE.get(mark, "dim")), (stage.name, "bold"), f" {stage.done}/{stage.total}  ", _states(stage)))
+        for extra in (figures(stage), stage.waits_for):
+            if extra:
+                parts.append(Text(f"    {extra}", "dim", overflow="fold"))
+    return Group(*parts)
+
+
+def _accuracy(view: RunView) -> Text:
+    text = Text("validation  ", "bold")
+    best = max((h.get("accuracy", 0.0) for h in view.accuracy), default=0.0)
+    for number, item in enumerate(view.accuracy):
+        if "accuracy" not in item:
+            continue
+        share = f"{100 * item['accuracy']:.1f} % [{100 * item['low']:.1f}, {100 * item['high']:.1f}]"
+        text.append(f"{'' if not number else '   '}{item['iteration']}: ", "dim")
+        text.append(share, "bold green" if item["accuracy"] == best else "")
+    return text
+
+
+def plain_console(console: Console) -> bool:
+    """Whether the output cannot be drawn over (a file, a pipe, a dumb terminal)."""
+    return not console.is_terminal or console.is_dumb_terminal
