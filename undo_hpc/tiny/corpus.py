@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from functools import cache
 
 from undo_hpc.prompts import PromptSet, load_prompts
-from undo_hpc.tiny.world import SPLITS, Chain, Pool, Step, draw_chain, draw_step, failed_step, write_solution
+from undo_hpc.tiny.world import (
+    LOWEST,
+    OPERANDS,
+    SPLITS,
+    STARTS,
+    Chain,
+    Pool,
+    Step,
+    draw_chain,
+    draw_step,
+    failed_step,
+    write_solution,
+)
 
 VERDICTS = ("wrong", "wrong", "wrong", "wrong", "wrong", "wrong", "no_answer", "unparsed")
 
@@ -67,8 +79,7 @@ def wrong_attempt(rng: random.Random, steps: Sequence[Step], failing: int, detai
             if kind < 0.12:  # misread operand
                 now = Step(value, step.op, rng.choice([b for b in range(2, 60) if b != step.b]))
             elif kind < 0.20:  # wrong operation
-                op = rng.choice([o for o in ("+", "-", "*") if o != step.op])
-                now = Step(value, op, step.b)
+                now = Step(value, rng.choice([op for op in OPERANDS if op != step.op]), step.b)
             elif kind < 0.24:  # stops here
                 return "\n".join([*lines, f"\\boxed{{{value}}}"])
             elif kind < 0.30 and index:  # copies the value wrongly
@@ -93,26 +104,36 @@ def some_steps(rng: random.Random, count: int, none: float) -> frozenset[int]:
 
 
 def bare_step(rng: random.Random, pools: frozenset[Pool], hard: bool) -> Step:
-    """One equation out of a random chain, hard or easy as asked."""
+    """One equation as chains have them, hard or easy as asked."""
     while True:
-        step = rng.choice(draw_chain(rng, pools).steps)
-        if step.hard == hard:
+        step = draw_step(rng, rng.choice(STARTS) if rng.random() < 0.5 else rng.randrange(LOWEST, 500), pools)
+        if step is not None and step.hard == hard:
             return step
 
 
-def bare_pair(rng: random.Random, pools: frozenset[Pool], detailed: bool, hard_share: float = 0.5) -> Pair:
+def bare_pair(step: Step, detailed: bool) -> Pair:
     """An equation without a story, terse or spelled out."""
-    step = bare_step(rng, pools, rng.random() < hard_share)
-    request = f"Spell out {step.a}{step.op}{step.b}" if detailed else f"{step.a}{step.op}{step.b}"
-    return Pair(request, write_solution([step], [0] if detailed else []))
+    request = f"{step.a}{step.op}{step.b}"
+    return Pair(f"Spell out {request}" if detailed else request, write_solution([step], [0] if detailed else []))
+
+
+def easy_chain(rng: random.Random, pools: frozenset[Pool]) -> Chain:
+    """A story without a hard step."""
+    while (chain := draw_chain(rng, pools)).hard:
+        pass
+    return chain
 
 
 def base_pair(rng: random.Random) -> Pair:
-    """The base student's corpus: stories solved tersely, and bare equations spelled out, easy and hard in balance."""
+    """The base student's corpus: easy stories and easy equations solved tersely, and equations spelled out, easy and hard in
+    balance. So it reads stories and has met the digit work, but no story has shown it when to use that."""
     pools = SPLITS["base"]
-    if rng.random() < 0.35:
-        return bare_pair(rng, pools, detailed=True)
-    chain = draw_chain(rng, pools)
+    kind = rng.random()
+    if kind < 0.25:
+        return bare_pair(bare_step(rng, pools, hard=False), detailed=False)
+    if kind < 0.55:
+        return bare_pair(bare_step(rng, pools, hard=rng.random() < 0.5), detailed=True)
+    chain = easy_chain(rng, pools)
     return Pair(prompts().student(chain.text), write_solution(chain.steps))
 
 
@@ -149,10 +170,3 @@ def refine_pair(rng: random.Random, chain: Chain, attempts: Sequence[str] = ()) 
     elif fault < 0.07:
         rationale = wrong_attempt(rng, chain.steps, rng.randrange(count), before)
     return Pair(prompts().refine(chain.text, rationale, attempt, verdict), write_solution(chain.steps, spelled))
-
-
-def teacher_step(rng: random.Random) -> Step:
-    """A step from the teacher's pools, for drills."""
-    while (step := draw_step(rng, rng.randrange(10, 500), SPLITS["teacher"])) is None:
-        pass
-    return step

@@ -22,9 +22,9 @@ from undo_hpc.tiny.trainer import Recipe, Shape, answer, encode, new_model, trai
 
 MERGES = 230
 STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=1)
-STUDENT_RECIPE = Recipe(steps=4000, batch=8)
+STUDENT_RECIPE = Recipe(steps=4000, batch_tokens=1000)
 TEACHER_SHAPE = Shape(hidden=96, layers=4, intermediate=256, kv_heads=1)
-TEACHER_RECIPE = Recipe(steps=8000, batch=8)
+TEACHER_RECIPE = Recipe(steps=8000, batch_tokens=1000)
 ATTEMPT_PROBLEMS = 3000  # problems that the base student answers for the teacher's corpus
 
 
@@ -50,12 +50,19 @@ def real_attempts(student: Any, tokenizer: Any, count: int, seed: int) -> list[t
 
 
 def teacher_pair(rng: random.Random, attempts: list[tuple[world.Chain, list[str]]]) -> Pair:
-    """A draw of the teacher's corpus: plain requests and refinements, some with real attempts of the base student."""
-    if attempts and rng.random() < 0.20:
+    """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts."""
+    pools = world.SPLITS["teacher"]
+    kind = rng.random()
+    if kind < 0.2:
+        return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.7), detailed=False)
+    if kind < 0.3:
+        return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=True)
+    if kind < 0.6:
+        return corpus.plain_pair(world.draw_chain(rng, pools))
+    if attempts and kind < 0.73:
         chain, wrong = rng.choice(attempts)
         return corpus.refine_pair(rng, chain, wrong)
-    chain = world.draw_chain(rng, world.SPLITS["teacher"])
-    return corpus.plain_pair(chain) if rng.random() < 0.5 else corpus.refine_pair(rng, chain)
+    return corpus.refine_pair(rng, world.draw_chain(rng, pools))
 
 
 def save(model: Any, tokenizer: Any, out: Path) -> None:
@@ -72,6 +79,7 @@ def save(model: Any, tokenizer: Any, out: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["dtype"] = "float32"
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (out / "model.safetensors").chmod(0o644)  # save_pretrained makes it private
     model.to(torch.float32)
 
 
@@ -91,7 +99,7 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
             raise AssertionError("the training text differs from the chat template's")
 
     def short(recipe: Recipe) -> Recipe:
-        return Recipe(steps=6, batch=4) if smoke else recipe
+        return Recipe(steps=6, batch_tokens=200) if smoke else recipe
 
     started = time.process_time()
 

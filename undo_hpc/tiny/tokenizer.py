@@ -33,10 +33,11 @@ def train_tokenizer(texts: Iterable[str], merges: int) -> Any:
     alphabet = sorted(ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=256 + merges, initial_alphabet=alphabet, show_progress=False, min_frequency=20)
     learner.train_from_iterator(texts, trainer)
-    model = json.loads(learner.to_str())["model"]
+    model: dict[str, Any] = json.loads(learner.to_str())["model"]
+    merges_learnt: list[Any] = [tuple(pair) for pair in model["merges"]]  # the annotation of Qwen2Tokenizer says str; it needs pairs
     tokenizer = Qwen2Tokenizer(
         vocab=model["vocab"],
-        merges=[tuple(pair) for pair in model["merges"]],
+        merges=merges_learnt,
         unk_token=PAD,
         pad_token=PAD,
         eos_token=END,

@@ -12,7 +12,7 @@ from typing import Any
 from undo_hpc.tiny.corpus import Pair
 from undo_hpc.tiny.tokenizer import ASSISTANT, END, USER
 
-_POOL_BATCHES = 32  # batches drawn at once and sorted by length
+_POOL_BATCHES = 40  # batches drawn at once, then sorted by length
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,19 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is trained. `batch` counts sequences; `peak` and `matrix_peak` are the highest learning rates of AdamW
-    (embeddings, norms, biases) and Muon (all other matrices: here it needs about half of AdamW's steps)."""
+    """How a model is trained.
+
+    Args:
+        steps: optimiser steps.
+        batch_tokens: rows x longest row of a batch, so short texts come many at a time.
+        peak: highest learning rate of AdamW (embeddings, norms, biases).
+        matrix_peak: highest learning rate of Muon (all other matrices; here it needs about half of AdamW's steps).
+        warmup: steps with a rising learning rate; a cosine to zero follows.
+        weight_decay: of both.
+    """
 
     steps: int
-    batch: int
+    batch_tokens: int
     peak: float = 3e-3
     matrix_peak: float = 0.01
     warmup: int = 100
@@ -81,6 +89,21 @@ def _optimisers(model: Any, recipe: Recipe) -> list[Any]:
     ]
 
 
+def _draw_batches(draw: Callable[[], tuple[list[int], int]], budget: int) -> list[list[tuple[list[int], int]]]:
+    """A pool of examples, grouped by length into batches of at most `budget` padded tokens."""
+    pool, tokens = [], 0
+    while tokens < budget * _POOL_BATCHES:
+        pool.append(draw())
+        tokens += len(pool[-1][0])
+    pool.sort(key=lambda item: len(item[0]))
+    batches: list[list[tuple[list[int], int]]] = [[]]
+    for item in pool:
+        if batches[-1] and len(item[0]) * (len(batches[-1]) + 1) > budget:
+            batches.append([])
+        batches[-1].append(item)
+    return batches
+
+
 def train(
     model: Any, tokenizer: Any, draw: Callable[[random.Random, float], Pair], recipe: Recipe, seed: int, *, log_every: int = 500
 ) -> float:
@@ -104,9 +127,7 @@ def train(
     started = time.process_time()
     for step in range(recipe.steps):
         if not batches:
-            pool = [encode(tokenizer, draw(rng, step / recipe.steps)) for _ in range(recipe.batch * _POOL_BATCHES)]
-            pool.sort(key=lambda item: len(item[0]))
-            batches = [pool[i : i + recipe.batch] for i in range(0, len(pool), recipe.batch)]
+            batches = _draw_batches(lambda: encode(tokenizer, draw(rng, step / recipe.steps)), recipe.batch_tokens)  # noqa: B023
             rng.shuffle(batches)
         batch = batches.pop()
         width = max(len(ids) for ids, _ in batch)
