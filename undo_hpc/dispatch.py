@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
     discard_stale(run, position)
     jobs = [job for job in jobs if job.iteration == position.iteration]
     done.live = len({(job.stage, job.index) for job in jobs})
-    todo = wanted(position, jobs)
+    todo = [(stage, indices) for stage, indices in wanted(position, jobs) if not healer or stage.name in related(position.stages, healer)]
     _limit(run, position, todo, healer)
     submissions = [_submission(run, position, stage, indices) for stage, indices in todo]
     if check:
@@ -142,6 +142,18 @@ def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[i
         if missing:
             result.append((stage, missing))
     return result
+
+
+def related(stages: Sequence[Stage], name: str) -> set[str]:
+    """PURE: a stage, all that it rests on, and all that rests on it."""
+    before, behind = {name}, {name}
+    for stage in reversed(stages):
+        if stage.name in before:
+            before |= set(stage.after)
+    for stage in stages:
+        if behind & set(stage.after):
+            behind.add(stage.name)
+    return before | behind
 
 
 def _iteration(run: Run) -> int:

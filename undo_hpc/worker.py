@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             code = _report(error)
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
-        if os.environ.get("SLURM_JOB_ID") and not _rank():
+        if os.environ.get("UNDO_CARRY_ON") == "1" and not _rank():  # set in jobs that the launcher submitted
             from undo_hpc.dispatch import carry_on
 
             try:
@@ -85,7 +85,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
     )
     if _rank():
         return _follow(StageContext(run, plan, stage, task, events, ProgressFile(at.progress(stage_name, index)), lease,
-                                    save_soon.requested, save_soon.time_left_s, VISIBILITY_WAIT_S))
+                                    save_soon.requested, save_soon.time_left_s, _visibility_wait()))
     with lease:
         done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
         if (
@@ -105,7 +105,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
             lease=lease,
             should_stop=save_soon.requested,
             time_left_s=save_soon.time_left_s,
-            visibility_wait_s=VISIBILITY_WAIT_S if on_cluster else 0.0,
+            visibility_wait_s=_visibility_wait() if on_cluster else 0.0,
         )
         began = time.time()
         events.append(
@@ -147,6 +147,11 @@ def _within_limits(limits: ClusterConfig, events: EventLog, reason: str) -> None
             f"this task has been preempted {so_far.preempted + 1} times",
             hint="choose another partition or qos, or raise cluster.max_preemptions; all progress is kept",
         )
+
+
+def _visibility_wait() -> float:
+    """Seconds in which a file of another node shows (the profile's `visible_within_s`)."""
+    return float(os.environ.get("UNDO_VISIBLE_WITHIN_S", VISIBILITY_WAIT_S))
 
 
 def _rank() -> int:

@@ -72,6 +72,8 @@ def setup_lines(profile: Profile, run_dir: Path, code: Path, kill_wait_s: int) -
         f"UNDO_RESTART_DELAY={profile.restart_delay_s}",
         f"UNDO_KILL_WAIT={kill_wait_s}",
         f"export UNDO_SIGNAL_LEAD={profile.signal_lead_s}",
+        f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
+        "export UNDO_CARRY_ON=1",
         PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
         *(["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)] if profile.modules else []),
         *profile.setup,
