@@ -37,7 +37,7 @@ def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Open:
     """Grades one item; `Open` where algebra is needed and none was given. Never raises, whatever the item holds."""
     gold = gold_of(item.gold)
     text = item.prediction if isinstance(item.prediction, str) else ("" if item.prediction is None else str(item.prediction))
-    letter = _letter_wanted(gold, item)
+    letter, gold = _letter_wanted(gold, item)
     if letter:
         found = candidates.find_letter(text, item.choices)
         if found:
@@ -67,21 +67,26 @@ def compare(gold: str, pred: str, algebra: Algebra | None) -> Grade | Open:
     return Grade("correct" if verdict else "wrong", _shown(pred), comparison.method)
 
 
-def _letter_wanted(gold: str, item: GradeItem) -> str | None:
+def _letter_wanted(gold: str, item: GradeItem) -> tuple[str | None, str]:
+    """The letter that the gold answer is, if it is one, and the gold answer to use where the prediction gives no letter."""
     if item.kind == "letter":
-        return gold_letter(gold, len(item.choices))
-    if item.kind != "auto":
-        return None
+        return gold_letter(gold, len(item.choices)), gold
+    if item.kind != "auto" or len(gold) > 500:
+        return None, gold
     bare = re.sub(r"\\(?:text|textbf|mathrm|mathbf)|[\s${}().:*]", "", gold)
     if re.fullmatch(r"[A-J]", bare):
-        return bare
+        return bare, gold
+    cleaned = re.sub(r"[\u27e6\u27e7]", "", Answer(gold).clean).strip()
+    marked = re.match(r"\(([A-J])\)\s*(?=[A-Za-z0-9$\\-])(?!\\(?:cup|cap|times|cdot|in))(.+)", cleaned, re.DOTALL)
+    if marked:
+        return marked[1], marked[2]
     prediction = item.prediction.strip() if isinstance(item.prediction, str) and len(item.prediction) < 10 else ""
     if re.fullmatch(r"\(?[A-J]\)?", prediction) and re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+[A-Za-z]", gold):
-        return _beginning(gold)
-    return None
+        return _beginning(gold), gold
+    return None, gold
 
 
-def _beginning(gold: str) -> str | None:
+def _beginning(gold: str) -> str:
     """The letter in `C Cecile`; the option line in `... the answer is\\n(C) Cecile`."""
     lines = [line for line in gold.splitlines() if line.strip()]
     if len(lines) > 1 and re.match(r"\([A-J]\)\s", lines[-1]):

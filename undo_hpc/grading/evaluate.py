@@ -12,6 +12,9 @@ MAX_BITS = 100_000
 MAX_EXACT_FACTORIAL = 3000
 
 
+REAL = "\0real"  # in an environment: roots and logarithms of negative numbers have no value
+
+
 class TooLarge(ValueError):
     """The value is beyond what is worth computing; the expression is left undecided."""
 
@@ -133,6 +136,8 @@ def numeric(node: Node, env: dict[str, Any], mp: Any, log10: bool = False) -> An
         return -numeric(node[1], env, mp, log10)
     if kind in ("add", "mul", "div", "pow", "mod"):
         a = numeric(node[1], env, mp, log10)
+        if kind == "pow" and REAL in env and mp.re(a) < 0 and not _integral(node[2]):
+            raise Undefined("a root of a negative number")
         if kind == "pow" and node[2][0] == "div":
             root = _real_root(a, node[2], mp)
             if root is not None:
@@ -147,6 +152,14 @@ def numeric(node: Node, env: dict[str, Any], mp: Any, log10: bool = False) -> An
     if kind == "fn":
         return _finite(_numeric_function(node, env, mp, log10), mp)
     raise Undefined(kind)
+
+
+def _integral(exponent: Node) -> bool:
+    """Whether an exponent keeps a negative base real: an integer, or a fraction with an odd denominator."""
+    try:
+        return exact(exponent, {}).denominator % 2 == 1
+    except (Undefined, TooLarge):
+        return False
 
 
 def _finite(value: Any, mp: Any) -> Any:
@@ -193,6 +206,8 @@ def _numeric_function(node: Node, env: dict[str, Any], mp: Any, log10: bool) -> 
     x = args[0]
     if abs(x) > mp.mpf(10) ** 25 and name not in ("sqrt", "ln", "log", "log10", "abs", "max", "min", "cbrt"):
         raise TooLarge(name)
+    if REAL in env and mp.re(x) < 0 and (name in ("ln", "log", "log10", "lg") or (name == "sqrt" and parameter is None)):
+        raise Undefined("a root or a logarithm of a negative number")
     if name == "sqrt":
         if parameter is None:
             return mp.sqrt(x)

@@ -33,7 +33,7 @@ _DROPPED = {
     "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr", "displaystyle",
     "textstyle", "scriptstyle", "limits", "nolimits", "quad", "qquad", "enspace", "nobreak", "hfill", "newline", "notag",
     "nonumber", "middle", "phantom", "hspace", "vspace", "mathopen", "mathclose", "noindent", "centering", "bigm", "par", "linebreak",
-    "boxed", "fbox", "thinspace", "medspace", "thickspace", "negthinspace", "Large", "large", "huge", "Huge",
+    "boxed", "fbox", "thinspace", "medspace", "thickspace", "negthinspace", "angle", "triangle", "measuredangle", "Large", "large", "huge", "Huge",
 }
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\s*|\\(.)|\\$", re.DOTALL)
 _SPACING = {",": "", "!": "", ";": " ", ":": " ", " ": " ", ">": " ", "(": "", ")": "", "[": "", "]": "", "\n": " ", "/": "", "-": ""}
@@ -44,6 +44,11 @@ _ASCII_RELATION = re.compile(r"<=|>=|=<|=>|!=|==|<>")
 _ASCII_NAMES = {"<=": r"\le ", ">=": r"\ge ", "=<": r"\le ", "=>": r"\to ", "!=": r"\ne ", "==": "=", "<>": r"\ne "}
 _TRAILING = " \t\n.,;:\\"
 OPEN_MARK, CLOSE_MARK = "\u27e6", "\u27e7"
+
+
+_WORD = re.compile(r"[^\W\d_]+(?:\.[^\W\d_]\.)?")
+_SEGMENT = re.compile(r"\\(?:overline|overrightarrow|overleftrightarrow|widehat|vec|bar)\s*\{\s*([A-Z]{2,})\s*\}")
+_UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*\}\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*(\^\s*\{?\d\}?)?\s*\}")
 
 
 def _texts(text: str) -> str:
@@ -63,6 +68,8 @@ def _texts(text: str) -> str:
             out.append(f"\\{bare} ")
         elif "\\" in bare or not any(c.isalpha() for c in bare):
             out.append(f" {_texts(inside)} " if "\\" in bare else inside)
+        elif any(c.isdigit() for c in bare):
+            out.append(" " + _WORD.sub(lambda m: f"{OPEN_MARK}{m[0]}{CLOSE_MARK}", inside) + " ")
         elif len(bare) == 1:
             out.append(f" {bare} " if "mat" in match[0] or "bold" in match[0] or "oper" in match[0] else f" {OPEN_MARK}{bare}{CLOSE_MARK} ")
         else:
@@ -103,10 +110,12 @@ def clean(text: str) -> str:
             text = _texts(text)
         text = text.replace(r"\$", "\x01").replace("$", " ").replace("\x01", "$")
         text = _COMMAND.sub(_command, text)
+        text = _UNIT_FRACTION.sub(f" {OPEN_MARK}\\1/\\2{CLOSE_MARK}\\3", _SEGMENT.sub(r"\1", text))
         text = text.replace(r"\not =", r"\ne ").replace(r"\not=", r"\ne ").replace(r"\not \in", r"\notin ")
     else:
         text = _THOUSANDS.sub("", text)
         text = _undollar(text)
+    text = text.replace("...", r"\ldots ")
     if text.find("=") >= 0 or "<" in text:
         text = _ASCII_RELATION.sub(lambda m: _ASCII_NAMES[m[0]], text)
     text = text.replace("**", "^").replace("~", " ").replace("`", "")

@@ -22,6 +22,9 @@ _NUMBER = re.compile(
     r"(?:(?:[eE](?P<exp>[+-]?\d{1,4})(?!\d))|\s*(?:\\times|\\cdot|\*|x|X)\s*10\s*\^\s*(?:\{\s*(?P<pow>[+-]?\d{1,4})\s*\}|(?P<pow1>[+-]?\d{1,4})))?"
     r"\s*(?P<unit>[^\d=<>+(){}\[\]]*(?:\^\s*(?:\{?\s*-?\d\s*\}?|\{?\\circ\s*\}?)[^\d=<>+(){}\[\],]*)*)"
 )
+_EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
+_DOTTED = re.compile(r"([+-]?)(\d*\.\d*?)(\d{1,6}?)\3{2,}\s*\\ldots")
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _WORDS = {
     w: i
     for i, w in enumerate(
@@ -54,6 +57,10 @@ def read(text: str) -> Quantity | None:
     """The quantity that the whole of a cleaned answer is, or None. Never rounds."""
     if not text or len(text) > MAX_DIGITS:
         return None
+    text = _EUROPEAN.sub(lambda m: m[0].replace(".", ""), text)
+    dotted = _DOTTED.fullmatch(text)
+    if dotted:
+        text = f"{dotted[1]}{dotted[2]}\\overline{{{dotted[3]}}}"
     first = text[0]
     if not (first.isdigit() or first in "+-.$€£¥₹\\"):
         return _from_words(text)
@@ -88,6 +95,9 @@ def read(text: str) -> Quantity | None:
     if "-" in (group("sign"), group("sign2")):
         value = -value
     unit = group("unit").strip().strip("\u27e6\u27e7").strip()
+    scale, _, behind = unit.partition(" ")
+    if scale.lower() in _SCALES:
+        value, unit, decimals = value * _SCALES[scale.lower()], behind.strip(), None
     if units.is_percent(unit):
         return Quantity(value, "", True, decimals, significant)
     if unit:

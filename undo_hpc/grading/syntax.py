@@ -23,6 +23,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _NAMES = sorted(FUNCTIONS | MANY | GREEK | CONSTANTS | {"mod"}, key=len, reverse=True)
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)[^{}]{0,8}\}\s*\{\s*(?:d|\\partial)\s*[a-zA-Z]")
 _OPENING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 _INVERSE = {
     "sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc", "sinh": "asinh",
@@ -361,7 +362,7 @@ class _Parser:
             name, exponent = _INVERSE[name], None
         kind, text = self.peek()
         arguments: tuple[Node, ...]
-        if (kind, text) == ("op", "(") or (kind in ("op", "esc") and text == "{") or (kind, text) == ("op", "["):
+        if (kind, text) == ("op", "(") or (kind in ("op", "esc") and text in ("{", "\\{")) or (kind, text) == ("op", "["):
             closing = _OPENING[text]
             self.at += 1
             found = [self.expression()]
@@ -395,7 +396,7 @@ class _Parser:
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Node | None:
     """The expression as nodes, or None where it is not one (too long, too deep, words, relations, unknown commands)."""
-    if not text or len(text) > MAX_LENGTH:
+    if not text or len(text) > MAX_LENGTH or _DERIVATIVE.search(text):
         return None
     try:
         parser = _Parser(tokenize(text))

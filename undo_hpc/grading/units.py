@@ -52,12 +52,12 @@ def _table() -> dict[str, tuple[str, Fraction, int]]:
         for names, size in rows:
             for name in names.split():
                 table[name] = (quantity, Fraction(size), 1)
-    table["mph"] = ("speed", Fraction(1), 1)
-    table["kph"] = table["kmh"] = ("speed-metric", Fraction(1), 1)
     return table
 
 
 _UNITS = _table()
+_COMPOUNDS = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h"}
+_COMPOUND = re.compile(r"\b(?:mph|kph|kmh|kmph)\b")
 _SINGLE = {name for name in _UNITS if len(name) == 1 and name.isalpha()}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _NEUTRAL = {"unit", "units", "of", "the", "total", "in", "all", "about", "exactly", "only", "approximately", "each", "more", "less", "left", "ways", "way"}
@@ -74,7 +74,7 @@ def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
     powers: dict[str, int] = {}
     size, words = Fraction(1), []
     sign, pending, last = 1, 1, ""
-    for match in _PIECE.finditer(text.lower().replace("\u27e6", " ").replace("\u27e7", " ").replace("^\\circ", "°").replace("^{\\circ}", "°")):
+    for match in _PIECE.finditer(_COMPOUND.sub(lambda m: _COMPOUNDS[m[0]], text.lower()).replace("\u27e6", " ").replace("\u27e7", " ").replace("^\\circ", "°").replace("^{\\circ}", "°")):
         piece = match.group().rstrip(".")
         if piece in ("/", "per"):
             sign = -1

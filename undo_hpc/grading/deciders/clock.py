@@ -7,7 +7,7 @@ import re
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare
 
-_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?|\s*([ap])\.?\s?m\.?)", re.IGNORECASE)
 Time = tuple[int, int, int, str]
 
 
@@ -16,7 +16,7 @@ def read(text: str) -> Time | None:
     match = _CLOCK.fullmatch(re.sub(r"[\u27e6\u27e7]", "", text).strip())
     if not match or int(match[1]) > 24:
         return None
-    return int(match[1]), int(match[2]), int(match[3] or 0), (match[4] or "").lower()
+    return int(match[1]), int(match[2] or 0), int(match[3] or 0), (match[4] or match[5] or "").lower()
 
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:

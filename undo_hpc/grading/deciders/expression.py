@@ -9,7 +9,7 @@ from typing import Any
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare, OutOfBounds
 from undo_hpc.grading.deciders.number import LONG_ENOUGH, conversion
-from undo_hpc.grading.evaluate import Env, TooLarge, Undefined, exact, numeric
+from undo_hpc.grading.evaluate import REAL, Env, TooLarge, Undefined, exact, numeric
 from undo_hpc.grading.syntax import Node, holds, symbols
 
 _POINTS = 5
@@ -97,55 +97,50 @@ def _numeric_identity(a: Node, b: Node, names: list[str]) -> bool | None:
 
 
 def _compare_numbers(a: Node, b: Node, names: list[str], mpmath: Any, log10: bool) -> bool | None:
+    """Over the reals where there are variables and no i; over the complex numbers where that leaves too few points."""
     points = _points(names, 8 if names else 1)
     imaginary = holds(a, "const", "i") or holds(b, "const", "i")
-    real_votes: list[bool] = []
-    other_votes: list[bool] = []
-    for env in points:
-        vote = _agree(a, b, env, mpmath, log10)
-        if vote is None:
-            continue
-        same, real = vote
-        (real_votes if real or imaginary else other_votes).append(same)
-        if not same and (real or imaginary):
-            return False
-    votes = real_votes if len(real_votes) >= (2 if names else 1) else real_votes + other_votes
-    if not votes:
-        return None
-    return all(votes)
+    for real in (True, False) if names and not imaginary else (False,):
+        votes = 0
+        for env in points:
+            vote = _agree(a, b, env, mpmath, log10, real)
+            if vote is False:
+                return False
+            votes += vote is True
+        if votes >= (2 if names else 1):
+            return True
+    return None
 
 
-def _agree(a: Node, b: Node, env: Env, mpmath: Any, log10: bool) -> tuple[bool, bool] | None:
-    """(equal, both real) at one point, or None where one of them has no value there."""
-    low = _values(a, b, env, mpmath, _LOW, log10)
+def _agree(a: Node, b: Node, env: Env, mpmath: Any, log10: bool, real: bool) -> bool | None:
+    """Whether the values at one point are equal, or None where one of them has no value there."""
+    low = _values(a, b, env, mpmath, _LOW, log10, real)
     if low is None:
         return None
     if not _close(low[0], low[1], _LOW - 8) and not _maybe_zero(low, mpmath):
-        return False, _real(low)
-    high = _values(a, b, env, mpmath, _HIGH, log10)
+        return False
+    high = _values(a, b, env, mpmath, _HIGH, log10, real)
     if high is None:
         return None
     left, right = (_without_residue(h, lo) for h, lo in zip(high, low, strict=True))
-    return _close(left, right, _HIGH - 20), _real(high)
+    return _close(left, right, _HIGH - 20)
 
 
-def _values(a: Node, b: Node, env: Env, mpmath: Any, digits: int, log10: bool) -> tuple[Any, Any] | None:
-    left, right = _value(a, env, mpmath, digits, log10), _value(b, env, mpmath, digits, log10)
+def _values(a: Node, b: Node, env: Env, mpmath: Any, digits: int, log10: bool, real: bool = False) -> tuple[Any, Any] | None:
+    left, right = (_value(node, env, mpmath, digits, log10, real) for node in (a, b))
     return None if left is None or right is None else (left, right)
 
 
-def _value(node: Node, env: Env, mpmath: Any, digits: int, log10: bool = False) -> Any:
+def _value(node: Node, env: Env, mpmath: Any, digits: int, log10: bool = False, real: bool = False) -> Any:
     """The value at a point, or None where there is none."""
     with mpmath.workdps(digits):
         point = {name: mpmath.mpf(value.numerator) / value.denominator for name, value in env.items()}
+        if real:
+            point[REAL] = mpmath.mpf(1)
         try:
             return +numeric(node, point, mpmath.mp, log10)
         except (Undefined, ZeroDivisionError):
             return None
-
-
-def _real(values: tuple[Any, Any]) -> bool:
-    return all(abs(v.imag) <= abs(v) * 1e-20 for v in values)
 
 
 def _maybe_zero(values: tuple[Any, Any], mpmath: Any) -> bool:

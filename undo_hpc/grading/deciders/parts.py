@@ -14,6 +14,7 @@ from undo_hpc.grading.scan import encloses, half_open, split_top
 MAX_PARTS = 200
 _CONNECTIVE = re.compile(r"\u27e6\s*,?\s*(?:and|or)\s*,?\s*\u27e7|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:vee|lor|wedge)(?![a-zA-Z])|&(?!amp)")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|\+/-|\+-")
+_SYSTEM = re.compile(r"(?:\\\{)?\s*\\begin\s*\{(?:cases|aligned)\}(.*)\\end\s*\{(?:cases|aligned)\}", re.DOTALL)
 _LABELLED_NOUN = re.compile(r"(-?[\d.,/]+)\s*\u27e6?\s*([A-Za-z]{3,}(?: [A-Za-z]+)*)\s*\u27e7?")
 
 
@@ -35,6 +36,11 @@ def read(text: str) -> Parts:
     text = text.strip()
     if text.startswith("\\{") and text.endswith("\\}") and _closes_at_end(text):
         return Parts("{}", _split(text[2:-2]))
+    if text.startswith("\\langle") and text.endswith("\\rangle"):
+        text = f"({text[7:-7].strip()})"
+    system = _SYSTEM.fullmatch(text)
+    if system and "&" not in system[1]:
+        return Parts("", tuple(row.strip(" ,;") for row in system[1].split("\\\\") if row.strip(" ,;")))
     if encloses(text):
         inside = _split(text[1:-1])
         if len(inside) > 1:

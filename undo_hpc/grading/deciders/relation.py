@@ -10,6 +10,7 @@ from undo_hpc.grading.scan import encloses, split_top
 from undo_hpc.grading.syntax import Node, parse, symbols
 
 _RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in|notin|to|Rightarrow|implies)\b|[=<>]")
+_PROBABILITY = re.compile(r"(?:\\mathbb\s*\{?\s*)?(?:P|Pr|E|Var|\\Pr)\s*\}?\s*[(\[][^()\[\]]{1,40}[)\]]")
 _SYMBOLIC = re.compile(r"[A-Za-z\\_{}()\d\s,'|/:\u27e6\u27e7\^-]+")
 
 
@@ -32,6 +33,8 @@ def split_relation(text: str) -> tuple[list[str], list[str]]:
 
 def is_label(text: str) -> bool:
     r"""Whether a left side only names the value: `x`, `f(x)`, `a_{37}`, `\frac{NO}{BO}`, `(x, y)`, `V_1:V_2`, `AB`; not `2x`, `a + c`."""
+    if _PROBABILITY.fullmatch(text):
+        return True
     if not text or len(text) > 60 or not _SYMBOLIC.fullmatch(text):
         return False
     bare = re.sub(r"_\s*(?:\{[^{}]*\}|\w)", "", text)

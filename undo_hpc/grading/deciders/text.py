@@ -17,6 +17,7 @@ _SYNONYMS = (
     frozenset({"infinity", "infinite", "unbounded"}), frozenset({"undefined", "not defined"}),
 )
 _EMPTY = re.compile(r"\\emptyset|\\?\{\s*\\?\}")
+_BETWEEN = re.compile(r"[,;&]|(?<![A-Za-z])and(?![A-Za-z])")
 _MATHS = re.compile(r"[\d=+*/^\\<>]")
 
 
@@ -37,7 +38,17 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         return True
     if any(left in group and right in group for group in _SYNONYMS) or (left in _SYNONYMS[2] and _EMPTY.fullmatch(pred.clean)):
         return True
-    return False if left != right else None
+    if left == right:
+        return None
+    items = _items(gold.clean)
+    return len(items) > 1 and items == _items(pred.clean)
+
+
+def _items(text: str) -> frozenset[str]:
+    """`Alice and Bob`, `red, blue`: the names of a short list, whose order does not matter."""
+    parts = [re.sub(r"[\u27e6\u27e7{}.]", " ", part).strip().lower() for part in _BETWEEN.split(text)]
+    names = [" ".join(part.split()) for part in parts if part.strip()]
+    return frozenset(names) if all(len(name.split()) <= 2 for name in names) else frozenset()
 
 
 _WORD = re.compile(r"\u27e6|\u27e7|(?<![\\\\A-Za-z])[A-Za-z]{2,}")
