@@ -142,6 +142,11 @@ class IterationLayout:
         """Final rows of an array's task; `group` is the benchmark or split in an evaluation."""
         return self.root / stage / group / f"shard-{index:05d}.jsonl"
 
+    def shard_names(self, stage: str, index: int, group: str = "") -> tuple[str, str]:
+        """`shard` and its `manifest_of` as manifests hold them: plain text, for ten thousand at once."""
+        folder = f"iter_{self.number:03d}/{stage}/{group}/" if group else f"iter_{self.number:03d}/{stage}/"
+        return f"{folder}shard-{index:05d}.jsonl", f"{folder}shard-{index:05d}.manifest.json"
+
     def parts(self, shard: Path) -> Path:
         """Folder of a shard's rows while it is being made, one file a start."""
         return shard.with_name(shard.stem + ".parts")

@@ -158,9 +158,9 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     rel = layout.relative
 
     def shard_task(stage: StageName, index: int, shard_index: int, group: str = "") -> Task:
-        shard = at.shard(stage, shard_index, group)
+        shard, manifest = at.shard_names(stage, shard_index, group)
         label = f"{group} {shard_index}" if group else str(shard_index)
-        return Task(stage, index, label, rel(at.manifest_of(shard)), (rel(shard),))
+        return Task(stage, index, label, manifest, (shard,))
 
     def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)

@@ -171,7 +171,7 @@ class RunBuilder:
                 if fails:
                     rows.append(attempt(p, self.rng.choice(("arithmetic", "truncated")), 0, style=style))
                 if not fails or self.rng.random() < 0.7:
-                    rows.append(attempt(p, "right", len(rows) and rows[-1].problem_id == p.id and 1 or 0, style=style,
+                    rows.append(attempt(p, "right", int(bool(rows) and rows[-1].problem_id == p.id), style=style,
                                         refined=style == "refine"))  # fmt: skip
             self.events(stage, task, ago=3000 - 1000 * plan.iteration)
             self.publish(stage, task, rows, inputs)

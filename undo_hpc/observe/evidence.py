@@ -42,7 +42,7 @@ def gather(run_dir: Path, stages: Sequence[Stage]) -> dict[Key, Evidence]:
 def _names(folder: str) -> frozenset[str]:
     """Names in a folder, so that a missing manifest costs no system call of its own."""
     try:
-        return frozenset(os.listdir(folder))
+        return frozenset(os.listdir(folder))  # noqa: PTH208 (names alone)
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
 
@@ -64,7 +64,7 @@ def _outputs(root: str, manifest: Manifest) -> str:
     """As verify_outputs(deep=False)."""
     for name, out in manifest.outputs.items():
         try:
-            size = os.stat(root + name).st_size
+            size = os.stat(root + name).st_size  # noqa: PTH116 (a Path for each of ten thousand files costs more)
         except FileNotFoundError:
             return f"{name} is missing"
         if size != out.bytes:
@@ -73,12 +73,13 @@ def _outputs(root: str, manifest: Manifest) -> str:
 
 
 def as_manifest(data: dict[str, Any]) -> Manifest | None:
-    """A manifest from its JSON, or None where it is none of this version."""
+    """A manifest from its JSON (which is used up), or None where it is none of this version."""
     if data.get("schema_version") != SCHEMA_VERSION:
         return None
     try:
-        fields = {key: value for key, value in data.items() if key not in ("digest", "outputs")}
-        return Manifest(outputs={name: Output(**out) for name, out in data["outputs"].items()}, **fields)
+        data.pop("digest", None)
+        data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
+        return Manifest(**data)
     except (TypeError, KeyError, AttributeError):
         return None
 

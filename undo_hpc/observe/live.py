@@ -101,9 +101,9 @@ def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
         name = job.task_id or job.id
         if job.state in (JobState.RUNNING, JobState.STOPPING):
             word = "saves and stops" if job.state is JobState.STOPPING else ""
-            live.tasks[key] = "running", word or f"job {name}"  # type: ignore[index]
+            live.tasks[key] = "running", word or f"job {name}"
         elif key not in live.tasks:
-            live.tasks[key] = "waiting", f"job {name}: {explain_reason(job.reason)}"  # type: ignore[index]
+            live.tasks[key] = "waiting", f"job {name}: {explain_reason(job.reason)}"
 
 
 def _leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
@@ -115,7 +115,7 @@ def _leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
         stage, _, index = path.stem.rpartition("-")
         if data and stage and index.isdigit() and beats(data):
             job = f", job {data['job']}" if data.get("job") else ""
-            found[stage, int(index)] = "running", f"on {data.get('host')}{job}"  # type: ignore[index]
+            found[stage, int(index)] = "running", f"on {data.get('host')}{job}"
     return found
 
 

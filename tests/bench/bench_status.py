@@ -1,0 +1,73 @@
+"""P10: how long `undo-hpc status` takes on a run of 10,000 shards, from the shell's prompt to the last line."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from tests.bench.frame import Measure
+from undo_hpc.config.load import override
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.plan import IterationPlan, build_graph, slice_sets
+from undo_hpc.run import create_or_open
+from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.manifest import Manifest, Output
+
+SHARDS, REPEATS = 10_000, 7
+
+
+def make(root: Path) -> None:
+    """A run whose generation is nearly complete: 9,900 shards done, 60 failed, 40 not begun. Plain writes: fsync is not the matter here."""
+    config = override(RunConfig(), ["name=ten-thousand", f"generate.shards={SHARDS}", "data.train.tiny=train"])
+    run = create_or_open(config, root, command=["bench"])
+    plan = IterationPlan(0, 50 * SHARDS, SHARDS, slice_sets({"gsm8k": 1319, "validation": 5000, "train": 50 * SHARDS}, 2000))
+    at = run.layout.iteration(0)
+    write_json(at.plan, plan.to_dict())
+    stage = next(s for s in build_graph(config, run.layout, plan) if s.name == "generate")
+    counts = {"rows": 50, "correct": 40, "wrong": 10, "truncated": 1, "completion_tokens": 25_000, "new_tokens": 25_000, "seconds": 90.0}
+    details = {"engine": {"engine": "vllm", "version": "0.32.0", "model": "teacher", "attention": "flash"}, "sampling": config.generate.sampling.model_dump()}
+    for task in stage.tasks:
+        path = root / task.outputs[0]
+        if task.index == 0:
+            path.parent.mkdir(parents=True)
+        if task.index >= 9_900:
+            if task.index < 9_960:
+                log = EventLog(at.events("generate", task.index))
+                log.append("start", job="", restart="0", gpus=1, cpus=8)
+                log.append("end", status="failed", code=1, reason="", seconds=12.0)
+                at.log("generate", task.index).parent.mkdir(parents=True, exist_ok=True)
+                at.log("generate", task.index).write_text("loading\n" * 50 + "EngineError: out of memory\n")
+            continue
+        path.write_bytes(b"x" * 100)
+        manifest = Manifest("generate", 0, task.index, {"config": run.config_digest}, {task.outputs[0]: Output("0" * 64, 100, 50)},
+                            counts, details, {}, time.time() - 90, time.time())  # fmt: skip
+        (root / task.manifest).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+
+
+def command_s(root: Path) -> float:
+    """Seconds of the whole command."""
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "undo_hpc.cli", "status", str(root)], check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if "9900" not in done.stdout and "9,900" not in done.stdout:
+        raise RuntimeError(f"the status does not tell of 9,900 shards:\n{done.stdout}")
+    return seconds
+
+
+def measures() -> Iterator[Measure]:
+    """One figure: the median of several looks, files in the page cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "run"
+        make(root)
+        command_s(root)
+        looks = [command_s(root) for _ in range(REPEATS)]
+    yield Measure("P10", f"undo-hpc status of {SHARDS:,} shards, whole command", round(statistics.median(looks), 3), None, "<=0.5", "s",
+                  f"median of {REPEATS}, fastest {min(looks):.3f}")  # fmt: skip
