@@ -1,0 +1,44 @@
+"""PURE part of the dispatch: which tasks are wanted."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from undo_hpc.cluster.base import JobState, LiveJob
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.dispatch import related, wanted
+from undo_hpc.layout import Layout
+from undo_hpc.plan import build_graph, plan_iteration
+from undo_hpc.state import TaskStatus
+
+CONFIG = RunConfig.model_validate({"generate": {"shards": 3}})
+STAGES = build_graph(CONFIG, Layout(Path("/r")), plan_iteration(CONFIG, 0, problems=30, sets={"validation": 10, "train": 30}))
+
+
+def position(done: set[tuple[str, int]]) -> Any:
+    statuses = [TaskStatus(s.name, t.index, "done" if (s.name, t.index) in done else "ready") for s in STAGES for t in s.tasks]
+    return SimpleNamespace(stages=STAGES, statuses=statuses)
+
+
+def job(stage: str, index: int | None) -> LiveJob:
+    return LiveJob("1", index, "", JobState.PENDING, "", stage, 0)
+
+
+def test_everything_at_first_and_nothing_that_somebody_works_on() -> None:
+    todo = {stage.name: indices for stage, indices in wanted(position(set()), [job("generate", 1), job("merge", None)])}
+    assert todo == {"generate": (0, 2), "baseline": (0,), "train": (0,), "evaluate": (0, 1), "advance": (0,)}
+
+
+def test_shards_that_a_policy_left_out_are_not_made_after_the_merge() -> None:
+    done = {("generate", 0), ("generate", 1), ("merge", 0)}
+    assert "generate" not in {stage.name for stage, _ in wanted(position(done), [])}
+    assert "generate" in {stage.name for stage, _ in wanted(position(done - {("merge", 0)}), [])}
+
+
+def test_a_complete_iteration_wants_nothing() -> None:
+    assert wanted(position({(s.name, t.index) for s in STAGES for t in s.tasks}), []) == []
+
+
+def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
+    assert related(STAGES, "merge") == {"generate", "merge", "train", "evaluate", "advance"}
+    assert "baseline" in related(STAGES, "advance")

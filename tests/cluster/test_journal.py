@@ -1,0 +1,34 @@
+"""The journal of submissions survives a crash at any byte."""
+
+from pathlib import Path
+
+from undo_hpc.cluster.journal import SubmissionJournal
+
+
+def fill(path: Path) -> SubmissionJournal:
+    journal = SubmissionJournal(path)
+    journal.intend("one", "generate", 0, 0, tuple(range(10_000)), ())
+    journal.submitted("one", "17")
+    journal.intend("two", "merge", 0, 0, None, ("17",))
+    journal.refused("two", "no such partition")
+    journal.intend("three", "merge", 0, 1, None, ("17",))
+    return journal
+
+
+def test_what_was_intended_submitted_and_refused(tmp_path: Path) -> None:
+    one, three = fill(tmp_path / "s.jsonl").entries()
+    assert (one.job_id, one.indices, one.after) == ("17", tuple(range(10_000)), ())
+    assert (three.name, three.job_id, three.indices, three.after) == ("three", "", None, ("17",))
+    assert (tmp_path / "s.jsonl").stat().st_size < 2000, "ten thousand indices are one short range"
+
+
+def test_a_torn_line_is_passed_over_and_the_next_line_stands_by_itself(tmp_path: Path) -> None:
+    whole = fill(tmp_path / "s.jsonl").path.read_bytes()
+    for cut in range(0, len(whole), 7):
+        path = tmp_path / "torn.jsonl"
+        path.write_bytes(whole[:cut])
+        journal = SubmissionJournal(path)
+        before = len(journal.entries())
+        journal.intend("later", "train", 0, 0, None, ())
+        names = [entry.name for entry in journal.entries()]
+        assert names[-1] == "later" and len(names) == before + 1

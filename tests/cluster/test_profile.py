@@ -1,0 +1,65 @@
+"""Profiles: what a user writes, and how mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPO
+from undo_hpc.cluster.profile import Profile, StageProfile, load_profile
+from undo_hpc.config.schema import StageResources
+from undo_hpc.errors import ConfigError
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "slurm" / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_profiles_that_come_with_the_project_are_valid(path: Path) -> None:
+    assert isinstance(load_profile(path), Profile)
+
+
+def test_an_unknown_key_is_named_with_its_line_and_the_nearest_key(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("defaults:\n  partition: gpu\n  acount: me\n")
+    with pytest.raises(ConfigError) as caught:
+        load_profile(file)
+    assert "line 3" in caught.value.message and "acount" in caught.value.message
+    assert "account" in caught.value.hint
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_profile(tmp_path / "none.yaml")
+    assert "doctor --write-profile" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"])
+def test_secrets_are_not_handed_to_slurm(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(f"export: [{name}]\n")
+    with pytest.raises(ConfigError, match=name):
+        load_profile(file)
+
+
+def test_values_do_not_belong_in_the_list_of_names(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("export: ['A=secret']\n")
+    with pytest.raises(ConfigError):
+        load_profile(file)
+
+
+def test_paths_to_secrets_may_be_handed_over() -> None:
+    assert "HF_TOKEN_PATH" in Profile(export=["MY_TOKEN_FILE"]).exports()
+
+
+def test_configuration_wins_over_stage_and_stage_over_defaults() -> None:
+    profile = Profile(defaults=StageProfile(partition="a", cpus_per_task=1, minutes=10, gpus_per_node=1, extra={"exclude": "n1"}),
+                      stages={"train": StageProfile(partition="b", minutes=20, extra={"exclusive": True})})
+    asked = profile.for_stage("train", StageResources(minutes=30))
+    assert (asked.partition, asked.cpus_per_task, asked.minutes, asked.gpus_per_node) == ("b", 1, 30, 1)
+    assert asked.extra == {"exclude": "n1", "exclusive": True}
+
+
+def test_cpu_stages_get_no_gpu_and_baseline_is_like_evaluate() -> None:
+    profile = Profile(defaults=StageProfile(gpus_per_node=1), stages={"evaluate": StageProfile(partition="eval")})
+    assert profile.for_stage("merge", StageResources()).gpus_per_node == 0
+    assert profile.for_stage("advance", StageResources()).gpus_per_node == 0
+    assert profile.for_stage("baseline", StageResources()).partition == "eval"
+    assert profile.for_stage("baseline", StageResources()).gpus_per_node == 1

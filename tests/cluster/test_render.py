@@ -1,0 +1,78 @@
+"""What a job looks like: golden batch files, and shell that parses. `UNDO_GOLDEN=1` writes the golden files again."""
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPO
+from undo_hpc.cluster.base import Submission
+from undo_hpc.cluster.names import ArrayPart, JobName
+from undo_hpc.cluster.profile import ContainerProfile, Profile, StageProfile, load_profile
+from undo_hpc.cluster.render import PRELUDE, render
+from undo_hpc.config.schema import StageResources
+
+GOLDEN = Path(__file__).with_name("golden")
+GENERATE = Submission(Path("/runs/my run"), 1, "generate", tuple(range(8)), StageResources(), tag="0123abcd", total=8)
+NAME = JobName("generate", 1, "0123abcd", 0, 0, 1, "deadbeef")
+TRAIN = replace(GENERATE, stage="train", indices=None, after=("41", "42"), total=1)
+
+
+def batch_file(profile: Profile, submission: Submission, part: ArrayPart | None) -> str:
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    text = render(profile, submission, replace(NAME, stage=submission.stage), part, Path("/runs/my run/code/abc"), kill_wait_s=30)
+    return _make_sbatch_string(command=text.command, folder="/runs/x", **text.parameters)
+
+
+CASES = {
+    "generate_example": (load_profile(REPO / "slurm" / "profiles" / "example.yaml"), GENERATE, ArrayPart(tuple(range(8)), 0, 1)),
+    "train_example": (load_profile(REPO / "slurm" / "profiles" / "example.yaml"), TRAIN, None),
+    "merge_lab": (load_profile(REPO / "slurm" / "profiles" / "lab.yaml"), replace(TRAIN, stage="merge"), None),
+    "generate_pyxis": (Profile(python="/p/python", container=ContainerProfile(kind="pyxis", image="/img/undo image.sqsh", mounts=["/data:/data"])),
+                       GENERATE, ArrayPart((0, 3, 4), 1000, 2)),
+    "train_apptainer": (Profile(python="/p/python", requeue=False, gpu_syntax="gpus-per-node", gpu_type="a100",
+                                defaults=StageProfile(gpus_per_node=2, tasks_per_node=2, nodes=2, extra={"exclude": "n[1-2]", "exclusive": True}),
+                                container=ContainerProfile(kind="apptainer", image="/img/undo.sif", options=["--cleanenv"])), TRAIN, None),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_batch_files_stay_as_they_were_reviewed(case: str) -> None:
+    profile, submission, part = CASES[case]
+    text = batch_file(profile.model_copy(update={"python": "/p/python"}), submission, part)
+    shown = text.replace(PRELUDE.read_text().rstrip("\n"), "# (prelude.sh stands here)")
+    assert shown != text
+    file = GOLDEN / f"{case}.sbatch"
+    if os.environ.get("UNDO_GOLDEN") == "1":
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(shown)
+    assert shown == file.read_text()
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "slurm").glob("*.s*")), ids=lambda p: p.name)
+def test_templates_are_valid_shell(path: Path) -> None:
+    assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
+
+
+def test_there_is_a_template_for_each_stage_and_all_share_the_prelude() -> None:
+    for stage in ("generate", "baseline", "merge", "train", "evaluate", "advance"):
+        text = (REPO / "slurm" / f"{stage}.sbatch").read_text()
+        assert f"undo_task {stage} " in text and "slurm/prelude.sh" in text
+    assert (REPO / "slurm" / "prelude.sh").resolve() == PRELUDE.resolve()
+
+
+def test_healing_stages_run_in_any_case_and_the_others_only_on_success() -> None:
+    assert "--dependency=afterok:41:42" in batch_file(Profile(), TRAIN, None)
+    assert "--kill-on-invalid-dep=yes" in batch_file(Profile(), TRAIN, None)
+    merge = batch_file(Profile(), replace(TRAIN, stage="merge"), None)
+    assert "--dependency=afterany:41:42" in merge and "kill-on-invalid-dep" not in merge
+
+
+def test_only_names_of_variables_reach_sbatch() -> None:
+    text = batch_file(Profile(export=["MY_DATA"]), GENERATE, ArrayPart((0,), 0, 1))
+    line = next(line for line in text.splitlines() if "--export" in line and line.startswith("#SBATCH"))
+    assert "MY_DATA" in line and line.count("=") == 1
