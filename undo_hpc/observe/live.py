@@ -79,7 +79,7 @@ def look_live(run: Run, iteration: int) -> Live:
     lease = read_fast(str(run.layout.lease))
     if lease and beats(lease):
         live.launcher = f"process {lease.get('pid')} on {lease.get('host')}"
-    live.tasks.update(_leased(run, iteration))
+    live.tasks.update(leased(run, iteration))
     if run.config.cluster.kind == "slurm":
         try:
             _ask_slurm(run, iteration, live)
@@ -106,7 +106,7 @@ def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
             live.tasks[key] = "waiting", f"job {name}: {explain_reason(job.reason)}"
 
 
-def _leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
+def leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
     """Tasks whose owner is alive, by their leases (which are gone when a task ends)."""
     found: dict[Key, tuple[TaskState, str]] = {}
     folder = run.layout.iteration(iteration).lease("generate", 0).parent

@@ -1,0 +1,63 @@
+"""What a run has cost, stage by stage: useful, lost to preemption and failure, idle; and the estimate of the next iteration."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """examples:
+  undo-hpc cost checkpoints/tiny
+  undo-hpc cost checkpoints/tiny --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Prints the table, the ratios and the estimate."""
+    from rich.table import Table
+
+    from undo_hpc.cli.choose import choose_run
+    from undo_hpc.observe.cost import check_budget, estimate_next, measure
+    from undo_hpc.run import open_run
+
+    opened = open_run(choose_run(arguments.run_dir))
+    cost = measure(opened)
+    following = estimate_next(opened)
+    if arguments.json:
+        import orjson
+
+        print(orjson.dumps({"cost": cost, "next": following}, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+        return 0
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"{cost.device}-hours", title_justify="left")
+    for heading in ("iteration", "stage", "useful", "lost", "idle", "starts", "restarts"):
+        table.add_column(heading, justify="left" if heading in ("iteration", "stage") else "right")
+    for item in cost.stages:
+        hours = item.gpu if cost.device == "GPU" else item.cpu
+        mark = " *" if item.open_ended else ""
+        table.add_row(str(item.iteration), item.stage, *(f"{h:.3f}" for h in (hours.useful, hours.lost, hours.idle)),
+                      f"{item.starts}{mark}", str(item.restarts))  # fmt: skip
+    total = cost.of()
+    table.add_row("all", "", *(f"[bold]{h:.3f}[/bold]" for h in (total.useful, total.lost, total.idle)), "", "")
+    console.print(table)
+    if any(item.open_ended for item in cost.stages):
+        console.print("* with starts that ended without a word; their time is a lower bound", style="dim", highlight=False)
+    for number, seconds in cost.per_rationale_s.items():
+        if seconds is not None:
+            console.print(f"iteration {number}: {seconds:.3g} {cost.device}-seconds of generation for each rationale kept", highlight=False)
+    if cost.per_point_h is not None:
+        console.print(f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained", highlight=False)
+    console.print(f"energy: {cost.kwh:.3g} kWh ({'measured' if cost.kwh_measured else 'an estimate from nominal power'})", highlight=False)
+    word = f"next, iteration {following.iteration}: {following.gpu_hours:.3g} GPU-hours, {following.cpu_hours:.3g} CPU-hours"
+    console.print(f"{word} ({following.basis})", highlight=False)
+    if stop := check_budget(opened):
+        console.print(f"budget: {stop}", style="yellow", highlight=False)
+    return 0
