@@ -18,7 +18,8 @@ _RUN_ON = re.compile(
 )
 _ANCHOR = re.compile(
     r"####|(?:(?:final|correct|right|best)\s+)?answer(?=\s*(?:\$|\\[(\[]))|(?:(?:final|correct|right|best)\s+)?answer\s*(?:\([^)\n]{0,20}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
-    r"|(?:^|\n)\s*(?:\*\*)?A\s*:(?:\*\*)?|(?:réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर)\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
+    r"|(?:^|\n)\s*(?:#+\s*|\*\*\s*)(?:final\s+)?answer\s*(?:\*\*)?\s*:?\s*\n"
+    r"|(?:^|\n)\s*(?:\*\*)?(?:A|Ans)\s*\.?:(?:\*\*)?|(?:réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर)\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
     re.IGNORECASE,
 )
 _SPAN = re.compile(r"\$\$(.+?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)\s\$|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]", re.DOTALL)
@@ -33,6 +34,11 @@ _LETTER_ANSWER = re.compile(
     r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
 )
 _LETTER_SAYS = re.compile(r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*[*(\[]*([A-Z])\b[)\]*]*(?=\s*(?:[.,;!]|$|\n))", re.IGNORECASE)
+
+
+_TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
+_BECAUSE = re.compile(r"\s*[,(;]?\s*\b(?:because|since|which|not|instead|rather than|as there|as we|as it)\b")
+_HEDGE = re.compile(r"^(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,9 @@ def find(text: str, wants: str) -> Found | None:
     if not text.strip():
         return None
     box = last_answer(text)
+    tagged = [m for m in _TAGGED.finditer(text) if m[1].strip()]
+    if tagged and (box is None or box.end < tagged[-1].end()) and not find_boxes(tagged[-1][1]):
+        return Found(tagged[-1][1].strip(), "tag")
     anchored = _anchored(text, box.end if box else 0, wants)
     if box and not anchored:
         return Found(box.content, "box")
@@ -98,16 +107,17 @@ def _payload(rest: str, wants: str, strict: bool) -> str | None:
     if span:
         return span
     phrase = line.strip().strip("*_`\"' ").rstrip(".")
+    if wants != "text":
+        phrase = _HEDGE.sub("", phrase)
+        cut = _BECAUSE.search(phrase)
+        phrase = phrase[: cut.start()] if cut and cut.start() else phrase
     if not phrase:
         return None
     if wants == "text":
         return None if strict else phrase
     if not is_prose(phrase):
         return phrase if not strict or _MATHS.search(phrase) else None
-    number = _number_in(phrase)
-    if number:
-        return number
-    return None if strict else phrase
+    return _value_in(phrase) or (None if strict else phrase)
 
 
 _MATHS = re.compile(r"[\d=+*/^\\<>]|^[A-Za-z]$")
@@ -132,17 +142,23 @@ def _leading_spans(rest: str, line: str) -> str | None:
     outside = _SPAN.sub(" ", line)
     if re.search(r"\d", outside) and not is_prose(outside) and spans[-1].end() <= len(line):
         return line.strip().strip("*_`\"' ").rstrip(".")
-    chosen = spans[-1:]
-    for span in reversed(spans[:-1]):
-        if not _SPAN_JOIN.fullmatch(rest[span.end() : chosen[0].start()]):
-            break
-        chosen.insert(0, span)
+    chosen = _neighbours(rest, spans)
     behind = line[chosen[-1].end() :]
     if re.match(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s", behind) and _NUMBER.search(behind):
         return None
     tail = rest[chosen[-1].end() : chosen[-1].end() + 12]
     percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail) else ""
     return ", ".join(_inside(span) for span in chosen) + percent
+
+
+def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
+    """The last span with those before it that only 'and', 'or' or a comma parts from it."""
+    chosen = spans[-1:]
+    for span in reversed(spans[:-1]):
+        if not _SPAN_JOIN.fullmatch(text[span.end() : chosen[0].start()]):
+            break
+        chosen.insert(0, span)
+    return chosen
 
 
 def _inside(match: re.Match[str]) -> str:
@@ -162,6 +178,23 @@ _MATHS_WORDS = {
     "and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity", "square", "cubic", "units", "unit", "feet", "inches",
     "cm", "mm", "km", "percent", "degrees", "dollars", "cents", "per", "miles", "hours", "minutes", "meters", "if", "for", "otherwise",
 }
+
+
+_OTHER_SCRIPT = re.compile(r"[\u0590-\u1fff\u2e80-\uffff]")
+_SAYS = re.compile(r"(?:\b(?:is|are|equals|be|as|get|obtain|makes?|gives?)\b:?|=|≈)\s*")
+_BEGINS = re.compile(r"[-−+]?\s*[\d(\[{\\√π$€£.]")
+_LONG_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}")
+
+
+def _value_in(phrase: str) -> str | None:
+    """The value that a sentence states: what stands behind its last 'is' or '=', if that is mathematics, else a number."""
+    says = list(_SAYS.finditer(phrase))
+    if says:
+        rest = _HEDGE.sub("", phrase[says[-1].end() :]).strip(" .*")
+        words = [w for w in _LONG_WORD.findall(rest) if w.lower() not in _MATHS_WORDS]
+        if rest and len(rest) < 80 and _BEGINS.match(rest) and len(words) <= 1 and not _OTHER_SCRIPT.search(rest):
+            return rest
+    return _number_in(phrase)
 
 
 def _number_in(phrase: str) -> str | None:
@@ -193,16 +226,24 @@ def _conclusion(tail: str, wants: str) -> str | None:
     spans = list(_SPAN.finditer(line))
     if spans:
         behind = line[spans[-1].end() :]
-        return _inside(spans[-1]) if not _NUMBER.search(behind) else _number_in(behind)
-    return _number_in(line)
+        if not _NUMBER.search(behind):
+            return ", ".join(_inside(span) for span in _neighbours(line, spans))
+        return _value_in(behind)
+    return _value_in(line)
 
 
 def _without_anchor(text: str, wants: str) -> Found | None:
-    bare = text.strip()
+    bare = _HEDGE.sub("", re.sub(r"```\w*", "", text).strip().strip("*").strip())
     spans = list(_SPAN.finditer(bare)) if len(bare) <= 2000 else []
     before, after = (bare[: spans[0].start()], bare[spans[-1].end() :]) if spans else ("", "")
     if re.match(r"[A-Za-z]{3,}[^$\\]{0,60}\s$", before) and len(_PROSE.findall(after)) < 3 and wants != "text":
-        return Found(_inside(spans[-1]), "last maths")
+        if _NUMBER.search(after):
+            return Found(_value_in(after) or after, "last number")
+        return Found(", ".join(_inside(span) for span in _neighbours(bare, spans)), "last maths")
+    if wants == "text" and is_prose(bare) and len(bare) <= 2000:
+        said = _words_in(bare)
+        if said:
+            return Found(said, "sentence")
     if len(bare) <= 2000 and "\n\n" not in bare and (not is_prose(bare) or (wants == "text" and len(bare) <= 200)):
         return Found(bare, "whole")
     tail = bare[-4000:]
@@ -215,14 +256,32 @@ def _without_anchor(text: str, wants: str) -> Found | None:
         return Found(_inside(spans[-1]), "last maths") if spans else Found(bare.splitlines()[-1].strip()[-300:], "last line")
     bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
     if spans and (not numbers or numbers[-1].end() <= spans[-1].end() or len(_PROSE.findall(tail[spans[-1].end() :])) <= 6):
-        inside = _inside(spans[-1])
+        inside = ", ".join(_inside(span) for span in _neighbours(tail, spans))
         percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail[spans[-1].end() :]) else ""
         return Found(inside + percent, "last maths")
     if bold and _NUMBER.search(bold[-1]) and numbers and tail.rfind(bold[-1]) >= 0:
         return Found(bold[-1].strip(" :.") if not is_prose(bold[-1]) else _NUMBER.findall(bold[-1])[-1], "bold")
     if numbers:
-        return Found(numbers[-1].group().strip(), "last number")
+        value = _value_in(_last_sentence(tail)) if len(bare) <= 2000 else None
+        return Found(value or numbers[-1].group().strip(), "last number")
     return None
+
+
+def _last_sentence(text: str) -> str:
+    """The last sentence that holds a digit."""
+    pieces = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", text) if any(c.isdigit() for c in piece)]
+    return pieces[-1] if pieces else ""
+
+
+def _words_in(text: str) -> str | None:
+    """The words that a sentence answers with: a leading yes or no, or what stands behind its last 'is'."""
+    leading = re.match(r"(yes|no|true|false)\b\s*[,.!]", text, re.IGNORECASE)
+    if leading:
+        return leading[1]
+    last = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", text) if piece.strip()][-1]
+    says = list(re.finditer(r"\b(?:is|are|was|were|be|on)\s+(?:an?\s+|the\s+)?", last))
+    rest = last[says[-1].end() :].strip(" .!*") if says else ""
+    return rest if rest and len(rest.split()) <= 4 else None
 
 
 def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:

@@ -34,7 +34,18 @@ def gold_of(gold: object) -> str:
 
 
 def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Open:
-    """Grades one item; `Open` where algebra is needed and none was given. Never raises, whatever the item holds."""
+    """Grades one item; `Open` where algebra is needed and none was given. Never raises, whatever the item holds.
+
+    A fault of ours (or of the algebra) becomes the verdict `unparsed` with the method `fault` and the error's name in the row:
+    one strange answer among a million must not end a run, and must not pass unseen.
+    """
+    try:
+        return _decide(item, algebra)
+    except Exception as error:  # noqa: BLE001 - reported in the row, see above
+        return Grade("unparsed", "", "fault", {"error": f"{type(error).__name__}: {error}"[:200]})
+
+
+def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Open:
     gold = gold_of(item.gold)
     text = item.prediction if isinstance(item.prediction, str) else ("" if item.prediction is None else str(item.prediction))
     letter, gold = _letter_wanted(gold, item)

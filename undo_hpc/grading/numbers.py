@@ -110,7 +110,7 @@ def read(text: str) -> Quantity | None:
             return None
         if not found[0] and not marked and any(word.isascii() and (not spaced or len(word) < 3 or word in NAMES) for word in found[2]):
             return None
-        if not found[0] and not found[2] and "unit" not in unit:
+        if not any(c.isalpha() for c in unit) and not found[0]:
             return None
     money = group("money")
     return Quantity(value, f"{money} {unit}".strip() if money else unit, False, decimals, significant)
@@ -132,12 +132,18 @@ def _from_words(text: str) -> Quantity | None:
     if len(text) > 60:
         return None
     pieces = text.strip("\u27e6\u27e7").lower().replace("-", " ").split()
-    value, used = 0, 0
+    value, part, used = 0, 0, 0
     for piece in pieces:
-        if piece not in _WORDS or (used and (value % 10 or value == 0 or _WORDS[piece] >= 10)):
+        if piece in _SCALES and used and part:
+            part *= _SCALES[piece]
+            if piece != "hundred":
+                value, part = value + part, 0
+        elif piece in _WORDS and not (part and part % 100 and (part % 10 or _WORDS[piece] >= 10)):
+            part += _WORDS[piece]
+        elif not (piece == "and" and used):
             break
-        value += _WORDS[piece]
         used += 1
+    value += part
     if not used:
         return None
     unit = " ".join(pieces[used:])

@@ -25,11 +25,19 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     factor = conversion(gold.body_and_unit[1], pred.body_and_unit[1])
     if factor is None:
         return False
+    a, b = _in_radians(a, gold.body_and_unit[1], b, pred.body_and_unit[1]), _in_radians(b, pred.body_and_unit[1], a, gold.body_and_unit[1])
     if factor != 1:
         b = ("mul", b, ("num", factor, None))
     if len(symbols(a) | symbols(b)) > 12:
         raise OutOfBounds("more than twelve variables")
     return identical(a, b)
+
+
+def _in_radians(node: Node, unit: str, other: Node, other_unit: str) -> Node:
+    """Degrees are turned into radians where the other side has none and is a multiple of pi."""
+    if other_unit or unit.strip("^{} ").lower() not in ("°", "\\circ", "\u27e6degrees\u27e7", "degrees") or not holds(other, "const", "pi"):
+        return node
+    return ("mul", node, ("const", "degree"))
 
 
 def identical(a: Node, b: Node) -> bool | None:

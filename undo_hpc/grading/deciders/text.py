@@ -13,10 +13,11 @@ _SYNONYMS = (
         "no solution", "no solutions", "none", "no real solution", "no real solutions", "empty set", "does not exist", "dne",
         "no such", "there are no solutions", "there is no solution", "nosolution",
     }),
-    frozenset({"all real numbers", "all reals", "real numbers", "every real number", "any real number"}),
     frozenset({"infinity", "infinite", "unbounded"}), frozenset({"undefined", "not defined"}),
 )
 _EMPTY = re.compile(r"\\emptyset|\\?\{\s*\\?\}")
+_REALS = re.compile(r"(?:all|every|any)? ?real(?: number| value)?s?(?: (?:for|of))?(?: [a-z])?")
+_REAL_LINE = re.compile(r"(?:[a-z]\\in)?(?:\\mathbb\{?R\}?|\(-\\infty,\+?\\infty\))")
 _BETWEEN = re.compile(r"[,;&]|(?<![A-Za-z])and(?![A-Za-z])")
 _MATHS = re.compile(r"[\d=+*/^\\<>]")
 
@@ -35,6 +36,8 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     if _MATHS.search(gold.clean):
         return _by_fragments(gold, pred, compare)
     if left == right and left:
+        return True
+    if _REALS.fullmatch(left) and (_REALS.fullmatch(right) or _REAL_LINE.fullmatch(pred.compact)):
         return True
     if any(left in group and right in group for group in _SYNONYMS) or (left in _SYNONYMS[2] and _EMPTY.fullmatch(pred.clean)):
         return True
