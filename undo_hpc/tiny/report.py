@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.errors import DataError, UndoError
 from undo_hpc.grading.extract import last_boxed
 from undo_hpc.statistics import wilson
 from undo_hpc.tiny import corpus, models_dir, world
@@ -55,6 +57,9 @@ class Models:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        for name in ("teacher", "student"):
+            if not (folder / name / "model.safetensors").is_file():
+                raise DataError(f"{folder / name} holds no model", hint="python -m undo_hpc.tiny.make_models --out DIR writes both")
         torch.set_num_threads(1)
         self.tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
         self.teacher = AutoModelForCausalLM.from_pretrained(folder / "teacher", dtype=torch.float32)
@@ -153,7 +158,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=0.7, help="the teacher's temperature")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     args = parser.parse_args(argv)
-    models = Models(args.models, args.temperature, args.seed)
+    try:
+        models = Models(args.models, args.temperature, args.seed)
+    except UndoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
     shares, lengths = measure(models, args.problems, args.seed)
     sizes: dict[str, Any] = {"teacher": models.teacher.num_parameters(), "student": models.student.num_parameters()}
     if args.json:
