@@ -1,0 +1,191 @@
+"""The teacher as a service: server tasks that publish their address in the run directory, and how clients find them.
+
+A server's file is written when it answers, rewritten as a heartbeat, and removed at the end. A file whose heartbeat has stopped is a
+server that was killed: clients pass it over. Nothing secret is in it: where the key's environment variable is set, servers ask for
+that key and clients send it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines.base import never
+from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags
+from undo_hpc.errors import EngineError
+from undo_hpc.storage.atomic import write_json
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 5.0
+STALE_S = 60.0  # generous: clocks of nodes differ, and shared file systems lag
+_HERE, _EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104  only inside a SLURM job
+_LIBC = ctypes.CDLL(None)
+_SILENT_CHECKS = 6  # health checks without answer until a server counts as hung
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server as published. `extra` goes into each request (`stop_token_ids`); `template_sha` is of the chat template it applies."""
+
+    url: str
+    model: str
+    template_sha: str
+    extra: dict[str, Any]
+
+
+def serve_dir(run_dir: Path, iteration: int) -> Path:
+    """The folder in which the servers of an iteration publish themselves."""
+    return Path(run_dir) / f"iter_{iteration:03d}" / "serve"
+
+
+def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = STALE_S) -> list[Server]:
+    """The servers whose heartbeat goes on, by number. Without `iteration`, those of the newest one that has a `serve` folder."""
+    newest = sorted(Path(run_dir).glob("iter_*/serve"))[-1:]
+    folders = newest if iteration is None else [serve_dir(run_dir, iteration)]
+    found = []
+    for path in sorted(file for folder in folders for file in folder.glob("server-*.json")):
+        try:
+            row = json.loads(path.read_text(encoding="utf-8"))
+            if time.time() - float(row["heartbeat"]) <= stale_s:
+                found.append(Server(row["url"], row["model"], row["template_sha"], {"stop_token_ids": row["stop_ids"]}))
+        except FileNotFoundError:
+            continue  # removed just now
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s is no server file (%s: %s)", path, type(error).__name__, error)
+    return found
+
+
+def serve(
+    run_dir: Path, iteration: int, index: int, config: EngineConfig, model: ModelConfig,
+    should_stop: Callable[[], bool] = never, *, start_timeout_s: float = 3600.0,
+) -> None:
+    """Runs one server until `should_stop()`; returns when it is down and its file is gone.
+
+    Args:
+        index: number of this server among those of the iteration.
+        config: its `vllm` part says how the model is run, `openai.api_key_env` which variable may hold a key.
+
+    Raises:
+        EngineError: the server does not start, dies, or hangs. The end of its log is in the message.
+    """
+    from undo_hpc.engines.chat import Chat
+
+    chat = Chat(model)
+    folder = serve_dir(run_dir, iteration)
+    folder.mkdir(parents=True, exist_ok=True)
+    path, log_path = folder / f"server-{index:05d}.json", folder / f"server-{index:05d}.log"
+    host, bind = _addresses()
+    port = _free_port(bind)
+    arguments = llm_arguments(config.vllm, model, chat.path)
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", bind, "--port", str(port),
+        "--served-model-name", model.model, "--uvicorn-log-level", "warning", *server_flags(arguments),
+    ]
+    variables = {**os.environ, **environment()}
+    if os.environ.get(config.openai.api_key_env):
+        variables["VLLM_API_KEY"] = os.environ[config.openai.api_key_env]  # by variable: a command line can be read by all users
+    row = {
+        "url": f"http://{host}:{port}/v1", "model": model.model, "pid": os.getpid(), "host": socket.gethostname(),
+        "started": time.time(), "stop_ids": sorted(chat.stop_ids), "template_sha": chat.describe()["template_sha"],
+    }
+    with log_path.open("ab") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=variables, preexec_fn=_die_with_parent)
+    health = f"http://{_HERE if bind == _EVERYWHERE else bind}:{port}/health"
+    try:
+        if _wait_until_healthy(process, health, should_stop, start_timeout_s, log_path):
+            log.info("server %d answers at %s", index, row["url"])
+            _watch(process, health, should_stop, log_path, lambda: write_json(path, row | {"heartbeat": time.time()}))
+    finally:
+        path.unlink(missing_ok=True)
+        _end(process)
+
+
+def _wait_until_healthy(
+    process: subprocess.Popen[bytes], url: str, should_stop: Callable[[], bool], timeout_s: float, log_path: Path,
+) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if should_stop():
+            return False
+        if process.poll() is not None:
+            raise EngineError(f"the server ended with code {process.returncode} before it answered:\n{_tail(log_path)}",
+                              hint=f"see {log_path}")
+        if _answers(url):
+            return True
+        time.sleep(0.5)
+    raise EngineError(f"the server did not answer within {timeout_s:.0f} s:\n{_tail(log_path)}", hint=f"see {log_path}")
+
+
+def _watch(
+    process: subprocess.Popen[bytes], url: str, should_stop: Callable[[], bool], log_path: Path, beat: Callable[[], None],
+) -> None:
+    silent, due = 0, 0.0
+    while not should_stop():
+        if process.poll() is not None:
+            raise EngineError(f"the server died with code {process.returncode}:\n{_tail(log_path)}", hint=f"see {log_path}")
+        if time.monotonic() >= due:
+            silent = 0 if _answers(url) else silent + 1
+            if silent >= _SILENT_CHECKS:
+                raise EngineError(f"the server has not answered {silent} health checks:\n{_tail(log_path)}", hint=f"see {log_path}")
+            if silent == 0:
+                beat()
+            due = time.monotonic() + HEARTBEAT_S
+        time.sleep(0.25)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=10, trust_env=False).status_code == 200
+    return False
+
+
+def _addresses() -> tuple[str, str]:
+    """The host name to publish and the address to listen on: other nodes must reach it in a SLURM job, nobody else elsewhere."""
+    if os.environ.get("SLURM_JOB_ID"):
+        return os.environ.get("SLURMD_NODENAME") or socket.gethostname(), _EVERYWHERE
+    return _HERE, _HERE
+
+
+def _free_port(bind: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((bind, 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    """In the child, before vLLM starts: a server whose task was killed must not hold the GPU (Linux's PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        _LIBC.prctl(1, signal.SIGTERM)
+
+
+def _tail(path: Path, lines: int = 15) -> str:
+    try:
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
