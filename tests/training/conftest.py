@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -29,14 +30,60 @@ SMALL = {
 }
 
 
-def _rank(spec_path: str, env: dict[str, str], log: str) -> None:
+@dataclass(frozen=True)
+class Moment:
+    """A real signal that a rank gets at an exact point of its training: when it begins a step, or a checkpoint file.
+
+    Tests that raced with the clock would depend on how busy the machine is.
+    """
+
+    number: signal.Signals
+    at: int
+    rank: int = 0
+    where: str = "step"  # step: numbered from 0; file: the n-th checkpoint file this process writes, half way through
+
+
+def _arm(moment: Moment) -> None:
+    from undo_hpc.training import loop, writer
+
+    def strike() -> None:
+        os.kill(os.getpid(), moment.number)
+
+    if moment.where == "step":
+        plain = loop.learning_rate
+
+        def learning_rate(config: Any, step: int, total: int) -> float:
+            if step == moment.at:
+                strike()
+            return plain(config, step, total)
+
+        loop.learning_rate = learning_rate
+    else:
+        write, written = writer.write_file, [0]
+
+        def write_file(state: Any, path: Path) -> dict[str, Any]:
+            written[0] += 1
+            if written[0] == moment.at:
+                path.write_bytes(b"PK half a file")
+                strike()
+            return write(state, path)
+
+        writer.write_file = write_file
+
+
+def _rank(spec_path: str, env: dict[str, str], log: str, moments: list[Moment]) -> None:
     """A rank, in a process of its own: what `python -m undo_hpc.training` does."""
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.environ.update(env)
+    if limit := env.get("LIMIT_FILE_SIZE"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     from undo_hpc.training.__main__ import main
 
+    for moment in moments:
+        if moment.rank == int(env["RANK"]):
+            _arm(moment)
     code = main([spec_path], time.monotonic())
     sys.stdout.flush()
     sys.stderr.flush()
@@ -106,8 +153,8 @@ class Trainings:
         train = base.train | {key: value for key, value in changes.items() if key not in own}
         return replace(base, train=train, **own)
 
-    def start(self, spec: TrainSpec, ranks: int = 1, **env: str) -> Running:
-        """Starts the ranks of a training."""
+    def start(self, spec: TrainSpec, ranks: int = 1, *moments: Moment, **env: str) -> Running:
+        """Starts the ranks of a training; `moments` are signals that they will get."""
         place = Path(spec.work_dir).parent
         place.mkdir(parents=True, exist_ok=True)
         path = place / "spec.json"
@@ -116,7 +163,7 @@ class Trainings:
         processes: list[BaseProcess] = []
         for rank in range(ranks):
             variables = common | {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)} | env
-            process = self.context.Process(target=_rank, args=(str(path), variables, str(place / "log")))
+            process = self.context.Process(target=_rank, args=(str(path), variables, str(place / "log"), list(moments)))
             process.start()
             processes.append(process)
         self.started.append(Running(processes, place / "log"))
@@ -146,15 +193,6 @@ def weights(spec: TrainSpec) -> dict[str, Any]:
 def same_bits(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two sets of weights are equal bit for bit."""
     return one.keys() == other.keys() and all(bool((one[k].view(-1) == other[k].view(-1)).all()) for k in one)
-
-
-def wait_for(what: Callable[[], bool], running: Running, patience_s: float = PATIENCE_S) -> None:
-    """Waits until something is true of the running training; fails where it ends or takes too long."""
-    deadline = time.monotonic() + patience_s
-    while not what():
-        assert time.monotonic() < deadline, running.text()
-        assert any(p.is_alive() for p in running.processes), running.text()
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
