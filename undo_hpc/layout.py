@@ -155,6 +155,10 @@ class IterationLayout:
         """The manifest beside a shard."""
         return shard.with_name(shard.stem + ".manifest.json")
 
+    def task_manifest(self, stage: str, index: int) -> Path:
+        """Manifest of an evaluation task, which may have answered several sets."""
+        return self.root / stage / f"task-{index:05d}.manifest.json"
+
     def stage_manifest(self, stage: str) -> Path:
         """Manifest of a stage with a single task."""
         return self.root / f"{stage}.manifest.json"

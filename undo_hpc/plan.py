@@ -23,7 +23,7 @@ GUESSED_TOKENS_PER_SECOND = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSlice:
-    """What one evaluation task answers: rows `start` to `stop` of a benchmark or split."""
+    """Rows `start` to `stop` of a benchmark or split: one shard of answers."""
 
     group: str
     shard: int
@@ -33,13 +33,13 @@ class EvaluationSlice:
 
 @dataclass(frozen=True)
 class IterationPlan:
-    """The frozen shape of an iteration."""
+    """The frozen shape of an iteration. `evaluate` and `baseline` give the slices of each of their tasks."""
 
     iteration: int
     problems: int
     shards: int
-    slices: tuple[EvaluationSlice, ...]
-    baseline: bool = False
+    evaluate: tuple[tuple[EvaluationSlice, ...], ...]
+    baseline: tuple[tuple[EvaluationSlice, ...], ...] = ()
     servers: int = 0
     policy: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -50,7 +50,15 @@ class IterationPlan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
         """The plan from plan.json."""
-        return cls(**(data | {"slices": tuple(EvaluationSlice(**s) for s in data["slices"])}))
+        tasks = {
+            name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
+            for name in ("evaluate", "baseline")
+        }
+        return cls(**(data | tasks))
+
+    def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
+        """All slices of `evaluate` or `baseline`, in the order of their tasks."""
+        return tuple(part for parts in (self.baseline if stage == "baseline" else self.evaluate) for part in parts)
 
     def policy_of(self, stage: str) -> PolicyConfig:
         """How much of a stage is enough."""
@@ -122,6 +130,20 @@ def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, .
     return tuple(slices)
 
 
+def pack_slices(slices: Sequence[EvaluationSlice], per_task: int) -> tuple[tuple[EvaluationSlice, ...], ...]:
+    """Slices gathered into tasks of at most about `per_task` problems, in order: a model is loaded once for many small sets."""
+    tasks: list[list[EvaluationSlice]] = []
+    room = 0
+    for part in slices:
+        size = part.stop - part.start
+        if not tasks or size > room:
+            tasks.append([])
+            room = per_task
+        tasks[-1].append(part)
+        room -= size
+    return tuple(tuple(parts) for parts in tasks)
+
+
 def plan_iteration(
     config: RunConfig, iteration: int, *, problems: int, sets: dict[str, int], tokens_per_second: float = 0.0
 ) -> IterationPlan:
@@ -131,20 +153,18 @@ def plan_iteration(
         problems: number of problems the teacher writes for.
         sets: sizes of all that the student answers: benchmarks, 'validation', 'diagnosis', 'train'.
     """
+    per_task = config.evaluate.problems_per_task
+    slices = slice_sets(sets, per_task)
+    examined = [part for part in slices if part.group != "train"]  # nobody refines for the untrained student
     return IterationPlan(
         iteration=iteration,
         problems=problems,
         shards=choose_shards(config, problems, tokens_per_second) if problems else 1,
-        slices=slice_sets(sets, config.evaluate.problems_per_task),
-        baseline=iteration == 0 and config.evaluate.baseline,
+        evaluate=pack_slices(slices, per_task),
+        baseline=pack_slices(examined, per_task) if iteration == 0 and config.evaluate.baseline else (),
         servers=config.generate.service if config.generate.engine.name == "openai" else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
     )
-
-
-def baseline_slices(plan: IterationPlan) -> tuple[EvaluationSlice, ...]:
-    """What the untrained student answers: everything but the training problems, which nobody will refine for it."""
-    return tuple(s for s in plan.slices if s.group != "train") if plan.baseline else ()
 
 
 def effective_iterations(config: RunConfig) -> int:
@@ -157,10 +177,14 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     at = layout.iteration(plan.iteration)
     rel = layout.relative
 
-    def shard_task(stage: StageName, index: int, shard_index: int, group: str = "") -> Task:
-        shard, manifest = at.shard_names(stage, shard_index, group)
-        label = f"{group} {shard_index}" if group else str(shard_index)
-        return Task(stage, index, label, manifest, (shard,))
+    def shard_task(index: int) -> Task:
+        shard = at.shard("generate", index)
+        return Task("generate", index, str(index), rel(at.manifest_of(shard)), (rel(shard),))
+
+    def answer_task(stage: StageName, index: int, parts: Sequence[EvaluationSlice]) -> Task:
+        names = ", ".join(part.group if part.shard == 0 else f"{part.group} {part.shard}" for part in parts)
+        outputs = tuple(rel(at.shard(stage, part.shard, part.group)) for part in parts)
+        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs)
 
     def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
@@ -175,17 +199,17 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     if plan.servers:
         servers = tuple(Task("serve", k, str(k), "", (rel(at.servers),)) for k in range(plan.servers))
         stages.append(stage("serve", (), servers, config.teacher.model))
-    generate = tuple(shard_task("generate", k, k) for k in range(plan.shards))
+    generate = tuple(shard_task(k) for k in range(plan.shards))
     stages.append(stage("generate", (), generate, rel(layout.split("train")), config.teacher.model, *errors))
     if plan.baseline:
-        tasks = tuple(shard_task("baseline", k, s.shard, s.group) for k, s in enumerate(baseline_slices(plan)))
+        tasks = tuple(answer_task("baseline", k, parts) for k, parts in enumerate(plan.baseline))
         stages.append(stage("baseline", (), tasks, config.student.model))
     stages.append(stage("merge", ("generate",), single("merge", rel(at.distilled)), f"{rel(at.root)}/generate"))
     start = config.student.model
     if previous and config.method.start_from == "previous":
         start = rel(previous.student)
     stages.append(stage("train", ("merge",), single("train", rel(at.student)), rel(at.distilled), start))
-    answers = tuple(shard_task("evaluate", k, s.shard, s.group) for k, s in enumerate(plan.slices))
+    answers = tuple(answer_task("evaluate", k, parts) for k, parts in enumerate(plan.evaluate))
     stages.append(stage("evaluate", ("train",), answers, rel(at.student)))
     last: tuple[StageName, ...] = ("evaluate", "baseline") if plan.baseline else ("evaluate",)
     outputs = (rel(at.metrics), rel(at.feedback))

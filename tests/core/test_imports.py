@@ -20,6 +20,7 @@ LEVELS = [
     {"plan"},
     {"state"},
     {"tiny", "prompts", "grading"},
+    {"equations"},
     {"diagnosis"},
     {"models"},
     {"engines"},
@@ -27,6 +28,7 @@ LEVELS = [
     {"data", "benchmarks", "training", "cluster"},
     {"stages", "hub"},
     {"campaign"},
+    {"dispatch"},
     {"observe"},
     {"worker", "cli"},
 ]

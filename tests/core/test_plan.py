@@ -1,5 +1,7 @@
 """The plan: every problem in just one shard whatever their number, slices that cover, seeds that hang on nothing else."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,10 +9,10 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.layout import Layout
 from undo_hpc.plan import (
     IterationPlan,
-    baseline_slices,
     build_graph,
     choose_shards,
     deal,
+    pack_slices,
     plan_iteration,
     request_seed,
     slice_sets,
@@ -44,8 +46,16 @@ def test_slices_cover_each_set_once(sizes: dict[str, int], per_task: int) -> Non
         mine = [s for s in slices if s.group == group]
         assert [s.shard for s in mine] == list(range(len(mine)))
         assert mine[0].start == 0 and mine[-1].stop == size
-        assert all(a.stop == b.start for a, b in zip(mine, mine[1:], strict=False))
+        assert all(a.stop == b.start for a, b in itertools.pairwise(mine))
         assert all(s.stop - s.start <= per_task for s in mine)
+
+
+@given(sizes=st.dictionaries(st.text("abc", min_size=1), st.integers(1, 500), min_size=1), per_task=st.integers(1, 700))
+def test_packing_keeps_every_slice_and_the_limit(sizes: dict[str, int], per_task: int) -> None:
+    slices = slice_sets(sizes, per_task)
+    tasks = pack_slices(slices, per_task)
+    assert [part for parts in tasks for part in parts] == list(slices)
+    assert all(sum(part.stop - part.start for part in parts) <= per_task for parts in tasks)
 
 
 def test_seeds_differ_by_each_part_and_fit_31_bits() -> None:
@@ -64,7 +74,7 @@ def test_seeds_differ_by_each_part_and_fit_31_bits() -> None:
 def test_a_plan_survives_its_file() -> None:
     plan = plan_iteration(RunConfig(), 0, problems=10, sets={"gsm8k": 5000, "validation": 3})
     assert IterationPlan.from_dict(plan.to_dict()) == plan
-    assert {s.group for s in plan.slices} == {"gsm8k", "validation"}
+    assert {s.group for s in plan.slices("evaluate")} == {"gsm8k", "validation"}
 
 
 def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None:
@@ -76,7 +86,7 @@ def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None
         assert set(stage.after) <= seen
         seen.add(stage.name)
     assert seen == {"generate", "baseline", "merge", "train", "evaluate", "advance"}
-    assert {s.group for s in baseline_slices(plan)} == {"validation"}
+    assert {s.group for s in plan.slices("baseline")} == {"validation"}
 
 
 def test_shards_follow_the_measured_speed() -> None:

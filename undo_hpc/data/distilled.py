@@ -5,8 +5,11 @@ Rows lie in the order of (idx, id, attempt), and are written and read as streams
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +19,7 @@ from undo_hpc.errors import DataError
 from undo_hpc.records import Example
 from undo_hpc.storage.atomic import explained, publish_dir, write_text
 
-ROWS_PER_GROUP = 4096
+ROWS_PER_GROUP = 1024
 ROWS_PER_FILE = 500_000
 COLUMNS = tuple(f.name for f in fields(Example))
 
@@ -28,18 +31,33 @@ def _schema() -> Any:
     return pa.schema([(name, pa.int64() if name in integers else pa.string()) for name in COLUMNS])
 
 
+def _array(values: Sequence[Any], kind: Any) -> Any:
+    """An Arrow array from its buffers: `pyarrow.array` would import pandas for its checks, 60 MiB that a merge can do without."""
+    import pyarrow as pa
+
+    if kind == pa.int64():
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(array("q", values))])
+    texts = [value.encode("utf-8", "replace") for value in values]
+    offsets = array("i", itertools.accumulate(map(len, texts), initial=0))
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
+
+
 class DistilledWriter:
     """Writes a distilled set beside its place and publishes it whole, at the end of the `with` block.
 
-    Nothing is published where the block ends with an error.
+    Nothing is published where the block ends with an error. A thread compresses and writes one group of rows while the
+    next is gathered.
     """
 
     def __init__(self, folder: Path, card: str = "") -> None:
         self.folder, self.card, self.rows = folder, card, 0
         self._temporary = folder.with_name(f".{folder.name}.tmp")
-        self._columns: list[list[Any]] = [[] for _ in COLUMNS]
+        self._group: list[tuple[Any, ...]] = []
         self._writer: Any = None
         self._files = 0
+        self._rows_in_file = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         with explained(self._temporary):
@@ -49,29 +67,37 @@ class DistilledWriter:
 
     def add(self, values: tuple[Any, ...]) -> None:
         """Adds a row: the fields of an Example, in their order."""
-        for column, value in zip(self._columns, values, strict=True):
-            column.append(value)
+        self._group.append(values)
         self.rows += 1
-        if len(self._columns[0]) >= ROWS_PER_GROUP:
-            self._flush()
+        if len(self._group) >= ROWS_PER_GROUP:
+            self._hand_over()
 
-    def _flush(self) -> None:
+    def _hand_over(self) -> None:
+        """Gives the group to the thread, after the one before is written (its error, if any, comes up here)."""
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = self._thread.submit(self._write, self._group)
+        self._group = []
+
+    def _write(self, rows: list[tuple[Any, ...]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         schema = _schema()
+        columns = list(zip(*rows, strict=True)) or [() for _ in COLUMNS]
         with explained(self._temporary):
             if self._writer is None:
                 path = self._temporary / f"distilled-{self._files:05d}.parquet"
                 self._writer = pq.ParquetWriter(
                     path, schema, compression="lz4", use_dictionary=False, write_statistics=False
                 )
-                self._files += 1
-            arrays = [pa.array(column, field.type) for column, field in zip(self._columns, schema, strict=True)]
-            self._writer.write_batch(pa.record_batch(arrays, schema=schema))
-            if self.rows % ROWS_PER_FILE < ROWS_PER_GROUP <= self.rows - 1:
+                self._files, self._rows_in_file = self._files + 1, 0
+            arrays = [_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            # write_table closes its row group; write_batch would keep up to a million rows in memory
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            self._rows_in_file += len(rows)
+            if self._rows_in_file >= ROWS_PER_FILE:
                 self._close_file()
-        self._columns = [[] for _ in COLUMNS]
 
     def _close_file(self) -> None:
         if self._writer is not None:
@@ -81,15 +107,21 @@ class DistilledWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._close_file()
+        try:
+            if kind is None:
+                if self._group or not self.rows:
+                    self._hand_over()
+                if self._writing is not None:
+                    self._writing.result()
+            self._thread.shutdown()
+            with explained(self._temporary):
+                self._close_file()
+            if kind is None:
+                write_text(self._temporary / "README.md", self.card)
+                publish_dir(self._temporary, self.folder)
+        finally:
+            self._thread.shutdown()
             shutil.rmtree(self._temporary, ignore_errors=True)
-            return
-        if self._columns[0] or not self._files:
-            self._flush()
-        self._close_file()
-        write_text(self._temporary / "README.md", self.card)
-        publish_dir(self._temporary, self.folder)
 
 
 def parquet_files(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ def cell(summary: dict[str, Any] | None) -> str:
     """An accuracy with its interval."""
     if not summary:
         return ""
-    return f"{100 * summary['accuracy']:.1f} [{100 * summary['low']:.1f}, {100 * summary['high']:.1f}]"
+    return f"{100 * summary['accuracy']:.1f}\n{100 * summary['low']:.1f} to {100 * summary['high']:.1f}"
 
 
 def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
@@ -29,11 +29,11 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     last = metrics[-1]["sets"]
     benchmarks = [name for name in last if name not in ("train", "diagnosis", "validation")]
     columns = [*(n for n in ("validation", "diagnosis") if n in last), *benchmarks]
-    table = Table(title="Accuracy in % [95 % interval]", title_justify="left")
+    table = Table(title="Accuracy in %, below it the 95 % interval", title_justify="left", show_lines=True)
     table.add_column("student")
     for name in columns:
         table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
-    table.add_column("rationales\nright/asked", justify="right")
+    table.add_column("rationales\nright/made", justify="right")
     table.add_column("truncated\nanswers", justify="right")
     best = metrics[-1]["decision"]["best_iteration"]
     if metrics[0].get("baseline"):
@@ -41,7 +41,7 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
         table.add_row("untrained", *(cell(sets.get(n)) for n in columns), "", _truncated(sets, columns))
     for item in metrics:
         number, made = item["iteration"], item["generate"]
-        mark = " (best on validation)" if number == best else ""
+        mark = "\nbest on validation" if number == best else ""
         label = f"iteration {number}{mark}"
         yielded = f"{made['correct']}/{made['rows']}"
         table.add_row(label, *(cell(item["sets"].get(n)) for n in columns), yielded, _truncated(item["sets"], columns))

@@ -14,7 +14,7 @@ from typing import Any
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.decision import Decision, decide
 from undo_hpc.diagnosis import diagnose
-from undo_hpc.plan import EvaluationSlice, baseline_slices, effective_iterations
+from undo_hpc.plan import effective_iterations
 from undo_hpc.records import Attempt, Feedback, Problem
 from undo_hpc.run import Run
 from undo_hpc.stages.context import StageContext, gate
@@ -35,9 +35,8 @@ def run_stage(ctx: StageContext) -> None:
     inputs = gate(ctx, "evaluate")[2]
     if ctx.plan.baseline:
         inputs |= gate(ctx, "baseline")[2]
-    evaluate, baseline = ctx.graph["evaluate"], ctx.graph.get("baseline")
-    answers = read_answers(ctx, evaluate.name, ctx.plan.slices)
-    untrained = read_answers(ctx, "baseline", baseline_slices(ctx.plan)) if baseline else {}
+    answers = read_answers(ctx, "evaluate")
+    untrained = read_answers(ctx, "baseline")
 
     feedback = list(make_feedback(ctx, answers))
     write_bytes(ctx.at.feedback, dump_rows([row.to_dict() for row in feedback]))
@@ -62,10 +61,10 @@ def run_stage(ctx: StageContext) -> None:
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
 
 
-def read_answers(ctx: StageContext, stage: str, slices: Iterable[EvaluationSlice]) -> dict[str, list[Attempt]]:
+def read_answers(ctx: StageContext, stage: str) -> dict[str, list[Attempt]]:
     """All answers of a stage by benchmark or split; slices that a policy left out are passed over."""
     answers: dict[str, list[Attempt]] = defaultdict(list)
-    for part in slices:
+    for part in ctx.plan.slices(stage):
         path = ctx.at.shard(stage, part.shard, part.group)
         if path.exists():
             answers[part.group] += [Attempt.from_dict(row | {"flags": tuple(row["flags"])}) for row in read_rows(path)]

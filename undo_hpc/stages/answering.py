@@ -69,11 +69,12 @@ class Answers:
         if self.rows:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
-    def answer(self, engine: Engine, checker: Checker, asks: Sequence[Ask], total: int) -> None:
+    def answer(self, engine: Engine, checker: Checker, asks: Sequence[Ask], total: int, before: int = 0) -> None:
         """Answers, grades and keeps those asks that have no row yet.
 
         Args:
-            total: rows expected in the end, for the progress.
+            total: rows expected of the whole task in the end, for the progress.
+            before: rows of the task that stand in other shards already.
 
         Raises:
             Requeue: the task was asked to stop; all rows so far are durable.
@@ -85,7 +86,7 @@ class Answers:
             group = self._ctx.run.config.generate.flush_rows
             for batch in _batches(completions, group, self._ctx.run.config.generate.flush_seconds):
                 self._keep(batch, wanted, checker)
-                self._show(total)
+                self._show(total, before)
         self._writer.flush()
         if any(ask.key not in self.rows for ask in asks):
             raise Requeue(
@@ -138,11 +139,15 @@ class Answers:
             self._new_tokens += completion.completion_tokens
             self._writer.append(row.to_dict())
 
-    def _show(self, total: int) -> None:
+    def _show(self, total: int, before: int) -> None:
         seconds = max(1e-6, time.monotonic() - self._began)
         correct = sum(row.verdict == "correct" for row in self.rows.values())
         self._ctx.progress.update(
-            done=len(self.rows), total=total, correct=correct, tokens_per_s=self._new_tokens / seconds, unit="rows"
+            done=before + len(self.rows),
+            total=total,
+            correct=correct,
+            tokens_per_s=self._new_tokens / seconds,
+            unit="rows",
         )
 
     def publish(self, order: Iterable[Key]) -> list[Attempt]:
@@ -223,11 +228,7 @@ def open_checker(ctx: StageContext) -> Checker:
 
 
 def make_asks(
-    problems: Iterable[Problem],
-    attempts: Iterable[int],
-    prompt: Callable[[Problem], str],
-    style: Callable[[Problem], str],
-    temperature: float,
+    problems: Iterable[Problem], attempts: Iterable[int], prompt: Callable[[Problem], str], temperature: float
 ) -> list[Ask]:
-    """The same attempts for each of the problems."""
-    return [Ask(p, k, prompt(p), style(p), temperature) for p, k in itertools.product(problems, tuple(attempts))]
+    """The same attempts of the student for each of the problems."""
+    return [Ask(p, k, prompt(p), "student", temperature) for p, k in itertools.product(problems, tuple(attempts))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from undo_hpc.storage.progress import ProgressFile
 
 # A file written on another node may show late over NFS (attribute caches): wait this long for evidence to appear.
 VISIBILITY_WAIT_S = 60.0
+DIGEST_THREADS = 4
 
 
 @dataclass
@@ -125,14 +127,18 @@ def gate(ctx: StageContext, stage_name: str, *, deep: bool = True) -> tuple[list
 
 
 def collect(ctx: StageContext, stage_name: str, *, deep: bool) -> tuple[list[Manifest], list[Task], list[str]]:
-    """Complete tasks of a stage, the others, and what is wrong with each of those."""
-    manifests, missing, reasons = [], [], []
-    wait = ctx.visibility_wait_s
-    for task in ctx.graph[stage_name].tasks:
+    """Complete tasks of a stage, the others, and what is wrong with each of those. Digests are read by a few threads."""
+    late_until = time.monotonic() + ctx.visibility_wait_s  # what is late is late together: one wait for all
+
+    def look(task: Task) -> Manifest | EvidenceError:
         try:
-            manifests.append(read_evidence(ctx.run, task, deep=deep, wait_s=wait))
+            return read_evidence(ctx.run, task, deep=deep, wait_s=max(0.0, late_until - time.monotonic()))
         except EvidenceError as error:
-            missing.append(task)
-            reasons.append(error.message)
-            wait = 0.0  # one wait is enough: what is late is late together
-    return manifests, missing, reasons
+            return error
+
+    tasks = ctx.graph[stage_name].tasks
+    with ThreadPoolExecutor(DIGEST_THREADS) as threads:
+        found = list(zip(tasks, threads.map(look, tasks), strict=True))
+    manifests = [item for _, item in found if isinstance(item, Manifest)]
+    missing = [(task, item) for task, item in found if isinstance(item, EvidenceError)]
+    return manifests, [task for task, _ in missing], [error.message for _, error in missing]

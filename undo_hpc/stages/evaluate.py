@@ -1,4 +1,4 @@
-"""evaluate and baseline: the student (or the untouched one) answers a slice of a benchmark or split."""
+"""evaluate and baseline: the student (or the untouched one) answers slices of benchmarks and splits."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.engines import load_engine
-from undo_hpc.plan import baseline_slices
-from undo_hpc.prompts import load_prompts
-from undo_hpc.stages.answering import Answers, counts, make_asks, open_checker
+from undo_hpc.plan import EvaluationSlice
+from undo_hpc.prompts import PromptSet, load_prompts
+from undo_hpc.stages.answering import Answers, Ask, counts, make_asks, open_checker
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.prepare import prepared_digest
 
 
 def run_stage(ctx: StageContext) -> None:
-    """Answers one slice with the model of this iteration (evaluate) or the untrained one (baseline).
+    """Answers a task's slices with the model of this iteration (evaluate) or the untrained one (baseline).
 
     Raises:
         Requeue: asked to stop; all answers so far are kept.
@@ -25,38 +25,55 @@ def run_stage(ctx: StageContext) -> None:
     inputs = {"splits": prepared_digest(ctx.run)}
     if not untrained:
         inputs |= gate(ctx, "train")[2]
-    part = (baseline_slices(ctx.plan) if untrained else ctx.plan.slices)[ctx.task.index]
-    problems = ctx.run.problems(part.group)[part.start : part.stop]
+    parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
     model = config.student if untrained else student_of(config.student, str(ctx.at.student))
-    shard = ctx.at.shard(ctx.stage.name, part.shard, part.group)
     prompts = load_prompts(config.evaluate.prompt)
+    asks = {part: _asks(ctx, part, prompts) for part in parts}
+    answers: dict[EvaluationSlice, Answers] = {}
 
     loading = time.monotonic()
     engine = load_engine(config.evaluate.engine, model, run_dir=ctx.run.layout.root)
     ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
-    answers = Answers(ctx, shard, role=f"{ctx.stage.name}/{part.group}", sampling=config.evaluate.sampling)
+    total = sum(map(len, asks.values()))
     try:
         with open_checker(ctx) as checker:
-            asks = make_asks(
-                problems,
-                range(config.evaluate.samples),
-                lambda p: prompts.student(p.problem, config.evaluate.instruction),
-                lambda _: "student",
-                config.evaluate.sampling.temperature,
-            )
-            answers.answer(engine, checker, asks, len(asks))
+            done = 0
+            for part in parts:
+                shard = ctx.at.shard(ctx.stage.name, part.shard, part.group)
+                role = f"{ctx.stage.name}/{part.group}"
+                answers[part] = Answers(ctx, shard, role=role, sampling=config.evaluate.sampling)
+                answers[part].answer(engine, checker, asks[part], total, before=done)
+                done += len(asks[part])
         described = engine.describe()
     finally:
-        answers.close()
+        for item in answers.values():
+            item.close()
         engine.close()
-    rows = answers.publish(ask.key for ask in asks)
+    rows = {part: answers[part].publish(ask.key for ask in asks[part]) for part in parts}
     ctx.publish(
-        {shard: len(rows)},
+        {answers[part].shard: len(rows[part]) for part in parts},
         inputs=inputs,
-        counts=counts(rows) | {"new_tokens": answers.new_tokens, "seconds": round(answers.seconds, 3)},
+        counts=counts([row for part in parts for row in rows[part]])
+        | {
+            "new_tokens": sum(a.new_tokens for a in answers.values()),
+            "seconds": round(sum(a.seconds for a in answers.values()), 3),
+        },
         details={"engine": described, "sampling": config.evaluate.sampling.model_dump(), "prompts": prompts.digest},
     )
-    answers.finish()
+    for item in answers.values():
+        item.finish()
+
+
+def _asks(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[Ask]:
+    """The answers wanted for a slice."""
+    asked = ctx.run.config.evaluate
+    problems = ctx.run.problems(part.group)[part.start : part.stop]
+    return make_asks(
+        problems,
+        range(asked.samples),
+        lambda p: prompts.student(p.problem, asked.instruction),
+        asked.sampling.temperature,
+    )
 
 
 def student_of(base: ModelConfig, path: str) -> ModelConfig:

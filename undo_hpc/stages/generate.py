@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
 from undo_hpc.plan import build_graph, deal
@@ -136,10 +137,11 @@ def _yield(problems: list[Problem], rows: list[Attempt]) -> dict[str, int]:
 def _from_solutions(ctx: StageContext, shard: Path, mine: list[Problem], inputs: dict[str, str]) -> None:
     """The control `ground_truth`: the data's own solutions stand in for rationales; no teacher is loaded."""
     with open_checker(ctx) as checker:
-        items = [GradeItem(p.solution, p.gt, p.kind, p.options) for p in mine]
+        solutions = [boxed_solution(p) for p in mine]
+        items = [GradeItem(s, p.gt, p.kind, p.options) for s, p in zip(solutions, mine, strict=True)]
         rows = [
-            Attempt(p.id, p.idx, 0, "ground_truth", p.solution, g.verdict, g.answer, g.method, "stop", 0, 0, 0, 0.0)
-            for p, g in zip(mine, checker.grade_many(items), strict=True)
+            Attempt(p.id, p.idx, 0, "ground_truth", s, g.verdict, g.answer, g.method, "stop", 0, 0, 0, 0.0)
+            for p, s, g in zip(mine, solutions, checker.grade_many(items), strict=True)
         ]
     write_bytes(shard, dump_rows([row.to_dict() for row in rows]))
     details = {"engine": {"engine": "ground truth"}, "problems": len(mine)}

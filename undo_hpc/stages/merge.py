@@ -114,7 +114,8 @@ class Selector:
             self.problems += 1
             self.attempts += len(mine)
         kept, dropped = accept(mine, most=self.samples, keep_wrong=self.keep_wrong)
-        self.dropped.update(dropped)
+        if dropped:
+            self.dropped.update(dropped)
         self.refreshed += bool(kept)
         rows = [
             (
