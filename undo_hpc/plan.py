@@ -178,8 +178,8 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     rel = layout.relative
 
     def shard_task(index: int) -> Task:
-        shard = at.shard("generate", index)
-        return Task("generate", index, str(index), rel(at.manifest_of(shard)), (rel(shard),))
+        shard, manifest = at.shard_names("generate", index)
+        return Task("generate", index, str(index), manifest, (shard,))
 
     def answer_task(stage: StageName, index: int, parts: Sequence[EvaluationSlice]) -> Task:
         names = ", ".join(part.group if part.shard == 0 else f"{part.group} {part.shard}" for part in parts)
