@@ -1,8 +1,9 @@
-"""What both decoders of the transformers engine share: a request with its tokens, and where its completion ends."""
+"""What in-process engines share: a request with its tokens, where its completion ends, and its text."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,8 +56,8 @@ def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
     return "length" if len(ids) >= work.limit else None
 
 
-def complete(work: Work, ids: list[int], reason: FinishReason, chat: Chat) -> Completion:
+def complete(request: Request, prompt_tokens: int, ids: Sequence[int], reason: FinishReason, chat: Chat) -> Completion:
     """The finished completion: special tokens, and all from the first stop text on, taken off."""
-    text = chat.decode(ids[:-1] if ids[-1] in chat.stop_ids else ids)
-    cut = min((place for place in map(text.find, work.request.stop) if place >= 0), default=len(text))
-    return Completion(work.request.id, text[:cut], reason, len(work.prompt), len(ids), digest(work.request.prompt))
+    text = chat.decode(ids[:-1] if ids and ids[-1] in chat.stop_ids else ids)
+    cut = min((place for place in map(text.find, request.stop) if place >= 0), default=len(text))
+    return Completion(request.id, text[:cut], reason, prompt_tokens, len(ids), digest(request.prompt))

@@ -58,7 +58,7 @@ class PaddedDecoder:
             max_new_tokens=max(work.limit for work in self._works), pad_token_id=0, eos_token_id=None,
             logits_processor=LogitsProcessorList([_Draws(self._works, width, device)]), stopping_criteria=StoppingCriteriaList([ends]),
         )
-        done = [complete(work, written, reason, self._chat)
+        done = [complete(work.request, len(work.prompt), written, reason, self._chat)
                 for work, (written, reason) in zip(self._works, ends.rows, strict=True) if reason is not None]
         self._works = []
         return done

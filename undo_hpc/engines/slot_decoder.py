@@ -112,7 +112,7 @@ class SlotDecoder:
             ids.append(token)
             reason = ending(work, ids, self._chat)
             if reason is not None:
-                finished.append(complete(work, ids, reason, self._chat))
+                finished.append(complete(work.request, len(work.prompt), ids, reason, self._chat))
                 self._works[row], self._written[row] = None, []
                 ended.append(row)
         if ended:  # free rows wait at the first column, as greedy dummies

@@ -14,8 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
-from undo_hpc.engines.base import Completion, FailureCount, Request, digest, failed, never, too_long
+from undo_hpc.engines.base import Completion, FailureCount, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
+from undo_hpc.engines.decoding import complete
 from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
 from undo_hpc.errors import ConfigError, EngineError
 
@@ -144,7 +145,7 @@ class VllmEngine:
             params = self._params(
                 temperature=request.temperature, top_p=request.top_p, top_k=request.top_k, seed=request.seed % 2**63,
                 max_tokens=min(request.max_tokens, room), stop=list(request.stop), stop_token_ids=sorted(self._chat.stop_ids),
-                output_kind=self._final)
+                output_kind=self._final, detokenize=bool(request.stop))  # the text is made once, at the end
             self._llm.llm_engine.add_request(request.id, self._input(prompt_token_ids=ids), params)
         except (ValueError, TypeError) as error:
             return failed(request, f"vLLM refused the request: {error}", prompt_tokens=len(ids))
@@ -153,10 +154,10 @@ class VllmEngine:
 
     def _completion(self, request: Request, output: Any) -> Completion:
         answer = output.outputs[0]
-        prompt_tokens, new_tokens = len(output.prompt_token_ids), len(answer.token_ids)
+        prompt_tokens = len(output.prompt_token_ids)
         if answer.finish_reason not in ("stop", "length"):
             return failed(request, f"vLLM ended the request: {answer.finish_reason}", prompt_tokens=prompt_tokens)
-        return Completion(request.id, answer.text, answer.finish_reason, prompt_tokens, new_tokens, digest(request.prompt))
+        return complete(request, prompt_tokens, answer.token_ids, answer.finish_reason, self._chat)
 
 
 def _version(package: str) -> str:

@@ -1,0 +1,84 @@
+"""The embedded prompts, word for word, and sets of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.errors import DataError
+from undo_hpc.prompts import load_prompts
+from undo_hpc.records import Feedback
+
+GOLDEN = Path(__file__).parent / "golden"
+PROBLEM = r"Let $f(x) = {x}^{2}$ and {problem}. Find $\frac{f(3)}{2}$."
+RATIONALE = r"$f(3) = 9$, so \boxed{\frac{9}{2}} {truth}"
+ATTEMPT = "f(3) = 6, so 3."
+
+
+def example() -> Feedback:
+    return Feedback(problem_id="p", idx=3, split="validation", problem="What is 7 * 8?", gt="56", rationale="7 * 8 = 56.",
+                    student_answer="7 * 8 = 54", verdict="no_answer", error_kind="", score=0.0)
+
+
+PROMPTS = load_prompts("default")
+CASES = {
+    "problem": PROMPTS.problem(PROBLEM),
+    "problem_instruction": PROMPTS.problem(PROBLEM, "Answer in \\boxed{}."),
+    "student": PROMPTS.student(PROBLEM),
+    "refine": PROMPTS.refine(PROBLEM, RATIONALE, ATTEMPT, "wrong"),
+    "refine_blind": PROMPTS.refine(PROBLEM, RATIONALE, "", "wrong"),
+    "refine_all": PROMPTS.refine(PROBLEM, RATIONALE, ATTEMPT, "no_answer", truth="4.5", examples=[example(), example()],
+                                 instruction="Answer in \\boxed{}."),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_the_default_prompts_are_those_on_file(name: str) -> None:
+    """A change of a prompt changes what a run is: it is made on purpose, in the golden file too."""
+    assert CASES[name] + "\n" == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_the_blind_variant_shows_nothing_of_the_attempt() -> None:
+    blind = PROMPTS.refine(PROBLEM, RATIONALE, "", "wrong")
+    assert blind == PROMPTS.refine(PROBLEM, RATIONALE, "", "correct")
+    assert not {"attempt", "wrong", "verdict"} & set(blind.lower().split())
+
+
+def test_the_truth_is_shown_only_when_it_is_given() -> None:
+    assert "4.5" not in PROMPTS.refine(PROBLEM, RATIONALE, ATTEMPT, "wrong")
+    assert "4.5" in PROMPTS.refine(PROBLEM, RATIONALE, ATTEMPT, "wrong", truth="4.5")
+
+
+def test_the_digest_follows_the_text(tmp_path: Path) -> None:
+    (tmp_path / "problem.txt").write_text("{problem}")
+    first = load_prompts(str(tmp_path)).digest
+    assert first == load_prompts(str(tmp_path)).digest
+    (tmp_path / "problem.txt").write_text("{problem}!")
+    assert first != load_prompts(str(tmp_path)).digest
+
+
+def test_a_folder_needs_only_what_is_used(tmp_path: Path) -> None:
+    (tmp_path / "student.txt").write_text("Q: {problem}\nA:")
+    prompts = load_prompts(str(tmp_path))
+    assert prompts.student("1+1?") == "Q: 1+1?\nA:"
+    with pytest.raises(DataError, match=r"no refine\.txt"):
+        prompts.refine("a", "b", "c", "wrong")
+
+
+@pytest.mark.parametrize(("files", "message"), [
+    ({}, "holds none of"),
+    ({"problem.txt": b"no placeholder"}, "lacks {problem}"),
+    ({"refine.txt": b"{problem}"}, "lacks {rationale}"),
+    ({"problem.txt": b"\xff\xfe{problem}"}, "not UTF-8"),
+])
+def test_a_bad_folder_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_prompts(str(tmp_path))
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"no prompt set 'defualt'(.|\n)*default"):
+        load_prompts("defualt")

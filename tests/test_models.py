@@ -1,0 +1,121 @@
+"""Finding and checking a model before anything is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.models import check_tokenizer, resolve_model
+
+
+def complete(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    (directory / "tokenizer.json").write_text("{}")
+    (directory / "model.safetensors").write_bytes(b"weights")
+    return directory
+
+
+def test_a_complete_directory_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = complete(tmp_path / "here" / "model")
+    assert resolve_model(str(model)) == str(model.resolve())
+    assert resolve_model("model", base_dir=tmp_path / "here") == str(model.resolve())
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("here/model") == str(model.resolve())
+    assert resolve_model("here/model", base_dir=tmp_path / "elsewhere") == str(model.resolve())
+
+
+def test_an_id_on_the_hub_passes_through() -> None:
+    assert resolve_model("Qwen/Qwen2.5-0.5B-Instruct") == "Qwen/Qwen2.5-0.5B-Instruct"
+
+
+@pytest.mark.parametrize("ref", ["/no/such/dir", "./model", "~/nowhere/model", "a/b/c", "models/"])
+def test_a_path_that_does_not_exist_is_not_taken_for_an_id(ref: str) -> None:
+    with pytest.raises(DataError, match="no such model directory"):
+        resolve_model(ref)
+
+
+def test_an_empty_name_is_a_matter_of_the_configuration() -> None:
+    with pytest.raises(ConfigError, match="no model is named"):
+        resolve_model("")
+
+
+def _without(name: str):
+    def change(model: Path) -> None:
+        (model / name).unlink()
+    return change
+
+
+def _sharded(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "model-1.safetensors")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-3.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _bad_index(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text("{")
+
+
+def _pointer(model: Path) -> None:
+    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def _empty(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"")
+
+
+def _adapter(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "adapter_config.json").write_text("{}")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (_without("config.json"), r"lacks config\.json"),
+    (_without("tokenizer.json"), "lacks tokenizer files"),
+    (_without("model.safetensors"), "lacks weights"),
+    (_sharded, r"2 of 3 weight files .*model-2"),
+    (_bad_index, r"a readable model\.safetensors\.index\.json"),
+    (_pointer, "Git LFS pointer"),
+    (_empty, "the file is empty"),
+    (_adapter, "is a LoRA adapter"),
+])
+def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, message: str) -> None:
+    model = complete(tmp_path / "model")
+    change(model)
+    with pytest.raises(DataError, match=message):
+        resolve_model(str(model))
+
+
+def test_a_complete_sharded_model_is_fine(tmp_path: Path) -> None:
+    model = complete(tmp_path / "model")
+    _sharded(model)
+    for number in (2, 3):
+        (model / f"model-{number}.safetensors").write_bytes(b"weights")
+    assert resolve_model(str(model)) == str(model.resolve())
+
+
+class TestChatTemplate:
+    @pytest.fixture(scope="class")
+    def tokenizer(self):
+        from tests.engines.conftest import build_tokenizer
+
+        return build_tokenizer()
+
+    def test_a_usable_template_passes(self, tokenizer) -> None:
+        check_tokenizer(tokenizer, system_prompt="Be brief.", template_kwargs={"enable_thinking": False})
+
+    @pytest.mark.parametrize(("template", "message"), [
+        (None, "has no chat template"),
+        ("{{ raise_exception('System role not supported') if messages[0]['role'] == 'system' else messages[0]['content'] }}",
+         "System role not supported"),
+        ("{% for m in messages %}", "cannot be rendered"),
+        ("hello", "drops the user's text"),
+    ])
+    def test_an_unusable_one_is_refused_by_name(self, tokenizer, template: str | None, message: str, monkeypatch) -> None:
+        monkeypatch.setattr(tokenizer, "chat_template", template)
+        with pytest.raises(DataError, match=message):
+            check_tokenizer(tokenizer, name="some/model", system_prompt="Be brief.")
