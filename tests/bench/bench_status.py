@@ -15,7 +15,7 @@ import orjson
 from tests.bench.frame import Measure
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.plan import IterationPlan, build_graph, slice_sets
+from undo_hpc.plan import IterationPlan, build_graph, pack_slices, slice_sets
 from undo_hpc.run import create_or_open
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.events import EventLog
@@ -28,7 +28,8 @@ def make(root: Path) -> None:
     """A run whose generation is nearly complete: 9,900 shards done, 60 failed, 40 not begun. Plain writes: fsync is not the matter here."""
     config = override(RunConfig(), ["name=ten-thousand", f"generate.shards={SHARDS}", "data.train.tiny=train"])
     run = create_or_open(config, root, command=["bench"])
-    plan = IterationPlan(0, 50 * SHARDS, SHARDS, slice_sets({"gsm8k": 1319, "validation": 5000, "train": 50 * SHARDS}, 2000))
+    slices = slice_sets({"gsm8k": 1319, "validation": 5000, "train": 50 * SHARDS}, 2000)
+    plan = IterationPlan(0, 50 * SHARDS, SHARDS, pack_slices(slices, 2000))
     at = run.layout.iteration(0)
     write_json(at.plan, plan.to_dict())
     stage = next(s for s in build_graph(config, run.layout, plan) if s.name == "generate")

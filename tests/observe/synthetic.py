@@ -11,7 +11,7 @@ from typing import Any
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.plan import IterationPlan, Stage, Task, baseline_slices, build_graph, deal, plan_iteration
+from undo_hpc.plan import IterationPlan, Stage, Task, build_graph, deal, plan_iteration
 from undo_hpc.records import Attempt, Problem, Verdict, content_id
 from undo_hpc.run import Run, create_or_open
 from undo_hpc.stages import advance, merge
@@ -139,16 +139,18 @@ class RunBuilder:
             row["time"] = began + {"start": 0.0, "ready": load_s, "end": seconds}[row["kind"]]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def publish(self, stage: Stage, task: Task, rows: list[Attempt], inputs: dict[str, str], **details: Any) -> None:
-        """A shard and its manifest."""
-        path = self.root / task.outputs[0]
-        write_bytes(path, dump_rows([row.to_dict() for row in rows]))
+    def publish(self, stage: Stage, task: Task, shards: list[list[Attempt]], inputs: dict[str, str]) -> None:
+        """A task's shards and its manifest."""
+        for name, rows in zip(task.outputs, shards, strict=True):
+            write_bytes(self.root / name, dump_rows([row.to_dict() for row in rows]))
+        rows = [row for shard in shards for row in shard]
         solved = {row.problem_id for row in rows if row.verdict == "correct"}
         made = counts(rows) | {"problems": len({r.problem_id for r in rows}), "solved": len(solved)}
         made |= {"new_tokens": int(made["completion_tokens"]), "seconds": 50.0}
-        manifest = Manifest(stage.name, stage.iteration, task.index, {"config": self.run.config_digest} | inputs,
-                            {task.outputs[0]: describe_output(path, len(rows))}, made, details, {}, time.time() - 60, time.time())  # fmt: skip
-        write_manifest(self.root / task.manifest, manifest)
+        outputs = {name: describe_output(self.root / name, len(shard)) for name, shard in zip(task.outputs, shards, strict=True)}
+        write_manifest(self.root / task.manifest, Manifest(
+            stage.name, stage.iteration, task.index, {"config": self.run.config_digest} | inputs, outputs, made, {}, {},
+            time.time() - 60, time.time()))  # fmt: skip
 
     def generate(self, plan: IterationPlan, only: Iterable[int] | None = None) -> None:
         """The teacher's shards, or some of them."""
@@ -174,7 +176,7 @@ class RunBuilder:
                     rows.append(attempt(p, "right", int(bool(rows) and rows[-1].problem_id == p.id), style=style,
                                         refined=style == "refine"))  # fmt: skip
             self.events(stage, task, ago=3000 - 1000 * plan.iteration)
-            self.publish(stage, task, rows, inputs)
+            self.publish(stage, task, [rows], inputs)
 
     def single(self, plan: IterationPlan, name: str) -> None:
         """merge or advance, by the stage itself."""
@@ -222,18 +224,18 @@ class RunBuilder:
             trained = read_manifest(at.stage_manifest("train"))
             assert trained is not None
             inputs["train"] = combined_digest([trained])
-        slices = plan.slices if name == "evaluate" else baseline_slices(plan)
-        for task, part in zip(stage.tasks, slices, strict=True):
+        for task, parts in zip(stage.tasks, plan.evaluate if name == "evaluate" else plan.baseline, strict=True):
             if only is not None and task.index not in only:
                 continue
-            rows = []
-            for p in self.sets[part.group][part.start : part.stop]:
-                talent = random.Random(p.id).random()  # the same problems stay easy
-                chance = skill + 0.35 * (talent - 0.5)
-                how = "right" if self.rng.random() < chance else self.rng.choice(("arithmetic", "arithmetic", "setup", "truncated"))
-                rows.append(attempt(p, how, style="student"))
+            shards = [[self._student(p, skill) for p in self.sets[part.group][part.start : part.stop]] for part in parts]
             self.events(stage, task, seconds=40, ago=1200 - 400 * plan.iteration)
-            self.publish(stage, task, rows, inputs)
+            self.publish(stage, task, shards, inputs)
+
+    def _student(self, problem: Problem, skill: float) -> Attempt:
+        talent = random.Random(problem.id).random()  # the same problems stay easy
+        chance = skill + 0.35 * (talent - 0.5)
+        how = "right" if self.rng.random() < chance else self.rng.choice(("arithmetic", "arithmetic", "setup", "truncated"))
+        return attempt(problem, how, style="student")
 
     def play(self, iterations: int = 2) -> Run:
         """Whole iterations, one after another."""

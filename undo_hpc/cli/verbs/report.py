@@ -1,0 +1,33 @@
+"""Writes report/index.html (one page that works offline), report/summary.md and, with matplotlib, report/*.png."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """examples:
+  undo-hpc report checkpoints/tiny
+  undo-hpc report checkpoints/tiny && xdg-open checkpoints/tiny/report/index.html
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Writes the report and says where it lies."""
+    from undo_hpc.cli.choose import choose_run
+    from undo_hpc.observe.report import plots, write_report
+    from undo_hpc.run import open_run
+
+    path = write_report(open_run(choose_run(arguments.run_dir)))
+    console.print(str(path), highlight=False, soft_wrap=True)
+    if not plots.available():
+        console.print("no PNG plots: matplotlib is missing (pip install 'undo-hpc[plots]')", highlight=False, soft_wrap=True)
+    return 0

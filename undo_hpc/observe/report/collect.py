@@ -1,0 +1,228 @@
+"""What the report shows, read from a run directory into plain values. Iterations that are not complete are left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from undo_hpc.errors import UndoError
+from undo_hpc.observe.cost import RunCost, measure
+from undo_hpc.observe.summary import all_metrics
+from undo_hpc.records import Feedback
+from undo_hpc.run import Run
+from undo_hpc.statistics import mcnemar, smallest_detectable_difference
+from undo_hpc.storage.atomic import read_json
+from undo_hpc.storage.shards import read_rows
+
+SPLITS = ("validation", "diagnosis", "train")
+UNTRAINED = -1
+KINDS = ("arithmetic", "setup", "truncated", "format", "no_answer")
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True)
+class Point:
+    """An accuracy with what stands beside it. `iteration` is -1 for the untrained student."""
+
+    iteration: int
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    truncated: float
+    unanswered: float
+    mean_tokens: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """Accuracies of one benchmark or split."""
+
+    name: str
+    title: str
+    points: list[Point]
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What changed on the same problems from one student to the next; `p` is McNemar's exact two-sided value."""
+
+    before: int
+    after: int
+    name: str
+    fixed: int
+    broken: int
+    wrong: int
+    right: int
+    p: float
+
+
+@dataclass
+class ReportData:
+    """All that the report shows."""
+
+    run: Run
+    metrics: list[dict[str, Any]]
+    series: list[Series]
+    losses: dict[int, list[tuple[float, float]]]
+    flips: list[Flips]
+    lengths: dict[int, list[float]]
+    cost: RunCost
+    feedback: dict[int, list[Feedback]]
+    benchmarks: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    against: dict[int, Flips] = field(default_factory=dict)  # the chosen student against the untrained, and the first, on validation
+
+    @property
+    def best(self) -> int | None:
+        """The iteration that validation chose."""
+        return int(self.metrics[-1]["decision"]["best_iteration"]) if self.metrics else None
+
+    def one(self, name: str) -> Series | None:
+        """The series of that name."""
+        return next((s for s in self.series if s.name == name), None)
+
+    def detectable(self) -> float | None:
+        """Smallest difference of two accuracies on validation that would show, as a share."""
+        found = self.one("validation")
+        if not found or not found.points[-1].n:
+            return None
+        last = found.points[-1]
+        return smallest_detectable_difference(last.n, last.accuracy)
+
+
+def collect(run: Run) -> ReportData:
+    """Reads the run. Damaged parts are left out and named in `notes`."""
+    metrics = all_metrics(run)
+    benchmarks: dict[str, Any] = {}
+    notes: list[str] = []
+    if run.layout.prepared.exists():
+        benchmarks = dict(read_json(run.layout.prepared).get("details", {}).get("benchmarks", {}))
+    data = ReportData(run, metrics, _series(metrics, benchmarks), {}, [], {}, measure(run), {}, benchmarks, notes)
+    for item in metrics:
+        number = int(item["iteration"])
+        try:
+            data.losses[number] = _loss(run, number)
+            data.lengths[number] = _lengths(run, number)
+            data.feedback[number] = [Feedback.from_dict(row) for row in read_rows(run.layout.iteration(number).feedback)]
+        except (UndoError, OSError) as error:
+            notes.append(f"iteration {number} is shown in part: {str(error).splitlines()[0]}")
+    try:
+        data.flips, data.against = _flips(run, metrics, data.best)
+    except (UndoError, OSError, KeyError) as error:
+        notes.append(f"the changes between students are not shown: {str(error).splitlines()[0]}")
+    return data
+
+
+def _series(metrics: Sequence[dict[str, Any]], benchmarks: dict[str, Any]) -> list[Series]:
+    """Validation first, then the benchmarks, then the other splits."""
+    names = list(dict.fromkeys(name for item in metrics for name in item["sets"]))
+    order = ["validation", *(n for n in names if n not in SPLITS), "diagnosis", "train"]
+    found = []
+    for name in order:
+        if name not in names:
+            continue
+        points = []
+        if metrics[0].get("baseline", {}).get(name):
+            points.append(_point(UNTRAINED, metrics[0]["baseline"][name]))
+        points += [_point(int(item["iteration"]), item["sets"][name]) for item in metrics if name in item["sets"]]
+        title = {"validation": "Validation", "diagnosis": "Diagnosis", "train": "Training problems"}.get(name)
+        found.append(Series(name, title or str(benchmarks.get(name, {}).get("title") or name), points))
+    return found
+
+
+def _point(iteration: int, item: dict[str, Any]) -> Point:
+    answers = max(1, int(item.get("answers", item["n"])))
+    return Point(
+        iteration,
+        int(item["n"]),
+        float(item["accuracy"]),
+        float(item["low"]),
+        float(item["high"]),
+        item.get("truncated", 0) / answers,
+        item.get("no_answer", 0) / answers,
+        float(item.get("mean_tokens", 0)),
+    )
+
+
+def _loss(run: Run, iteration: int) -> list[tuple[float, float]]:
+    """(step, loss), thinned to 400 points; a torn last line is passed over."""
+    path = run.layout.iteration(iteration).train / "metrics.jsonl"
+    points = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            row = orjson.loads(line)
+            points.append((float(row["step"]), float(row["loss"])))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            continue
+    thin = max(1, len(points) // 400)
+    return points[::thin] + (points[-1:] if points and (len(points) - 1) % thin else [])
+
+
+def _lengths(run: Run, iteration: int) -> list[float]:
+    """Quantiles of the rationales' lengths in the distilled set, in the teacher's tokens."""
+    import pyarrow.parquet as pq
+
+    from undo_hpc.data.distilled import parquet_files
+
+    values: list[int] = []
+    for path in parquet_files(run.layout.iteration(iteration).distilled):
+        values += pq.read_table(path, columns=["completion_tokens"]).column(0).to_pylist()
+    values.sort()
+    return [float(values[min(len(values) - 1, round(q * (len(values) - 1)))]) for q in QUANTILES] if values else []
+
+
+def _verdicts(run: Run, iteration: int) -> dict[str, dict[str, float]]:
+    """Score of each problem (share of right answers) by set, for an iteration's student or the untrained one."""
+    number = max(iteration, 0)
+    plan = run.plan(number)
+    at = run.layout.iteration(number)
+    if plan is None:
+        return {}
+    stage = "baseline" if iteration == UNTRAINED else "evaluate"
+    found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for part in plan.slices(stage):
+        path = at.shard(stage, part.shard, part.group)
+        if path.exists():
+            for row in read_rows(path):
+                found[part.group][row["problem_id"]].append(row["verdict"] == "correct")
+    return {name: {key: sum(v) / len(v) for key, v in rows.items()} for name, rows in found.items()}
+
+
+def _flips(run: Run, metrics: Sequence[dict[str, Any]], best: int | None) -> tuple[list[Flips], dict[int, Flips]]:
+    """From the untrained student to the first, from each to the next; a problem counts as right above one half. And the best
+    against the untrained and the first, on validation."""
+    students = [UNTRAINED] if metrics and metrics[0].get("baseline") else []
+    students += [int(item["iteration"]) for item in metrics]
+    found: list[Flips] = []
+    before: dict[str, dict[str, float]] = {}
+    validation: dict[int, dict[str, float]] = {}
+    for position, student in enumerate(students):
+        after = _verdicts(run, student)
+        if position:
+            found += [compare(students[position - 1], student, name, before[name], after[name]) for name in after if name in before]
+        before = after
+        if student in (UNTRAINED, 0, best) and "validation" in after:
+            validation[student] = after["validation"]
+    against = {
+        other: compare(other, best, "validation", rows, validation[best])
+        for other, rows in validation.items()
+        if best in validation and other != best
+    }
+    return found, against
+
+
+def compare(before: int, after: int, name: str, old: dict[str, float], new: dict[str, float]) -> Flips:
+    """PURE: the flips on the problems that both answered."""
+    fixed = broken = wrong = right = 0
+    for key in old.keys() & new.keys():
+        was, now = old[key] > 0.5, new[key] > 0.5
+        fixed += now and not was
+        broken += was and not now
+        wrong += not was and not now
+        right += was and now
+    return Flips(before, after, name, fixed, broken, wrong, right, mcnemar(fixed, broken))

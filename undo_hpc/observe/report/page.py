@@ -1,0 +1,347 @@
+"""PURE: the report as one HTML page. Whatever a model wrote is escaped; the page loads nothing from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from undo_hpc import __version__
+from undo_hpc.observe.progress import clock
+from undo_hpc.observe.report import charts, words
+from undo_hpc.observe.report.collect import KINDS, SPLITS, UNTRAINED, ReportData, Series
+from undo_hpc.observe.report.examples import OUTCOMES, Example, choose, mark_differences, shorten
+from undo_hpc.records import Feedback
+
+_HERE = Path(__file__).resolve().parent
+KIND_NAMES = {
+    "arithmetic": "a false equation",
+    "setup": "true equations, wrong plan",
+    "truncated": "cut off",
+    "format": "right value, wrong form",
+    "no_answer": "no answer",
+}
+SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
+OUTCOME_NAMES = {"fixed": "Fixed", "broken": "Broken", "wrong": "Still wrong"}
+
+
+def page(data: ReportData, written: str) -> str:
+    """The whole page.
+
+    Args:
+        written: when it was written, in words.
+    """
+    config = data.run.config
+    examples = choose(data.feedback, config.display.report_examples)
+    sections = [_head(data)]
+    if data.metrics:
+        sections += [_accuracy(data), _changes(data), _learning(data), _errors(data), _cost(data), _examples(examples)]
+        sections.append(_figures(data))
+    sections.append(_about(data))
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes)
+    style, script = (_HERE / "style.css").read_text(), (_HERE / "script.js").read_text()
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
+        f'<title>{escape(config.name)} · UNDO report</title>\n<link rel="icon" href="data:,">\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n'
+        + "\n".join(part for part in (sections[0], notes, *sections[1:]) if part)
+        + f"\n<footer>Written {escape(written)} by undo-hpc {__version__}. This page needs no network.</footer>\n</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _head(data: ReportData) -> str:
+    config = data.run.config
+    facts = [
+        ("teacher", config.teacher.model),
+        ("student", config.student.model),
+        ("condition", config.method.condition.replace("_", " ")),
+        ("seed", str(config.seed)),
+        ("iterations", str(len(data.metrics))),
+    ]
+    told = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value)
+    extra = "".join(f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text)
+    return (
+        f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
+        f'<p class="lead-in">{escape(words.verdict(data))}</p>\n{extra}\n<div class="facts">{told}</div>\n{_tiles(data)}</header>'
+    )
+
+
+def _tile(what: str, figure: str, unit: str, side: str) -> str:
+    small = f" <small>{escape(unit)}</small>" if unit else ""
+    return f'<div class="tile"><div class="what">{escape(what)}</div><div class="figure">{escape(figure)}{small}</div><div class="side">{escape(side)}</div></div>'
+
+
+def _tiles(data: ReportData) -> str:
+    if not data.metrics or data.best is None:
+        return ""
+    tiles = []
+    series = data.one("validation")
+    if series:
+        chosen = next(p for p in series.points if p.iteration == data.best)
+        tiles.append(_tile(f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", f"95 % interval {100 * chosen.low:.1f} to {100 * chosen.high:.1f}"))
+        first = series.points[0]
+        if first.iteration != data.best:
+            name = "untrained" if first.iteration == UNTRAINED else "one-shot"
+            tiles.append(_tile(f"Gain over {name}", words.points(chosen.accuracy - first.accuracy), "points", f"{100 * first.accuracy:.1f} % before"))
+    made = [m["generate"] for m in data.metrics]
+    rows, right = sum(int(m.get("rows", 0)) for m in made), sum(int(m.get("correct", 0)) for m in made)
+    if rows:
+        tiles.append(_tile("Rationales right", f"{100 * right / rows:.0f}", "%", f"{right:,} of {rows:,} attempts"))
+    tiles.append(_tile("Distilled set", f"{int(data.metrics[data.best]['distilled'].get('rows', 0)):,}", "rows", f"of iteration {data.best}"))
+    hours = data.cost.of()
+    if hours.total:
+        wasted = f"{100 * hours.lost / hours.total:.0f} % lost, {100 * hours.idle / hours.total:.0f} % idle"
+        figure, unit = _hours(hours.total)
+        tiles.append(_tile("Cost so far", figure, f"{data.cost.device}-{unit}", wasted))
+    return f'<div class="tiles">{"".join(tiles)}</div>\n'
+
+
+def _hours(value: float) -> tuple[str, str]:
+    """Hours, or minutes and seconds where they are few, with the unit."""
+    if value >= 1:
+        return f"{value:,.1f}", "hours"
+    return (f"{60 * value:.1f}", "minutes") if value * 60 >= 1 else (f"{3600 * value:.0f}", "seconds")
+
+
+def _accuracy(data: ReportData) -> str:
+    shown = [s for s in data.series if s.name != "train"] or data.series
+    low = min(p.low for s in shown for p in s.points)
+    high = max(p.high for s in shown for p in s.points)
+    cards = []
+    for series in shown:
+        n = series.points[-1].n
+        tag = '<span class="tag">chooses the iteration</span>' if series.name == "validation" else ""
+        kind = "held out" if series.name in SPLITS else "test set"
+        chart = charts.accuracy_chart(series.title, series.points, low=low, high=high, best=data.best, chooses=bool(tag))
+        cards.append(f'<div class="card"><h3>{escape(series.title)} <span>{kind}, n = {n:,}</span>{tag}</h3>{chart}</div>')
+    return (
+        '<section aria-labelledby="accuracy"><h2 id="accuracy">Accuracy</h2>'
+        '<p class="intro">Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is the iteration '
+        f'that validation chose; the hollow dot is the untrained student.</p><div class="cards">{"".join(cards)}</div></section>'
+    )
+
+
+def _changes(data: ReportData) -> str:
+    if not data.flips:
+        return ""
+    most = max(max(f.fixed, f.broken) for f in data.flips) or 1
+    titles = {s.name: s.title for s in data.series}
+    rows = []
+    for flips in data.flips:
+        move = f"{charts.student_name(flips.before)} → {flips.after}"
+        net = flips.fixed - flips.broken
+        sign = "plus" if net > 0 else "minus" if net < 0 else ""
+        swing = f'<div class="swing" aria-hidden="true"><b class="b" style="width:{100 * flips.broken / most:.1f}%"></b><b class="f" style="width:{100 * flips.fixed / most:.1f}%"></b></div>'
+        rows.append(
+            f"<tr><td>{move}</td><td>{escape(titles.get(flips.name, flips.name))}</td>"
+            f'<td class="num">{flips.broken}</td><td>{swing}</td><td class="num">{flips.fixed}</td>'
+            f'<td class="num {sign}">{str(net) if net <= 0 else f"+{net}"}</td><td class="num">{flips.wrong}</td><td class="num">{flips.right}</td>'
+            f'<td class="num">{words.p_value(flips.p).removeprefix("p = ").removeprefix("p ")}</td></tr>'.replace(">-", ">−")
+        )
+    return (
+        '<section aria-labelledby="changes"><h2 id="changes">What each student gained and lost</h2>'
+        '<p class="intro">The same problems, before and after: fixed (wrong, then right), broken (right, then wrong), still wrong, still right. The p-value is '
+        "McNemar’s exact test of fixed against broken.</p>"
+        '<div class="card wide"><div class="scroll"><table><thead><tr><th>students</th><th>problems</th><th class="num">broken</th><th></th><th class="num">fixed</th>'
+        '<th class="num">net</th><th class="num">still wrong</th><th class="num">still right</th><th class="num">p</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></div></section>"
+    )
+
+
+def _learning(data: ReportData) -> str:
+    cards = []
+    loss = charts.loss_chart(data.losses, data.best)
+    if loss:
+        cards.append(f'<div class="card"><h3>Training loss <span>by step, a line an iteration</span></h3>{loss}</div>')
+    length = charts.length_chart(data.lengths, data.best)
+    if length:
+        cards.append(f'<div class="card"><h3>Length of rationales <span>teacher’s tokens: median, middle 50 % and 80 %</span></h3>{length}</div>')
+    rows = []
+    for item in data.metrics:
+        made = item["generate"]
+        total, right, cut = int(made.get("rows", 0)), int(made.get("correct", 0)), int(made.get("truncated", 0))
+        cut = min(cut, total - right)
+        parts = [("kept", right, f"{right} right"), ("cut", cut, f"{cut} cut off"), ("unkept", total - right - cut, f"{total - right - cut} wrong")]
+        share = f"{100 * right / total:.0f} %" if total else ""
+        rows.append(_row(item["iteration"], charts.bar([(k, v, w) for k, v, w in parts], total), share, data.best))
+    legend = _legend([("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")])
+    cards.append(f'<div class="card"><h3>Yield of the teacher <span>attempts by iteration; right ones at the edge</span></h3><div class="rows">{"".join(rows)}</div>{legend}</div>')
+    return (
+        '<section aria-labelledby="learning"><h2 id="learning">Teaching and learning</h2>'
+        '<p class="intro">What the teacher wrote, and how the student took it. Longer rationales alone can raise accuracy, so look at both.</p>'
+        f'<div class="cards">{"".join(cards)}</div></section>'
+    )
+
+
+def _row(iteration: int, bar: str, text: str, best: int | None) -> str:
+    chosen = " chosen" if iteration == best else ""
+    return f'<div class="row"><span class="name{chosen}">iteration {iteration}</span>{bar}<span class="sum">{escape(text)}</span></div>'
+
+
+def _legend(entries: Sequence[tuple[str, str]]) -> str:
+    return '<div class="legend">' + "".join(f'<span><i class="{kind}"></i>{escape(text)}</span>' for kind, text in entries) + "</div>"
+
+
+def _errors(data: ReportData) -> str:
+    totals: list[tuple[dict[str, Any], dict[str, int], int]] = []
+    for item in data.metrics:
+        counts = {kind: sum(split.get(kind, 0) for split in item["errors"].values()) for kind in KINDS}
+        examined = sum(item["sets"].get(split, {}).get("n", 0) for split in SPLITS)
+        totals.append((item, counts, examined))
+    most = max((sum(counts.values()) for _, counts, _ in totals), default=0)
+    if not most:
+        return ""
+    rows = []
+    for item, counts, examined in totals:
+        parts = [(kind, float(counts[kind]), f"{KIND_NAMES[kind]}: {counts[kind]}") for kind in KINDS]
+        wrong = sum(counts.values())
+        rows.append(_row(item["iteration"], charts.bar(parts, most), f"{wrong} of {examined}", data.best))
+    used = [kind for kind in KINDS if any(counts[kind] for _, counts, _ in totals)]
+    return (
+        '<section aria-labelledby="errors"><h2 id="errors">How the student fails</h2>'
+        '<p class="intro">Wrong answers on the training, diagnosis and validation problems by the first thing that is wrong in them; this is what the teacher '
+        "answers to in the next iteration.</p>"
+        f'<div class="card wide"><div class="rows">{"".join(rows)}</div>{_legend([(k, KIND_NAMES[k]) for k in used])}</div></section>'
+    )
+
+
+def _cost(data: ReportData) -> str:
+    cost = data.cost
+    if not cost.of().total:
+        return ""
+    stages: dict[str, list[float]] = {}
+    for item in cost.stages:
+        hours = item.gpu if cost.device == "GPU" else item.cpu
+        found = stages.setdefault(item.stage, [0.0, 0.0, 0.0])
+        for k, value in enumerate((hours.useful, hours.lost, hours.idle)):
+            found[k] += value
+    most = max(sum(v) for v in stages.values()) or 1.0
+    rows = []
+    for stage, (useful, lost, idle) in stages.items():
+        parts = [("useful", useful, f"useful {useful:.3f} h"), ("lost", lost, f"lost {lost:.3f} h"), ("idle", idle, f"idle {idle:.3f} h")]
+        figure, unit = _hours(useful + lost + idle)
+        rows.append(f'<div class="row"><span class="name">{stage}</span>{charts.bar(parts, most, labels=False)}<span class="sum">{figure} {SHORT[unit]}</span></div>')
+    per = [f"iteration {k}: {v:.3g} s" for k, v in cost.per_rationale_s.items() if v is not None]
+    told = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
+    if cost.per_point_h is not None:
+        figure, unit = _hours(cost.per_point_h)
+        told.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
+    told.append(("Energy", f"{cost.kwh:.3g} kWh, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}"))
+    restarts = sum(item.restarts for item in cost.stages)
+    told.append(("Starts of tasks", f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop"))
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in told)
+    legend = _legend([("useful", "useful"), ("lost", "lost to preemption or failure"), ("idle", "idle: loading and warm-up")])
+    return (
+        f'<section aria-labelledby="cost"><h2 id="cost">What it cost</h2><p class="intro">{cost.device}-hours by stage over all iterations, from the run’s own events.</p>'
+        f'<div class="cards" style="grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr))"><div class="card wide"><div class="rows">{"".join(rows)}</div>{legend}</div>'
+        f'<div class="card wide"><dl>{facts}</dl></div></div></section>'
+    )
+
+
+def _examples(examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    counts = {name: sum(e.outcome == name for e in examples) for name in OUTCOMES}
+    buttons = [f'<button type="button" data-outcome="" aria-pressed="true">All<span>{len(examples)}</span></button>']
+    buttons += [
+        f'<button type="button" data-outcome="{name}" aria-pressed="false">{OUTCOME_NAMES[name]}<span>{counts[name]}</span></button>'
+        for name in OUTCOMES
+        if counts[name]
+    ]
+    pairs = list(dict.fromkeys((e.before, e.after) for e in examples))
+    select = ""
+    if len(pairs) > 1:
+        options = "".join(f'<option value="{a}-{b}">iteration {a} to {b}</option>' for a, b in pairs)
+        select = f'<select id="pair" aria-label="iterations"><option value="">all iterations</option>{options}</select>'
+    return (
+        '<section class="long" aria-labelledby="browse"><h2 id="browse">Examples</h2>'
+        '<p class="intro">A problem, the rationale that the student learned from and the one that the teacher wrote next, and what the student made of each. '
+        "Marked: <del>taken out</del> and <ins>put in</ins>.</p>"
+        f'<div class="tools" id="tools" hidden>{"".join(buttons)}{select}<input id="find" type="search" placeholder="Find in the examples" aria-label="find in the examples"></div>'
+        f'<div id="examples">{"".join(_example(e) for e in examples)}</div><p id="count" class="intro" role="status"></p>'
+        '<button type="button" class="more" id="more" hidden>Show more</button></section>'
+    )
+
+
+def _example(example: Example) -> str:
+    old, new = example.old, example.new
+    pair = f"{example.before}-{example.after}"
+    kind = KIND_NAMES.get(old.error_kind if old.error_kind else (new.error_kind if new else ""), "")
+    meta = f'<span class="state {example.outcome}">{OUTCOME_NAMES[example.outcome] if new else "Wrong"}</span><span>{escape(old.split)} problem {old.idx}</span>'
+    meta += f"<span>{escape(kind)}</span>" if kind else ""
+    head = (
+        f'<header><div class="meta">{meta}</div><div class="problem">{escape(shorten(old.problem))}</div>'
+        f'<div class="truth">Ground truth <b>{escape(shorten(old.gt, 200))}</b></div></header>'
+    )
+    if new is None:
+        body = _side(f"Rationale of iteration {example.before}", escape(shorten(old.rationale)), "") + _answer(old, example.before)
+    else:
+        left, right = escape(shorten(old.rationale)), escape(shorten(new.rationale))
+        changed = old.rationale != new.rationale
+        if changed and old.rationale and new.rationale:
+            left, right = mark_differences(shorten(old.rationale), shorten(new.rationale))
+        same = "" if changed or not old.rationale else "unchanged"
+        body = _side(f"Rationale of iteration {example.before}", left, "") + _side(f"Rationale of iteration {example.after}", right, same)
+        body = f'<div class="pair">{body}</div><div class="pair">{_answer(old, example.before)}{_answer(new, example.after or 0)}</div>'
+    if new is None:
+        body = f'<div class="pair">{body}</div>'
+    return f'<article class="example" data-is="{example.outcome}" data-pair="{pair}">{head}{body}</article>\n'
+
+
+def _side(title: str, html: str, note: str) -> str:
+    text = f"<pre>{html}</pre>" if html.strip() else '<p class="none">none was kept</p>'
+    return f'<div><h4>{escape(title)}{f" <span>{note}</span>" if note else ""}</h4>{text}</div>'
+
+
+def _answer(row: Feedback, iteration: int) -> str:
+    right = row.verdict == "correct"
+    word = "right" if right else row.verdict.replace("_", " ")
+    score = f", {100 * row.score:.0f} % of its answers" if row.unstable else ""
+    text = f"<pre>{escape(shorten(row.student_answer))}</pre>" if row.student_answer.strip() else '<p class="none">an empty answer</p>'
+    return f'<div><h4>Student of iteration {iteration} <span class="{"ok" if right else "no"}">{"✓" if right else "✗"} {word}{score}</span></h4>{text}</div>'
+
+
+def _figures(data: ReportData) -> str:
+    head = "".join(f'<th class="num">{escape(s.title)}<br>n = {s.points[-1].n:,}</th>' for s in data.series)
+    students = list(dict.fromkeys(p.iteration for s in data.series for p in s.points))
+    rows = []
+    for student in sorted(students):
+        cells = "".join(_cell(series, student) for series in data.series)
+        name = charts.student_name(student) if student == UNTRAINED else f"iteration {student}"
+        rows.append(f'<tr{" class=pick" if student == data.best else ""}><td>{name}</td>{cells}</tr>')
+    return (
+        '<section aria-labelledby="figures"><h2 id="figures">All figures</h2><p class="intro">Accuracy in per cent with its 95 % interval; below it the share of '
+        "answers cut off by the token limit, and without any answer, and the mean length in tokens.</p>"
+        f'<div class="card wide"><div class="scroll"><table><thead><tr><th>student</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></div></section>'
+    )
+
+
+def _cell(series: Series, student: int) -> str:
+    point = next((p for p in series.points if p.iteration == student), None)
+    if point is None:
+        return '<td class="num"></td>'
+    return (
+        f'<td class="num">{100 * point.accuracy:.1f} <small>[{100 * point.low:.1f}, {100 * point.high:.1f}]</small><br>'
+        f"<small>{100 * point.truncated:.0f} % cut, {100 * point.unanswered:.0f} % none, {point.mean_tokens:.0f} tok</small></td>"
+    )
+
+
+def _about(data: ReportData) -> str:
+    environment = data.run.environment
+    versions = ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items())
+    rows = [
+        ("Run", f"{data.run.layout.root.name} ({environment.get('run_id', '')}), created {environment.get('created', '')}"),
+        ("Command", " ".join(environment.get("command", []))),
+        ("Code", f"undo-hpc {environment.get('undo_hpc', '')} {environment.get('git', '')[:12]}"),
+        ("Versions", versions),
+    ]
+    if data.metrics:
+        seconds = sum(float(m["generate"].get("seconds", 0)) for m in data.metrics)
+        tokens = sum(float(m["generate"].get("new_tokens", 0)) for m in data.metrics)
+        rows.append(("Generation", f"{tokens:,.0f} tokens in {clock(seconds)} of task time"))
+    licences = ", ".join(sorted({f"{b.get('title', name)}: {b.get('licence')}" for name, b in data.benchmarks.items() if b.get("licence")}))
+    rows += [("Licences", licences)] if licences else []
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value.strip())
+    return f'<section aria-labelledby="about"><h2 id="about">About this run</h2><div class="card wide" style="margin-top:14px"><dl>{facts}</dl></div></section>'
