@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.load import override
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import QualityConfig, RunConfig
 from undo_hpc.plan import IterationPlan, Stage, Task, build_graph, deal, plan_iteration
+from undo_hpc.quality import assess
 from undo_hpc.records import Attempt, Problem, Verdict, content_id
 from undo_hpc.run import Run, create_or_open
 from undo_hpc.stages import advance, merge
@@ -65,7 +66,8 @@ def attempt(problem: Problem, how: str, number: int = 0, *, style: str = "plain"
     verdict: Verdict = "correct" if how == "right" else "no_answer" if how == "truncated" else "wrong"
     taken = text.rpartition("\\boxed{")[2].rstrip("}") if "\\boxed" in text else ""
     return Attempt(problem.id, problem.idx, number, style, text, verdict, taken, "number", "length" if how == "truncated" else "stop",
-                   40, len(text) // 3, 7, 0.7)  # fmt: skip
+                   40, len(text) // 3, 7, 0.7,
+                   flags=assess(text, verdict=verdict, finish_reason="length" if how == "truncated" else "stop", config=QualityConfig()))  # fmt: skip
 
 
 class RunBuilder:

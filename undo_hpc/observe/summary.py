@@ -21,7 +21,7 @@ def cell(summary: dict[str, Any] | None) -> str:
     """An accuracy with its interval."""
     if not summary:
         return ""
-    return f"{100 * summary['accuracy']:.1f}\n{100 * summary['low']:.1f} to {100 * summary['high']:.1f}"
+    return f"{100 * summary['accuracy']:.1f}\n{100 * summary['low']:.0f}-{100 * summary['high']:.0f}"
 
 
 def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
@@ -29,20 +29,20 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     last = metrics[-1]["sets"]
     benchmarks = [name for name in last if name not in ("train", "diagnosis", "validation")]
     columns = [*(n for n in ("validation", "diagnosis") if n in last), *benchmarks]
-    table = Table(title="Accuracy in %, below it the 95 % interval", title_justify="left", show_lines=True)
-    table.add_column("student")
+    table = Table(title="Accuracy in % and its 95 % interval; best: chosen on validation", title_justify="left", show_lines=True)
+    table.add_column("iteration")
     for name in columns:
         table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
     table.add_column("rationales\nright/made", justify="right")
-    table.add_column("truncated\nanswers", justify="right")
+    table.add_column("cut off\nanswers", justify="right")
     best = metrics[-1]["decision"]["best_iteration"]
     if metrics[0].get("baseline"):
         sets = metrics[0]["baseline"]
         table.add_row("untrained", *(cell(sets.get(n)) for n in columns), "", _truncated(sets, columns))
     for item in metrics:
         number, made = item["iteration"], item["generate"]
-        mark = "\nbest on validation" if number == best else ""
-        label = f"iteration {number}{mark}"
+        mark = "\nbest" if number == best else ""
+        label = f"{number}{mark}"
         yielded = f"{made['correct']}/{made['rows']}"
         table.add_row(label, *(cell(item["sets"].get(n)) for n in columns), yielded, _truncated(item["sets"], columns))
     return table

@@ -90,7 +90,7 @@ def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: flo
         parts.append(f'<g class="mark"><title>{escape(tip)}</title>')
         parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>')
         parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y(p.accuracy):.1f}" r="{5 if kind == "chosen" else 4}"/></g>')
-        right = x + 9 + 30 < WIDTH
+        right = x + 9 + 30 < WIDTH and p.iteration != UNTRAINED  # the dashed line leaves to the right
         if p.iteration in (best, points[0].iteration, points[-1].iteration):
             anchor, at = ("start", x + 8) if right else ("end", x - 8)
             weight = " strong" if p.iteration == best else ""
@@ -168,13 +168,14 @@ def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
     return _frame("Length of rationales by iteration", told, "".join(parts))
 
 
-def bar(parts: Sequence[tuple[str, float, str]], total: float, *, labels: bool = True) -> str:
-    """A horizontal stacked bar in HTML: (class, value, what it is). Widths are shares of `total`."""
+def bar(parts: Sequence[tuple[str, float, str]], total: float, *, label_from: float = 9.0) -> str:
+    """A horizontal stacked bar in HTML: (class, value, what it is). Widths are shares of `total`; parts of `label_from` per cent and more
+    carry their figure."""
     cells = []
     for kind, value, what in parts:
         share = 100 * value / total if total else 0
         if value <= 0:
             continue
-        text = f"{value:g}" if labels and share >= 7 else ""
+        text = f"{value:g}" if share >= label_from else ""
         cells.append(f'<span class="{kind}" style="width:{share:.2f}%" title="{escape(what, quote=True)}">{text}</span>')
     return f'<div class="bar">{"".join(cells)}</div>'

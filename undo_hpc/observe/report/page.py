@@ -10,7 +10,7 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.observe.progress import clock
 from undo_hpc.observe.report import charts, words
-from undo_hpc.observe.report.collect import KINDS, SPLITS, UNTRAINED, ReportData, Series
+from undo_hpc.observe.report.collect import KINDS, SPLITS, UNTRAINED, Flips, ReportData, Series
 from undo_hpc.observe.report.examples import OUTCOMES, Example, choose, mark_differences, shorten
 from undo_hpc.records import Feedback
 
@@ -119,32 +119,42 @@ def _accuracy(data: ReportData) -> str:
     return (
         '<section aria-labelledby="accuracy"><h2 id="accuracy">Accuracy</h2>'
         '<p class="intro">Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is the iteration '
-        f'that validation chose; the hollow dot is the untrained student.</p><div class="cards">{"".join(cards)}</div></section>'
+        f'that validation chose; the hollow dot is the untrained student.</p><div class="cards{" even" if len(cards) in (2, 4) else ""}">{"".join(cards)}</div></section>'
     )
 
 
 def _changes(data: ReportData) -> str:
     if not data.flips:
         return ""
-    most = max(max(f.fixed, f.broken) for f in data.flips) or 1
     titles = {s.name: s.title for s in data.series}
-    rows = []
-    for flips in data.flips:
-        move = f"{charts.student_name(flips.before)} → {flips.after}"
+    order = list(titles)
+
+    def share(count: int, flips: Flips) -> float:
+        return count / max(1, flips.fixed + flips.broken + flips.wrong + flips.right)
+
+    most = max(max(share(f.fixed, f), share(f.broken, f)) for f in data.flips) or 1.0
+    rows, last = [], None
+    for flips in sorted(data.flips, key=lambda f: (f.after, order.index(f.name) if f.name in order else len(order))):
+        pair = flips.before, flips.after
+        first = pair != last
+        last = pair
+        height = sum((f.before, f.after) == pair for f in data.flips)
+        move = f'<td rowspan="{height}" class="who">{charts.student_name(flips.before)} → {flips.after}</td>' if first else ""
         net = flips.fixed - flips.broken
         sign = "plus" if net > 0 else "minus" if net < 0 else ""
-        swing = f'<div class="swing" aria-hidden="true"><b class="b" style="width:{100 * flips.broken / most:.1f}%"></b><b class="f" style="width:{100 * flips.fixed / most:.1f}%"></b></div>'
+        widths = [100 * share(count, flips) / most for count in (flips.broken, flips.fixed)]
+        swing = f'<div class="swing" aria-hidden="true"><b class="b" style="width:{widths[0]:.1f}%"></b><b class="f" style="width:{widths[1]:.1f}%"></b></div>'
         rows.append(
-            f"<tr><td>{move}</td><td>{escape(titles.get(flips.name, flips.name))}</td>"
-            f'<td class="num">{flips.broken}</td><td>{swing}</td><td class="num">{flips.fixed}</td>'
-            f'<td class="num {sign}">{str(net) if net <= 0 else f"+{net}"}</td><td class="num">{flips.wrong}</td><td class="num">{flips.right}</td>'
-            f'<td class="num">{words.p_value(flips.p).removeprefix("p = ").removeprefix("p ")}</td></tr>'.replace(">-", ">−")
+            f'<tr{" class=first" if first else ""}>{move}<td>{escape(titles.get(flips.name, flips.name))}</td>'
+            f'<td class="num">{flips.broken}</td><td class="swings">{swing}</td><td class="num left">{flips.fixed}</td>'
+            f'<td class="num {sign}">{f"+{net}" if net > 0 else str(net).replace("-", "−")}</td><td class="num">{flips.wrong}</td><td class="num">{flips.right}</td>'
+            f'<td class="num">{words.p_value(flips.p).removeprefix("p = ").removeprefix("p ")}</td></tr>'
         )
     return (
         '<section aria-labelledby="changes"><h2 id="changes">What each student gained and lost</h2>'
         '<p class="intro">The same problems, before and after: fixed (wrong, then right), broken (right, then wrong), still wrong, still right. The p-value is '
-        "McNemar’s exact test of fixed against broken.</p>"
-        '<div class="card wide"><div class="scroll"><table><thead><tr><th>students</th><th>problems</th><th class="num">broken</th><th></th><th class="num">fixed</th>'
+        "McNemar’s exact test of fixed against broken; bars are shares of the problems.</p>"
+        '<div class="card wide"><div class="scroll"><table class="grouped"><thead><tr><th>students</th><th>problems</th><th class="num">broken</th><th></th><th class="num left">fixed</th>'
         '<th class="num">net</th><th class="num">still wrong</th><th class="num">still right</th><th class="num">p</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></div></section>"
     )
@@ -165,7 +175,7 @@ def _learning(data: ReportData) -> str:
         cut = min(cut, total - right)
         parts = [("kept", right, f"{right} right"), ("cut", cut, f"{cut} cut off"), ("unkept", total - right - cut, f"{total - right - cut} wrong")]
         share = f"{100 * right / total:.0f} %" if total else ""
-        rows.append(_row(item["iteration"], charts.bar([(k, v, w) for k, v, w in parts], total), share, data.best))
+        rows.append(_row(item["iteration"], charts.bar([(k, v, w) for k, v, w in parts], total, label_from=20), share, data.best))
     legend = _legend([("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")])
     cards.append(f'<div class="card"><h3>Yield of the teacher <span>attempts by iteration; right ones at the edge</span></h3><div class="rows">{"".join(rows)}</div>{legend}</div>')
     return (
@@ -222,7 +232,7 @@ def _cost(data: ReportData) -> str:
     for stage, (useful, lost, idle) in stages.items():
         parts = [("useful", useful, f"useful {useful:.3f} h"), ("lost", lost, f"lost {lost:.3f} h"), ("idle", idle, f"idle {idle:.3f} h")]
         figure, unit = _hours(useful + lost + idle)
-        rows.append(f'<div class="row"><span class="name">{stage}</span>{charts.bar(parts, most, labels=False)}<span class="sum">{figure} {SHORT[unit]}</span></div>')
+        rows.append(f'<div class="row"><span class="name">{stage}</span>{charts.bar(parts, most, label_from=101)}<span class="sum">{figure} {SHORT[unit]}</span></div>')
     per = [f"iteration {k}: {v:.3g} s" for k, v in cost.per_rationale_s.items() if v is not None]
     told = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
     if cost.per_point_h is not None:
