@@ -137,6 +137,9 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
 
 
 def _reopen(run: Run, config: RunConfig) -> Run:
+    if not run.layout.prepared.exists():  # nothing was done yet: the first try failed on its data
+        write_json(run.layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
+        return Run(run.layout, config)
     differences = list(differing_keys(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
     touching = [(key, old, new) for key, old, new in differences if not is_neutral(key)]
     if touching:

@@ -29,12 +29,10 @@ def explained(path: Path) -> Iterator[None]:
                 f"the disk is full: cannot write {path}",
                 hint="free some space (or the quota) and run the same command again; nothing is lost",
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StorageError(
-                f"cannot write {path}: {error.strerror}",
-                hint="choose a writable place with --run-dir, or mend the permissions",
-            ) from error
-        raise
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="choose a writable place with --run-dir, or mend the permissions",
+        ) from error
 
 
 def fsync_dir(path: Path) -> None:
