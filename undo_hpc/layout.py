@@ -63,6 +63,11 @@ class Layout:
         return self.root / "report"
 
     @property
+    def pushed(self) -> Path:
+        """What was published, and when."""
+        return self.root / "hub.json"
+
+    @property
     def splits(self) -> Path:
         """Folder of the frozen problems: train, diagnosis, validation."""
         return self.root / "splits"
@@ -192,6 +197,16 @@ class IterationLayout:
     def predictions(self) -> Path:
         """The student's answers to the training problems beside the teacher's."""
         return self.root / "predictions.parquet"
+
+    @property
+    def chat(self) -> Path:
+        """The distilled set in the `messages` chat format, by option."""
+        return self.root / "chat.jsonl"
+
+    @property
+    def lm_eval(self) -> Path:
+        """Results and samples in lm-evaluation-harness's shape."""
+        return self.root / "lm_eval"
 
     @property
     def servers(self) -> Path:

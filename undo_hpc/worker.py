@@ -50,7 +50,28 @@ def main(argv: list[str] | None = None) -> int:
             except UndoError as error:
                 failed = _report(error)
                 code = code or failed
+        if code == ExitCode.COMPLETE and not _rank():
+            _afterwards(arguments.run_dir, arguments.stage, arguments.iteration)
         return code
+
+
+def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
+    """Report and push, last of all: the next iteration is submitted by then, and nothing of the run waits for them or fails by them."""
+    if stage not in ("merge", "advance"):
+        return
+    run = open_run(run_dir)
+
+    def say(text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    if stage == "advance":
+        from undo_hpc.observe.after import after_iteration
+
+        after_iteration(run, iteration, say)
+    if run.config.hub.push_every_min or run.config.hub.push_at_end:
+        from undo_hpc.hub.auto import has_ended, maybe_push
+
+        maybe_push(run, time.time(), ended=has_ended(run, iteration), say=say)
 
 
 def _report(error: UndoError) -> int:

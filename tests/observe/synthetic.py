@@ -11,6 +11,7 @@ from typing import Any
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
+from undo_hpc.observe.after import after_iteration
 from undo_hpc.plan import IterationPlan, Stage, Task, build_graph, deal, plan_iteration
 from undo_hpc.quality import assess
 from undo_hpc.records import Attempt, Problem, Verdict, content_id
@@ -84,7 +85,7 @@ class RunBuilder:
         self.rng = random.Random(seed)
         config = override(RunConfig(), [
             "name=synthetic", "iterations=3", "generate.shards=2", "data.train.tiny=train", "teacher.model=tiny:teacher",
-            "student.model=tiny:student", "evaluate.problems_per_task=50", "stop.patience=3", "display.report=false", *sets])  # fmt: skip
+            "student.model=tiny:student", "evaluate.problems_per_task=50", "stop.patience=3", *sets])  # fmt: skip
         self.run: Run = create_or_open(config, root, command=["python", "launchers/run_iteration.py"])
         pool = [make_problem(k, self.rng) for k in range(problems + 40)]
         self.sets = {"train": pool[:problems], "diagnosis": pool[problems : problems + 15], "validation": pool[problems + 15 :]}
@@ -250,4 +251,5 @@ class RunBuilder:
             self.train(plan)
             self.evaluate(plan, skill=(0.45, 0.6, 0.66, 0.62)[k % 4])
             self.single(plan, "advance")
+            after_iteration(self.run, k, lambda _: None)
         return self.run

@@ -1,0 +1,194 @@
+"""Pushes packages: only what differs from the repository, in one commit a package. Pushing again changes nothing.
+
+An interrupted push goes on where it stopped: large files that have arrived are not sent again, and finished commits are found. The token is
+read when it is needed and stays in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from undo_hpc.config.schema import HubConfig
+from undo_hpc.errors import ConfigError, ExitCode, UndoError
+from undo_hpc.hub.contents import Item, Package, packages
+from undo_hpc.run import Run
+from undo_hpc.storage.atomic import read_json, write_json
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+class HubError(UndoError):
+    """The Hub cannot be reached, or refuses. Nothing of the run is touched by it."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
+@dataclass
+class Pushed:
+    """What a push did: files sent, files that were there already, and the repositories' addresses."""
+
+    sent: int = 0
+    same: int = 0
+    bytes: int = 0
+    urls: list[str] = field(default_factory=list)
+
+
+def read_token(hub: HubConfig) -> str | None:
+    """The token of `hub.token_file`; None leaves it to huggingface_hub (HF_TOKEN, HF_TOKEN_PATH, the login's own).
+
+    Raises:
+        ConfigError: the file cannot be read, or there is no token at all.
+    """
+    if hub.token_file:
+        try:
+            token = Path(hub.token_file).expanduser().read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"hub.token_file: cannot read {hub.token_file}: {error.strerror}", hint="mend the path, or set HF_TOKEN") from error
+        if not token:
+            raise ConfigError(f"hub.token_file: {hub.token_file} is empty", hint="put the token there, or set HF_TOKEN")
+        return token
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise ConfigError("there is no Hub token", hint="`hf auth login`, or set HF_TOKEN, or hub.token_file (a file that only you can read)")
+    return None
+
+
+def push(run: Run, say: Callable[[str], None] = lambda _: None) -> Pushed:
+    """Publishes what is complete.
+
+    Raises:
+        ConfigError: no repository is named, or there is no token.
+        HubError: the Hub cannot be reached or refuses; what was sent stays, and the same command goes on.
+    """
+    hub = run.config.hub
+    if not hub.dataset_repo and not hub.model_repo:
+        raise ConfigError(
+            "no repository is named",
+            hint="set hub.dataset_repo and hub.model_repo, e.g. --set hub.dataset_repo=me/my-data (they may change in an existing run)",
+        )
+    found = packages(run)
+    token = read_token(hub)
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.endpoint or None, token=token)
+    done = Pushed()
+    ready: set[str] = set()
+    try:
+        for package in found:
+            if package.repo not in ready:
+                done.urls.append(_repository(api, package, hub.private))
+                ready.add(package.repo)
+            _push_package(api, run, package, done, say)
+    except UndoError:
+        raise
+    except Exception as error:
+        raise explain(error, hub) from error
+    write_json(run.layout.pushed, _read_ledger(run) | {"time": time.time(), "urls": done.urls})
+    run.events.append("pushed", sent=done.sent, same=done.same, bytes=done.bytes)
+    return done
+
+
+def _repository(api: HfApi, package: Package, private: bool) -> str:
+    """Makes the repository where there is none; refuses to put private things into a public one."""
+    url = api.create_repo(package.repo, repo_type=package.kind, private=private, exist_ok=True)
+    info = api.repo_info(package.repo, repo_type=package.kind)
+    if private and not info.private:
+        raise HubError(
+            f"{package.repo} is public, and hub.private is on; nothing was pushed to it",
+            hint="make the repository private on the Hub, or set hub.private=false to publish",
+        )
+    return str(url)
+
+
+def _push_package(api: HfApi, run: Run, package: Package, done: Pushed, say: Callable[[str], None]) -> None:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    remote = _remote(api, package)
+    fresh = [item for item in package.items if not _same(item, remote.get(item.path))]
+    ours = _read_ledger(run).get("files", {}).get(f"{package.kind}:{package.repo}", [])
+    # Weights of an earlier student that this one does not have (other shards); nothing that we did not put there.
+    stale = sorted(set(ours) & set(remote) - {item.path for item in package.items}) if package.kind == "model" else []
+    done.same += len(package.items) - len(fresh)
+    if not fresh and not stale:
+        return
+    size = sum(item.size for item in fresh)
+    say(f"{package.repo}: {package.message}, {len(fresh)} files, {size / 1e6:,.1f} MB")
+    operations: list[Any] = [CommitOperationAdd(item.path, str(item.local) if item.local else item.data) for item in fresh]
+    operations += [CommitOperationDelete(path) for path in stale]
+    api.create_commit(package.repo, operations, commit_message=package.message, repo_type=package.kind)
+    done.sent += len(fresh)
+    done.bytes += size
+    ledger = _read_ledger(run)
+    files = ledger.setdefault("files", {})
+    key = f"{package.kind}:{package.repo}"
+    kept = set(files.get(key, [])) - set(stale) | {item.path for item in package.items}
+    files[key] = sorted(kept)
+    write_json(run.layout.pushed, ledger)
+
+
+def _remote(api: HfApi, package: Package) -> dict[str, Any]:
+    """Files of the repository, by path."""
+    from huggingface_hub.hf_api import RepoFile
+
+    tree = api.list_repo_tree(package.repo, recursive=True, repo_type=package.kind)
+    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _same(item: Item, remote: Any) -> bool:
+    if remote is None or remote.size != item.size:
+        return False
+    if remote.lfs is not None:
+        return bool(remote.lfs.sha256 == item.sha256)
+    return bool(remote.blob_id == item.git_sha1())
+
+
+def _read_ledger(run: Run) -> dict[str, Any]:
+    path = run.layout.pushed
+    data = read_json(path) if path.exists() else {}
+    return data if isinstance(data, dict) else {}
+
+
+def last_push(run: Run) -> float:
+    """When the last push was complete; 0 for never."""
+    return float(_read_ledger(run).get("time", 0.0))
+
+
+def explain(error: Exception, hub: HubConfig) -> UndoError:
+    """What went wrong at the Hub, in words: never a token, never a traceback. Bugs of ours are not dressed up."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    where = hub.endpoint or os.environ.get("HF_ENDPOINT") or "the Hugging Face Hub"
+    again = "then: undo-hpc push RUN_DIR; it goes on where it stopped"
+    if isinstance(error, OfflineModeIsEnabled):
+        return HubError("HF_HUB_OFFLINE is set: nothing was pushed", hint=f"push from a machine with a network, without HF_HUB_OFFLINE; {again}")
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code if error.response is not None else 0
+        repos = " and ".join(name for name in (hub.dataset_repo, hub.model_repo) if name)
+        if status == 401:
+            return HubError(f"{where} does not know this token (401)", hint=f"`hf auth login` again, or renew the token; {again}")
+        if status == 403:
+            return HubError(f"this token may not write to {repos} (403)", hint=f"give a token with write rights to that account or organisation; {again}")
+        if status == 404:
+            return HubError(f"{repos}: no such place on {where} (404)", hint="check the account or organisation before the slash")
+        if status in (402, 413, 507):
+            return HubError(f"the storage at {where} is full, or the file is too large ({status})", hint=f"free storage there; {again}")
+        return HubError(f"{where} answered {status or 'in a way that cannot be read'}", hint=f"try again later, {again}")
+    import httpx
+
+    if isinstance(error, (ConnectionError, TimeoutError, httpx.HTTPError)):
+        return HubError(f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {again}")
+    if isinstance(error, OSError):
+        return HubError(f"the push broke off: {error.strerror or type(error).__name__}", hint=again)
+    raise error
+
+
+def dry_run(run: Run) -> Sequence[Package]:
+    """What would be published, without asking anybody."""
+    return packages(run)

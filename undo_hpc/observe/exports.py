@@ -1,0 +1,82 @@
+"""An iteration in the shapes that others read: lm-evaluation-harness's results, and the `messages` chat format by option."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from undo_hpc.data.distilled import read_distilled
+from undo_hpc.data.formats import lm_eval_file_names, lm_eval_results, lm_eval_samples, to_messages
+from undo_hpc.prompts import load_prompts
+from undo_hpc.records import Attempt
+from undo_hpc.run import Run
+from undo_hpc.storage.atomic import read_json, write_bytes, write_json
+from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.shards import dump_rows, read_rows
+
+SPLITS = ("train", "diagnosis", "validation")
+
+
+def write_chat(run: Run, iteration: int) -> Path:
+    """iter_N/chat.jsonl: the distilled set as conversations, with the prompt that the student is trained on.
+
+    Raises:
+        DataError: there is no distilled set yet.
+    """
+    config, at = run.config, run.layout.iteration(iteration)
+    prompts = load_prompts(config.evaluate.prompt)
+    rows = [
+        to_messages(e, prompt=prompts.student(e.problem, config.evaluate.instruction), system_prompt=config.student.system_prompt)
+        for e in read_distilled(at.distilled)
+    ]
+    write_bytes(at.chat, dump_rows(rows))
+    return at.chat
+
+
+def write_lm_eval(run: Run, iteration: int) -> Path | None:
+    """iter_N/lm_eval/STUDENT/results_*.json and samples_*.jsonl of the benchmarks; None where there is no benchmark.
+
+    Raises:
+        StorageError: a shard is damaged.
+    """
+    config, at = run.config, run.layout.iteration(iteration)
+    plan, manifest = run.plan(iteration), read_manifest(at.stage_manifest("advance"))
+    if plan is None:
+        return None
+    benchmarks = read_json(run.layout.prepared)["details"]["benchmarks"]
+    prompts = load_prompts(config.evaluate.prompt)
+    generation = config.evaluate.sampling.model_dump(mode="json")
+    samples = {}
+    for name in dict.fromkeys(part.group for part in plan.slices("evaluate") if part.group not in SPLITS):
+        paths = [at.shard("evaluate", part.shard, name) for part in plan.slices("evaluate") if part.group == name]
+        rows = [row for path in paths if path.exists() for row in read_rows(path)]
+        problems = run.problems(name)
+        samples[name] = lm_eval_samples(
+            problems,
+            [Attempt.from_dict(row | {"flags": tuple(row.get("flags", ()))}) for row in rows],
+            prompts={p.id: prompts.student(p.problem, config.evaluate.instruction) for p in problems},
+            generation=generation,
+        )
+    if not samples:
+        return None
+    model = f"{config.name}/iteration_{iteration:03d}"
+    when = datetime.fromtimestamp(manifest.finished if manifest else at.metrics.stat().st_mtime, UTC)
+    results = lm_eval_results(
+        samples,
+        model=model,
+        titles={name: str(benchmarks.get(name, {}).get("title") or name) for name in samples},
+        sizes={name: int(benchmarks.get(name, {}).get("of") or len(rows)) for name, rows in samples.items()},
+        generation=generation,
+        started=when,
+        seed=config.seed,
+        limit=config.evaluate.limit,
+        engine=config.evaluate.engine.name,
+        git_hash=str(run.environment.get("git", "")),
+    )
+    shutil.rmtree(at.lm_eval, ignore_errors=True)
+    path = at.lm_eval / lm_eval_file_names(model, "", when)[0]
+    write_json(path, results)
+    for name, rows in samples.items():
+        write_bytes(at.lm_eval / lm_eval_file_names(model, name, when)[1], dump_rows(rows))
+    return path
