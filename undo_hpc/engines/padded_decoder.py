@@ -52,10 +52,11 @@ class PaddedDecoder:
         device = self._model.device
         ends = _Ends(self._works, self._chat, width, self._should_stop)
         generate: Any = self._model.generate
+        settings = GenerationConfig(  # ours alone: a model's own may bring a repetition penalty
+            do_sample=False, num_beams=1, use_cache=True, max_new_tokens=max(work.limit for work in self._works),
+            pad_token_id=0, eos_token_id=None)
         generate(
-            generation_config=GenerationConfig(),  # ours alone: a model's own may bring a repetition penalty
-            input_ids=ids.to(device), attention_mask=mask.to(device), do_sample=False, num_beams=1, use_cache=True,
-            max_new_tokens=max(work.limit for work in self._works), pad_token_id=0, eos_token_id=None,
+            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=settings,
             logits_processor=LogitsProcessorList([_Draws(self._works, width, device)]), stopping_criteria=StoppingCriteriaList([ends]),
         )
         done = [complete(work.request, len(work.prompt), written, reason, self._chat)

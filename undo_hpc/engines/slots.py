@@ -130,7 +130,9 @@ def slots_agree(model: PreTrainedModel) -> str:
     config = model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         return "an encoder-decoder model"
-    if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+    layer_types = getattr(config, "layer_types", None)
+    window = None if layer_types else getattr(config, "sliding_window", None)  # an older way to say it
+    if set(layer_types or ["full_attention"]) != {"full_attention"} or (window and window < config.max_position_embeddings):
         return "layers without full attention"
     if getattr(model.config, "_attn_implementation", "") not in ("sdpa", "eager"):
         return f"attention {model.config._attn_implementation}"

@@ -106,7 +106,7 @@ class TransformersEngine:
             except torch.OutOfMemoryError as error:
                 under_way, decoder = decoder.drop() if decoder else [], None
                 groups[0].extendleft(reversed(under_way))
-                yield from self._halve(length, groups[0], error)
+                yield from self._halve(self._rows(length, len(lane)), length, groups[0], error)
             except (RuntimeError, ValueError, IndexError) as error:
                 suspects = decoder.drop() if decoder else []
                 decoder = None
@@ -123,20 +123,18 @@ class TransformersEngine:
                     failures.reset()
                     yield completion
 
-    def _rows(self, length: int) -> int:
-        return max(1, min(self._max_rows, self._config.batch_tokens // length))
+    def _rows(self, length: int, waiting: int) -> int:
+        rows = max(1, min(self._max_rows, self._config.batch_tokens // length))
+        return rows if self._config.batch_invariant else min(rows, waiting)
 
     def _decoder(self, length: int, waiting: int, should_stop: Callable[[], bool]) -> Decoder:
-        rows = self._rows(length)
+        rows = self._rows(length, waiting)
         if self._not_slots:
             return PaddedDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
-        if not self._config.batch_invariant:
-            rows = min(rows, waiting)
         return SlotDecoder(self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant)
 
-    def _halve(self, length: int, queue: deque[Work], error: torch.OutOfMemoryError) -> Iterator[Completion]:
+    def _halve(self, rows: int, length: int, queue: deque[Work], error: torch.OutOfMemoryError) -> Iterator[Completion]:
         """Makes later batches smaller; a request that does not even fit alone is given up."""
-        rows = self._rows(length)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if rows == 1:
