@@ -44,7 +44,8 @@ def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) ->
     Args:
         live: what a cluster says of the tasks of the current iteration.
     """
-    iteration = 0
+    # A plan is made only after the iteration before was complete; what lies further back is history.
+    iteration = max((k for k in run.layout.iterations() if run.plan(k)), default=0)
     while True:
         plan = run.plan(iteration) or make_plan(run, iteration)
         stages = build_graph(run.config, run.layout, plan)
@@ -64,8 +65,9 @@ def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) ->
 
 
 def all_done(statuses: Sequence[TaskStatus]) -> bool:
-    """Whether an iteration is complete: its last stage is, on evidence that is still true."""
-    return all(status.state == "done" for status in statuses if status.stage == "advance")
+    """Whether an iteration is complete: its last stage is, and nothing that it rests on was damaged since."""
+    ended = all(status.state == "done" for status in statuses if status.stage == "advance")
+    return ended and not any(status.state == "stale" for status in statuses)
 
 
 def current_decision(run: Run, iteration: int) -> Decision:
