@@ -1,10 +1,18 @@
-"""Everything here runs on a real SLURM."""
+"""Everything here runs on a real SLURM. One undisturbed run a session is what all others are compared with."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.slurmlab.fixtures import lab, slurm_cluster, start_lab
+from tests.slurm.small import Campaign, make_campaign, make_inputs
+from tests.slurmlab.fixtures import lab, require_slurm, slurm_cluster, start_lab
 
 __all__ = ["lab", "slurm_cluster", "start_lab"]
+
+# A stock cluster holds a requeued job back for two minutes; here too, so that a restart within seconds is our doing.
+STOCK = {"cred_expire": 120}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -12,3 +20,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/slurm/" in str(item.path):
             item.add_marker(pytest.mark.slurm)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A random model and a file of problems."""
+    require_slurm()
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the results of a run that nothing happened to: two iterations on this machine."""
+    campaign = make_campaign(tmp_path_factory.mktemp("undisturbed"), *inputs, iterations=2)
+    campaign.run_locally()
+    return campaign.results()
+
+
+@pytest.fixture
+def campaign(inputs: tuple[Path, Path], tmp_path: Path) -> Callable[..., Campaign]:
+    """Makes a campaign: `campaign(iterations=2, train__epochs=3)`."""
+
+    def make(**changes: Any) -> Campaign:
+        return make_campaign(tmp_path / "campaign", *inputs, **changes)
+
+    return make
+
+
+def same_results(campaign: Campaign, undisturbed: dict[str, str]) -> None:
+    """The distilled sets, weights, shards and feedback are, byte for byte, those of the undisturbed run."""
+    mine = campaign.results()
+    wanted = {name: digest for name, digest in undisturbed.items() if int(name[5:8]) < campaign.config["iterations"]}
+    assert len(wanted) >= 4
+    assert mine == wanted

@@ -31,18 +31,18 @@ def base_config(model: Path, problems: Path, benchmark: Path) -> dict[str, Any]:
     source = {"fields": {"problem": "problem", "answer": "gt"}}
     engine = {"transformers": {"batch_invariant": True, "max_batch": 8, "batch_tokens": 1024, "threads": 1}}
     return {
-        "name": "small", "seed": 3, "iterations": 2,
-        "data": {"train": {"path": str(problems), **source}, "diagnosis": 4, "validation": 4, "contamination": "off"},
+        "name": "small", "seed": 3, "iterations": 1,
+        "data": {"train": {"path": str(problems), **source}, "diagnosis": 0, "validation": 6, "contamination": "off"},
         "teacher": {"model": str(model), "dtype": "float32"}, "student": {"model": str(model), "dtype": "float32"},
-        "method": {"errors_from": "train", "regenerate": "all", "wrong_rationales": "keep"},
-        "generate": {"shards": 4, "samples": 1, "max_attempts": 1, "prompt": "tiny", "flush_rows": 4, "flush_seconds": 1.0,
-                     "sampling": {"temperature": 0.7, "max_tokens": 24}, "engine": engine,
+        "method": {"errors_from": "both", "regenerate": "all", "wrong_rationales": "keep"},
+        "generate": {"shards": 2, "samples": 1, "max_attempts": 1, "prompt": "tiny", "flush_rows": 4, "flush_seconds": 1.0,
+                     "sampling": {"temperature": 0.7, "max_tokens": 64}, "engine": engine,
                      "quality": {"drop_truncated": False, "drop_leaks": False, "max_repeated_lines": 1.0}},
-        "train": {"epochs": 1, "tokens_per_batch": 512, "micro_batch_tokens": 512, "max_length": 512, "learning_rate": 1e-3,
+        "train": {"epochs": 12, "tokens_per_batch": 512, "micro_batch_tokens": 512, "max_length": 512, "learning_rate": 1e-3,
                   "precision": "fp32", "zero_stage": 0, "attention": "segment", "preflight": False, "threads": 1,
-                  "checkpoint": {"every_steps": 2}},
-        "evaluate": {"prompt": "tiny", "benchmarks": [], "problems_per_task": 1000, "baseline": True, "train_predictions": True,
-                     "sampling": {"temperature": 0.0, "max_tokens": 16}, "engine": engine},
+                  "checkpoint": {"every_steps": 10}},
+        "evaluate": {"prompt": "tiny", "benchmarks": [], "problems_per_task": 1000, "baseline": False, "train_predictions": False,
+                     "sampling": {"temperature": 0.0, "max_tokens": 96}, "engine": engine},
         "stop": {"enabled": False},
         "display": {"progress": "plain", "report": False},
     }
@@ -150,3 +150,11 @@ def make_inputs(folder: Path, count: int = 48) -> tuple[Path, Path]:
     problems = folder / "problems.jsonl"
     problems.write_text("".join(json.dumps({"problem": r["problem"], "gt": r["gt"]}) + "\n" for r in rows(count, seed=1)))
     return model, problems
+
+
+def has_output(campaign: Campaign, stage: str, iteration: int = 0) -> bool:
+    """Whether a stage is in the middle of its work: something durable is there, and the stage is not complete."""
+    at = campaign.run_dir / f"iter_{iteration:03d}"
+    if stage == "train":
+        return any(path.is_file() for path in (at / "train" / "checkpoints").rglob("*"))
+    return any(path.stat().st_size > 0 for path in (at / stage).rglob("*.parts/*") if path.is_file())

@@ -24,14 +24,25 @@ undo_restart_in() { undo_scontrol update JobId="$(undo_job_id)" StartTime=now+"$
 undo_on_term() {
   undo_terminated=1
   # Preempted without grace: SLURM requeues the job by itself. Should we not live to see the end, this stands.
-  undo_restart_in $(( ${UNDO_KILL_WAIT:-30} + ${UNDO_RESTART_DELAY:-3} ))
+  undo_restart_in "${undo_delay:-$(( ${UNDO_KILL_WAIT:-30} + ${UNDO_RESTART_DELAY:-3} ))}"
+}
+
+# State of this job; waits up to a minute for a controller that does not answer.
+undo_state() {
+  local try state
+  for try in 1 2 3 4 5 6; do
+    state=$(squeue -h -j "$(undo_job_id)" -o %T 2>/dev/null) && { echo "$state"; return 0; }
+    sleep 2
+  done
+  return 1
 }
 
 # undo_requeue RUN_DIR: starts this job again. Fails where it must not, or cannot, be started again.
 undo_requeue() {
   [ -e "$1/PAUSED" ] && { undo_say "the run is paused: saved, and not started again"; return 1; }
   [ "${UNDO_REQUEUE:-1}" = 1 ] || { undo_say "no requeueing here: the rest is submitted anew by the next healing stage"; return 1; }
-  local state; state=$(squeue -h -j "$(undo_job_id)" -o %T 2>/dev/null)
+  undo_delay=${UNDO_RESTART_DELAY:-3}  # from here on a SIGTERM is the answer to our own request
+  local state; state=$(undo_state)
   case $state in
     RUNNING)
       undo_scontrol requeue "$(undo_job_id)" >/dev/null || { undo_say "scontrol requeue was refused"; return 1; } ;;

@@ -1,0 +1,157 @@
+"""Whole iterations on a real cluster, with nobody at the login node."""
+
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import STOCK, same_results
+from tests.slurm.small import Campaign, has_output
+from tests.slurmlab import Lab
+from tests.slurmlab.processes import wait_until
+
+Make = Callable[..., Campaign]
+SECRET = "hf_sEcReTtOkEn0123456789"
+
+
+def test_two_iterations_without_a_launcher_and_no_secret_anywhere(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = start_lab(**STOCK, accounting="dbd")
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "MY_PASSWORD"):
+        monkeypatch.setenv(name, SECRET)
+    calls = _count_sbatch(lab, monkeypatch)
+    small = campaign(iterations=2)
+    small.launch()  # has returned: no process of ours is left here
+    assert len(calls()) <= 8, "an iteration is a handful of sbatch calls"
+
+    again = small.launch()  # while the arrays pend or run
+    assert "nothing to submit" in again.stdout
+    small.wait_ended()
+    same_results(small, undisturbed)
+    assert {e["attempt"] for e in _journal(small) if e["event"] == "intent"} == {0}, "nothing ran twice"
+    assert not _holds(lab, small, SECRET)
+
+    last = small.launch()
+    assert "nothing to do" in last.stdout
+    assert lab.jobs() == []
+
+
+def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaign: Make) -> None:
+    start_lab(**STOCK, max_array=11)
+    small = campaign(method__condition="ground_truth", generate__shards=25, data__train={
+        "path": "", "fields": {"problem": "problem", "answer": "gt", "solution": "gt"}})
+    small.config["data"]["train"]["path"] = str(Path(small.config["teacher"]["model"]).parent / "problems.jsonl")
+    small.launch()
+    small.wait_ended()
+    intents = [e for e in _journal(small) if e["event"] == "intent"]
+    generate = [e for e in intents if e["stage"] == "generate"]
+    ids = {e["name"]: e["job_id"] for e in _journal(small) if e["event"] == "submitted"}
+    merge = next(e for e in intents if e["stage"] == "merge")
+    assert len(generate) == 2 and {e["attempt"] for e in intents} == {0}
+    assert set(merge["after"]) == {ids[e["name"]] for e in generate}, "merge waits for every part"
+    covered = sorted(i for e in generate for a, b in e["indices"] for i in range(a, b + 1))
+    assert covered == list(range(25))
+
+
+def test_two_launchers_at_once_submit_once(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK)
+    small = campaign()
+    small.write()
+    command = small.command("--profile", str(small.folder / "profile.yaml"))
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=small.folder) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 0], [0, 3]), said  # the second waited its turn in vain, or came late and found all queued
+    stages = [e["stage"] for e in _journal(small) if e["event"] == "intent"]
+    assert sorted(stages) == ["advance", "evaluate", "generate", "merge", "train"], said
+    small.wait_ended()
+    same_results(small, undisturbed)
+    assert lab.jobs() == [] or small.ended
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_launcher_killed_between_sbatch_and_its_record(
+    after: int, start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = start_lab(**STOCK)
+    small = campaign()
+    real = lab.env()["PATH"]
+    _shim(lab, "sbatch", f'''
+count=$(cat {lab.places.root}/count 2>/dev/null || echo 0)
+case " $* " in *" --test-only "*) exec env PATH="{real}" sbatch "$@";; esac
+out=$(PATH="{real}" sbatch "$@"); code=$?
+echo $((count + 1)) > {lab.places.root}/count
+[ $((count + 1)) = {after} ] && kill -KILL $PPID
+echo "$out"; exit $code''', monkeypatch)
+    killed = small.launch(check=False)
+    assert killed.returncode == -9
+    unrecorded = {e["name"] for e in _journal(small) if e["event"] == "intent"} - {e["name"] for e in _journal(small) if e["event"] == "submitted"}
+    assert len(unrecorded) == 1
+    small.launch()
+    found = [e for e in _journal(small) if e["event"] == "found"]
+    assert [e["name"] for e in found] == sorted(unrecorded)
+    small.wait_ended()
+    same_results(small, undisturbed)
+    stages = [e["stage"] for e in _journal(small) if e["event"] == "intent"]
+    assert sorted(stages) == ["advance", "evaluate", "generate", "merge", "train"], "nothing was submitted twice"
+
+
+def test_pause_and_resume_then_cancel_and_resume(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    from undo_hpc.dispatch import cancel, pause
+    from undo_hpc.run import open_run
+
+    lab = start_lab(**STOCK)
+    foreign = lab.run("sbatch", "--parsable", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 600").strip()
+    small = campaign()
+    small.launch()
+    wait_until(lambda: has_output(small, "generate"), 120, "generated rows")
+    run = open_run(small.run_dir)
+    assert pause(run) >= 5
+    wait_until(lambda: [job["id"] for job in lab.jobs()] == [foreign], 60, "the run's jobs to save and leave")
+    assert any(e.get("status") == "requeue" for e in small.events("generate"))
+    rows = sum(path.stat().st_size for path in (small.run_dir / "iter_000" / "generate").rglob("*.jsonl"))
+    assert rows > 0
+
+    small.launch()
+    wait_until(lambda: has_output(small, "train"), 120, "a checkpoint")
+    assert cancel(run) >= 2
+    wait_until(lambda: [job["id"] for job in lab.jobs()] == [foreign], 60, "the run's jobs to end")
+    assert not small.ended
+    small.launch()
+    small.wait_ended()
+    same_results(small, undisturbed)
+
+
+def _journal(campaign: Campaign) -> list[dict[str, object]]:
+    path = campaign.run_dir / "submissions.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _shim(lab: Lab, name: str, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts a script before one of SLURM's commands, for the launcher only."""
+    folder = lab.places.root / "shim"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("#!/bin/bash\n" + body + "\n")
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def _count_sbatch(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    log, real = lab.places.root / "sbatch.log", lab.env()["PATH"]
+    _shim(lab, "sbatch", f'echo "$*" >> {log}\nexec env PATH="{real}" sbatch "$@"', monkeypatch)
+    return lambda: [line for line in log.read_text().splitlines() if "--test-only" not in line]
+
+
+def _holds(lab: Lab, campaign: Campaign, secret: str) -> list[Path]:
+    """Files that hold a text: scripts, logs and records of the run, SLURM's state, spool and logs, the database."""
+    found = []
+    for root in (campaign.folder, lab.places.root):
+        for path in root.rglob("*"):
+            if path.is_file() and not stat.S_ISSOCK(path.lstat().st_mode) and secret.encode() in path.read_bytes():
+                found.append(path)
+    return found

@@ -1,0 +1,167 @@
+"""What clusters do to jobs. After each, the results equal those of a run that nothing happened to."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import STOCK, same_results
+from tests.slurm.small import Campaign, has_output
+from tests.slurmlab import Lab
+from tests.slurmlab.processes import wait_until
+
+Make = Callable[..., Campaign]
+
+
+def running(lab: Lab, stage: str) -> list[str]:
+    """Ids of the running tasks of a stage."""
+    return [job["id"] for job in lab.jobs() if job["name"].startswith(f"{stage}-") and job["state"] == "RUNNING"]
+
+
+def at_work(lab: Lab, small: Campaign, stage: str) -> str:
+    """Waits until a stage has done some of its work; returns the id of a running task."""
+    wait_until(lambda: has_output(small, stage) and bool(running(lab, stage)), 180, f"{stage} at work\n{small.logs()}", every=0.05)
+    return running(lab, stage)[0]
+
+
+def preempt(lab: Lab, task: str) -> None:
+    """A job of a higher priority takes the task's node for itself."""
+    node = lab.show(task)["NodeList"]
+    lab.run("sbatch", "-p", "high", "-w", node, "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+
+
+def test_preempted_with_grace_time_in_every_stage(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK, grace=60)
+    small = campaign()
+    small.profile["defaults"]["partition"] = "lowg"
+    small.launch()
+    for stage in ("generate", "train", "evaluate"):
+        preempt(lab, at_work(lab, small, stage))
+    small.wait_ended()
+    same_results(small, undisturbed)
+    for stage in ("generate", "train", "evaluate"):
+        ends = [e for e in small.events(stage) if e["kind"] == "end"]
+        assert "preempted" in {e["reason"] for e in ends if e["status"] == "requeue"}, (stage, ends)
+        assert _restart_delay(small, stage) < 30, "on a stock cluster it would be 120 s and more"
+
+
+def test_preempted_with_no_time_at_all(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK, kill_wait=1)
+    small = campaign()
+    small.launch()
+    for stage in ("generate", "train", "evaluate"):
+        preempt(lab, at_work(lab, small, stage))
+    small.wait_ended()
+    same_results(small, undisturbed)
+    for stage in ("generate", "train", "evaluate"):
+        assert len([e for e in small.events(stage) if e["kind"] == "start" and e["restart"] == "1"]) >= 1, stage
+
+
+def test_requeued_by_hand_and_cancelled_by_hand(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK)
+    small = campaign()
+    small.launch()
+    task = at_work(lab, small, "generate")
+    lab.run("scontrol", "requeue", task)
+    wait_until(lambda: any(e["kind"] == "start" and e["restart"] == "1" for e in small.events("generate")), 60, "the restart")
+    task = at_work(lab, small, "train")
+    lab.run("scancel", task)
+    wait_until(lambda: task not in running(lab, "train"), 60, "scancel")
+    small.wait_ended()  # advance sees that the student is missing, and submits the training again
+    same_results(small, undisturbed)
+
+
+def test_a_task_that_fails_twice_is_healed_by_merge(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    start_lab(**STOCK)
+    small = campaign()
+    marks = small.folder / "marks"
+    marks.mkdir()
+    small.profile["setup"] = [f'if [ "$SLURM_ARRAY_TASK_ID" = 1 ] && [ "$(ls {marks} | wc -l)" -lt 2 ]; then touch {marks}/$SLURM_JOB_ID; exit 1; fi']
+    small.launch()
+    small.wait_ended()
+    same_results(small, undisturbed)
+    assert len(list(marks.iterdir())) == 2
+    assert len(small.events("train")) == 2, "training ran once, behind the merge that was complete"
+
+
+def test_a_task_that_always_fails_ends_the_run_with_a_word(start_lab: Callable[..., Lab], campaign: Make) -> None:
+    lab = start_lab(**STOCK)
+    small = campaign(cluster__max_resubmits=1)
+    small.profile["setup"] = ['if [ "$SLURM_ARRAY_TASK_ID" = 1 ]; then exit 1; fi']
+    small.launch()
+    wait_until(lambda: not lab.jobs(), 180, "the chain to end", every=0.5)
+    assert not small.ended
+    stopped = [line for line in (small.run_dir / "events.jsonl").read_text().splitlines() if '"stopped"' in line]
+    assert stopped and "2 submissions" in stopped[0]
+
+
+def test_node_down_while_its_processes_live_on(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK, slurmd_timeout=5)
+    small = campaign()
+    small.launch()
+    task = at_work(lab, small, "generate")
+    node = lab.show(task)["NodeList"]
+    lab.kill(node)
+    lab.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")  # what SlurmdTimeout does, at once
+    small.wait_ended()
+    same_results(small, undisturbed)
+
+
+def test_controller_killed_and_restarted(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK)
+    small = campaign()
+    small.launch()
+    at_work(lab, small, "generate")
+    lab.kill("slurmctld")
+    refused = small.launch(check=False)
+    assert refused.returncode == 1 and "cannot be reached" in refused.stderr and "Traceback" not in refused.stderr
+    lab.start_controller()
+    small.wait_ended()
+    same_results(small, undisturbed)
+
+
+def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab], campaign: Make) -> None:
+    """SLURM lets `afterok` on a job that it has forgotten run at once: the stage itself must refuse."""
+    from undo_hpc.cluster.base import Submission
+    from undo_hpc.config.schema import StageResources
+    from undo_hpc.dispatch import open_cluster
+    from undo_hpc.run import open_run
+
+    lab = start_lab(**STOCK, min_job_age=2)
+    small = campaign()
+    small.profile["setup"] = ["exit 1"]  # generate fails, merge fails, the chain collapses
+    small.launch("--set", "cluster.max_resubmits=0")
+    wait_until(lambda: not lab.jobs(), 120, "the chain to end", every=0.5)
+    (small.run_dir / "profile.resolved.json").write_text((small.run_dir / "profile.resolved.json").read_text().replace('"exit 1"', '"true"'))
+    run = open_run(small.run_dir)
+    (job,) = open_cluster(run, from_launcher=False).submit(
+        Submission(small.run_dir, 0, "train", None, StageResources(), after=("1",), tag=run.id, attempt=9, total=1))
+    log = small.run_dir / "iter_000" / "logs" / f"train-{job}.log"
+    wait_until(lambda: log.exists() and "exit code" in log.read_text(), 120, "train to end")
+    assert "merge 0" in log.read_text() or "merge.manifest.json is missing" in log.read_text()
+    assert "exit code 3" in log.read_text()
+    assert not (small.run_dir / "iter_000" / "student").exists()
+
+
+@pytest.mark.slow
+def test_a_long_task_reaches_its_time_limit_again_and_again(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    start_lab(**STOCK)
+    small = campaign(cluster__resources={"train": {"minutes": 1}})
+    small.profile["signal_lead_s"] = 30
+    small.profile["setup"] = ["export UNDO_TEST_SLOW_STEP=1"]
+    small.launch()
+    small.wait_ended()
+    same_results(small, undisturbed)
+
+
+def _restart_delay(campaign: Campaign, stage: str) -> float:
+    """Seconds between the end of a requeued start and the next start, the shortest of a stage."""
+    events = campaign.events(stage)
+    delays = [b["time"] - a["time"] for a, b in zip(events, events[1:], strict=False)
+              if a["kind"] == "end" and a["status"] == "requeue" and b["kind"] == "start"]
+    return min(delays)
+
+
+__all__ = ["Path", "os", "signal"]
