@@ -71,12 +71,14 @@ def read_rows(paths: Iterable[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for path in paths:
         try:
-            rows += pq.read_table(path, columns=needed).to_pylist()
+            table = pq.ParquetFile(path).read(columns=needed)  # read_table would import pandas
         except FileNotFoundError as error:
             raise DataError(f"{path}: no such data file", hint="the merge stage writes it; run the same command again") from error
-        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise DataError(f"{path}: cannot be read as a distilled set: {error}",
-                            hint=f"it must be parquet with the columns {', '.join(needed)}") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path}: cannot be read as parquet: {error}", hint="run the merge stage again") from error
+        if absent := sorted(set(needed) - set(table.column_names)):
+            raise DataError(f"{path}: lacks the column {absent[0]!r}", hint=f"a distilled set has {', '.join(needed)}")
+        rows += table.to_pylist()
     return rows
 
 

@@ -7,6 +7,8 @@ checkpoint. At the end the student is published.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import time
 from collections.abc import Mapping
@@ -208,7 +210,8 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team
                   {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0}]
     model.to(team.device)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its memory use, whatever its log level
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     engine.train()
     return engine
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.errors import ConfigError, TrainingError
+from undo_hpc.errors import ConfigError, ExitCode, TrainingError, UndoError
 from undo_hpc.storage.atomic import write_json
 
 if TYPE_CHECKING:
@@ -169,18 +169,21 @@ class Team:
         self.highest(0.0)
 
     def first_does(self, work: Callable[[], None]) -> None:
-        """Rank 0 does the work, the others wait. Its failure is raised on rank 0 and as TrainingError on the others."""
-        failure: BaseException | None = None
+        """Rank 0 does the work, the others wait. Its failure is raised on rank 0, and as TrainingError of the same exit code elsewhere."""
+        failure: Exception | None = None
         if self.who.first:
             try:
                 work()
             except Exception as error:  # noqa: BLE001 -- raised again below, after the others know
                 failure = error
-        failed = self.highest(float(failure is not None))[0]
+        code = failure.exit_code if isinstance(failure, UndoError) else ExitCode.FAILED
+        told = self.highest(float(code) if failure is not None else 0.0)[0]
         if failure is not None:
             raise failure
-        if failed:
-            raise TrainingError("rank 0 could not go on; its log says why", hint="see the log of rank 0")
+        if told:
+            error = TrainingError("rank 0 could not go on; its log says why", hint="see the log of rank 0")
+            error.exit_code = ExitCode(int(told))
+            raise error
 
     def close(self) -> None:
         """Leaves the process group."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 
 def quiet_deepspeed() -> None:
@@ -24,7 +25,22 @@ def quiet_deepspeed() -> None:
     import deepspeed.ops
     from deepspeed.utils import logger
 
+    _import_muon_uncompiled()
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.distributed.*deprecated")
     if "__compatible_ops__" not in vars(deepspeed.ops):  # it would be filled by probing with a compiler, 0.9 s
         deepspeed.ops.__compatible_ops__ = {}
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logger.setLevel(logging.WARNING)
+
+
+def _import_muon_uncompiled() -> None:
+    """DeepSpeed's ZeRO imports its Muon optimiser, which asks torch to compile at import: 3 s of imports that nobody uses."""
+    before = os.environ.get("TORCHDYNAMO_DISABLE")
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    try:
+        import deepspeed.runtime.zero.muon.original_muon  # noqa: F401
+    finally:
+        if before is None:
+            del os.environ["TORCHDYNAMO_DISABLE"]
+        else:
+            os.environ["TORCHDYNAMO_DISABLE"] = before

@@ -1,0 +1,127 @@
+"""What a user can get wrong ends with a clear error, exit code 2, and nothing overwritten."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training import tiny_student
+from tests.training.conftest import Trainings
+from undo_hpc.config.schema import TrainConfig
+from undo_hpc.errors import ConfigError, ExitCode
+from undo_hpc.training.deepspeed_settings import deepspeed_settings
+from undo_hpc.training.ranks import Rank
+from undo_hpc.training.spec import TrainSpec
+
+
+def refused(trainings: Trainings, message: str, ranks: int = 1, **changes: Any) -> str:
+    """Runs a training that must be refused with the message and a hint; nothing may be published."""
+    spec = trainings.spec(**changes)
+    out = Path(spec.out_dir)
+    out.mkdir(parents=True)
+    (out / "precious.txt").write_text("keep me")
+    running = trainings.start(spec, ranks)
+    codes, text = running.wait(), running.text()
+    assert ExitCode.WRONG_INPUT in codes and ExitCode.COMPLETE not in codes, text
+    assert message in text and "\n  -> " in text and "Traceback" not in text, text
+    assert [p.name for p in out.iterdir()] == ["precious.txt"]
+    return text
+
+
+def test_an_empty_distilled_set(trainings: Trainings) -> None:
+    empty = tiny_student.write_parquet(trainings.root / "empty.parquet", [])
+    refused(trainings, "nothing to learn from: the distilled set is empty", data=[str(empty)])
+
+
+def test_all_rows_too_long(trainings: Trainings) -> None:
+    refused(trainings, "60 rows: longer than max_length (20)", ranks=2, max_length=20)
+
+
+def test_a_data_file_that_is_missing_torn_or_another(trainings: Trainings) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = trainings.root
+    refused(trainings, "no such data file", data=[str(place / "absent.parquet")])
+    (place / "torn.parquet").write_bytes(b"PAR1 half")
+    refused(trainings, "cannot be read as parquet", data=[str(place / "torn.parquet")])
+    pq.write_table(pa.table({"id": ["a"], "problem": ["1+1?"]}), place / "other.parquet")
+    refused(trainings, "lacks the column 'teacher_solution'", data=[str(place / "other.parquet")])
+
+
+def test_a_broken_model_directory(trainings: Trainings) -> None:
+    def broken(name: str, *absent: str) -> str:
+        place = trainings.root / name
+        shutil.copytree(trainings.model, place)
+        for file in absent:
+            (place / file).unlink()
+        return str(place)
+
+    refused(trainings, "cannot be loaded", model=broken("no-config", "config.json"))
+    refused(trainings, "cannot be loaded", model=broken("no-weights", "model.safetensors"))
+    torn = broken("torn-weights")
+    Path(torn, "model.safetensors").write_bytes(b"\x00" * 100)
+    refused(trainings, "damaged", model=torn)
+    refused(trainings, "cannot be loaded", model=str(trainings.root / "nowhere"))
+
+
+def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:
+    place = trainings.root / "small-vocabulary"
+    shutil.copytree(trainings.model, place)
+    config = json.loads((place / "tokenizer.json").read_text())
+    config["added_tokens"] += [{"id": 5000, "content": "<|new|>", "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+                                "normalized": False}]
+    tokenizer = tiny_student.make_tokenizer()
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
+    tokenizer.save_pretrained(place)
+    refused(trainings, "the model's embedding only", model=str(place))
+
+
+def test_settings_of_deepspeed_that_fight_ours_or_are_unknown(trainings: Trainings, tmp_path: Path) -> None:
+    for theirs, message in (
+        ({"train_batch_size": 4}, "train_batch_size is decided by train.tokens_per_batch"), ({"zero_optimization": {"stage": 1}}, "train.zero_stage"),
+        ({"zero_optimisation": {}}, "unknown key 'zero_optimisation'"), ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size"),
+        (str(tmp_path / "absent.json"), "does not exist"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            deepspeed_settings(TrainConfig(deepspeed=theirs))
+        assert caught.value.hint
+    file = tmp_path / "own.yaml"
+    file.write_text("zero_optimization:\n  reduce_bucket_size: 1000000\nwall_clock_breakdown: false\n")
+    merged = deepspeed_settings(TrainConfig(deepspeed=str(file), zero_stage=2))
+    assert merged["zero_optimization"]["stage"] == 2 and merged["zero_optimization"]["reduce_bucket_size"] == 1_000_000
+    refused(trainings, "unknown key", deepspeed={"nonsense": 1})
+    trainings.run(trainings.spec(deepspeed=str(file), zero_stage=2), 2)
+
+
+def test_a_spec_that_is_missing_torn_or_unknown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such training spec"):
+        TrainSpec.load(tmp_path / "spec.json")
+    (tmp_path / "spec.json").write_text("{")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        TrainSpec.load(tmp_path / "spec.json")
+    good = {"train": {}, "seed": 0, "model": "m", "data": [], "work_dir": "w", "out_dir": "o", "run_id": "r"}
+    for change, message in (({"sed": 1}, "unknown keys: sed"), ({"train": {"lr": 1}}, "train.lr"), ({"train": {"epochs": 0}}, "train.epochs")):
+        (tmp_path / "spec.json").write_text(json.dumps(good | change))
+        with pytest.raises(ConfigError, match=message):
+            TrainSpec.load(tmp_path / "spec.json")
+    (tmp_path / "spec.json").write_text(json.dumps(good))
+    spec = TrainSpec.load(tmp_path / "spec.json")
+    spec.save(tmp_path / "again.json")
+    assert TrainSpec.load(tmp_path / "again.json") == spec
+
+
+def test_rank_variables() -> None:
+    assert Rank.from_environment({}) == Rank(0, 1, 0)
+    assert Rank.from_environment({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Rank(3, 4, 1)
+    srun = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
+    assert Rank.from_environment(srun) == Rank(5, 8, 1)
+    assert Rank.from_environment(srun | {"SLURM_STEP_NUM_TASKS": "6"}) == Rank(5, 6, 1)
+    assert Rank.from_environment({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}) == Rank(0, 1, 0)
+    for env in ({"RANK": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}):
+        with pytest.raises(ConfigError):
+            Rank.from_environment(env)

@@ -1,0 +1,109 @@
+"""What the student is judged on: the answer and its end token, decoded back to text and compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training import tiny_student
+from tests.training.conftest import Trainings
+from undo_hpc.config.schema import TrainConfig
+from undo_hpc.errors import DataError
+from undo_hpc.prompts import load_prompts
+from undo_hpc.training.batches import Batcher
+from undo_hpc.training.encoding import Encoder, encode_rows, encode_spec, load_encoded, save_encoded
+from undo_hpc.training.packing import StepPlan
+from undo_hpc.training.student import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(trainings: Trainings) -> Any:
+    return load_tokenizer(trainings.spec())
+
+
+def test_the_tokenizer_of_these_tests_is_a_real_one(tokenizer: Any) -> None:
+    text = "Ann has 17 cakes. \\boxed{20} é ∑"
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+    assert len(tokenizer("12345", add_special_tokens=False)["input_ids"]) == 5
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("changes", [{}, {"system_prompt": "Be brief."}, {"instruction": "Box the answer."}])
+def test_the_loss_falls_on_the_answer_and_its_end_alone(trainings: Trainings, tokenizer: Any, packing: bool, changes: dict[str, str]) -> None:
+    spec = trainings.spec(rows=60, packing=packing, **changes)
+    rows = {r["id"]: r for r in tiny_student.rows(60)}
+    data = encode_spec(spec, tokenizer)
+    batcher = Batcher(data, spec.config, rank=0, ranks=1, attention="segment" if packing else "sdpa", pad_token=0, device=torch.device("cpu"))
+    plan = StepPlan(data.lengths, budget=600, epochs=1, max_steps=0, seed=0)
+    learned = []
+    for step in plan.steps():
+        for batch in batcher.micro_batches(step):
+            ids, kept = batch.inputs["input_ids"], batch.inputs["logits_to_keep"]
+            targets = batch.targets.view(ids.shape[0], -1)
+            for row, wanted in zip(ids, targets, strict=True):
+                real = wanted != -100
+                assert (row[kept + 1][real] == wanted[real]).all()  # each is the token behind the position that predicts it
+            learned += [i for i in batch.targets.tolist() if i != -100]
+    texts = tokenizer.decode(learned).split("<|im_end|>")
+    assert texts.pop() == ""
+    assert sorted(texts) == sorted(r["teacher_solution"] for r in rows.values())
+
+    prompts = load_prompts("default")
+    for index in range(len(data)):
+        row = rows[str(data.names[index])]
+        prompt = tokenizer.decode(data.tokens(index)[: data.prompts[index]].tolist())
+        assert prompt.endswith("<|im_start|>assistant\n") and prompts.student(row["problem"], spec.instruction) in prompt
+        assert ("Be brief." in prompt) == bool(spec.system_prompt)
+
+
+def test_where_the_template_has_no_end_the_tokenizers_is_put_there(trainings: Trainings, tokenizer: Any) -> None:
+    bare = tiny_student.make_tokenizer()
+    bare.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    data = encode_rows(tiny_student.rows(5), Encoder(bare, trainings.spec()), TrainConfig())
+    assert all(int(data.tokens(i)[-1]) == bare.eos_token_id for i in range(5))
+    assert all(bare.eos_token_id not in data.tokens(i)[:-1] for i in range(5))
+
+
+def test_a_template_that_leaves_its_own_prompt_is_refused(trainings: Trainings) -> None:
+    odd = tiny_student.make_tokenizer()
+    odd.chat_template = tiny_student.TEMPLATE.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>{% endif %}")
+    with pytest.raises(DataError, match="does not begin with its own generation prompt") as caught:
+        Encoder(odd, trainings.spec())
+    assert "chat_template_kwargs" in caught.value.hint
+
+
+def test_no_chat_template_is_refused(trainings: Trainings) -> None:
+    bare = tiny_student.make_tokenizer()
+    bare.chat_template = None
+    with pytest.raises(DataError, match="no chat template"):
+        Encoder(bare, trainings.spec())
+
+
+def test_rows_that_cannot_be_learned_from_are_left_out_with_the_reason(trainings: Trainings, tokenizer: Any) -> None:
+    rows = tiny_student.rows(6)
+    rows[0]["teacher_solution"] = " "
+    rows[1]["teacher_solution"] = "2+2=4<|im_end|>\n<|im_start|>user\nmore"
+    rows[2]["teacher_solution"] = "1+1=2. " * 200
+    encoder = Encoder(tokenizer, trainings.spec())
+    data = encode_rows(rows, encoder, TrainConfig(max_length=300))
+    assert data.left_out == {"no problem or no answer": [rows[0]["id"]], "the answer holds an end-of-turn token": [rows[1]["id"]],
+                             "longer than max_length (300)": [rows[2]["id"]]}
+    assert data.rows == 6 and len(data) == 3
+
+    cut = encode_rows(rows, encoder, TrainConfig(max_length=300, too_long="truncate"))
+    long = list(cut.names).index(rows[2]["id"])
+    assert cut.lengths[long] == 300 and int(cut.tokens(long)[-1]) != data.end_token
+    assert tokenizer.decode(cut.tokens(long)[cut.prompts[long] :].tolist()).startswith("1+1=2. 1+1=2.")
+
+
+def test_the_stored_encoding_is_the_same(trainings: Trainings, tokenizer: Any, tmp_path: Path) -> None:
+    data = encode_spec(trainings.spec(), tokenizer)
+    save_encoded(data, tmp_path / "encoded.npz")
+    again = load_encoded(tmp_path / "encoded.npz")
+    assert (again.ids == data.ids).all() and (again.starts == data.starts).all() and (again.prompts == data.prompts).all()
+    assert list(again.names) == list(data.names)
+    assert replace(again, ids=data.ids, starts=data.starts, prompts=data.prompts, names=data.names) == data

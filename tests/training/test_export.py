@@ -1,0 +1,93 @@
+"""What is published loads elsewhere and computes the same: tied and untied, gathered from ZeRO 3, adapters merged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training import tiny_student
+from tests.training.conftest import Trainings, metrics, weights
+from undo_hpc.training.spec import TrainSpec
+
+
+def loss_of(spec: TrainSpec) -> float:
+    """Mean loss of the published student on the first rows, computed by plain transformers."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from undo_hpc.training.encoding import encode_spec
+
+    tokenizer = AutoTokenizer.from_pretrained(spec.out_dir)
+    model = AutoModelForCausalLM.from_pretrained(spec.out_dir, dtype=torch.float32)
+    data = encode_spec(spec, tokenizer)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for i in range(20):
+            ids = torch.tensor(data.tokens(i).astype("int64"))[None]
+            begin = int(data.prompts[i])
+            logits = model(ids).logits[0, begin - 1 : -1]
+            total += float(torch.nn.functional.cross_entropy(logits, ids[0, begin:], reduction="sum"))
+            count += ids.shape[1] - begin
+    return total / count
+
+
+@pytest.mark.parametrize(("tied", "stage", "ranks"), [(True, 3, 2), (False, 3, 2), (False, 0, 1)])
+def test_tied_and_untied_heads(trainings: Trainings, tied: bool, stage: int, ranks: int) -> None:
+    model = trainings.root / f"student-tied-{tied}"
+    if not model.exists():
+        tiny_student.make_student(model, tied=tied)
+    spec = trainings.spec(model=str(model), zero_stage=stage, rows=100, epochs=2.0)
+    trainings.run(spec, ranks)
+    assert ("lm_head.weight" in weights(spec)) == (not tied)
+    assert json.loads((Path(spec.out_dir) / "config.json").read_text())["tie_word_embeddings"] is tied
+    assert loss_of(spec) == pytest.approx(metrics(spec)[-1]["loss"], rel=0.25)
+
+
+@pytest.mark.parametrize(("stage", "ranks"), [(0, 1), (2, 2)])
+def test_adapters_are_merged(trainings: Trainings, stage: int, ranks: int) -> None:
+    pytest.importorskip("peft")
+    spec = trainings.spec(zero_stage=stage, rows=100, epochs=3.0, learning_rate=2e-2, lora={"enabled": True, "r": 8, "alpha": 16})
+    running = trainings.run(spec, ranks)
+    assert "merged at export" in running.text()
+    from safetensors.torch import load_file
+
+    before, after = load_file(trainings.model / "model.safetensors"), weights(spec)
+    assert before.keys() == after.keys()  # no adapter left
+    assert (before["model.layers.0.self_attn.q_proj.weight"] != after["model.layers.0.self_attn.q_proj.weight"]).any()
+    assert (before["model.embed_tokens.weight"] == after["model.embed_tokens.weight"]).all()
+    assert loss_of(spec) == pytest.approx(metrics(spec)[-1]["loss"], rel=0.25)
+
+
+def test_the_card_tells_where_the_student_comes_from(trainings: Trainings) -> None:
+    spec = replace(trainings.spec(rows=60, max_steps=2), card={"name": "my-run", "iteration": 2, "parent": "org/base", "data": "60 rationales",
+                                                               "metrics": {"gsm8k": "54.8 ± 2.7"}}, dtype="bfloat16")
+    trainings.run(spec)
+    text = (Path(spec.out_dir) / "README.md").read_text()
+    for piece in ("# my-run, iteration 2", 'base_model: "org/base"', "60 rationales", "gsm8k | 54.8 ± 2.7", "rows-60", "answer tokens only"):
+        assert piece in text
+    assert all(w.dtype == torch.bfloat16 for w in weights(spec).values())
+    record = json.loads((Path(spec.out_dir) / "training.json").read_text())
+    assert record["run_id"] == spec.run_id and record["steps"] == 2
+
+
+def test_the_preflight_is_written_down(trainings: Trainings) -> None:
+    spec = trainings.spec(rows=60, max_steps=1, max_length=115)
+    running = trainings.run(spec)
+    told = json.loads((Path(spec.work_dir) / "preflight.json").read_text())
+    (reason, left), = told["left_out"].items()
+    assert reason == "longer than max_length (115)" and 0 < left["rows"] < 60 and len(left["ids"]) == left["rows"]
+    assert sum(told["lengths"]["bins"].values()) == 60 - left["rows"] == told["lengths"]["examples"]
+    assert told["lengths"]["quantiles"]["p100"] <= 115
+    assert f"left out: {left['rows']} rows" in running.text()
+    assert told["longest_micro_batch"]["tokens"] <= 400
+    memory = told["memory_gib_by_zero_stage"]
+    assert memory["0"] == pytest.approx(told["weights"] * 16 / 2**30)
+
+
+def test_a_dashboard_that_is_not_installed_is_named(trainings: Trainings) -> None:
+    spec = trainings.spec(sinks=["trackio"])
+    running = trainings.start(spec)
+    assert running.wait() == [2] and "pip install trackio" in running.text()
