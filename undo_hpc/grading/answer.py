@@ -9,9 +9,10 @@ from undo_hpc.grading import latex, numbers, syntax, units
 from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.names import NAMES
 
+# Pieces of a unit at the end of an answer. Each alternative can match in one way only, so that this cannot backtrack.
 _UNIT_TAIL = re.compile(
-    r"(?P<unit>(?:\s*(?:/|per\b)?\s*(?:\u27e6[^\u27e7]+\u27e7|(?<![a-zA-Z\\])[a-z]{2,}\.?|°|\^\s*\{?\s*\\circ\s*\}?|(?:sq|square|cubic)\s)"
-    r"\s*(?:\^\s*\{?\s*\d\s*\}?)?)+)$"
+    r"(?P<unit>(?: ?(?:/ ?|per )?(?:\u27e6[^\u27e6\u27e7]+\u27e7|(?<![a-zA-Z\\])[a-z]{2,}(?![a-zA-Z])\.?|°|\^ ?\{? ?\\circ ?\}?)"
+    r"(?: ?\^ ?\{? ?\d ?\}?)?)+) ?$"
 )
 _TRIGONOMETRIC = re.compile(r"sin|cos|tan|cot|sec|csc")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]{2,}")

@@ -6,6 +6,7 @@ The choice looks at the form that the gold answer has (a letter, words, maths), 
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 
 from undo_hpc.grading.boxes import find_boxes, last_answer
@@ -18,8 +19,8 @@ _RUN_ON = re.compile(
 )
 _ANCHOR = re.compile(
     r"####|(?:(?:final|correct|right|best)\s+)?answer(?=\s*(?:\$|\\[(\[]))|(?:(?:final|correct|right|best)\s+)?answer\s*(?:\([^)\n]{0,20}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
-    r"|(?:^|\n)\s*(?:#+\s*|\*\*\s*)(?:final\s+)?answer\s*(?:\*\*)?\s*:?\s*\n"
-    r"|(?:^|\n)\s*(?:\*\*)?(?:A|Ans)\s*\.?:(?:\*\*)?|(?:réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर)\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
+    r"|(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*[ \t]*)(?:final\s+)?answer\s*(?:\*\*)?\s*:?\s*\n"
+    r"|(?:^|\n)[ \t]*(?:\*\*)?(?:A|Ans)[ \t]?\.?:(?:\*\*)?|(?:réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर)\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
     re.IGNORECASE,
 )
 _SPAN = re.compile(r"\$\$(.+?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)\s\$|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]", re.DOTALL)
@@ -88,12 +89,17 @@ def find(text: str, wants: str) -> Found | None:
 
 def _anchored(text: str, start: int, wants: str) -> Found | None:
     """The payload of the last anchor behind `start` that has one."""
-    for match in reversed(list(_ANCHOR.finditer(text, start))):
+    for match in reversed(_last_anchors(text, start)):
         rest = text[match.end() : match.end() + 700]
         payload = _payload(rest, wants, strict=start > 0)
         if payload:
             return Found(payload, "hashes" if match.group() == "####" else "answer is")
     return None
+
+
+def _last_anchors(text: str, start: int) -> list[re.Match[str]]:
+    """The last ten anchors behind `start`, among the last 50,000 characters."""
+    return list(deque(_ANCHOR.finditer(text, max(start, len(text) - 50_000)), maxlen=10))
 
 
 def _payload(rest: str, wants: str, strict: bool) -> str | None:
@@ -296,7 +302,7 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
         letter = choice_of(box.content, choices) or letter_of(box.content)
         if letter:
             best = (box.start, letter, "box")
-    for match in _LETTER_ANSWER.finditer(text):
+    for match in _LETTER_ANSWER.finditer(text, max(0, len(text) - 20_000)):
         if not _pronoun(text, match) and (best is None or match.start() > best[0]):
             best = (match.start(), match[1], "answer is")
     if best:
@@ -324,7 +330,7 @@ def option_stated(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None
     """Where the last 'answer is' is followed by the whole text of an option, and that option's letter."""
     if not choices:
         return None
-    for match in reversed(list(_ANCHOR.finditer(text))[-5:]):
+    for match in reversed(_last_anchors(text, 0)[-5:]):
         rest = text[match.end() : match.end() + 2000].lstrip(" *:\n")
         for line in (rest.split("\n", 1)[0], rest[: _sentence(rest)]):
             letter = choice_of(line.strip(" .*"), choices) if len(line.strip()) > 1 else None

@@ -23,7 +23,7 @@ def after_hashes(text: str) -> str | None:
     at = text.rfind("####")
     while at >= 0:
         start = at + 4
-        rest = text[start:].lstrip(" \t#:").split("\n", 1)[0].strip()
+        rest = text[start : start + 2000].lstrip(" \t#:").split("\n", 1)[0].strip()
         if rest:
             return rest
         at = text.rfind("####", 0, at)

@@ -60,7 +60,7 @@ def _texts(text: str) -> str:
             continue
         end = closing_brace(text, match.end() - 1)
         if end < 0:
-            continue
+            break  # never closed: what follows stays as it is
         inside = text[match.end() : end]
         bare = inside.strip().strip("$")
         out.append(text[last : match.start()])

@@ -39,6 +39,7 @@ DECIDERS = (
     ("ratio", ratio.decide),  # 3:4
     ("expression", expression.decide),  # identity of expressions
 )
+MAX_LENGTH = 5000
 MAX_COMPARISONS = 4000
 MAX_DEPTH = 12
 Algebra = Callable[[str, str], bool | None]
@@ -61,8 +62,11 @@ class Comparison:
             OutOfBounds: too long, too deep, or too large to compute.
         """
         a, b = Answer(gold), Answer(pred)
-        if len(a.raw) > 20_000 or len(b.raw) > 20_000:
-            raise OutOfBounds("an answer of more than 20,000 characters")
+        if len(a.raw) > MAX_LENGTH or len(b.raw) > MAX_LENGTH:
+            if gold.strip() == pred.strip():
+                self.method = "same"
+                return True
+            raise OutOfBounds(f"an answer of more than {MAX_LENGTH} characters")
         for name, decide in DECIDERS:
             verdict = decide(a, b, self._part)
             if verdict is not None:

@@ -15,7 +15,7 @@ MAX_PARTS = 200
 _CONNECTIVE = re.compile(r"\u27e6\s*,?\s*(?:and|or)\s*,?\s*\u27e7|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:vee|lor|wedge)(?![a-zA-Z])|&(?!amp)")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|\+/-|\+-")
 _SYSTEM = re.compile(r"(?:\\\{)?\s*\\begin\s*\{(?:cases|aligned)\}(.*)\\end\s*\{(?:cases|aligned)\}", re.DOTALL)
-_LABELLED_NOUN = re.compile(r"(-?[\d.,/]+)\s*\u27e6?\s*([A-Za-z]{3,}(?: [A-Za-z]+)*)\s*\u27e7?")
+_LABELLED_NOUN = re.compile(r"(?<![\d.,/])(-?[\d.,/]+)\s*\u27e6?\s*([A-Za-z]{3,}(?: [A-Za-z]+)*)\s*\u27e7?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,8 @@ def _expanded(parts: Parts) -> Parts:
 
 def _nouns(gold: str, pred: str) -> bool | None:
     """`9 chickens and 10 rabbits`: each number belongs to its noun."""
+    if len(gold) > 500 or len(pred) > 500:
+        return None
     a, b = _LABELLED_NOUN.findall(gold), _LABELLED_NOUN.findall(pred)
     if len(a) < 2 or len(b) < 2:
         return None
