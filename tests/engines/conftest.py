@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import missing
-from undo_hpc.config.schema import EngineConfig, ModelConfig, OpenAIEngineConfig, TransformersEngineConfig, VllmEngineConfig
+from undo_hpc.config.schema import (
+    EngineConfig,
+    ModelConfig,
+    OpenAIEngineConfig,
+    TransformersEngineConfig,
+    VllmEngineConfig,
+)
 from undo_hpc.engines import Engine, load_engine
 from undo_hpc.engines.service import discover, serve
 from undo_hpc.engines.vllm_engine import is_installed

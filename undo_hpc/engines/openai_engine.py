@@ -83,18 +83,21 @@ class OpenAIEngine:
         client: httpx.AsyncClient | None = None
         try:
             limits = httpx.Limits(max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency)
-            client = httpx.AsyncClient(timeout=httpx.Timeout(self._config.timeout_s, connect=30.0), limits=limits, headers=self._headers)
+            client = httpx.AsyncClient(
+                timeout=httpx.Timeout(self._config.timeout_s, connect=30.0), limits=limits, headers=self._headers,
+                trust_env=bool(self._config.base_url))  # no proxy stands between the nodes of a cluster
             while (waiting or under_way) and not should_stop():
                 while waiting and len(under_way) < self._config.concurrency:
                     under_way.add(loop.create_task(self._answer(client, waiting.popleft(), failures)))
-                finished, under_way = loop.run_until_complete(
+                finished, _ = loop.run_until_complete(
                     asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED))
                 for task in finished:
                     yield task.result()
+                    under_way.remove(task)
         finally:
             for task in under_way:
                 task.cancel()
-            if under_way:
+            if under_way:  # those that ended with an error beside the one raised are among them
                 loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
             if client is not None:
                 loop.run_until_complete(client.aclose())

@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 
-from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags
 from undo_hpc.errors import EngineError
@@ -92,11 +92,7 @@ def serve(
     path, log_path = folder / f"server-{index:05d}.json", folder / f"server-{index:05d}.log"
     host, bind = _addresses()
     port = _free_port(bind)
-    arguments = llm_arguments(config.vllm, model, chat.path)
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", bind, "--port", str(port),
-        "--served-model-name", model.model, "--uvicorn-log-level", "warning", *server_flags(arguments),
-    ]
+    command = server_command(config.vllm, model, chat.path, bind, port)
     variables = {**os.environ, **environment()}
     if os.environ.get(config.openai.api_key_env):
         variables["VLLM_API_KEY"] = os.environ[config.openai.api_key_env]  # by variable: a command line can be read by all users
@@ -114,6 +110,14 @@ def serve(
     finally:
         path.unlink(missing_ok=True)
         _end(process)
+
+
+def server_command(config: VllmEngineConfig, model: ModelConfig, path: str, bind: str, port: int) -> list[str]:
+    """The command that starts vLLM's server (its module rather than `vllm serve`, which the CPU build lacks)."""
+    return [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", bind, "--port", str(port),
+        "--served-model-name", model.model, "--uvicorn-log-level", "warning", *server_flags(llm_arguments(config, model, path)),
+    ]
 
 
 def _wait_until_healthy(

@@ -1,0 +1,116 @@
+"""The life of a server task: published while it answers, gone afterwards, and loud when it dies. A small HTTP server stands in for
+vLLM's (the contract suite uses the real one)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
+from undo_hpc.engines import service
+from undo_hpc.engines.service import discover, serve, serve_dir, server_command
+from undo_hpc.errors import EngineError
+
+# Answers /health; after the given number of answers it does what its second argument says.
+STAND_IN = """
+import os, sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+left, then = int(sys.argv[2]), sys.argv[3]
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        global left
+        left -= 1
+        if left < 0 and then == "die":
+            print("the GPU fell off the bus", flush=True)
+            os._exit(9)
+        self.send_response(500 if left < 0 and then == "hang" else 200)
+        self.end_headers()
+    def log_message(self, *_): pass
+print("key", os.environ.get("VLLM_API_KEY"), flush=True)
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
+    monkeypatch.setattr(service, "HEARTBEAT_S", 0.05)
+
+    def use(answers: int, then: str) -> None:
+        monkeypatch.setattr(
+            service, "server_command", lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then])
+
+    return use
+
+
+def test_it_is_published_with_a_heartbeat_and_gone_at_the_end(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stand_in(10**6, "")
+    monkeypatch.setenv("MY_KEY", "k-secret")
+    path = serve_dir(tmp_path, 2) / "server-00005.json"
+    beats: set[float] = set()
+
+    def after_three_beats() -> bool:
+        if path.exists():
+            beats.add(json.loads(path.read_text())["heartbeat"])
+            assert [s.model for s in discover(tmp_path, 2)] == [str(tiny_model)]
+            assert "k-secret" not in path.read_text()
+        return len(beats) >= 3
+
+    config = EngineConfig.model_validate({"openai": {"api_key_env": "MY_KEY"}})
+    serve(tmp_path, 2, 5, config, ModelConfig(model=str(tiny_model)), after_three_beats, start_timeout_s=120)
+    assert discover(tmp_path, 2) == []
+    assert "k-secret" in (serve_dir(tmp_path, 2) / "server-00005.log").read_text()  # the stand-in saw it in its environment
+
+
+@pytest.mark.parametrize(("answers", "then", "message"), [
+    (0, "die", "ended with code 9 before it answered:\n(.|\n)*fell off the bus"),
+    (4, "die", "died with code 9(.|\n)*fell off the bus"),
+    (4, "hang", "has not answered 6 health checks"),
+])
+def test_a_server_that_fails_is_an_error_with_its_last_words(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, answers: int, then: str, message: str,
+) -> None:
+    stand_in(answers, then)
+    with pytest.raises(EngineError, match=message):
+        serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=120)
+    assert discover(tmp_path, 0) == []
+
+
+def test_stopping_before_it_answers_is_no_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
+    stand_in(0, "hang")
+    stop = threading.Event()
+    stop.set()
+    serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), stop.is_set)
+    assert discover(tmp_path, 0) == []
+
+
+def test_a_start_that_takes_too_long_is_an_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
+    stand_in(0, "hang")
+    with pytest.raises(EngineError, match="did not answer within 1 s"):
+        serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=1)
+
+
+def test_a_slurm_job_publishes_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert service._addresses() == ("127.0.0.1", "127.0.0.1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURMD_NODENAME", "node07")
+    assert service._addresses() == ("node07", "0.0.0.0")
+
+
+def test_the_command_carries_the_settings_of_the_engine(tiny_model: Path) -> None:
+    config = VllmEngineConfig(max_num_seqs=9, enable_prefix_caching=False, extra={"swap_space": 2, "hf_overrides": {"a": 1}})
+    model = ModelConfig(model="some/name", dtype="bfloat16")
+    command = server_command(config, model, str(tiny_model), "127.0.0.1", 4321)
+    assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    flags = " ".join(command)
+    for expected in ("--port 4321", "--served-model-name some/name", f"--model {tiny_model}", "--dtype bfloat16", "--max-num-seqs 9",
+                     "--no-enable-prefix-caching", "--swap-space 2", '--hf-overrides {"a": 1}', "--generation-config vllm"):
+        assert expected in flags
+    assert "trust-remote-code" not in flags

@@ -1,0 +1,101 @@
+"""vLLM's own matters: settings for the hardware at hand, and what happens when a step fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
+from undo_hpc.engines import Request, vllm_settings
+from undo_hpc.engines.service import discover, serve
+from undo_hpc.engines.vllm_engine import VllmEngine
+from undo_hpc.errors import EngineError
+
+
+def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_settings, "gpus", lambda: 0)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
+    variables = vllm_settings.environment()
+    assert variables["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and variables["OMP_NUM_THREADS"] == "1"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in variables, "what the user has set stays"
+    arguments = vllm_settings.llm_arguments(VllmEngineConfig(max_num_batched_tokens=64), ModelConfig(), str(tiny_model))
+    assert arguments["dtype"] == "float32" and arguments["enforce_eager"] and not arguments["enable_chunked_prefill"]
+    assert arguments["max_num_batched_tokens"] >= 256, "a prompt that fills the context fits into one step"
+    assert "tensor_parallel_size" not in arguments
+
+
+def test_with_gpus_all_that_divide_the_heads_are_used(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_settings, "gpus", lambda: 3)
+    arguments = vllm_settings.llm_arguments(VllmEngineConfig(), ModelConfig(), str(tiny_model))
+    assert arguments["tensor_parallel_size"] == 2, "two heads go over two of three GPUs"
+    assert arguments["enable_chunked_prefill"] and arguments["dtype"] == "auto" and not arguments["enforce_eager"]
+    assert arguments["max_num_batched_tokens"] == 32768 and arguments["gpu_memory_utilization"] == 0.9
+    given = vllm_settings.llm_arguments(VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model))
+    assert given["tensor_parallel_size"] == 1 and given["seed"] == 5
+
+
+@pytest.mark.vllm
+def test_a_failed_step_starts_vllm_anew_and_loses_nothing(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(f"r{i}", f"{i} cakes", i, 0.0, 12) for i in range(6)]
+    expected = {c.id: c.text for c in vllm_engine.generate(requests)}
+    first = vllm_engine._llm
+    step, steps = first.llm_engine.step, []
+
+    def failing() -> Any:
+        steps.append(1)
+        if len(steps) == 3:
+            raise RuntimeError("an illegal memory access was encountered")
+        return step()
+
+    monkeypatch.setattr(first.llm_engine, "step", failing)
+    assert {c.id: c.text for c in vllm_engine.generate(requests)} == expected
+    assert vllm_engine._llm is not first
+
+
+@pytest.mark.vllm
+def test_a_request_that_fails_alone_is_recorded_after_its_tries(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def poisoned() -> Any:
+        under_way = vllm_engine._llm.llm_engine.output_processor.external_req_ids
+        if "bad" in under_way:
+            tries.append(len(under_way))
+            raise RuntimeError("poison")
+        return type(vllm_engine)._step(vllm_engine)
+
+    monkeypatch.setattr(vllm_engine, "_step", poisoned)
+    monkeypatch.setattr(vllm_engine, "_restart", lambda: vllm_engine._llm.llm_engine.abort_request(["bad", "r0", "r1"]))
+    requests = [Request("r0", "7", 0, 0.0, 4), Request("bad", "8", 1, 0.0, 4), Request("r1", "9", 2, 0.0, 4)]
+    found = {c.id: c for c in vllm_engine.generate(requests)}
+    assert found["bad"].finish_reason == "error" and "poison" in found["bad"].error
+    assert found["r0"].error == found["r1"].error == ""
+    assert tries == [3, 1, 1]
+
+
+@pytest.mark.vllm
+def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead() -> Any:
+        raise RuntimeError("EngineCore died")
+
+    requests = [Request(f"d{i}", "7", i, 0.0, 4) for i in range(20)]
+    names = [r.id for r in requests]
+    monkeypatch.setattr(vllm_engine, "_step", dead)
+    monkeypatch.setattr(vllm_engine, "_restart", lambda: vllm_engine._llm.llm_engine.abort_request(names))
+    found = []
+    with pytest.raises(EngineError, match="EngineCore died"):
+        for completion in vllm_engine.generate(requests):
+            found.append(completion)
+    assert len(found) == 2
+
+
+@pytest.mark.vllm
+def test_a_server_that_cannot_start_says_why(vllm_engine: VllmEngine, tiny_model: Path, tmp_path: Path) -> None:
+    config = EngineConfig(vllm=VllmEngineConfig(extra={"no_such_setting": 1}))
+    with pytest.raises(EngineError, match="no-such-setting"):
+        serve(tmp_path, 0, 0, config, ModelConfig(model=str(tiny_model)))
+    assert discover(tmp_path, 0) == []
+    assert os.listdir(tmp_path / "iter_000" / "serve") == ["server-00000.log"]
