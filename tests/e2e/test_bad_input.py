@@ -63,7 +63,14 @@ def test_duplicates_and_test_problems_in_train_are_listed_and_left_out(tmp_path:
     bench = tmp_path / "bench.yaml"
     (tmp_path / "test.jsonl").write_text(lines([GOOD[5]]))
     bench.write_text("title: mine\nsource: {path: test.jsonl}\n")
-    sets = ["name=x", data(tmp_path, lines([*GOOD, GOOD[0]])), f"evaluate.benchmarks=[{bench}]", "data.ngram=13", "data.validation=5", "data.diagnosis=5"]
+    sets = [
+        "name=x",
+        data(tmp_path, lines([*GOOD, GOOD[0]])),
+        f"evaluate.benchmarks=[{bench}]",
+        "data.ngram=13",
+        "data.validation=5",
+        "data.diagnosis=5",
+    ]
     config = load_config("tiny", sets)
     run = create_or_open(config, tmp_path / "run", command=[])
     manifest = prepare(run)

@@ -24,6 +24,7 @@ from undo_hpc.storage.progress import read_progress
 
 POLL_S = 0.1
 STOP_WAIT_S = 120.0
+CODE = Path(__file__).resolve().parents[2]
 
 
 class Display(Protocol):
@@ -98,6 +99,8 @@ class LocalCluster:
             "UNDO_DIE_WITH_PARENT": "1",
             "OMP_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
+            # workers run the code that this launcher runs, whatever else is installed
+            "PYTHONPATH": os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         command = [
             sys.executable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def run_stage(ctx: StageContext) -> None:
     spec = make_spec(ctx, manifests[0].digest)
     path = ctx.at.train / "spec.json"
     spec.save(path)
+    shutil.rmtree(ctx.at.student, ignore_errors=True)  # nobody vouches for it: it may be damaged, or of other data
     code = _run(ctx, path)
     if code == ExitCode.REQUEUE:
         raise Requeue("training saved a checkpoint and waits to be started again")
@@ -40,7 +42,7 @@ def run_stage(ctx: StageContext) -> None:
         raise error
     outputs: dict[Path, int | None] = {file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()}
     ctx.publish(
-        dict(outputs),
+        outputs,
         inputs=inputs,
         counts=_last_metrics(ctx.at.train / "metrics.jsonl"),
         details={"rows": manifests[0].counts["rows"]},
