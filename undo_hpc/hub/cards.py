@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
 from undo_hpc.data.cards import FIELDS, front_matter, source_licence
-from undo_hpc.observe.summary import all_metrics, cell
+from undo_hpc.observe.summary import all_metrics
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
 
@@ -35,9 +37,27 @@ def licences(run: Run) -> list[tuple[str, str]]:
     return found
 
 
+def public_name(model: str) -> str:
+    """A model as strangers may read it: an id as it is, a local folder by its last name."""
+    return model if hub_id(model) or model.startswith("tiny:") else Path(model).name
+
+
 def command(run: Run) -> str:
-    """The command that made the run, without what may be private (paths of a home, tokens never stand there)."""
-    return " ".join(run.environment.get("command", [])) or "python launchers/run_iteration.py"
+    """The command that made the run, without the folders of this machine."""
+    words = list(run.environment.get("command", [])) or ["python", "launchers/run_iteration.py"]
+    shown: list[str] = []
+    for word in words:
+        key, equals, value = word.rpartition("=")
+        value = Path(value).name if value.startswith(("/", "~")) else value
+        shown.append(shlex.quote(f"{key}{equals}{value}") if key or value else "''")
+    return " ".join(shown)
+
+
+def interval(item: dict[str, Any] | None) -> str:
+    """An accuracy in per cent with its interval."""
+    if not item:
+        return "not measured"
+    return f"{100 * item['accuracy']:.1f} [{100 * item['low']:.1f}, {100 * item['high']:.1f}]"
 
 
 def data_card(run: Run, iterations: Sequence[int]) -> str:
@@ -74,13 +94,13 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
     return f"""{head}
 # {config.name}: distilled sets
 
-Rationales by `{config.teacher.model}` for the student `{config.student.model}`, iteration by iteration (UNDO, arXiv 2504.02521; condition
+Rationales by `{public_name(config.teacher.model)}` for the student `{public_name(config.student.model)}`, iteration by iteration (UNDO, arXiv 2504.02521; condition
 {config.method.condition}), made by undo-hpc {__version__}. Each rationale's answer was checked against the ground truth. From the second iteration on the
 teacher saw what the student had made of its last rationale.
 
 ```python
 from datasets import load_dataset
-data = load_dataset("{config.hub.dataset_repo}", "iteration_{best:03d}", split="train")
+data = load_dataset("{config.hub.dataset_repo or 'REPOSITORY'}", "iteration_{best:03d}", split="train")
 ```
 
 | iteration | rows | of which from before | attempts that are right | left out |
@@ -105,7 +125,7 @@ The student's answers to the training problems.
 
 {sources}
 
-The rationales are the teacher's output: the licence of `{config.teacher.model}` applies to them too.
+The rationales are the teacher's output: the licence of `{public_name(config.teacher.model)}` applies to them too.
 
 ## Made by
 
@@ -155,7 +175,7 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         }
     ]
     rows = [
-        f"| {name} | {item['n']} | {cell(baseline.get(name)) or 'not measured'} | {cell(item)} | {item['truncated']} of {item['answers']} |"
+        f"| {name} | {item['n']} | {interval(baseline.get(name))} | {interval(item)} | {item['truncated']} of {item['answers']} |"
         for name, item in ((n, chosen["sets"][n]) for n in ("validation", *tests) if n in chosen["sets"])
     ]
     start = "the untrained student" if config.method.start_from == "base" or not best else f"the student of iteration {best - 1}"
@@ -164,7 +184,7 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
     return f"""{front_matter(head)}
 # {config.name}: student of iteration {best}
 
-`{config.student.model}`, taught by `{config.teacher.model}` with UNDO (arXiv 2504.02521; condition {config.method.condition}), made by undo-hpc {__version__}.
+`{public_name(config.student.model)}`, taught by `{public_name(config.teacher.model)}` with UNDO (arXiv 2504.02521; condition {config.method.condition}), made by undo-hpc {__version__}.
 
 | set | n | untrained, % [95 % interval] | this model, % [95 % interval] | cut off |
 |---|---:|---:|---:|---:|
@@ -173,9 +193,9 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
 Answers were sampled at temperature {config.evaluate.sampling.temperature:g} with at most {config.evaluate.sampling.max_tokens} new tokens and checked by undo-hpc's own
 checker. The iteration was chosen on the validation split; the other sets chose nothing.
 
-- Parent: `{config.student.model}`; the weights start from {start}.
+- Parent: `{public_name(config.student.model)}`; the weights start from {start}.
 - Data: {data}, {chosen["distilled"].get("rows", "?")} rows.
-- Training: {train.get("step", "?")} steps, {train.get("tokens", "?")} tokens, learning rate {config.train.learning_rate:g}, seed {config.seed}.
+- Training: {train.get('step', '?')} steps, {float(train.get('tokens', 0)):,.0f} tokens, learning rate {config.train.learning_rate:g}, seed {config.seed}.
 - Made by `{command(run)}`.
 - Licences: the parent's, and those of the data ({"; ".join(f"{name}: {licence}" for name, licence in licences(run))}).
 """

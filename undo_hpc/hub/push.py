@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,15 +180,13 @@ def explain(error: Exception, hub: HubConfig) -> UndoError:
         if status in (402, 413, 507):
             return HubError(f"the storage at {where} is full, or the file is too large ({status})", hint=f"free storage there; {again}")
         return HubError(f"{where} answered {status or 'in a way that cannot be read'}", hint=f"try again later, {again}")
-    import httpx
-
-    if isinstance(error, (ConnectionError, TimeoutError, httpx.HTTPError)):
+    if isinstance(error, (ConnectionError, TimeoutError)) or _from_transport(error):
         return HubError(f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {again}")
     if isinstance(error, OSError):
         return HubError(f"the push broke off: {error.strerror or type(error).__name__}", hint=again)
     raise error
 
 
-def dry_run(run: Run) -> Sequence[Package]:
-    """What would be published, without asking anybody."""
-    return packages(run)
+def _from_transport(error: Exception) -> bool:
+    """Whether the error comes from the HTTP client beneath huggingface_hub (whose package has changed its name)."""
+    return any(base.__name__ == "HTTPError" and base.__module__.startswith("httpx") for base in type(error).__mro__)
