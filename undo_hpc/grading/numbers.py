@@ -92,6 +92,8 @@ def read(text: str) -> Quantity | None:
     if exponent:
         value *= Fraction(10) ** int(exponent)
         decimals = None
+    if group("sign") and group("sign2"):
+        return None
     if "-" in (group("sign"), group("sign2")):
         value = -value
     unit = group("unit").strip().strip("\u27e6\u27e7").strip()

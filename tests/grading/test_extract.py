@@ -1,0 +1,87 @@
+"""Reading boxes, ground truths, and the answer in a whole text."""
+
+from __future__ import annotations
+
+import pytest
+
+from undo_hpc.grading.candidates import find, find_letter, visible
+from undo_hpc.grading.extract import after_hashes, extract_gold, last_boxed
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        (r"\boxed{1} is wrong. \boxed{2}", "2"),
+        (r"\boxed{3} \boxed{}", "3"),
+        (r"\boxed 7 metres", "7"),
+        (r"\fbox{4}", "4"),
+        (r"\boxed{\boxed{9}}", "9"),
+        (r"\boxed{2}, \boxed{3} and $\boxed{5}$", "2, 3, 5"),
+        (r"\boxed{a\}b}", r"a\}b"),
+        (r"\boxed{never closed", None),
+        ("nothing here", None),
+        ("", None),
+    ],
+)
+def test_last_boxed(text: str, answer: str | None) -> None:
+    assert last_boxed(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"), [("work\n#### 1,000", "1,000"), ("#### 1\n#### 2\n", "2"), ("a #### ", None), ("none", None), ("x\n#### 5\n####", "5")]
+)
+def test_after_hashes(text: str, answer: str | None) -> None:
+    assert after_hashes(text) == answer
+
+
+def test_extract_gold_by_mode() -> None:
+    text = "We get \\boxed{3}.\n#### 4"
+    assert extract_gold(text, "boxed") == "3"
+    assert extract_gold(text, "hashes") == extract_gold(text) == "4"
+    assert extract_gold(" 5 ", "plain") == "5"
+    assert extract_gold("5", "boxed") is None
+    assert extract_gold("  ") is None
+
+
+def test_think_blocks_and_run_on_text_do_not_count() -> None:
+    assert visible("<think>\\boxed{1}</think> it is 2") == " it is 2"
+    assert visible("the steps are above</think>\\boxed{3}") == "\\boxed{3}"
+    assert "9" not in visible("The answer is 4.<|im_end|>\n<|im_start|>user 9")
+    assert "9" not in visible("#### 4\n\nQuestion: What else?\nAnswer: 9")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is $\\frac{1}{2}$.", "\\frac{1}{2}"),
+        ("Final Answer: The largest number is 34.", "34"),
+        ("It follows that $x=3$. Therefore there are 12 ways.", "12 ways"),
+        ("The answer is not 7; it is 8.", "8"),
+        ("First \\boxed{3}. On second thought, the final answer is 5.", "5"),
+        ("\\boxed{3}. So our answer is correct.", "3"),
+        ("<answer> 6 </answer>", "6"),
+        ("x^2 + 1", "x^2 + 1"),
+    ],
+)
+def test_where_the_answer_stands(text: str, answer: str) -> None:
+    found = find(text, "maths")
+    assert found is not None
+    assert found.text == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("The answer is (C).", "C"),
+        ("It can't be A or B, so the answer is D.", "D"),
+        ("\\boxed{\\text{(E)}}", "E"),
+        ("I think the answer is (B)", "B"),
+        ("Answer: **A**", "A"),
+        ("The answer is forty.", "B"),
+    ],
+)
+def test_find_letter(text: str, letter: str) -> None:
+    found = find_letter(text, ("ten", "forty"))
+    assert found is not None
+    assert found.text == letter
