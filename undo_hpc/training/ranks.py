@@ -181,9 +181,9 @@ class Team:
         if failure is not None:
             raise failure
         if told:
-            error = TrainingError("rank 0 could not go on; its log says why", hint="see the log of rank 0")
-            error.exit_code = ExitCode(int(told))
-            raise error
+            elsewhere = TrainingError("rank 0 could not go on; its log says why", hint="see the log of rank 0")
+            elsewhere.exit_code = ExitCode(int(told))
+            raise elsewhere
 
     def close(self) -> None:
         """Leaves the process group."""

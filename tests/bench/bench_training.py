@@ -1,0 +1,138 @@
+"""P2, P3, P4, P9: training speed, memory and the time a checkpoint costs, side by side with transformers' Trainer and TRL."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.bench.frame import Measure, Skipped, in_turn
+
+REPEATS = int(os.environ.get("UNDO_BENCH_REPEATS", "5"))
+
+
+def measures() -> Iterator[Measure | Skipped]:
+    """All measures of training."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        _prepare(place)
+        names = ["ours", "trainer_padded", "trainer_grouped", "plain"]
+        if importlib.util.find_spec("trl"):
+            names.append("trl_packed")
+        figures = _race(place, names)
+        yield from _speed(figures)
+        yield _memory(figures)
+        yield from _checkpoint(place)
+
+
+def _prepare(place: Path) -> None:
+    from tests.bench import training_contestants as contestants
+    from undo_hpc.training.encoding import encode_spec
+    from undo_hpc.training.spec import TrainSpec
+    from undo_hpc.training.student import load_tokenizer
+
+    contestants.prepare(place)
+    spec = TrainSpec.load(place / "spec.json")
+    (place / "tokens.json").write_text(str(int(encode_spec(spec, load_tokenizer(spec)).lengths.sum())))
+
+
+def _race(place: Path, names: list[str]) -> dict[str, dict[str, float]]:
+    """Medians of each contestant; repeats alternate, each in a process of its own."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(REPEATS):
+        for name in names:
+            done = subprocess.run([sys.executable, "-m", "tests.bench.training_contestants", name, str(place)], capture_output=True, text=True,
+                                  check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            if done.returncode:
+                raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
+            rows[name].append(json.loads(done.stdout.splitlines()[-1]))
+    figures = {}
+    for name, told in rows.items():
+        keys = [k for k, v in told[0].items() if isinstance(v, int | float)]
+        figures[name] = {key: statistics.median(row[key] for row in told) for key in keys}
+        rates = sorted(row["tokens"] / row["cpu_s"] for row in told)
+        figures[name] |= {"rate": statistics.median(rates), "low": rates[0], "high": rates[-1]}
+    return figures
+
+
+def _speed(figures: dict[str, dict[str, float]]) -> Iterator[Measure | Skipped]:
+    mine = figures["ours"]
+    for id_, name, what, goal in (
+        ("P2a", "trainer_padded", "useful tokens per CPU-second, against transformers' Trainer with padding", ">=2.0"),
+        ("P2b", "trainer_grouped", "useful tokens per CPU-second, against transformers' Trainer grouped by length", ">=1.2"),
+        ("P3", "trl_packed", "useful tokens per CPU-second, against TRL's SFTTrainer with packing", ">=1.2"),
+        ("P2c", "plain", "useful tokens per CPU-second, against a bare torch loop on the same batches (DeepSpeed's and our own cost)", ">=0.8"),
+    ):
+        if name not in figures:
+            yield Skipped(id_, "trl is not installed (make bench installs it)")
+            continue
+        other = figures[name]
+        note = (f"fp32, one thread, {REPEATS} repeats in turn, ours {mine['low']:,.0f}-{mine['high']:,.0f}, other {other['low']:,.0f}-{other['high']:,.0f}; "
+                f"loss at the end {mine['last_loss']:.3f} and {other['last_loss']:.3f}")
+        yield Measure(id_, what, round(mine["rate"]), round(other["rate"]), goal, "tokens/CPU-s", note)
+
+
+def _memory(figures: dict[str, dict[str, float]]) -> Measure:
+    mine, other = figures["ours"], figures["trainer_padded"]
+    note = f"growth of resident memory from the first step to its peak; whole process {mine['peak'] / 2**20:.0f} and {other['peak'] / 2**20:.0f} MiB"
+    return Measure("P4", "peak memory of training, against transformers' Trainer with padding", round(mine["grown"] / 2**20, 1),
+                   round(other["grown"] / 2**20, 1), "<=0.8", "MiB", note)
+
+
+def _checkpoint(place: Path) -> Iterator[Measure]:
+    """The time that training stands still for a checkpoint, against torch.save of the same state (no fsync)."""
+    from undo_hpc.training.setup import quiet_deepspeed
+
+    quiet_deepspeed()
+    import torch
+
+    from tests.training import tiny_student
+    from undo_hpc.training import loop, student
+    from undo_hpc.training.checkpoints import Keeper
+    from undo_hpc.training.deepspeed_settings import deepspeed_settings
+    from undo_hpc.training.ranks import Rank, Team
+    from undo_hpc.training.spec import TrainSpec
+
+    torch.set_num_threads(1)
+    tiny_student.make_student(place / "larger", hidden=512, layers=6, heads=8, kv_heads=2)
+    spec = TrainSpec.load(place / "spec.json")
+    spec = replace(spec, model=str(place / "larger"), work_dir=str(place / "checkpoint-bench"))
+    config = spec.config
+    team = Team(Rank(0, 1, 0), Path(spec.work_dir), {})
+    model = student.load_student(spec, config, "segment", print)
+    engine = loop.build_engine(model, config, deepspeed_settings(config), team)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    engine.optimizer.step()
+    keeper = Keeper(spec, team, lambda text: None)
+    keeper.attach(engine)
+    steps = iter(range(1, 1000))
+
+    def ours() -> float:
+        began = time.perf_counter()
+        keeper.save(engine, next(steps), 0.0)
+        blocked = time.perf_counter() - began
+        keeper.settle()
+        return blocked
+
+    def synchronous() -> float:
+        state = {"module": engine.module.state_dict(), "optimizer": engine.optimizer.state_dict()}
+        began = time.perf_counter()
+        torch.save(state, place / "plain.pt")
+        return time.perf_counter() - began
+
+    ours()  # the first one takes its memory from the system
+    mine, other = in_turn(ours, synchronous, max(REPEATS, 7))
+    size = (place / "plain.pt").stat().st_size / 2**20
+    team.close()
+    yield Measure("P9", "time that training stands still for a checkpoint, against torch.save of the same state", round(mine, 4), round(other, 4),
+                  "<=0.2", "s", f"{size:.0f} MiB of weights and AdamW state, fp32; torch.save without fsync; medians of {max(REPEATS, 7)}")

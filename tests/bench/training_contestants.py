@@ -1,0 +1,236 @@
+"""One contestant of the training benchmark a process: `python -m tests.bench.training_contestants NAME PLACE` prints a JSON line.
+
+All train the same tiny Qwen2 on the same tokens with the same mask, optimiser and learning rate. CPU seconds and memory are those of
+the training itself, from its first step to its last; imports and loading are the same for all and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.training import tiny_student
+from undo_hpc.training.spec import TrainSpec
+
+ROWS, BATCH = 480, 16
+LR = 2e-3
+
+
+def length_spread(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Word problems whose lengths spread as those of real rationales do: log-normal, the longest about six times the median."""
+    rng = random.Random(seed)
+    out = []
+    for idx in range(count):
+        steps = min(18, max(1, round(rng.lognormvariate(1.0, 0.75))))
+        problem, solution, answer = tiny_student.word_problem(rng, steps)
+        row = dict(tiny_student.rows(1)[0])
+        out.append(row | {"id": f"{idx:08d}", "idx": idx, "problem": problem, "teacher_solution": solution, "gt": answer})
+    return out
+
+
+def prepare(place: Path) -> None:
+    """Writes model, data and spec once."""
+    tiny_student.make_student(place / "model", hidden=64, layers=3)
+    data = tiny_student.write_parquet(place / "data.parquet", length_spread(ROWS))
+    train = {"epochs": 1.0, "max_length": 2048, "learning_rate": LR, "schedule": "constant", "warmup_ratio": 0.0, "precision": "fp32",
+             "zero_stage": 0, "betas": [0.9, 0.999], "clip": 1.0, "log_steps": 5, "preflight": True,
+             "checkpoint": {"every_steps": 10**6, "every_minutes": 0}}
+    spec = TrainSpec(train=train, seed=0, model=str(place / "model"), data=[str(data)], work_dir=str(place / "work"), out_dir=str(place / "out"),
+                     run_id="bench", data_digest="bench")
+    from undo_hpc.training.encoding import encode_spec
+    from undo_hpc.training.student import load_tokenizer
+
+    lengths = encode_spec(spec, load_tokenizer(spec)).lengths
+    budget = round(BATCH * float(np.mean(lengths)))
+    spec = TrainSpec(**{**spec.__dict__, "train": train | {"tokens_per_batch": budget, "micro_batch_tokens": 2 * budget}})
+    spec.save(place / "spec.json")
+
+
+class Meter:
+    """CPU seconds and memory between `start` and `stop`. Peak memory is read from /proc (Linux)."""
+
+    def __init__(self) -> None:
+        self.cpu = self.wall = 0.0
+        self.before = self.peak = 0
+
+    @staticmethod
+    def _status(key: str) -> int:
+        found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) * 1024 if found else 0
+
+    def start(self) -> None:
+        """The first step begins."""
+        Path("/proc/self/clear_refs").write_text("5")
+        self.before, self._cpu, self._wall = self._status("VmRSS"), time.process_time(), time.monotonic()
+
+    def stop(self) -> None:
+        """The last step is done."""
+        self.cpu, self.wall = time.process_time() - self._cpu, time.monotonic() - self._wall
+        self.peak = self._status("VmHWM")
+
+
+def ours(place: Path, meter: Meter) -> list[float]:
+    """undo_hpc.training, as a run uses it."""
+    from undo_hpc.training import export, loop
+    from undo_hpc.training.__main__ import main
+
+    plain_rate, plain_export = loop.learning_rate, export.export
+
+    def learning_rate(config: Any, step: int, total: int) -> float:
+        if step == 0:
+            meter.start()
+        return plain_rate(config, step, total)
+
+    def publish(*args: Any) -> None:
+        meter.stop()
+        plain_export(*args)
+
+    loop.learning_rate, export.export = learning_rate, publish
+    spec = TrainSpec.load(place / "spec.json")
+    own = place / f"ours-{os.getpid()}"
+    TrainSpec(**{**spec.__dict__, "work_dir": str(own / "work"), "out_dir": str(own / "out")}).save(place / f"{own.name}.json")
+    assert main([str(place / f"{own.name}.json")], time.monotonic()) == 0
+    return [json.loads(line)["loss"] for line in (own / "work" / "metrics.jsonl").read_text().splitlines()]
+
+
+def plain(place: Path, meter: Meter) -> list[float]:
+    """Our packing and loss in a bare torch loop: what DeepSpeed's engine and the watching cost."""
+    import torch
+
+    from undo_hpc.training import attention, loop, student
+    from undo_hpc.training.batches import Batcher
+    from undo_hpc.training.encoding import encode_spec
+    from undo_hpc.training.packing import StepPlan
+
+    spec = TrainSpec.load(place / "spec.json")
+    config = spec.config
+    data = encode_spec(spec, student.load_tokenizer(spec))
+    model = student.load_student(spec, config, attention.NAME, print)
+    batcher = Batcher(data, config, rank=0, ranks=1, attention=attention.NAME, pad_token=0, device=torch.device("cpu"))
+    plan = StepPlan(data.lengths, budget=config.tokens_per_batch, epochs=1, max_steps=0, seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0, fused=True)
+    losses = []
+    meter.start()
+    for step in plan.steps():
+        total = 0.0
+        for batch in batcher.micro_batches(step):
+            loss = loop.answer_loss(model, batch) / batcher.targets(step)
+            loss.backward()
+            total += float(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total)
+    meter.stop()
+    return losses
+
+
+def _encoded(place: Path) -> tuple[Any, Any, Any]:
+    from transformers import AutoModelForCausalLM
+
+    from undo_hpc.training.encoding import encode_spec
+    from undo_hpc.training.student import load_tokenizer
+
+    spec = TrainSpec.load(place / "spec.json")
+    tokenizer = load_tokenizer(spec)
+    model = AutoModelForCausalLM.from_pretrained(spec.model, attn_implementation="sdpa")
+    return encode_spec(spec, tokenizer), tokenizer, model
+
+
+def _metered(meter: Meter) -> Any:
+    from transformers import TrainerCallback
+
+    class Metered(TrainerCallback):  # type: ignore[misc]
+        """Starts and stops the meter with the training."""
+
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            meter.start()
+
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            meter.stop()
+
+    return Metered()
+
+
+_COMMON: dict[str, Any] = {
+    "learning_rate": LR, "lr_scheduler_type": "constant", "weight_decay": 0.0, "num_train_epochs": 1, "logging_steps": 5, "save_strategy": "no",
+    "report_to": [], "use_cpu": True, "max_grad_norm": 1.0, "adam_beta2": 0.999, "disable_tqdm": True, "seed": 0, "optim": "adamw_torch_fused",
+    "dataloader_pin_memory": False, "dataloader_num_workers": 0,
+}
+
+
+def _trainer(place: Path, meter: Meter, **options: Any) -> list[float]:
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    data, tokenizer, model = _encoded(place)
+    rows = [{"input_ids": data.tokens(i).tolist(), "labels": [-100] * int(data.prompts[i]) + data.tokens(i)[data.prompts[i]:].tolist(),
+             "length": int(data.lengths[i])} for i in range(len(data))]
+    arguments = TrainingArguments(output_dir=str(place / "trainer"), per_device_train_batch_size=BATCH, remove_unused_columns=True,
+                                  **_COMMON, **options)
+    trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), callbacks=[_metered(meter)],
+                      data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100))
+    trainer.train()
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+def trainer_padded(place: Path, meter: Meter) -> list[float]:
+    """transformers' Trainer, random batches padded to their longest."""
+    return _trainer(place, meter)
+
+
+def trainer_grouped(place: Path, meter: Meter) -> list[float]:
+    """transformers' Trainer with batches of similar length."""
+    return _trainer(place, meter, train_sampling_strategy="group_by_length", length_column_name="length")
+
+
+def trl_packed(place: Path, meter: Meter) -> list[float]:
+    """TRL's SFTTrainer with packing (best-fit decreasing), one row of about the same number of tokens a step."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    data, tokenizer, model = _encoded(place)
+    rows = [{"input_ids": data.tokens(i).tolist(), "completion_mask": [0] * int(data.prompts[i]) + [1] * int(data.targets[i])}
+            for i in range(len(data))]
+    budget = TrainSpec.load(place / "spec.json").config.tokens_per_batch
+    arguments = SFTConfig(output_dir=str(place / "trl"), per_device_train_batch_size=1, packing=True, max_length=budget,
+                          gradient_checkpointing=False, bf16=False, **_COMMON)
+    trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+                         callbacks=[_metered(meter)])
+    trainer.train()
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+CONTESTANTS: dict[str, Callable[[Path, Meter], list[float]]] = {
+    "ours": ours, "plain": plain, "trainer_padded": trainer_padded, "trainer_grouped": trainer_grouped, "trl_packed": trl_packed}
+
+
+def main(name: str, place: Path) -> None:
+    """Trains once as that contestant and prints its figures."""
+    os.environ.update({"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"})
+    from undo_hpc.training.setup import quiet_deepspeed
+
+    quiet_deepspeed()
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    meter = Meter()
+    losses = CONTESTANTS[name](place, meter)
+    spec = TrainSpec.load(place / "spec.json")
+    tokens = json.loads((place / "tokens.json").read_text())
+    print(json.dumps({"name": name, "tokens": tokens, "cpu_s": meter.cpu, "wall_s": meter.wall, "grown": meter.peak - meter.before,
+                      "peak": meter.peak, "first_loss": losses[0], "last_loss": float(np.mean(losses[-3:])), "budget": spec.config.tokens_per_batch}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
