@@ -46,7 +46,7 @@ def build_tokenizer() -> object:
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE, model_max_length=CONTEXT)
 
 
-def build_model(directory: Path, *, seed: int = 0) -> Path:
+def build_model(directory: Path, *, seed: int = 0, context: int = CONTEXT) -> Path:
     """A random Qwen2 with two layers. Large weights, so that the draws are not all alike; heads of 32, as vLLM needs on a CPU."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -55,7 +55,7 @@ def build_model(directory: Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,  # type: ignore[arg-type]
-        num_key_value_heads=1, max_position_embeddings=CONTEXT, initializer_range=0.3, tie_word_embeddings=False,
+        num_key_value_heads=1, max_position_embeddings=context, initializer_range=0.3, tie_word_embeddings=False,
         eos_token_id=2, pad_token_id=0, bos_token_id=None)
     model = Qwen2ForCausalLM(config).eval()
     with torch.no_grad():  # halves of characters and the end are never the likeliest token, so greedy texts are whole and long
