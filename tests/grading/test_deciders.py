@@ -115,7 +115,8 @@ def test_units_of_one_dimension_convert_and_others_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "plain"), [("½", "\\frac{1}{2}"), ("x²", "x^{2}"), ("√2", "\\sqrt{2}"), ("６", "6"), ("−5", "-5"), ("5\u200b", "5"), ("5\x00", "5"), ("\ud8005", "5")]
+    ("text", "plain"), [("½", "\\frac{1}{2}"),
+        ("x²", "x^{2}"), ("√2", "\\sqrt{2}"), ("６", "6"), ("−5", "-5"), ("5\u200b", "5"), ("5\x00", "5"), ("\ud8005", "5")]
 )
 def test_lookalikes(text: str, plain: str) -> None:
     assert unify(text) == plain

@@ -27,7 +27,8 @@ def forms_of(value: Fraction) -> list[str]:
     sign, size = ("-" if value < 0 else ""), abs(value)
     forms = [f"{value.numerator}/{value.denominator}", f"{sign}\\frac{{{size.numerator}}}{{{size.denominator}}}"]
     if value.denominator == 1:
-        forms += [str(value), f"{value.numerator:,}", f"{value.numerator}.0", f"{value.numerator:,}".replace(",", "{,}"), f"{value.numerator:,}".replace(",", ",\\!")]
+        forms += [str(value), f"{value.numerator:,}", f"{value.numerator}.0",
+            f"{value.numerator:,}".replace(",", "{,}"), f"{value.numerator:,}".replace(",", ",\\!")]
     else:
         forms.append(f"{sign}\\dfrac{{{size.numerator}}}{{{size.denominator}}}")
         whole, rest = divmod(size.numerator, size.denominator)

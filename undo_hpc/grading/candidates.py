@@ -17,13 +17,21 @@ _RUN_ON = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|end|user|assistant)\|>|</s>|<end_of_turn>|<｜end▁of▁sentence｜>"
     r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
 )
+_ANSWER = r"(?:(?:final|correct|right|best)\s+)?answer"
+_ELSEWHERE = "réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
 _ANCHOR = re.compile(
-    r"####|(?:(?:final|correct|right|best)\s+)?answer(?=\s*(?:\$|\\[(\[]))|(?:(?:final|correct|right|best)\s+)?answer\s*(?:\([^)\n]{0,20}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
+    rf"####|{_ANSWER}(?=\s*(?:\$|\\[(\[]))"
+    rf"|{_ANSWER}\s*(?:\([^)\n]{{0,20}}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
     r"|(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*[ \t]*)(?:final\s+)?answer\s*(?:\*\*)?\s*:?\s*\n"
-    r"|(?:^|\n)[ \t]*(?:\*\*)?(?:A|Ans)[ \t]?\.?:(?:\*\*)?|(?:réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर)\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
+    r"|(?:^|\n)[ \t]*(?:\*\*)?(?:A|Ans)[ \t]?\.?:(?:\*\*)?"
+    rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
     re.IGNORECASE,
 )
-_SPAN = re.compile(r"\$\$(.+?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)\s\$|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]", re.DOTALL)
+_SPAN = re.compile(
+    r"\$\$(.+?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)\s\$"
+    r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]",
+    re.DOTALL,
+)
 _SPAN_JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
 _NUMBER = re.compile(
     r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}|(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
@@ -34,12 +42,19 @@ _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTER_ANSWER = re.compile(
     r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
 )
-_LETTER_SAYS = re.compile(r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*[*(\[]*([A-Z])\b[)\]*]*(?=\s*(?:[.,;!]|$|\n))", re.IGNORECASE)
+_LETTER_SAYS = re.compile(
+    r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*"
+    r"[*(\[]*([A-Z])\b[)\]*]*(?=\s*(?:[.,;!]|$|\n))",
+    re.IGNORECASE,
+)
 
 
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
 _BECAUSE = re.compile(r"\s*[,(;]?\s*\b(?:because|since|which|not|instead|rather than|as there|as we|as it)\b")
-_HEDGE = re.compile(r"^(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"^(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def exact(node: Node, env: Env) -> Fraction:
     """The exact rational value. Raises Undefined where it is not rational by form, TooLarge where it is too long."""
     kind = node[0]
     if kind == "num":
-        return node[1]  # type: ignore[no-any-return]
+        return node[1]
     if kind == "sym":
         if node[1] in env:
             return env[node[1]]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-GREEK = frozenset(
+
+def _set(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+GREEK = _set(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
+    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 )
 # Functions of one argument, as ASCII answers and LaTeX write them.
-FUNCTIONS = frozenset(
+FUNCTIONS = _set(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil sgn sign det Re Im arg".split()
+    "asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil sgn sign det Re Im arg"
 )
-MANY = frozenset("gcd lcm max min binom C".split()) - {"C"}
-CONSTANTS = frozenset(["pi", "infty", "infinity", "oo"])
-NAMES = GREEK | FUNCTIONS | MANY | CONSTANTS | {"mod", "inf", "cdot", "times", "frac"}
+MANY = _set("gcd lcm max min binom")
+CONSTANTS = _set("pi infty infinity oo")
+NAMES = GREEK | FUNCTIONS | MANY | CONSTANTS | _set("mod inf cdot times frac")

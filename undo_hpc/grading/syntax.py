@@ -1,7 +1,7 @@
 r"""A small parser of mathematical expressions, LaTeX and ASCII mixed, into plain tuples. It never evaluates anything.
 
 Nodes: ('num', Fraction, decimals or None), ('sym', name), ('neg', a), ('add', a, b), ('mul', a, b), ('div', a, b), ('pow', a, b),
-('mod', a, b), ('fn', name, arguments, parameter), ('fact', a), ('const', name), ('big', name, body, variable, low, high).
+('mod', a, b), ('fn', name, arguments, parameter), ('fact', a), ('const', name).
 """
 
 from __future__ import annotations
@@ -70,6 +70,12 @@ def tokenize(text: str) -> list[tuple[str, str]]:
             tokens.append(("space", " "))
         position = match.end()
     return tokens
+
+
+def _is_fraction(tokens: list[tuple[str, str]]) -> bool:
+    """Two integers with a slash between them, as in the mixed number `3 1/2`."""
+    kinds = [kind for kind, _ in tokens]
+    return kinds == ["num", "op", "num"] and tokens[1][1] == "/" and tokens[0][1].isdigit() and tokens[2][1].isdigit()
 
 
 class _Parser:
@@ -260,10 +266,10 @@ class _Parser:
                     return mixed
                 self.at = mark
             spaced = raw and raw[0][0] == "space"
-            if spaced and len(after) >= 3 and after[0][0] == "num" and after[1] == ("op", "/") and after[2][0] == "num" and after[0][1].isdigit() and after[2][1].isdigit():
-                self.take(), self.take(), self.take()
-                if int(after[2][1]):
-                    return ("num", value + Fraction(int(after[0][1]), int(after[2][1])), None)
+            if spaced and _is_fraction(after[:3]) and int(after[2][1]):
+                for _ in range(3):
+                    self.take()
+                return ("num", value + Fraction(int(after[0][1]), int(after[2][1])), None)
             if spaced and after and after[0][0] == "num":
                 raise SyntaxProblem("two numbers side by side")
         if text.endswith(".") or (raw and raw[0] == ("cmd", "overline")):
@@ -328,8 +334,6 @@ class _Parser:
             if self.take() != ("cmd", "r" + name[1:]):
                 raise SyntaxProblem("open floor or ceiling")
             return ("fn", name[1:5], (inside,), None) if name == "lceil" else ("fn", "floor", (inside,), None)
-        if name in ("sum", "prod"):
-            return self.big(name)
         if name in FUNCTIONS or name in MANY:
             return self.function(_SAME.get(name, name))
         if name in GREEK:
@@ -339,15 +343,6 @@ class _Parser:
                 return self.symbol(name)
             return ("sym", f"{name}:{self.subscript()}")
         raise SyntaxProblem(f"command {name}")
-
-    def big(self, name: str) -> Node:
-        """A finite sum or product with integer bounds."""
-        self.need("_")
-        self.need("{")
-        kind, variable = self.take()
-        if kind != "sym":
-            raise SyntaxProblem("index")
-        raise SyntaxProblem(f"command {name} over {variable}")
 
     def function(self, name: str) -> Node:
         parameter: Node | None = None

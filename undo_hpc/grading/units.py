@@ -56,6 +56,7 @@ def _table() -> dict[str, tuple[str, Fraction, int]]:
 
 
 _UNITS = _table()
+_NO_MARKS = str.maketrans("\u27e6\u27e7", "  ")
 _COMPOUNDS = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h"}
 _COMPOUND = re.compile(r"\b(?:mph|kph|kmh|kmph)\b")
 _SINGLE = {name for name in _UNITS if len(name) == 1 and name.isalpha()}
@@ -72,9 +73,11 @@ def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
     `'square feet'` and `'ft^2'` are the same; `'apples'` is a word without a dimension.
     """
     powers: dict[str, int] = {}
-    size, words = Fraction(1), []
+    size = Fraction(1)
+    words: list[str] = []
     sign, pending, last = 1, 1, ""
-    for match in _PIECE.finditer(_COMPOUND.sub(lambda m: _COMPOUNDS[m[0]], text.lower()).replace("\u27e6", " ").replace("\u27e7", " ").replace("^\\circ", "°").replace("^{\\circ}", "°")):
+    plain = _COMPOUND.sub(lambda m: _COMPOUNDS[m[0]], text.lower().translate(_NO_MARKS))
+    for match in _PIECE.finditer(plain.replace("^\\circ", "°").replace("^{\\circ}", "°")):
         piece = match.group().rstrip(".")
         if piece in ("/", "per"):
             sign = -1

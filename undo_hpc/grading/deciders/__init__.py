@@ -8,9 +8,9 @@ from collections.abc import Callable
 Compare = Callable[[str, str], bool]
 
 
-class NeedsAlgebra(Exception):  # noqa: N818
+class NeedsAlgebra(Exception):
     """No cheap decider can say; the answer goes to a process that may be killed."""
 
 
-class OutOfBounds(Exception):  # noqa: N818
+class OutOfBounds(Exception):
     """The static guard refuses: too long, too deep, or too large to compute."""

@@ -90,10 +90,7 @@ def _exact_identity(a: Node, b: Node, names: list[str]) -> bool | None:
 def _numeric_identity(a: Node, b: Node, names: list[str]) -> bool | None:
     import mpmath
 
-    if holds(a, "fn", "log") or holds(b, "fn", "log"):
-        readings = (False, True)
-    else:
-        readings = (False,)
+    readings = [False, True] if holds(a, "fn", "log") or holds(b, "fn", "log") else [False]
     verdict: bool | None = None
     if not names and (_value(a, {}, mpmath, _LOW) is None) != (_value(b, {}, mpmath, _LOW) is None):
         return False

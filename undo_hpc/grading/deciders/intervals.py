@@ -191,7 +191,7 @@ def _end(text: str, names: set[str]) -> Any:
 
 def _interval(low_in: bool, low: str, high: str, high_in: bool, names: set[str]) -> list[Piece]:
     left, right = _end(low, names), _end(high, names)
-    if left is None and "-" not in low or right is None and "-" in high:
+    if (left is None and "-" not in low) or (right is None and "-" in high):
         raise NoSet("reversed infinity")
     if left is not None and right is not None:
         if _less(right, left):

@@ -7,7 +7,11 @@ import re
 from undo_hpc.grading.latex import clean, words
 from undo_hpc.grading.lookalikes import unify
 
-_FORM = re.compile(r"[\s({\[\u27e6*]*(?:(?:option|choice|answer)\s*)?[({\[]?\s*([A-Za-z])\s*[)}\]\u27e7*\s]*(?:[).:,\-\u27e7]|$)\s*(.*)", re.DOTALL | re.IGNORECASE)
+_FORM = re.compile(
+    r"[\s({\[\u27e6*]*(?:"
+    r"(?:option|choice|answer)\s*)?[({\[]?\s*([A-Za-z])\s*[)}\]\u27e7*\s]*(?:[).:,\-\u27e7]|$)\s*(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
 _LEADING = re.compile(r"[\s(\u27e6]*([A-Z])\s*[)\u27e7]*\s*(?:[).:\n,-]\s*|\s+)(.*)", re.DOTALL)
 _SIGNS = re.compile(r"[=<>^*/\\]|\d\s*-")
 _PARENTHESES = re.compile(r"\(\s*([A-Za-z])\s*\)")
