@@ -105,7 +105,7 @@ def transformers_against_padded(path: Path) -> Measure:
     ours()  # warm-up of kernels and memory
     ours_s, padded_s = in_turn(lambda: wall_seconds(ours), lambda: wall_seconds(padded), repeats=3)
     engine.close()
-    del model
+    model.to("cpu")
     gc.collect()
     torch.cuda.empty_cache()
     tokens = sum(r.max_tokens for r in requests)

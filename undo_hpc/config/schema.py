@@ -93,7 +93,7 @@ class ModelConfig(Section):
 class TransformersEngineConfig(Section):
     """Settings of the transformers engine."""
 
-    batch_tokens: int = about(16384, "token budget of a batch: rows x (prompt + new tokens)", ge=64)
+    batch_tokens: int = about(65536, "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts", ge=64)
     max_batch: int = about(64, "most rows in a batch", ge=1)
     attn: str = about("auto", "attention implementation: auto, eager, sdpa, flash_attention_2")
     device: str = neutral("auto", "auto, cpu or cuda")

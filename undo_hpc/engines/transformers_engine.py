@@ -82,7 +82,8 @@ class TransformersEngine:
             lanes.setdefault(rounded(work.total, 4 if self._config.batch_invariant else 1, least=64), []).append(work)
         for length in sorted(lanes, reverse=True):
             lane = sorted(lanes[length], key=lambda work: -len(work.prompt))
-            yield from self._run(lane, length, should_stop, failures)
+            slot = length if self._config.batch_invariant else max(work.total for work in lane)
+            yield from self._run(lane, slot, should_stop, failures)
 
     def close(self) -> None:
         """Frees the model's memory."""
