@@ -141,7 +141,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
             importlib.import_module(f"undo_hpc.stages.{MODULES.get(stage_name, stage_name)}").run_stage(context)
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
-            print(f"{stop} ({save_soon.reason or 'asked to stop'})", flush=True)
+            print(f"{stop} ({save_soon.requeue_reason()})", flush=True)
             code = ExitCode.INCOMPLETE
             _within_limits(run.config.cluster, events, save_soon.reason)
             status, code = "requeue", ExitCode.REQUEUE

@@ -1,16 +1,17 @@
 """What clusters do to jobs. After each, the results equal those of a run that nothing happened to."""
 
+import itertools
 import os
+import re
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.slurm.conftest import STOCK, same_results
 from tests.slurm.small import Campaign, has_output
 from tests.slurmlab import Lab
-from tests.slurmlab.processes import wait_until
+from tests.slurmlab.processes import command_of, job_processes, wait_until
 
 Make = Callable[..., Campaign]
 
@@ -21,8 +22,16 @@ def running(lab: Lab, stage: str) -> list[str]:
 
 
 def at_work(lab: Lab, small: Campaign, stage: str) -> str:
-    """Waits until a stage has done some of its work; returns the id of a running task."""
-    wait_until(lambda: has_output(small, stage) and bool(running(lab, stage)), 180, f"{stage} at work\n{small.logs()}", every=0.05)
+    """Waits until a stage has done some of its work and stops its processes there; returns the id of a running task.
+
+    Whoever signals a job through SLURM sends SIGCONT first, so they go on to hear it.
+    """
+    wait_until(lambda: has_output(small, stage) and bool(running(lab, stage)), 180, f"{stage} at work", every=0.02)
+    stopped = [pid for pid in job_processes(lab.slurm_conf) if re.search(rf"undo_hpc.worker .* {stage} ", command_of(pid))
+               and "srun" not in command_of(pid).split()[0]]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    assert stopped and has_output(small, stage), f"{stage} was done before it could be stopped"
     return running(lab, stage)[0]
 
 
@@ -159,9 +168,6 @@ def test_a_long_task_reaches_its_time_limit_again_and_again(start_lab: Callable[
 def _restart_delay(campaign: Campaign, stage: str) -> float:
     """Seconds between the end of a requeued start and the next start, the shortest of a stage."""
     events = campaign.events(stage)
-    delays = [b["time"] - a["time"] for a, b in zip(events, events[1:], strict=False)
+    delays = [b["time"] - a["time"] for a, b in itertools.pairwise(events)
               if a["kind"] == "end" and a["status"] == "requeue" and b["kind"] == "start"]
     return min(delays)
-
-
-__all__ = ["Path", "os", "signal"]

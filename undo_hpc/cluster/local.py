@@ -168,7 +168,7 @@ class LocalCluster:
         what = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         others = f" ({len(self._failed) - 1} more failed too)" if len(self._failed) > 1 else ""
         error = Incomplete(
-            f"{stage.name} {task.label} of iteration {stage.iteration} {what}{others}. The end of its log ({log}):\n"
+            f"{stage.name}{f' {task.label}' if stage.is_array else ''} of iteration {stage.iteration} {what}{others}. The end of its log ({log}):\n"
             + "\n".join(f"  | {line}" for line in lines),
             hint="all finished work is kept. Mend the cause, then run the same command again; it goes on from there",
         )

@@ -117,6 +117,13 @@ class SaveSoon:
         return self._reason
 
 
+    def requeue_reason(self) -> str:
+        """Why a stage asks to be started again, also where it heard the signal itself or watched the clock (training does)."""
+        if self._signal is None:
+            self._signal, self._when = int(signal.SIGUSR1), time.time()
+        return self.reason
+
+
 def classify(number: int, when: float, end: float | None, lead_s: float) -> str:
     """'timeout' where the real end explains a signal at that time, else 'preempted'."""
     if end is None:
