@@ -64,7 +64,7 @@ def answer(problem: Problem, how: str, *, refined: bool = False) -> str:
 def attempt(problem: Problem, how: str, number: int = 0, *, style: str = "plain", refined: bool = False) -> Attempt:
     """One graded answer."""
     text = answer(problem, how, refined=refined)
-    verdict: Verdict = "correct" if how == "right" else "no_answer" if how == "truncated" else "wrong"
+    verdict: Verdict = "correct" if how == "right" else "wrong"  # as the checker says
     taken = text.rpartition("\\boxed{")[2].rstrip("}") if "\\boxed" in text else ""
     return Attempt(problem.id, problem.idx, number, style, text, verdict, taken, "number", "length" if how == "truncated" else "stop",
                    40, len(text) // 3, 7, 0.7,

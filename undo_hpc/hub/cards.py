@@ -94,8 +94,8 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
     return f"""{head}
 # {config.name}: distilled sets
 
-Rationales by `{public_name(config.teacher.model)}` for the student `{public_name(config.student.model)}`, iteration by iteration (UNDO, arXiv 2504.02521; condition
-{config.method.condition}), made by undo-hpc {__version__}. Each rationale's answer was checked against the ground truth. From the second iteration on the
+Rationales by `{public_name(config.teacher.model)}` for the student `{public_name(config.student.model)}`, iteration by
+iteration (UNDO, arXiv 2504.02521; condition {config.method.condition}), made by undo-hpc {__version__}. Each rationale's answer was checked against the ground truth. From the second iteration on the
 teacher saw what the student had made of its last rationale.
 
 ```python
@@ -184,13 +184,15 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
     return f"""{front_matter(head)}
 # {config.name}: student of iteration {best}
 
-`{public_name(config.student.model)}`, taught by `{public_name(config.teacher.model)}` with UNDO (arXiv 2504.02521; condition {config.method.condition}), made by undo-hpc {__version__}.
+`{public_name(config.student.model)}`, taught by `{public_name(config.teacher.model)}` with UNDO (arXiv 2504.02521;
+condition {config.method.condition}), made by undo-hpc {__version__}.
 
 | set | n | untrained, % [95 % interval] | this model, % [95 % interval] | cut off |
 |---|---:|---:|---:|---:|
 {chr(10).join(rows)}
 
-Answers were sampled at temperature {config.evaluate.sampling.temperature:g} with at most {config.evaluate.sampling.max_tokens} new tokens and checked by undo-hpc's own
+Answers were sampled at temperature {config.evaluate.sampling.temperature:g} with at most
+{config.evaluate.sampling.max_tokens} new tokens and checked by undo-hpc's own
 checker. The iteration was chosen on the validation split; the other sets chose nothing.
 
 - Parent: `{public_name(config.student.model)}`; the weights start from {start}.

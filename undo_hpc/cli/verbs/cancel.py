@@ -1,0 +1,27 @@
+"""Ends all jobs of a run at once. All data stays; work since the last save is done again when the run goes on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from undo_hpc.cli.stopping import stop
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """example:
+  undo-hpc cancel checkpoints/mine
+  python launchers/run_iteration.py --run-dir checkpoints/mine     goes on
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("run_dir", type=Path, help="the run directory")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Cancels."""
+    return stop(arguments.run_dir, "cancel", console)

@@ -1,0 +1,43 @@
+"""Writes a benchmark in boxed form: a folder with parquet (problem, answer, solution ending in \\boxed{answer}) and a card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """examples:
+  undo-hpc data export gsm8k boxed/gsm8k
+  undo-hpc data export gsm8k boxed/gsm8k --path test.jsonl     from a local file
+  undo-hpc data list                                           names of the embedded benchmarks
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    verbs = parser.add_subparsers(dest="what", required=True, metavar="export|list")
+    verbs.add_parser("list", help="names of the embedded benchmarks")
+    export = verbs.add_parser("export", help="write a benchmark in boxed form", epilog=EXAMPLE,
+                              formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    export.add_argument("benchmark", help="name of an embedded benchmark, or a YAML file")
+    export.add_argument("out", type=Path, help="folder to write; must not exist")
+    export.add_argument("--path", help="read the problems from this local file instead")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Exports, or lists."""
+    if arguments.what == "list":
+        from undo_hpc.benchmarks import benchmark_names
+
+        for name in benchmark_names():
+            console.print(name, highlight=False)
+        return 0
+    from undo_hpc.config.schema import SourceConfig
+    from undo_hpc.data.export import export_benchmark
+
+    override = SourceConfig(path=arguments.path) if arguments.path else None
+    console.print(str(export_benchmark(arguments.benchmark, arguments.out, override)), highlight=False, soft_wrap=True)
+    return 0

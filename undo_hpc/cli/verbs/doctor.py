@@ -1,0 +1,85 @@
+"""Checks this machine, and the cluster behind it, before a run: Python, packages, GPU, SLURM, file system, space, the Hub."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """examples:
+  undo-hpc doctor
+  undo-hpc doctor --config my.yaml --prefetch             fetch models and data for nodes without a network
+  undo-hpc doctor --write-profile slurm/profiles/mine.yaml  propose a profile of this cluster
+"""
+MARKS = {"ok": ("✓", "green"), "look": ("!", "yellow"), "bad": ("✗", "bold red")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("--config", metavar="NAME_OR_FILE", help="the run that is planned: a preset, or a YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets", help="a value over the file's; repeatable")
+    parser.add_argument("--profile", default="", metavar="FILE", help="profile of the cluster, to be checked")
+    parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="where run directories shall lie (default: checkpoints)")
+    parser.add_argument("--prefetch", action="store_true", help="fetch the run's models and data into the Hub's cache (needs --config)")
+    parser.add_argument("--write-profile", type=Path, metavar="FILE", help="write a profile proposed from what SLURM says of itself")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Prints the findings; 1 where something is in the way."""
+    from undo_hpc.errors import ConfigError
+
+    if arguments.write_profile:
+        return _write_profile(arguments.write_profile, console)
+    config = None
+    if arguments.config or arguments.sets:
+        from undo_hpc.config.load import load_config
+
+        config = load_config(arguments.config or "tiny", arguments.sets)
+    elif arguments.prefetch:
+        raise ConfigError("--prefetch needs to know the run", hint="undo-hpc doctor --config NAME_OR_FILE --prefetch")
+    from undo_hpc.doctor import examine
+    from undo_hpc.doctor.machine import dumps
+
+    findings = list(examine(config, arguments.folder, profile=arguments.profile))
+    if arguments.prefetch and config is not None:
+        from undo_hpc.doctor.hub import prefetch
+
+        findings += prefetch(config, lambda text: console.print(text, style="dim", highlight=False))
+    bad = sum(finding.level == "bad" for finding in findings)
+    if arguments.json:
+        print(dumps(findings))
+        return int(bool(bad))
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        mark, style = MARKS[finding.level]
+        detail = Text(finding.detail)
+        if finding.hint:
+            detail.append(f"\n-> {finding.hint}", "cyan" if finding.level != "ok" else "dim")
+        table.add_row(Text(mark, style), finding.what, detail)
+    console.print(table)
+    look = sum(finding.level == "look" for finding in findings)
+    console.print()
+    console.print(f"{bad} in the way, {look} worth a look" if bad or look else "all is well", style="bold", highlight=False)
+    return int(bool(bad))
+
+
+def _write_profile(path: Path, console: Console) -> int:
+    from undo_hpc.cluster.profile import propose_profile  # type: ignore[attr-defined]
+    from undo_hpc.errors import ConfigError
+    from undo_hpc.storage.atomic import write_text
+
+    if path.exists():
+        raise ConfigError(f"{path} is there already", hint="give another name, or remove it")
+    write_text(path, propose_profile())
+    console.print(f"{path}: a proposal; read it, then: undo-hpc run --profile {path} --dry-run", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,27 @@
+"""Lets the running tasks of a run save and stop, and takes its waiting jobs out of the queue. The launcher goes on from there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from undo_hpc.cli.stopping import stop
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE = """example:
+  undo-hpc pause checkpoints/mine
+  python launchers/run_iteration.py --run-dir checkpoints/mine     goes on
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("run_dir", type=Path, help="the run directory")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Pauses."""
+    return stop(arguments.run_dir, "pause", console)

@@ -1,0 +1,52 @@
+"""All checks in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.doctor.findings import Finding
+from undo_hpc.doctor.hub import check_cache, check_nodes, check_token
+from undo_hpc.doctor.machine import check_file_system, check_gpu, check_space
+from undo_hpc.doctor.packages import check_packages, check_python
+from undo_hpc.doctor.scheduler import check_slurm
+from undo_hpc.errors import UndoError
+from undo_hpc.models import resolve_model
+
+
+def examine(config: RunConfig | None, folder: Path, *, profile: str = "") -> Iterator[Finding]:
+    """The doctor's findings.
+
+    Args:
+        config: the run that is planned; None checks the machine alone.
+        folder: where run directories shall lie.
+        profile: profile of the cluster, if any.
+    """
+    cluster = bool(profile) or (config is not None and config.cluster.kind == "slurm")
+    yield from check_python()
+    yield from check_packages()
+    yield from check_gpu()
+    yield from check_slurm(wanted=cluster, profile=profile or (config.cluster.profile if config else ""))
+    yield from check_file_system(folder, cluster=cluster)
+    yield from check_cache(config, cluster=cluster)
+    yield from check_nodes()
+    yield from check_token(config)
+    if config is not None:
+        yield from _models(config)
+        yield from check_space(config, folder)
+
+
+def _models(config: RunConfig) -> Iterator[Finding]:
+    """Local models: whether their directories are complete."""
+    for role, model in (("teacher", config.teacher.model), ("student", config.student.model)):
+        if not model:
+            yield Finding("look", role, "none is named", f"--set {role}.model=ID_OR_FOLDER")
+            continue
+        try:
+            where = resolve_model(model)
+        except UndoError as error:
+            yield Finding("bad", role, error.message, error.hint)
+        else:
+            if where != model:
+                yield Finding("ok", role, f"{model}: complete")
