@@ -27,16 +27,41 @@ VERDICTS = ("wrong", "wrong", "wrong", "wrong", "wrong", "wrong", "no_answer", "
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What is asked and what is to be answered."""
+    """What is asked and what is to be answered.
+
+    `marks` are places in the prompt with a label each, which training alone uses: see `marks_of`.
+    """
 
     prompt: str
     answer: str
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 @cache
 def prompts() -> PromptSet:
     """The templates that the models are trained on: the prompt set `tiny`."""
     return load_prompts("tiny")
+
+
+def marks_of(prompt: str, steps: Sequence[Step], attempt: str) -> tuple[tuple[int, int], ...]:
+    """Where the attempt in a prompt departs from the truth, as (character, label).
+
+    Each digit of a result: 0 as it should be, 1 not. The end of each line: 0 right so far, 1 the first wrong line, 2 a later one.
+    To find the failed step, a model has to compare two texts far apart; learnt from the answers alone, one bit a text, that takes
+    more training than the rest together. Labels on the attempt itself teach it directly.
+    """
+    begin = prompt.rindex(attempt)
+    failing = failed_step(steps, attempt)
+    marks: list[tuple[int, int]] = []
+    place = begin
+    for index, line in enumerate(attempt.split("\n")):
+        if index < len(steps) and "=" in line:
+            true, written = str(steps[index].result), line.rsplit(")", 1)[-1].rsplit("=", 1)[-1]
+            start = place + len(line) - len(written)
+            marks += [(start + i, int(true[i : i + 1] != digit)) for i, digit in enumerate(written)]
+            marks.append((place + len(line), 0 if failing is None or index < failing else 1 if index == failing else 2))
+        place += len(line) + 1
+    return tuple(mark for mark in marks if mark[0] < len(prompt))
 
 
 # ---- what a pupil gets wrong -----------------------------------------------------------------------------------------
@@ -106,7 +131,7 @@ def some_steps(rng: random.Random, count: int, none: float) -> frozenset[int]:
 def bare_step(rng: random.Random, pools: frozenset[Pool], hard: bool) -> Step:
     """One equation as chains have them, hard or easy as asked."""
     while True:
-        step = draw_step(rng, rng.choice(STARTS) if rng.random() < 0.5 else rng.randrange(LOWEST, 500), pools)
+        step = draw_step(rng, rng.choice(STARTS) if rng.random() < 0.5 else rng.randrange(LOWEST, 900), pools)
         if step is not None and step.hard == hard:
             return step
 
@@ -169,4 +194,8 @@ def refine_pair(rng: random.Random, chain: Chain, attempts: Sequence[str] = ()) 
         spelled = frozenset({failing} if failing is not None else set())
     elif fault < 0.07:
         rationale = wrong_attempt(rng, chain.steps, rng.randrange(count), before)
-    return Pair(prompts().refine(chain.text, rationale, attempt, verdict), write_solution(chain.steps, spelled))
+    story = chain.text if rng.random() < 0.5 else ""  # the two texts alone: shorter, and the comparison is the same
+    if not rationale:
+        story = chain.text
+    prompt = prompts().refine(story, rationale, attempt, verdict)
+    return Pair(prompt, write_solution(chain.steps, spelled), marks_of(prompt, chain.steps, attempt) if kind < 0.76 else ())

@@ -21,11 +21,11 @@ from undo_hpc.tiny.tokenizer import check_round_trip, train_tokenizer
 from undo_hpc.tiny.trainer import Recipe, Shape, answer, encode, new_model, train
 
 MERGES = 230
-STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=1)
-STUDENT_RECIPE = Recipe(steps=4000, batch_tokens=1000)
-TEACHER_SHAPE = Shape(hidden=96, layers=4, intermediate=256, kv_heads=1)
-TEACHER_RECIPE = Recipe(steps=8000, batch_tokens=1000)
-ATTEMPT_PROBLEMS = 3000  # problems that the base student answers for the teacher's corpus
+STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=2)
+STUDENT_RECIPE = Recipe(steps=5000, batch_tokens=1000)
+TEACHER_SHAPE = Shape(hidden=96, layers=5, intermediate=192, kv_heads=3)
+TEACHER_RECIPE = Recipe(steps=6500, batch_tokens=1200, emphasis=5.0)
+ATTEMPT_PROBLEMS = 2000  # problems that the base student answers for the teacher's corpus
 
 
 def tokenizer_texts(seed: int) -> Iterator[str]:
@@ -53,13 +53,13 @@ def teacher_pair(rng: random.Random, attempts: list[tuple[world.Chain, list[str]
     """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts."""
     pools = world.SPLITS["teacher"]
     kind = rng.random()
-    if kind < 0.2:
-        return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.7), detailed=False)
-    if kind < 0.3:
+    if kind < 0.55:  # many, but short: a fifth of the tokens
+        return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=False)
+    if kind < 0.60:
         return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=True)
-    if kind < 0.6:
+    if kind < 0.80:
         return corpus.plain_pair(world.draw_chain(rng, pools))
-    if attempts and kind < 0.73:
+    if attempts and kind < 0.87:
         chain, wrong = rng.choice(attempts)
         return corpus.refine_pair(rng, chain, wrong)
     return corpus.refine_pair(rng, world.draw_chain(rng, pools))
@@ -95,11 +95,11 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     check_round_trip(tokenizer, [part for pair in samples for part in (pair.prompt, pair.answer)])
     for pair in samples[:20]:  # what is trained on is exactly what the chat template makes
         talk = [{"role": "user", "content": pair.prompt}, {"role": "assistant", "content": pair.answer}]
-        if tokenizer.apply_chat_template(talk, return_dict=False) != encode(tokenizer, pair)[0]:
+        if tokenizer.apply_chat_template(talk, return_dict=False) != encode(tokenizer, pair).ids:
             raise AssertionError("the training text differs from the chat template's")
 
     def short(recipe: Recipe) -> Recipe:
-        return Recipe(steps=6, batch_tokens=200) if smoke else recipe
+        return Recipe(steps=6, batch_tokens=300) if smoke else recipe
 
     started = time.process_time()
 

@@ -1,4 +1,4 @@
-"""A small training loop for the shipped models: one thread, batches of like length, loss on the answers only."""
+"""A small training loop for the shipped models: one thread, batches of like length, loss on the answers, and on the marks in the teacher's prompts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from undo_hpc.tiny.corpus import Pair
 from undo_hpc.tiny.tokenizer import ASSISTANT, END, USER
 
+_MARKED_LAYER = 4  # the layer whose output predicts the marks; those above can use them
 _POOL_BATCHES = 40  # batches drawn at once, then sorted by length
 
 
@@ -36,6 +37,10 @@ class Recipe:
         matrix_peak: highest learning rate of Muon (all other matrices; here it needs about half of AdamW's steps).
         warmup: steps with a rising learning rate; a cosine to zero follows.
         weight_decay: of both.
+        emphasis: weight of the tokens `=` and `=(` in the loss: there a solution decides whether to spell a step out.
+        mark_weight: weight of the marks' loss (see corpus.marks_of).
+        prompt_weight: weight of the prompt's tokens from the first mark on: foretelling the attempt teaches to look up the
+            rationale at the same place, which is half of comparing them.
     """
 
     steps: int
@@ -44,6 +49,9 @@ class Recipe:
     matrix_peak: float = 0.01
     warmup: int = 100
     weight_decay: float = 0.01
+    emphasis: float = 1.0
+    mark_weight: float = 0.5
+    prompt_weight: float = 0.2
 
 
 def new_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
@@ -69,12 +77,29 @@ def new_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
     return Qwen2ForCausalLM(config)
 
 
-def encode(tokenizer: Any, pair: Pair) -> tuple[list[int], int]:
-    """Ids of the whole conversation, and how many of them are the prompt's; equal to what the chat template gives."""
-    text = f"{USER}{pair.prompt}{ASSISTANT}"
-    prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
-    answer = tokenizer(pair.answer + END, add_special_tokens=False)["input_ids"]
-    return prompt + answer, len(prompt)
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A pair in tokens: those from `start` on are the answer, `read` is the place of the first mark; `marks` are (place, label)."""
+
+    ids: list[int]
+    start: int
+    read: int
+    marks: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode(tokenizer: Any, pair: Pair) -> Encoded:
+    """The whole conversation, equal to what the chat template gives."""
+    coded = tokenizer(f"{USER}{pair.prompt}{ASSISTANT}", add_special_tokens=False, return_offsets_mapping=bool(pair.marks))
+    prompt: list[int] = coded["input_ids"]
+    answer: list[int] = tokenizer(pair.answer + END, add_special_tokens=False)["input_ids"]
+    marks: list[tuple[int, int]] = []
+    if pair.marks:
+        labels = {len(USER) + character: label for character, label in pair.marks}
+        marks = [(place, labels[begin]) for place, (begin, _) in enumerate(coded["offset_mapping"]) if begin in labels]
+    return Encoded(prompt + answer, len(prompt), min((place for place, _ in marks), default=len(prompt)), marks)
 
 
 def _optimisers(model: Any, recipe: Recipe) -> list[Any]:
@@ -89,16 +114,17 @@ def _optimisers(model: Any, recipe: Recipe) -> list[Any]:
     ]
 
 
-def _draw_batches(draw: Callable[[], tuple[list[int], int]], budget: int) -> list[list[tuple[list[int], int]]]:
+def _draw_batches(draw: Callable[[], Encoded], budget: int) -> list[list[Encoded]]:
     """A pool of examples, grouped by length into batches of at most `budget` padded tokens."""
-    pool, tokens = [], 0
+    pool: list[Encoded] = []
+    tokens = 0
     while tokens < budget * _POOL_BATCHES:
         pool.append(draw())
-        tokens += len(pool[-1][0])
-    pool.sort(key=lambda item: len(item[0]))
-    batches: list[list[tuple[list[int], int]]] = [[]]
+        tokens += len(pool[-1])
+    pool.sort(key=len)
+    batches: list[list[Encoded]] = [[]]
     for item in pool:
-        if batches[-1] and len(item[0]) * (len(batches[-1]) + 1) > budget:
+        if batches[-1] and len(item) * (len(batches[-1]) + 1) > budget:
             batches.append([])
         batches[-1].append(item)
     return batches
@@ -120,26 +146,39 @@ def train(
         done = max(0, step - warmup) / max(1, recipe.steps - warmup)
         return min(1.0, (step + 1) / warmup) * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
 
+    marker = torch.nn.Linear(model.config.hidden_size, 3)  # for the marks; not kept
+    optimisers.append(torch.optim.AdamW(marker.parameters(), lr=recipe.peak, betas=(0.9, 0.98), weight_decay=0.0))
     schedulers = [torch.optim.lr_scheduler.LambdaLR(optimiser, rate) for optimiser in optimisers]
+    token_weights = torch.ones(len(tokenizer))
+    token_weights[tokenizer.convert_tokens_to_ids(["=", "=("])] = recipe.emphasis
     model.train()
     losses: list[float] = []
-    batches: list[list[tuple[list[int], int]]] = []
+    batches: list[list[Encoded]] = []
     started = time.process_time()
     for step in range(recipe.steps):
         if not batches:
             batches = _draw_batches(lambda: encode(tokenizer, draw(rng, step / recipe.steps)), recipe.batch_tokens)  # noqa: B023
             rng.shuffle(batches)
         batch = batches.pop()
-        width = max(len(ids) for ids, _ in batch)
+        width = max(map(len, batch))
         ids = torch.full((len(batch), width), tokenizer.pad_token_id)
-        wanted = torch.zeros((len(batch), width), dtype=torch.bool)
-        for row, (tokens, start) in enumerate(batch):  # padding stands behind: a causal model never looks at it
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            wanted[row, start : len(tokens)] = True
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[:, :-1][wanted[:, 1:]])
-        loss = cross_entropy(logits, ids[:, 1:][wanted[:, 1:]])
-        model.zero_grad()
+        weights = torch.zeros((len(batch), width))
+        for row, item in enumerate(batch):  # padding stands behind: a causal model never looks at it
+            ids[row, : len(item)] = torch.tensor(item.ids)
+            weights[row, item.start : len(item)] = 1.0
+            weights[row, item.read : item.start] = recipe.prompt_weight
+        weights *= token_weights[ids]
+        out = model.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        learnt = weights[:, 1:] > 0
+        logits = model.lm_head(out.last_hidden_state[:, :-1][learnt])
+        shares = weights[:, 1:][learnt]
+        loss = (cross_entropy(logits, ids[:, 1:][learnt], reduction="none") * shares).sum() / shares.sum()
+        marks = [(row, place, label) for row, item in enumerate(batch) for place, label in item.marks]
+        if marks:
+            rows, places, labels = torch.tensor(marks).T
+            loss = loss + recipe.mark_weight * cross_entropy(marker(out.hidden_states[_MARKED_LAYER][rows, places]), labels)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, scheduler in zip(optimisers, schedulers, strict=True):

@@ -28,9 +28,10 @@ Operation = Literal["+", "-", "*"]
 Pool = Literal["test", "train", "base"]
 
 LOWEST, HIGHEST = 10, 999  # every value of a chain
+MULTIPLIED_UP_TO = 99  # only values of two digits are multiplied
 STARTS = range(11, 100)
 OPERANDS: dict[Operation, range] = {"+": range(2, 60), "-": range(2, 60), "*": range(2, 10)}
-OPERATION_WEIGHTS: dict[Operation, float] = {"+": 0.29, "-": 0.29, "*": 0.42}
+OPERATION_WEIGHTS: dict[Operation, float] = {"+": 0.25, "-": 0.25, "*": 0.5}
 STEP_WEIGHTS = {1: 0.25, 2: 0.45, 3: 0.30}
 SPLITS: dict[str, frozenset[Pool]] = {
     "test": frozenset({"test"}),
@@ -105,11 +106,13 @@ def _pool(op: Operation, a: int, b: int) -> Pool:
     if op != "-" and a < b:
         a, b = b, a
     share = int.from_bytes(hashlib.sha256(f"{a}{op}{b}".encode()).digest()[:4], "big") / 2**32
-    return "test" if share < 0.20 else "train" if share < 0.55 else "base"
+    return "test" if share < 0.22 else "train" if share < 0.50 else "base"
 
 
 @cache
 def _operands(op: Operation, a: int, pools: frozenset[Pool]) -> tuple[int, ...]:
+    if op == "*" and a > MULTIPLIED_UP_TO:
+        return ()
     steps = (Step(a, op, b) for b in OPERANDS[op])
     return tuple(step.b for step in steps if step.pool in pools and LOWEST <= step.result <= HIGHEST)
 
