@@ -102,7 +102,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
     lease = Lease(
         at.lease(stage_name, index),
         f"{stage_name} {index} of iteration {iteration}",
-        wait_s=2 * STALE_S if on_cluster else 5.0,
+        wait_s=2 * STALE_S,
     )
     if _rank():
         return _follow(StageContext(run, plan, stage, task, events, ProgressFile(at.progress(stage_name, index)), lease,
