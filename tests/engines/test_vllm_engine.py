@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 
-from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
+from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig, VllmEngineConfig
 from undo_hpc.engines import Request, vllm_settings
 from undo_hpc.engines.service import discover, serve
+from undo_hpc.engines.transformers_engine import TransformersEngine
 from undo_hpc.engines.vllm_engine import VllmEngine
 from undo_hpc.errors import EngineError
+from undo_hpc.prompts import load_prompts
+from undo_hpc.tiny import models_dir
+
+PROBLEMS = [
+    f"{name} has {start} {things}. {name} {more}. Soon there are {times} times as many. How many {things} now?"
+    for name, things in [("Ann", "cakes"), ("Hugo", "shells"), ("Kim", "pens")]
+    for start, more in [(17, "buys 7 more"), (48, "sells 21"), (30, "loses 4"), (25, "finds 9 more")]
+    for times in (2, 3, 7)
+]
 
 
 def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,3 +109,26 @@ def test_a_server_that_cannot_start_says_why(vllm_engine: VllmEngine, tiny_model
         serve(tmp_path, 0, 0, config, ModelConfig(model=str(tiny_model)))
     assert discover(tmp_path, 0) == []
     assert os.listdir(tmp_path / "iter_000" / "serve") == ["server-00000.log"]
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("name", ["student", "teacher"])
+def test_greedy_answers_of_the_tiny_models_agree_with_transformers(vllm_engine: VllmEngine, name: str, record_property: Any) -> None:
+    """Trained models, prompts of their own kind: nearly all answers are equal to the letter; those that are not are printed."""
+    if not (models_dir() / name).is_dir():
+        pytest.skip(f"the tiny world has no model {name}")
+    model, prompts = ModelConfig(model=f"tiny:{name}"), load_prompts("tiny")
+    requests = [Request(f"r{i}", prompts.student(problem), i, 0.0, 80) for i, problem in enumerate(PROBLEMS)]
+    vllm_engine.close()  # one vLLM at a time in a process
+    try:
+        engine = VllmEngine(EngineConfig(name="vllm", vllm=VllmEngineConfig(max_num_seqs=32)), model)
+        ours = {c.id: c for c in engine.generate(requests)}
+        engine.close()
+    finally:
+        vllm_engine._llm = vllm_engine._started()
+    settings = TransformersEngineConfig(threads=1, batch_invariant=True)
+    theirs = {c.id: c for c in TransformersEngine(EngineConfig(transformers=settings), model).generate(requests)}
+    differing = [f"{i}: {ours[i].text!r} / {theirs[i].text!r}" for i in ours if ours[i] != theirs[i]]
+    record_property("greedy_agreement", 1 - len(differing) / len(ours))
+    print(f"{name}: {len(ours) - len(differing)} of {len(ours)} greedy answers equal", *differing, sep="\n  ")
+    assert len(differing) <= len(ours) // 20
