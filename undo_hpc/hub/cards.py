@@ -95,8 +95,8 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
 # {config.name}: distilled sets
 
 Rationales by `{public_name(config.teacher.model)}` for the student `{public_name(config.student.model)}`, iteration by
-iteration (UNDO, arXiv 2504.02521; condition {config.method.condition}), made by undo-hpc {__version__}. Each rationale's answer was checked against the ground truth. From the second iteration on the
-teacher saw what the student had made of its last rationale.
+iteration (UNDO, arXiv 2504.02521; condition {config.method.condition}), made by undo-hpc {__version__}.
+Each rationale's answer was checked against the ground truth. From the second iteration on the teacher saw what the student had made of its last rationale.
 
 ```python
 from datasets import load_dataset

@@ -92,6 +92,7 @@ class RunView:
     best_iteration: int | None = None
     launcher: str = ""
     jobs: int = 0
+    report: str = ""
     updated: float = field(default_factory=time.time)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
     if live.paused:
         notes.append("the run is paused: running tasks save and stop, nothing new starts")
     notes += _stopped(run, iteration)
-    command, why = _next(run, ended, failures, live, statuses)
+    command, why = _next(run, decision.action if decision is not None and ended else "", failures, live)
     return RunView(
         name=run.config.name,
         root=str(run.layout.root),
@@ -153,6 +154,7 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
         best_iteration=decision.best_iteration if decision else None,
         launcher=live.launcher,
         jobs=live.jobs,
+        report=str(page) if (page := run.layout.report / "index.html").exists() else "",
     )
 
 
@@ -342,12 +344,12 @@ def _short(root: Path) -> str:
         return shlex.quote(str(root))
 
 
-def _next(run: Run, ended: bool, failures: list[Failure], live: Live, statuses: list[TaskStatus]) -> tuple[str, str]:
+def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[str, str]:
     """The exact next command, and what it does."""
     root = _short(run.layout.root)
+    if ended == "converged":
+        return f"undo-hpc report {root}", "writes the report again; more iterations would not be begun (stop.patience)"
     if ended:
-        if run.config.display.report:
-            return f"undo-hpc report {root}", "writes the report again; it lies in report/index.html"
         return f"{resume_command(run)} --iterations {run.config.iterations + 1}", "goes on for another iteration"
     busy = live.jobs > 0 or bool(live.launcher) or any(state == "running" for state, _ in live.tasks.values())
     if busy and not failures:

@@ -30,6 +30,8 @@ def render_status(view: RunView, width: int) -> RenderableType:
         parts.append(Text(f"  {failure.log}" if failure.log else "  it left no log", "dim", overflow="fold"))
     if view.accuracy:
         parts += [Text(), _accuracy(view)]
+    if view.report:
+        parts.append(Text.assemble(("report      ", "bold"), (view.report, ""), overflow="fold"))
     parts += [Text(f"note: {note}", "yellow") for note in view.notes]
     parts += [Text(), Text.assemble(("next  ", "bold"), (view.next_command, "bold cyan")), Text(f"      {view.next_why}", "dim")]
     return Group(*parts)
