@@ -18,9 +18,12 @@ def submit_run(run: Run, console: Console) -> int:
         ConfigError: the profile is wrong.
     """
     from undo_hpc.cluster.commands import require_slurm
+    from undo_hpc.cluster.shared import check_shared
     from undo_hpc.dispatch import open_cluster, submit_missing
 
     require_slurm()
+    if run.config.cluster.check_shared:
+        check_shared(run.layout.root)
     cluster = open_cluster(run, from_launcher=True)
     run.layout.paused.unlink(missing_ok=True)
     done = submit_missing(run, cluster, check=True)

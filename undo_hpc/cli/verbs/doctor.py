@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _write_profile(path: Path, console: Console) -> int:
-    from undo_hpc.cluster.profile import propose_profile  # type: ignore[attr-defined]
+    from undo_hpc.cluster.propose import propose_profile
     from undo_hpc.errors import ConfigError
     from undo_hpc.storage.atomic import write_text
 

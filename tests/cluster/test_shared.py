@@ -1,0 +1,48 @@
+"""Whether compute nodes see a folder, and what a proposed profile says; from texts that SLURM and Linux print."""
+
+from pathlib import Path
+
+import yaml
+
+from undo_hpc.cluster.profile import Profile
+from undo_hpc.cluster.propose import parse_partitions, render
+from undo_hpc.cluster.shared import file_system, other_hosts
+from undo_hpc.cluster.slurm import parse_config
+
+MOUNTS = """22 1 254:0 / / rw,relatime - ext4 /dev/root rw
+30 22 0:26 / /home rw shared:5 - nfs4 server:/home rw
+31 22 0:27 / /scratch\\040space rw - lustre mgs@tcp:/scratch rw
+32 30 0:28 / /home/me/local rw - tmpfs tmpfs rw
+"""
+SINFO = """gpu*|up|2-00:00:00|12|64|512000|gpu:a100:4(S:0-1)
+gpu*|up|2-00:00:00|2|32|256000|gpu:v100:2
+cpu|up|infinite|40|128|256000|(null)
+old|down|1:00:00|3|8|16000|(null)
+"""
+CONFIG = "MaxArraySize            = 10001\nKillWait                = 30 sec\nJobRequeue              = 0\nPreemptType = preempt/none\nPreemptMode = OFF\n"
+
+
+def test_the_innermost_mount_counts() -> None:
+    assert file_system(Path("/home/me/runs"), MOUNTS) == ("nfs4", "/home")
+    assert file_system(Path("/home/me/local/run"), MOUNTS)[0] == "tmpfs"
+    assert file_system(Path("/scratch space/x"), MOUNTS)[0] == "lustre"
+    assert file_system(Path("/homestead"), MOUNTS)[0] == "ext4"
+
+
+def test_nodes_of_this_host_are_no_others() -> None:
+    text = ("NodeName=n1 NodeAddr=127.0.0.1 NodeHostName=login\nNodeName=n2 NodeAddr=login NodeHostName=login.site\n"
+            "NodeName=c7 NodeAddr=10.0.0.7 NodeHostName=c7\n")
+    assert other_hosts(text, "login") == ["c7"]
+
+
+def test_a_proposal_takes_the_gpus_and_leaves_small_jobs_to_cpus() -> None:
+    profile = Profile.model_validate(yaml.safe_load(render(parse_partitions(SINFO), CONFIG, ["proj", "other"])))
+    assert (profile.defaults.partition, profile.defaults.account, profile.defaults.gpus_per_node) == ("gpu", "proj", 1)
+    assert profile.defaults.cpus_per_task == 16 and profile.defaults.minutes == 240
+    assert profile.stages["train"].gpus_per_node == 4 and profile.stages["merge"].partition == "cpu"
+    assert profile.requeue is False
+
+
+def test_limits_of_the_cluster() -> None:
+    limits = parse_config(CONFIG)
+    assert (limits.max_array_size, limits.kill_wait_s, limits.requeue) == (10001, 30, False)

@@ -1,0 +1,117 @@
+"""What a cluster refuses is told in words before anything is submitted, and nothing is left behind."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.small import Campaign
+from tests.slurmlab import Lab
+from undo_hpc.cluster.profile import load_profile
+from undo_hpc.cluster.propose import propose_profile
+
+Make = Callable[..., Campaign]
+
+
+def refused(small: Campaign, *words: str, code: int = 1) -> str:
+    """Launches, and expects a message with these words and no traceback."""
+    done = small.launch(check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    for word in ("error:", "->", *words):
+        assert word in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    return done.stderr
+
+
+@pytest.mark.parametrize(("defaults", "more", "words"), [
+    ({"partition": "nowhere"}, {}, ("no such partition", "nowhere", "sinfo")),
+    ({"gpus_per_node": 8}, {"gpu_syntax": "gres"}, ("stage generate", "gpus_per_node")),
+    ({"gpus_per_node": 1}, {"gpu_syntax": "gres", "gpu_type": "h900"}, ("GPUs", "gpu_type")),
+    ({"constraint": "unobtainium"}, {}, ("feature", "constraint")),
+    ({"cpus_per_task": 500}, {}, ("no node of the partition", "cpus_per_task")),
+])
+def test_what_the_cluster_lacks(lab: Lab, campaign: Make, defaults: dict[str, object], more: dict[str, object], words: tuple[str, ...]) -> None:
+    small = campaign()
+    small.profile["defaults"] |= defaults
+    small.profile |= more
+    refused(small, *words)
+    assert lab.jobs() == []
+    assert not (small.run_dir / "submissions.jsonl").exists()
+
+
+def test_a_refused_account(start_lab: Callable[..., Lab], campaign: Make) -> None:
+    lab = start_lab(accounting="dbd")
+    small = campaign()
+    small.profile["defaults"]["account"] = "somebody-elses"
+    refused(small, "account", "sacctmgr")
+    assert lab.jobs() == []
+
+
+def test_a_stage_that_is_refused_later_takes_the_others_back(lab: Lab, campaign: Make) -> None:
+    """sbatch --test-only passes, then sbatch itself says no: what was accepted before is cancelled."""
+    small = campaign()
+    shim = small.folder / "shim"
+    shim.mkdir(parents=True)
+    real = os.environ["PATH"]
+    (shim / "sbatch").write_text(f'''#!/bin/bash
+case " $* " in *" --test-only "*) exec env PATH="{real}" sbatch "$@";; esac
+if grep -q job-name=train "$1"; then echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2; exit 1; fi
+exec env PATH="{real}" sbatch "$@"
+''')
+    (shim / "sbatch").chmod(0o755)
+    os.environ["PATH"] = f"{shim}:{real}"
+    try:
+        refused(small, "limit of your account")
+    finally:
+        os.environ["PATH"] = real
+    assert [job for job in lab.jobs() if job["state"] not in ("COMPLETING", "CANCELLED")] == []
+
+
+def test_an_unknown_key_of_the_profile(lab: Lab, campaign: Make) -> None:
+    small = campaign()
+    small.profile["signal_led_s"] = 3
+    refused(small, "signal_led_s", "signal_lead_s", "line", code=2)
+    assert lab.jobs() == []
+
+
+def test_no_slurm_here(campaign: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused(campaign(), "no SLURM here", "--cluster local")
+
+
+def test_a_controller_that_does_not_answer(campaign: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lab = Lab()
+    lab.configure()
+    monkeypatch.setenv("SLURM_CONF", str(lab.slurm_conf))
+    small = campaign()
+    try:
+        refused(small, "cannot be reached", "nothing is lost")
+    finally:
+        lab.stop()
+    assert not (small.run_dir / "submissions.jsonl").exists()
+
+
+def test_a_run_directory_that_the_nodes_do_not_see(start_lab: Callable[..., Lab], campaign: Make) -> None:
+    lab = start_lab(extra=("NodeName=far1 CPUs=4 RealMemory=1000 NodeAddr=10.255.255.1 State=FUTURE",))
+    small = campaign()
+    nodes = lab.run("scontrol", "show", "node", "-o", "far1", check=False)
+    if "far1" not in nodes:
+        lab.stop()
+        lab = start_lab(extra=("NodeName=far1 CPUs=4 RealMemory=1000 NodeAddr=10.255.255.1 State=DOWN",))
+    refused(small, "shared file system", "cluster.check_shared=false")
+    assert lab.jobs() == []
+    assert small.launch("--set", "cluster.check_shared=false").returncode == 0
+
+
+def test_a_proposed_profile_is_valid_and_works_here(start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path) -> None:
+    start_lab(accounting="dbd")
+    file = tmp_path / "proposed.yaml"
+    file.write_text(propose_profile())
+    profile = load_profile(file)
+    assert profile.defaults.gpus_per_node == 1 and profile.defaults.account == "science"
+    assert profile.stages["train"].gpus_per_node == 2
+    small = campaign()
+    small.profile = json.loads(profile.model_dump_json(exclude_defaults=True))
+    assert small.launch().returncode == 0

@@ -1,0 +1,106 @@
+"""A first profile from what SLURM says of itself: `undo-hpc doctor --write-profile FILE`. A person reads it before use."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import shutil
+from dataclasses import dataclass
+
+from undo_hpc.cluster.commands import require_slurm, run
+from undo_hpc.cluster.signals import seconds_of
+from undo_hpc.errors import ClusterError
+
+DAY_MINUTES = 24 * 60
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition as sinfo describes it: CPUs, memory (MB) and GPUs of a node, the time limit in minutes (None: no limit)."""
+
+    name: str
+    default: bool
+    nodes: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    gpu_type: str
+    minutes: int | None
+
+
+def parse_partitions(text: str) -> list[Partition]:
+    """Partitions out of `sinfo -h -o '%P|%a|%l|%D|%c|%m|%G'`; of one with different nodes, the most common ones."""
+    found: dict[str, Partition] = {}
+    for line in text.splitlines():
+        name, up, limit, nodes, cpus, memory, gres = line.strip().split("|", 6)
+        if not up.startswith("up"):
+            continue
+        gpu = re.search(r"gpu:(?:([A-Za-z][\w.-]*):)?(\d+)", gres)
+        seconds = seconds_of(limit)
+        one = Partition(name.rstrip("*"), name.endswith("*"), int(nodes), int(re.sub(r"\D", "", cpus) or 1),
+                        int(re.sub(r"\D", "", memory) or 0), int(gpu[2]) if gpu else 0, (gpu[1] or "") if gpu else "",
+                        None if seconds is None else int(seconds // 60))
+        old = found.get(one.name)
+        if old is None or (one.gpus > 0, one.nodes) > (old.gpus > 0, old.nodes):
+            found[one.name] = one
+    return list(found.values())
+
+
+def choose(partitions: list[Partition]) -> tuple[Partition, Partition]:
+    """The partition for models (GPUs first, then the default, then the most nodes), and the one for small CPU jobs."""
+    if not partitions:
+        raise ClusterError("sinfo lists no partition that is up", hint="ask the cluster's operators, or try later")
+    models = max(partitions, key=lambda p: (p.gpus > 0, p.default, p.nodes))
+    small = max(partitions, key=lambda p: (p.gpus == 0, p.default, p.nodes))
+    return models, small
+
+
+def propose_profile() -> str:
+    """The text of a profile for the cluster at hand. Raises ClusterError where there is none or it does not answer."""
+    require_slurm()
+    partitions = parse_partitions(run(["sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G"]))
+    return render(partitions, run(["scontrol", "show", "config"]), _accounts())
+
+
+def _accounts() -> list[str]:
+    if shutil.which("sacctmgr") is None:
+        return []
+    try:
+        out = run(["sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=account"], timeout=20)
+    except ClusterError:
+        return []  # a cluster without accounting has no accounts
+    return list(dict.fromkeys(line.strip() for line in out.splitlines() if line.strip()))
+
+
+def render(partitions: list[Partition], config: str, accounts: list[str]) -> str:
+    """PURE: the profile's text from what was asked of SLURM."""
+    models, small = choose(partitions)
+    values = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", config, re.MULTILINE))
+    share = max(1, models.gpus)
+    cpus, memory = max(1, models.cpus // share), max(1, int(models.memory_mb * 0.9 / 1024 / share))
+    minutes = min(models.minutes or DAY_MINUTES, 240)
+    others = ", ".join(p.name for p in partitions if p.name != models.name)
+    lines = [
+        "# Proposed by `undo-hpc doctor --write-profile` from sinfo and scontrol show config.",
+        "# Read it before use; slurm/profiles/example.yaml explains every key.",
+        "defaults:",
+        f"  partition: {models.name}" + (f"          # others: {others}" if others else ""),
+        *([f"  account: {accounts[0]}" + (f"          # others of yours: {', '.join(accounts[1:])}" if accounts[1:] else "")]
+          if accounts else ["  # account: ...            # where the site charges accounts"]),
+        f"  cpus_per_task: {cpus}",
+        f"  memory_gb: {memory}",
+        f"  minutes: {minutes}" + (f"             # the partition allows {models.minutes}" if models.minutes else "             # the partition has no limit"),
+        *([f"  gpus_per_node: {1}"] if models.gpus else []),
+        "stages:",
+        *(["  train:", f"    gpus_per_node: {models.gpus}", f"    tasks_per_node: {models.gpus}      # one process a GPU",
+           f"    memory_gb: {memory * share}"] if models.gpus else []),
+        *[line for stage in ("merge", "advance") for line in (
+            f"  {stage}:", f"    partition: {small.name}", f"    cpus_per_task: {min(2, small.cpus)}",
+            f"    memory_gb: {max(1, min(8, small.memory_mb // 2048))}", f"    minutes: {min(small.minutes or 60, 60)}")],
+        f"gpu_syntax: {'gres' if models.gpus else 'none'}",
+        *([f"# gpu_type: {models.gpu_type}          # the only or most common type here"] if models.gpu_type else []),
+        f"requeue: {'false' if values.get('JobRequeue') == '0' else 'true'}",
+        f"# MaxArraySize {values.get('MaxArraySize', '?')}, KillWait {values.get('KillWait', '?')}, preemption {values.get('PreemptType', '?')} "
+        f"({values.get('PreemptMode', '?')})",
+    ]
+    return "\n".join(lines) + "\n"
