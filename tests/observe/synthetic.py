@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig

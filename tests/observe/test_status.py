@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -35,7 +36,7 @@ def stage(view: RunView, name: str) -> StageView:
 
 
 def shown(view: RunView, width: int = 120) -> str:
-    console = Console(width=width, record=True, file=open(os.devnull, "w"), force_terminal=False)
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=False)
     console.print(render_status(view, width))
     return console.export_text()
 

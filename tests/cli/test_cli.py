@@ -1,0 +1,157 @@
+"""The command line as a whole: fast, helpful, and without tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.observe.synthetic import RunBuilder
+from undo_hpc.cli import VERBS, main
+from undo_hpc.observe.logs import follow
+from undo_hpc.run import Run
+from undo_hpc.storage.atomic import write_text
+from undo_hpc.storage.lease import Lease
+
+HEAVY = ("torch", "transformers", "deepspeed", "vllm", "datasets", "sympy", "math_verify", "pyarrow", "numpy", "huggingface_hub", "matplotlib")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return RunBuilder(tmp_path_factory.mktemp("cli") / "checkpoints" / "mine", problems=20, sets=["display.report=false"]).play(1)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0 and "example" in out and f"undo-hpc {verb}" in out
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    code = f"""
+import sys
+from undo_hpc.cli import main
+try:
+    main({[verb, '--help'] if verb else ['--help']!r})
+except SystemExit:
+    pass
+print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_status_logs_and_list_import_nothing_heavy(run: Run) -> None:
+    root = str(run.layout.root)
+    code = f"""
+import sys
+from undo_hpc.cli import main
+for words in (["status", {root!r}], ["list", {str(run.layout.root.parent)!r}], ["cost", {root!r}]):
+    assert main(words) == 0, words
+print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_no_verb_a_wrong_verb_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "status" in capsys.readouterr().out
+    assert main(["stats"]) == 2
+    assert "did you mean 'status'?" in capsys.readouterr().err
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("undo-hpc ")
+
+
+def test_the_installed_command_is_ours() -> None:
+    command = Path(sys.executable).with_name("undo-hpc")
+    if not command.exists():
+        pytest.skip("the package is not installed in this environment")
+    done = subprocess.run([str(command), "--version"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("undo-hpc ")
+
+
+def test_run_is_the_launcher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--config", "tiny", "--run-dir", str(tmp_path / "new"), "--dry-run"]) == 0
+    assert "generate" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["status", str(tmp_path)], ["report", str(tmp_path)], ["logs", str(tmp_path), "train"], ["regrade", str(tmp_path)], ["push", str(tmp_path)],
+                  ["pause", str(tmp_path)], ["cancel", str(tmp_path)], ["cost", str(tmp_path)]):  # fmt: skip
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "not a run directory" in said and "Traceback" not in said
+
+
+def test_the_latest_run_is_meant_where_none_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    monkeypatch.chdir(run.layout.root.parent.parent)
+    assert main(["status"]) == 0
+    assert "checkpoints/mine" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert main(["status"]) == 2
+    assert "undo-hpc run" in capsys.readouterr().err
+
+
+def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = run.layout.root.parent / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "config.resolved.json").write_text('{"schema_version": 0}')
+    assert main(["list", str(run.layout.root.parent)]) == 0
+    out = capsys.readouterr().out
+    assert "mine" in out and "cannot be" in out
+    assert main(["list", str(broken / "nothing")]) == 0
+
+
+def test_logs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(run.layout.root)
+    assert main(["logs", root, "train"]) == 2
+    assert "printed nothing yet" in capsys.readouterr().err
+    write_text(run.layout.iteration(0).log("train", 0), "step 1\nstep 2\n")
+    assert main(["logs", root, "train", "--follow"]) == 0, "a task that has ended is not waited for"
+    assert capsys.readouterr().out == "step 1\nstep 2\n"
+    for words, said in ((["treno"], "no stage 'treno'"), (["train", "7"], "has no task 7"), (["train", "--iteration", "9"], "has not begun")):
+        assert main(["logs", root, *words]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_following_prints_what_is_added_until_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("first ")
+    answers = iter([True, True, False])
+
+    def going_on() -> bool:
+        with path.open("a") as file:
+            file.write("more ")
+        return next(answers)
+
+    assert "".join(follow(path, going_on=going_on, every_s=0.01)) == "first more more more "
+
+
+def test_pause_and_cancel_of_a_local_run_tell_how(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(run.layout.root)
+    assert main(["pause", root]) == 0
+    assert "nothing runs" in capsys.readouterr().out
+    with Lease(run.layout.lease, "the run"):
+        assert main(["cancel", root]) == 3
+        assert "kill -TERM" in capsys.readouterr().out
+
+
+def test_data_list_and_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list"]) == 0
+    assert "gsm8k" in capsys.readouterr().out
+    source = tmp_path / "problems.jsonl"
+    source.write_text('{"question": "1 + 1?", "answer": "1 + 1 = 2\\n#### 2"}\n')
+    assert main(["data", "export", "gsm8k", str(tmp_path / "out"), "--path", str(source)]) == 0
+    import pyarrow.parquet as pq
+
+    (file,) = (tmp_path / "out").rglob("*.parquet")
+    assert pq.read_table(file).to_pylist()[0]["solution"].endswith("\\boxed{2}")
+    assert main(["data", "export", "gsm9k", str(tmp_path / "other")]) == 2
+    assert "gsm8k" in capsys.readouterr().err
