@@ -17,6 +17,7 @@ from undo_hpc.plan import build_graph
 from undo_hpc.process import die_with_parent
 from undo_hpc.run import open_run
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
+from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.lease import STALE_S, Lease
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             code = _report(error)
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
-        if os.environ.get("UNDO_CARRY_ON") == "1" and not _rank():  # set in jobs that the launcher submitted
+        if os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]:  # set in jobs that the launcher submitted
             from undo_hpc.dispatch import carry_on
 
             try:
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             except UndoError as error:
                 failed = _report(error)
                 code = code or failed
-        if code == ExitCode.COMPLETE and not _rank():
+        if code == ExitCode.COMPLETE and not cluster_rank()[0]:
             _afterwards(arguments.run_dir, arguments.stage, arguments.iteration)
         return code
 
@@ -104,7 +105,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
         f"{stage_name} {index} of iteration {iteration}",
         wait_s=2 * STALE_S,
     )
-    if _rank():
+    if cluster_rank()[0]:
         return _follow(StageContext(run, plan, stage, task, events, ProgressFile(at.progress(stage_name, index)), lease,
                                     save_soon.requested, save_soon.time_left_s, _visibility_wait()))
     with lease:
@@ -173,11 +174,6 @@ def _within_limits(limits: ClusterConfig, events: EventLog, reason: str) -> None
 def _visibility_wait() -> float:
     """Seconds in which a file of another node shows (the profile's `visible_within_s`)."""
     return float(os.environ.get("UNDO_VISIBLE_WITHIN_S", VISIBILITY_WAIT_S))
-
-
-def _rank() -> int:
-    """This process's number among those of a multi-process task that SLURM started; 0 for a task of one process."""
-    return int(os.environ.get("SLURM_PROCID", "0")) if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else 0
 
 
 def _follow(context: StageContext) -> int:

@@ -14,6 +14,7 @@ from undo_hpc.errors import ExitCode, Requeue, TrainingError
 from undo_hpc.models import resolve_model
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.storage.shards import read_rows
+from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import TrainSpec
 
 
@@ -26,11 +27,13 @@ def run_stage(ctx: StageContext) -> None:
         EvidenceError: the distilled set does not match its manifest.
     """
     manifests, _, inputs = gate(ctx, "merge")
+    rank, ranks = cluster_rank()
     spec = make_spec(ctx, manifests[0].digest)
-    path = ctx.at.train / "spec.json"
+    path = ctx.at.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")
     spec.save(path)
-    shutil.rmtree(ctx.at.student, ignore_errors=True)  # nobody vouches for it: it may be damaged, or of other data
-    code = _run(ctx, path)
+    if rank == 0:
+        shutil.rmtree(ctx.at.student, ignore_errors=True)  # nobody vouches for it: it may be damaged, or of other data
+    code = _run(ctx, path, ranks)
     if code == ExitCode.REQUEUE:
         raise Requeue("training saved a checkpoint and waits to be started again")
     if code != ExitCode.COMPLETE:
@@ -40,6 +43,8 @@ def run_stage(ctx: StageContext) -> None:
         )
         error.exit_code = ExitCode(code) if code in list(ExitCode) else ExitCode.FAILED
         raise error
+    if rank:
+        return
     outputs: dict[Path, int | None] = {file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()}
     ctx.publish(
         outputs,
@@ -47,6 +52,12 @@ def run_stage(ctx: StageContext) -> None:
         counts=_last_metrics(ctx.at.train / "metrics.jsonl"),
         details={"rows": manifests[0].counts["rows"]},
     )
+
+
+def cluster_rank() -> tuple[int, int]:
+    """This process's rank, and how many processes SLURM started for this task; (0, 1) where it started just one."""
+    ranks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return (int(os.environ.get("SLURM_PROCID", "0")), ranks) if ranks > 1 else (0, 1)
 
 
 def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
@@ -84,15 +95,16 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
     )
 
 
-def _run(ctx: StageContext, spec: Path) -> int:
-    """Starts the ranks and waits for them; this process stays free of torch and only passes signals on."""
-    from undo_hpc.training.launch import run_ranks
+def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
+    """Starts this machine's ranks and waits for them; this process stays free of torch and only passes signals on.
 
-    environment = os.environ | {
-        "UNDO_DIE_WITH_PARENT": "1"
-    }  # a killed worker must not leave ranks that write checkpoints
-    ranks = ctx.run.config.train.ranks
-    return run_ranks(spec, ranks, env=environment, log_dir=ctx.at.logs if ranks > 1 else None)
+    Where srun started one process a rank (`ranks` of them), each of them starts its own.
+    """
+    environment = os.environ | {"UNDO_DIE_WITH_PARENT": "1"}  # a killed worker must not leave ranks that write
+    if ranks > 1:
+        return run_this_rank(spec, environment)
+    here = ctx.run.config.train.ranks
+    return run_ranks(spec, here, env=environment, log_dir=ctx.at.logs if here > 1 else None)
 
 
 def _last_metrics(path: Path) -> dict[str, Any]:

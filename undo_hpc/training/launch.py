@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -40,16 +40,26 @@ def run_ranks(spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | Non
         port = str(free_port())
         variables = [{"RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(r), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
                      for r in range(ranks)]
+    return _run(spec_path, [base | own for own in variables], log_dir)
+
+
+def run_this_rank(spec_path: Path | str, env: Mapping[str, str]) -> int:
+    """Runs the one rank that a cluster's launcher (srun) started this process for, under the variables it gave."""
+    return _run(spec_path, [dict(env)], None)
+
+
+def _run(spec_path: Path | str, environments: Sequence[dict[str, str]], log_dir: Path | None) -> int:
+    """One process for each environment, watched to their end."""
     command = [sys.executable, "-m", "undo_hpc.training", str(spec_path)]
     processes: list[subprocess.Popen[bytes]] = []
     passed: set[int] = set()
     with _passing_on(processes, passed), contextlib.ExitStack() as files:
-        for rank, own in enumerate(variables):
+        for rank, environment in enumerate(environments):
             log = None
             if log_dir is not None:
                 log_dir.mkdir(parents=True, exist_ok=True)
                 log = files.enter_context((log_dir / f"rank-{rank:02d}.log").open("ab"))
-            processes.append(subprocess.Popen(command, env=base | own, stdout=log, stderr=subprocess.STDOUT if log else None))
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None))
         try:
             return _watch(processes, passed)
         finally:

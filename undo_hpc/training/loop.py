@@ -40,7 +40,7 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
     who = Rank.from_environment(env)
     if config.threads:
         torch.set_num_threads(config.threads)
-    if export.exported(spec):
+    if who.world == 1 and export.exported(spec):  # several ranks could see it at different times, and wait for each other
         _say(who, f"{spec.out_dir} is complete already")
         return ExitCode.COMPLETE
     Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
