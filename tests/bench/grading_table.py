@@ -35,6 +35,7 @@ class Case:
     gold: str
     pred: str
     equal: bool
+    bare: bool = False  # the prediction is an answer alone, not a text around one
 
 
 def cases() -> Iterator[Case]:
@@ -45,23 +46,32 @@ def cases() -> Iterator[Case]:
         for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             if not row["disputed"]:
                 origin = "hard cases" if row["origin"] == "own" else "MATH-500 outputs" if row["id"].startswith("m500") else "peers' cases"
-                yield Case(row["id"], origin, row["category"], row["gold"], row["pred"], row["is_equal"])
+                yield Case(row["id"], origin, row["category"], row["gold"], row["pred"], row["is_equal"], row["kind"] == "pair")
     for i, (category, gold, pred, equal) in enumerate(CASES):
         yield Case(f"ours-{i:03}", "our cases", category, gold, pred, equal)
 
 
-def documented(prediction: str, gold: str) -> bool:
-    """math-verify as its README calls it: parse both sides, then verify(gold, answer)."""
-    from math_verify import parse, verify
+def documented(prediction: str, gold: str, bare: bool = False) -> bool:
+    """math-verify as its documentation calls it: LaTeX in an environment, letters by StringExtractionConfig, verify(gold, answer)."""
+    from math_verify import StringExtractionConfig, parse, verify
 
-    return bool(verify(parse(gold), parse(prediction)))
+    letter = gold.strip().strip("()$ ")
+    if len(letter) == 1 and letter in "ABCDEFGHIJ":
+        config = [StringExtractionConfig(strings=tuple("ABCDEFGHIJ"))]
+        return bool(verify(parse(letter, config), parse(prediction, config)))
+    return bool(verify(parse(_in_environment(gold)), parse(_in_environment(prediction) if bare else prediction)))
+
+
+def _in_environment(text: str) -> str:
+    """The parser looks for LaTeX between dollars (or the like) only, so a bare answer is put there."""
+    return text if any(mark in text.replace("\\$", "") for mark in ("$", "\\(", "\\[", "\\boxed", "####")) else f"${text}$"
 
 
 def _serve(connection: Any) -> None:
     while True:
-        prediction, gold = connection.recv()
+        prediction, gold, bare = connection.recv()
         try:
-            connection.send(documented(prediction, gold))
+            connection.send(documented(prediction, gold, bare))
         except Exception as error:  # noqa: BLE001 - a crash of the reference is a verdict of its own
             connection.send(f"raised {type(error).__name__}")
 
@@ -79,9 +89,9 @@ class Reference:
         self._process.start()
         theirs.close()
 
-    def grade(self, prediction: str, gold: str) -> tuple[bool, str]:
+    def grade(self, prediction: str, gold: str, bare: bool = False) -> tuple[bool, str]:
         """Its verdict, and what went wrong (nothing, 'hangs', 'raised ...')."""
-        self._ours.send((prediction, gold))
+        self._ours.send((prediction, gold, bare))
         if not self._ours.poll(HANG_SECONDS):
             self.close()
             self._start()
@@ -131,7 +141,7 @@ def main() -> int:
     reference = Reference()
     reference.grade("1", "1")
     start = time.perf_counter()
-    theirs = [reference.grade(case.pred, case.gold) for case in found]
+    theirs = [reference.grade(case.pred, case.gold, case.bare) for case in found]
     theirs_seconds = time.perf_counter() - start
     reference.close()
     table = list(_table(found, grades, theirs))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from undo_hpc.grading.boxes import find_boxes, last_answer
 from undo_hpc.grading.deciders.letter import choice_of, letter_of
+from undo_hpc.grading.deciders.relation import split_relation
+from undo_hpc.grading.scan import split_top
+from undo_hpc.grading.units import is_known
 
 MAX_TEXT = 200_000
 _RUN_ON = re.compile(
@@ -28,8 +31,8 @@ _ANCHOR = re.compile(
     re.IGNORECASE,
 )
 _SPAN = re.compile(
-    r"\$\$(.+?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)\s\$"
-    r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]",
+    r"\$\$(.+?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
+    r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
     re.DOTALL,
 )
 _SPAN_JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
@@ -49,6 +52,11 @@ _LETTER_SAYS = re.compile(
 )
 
 
+_DRAWING = re.compile(r"\[asy\][^\0]{0,20000}?\[/asy\]")
+_VARIABLE = re.compile(r"\\?[A-Za-z]+")
+_VALUE = re.compile(r"\d|\\(?:pi|infty)")
+_IS_OUR_ANSWER = re.compile(r"\s*is\s+(?:our|the|your)\s+(?:final\s+|correct\s+|desired\s+)?answer\b")
+_STATES = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
 _BECAUSE = re.compile(r"\s*[,(;]?\s*\b(?:because|since|which|not|instead|rather than|as there|as we|as it)\b")
 _HEDGE = re.compile(
@@ -76,6 +84,8 @@ def visible(text: str) -> str:
             text = text[:start] + (text[start + 7 :] if not text[:start].strip() else "")
     if len(text) > MAX_TEXT:
         text = text[-MAX_TEXT:]
+    if "[asy]" in text:
+        text = _DRAWING.sub(" ", text)
     for match in _RUN_ON.finditer(text):
         before = text[: match.start()]
         if before.strip() and (match.group()[0] in "<[" or _ANCHOR.search(before) or "\\boxed" in before):
@@ -84,7 +94,7 @@ def visible(text: str) -> str:
 
 
 def find(text: str, wants: str) -> Found | None:
-    """The answer in a prediction, or None. `wants` is the form of the gold answer: 'letter', 'text' or 'maths'."""
+    """The answer in a prediction, or None. `wants` is the form of the gold answer: 'text', 'relation' or 'maths'."""
     text = visible(text)
     if not text.strip():
         return None
@@ -92,7 +102,7 @@ def find(text: str, wants: str) -> Found | None:
     tagged = [m for m in _TAGGED.finditer(text) if m[1].strip()]
     if tagged and (box is None or box.end < tagged[-1].end()) and not find_boxes(tagged[-1][1]):
         return Found(tagged[-1][1].strip(), "tag")
-    anchored = _anchored(text, box.end if box else 0, wants)
+    anchored = _anchored(text, box.end if box else 0, wants) or (_before_anchor(text, wants) if box is None else None)
     if box and not anchored:
         return Found(box.content, "box")
     if anchored:
@@ -100,6 +110,15 @@ def find(text: str, wants: str) -> Found | None:
     if box is None and find_boxes(text):
         return None
     return _without_anchor(text, wants)
+
+
+def _before_anchor(text: str, wants: str) -> Found | None:
+    """`$x$ is our answer`."""
+    tail = text[-1000:]
+    for span in reversed(list(_SPAN.finditer(tail))):
+        if _IS_OUR_ANSWER.match(tail, span.end()):
+            return Found(_inside(span, wants), "is our answer")
+    return None
 
 
 def _anchored(text: str, start: int, wants: str) -> Found | None:
@@ -124,7 +143,7 @@ def _payload(rest: str, wants: str, strict: bool) -> str | None:
     if nested and rest[nested.end() :].strip(" .*\n") and "\n" not in rest[: nested.start()].strip():
         rest = rest[nested.end() :].lstrip(" *:")
     line = rest[: _sentence(rest)]
-    span = _leading_spans(rest, line)
+    span = _leading_spans(rest, line, wants)
     if span:
         return span
     phrase = line.strip().strip("*_`\"' ").rstrip(".")
@@ -138,7 +157,7 @@ def _payload(rest: str, wants: str, strict: bool) -> str | None:
         return None if strict else phrase
     if not is_prose(phrase):
         return phrase if not strict or _MATHS.search(phrase) else None
-    return _value_in(phrase) or (None if strict else phrase)
+    return _value_in(phrase, first=True) or (None if strict else phrase)
 
 
 _MATHS = re.compile(r"[\d=+*/^\\<>]|^[A-Za-z]$")
@@ -151,7 +170,7 @@ def _sentence(text: str) -> int:
     return match.start() if match else len(text)
 
 
-def _leading_spans(rest: str, line: str) -> str | None:
+def _leading_spans(rest: str, line: str, wants: str) -> str | None:
     """The maths span that the sentence holds (the last one, if there are several), with the neighbours joined to it."""
     spans = list(_SPAN.finditer(rest, 0, max(len(line), 1) + 600))
     spans = [span for span in spans if span.start() <= len(line)]
@@ -165,15 +184,17 @@ def _leading_spans(rest: str, line: str) -> str | None:
         return line.strip().strip("*_`\"' ").rstrip(".")
     chosen = _neighbours(rest, spans)
     behind = line[chosen[-1].end() :]
-    if re.match(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s", behind) and _NUMBER.search(behind):
+    if _STATES.match(behind) and _NUMBER.search(behind):
         return None
     tail = rest[chosen[-1].end() : chosen[-1].end() + 12]
     percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail) else ""
-    return ", ".join(_inside(span) for span in chosen) + percent
+    return ", ".join(_inside(span, wants) for span in chosen) + percent
 
 
 def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
     """The last span with those before it that only 'and', 'or' or a comma parts from it."""
+    while len(spans) > 1 and _VARIABLE.fullmatch(_inside(spans[-1])) and _VALUE.search(_inside(spans[-2])):
+        spans = spans[:-1]  # `there are $7$ values of $n$`
     chosen = spans[-1:]
     for span in reversed(spans[:-1]):
         if not _SPAN_JOIN.fullmatch(text[span.end() : chosen[0].start()]):
@@ -182,8 +203,20 @@ def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
     return chosen
 
 
-def _inside(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None).strip()
+def _inside(match: re.Match[str], wants: str = "") -> str:
+    """What stands in a maths span. Where no relation is wanted, the value at the end of a calculation: 5 of `2 + 3 = 5`."""
+    text = next(group for group in match.groups() if group is not None).strip()
+    if wants != "maths" or "=" not in text:
+        return text.rstrip(".,;")
+    if "\\begin{align" in text or "&" in text.partition("\\begin")[0]:
+        text = re.sub(r"\\(?:begin|end)\s*\{align(?:ed)?\*?\}", " ", text).replace("\\&", " ")
+        rows = [row for row in text.split("\\\\") if row.strip()]
+        text = (rows[-1] if rows else text).replace("&", "")
+    sides, signs = split_relation(text)
+    alone = len(split_top(re.sub(r",\\!|\{,\}", "", text.rstrip(".,; ")), ",;")) == 1
+    if alone and signs and set(signs) <= {"=", "\\approx"} and sides[-1]:
+        text = sides[-1]
+    return text.strip().rstrip(".,;")
 
 
 def is_prose(text: str) -> bool:
@@ -201,34 +234,38 @@ _MATHS_WORDS = {
 }
 
 
+_COUNTED = re.compile(r"(-?[$€£]?\d[\d,]*(?:\.\d+)?(?:\s?\\?%)?)\s+[A-Za-z][A-Za-z' -]*[\"'?]*$")
 _OTHER_SCRIPT = re.compile(r"[\u0590-\u1fff\u2e80-\uffff]")
 _SAYS = re.compile(r"(?:\b(?:is|are|equals|be|as|get|obtain|makes?|gives?)\b:?|=|≈)\s*")
 _BEGINS = re.compile(r"[-−+]?\s*[\d(\[{\\√π$€£.]")
 _LONG_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}")
 
 
-def _value_in(phrase: str) -> str | None:
+def _value_in(phrase: str, first: bool = False) -> str | None:
     """The value that a sentence states: what stands behind its last 'is' or '=', if that is mathematics, else a number."""
     says = list(_SAYS.finditer(phrase))
     if says:
         rest = _HEDGE.sub("", phrase[says[-1].end() :]).strip(" .*")
         words = [w for w in _LONG_WORD.findall(rest) if w.lower() not in _MATHS_WORDS]
+        counted = _COUNTED.match(rest)
+        if counted and not is_known(rest[counted.end(1) :]):
+            return counted[1].strip()
         if rest and len(rest) < 80 and _BEGINS.match(rest) and len(words) <= 1 and not _OTHER_SCRIPT.search(rest):
             return rest
-    return _number_in(phrase)
+    return _number_in(phrase, first)
 
 
-def _number_in(phrase: str) -> str | None:
-    """The number of a sentence: behind the last equals sign or 'is', else the last one."""
+def _number_in(phrase: str, first: bool) -> str | None:
+    """The number of a sentence: behind the last equals sign or 'is', else the first or the last one."""
     numbers = list(_NUMBER.finditer(phrase))
     if not numbers:
         return None
     cut = max(phrase.rfind("="), phrase.rfind("≈"))
     if cut < 0:
-        says = list(re.finditer(r"\b(?:is|are|equals|of|has|have|gives)\b", phrase))
+        says = list(re.finditer(r"\b(?:is|are|equals|of|has|have|had|gives|rounds (?:up |down )?to)\b", phrase))
         cut = says[-1].end() if says else -1
     behind = [number for number in numbers if number.start() >= cut]
-    chosen = behind[0] if behind else numbers[-1]
+    chosen = behind[0] if behind and (cut >= 0 or first) else numbers[-1]
     return chosen.group().strip()
 
 
@@ -242,13 +279,13 @@ def _conclusion(tail: str, wants: str) -> str | None:
         return None
     rest = tail[found[-1].end() :]
     line = rest[: _sentence(rest)]
-    if len(rest) - len(line) > 200 or len(line) > 300:
+    if len(rest) - len(line) > 200 or len(line) > 300 or _NUMBER.search(rest, len(line)) or "$" in rest[len(line) :]:
         return None
     spans = list(_SPAN.finditer(line))
     if spans:
         behind = line[spans[-1].end() :]
-        if not _NUMBER.search(behind):
-            return ", ".join(_inside(span) for span in _neighbours(line, spans))
+        if not (_STATES.match(behind) and _NUMBER.search(behind)):
+            return ", ".join(_inside(span, wants) for span in _neighbours(line, spans))
         return _value_in(behind)
     return _value_in(line)
 
@@ -257,10 +294,10 @@ def _without_anchor(text: str, wants: str) -> Found | None:
     bare = _HEDGE.sub("", re.sub(r"```\w*", "", text).strip().strip("*").strip())
     spans = list(_SPAN.finditer(bare)) if len(bare) <= 2000 else []
     before, after = (bare[: spans[0].start()], bare[spans[-1].end() :]) if spans else ("", "")
-    if re.match(r"[A-Za-z]{3,}[^$\\]{0,60}\s$", before) and len(_PROSE.findall(after)) < 3 and wants != "text":
-        if _NUMBER.search(after):
+    if re.match(r"[A-Za-z]{2,}[^$\\]{0,60}\s$", before) and len(_PROSE.findall(after)) < 3 and wants != "text":
+        if _STATES.match(after) and _NUMBER.search(after):
             return Found(_value_in(after) or after, "last number")
-        return Found(", ".join(_inside(span) for span in _neighbours(bare, spans)), "last maths")
+        return Found(", ".join(_inside(span, wants) for span in _neighbours(bare, spans)), "last maths")
     if wants == "text" and is_prose(bare) and len(bare) <= 2000:
         said = _words_in(bare)
         if said:
@@ -277,7 +314,7 @@ def _without_anchor(text: str, wants: str) -> Found | None:
         return Found(_inside(spans[-1]), "last maths") if spans else Found(bare.splitlines()[-1].strip()[-300:], "last line")
     bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
     if spans and (not numbers or numbers[-1].end() <= spans[-1].end() or len(_PROSE.findall(tail[spans[-1].end() :])) <= 6):
-        inside = ", ".join(_inside(span) for span in _neighbours(tail, spans))
+        inside = ", ".join(_inside(span, wants) for span in _neighbours(tail, spans))
         percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail[spans[-1].end() :]) else ""
         return Found(inside + percent, "last maths")
     if bold and _NUMBER.search(bold[-1]) and numbers and tail.rfind(bold[-1]) >= 0:

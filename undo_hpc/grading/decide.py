@@ -112,7 +112,9 @@ def _wants(gold: str, item: GradeItem) -> str:
     if item.kind in ("number", "expression"):
         return "maths"
     answer = Answer(gold)
-    return "text" if len(gold) < 5000 and answer.wordy and answer.quantity is None else "maths"
+    if len(gold) < 5000 and answer.wordy and answer.quantity is None:
+        return "text"
+    return "relation" if re.search(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b", gold) else "maths"
 
 
 def _shown(text: str) -> str:

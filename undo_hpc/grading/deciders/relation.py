@@ -53,6 +53,8 @@ def value_of(text: str) -> str | None:
         return sides[-1]
     first = parse(sides[0])
     last = parse(sides[-1])
+    if len(sides) > 2 and last is not None and not symbols(last):
+        return sides[-1]
     if first is not None and not symbols(first) and last is not None and not symbols(last):
         return sides[-1]
     return None
