@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,7 @@ def test_an_empty_name_is_a_matter_of_the_configuration() -> None:
 def _without(name: str):
     def change(model: Path) -> None:
         (model / name).unlink()
+
     return change
 
 
@@ -73,16 +75,19 @@ def _adapter(model: Path) -> None:
     (model / "adapter_config.json").write_text("{}")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (_without("config.json"), r"lacks config\.json"),
-    (_without("tokenizer.json"), "lacks tokenizer files"),
-    (_without("model.safetensors"), "lacks weights"),
-    (_sharded, r"2 of 3 weight files .*model-2"),
-    (_bad_index, r"a readable model\.safetensors\.index\.json"),
-    (_pointer, "Git LFS pointer"),
-    (_empty, "the file is empty"),
-    (_adapter, "is a LoRA adapter"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without("config.json"), r"lacks config\.json"),
+        (_without("tokenizer.json"), "lacks tokenizer files"),
+        (_without("model.safetensors"), "lacks weights"),
+        (_sharded, r"2 of 3 weight files .*model-2"),
+        (_bad_index, r"a readable model\.safetensors\.index\.json"),
+        (_pointer, "Git LFS pointer"),
+        (_empty, "the file is empty"),
+        (_adapter, "is a LoRA adapter"),
+    ],
+)
 def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, message: str) -> None:
     model = complete(tmp_path / "model")
     change(model)
@@ -98,24 +103,32 @@ def test_a_complete_sharded_model_is_fine(tmp_path: Path) -> None:
     assert resolve_model(str(model)) == str(model.resolve())
 
 
+@pytest.fixture
+def tokenizer() -> Any:
+    from tests.engines.conftest import build_tokenizer
+
+    return build_tokenizer()
+
+
 class TestChatTemplate:
-    @pytest.fixture(scope="class")
-    def tokenizer(self):
-        from tests.engines.conftest import build_tokenizer
-
-        return build_tokenizer()
-
     def test_a_usable_template_passes(self, tokenizer) -> None:
         check_tokenizer(tokenizer, system_prompt="Be brief.", template_kwargs={"enable_thinking": False})
 
-    @pytest.mark.parametrize(("template", "message"), [
-        (None, "has no chat template"),
-        ("{{ raise_exception('System role not supported') if messages[0]['role'] == 'system' else messages[0]['content'] }}",
-         "System role not supported"),
-        ("{% for m in messages %}", "cannot be rendered"),
-        ("hello", "drops the user's text"),
-    ])
-    def test_an_unusable_one_is_refused_by_name(self, tokenizer, template: str | None, message: str, monkeypatch) -> None:
+    @pytest.mark.parametrize(
+        ("template", "message"),
+        [
+            (None, "has no chat template"),
+            (
+                "{{ raise_exception('System role not supported') if messages[0]['role'] == 'system' else messages[0]['content'] }}",
+                "System role not supported",
+            ),
+            ("{% for m in messages %}", "cannot be rendered"),
+            ("hello", "drops the user's text"),
+        ],
+    )
+    def test_an_unusable_one_is_refused_by_name(
+        self, tokenizer, template: str | None, message: str, monkeypatch
+    ) -> None:
         monkeypatch.setattr(tokenizer, "chat_template", template)
         with pytest.raises(DataError, match=message):
             check_tokenizer(tokenizer, name="some/model", system_prompt="Be brief.")

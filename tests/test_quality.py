@@ -12,7 +12,9 @@ from undo_hpc.quality import REASONS, assess, leaks, repeated_share
 GOOD = "Ann has 17 cakes.\nShe buys 7 more: 17 + 7 = 24.\nThe answer is \\boxed{24}."
 
 
-def reasons(text: str, verdict: Any = "correct", finish_reason: Any = "stop", problem: str = "", **config: Any) -> tuple[str, ...]:
+def reasons(
+    text: str, verdict: Any = "correct", finish_reason: Any = "stop", problem: str = "", **config: Any
+) -> tuple[str, ...]:
     return assess(text, verdict=verdict, finish_reason=finish_reason, config=QualityConfig(**config), problem=problem)
 
 
@@ -34,20 +36,36 @@ def test_truncation_can_be_allowed() -> None:
     assert reasons(GOOD, finish_reason="length", drop_truncated=False) == ()
 
 
-@pytest.mark.parametrize("sentence", [
-    "This agrees with the given answer.", "THE\nGIVEN   ANSWER is 24.", "Since the correct answer is given, we stop.",
-    "The student forgot to carry.", "the student's attempt fails at step 2", "As the previous solution says, 17 + 7 = 24.",
-    "We compare with the ground truth.", "The expected answer is 24.", "The attempt goes wrong in the second line.",
-])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "This agrees with the given answer.",
+        "THE\nGIVEN   ANSWER is 24.",
+        "Since the correct answer is given, we stop.",
+        "The student forgot to carry.",
+        "the student's attempt fails at step 2",
+        "As the previous solution says, 17 + 7 = 24.",
+        "We compare with the ground truth.",
+        "The expected answer is 24.",
+        "The attempt goes wrong in the second line.",
+    ],
+)
 def test_speaking_of_what_only_the_teacher_saw_is_a_leak(sentence: str) -> None:
     assert reasons(f"{GOOD} {sentence}") == ("leak",)
     assert reasons(f"{GOOD} {sentence}", drop_leaks=False) == ()
 
 
-@pytest.mark.parametrize("sentence", [
-    "The answer is 24.", "The given equation has two solutions.", "Students who pass: 12.", "An original price of 12 falls by 3.",
-    "The solution set is given by x > 2.", "He attempted 4 questions.",
-])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The answer is 24.",
+        "The given equation has two solutions.",
+        "Students who pass: 12.",
+        "An original price of 12 falls by 3.",
+        "The solution set is given by x > 2.",
+        "He attempted 4 questions.",
+    ],
+)
 def test_ordinary_mathematics_is_no_leak(sentence: str) -> None:
     assert reasons(f"{GOOD} {sentence}") == ()
 

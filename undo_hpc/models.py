@@ -17,8 +17,8 @@ _LFS_HEAD = b"version https://git-lfs"
 def resolve_model(ref: str, base_dir: str | Path | None = None) -> str:
     """Where a model lies.
 
-    `tiny:NAME` is a model of the embedded tiny world; an existing local directory becomes its absolute path, after a check
-    that it is complete; anything else is taken for an id on the Hub and returned as it is.
+    `tiny:NAME` is a model of the embedded tiny world; an existing local directory becomes its absolute path, after a
+    check that it is complete; anything else is taken for an id on the Hub and returned as it is.
 
     Args:
         ref: the `model` key of the configuration.

@@ -1,4 +1,6 @@
-"""Whether a rationale is good enough to learn from: pure, and every reason to drop it has a name that the manifest counts."""
+"""Whether a rationale is good enough to learn from: pure, and every reason to drop it has a name that the manifest
+counts.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _LEAKS = (
 _SENTENCE_END = re.compile(r"\n+|(?<=[.!?])\s+")
 
 
-def assess(text: str, *, verdict: Verdict, finish_reason: FinishReason, config: QualityConfig, problem: str = "") -> tuple[str, ...]:
+def assess(
+    text: str, *, verdict: Verdict, finish_reason: FinishReason, config: QualityConfig, problem: str = ""
+) -> tuple[str, ...]:
     """The reasons to drop a rationale, in the order of `REASONS`; empty where it is kept.
 
     Args:
@@ -45,7 +49,9 @@ def assess(text: str, *, verdict: Verdict, finish_reason: FinishReason, config: 
 
 
 def leaks(text: str, problem: str = "", further: tuple[str, ...] = ()) -> bool:
-    """Whether a text speaks of the given answer, the student, or one of the `further` phrases, and the problem does not."""
+    """Whether a text speaks of the given answer, the student, or one of the `further` phrases, and the problem does
+    not.
+    """
     text, problem = _plain(text), _plain(problem)
     return any(match[0] not in problem for match in _leak_pattern(further).finditer(text))
 

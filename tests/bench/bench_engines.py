@@ -1,4 +1,6 @@
-"""Engines side by side on the same lengths: output tokens per CPU-second, and what our vLLM path costs over `LLM.generate`."""
+"""Engines side by side on the same lengths: output tokens per CPU-second, and what our vLLM path costs over
+`LLM.generate`.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,20 @@ def measures() -> Iterator[Measure | Skipped]:
 
 
 def workload() -> list[Any]:
-    """Requests in file order: short and long prompts, and completions of skewed lengths (most short, some ten times longer)."""
+    """Requests in file order: short and long prompts, and completions of skewed lengths (most short, some ten times
+    longer).
+    """
     from undo_hpc.engines import Request
 
     rng = random.Random(0)
     return [
-        Request(f"r{i}", " ".join(str(rng.randrange(100)) for _ in range(rng.randrange(8, 60))), i, 1.0,
-                min(256, max(8, int(rng.lognormvariate(3.6, 0.8)))))
+        Request(
+            f"r{i}",
+            " ".join(str(rng.randrange(100)) for _ in range(rng.randrange(8, 60))),
+            i,
+            1.0,
+            min(256, max(8, int(rng.lognormvariate(3.6, 0.8)))),
+        )
         for i in range(ROWS)
     ]
 
@@ -49,7 +58,9 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def transformers_against_padded(path: Path) -> Measure:
-    """Our engine against `generate` over left-padded batches in file order, each row ending at the same length in both."""
+    """Our engine against `generate` over left-padded batches in file order, each row ending at the same length in
+    both.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 
@@ -79,10 +90,17 @@ def transformers_against_padded(path: Path) -> Measure:
             part = requests[start : start + BATCH]
             chats = [[{"role": "user", "content": r.prompt}] for r in part]
             inputs = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
+                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+            )
             limits = [r.max_tokens for r in part]
-            model.generate(**inputs, do_sample=True, top_k=0, max_new_tokens=max(limits), pad_token_id=0,
-                           stopping_criteria=StoppingCriteriaList([Lengths(limits)]))
+            model.generate(
+                **inputs,
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=max(limits),
+                pad_token_id=0,
+                stopping_criteria=StoppingCriteriaList([Lengths(limits)]),
+            )
 
     def ours() -> None:
         written = sum(c.completion_tokens for c in engine.generate(requests))
@@ -91,8 +109,14 @@ def transformers_against_padded(path: Path) -> Measure:
     ours_s, padded_s = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(padded), repeats=5)
     tokens = sum(r.max_tokens for r in requests)
     return Measure(
-        "engines.transformers", "transformers engine against padded `generate` in file order, the same lengths",
-        tokens / ours_s, tokens / padded_s, ">=2", unit="output tokens / CPU-second", note=f"{ROWS} requests, batch {BATCH}, one thread")
+        "engines.transformers",
+        "transformers engine against padded `generate` in file order, the same lengths",
+        tokens / ours_s,
+        tokens / padded_s,
+        ">=2",
+        unit="output tokens / CPU-second",
+        note=f"{ROWS} requests, batch {BATCH}, one thread",
+    )
 
 
 def vllm_overhead(path: Path) -> Measure | Skipped:
@@ -110,8 +134,12 @@ def vllm_overhead(path: Path) -> Measure | Skipped:
     part = VllmEngineConfig(max_num_seqs=64, enable_prefix_caching=False)
     engine = VllmEngine(EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path)))
     chats = [[{"role": "user", "content": r.prompt}] for r in requests]
-    params = [engine._params(temperature=1.0, seed=r.seed, max_tokens=r.max_tokens, stop_token_ids=sorted(engine._chat.stop_ids))
-              for r in requests]
+    params = [
+        engine._params(
+            temperature=1.0, seed=r.seed, max_tokens=r.max_tokens, stop_token_ids=sorted(engine._chat.stop_ids)
+        )
+        for r in requests
+    ]
 
     def plain() -> None:
         engine._llm.chat(chats, params, use_tqdm=False)
@@ -124,5 +152,11 @@ def vllm_overhead(path: Path) -> Measure | Skipped:
     ours_s, plain_s = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(plain), repeats=11)
     engine.close()
     return Measure(
-        "engines.vllm_overhead", "CPU-seconds of our vLLM path over LLM.chat, the same requests", ours_s, plain_s, "<=1.03",
-        unit="CPU-seconds", note=f"{ROWS} requests, a model so small that vLLM's own bookkeeping is most of the time")
+        "engines.vllm_overhead",
+        "CPU-seconds of our vLLM path over LLM.chat, the same requests",
+        ours_s,
+        plain_s,
+        "<=1.03",
+        unit="CPU-seconds",
+        note=f"{ROWS} requests, a model so small that vLLM's own bookkeeping is most of the time",
+    )

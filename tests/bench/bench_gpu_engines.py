@@ -1,4 +1,5 @@
-"""On a GPU: the transformers engine against padded `generate` with the shape of a 1.5B model, and vLLM's prefix cache on refinement prompts.
+"""On a GPU: the transformers engine against padded `generate` with the shape of a 1.5B model, and vLLM's prefix cache
+on refinement prompts.
 
 The weights are random (no download): speed depends on the shape, and lengths are set by the workload.
 """
@@ -42,8 +43,19 @@ def build_1_5b(path: Path) -> Path:
     tokenizer: Any = build_tokenizer()
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12, num_key_value_heads=2,
-        max_position_embeddings=8192, tie_word_embeddings=True, dtype="bfloat16", eos_token_id=2, pad_token_id=0, bos_token_id=None)
+        vocab_size=151936,
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=28,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+        eos_token_id=2,
+        pad_token_id=0,
+        bos_token_id=None,
+    )
     with torch.device("cuda"):
         model = Qwen2ForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(path)
@@ -93,10 +105,18 @@ def transformers_against_padded(path: Path) -> Measure:
         for start in range(0, len(requests), BATCH):
             chosen = requests[start : start + BATCH]
             chats = [[{"role": "user", "content": r.prompt}] for r in chosen]
-            inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
+            inputs = tokenizer.apply_chat_template(
+                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+            )
             limits = [r.max_tokens for r in chosen]
-            model.generate(**inputs.to("cuda"), do_sample=True, top_k=0, max_new_tokens=max(limits), pad_token_id=0,
-                           stopping_criteria=StoppingCriteriaList([Lengths(limits)]))
+            model.generate(
+                **inputs.to("cuda"),
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=max(limits),
+                pad_token_id=0,
+                stopping_criteria=StoppingCriteriaList([Lengths(limits)]),
+            )
 
     def ours() -> None:
         for _ in engine.generate(requests):
@@ -109,8 +129,15 @@ def transformers_against_padded(path: Path) -> Measure:
     gc.collect()
     torch.cuda.empty_cache()
     tokens = sum(r.max_tokens for r in requests)
-    return Measure("engines.gpu.transformers", "transformers engine against padded `generate` in file order, 1.5B shape",
-                   tokens / ours_s, tokens / padded_s, ">=3", unit="output tokens / s", note=f"batches of {4 * BATCH} and {BATCH} rows")
+    return Measure(
+        "engines.gpu.transformers",
+        "transformers engine against padded `generate` in file order, 1.5B shape",
+        tokens / ours_s,
+        tokens / padded_s,
+        ">=3",
+        unit="output tokens / s",
+        note=f"batches of {4 * BATCH} and {BATCH} rows",
+    )
 
 
 def prefix_caching(path: Path) -> Measure | Skipped:
@@ -125,7 +152,10 @@ def prefix_caching(path: Path) -> Measure | Skipped:
     from undo_hpc.prompts import load_prompts
 
     prompts = load_prompts("default")
-    texts = [prompts.refine(r.prompt, f"{r.prompt} so {r.seed}. " * 4, f"{r.seed} and {r.prompt}", "wrong") for r in workload()]
+    texts = [
+        prompts.refine(r.prompt, f"{r.prompt} so {r.seed}. " * 4, f"{r.seed} and {r.prompt}", "wrong")
+        for r in workload()
+    ]
     requests = [Request(f"{i}-{k}", text, 7 * i + k, 1.0, 128) for i, text in enumerate(texts) for k in range(4)]
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for enabled in (True, False):
@@ -136,5 +166,11 @@ def prefix_caching(path: Path) -> Measure | Skipped:
         written = sum(c.completion_tokens for c in engine.generate(requests))
         seconds[enabled].append(written / (time.perf_counter() - began))
         engine.close()
-    return Measure("engines.gpu.prefix_caching", "vLLM on refinement prompts, four samples each, prefix cache on against off",
-                   seconds[True][0], seconds[False][0], ">=1", unit="output tokens / s")
+    return Measure(
+        "engines.gpu.prefix_caching",
+        "vLLM on refinement prompts, four samples each, prefix cache on against off",
+        seconds[True][0],
+        seconds[False][0],
+        ">=1",
+        unit="output tokens / s",
+    )

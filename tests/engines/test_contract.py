@@ -1,4 +1,6 @@
-"""What every engine promises, asked of each one for real: transformers (three ways), vLLM, and a client of a vLLM server."""
+"""What every engine promises, asked of each one for real: transformers (three ways), vLLM, and a client of a vLLM
+server.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from undo_hpc.engines.base import digest
 QUESTIONS = [
     f"{name} has {start} cakes and {verb} {more}." + " How many cakes now?" * (start % 3)
     for (name, verb), (start, more) in itertools.product(
-        [("Ann", "buys"), ("Bob", "sells"), ("Übung", "λ∈{x}")], [(17, 7), (30, 4), (41, 12), (5, 999)])
+        [("Ann", "buys"), ("Bob", "sells"), ("Übung", "λ∈{x}")], [(17, 7), (30, 4), (41, 12), (5, 999)]
+    )
 ]
 
 
 def asked(count: int = 12, *, temperature: float = 1.0, max_tokens: int = 24, **more: object) -> list[Request]:
-    return [Request(f"r{i}", QUESTIONS[i % len(QUESTIONS)], 1000 + i, temperature, max_tokens, **more)  # type: ignore[arg-type]
-            for i in range(count)]
+    return [
+        Request(f"r{i}", QUESTIONS[i % len(QUESTIONS)], 1000 + i, temperature, max_tokens, **more)  # type: ignore[arg-type]
+        for i in range(count)
+    ]
 
 
 def run(engine: Engine, requests: list[Request]) -> dict[str, Completion]:
@@ -65,12 +70,17 @@ def test_a_small_nucleus_is_greedy(engine: Engine) -> None:
 def test_a_seed_gives_the_same_draw_again_and_another_seed_another(engine: Engine) -> None:
     one = run(engine, [Request("a", QUESTIONS[0], 7, 1.0, 20)])["a"]
     assert run(engine, [Request("a", QUESTIONS[0], 7, 1.0, 20)])["a"] == one
-    texts = {c.text for c in run(engine, [Request(f"s{seed}", QUESTIONS[0], seed, 1.0, 20) for seed in range(8)]).values()}
+    texts = {
+        c.text for c in run(engine, [Request(f"s{seed}", QUESTIONS[0], seed, 1.0, 20) for seed in range(8)]).values()
+    }
     assert len(texts) >= 7
 
 
 def test_seeds_of_any_size_are_taken(engine: Engine) -> None:
-    completions = run(engine, [Request(f"s{i}", QUESTIONS[0], seed, 1.0, 4) for i, seed in enumerate([0, 2**32, 2**63 - 1, 2**64 - 1])])
+    completions = run(
+        engine,
+        [Request(f"s{i}", QUESTIONS[0], seed, 1.0, 4) for i, seed in enumerate([0, 2**32, 2**63 - 1, 2**64 - 1])],
+    )
     assert all(c.error == "" for c in completions.values())
 
 
@@ -151,6 +161,10 @@ def test_engines_agree_on_greedy_tokens(engines, name: str, record_property) -> 
     plain = {i: (ours[i].text, theirs[i].text) for i in ours}
     differing = [f"{i}: {a!r} / {b!r}" for i, (a, b) in plain.items() if a != b]
     record_property("greedy_agreement", 1 - len(differing) / len(plain))
-    print(f"{name}: {len(plain) - len(differing)} of {len(plain)} greedy completions equal transformers'", *differing, sep="\n  ")
+    print(
+        f"{name}: {len(plain) - len(differing)} of {len(plain)} greedy completions equal transformers'",
+        *differing,
+        sep="\n  ",
+    )
     assert len(differing) <= len(plain) // 10
     assert all(ours[i].prompt_tokens == theirs[i].prompt_tokens for i in ours)

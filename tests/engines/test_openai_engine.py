@@ -22,7 +22,10 @@ from undo_hpc.errors import ConfigError, EngineError
 
 
 def answer(text: str = "42", reason: str = "stop") -> dict[str, Any]:
-    return {"choices": [{"message": {"content": text}, "finish_reason": reason}], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+    return {
+        "choices": [{"message": {"content": text}, "finish_reason": reason}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+    }
 
 
 Reply = tuple[int, Any] | None  # status and body; None breaks the connection off
@@ -91,7 +94,9 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def client(url: str = "", run_dir: Path | None = None, slack_s: float = 20.0, **settings: Any) -> OpenAIEngine:
     part = OpenAIEngineConfig(**{"base_url": url, "max_retries": 3, "concurrency": 4, "timeout_s": 30, **settings})
     model = ModelConfig(model="some/model", system_prompt="Be brief.", chat_template_kwargs={"enable_thinking": False})
-    loaded = load_engine(EngineConfig(name="openai", openai=part), model, run_dir=run_dir, iteration=0, service_slack_s=slack_s)
+    loaded = load_engine(
+        EngineConfig(name="openai", openai=part), model, run_dir=run_dir, iteration=0, service_slack_s=slack_s
+    )
     assert isinstance(loaded, OpenAIEngine)
     return loaded
 
@@ -109,19 +114,40 @@ def test_the_whole_request_is_sent_and_the_tokens_are_counted(server: Any) -> No
     engine = client(there.url + "/", served_model="served")
     completion = run(engine, [Request("a", "Q", 7, 0.5, 8, top_p=0.9, top_k=20, stop=("\n\n",))])["a"]
     assert completion == Completion("a", "42", "stop", 5, 2, completion.prompt_sha)
-    assert there.bodies == [{
-        "model": "served", "seed": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 20, "max_tokens": 8, "stop": ["\n\n"],
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}],
-        "chat_template_kwargs": {"enable_thinking": False}}]
+    assert there.bodies == [
+        {
+            "model": "served",
+            "seed": 7,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 20,
+            "max_tokens": 8,
+            "stop": ["\n\n"],
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}],
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+    ]
     assert engine.tokens == {"prompt": 5, "completion": 2}
 
 
-@pytest.mark.parametrize("bad", [
-    (500, b"oh no"), (503, {"error": "busy"}), (429, {"error": "slow down"}), (200, b"<html>nonsense"), (200, {"choices": []}),
-    (200, {"choices": [{"message": {}, "finish_reason": "stop"}]}), (200, [1, 2]), (200, answer(reason="abort")), None,
-])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (500, b"oh no"),
+        (503, {"error": "busy"}),
+        (429, {"error": "slow down"}),
+        (200, b"<html>nonsense"),
+        (200, {"choices": []}),
+        (200, {"choices": [{"message": {}, "finish_reason": "stop"}]}),
+        (200, [1, 2]),
+        (200, answer(reason="abort")),
+        None,
+    ],
+)
 def test_what_may_pass_is_tried_again_and_not_for_ever(server: Any, bad: Reply) -> None:
-    """The first two tries of each request fail: the third counts. When all fail, the failure is recorded after three."""
+    """The first two tries of each request fail: the third counts. When all fail, the failure is recorded after
+    three.
+    """
     seen: dict[str, int] = {}
 
     def second_thoughts(_: int, body: dict[str, Any]) -> Reply:
@@ -137,7 +163,9 @@ def test_what_may_pass_is_tried_again_and_not_for_ever(server: Any, bad: Reply) 
 
 
 def test_a_refused_request_is_recorded_at_once(server: Any) -> None:
-    there = server(lambda _, body: (422, {"error": "no"}) if body["messages"][-1]["content"] == "Q1" else (200, answer()))
+    there = server(
+        lambda _, body: (422, {"error": "no"}) if body["messages"][-1]["content"] == "Q1" else (200, answer())
+    )
     found = run(client(there.url), asked(3))
     assert "refused the request (422)" in found["r1"].error
     assert found["r0"].text == found["r2"].text == "42"
@@ -151,7 +179,13 @@ def test_a_content_filter_is_a_refusal(server: Any) -> None:
 
 
 def test_over_the_context_is_asked_once_more_without_a_limit(server: Any) -> None:
-    there = server(lambda _, body: (400, {"error": "maximum context length is 256"}) if "max_tokens" in body else (200, answer(reason="length")))
+    there = server(
+        lambda _, body: (
+            (400, {"error": "maximum context length is 256"})
+            if "max_tokens" in body
+            else (200, answer(reason="length"))
+        )
+    )
     assert run(client(there.url), asked(1))["r0"].finish_reason == "length"
     assert len(there.bodies) == 2
 
@@ -182,7 +216,9 @@ def test_a_slow_server_is_bounded_by_the_timeout(server: Any) -> None:
         release.set()
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know")])
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know")]
+)
 def test_a_wrong_key_address_or_model_is_the_users_to_mend(server: Any, status: int, message: str) -> None:
     there = server(lambda *_: (status, {"error": "no"}))
     with pytest.raises(ConfigError, match=message):
@@ -222,7 +258,9 @@ def test_stopping_cancels_what_is_under_way(server: Any) -> None:
 
 
 class TestKey:
-    def test_from_the_environment_and_from_a_file_which_wins(self, server: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    def test_from_the_environment_and_from_a_file_which_wins(
+        self, server: Any, monkeypatch: Any, tmp_path: Path
+    ) -> None:
         there = server(lambda *_: (200, answer()))
         monkeypatch.setenv("MY_KEY", " k-env ")
         (tmp_path / "key").write_text("k-file\n")

@@ -1,5 +1,5 @@
-"""The life of a server task: published while it answers, gone afterwards, and loud when it dies. A small HTTP server stands in for
-vLLM's (the contract suite uses the real one)."""
+"""The life of a server task: published while it answers, gone afterwards, and loud when it dies. A small HTTP server
+stands in for vLLM's (the contract suite uses the real one)."""
 
 from __future__ import annotations
 
@@ -42,13 +42,17 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
 
     def use(answers: int, then: str) -> None:
         monkeypatch.setattr(
-            service, "server_command", lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then])
+            service, "server_command", lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then]
+        )
 
     return use
 
 
 def test_it_is_published_with_a_heartbeat_and_gone_at_the_end(
-    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    stand_in: Callable[[int, str], None],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stand_in(10**6, "")
     monkeypatch.setenv("MY_KEY", "k-secret")
@@ -65,16 +69,26 @@ def test_it_is_published_with_a_heartbeat_and_gone_at_the_end(
     config = EngineConfig.model_validate({"openai": {"api_key_env": "MY_KEY"}})
     serve(tmp_path, 2, 5, config, ModelConfig(model=str(tiny_model)), after_three_beats, start_timeout_s=120)
     assert discover(tmp_path, 2) == []
-    assert "k-secret" in (serve_dir(tmp_path, 2) / "server-00005.log").read_text()  # the stand-in saw it in its environment
+    assert (
+        "k-secret" in (serve_dir(tmp_path, 2) / "server-00005.log").read_text()
+    )  # the stand-in saw it in its environment
 
 
-@pytest.mark.parametrize(("answers", "then", "message"), [
-    (0, "die", "ended with code 9 before it answered:\n(.|\n)*fell off the bus"),
-    (4, "die", "died with code 9(.|\n)*fell off the bus"),
-    (4, "hang", "has not answered 6 health checks"),
-])
+@pytest.mark.parametrize(
+    ("answers", "then", "message"),
+    [
+        (0, "die", "ended with code 9 before it answered:\n(.|\n)*fell off the bus"),
+        (4, "die", "died with code 9(.|\n)*fell off the bus"),
+        (4, "hang", "has not answered 6 health checks"),
+    ],
+)
 def test_a_server_that_fails_is_an_error_with_its_last_words(
-    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, answers: int, then: str, message: str,
+    stand_in: Callable[[int, str], None],
+    tiny_model: Path,
+    tmp_path: Path,
+    answers: int,
+    then: str,
+    message: str,
 ) -> None:
     stand_in(answers, then)
     with pytest.raises(EngineError, match=message):
@@ -82,7 +96,9 @@ def test_a_server_that_fails_is_an_error_with_its_last_words(
     assert discover(tmp_path, 0) == []
 
 
-def test_stopping_before_it_answers_is_no_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
+def test_stopping_before_it_answers_is_no_error(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path
+) -> None:
     stand_in(0, "hang")
     stop = threading.Event()
     stop.set()
@@ -90,7 +106,9 @@ def test_stopping_before_it_answers_is_no_error(stand_in: Callable[[int, str], N
     assert discover(tmp_path, 0) == []
 
 
-def test_a_start_that_takes_too_long_is_an_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
+def test_a_start_that_takes_too_long_is_an_error(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path
+) -> None:
     stand_in(0, "hang")
     with pytest.raises(EngineError, match="did not answer within 1 s"):
         serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=1)
@@ -105,12 +123,23 @@ def test_a_slurm_job_publishes_its_node(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_command_carries_the_settings_of_the_engine(tiny_model: Path) -> None:
-    config = VllmEngineConfig(max_num_seqs=9, enable_prefix_caching=False, extra={"swap_space": 2, "hf_overrides": {"a": 1}})
+    config = VllmEngineConfig(
+        max_num_seqs=9, enable_prefix_caching=False, extra={"swap_space": 2, "hf_overrides": {"a": 1}}
+    )
     model = ModelConfig(model="some/name", dtype="bfloat16")
     command = server_command(config, model, str(tiny_model), "127.0.0.1", 4321)
     assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
     flags = " ".join(command)
-    for expected in ("--port 4321", "--served-model-name some/name", f"--model {tiny_model}", "--dtype bfloat16", "--max-num-seqs 9",
-                     "--no-enable-prefix-caching", "--swap-space 2", '--hf-overrides {"a": 1}', "--generation-config vllm"):
+    for expected in (
+        "--port 4321",
+        "--served-model-name some/name",
+        f"--model {tiny_model}",
+        "--dtype bfloat16",
+        "--max-num-seqs 9",
+        "--no-enable-prefix-caching",
+        "--swap-space 2",
+        '--hf-overrides {"a": 1}',
+        "--generation-config vllm",
+    ):
         assert expected in flags
     assert "trust-remote-code" not in flags

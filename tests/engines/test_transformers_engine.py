@@ -1,4 +1,6 @@
-"""The transformers engine's own promises: bitwise independence of the batch, out-of-memory, poison, models without slots."""
+"""The transformers engine's own promises: bitwise independence of the batch, out-of-memory, poison, models without
+slots.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,15 @@ def mixture(count: int, seed: int = 0) -> list[Request]:
     """Requests of all lengths and settings."""
     rng = random.Random(seed)
     return [
-        Request(f"r{i}", " ".join(str(rng.randrange(1000)) for _ in range(rng.randrange(1, 30))), rng.randrange(2**40),
-                rng.choice([0.0, 0.7, 1.0, 1.3]), rng.choice([5, 20, 60]), top_p=rng.choice([1.0, 0.9]), top_k=rng.choice([0, 20]))
+        Request(
+            f"r{i}",
+            " ".join(str(rng.randrange(1000)) for _ in range(rng.randrange(1, 30))),
+            rng.randrange(2**40),
+            rng.choice([0.0, 0.7, 1.0, 1.3]),
+            rng.choice([5, 20, 60]),
+            top_p=rng.choice([1.0, 0.9]),
+            top_k=rng.choice([0, 20]),
+        )
         for i in range(count)
     ]
 
@@ -80,7 +89,11 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
 @pytest.mark.parametrize("max_batch", [16, 7])
 def test_batch_invariance_is_bitwise(tiny_model: Path, watched: Watched, max_batch: int) -> None:
     """Neighbours, their number, the order, and how often the engine was used before: not a bit of any logit changes."""
-    tested, requests, rng = engine(tiny_model, batch_invariant=True, max_batch=max_batch), mixture(300), random.Random(1)
+    tested, requests, rng = (
+        engine(tiny_model, batch_invariant=True, max_batch=max_batch),
+        mixture(300),
+        random.Random(1),
+    )
     reference = {c.id: c for c in tested.generate(requests)}
     bits = watched.take()
     assert len(bits) == len(requests)
@@ -102,12 +115,16 @@ def test_the_watch_would_see_a_dependence(tiny_model: Path, watched: Watched) ->
 
 
 def test_draws_depend_on_the_requests_own_seed_in_every_mode(tiny_model: Path) -> None:
-    """Texts are equal between slots, invariant slots and padded batches: the draw is the same function of the same seed."""
+    """Texts are equal between slots, invariant slots and padded batches: the draw is the same function of the same
+    seed.
+    """
     requests = mixture(60, seed=5)
     padded = engine(tiny_model, max_batch=8)
     padded._not_slots = "asked for by a test"
-    texts = [{c.id: c.text for c in tested.generate(requests)}
-             for tested in (engine(tiny_model), engine(tiny_model, batch_invariant=True), padded)]
+    texts = [
+        {c.id: c.text for c in tested.generate(requests)}
+        for tested in (engine(tiny_model), engine(tiny_model, batch_invariant=True), padded)
+    ]
     for other in texts[1:]:  # a draw may fall between two roundings, once in a while
         assert sum(texts[0][i] != other[i] for i in other) <= 1
 
@@ -128,7 +145,9 @@ def test_the_distribution_of_draws_is_the_models(tiny_model: Path) -> None:
 
     uniform = torch.stack([sampling.uniforms(seed, 1) for seed in range(count)])[:, 0]
     logits = (probability.log() * 1.5).float().expand(count, -1)
-    drawn = sampling.draw(logits, uniform, torch.full((count,), 1.5), torch.full((count,), 0.6), torch.zeros(count, dtype=torch.long))
+    drawn = sampling.draw(
+        logits, uniform, torch.full((count,), 1.5), torch.full((count,), 0.6), torch.zeros(count, dtype=torch.long)
+    )
     seen = torch.bincount(drawn, minlength=len(expected)).double() / count
     assert set(drawn.tolist()) <= set(nucleus.tolist())
     assert float((seen - expected).abs().max()) < 0.04  # four standard errors of the likeliest token
@@ -170,7 +189,10 @@ def test_one_request_that_never_fits_is_given_up_alone(tiny_model: Path, monkeyp
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_poison_request_is_a_recorded_failure_after_its_tries(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, padded: bool, retries: int = 3,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    padded: bool,
+    retries: int = 3,
 ) -> None:
     tested = engine(tiny_model, retries=retries, max_batch=8)
     tested._not_slots = "asked for by a test" if padded else ""
@@ -197,7 +219,8 @@ def test_a_poison_request_is_a_recorded_failure_after_its_tries(
 
 
 def test_an_engine_that_fails_on_everything_is_an_error_and_not_a_shard_of_failures(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tested = engine(tiny_model, max_batch=4)
 
@@ -220,8 +243,16 @@ def test_a_model_without_full_attention_runs_padded_and_cannot_be_invariant(tmp_
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
     config = MistralConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,  # type: ignore[arg-type]
-        num_key_value_heads=1, sliding_window=8, max_position_embeddings=128, initializer_range=0.3)
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,  # type: ignore[arg-type]
+        num_key_value_heads=1,
+        sliding_window=8,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+    )
     MistralForCausalLM(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)  # type: ignore[attr-defined]
     tested = engine(tmp_path)
@@ -237,8 +268,19 @@ def test_slots_are_used_only_where_they_give_the_models_own_logits(family: str) 
     import transformers
 
     torch.manual_seed(0)
-    sizes = {"GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 2}, "Bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2}}.get(
-        family, {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 64})
+    sizes = {
+        "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+        "Bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
+    }.get(
+        family,
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "intermediate_size": 64,
+        },
+    )
     extra = {"head_dim": 16} if family in ("Qwen3", "Gemma") else {}
     config = getattr(transformers, f"{family}Config")(vocab_size=99, pad_token_id=0, **sizes, **extra)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()

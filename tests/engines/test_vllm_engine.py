@@ -25,9 +25,12 @@ PROBLEMS = [
 ]
 
 
-def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vllm_settings, "gpus", lambda: 0)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
     variables = vllm_settings.environment()
     assert variables["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and variables["OMP_NUM_THREADS"] == "1"
@@ -44,12 +47,16 @@ def test_with_gpus_all_that_divide_the_heads_are_used(tiny_model: Path, monkeypa
     assert arguments["tensor_parallel_size"] == 2, "two heads go over two of three GPUs"
     assert arguments["enable_chunked_prefill"] and arguments["dtype"] == "auto" and not arguments["enforce_eager"]
     assert arguments["max_num_batched_tokens"] == 32768 and arguments["gpu_memory_utilization"] == 0.9
-    given = vllm_settings.llm_arguments(VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model))
+    given = vllm_settings.llm_arguments(
+        VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model)
+    )
     assert given["tensor_parallel_size"] == 1 and given["seed"] == 5
 
 
 @pytest.mark.vllm
-def test_a_failed_step_starts_vllm_anew_and_loses_nothing(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_step_starts_vllm_anew_and_loses_nothing(
+    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests = [Request(f"r{i}", f"{i} cakes", i, 0.0, 12) for i in range(6)]
     expected = {c.id: c.text for c in vllm_engine.generate(requests)}
     first = vllm_engine._llm
@@ -67,7 +74,9 @@ def test_a_failed_step_starts_vllm_anew_and_loses_nothing(vllm_engine: VllmEngin
 
 
 @pytest.mark.vllm
-def test_a_request_that_fails_alone_is_recorded_after_its_tries(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_fails_alone_is_recorded_after_its_tries(
+    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tries = []
 
     def poisoned() -> Any:
@@ -87,7 +96,9 @@ def test_a_request_that_fails_alone_is_recorded_after_its_tries(vllm_engine: Vll
 
 
 @pytest.mark.vllm
-def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(
+    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def dead() -> Any:
         raise RuntimeError("EngineCore died")
 
@@ -113,8 +124,12 @@ def test_a_server_that_cannot_start_says_why(vllm_engine: VllmEngine, tiny_model
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("name", ["student", "teacher"])
-def test_greedy_answers_of_the_tiny_models_agree_with_transformers(vllm_engine: VllmEngine, name: str, record_property: Any) -> None:
-    """Trained models, prompts of their own kind: nearly all answers are equal to the letter; those that are not are printed."""
+def test_greedy_answers_of_the_tiny_models_agree_with_transformers(
+    vllm_engine: VllmEngine, name: str, record_property: Any
+) -> None:
+    """Trained models, prompts of their own kind: nearly all answers are equal to the letter; those that are not are
+    printed.
+    """
     if not (models_dir() / name).is_dir():
         pytest.skip(f"the tiny world has no model {name}")
     model, prompts = ModelConfig(model=f"tiny:{name}"), load_prompts("tiny")

@@ -17,8 +17,18 @@ ATTEMPT = "f(3) = 6, so 3."
 
 
 def example() -> Feedback:
-    return Feedback(problem_id="p", idx=3, split="validation", problem="What is 7 * 8?", gt="56", rationale="7 * 8 = 56.",
-                    student_answer="7 * 8 = 54", verdict="no_answer", error_kind="", score=0.0)
+    return Feedback(
+        problem_id="p",
+        idx=3,
+        split="validation",
+        problem="What is 7 * 8?",
+        gt="56",
+        rationale="7 * 8 = 56.",
+        student_answer="7 * 8 = 54",
+        verdict="no_answer",
+        error_kind="",
+        score=0.0,
+    )
 
 
 PROMPTS = load_prompts("default")
@@ -28,8 +38,15 @@ CASES = {
     "student": PROMPTS.student(PROBLEM),
     "refine": PROMPTS.refine(PROBLEM, RATIONALE, ATTEMPT, "wrong"),
     "refine_blind": PROMPTS.refine(PROBLEM, RATIONALE, "", "wrong"),
-    "refine_all": PROMPTS.refine(PROBLEM, RATIONALE, ATTEMPT, "no_answer", truth="4.5", examples=[example(), example()],
-                                 instruction="Answer in \\boxed{}."),
+    "refine_all": PROMPTS.refine(
+        PROBLEM,
+        RATIONALE,
+        ATTEMPT,
+        "no_answer",
+        truth="4.5",
+        examples=[example(), example()],
+        instruction="Answer in \\boxed{}.",
+    ),
 }
 
 
@@ -66,12 +83,15 @@ def test_a_folder_needs_only_what_is_used(tmp_path: Path) -> None:
         prompts.refine("a", "b", "c", "wrong")
 
 
-@pytest.mark.parametrize(("files", "message"), [
-    ({}, "holds none of"),
-    ({"problem.txt": b"no placeholder"}, "lacks {problem}"),
-    ({"refine.txt": b"{problem}"}, "lacks {rationale}"),
-    ({"problem.txt": b"\xff\xfe{problem}"}, "not UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds none of"),
+        ({"problem.txt": b"no placeholder"}, "lacks {problem}"),
+        ({"refine.txt": b"{problem}"}, "lacks {rationale}"),
+        ({"problem.txt": b"\xff\xfe{problem}"}, "not UTF-8"),
+    ],
+)
 def test_a_bad_folder_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)

@@ -1,4 +1,6 @@
-"""The template language: braces of mathematics stay, values are put in once, sections come and go, mistakes are named."""
+"""The template language: braces of mathematics stay, values are put in once, sections come and go, mistakes are
+named.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,16 @@ def test_sections_within_a_line_and_nested() -> None:
     assert template.render({"verdict": "wrong"}) == "x."
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("ok\n{problm}", r"f.txt, line 2: no placeholder is called \{problm\}"),
-    ("{#hint}x{/hint}", "no placeholder is called 'hint'"),
-    ("\n{#truth}\nx", r"\{#truth\} is not closed"),
-    ("{/truth}", "never opened"),
-    ("{#truth}{#verdict}x{/truth}{/verdict}", r"expected \{/verdict\} first"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ok\n{problm}", r"f.txt, line 2: no placeholder is called \{problm\}"),
+        ("{#hint}x{/hint}", "no placeholder is called 'hint'"),
+        ("\n{#truth}\nx", r"\{#truth\} is not closed"),
+        ("{/truth}", "never opened"),
+        ("{#truth}{#verdict}x{/truth}{/verdict}", r"expected \{/verdict\} first"),
+    ],
+)
 def test_mistakes_are_named_with_their_place(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Template(text, where="f.txt")

@@ -11,8 +11,12 @@ __all__ = ["Completion", "Engine", "Request", "load_engine", "never"]
 
 
 def load_engine(
-    config: EngineConfig, model: ModelConfig, *,
-    run_dir: Path | None = None, iteration: int | None = None, service_slack_s: float = 1800.0,
+    config: EngineConfig,
+    model: ModelConfig,
+    *,
+    run_dir: Path | None = None,
+    iteration: int | None = None,
+    service_slack_s: float = 1800.0,
 ) -> Engine:
     """The engine that the configuration names, ready to generate. Imports it only now, for that may take many seconds.
 

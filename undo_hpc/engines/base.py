@@ -42,7 +42,8 @@ class Request:
 class Completion:
     """The answer to one request. `finish_reason` error: `text` is empty and `error` says why.
 
-    `completion_tokens` counts the end-of-turn token too; `prompt_tokens` is after the chat template; `prompt_sha` is `digest(prompt)`.
+    `completion_tokens` counts the end-of-turn token too; `prompt_tokens` is after the chat template; `prompt_sha` is
+    `digest(prompt)`.
     """
 
     id: str
@@ -83,8 +84,10 @@ class FailureCount:
         """Notes a failed request."""
         self._row += 1
         if self._row >= self._limit:
-            raise EngineError(f"the {self._engine} engine failed on {self._row} requests in a row; the last error: {error}",
-                              hint="requests answered so far are kept; mend the engine and start the same command again")
+            raise EngineError(
+                f"the {self._engine} engine failed on {self._row} requests in a row; the last error: {error}",
+                hint="requests answered so far are kept; mend the engine and start the same command again",
+            )
 
     def reset(self) -> None:
         """Notes a request that was answered."""
@@ -100,14 +103,16 @@ class Engine(Protocol):
     """What generates. Made by `undo_hpc.engines.load_engine`."""
 
     def describe(self) -> dict[str, Any]:
-        """What the completions depend on: engine, versions, model, chat template digest, system prompt, template arguments."""
+        """What the completions depend on: engine, versions, model, chat template digest, system prompt, template
+        arguments.
+        """
         ...
 
     def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
         """Yields each completion as it finishes, in any order.
 
-        When `should_stop()` turns true the iterator ends soon; requests that are not finished by then are not yielded. A
-        request that cannot be answered is yielded with `finish_reason` error.
+        When `should_stop()` turns true the iterator ends soon; requests that are not finished by then are not yielded.
+        A request that cannot be answered is yielded with `finish_reason` error.
 
         Raises:
             EngineError: the engine itself cannot go on.

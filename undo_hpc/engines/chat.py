@@ -30,13 +30,22 @@ class Chat:
         self.config = model
         self.path = path or resolve_model(model.model)
         self.tokenizer = load_tokenizer(self.path, model)
-        check_tokenizer(self.tokenizer, name=model.model, system_prompt=model.system_prompt, template_kwargs=model.chat_template_kwargs)
+        check_tokenizer(
+            self.tokenizer,
+            name=model.model,
+            system_prompt=model.system_prompt,
+            template_kwargs=model.chat_template_kwargs,
+        )
         self.stop_ids = self._stop_ids()
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the chat with this user's turn, up to where the answer begins."""
         rendered = self.tokenizer.apply_chat_template(
-            messages(self.config.system_prompt, prompt), tokenize=False, add_generation_prompt=True, **self.config.chat_template_kwargs)
+            messages(self.config.system_prompt, prompt),
+            tokenize=False,
+            add_generation_prompt=True,
+            **self.config.chat_template_kwargs,
+        )
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -49,9 +58,11 @@ class Chat:
         """What a completion depends on beside the engine."""
         template = self.tokenizer.chat_template
         return {
-            "model": self.config.model, "revision": self.config.revision,
+            "model": self.config.model,
+            "revision": self.config.revision,
             "template_sha": hashlib.sha256(str(template).encode()).hexdigest()[:16],
-            "system_prompt": self.config.system_prompt, "chat_template_kwargs": dict(self.config.chat_template_kwargs),
+            "system_prompt": self.config.system_prompt,
+            "chat_template_kwargs": dict(self.config.chat_template_kwargs),
             "stop_ids": sorted(self.stop_ids),
         }
 
@@ -66,7 +77,10 @@ class Chat:
             pass  # a model without generation_config.json: the tokenizer's EOS stands alone
         # A base model's EOS may not be what its template closes a turn with (Qwen2.5: <|endoftext|> and <|im_end|>).
         rendered = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}], tokenize=False, **self.config.chat_template_kwargs)
+            [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}],
+            tokenize=False,
+            **self.config.chat_template_kwargs,
+        )
         closing = self.tokenizer(rendered.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)["input_ids"]
         if closing and closing[0] in self.tokenizer.all_special_ids:
             ids.add(closing[0])
@@ -84,12 +98,17 @@ def load_tokenizer(path: str, model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, revision=model.revision or None, trust_remote_code=model.trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
+        )
     except (OSError, ValueError) as error:
         raise DataError(f"{model.model}: its tokenizer cannot be loaded: {error}", hint=loading_hint(path)) from error
 
 
 def loading_hint(path: str) -> str:
     """What to do about a model that cannot be loaded."""
-    return (f"check the files in {path}" if path.startswith("/")
-            else "check the id, log in where the model is gated (HF_TOKEN), or download it first and name the directory")
+    return (
+        f"check the files in {path}"
+        if path.startswith("/")
+        else "check the id, log in where the model is gated (HF_TOKEN), or download it first and name the directory"
+    )

@@ -49,8 +49,9 @@ def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
     if ids[-1] in chat.stop_ids:
         return "stop"
     if work.request.stop:
-        # A token is a byte at least, so the newest stop text lies within that many tokens, and some more for broken characters.
-        tail = chat.decode(ids[-(max(len(text.encode()) for text in work.request.stop) + 8):])
+        # A token is a byte at least, so the newest stop text lies within that many tokens, and some more for broken
+        # characters.
+        tail = chat.decode(ids[-(max(len(text.encode()) for text in work.request.stop) + 8) :])
         if any(text in tail for text in work.request.stop):
             return "stop"
     return "length" if len(ids) >= work.limit else None

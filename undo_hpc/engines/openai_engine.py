@@ -1,8 +1,9 @@
 """The client for any OpenAI-compatible server: a hosted API, a vLLM of your own, or the run's teacher service.
 
-Requests run side by side up to `concurrency`. What may pass (no connection, time-out, 408, 429, 5xx, an answer that is no answer) is
-tried again after a growing random wait; what will not (400, 413, 422) is recorded at once as a failed request. A wrong key or an
-unknown model ends the run with a message, and so do many failures in a row: a server that is down must not turn a shard into failures.
+Requests run side by side up to `concurrency`. What may pass (no connection, time-out, 408, 429, 5xx, an answer that is
+no answer) is tried again after a growing random wait; what will not (400, 413, 422) is recorded at once as a failed
+request. A wrong key or an unknown model ends the run with a message, and so do many failures in a row: a server that
+is down must not turn a shard into failures.
 """
 
 from __future__ import annotations
@@ -50,8 +51,13 @@ class OpenAIEngine:
     """
 
     def __init__(
-        self, config: EngineConfig, model: ModelConfig, *,
-        run_dir: Path | None = None, iteration: int | None = None, service_slack_s: float = 1800.0,
+        self,
+        config: EngineConfig,
+        model: ModelConfig,
+        *,
+        run_dir: Path | None = None,
+        iteration: int | None = None,
+        service_slack_s: float = 1800.0,
     ) -> None:
         self._config, self._model = config.openai, model
         self._name = self._config.served_model or model.model
@@ -63,16 +69,22 @@ class OpenAIEngine:
         elif run_dir is not None:
             self._pool = Service(run_dir, iteration, slack_s=service_slack_s)
         else:
-            raise ConfigError("engine.openai.base_url is empty, and there is no run with a teacher service",
-                              hint="set engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers")
+            raise ConfigError(
+                "engine.openai.base_url is empty, and there is no run with a teacher service",
+                hint="set engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers",
+            )
         self.tokens = {"prompt": 0, "completion": 0}
 
     def describe(self) -> dict[str, Any]:
         """What the completions depend on, as far as a client can know."""
         return {
-            "engine": "openai", "server": self._config.base_url or "teacher service", "model": self._name,
-            "versions": {"httpx": httpx.__version__}, "template_sha": self._pool.template_sha,
-            "system_prompt": self._model.system_prompt, "chat_template_kwargs": dict(self._model.chat_template_kwargs),
+            "engine": "openai",
+            "server": self._config.base_url or "teacher service",
+            "model": self._name,
+            "versions": {"httpx": httpx.__version__},
+            "template_sha": self._pool.template_sha,
+            "system_prompt": self._model.system_prompt,
+            "chat_template_kwargs": dict(self._model.chat_template_kwargs),
         }
 
     def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
@@ -82,15 +94,21 @@ class OpenAIEngine:
         failures = FailureCount("openai", limit=max(16, self._config.concurrency))
         client: httpx.AsyncClient | None = None
         try:
-            limits = httpx.Limits(max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency)
+            limits = httpx.Limits(
+                max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency
+            )
             client = httpx.AsyncClient(
-                timeout=httpx.Timeout(self._config.timeout_s, connect=30.0), limits=limits, headers=self._headers,
-                trust_env=bool(self._config.base_url))  # no proxy stands between the nodes of a cluster
+                timeout=httpx.Timeout(self._config.timeout_s, connect=30.0),
+                limits=limits,
+                headers=self._headers,
+                trust_env=bool(self._config.base_url),
+            )  # no proxy stands between the nodes of a cluster
             while (waiting or under_way) and not should_stop():
                 while waiting and len(under_way) < self._config.concurrency:
                     under_way.add(loop.create_task(self._answer(client, waiting.popleft(), failures)))
                 finished, _ = loop.run_until_complete(
-                    asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED))
+                    asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
+                )
                 for task in finished:
                     yield task.result()
                     under_way.remove(task)
@@ -109,8 +127,11 @@ class OpenAIEngine:
     async def _answer(self, client: httpx.AsyncClient, request: Request, failures: FailureCount) -> Completion:
         """The completion of one request, after as many tries as it takes."""
         tries = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self._config.max_retries), wait=_wait, reraise=True,
-            retry=tenacity.retry_if_exception_type(_MayPass))
+            stop=tenacity.stop_after_attempt(self._config.max_retries),
+            wait=_wait,
+            reraise=True,
+            retry=tenacity.retry_if_exception_type(_MayPass),
+        )
         try:
             async for attempt in tries:
                 with attempt:
@@ -133,8 +154,13 @@ class OpenAIEngine:
             body = self._body(request) | server.extra
             try:
                 response = await client.post(f"{server.url}/chat/completions", json=body)
-                if response.status_code == 400 and "max_tokens" in body and any(w in response.text for w in ("context", "max_tokens")):
-                    # Prompt and max_tokens together are over the context: without a limit the server stops at its end, before ours.
+                if (
+                    response.status_code == 400
+                    and "max_tokens" in body
+                    and any(w in response.text for w in ("context", "max_tokens"))
+                ):
+                    # Prompt and max_tokens together are over the context: without a limit the server stops at its end,
+                    # before ours.
                     del body["max_tokens"]
                     response = await client.post(f"{server.url}/chat/completions", json=body)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -155,8 +181,12 @@ class OpenAIEngine:
         from undo_hpc.engines.chat import messages
 
         body: dict[str, Any] = {
-            "model": self._name, "messages": messages(self._model.system_prompt, request.prompt), "seed": request.seed % 2**63,
-            "temperature": request.temperature, "top_p": request.top_p, "max_tokens": request.max_tokens,
+            "model": self._name,
+            "messages": messages(self._model.system_prompt, request.prompt),
+            "seed": request.seed % 2**63,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "max_tokens": request.max_tokens,
         }
         if request.stop:
             body["stop"] = list(request.stop)
@@ -169,13 +199,20 @@ class OpenAIEngine:
     def _read(self, request: Request, response: httpx.Response) -> Completion:
         status = response.status_code
         if status in (401, 403):
-            raise ConfigError(f"{response.url}: the server refuses the key ({status}): {_short(response)}",
-                              hint=f"put the key into {self._config.api_key_env}, or name its file in engine.openai.api_key_file")
+            raise ConfigError(
+                f"{response.url}: the server refuses the key ({status}): {_short(response)}",
+                hint=f"put the key into {self._config.api_key_env}, or name its file in engine.openai.api_key_file",
+            )
         if status == 404:
-            raise ConfigError(f"{response.url}: the server does not know this address or the model {self._name!r}: {_short(response)}",
-                              hint="check engine.openai.base_url (it ends with /v1) and engine.openai.served_model")
+            raise ConfigError(
+                f"{response.url}: the server does not know this address or the model {self._name!r}: {_short(response)}",
+                hint="check engine.openai.base_url (it ends with /v1) and engine.openai.served_model",
+            )
         if status in _RETRY_STATUS:
-            raise _MayPass(f"the server answered {status}: {_short(response)}", after=_seconds(response.headers.get("retry-after", "")))
+            raise _MayPass(
+                f"the server answered {status}: {_short(response)}",
+                after=_seconds(response.headers.get("retry-after", "")),
+            )
         if status != 200:
             raise _Refused(f"the server refused the request ({status}): {_short(response)}")
         try:
@@ -186,7 +223,9 @@ class OpenAIEngine:
                 raise TypeError("no text")
             prompt_tokens, new_tokens = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise _MayPass(f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}") from error
+            raise _MayPass(
+                f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}"
+            ) from error
         if reason not in ("stop", "length", "content_filter", "tool_calls", "function_call"):
             raise _MayPass(f"the server broke the completion off ({reason!r})")
         if reason not in ("stop", "length"):
@@ -204,16 +243,25 @@ def find_key(file: str, variable: str, *, required: bool) -> str:
         try:
             key = Path(file).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"engine.openai.api_key_file: {file} cannot be read: {error}", hint="name a readable text file") from error
+            raise ConfigError(
+                f"engine.openai.api_key_file: {file} cannot be read: {error}", hint="name a readable text file"
+            ) from error
         if not key:
-            raise ConfigError(f"engine.openai.api_key_file: {file} is empty", hint="put the key into it, and nothing else")
+            raise ConfigError(
+                f"engine.openai.api_key_file: {file} is empty", hint="put the key into it, and nothing else"
+            )
     else:
         key = os.environ.get(variable, "").strip()
     if required and not key:
-        raise ConfigError(f"engine.openai.require_key is true, but {variable} is not set and api_key_file is empty",
-                          hint=f"export {variable}=..., or name a file in engine.openai.api_key_file")
+        raise ConfigError(
+            f"engine.openai.require_key is true, but {variable} is not set and api_key_file is empty",
+            hint=f"export {variable}=..., or name a file in engine.openai.api_key_file",
+        )
     if not key.isascii() or not key.isprintable():
-        raise ConfigError("the key for the server holds characters that no key has", hint="check the variable or the file for stray text")
+        raise ConfigError(
+            "the key for the server holds characters that no key has",
+            hint="check the variable or the file for stray text",
+        )
     return key
 
 

@@ -53,14 +53,25 @@ class PaddedDecoder:
         ends = _Ends(self._works, self._chat, width, self._should_stop)
         generate: Any = self._model.generate
         settings = GenerationConfig(  # ours alone: a model's own may bring a repetition penalty
-            do_sample=False, num_beams=1, use_cache=True, max_new_tokens=max(work.limit for work in self._works),
-            pad_token_id=0, eos_token_id=None)
-        generate(
-            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=settings,
-            logits_processor=LogitsProcessorList([_Draws(self._works, width, device)]), stopping_criteria=StoppingCriteriaList([ends]),
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            max_new_tokens=max(work.limit for work in self._works),
+            pad_token_id=0,
+            eos_token_id=None,
         )
-        done = [complete(work.request, len(work.prompt), written, reason, self._chat)
-                for work, (written, reason) in zip(self._works, ends.rows, strict=True) if reason is not None]
+        generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([_Draws(self._works, width, device)]),
+            stopping_criteria=StoppingCriteriaList([ends]),
+        )
+        done = [
+            complete(work.request, len(work.prompt), written, reason, self._chat)
+            for work, (written, reason) in zip(self._works, ends.rows, strict=True)
+            if reason is not None
+        ]
         self._works = []
         return done
 
@@ -71,13 +82,17 @@ class _Draws(LogitsProcessor):
     def __init__(self, works: list[Work], width: int, device: torch.device) -> None:
         requests = [work.request for work in works]
         self._width = width
-        self._uniforms = torch.nn.utils.rnn.pad_sequence([uniforms(w.request.seed, w.limit) for w in works], batch_first=True).to(device)
+        self._uniforms = torch.nn.utils.rnn.pad_sequence(
+            [uniforms(w.request.seed, w.limit) for w in works], batch_first=True
+        ).to(device)
         self._temperature = torch.tensor([r.temperature for r in requests], device=device)
         self._top_p = torch.tensor([r.top_p for r in requests], device=device)
         self._top_k = torch.tensor([r.top_k for r in requests], device=device)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        tokens = draw(scores, self._uniforms[:, input_ids.shape[1] - self._width], self._temperature, self._top_p, self._top_k)
+        tokens = draw(
+            scores, self._uniforms[:, input_ids.shape[1] - self._width], self._temperature, self._top_p, self._top_k
+        )
         return torch.full_like(scores, float("-inf")).scatter(1, tokens[:, None], 0.0)
 
 

@@ -1,4 +1,6 @@
-"""Which server a request goes to: the one that was named, or the least busy one of the teacher service that is alive."""
+"""Which server a request goes to: the one that was named, or the least busy one of the teacher service that is
+alive.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Pool(Protocol):
         ...
 
     def give_back(self, server: Server, *, answered: bool) -> bool:
-        """Says that a request is no longer under way there, and whether it could be reached; True where there may be others."""
+        """Says that a request is no longer under way there, and whether it could be reached; True where there may be
+        others.
+        """
         ...
 
 
@@ -76,12 +80,16 @@ class Service:
                 self.template_sha = server.template_sha
                 return server
             if now - began > self._slack_s:
-                raise EngineError(f"no server of the teacher service answered for {self._slack_s:.0f} s (looked in {self._run_dir})",
-                                  hint="look at the serve tasks and their logs; requests answered so far are kept")
+                raise EngineError(
+                    f"no server of the teacher service answered for {self._slack_s:.0f} s (looked in {self._run_dir})",
+                    hint="look at the serve tasks and their logs; requests answered so far are kept",
+                )
             await asyncio.sleep(min(0.5, self._slack_s))
 
     def give_back(self, server: Server, *, answered: bool) -> bool:
-        """A server that could not be reached is passed over for a while; how long that may go on is bounded in `take`."""
+        """A server that could not be reached is passed over for a while; how long that may go on is bounded in
+        `take`.
+        """
         self._busy[server.url] -= 1
         if answered:
             self._silent_since = None

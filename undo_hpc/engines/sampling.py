@@ -1,8 +1,8 @@
 """Drawing the next token of many requests at once, each from its own seed and settings.
 
-A request's random numbers are drawn in advance from its seed, one for each token it may write, and used as the point at which
-the cumulative distribution over the tokens, likeliest first, is cut. So a draw depends on the request's own seed, position and
-logits alone, never on which other requests share the batch.
+A request's random numbers are drawn in advance from its seed, one for each token it may write, and used as the point
+at which the cumulative distribution over the tokens, likeliest first, is cut. So a draw depends on the request's own
+seed, position and logits alone, never on which other requests share the batch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ def uniforms(seed: int, count: int) -> torch.Tensor:
 
 
 def draw(
-    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, top_k: torch.Tensor,
+    logits: torch.Tensor,
+    uniform: torch.Tensor,
+    temperature: torch.Tensor,
+    top_p: torch.Tensor,
+    top_k: torch.Tensor,
 ) -> torch.Tensor:
     """The next token of each row.
 
-    Top-k comes before top-p, and top-p keeps the smallest set of likeliest tokens that reaches its share, as in vLLM and
-    transformers.
+    Top-k comes before top-p, and top-p keeps the smallest set of likeliest tokens that reaches its share, as in vLLM
+    and transformers.
 
     Args:
         logits: (rows, vocabulary).

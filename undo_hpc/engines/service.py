@@ -1,8 +1,8 @@
 """The teacher as a service: server tasks that publish their address in the run directory, and how clients find them.
 
-A server's file is written when it answers, rewritten as a heartbeat, and removed at the end. A file whose heartbeat has stopped is a
-server that was killed: clients pass it over. Nothing secret is in it: where the key's environment variable is set, servers ask for
-that key and clients send it.
+A server's file is written when it answers, rewritten as a heartbeat, and removed at the end. A file whose heartbeat
+has stopped is a server that was killed: clients pass it over. Nothing secret is in it: where the key's environment
+variable is set, servers ask for that key and clients send it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _SILENT_CHECKS = 6  # health checks without answer until a server counts as hung
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server as published. `extra` goes into each request (`stop_token_ids`); `template_sha` is of the chat template it applies."""
+    """A server as published. `extra` goes into each request (`stop_token_ids`); `template_sha` is of the chat template
+    it applies.
+    """
 
     url: str
     model: str
@@ -55,7 +57,9 @@ def serve_dir(run_dir: Path, iteration: int) -> Path:
 
 
 def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = STALE_S) -> list[Server]:
-    """The servers whose heartbeat goes on, by number. Without `iteration`, those of the newest one that has a `serve` folder."""
+    """The servers whose heartbeat goes on, by number. Without `iteration`, those of the newest one that has a `serve`
+    folder.
+    """
     newest = sorted(Path(run_dir).glob("iter_*/serve"))[-1:]
     folders = newest if iteration is None else [serve_dir(run_dir, iteration)]
     found = []
@@ -72,8 +76,14 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
 
 
 def serve(
-    run_dir: Path, iteration: int, index: int, config: EngineConfig, model: ModelConfig,
-    should_stop: Callable[[], bool] = never, *, start_timeout_s: float = 3600.0,
+    run_dir: Path,
+    iteration: int,
+    index: int,
+    config: EngineConfig,
+    model: ModelConfig,
+    should_stop: Callable[[], bool] = never,
+    *,
+    start_timeout_s: float = 3600.0,
 ) -> None:
     """Runs one server until `should_stop()`; returns when it is down and its file is gone.
 
@@ -94,14 +104,21 @@ def serve(
     port = _free_port(bind)
     command = server_command(config.vllm, model, chat.path, bind, port)
     variables = {**os.environ, **environment()}
-    if os.environ.get(config.openai.api_key_env):
-        variables["VLLM_API_KEY"] = os.environ[config.openai.api_key_env]  # by variable: a command line can be read by all users
+    if key := os.environ.get(config.openai.api_key_env):
+        variables["VLLM_API_KEY"] = key  # by variable: a command line can be read by all users
     row = {
-        "url": f"http://{host}:{port}/v1", "model": model.model, "pid": os.getpid(), "host": socket.gethostname(),
-        "started": time.time(), "stop_ids": sorted(chat.stop_ids), "template_sha": chat.describe()["template_sha"],
+        "url": f"http://{host}:{port}/v1",
+        "model": model.model,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "started": time.time(),
+        "stop_ids": sorted(chat.stop_ids),
+        "template_sha": chat.describe()["template_sha"],
     }
     with log_path.open("ab") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=variables, preexec_fn=_die_with_parent)
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=subprocess.STDOUT, env=variables, preexec_fn=_die_with_parent
+        )
     health = f"http://{_HERE if bind == _EVERYWHERE else bind}:{port}/health"
     try:
         if _wait_until_healthy(process, health, should_stop, start_timeout_s, log_path):
@@ -115,21 +132,37 @@ def serve(
 def server_command(config: VllmEngineConfig, model: ModelConfig, path: str, bind: str, port: int) -> list[str]:
     """The command that starts vLLM's server (its module rather than `vllm serve`, which the CPU build lacks)."""
     return [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", bind, "--port", str(port),
-        "--served-model-name", model.model, "--uvicorn-log-level", "warning", *server_flags(llm_arguments(config, model, path)),
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--host",
+        bind,
+        "--port",
+        str(port),
+        "--served-model-name",
+        model.model,
+        "--uvicorn-log-level",
+        "warning",
+        *server_flags(llm_arguments(config, model, path)),
     ]
 
 
 def _wait_until_healthy(
-    process: subprocess.Popen[bytes], url: str, should_stop: Callable[[], bool], timeout_s: float, log_path: Path,
+    process: subprocess.Popen[bytes],
+    url: str,
+    should_stop: Callable[[], bool],
+    timeout_s: float,
+    log_path: Path,
 ) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if should_stop():
             return False
         if process.poll() is not None:
-            raise EngineError(f"the server ended with code {process.returncode} before it answered:\n{_tail(log_path)}",
-                              hint=f"see {log_path}")
+            raise EngineError(
+                f"the server ended with code {process.returncode} before it answered:\n{_tail(log_path)}",
+                hint=f"see {log_path}",
+            )
         if _answers(url):
             return True
         time.sleep(0.5)
@@ -137,16 +170,24 @@ def _wait_until_healthy(
 
 
 def _watch(
-    process: subprocess.Popen[bytes], url: str, should_stop: Callable[[], bool], log_path: Path, beat: Callable[[], None],
+    process: subprocess.Popen[bytes],
+    url: str,
+    should_stop: Callable[[], bool],
+    log_path: Path,
+    beat: Callable[[], None],
 ) -> None:
     silent, due = 0, 0.0
     while not should_stop():
         if process.poll() is not None:
-            raise EngineError(f"the server died with code {process.returncode}:\n{_tail(log_path)}", hint=f"see {log_path}")
+            raise EngineError(
+                f"the server died with code {process.returncode}:\n{_tail(log_path)}", hint=f"see {log_path}"
+            )
         if time.monotonic() >= due:
             silent = 0 if _answers(url) else silent + 1
             if silent >= _SILENT_CHECKS:
-                raise EngineError(f"the server has not answered {silent} health checks:\n{_tail(log_path)}", hint=f"see {log_path}")
+                raise EngineError(
+                    f"the server has not answered {silent} health checks:\n{_tail(log_path)}", hint=f"see {log_path}"
+                )
             if silent == 0:
                 beat()
             due = time.monotonic() + HEARTBEAT_S
@@ -170,7 +211,9 @@ def _answers(url: str) -> bool:
 
 
 def _addresses() -> tuple[str, str]:
-    """The host name to publish and the address to listen on: other nodes must reach it in a SLURM job, nobody else elsewhere."""
+    """The host name to publish and the address to listen on: other nodes must reach it in a SLURM job, nobody else
+    elsewhere.
+    """
     if os.environ.get("SLURM_JOB_ID"):
         return os.environ.get("SLURMD_NODENAME") or socket.gethostname(), _EVERYWHERE
     return _HERE, _HERE
@@ -183,7 +226,9 @@ def _free_port(bind: str) -> int:
 
 
 def _die_with_parent() -> None:
-    """In the child, before vLLM starts: a server whose task was killed must not hold the GPU (Linux's PR_SET_PDEATHSIG)."""
+    """In the child, before vLLM starts: a server whose task was killed must not hold the GPU (Linux's
+    PR_SET_PDEATHSIG).
+    """
     if sys.platform == "linux":
         _LIBC.prctl(1, signal.SIGTERM)
 

@@ -1,8 +1,9 @@
 """Continuous batching over slots: a finished row is given to the next request while the others go on.
 
-Two ways to shape the batches. `invariant`: all shapes follow from the decoder's own size and from the request's own lengths, and
-free rows are computed as dummies, so that neither neighbours nor their number can change a request's arithmetic. Otherwise shapes
-follow the need: rows look no further than the longest one, and rows that nothing is left for are given up.
+Two ways to shape the batches. `invariant`: all shapes follow from the decoder's own size and from the request's own
+lengths, and free rows are computed as dummies, so that neither neighbours nor their number can change a request's
+arithmetic. Otherwise shapes follow the need: rows look no further than the longest one, and rows that nothing is left
+for are given up.
 """
 
 from __future__ import annotations
@@ -84,7 +85,11 @@ class SlotDecoder:
             self._written[row] = []
             self._tokens[row], self._positions[row] = work.prompt[-1], len(work.prompt) - 1
             request = work.request
-            self._temperature[row], self._top_p[row], self._top_k[row] = request.temperature, request.top_p, request.top_k
+            self._temperature[row], self._top_p[row], self._top_k[row] = (
+                request.temperature,
+                request.top_p,
+                request.top_k,
+            )
             if request.temperature > 0:
                 self._uniforms[row, : work.limit] = uniforms(request.seed, work.limit).to(self._uniforms.device)
         rows = torch.tensor([row for row, _ in taken], device=self._tokens.device)

@@ -1,7 +1,8 @@
 """The transformers engine: runs wherever torch does, batches by length and token budget, survives out-of-memory.
 
-Requests are sorted into lanes of about equal length. In a lane, `batch_tokens` and `max_batch` fix the number of rows. A batch that
-runs out of memory is halved and run again; a batch that fails is run again one request at a time, to find the one to blame.
+Requests are sorted into lanes of about equal length. In a lane, `batch_tokens` and `max_batch` fix the number of rows.
+A batch that runs out of memory is halved and run again; a batch that fails is run again one request at a time, to find
+the one to blame.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class TransformersEngine:
         self._config, self._retries = config.transformers, config.request_retries
         self._chat = Chat(model)
         self._device = self._choose_device()
-        # With several threads, how a matrix product is cut between them, and so its last bits, depends on more than its shape.
+        # With several threads, how a matrix product is cut between them, and so its last bits, depends on more than
+        # its shape.
         threads = 1 if self._config.batch_invariant and self._device.type == "cpu" else self._config.threads
         if threads:
             torch.set_num_threads(threads)
@@ -50,8 +52,10 @@ class TransformersEngine:
             experts = getattr(text_config, "num_experts", 0) or getattr(text_config, "num_local_experts", 0)
             reason = self._not_slots or ("a mixture of experts, whose batches depend on the routing" if experts else "")
             if reason:
-                raise ConfigError(f"engine.transformers.batch_invariant cannot be kept for {model.model}: {reason}",
-                                  hint="set it to false, or take a dense decoder model with full attention")
+                raise ConfigError(
+                    f"engine.transformers.batch_invariant cannot be kept for {model.model}: {reason}",
+                    hint="set it to false, or take a dense decoder model with full attention",
+                )
         self._max_rows = self._config.max_batch
 
     def describe(self) -> dict[str, Any]:
@@ -59,11 +63,14 @@ class TransformersEngine:
         return {
             "engine": "transformers",
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-            "device": self._device.type, "dtype": str(self._model.dtype).removeprefix("torch."),
+            "device": self._device.type,
+            "dtype": str(self._model.dtype).removeprefix("torch."),
             "attention": self._model.config._attn_implementation,
             "decoder": f"padded ({self._not_slots})" if self._not_slots else "slots",
             "batch_invariant": self._config.batch_invariant,
-            "batch_tokens": self._config.batch_tokens, "max_batch": self._config.max_batch, "context": self._context,
+            "batch_tokens": self._config.batch_tokens,
+            "max_batch": self._config.max_batch,
+            "context": self._context,
             **self._chat.describe(),
         }
 
@@ -91,7 +98,9 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _run(self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: FailureCount) -> Iterator[Completion]:
+    def _run(
+        self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: FailureCount
+    ) -> Iterator[Completion]:
         groups = deque([deque(lane)])  # run one after another; after a failure, those under way come alone
         decoder: Decoder | None = None
         while groups:
@@ -142,16 +151,23 @@ class TransformersEngine:
             yield failed(queue.popleft().request, f"out of memory with this request alone: {error}")
             return
         self._max_rows = rows // 2
-        log.warning("out of memory with %d rows of %d tokens; going on with %d%s", rows, length, self._max_rows,
-                    " (batch_invariant holds between batches of one size only)" if self._config.batch_invariant else "")
+        log.warning(
+            "out of memory with %d rows of %d tokens; going on with %d%s",
+            rows,
+            length,
+            self._max_rows,
+            " (batch_invariant holds between batches of one size only)" if self._config.batch_invariant else "",
+        )
 
     def _choose_device(self) -> torch.device:
         name = self._config.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         if name.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError("engine.transformers.device is cuda, but torch sees no GPU",
-                              hint="ask the cluster for a GPU (cluster.resources), or set device: auto")
+            raise ConfigError(
+                "engine.transformers.device is cuda, but torch sees no GPU",
+                hint="ask the cluster for a GPU (cluster.resources), or set device: auto",
+            )
         return torch.device(name)
 
     def _load(self, model: ModelConfig) -> Any:
@@ -161,7 +177,14 @@ class TransformersEngine:
         options: dict[str, Any] = {} if self._config.attn == "auto" else {"attn_implementation": self._config.attn}
         try:
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                self._chat.path, dtype=dtype, revision=model.revision or None, trust_remote_code=model.trust_remote_code, **options)
+                self._chat.path,
+                dtype=dtype,
+                revision=model.revision or None,
+                trust_remote_code=model.trust_remote_code,
+                **options,
+            )
         except (OSError, ValueError, ImportError) as error:
-            raise DataError(f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)) from error
+            raise DataError(
+                f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)
+            ) from error
         return loaded.to(self._device).eval()

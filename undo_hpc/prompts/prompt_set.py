@@ -15,7 +15,9 @@ _NEEDED = {"problem": {"problem"}, "refine": {"problem", "rationale"}, "student"
 
 # What `{verdict}` says. A verdict that is not here stands as it is.
 _VERDICTS = {
-    "no_answer": "no final answer", "unparsed": "final answer cannot be read", "timeout": "final answer cannot be checked",
+    "no_answer": "no final answer",
+    "unparsed": "final answer cannot be read",
+    "timeout": "final answer cannot be checked",
 }
 
 
@@ -39,22 +41,40 @@ class PromptSet:
         return self._render("problem", problem=problem, instruction=instruction)
 
     def refine(
-        self, problem: str, rationale: str, student_answer: str, verdict: str, *,
-        truth: str = "", examples: Sequence[Feedback] = (), instruction: str = "",
+        self,
+        problem: str,
+        rationale: str,
+        student_answer: str,
+        verdict: str,
+        *,
+        truth: str = "",
+        examples: Sequence[Feedback] = (),
+        instruction: str = "",
     ) -> str:
         """What the teacher is asked for a new rationale.
 
-        An empty `student_answer` is the blind variant: nothing of the attempt nor of its verdict is shown. An empty `truth`
-        keeps the ground truth out. `examples` are shown as other problems with their attempts.
+        An empty `student_answer` is the blind variant: nothing of the attempt nor of its verdict is shown. An empty
+        `truth` keeps the ground truth out. `examples` are shown as other problems with their attempts.
         """
         shown = "\n\n".join(
-            self._render("example", problem=e.problem, rationale=e.rationale, student_answer=e.student_answer,
-                         verdict=_VERDICTS.get(e.verdict, e.verdict) if e.student_answer else "")
+            self._render(
+                "example",
+                problem=e.problem,
+                rationale=e.rationale,
+                student_answer=e.student_answer,
+                verdict=_VERDICTS.get(e.verdict, e.verdict) if e.student_answer else "",
+            )
             for e in examples
         )
         return self._render(
-            "refine", problem=problem, rationale=rationale, student_answer=student_answer,
-            verdict=_VERDICTS.get(verdict, verdict) if student_answer else "", truth=truth, examples=shown, instruction=instruction,
+            "refine",
+            problem=problem,
+            rationale=rationale,
+            student_answer=student_answer,
+            verdict=_VERDICTS.get(verdict, verdict) if student_answer else "",
+            truth=truth,
+            examples=shown,
+            instruction=instruction,
         )
 
     def student(self, problem: str, instruction: str = "") -> str:
@@ -63,28 +83,35 @@ class PromptSet:
 
     def _render(self, name: str, **values: str) -> str:
         if name not in self._templates:
-            raise DataError(f"the prompt set has no {name}.txt", hint=f"add {name}.txt to its folder; see undo_hpc/prompts/default")
+            raise DataError(
+                f"the prompt set has no {name}.txt", hint=f"add {name}.txt to its folder; see undo_hpc/prompts/default"
+            )
         return self._templates[name].render(values)
 
 
 def load_prompts(name_or_dir: str) -> PromptSet:
     """The prompt set of that name (`default`, `tiny`), or of that folder.
 
-    A folder needs only the files that its run uses (`student.txt` alone for an evaluation); a missing `example.txt` is the
-    default's.
+    A folder needs only the files that its run uses (`student.txt` alone for an evaluation); a missing `example.txt` is
+    the default's.
 
     Raises:
-        DataError: no such set, an empty folder, a template that lacks a placeholder it cannot do without, or is badly formed.
+        DataError: no such set, an empty folder, a template that lacks a placeholder it cannot do without, or is badly
+        formed.
     """
     folder = _HERE / name_or_dir if name_or_dir.isidentifier() and (_HERE / name_or_dir).is_dir() else Path(name_or_dir)
     if not folder.is_dir():
         embedded = sorted(path.name for path in _HERE.iterdir() if (path / "problem.txt").is_file())
-        raise DataError(f"there is no prompt set {name_or_dir!r}",
-                        hint=f"take one of {', '.join(embedded)}, or a folder with problem.txt, refine.txt and student.txt")
+        raise DataError(
+            f"there is no prompt set {name_or_dir!r}",
+            hint=f"take one of {', '.join(embedded)}, or a folder with problem.txt, refine.txt and student.txt",
+        )
     files = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.stem in (*_NEEDED, "example")}
     if not files.keys() & _NEEDED.keys():
-        raise DataError(f"{folder}: holds none of problem.txt, refine.txt, student.txt",
-                        hint="copy undo_hpc/prompts/default and change it")
+        raise DataError(
+            f"{folder}: holds none of problem.txt, refine.txt, student.txt",
+            hint="copy undo_hpc/prompts/default and change it",
+        )
     files.setdefault("example", _HERE / "default" / "example.txt")
     templates = {}
     for name, path in files.items():

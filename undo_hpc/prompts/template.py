@@ -4,8 +4,8 @@ Syntax, a part of Mustache's with single braces:
     {problem}                        the value, put in once as it is: braces inside a value are never looked at again
     {#student_answer} ... {/student_answer}   kept where the value is not empty
     {^instruction} ... {/instruction}         kept where the value is empty
-A section tag alone on its line takes the line with it. Sections may be nested. Anything else in braces (`\\boxed{}`, `{2}`)
-is text. White space at both ends of the rendered prompt is removed.
+A section tag alone on its line takes the line with it. Sections may be nested. Anything else in braces (`\\boxed{}`,
+`{2}`) is text. White space at both ends of the rendered prompt is removed.
 """
 
 from __future__ import annotations
@@ -86,8 +86,10 @@ class Template:
                 opened, when_empty, inner = open_sections.pop()
                 if opened != name:
                     wanted = f"expected {{/{opened}}} first" if opened else "it was never opened"
-                    raise DataError(f"{self._place(match.start())}: {{/{name}}} closes no section here: {wanted}",
-                                    hint="open a section with {#name} or {^name} and close it with {/name}")
+                    raise DataError(
+                        f"{self._place(match.start())}: {{/{name}}} closes no section here: {wanted}",
+                        hint="open a section with {#name} or {^name} and close it with {/name}",
+                    )
                 open_sections[-1][2].append(_Section(name, when_empty, tuple(inner)))
         if len(open_sections) > 1:
             name = open_sections[-1][0]
@@ -97,13 +99,17 @@ class Template:
 
     def _check_name(self, name: str, position: int) -> None:
         if name not in NAMES:
-            raise DataError(f"{self._place(position)}: no placeholder is called {name!r}", hint="there are: " + ", ".join(NAMES))
+            raise DataError(
+                f"{self._place(position)}: no placeholder is called {name!r}", hint="there are: " + ", ".join(NAMES)
+            )
         self.names.add(name)
 
     def _refuse_misspelling(self, name: str, position: int) -> None:
         near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.8)
         if near:
-            raise DataError(f"{self._place(position)}: no placeholder is called {{{name}}}", hint=f"did you mean {{{near[0]}}}?")
+            raise DataError(
+                f"{self._place(position)}: no placeholder is called {{{name}}}", hint=f"did you mean {{{near[0]}}}?"
+            )
 
     def _place(self, position: int) -> str:
         return f"{self._where}, line {self.text.count(chr(10), 0, position) + 1}"
