@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 NAME = "segment"
-_WASTE = 1.25  # a bucket may compute this many times its useful scores, plus a call's own cost
+_WASTE = 1.1  # a bucket may compute this many times its useful scores, plus a call's own cost
 _CALL_COST = 4096  # scores that cost about as much as one more call
 
 
