@@ -56,6 +56,10 @@ def _y_axis(values: Sequence[float], y_of: dict[float, float], unit: str = "") -
     return "".join(parts)
 
 
+def _x_label(x: float, text: str, *, strong: bool = False) -> str:
+    return f'<text class="tick{" strong" if strong else ""}" x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{text}</text>'
+
+
 def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: float, best: int | None, chooses: bool) -> str:
     """Accuracy in per cent over students, with 95 % intervals; the chosen iteration stands on a band.
 
@@ -95,7 +99,7 @@ def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: flo
             anchor, at = ("start", x + 8) if right else ("end", x - 8)
             weight = " strong" if p.iteration == best else ""
             parts.append(f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{100 * p.accuracy:.1f}</text>')
-        parts.append(f'<text class="tick{" strong" if p.iteration == best else ""}" x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{student_name(p.iteration)}</text>')
+        parts.append(_x_label(x, student_name(p.iteration), strong=p.iteration == best))
     told = "; ".join(f"{student_name(p.iteration)} {100 * p.accuracy:.1f} per cent" for p in points)
     return _frame(f"{title}: accuracy by iteration", told + ("; this set chose the iteration" if chooses else ""), "".join(parts))
 
@@ -119,11 +123,12 @@ def loss_chart(losses: dict[int, list[tuple[float, float]]], best: int | None) -
 
     parts = [_y_axis(marks, {v: y(v) for v in marks})]
     axis = [s for s in ticks(0, steps, 4) if s <= steps]
-    parts += [f'<text class="tick" x="{x(s):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{plain(s)}</text>' for s in axis]
+    parts += [_x_label(x(s), plain(s)) for s in axis]
     ends: list[tuple[float, int]] = []
     for rank, (number, points) in enumerate(curves.items()):
         line = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in points)
-        parts.append(f'<polyline class="curve c{rank % 6}{" strong" if number == best else ""}" points="{line}"><title>iteration {number}: last loss {points[-1][1]:.3f}</title></polyline>')
+        tip = f"<title>iteration {number}: last loss {points[-1][1]:.3f}</title>"
+        parts.append(f'<polyline class="curve c{rank % 6}{" strong" if number == best else ""}" points="{line}">{tip}</polyline>')
         ends.append((y(points[-1][1]), number))
     parts += _end_labels(sorted(ends), list(curves), lambda n: x(curves[n][-1][0]))
     told = "; ".join(f"iteration {k} ends at {v[-1][1]:.3f} after {v[-1][0]:.0f} steps" for k, v in curves.items())
@@ -160,10 +165,11 @@ def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
         x = LEFT + step * (k + 0.5)
         tip = f"iteration {number}: median {q[2]:.0f} tokens, half lie in {q[1]:.0f} to {q[3]:.0f}, 80 % in {q[0]:.0f} to {q[4]:.0f}"
         parts.append(f'<g class="mark"><title>{tip}</title><line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(q[0]):.1f}" y2="{y(q[4]):.1f}"/>')
-        parts.append(f'<rect class="box{" chosen" if number == best else ""}" x="{x - half:.1f}" y="{y(q[3]):.1f}" width="{2 * half:.1f}" height="{max(1.0, y(q[1]) - y(q[3])):.1f}" rx="3"/>')
+        kind, height = "box chosen" if number == best else "box", max(1.0, y(q[1]) - y(q[3]))
+        parts.append(f'<rect class="{kind}" x="{x - half:.1f}" y="{y(q[3]):.1f}" width="{2 * half:.1f}" height="{height:.1f}" rx="3"/>')
         parts.append(f'<line class="median" x1="{x - half:.1f}" x2="{x + half:.1f}" y1="{y(q[2]):.1f}" y2="{y(q[2]):.1f}"/></g>')
         parts.append(f'<text class="value" x="{x + half + 6:.1f}" y="{y(q[2]) + 4:.1f}">{q[2]:.0f}</text>')
-        parts.append(f'<text class="tick{" strong" if number == best else ""}" x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{number}</text>')
+        parts.append(_x_label(x, str(number), strong=number == best))
     told = "; ".join(f"iteration {k}: median {q[2]:.0f} tokens" for k, q in shown.items())
     return _frame("Length of rationales by iteration", told, "".join(parts))
 

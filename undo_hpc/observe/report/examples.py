@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Literal
 
 from undo_hpc.records import Feedback
@@ -44,7 +44,7 @@ def choose(feedback: dict[int, list[Feedback]], most: int) -> list[Example]:
         rows = [Example(only, None, "wrong", row, None) for row in feedback[only] if row.verdict != "correct"]
         return sorted(rows, key=lambda e: _order(e))[:most]
     groups: list[list[Example]] = []
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(numbers):
         later = {(row.split, row.problem_id): row for row in feedback[after]}
         kinds: dict[Outcome, list[Example]] = {name: [] for name in OUTCOMES}
         for old in feedback[before]:
@@ -92,7 +92,7 @@ def _quiet(opcodes: Iterable[Opcode], words: Sequence[str]) -> Iterator[Opcode]:
     """Joins neighbouring changes that only white space or a single sign keeps apart, so that marks read as phrases."""
     held: Opcode | None = None
     for code in opcodes:
-        tag, i1, i2, j1, j2 = code
+        tag, i1, i2, _, j2 = code
         short = tag == "equal" and not re.search(r"\w", "".join(words[i1:i2]))
         if held is None:
             if tag == "equal":

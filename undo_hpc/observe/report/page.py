@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,13 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.observe.progress import clock
 from undo_hpc.observe.report import charts, words
+from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import KINDS, SPLITS, UNTRAINED, Flips, ReportData, Series
-from undo_hpc.observe.report.examples import OUTCOMES, Example, choose, mark_differences, shorten
-from undo_hpc.records import Feedback
+from undo_hpc.observe.report.examples import choose
+from undo_hpc.observe.report.parts import legend, row, section, table
 
 _HERE = Path(__file__).resolve().parent
-KIND_NAMES = {
-    "arithmetic": "a false equation",
-    "setup": "true equations, wrong plan",
-    "truncated": "cut off",
-    "format": "right value, wrong form",
-    "no_answer": "no answer",
-}
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
-OUTCOME_NAMES = {"fixed": "Fixed", "broken": "Broken", "wrong": "Still wrong"}
 
 
 def page(data: ReportData, written: str) -> str:
@@ -36,7 +28,7 @@ def page(data: ReportData, written: str) -> str:
     examples = choose(data.feedback, config.display.report_examples)
     sections = [_head(data)]
     if data.metrics:
-        sections += [_accuracy(data), _changes(data), _learning(data), _errors(data), _cost(data), _examples(examples)]
+        sections += [_accuracy(data), _changes(data), _learning(data), _errors(data), _cost(data), browser(examples)]
         sections.append(_figures(data))
     sections.append(_about(data))
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes)
@@ -47,7 +39,8 @@ def page(data: ReportData, written: str) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
         f'<title>{escape(config.name)} · UNDO report</title>\n<link rel="icon" href="data:,">\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n'
         + "\n".join(part for part in (sections[0], notes, *sections[1:]) if part)
-        + f"\n<footer>Written {escape(written)} by undo-hpc {__version__}. This page needs no network.</footer>\n</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
+        + f"\n<footer>Written {escape(written)} by undo-hpc {__version__}. This page needs no network.</footer>\n"
+        + f"</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 
@@ -64,13 +57,16 @@ def _head(data: ReportData) -> str:
     extra = "".join(f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text)
     return (
         f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
-        f'<p class="lead-in">{escape(words.verdict(data))}</p>\n{extra}\n<div class="facts">{told}</div>\n{_tiles(data)}</header>'
+        f'<p class="lead-in">{escape(words.verdict(data)).replace("p = ", "p&nbsp;=&nbsp;")}</p>\n{extra}\n<div class="facts">{told}</div>\n{_tiles(data)}</header>'
     )
 
 
 def _tile(what: str, figure: str, unit: str, side: str) -> str:
     small = f" <small>{escape(unit)}</small>" if unit else ""
-    return f'<div class="tile"><div class="what">{escape(what)}</div><div class="figure">{escape(figure)}{small}</div><div class="side">{escape(side)}</div></div>'
+    return (
+        f'<div class="tile"><div class="what">{escape(what)}</div><div class="figure">{escape(figure)}{small}</div>'
+        f'<div class="side">{escape(side)}</div></div>'
+    )
 
 
 def _tiles(data: ReportData) -> str:
@@ -80,7 +76,8 @@ def _tiles(data: ReportData) -> str:
     series = data.one("validation")
     if series:
         chosen = next(p for p in series.points if p.iteration == data.best)
-        tiles.append(_tile(f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", f"95 % interval {100 * chosen.low:.1f} to {100 * chosen.high:.1f}"))
+        between = f"95 % interval {100 * chosen.low:.1f} to {100 * chosen.high:.1f}"
+        tiles.append(_tile(f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", between))
         first = series.points[0]
         if first.iteration != data.best:
             name = "untrained" if first.iteration == UNTRAINED else "one-shot"
@@ -116,11 +113,12 @@ def _accuracy(data: ReportData) -> str:
         kind = "held out" if series.name in SPLITS else "test set"
         chart = charts.accuracy_chart(series.title, series.points, low=low, high=high, best=data.best, chooses=bool(tag))
         cards.append(f'<div class="card"><h3>{escape(series.title)} <span>{kind}, n = {n:,}</span>{tag}</h3>{chart}</div>')
-    return (
-        '<section aria-labelledby="accuracy"><h2 id="accuracy">Accuracy</h2>'
-        '<p class="intro">Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is the iteration '
-        f'that validation chose; the hollow dot is the untrained student.</p><div class="cards{" even" if len(cards) in (2, 4) else ""}">{"".join(cards)}</div></section>'
+    intro = (
+        "Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is the iteration that "
+        "validation chose; the hollow dot is the untrained student."
     )
+    kind = "cards even" if len(cards) in (2, 4) else "cards"
+    return section("accuracy", "Accuracy", intro, f'<div class="{kind}">{"".join(cards)}</div>')
 
 
 def _changes(data: ReportData) -> str:
@@ -147,17 +145,17 @@ def _changes(data: ReportData) -> str:
         rows.append(
             f'<tr{" class=first" if first else ""}>{move}<td>{escape(titles.get(flips.name, flips.name))}</td>'
             f'<td class="num">{flips.broken}</td><td class="swings">{swing}</td><td class="num left">{flips.fixed}</td>'
-            f'<td class="num {sign}">{f"+{net}" if net > 0 else str(net).replace("-", "−")}</td><td class="num">{flips.wrong}</td><td class="num">{flips.right}</td>'
+            f'<td class="num {sign}">{f"+{net}" if net > 0 else str(net).replace("-", "−")}</td>'
+            f'<td class="num">{flips.wrong}</td><td class="num">{flips.right}</td>'
             f'<td class="num">{words.p_value(flips.p).removeprefix("p = ").removeprefix("p ")}</td></tr>'
         )
-    return (
-        '<section aria-labelledby="changes"><h2 id="changes">What each student gained and lost</h2>'
-        '<p class="intro">The same problems, before and after: fixed (wrong, then right), broken (right, then wrong), still wrong, still right. The p-value is '
-        "McNemar’s exact test of fixed against broken; bars are shares of the problems.</p>"
-        '<div class="card wide"><div class="scroll"><table class="grouped"><thead><tr><th>students</th><th>problems</th><th class="num">broken</th><th></th><th class="num left">fixed</th>'
-        '<th class="num">net</th><th class="num">still wrong</th><th class="num">still right</th><th class="num">p</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></div></section>"
+    intro = (
+        "The same problems, before and after: fixed (wrong, then right), broken (right, then wrong), still wrong, still right. The p-value is "
+        "McNemar’s exact test of fixed against broken; bars are shares of the problems."
     )
+    head = '<th>students</th><th>problems</th><th class="num">broken</th><th></th><th class="num left">fixed</th><th class="num">net</th>'
+    head += '<th class="num">still wrong</th><th class="num">still right</th><th class="num">p</th>'
+    return section("changes", "What each student gained and lost", intro, table(head, rows, "grouped"))
 
 
 def _learning(data: ReportData) -> str:
@@ -175,23 +173,12 @@ def _learning(data: ReportData) -> str:
         cut = min(cut, total - right)
         parts = [("kept", right, f"{right} right"), ("cut", cut, f"{cut} cut off"), ("unkept", total - right - cut, f"{total - right - cut} wrong")]
         share = f"{100 * right / total:.0f} %" if total else ""
-        rows.append(_row(item["iteration"], charts.bar([(k, v, w) for k, v, w in parts], total, label_from=20), share, data.best))
-    legend = _legend([("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")])
-    cards.append(f'<div class="card"><h3>Yield of the teacher <span>attempts by iteration; right ones at the edge</span></h3><div class="rows">{"".join(rows)}</div>{legend}</div>')
-    return (
-        '<section aria-labelledby="learning"><h2 id="learning">Teaching and learning</h2>'
-        '<p class="intro">What the teacher wrote, and how the student took it. Longer rationales alone can raise accuracy, so look at both.</p>'
-        f'<div class="cards">{"".join(cards)}</div></section>'
-    )
-
-
-def _row(iteration: int, bar: str, text: str, best: int | None) -> str:
-    chosen = " chosen" if iteration == best else ""
-    return f'<div class="row"><span class="name{chosen}">iteration {iteration}</span>{bar}<span class="sum">{escape(text)}</span></div>'
-
-
-def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    return '<div class="legend">' + "".join(f'<span><i class="{kind}"></i>{escape(text)}</span>' for kind, text in entries) + "</div>"
+        rows.append(row(item["iteration"], charts.bar([(k, v, w) for k, v, w in parts], total, label_from=20), share, data.best))
+    colours = legend([("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")])
+    head = "<h3>Yield of the teacher <span>attempts by iteration; share that is right</span></h3>"
+    cards.append(f'<div class="card">{head}<div class="rows">{"".join(rows)}</div>{colours}</div>')
+    intro = "What the teacher wrote, and how the student took it. Longer rationales alone can raise accuracy, so look at both."
+    return section("learning", "Teaching and learning", intro, f'<div class="cards">{"".join(cards)}</div>')
 
 
 def _errors(data: ReportData) -> str:
@@ -207,14 +194,14 @@ def _errors(data: ReportData) -> str:
     for item, counts, examined in totals:
         parts = [(kind, float(counts[kind]), f"{KIND_NAMES[kind]}: {counts[kind]}") for kind in KINDS]
         wrong = sum(counts.values())
-        rows.append(_row(item["iteration"], charts.bar(parts, most), f"{wrong} of {examined}", data.best))
+        rows.append(row(item["iteration"], charts.bar(parts, most), f"{wrong} of {examined}", data.best))
     used = [kind for kind in KINDS if any(counts[kind] for _, counts, _ in totals)]
-    return (
-        '<section aria-labelledby="errors"><h2 id="errors">How the student fails</h2>'
-        '<p class="intro">Wrong answers on the training, diagnosis and validation problems by the first thing that is wrong in them; this is what the teacher '
-        "answers to in the next iteration.</p>"
-        f'<div class="card wide"><div class="rows">{"".join(rows)}</div>{_legend([(k, KIND_NAMES[k]) for k in used])}</div></section>'
+    intro = (
+        "Wrong answers on the training, diagnosis and validation problems by the first thing that is wrong in them; this is what the teacher "
+        "answers to in the next iteration."
     )
+    body = f'<div class="card wide"><div class="rows">{"".join(rows)}</div>{legend([(k, KIND_NAMES[k]) for k in used])}</div>'
+    return section("errors", "How the student fails", intro, body)
 
 
 def _cost(data: ReportData) -> str:
@@ -232,7 +219,8 @@ def _cost(data: ReportData) -> str:
     for stage, (useful, lost, idle) in stages.items():
         parts = [("useful", useful, f"useful {useful:.3f} h"), ("lost", lost, f"lost {lost:.3f} h"), ("idle", idle, f"idle {idle:.3f} h")]
         figure, unit = _hours(useful + lost + idle)
-        rows.append(f'<div class="row"><span class="name">{stage}</span>{charts.bar(parts, most, label_from=101)}<span class="sum">{figure} {SHORT[unit]}</span></div>')
+        bar = charts.bar(parts, most, label_from=101)
+        rows.append(f'<div class="row"><span class="name">{stage}</span>{bar}<span class="sum">{figure} {SHORT[unit]}</span></div>')
     per = [f"iteration {k}: {v:.3g} s" for k, v in cost.per_rationale_s.items() if v is not None]
     told = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
     if cost.per_point_h is not None:
@@ -242,75 +230,12 @@ def _cost(data: ReportData) -> str:
     restarts = sum(item.restarts for item in cost.stages)
     told.append(("Starts of tasks", f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop"))
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in told)
-    legend = _legend([("useful", "useful"), ("lost", "lost to preemption or failure"), ("idle", "idle: loading and warm-up")])
-    return (
-        f'<section aria-labelledby="cost"><h2 id="cost">What it cost</h2><p class="intro">{cost.device}-hours by stage over all iterations, from the run’s own events.</p>'
-        f'<div class="cards" style="grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr))"><div class="card wide"><div class="rows">{"".join(rows)}</div>{legend}</div>'
-        f'<div class="card wide"><dl>{facts}</dl></div></div></section>'
+    colours = legend([("useful", "useful"), ("lost", "lost to preemption or failure"), ("idle", "idle: loading and warm-up")])
+    body = (
+        f'<div class="cards even"><div class="card wide"><div class="rows">{"".join(rows)}</div>{colours}</div>'
+        f'<div class="card wide"><dl>{facts}</dl></div></div>'
     )
-
-
-def _examples(examples: Sequence[Example]) -> str:
-    if not examples:
-        return ""
-    counts = {name: sum(e.outcome == name for e in examples) for name in OUTCOMES}
-    buttons = [f'<button type="button" data-outcome="" aria-pressed="true">All<span>{len(examples)}</span></button>']
-    buttons += [
-        f'<button type="button" data-outcome="{name}" aria-pressed="false">{OUTCOME_NAMES[name]}<span>{counts[name]}</span></button>'
-        for name in OUTCOMES
-        if counts[name]
-    ]
-    pairs = list(dict.fromkeys((e.before, e.after) for e in examples))
-    select = ""
-    if len(pairs) > 1:
-        options = "".join(f'<option value="{a}-{b}">iteration {a} to {b}</option>' for a, b in pairs)
-        select = f'<select id="pair" aria-label="iterations"><option value="">all iterations</option>{options}</select>'
-    return (
-        '<section class="long" aria-labelledby="browse"><h2 id="browse">Examples</h2>'
-        '<p class="intro">A problem, the rationale that the student learned from and the one that the teacher wrote next, and what the student made of each. '
-        "Marked: <del>taken out</del> and <ins>put in</ins>.</p>"
-        f'<div class="tools" id="tools" hidden>{"".join(buttons)}{select}<input id="find" type="search" placeholder="Find in the examples" aria-label="find in the examples"></div>'
-        f'<div id="examples">{"".join(_example(e) for e in examples)}</div><p id="count" class="intro" role="status"></p>'
-        '<button type="button" class="more" id="more" hidden>Show more</button></section>'
-    )
-
-
-def _example(example: Example) -> str:
-    old, new = example.old, example.new
-    pair = f"{example.before}-{example.after}"
-    kind = KIND_NAMES.get(old.error_kind if old.error_kind else (new.error_kind if new else ""), "")
-    meta = f'<span class="state {example.outcome}">{OUTCOME_NAMES[example.outcome] if new else "Wrong"}</span><span>{escape(old.split)} problem {old.idx}</span>'
-    meta += f"<span>{escape(kind)}</span>" if kind else ""
-    head = (
-        f'<header><div class="meta">{meta}</div><div class="problem">{escape(shorten(old.problem))}</div>'
-        f'<div class="truth">Ground truth <b>{escape(shorten(old.gt, 200))}</b></div></header>'
-    )
-    if new is None:
-        body = _side(f"Rationale of iteration {example.before}", escape(shorten(old.rationale)), "") + _answer(old, example.before)
-    else:
-        left, right = escape(shorten(old.rationale)), escape(shorten(new.rationale))
-        changed = old.rationale != new.rationale
-        if changed and old.rationale and new.rationale:
-            left, right = mark_differences(shorten(old.rationale), shorten(new.rationale))
-        same = "" if changed or not old.rationale else "unchanged"
-        body = _side(f"Rationale of iteration {example.before}", left, "") + _side(f"Rationale of iteration {example.after}", right, same)
-        body = f'<div class="pair">{body}</div><div class="pair">{_answer(old, example.before)}{_answer(new, example.after or 0)}</div>'
-    if new is None:
-        body = f'<div class="pair">{body}</div>'
-    return f'<article class="example" data-is="{example.outcome}" data-pair="{pair}">{head}{body}</article>\n'
-
-
-def _side(title: str, html: str, note: str) -> str:
-    text = f"<pre>{html}</pre>" if html.strip() else '<p class="none">none was kept</p>'
-    return f'<div><h4>{escape(title)}{f" <span>{note}</span>" if note else ""}</h4>{text}</div>'
-
-
-def _answer(row: Feedback, iteration: int) -> str:
-    right = row.verdict == "correct"
-    word = "right" if right else row.verdict.replace("_", " ")
-    score = f", {100 * row.score:.0f} % of its answers" if row.unstable else ""
-    text = f"<pre>{escape(shorten(row.student_answer))}</pre>" if row.student_answer.strip() else '<p class="none">an empty answer</p>'
-    return f'<div><h4>Student of iteration {iteration} <span class="{"ok" if right else "no"}">{"✓" if right else "✗"} {word}{score}</span></h4>{text}</div>'
+    return section("cost", "What it cost", f"{cost.device}-hours by stage over all iterations, from the run’s own events.", body)
 
 
 def _figures(data: ReportData) -> str:
@@ -321,11 +246,11 @@ def _figures(data: ReportData) -> str:
         cells = "".join(_cell(series, student) for series in data.series)
         name = charts.student_name(student) if student == UNTRAINED else f"iteration {student}"
         rows.append(f'<tr{" class=pick" if student == data.best else ""}><td>{name}</td>{cells}</tr>')
-    return (
-        '<section aria-labelledby="figures"><h2 id="figures">All figures</h2><p class="intro">Accuracy in per cent with its 95 % interval; below it the share of '
-        "answers cut off by the token limit, and without any answer, and the mean length in tokens.</p>"
-        f'<div class="card wide"><div class="scroll"><table><thead><tr><th>student</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></div></section>'
+    intro = (
+        "Accuracy in per cent with its 95 % interval; below it the share of answers cut off by the token limit, and without any answer, and the mean "
+        "length in tokens."
     )
+    return section("figures", "All figures", intro, table(f"<th>student</th>{head}", rows))
 
 
 def _cell(series: Series, student: int) -> str:
