@@ -22,6 +22,7 @@ PROFILE: dict[str, Any] = {
     "gpu_syntax": "none",
     "signal_lead_s": 20,
     "visible_within_s": 0,
+    "restart_delay_s": 8,  # ending a job may take seconds on a busy test machine
     "array_parallelism": 2,
 }
 

@@ -26,12 +26,18 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> str:
 
     Whoever signals a job through SLURM sends SIGCONT first, so they go on to hear it.
     """
-    wait_until(lambda: has_output(small, stage) and bool(running(lab, stage)), 180, f"{stage} at work", every=0.02)
-    stopped = [pid for pid in job_processes(lab.slurm_conf) if re.search(rf"undo_hpc.worker .* {stage} ", command_of(pid))
-               and "srun" not in command_of(pid).split()[0]]
-    for pid in stopped:
+    found: list[int] = []
+
+    def workers() -> bool:
+        found[:] = [pid for pid in job_processes(lab.slurm_conf)
+                    if re.search(rf"undo_hpc.worker .* {stage} ", command_of(pid)) and "srun" not in command_of(pid).split()[0]]
+        return bool(found)
+
+    wait_until(workers, 180, f"{stage} to start", every=0.2)
+    wait_until(lambda: has_output(small, stage), 180, f"{stage} at work", every=0.005)
+    for pid in found:
         os.kill(pid, signal.SIGSTOP)
-    assert stopped and has_output(small, stage), f"{stage} was done before it could be stopped"
+    assert running(lab, stage), f"{stage} was done before it could be stopped"
     return running(lab, stage)[0]
 
 

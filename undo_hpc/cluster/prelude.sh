@@ -24,7 +24,7 @@ undo_restart_in() { undo_scontrol update JobId="$(undo_job_id)" StartTime=now+"$
 undo_on_term() {
   undo_terminated=1
   # Preempted without grace: SLURM requeues the job by itself. Should we not live to see the end, this stands.
-  undo_restart_in "${undo_delay:-$(( ${UNDO_KILL_WAIT:-30} + ${UNDO_RESTART_DELAY:-3} ))}"
+  undo_restart_in "${undo_delay:-$(( ${UNDO_KILL_WAIT:-30} + 10 + ${UNDO_RESTART_DELAY:-3} ))}"
 }
 
 # State of this job; waits up to a minute for a controller that does not answer.
@@ -51,6 +51,18 @@ undo_requeue() {
   undo_restart_in "${UNDO_RESTART_DELAY:-3}"
 }
 
+# undo_wait PID: its exit code, however often a trapped signal interrupts the waiting.
+undo_wait() {
+  local code late
+  while :; do
+    wait "$1"; code=$?
+    [ "$code" -gt 128 ] && kill -0 "$1" 2>/dev/null || break
+  done
+  # Interrupted just as it ended: bash still remembers its code.
+  [ "$code" -gt 128 ] && { wait "$1"; late=$?; [ "$late" != 127 ] && code=$late; }
+  return "$code"
+}
+
 # undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
 # Array element A runs the tasks (A + OFFSET) * GROUP and the GROUP - 1 behind it, below TOTAL.
 # Exit codes: 0 complete; 75 saved, start me again; 3 work left over; 2 wrong input; 1 failed.
@@ -73,7 +85,7 @@ undo_task() {
     srun --export=ALL --kill-on-bad-exit=1 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
       "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" &
     local step=$!
-    while wait "$step"; code=$?; [ "$code" -gt 128 ] && kill -0 "$step" 2>/dev/null; do :; done
+    undo_wait "$step"; code=$?
     [ "$code" -gt "$worst" ] && worst=$code
     [ "$code" = 75 ] || [ "$undo_terminated" = 1 ] && break
   done
@@ -82,6 +94,8 @@ undo_task() {
     undo_requeue "$run_dir" && exit 75
     exit 3
   fi
+  # SLURM is ending this job, and decides alone whether it starts again; srun's word is worth nothing then.
+  [ "$undo_terminated" = 1 ] && undo_restart_in "${UNDO_RESTART_DELAY:-3}"
   exit "$worst"
 }
 

@@ -100,6 +100,8 @@ def render(partitions: list[Partition], config: str, accounts: list[str]) -> str
         f"gpu_syntax: {'gres' if models.gpus else 'none'}",
         *([f"# gpu_type: {models.gpu_type}          # the only or most common type here"] if models.gpu_type else []),
         f"requeue: {'false' if values.get('JobRequeue') == '0' else 'true'}",
+        *(["restart_delay_s: 30          # the site runs an epilog, which must have ended before a requeued job may start"]
+          if values.get("Epilog", "(null)") != "(null)" else []),
         f"# MaxArraySize {values.get('MaxArraySize', '?')}, KillWait {values.get('KillWait', '?')}, preemption {values.get('PreemptType', '?')} "
         f"({values.get('PreemptMode', '?')})",
     ]
