@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.small import Campaign, make_campaign, make_inputs
+from tests.slurm.small import Campaign, continued, make_campaign, make_inputs
 from tests.slurmlab.fixtures import lab, require_slurm, slurm_cluster, start_lab
 
 __all__ = ["lab", "slurm_cluster", "start_lab"]
@@ -30,11 +30,23 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Digests of the results of a run that nothing happened to: two iterations on this machine."""
+def undisturbed_dir(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a campaign that nothing happened to: two iterations on this machine."""
     campaign = make_campaign(tmp_path_factory.mktemp("undisturbed"), *inputs, iterations=2)
     campaign.run_locally()
-    return campaign.results()
+    return campaign.folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(undisturbed_dir: Path, inputs: tuple[Path, Path]) -> dict[str, str]:
+    """Digests of the results of that run."""
+    return make_campaign(undisturbed_dir, *inputs).results()
+
+
+@pytest.fixture
+def begun(undisturbed_dir: Path, inputs: tuple[Path, Path], tmp_path: Path) -> Campaign:
+    """A campaign whose first merge is complete, made on this machine: the cluster goes on with the training."""
+    return continued(undisturbed_dir, tmp_path / "begun", inputs)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -142,6 +143,21 @@ def make_campaign(folder: Path, model: Path, problems: Path, **changes: Any) -> 
         for part in path:
             target = target.setdefault(part, {})
         target[last] = value
+    return campaign
+
+
+def continued(done: Path, folder: Path, inputs: tuple[Path, Path], **changes: Any) -> Campaign:
+    """A copy of a finished campaign that has still to train, evaluate and advance in its first iteration."""
+    campaign = make_campaign(folder, *inputs, **changes)
+    shutil.copytree(done / "run", campaign.run_dir)
+    for path in campaign.run_dir.glob("iter_00[1-9]"):
+        shutil.rmtree(path)
+    at = campaign.run_dir / "iter_000"
+    for name in ("train", "student", "evaluate", "events", "progress", "leases", "logs"):
+        shutil.rmtree(at / name, ignore_errors=True)
+    for name in ("train.manifest.json", "advance.manifest.json", "metrics.json", "feedback.jsonl"):
+        (at / name).unlink(missing_ok=True)
+    (campaign.run_dir / "decision.json").unlink(missing_ok=True)
     return campaign
 
 

@@ -1,15 +1,15 @@
 """What clusters do to jobs. After each, the results equal those of a run that nothing happened to."""
 
+import contextlib
 import itertools
 import os
 import re
 import signal
 from collections.abc import Callable
-
-import pytest
+from pathlib import Path
 
 from tests.slurm.conftest import STOCK, same_results
-from tests.slurm.small import Campaign, has_output
+from tests.slurm.small import Campaign, continued, has_output, make_campaign
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import command_of, job_processes, wait_until
 
@@ -41,9 +41,9 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> str:
     return running(lab, stage)[0]
 
 
-def preempt(lab: Lab, task: str) -> None:
+def preempt(lab: Lab, task: str, node: str = "") -> None:
     """A job of a higher priority takes the task's node for itself."""
-    node = lab.show(task)["NodeList"]
+    node = node or lab.show(task)["NodeList"]
     lab.run("sbatch", "-p", "high", "-w", node, "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
 
 
@@ -112,15 +112,22 @@ def test_a_task_that_always_fails_ends_the_run_with_a_word(start_lab: Callable[.
     assert stopped and "2 submissions" in stopped[0]
 
 
-def test_node_down_while_its_processes_live_on(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_a_zombie_of_a_dead_node_publishes_nothing(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+    """slurmd is killed, the node is down, its tasks start elsewhere; then the old processes wake up and want to finish."""
     lab = start_lab(**STOCK, slurmd_timeout=5)
     small = campaign()
     small.launch()
     task = at_work(lab, small, "generate")
     node = lab.show(task)["NodeList"]
+    zombies = [pid for pid in job_processes(lab.slurm_conf) if "undo_hpc.worker" in command_of(pid)]
     lab.kill(node)
     lab.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")  # what SlurmdTimeout does, at once
+    wait_until(lambda: (small.run_dir / "iter_000" / "merge.manifest.json").exists(), 240, "the merge of the new shards", every=0.3)
+    for pid in zombies:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     small.wait_ended()
+    wait_until(lambda: not any(command_of(pid) for pid in zombies), 120, "the zombies to give up", every=0.3)
     same_results(small, undisturbed)
 
 
@@ -160,15 +167,36 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     assert not (small.run_dir / "iter_000" / "student").exists()
 
 
-@pytest.mark.slow
-def test_a_long_task_reaches_its_time_limit_again_and_again(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
-    start_lab(**STOCK)
-    small = campaign(cluster__resources={"train": {"minutes": 1}})
-    small.profile["signal_lead_s"] = 30
-    small.profile["setup"] = ["export UNDO_TEST_SLOW_STEP=1"]
+def test_a_long_task_reaches_its_time_limit_again_and_again(start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK)
+    begun.config["cluster"] = {"resources": {"train": {"minutes": 1}}}
+    begun.profile["signal_lead_s"] = 25
+    begun.launch()
+    for count in (1, 2):
+        at_work(lab, begun, "train")  # stands still until SLURM says that the time is nearly up
+        wait_until(lambda n=count: len([e for e in begun.events("train") if e.get("reason") == "timeout"]) >= n, 120, "the lead signal")  # type: ignore[misc]
+    begun.wait_ended()
+    same_results(begun, undisturbed)
+    assert {e["reason"] for e in begun.events("train") if e.get("status") == "requeue"} == {"timeout"}
+
+
+def test_training_on_two_nodes_with_two_tasks_each_is_preempted(
+    start_lab: Callable[..., Lab], inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One task a GPU, four ranks that meet through the run directory; the same four ranks on one machine are the measure."""
+    local = make_campaign(tmp_path / "local", *inputs, train__ranks=4)
+    local.run_locally()
+    lab = start_lab(**STOCK, grace=60)
+    small = continued(local.folder, tmp_path / "cluster", inputs, train__ranks=4)
+    small.profile["defaults"]["partition"] = "lowg"
+    small.profile["stages"] = {"train": {"nodes": 2, "tasks_per_node": 2}}
     small.launch()
+    task = at_work(lab, small, "train")
+    assert lab.show(task)["NumNodes"] == "2" and lab.show(task)["NumTasks"] == "4"
+    preempt(lab, task, node=lab.nodes[0])
     small.wait_ended()
-    same_results(small, undisturbed)
+    assert [e["reason"] for e in small.events("train") if e.get("status") == "requeue"] == ["preempted"]
+    assert small.results() == local.results()
 
 
 def _restart_delay(campaign: Campaign, stage: str) -> float:
