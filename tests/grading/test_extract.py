@@ -56,7 +56,7 @@ def test_think_blocks_and_run_on_text_do_not_count() -> None:
     [
         ("The answer is $\\frac{1}{2}$.", "\\frac{1}{2}"),
         ("Final Answer: The largest number is 34.", "34"),
-        ("It follows that $x=3$. Therefore there are 12 ways.", "12 ways"),
+        ("It follows that $x=3$. Therefore there are 12 ways.", "12"),
         ("The answer is not 7; it is 8.", "8"),
         ("First \\boxed{3}. On second thought, the final answer is 5.", "5"),
         ("\\boxed{3}. So our answer is correct.", "3"),
