@@ -81,6 +81,10 @@ def _rank(spec_path: str, env: dict[str, str], log: str, moments: list[Moment]) 
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     from undo_hpc.training.__main__ import main
 
+    if env.get("ALWAYS_PIECEWISE"):
+        from undo_hpc.training import answer_head
+
+        answer_head._WORTH_IT = answer_head._LOGITS_AT_ONCE = 0
     for moment in moments:
         if moment.rank == int(env["RANK"]):
             _arm(moment)

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from undo_hpc.config.schema import TrainConfig
 from undo_hpc.errors import ExitCode, TrainingError
 from undo_hpc.storage.atomic import write_json
-from undo_hpc.training import export, preflight, student
+from undo_hpc.training import answer_head, export, preflight, student
+from undo_hpc.training.answer_head import AnswerHead
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.checkpoints import Keeper
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, zero_stage
@@ -71,13 +72,14 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
         settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
     torch.manual_seed(spec.seed)
     model = student.load_student(spec, config, attention, say)
+    head = answer_head.install(model, config.micro_batch_tokens)
     work = Work(model.config, sum(p.numel() for p in model.parameters()))
     remarks = preflight.check_match(spec, tokenizer, model, data)
     weights, learned = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
     engine = build_engine(model, config, settings, team)
     torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
     if config.preflight:
-        tried = preflight.try_longest(lambda batch: try_batch(engine, batch, team),
+        tried = preflight.try_longest(lambda batch: try_batch(engine, batch, head),
                                       preflight.longest_micro_batch(data, batcher, config), config, team.device)
         if team.who.first:
             preflight.report(spec, config, data, weights=weights, learned=learned, ranks=team.who.world, device=team.device,
@@ -102,7 +104,7 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
         micro_batches, loss_sum = batcher.micro_batches(step), torch.zeros((), device=team.device)
         for at, batch in enumerate(micro_batches):
             engine.set_gradient_accumulation_boundary(at == len(micro_batches) - 1)
-            loss = answer_loss(engine, batch)
+            loss = answer_loss(engine, batch, head)
             engine.backward(loss * (team.who.world / targets))  # DeepSpeed averages over ranks; the mean is over all targets
             loss_sum += loss.detach()
         step_loss = float(loss_sum)
@@ -216,8 +218,12 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team
     return engine
 
 
-def answer_loss(engine: Any, batch: MicroBatch) -> torch.Tensor:
+def answer_loss(engine: Any, batch: MicroBatch, head: AnswerHead | None = None) -> torch.Tensor:
     """The summed cross-entropy of the answers in a micro-batch. Only the positions that predict an answer reach the last layer."""
+    if head is not None:
+        head.targets = batch.targets
+        loss: torch.Tensor = engine(**batch.inputs).logits.sum()
+        return loss
     logits = engine(**batch.inputs).logits
     return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets, reduction="sum", ignore_index=-100)
 
@@ -235,10 +241,10 @@ def save_due(config: TrainConfig, steps: int, seconds: float, team: Team) -> boo
     return late if team.who.world == 1 else bool(team.highest(float(late and team.who.first))[0])
 
 
-def try_batch(engine: Any, batch: MicroBatch, team: Team) -> None:
+def try_batch(engine: Any, batch: MicroBatch, head: AnswerHead | None) -> None:
     """Forward and backward without an update; the gradients are thrown away."""
     engine.set_gradient_accumulation_boundary(False)
-    engine.backward(answer_loss(engine, batch) * 0.0)
+    engine.backward(answer_loss(engine, batch, head) * 0.0)
     engine.optimizer.zero_grad()
     engine.zero_grad()
 
