@@ -6,6 +6,7 @@ the training itself, from its first step to its last; imports and loading are th
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -42,22 +43,30 @@ def length_spread(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return out
 
 
-def prepare(place: Path) -> None:
-    """Writes model, data and spec once."""
-    tiny_student.make_student(place / "model", hidden=64, layers=3)
-    data = tiny_student.write_parquet(place / "data.parquet", length_spread(ROWS))
+def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, **changes: Any) -> None:
+    """Writes data and spec once, and a tiny model where there is none in `place`."""
+    if not (place / "model").exists():
+        tiny_student.make_student(place / "model", hidden=64, layers=3)
+    data = tiny_student.write_parquet(place / "data.parquet", length_spread(rows))
     train = {"epochs": 1.0, "max_length": 2048, "learning_rate": LR, "schedule": "constant", "warmup_ratio": 0.0, "precision": "fp32",
              "zero_stage": 0, "betas": [0.9, 0.999], "clip": 1.0, "log_steps": 5, "preflight": True,
-             "checkpoint": {"every_steps": 10**6, "every_minutes": 0}}
+             "checkpoint": {"every_steps": 10**6, "every_minutes": 0}, **changes}
     spec = TrainSpec(train=train, seed=0, model=str(place / "model"), data=[str(data)], work_dir=str(place / "work"), out_dir=str(place / "out"),
                      run_id="bench", data_digest="bench")
     from undo_hpc.training.encoding import encode_spec
     from undo_hpc.training.student import load_tokenizer
 
     lengths = encode_spec(spec, load_tokenizer(spec)).lengths
-    budget = round(BATCH * float(np.mean(lengths)))
-    spec = TrainSpec(**{**spec.__dict__, "train": train | {"tokens_per_batch": budget, "micro_batch_tokens": 2 * budget}})
+    budget = round(batch * float(np.mean(lengths)))
+    spec = TrainSpec(**{**spec.__dict__, "train": {"tokens_per_batch": budget, "micro_batch_tokens": 2 * budget} | train})
     spec.save(place / "spec.json")
+
+
+def _wait_for_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 class Meter:
@@ -75,10 +84,12 @@ class Meter:
     def start(self) -> None:
         """The first step begins."""
         Path("/proc/self/clear_refs").write_text("5")
+        _wait_for_gpu()
         self.before, self._cpu, self._wall = self._status("VmRSS"), time.process_time(), time.monotonic()
 
     def stop(self) -> None:
         """The last step is done."""
+        _wait_for_gpu()
         self.cpu, self.wall = time.process_time() - self._cpu, time.monotonic() - self._wall
         self.peak = self._status("VmHWM")
 
@@ -147,7 +158,11 @@ def _encoded(place: Path) -> tuple[Any, Any, Any]:
 
     spec = TrainSpec.load(place / "spec.json")
     tokenizer = load_tokenizer(spec)
-    model = AutoModelForCausalLM.from_pretrained(spec.model, attn_implementation="sdpa")
+    import torch
+
+    bf16 = spec.config.precision == "bf16"
+    attention = "flash_attention_2" if torch.cuda.is_available() and importlib.util.find_spec("flash_attn") else "sdpa"
+    model = AutoModelForCausalLM.from_pretrained(spec.model, attn_implementation=attention, dtype=torch.bfloat16 if bf16 else torch.float32)
     return encode_spec(spec, tokenizer), tokenizer, model
 
 
@@ -166,11 +181,18 @@ def _metered(meter: Meter) -> Any:
     return Metered()
 
 
-_COMMON: dict[str, Any] = {
-    "learning_rate": LR, "lr_scheduler_type": "constant", "weight_decay": 0.0, "num_train_epochs": 1, "logging_steps": 5, "save_strategy": "no",
-    "report_to": [], "use_cpu": True, "max_grad_norm": 1.0, "adam_beta2": 0.999, "disable_tqdm": True, "seed": 0, "optim": "adamw_torch_fused",
-    "dataloader_pin_memory": False, "dataloader_num_workers": 0,
-}
+def _common(place: Path) -> dict[str, Any]:
+    """Trainer's arguments that say the same as our spec."""
+    import torch
+
+    config = TrainSpec.load(place / "spec.json").config
+    gpu = torch.cuda.is_available()
+    return {
+        "learning_rate": config.learning_rate, "lr_scheduler_type": "constant", "weight_decay": 0.0, "num_train_epochs": 1, "logging_steps": 5,
+        "save_strategy": "no", "report_to": [], "use_cpu": not gpu, "max_grad_norm": 1.0, "adam_beta2": 0.999, "disable_tqdm": True, "seed": 0,
+        "optim": "adamw_torch_fused", "dataloader_pin_memory": gpu, "dataloader_num_workers": 0, "max_steps": config.max_steps or -1,
+        "gradient_checkpointing": config.gradient_checkpointing,
+    }
 
 
 def _trainer(place: Path, meter: Meter, **options: Any) -> list[float]:
@@ -181,7 +203,7 @@ def _trainer(place: Path, meter: Meter, **options: Any) -> list[float]:
     rows = [{"input_ids": data.tokens(i).tolist(), "labels": [-100] * int(data.prompts[i]) + data.tokens(i)[data.prompts[i]:].tolist(),
              "length": int(data.lengths[i])} for i in range(len(data))]
     arguments = TrainingArguments(output_dir=str(place / "trainer"), per_device_train_batch_size=BATCH, remove_unused_columns=True,
-                                  **_COMMON, **options)
+                                  **_common(place), **options)
     trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), callbacks=[_metered(meter)],
                       data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100))
     trainer.train()
@@ -212,7 +234,7 @@ def trl_packed(place: Path, meter: Meter) -> list[float]:
     budget = TrainSpec.load(place / "spec.json").config.tokens_per_batch
     count = max(1, budget // int(data.lengths.max()))
     arguments = SFTConfig(output_dir=str(place / "trl"), per_device_train_batch_size=count, packing=True, max_length=budget // count,
-                          gradient_checkpointing=False, bf16=False, completion_only_loss=True, **_COMMON)
+                          bf16=False, completion_only_loss=True, **_common(place))
     trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
                          callbacks=[_metered(meter)])
     trainer.train()
@@ -235,10 +257,9 @@ def main(name: str, place: Path) -> None:
     torch.manual_seed(0)
     meter = Meter()
     losses = CONTESTANTS[name](place, meter)
-    spec = TrainSpec.load(place / "spec.json")
     tokens = json.loads((place / "tokens.json").read_text())
     print(json.dumps({"name": name, "tokens": tokens, "cpu_s": meter.cpu, "wall_s": meter.wall, "grown": meter.peak - meter.before,
-                      "peak": meter.peak, "first_loss": losses[0], "last_loss": float(np.mean(losses[len(losses) // 2 :])), "budget": spec.config.tokens_per_batch}))
+                      "peak": meter.peak, "first_loss": losses[0], "last_loss": float(np.mean(losses[len(losses) // 2 :]))}))
 
 
 if __name__ == "__main__":
