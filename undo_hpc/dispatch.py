@@ -234,17 +234,27 @@ def carry_on(run_dir: Path, stage: str, code: int) -> int:
     advance submits the next iteration when it is complete, and what is missing when it is not. merge submits missing
     shards and itself behind them; jobs that waited for it then wait for its successor.
     """
-    if stage not in HEALING_STAGES or code in (ExitCode.REQUEUE, ExitCode.INTERRUPTED) or (stage == "merge" and code == 0):
-        return code
-    if code in (ExitCode.WRONG_INPUT, ExitCode.FAILED):
+    if stage not in HEALING_STAGES or code not in (ExitCode.COMPLETE, ExitCode.INCOMPLETE):
         return code
     run = open_run(run_dir)
+    if stage == "merge" and code == ExitCode.COMPLETE:
+        _dismiss_servers(run)
+        return code
     if run.layout.paused.exists():
         return code
     done = _patiently(run, stage)
     for name, ids, tasks in done.submitted:
         print(f"submitted {name} of iteration {done.position.iteration}: {tasks} tasks as job {', '.join(ids)}", flush=True)
     return code
+
+
+def _dismiss_servers(run: Run) -> None:
+    """Ends the teacher's servers: all that they were asked is answered."""
+    plan = run.plan(_iteration(run))
+    if plan is None or not plan.servers:
+        return
+    cluster = open_cluster(run, from_launcher=False)
+    cluster.cancel(sorted({job.id for job in cluster.live_jobs(run.id) if job.stage == "serve"}))
 
 
 def _patiently(run: Run, stage: str) -> Dispatched:
