@@ -71,7 +71,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
         check: ask the cluster first whether it would accept each kind of job.
 
     Raises:
-        ClusterError: refused or unreachable. What was accepted before stays only if the stages before it did.
+        ClusterError: refused or unreachable. What was accepted before is cancelled, unless older jobs wait for it already.
         Incomplete: a healer has submitted the same stage too often.
     """
     cluster.recover(run.layout.root, run.id)
@@ -99,11 +99,13 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
     fresh: set[str] = set()
     by_stage = {submission.stage: submission for submission in submissions}
     accepted: list[str] = []
+    redirected = False
     try:
         for stage in position.stages:
             after = tuple(job_id for name in stage.after for job_id in ids.get(name, ()))
             if any(name in fresh for name in stage.after):
                 waiting = {job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD)}
+                redirected = redirected or bool(waiting)
                 cluster.redirect(sorted(waiting), after)
             asked = by_stage.get(stage.name)
             if asked is None:
@@ -114,7 +116,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
             fresh.add(stage.name)
             done.submitted.append((stage.name, new, len(asked.indices or (0,))))
     except BaseException:
-        if not jobs:  # nothing of this iteration was there before: leave nothing half-submitted
+        if not redirected:  # nothing older waits for what is new: leave nothing half-submitted
             cluster.cancel(accepted)
         raise
     if done.submitted:
@@ -205,10 +207,10 @@ def _limit(run: Run, position: Position, todo: list[tuple[Stage, tuple[int, ...]
     most = run.config.cluster.max_resubmits
     so_far = attempts(run, position.iteration)
     for stage, indices in todo:
-        if stage.name == healer or stage.name in ("merge", "advance"):
-            continue
-        hopeless = [index for index in indices if _last_code(run, position.iteration, stage.name, index) == ExitCode.WRONG_INPUT]
-        often = so_far.get(stage.name, 0) > most
+        # A healing stage is submitted again each time that one of the others is.
+        allowed = most + 3 * most * (stage.name in HEALING_STAGES)
+        hopeless = [index for index in indices if stage.name != healer and _last_code(run, position.iteration, stage.name, index) == ExitCode.WRONG_INPUT]
+        often = so_far.get(stage.name, 0) > allowed
         if not hopeless and not often:
             continue
         log = run.layout.iteration(position.iteration).logs

@@ -65,7 +65,6 @@ class LiveJob:
         reason: the scheduler's word on why it waits, e.g. Resources, Dependency, BeginTime.
         stage, iteration, attempt: as submitted.
         task_id: the scheduler's own name of this one task, e.g. 123_4.
-        restarts: how often it was requeued; 0 where not known.
     """
 
     id: str
@@ -77,7 +76,6 @@ class LiveJob:
     iteration: int
     attempt: int = 0
     task_id: str = ""
-    restarts: int = 0
 
     @property
     def will_run(self) -> bool:

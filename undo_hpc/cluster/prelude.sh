@@ -75,6 +75,7 @@ undo_task() {
   [ -n "${UNDO_CODE:-}" ] && export PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}"
   # Safe path: the folder that the job was submitted from must not hide the code it was submitted with.
   export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}  # where no cgroup says what is ours
   undo_terminated=0
   trap undo_on_term TERM
   trap : CONT USR1 USR2
