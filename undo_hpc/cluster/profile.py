@@ -55,7 +55,8 @@ class Profile(Section):
     export: list[str] = neutral([], "names of further environment variables to hand to the tasks; never secrets")
     signal_lead_s: int = neutral(120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10)
     requeue: bool = neutral(True, "whether the site lets a job be requeued")
-    restart_delay_s: int = neutral(3, "seconds after which a requeued job may start again; more than the site's epilog takes, or SLURM's own rule holds (two minutes)", ge=1)
+    restart_delay_s: int = neutral(3, "seconds after which a requeued job may start again; must be more than the site's epilog takes, "
+                                      "or SLURM's own rule holds (two minutes)", ge=1)
     visible_within_s: float = neutral(60.0, "seconds within which a file written on one node shows on all others (NFS caches)", ge=0)
     array_parallelism: int = neutral(256, "tasks of an array at once, where a stage does not say", ge=1)
     max_array_size: int | None = neutral(None, "most tasks in an array; null asks the cluster", ge=1)
