@@ -21,11 +21,31 @@ def running(lab: Lab, stage: str) -> list[str]:
     return [job["id"] for job in lab.jobs() if job["name"].startswith(f"{stage}-") and job["state"] == "RUNNING"]
 
 
-def at_work(lab: Lab, small: Campaign, stage: str) -> str:
-    """Waits until a stage has done some of its work and stops its processes there; returns the id of a running task.
+class Standstill:
+    """A stage whose processes were stopped in the middle of their work.
 
-    Whoever signals a job through SLURM sends SIGCONT first, so they go on to hear it.
+    Attributes:
+        task: id of one of its running tasks.
+        pids: the stopped processes. Whoever signals a job through SLURM sends SIGCONT first, so they hear it.
     """
+
+    def __init__(self, task: str, pids: list[int]) -> None:
+        self.task, self.pids = task, pids
+
+    def let_go(self) -> None:
+        """All go on."""
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def let_others_go(self) -> None:
+        """Once the disturbed ones have ended, the others go on."""
+        wait_until(lambda: not all(command_of(pid) for pid in self.pids), 120, "a disturbed process to end")
+        self.let_go()
+
+
+def at_work(lab: Lab, small: Campaign, stage: str) -> Standstill:
+    """Waits until a stage has done some of its work, and stops it there."""
     found: list[int] = []
 
     def workers() -> bool:
@@ -35,10 +55,13 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> str:
 
     wait_until(workers, 180, f"{stage} to start", every=0.2)
     wait_until(lambda: has_output(small, stage), 180, f"{stage} at work", every=0.005)
+    still = Standstill("", list(found))
     for pid in found:
         os.kill(pid, signal.SIGSTOP)
-    assert running(lab, stage), f"{stage} was done before it could be stopped"
-    return running(lab, stage)[0]
+    tasks = running(lab, stage)
+    assert tasks, f"{stage} was done before it could be stopped"
+    still.task = tasks[0]
+    return still
 
 
 def preempt(lab: Lab, task: str, node: str = "") -> None:
@@ -53,7 +76,9 @@ def test_preempted_with_grace_time_in_every_stage(start_lab: Callable[..., Lab],
     small.profile["defaults"]["partition"] = "lowg"
     small.launch()
     for stage in ("generate", "train", "evaluate"):
-        preempt(lab, at_work(lab, small, stage))
+        still = at_work(lab, small, stage)
+        preempt(lab, still.task)
+        still.let_others_go()
     small.wait_ended()
     same_results(small, undisturbed)
     for stage in ("generate", "train", "evaluate"):
@@ -67,7 +92,9 @@ def test_preempted_with_no_time_at_all(start_lab: Callable[..., Lab], campaign: 
     small = campaign()
     small.launch()
     for stage in ("generate", "train", "evaluate"):
-        preempt(lab, at_work(lab, small, stage))
+        still = at_work(lab, small, stage)
+        preempt(lab, still.task)
+        still.let_others_go()
     small.wait_ended()
     same_results(small, undisturbed)
     for stage in ("generate", "train", "evaluate"):
@@ -78,12 +105,13 @@ def test_requeued_by_hand_and_cancelled_by_hand(start_lab: Callable[..., Lab], c
     lab = start_lab(**STOCK)
     small = campaign()
     small.launch()
-    task = at_work(lab, small, "generate")
-    lab.run("scontrol", "requeue", task)
+    still = at_work(lab, small, "generate")
+    lab.run("scontrol", "requeue", still.task)
+    still.let_others_go()
     wait_until(lambda: any(e["kind"] == "start" and e["restart"] == "1" for e in small.events("generate")), 60, "the restart")
-    task = at_work(lab, small, "train")
-    lab.run("scancel", task)
-    wait_until(lambda: task not in running(lab, "train"), 60, "scancel")
+    still = at_work(lab, small, "train")
+    lab.run("scancel", still.task)
+    wait_until(lambda: still.task not in running(lab, "train"), 60, "scancel")
     small.wait_ended()  # advance sees that the student is missing, and submits the training again
     same_results(small, undisturbed)
 
@@ -117,15 +145,12 @@ def test_a_zombie_of_a_dead_node_publishes_nothing(start_lab: Callable[..., Lab]
     lab = start_lab(**STOCK, slurmd_timeout=5)
     small = campaign()
     small.launch()
-    task = at_work(lab, small, "generate")
-    node = lab.show(task)["NodeList"]
-    zombies = [pid for pid in job_processes(lab.slurm_conf) if "undo_hpc.worker" in command_of(pid)]
+    still = at_work(lab, small, "generate")
+    node, zombies = lab.show(still.task)["NodeList"], still.pids
     lab.kill(node)
     lab.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")  # what SlurmdTimeout does, at once
     wait_until(lambda: (small.run_dir / "iter_000" / "merge.manifest.json").exists(), 240, "the merge of the new shards", every=0.3)
-    for pid in zombies:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+    still.let_go()
     small.wait_ended()
     wait_until(lambda: not any(command_of(pid) for pid in zombies), 120, "the zombies to give up", every=0.3)
     same_results(small, undisturbed)
@@ -135,10 +160,12 @@ def test_controller_killed_and_restarted(start_lab: Callable[..., Lab], campaign
     lab = start_lab(**STOCK)
     small = campaign()
     small.launch()
-    at_work(lab, small, "generate")
+    still = at_work(lab, small, "generate")
     lab.kill("slurmctld")
     refused = small.launch(check=False)
     assert refused.returncode == 1 and "cannot be reached" in refused.stderr and "Traceback" not in refused.stderr
+    still.let_go()  # the task ends while nobody is there to hear of it
+    wait_until(lambda: (small.run_dir / "iter_000" / "generate" / "shard-00000.manifest.json").exists(), 120, "the shard")
     lab.start_controller()
     small.wait_ended()
     same_results(small, undisturbed)
@@ -191,9 +218,9 @@ def test_training_on_two_nodes_with_two_tasks_each_is_preempted(
     small.profile["defaults"]["partition"] = "lowg"
     small.profile["stages"] = {"train": {"nodes": 2, "tasks_per_node": 2}}
     small.launch()
-    task = at_work(lab, small, "train")
-    assert lab.show(task)["NumNodes"] == "2" and lab.show(task)["NumTasks"] == "4"
-    preempt(lab, task, node=lab.nodes[0])
+    still = at_work(lab, small, "train")
+    assert lab.show(still.task)["NumNodes"] == "2" and lab.show(still.task)["NumTasks"] == "4"
+    preempt(lab, still.task, node=lab.nodes[0])
     small.wait_ended()
     assert [e["reason"] for e in small.events("train") if e.get("status") == "requeue"] == ["preempted"]
     assert small.results() == local.results()
