@@ -1,0 +1,100 @@
+"""S1, S2, S3 on a real SLURM with stock delays: restart after a requeue, the hop between stages, the submission of 10,000 shards.
+
+The worker is a stand-in that exits at once, so that the scheduler and our batch script are measured and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench.frame import Measure, Skipped
+from tests.slurmlab import Lab, LabSettings, missing_programs
+from undo_hpc.cluster.base import Submission
+from undo_hpc.cluster.profile import Profile, StageProfile
+from undo_hpc.cluster.slurm import SlurmCluster
+from undo_hpc.config.schema import StageResources
+
+RESTARTS, HOPS = 8, 6
+
+
+def _stand_in(folder: Path) -> Path:
+    """A 'Python' that asks to be requeued RESTARTS times for the stage train, and is content with all others."""
+    path = folder / "python"
+    path.write_text(f'''#!/bin/bash
+echo "$(date +%s.%N) began $SLURM_RESTART_COUNT" >> {folder}/times.$4
+[ "$4" = train ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ] && code=75
+echo "$(date +%s.%N) ended" >> {folder}/times.$4
+exit ${{code:-0}}
+''')
+    path.chmod(0o755)
+    return path
+
+
+def _times(folder: Path, stage: str, word: str) -> list[float]:
+    return [float(t) for t in re.findall(rf"(\S+) {word}", (folder / f"times.{stage}").read_text())]
+
+
+def _files(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def measures() -> Iterator[Measure | Skipped]:
+    """Restart, hop, submission."""
+    if lacking := missing_programs():
+        for name in ("S1", "S2", "S3"):
+            yield Skipped(name, f"not installed: {', '.join(lacking)}")
+        return
+    before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH")}
+    with tempfile.TemporaryDirectory() as text, Lab(LabSettings(cred_expire=120, max_array=1001)) as lab:
+        folder = Path(text)
+        os.environ |= {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"]}
+        try:
+            yield from _measure(lab, folder)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
+    profile = Profile(python=str(_stand_in(folder)), gpu_syntax="none", defaults=StageProfile(partition="low", memory_gb=0.1, cpus_per_task=1))
+    cluster = SlurmCluster(profile, folder)
+
+    def submit(stage: str, after: tuple[str, ...] = (), indices: tuple[int, ...] | None = None, total: int = 1) -> tuple[str, ...]:
+        return cluster.submit(Submission(folder, 0, stage, indices, StageResources(), after=after, tag="0" * 8, total=total))
+
+    submit("train")
+    lab.wait_empty(RESTARTS * 130)
+    delays = [b - a for a, b in zip(_times(folder, "train", "ended"), _times(folder, "train", "began")[1:], strict=False)]
+    yield Measure("S1", "seconds from a requeue to the restart, on a cluster that holds requeued jobs back for 120 s",
+                  statistics.median(delays), None, "<=5", "s", extra={"longest": max(delays), "restarts": len(delays)})
+
+    ids: tuple[str, ...] = ()
+    for _ in range(HOPS):
+        ids = submit("evaluate", ids)
+    lab.wait_empty(120)
+    ours = [b - a for a, b in zip(_times(folder, "evaluate", "ended"), _times(folder, "evaluate", "began")[1:], strict=False)]
+    last = ""
+    for _ in range(HOPS):
+        wrap = f"date +%s.%N' began' >> {folder}/times.empty; date +%s.%N' ended' >> {folder}/times.empty"
+        last = lab.run("sbatch", "--parsable", "-o", "/dev/null", *(["-d", f"afterok:{last}"] if last else []), "--wrap", wrap).strip()
+    lab.wait_empty(120)
+    empty = [b - a for a, b in zip(_times(folder, "empty", "ended"), _times(folder, "empty", "began")[1:], strict=False)]
+    yield Measure("S2", "seconds of a hop between stages over that of an empty chain", statistics.median(ours) - statistics.median(empty), None,
+                  "<=3", "s", extra={"hop": statistics.median(ours), "empty_hop": statistics.median(empty)})
+
+    before = _files(folder)
+    began = time.perf_counter()
+    ids = submit("generate", (), tuple(range(10_000)), 10_000)
+    seconds = time.perf_counter() - began
+    cluster.cancel(ids)
+    yield Measure("S3", "seconds to submit 10,000 shards where an array holds 1,001", seconds, None, "<=5", "s",
+                  extra={"sbatch_calls": len(ids), "files": _files(folder) - before})
