@@ -30,8 +30,10 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 run: $(VENV)/.installed
 	$(PY) launchers/run_iteration.py
 
+# vLLM changes its process (threads, environment), so its tests run in one of their own.
 test: $(VENV)/.installed-vllm
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not vllm"
+	$(PY) -m pytest -m vllm
 
 test-slurm: $(VENV)/.installed-test
 	$(PY) -m pytest -m slurm

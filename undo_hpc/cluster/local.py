@@ -73,13 +73,16 @@ class LocalCluster:
         try:
             while waiting or self._running:
                 for stage, task in list(waiting):
-                    if len(self._running) >= self._most or (self._failed and stage.after):
+                    if self._failed and stage.after:
+                        break
+                    if stage.name != "serve" and self._busy() >= self._most:  # servers wait most of their time
                         break
                     if any(open_tasks[name] for name in stage.after):
                         continue
                     waiting.remove((stage, task))
                     self._start(stage, task)
-                if not self._running:
+                if all(item.stage.name == "serve" for item in self._running) and (self._failed or not waiting):
+                    self._stop_all()  # nobody asks them any more
                     break
                 time.sleep(POLL_S)
                 for item in [r for r in self._running if r.process.poll() is not None]:
@@ -90,6 +93,9 @@ class LocalCluster:
             raise
         if self._failed:
             raise self._explain()
+
+    def _busy(self) -> int:
+        return sum(item.stage.name != "serve" for item in self._running)
 
     def _start(self, stage: Stage, task: Task) -> None:
         log = self._run.layout.iteration(stage.iteration).log(stage.name, task.index)

@@ -115,7 +115,11 @@ class Answers:
             ask = wanted[completion.id]
             seed = request_seed(self._ctx.run.config.seed, self._ctx.plan.iteration, *ask.key, self._role)
             flags = assess(
-                completion.text, verdict=grade.verdict, finish_reason=completion.finish_reason, config=quality
+                completion.text,
+                verdict=grade.verdict,
+                finish_reason=completion.finish_reason,
+                config=quality,
+                problem=ask.problem.problem,
             )
             row = Attempt(
                 problem_id=ask.problem.id,
