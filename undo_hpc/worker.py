@@ -13,6 +13,7 @@ from pathlib import Path
 from undo_hpc.cluster.signals import SaveSoon, count_restarts
 from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
+from undo_hpc.observe.energy import joules
 from undo_hpc.plan import build_graph
 from undo_hpc.process import die_with_parent
 from undo_hpc.run import open_run
@@ -136,6 +137,9 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
             restart=os.environ.get("SLURM_RESTART_COUNT", "0"),
             gpus=_gpus(),
             cpus=len(os.sched_getaffinity(0)),
+            nodes=int(os.environ.get("SLURM_STEP_NUM_NODES", "1")),
+            tasks=int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")),
+            joules=joules(),
         )
         status, code = "failed", ExitCode.FAILED
         try:
@@ -151,7 +155,12 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
             raise
         finally:
             events.append(
-                "end", status=status, code=int(code), reason=save_soon.reason, seconds=round(time.time() - began, 3)
+                "end",
+                status=status,
+                code=int(code),
+                reason=save_soon.reason,
+                seconds=round(time.time() - began, 3),
+                joules=joules(),
             )
     return int(code)
 

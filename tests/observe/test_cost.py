@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
 from undo_hpc.config.load import override
-from undo_hpc.observe.cost import Start, check_budget, estimate_next, measure, split_hours, starts_of, summarise
-from undo_hpc.run import open_run
+from undo_hpc.errors import Incomplete
+from undo_hpc.observe.cost import Start, check_budget, estimate_next, measure, require_budget, split_hours, starts_of, summarise
+from undo_hpc.observe.status import look
+from undo_hpc.run import Run, open_run
 
 
 def event(kind: str, time: float, pid: int = 1, **fields: Any) -> dict[str, Any]:
@@ -115,3 +117,14 @@ def test_the_verb(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", str(finished)]) == 0
     out = capsys.readouterr().out
     assert "GPU-hours" in out and "an estimate from nominal power" in out and "next, iteration 3" in out
+
+
+def test_the_budget_stops_a_new_iteration_and_lets_a_begun_one_end(copied: Path) -> None:
+    run = open_run(copied)
+    poor = Run(run.layout, override(run.config, ["budget.gpu_hours=0.001"]))
+    require_budget(poor, 3, begun=True)
+    require_budget(run, 3, begun=False)
+    with pytest.raises(Incomplete, match="over the budget"):
+        require_budget(poor, 3, begun=False)
+    view = look(poor)
+    assert view.ended or any("over the budget" in note for note in view.notes)

@@ -133,6 +133,7 @@ def run_here(run: Run, console: Console) -> int:
     """Runs iteration after iteration on this machine, until the loop ends."""
     from undo_hpc.campaign import discard_stale, locate
     from undo_hpc.cluster.local import LocalCluster
+    from undo_hpc.observe.cost import require_budget
     from undo_hpc.observe.progress import choose_display
     from undo_hpc.observe.summary import show_summary
 
@@ -141,6 +142,7 @@ def run_here(run: Run, console: Console) -> int:
         console.print(f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why}).")
     while not position.ended:
         announce(position, console)
+        require_budget(run, position.iteration, begun=len(position.missing) < len(position.statuses))
         discard_stale(run, position)
         with choose_display(run.config.display.progress, console) as display:
             LocalCluster(run, display).run_graph(position.stages, position.statuses)

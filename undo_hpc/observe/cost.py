@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import Incomplete
 from undo_hpc.observe.evidence import read_bytes, read_fast
 from undo_hpc.observe.live import leased
 from undo_hpc.plan import effective_iterations
@@ -341,6 +342,21 @@ def _guess(run: Run) -> Estimate:
     if run.config.cluster.kind == "local" and not gpus:
         return Estimate(0, 0.0, hours, f"a guess: {problems} problems at {speed:g} tokens/s, and as much again for the rest")
     return Estimate(0, hours * (gpus or 1), 0.0, f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest")
+
+
+def require_budget(run: Run, iteration: int, *, begun: bool) -> None:
+    """Asked before anything of an iteration is started.
+
+    Args:
+        begun: whether the iteration has begun; what has begun is brought to its end.
+
+    Raises:
+        Incomplete: the iteration would go over the budget; the same command goes on once the budget is raised.
+    """
+    why = None if begun else check_budget(run)
+    if why:
+        run.events.append("stopped", iteration=iteration, by="budget", why=why)
+        raise Incomplete(why, hint=f"python launchers/run_iteration.py --run-dir {run.layout.root} --set budget.gpu_hours=N (0 is no limit)")
 
 
 def check_budget(run: Run, config: RunConfig | None = None) -> str | None:
