@@ -1,14 +1,17 @@
 """Whole iterations on a real cluster, with nobody at the login node."""
 
+import hashlib
 import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import REPO
 from tests.slurm.conftest import STOCK, same_results
 from tests.slurm.small import Campaign, has_output
 from tests.slurmlab import Lab
@@ -125,6 +128,20 @@ def test_pause_and_resume_then_cancel_and_resume(start_lab: Callable[..., Lab], 
     small.launch()
     small.wait_ended()
     same_results(small, undisturbed)
+
+
+def test_a_template_works_by_hand(start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]) -> None:
+    lab = start_lab(**STOCK)
+    lost = begun.run_dir / "iter_000" / "generate" / "shard-00001.jsonl"
+    lost.unlink()
+    lost.with_name("shard-00001.manifest.json").unlink()
+    environment = {"UNDO_PYTHON": sys.executable}
+    done = subprocess.run(["sbatch", "--array=0-1", "--gres=none", "--mem=500M", "--cpus-per-task=1", f"--output={begun.folder}/%a.log",
+                           "slurm/generate.sbatch", str(begun.run_dir), "0"], cwd=REPO, env=lab.env() | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lab.wait_empty(120)
+    assert "complete already" in (begun.folder / "0.log").read_text()
+    assert hashlib.sha256(lost.read_bytes()).hexdigest() == undisturbed["iter_000/generate/shard-00001.jsonl"], (begun.folder / "1.log").read_text()
 
 
 def _journal(campaign: Campaign) -> list[dict[str, object]]:
