@@ -26,7 +26,7 @@ from undo_hpc.engines.base import Request
 from undo_hpc.plan import Stage, Task
 from undo_hpc.storage.manifest import read_manifest
 
-PAGES = sorted((REPO / "docs").glob("*.md")) + [REPO / "README.md"]
+PAGES = [*sorted((REPO / "docs").glob("*.md")), REPO / "README.md"]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -75,7 +75,8 @@ def test_every_command_of_the_docs_parses(page: str, line: str, capsys: pytest.C
     override(RunConfig(), [s for s in getattr(arguments, "sets", []) if "FILE" not in s])
 
 
-KEY = re.compile(r"`(?!teacher\.py|student\.py)((?:data|teacher|student|method|generate|train|evaluate|stop|grading|cluster|hub|budget|display)(?:\.[a-z_]+)+)(?:=([^`]+))?`")
+SECTIONS = "|".join(name for name in RunConfig.model_fields if name not in ("name", "seed", "iterations"))
+KEY = re.compile(rf"`(?!teacher\.py|student\.py)((?:{SECTIONS})(?:\.[a-z_]+)+)(?:=([^`]+))?`")
 
 
 def test_every_key_of_the_docs_exists() -> None:

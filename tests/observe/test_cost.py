@@ -13,7 +13,16 @@ from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
 from undo_hpc.config.load import override
 from undo_hpc.errors import Incomplete
-from undo_hpc.observe.cost import Start, check_budget, estimate_next, measure, require_budget, split_hours, starts_of, summarise
+from undo_hpc.observe.cost import (
+    Start,
+    check_budget,
+    estimate_next,
+    measure,
+    require_budget,
+    split_hours,
+    starts_of,
+    summarise,
+)
 from undo_hpc.observe.status import look
 from undo_hpc.run import Run, open_run
 

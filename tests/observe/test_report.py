@@ -21,6 +21,7 @@ from undo_hpc.observe.report import plots, write_report
 from undo_hpc.observe.report.charts import loss_chart, ticks
 from undo_hpc.observe.report.collect import UNTRAINED, collect, compare
 from undo_hpc.observe.report.examples import choose, mark_differences
+from undo_hpc.observe.status import look
 from undo_hpc.records import Feedback
 from undo_hpc.run import Run, open_run
 from undo_hpc.storage.events import read_events
@@ -160,6 +161,13 @@ def test_one_iteration_without_baseline_or_benchmarks(tmp_path: Path) -> None:
     text = write_report(builder.play(1)).read_text()
     assert "Iteration 0 did best on validation" in text and "untrained" not in text.split("<section", 1)[0]
     assert "Rationale of iteration 0" in text
+
+
+def test_a_run_without_validation_says_that_nothing_was_chosen(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "run", problems=20, validation=0)
+    text = write_report(builder.play(2)).read_text()
+    assert "There is no validation split" in text and "chooses the iteration" not in text
+    assert "accuracy" in text and look(builder.run).accuracy
 
 
 def test_damaged_parts_are_left_out_and_named(copied: Path) -> None:

@@ -181,6 +181,9 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
     start = "the untrained student" if config.method.start_from == "base" or not best else f"the student of iteration {best - 1}"
     data = f"`{config.hub.dataset_repo}`, configuration `iteration_{best:03d}`" if config.hub.dataset_repo else f"distilled set of iteration {best}"
     train = chosen.get("train", {})
+    choice = "The iteration was chosen on the validation split; the other sets chose nothing."
+    if "validation" not in chosen["sets"]:
+        choice = "There was no validation split: this is the last iteration, not a chosen one."
     return f"""{front_matter(head)}
 # {config.name}: student of iteration {best}
 
@@ -193,7 +196,7 @@ condition {config.method.condition}), made by undo-hpc {__version__}.
 
 Answers were sampled at temperature {config.evaluate.sampling.temperature:g} with at most
 {config.evaluate.sampling.max_tokens} new tokens and checked by undo-hpc's own
-checker. The iteration was chosen on the validation split; the other sets chose nothing.
+checker. {choice}
 
 - Parent: `{public_name(config.student.model)}`; the weights start from {start}.
 - Data: {data}, {chosen["distilled"].get("rows", "?")} rows.

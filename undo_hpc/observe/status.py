@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.decision import decide
+from undo_hpc.campaign import current_decision
 from undo_hpc.observe.evidence import gather, read_bytes, read_fast
 from undo_hpc.observe.live import Live, look_live
 from undo_hpc.observe.logs import logs_of, tail
@@ -128,7 +128,7 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
     )
     views, failures = _stages(run, plan, stages, evidence, statuses, live)
     complete = all(s.state == "done" for s in statuses if s.stage == "advance")
-    decision = _decision(run, history) if complete and len(history) == len(numbers) else None
+    decision = current_decision(run, iteration) if complete and len(history) == len(numbers) else None
     ended = decision is not None and decision.action != "continue"
     if live.note:
         notes.append(live.note)
@@ -167,10 +167,6 @@ def _history(run: Run, numbers: Sequence[int]) -> list[dict[str, Any]]:
             break
         found.append({"iteration": number} | metrics["sets"].get("validation", {}))
     return found
-
-
-def _decision(run: Run, history: list[dict[str, Any]]) -> Any:
-    return decide([h.get("accuracy", 0.0) for h in history], run.config.stop, effective_iterations(run.config))
 
 
 def _outside(run: Run, iteration: int) -> dict[str, str]:

@@ -57,7 +57,8 @@ def _head(data: ReportData) -> str:
     extra = "".join(f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text)
     return (
         f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
-        f'<p class="lead-in">{escape(words.verdict(data)).replace("p = ", "p&nbsp;=&nbsp;")}</p>\n{extra}\n<div class="facts">{told}</div>\n{_tiles(data)}</header>'
+        f'<p class="lead-in">{escape(words.verdict(data)).replace("p = ", "p&nbsp;=&nbsp;")}</p>\n{extra}\n'
+        f'<div class="facts">{told}</div>\n{_tiles(data)}</header>'
     )
 
 
