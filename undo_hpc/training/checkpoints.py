@@ -5,12 +5,13 @@ There is no `latest` file that could be stale: the newest folder whose manifest 
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,19 +148,21 @@ class Keeper:
         return target
 
     def _convert(self, found: Found, target: Path) -> None:
-        for old in self.folder.glob("universal-*"):
-            if old != target:
-                shutil.rmtree(old, ignore_errors=True)
-        if target.is_dir():
-            return
+        for old in self.folder.glob("universal-*"):  # of a start that was killed while it loaded
+            shutil.rmtree(old, ignore_errors=True)
         self._say(f"checkpoint {found.path.name} was made by {found.world} ranks, this is {self._team.who.world}: converting it")
+        from deepspeed.checkpoint import ds_to_universal
+
         temporary = self.folder / f".{target.name}.tmp"
-        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state", "--num_extract_workers", "1",
-                   "--num_merge_workers", "1", "--input_folder", str(found.path / _TAG), "--output_folder", str(temporary / _TAG)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise TrainingError(f"{found.path} cannot be converted for {self._team.who.world} ranks: {done.stderr.strip()[-500:]}",
-                                hint=f"start again with {found.world} ranks")
+        options = argparse.Namespace(input_folder=str(found.path / _TAG), output_folder=str(temporary / _TAG), num_extract_workers=1,
+                                     num_merge_workers=1, keep_temp_folder=False, strict=True, inject_missing_state=True)
+        told = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+                ds_to_universal.main(options)
+        except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+            raise TrainingError(f"{found.path} cannot be converted for {self._team.who.world} ranks: {error}",
+                                hint=f"start again with {found.world} ranks") from error
         temporary.rename(target)
         fsync_dir(self.folder)
 
@@ -168,6 +171,10 @@ class Keeper:
         engine.load_checkpoint(str(universal or found.path), tag=_TAG, load_lr_scheduler_states=False)
         if found.world == self._team.who.world:
             restore_random(torch.load(found.path / _TAG / self._random_name(), weights_only=True))
+        if universal:
+            self._team.wait()
+            if self._team.who.first:
+                shutil.rmtree(universal, ignore_errors=True)
         self._say(f"resumed after step {found.step}")
 
     # -- saving -------------------------------------------------------------------------------------------------------

@@ -109,8 +109,9 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
             loss_sum += loss.detach()
         step_loss = float(loss_sum)
 
-        stop, bad, unwritten = team.highest(stopper.reason(keeper.save_seconds, slowest_step), float(not math.isfinite(step_loss)),
-                                            float(not keeper.written))
+        my_word = (stopper.reason(keeper.save_seconds, slowest_step), not math.isfinite(step_loss), not keeper.written,
+                   team.who.first and save_late(config, time.monotonic() - saved_at))  # the clock of rank 0 counts for all
+        stop, bad, unwritten, late = team.highest(*my_word)
         reason = Reason(int(stop))
         if bad:
             raise bad_loss(spec, data, step, micro_batches, step_loss, team)
@@ -136,7 +137,7 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
         if not unwritten:
             keeper.settle()
         slowest_step = max(slowest_step, time.monotonic() - step_began)
-        if save_due(config, done - last_saved, time.monotonic() - saved_at, team) or reason:
+        if done - last_saved >= config.checkpoint.every_steps or late or reason:
             keeper.save(engine, done, since_save.over(team)[0])
             last_saved, saved_at, since_save = done, time.monotonic(), Tally()
         if reason and not last:
@@ -233,12 +234,9 @@ def clip_gradients(engine: Any, config: TrainConfig) -> torch.Tensor:
     return torch.nn.utils.clip_grad_norm_(engine.module.parameters(), config.clip or math.inf)
 
 
-def save_due(config: TrainConfig, steps: int, seconds: float, team: Team) -> bool:
-    """Whether a checkpoint is due; the clock of rank 0 counts for all."""
-    if steps >= config.checkpoint.every_steps:
-        return True
-    late = config.checkpoint.every_minutes > 0 and seconds >= 60 * config.checkpoint.every_minutes
-    return late if team.who.world == 1 else bool(team.highest(float(late and team.who.first))[0])
+def save_late(config: TrainConfig, seconds: float) -> bool:
+    """Whether a checkpoint is due by the clock."""
+    return config.checkpoint.every_minutes > 0 and seconds >= 60 * config.checkpoint.every_minutes
 
 
 def try_batch(engine: Any, batch: MicroBatch, head: AnswerHead | None) -> None:

@@ -135,7 +135,7 @@ class Team:
             torch.cuda.set_device(self.device)
         else:
             self.device = torch.device("cpu")
-        os.environ["LOCAL_RANK"] = str(who.local)  # DeepSpeed reads it
+        os.environ["LOCAL_RANK"] = str(self.device.index or 0 if self.device.type == "cuda" else who.local)  # DeepSpeed takes its device from it
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         if who.world == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_COLLECTIVE)

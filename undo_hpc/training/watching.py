@@ -101,18 +101,18 @@ def open_sinks(spec: TrainSpec) -> list[Sink]:
     return sinks
 
 
-def drop_rows_after(path: Path, step: int) -> None:
-    """Removes rows of metrics.jsonl after `step`, which a resumed training will write again, and a torn last line."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(errors="replace").splitlines():
+def drop_rows_after(path: Path, step: int) -> dict[str, float]:
+    """Removes rows of metrics.jsonl after `step`, which a resumed training will write again, and a torn last line. The last row kept."""
+    kept: list[dict[str, float]] = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
+            row = json.loads(line)
+            if row["step"] <= step:
+                kept.append(row)
         except (json.JSONDecodeError, KeyError, TypeError):
             continue
-    write_text(path, "".join(f"{line}\n" for line in kept))
+    write_text(path, "".join(f"{json.dumps(row)}\n" for row in kept))
+    return kept[-1] if kept else {}
 
 
 class Watch:
@@ -126,11 +126,10 @@ class Watch:
     def __init__(self, spec: TrainSpec, total: int, resumed_at: int, peak: float | None) -> None:
         self._work_dir, self._total, self._peak = Path(spec.work_dir), total, peak
         self._metrics = self._work_dir / "metrics.jsonl"
-        drop_rows_after(self._metrics, resumed_at)
+        self.last = drop_rows_after(self._metrics, resumed_at)
         self._progress = ProgressFile(self._work_dir / "progress.json")
         self._sinks = open_sinks(spec)
         self._times: deque[tuple[int, float]] = deque([(resumed_at, time.monotonic())], maxlen=20)
-        self.last: dict[str, float] = {}
 
     def log(
         self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float, tokens: float, slots: float, targets: float, flops: float,
