@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -34,6 +35,14 @@ def test_problems_are_distinct_and_of_all_kinds() -> None:
     assert {row["steps"] for row in rows} == {1, 2, 3}
     hard = sum(row["hard"] > 0 for row in rows)
     assert 350 < hard < 650
+
+
+def test_hard_equations_come_evenly() -> None:
+    """Rows held out of the train split must not share their hard equations with the rest, or recall passes for skill."""
+    chains = world.chains("train", 700, 0)
+    uses = Counter(step for chain in chains for step in chain.steps if step.hard)
+    assert sum(count == 1 for count in uses.values()) >= 0.95 * len(uses)
+    assert max(Counter(step for c in world.chains("test", 700, 0) for step in c.steps if step.hard).values()) <= 4
 
 
 def test_answers_follow_from_the_text() -> None:

@@ -22,7 +22,7 @@ from undo_hpc.tiny.trainer import Recipe, Shape, answer, encode, new_model, trai
 
 MERGES = 230
 STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=2)
-STUDENT_RECIPE = Recipe(steps=5000, batch_tokens=1000)
+STUDENT_RECIPE = Recipe(steps=4500, batch_tokens=1000)
 TEACHER_SHAPE = Shape(hidden=96, layers=5, intermediate=192, kv_heads=3)
 TEACHER_RECIPE = Recipe(steps=6500, batch_tokens=1200, emphasis=5.0)
 ATTEMPT_PROBLEMS = 2000  # problems that the base student answers for the teacher's corpus
@@ -53,13 +53,13 @@ def teacher_pair(rng: random.Random, attempts: list[tuple[world.Chain, list[str]
     """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts."""
     pools = world.SPLITS["teacher"]
     kind = rng.random()
-    if kind < 0.55:  # many, but short: a fifth of the tokens
+    if kind < 0.62:  # many, but short: a third of the tokens
         return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=False)
-    if kind < 0.60:
+    if kind < 0.66:
         return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=True)
-    if kind < 0.80:
+    if kind < 0.86:
         return corpus.plain_pair(world.draw_chain(rng, pools))
-    if attempts and kind < 0.87:
+    if attempts and kind < 0.91:
         chain, wrong = rng.choice(attempts)
         return corpus.refine_pair(rng, chain, wrong)
     return corpus.refine_pair(rng, world.draw_chain(rng, pools))

@@ -1,6 +1,6 @@
 """Word problems of one to three steps, and the two styles of writing a solution. Pure Python, seeded.
 
-A problem is a chain: a start value of two digits, then steps that add, subtract or multiply by a small number.
+A problem is a chain: a start value below 200, then steps that add, subtract or multiply by a small number.
 A step is *hard* where it multiplies with a carry out of the units digit; everything else is easy. A solution writes one line a step:
 
     terse      47*8=376
@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -28,10 +29,10 @@ Operation = Literal["+", "-", "*"]
 Pool = Literal["test", "train", "base"]
 
 LOWEST, HIGHEST = 10, 999  # every value of a chain
-MULTIPLIED_UP_TO = 99  # only values of two digits are multiplied
-STARTS = range(11, 100)
+MULTIPLIED_UP_TO = 199  # larger values are not multiplied
+STARTS = range(11, 200)
 OPERANDS: dict[Operation, range] = {"+": range(2, 60), "-": range(2, 60), "*": range(2, 10)}
-OPERATION_WEIGHTS: dict[Operation, float] = {"+": 0.25, "-": 0.25, "*": 0.5}
+OPERATION_WEIGHTS: dict[Operation, float] = {"+": 0.28, "-": 0.28, "*": 0.44}
 STEP_WEIGHTS = {1: 0.25, 2: 0.45, 3: 0.30}
 SPLITS: dict[str, frozenset[Pool]] = {
     "test": frozenset({"test"}),
@@ -49,6 +50,9 @@ PHRASES: dict[Operation, tuple[str, ...]] = {
     "*": ("Soon there are {b} times as many.", "{name} makes it {b} times as many.", "Then the number becomes {b} times as large."),
 }
 QUESTIONS = ("How many {things} now?", "How many {things} are there in the end?", "What is the number of {things} now?")
+
+
+_DRAWS = 120  # other problems of the same kind that are looked at for one whose hard equations are less used
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def _pool(op: Operation, a: int, b: int) -> Pool:
     if op != "-" and a < b:
         a, b = b, a
     share = int.from_bytes(hashlib.sha256(f"{a}{op}{b}".encode()).digest()[:4], "big") / 2**32
-    return "test" if share < 0.22 else "train" if share < 0.50 else "base"
+    return "test" if share < 0.22 else "train" if share < 0.70 else "base"
 
 
 @cache
@@ -215,19 +219,35 @@ def failed_step(steps: Collection[Step], attempt: str) -> int | None:
 def chains(split: str, count: int, seed: int, *, steps: int | None = None) -> list[Chain]:
     """`count` different problems of a split (train, test, base, teacher); the same arguments give the same problems.
 
+    Hard equations are used evenly: each once, as far as they reach (about 900 problems of the train split), before any comes again.
+    Where problems share hard equations, a student that has learnt those of its training rows by heart looks better on rows held
+    out of the same split than on the test.
+
     Raises:
-        DataError: unknown split, or more problems than the world easily gives.
+        DataError: unknown split, or more problems than the world has.
     """
     if split not in SPLITS:
         raise DataError(f"the tiny world has no split '{split}'", hint=f"choose one of {', '.join(SPLITS)}")
     rng = random.Random(f"tiny:{split}:{seed}:{steps}")
     found: dict[str, Chain] = {}
-    for _ in range(20 * count + 1000):
-        if len(found) == count:
-            return list(found.values())
-        chain = draw_chain(rng, SPLITS[split], steps)
-        found.setdefault(chain.text, chain)
-    raise DataError(f"the tiny world has fewer than {count} problems in split '{split}'", hint="ask for fewer")
+    used: Counter[Step] = Counter()
+
+    def uses(chain: Chain) -> int:
+        return max((used[step] for step in chain.steps if step.hard), default=0)
+
+    while len(found) < count:
+        best = draw_chain(rng, SPLITS[split], steps)
+        for _ in range(_DRAWS):
+            if not uses(best) and best.text not in found:
+                break
+            other = draw_chain(rng, SPLITS[split], len(best.steps))
+            if other.hard == best.hard and (best.text in found or uses(other) < uses(best)):
+                best = other
+        if best.text in found:
+            raise DataError(f"the tiny world has fewer than {count} problems in split '{split}'", hint="ask for fewer")
+        used.update(step for step in best.steps if step.hard)
+        found[best.text] = best
+    return list(found.values())
 
 
 def problems(split: str, count: int, seed: int) -> list[dict[str, Any]]:
