@@ -83,3 +83,24 @@ def test_neutral_keys() -> None:
 
 def test_differences_are_leaves() -> None:
     assert list(differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})) == [("a.c", 2, 3)]
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    text = "name: x\ntrain:\n  epochs: 1\nseed: 1\ntrain:\n  max_steps: 5\n"
+    with pytest.raises(ConfigError, match=r"line 5: key 'train' stands twice \(first on line 2\)"):
+        load_config(write(tmp_path, text))
+
+
+def test_a_bare_off_is_the_word_and_no_truth_value(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "data: {contamination: off}\n")).data.contamination == "off"
+    assert load_config("tiny", ["data.contamination=off"]).data.contamination == "off"
+
+
+def test_a_loop_that_could_never_see_an_error_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "evaluate: {train_predictions: false}\n")
+    with pytest.raises(ConfigError, match="my.yaml: method.errors_from is 'both', but evaluate.train_predictions is off"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="data.diagnosis is 0"):
+        load_config(path, ["method.errors_from=diagnosis", "data.diagnosis=0"])
+    for allowed in ("method.errors_from=diagnosis", "iterations=1", "method.condition=one_shot"):
+        load_config(path, [allowed])

@@ -50,7 +50,15 @@ def read_yaml(path: Path) -> YamlText:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the file must hold keys and values", hint="see launchers/configs/tiny.yaml")
-    return YamlText(data, str(path), dict(_lines(node, ())))
+    lines: dict[tuple[str, ...], int] = {}
+    for keys, number in _lines(node, ()):
+        if keys in lines:  # YAML would silently take the last one
+            raise ConfigError(
+                f"{path}, line {number}: key '{'.'.join(keys)}' stands twice (first on line {lines[keys]})",
+                hint="keep one of the two; the keys of a section stand together",
+            )
+        lines[keys] = number
+    return YamlText(data, str(path), lines)
 
 
 def _lines(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -110,7 +118,8 @@ def validate_section(model: type[M], text: YamlText) -> M:
         for item in error.errors():
             path = tuple(str(part) for part in item["loc"])
             value = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
-            lines.append(f"{text.where(path)}: '{'.'.join(path)}': {item['msg']}{value}")
+            key = f"'{'.'.join(path)}': " if path else ""
+            lines.append(f"{text.where(path)}: {key}{item['msg'].removeprefix('Value error, ')}{value}")
         raise ConfigError("\n".join(lines), hint=_meaning(model, error.errors()[0]["loc"])) from error
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from undo_hpc.records import AnswerKind
 
@@ -73,6 +73,11 @@ class DataConfig(Section):
         "drop", "training problems whose text stands in a benchmark: leave, report, or drop them"
     )
     ngram: int = about(13, "length in words of an n-gram overlap that counts as contamination", ge=3)
+
+    @field_validator("contamination", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
 
 class ModelConfig(Section):
@@ -402,3 +407,21 @@ class RunConfig(Section):
     hub: HubConfig = about(HubConfig(), "publishing")
     budget: BudgetConfig = about(BudgetConfig(), "what the run may cost")
     display: DisplayConfig = about(DisplayConfig(), "what the user sees")
+
+    @model_validator(mode="after")
+    def _errors_can_be_found(self) -> RunConfig:
+        """Refuses a loop whose teacher would never see an error: each later iteration would write nothing, silently."""
+        if self.iterations == 1 or self.method.condition in ("one_shot", "ground_truth"):
+            return self
+        source = self.method.errors_from
+        if source != "diagnosis" and not self.evaluate.train_predictions:
+            raise ValueError(
+                f"method.errors_from is '{source}', but evaluate.train_predictions is off: no error on the training problems "
+                "would be found. Turn it on, or set method.errors_from: diagnosis"
+            )
+        if source == "diagnosis" and not self.data.diagnosis:
+            raise ValueError(
+                "method.errors_from is 'diagnosis', but data.diagnosis is 0: no error would be found. "
+                "Hold out problems for it, or set method.errors_from: train"
+            )
+        return self
