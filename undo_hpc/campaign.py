@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from undo_hpc.decision import Decision, decide
+from undo_hpc.decision import Decision, decide_by_sets
 from undo_hpc.errors import StorageError
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
 from undo_hpc.run import Run
@@ -73,8 +73,7 @@ def all_done(statuses: Sequence[TaskStatus]) -> bool:
 def current_decision(run: Run, iteration: int) -> Decision:
     """The decision after an iteration under the present configuration (`iterations` may have been raised since)."""
     history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration + 1)]
-    validation = [sets.get("validation", {}).get("accuracy", 0.0) for sets in history]
-    return decide(validation, run.config.stop, effective_iterations(run.config))
+    return decide_by_sets(history, run.config.stop, effective_iterations(run.config))
 
 
 def make_plan(run: Run, iteration: int) -> IterationPlan:

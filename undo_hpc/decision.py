@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,20 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         """The decision as it stands in metrics.json."""
         return asdict(self)
+
+
+def decide_by_sets(history: Sequence[Mapping[str, Any]], stop: StopConfig, max_iterations: int) -> Decision:
+    """The decision from the summaries (`sets` of metrics.json) of all iterations so far, oldest first.
+
+    Without a validation split there is nothing to decide by: every iteration runs, and the last stands for the best.
+    """
+    if any("validation" in sets for sets in history):
+        validation = [sets.get("validation", {}).get("accuracy", 0.0) for sets in history]
+        return decide(validation, stop, max_iterations)
+    last = len(history) - 1
+    if len(history) >= max_iterations:
+        return Decision("finished", last, f"all {max_iterations} iterations are done; no validation split tells the best")
+    return Decision("continue", last, "no validation split to decide by: every iteration runs")
 
 
 def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -> Decision:

@@ -212,6 +212,8 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     answers = tuple(answer_task("evaluate", k, parts) for k, parts in enumerate(plan.evaluate))
     stages.append(stage("evaluate", ("train",), answers, rel(at.student)))
     last: tuple[StageName, ...] = ("evaluate", "baseline") if plan.baseline else ("evaluate",)
+    if not answers:  # nobody is asked anything: only the training is left to wait for
+        last = ("train",)
     outputs = (rel(at.metrics), rel(at.feedback))
     stages.append(stage("advance", last, single("advance", *outputs), f"{rel(at.root)}/evaluate"))
     return tuple(stages)

@@ -1,7 +1,7 @@
 """The loop ends by validation alone, and the best iteration is the first highest."""
 
 from undo_hpc.config.schema import StopConfig
-from undo_hpc.decision import decide
+from undo_hpc.decision import decide, decide_by_sets
 
 
 def action(values: list[float], most: int = 10, **stop: float) -> tuple[str, int]:
@@ -25,3 +25,11 @@ def test_patience_and_epsilon() -> None:
 def test_the_most_iterations_end_it() -> None:
     assert action([0.1, 0.2, 0.3], most=3) == ("finished", 2)
     assert action([0.3, 0.2], enabled=False) == ("continue", 0)
+
+
+def test_without_validation_nothing_converges_and_the_last_is_the_best() -> None:
+    sets = [{"gsm8k": {"accuracy": a}} for a in (0.5, 0.4, 0.3)]
+    stop = StopConfig(patience=1)
+    assert decide_by_sets(sets[:2], stop, 3).action == "continue"
+    end = decide_by_sets(sets, stop, 3)
+    assert (end.action, end.best_iteration) == ("finished", 2) and "no validation split" in end.why

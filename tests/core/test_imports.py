@@ -26,10 +26,11 @@ LEVELS = [
     {"engines"},
     {"run"},
     {"data", "benchmarks", "training", "cluster"},
-    {"stages", "hub"},
+    {"stages"},
     {"campaign"},
     {"dispatch"},
     {"observe"},
+    {"hub", "doctor", "regrade"},
     {"worker", "cli"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -1,6 +1,7 @@
 """The plan: every problem in just one shard whatever their number, slices that cover, seeds that hang on nothing else."""
 
 import itertools
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +95,10 @@ def test_shards_follow_the_measured_speed() -> None:
     slow, fast = choose_shards(config, 10_000, 100.0), choose_shards(config, 10_000, 1000.0)
     assert slow == 84 and fast == 9
     assert choose_shards(RunConfig.model_validate({"generate": {"shards": 50}}), 20) == 20
+
+
+def test_where_nobody_is_asked_advance_waits_for_the_training() -> None:
+    config = RunConfig.model_validate({"evaluate": {"baseline": False}})
+    plan = plan_iteration(config, 0, problems=5, sets={})
+    stages = {s.name: s for s in build_graph(config, Layout(Path("/r")), plan)}
+    assert stages["evaluate"].tasks == () and stages["advance"].after == ("train",)

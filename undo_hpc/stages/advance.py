@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.data.distilled import read_distilled
-from undo_hpc.decision import Decision, decide
+from undo_hpc.decision import Decision, decide_by_sets
 from undo_hpc.diagnosis import diagnose
 from undo_hpc.plan import effective_iterations
 from undo_hpc.records import Attempt, Feedback, Problem
@@ -32,11 +32,15 @@ def run_stage(ctx: StageContext) -> None:
     Raises:
         EvidenceError: evaluations are missing or do not match their manifests.
     """
-    inputs = gate(ctx, "evaluate")[2]
+    gate(ctx, "merge")  # the rationales beside the answers are read too
+    complete, _, inputs = gate(ctx, "evaluate")
+    used = {"evaluate": [m.index for m in complete]}
     if ctx.plan.baseline:
-        inputs |= gate(ctx, "baseline")[2]
-    answers = read_answers(ctx, "evaluate")
-    untrained = read_answers(ctx, "baseline")
+        complete, _, digests = gate(ctx, "baseline")
+        inputs |= digests
+        used["baseline"] = [m.index for m in complete]
+    answers = read_answers(ctx, "evaluate", used["evaluate"])
+    untrained = read_answers(ctx, "baseline", used.get("baseline", ()))
 
     feedback = list(make_feedback(ctx, answers))
     write_bytes(ctx.at.feedback, dump_rows([row.to_dict() for row in feedback]))
@@ -55,19 +59,25 @@ def run_stage(ctx: StageContext) -> None:
     metrics["decision"] = decision.to_dict()
     write_json(ctx.at.metrics, metrics)
     outputs: dict[Path, int | None] = {ctx.at.metrics: None, ctx.at.feedback: len(feedback)}
-    if ctx.at.predictions.exists():
+    if "train" in answers:
         outputs[ctx.at.predictions] = len(answers["train"])
-    ctx.publish(outputs, inputs=inputs, counts={name: len(rows) for name, rows in answers.items()})
+    ctx.publish(
+        outputs,
+        inputs=inputs,
+        counts={name: len(rows) for name, rows in answers.items()},
+        details={f"{stage}_used": indices for stage, indices in used.items()},
+    )
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
 
 
-def read_answers(ctx: StageContext, stage: str) -> dict[str, list[Attempt]]:
-    """All answers of a stage by benchmark or split; slices that a policy left out are passed over."""
+def read_answers(ctx: StageContext, stage: str, complete: Iterable[int]) -> dict[str, list[Attempt]]:
+    """The answers of a stage's complete tasks by benchmark or split. A shard that no manifest vouches for is not read: it
+    may be half of a task, or an earlier student's."""
     answers: dict[str, list[Attempt]] = defaultdict(list)
-    for part in ctx.plan.slices(stage):
-        path = ctx.at.shard(stage, part.shard, part.group)
-        if path.exists():
-            answers[part.group] += [Attempt.from_dict(row | {"flags": tuple(row["flags"])}) for row in read_rows(path)]
+    tasks = ctx.plan.baseline if stage == "baseline" else ctx.plan.evaluate
+    for part in (part for index in sorted(complete) for part in tasks[index]):
+        rows = read_rows(ctx.at.shard(stage, part.shard, part.group))
+        answers[part.group] += [Attempt.from_dict(row | {"flags": tuple(row["flags"])}) for row in rows]
     return dict(answers)
 
 
@@ -214,5 +224,4 @@ def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:
 def next_decision(run: Run, iteration: int, metrics: dict[str, Any]) -> Decision:
     """The decision after this iteration, from validation accuracies alone (no test set is looked at)."""
     history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration)] + [metrics["sets"]]
-    validation = [sets.get("validation", {}).get("accuracy", 0.0) for sets in history]
-    return decide(validation, run.config.stop, effective_iterations(run.config))
+    return decide_by_sets(history, run.config.stop, effective_iterations(run.config))
