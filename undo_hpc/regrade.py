@@ -24,7 +24,7 @@ from undo_hpc.plan import Stage, Task, build_graph
 from undo_hpc.quality import assess
 from undo_hpc.records import Attempt, Grade, Problem
 from undo_hpc.run import Run
-from undo_hpc.stages.answering import counts
+from undo_hpc.stages.answering import basis_of, counts
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
@@ -179,7 +179,7 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
     folders: list[Path] = []
     for name, rows in shards.items():
         folder = at.parts(root / name)
-        write_bytes(folder / "000-regraded.jsonl", dump_rows([row.to_dict() for row in rows]))
+        write_bytes(folder / f"000-{basis_of(manifest.inputs)}-regraded.jsonl", dump_rows([row.to_dict() for row in rows]))
         folders.append(folder)
     for name, rows in shards.items():
         write_bytes(root / name, dump_rows([row.to_dict() for row in rows]))

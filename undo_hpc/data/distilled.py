@@ -6,7 +6,9 @@ Rows lie in the order of (idx, id, attempt), and are written and read as streams
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import time
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,7 +53,8 @@ class DistilledWriter:
 
     def __init__(self, folder: Path, card: str = "") -> None:
         self.folder, self.card, self.rows = folder, card, 0
-        self._temporary = folder.with_name(f".{folder.name}.tmp")
+        # a name of its own: a zombie of an earlier start may still be writing its one
+        self._temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{time.time_ns():x}.tmp")
         self._group: list[tuple[Any, ...]] = []
         self._writer: Any = None
         self._files = 0
@@ -61,7 +64,8 @@ class DistilledWriter:
 
     def __enter__(self) -> Self:
         with explained(self._temporary):
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            for left in self.folder.parent.glob(f".{self.folder.name}.*"):  # of starts that were killed
+                shutil.rmtree(left, ignore_errors=True)
             self._temporary.mkdir(parents=True)
         return self
 

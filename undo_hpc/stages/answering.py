@@ -1,17 +1,19 @@
 """What generate and evaluate share: requests to an engine, each answer graded and made durable, nothing asked twice.
 
 While a shard is made its rows lie in `shard-N.parts/`, one file a start of the task: a start appends to its own file only,
-so a zombie of an earlier start can never tear a successor's rows. The final shard is sorted, so its bytes depend neither
-on the order of completion nor on restarts.
+so a zombie of an earlier start can never tear a successor's rows. The names of these files say from which inputs the rows
+came: rows of another student, or of other prompts, are no rows of this shard. The final shard is sorted, so its bytes depend
+neither on the order of completion nor on restarts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,19 +50,26 @@ class Ask:
 
 
 class Answers:
-    """The rows of one shard: those of earlier starts, and those that this start adds."""
+    """The rows of one shard: those of earlier starts, and those that this start adds.
 
-    def __init__(self, ctx: StageContext, shard: Path, *, role: str, sampling: SamplingConfig) -> None:
+    Args:
+        inputs: digests of what the answers come from, as the task's manifest will name them; rows of others are not taken.
+    """
+
+    def __init__(
+        self, ctx: StageContext, shard: Path, *, role: str, sampling: SamplingConfig, inputs: Mapping[str, str]
+    ) -> None:
         self._ctx, self.shard, self._role, self._sampling = ctx, shard, role, sampling
         self._folder = ctx.at.parts(shard)
         with explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder)}
+        basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
+        self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder, basis)}
         self.repeated = 0
         config = ctx.run.config.generate
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
-            self._folder / f"{number:03d}-{os.getpid()}-{time.time_ns():x}.jsonl",
+            self._folder / f"{number:03d}-{basis}-{os.getpid()}-{time.time_ns():x}.jsonl",
             flush_rows=config.flush_rows,
             flush_seconds=config.flush_seconds,
         )
@@ -186,9 +195,14 @@ def row_key(row: Attempt) -> Key:
     return row.problem_id, row.attempt
 
 
-def _earlier_rows(folder: Path) -> Iterator[Attempt]:
+def basis_of(inputs: Mapping[str, str]) -> str:
+    """Eight digits for the `inputs` of a manifest, for the names of a shard's parts."""
+    return hashlib.sha256(orjson.dumps(dict(inputs), option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
+
+
+def _earlier_rows(folder: Path, basis: str) -> Iterator[Attempt]:
     """Rows of earlier starts; a torn or damaged line costs itself alone (its answer is made again)."""
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(folder.glob(f"*-{basis}-*.jsonl")):
         for line in path.read_bytes().splitlines():
             try:
                 data = orjson.loads(line)

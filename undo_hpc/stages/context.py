@@ -11,7 +11,7 @@ from typing import Any
 
 from undo_hpc.errors import EvidenceError
 from undo_hpc.layout import IterationLayout
-from undo_hpc.plan import IterationPlan, Stage, Task, build_graph
+from undo_hpc.plan import IterationPlan, Stage, StageName, Task, build_graph
 from undo_hpc.run import Run
 from undo_hpc.state import combined_digest, enough
 from undo_hpc.storage.events import EventLog
@@ -108,6 +108,14 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes an NFS directory cache
         time.sleep(0.5)
+
+
+def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
+    """The manifest of a single-task stage of the iteration before, its outputs verified. Raises EvidenceError."""
+    last = ctx.run.plan(ctx.plan.iteration - 1)
+    assert last is not None, "an iteration is planned only after the one before"
+    stages = {s.name: s for s in build_graph(ctx.run.config, ctx.run.layout, last)}
+    return read_evidence(ctx.run, stages[stage_name].tasks[0], deep=True, wait_s=ctx.visibility_wait_s)
 
 
 def gate(ctx: StageContext, stage_name: str, *, deep: bool = True) -> tuple[list[Manifest], list[Task], dict[str, str]]:

@@ -28,6 +28,7 @@ def run_stage(ctx: StageContext) -> None:
     parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
     model = config.student if untrained else student_of(config.student, str(ctx.at.student))
     prompts = load_prompts(config.evaluate.prompt)
+    inputs["prompts"] = prompts.digest
     asks = {part: _asks(ctx, part, prompts) for part in parts}
     answers: dict[EvaluationSlice, Answers] = {}
 
@@ -41,7 +42,7 @@ def run_stage(ctx: StageContext) -> None:
             for part in parts:
                 shard = ctx.at.shard(ctx.stage.name, part.shard, part.group)
                 role = f"{ctx.stage.name}/{part.group}"
-                answers[part] = Answers(ctx, shard, role=role, sampling=config.evaluate.sampling)
+                answers[part] = Answers(ctx, shard, role=role, sampling=config.evaluate.sampling, inputs=inputs)
                 answers[part].answer(engine, checker, asks[part], total, before=done)
                 done += len(asks[part])
         described = engine.describe()

@@ -13,12 +13,12 @@ from pathlib import Path
 from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
-from undo_hpc.plan import build_graph, deal
+from undo_hpc.plan import deal
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Attempt, Feedback, Problem
 from undo_hpc.refinement import Target, example_rows
 from undo_hpc.stages.answering import Answers, Ask, counts, open_checker
-from undo_hpc.stages.context import StageContext, read_evidence
+from undo_hpc.stages.context import StageContext, previous_evidence
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import read_feedback, targets_of
 from undo_hpc.storage.atomic import sha256_file, write_bytes
@@ -39,6 +39,7 @@ def run_stage(ctx: StageContext) -> None:
     mine = sorted(deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index), key=lambda p: (p.idx, p.id))
     shard = ctx.at.shard("generate", ctx.task.index)
     prompts = load_prompts(config.generate.prompt)
+    inputs["prompts"] = prompts.digest
     examples = example_rows(read_feedback(ctx.run, iteration), config.method.validation_examples, config.seed)
     if config.method.condition == "ground_truth":
         _from_solutions(ctx, shard, mine, inputs)
@@ -53,7 +54,7 @@ def run_stage(ctx: StageContext) -> None:
         service_slack_s=config.generate.service_slack_s,
     )
     ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
-    answers = Answers(ctx, shard, role="teacher", sampling=config.generate.sampling)
+    answers = Answers(ctx, shard, role="teacher", sampling=config.generate.sampling, inputs=inputs)
     try:
         with open_checker(ctx) as checker:
             total = len(mine) * config.generate.samples
@@ -91,10 +92,7 @@ def _check_inputs(ctx: StageContext) -> dict[str, str]:
     """The evidence that this shard rests on: the splits, and for a refinement the whole last iteration."""
     inputs = {"splits": prepared_digest(ctx.run)}
     if ctx.plan.iteration:
-        last = ctx.run.plan(ctx.plan.iteration - 1)
-        assert last is not None, "an iteration is planned only after the one before"
-        stages = {s.name: s for s in build_graph(ctx.run.config, ctx.run.layout, last)}
-        read_evidence(ctx.run, stages["advance"].tasks[0], deep=True, wait_s=ctx.visibility_wait_s)
+        previous_evidence(ctx, "advance")
         inputs["feedback"] = sha256_file(ctx.run.layout.iteration(ctx.plan.iteration - 1).feedback)
     return inputs
 

@@ -21,7 +21,8 @@ from undo_hpc.data.distilled import COLUMNS, DistilledWriter, parquet_files, rea
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.records import Example
 from undo_hpc.selection import Row, accept, combine
-from undo_hpc.stages.context import StageContext, gate
+from undo_hpc.stages.context import StageContext, gate, previous_evidence
+from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.shards import read_rows
 
 Order = tuple[int, str]  # (idx, id)
@@ -37,9 +38,10 @@ def run_stage(ctx: StageContext) -> None:
     manifests, missing, inputs = gate(ctx, "generate")
     used = [m.index for m in manifests]
     shards = [ctx.at.shard("generate", index) for index in used]
+    inputs["splits"] = prepared_digest(ctx.run)
     previous = ctx.run.layout.iteration(ctx.plan.iteration - 1).distilled if ctx.plan.iteration else None
     if previous is not None:
-        inputs["previous"] = ctx.run.layout.relative(previous)
+        inputs["previous"] = previous_evidence(ctx, "merge").digest
     selector = Selector(ctx)
     card = distilled_card(ctx.run, ctx.plan.iteration, manifests)
     with DistilledWriter(ctx.at.distilled, card) as writer:
@@ -57,6 +59,7 @@ def run_stage(ctx: StageContext) -> None:
                 f"not one of {selector.attempts} attempts is right and good enough to learn from: {dict(selector.dropped)}",
                 hint="look at the shards in iter_*/generate; give the teacher more attempts, tokens or a better prompt",
             )
+        ctx.lease.check()  # leaving the block publishes
     files = dict.fromkeys(parquet_files(ctx.at.distilled))
     ctx.publish(
         {**files, ctx.at.distilled / "README.md": None},
@@ -107,6 +110,11 @@ class Selector:
             raise EvidenceError(
                 f"a shard holds problem {group[0]['problem_id']}, which is not in the splits",
                 hint="the shards belong to another run; delete iter_*/generate and run again",
+            )
+        if waiting_old is not None:
+            raise EvidenceError(
+                f"the last iteration's distilled set holds problem {waiting_old[0].id}, which is not in the splits",
+                hint="the set belongs to another run or was damaged; start a new run directory",
             )
 
     def _select(self, problem: Row, mine: list[Row], before: list[Example]) -> list[tuple[Any, ...]]:

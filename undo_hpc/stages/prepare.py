@@ -79,10 +79,16 @@ def prepare(run: Run) -> Manifest:
 
 
 def prepared_digest(run: Run) -> str:
-    """Digest of the frozen problems, for the `inputs` of manifests. Raises EvidenceError where they are missing."""
+    """Digest of the frozen problems, for the `inputs` of manifests. Raises EvidenceError where they are missing or changed."""
     manifest = read_manifest(run.layout.prepared)
     if manifest is None:
         raise EvidenceError(f"{run.layout.prepared} is missing", hint="start the run with launchers/run_iteration.py")
+    problem = verify_outputs(run.layout.root, manifest, deep=True)
+    if problem:
+        raise EvidenceError(
+            f"the frozen problems are damaged: {problem}",
+            hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data anew",
+        )
     return manifest.digest
 
 

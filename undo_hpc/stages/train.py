@@ -12,7 +12,7 @@ import orjson
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import ExitCode, Requeue, TrainingError
 from undo_hpc.models import resolve_model
-from undo_hpc.stages.context import StageContext, gate
+from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import TrainSpec
@@ -27,6 +27,8 @@ def run_stage(ctx: StageContext) -> None:
         EvidenceError: the distilled set does not match its manifest.
     """
     manifests, _, inputs = gate(ctx, "merge")
+    if ctx.plan.iteration and ctx.run.config.method.start_from == "previous":
+        inputs["parent"] = previous_evidence(ctx, "train").digest
     rank, ranks = cluster_rank()
     spec = make_spec(ctx, manifests[0].digest)
     path = ctx.at.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")

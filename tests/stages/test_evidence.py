@@ -1,0 +1,105 @@
+"""A stage takes nothing that no manifest vouches for: no row of another student, no half task, no damaged set."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
+from undo_hpc.errors import EvidenceError, LeaseError
+from undo_hpc.plan import plan_iteration
+from undo_hpc.records import Attempt, Problem
+from undo_hpc.run import Run
+from undo_hpc.stages import merge
+from undo_hpc.stages.advance import read_answers
+from undo_hpc.stages.answering import Answers
+from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.storage.atomic import write_bytes, write_json
+from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.shards import dump_rows
+
+PROBLEMS = make_problems(12)
+
+
+def right(problem: Problem) -> list[Attempt]:
+    return [make_attempt(problem, 0)]
+
+
+def second_iteration(tmp_path: Path) -> Run:
+    """A run with a merged iteration 0, and an iteration 1 in which the teacher had nothing to write."""
+    run = make_run(tmp_path / "run", PROBLEMS, 2)
+    write_shards(run, PROBLEMS, right)
+    with Lease(tmp_path / "l", "merge") as lease:
+        merge.run_stage(context(run, "merge", lease))
+    plan = plan_iteration(run.config, 1, problems=0, sets={"train": len(PROBLEMS)})
+    write_json(run.layout.iteration(1).plan, plan.to_dict())
+    with Lease(tmp_path / "l", "generate") as lease:
+        ctx = context(run, "generate", lease, iteration=1)
+        shard = ctx.at.shard("generate", 0)
+        write_bytes(shard, b"")
+        ctx.publish({shard: 0}, counts={"rows": 0})
+    return run
+
+
+def test_rows_of_other_inputs_are_not_taken(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 1)
+    with Lease(tmp_path / "l", "evaluate") as lease:
+        ctx = context(run, "evaluate", lease)
+        shard = ctx.at.shard("evaluate", 0, "train")
+
+        def start(student: str) -> Answers:
+            return Answers(ctx, shard, role="x", sampling=run.config.evaluate.sampling, inputs={"train": student})
+
+        first = start("one student")
+        part = next(ctx.at.parts(shard).glob("*.jsonl"))
+        first.close()
+        write_bytes(part, dump_rows([make_attempt(PROBLEMS[0], 0).to_dict()]))
+        for student, rows in (("another student", 0), ("one student", 1)):
+            answers = start(student)
+            answers.close()
+            assert len(answers.rows) == rows
+
+
+def test_an_answer_that_no_manifest_vouches_for_is_not_counted(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 1)
+    with Lease(tmp_path / "l", "advance") as lease:
+        ctx = context(run, "advance", lease)
+        write_bytes(ctx.at.shard("evaluate", 0, "train"), dump_rows([make_attempt(PROBLEMS[0], 0).to_dict()]))
+        assert read_answers(ctx, "evaluate", []) == {}
+        assert len(read_answers(ctx, "evaluate", [0])["train"]) == 1
+
+
+def test_with_nothing_to_refine_the_last_set_is_carried_over(tmp_path: Path) -> None:
+    run = second_iteration(tmp_path)
+    with Lease(tmp_path / "l", "merge") as lease:
+        merge.run_stage(context(run, "merge", lease, iteration=1))
+    old, new = run.layout.iteration(0).distilled, run.layout.iteration(1).distilled
+    assert (old / "distilled-00000.parquet").read_bytes() == (new / "distilled-00000.parquet").read_bytes()
+
+
+def test_a_damaged_set_of_the_last_iteration_is_not_merged(tmp_path: Path) -> None:
+    run = second_iteration(tmp_path)
+    path = run.layout.iteration(0).distilled / "distilled-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1  # the size stays
+    path.write_bytes(data)
+    with Lease(tmp_path / "l", "merge") as lease, pytest.raises(EvidenceError, match="has changed since"):
+        merge.run_stage(context(run, "merge", lease, iteration=1))
+
+
+def test_damaged_splits_are_found(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 1)
+    assert prepared_digest(run)
+    path = run.layout.split("train")
+    path.write_bytes(path.read_bytes().replace(b"apples", b"grapes", 1))
+    with pytest.raises(EvidenceError, match="the frozen problems are damaged: splits/train.jsonl has changed"):
+        prepared_digest(run)
+
+
+def test_a_zombie_publishes_no_distilled_set(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 1)
+    write_shards(run, PROBLEMS, right)
+    with Lease(tmp_path / "l", "merge") as lease:
+        (tmp_path / "l").write_text('{"token": "the successor"}')
+        with pytest.raises(LeaseError):
+            merge.run_stage(context(run, "merge", lease))
+    assert not list(run.layout.iteration(0).root.glob("*distilled*"))
