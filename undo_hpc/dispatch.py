@@ -72,8 +72,10 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
 
     Raises:
         ClusterError: refused or unreachable. What was accepted before is cancelled, unless older jobs wait for it already.
-        Incomplete: a healer has submitted the same stage too often.
+        Incomplete: a healer has submitted the same stage too often, or a new iteration would go over the budget.
     """
+    from undo_hpc.observe.cost import require_budget
+
     cluster.recover(run.layout.root, run.id)
     jobs = [job for job in cluster.live_jobs(run.id) if own not in (job.id, job.task_id)]
     stuck = [job for job in jobs if job.state is JobState.STUCK]
@@ -83,8 +85,9 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
     done = Dispatched(position, held=[job for job in jobs if job.state is JobState.HELD])
     if position.ended:
         return done
-    discard_stale(run, position)
     jobs = [job for job in jobs if job.iteration == position.iteration]
+    require_budget(run, position.iteration, begun=bool(jobs) or len(position.missing) < len(position.statuses))
+    discard_stale(run, position)
     done.live = len({(job.stage, job.index) for job in jobs})
     todo = [(stage, indices) for stage, indices in wanted(position, jobs) if not healer or stage.name in related(position.stages, healer)]
     _limit(run, position, todo, healer)
@@ -244,7 +247,11 @@ def carry_on(run_dir: Path, stage: str, code: int) -> int:
         return code
     if run.layout.paused.exists():
         return code
-    done = _patiently(run, stage)
+    try:
+        done = _patiently(run, stage)
+    except Incomplete:
+        _dismiss_servers(run)  # nobody will ask them any more
+        raise
     for name, ids, tasks in done.submitted:
         print(f"submitted {name} of iteration {done.position.iteration}: {tasks} tasks as job {', '.join(ids)}", flush=True)
     return code
