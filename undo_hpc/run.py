@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from undo_hpc import __version__
 from undo_hpc.config.load import differing_keys, is_neutral
@@ -111,7 +112,15 @@ def open_run(run_dir: Path) -> Run:
             f"{layout.config} has schema version {version}; this program reads {SCHEMA_VERSION}",
             hint="use the version of undo-hpc that made this run, or start a new run directory",
         )
-    return Run(layout, RunConfig.model_validate(data))
+    try:
+        return Run(layout, RunConfig.model_validate(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StorageError(
+            f"{layout.config} is not a configuration of this program: {where}: {first['msg']}",
+            hint="use the version of undo-hpc that made this run, or put the file back as it was",
+        ) from error
 
 
 def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> Run:
@@ -123,7 +132,9 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
     layout = Layout(run_dir.resolve())
     if layout.config.exists():
         return _reopen(open_run(run_dir), config)
-    if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(("launcher.lease", "."))):
+    # environment.json is written first: alone, it is what a start leaves that was killed before the configuration stood
+    ours = (layout.lease.name, layout.environment.name, ".")
+    if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(ours)):
         raise ConfigError(
             f"{run_dir} holds other files and is no run directory", hint="choose an empty or new --run-dir"
         )

@@ -98,9 +98,9 @@ def test_a_bare_off_is_the_word_and_no_truth_value(tmp_path: Path) -> None:
 
 def test_a_loop_that_could_never_see_an_error_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "evaluate: {train_predictions: false}\n")
-    with pytest.raises(ConfigError, match="my.yaml: method.errors_from is 'both', but evaluate.train_predictions is off"):
+    with pytest.raises(ConfigError, match=r"my\.yaml: method\.errors_from is 'both', but evaluate\.train_predictions is off"):
         load_config(path)
-    with pytest.raises(ConfigError, match="data.diagnosis is 0"):
+    with pytest.raises(ConfigError, match=r"data\.diagnosis is 0"):
         load_config(path, ["method.errors_from=diagnosis", "data.diagnosis=0"])
     for allowed in ("method.errors_from=diagnosis", "iterations=1", "method.condition=one_shot"):
         load_config(path, [allowed])

@@ -91,7 +91,7 @@ def test_damaged_splits_are_found(tmp_path: Path) -> None:
     assert prepared_digest(run)
     path = run.layout.split("train")
     path.write_bytes(path.read_bytes().replace(b"apples", b"grapes", 1))
-    with pytest.raises(EvidenceError, match="the frozen problems are damaged: splits/train.jsonl has changed"):
+    with pytest.raises(EvidenceError, match=r"the frozen problems are damaged: splits/train\.jsonl has changed"):
         prepared_digest(run)
 
 

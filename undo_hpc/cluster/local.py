@@ -20,6 +20,7 @@ from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.plan import Stage, Task
 from undo_hpc.run import Run
 from undo_hpc.state import TaskStatus
+from undo_hpc.storage.atomic import explained
 from undo_hpc.storage.progress import read_progress
 
 POLL_S = 0.1
@@ -99,7 +100,9 @@ class LocalCluster:
 
     def _start(self, stage: Stage, task: Task) -> None:
         log = self._run.layout.iteration(stage.iteration).log(stage.name, task.index)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        with explained(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.touch()
         threads = str(self._run.config.cluster.threads_per_process)
         environment = os.environ | {
             "UNDO_DIE_WITH_PARENT": "1",

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from undo_hpc.storage.atomic import explained
+
 
 class EventLog:
     """Appends one JSON line an event, with time, host and process. One write call a line: lines of several writers do not mix."""
@@ -19,14 +21,15 @@ class EventLog:
         self.path = path
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Adds an event; `kind` says what happened."""
+        """Adds an event; `kind` says what happened. Raises StorageError where the disk is full or read-only."""
         row = {"time": round(time.time(), 3), "kind": kind, "host": socket.gethostname(), "pid": os.getpid(), **fields}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(fd, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS))
-        finally:
-            os.close(fd)
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(fd, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS))
+            finally:
+                os.close(fd)
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ it publishes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -150,15 +151,16 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            if not self.still_ours():
-                return
-            self._mine["heartbeat"] = time.time()
             temporary = self.path.with_name(f".{self.path.name}.{self._mine['token']}")
             try:
+                if not self.still_ours():
+                    return
+                self._mine["heartbeat"] = time.time()
                 temporary.write_bytes(orjson.dumps(self._mine))
                 if self.still_ours():
                     temporary.replace(self.path)
             except OSError:  # a missed beat is no harm; the next one or the check before publishing tells
                 continue
             finally:
-                temporary.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -22,12 +23,12 @@ class ProgressFile:
         if not force and now - self._last < self._every_s:
             return
         self._last = now
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(
-            orjson.dumps({"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS)
-        )
-        temporary.replace(self.path)
+        data = orjson.dumps({"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS)
+        with contextlib.suppress(OSError):  # a full disk is for those to report who write what matters
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(self.path)
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
