@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
     words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # looking for plugins costs more than reading a run
     verb = words[0] if words else ""
     if verb == "run":
         from undo_hpc.cli.run_iteration import main as run_main

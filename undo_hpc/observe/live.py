@@ -20,7 +20,7 @@ REASONS = {
     "Resources": "first in line; no node is free yet",
     "Dependency": "waits for the stage before it",
     "DependencyNeverSatisfied": "waits for a job that failed; it will never start by itself",
-    "BeginTime": "starts again in a moment",
+    "BeginTime": "its start time has not come yet",
     "JobArrayTaskLimit": "as many tasks of its array run as may at once",
     "JobHeldUser": "held by hand; release it with: scontrol release JOB",
     "JobHeldAdmin": "held by the administrators",
