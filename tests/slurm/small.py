@@ -43,8 +43,8 @@ def base_config(model: Path, problems: Path, benchmark: Path) -> dict[str, Any]:
         "train": {"epochs": 12, "tokens_per_batch": 512, "micro_batch_tokens": 512, "max_length": 512, "learning_rate": 1e-3,
                   "precision": "fp32", "zero_stage": 0, "attention": "segment", "preflight": False, "threads": 1,
                   "checkpoint": {"every_steps": 10}},
-        "evaluate": {"prompt": "tiny", "benchmarks": [], "problems_per_task": 1000, "baseline": False, "train_predictions": False,
-                     "sampling": {"temperature": 0.0, "max_tokens": 96}, "engine": engine},
+        "evaluate": {"prompt": "tiny", "benchmarks": [], "problems_per_task": 1000, "baseline": False, "train_predictions": True,
+                     "sampling": {"temperature": 0.0, "max_tokens": 48}, "engine": engine},
         "stop": {"enabled": False},
         "display": {"progress": "plain", "report": False},
     }
