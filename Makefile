@@ -8,7 +8,13 @@ PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c co
 
 # torch comes first and alone: where a CPU build is at hand this takes it, and nothing later replaces it.
 $(VENV)/.installed: setup.cfg constraints.txt
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version > /dev/null 2>&1 || { \
+	  command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON)"; \
+	    echo "  -> Python 3.11 or newer is needed (Debian, Ubuntu: apt install python3-venv), or: make PYTHON=/path/to/python3.11"; exit 2; }; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$($(PYTHON) --version) is too old"; \
+	    echo "  -> Python 3.11 or newer is needed, for example: make PYTHON=python3.12"; exit 2; }; \
+	  $(PYTHON) -m venv $(VENV) || { \
+	    echo "  -> on Debian and Ubuntu: apt install python3-venv; then the same command again"; exit 2; }; }
 	$(PIP) torch==2.13.0 numpy
 	DS_BUILD_OPS=0 $(PIP) -e .
 	@touch $@
