@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -148,7 +150,7 @@ def run_here(run: Run, console: Console) -> int:
             LocalCluster(run, display).run_graph(position.stages, position.statuses)
         position = locate(run)
     show_summary(run, console)
-    next_commands(run, console)
+    next_commands(run, console, may_go_on=position.ended.action == "finished")
     return 0
 
 
@@ -162,13 +164,32 @@ def announce(position: Position, console: Console) -> None:
     )
 
 
-def next_commands(run: Run, console: Console) -> None:
-    """What to try now."""
-    root = run.layout.root
+def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
+    """What to try now, as it can be typed here.
+
+    Args:
+        may_go_on: the loop ended only because all its iterations are done.
+    """
+    from undo_hpc.plan import effective_iterations
+
+    root = shlex.quote(str(run.layout.root))
+    launcher = f"{in_this_environment('python')} launchers/run_iteration.py"
+    commands = [f"{in_this_environment('undo-hpc')} status {root}"]
+    if may_go_on and effective_iterations(run.config) == run.config.iterations:
+        more = run.config.iterations + 1
+        commands.append(f"{launcher} --run-dir {root} --iterations {more}    go on for another iteration")
+    commands.append(
+        f"{launcher} --run-dir checkpoints/mine --set name=mine --set data.train.path=FILE.jsonl    your own problems"
+    )
     console.print("next:", highlight=False)
-    for command in (
-        f"undo-hpc status {root}",
-        f"python launchers/run_iteration.py --run-dir {root} --iterations {run.config.iterations + 1}    go on for another iteration",
-        "python launchers/run_iteration.py --run-dir checkpoints/mine --set name=mine --set data.train.path=FILE.jsonl    your own problems",
-    ):
+    for command in commands:
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def in_this_environment(program: str) -> str:
+    """How a program of our virtual environment is called from here: its bare name where that finds the right one."""
+    ours = Path(sys.executable).parent / program
+    found = shutil.which(program)
+    if not ours.exists() or (found and Path(found).parent == ours.parent):
+        return program
+    return shlex.quote(str(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours))

@@ -1,4 +1,4 @@
-"""`--dry-run`: the graph of the next iteration in words. Reads the run directory where there is one; writes nothing."""
+"""`--dry-run`: the graph of an iteration in words, from the configuration alone; reads no data and writes nothing."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class PlainDisplay:
         return None
 
     def _line(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, markup=False)
+        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, markup=False, soft_wrap=True)
 
     def started(self, stage: Stage, task: Task) -> None:
         """Tells that a task begins."""

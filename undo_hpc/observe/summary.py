@@ -61,7 +61,8 @@ def show_summary(run: Run, console: Console) -> None:
     console.print(accuracy_table(metrics))
     for item in metrics:
         decision = item["decision"]
-        console.print(f"iteration {item['iteration']}: {decision['action']}: {decision['why']}", highlight=False)
+        text = f"iteration {item['iteration']}: {decision['action']}: {decision['why']}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     best = metrics[-1]["decision"]["best_iteration"]
     at = run.layout.iteration(best)
     places = [
@@ -71,8 +72,6 @@ def show_summary(run: Run, console: Console) -> None:
         ("report", run.layout.report / "index.html"),
         ("all of the run", root),
     ]
-    table = Table.grid(padding=(0, 2))
     for what, path in places:
-        if path.exists():
-            table.add_row(what, str(path))
-    console.print(table)
+        if path.exists():  # never wrapped: it is there to be copied
+            console.print(f"{what:<19}{path}", highlight=False, markup=False, soft_wrap=True)
