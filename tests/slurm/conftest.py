@@ -16,10 +16,11 @@ STOCK = {"cred_expire": 120}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks all tests of this folder, so that `make test-slurm` finds them."""
+    """Marks all tests of this folder, so that `make test-slurm` finds them; a whole campaign on a busy machine takes minutes."""
     for item in items:
         if "tests/slurm/" in str(item.path):
             item.add_marker(pytest.mark.slurm)
+            item.add_marker(pytest.mark.timeout(1200))
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ class Campaign:
         """Whether the last iteration is complete."""
         return (self.run_dir / f"iter_{self.config['iterations'] - 1:03d}" / "advance.manifest.json").exists()
 
-    def wait_ended(self, seconds: float = 300) -> None:
+    def wait_ended(self, seconds: float = 600) -> None:
         """Waits for the last iteration; fails early, with the logs, where nothing is queued any more."""
         deadline = time.monotonic() + seconds
         empty = 0

