@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.observe.synthetic import RunBuilder
+from undo_hpc.campaign import locate
 from undo_hpc.cli import main
 from undo_hpc.errors import LeaseError
 from undo_hpc.grading import GradeItem
@@ -106,7 +107,7 @@ def test_what_rests_on_other_verdicts_is_stale(run: Run, monkeypatch: pytest.Mon
     assert "merge of iteration 0" in out and "launchers/run_iteration.py" in out
     states = {s.name: s.states for s in look(run, live=Live()).stages}
     assert states["generate"] == {"done": 2} and states["merge"] == {"stale": 1}
-    manifest = read_manifest(run.layout.iteration(1).root / "generate" / "shard-00000.manifest.json")
+    manifest = read_manifest(run.layout.iteration(0).root / "generate" / "shard-00000.manifest.json")
     assert manifest is not None and (manifest.counts["correct"], manifest.counts["solved"]) == (0, 0)
     assert manifest.counts["new_tokens"] > 0, "what it cost is kept"
 
@@ -136,3 +137,15 @@ def test_apply_needs_the_run_for_itself(run: Run) -> None:
 def test_unfinished_tasks_are_left_alone(run: Run) -> None:
     (run.layout.iteration(1).root / "generate" / "shard-00000.manifest.json").unlink()
     assert regrade(run).skipped == 1
+
+
+def test_the_next_launch_makes_again_what_an_early_verdict_touched(run: Run) -> None:
+    spoil(run, "generate", 0, "correct")
+    later = {p.name: p.read_bytes() for p in run.layout.iteration(1).root.iterdir() if p.is_file()}
+    done = regrade(run, apply=True)
+    assert done.again[-1] == (1, "all stages")
+    position = locate(run)
+    assert (position.iteration, position.ended) == (0, None)
+    assert [s.stage for s in position.statuses if s.state == "stale"] == ["merge"]
+    (aside,) = (run.layout.root / "superseded").iterdir()
+    assert {p.name: p.read_bytes() for p in aside.iterdir() if p.is_file()} == later, "nothing is lost"

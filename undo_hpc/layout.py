@@ -94,6 +94,10 @@ class Layout:
         """The paths of one iteration."""
         return IterationLayout(self.root, number)
 
+    def superseded(self, number: int, stamp: str) -> Path:
+        """Where an iteration is put aside whose beginnings have changed."""
+        return self.root / "superseded" / f"iter_{number:03d}-{stamp}"
+
     def iterations(self) -> list[int]:
         """Numbers of the iterations that have begun."""
         return sorted(int(p.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]") if p.is_dir())

@@ -2,6 +2,7 @@
 
 By default it only tells what would change. With `apply` the new verdicts go into the shards, and each manifest is written anew: what was made
 from another verdict (the distilled set and all behind it, or the metrics) is then stale by its digests, and the next launch makes it again.
+Later iterations began with errors and rationales that are no longer so: they are put aside as they are, in `superseded/`, and made anew.
 
 A crash between shard and manifest costs nothing: the new rows lie in the shard's `.parts` folder first, where a task that is run again finds
 all its answers and generates none.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from undo_hpc.quality import assess
 from undo_hpc.records import Attempt, Grade, Problem
 from undo_hpc.run import Run
 from undo_hpc.stages.answering import basis_of, counts
-from undo_hpc.storage.atomic import write_bytes
+from undo_hpc.storage.atomic import explained, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
@@ -101,21 +102,22 @@ def regrade(run: Run, *, apply: bool = False, workers: int = 1, say: Callable[[s
 
 def _regrade(run: Run, apply: bool, workers: int, say: Callable[[str], None]) -> Regrade:
     done = Regrade(applied=apply)
+    numbers = run.layout.iterations()
     grading = run.config.grading
     problems = _problems(run)
     with Checker(workers=workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb) as checker:
-        for number in run.layout.iterations():
+        for number in numbers:
             plan = run.plan(number)
-            if plan is None:
+            if plan is None:  # not begun, or put aside just now
                 continue
             for stage in build_graph(run.config, run.layout, plan):
                 if stage.name in STAGES:
                     say(f"iteration {number}, {stage.name}: {len(stage.tasks)} tasks")
                     for task in stage.tasks:
-                        _task(run, stage, task, problems, checker, done)
+                        _task(run, stage, task, problems, checker, done, say)
     if done.changes and apply:
         run.events.append("regraded", changes=len(done.changes), kinds={" ".join(map(str, k)): n for k, n in sorted(done.kinds().items())})
-    done.again = _again(run, done.changes)
+    done.again = _again(numbers, done.changes)
     return done
 
 
@@ -126,7 +128,8 @@ def _problems(run: Run) -> dict[str, Problem]:
     return {p.id: p for name in names for p in run.problems(name)}
 
 
-def _task(run: Run, stage: Stage, task: Task, problems: dict[str, Problem], checker: Checker, done: Regrade) -> None:
+def _task(run: Run, stage: Stage, task: Task, problems: dict[str, Problem], checker: Checker, done: Regrade,
+          say: Callable[[str], None]) -> None:  # fmt: skip
     root = run.layout.root
     manifest = read_manifest(root / task.manifest)
     if manifest is None or verify_outputs(root, manifest, deep=False):
@@ -138,6 +141,7 @@ def _task(run: Run, stage: Stage, task: Task, problems: dict[str, Problem], chec
         rows = [Attempt.from_dict(row | {"flags": tuple(row.get("flags", ()))}) for row in read_rows(root / name)]
         shards[name] = list(_grade(run, stage, name, rows, problems, checker, done))
     if done.applied and len(done.changes) > found:
+        _put_aside_later(run, stage.iteration, say)  # first: a crash in between leaves an iteration to make, never a stale one
         _write(run, task, manifest, shards, stage)
 
 
@@ -194,12 +198,24 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _again(run: Run, changes: list[Change]) -> list[tuple[int, str]]:
+def _put_aside_later(run: Run, iteration: int, say: Callable[[str], None]) -> None:
+    """Moves the iterations behind one away, the last first, so that what stands is at any moment a run without gaps."""
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    for number in sorted((k for k in run.layout.iterations() if k > iteration), reverse=True):
+        place = run.layout.superseded(number, stamp)
+        with explained(place):
+            place.parent.mkdir(exist_ok=True)
+            run.layout.iteration(number).root.rename(place)
+        run.events.append("superseded", iteration=number, by=f"regrade of iteration {iteration}", moved_to=place.name)
+        say(f"iteration {number} rests on other verdicts now: put aside in {place}")
+
+
+def _again(numbers: Sequence[int], changes: list[Change]) -> list[tuple[int, str]]:
     """What rests on the changed verdicts, in order: the rest of that iteration, and every later one."""
     if not changes:
         return []
     first = min(c.iteration for c in changes)
     rewritten = any(c.iteration == first and c.stage == "generate" for c in changes)
     found = [(first, name) for name in (("merge", "train", "evaluate", "advance") if rewritten else ("advance",))]
-    later = [k for k in run.layout.iterations() if k > first]
+    later = [k for k in numbers if k > first]
     return found + [(k, "all stages") for k in later]
