@@ -124,7 +124,14 @@ def outside_digests(run: Run, iteration: int) -> dict[str, str]:
     prepared = read_manifest(run.layout.prepared)
     digests = {"config": run.config_digest, "splits": prepared.digest if prepared else ""}
     if iteration:
-        digests["feedback"] = sha256_file(run.layout.iteration(iteration - 1).feedback)
+        feedback = run.layout.iteration(iteration - 1).feedback
+        if not feedback.exists():
+            raise StorageError(
+                f"{feedback} is missing, and iteration {iteration} rests on it",
+                hint=f"put it back; or move {run.layout.iteration(iteration).root} away and run the same command again, "
+                "which makes both anew",
+            )
+        digests["feedback"] = sha256_file(feedback)
     return digests
 
 

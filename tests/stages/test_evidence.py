@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
-from undo_hpc.errors import EvidenceError, LeaseError
+from undo_hpc.campaign import locate
+from undo_hpc.errors import EvidenceError, LeaseError, StorageError
 from undo_hpc.plan import plan_iteration
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.run import Run
@@ -103,3 +104,9 @@ def test_a_zombie_publishes_no_distilled_set(tmp_path: Path) -> None:
         with pytest.raises(LeaseError):
             merge.run_stage(context(run, "merge", lease))
     assert not list(run.layout.iteration(0).root.glob("*distilled*"))
+
+
+def test_a_missing_feedback_of_the_last_iteration_is_told(tmp_path: Path) -> None:
+    run = second_iteration(tmp_path)
+    with pytest.raises(StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 rests on it"):
+        locate(run)

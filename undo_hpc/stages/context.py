@@ -115,7 +115,13 @@ def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
     last = ctx.run.plan(ctx.plan.iteration - 1)
     assert last is not None, "an iteration is planned only after the one before"
     stages = {s.name: s for s in build_graph(ctx.run.config, ctx.run.layout, last)}
-    return read_evidence(ctx.run, stages[stage_name].tasks[0], deep=True, wait_s=ctx.visibility_wait_s)
+    try:
+        return read_evidence(ctx.run, stages[stage_name].tasks[0], deep=True, wait_s=ctx.visibility_wait_s)
+    except EvidenceError as error:
+        raise EvidenceError(
+            f"iteration {last.iteration}, {error.message}",
+            hint=f"put the file back; or move {ctx.at.root} away and run the launcher again, which mends that iteration first",
+        ) from error
 
 
 def gate(ctx: StageContext, stage_name: str, *, deep: bool = True) -> tuple[list[Manifest], list[Task], dict[str, str]]:
