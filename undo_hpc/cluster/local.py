@@ -28,6 +28,12 @@ STOP_WAIT_S = 120.0
 CODE = Path(__file__).resolve().parents[2]
 
 
+def has_gpu() -> bool:
+    """Whether a task would find a CUDA GPU here; told without loading torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible not in ("", "-1") and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
 class Display(Protocol):
     """Who shows what happens."""
 
@@ -55,7 +61,7 @@ class LocalCluster:
 
     def __init__(self, run: Run, display: Display) -> None:
         self._run, self._display = run, display
-        self._most = run.config.cluster.max_processes
+        self._most = run.config.cluster.max_processes or (1 if has_gpu() else 2)
         self._running: list[_Running] = []
         self._failed: list[tuple[Stage, Task, int]] = []
 
