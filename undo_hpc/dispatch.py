@@ -7,6 +7,7 @@ the scheduler only says which tasks somebody is working on already.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.signals import own_job
 from undo_hpc.cluster.slurm import SlurmCluster
-from undo_hpc.errors import ExitCode, Incomplete
+from undo_hpc.errors import ClusterError, ExitCode, Incomplete
 from undo_hpc.plan import Stage
 from undo_hpc.run import Run, open_run
 from undo_hpc.state import Key, TaskState
@@ -120,7 +121,8 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
             done.submitted.append((stage.name, new, len(asked.indices or (0,))))
     except BaseException:
         if not redirected:  # nothing older waits for what is new: leave nothing half-submitted
-            cluster.cancel(accepted)
+            with contextlib.suppress(ClusterError):  # a controller that does not hear this is told again by the next launch
+                cluster.cancel(accepted)
         raise
     if done.submitted:
         run.events.append("submitted", iteration=position.iteration, by=healer or "launcher",

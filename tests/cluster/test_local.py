@@ -1,4 +1,4 @@
-"""The machine at hand: how many tasks at once, and what a failure says."""
+"""The machine at hand: how many tasks run at once."""
 
 from pathlib import Path
 

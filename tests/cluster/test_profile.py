@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import REPO
 from undo_hpc.cluster.profile import Profile, StageProfile, load_profile
@@ -36,6 +37,25 @@ def test_secrets_are_not_handed_to_slurm(name: str, tmp_path: Path) -> None:
     file.write_text(f"export: [{name}]\n")
     with pytest.raises(ConfigError, match=name):
         load_profile(file)
+
+
+@pytest.mark.parametrize(("line", "good"), [
+    ("export HF_TOKEN=hf_abcdef", False),
+    ("WANDB_API_KEY='abc' ; true", False),
+    ("export HF_TOKEN=$(cat ~/.hf_token)", True),
+    ('export HF_TOKEN="$(< /run/secrets/hf)"', True),
+    ("export HF_TOKEN_PATH=/home/me/.token", True),
+    ("source /project/env.sh", True),
+])
+def test_secrets_are_not_written_into_scripts(line: str, good: bool, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump({"setup": [line]}))
+    if good:
+        assert load_profile(file).setup == [line]
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_profile(file)
+    assert "$(cat" in caught.value.message and "abc" not in caught.value.message
 
 
 def test_values_do_not_belong_in_the_list_of_names(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _UNREACHABLE = re.compile(r"unable to contact|connection refused|connect failure
 def scheduler_environment() -> Iterator[None]:
     """This process's environment as a fresh login would have it: no variable of an enclosing job, SLURM_CONF kept."""
     removed = {name: value for name, value in os.environ.items()
-               if name.startswith(_FOREIGN) and name != "SLURM_CONF"}
+               if name.startswith(_FOREIGN) and name not in ("SLURM_CONF", "SLURM_CONF_SERVER")}
     for name in removed:
         del os.environ[name]
     try:

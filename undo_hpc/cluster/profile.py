@@ -72,6 +72,16 @@ class Profile(Section):
                                  "(HF_TOKEN_PATH, engine.openai.api_key_file, hub.token_file)")
         return names
 
+    @field_validator("setup")
+    @classmethod
+    def _no_secrets_in_setup(cls, lines: list[str]) -> list[str]:
+        for line in lines:
+            for name, value in re.findall(r"\b([A-Za-z_][A-Za-z0-9_]*)=(\S*)", line):
+                if _SECRET.search(name) and not _PATH_LIKE.search(name) and value and not value.strip("\"'").startswith("$("):
+                    raise ValueError(f"a line sets {name} to a value, which SLURM would store with the script; read it from a file "
+                                     f"on the node instead: export {name}=$(cat ~/.{name.lower()})")
+        return lines
+
     def exports(self) -> str:
         """The value of sbatch's --export: names only, so that nothing else of the environment reaches SLURM's records."""
         return ",".join(dict.fromkeys((*BASIC_EXPORTS, *self.export)))

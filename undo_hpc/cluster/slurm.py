@@ -122,16 +122,21 @@ class SlurmCluster:
             except Unreachable:
                 found = self._by_name(str(name), patient=False)
                 if not found:
-                    self.cancel(ids)
+                    self._take_back(ids)
                     raise
                 job_id = found
             except ClusterError as error:
                 journal.refused(str(name), error.message)
-                self.cancel(ids)
+                self._take_back(ids)
                 raise
             journal.submitted(str(name), job_id)
             ids.append(job_id)
         return tuple(ids)
+
+    def _take_back(self, ids: Sequence[str]) -> None:
+        """Cancels parts as far as the controller answers; what it does not hear is found again by its name."""
+        with contextlib.suppress(ClusterError):
+            self.cancel(ids)
 
     def _name(self, submission: Submission, part: ArrayPart | None) -> JobName:
         offset, group = (part.offset, part.group) if part else (0, 1)
