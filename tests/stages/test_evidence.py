@@ -14,6 +14,7 @@ from undo_hpc.stages import merge
 from undo_hpc.stages.advance import read_answers
 from undo_hpc.stages.answering import Answers
 from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.stages.train import forget_other_inputs
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.shards import dump_rows
@@ -110,3 +111,14 @@ def test_a_missing_feedback_of_the_last_iteration_is_told(tmp_path: Path) -> Non
     run = second_iteration(tmp_path)
     with pytest.raises(StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 rests on it"):
         locate(run)
+
+
+def test_checkpoints_of_another_distilled_set_are_not_gone_on_with(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 1)
+    with Lease(tmp_path / "l", "train") as lease:
+        ctx = context(run, "train", lease)
+        checkpoint = ctx.at.train / "checkpoints" / "step-00000005"
+        checkpoint.mkdir(parents=True)
+        for digest, stays in (("a", True), ("a", True), ("b", False)):
+            forget_other_inputs(ctx, {"merge": digest})
+            assert checkpoint.exists() == stays

@@ -13,6 +13,7 @@ from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import ExitCode, Requeue, TrainingError
 from undo_hpc.models import resolve_model
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
+from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import TrainSpec
@@ -34,6 +35,7 @@ def run_stage(ctx: StageContext) -> None:
     path = ctx.at.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")
     spec.save(path)
     if rank == 0:
+        forget_other_inputs(ctx, inputs)
         shutil.rmtree(ctx.at.student, ignore_errors=True)  # nobody vouches for it: it may be damaged, or of other data
     code = _run(ctx, path, ranks)
     if code == ExitCode.REQUEUE:
@@ -54,6 +56,15 @@ def run_stage(ctx: StageContext) -> None:
         counts=_last_metrics(ctx.at.train / "metrics.jsonl"),
         details={"rows": manifests[0].counts["rows"]},
     )
+
+
+def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:
+    """Removes the checkpoints of an unfinished training on another distilled set, or from another parent."""
+    path = ctx.at.train / "inputs.json"
+    if path.exists() and read_json(path) != inputs:
+        ctx.say("the distilled set or the parent has changed since the training began: it begins again")
+        shutil.rmtree(ctx.at.train / "checkpoints", ignore_errors=True)
+    write_json(path, inputs)
 
 
 def cluster_rank() -> tuple[int, int]:
