@@ -121,7 +121,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
             done.submitted.append((stage.name, new, len(asked.indices or (0,))))
     except BaseException:
         if not redirected:  # nothing older waits for what is new: leave nothing half-submitted
-            with contextlib.suppress(ClusterError):  # a controller that does not hear this is told again by the next launch
+            with contextlib.suppress(ClusterError):  # what a silent controller keeps is found by the next launch
                 cluster.cancel(accepted)
         raise
     if done.submitted:
