@@ -77,7 +77,7 @@ def _speed(figures: dict[str, dict[str, float]]) -> Iterator[Measure | Skipped]:
             continue
         other = figures[name]
         note = (f"fp32, one thread, {REPEATS} repeats in turn, ours {mine['low']:,.0f}-{mine['high']:,.0f}, other {other['low']:,.0f}-{other['high']:,.0f}; "
-                f"mean loss of the second half {mine['last_loss']:.3f} and {other['last_loss']:.3f}")
+                f"mean loss of the second half {mine['loss']:.3f} and {other['loss']:.3f}")
         yield Measure(id_, what, round(mine["rate"]), round(other["rate"]), goal, "tokens/CPU-s", note)
 
 

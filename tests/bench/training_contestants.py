@@ -24,6 +24,7 @@ from undo_hpc.training.spec import TrainSpec
 
 ROWS, BATCH = 320, 16
 LR = 2e-3
+Curve = list[tuple[int, float]]  # a step, and the mean loss since the last one told
 
 
 def length_spread(count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, **changes: Any) -
         tiny_student.make_student(place / "model", hidden=64, layers=3)
     data = tiny_student.write_parquet(place / "data.parquet", length_spread(rows))
     train = {"epochs": 1.0, "max_length": 2048, "learning_rate": LR, "schedule": "constant", "warmup_ratio": 0.0, "precision": "fp32",
-             "zero_stage": 0, "betas": [0.9, 0.999], "clip": 1.0, "log_steps": 5, "preflight": True,
+             "zero_stage": 0, "betas": [0.9, 0.999], "clip": 1.0, "log_steps": 5, "preflight": False,
              "checkpoint": {"every_steps": 10**6, "every_minutes": 0}, **changes}
     spec = TrainSpec(train=train, seed=0, model=str(place / "model"), data=[str(data)], work_dir=str(place / "work"), out_dir=str(place / "out"),
                      run_id="bench", data_digest="bench")
@@ -57,7 +58,7 @@ def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, **changes: Any) -
     from undo_hpc.training.student import load_tokenizer
 
     lengths = encode_spec(spec, load_tokenizer(spec)).lengths
-    budget = round(batch * float(np.mean(lengths)))
+    budget = round((batch + 0.5) * float(np.mean(lengths)))  # a step ends before it would overflow: this gives the others' number of steps
     spec = TrainSpec(**{**spec.__dict__, "train": {"tokens_per_batch": budget, "micro_batch_tokens": 2 * budget} | train})
     spec.save(place / "spec.json")
 
@@ -94,7 +95,7 @@ class Meter:
         self.peak = self._status("VmHWM")
 
 
-def ours(place: Path, meter: Meter) -> list[float]:
+def ours(place: Path, meter: Meter) -> Curve:
     """undo_hpc.training, as a run uses it."""
     from undo_hpc.training import export, loop
     from undo_hpc.training.__main__ import main
@@ -115,10 +116,11 @@ def ours(place: Path, meter: Meter) -> list[float]:
     own = place / f"ours-{os.getpid()}"
     TrainSpec(**{**spec.__dict__, "work_dir": str(own / "work"), "out_dir": str(own / "out")}).save(place / f"{own.name}.json")
     assert main([str(place / f"{own.name}.json")], time.monotonic()) == 0
-    return [json.loads(line)["loss"] for line in (own / "work" / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (own / "work" / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows]
 
 
-def plain(place: Path, meter: Meter) -> list[float]:
+def plain(place: Path, meter: Meter) -> Curve:
     """Our packing and loss in a bare torch loop: what DeepSpeed's engine and the watching cost."""
     import torch
 
@@ -134,7 +136,7 @@ def plain(place: Path, meter: Meter) -> list[float]:
     batcher = Batcher(data, config, rank=0, ranks=1, attention=attention.NAME, pad_token=0, device=torch.device("cpu"))
     plan = StepPlan(data.lengths, budget=config.tokens_per_batch, epochs=1, max_steps=0, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0, fused=True)
-    losses = []
+    losses: Curve = []
     meter.start()
     for step in plan.steps():
         total = 0.0
@@ -145,7 +147,7 @@ def plain(place: Path, meter: Meter) -> list[float]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(total)
+        losses.append((step.number + 1, total))
     meter.stop()
     return losses
 
@@ -188,14 +190,14 @@ def _common(place: Path) -> dict[str, Any]:
     config = TrainSpec.load(place / "spec.json").config
     gpu = torch.cuda.is_available()
     return {
-        "learning_rate": config.learning_rate, "lr_scheduler_type": "constant", "weight_decay": 0.0, "num_train_epochs": 1, "logging_steps": 5,
+        "learning_rate": config.learning_rate, "lr_scheduler_type": "constant", "weight_decay": 0.0, "num_train_epochs": 1, "logging_steps": config.log_steps,
         "save_strategy": "no", "report_to": [], "use_cpu": not gpu, "max_grad_norm": 1.0, "adam_beta2": 0.999, "disable_tqdm": True, "seed": 0,
         "optim": "adamw_torch_fused", "dataloader_pin_memory": gpu, "dataloader_num_workers": 0, "max_steps": config.max_steps or -1,
         "gradient_checkpointing": config.gradient_checkpointing,
     }
 
 
-def _trainer(place: Path, meter: Meter, **options: Any) -> list[float]:
+def _trainer(place: Path, meter: Meter, **options: Any) -> Curve:
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
@@ -207,20 +209,20 @@ def _trainer(place: Path, meter: Meter, **options: Any) -> list[float]:
     trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), callbacks=[_metered(meter)],
                       data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100))
     trainer.train()
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
 
 
-def trainer_padded(place: Path, meter: Meter) -> list[float]:
+def trainer_padded(place: Path, meter: Meter) -> Curve:
     """transformers' Trainer, random batches padded to their longest."""
     return _trainer(place, meter)
 
 
-def trainer_grouped(place: Path, meter: Meter) -> list[float]:
+def trainer_grouped(place: Path, meter: Meter) -> Curve:
     """transformers' Trainer with batches of similar length."""
     return _trainer(place, meter, train_sampling_strategy="group_by_length", length_column_name="length")
 
 
-def trl_packed(place: Path, meter: Meter) -> list[float]:
+def trl_packed(place: Path, meter: Meter) -> Curve:
     """TRL's SFTTrainer with packing (best-fit decreasing), about the same number of tokens a step in rows that hold the longest example.
 
     It asks for FlashAttention where it packs, which CPUs lack; here its rows go through SDPA with the mask that transformers makes.
@@ -238,11 +240,18 @@ def trl_packed(place: Path, meter: Meter) -> list[float]:
     trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
                          callbacks=[_metered(meter)])
     trainer.train()
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
 
 
-CONTESTANTS: dict[str, Callable[[Path, Meter], list[float]]] = {
+CONTESTANTS: dict[str, Callable[[Path, Meter], Curve]] = {
     "ours": ours, "plain": plain, "trainer_padded": trainer_padded, "trainer_grouped": trainer_grouped, "trl_packed": trl_packed}
+
+
+def mean_loss(curve: Curve) -> float:
+    """Mean loss of the second half of a training, each step counted once."""
+    half, before = curve[-1][0] // 2, [0, *(step for step, _ in curve)]
+    spans = [(step - max(start, half), loss) for (step, loss), start in zip(curve, before, strict=False) if step > half]
+    return sum(n * loss for n, loss in spans) / sum(n for n, _ in spans)
 
 
 def main(name: str, place: Path) -> None:
@@ -256,10 +265,10 @@ def main(name: str, place: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     meter = Meter()
-    losses = CONTESTANTS[name](place, meter)
+    curve = CONTESTANTS[name](place, meter)
     tokens = json.loads((place / "tokens.json").read_text())
     print(json.dumps({"name": name, "tokens": tokens, "cpu_s": meter.cpu, "wall_s": meter.wall, "grown": meter.peak - meter.before,
-                      "peak": meter.peak, "first_loss": losses[0], "last_loss": float(np.mean(losses[len(losses) // 2 :]))}))
+                      "peak": meter.peak, "loss": mean_loss(curve), "steps": curve[-1][0]}))
 
 
 if __name__ == "__main__":

@@ -88,3 +88,30 @@ def test_generation_works_with_it(model: Any) -> None:
     plain = model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=True)
     model.set_attn_implementation("segment")
     assert (model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=True) == plain).all()
+
+
+def test_loss_and_gradients_of_a_packed_row_are_those_of_transformers_own_loss(model: Any) -> None:
+    """Against model(labels=...) on each example by itself, the prompt masked by -100."""
+    import numpy as np
+
+    from undo_hpc.config.schema import TrainConfig
+    from undo_hpc.training.batches import Batcher
+    from undo_hpc.training.encoding import EncodedSet
+    from undo_hpc.training.loop import answer_loss
+
+    rng = np.random.default_rng(1)
+    lengths, prompts = [33, 20, 20, 9], [10, 1, 19, 4]
+    data = EncodedSet(rng.integers(3, 260, sum(lengths)).astype(np.int32), np.cumsum([0, *lengths]), np.asarray(prompts), np.asarray(list("abcd")), 2, 4)
+    batcher = Batcher(data, TrainConfig(), rank=0, ranks=1, attention="segment", pad_token=0, device=torch.device("cpu"))
+    model.set_attn_implementation("segment")
+    loss = answer_loss(model, batcher.build([0, 1, 2, 3]))
+    ours = torch.autograd.grad(loss, list(model.parameters()))
+    model.set_attn_implementation("sdpa")
+    total = torch.zeros(())
+    for i, prompt in enumerate(prompts):
+        ids = torch.tensor(data.tokens(i).astype(np.int64))[None]
+        labels = ids.clone()
+        labels[:, :prompt] = -100
+        total = total + model(input_ids=ids, labels=labels, use_cache=False).loss * (ids.shape[1] - prompt)
+    torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(ours, torch.autograd.grad(total, list(model.parameters())), rtol=1e-3, atol=1e-4)
