@@ -29,7 +29,8 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     last = metrics[-1]["sets"]
     benchmarks = [name for name in last if name not in ("train", "diagnosis", "validation")]
     columns = [*(n for n in ("validation", "diagnosis") if n in last), *benchmarks]
-    table = Table(title="Accuracy in % and its 95 % interval; best: chosen on validation", title_justify="left", show_lines=True)
+    chosen = "chosen on validation" if "validation" in last else "the last"
+    table = Table(title=f"Accuracy in % and its 95 % interval; best: {chosen}", title_justify="left", show_lines=True)
     table.add_column("iteration")
     for name in columns:
         table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
