@@ -50,8 +50,9 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> Standstill:
     found: list[int] = []
 
     def workers() -> bool:
+        program = "undo_hpc.training " if stage == "train" else f"undo_hpc.worker .* {stage} "  # train works in ranks of its own
         found[:] = [pid for pid in job_processes(lab.slurm_conf)
-                    if re.search(rf"undo_hpc.worker .* {stage} ", command_of(pid)) and "srun" not in command_of(pid).split()[0]]
+                    if re.search(program, command_of(pid)) and "srun" not in command_of(pid).split()[0]]
         return bool(found)
 
     wait_until(workers, 180, f"{stage} to start", every=0.2)
