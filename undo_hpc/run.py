@@ -65,8 +65,9 @@ class Run:
 
     @cached_property
     def config_digest(self) -> str:
-        """Digest of the keys that belong to the results (the neutral ones left out)."""
-        leaves = [(key, value) for key, value in _leaves(self.config.model_dump(mode="json")) if not is_neutral(key)]
+        """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none)."""
+        said = self.config.model_dump(mode="json", exclude_defaults=True)
+        leaves = [(key, value) for key, value in _leaves(said) if not is_neutral(key)]
         return hashlib.sha256(orjson.dumps(leaves)).hexdigest()
 
     @property

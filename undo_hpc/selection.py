@@ -18,13 +18,13 @@ def accept(attempts: Sequence[Row], *, most: int, keep_wrong: bool) -> tuple[lis
 
     Args:
         attempts: rows of one problem, in order of attempt, with the reasons found by `quality.assess` in `flags`.
-        keep_wrong: a wrong answer is no reason to leave an attempt out.
+        keep_wrong: a wrong answer is no reason to leave an attempt out; right ones go first all the same.
     """
     if len(attempts) == 1 and not attempts[0]["flags"]:  # nearly all problems of a good teacher
         return list(attempts), {}
     kept: list[Row] = []
     dropped: dict[str, int] = {}
-    for row in attempts:
+    for row in sorted(attempts, key=lambda row: "wrong" in row["flags"]):
         reasons = [flag for flag in row["flags"] if not (keep_wrong and flag == "wrong")]
         if not reasons and any(row["text"] == other["text"] for other in kept):
             reasons = ["duplicate"]
@@ -34,7 +34,7 @@ def accept(attempts: Sequence[Row], *, most: int, keep_wrong: bool) -> tuple[lis
             dropped[reasons[0]] = dropped.get(reasons[0], 0) + 1
         else:
             kept.append(row)
-    return kept, dropped
+    return sorted(kept, key=lambda row: row["attempt"]), dropped
 
 
 def combine(old: Sequence[Example], new: Sequence[Example], how: Combine) -> list[Example]:

@@ -39,3 +39,8 @@ def test_combining() -> None:
     assert combine(old, [example("old", 1)], "add") == old
     assert [e.teacher_solution for e in combine(old, new, "best")] == ["old"]
     assert [e.teacher_solution for e in combine([example("old", 0, "wrong", 1)], new, "best")] == ["new"]
+
+
+def test_keep_wrong_takes_a_right_attempt_before_a_wrong_one() -> None:
+    kept, dropped = accept([attempt(0, flags=["wrong"]), attempt(1)], most=1, keep_wrong=True)
+    assert [r["attempt"] for r in kept] == [1] and dropped == {"surplus": 1}

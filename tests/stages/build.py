@@ -18,7 +18,30 @@ from undo_hpc.storage.manifest import Manifest, describe_output, write_manifest
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.storage.shards import dump_rows
 
-WORDS = ["so", "then", "we", "add", "the", "first", "number", "to", "what", "is", "left", "and", "divide", "it", "by", "two", "which", "gives", "half", "of", "all", "apples"]
+WORDS = [
+    "so",
+    "then",
+    "we",
+    "add",
+    "the",
+    "first",
+    "number",
+    "to",
+    "what",
+    "is",
+    "left",
+    "and",
+    "divide",
+    "it",
+    "by",
+    "two",
+    "which",
+    "gives",
+    "half",
+    "of",
+    "all",
+    "apples",
+]
 
 
 def make_problems(count: int) -> list[Problem]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CHECKPOINTS = Path("checkpoints")
 EXAMPLES = """examples:
   python launchers/run_iteration.py                                    the embedded tiny world, three iterations
-  python launchers/run_iteration.py --set data.train.path=my.jsonl     your own problems
+  python launchers/run_iteration.py --config my.yaml                   your own problems and models (see the README)
   python launchers/run_iteration.py --config my.yaml --profile slurm/profiles/mycluster.yaml
   python launchers/run_iteration.py --config numina10k_qwen --dry-run  what would be done; touches nothing
 """
@@ -179,7 +179,7 @@ def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
         more = run.config.iterations + 1
         commands.append(f"{launcher} --run-dir {root} --iterations {more}    go on for another iteration")
     commands.append(
-        f"{launcher} --run-dir checkpoints/mine --set name=mine --set data.train.path=FILE.jsonl    your own problems"
+        f"{launcher} --config my.yaml --dry-run    your own problems and models (the README has a my.yaml to begin with)"
     )
     console.print("next:", highlight=False)
     for command in commands:

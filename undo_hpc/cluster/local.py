@@ -19,12 +19,13 @@ from typing import Any, Protocol
 from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.plan import Stage, Task
 from undo_hpc.run import Run
-from undo_hpc.state import TaskStatus
+from undo_hpc.state import TaskStatus, enough
 from undo_hpc.storage.atomic import explained
 from undo_hpc.storage.progress import read_progress
 
 POLL_S = 0.1
 STOP_WAIT_S = 120.0
+MOST_FAILURES = 3
 CODE = Path(__file__).resolve().parents[2]
 
 
@@ -77,19 +78,25 @@ class LocalCluster:
         open_tasks: dict[str, int] = {
             stage.name: sum((stage.name, t.index) in todo for t in stage.tasks) for stage in stages
         }
+        plan = self._run.plan(stages[0].iteration)
+
+        def settled(stage: Stage) -> bool:
+            """Whether what comes behind a stage may start: all of it is done, or enough of it and no more is to come."""
+            still = [s for s, _ in waiting if s is stage] + [r for r in self._running if r.stage is stage]
+            done = len(stage.tasks) - open_tasks[stage.name]
+            return not still and plan is not None and enough(plan.policy_of(stage.name), done, len(stage.tasks))
+
+        by_name = {stage.name: stage for stage in stages}
         try:
             while waiting or self._running:
                 for stage, task in list(waiting):
-                    if self._failed and stage.after:
-                        break
                     if stage.name != "serve" and self._busy() >= self._most:  # servers wait most of their time
                         break
-                    if any(open_tasks[name] for name in stage.after):
-                        continue
-                    waiting.remove((stage, task))
-                    self._start(stage, task)
-                if all(item.stage.name == "serve" for item in self._running) and (self._failed or not waiting):
-                    self._stop_all()  # nobody asks them any more
+                    if all(settled(by_name[name]) for name in stage.after) and self._failures(stage) < MOST_FAILURES:
+                        waiting.remove((stage, task))
+                        self._start(stage, task)
+                if not self._busy():
+                    self._stop_all()  # servers, if any: nobody asks them any more
                     break
                 time.sleep(POLL_S)
                 for item in [r for r in self._running if r.process.poll() is not None]:
@@ -98,8 +105,12 @@ class LocalCluster:
         except BaseException:
             self._stop_all()
             raise
-        if self._failed:
+        if self._failed and not all(settled(stage) for stage in stages if stage.name != "serve"):
             raise self._explain()
+
+    def _failures(self, stage: Stage) -> int:
+        """Failed tasks of a stage: after a few, the cause is likely the same for all."""
+        return sum(failed.name == stage.name for failed, _, _ in self._failed)
 
     def _busy(self) -> int:
         return sum(item.stage.name != "serve" for item in self._running)

@@ -98,7 +98,9 @@ class ModelConfig(Section):
 class TransformersEngineConfig(Section):
     """Settings of the transformers engine."""
 
-    batch_tokens: int = about(65536, "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts", ge=64)
+    batch_tokens: int = about(
+        65536, "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts", ge=64
+    )
     max_batch: int = about(64, "most rows in a batch", ge=1)
     attn: str = about("auto", "attention implementation: auto, eager, sdpa, flash_attention_2")
     device: str = neutral("auto", "auto, cpu or cuda")
@@ -196,6 +198,12 @@ class GenerateConfig(Section):
     def _attempts_cover_samples(self) -> GenerateConfig:
         if self.max_attempts < self.samples:
             raise ValueError(f"max_attempts ({self.max_attempts}) is below samples ({self.samples})")
+        if self.sampling.temperature == 0 and (
+            self.samples > 1 or (self.max_attempts > 1 and not self.retry_temperature_step)
+        ):
+            raise ValueError(
+                "temperature 0 gives the same answer each time: set samples and max_attempts to 1, or a temperature"
+            )
         return self
 
 
@@ -299,6 +307,12 @@ class EvaluateConfig(Section):
     prompt: str = about("default", "prompt templates: default, tiny, or a folder with student.txt")
     problems_per_task: int = neutral(2000, "problems a task answers about", ge=1)
     baseline: bool = about(True, "evaluate the untrained student first")
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> EvaluateConfig:
+        if self.samples > 1 and self.sampling.temperature == 0:
+            raise ValueError("several samples at temperature 0 are all the same: set sampling.temperature above 0")
+        return self
 
 
 class StopConfig(Section):

@@ -21,7 +21,7 @@ import orjson
 
 from undo_hpc.config.schema import SamplingConfig
 from undo_hpc.engines.base import Completion, Engine, Request
-from undo_hpc.errors import Requeue
+from undo_hpc.errors import EngineError, Requeue
 from undo_hpc.grading import Checker, GradeItem
 from undo_hpc.plan import request_seed
 from undo_hpc.quality import assess
@@ -97,7 +97,13 @@ class Answers:
                 self._keep(batch, wanted, checker)
                 self._show(total, before)
         self._writer.flush()
-        if any(ask.key not in self.rows for ask in asks):
+        left = sum(ask.key not in self.rows for ask in asks)
+        if left and not self._ctx.should_stop():
+            raise EngineError(
+                f"the engine ended by itself and left {left} of {len(asks)} requests without an answer",
+                hint="answers so far are kept; look at the log above, then run the same command again",
+            )
+        if left:
             raise Requeue(
                 f"{self._ctx.stage.name} {self._ctx.task.label}: {len(self.rows)} answers are saved, more are wanted"
             )
