@@ -26,7 +26,7 @@ from undo_hpc.engines.base import Request
 from undo_hpc.plan import Stage, Task
 from undo_hpc.storage.manifest import read_manifest
 
-PAGES = [*sorted((REPO / "docs").glob("*.md")), REPO / "README.md"]
+PAGES = [*sorted((REPO / "launchers" / "docs").glob("*.md")), REPO / "slurm" / "README.md", REPO / "README.md"]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -157,7 +157,7 @@ def test_recipe_cluster() -> None:
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
     code = "\n".join(path.read_text() for path in (REPO / "undo_hpc").rglob("*.py"))
-    rows = re.findall(r"^\| (`.*?) \|", (REPO / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (`.*?) \|", (REPO / "launchers" / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
     assert len(rows) > 10
     for row in rows:
         for message in re.findall(r"`([^`]+)`", row):
