@@ -71,13 +71,14 @@ def derive(
     policies, outside, live = policies or {}, outside or {}, live or {}
     statuses: list[TaskStatus] = []
     complete: dict[str, bool] = {}
+    upstream = _Upstream(evidence)
     for stage in stages:
         good: list[Manifest] = []
         upstream_done = all(complete.get(name, True) for name in stage.after)
         for task in stage.tasks:
             key = (stage.name, task.index)
             found = evidence.get(key, Evidence(None))
-            state, why = _one(stage, found, evidence, outside, upstream_done, live.get(key))
+            state, why = _one(stage, found, upstream, outside, upstream_done, live.get(key))
             if state == "done" and found.manifest is not None:
                 good.append(found.manifest)
             statuses.append(TaskStatus(stage.name, task.index, state, why))
@@ -88,14 +89,14 @@ def derive(
 def _one(
     stage: Stage,
     found: Evidence,
-    evidence: Mapping[Key, Evidence],
+    upstream: _Upstream,
     outside: Mapping[str, str],
     upstream_done: bool,
     live: tuple[TaskState, str] | None,
 ) -> tuple[TaskState, str]:
     why = ""
     if found.manifest is not None:
-        why = found.problem or _outdated(stage, found.manifest, evidence, outside)
+        why = found.problem or _outdated(stage, found.manifest, upstream, outside)
         if not why:
             return "done", ""
     if live is not None:
@@ -105,20 +106,32 @@ def _one(
     return ("stale", why) if why else ("ready", "")
 
 
-def _outdated(stage: Stage, manifest: Manifest, evidence: Mapping[Key, Evidence], outside: Mapping[str, str]) -> str:
+def _outdated(stage: Stage, manifest: Manifest, upstream: _Upstream, outside: Mapping[str, str]) -> str:
     """Which input has changed since the manifest was written, in words; empty where none has."""
     for name, digest in outside.items():
         if name in manifest.inputs and manifest.inputs[name] != digest:
             return f"its input '{name}' has changed"
     for name in stage.after:
-        if name not in manifest.inputs:
-            continue
-        used = manifest.details.get(f"{name}_used")
-        manifests = [
-            item.manifest
-            for (other, index), item in evidence.items()
-            if other == name and item.manifest is not None and (used is None or index in used)
-        ]
-        if combined_digest(manifests) != manifest.inputs[name]:
+        if name in manifest.inputs and upstream.digest(name, manifest.details.get(f"{name}_used")) != manifest.inputs[name]:
             return f"stage {name} has other results now"
     return ""
+
+
+class _Upstream:
+    """Digests of whole stages, each computed once however many tasks rest on it."""
+
+    def __init__(self, evidence: Mapping[Key, Evidence]) -> None:
+        self._manifests: dict[str, list[Manifest]] = {}
+        for (name, _), item in evidence.items():
+            if item.manifest is not None:
+                self._manifests.setdefault(name, []).append(item.manifest)
+        self._known: dict[tuple[str, tuple[int, ...] | None], str] = {}
+
+    def digest(self, stage: str, used: Sequence[int] | None) -> str:
+        """Digest of a stage's manifests, or of those with the indices `used`."""
+        key = (stage, None if used is None else tuple(used))
+        if key not in self._known:
+            wanted = None if used is None else set(used)
+            chosen = [m for m in self._manifests.get(stage, []) if wanted is None or m.index in wanted]
+            self._known[key] = combined_digest(chosen)
+        return self._known[key]
