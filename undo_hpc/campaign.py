@@ -138,9 +138,10 @@ def outside_digests(run: Run, iteration: int) -> dict[str, str]:
 def discard_stale(run: Run, position: Position) -> int:
     """Takes the manifests of stale tasks away, so that their work is done again; returns how many there were."""
     stale = {(status.stage, status.index) for status in position.statuses if status.state == "stale"}
+    redone = stale | {("advance", 0)} if stale else stale  # it rests on everything, and submits what is stale after it
     for stage in position.stages:
         for task in stage.tasks:
-            if (stage.name, task.index) in stale:
+            if (stage.name, task.index) in redone:
                 (run.layout.root / task.manifest).unlink(missing_ok=True)
                 if stage.name == "train":
                     shutil.rmtree(run.layout.iteration(position.iteration).train / "checkpoints", ignore_errors=True)

@@ -102,11 +102,12 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
             ids[job.stage].append(job.id)
     fresh: set[str] = set()
     by_stage = {submission.stage: submission for submission in submissions}
+    by_name = {stage.name: stage for stage in position.stages}
     accepted: list[str] = []
     redirected = False
     try:
         for stage in position.stages:
-            after = tuple(job_id for name in stage.after for job_id in ids.get(name, ()))
+            after = _awaited(stage, by_name, ids)
             if any(name in fresh for name in stage.after):
                 waiting = {job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD)}
                 redirected = redirected or bool(waiting)
@@ -133,8 +134,10 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
 def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[int, ...]]]:
     """PURE: the missing tasks of each stage that nobody works on, in the order of the graph.
 
-    A stage whose followers are all complete is left alone: a policy let them go on without its missing tasks.
+    A stage whose followers are all complete is left alone (a policy let them go on without its missing tasks), but for tasks
+    that are stale: those are done again, and advance behind them, which submits what becomes stale by it.
     """
+    any_stale = any(s.state == "stale" for s in position.statuses)
     complete = {stage.name: all(s.state == "done" for s in position.statuses if s.stage == stage.name) for stage in position.stages}
     alive = {(job.stage, job.index or 0) for job in jobs}
     result = []
@@ -142,13 +145,25 @@ def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[i
         followers = [other.name for other in position.stages if stage.name in other.after]
         if stage.name == "serve":
             followers = ["generate"]
-        if complete[stage.name] or (followers and all(complete[name] for name in followers)):
+        again = stage.name == "advance" and any_stale
+        if complete[stage.name] and not again:
             continue
+        left_out = bool(followers) and all(complete[name] for name in followers)
         missing = tuple(s.index for s in position.statuses
-                        if s.stage == stage.name and s.state != "done" and (s.stage, s.index) not in alive)
+                        if s.stage == stage.name and (s.stage, s.index) not in alive
+                        and (again or (s.state == "stale" if left_out else s.state != "done")))
         if missing:
             result.append((stage, missing))
     return result
+
+
+def _awaited(stage: Stage, by_name: Mapping[str, Stage], ids: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Jobs that a stage waits for: those of the stages before it, or, where one has none, of what that one rests on."""
+    found: dict[str, None] = {}
+    for name in stage.after:
+        here = ids.get(name) or _awaited(by_name[name], by_name, ids)
+        found.update(dict.fromkeys(here))
+    return tuple(found)
 
 
 def related(stages: Sequence[Stage], name: str) -> set[str]:

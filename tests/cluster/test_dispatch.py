@@ -6,7 +6,7 @@ from typing import Any
 
 from undo_hpc.cluster.base import JobState, LiveJob
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.dispatch import related, wanted
+from undo_hpc.dispatch import _awaited, related, wanted
 from undo_hpc.layout import Layout
 from undo_hpc.plan import build_graph, plan_iteration
 from undo_hpc.state import TaskStatus
@@ -37,6 +37,15 @@ def test_shards_that_a_policy_left_out_are_not_made_after_the_merge() -> None:
 
 def test_a_complete_iteration_wants_nothing() -> None:
     assert wanted(position({(s.name, t.index) for s in STAGES for t in s.tasks}), []) == []
+
+
+def test_a_task_damaged_after_the_end_is_done_again_with_advance_behind_it() -> None:
+    finished = position({(s.name, t.index) for s in STAGES for t in s.tasks})
+    finished.statuses = [TaskStatus(s.stage, s.index, "stale" if s.stage == "train" else s.state) for s in finished.statuses]
+    todo = wanted(finished, [])
+    assert {stage.name: indices for stage, indices in todo} == {"train": (0,), "advance": (0,)}
+    by_name = {stage.name: stage for stage in STAGES}
+    assert _awaited(by_name["advance"], by_name, {"train": ["77"]}) == ("77",)
 
 
 def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
