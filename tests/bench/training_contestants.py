@@ -248,10 +248,11 @@ CONTESTANTS: dict[str, Callable[[Path, Meter], Curve]] = {
 
 
 def mean_loss(curve: Curve) -> float:
-    """Mean loss of the second half of a training, each step counted once."""
-    half, before = curve[-1][0] // 2, [0, *(step for step, _ in curve)]
-    spans = [(step - max(start, half), loss) for (step, loss), start in zip(curve, before, strict=False) if step > half]
-    return sum(n * loss for n, loss in spans) / sum(n for n, _ in spans)
+    """Mean loss of the second half of the steps that all contestants take (one more step is one more step of learning)."""
+    last = min(curve[-1][0], ROWS // BATCH)
+    spans = [(min(step, last) - max(start, last // 2), loss) for (step, loss), start in zip(curve, [0, *(s for s, _ in curve)], strict=False)]
+    used = [(n, loss) for n, loss in spans if n > 0]
+    return sum(n * loss for n, loss in used) / sum(n for n, _ in used)
 
 
 def main(name: str, place: Path) -> None:
