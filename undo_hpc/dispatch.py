@@ -102,7 +102,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
             ids[job.stage].append(job.id)
     fresh: set[str] = set()
     by_stage = {submission.stage: submission for submission in submissions}
-    by_name = {stage.name: stage for stage in position.stages}
+    by_name: dict[str, Stage] = {stage.name: stage for stage in position.stages}
     accepted: list[str] = []
     redirected = False
     try:
