@@ -135,6 +135,7 @@ def run_here(run: Run, console: Console) -> int:
     """Runs iteration after iteration on this machine, until the loop ends."""
     from undo_hpc.campaign import discard_stale, locate
     from undo_hpc.cluster.local import LocalCluster
+    from undo_hpc.errors import Incomplete
     from undo_hpc.observe.cost import require_budget
     from undo_hpc.observe.progress import choose_display
     from undo_hpc.observe.summary import show_summary
@@ -142,7 +143,15 @@ def run_here(run: Run, console: Console) -> int:
     position = locate(run)
     if position.ended:
         console.print(f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why}).")
+    seen = set()
     while not position.ended:
+        state = (position.iteration, tuple((s.stage, s.index, s.state) for s in position.missing))
+        if state in seen:
+            raise Incomplete(
+                f"iteration {position.iteration} stands where it stood before: what was done is not taken for done",
+                hint=f"did the code or the files change meanwhile? see: undo-hpc status {run.layout.root}",
+            )
+        seen.add(state)
         announce(position, console)
         require_budget(run, position.iteration, begun=len(position.missing) < len(position.statuses))
         discard_stale(run, position)
