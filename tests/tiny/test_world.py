@@ -98,7 +98,8 @@ def test_no_test_equation_stands_in_a_training_text() -> None:
     for _ in range(2000):
         base |= operand_pairs(corpus.base_pair(rng).answer)
         chain = world.draw_chain(rng, world.SPLITS["teacher"])
-        teacher |= operand_pairs(corpus.plain_pair(chain).answer) | operand_pairs(corpus.refine_pair(rng, chain).answer)
+        refined = corpus.refine_pair(rng, chain)  # its prompt holds attempts, right and wrong
+        teacher |= operand_pairs(corpus.plain_pair(chain).answer) | operand_pairs(refined.answer) | operand_pairs(refined.prompt)
     assert len(test) > 500
     assert not test & train and not test & base and not test & teacher
     assert not train & base

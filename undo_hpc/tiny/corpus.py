@@ -19,6 +19,7 @@ from undo_hpc.tiny.world import (
     draw_chain,
     draw_step,
     failed_step,
+    holds_test_pair,
     write_solution,
 )
 
@@ -94,7 +95,17 @@ def _line(rng: random.Random, step: Step, result: int, detailed: bool) -> str:
 
 
 def wrong_attempt(rng: random.Random, steps: Sequence[Step], failing: int, detailed: frozenset[int] = frozenset()) -> str:
-    """An attempt whose first wrong step is `failing`; what follows goes on from the wrong value."""
+    """An attempt whose first wrong step is `failing`; what follows goes on from the wrong value.
+
+    It keeps clear of the test pool's operand pairs, which a wrong value could lead to, unless the problem itself has them.
+    """
+    of_test = any(step.pool == "test" for step in steps)
+    while holds_test_pair(text := _wrong_attempt(rng, steps, failing, detailed)) and not of_test:
+        pass
+    return text
+
+
+def _wrong_attempt(rng: random.Random, steps: Sequence[Step], failing: int, detailed: frozenset[int]) -> str:
     lines: list[str] = []
     value = steps[0].a
     for index, step in enumerate(steps):

@@ -25,7 +25,7 @@ STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=2)
 STUDENT_RECIPE = Recipe(steps=4500, batch_tokens=1000)
 TEACHER_SHAPE = Shape(hidden=96, layers=5, intermediate=192, kv_heads=3)
 TEACHER_RECIPE = Recipe(steps=6500, batch_tokens=1200, emphasis=5.0)
-ATTEMPT_PROBLEMS = 2000  # problems that the base student answers for the teacher's corpus
+ATTEMPT_PROBLEMS = 2400  # problems that the base student answers for the teacher's corpus
 
 
 def tokenizer_texts(seed: int) -> Iterator[str]:
@@ -37,13 +37,13 @@ def tokenizer_texts(seed: int) -> Iterator[str]:
 
 
 def real_attempts(student: Any, tokenizer: Any, count: int, seed: int) -> list[tuple[world.Chain, list[str]]]:
-    """Problems of the teacher's pools with the base student's own wrong answers, sampled twice."""
+    """Problems of the teacher's pools with the base student's own wrong answers, sampled twice; none with an operand pair of the test pool."""
     chains = world.chains("teacher", count, seed)
     prompts = [corpus.prompts().student(chain.text) for chain in chains]
     rounds = [answer(student, tokenizer, prompts, temperature=t, seed=seed) for t in (0.3, 0.8)]
     found = []
     for chain, *texts in zip(chains, *rounds, strict=True):
-        wrong = [text for text in texts if world.failed_step(chain.steps, text) is not None and len(text) < 300]
+        wrong = [t for t in texts if world.failed_step(chain.steps, t) is not None and not world.holds_test_pair(t) and len(t) < 300]
         if wrong:
             found.append((chain, wrong))
     return found

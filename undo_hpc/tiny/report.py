@@ -37,7 +37,7 @@ class Share:
     def line(self) -> str:
         """One line of the report."""
         low, high = wilson(self.hits, self.n)
-        return f"  {self.what:<58} {self.hits / max(1, self.n):6.1%}  [{low:5.1%}, {high:5.1%}]  n={self.n}"
+        return f"  {self.what:<64} {self.hits / max(1, self.n):6.1%}  [{low:5.1%}, {high:5.1%}]  n={self.n}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +98,17 @@ def _accuracy(what: str, chains: Sequence[Chain], texts: Sequence[str]) -> list[
     return shares
 
 
-def _refinements(what: str, cases: Sequence[Case], texts: Sequence[str]) -> list[Share]:
-    """Accuracy, style and localisation of refinements of the given cases."""
+def _refinements(what: str, cases: Sequence[Case], texts: Sequence[str], *, guess: bool = True) -> list[Share]:
+    """Accuracy, style and localisation of refinements of the given cases; `guess` adds what the first hard step would have hit."""
     shares = [Share(f"{what}: right", sum(right(c.chain, t) for c, t in zip(cases, texts, strict=True)), len(cases))]
     shares.append(Share(f"{what}: a step spelled out", sum(bool(spelled(t)) for t in texts), len(cases)))
     for steps in (2, 3):
         rows = [(c, t) for c, t in zip(cases, texts, strict=True) if len(c.chain.steps) == steps]
         found = sum(spelled(t) - spelled(c.rationale) == {c.failed} for c, t in rows)
-        guess = sum(next((i for i, step in enumerate(c.chain.steps) if step.hard), 0) == c.failed for c, _ in rows)
+        first_hard = sum(next((i for i, step in enumerate(c.chain.steps) if step.hard), 0) == c.failed for c, _ in rows)
         shares.append(Share(f"{what}: failed step found, {steps} steps (chance {1 / steps:.0%})", found, len(rows)))
-        shares.append(Share(f"{what}: (guessing the first hard step)", guess, len(rows)))
+        if guess:
+            shares.append(Share(f"{what}: (guessing the first hard step, {steps} steps)", first_hard, len(rows)))
     return shares
 
 
@@ -134,13 +135,13 @@ def measure(models: Models, count: int, seed: int) -> tuple[list[Share], dict[st
         shares += _refinements(f"teacher, {name}", cases, texts)
         lengths[f"teacher, {name}"] = models.tokens(texts)
     blind = models.ask([corpus.prompts().refine(c.chain.text, c.rationale, "", "wrong") for c in real])
-    shares += _refinements("teacher, blind", real, blind)
+    shares += _refinements("teacher, blind", real, blind, guess=False)
     by_steps: dict[int, list[Case]] = {}
     for case in real:
         by_steps.setdefault(len(case.chain.steps), []).append(case)
     foreign = {id(c): other.attempt for group in by_steps.values() for c, other in zip(group, [*group[1:], group[0]], strict=True)}
     shuffled = models.ask([corpus.prompts().refine(c.chain.text, c.rationale, foreign[id(c)], "wrong") for c in real])
-    shares += _refinements("teacher, shuffled", real, shuffled)
+    shares += _refinements("teacher, shuffled", real, shuffled, guess=False)
 
     test = world.chains("test", count, 2_000_000 + seed)
     answers = models.examine(test)

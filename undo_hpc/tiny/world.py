@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from undo_hpc.errors import DataError
 
@@ -189,7 +189,7 @@ class WrittenStep:
     """A line of a solution as somebody wrote it: the result need not be right. `work` is None where terse."""
 
     a: int
-    op: str
+    op: Operation
     b: int
     work: str | None
     result: int
@@ -201,7 +201,12 @@ _LINE = re.compile(r"(\d{1,6})([-+*])(\d{1,6})=(?:\(([^()\n]*)\))?(\d{1,8})$")
 def read_solution(text: str) -> list[WrittenStep]:
     """The steps of a written solution, in order; lines that are no step are passed over."""
     found = (_LINE.match(line.strip()) for line in text.splitlines())
-    return [WrittenStep(int(m[1]), m[2], int(m[3]), m[4], int(m[5])) for m in found if m]
+    return [WrittenStep(int(m[1]), cast(Operation, m[2]), int(m[3]), m[4], int(m[5])) for m in found if m]
+
+
+def holds_test_pair(text: str) -> bool:
+    """Whether a step that the text writes out, right or wrong, has an operand pair of the test pool."""
+    return any(_pool(line.op, line.a, line.b) == "test" for line in read_solution(text))
 
 
 def failed_step(steps: Collection[Step], attempt: str) -> int | None:
