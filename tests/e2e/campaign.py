@@ -76,6 +76,7 @@ class Small:
             env=environment(),
             cwd=self.run_dir.parent,
             start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
 
     def results(self) -> dict[str, str]:
@@ -108,6 +109,11 @@ class Small:
                 if str(self.run_dir) in command and ("undo_hpc.worker" in command or "undo_hpc.training" in command):
                     found.append(int(entry.name))
         return found
+
+
+def _hear_ctrl_c() -> None:
+    """A shell that starts us in the background has SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _digest(path: Path) -> str:

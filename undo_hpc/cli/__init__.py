@@ -63,14 +63,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     from undo_hpc.cli.errors import report_error
     from undo_hpc.errors import ExitCode, UndoError
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `undo-hpc logs ... | head` ends quietly
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return int(module.run(arguments, Console(soft_wrap=False)))
+        code = int(module.run(arguments, Console(soft_wrap=False)))
+        sys.stdout.flush()
+        return code
     except UndoError as error:
         return report_error(error)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.COMPLETE)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
