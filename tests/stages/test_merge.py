@@ -85,6 +85,11 @@ def rewrite(run: Run, index: int, rows: list[dict[str, object]], *, vouched: boo
     ("damage", "vouched", "message"),
     [
         (lambda rows: rows[:-1], False, "bytes, its manifest says"),
+        (
+            lambda rows: [*rows[:-1], rows[-1] | {"text": rows[-1]["text"].swapcase()}],
+            False,
+            "has changed since its manifest",
+        ),
         (lambda rows: rows[:-1], True, "the shards hold 100 problems, the plan has 101"),
         (lambda rows: [*rows, rows[-1]], True, "stands twice"),
         (lambda rows: rows[::-1], True, "is out of order|stands there twice"),

@@ -5,6 +5,8 @@ Rows lie in the order of (idx, id, attempt), and are written and read as streams
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
 import os
 import shutil
@@ -20,6 +22,7 @@ from typing import Any, Self
 from undo_hpc.errors import DataError
 from undo_hpc.records import Example
 from undo_hpc.storage.atomic import explained, publish_dir, write_text
+from undo_hpc.storage.manifest import Output
 
 ROWS_PER_GROUP = 1024
 ROWS_PER_FILE = 500_000
@@ -44,6 +47,23 @@ def _array(values: Sequence[Any], kind: Any) -> Any:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
 
 
+class _Hashed(io.FileIO):
+    """A file for writing that keeps the digest of what went into it: nobody has to read it again for its manifest."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w")
+        self.path, self.sha = path, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Writes all of the data."""
+        left = memoryview(data).cast("B")
+        self.sha.update(left)
+        size = len(left)
+        while left:
+            left = left[super().write(left) :]
+        return size
+
+
 class DistilledWriter:
     """Writes a distilled set beside its place and publishes it whole, at the end of the `with` block.
 
@@ -56,7 +76,9 @@ class DistilledWriter:
         # a name of its own: a zombie of an earlier start may still be writing its one
         self._temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{time.time_ns():x}.tmp")
         self._group: list[tuple[Any, ...]] = []
+        self.outputs: dict[Path, Output] = {}  # the data files, known once the block has ended
         self._writer: Any = None
+        self._sink: _Hashed | None = None
         self._files = 0
         self._rows_in_file = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
@@ -91,9 +113,9 @@ class DistilledWriter:
         columns = list(zip(*rows, strict=True)) or [() for _ in COLUMNS]
         with explained(self._temporary):
             if self._writer is None:
-                path = self._temporary / f"distilled-{self._files:05d}.parquet"
+                self._sink = _Hashed(self._temporary / f"distilled-{self._files:05d}.parquet")
                 self._writer = pq.ParquetWriter(
-                    path, schema, compression="lz4", use_dictionary=False, write_statistics=False
+                    self._sink, schema, compression="lz4", use_dictionary=False, write_statistics=False
                 )
                 self._files, self._rows_in_file = self._files + 1, 0
             arrays = [_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
@@ -107,6 +129,11 @@ class DistilledWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._sink is not None:
+            self._sink.close()
+            size = self._sink.path.stat().st_size
+            self.outputs[self.folder / self._sink.path.name] = Output(self._sink.sha.hexdigest(), size)
+            self._sink = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

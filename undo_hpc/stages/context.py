@@ -16,7 +16,7 @@ from undo_hpc.run import Run
 from undo_hpc.state import combined_digest, enough
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.manifest import Manifest, Output, describe_output, read_manifest, verify_outputs, write_manifest
 from undo_hpc.storage.progress import ProgressFile
 
 # A file written on another node may show late over NFS (attribute caches): wait this long for evidence to appear.
@@ -59,11 +59,14 @@ class StageContext:
         """A line in the task's log."""
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
-    def publish(self, outputs: dict[Path, int | None], **parts: Any) -> Manifest:
+    def publish(
+        self, outputs: dict[Path, int | None], known: dict[Path, Output] | None = None, **parts: Any
+    ) -> Manifest:
         """Writes the task's manifest, last of all; asks the lease first, so that a zombie publishes nothing.
 
         Args:
             outputs: path -> number of rows.
+            known: outputs whose digest is known already, from when they were written.
             parts: inputs, counts, details, policy of the manifest.
         """
         self.lease.check()
@@ -73,7 +76,8 @@ class StageContext:
             iteration=self.plan.iteration,
             index=self.task.index,
             inputs={"config": self.run.config_digest} | parts.pop("inputs", {}),
-            outputs={layout.relative(path): describe_output(path, rows) for path, rows in outputs.items()},
+            outputs={layout.relative(path): describe_output(path, rows) for path, rows in outputs.items()}
+            | {layout.relative(path): output for path, output in (known or {}).items()},
             started=self.started,
             finished=time.time(),
             **parts,

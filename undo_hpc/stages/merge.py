@@ -11,18 +11,20 @@ import itertools
 import resource
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from undo_hpc.data.cards import distilled_card
-from undo_hpc.data.distilled import COLUMNS, DistilledWriter, parquet_files, read_distilled
+from undo_hpc.data.distilled import COLUMNS, DistilledWriter, read_distilled
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.records import Example
 from undo_hpc.selection import Row, accept, combine
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.storage.manifest import verify_outputs
 from undo_hpc.storage.shards import read_rows
 
 Order = tuple[int, str]  # (idx, id)
@@ -35,7 +37,9 @@ def run_stage(ctx: StageContext) -> None:
         EvidenceError: shards are missing, damaged, or do not hold just the problems of the plan.
         DataError: not one rationale was good enough.
     """
-    manifests, missing, inputs = gate(ctx, "generate")
+    # Where every shard is needed, digests are checked in a thread while the rows are read; else a damaged one is left out first.
+    strict = ctx.plan.policy_of("generate").kind == "all"
+    manifests, missing, inputs = gate(ctx, "generate", deep=not strict)
     used = [m.index for m in manifests]
     shards = [ctx.at.shard("generate", index) for index in used]
     inputs["splits"] = prepared_digest(ctx.run)
@@ -44,7 +48,9 @@ def run_stage(ctx: StageContext) -> None:
         inputs["previous"] = previous_evidence(ctx, "merge").digest
     selector = Selector(ctx)
     card = distilled_card(ctx.run, ctx.plan.iteration, manifests)
-    with DistilledWriter(ctx.at.distilled, card) as writer:
+    root = ctx.run.layout.root
+    with DistilledWriter(ctx.at.distilled, card) as writer, ThreadPoolExecutor(1) as thread:
+        checks = [thread.submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []
         for examples in selector.stream(problem_stream(ctx), attempt_stream(shards), previous):
             for example in examples:
                 writer.add(example)
@@ -59,10 +65,14 @@ def run_stage(ctx: StageContext) -> None:
                 f"not one of {selector.attempts} attempts is right and good enough to learn from: {dict(selector.dropped)}",
                 hint="look at the shards in iter_*/generate; give the teacher more attempts, tokens or a better prompt",
             )
+        for problem in filter(None, (check.result() for check in checks)):
+            raise EvidenceError(
+                f"merge: {problem}", hint="delete this shard and its manifest, and run the same command again"
+            )
         ctx.lease.check()  # leaving the block publishes
-    files = dict.fromkeys(parquet_files(ctx.at.distilled))
     ctx.publish(
-        {**files, ctx.at.distilled / "README.md": None},
+        {ctx.at.distilled / "README.md": None},
+        writer.outputs,
         inputs=inputs,
         counts=selector.counts() | {"rows": writer.rows},
         details={"generate_used": used},
