@@ -57,13 +57,27 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> Standstill:
 
     wait_until(workers, 180, f"{stage} to start", every=0.2)
     wait_until(lambda: has_output(small, stage), 180, f"{stage} at work", every=0.005)
+    workers()  # again: the tasks of an array do not all start at once
     still = Standstill("", list(found))
     for pid in found:
         os.kill(pid, signal.SIGSTOP)
     tasks = running(lab, stage)
-    assert tasks, f"{stage} was done before it could be stopped"
-    still.task = tasks[0]
+    stopped = [task for task in map(task_of, found) if task in tasks]
+    assert stopped, f"{stage} was done before it could be stopped ({found}, {tasks})"
+    still.task = stopped[0]
     return still
+
+
+def task_of(pid: int) -> str:
+    """SLURM's name of the task that a process belongs to, by its environment; empty where the process is gone."""
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    named = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if "SLURM_ARRAY_TASK_ID" in named:
+        return f"{named['SLURM_ARRAY_JOB_ID']}_{named['SLURM_ARRAY_TASK_ID']}"
+    return named.get("SLURM_JOB_ID", "")
 
 
 def preempt(lab: Lab, task: str, node: str = "") -> None:
