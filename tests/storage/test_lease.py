@@ -61,9 +61,8 @@ def test_a_requeued_job_follows_its_zombie_at_once(tmp_path: Path, monkeypatch: 
     assert zombie._take()
     _rewrite(tmp_path / "l", host="failed-node")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    with Lease(tmp_path / "l", "x"):
-        with pytest.raises(LeaseError):
-            zombie.check()
+    with Lease(tmp_path / "l", "x"), pytest.raises(LeaseError):
+        zombie.check()
 
 
 def test_the_same_job_id_given_twice_is_no_proof_of_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
