@@ -40,13 +40,15 @@ class Dispatched:
     Attributes:
         submitted: (stage, job ids, number of tasks) in order.
         live: tasks that were queued or running already.
-        held: jobs that wait for a person (`scontrol release`).
+        held: jobs that somebody held, and that wait for `scontrol release`.
+        released: tasks that the scheduler had given up (their node failed to start them), and that wait for a node again.
     """
 
     position: Position
     submitted: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
     live: int = 0
     held: list[LiveJob] = field(default_factory=list)
+    released: list[LiveJob] = field(default_factory=list)
 
 
 def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
@@ -87,6 +89,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
     if position.ended:
         return done
     jobs = [job for job in jobs if job.iteration == position.iteration]
+    done.released = _release(cluster, jobs)
     require_budget(run, position.iteration, begun=bool(jobs) or len(position.missing) < len(position.statuses))
     discard_stale(run, position)
     done.live = len({(job.stage, job.index) for job in jobs})
@@ -109,7 +112,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
         for stage in position.stages:
             after = _awaited(stage, by_name, ids)
             if any(name in fresh for name in stage.after):
-                waiting = {job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD)}
+                waiting = {job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)}
                 redirected = redirected or bool(waiting)
                 cluster.redirect(sorted(waiting), after)
             asked = by_stage.get(stage.name)
@@ -129,6 +132,13 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
         run.events.append("submitted", iteration=position.iteration, by=healer or "launcher",
                           stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in done.submitted})
     return done
+
+
+def _release(cluster: SlurmCluster, jobs: list[LiveJob]) -> list[LiveJob]:
+    """Tasks that the scheduler gave up wait for a node again; what depends on them has waited all the time."""
+    given_up = [job for job in jobs if job.state is JobState.GIVEN_UP]
+    cluster.release(job.task_id for job in given_up)
+    return given_up
 
 
 def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[int, ...]]]:

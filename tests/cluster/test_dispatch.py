@@ -4,7 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from undo_hpc.cluster.base import JobState, LiveJob
+from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.dispatch import _awaited, related, wanted
 from undo_hpc.layout import Layout
@@ -51,3 +54,12 @@ def test_a_task_damaged_after_the_end_is_done_again_with_advance_behind_it() -> 
 def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
     assert related(STAGES, "merge") == {"generate", "merge", "train", "evaluate", "advance"}
     assert "baseline" in related(STAGES, "advance")
+
+
+@pytest.mark.parametrize(("reason", "state"), [
+    ("launch failed requeued held", JobState.GIVEN_UP), ("JobHoldMaxRequeue", JobState.GIVEN_UP), ("JobHeldUser", JobState.HELD),
+    ("JobHeldAdmin", JobState.HELD), ("job requeued in held state", JobState.HELD), ("Priority", JobState.PENDING),
+    ("DependencyNeverSatisfied", JobState.STUCK),
+])
+def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
+    assert _state("PENDING", reason) is state

@@ -13,6 +13,8 @@ from tests.slurm.conftest import STOCK, same_results
 from tests.slurm.small import Campaign, continued, has_output, make_campaign
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import command_of, job_processes, wait_until
+from undo_hpc.observe.status import look
+from undo_hpc.run import open_run
 
 Make = Callable[..., Campaign]
 
@@ -78,6 +80,11 @@ def task_of(pid: int) -> str:
     if "SLURM_ARRAY_TASK_ID" in named:
         return f"{named['SLURM_ARRAY_JOB_ID']}_{named['SLURM_ARRAY_TASK_ID']}"
     return named.get("SLURM_JOB_ID", "")
+
+
+def given_up(lab: Lab) -> list[str]:
+    """Ids of the tasks that SLURM holds since it could not start them."""
+    return [job["id"] for job in lab.jobs() if "launch failed" in job["reason"]]
 
 
 def preempt(lab: Lab, task: str, node: str = "") -> None:
@@ -195,8 +202,31 @@ def test_controller_killed_and_restarted(start_lab: Callable[..., Lab], campaign
     still.let_go()  # the task ends while nobody is there to hear of it
     wait_until(lambda: (small.run_dir / "iter_000" / "generate" / "shard-00000.manifest.json").exists(), 120, "the shard")
     lab.start_controller()
+    # What it had not saved when it was killed is lost: it may start a task that runs already, fail, and give it up.
+    wait_until(lambda: small.ended or not lab.jobs() or given_up(lab), 600, "the run to end, or a task that is given up", every=0.5)
+    if not small.ended:
+        small.launch()
     small.wait_ended()
     same_results(small, undisturbed)
+
+
+def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path) -> None:
+    broken, prolog = tmp_path / "broken", tmp_path / "prolog"
+    prolog.write_text(f"#!/bin/sh\ntest ! -e {broken}\n")
+    prolog.chmod(0o755)
+    broken.touch()
+    lab = start_lab(**STOCK, extra=(f"Prolog={prolog}",))
+    small = campaign()
+    small.launch()
+    wait_until(lambda: given_up(lab), 60, "the tasks to fail")
+    view = look(open_run(small.run_dir))
+    assert "gave up" in view.next_why and "run_iteration.py" in view.next_command
+    broken.unlink()
+    for node in lab.nodes:
+        lab.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)  # one that was not drained says so
+    assert "given up by SLURM" in small.launch().stdout
+    wait_until(lambda: len(small.events("generate")) >= 2, 180, "both shards to start")
+    assert not given_up(lab)
 
 
 def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab], campaign: Make) -> None:
@@ -204,7 +234,6 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     from undo_hpc.cluster.base import Submission
     from undo_hpc.config.schema import StageResources
     from undo_hpc.dispatch import open_cluster
-    from undo_hpc.run import open_run
 
     lab = start_lab(**STOCK, min_job_age=2)
     small = campaign()

@@ -37,7 +37,9 @@ def submit_run(run: Run, console: Console) -> int:
         console.print(f"{done.live} tasks of iteration {done.position.iteration} are queued or running already")
     for stage, ids, tasks in done.submitted:
         console.print(f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}", highlight=False)
-    if not done.submitted:
+    for job in done.released:
+        console.print(f"job {job.task_id} ({job.stage}) had been given up by SLURM ({job.reason}); it is released", highlight=False)
+    if not done.submitted and not done.released:
         console.print("nothing to submit")
     for job in done.held:
         console.print(f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False)

@@ -22,7 +22,8 @@ class JobState(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
     STOPPING = "stopping"  # completing, or being requeued: it may still write
-    HELD = "held"  # pending, and it will not start by itself (held by hand, too many requeues)
+    HELD = "held"  # pending, and it will not start by itself: somebody held it
+    GIVEN_UP = "given up"  # held by the scheduler itself: its node failed to start it, or it was requeued too often
     STUCK = "stuck"  # pending behind a dependency that can never be fulfilled
 
 
@@ -114,6 +115,9 @@ class Cluster(Protocol):
 
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None:
         """Makes pending jobs wait for `after` instead of what they wait for now. Jobs that are gone are left aside."""
+
+    def release(self, task_ids: Iterable[str]) -> None:
+        """Lets tasks that the scheduler gave up wait for a node again. Raises ClusterError where that is refused."""
 
     def cancel(self, ids: Iterable[str]) -> None:
         """Ends the jobs. Ids that are gone are left aside."""

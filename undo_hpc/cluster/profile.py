@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
+from undo_hpc.config.fields import Section, neutral
 from undo_hpc.config.load import read_yaml, validate_section
-from undo_hpc.config.schema import Section, StageResources, neutral
+from undo_hpc.config.schema import StageResources
 from undo_hpc.errors import ConfigError
 
 Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]

@@ -35,6 +35,7 @@ _STATES = {
     "RESV_DEL_HOLD": JobState.HELD,
 }
 _HELD = re.compile(r"held|hold", re.IGNORECASE)
+_GIVEN_UP = re.compile(r"launch failed|JobHoldMaxRequeue", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,12 @@ class SlurmCluster:
                 continue
             run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(name.stage, tuple(after))}"])
 
+    def release(self, task_ids: Iterable[str]) -> None:
+        """`scontrol release`, and no waiting for the two minutes that follow a requeue (see base.Cluster)."""
+        for task in dict.fromkeys(task_ids):
+            run(["scontrol", "release", task])
+            run(["scontrol", "update", f"JobId={task}", "StartTime=now"])
+
     def cancel(self, ids: Iterable[str]) -> None:
         """`scancel` (see base.Cluster)."""
         wanted = list(dict.fromkeys(ids))
@@ -234,7 +241,7 @@ class SlurmCluster:
         The caller has left the run's PAUSED mark, which keeps the jobs from starting again.
         """
         jobs = self.live_jobs(tag)
-        waiting = [job for job in jobs if job.state in (JobState.PENDING, JobState.HELD, JobState.STUCK)]
+        waiting = [job for job in jobs if job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP, JobState.STUCK)]
         running = [job for job in jobs if job.state is JobState.RUNNING]
         self.cancel(job.task_id for job in waiting)
         for task in dict.fromkeys(job.task_id for job in running):
@@ -247,7 +254,7 @@ def _state(state: str, reason: str) -> JobState:
     if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
         return JobState.STUCK
     if known is JobState.PENDING and _HELD.search(reason):
-        return JobState.HELD
+        return JobState.GIVEN_UP if _GIVEN_UP.search(reason) else JobState.HELD
     return known
 
 

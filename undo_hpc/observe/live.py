@@ -24,7 +24,7 @@ REASONS = {
     "JobArrayTaskLimit": "as many tasks of its array run as may at once",
     "JobHeldUser": "held by hand; release it with: scontrol release JOB",
     "JobHeldAdmin": "held by the administrators",
-    "JobHoldMaxRequeue": "held after too many restarts; release it with: scontrol release JOB",
+    "JobHoldMaxRequeue": "SLURM gave it up after too many restarts; the launcher, run again, releases it",
     "PartitionDown": "the partition is down",
     "PartitionInactive": "the partition is closed",
     "PartitionTimeLimit": "asks for more time than the partition allows; lower cluster.resources.STAGE.minutes",
@@ -38,7 +38,7 @@ REASONS = {
     "AccountNotAllowed": "the account may not use this partition",
     "QOSNotAllowed": "the quality of service may not use this partition",
     "MaxGRESPerAccount": "the account uses all GPUs that it may",
-    "launch failed requeued held": "its node failed to start it; release it with: scontrol release JOB",
+    "launch failed requeued held": "its node failed to start it and SLURM gave it up; the launcher, run again, releases it",
     "None": "just submitted",
 }
 
@@ -64,6 +64,7 @@ class Live:
         note: why the scheduler could not be asked; empty where it could, or need not be.
         jobs: number of tasks that the scheduler holds.
         paused: whether the run was paused.
+        given_up: tasks that the scheduler holds because it could not start them.
     """
 
     tasks: dict[Key, tuple[TaskState, str]] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Live:
     note: str = ""
     jobs: int = 0
     paused: bool = False
+    given_up: int = 0
 
 
 def look_live(run: Run, iteration: int) -> Live:
@@ -95,6 +97,7 @@ def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
 
     for job in SlurmCluster(Profile(), run.layout.code).live_jobs(run.id):
         live.jobs += 1
+        live.given_up += job.state is JobState.GIVEN_UP
         if job.iteration != iteration:
             continue
         key = job.stage, job.index or 0

@@ -347,6 +347,8 @@ def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[st
         return f"undo-hpc report {root}", "writes the report again; more iterations would not be begun (stop.patience)"
     if ended:
         return f"{resume_command(run)} --iterations {run.config.iterations + 1}", "goes on for another iteration"
+    if live.given_up:
+        return resume_command(run), f"SLURM could not start {live.given_up} task{'s'[: live.given_up != 1]} and gave up; this lets them wait for a node again"
     busy = live.jobs > 0 or bool(live.launcher) or any(state == "running" for state, _ in live.tasks.values())
     if busy and not failures:
         return f"undo-hpc status {root} --watch", "nothing to do; looks again every few seconds"
