@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.training.packing import StepPlan, best_fit_decreasing, cut_steps, epoch_order, pack, pad_bins
 from undo_hpc.training.schedule import learning_rate
 
@@ -18,6 +18,7 @@ LENGTHS = st.lists(st.integers(1, 500), max_size=80)
 
 
 @given(LENGTHS, st.integers(1, 600), st.integers(1, 9))
+@example([68, 68, 68, 69, 69, 205], 204, 1)  # one item over the capacity does not widen the other bins
 @settings(deadline=None)
 def test_packing_loses_and_doubles_nothing_and_keeps_the_capacity(lengths: list[int], capacity: int, ranks: int) -> None:
     for split in (pack, pad_bins):
@@ -26,7 +27,7 @@ def test_packing_loses_and_doubles_nothing_and_keeps_the_capacity(lengths: list[
         assert len(bins) % ranks == 0
         for b in bins:
             cost = sum(lengths[i] for i in b) if split is pack else max((lengths[i] for i in b), default=0) * len(b)
-            assert cost <= max(capacity, max((lengths[i] for i in b), default=0)) or len(b) == 1
+            assert cost <= capacity or len(b) == 1
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.integers(100, 400))

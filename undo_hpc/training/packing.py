@@ -75,8 +75,7 @@ def pack(lengths: Sequence[int], capacity: int, ranks: int) -> list[Bin]:
     bins = best_fit_decreasing(lengths, capacity)
     count = math.ceil(len(bins) / ranks) * ranks
     even = spread(lengths, count)
-    limit = max(capacity, max(lengths, default=0))
-    if all(sum(lengths[i] for i in b) <= limit for b in even):
+    if all(len(b) <= 1 or sum(lengths[i] for i in b) <= capacity for b in even):
         bins = even
     bins += [[] for _ in range(count - len(bins))]
     return sorted(bins, key=lambda b: -sum(lengths[i] for i in b))
