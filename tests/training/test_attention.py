@@ -52,7 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_packed_row_gives_each_document_its_own_logits(model: Any, implementation: str) -> None:
     import numpy as np
 
-    from undo_hpc.config.schema import TrainConfig
+    from undo_hpc.config.train import TrainConfig
     from undo_hpc.training.batches import Batcher
     from undo_hpc.training.encoding import EncodedSet
 
@@ -94,7 +94,7 @@ def test_loss_and_gradients_of_a_packed_row_are_those_of_transformers_own_loss(m
     """Against model(labels=...) on each example by itself, the prompt masked by -100."""
     import numpy as np
 
-    from undo_hpc.config.schema import TrainConfig
+    from undo_hpc.config.train import TrainConfig
     from undo_hpc.training.batches import Batcher
     from undo_hpc.training.encoding import EncodedSet
     from undo_hpc.training.loop import answer_loss

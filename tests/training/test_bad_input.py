@@ -11,7 +11,7 @@ import pytest
 
 from tests.training import tiny_student
 from tests.training.conftest import Trainings
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, ExitCode
 from undo_hpc.training.deepspeed_settings import deepspeed_settings
 from undo_hpc.training.ranks import Rank

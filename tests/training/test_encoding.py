@@ -11,7 +11,7 @@ import torch
 
 from tests.training import tiny_student
 from tests.training.conftest import Trainings
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
 from undo_hpc.prompts import load_prompts
 from undo_hpc.training.batches import Batcher

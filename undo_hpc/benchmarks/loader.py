@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.config.fields import Section, about
 from undo_hpc.config.load import read_yaml, validate_section
-from undo_hpc.config.schema import Section, SourceConfig, about
+from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.loading import Rejected, load_problems
 from undo_hpc.errors import ConfigError
 from undo_hpc.records import AnswerKind, Problem

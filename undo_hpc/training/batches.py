@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.training.attention import Segments
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.packing import Step, pack, pad_bins

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, StorageError, TrainingError
 from undo_hpc.storage.atomic import explained, fsync_dir, sha256_file, write_json
 from undo_hpc.training.deepspeed_settings import zero_stage

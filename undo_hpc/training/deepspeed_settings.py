@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 
 # What the loop itself decides. A user's value would silently fight it, so it is refused with the key to use instead.
@@ -23,6 +23,20 @@ _OURS = {
 def zero_stage(config: TrainConfig) -> int:
     """The ZeRO stage in use: bf16 weights need an fp32 master copy, which DeepSpeed keeps from stage 1 on."""
     return max(config.zero_stage, 1) if config.precision == "bf16" else config.zero_stage
+
+
+def in_use(config: TrainConfig, *, gpu: bool) -> list[str]:
+    """What runs otherwise than the words of the configuration suggest, a line each, with the reason."""
+    lines = []
+    if zero_stage(config) != config.zero_stage:
+        lines.append(f"ZeRO: stage {config.zero_stage} was asked for, stage {zero_stage(config)} runs: bf16 weights need an fp32 master copy, "
+                     "which DeepSpeed keeps (and shares out among the ranks) from stage 1 on; the update is the same")
+    if config.offload != "none" and not gpu:
+        lines.append(f"offload: {config.offload} was asked for, but there is no GPU: everything lies in host memory anyway")
+    elif config.offload != "none":
+        what = "optimiser state and update" if config.offload == "optimizer" else "optimiser state, update and parameters"
+        lines.append(f"offload: {what} on the host's CPU (torch's own fused AdamW: nothing is compiled)")
+    return lines
 
 
 def own_settings(config: TrainConfig) -> dict[str, Any]:

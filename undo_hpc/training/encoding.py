@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
 from undo_hpc.prompts import load_prompts
 from undo_hpc.training.spec import TrainSpec

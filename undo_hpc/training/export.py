@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.storage.atomic import explained, publish_dir, write_json
 from undo_hpc.training import student
 from undo_hpc.training.deepspeed_settings import zero_stage

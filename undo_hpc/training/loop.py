@@ -18,14 +18,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ExitCode, TrainingError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.training import answer_head, export, preflight, student
 from undo_hpc.training.answer_head import AnswerHead
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.checkpoints import Keeper
-from undo_hpc.training.deepspeed_settings import deepspeed_settings, zero_stage
+from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
 from undo_hpc.training.encoding import EncodedSet, encode_spec, load_encoded, save_encoded
 from undo_hpc.training.packing import Step, StepPlan
 from undo_hpc.training.ranks import Rank, Team
@@ -58,6 +58,8 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
 
     # -- setup ----------------------------------------------------------------------------------------------------
     settings = deepspeed_settings(config)
+    for line in in_use(config, gpu=team.device.type == "cuda"):
+        say(line)
     tokenizer = student.load_tokenizer(spec)
     data = load_data(spec, tokenizer, team)
     plan = StepPlan(data.lengths, budget=config.tokens_per_batch, epochs=config.epochs, max_steps=config.max_steps, seed=spec.seed)

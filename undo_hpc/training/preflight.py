@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError, TrainingError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.training.batches import Batcher, MicroBatch

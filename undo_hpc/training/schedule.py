@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:

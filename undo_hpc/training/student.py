@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from undo_hpc.config.schema import TrainConfig
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.training import attention
 from undo_hpc.training.spec import TrainSpec
