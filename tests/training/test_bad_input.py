@@ -11,6 +11,8 @@ import pytest
 
 from tests.training import tiny_student
 from tests.training.conftest import Trainings
+from undo_hpc.config.load import YamlText, validate_section
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, ExitCode
 from undo_hpc.training.deepspeed_settings import deepspeed_settings
@@ -96,6 +98,18 @@ def test_settings_of_deepspeed_that_fight_ours_or_are_unknown(trainings: Trainin
     assert merged["zero_optimization"]["stage"] == 2 and merged["zero_optimization"]["reduce_bucket_size"] == 1_000_000
     refused(trainings, "unknown key", deepspeed={"nonsense": 1})
     trainings.run(trainings.spec(deepspeed=str(file), zero_stage=2), 2)
+
+
+def test_offload_that_would_move_nothing() -> None:
+    for train, message in (
+        ({"offload": "optimizer", "zero_stage": 0, "precision": "fp32"}, "ZeRO 0 in fp32 offloads nothing"),
+        ({"offload": "all", "zero_stage": 2}, "ZeRO 2 keeps the parameters on the GPU"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            validate_section(RunConfig, YamlText({"train": train}, "my.yaml", {}))
+    disk = {"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/scratch"}}}
+    with pytest.raises(ConfigError, match="async_io"):
+        deepspeed_settings(TrainConfig(deepspeed=disk))
 
 
 def test_a_spec_that_is_missing_torn_or_unknown(tmp_path: Path) -> None:

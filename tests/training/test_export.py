@@ -85,9 +85,3 @@ def test_the_preflight_is_written_down(trainings: Trainings) -> None:
     assert told["longest_micro_batch"]["tokens"] <= 400
     memory = told["memory_gib_by_zero_stage"]
     assert memory["0"] == pytest.approx(told["weights"] * 16 / 2**30)
-
-
-def test_a_dashboard_that_is_not_installed_is_named(trainings: Trainings) -> None:
-    spec = trainings.spec(sinks=["trackio"])
-    running = trainings.start(spec)
-    assert running.wait() == [2] and "pip install trackio" in running.text()

@@ -93,6 +93,20 @@ def test_a_signal_to_one_rank_saves_all_and_the_resume_is_exact(trainings: Train
     assert same_bits(weights(cut), weights(whole))
 
 
+@pytest.mark.parametrize(("stage", "offload"), [(2, "optimizer"), (3, "all")])
+def test_offload_computes_the_same_and_may_change_on_resume(
+    trainings: Trainings, undisturbed: TrainSpec, stage: int, offload: str
+) -> None:
+    """DeepSpeed takes its offload path on a CPU too; what only a GPU could show is the copy between the two memories."""
+    spec = trainings.spec(zero_stage=stage, offload=offload, **LONG)
+    running = stop_at(trainings, spec, 2, Moment(signal.SIGTERM, at=5))
+    assert f"offload: {offload} was asked for, but there is no GPU" in running.text()
+    stop_at(trainings, spec, 2, Moment(signal.SIGTERM, at=9))
+    go_on(trainings, replace(spec, train=spec.train | {"offload": "none"}), 2)
+    expected = rank_rows(undisturbed)
+    assert [loss for _, loss in rank_rows(spec)] == pytest.approx([loss for _, loss in expected], abs=1e-4)
+
+
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_another_number_of_ranks_goes_on(trainings: Trainings, undisturbed: TrainSpec, stage: int) -> None:
     spec = trainings.spec(zero_stage=stage, **LONG)

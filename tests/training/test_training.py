@@ -72,6 +72,7 @@ def test_how_the_work_is_spread_does_not_change_what_is_learned(
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_bf16_trains_on_two_ranks(trainings: Trainings, reference: list[float], stage: int) -> None:
     spec = trainings.spec(precision="bf16", zero_stage=stage)
-    trainings.run(spec, 2)
+    running = trainings.run(spec, 2)
+    assert ("ZeRO: stage 0 was asked for, stage 1 runs: bf16 weights need" in running.text()) == (stage == 0)
     assert [r["loss"] for r in metrics(spec)] == pytest.approx(reference, abs=0.1)
     assert all(w.dtype == torch.bfloat16 for w in weights(spec).values())

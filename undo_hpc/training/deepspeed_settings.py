@@ -105,6 +105,10 @@ def deepspeed_settings(config: TrainConfig) -> dict[str, Any]:
             raise ConfigError(f"train.deepspeed: {dotted} is decided by {instead}", hint=f"remove {dotted} from train.deepspeed")
     merged = merge(own_settings(config), theirs)
     _validate(merged)
+    for key in ("offload_optimizer", "offload_param"):
+        if (merged["zero_optimization"].get(key) or {}).get("device") == "nvme":
+            raise ConfigError(f"train.deepspeed: zero_optimization.{key} on nvme needs DeepSpeed's async_io, which is compiled at the first start, "
+                              "and what lies there is in no checkpoint", hint="set train.offload to optimizer or all: host memory needs neither")
     return merged
 
 

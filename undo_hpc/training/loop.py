@@ -32,7 +32,7 @@ from undo_hpc.training.ranks import Rank, Team
 from undo_hpc.training.schedule import learning_rate
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.stopping import Reason, Stopper
-from undo_hpc.training.watching import Watch, Work, peak_flops
+from undo_hpc.training.watching import Watch, Work, check_sinks, peak_flops
 
 
 def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitCode:
@@ -46,17 +46,19 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
         return ExitCode.COMPLETE
     Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
     team = Team(who, Path(spec.work_dir), env)
-    code = train(spec, config, team, stopper)
+    with contextlib.ExitStack() as at_end:
+        code = train(spec, config, team, stopper, at_end)
     team.close()  # not after a failure: the others are somewhere else, and leaving in good order could wait for them
     return code
 
 
-def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) -> ExitCode:
-    """The whole training on this rank; see the module's text."""
+def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at_end: contextlib.ExitStack) -> ExitCode:
+    """The whole training on this rank; see the module's text. What must be closed however it ends goes to `at_end`."""
     def say(text: str) -> None:
         _say(team.who, text)
 
     # -- setup ----------------------------------------------------------------------------------------------------
+    check_sinks(config)
     settings = deepspeed_settings(config)
     for line in in_use(config, gpu=team.device.type == "cuda"):
         say(line)
@@ -95,6 +97,8 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
         say(f"stopped before the first step ({asked.name.lower()})")
         return asked.exit_code
     watch = Watch(spec, plan.total, begin, peak * team.who.world if peak else None) if team.who.first else None
+    if watch:
+        at_end.callback(watch.close)  # dashboards write their last rows then
 
     # -- steps ----------------------------------------------------------------------------------------------------
     clip_here = zero_stage(config) == 0
@@ -152,8 +156,6 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper) ->
     summary = {"steps": plan.total, "epochs": config.epochs, "examples": len(data), "target_tokens_in_data": int(data.targets.sum()),
                "final_loss": watch.last.get("loss", total_loss) if watch else total_loss, "ranks": team.who.world}
     export.export(spec, config, engine, tokenizer, data, team, summary)
-    if watch:
-        watch.close()
     say(f"published {spec.out_dir}")
     return ExitCode.COMPLETE
 

@@ -57,9 +57,9 @@ class TrainSpec:
             return TrainConfig(**self.train)
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
+            key = ".".join(["train", *(str(part) for part in first["loc"])])
             raise ConfigError(
-                f"training spec: train.{key}: {first['msg']}",
+                f"training spec: {key}: {first['msg'].removeprefix('Value error, ')}",
                 hint="the spec is written by the train stage; mend the run's configuration and start again",
             ) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import time
 from collections import deque
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.progress import ProgressFile
@@ -59,10 +61,11 @@ class Sink(Protocol):
 
 
 class _TensorBoard:
-    def __init__(self, spec: TrainSpec) -> None:
+    def __init__(self, spec: TrainSpec, resumed_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(Path(spec.work_dir) / "tensorboard"))
+        # What a killed training told after its last checkpoint is told again, so it leaves the curve.
+        self._writer = SummaryWriter(str(Path(spec.work_dir) / "tensorboard"), purge_step=resumed_at + 1)
 
     def log(self, row: dict[str, float], step: int) -> None:
         for key, value in row.items():
@@ -73,7 +76,7 @@ class _TensorBoard:
 
 
 class _WandbLike:
-    """wandb, and trackio, which speaks the same way."""
+    """wandb, and trackio, which speaks the same way. A training that was started again goes on with its own curve."""
 
     def __init__(self, module: str, spec: TrainSpec) -> None:
         import importlib
@@ -82,7 +85,9 @@ class _WandbLike:
         os.environ.setdefault("WANDB_DIR", spec.work_dir)
         os.environ.setdefault("TRACKIO_DIR", str(Path(spec.work_dir) / "trackio"))
         self._module = importlib.import_module(module)
-        self._module.init(project="undo-hpc", name=f"{spec.card.get('name', spec.run_id)}-{spec.card.get('iteration', 0)}", config=spec.train)
+        name = f"{spec.card.get('name', spec.run_id)}-{spec.card.get('iteration', 0)}"
+        known_by = {"id": re.sub(r"[^A-Za-z0-9_-]", "-", spec.run_id)} if module == "wandb" else {}
+        self._module.init(project="undo-hpc", name=name, config=spec.train, resume="allow", **known_by)
 
     def log(self, row: dict[str, float], step: int) -> None:
         self._module.log({f"train/{key}": value for key, value in row.items()}, step=step)
@@ -91,14 +96,18 @@ class _WandbLike:
         self._module.finish()
 
 
-def open_sinks(spec: TrainSpec) -> list[Sink]:
-    """The dashboards asked for. Raises ConfigError where a package is missing."""
-    sinks: list[Sink] = []
-    for name in spec.config.sinks:
-        if importlib.util.find_spec(name) is None:
-            raise ConfigError(f"train.sinks names {name}, which is not installed", hint=f"pip install {name}, or remove it from train.sinks")
-        sinks.append(_TensorBoard(spec) if name == "tensorboard" else _WandbLike(name, spec))
-    return sinks
+def check_sinks(config: TrainConfig) -> None:
+    """Raises ConfigError where a dashboard asked for is not installed."""
+    for name in config.sinks:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # without an origin: a mere folder of that name, such as wandb leaves behind
+            raise ConfigError(f"train.sinks names {name}, which is not installed",
+                              hint=f"pip install 'undo-hpc[watch]' (or just {name}), or remove it from train.sinks")
+
+
+def open_sinks(spec: TrainSpec, resumed_at: int) -> list[Sink]:
+    """The dashboards asked for; `check_sinks` comes first."""
+    return [_TensorBoard(spec, resumed_at) if name == "tensorboard" else _WandbLike(name, spec) for name in spec.config.sinks]
 
 
 def drop_rows_after(path: Path, step: int) -> dict[str, float]:
@@ -128,7 +137,7 @@ class Watch:
         self._metrics = self._work_dir / "metrics.jsonl"
         self.last = drop_rows_after(self._metrics, resumed_at)
         self._progress = ProgressFile(self._work_dir / "progress.json")
-        self._sinks = open_sinks(spec)
+        self._sinks = open_sinks(spec, resumed_at)
         self._times: deque[tuple[int, float]] = deque([(resumed_at, time.monotonic())], maxlen=20)
 
     def log(

@@ -1,0 +1,57 @@
+"""What a training tells: its curve in the dashboards asked for, offline, also after a restart; a missing one is named."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import missing
+from tests.training.conftest import Moment, Trainings, metrics
+from undo_hpc.config.train import TrainConfig
+from undo_hpc.errors import ConfigError, ExitCode
+from undo_hpc.training import watching
+
+SINKS = ("tensorboard", "wandb", "trackio")
+
+
+def test_the_curve_is_in_every_dashboard_and_goes_on_after_a_restart(trainings: Trainings) -> None:
+    try:
+        watching.check_sinks(TrainConfig(sinks=list(SINKS)))
+    except ConfigError as error:
+        missing(error.message)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    spec = trainings.spec("watched", rows=24, sinks=list(SINKS))
+    quiet = {"WANDB_CONFIG_DIR": str(trainings.root), "WANDB_CACHE_DIR": str(trainings.root)}
+    running = trainings.start(spec, 1, Moment(signal.SIGTERM, at=2), **quiet)
+    assert running.wait() == [ExitCode.REQUEUE], running.text()
+    trainings.run(spec, **quiet)
+    work, told = Path(spec.work_dir), [(row["step"], row["loss"]) for row in metrics(spec)]
+    assert len(told) > 4
+
+    events = EventAccumulator(str(work / "tensorboard")).Reload()
+    curve = [(e.step, e.value) for e in events.Scalars("train/loss")]
+    assert curve == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in told]
+
+    starts = sorted((work / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(starts) == 2 and {path.name for path in starts} == {"run-watched.wandb"}  # one curve: the same id
+    assert all(b"train/loss" in path.read_bytes() for path in starts)
+
+    (database,) = (work / "trackio").rglob("*.db")
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute("SELECT step, run_name FROM metrics ORDER BY step").fetchall()
+    assert [step for step, _ in rows] == [step for step, _ in told] and len({name for _, name in rows}) == 1
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = importlib.machinery.ModuleSpec(name, None)  # what Python makes of a folder ./wandb that earlier runs left
+    for found in (None, folder):
+        monkeypatch.setattr(watching.importlib.util, "find_spec", lambda _, found=found: found)
+        with pytest.raises(ConfigError, match=f"train.sinks names {name}, which is not installed") as caught:
+            watching.check_sinks(TrainConfig(sinks=[name]))
+        assert "pip install 'undo-hpc[watch]'" in caught.value.hint
