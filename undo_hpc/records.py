@@ -37,7 +37,7 @@ class Row:
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The row from its form on disk. Raises TypeError where a required key is missing."""
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{key: value for key, value in data.items() if key in known})
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ class Attempt(Row):
     """One completion of a problem by the teacher or the student, with its verdict. Every one is kept.
 
     `attempt` counts from 0 for each problem; `seed` follows from (run seed, iteration, problem id, attempt).
-    `error` is set, and `text` empty, where the engine could not answer the request.
+    `error` is set, and `text` empty, where the engine could not answer the request. `prompt_sha` is of the user's turn, `chat_sha`
+    of what the engine put around it (chat template, system prompt, template arguments such as thinking on or off); the shard's
+    manifest spells both out.
     """
 
     problem_id: str
@@ -78,6 +80,11 @@ class Attempt(Row):
     prompt_sha: str = ""
     error: str = ""
     flags: tuple[str, ...] = ()
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    chat_sha: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def test_a_server_that_answers_nothing_ends_the_run_and_not_the_requests(server:
     with pytest.raises(EngineError, match="in a row"):
         for completion in client(there.url, max_retries=2).generate(asked(200)):
             found.append(completion)
-    assert len(found) < 30 and all(c.finish_reason == "error" for c in found)
+    assert not found, "no request is blamed for what the server has done"
 
 
 def test_no_server_at_all_is_bounded() -> None:

@@ -16,7 +16,6 @@ import torch
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig
 from undo_hpc.engines import Request, load_engine, slot_decoder
-from undo_hpc.engines.base import MAX_FAILURES_IN_A_ROW
 from undo_hpc.engines.slot_decoder import SlotDecoder, rounded
 from undo_hpc.engines.slots import SlotModel, slots_agree
 from undo_hpc.engines.transformers_engine import TransformersEngine
@@ -232,7 +231,7 @@ def test_an_engine_that_fails_on_everything_is_an_error_and_not_a_shard_of_failu
     with pytest.raises(EngineError, match="device-side assert"):
         for completion in tested.generate(mixture(100)):
             found.append(completion)
-    assert len(found) < MAX_FAILURES_IN_A_ROW
+    assert not found, "no request is blamed for what the engine has done"
 
 
 def test_a_model_without_full_attention_runs_padded_and_cannot_be_invariant(tmp_path: Path) -> None:

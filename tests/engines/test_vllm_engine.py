@@ -110,7 +110,7 @@ def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(
     with pytest.raises(EngineError, match="EngineCore died"):
         for completion in vllm_engine.generate(requests):
             found.append(completion)
-    assert len(found) == 2
+    assert not found, "no request is blamed for what the engine has done"
 
 
 @pytest.mark.vllm

@@ -70,28 +70,33 @@ def too_long(prompt_tokens: int, context: int) -> str:
     return f"the prompt has {prompt_tokens} tokens and leaves no room in the model's context of {context}"
 
 
-class FailureCount:
+class Failures:
     """Tells requests that an engine cannot answer from an engine that cannot answer.
 
-    Raises (from `add`):
-        EngineError: `limit` failures in a row, so that a dead engine never turns a whole shard into failures.
+    A failure is held back until another request is answered, or all are done: only then was it the request's own. So a
+    dead engine turns no request into a recorded failure.
+
+    Raises (from `hold`):
+        EngineError: `limit` failures in a row; those are not recorded, and their requests come again.
     """
 
     def __init__(self, engine: str, limit: int = MAX_FAILURES_IN_A_ROW) -> None:
-        self._engine, self._limit, self._row = engine, limit, 0
+        self._engine, self._limit = engine, limit
+        self._held: list[Completion] = []
 
-    def add(self, error: str) -> None:
+    def hold(self, failure: Completion) -> None:
         """Notes a failed request."""
-        self._row += 1
-        if self._row >= self._limit:
+        self._held.append(failure)
+        if len(self._held) >= self._limit:
             raise EngineError(
-                f"the {self._engine} engine failed on {self._row} requests in a row; the last error: {error}",
+                f"the {self._engine} engine failed on {self._limit} requests in a row; the last error: {failure.error}",
                 hint="requests answered so far are kept; mend the engine and start the same command again",
             )
 
-    def reset(self) -> None:
-        """Notes a request that was answered."""
-        self._row = 0
+    def release(self) -> list[Completion]:
+        """Notes a request that was answered, or the end: the failures before it, to be yielded."""
+        held, self._held = self._held, []
+        return held
 
 
 def never() -> bool:

@@ -20,7 +20,7 @@ import httpx
 import tenacity
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
-from undo_hpc.engines.base import Completion, FailureCount, Request, digest, failed, never
+from undo_hpc.engines.base import Completion, Failures, Request, digest, failed, never
 from undo_hpc.engines.pool import Fixed, Pool, Service
 from undo_hpc.errors import ConfigError
 
@@ -90,8 +90,8 @@ class OpenAIEngine:
     def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
         """See `Engine.generate`. Requests under way are cancelled when the caller stops."""
         loop = asyncio.new_event_loop()
-        waiting, under_way = deque(requests), set[asyncio.Task[Completion]]()
-        failures = FailureCount("openai", limit=max(16, self._config.concurrency))
+        waiting, under_way = deque(requests), set[asyncio.Task[tuple[Completion, bool]]]()
+        failures = Failures("openai", limit=max(16, self._config.concurrency))
         client: httpx.AsyncClient | None = None
         try:
             limits = httpx.Limits(
@@ -105,13 +105,20 @@ class OpenAIEngine:
             )  # no proxy stands between the nodes of a cluster
             while (waiting or under_way) and not should_stop():
                 while waiting and len(under_way) < self._config.concurrency:
-                    under_way.add(loop.create_task(self._answer(client, waiting.popleft(), failures)))
+                    under_way.add(loop.create_task(self._answer(client, waiting.popleft())))
                 finished, _ = loop.run_until_complete(
                     asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
                 )
                 for task in finished:
-                    yield task.result()
+                    completion, given_up = task.result()
+                    if given_up:
+                        failures.hold(completion)
+                    else:
+                        yield from failures.release()
+                        yield completion
                     under_way.remove(task)
+            if not waiting and not under_way:
+                yield from failures.release()
         finally:
             for task in under_way:
                 task.cancel()
@@ -124,8 +131,8 @@ class OpenAIEngine:
     def close(self) -> None:
         """Nothing is held between calls."""
 
-    async def _answer(self, client: httpx.AsyncClient, request: Request, failures: FailureCount) -> Completion:
-        """The completion of one request, after as many tries as it takes."""
+    async def _answer(self, client: httpx.AsyncClient, request: Request) -> tuple[Completion, bool]:
+        """The completion of one request, after as many tries as it takes; and whether it was given up after them."""
         tries = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self._config.max_retries),
             wait=_wait,
@@ -137,15 +144,12 @@ class OpenAIEngine:
                 with attempt:
                     completion = await self._ask(client, request)
         except _MayPass as error:
-            failures.add(str(error))
-            return failed(request, f"given up after {self._config.max_retries} tries: {error}")
+            return failed(request, f"given up after {self._config.max_retries} tries: {error}"), True
         except _Refused as error:
-            failures.reset()  # it does answer
-            return failed(request, str(error))
-        failures.reset()
+            return failed(request, str(error)), False  # it does answer
         self.tokens["prompt"] += completion.prompt_tokens
         self.tokens["completion"] += completion.completion_tokens
-        return completion
+        return completion, False
 
     async def _ask(self, client: httpx.AsyncClient, request: Request) -> Completion:
         """One try; a server of the service that cannot be reached does not count as one while there are others."""

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
-from undo_hpc.engines.base import Completion, FailureCount, Request, failed, never, too_long
+from undo_hpc.engines.base import Completion, Failures, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.decoding import Decoder, Work
 from undo_hpc.engines.padded_decoder import PaddedDecoder
@@ -76,7 +76,7 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
         """See `Engine.generate`. Longest requests first, so that a lack of memory shows at once."""
-        failures = FailureCount("transformers")
+        failures = Failures("transformers")
         lanes: dict[int, list[Work]] = {}
         for request in requests:
             prompt = self._chat.encode(request.prompt)
@@ -91,6 +91,8 @@ class TransformersEngine:
             lane = sorted(lanes[length], key=lambda work: -len(work.prompt))
             slot = length if self._config.batch_invariant else max(work.total for work in lane)
             yield from self._run(lane, slot, should_stop, failures)
+        if not should_stop():
+            yield from failures.release()
 
     def close(self) -> None:
         """Frees the model's memory."""
@@ -99,7 +101,7 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
     def _run(
-        self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: FailureCount
+        self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures
     ) -> Iterator[Completion]:
         groups = deque([deque(lane)])  # run one after another; after a failure, those under way come alone
         decoder: Decoder | None = None
@@ -116,7 +118,7 @@ class TransformersEngine:
             except torch.OutOfMemoryError as error:
                 under_way, decoder = decoder.drop() if decoder else [], None
                 groups[0].extendleft(reversed(under_way))
-                yield from self._halve(self._rows(length, len(lane)), length, groups[0], error)
+                self._halve(self._rows(length, len(lane)), length, groups[0], failures, error)
             except (RuntimeError, ValueError, IndexError) as error:
                 suspects = decoder.drop() if decoder else []
                 decoder = None
@@ -125,13 +127,12 @@ class TransformersEngine:
                 if len(suspects) == 1:
                     suspects[0].tries += 1
                     if suspects[0].tries >= self._retries:
-                        failures.add(str(error))
-                        yield failed(suspects.pop().request, f"{type(error).__name__}: {error}")
+                        failures.hold(failed(suspects.pop().request, f"{type(error).__name__}: {error}"))
                 groups.extendleft(deque([work]) for work in reversed(suspects))
             else:
-                for completion in finished:
-                    failures.reset()
-                    yield completion
+                if finished:
+                    yield from failures.release()
+                yield from finished
 
     def _rows(self, length: int, waiting: int) -> int:
         rows = max(1, min(self._max_rows, self._config.batch_tokens // length))
@@ -143,12 +144,14 @@ class TransformersEngine:
             return PaddedDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
         return SlotDecoder(self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant)
 
-    def _halve(self, rows: int, length: int, queue: deque[Work], error: torch.OutOfMemoryError) -> Iterator[Completion]:
+    def _halve(
+        self, rows: int, length: int, queue: deque[Work], failures: Failures, error: torch.OutOfMemoryError
+    ) -> None:
         """Makes later batches smaller; a request that does not even fit alone is given up."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if rows == 1:
-            yield failed(queue.popleft().request, f"out of memory with this request alone: {error}")
+            failures.hold(failed(queue.popleft().request, f"out of memory with this request alone: {error}"))
             return
         self._max_rows = rows // 2
         log.warning(

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
-from undo_hpc.engines.base import Completion, FailureCount, Request, failed, never, too_long
+from undo_hpc.engines.base import Completion, Failures, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.decoding import complete
 from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
@@ -73,7 +73,7 @@ class VllmEngine:
         When a step fails, vLLM is started anew, for its state is not to be trusted; the requests under way come again
         one at a time, and one that fails alone is given up after its tries.
         """
-        failures = FailureCount("vLLM", limit=_FAILURES_IN_A_ROW)
+        failures = Failures("vLLM", limit=_FAILURES_IN_A_ROW)
         groups = deque([deque(requests)])
         tries: dict[str, int] = {}
         under_way: dict[str, Request] = {}
@@ -101,8 +101,7 @@ class VllmEngine:
                         name = suspects[0].id
                         tries[name] = tries.get(name, 0) + 1
                         if tries[name] >= self._retries:
-                            failures.add(str(error))
-                            yield failed(suspects.pop(), f"{type(error).__name__}: {error}")
+                            failures.hold(failed(suspects.pop(), f"{type(error).__name__}: {error}"))
                     log.warning(
                         "vLLM failed in a step (%s); it is started anew, and %d requests come again one at a time",
                         error,
@@ -113,8 +112,9 @@ class VllmEngine:
                     continue
                 for output in outputs:
                     if output.finished:
-                        failures.reset()
+                        yield from failures.release()
                         yield self._completion(under_way.pop(output.request_id), output)
+            yield from failures.release()
         finally:
             if under_way:
                 self._llm.llm_engine.abort_request(list(under_way))

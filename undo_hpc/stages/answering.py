@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import orjson
 
@@ -65,7 +67,6 @@ class Answers:
             self._folder.mkdir(parents=True, exist_ok=True)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
         self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder, basis)}
-        self.repeated = 0
         config = ctx.run.config.generate
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
@@ -73,8 +74,8 @@ class Answers:
             flush_rows=config.flush_rows,
             flush_seconds=config.flush_seconds,
         )
-        self._began = time.monotonic()
-        self._new_tokens = 0
+        self._seconds = 0.0
+        self._new_tokens = self._new_rows = 0
         if self.rows:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
@@ -91,12 +92,21 @@ class Answers:
         wanted = {f"{ask.problem.id}/{ask.attempt}": ask for ask in asks if ask.key not in self.rows}
         if wanted:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
-            completions = engine.generate(requests, should_stop=self._ctx.should_stop)
-            group = self._ctx.run.config.generate.flush_rows
-            for batch in _batches(completions, group, self._ctx.run.config.generate.flush_seconds):
-                self._keep(batch, wanted, checker)
-                self._show(total, before)
-        self._writer.flush()
+            config, began = self._ctx.run.config.generate, time.monotonic()
+
+            def keep(group: list[Completion]) -> None:
+                self._keep(group, wanted, checker, chat_digest(engine))
+                self._show(total, before, time.monotonic() - began)
+
+            with Group(keep, rows=config.flush_rows, seconds=config.flush_seconds) as group:
+
+                def should_stop() -> bool:
+                    group.save_if_old()
+                    return self._ctx.should_stop()
+
+                for completion in engine.generate(requests, should_stop=should_stop):
+                    group.add(completion)
+            self._seconds += time.monotonic() - began
         left = sum(ask.key not in self.rows for ask in asks)
         if left and not self._ctx.should_stop():
             raise EngineError(
@@ -119,7 +129,7 @@ class Answers:
             name, ask.prompt, seed, ask.temperature, limit, sampling.top_p, sampling.top_k, tuple(sampling.stop)
         )
 
-    def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: Checker) -> None:
+    def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: Checker, chat_sha: str) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
         self._ctx.lease.check()
         items, quality = [], self._ctx.run.config.generate.quality
@@ -128,7 +138,7 @@ class Answers:
             items.append(GradeItem(completion.text, problem.gt, problem.kind, problem.options))
         for completion, grade in zip(batch, checker.grade_many(items), strict=True):
             ask = wanted[completion.id]
-            seed = request_seed(self._ctx.run.config.seed, self._ctx.plan.iteration, *ask.key, self._role)
+            asked = self._request(completion.id, ask)
             flags = assess(
                 completion.text,
                 verdict=grade.verdict,
@@ -148,24 +158,32 @@ class Answers:
                 finish_reason=completion.finish_reason,
                 prompt_tokens=completion.prompt_tokens,
                 completion_tokens=completion.completion_tokens,
-                seed=seed,
-                temperature=ask.temperature,
+                seed=asked.seed,
+                temperature=asked.temperature,
                 prompt_sha=completion.prompt_sha,
                 error=completion.error,
                 flags=flags,
+                top_p=asked.top_p,
+                top_k=asked.top_k,
+                max_tokens=asked.max_tokens,
+                stop=asked.stop,
+                chat_sha=chat_sha,
             )
             self.rows[ask.key] = row
             self._new_tokens += completion.completion_tokens
+            self._new_rows += 1
             self._writer.append(row.to_dict())
+        self._writer.flush()
 
-    def _show(self, total: int, before: int) -> None:
-        seconds = max(1e-6, time.monotonic() - self._began)
+    def _show(self, total: int, before: int, seconds: float) -> None:
+        seconds = max(1e-6, self._seconds + seconds)
         correct = sum(row.verdict == "correct" for row in self.rows.values())
         self._ctx.progress.update(
             done=before + len(self.rows),
             total=total,
             correct=correct,
             tokens_per_s=self._new_tokens / seconds,
+            left_s=seconds / max(1, self._new_rows) * max(0, total - before - len(self.rows)),
             unit="rows",
         )
 
@@ -187,13 +205,20 @@ class Answers:
 
     @property
     def seconds(self) -> float:
-        """Seconds since this start began to answer."""
-        return time.monotonic() - self._began
+        """Seconds in which this start answered."""
+        return self._seconds
 
     @property
     def new_tokens(self) -> int:
         """Completion tokens of this start."""
         return self._new_tokens
+
+
+def chat_digest(engine: Engine) -> str:
+    """16 digits of what an engine puts around a prompt."""
+    told = engine.describe()
+    around = [told.get(name) for name in ("template_sha", "system_prompt", "chat_template_kwargs")]
+    return hashlib.sha256(orjson.dumps(around, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def row_key(row: Attempt) -> Key:
@@ -211,23 +236,53 @@ def _earlier_rows(folder: Path, basis: str) -> Iterator[Attempt]:
     for path in sorted(folder.glob(f"*-{basis}-*.jsonl")):
         for line in path.read_bytes().splitlines():
             try:
-                data = orjson.loads(line)
-                yield Attempt.from_dict(data | {"flags": tuple(data.get("flags", ()))})
+                yield Attempt.from_dict(orjson.loads(line))
             except (orjson.JSONDecodeError, TypeError, AttributeError):
                 print(f"{path.name}: a damaged line is left aside; its answer is made again", flush=True)
 
 
-def _batches(completions: Iterator[Completion], size: int, seconds: float) -> Iterator[list[Completion]]:
-    """Completions in groups of `size`, or fewer where the time is over."""
-    group: list[Completion] = []
-    since = time.monotonic()
-    for completion in completions:
-        group.append(completion)
-        if len(group) >= size or time.monotonic() - since >= seconds:
-            yield group
-            group, since = [], time.monotonic()
-    if group:
-        yield group
+class Group:
+    """Completions on their way to the disk: handed on when there are `rows` of them, when the first has waited for
+    `seconds`, and at the end, whatever ended it. So a kill costs one group at most, and an error nothing.
+
+    Args:
+        keep: makes a group durable.
+    """
+
+    def __init__(self, keep: Callable[[list[Completion]], None], *, rows: int, seconds: float) -> None:
+        self._keep, self._rows, self._seconds = keep, rows, seconds
+        self._waiting: list[Completion] = []
+        self._since = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._save()
+
+    def add(self, completion: Completion) -> None:
+        """Takes one in."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(completion)
+        if len(self._waiting) >= self._rows:
+            self._save()
+        else:
+            self.save_if_old()
+
+    def save_if_old(self) -> None:
+        """For those who come by often, such as an engine that asks whether to stop: one long answer does not keep the
+        others from the disk.
+        """
+        if self._waiting and time.monotonic() - self._since >= self._seconds:
+            self._save()
+
+    def _save(self) -> None:
+        group, self._waiting = self._waiting, []
+        if group:
+            self._keep(group)
 
 
 def counts(rows: Sequence[Attempt]) -> dict[str, int | float]:

@@ -1,0 +1,94 @@
+"""Answers on their way to the disk: in groups, by size and by time, and whatever ends the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.stages.build import context, make_problems, make_run
+from undo_hpc.config.schema import SamplingConfig
+from undo_hpc.engines import Completion, Request
+from undo_hpc.engines.base import digest
+from undo_hpc.errors import EngineError
+from undo_hpc.stages.answering import Answers, make_asks, open_checker
+from undo_hpc.storage.lease import Lease
+
+PROBLEMS = make_problems(20)
+
+
+class Slow:
+    """Answers three requests at once and then nothing more; `between` is what happens meanwhile."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        self._between = between
+
+    def describe(self) -> dict[str, Any]:
+        return {"engine": "slow", "template_sha": "t", "system_prompt": "", "chat_template_kwargs": {"thinking": False}}
+
+    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool]) -> Iterator[Completion]:
+        for number, request in enumerate(requests):
+            if number == 3:
+                while not should_stop():
+                    self._between()
+            yield Completion(request.id, "so \\boxed{1}", "stop", 5, 7, digest(request.prompt))
+
+    def close(self) -> None:
+        return None
+
+
+def asked(tmp_path: Path, engine: Slow, **config: Any) -> tuple[Path, Callable[[], None]]:
+    """The folder of a shard's rows, and what asks the engine for them."""
+    run = make_run(tmp_path / "run", PROBLEMS, 1, generate={"shards": 1, **config})
+    at = run.layout.iteration(0)
+    shard = at.shard("generate", 0)
+    sampling = SamplingConfig(temperature=0.6, top_p=0.9, top_k=20, max_tokens=99, stop=["END"])
+
+    def ask() -> None:
+        with Lease(at.lease("generate", 0), "this") as lease:
+            ctx = context(run, "generate", lease)
+            answers = Answers(ctx, shard, role="teacher", sampling=sampling, inputs={})
+            with open_checker(ctx) as checker:
+                asks = make_asks(PROBLEMS, range(1), lambda p: p.problem, 0.6)
+                answers.answer(engine, checker, asks, len(asks))  # type: ignore[arg-type]
+
+    return at.parts(shard), ask
+
+
+def durable(folder: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for path in folder.glob("*.jsonl") for line in path.read_bytes().splitlines()]
+
+
+def test_a_long_answer_does_not_keep_the_others_from_the_disk(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    rounds = []
+
+    def until_they_are_there() -> None:
+        rounds.append(len(durable(folder)))
+        if rounds[-1] == 3 or len(rounds) > 10**6:
+            raise Killed
+
+    folder, ask = asked(tmp_path, Slow(until_they_are_there), flush_rows=64, flush_seconds=0.05)
+    with pytest.raises(Killed):
+        ask()
+    assert rounds[0] == 0 and rounds[-1] == 3
+
+
+def test_an_engine_that_fails_loses_no_answer_and_rows_say_how_they_were_drawn(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise EngineError("the GPU fell off the bus")
+
+    folder, ask = asked(tmp_path, Slow(fail), flush_rows=64, flush_seconds=3600.0)
+    with pytest.raises(EngineError, match="fell off"):
+        ask()
+    rows = durable(folder)
+    assert len(rows) == 3
+    assert {k: rows[0][k] for k in ("temperature", "top_p", "top_k", "max_tokens", "stop")} == {
+        "temperature": 0.6, "top_p": 0.9, "top_k": 20, "max_tokens": 99, "stop": ["END"],
+    }  # fmt: skip
+    assert len(rows[0]["chat_sha"]) == 16 and rows[0]["seed"] != rows[1]["seed"]
