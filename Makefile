@@ -38,14 +38,14 @@ run: $(VENV)/.installed
 
 # vLLM changes its process (threads, environment), so its tests run in one of their own.
 test: $(VENV)/.installed-vllm
-	$(PY) -m pytest -m "not vllm"
-	$(PY) -m pytest -m vllm
+	$(PY) -m pytest -m "not vllm" --durations=30
+	$(PY) -m pytest -m vllm --durations=10
 
 test-slurm: $(VENV)/.installed-test
 	$(PY) -m pytest -m slurm
 
 test-vllm: $(VENV)/.installed-vllm
-	$(PY) -m pytest -m vllm
+	$(PY) -m pytest -m vllm --durations=10
 
 check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -178,13 +179,17 @@ class Lab:
         """Ends every job and daemon of this laboratory, and nothing else; removes its folder unless it was given."""
         if self.alive("slurmctld"):
             self._works("scancel", "--full", "-u", os.environ.get("USER") or "root")
-        for name in [*self.nodes, "slurmctld", "slurmdbd", "mariadbd", "munged"]:
-            if name in self.nodes:
+            self.sweep()
+            with contextlib.suppress(TimeoutError, RuntimeError):  # a slurmd waits long for jobs whose end nobody hears of
+                self.wait_empty(5)
+        self.sweep()
+        for names in (["slurmctld"], self.nodes, ["slurmdbd"], ["mariadbd"], ["munged"]):
+            for name in names:
                 process = self._daemons.get(name)
                 if process is not None and process.poll() is None:
                     process.terminate()  # all at once, then wait for each
-        for name in [*self.nodes, "slurmctld", "slurmdbd", "mariadbd", "munged"]:
-            end(self._daemons.pop(name, None))
+            for name in names:
+                end(self._daemons.pop(name, None))
         self.sweep()
         if not self.keep:
             shutil.rmtree(self.places.root, ignore_errors=True)
