@@ -26,7 +26,7 @@ PATIENCE_S = 300.0  # generous: the machine may be busy; a hang is told from slo
 
 SMALL = {
     "epochs": 1.0, "tokens_per_batch": 600, "micro_batch_tokens": 400, "max_length": 400, "learning_rate": 3e-3, "precision": "fp32",
-    "zero_stage": 0, "log_steps": 1, "checkpoint": {"every_steps": 4, "every_minutes": 0, "keep": 2, "asynchronous": True},
+    "zero_stage": 0, "weight_decay": 0.1, "log_steps": 1, "checkpoint": {"every_steps": 4, "every_minutes": 0, "keep": 2, "asynchronous": True},
 }
 
 

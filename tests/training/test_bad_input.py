@@ -56,6 +56,8 @@ def test_a_data_file_that_is_missing_torn_or_another(trainings: Trainings) -> No
 
 
 def test_a_broken_model_directory(trainings: Trainings) -> None:
+    from safetensors.torch import load_file, save_file
+
     def broken(name: str, *absent: str) -> str:
         place = trainings.root / name
         shutil.copytree(trainings.model, place)
@@ -69,6 +71,11 @@ def test_a_broken_model_directory(trainings: Trainings) -> None:
     Path(torn, "model.safetensors").write_bytes(b"\x00" * 100)
     refused(trainings, "damaged", model=torn)
     refused(trainings, "cannot be loaded", model=str(trainings.root / "nowhere"))
+    lacking = broken("lacking-weights")
+    tensors = load_file(Path(lacking, "model.safetensors"))
+    save_file({n: t for n, t in tensors.items() if "layers.1.mlp" not in n}, Path(lacking, "model.safetensors"), metadata={"format": "pt"})
+    for stage, ranks in ((0, 1), (3, 2)):
+        refused(trainings, "lacks 3 of its weights (model.layers.1.mlp.down_proj.weight is the first)", ranks, model=lacking, zero_stage=stage)
 
 
 def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:

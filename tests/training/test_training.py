@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,12 @@ def test_how_the_work_is_spread_does_not_change_what_is_learned(
     trainings: Trainings, reference: list[float], ranks: int, changes: dict[str, object]
 ) -> None:
     spec = trainings.spec(**changes)
-    trainings.run(spec, ranks)
+    running = trainings.run(spec, ranks)
     assert [r["loss"] for r in metrics(spec)] == pytest.approx(reference, abs=1e-4)
+    shares = re.findall(r"ZeRO 3: this rank holds ([\d,]+) of ([\d,]+) weights; no rank loaded them all", running.text())
+    assert bool(shares) == (changes.get("zero_stage") == 3)
+    for mine, whole in shares:
+        assert int(mine.replace(",", "")) == pytest.approx(int(whole.replace(",", "")) / ranks, rel=0.01)
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])

@@ -75,11 +75,11 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         universal = keeper.universal(found)
         settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
     torch.manual_seed(spec.seed)
-    model = student.load_student(spec, config, attention, say)
+    model = student.load_student(spec, config, attention, say, share_out=settings if zero_stage(config) == 3 else None)
     head = answer_head.install(model, config.micro_batch_tokens)
-    work = Work(model.config, sum(p.numel() for p in model.parameters()))
+    weights, learned = (sum(student.size(p) for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
+    work = Work(model.config, weights)
     remarks = preflight.check_match(spec, tokenizer, model, data)
-    weights, learned = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
     engine = build_engine(model, config, settings, team)
     torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
     if config.preflight:
@@ -213,8 +213,8 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team
     learned = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": learned, "weight_decay": 0.0}]
     if config.weight_decay:
-        groups = [{"params": [p for p in learned if p.ndim >= 2], "weight_decay": config.weight_decay},
-                  {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0}]
+        groups = [{"params": [p for p in learned if student.dims(p) >= 2], "weight_decay": config.weight_decay},
+                  {"params": [p for p in learned if student.dims(p) < 2], "weight_decay": 0.0}]
     model.to(team.device)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its memory use, whatever its log level

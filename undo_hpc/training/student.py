@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -52,8 +54,53 @@ def choose_attention(config: TrainConfig, device: torch.device, say: Say) -> str
     return name
 
 
-def load_student(spec: TrainSpec, config: TrainConfig, implementation: str, say: Say) -> Any:
-    """The model with its first weights, in the training precision, on the CPU.
+class _Zero3:
+    """What transformers asks of a DeepSpeed configuration. (Its own class for this needs accelerate.)"""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.config = settings
+
+    def is_zero3(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def _in_pieces(settings: dict[str, Any] | None) -> Iterator[None]:
+    """Inside, transformers makes models whose weights are shared out among the ranks as they are made (deepspeed.zero.Init).
+
+    Rank 0 alone reads each weight from its file; no rank ever holds the whole model. Without settings, nothing is different.
+    """
+    if settings is None:
+        yield
+        return
+    from transformers.integrations import deepspeed
+
+    told = _Zero3(settings)  # transformers keeps a weak reference
+    deepspeed.set_hf_deepspeed_config(told)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
+
+
+def size(weight: torch.nn.Parameter) -> int:
+    """Elements of a weight, also where this rank holds only its share."""
+    return int(getattr(weight, "ds_numel", weight.numel()))
+
+
+def dims(weight: torch.nn.Parameter) -> int:
+    """Dimensions of a weight, also where this rank holds only its share."""
+    return len(getattr(weight, "ds_shape", weight.shape))
+
+
+def load_student(
+    spec: TrainSpec, config: TrainConfig, implementation: str, say: Say, *, share_out: dict[str, Any] | None = None
+) -> Any:
+    """The model with its first weights, in the training precision: on the CPU, or shared out among the ranks.
+
+    Args:
+        share_out: DeepSpeed's settings for ZeRO 3; all ranks take part then.
 
     Raises DataError where the directory is broken, ConfigError where an option needs a package that is missing.
     """
@@ -63,14 +110,21 @@ def load_student(spec: TrainSpec, config: TrainConfig, implementation: str, say:
     attention.register()
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code, dtype=dtype,
-            attn_implementation=implementation)
+        with _in_pieces(share_out):
+            model, told = AutoModelForCausalLM.from_pretrained(
+                spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code, dtype=dtype,
+                attn_implementation=implementation, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"the model {spec.model} cannot be loaded: {str(error).splitlines()[0]}",
                         hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?") from error
     except SafetensorError as error:
         raise DataError(f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again") from error
+    if absent := sorted(told["missing_keys"]):
+        raise DataError(f"the model {spec.model} lacks {len(absent)} of its weights ({absent[0]} is the first)",
+                        hint="they would begin at random: copy or download the model again")
+    if share_out is not None:
+        mine = sum(p.ds_tensor.numel() for p in model.parameters())
+        say(f"ZeRO 3: this rank holds {mine:,} of {sum(size(p) for p in model.parameters()):,} weights; no rank loaded them all")
     model.config.use_cache = False
     if config.liger:
         _use_liger(model, say)
@@ -108,6 +162,6 @@ def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
     adapted = get_peft_model(model, LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, task_type="CAUSAL_LM",
         target_modules=lora.target_modules or "all-linear"))
-    learned = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    say(f"lora: rank {lora.r}, {learned:,} of {sum(p.numel() for p in adapted.parameters()):,} weights learn; merged at export")
+    learned = sum(size(p) for p in adapted.parameters() if p.requires_grad)
+    say(f"lora: rank {lora.r}, {learned:,} of {sum(size(p) for p in adapted.parameters()):,} weights learn; merged at export")
     return adapted
