@@ -62,15 +62,21 @@ def test_adapters_are_merged(trainings: Trainings, stage: int, ranks: int) -> No
 
 
 def test_the_card_tells_where_the_student_comes_from(trainings: Trainings) -> None:
-    spec = replace(trainings.spec(rows=60, max_steps=2), card={"name": "my-run", "iteration": 2, "parent": "org/base", "data": "60 rationales",
-                                                               "metrics": {"gsm8k": "54.8 ± 2.7"}}, dtype="bfloat16")
+    card = {"name": "my-run", "iteration": 2, "parent": "org/base", "teacher": "org/big", "data": "60 rationales"}
+    spec = replace(trainings.spec(rows=60, epochs=2.0, log_steps=7), card=card, dtype="bfloat16")
     trainings.run(spec)
+    rows = metrics(spec)
     text = (Path(spec.out_dir) / "README.md").read_text()
-    for piece in ("# my-run, iteration 2", 'base_model: "org/base"', "60 rationales", "gsm8k | 54.8 ± 2.7", "rows-60", "answer tokens only"):
+    tokens = int(sum(row["tokens"] for row in rows))  # a row tells of the steps since the row before
+    for piece in (
+        "# my-run, iteration 2", 'base_model: "org/base"', "| parent | `org/base` |", "| teacher | `org/big` |", "| data | 60 rationales |", "rows-60",
+        "answer tokens only", f"| steps | {rows[-1]['step']} |", f"| tokens seen | {tokens:,} |", f"| final training loss | {rows[-1]['loss']:.4f} |",
+        "`undo-hpc push`",
+    ):
         assert piece in text
     assert all(w.dtype == torch.bfloat16 for w in weights(spec).values())
     record = json.loads((Path(spec.out_dir) / "training.json").read_text())
-    assert record["run_id"] == spec.run_id and record["steps"] == 2
+    assert record["run_id"] == spec.run_id and record["steps"] == rows[-1]["step"] and record["tokens"] == tokens
 
 
 def test_the_preflight_is_written_down(trainings: Trainings) -> None:

@@ -53,7 +53,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         outputs,
         inputs=inputs,
-        counts=_last_metrics(ctx.at.train / "metrics.jsonl"),
+        counts=_figures(ctx.at.train / "metrics.jsonl"),
         details={"rows": manifests[0].counts["rows"]},
     )
 
@@ -120,12 +120,15 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
     return run_ranks(spec, here, env=environment, log_dir=ctx.at.logs if here > 1 else None)
 
 
-def _last_metrics(path: Path) -> dict[str, Any]:
-    """Steps, tokens and last loss, for the manifest."""
+def _figures(path: Path) -> dict[str, Any]:
+    """For the manifest: steps, last loss and last speed, and the tokens of the whole training (a row tells of those since the row before)."""
     last: dict[str, Any] = {}
+    sums = {"tokens": 0, "target_tokens": 0}
     try:
         for row in read_rows(path):
-            last |= {key: row[key] for key in ("step", "loss", "tokens", "target_tokens", "tokens_per_s") if key in row}
+            last |= {key: row[key] for key in ("step", "loss", "tokens_per_s") if key in row}
+            for key in sums:
+                sums[key] += round(row.get(key, 0))
     except (FileNotFoundError, orjson.JSONDecodeError):
         return {}
-    return last
+    return last | sums

@@ -82,21 +82,32 @@ def _end_generation_at(model: Any, end_token: int) -> None:
 
 
 def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
-    """The model card: where the student comes from, what it learned, how, and how it did."""
+    """The model card: where the student comes from, what it learned and how. Its accuracy is not known before it is examined."""
     told = spec.card
+    kind = f"LoRA rank {config.lora.r}, merged" if config.lora.enabled else "all weights"
+    loss = summary["final_loss"]
+    facts = {
+        "parent": f"`{told.get('parent', spec.model)}`",
+        **({"teacher": f"`{told['teacher']}`"} if told.get("teacher") else {}),
+        "data": told.get("data", ", ".join(Path(p).name for p in spec.data)),
+        "data digest": f"`{spec.data_digest}`",
+        "examples": f"{summary['examples']:,} ({summary['target_tokens_in_data']:,} answer tokens)",
+        "learned": f"{kind}, {config.precision}, {config.epochs:g} epochs, peak learning rate {config.learning_rate:g}",
+        "loss on": f"answer tokens only; {'packed without cross-talk' if config.packing else 'padded'}",
+        "steps": f"{summary['steps']:,}",
+        "tokens seen": f"{summary['tokens']:,}",
+        "final training loss": f"{loss:.4f}",
+        "ranks": summary["ranks"],
+        "seed": spec.seed,
+    }
     lines = [
         "---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [distillation, undo]",
         f"base_model: {json.dumps(str(told.get('parent', spec.model)))}", "---", "",
         f"# {told.get('name', spec.run_id)}, iteration {told.get('iteration', 0)}", "",
         f"Student of an iterative distillation, trained from `{told.get('parent', spec.model)}`.", "",
-        "| | |", "|---|---|",
-        f"| data | {told.get('data', ', '.join(Path(p).name for p in spec.data))} |", f"| data digest | `{spec.data_digest}` |",
+        "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), "",
+        "## Evaluation", "",
+        "The student is examined after this card is written: accuracies with n and intervals stand in `metrics.json` of its iteration,",
+        "and in the card that `undo-hpc push` publishes with the model.",
     ]
-    lines += [f"| {key.replace('_', ' ')} | {value} |" for key, value in summary.items() if not isinstance(value, dict)]
-    kind = f"LoRA rank {config.lora.r}, merged" if config.lora.enabled else "all weights"
-    lines += [f"| learned | {kind}, {config.precision}, {config.epochs:g} epochs, peak learning rate {config.learning_rate:g} |",
-              f"| loss on | answer tokens only; {'packed without cross-talk' if config.packing else 'padded'} |", f"| seed | {spec.seed} |"]
-    metrics = told.get("metrics") or {}
-    if metrics:
-        lines += ["", "## Metrics", "", "| metric | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in metrics.items())]
     return "\n".join(lines) + "\n"

@@ -154,7 +154,7 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
     # -- the student ----------------------------------------------------------------------------------------------
     keeper.settle()
     summary = {"steps": plan.total, "epochs": config.epochs, "examples": len(data), "target_tokens_in_data": int(data.targets.sum()),
-               "final_loss": watch.last.get("loss", total_loss) if watch else total_loss, "ranks": team.who.world}
+               "tokens": plan.tokens(), "final_loss": watch.last.get("loss", total_loss) if watch else total_loss, "ranks": team.who.world}
     export.export(spec, config, engine, tokenizer, data, team, summary)
     say(f"published {spec.out_dir}")
     return ExitCode.COMPLETE

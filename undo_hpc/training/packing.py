@@ -144,3 +144,7 @@ class StepPlan:
         """The steps from `begin` to the end."""
         for number in range(begin, self.total):
             yield self.step(number)
+
+    def tokens(self) -> int:
+        """Tokens of all steps together, prompts included."""
+        return sum(int(self._lengths[step.examples].sum()) for step in self.steps())

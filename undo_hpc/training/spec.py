@@ -27,7 +27,7 @@ class TrainSpec:
         prompt: name of the prompt set, or its folder.
         work_dir: place of checkpoints/, metrics.jsonl, preflight.json and progress.json.
         out_dir: the student's Hugging Face directory; appears whole or not at all.
-        card: name, iteration, parent, data, metrics for the model card.
+        card: name, iteration, parent, teacher, data for the model card.
         time_limit_s: seconds from the start of the process after which it will be killed; None for no limit.
         run_id: the run a checkpoint belongs to; one of another run is refused.
     """

@@ -111,7 +111,7 @@ def load_student(
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
         with _in_pieces(share_out):
-            model, told = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code, dtype=dtype,
                 attn_implementation=implementation, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -119,6 +119,7 @@ def load_student(
                         hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?") from error
     except SafetensorError as error:
         raise DataError(f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again") from error
+    model, told = loaded
     if absent := sorted(told["missing_keys"]):
         raise DataError(f"the model {spec.model} lacks {len(absent)} of its weights ({absent[0]} is the first)",
                         hint="they would begin at random: copy or download the model again")
