@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.models import check_tokenizer, resolve_model
+from undo_hpc.models import check_tokenizer, fingerprint, resolve_model
 
 
 def complete(directory: Path) -> Path:
@@ -27,6 +29,28 @@ def test_a_complete_directory_becomes_absolute(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert resolve_model("here/model") == str(model.resolve())
     assert resolve_model("here/model", base_dir=tmp_path / "elsewhere") == str(model.resolve())
+
+
+def test_the_fingerprint_sees_changed_weights_and_not_a_copy(tmp_path: Path) -> None:
+    model = complete(tmp_path / "model")
+    weights = bytearray(random.Random(0).randbytes(3 * 2**20))
+    (model / "model.safetensors").write_bytes(weights)
+    (model / "README.md").write_text("words count for nothing")
+    first = fingerprint(model)
+    assert set(first) == {"config.json", "tokenizer.json", "model.safetensors"}
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    assert fingerprint(copy) == first
+    for at in (0, len(weights) - 1):
+        changed = bytearray(weights)
+        changed[at] ^= 1
+        (copy / "model.safetensors").write_bytes(changed)
+        assert fingerprint(copy)["model.safetensors"] != first["model.safetensors"]
+    other = bytes(byte ^ 1 for byte in weights[2**20 : 2 * 2**20])  # a third of the weights, as a fine-tuned layer would be
+    (copy / "model.safetensors").write_bytes(weights[: 2**20] + other + weights[2 * 2**20 :])
+    assert fingerprint(copy)["model.safetensors"] != first["model.safetensors"]
+    (copy / "model.safetensors").write_bytes(weights[:-1])
+    assert fingerprint(copy)["model.safetensors"] != first["model.safetensors"]
 
 
 def test_an_id_on_the_hub_passes_through() -> None:

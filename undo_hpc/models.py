@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,30 @@ def missing_parts(directory: Path) -> list[str]:
         elif head == _LFS_HEAD:
             found.append(f"the content of {path.name} (it is a Git LFS pointer: run `git lfs pull`)")
     return found
+
+
+def fingerprint(directory: Path) -> dict[str, str]:
+    """What tells a local model from another: file name -> size and a digest, for weights, configuration and tokenizer.
+
+    Small files are digested whole. Of weights 16 pieces of 64 KiB are, spread from beginning to end: training changes all of
+    them, and a login node should not read hundreds of GiB. Times of change count for nothing: a copy is the same model.
+    """
+    names = ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja", *_TOKENIZER_FILES, *_INDEX_FILES)
+    paths = [directory / name for name in names if (directory / name).is_file()]
+    paths += [path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in directory.glob(pattern)]
+    return {path.name: _sampled(path) for path in sorted(set(paths))}
+
+
+def _sampled(path: Path, pieces: int = 16, piece: int = 2**16) -> str:
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        if path.suffix not in (".safetensors", ".bin") or size <= pieces * piece:
+            digest.update(file.read())
+        else:
+            for at in range(pieces):
+                file.seek((size - piece) * at // (pieces - 1))
+                digest.update(file.read(piece))
+    return f"{size}:{digest.hexdigest()[:32]}"
 
 
 def _checked(directory: Path) -> str:

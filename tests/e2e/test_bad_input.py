@@ -91,6 +91,31 @@ def test_a_model_directory_without_tokenizer(tmp_path: Path) -> None:
     assert code == 2 and "tokenizer" in error
 
 
+def test_a_base_model_that_changed_since_the_run_began(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from undo_hpc.config.load import load_config
+    from undo_hpc.run import create_or_open
+    from undo_hpc.stages.prepare import prepare
+
+    model = tmp_path / "model"
+    shutil.copytree(models_dir() / "student", model)
+    sizes = ("data.validation=5", "data.diagnosis=5", "evaluate.benchmarks=[]")
+    sets = ("name=bad", *sizes, data(tmp_path, lines(GOOD)), f"student.model={model}")
+    run = create_or_open(load_config("tiny", sets), tmp_path / "run", command=[])
+    first = prepare(run)
+    assert prepare(run) == first
+    tensors = {name: tensor * 1.01 for name, tensor in load_file(model / "model.safetensors").items()}
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    done = Small(tmp_path / "run", sets=sets).launch()
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"student.model: {model} is not the model that this run began with: model.safetensors changed" in done.stderr
+    assert "another --run-dir" in done.stderr
+    assert not (tmp_path / "run" / "iter_000").exists()
+    shutil.copy(models_dir() / "student" / "model.safetensors", model / "model.safetensors")
+    assert prepare(run) == first  # put back: a new time of change is no change
+
+
 def test_unknown_key_and_preset(tmp_path: Path) -> None:
     code, error = launch(tmp_path, sets=("train.epoch=3",))
     assert code == 2 and "did you mean 'epochs'" in error

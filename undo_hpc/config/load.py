@@ -215,8 +215,8 @@ def _found(value: Any, base: Path) -> Any:
     path = Path(value).expanduser()
     if path.is_absolute():
         return str(path)
-    # A bare word is a name (of a benchmark, of a prompt set) before it is a file.
-    looks_like_path = "/" in value or path.suffix
+    # A bare word is a name (of a benchmark, of a prompt set) before it is a file; a model's folder is known by its config.json.
+    looks_like_path = "/" in value or path.suffix or (base / path / "config.json").is_file()
     return str((base / path).resolve()) if looks_like_path and (base / path).exists() else value
 
 

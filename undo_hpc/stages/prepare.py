@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.benchmarks import Benchmark, load_benchmark
 from undo_hpc.data import contamination, load_problems, split_problems
 from undo_hpc.errors import DataError, EvidenceError
-from undo_hpc.models import resolve_model
+from undo_hpc.models import fingerprint, resolve_model
 from undo_hpc.records import Problem, normalise_text
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_bytes
@@ -27,14 +28,15 @@ def prepare(run: Run) -> Manifest:
     """Freezes splits and benchmarks, or finds them frozen.
 
     Raises:
-        ConfigError, DataError: the data or a model directory cannot be used; the message says what, where, and what to do.
+        ConfigError, DataError: the data or a model directory cannot be used, or a model is not the one that the run began with;
+            the message says what, where, and what to do.
     """
     done = read_manifest(run.layout.prepared)
     if done is not None and not verify_outputs(run.layout.root, done, deep=False):
+        check_models(run, done)
         return done
     config = run.config
-    for model in (config.teacher, config.student):
-        resolve_model(model.model)
+    models = {role: describe_model(model) for role, model in (("teacher", config.teacher.model), ("student", config.student.model))}
     loaded = load_problems(config.data.train)
     benchmarks = [
         load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit)
@@ -72,10 +74,37 @@ def prepare(run: Run) -> Manifest:
             },
             "rejected_reasons": dict(Counter(f"{r['set']}: {_kind(str(r['reason']))}" for r in rejected)),
             "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
+            "models": models,
         },
     )
     write_manifest(run.layout.prepared, manifest)
     return manifest
+
+
+def describe_model(name: str) -> dict[str, Any]:
+    """A model for the record: where it lies and what is in its files; of an id on the Hub just that. Raises DataError where it is broken."""
+    place = resolve_model(name)
+    return {"model": place, "files": fingerprint(Path(place)) if Path(place).is_dir() else {}}
+
+
+def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher", "student")) -> None:
+    """Whether local models still are those that the run began with. Raises DataError that names the file.
+
+    A folder that is not there at all is left to the stage that needs it: it may be needed no more.
+    """
+    for role in roles:
+        told = prepared.details.get("models", {}).get(role, {})
+        folder = Path(str(told.get("model", "")))
+        if not told.get("files") or not folder.is_dir():
+            continue
+        now = fingerprint(folder)
+        changed = sorted(name for name in told["files"].keys() | now.keys() if told["files"].get(name) != now.get(name))
+        if changed:
+            raise DataError(
+                f"{role}.model: {folder} is not the model that this run began with: "
+                f"{', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''} changed",
+                hint="put the model back as it was, or start a new run (another --run-dir) with the new one",
+            )
 
 
 def prepared_digest(run: Run) -> str:

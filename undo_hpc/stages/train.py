@@ -13,7 +13,9 @@ from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import ExitCode, Requeue, TrainingError
 from undo_hpc.models import resolve_model
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
+from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import TrainSpec
@@ -26,10 +28,13 @@ def run_stage(ctx: StageContext) -> None:
         Requeue: a checkpoint is saved, start again.
         TrainingError: training failed; its message stands in the log.
         EvidenceError: the distilled set does not match its manifest.
+        DataError: the base model is not the one that the run began with.
     """
     manifests, _, inputs = gate(ctx, "merge")
     if ctx.plan.iteration and ctx.run.config.method.start_from == "previous":
         inputs["parent"] = previous_evidence(ctx, "train").digest
+    elif prepared := read_manifest(ctx.run.layout.prepared):  # the job may start days after its submission
+        check_models(ctx.run, prepared, ["student"])
     rank, ranks = cluster_rank()
     spec = make_spec(ctx, manifests[0].digest)
     path = ctx.at.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")
