@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from undo_hpc.decision import Decision, decide_by_sets
 from undo_hpc.errors import StorageError
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.refinement import Target
 from undo_hpc.run import Run
-from undo_hpc.stages.targets import targets_of
+from undo_hpc.stages.targets import prompts_of, targets_of
 from undo_hpc.state import Evidence, Key, TaskState, TaskStatus, derive
 from undo_hpc.storage.atomic import read_json, sha256_file, write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
+from undo_hpc.workload import Measured, Workload, estimate
+
+PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,13 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
     sets |= {"validation": int(prepared.counts["validation"]), "diagnosis": int(prepared.counts["diagnosis"])}
     if run.config.evaluate.train_predictions:
         sets["train"] = int(prepared.counts["train"])
+    targets = targets_of(run, iteration)
     plan = plan_iteration(
         run.config,
         iteration,
-        problems=len(targets_of(run, iteration)),
+        problems=len(targets),
         sets={name: size for name, size in sets.items() if size},
-        tokens_per_second=measured_speed(run, iteration),
+        workload=workload_of(run, iteration, targets),
     )
     write_json(run.layout.iteration(iteration).plan, plan.to_dict())
     run.events.append(
@@ -99,12 +104,16 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
     return plan
 
 
-def measured_speed(run: Run, iteration: int) -> float:
-    """Completion tokens per second of one generation task in the last iteration; 0 where none was measured."""
-    if not iteration:
-        return 0.0
-    summary = read_json(run.layout.iteration(iteration - 1).metrics).get("generate", {})
-    return float(summary.get("new_tokens", 0)) / float(summary["seconds"]) if summary.get("seconds") else 0.0
+def workload_of(run: Run, iteration: int, targets: Sequence[Target]) -> Workload:
+    """What the teacher will read and write: from the last iteration's figures and the length of a sample of the prompts."""
+    measured = None
+    if iteration:
+        measured = Measured.from_metrics(read_json(run.layout.iteration(iteration - 1).metrics))
+    characters = 0.0
+    if targets and run.config.method.condition != "ground_truth":
+        sample = targets[:: max(1, len(targets) // PROMPT_SAMPLE)]
+        characters = sum(map(len, prompts_of(run, iteration, sample))) / len(sample)
+    return estimate(run.config, iteration, len(targets), prompt_characters=characters, measured=measured)
 
 
 def gather(run: Run, stages: Sequence[Stage]) -> dict[Key, Evidence]:

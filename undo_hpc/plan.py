@@ -15,10 +15,11 @@ from typing import Any, Literal
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.layout import Layout
 from undo_hpc.records import Problem
+from undo_hpc.workload import Workload, estimate
 
 StageName = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
 ARRAYS: tuple[StageName, ...] = ("serve", "generate", "baseline", "evaluate")
-GUESSED_TOKENS_PER_SECOND = 1000.0
+WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class EvaluationSlice:
 
 @dataclass(frozen=True)
 class IterationPlan:
-    """The frozen shape of an iteration. `evaluate` and `baseline` give the slices of each of their tasks."""
+    """The frozen shape of an iteration. `evaluate` and `baseline` give the slices of each of their tasks, `workload` what the
+    teacher was expected to read and write.
+    """
 
     iteration: int
     problems: int
@@ -42,6 +45,7 @@ class IterationPlan:
     baseline: tuple[tuple[EvaluationSlice, ...], ...] = ()
     servers: int = 0
     policy: dict[str, dict[str, Any]] = field(default_factory=dict)
+    workload: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json."""
@@ -105,19 +109,16 @@ def deal(problems: Sequence[Problem], shards: int, index: int) -> list[Problem]:
     return order[index::shards]
 
 
-def choose_shards(config: RunConfig, problems: int, tokens_per_second: float = 0.0) -> int:
-    """Number of generation tasks such that one runs about `target_minutes`.
-
-    Args:
-        problems: number of problems to write for.
-        tokens_per_second: measured speed of one task; 0 takes the configuration's, or a careful guess.
+def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
+    """Number of generation tasks such that one runs about `target_minutes`, and within its time limit where the
+    configuration sets one.
     """
-    asked = config.generate
+    asked, limit = config.generate, config.cluster.resources.get("generate", StageResources()).minutes
     if asked.shards:
         return max(1, min(asked.shards, problems))
-    speed = asked.tokens_per_second or tokens_per_second or GUESSED_TOKENS_PER_SECOND
-    tokens = problems * asked.samples * asked.sampling.max_tokens / 2
-    return max(1, min(problems, math.ceil(tokens / speed / 60 / asked.target_minutes)))
+    minutes = min(asked.target_minutes, WITHIN_TIME_LIMIT * limit) if limit else asked.target_minutes
+    seconds = workload.completion_tokens / workload.tokens_per_second
+    return max(1, min(problems, math.ceil(seconds / 60 / minutes)))
 
 
 def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, ...]:
@@ -145,25 +146,28 @@ def pack_slices(slices: Sequence[EvaluationSlice], per_task: int) -> tuple[tuple
 
 
 def plan_iteration(
-    config: RunConfig, iteration: int, *, problems: int, sets: dict[str, int], tokens_per_second: float = 0.0
+    config: RunConfig, iteration: int, *, problems: int, sets: dict[str, int], workload: Workload | None = None
 ) -> IterationPlan:
     """The plan of an iteration.
 
     Args:
         problems: number of problems the teacher writes for.
         sets: sizes of all that the student answers: benchmarks, 'validation', 'diagnosis', 'train'.
+        workload: what the teacher will read and write; without it, a guess from the configuration.
     """
+    workload = workload or estimate(config, iteration, problems)
     per_task = config.evaluate.problems_per_task
     slices = slice_sets(sets, per_task)
     examined = [part for part in slices if part.group != "train"]  # nobody refines for the untrained student
     return IterationPlan(
         iteration=iteration,
         problems=problems,
-        shards=choose_shards(config, problems, tokens_per_second) if problems else 1,
+        shards=choose_shards(config, problems, workload) if problems else 1,
         evaluate=pack_slices(slices, per_task),
         baseline=pack_slices(examined, per_task) if iteration == 0 and config.evaluate.baseline else (),
         servers=config.generate.service if config.generate.engine.name == "openai" else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
+        workload=workload.to_dict(),
     )
 
 

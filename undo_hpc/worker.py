@@ -66,6 +66,10 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
     def say(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
+    if stage == "merge":
+        from undo_hpc.observe.cost import measure, rationale_cost
+
+        say(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
         from undo_hpc.observe.after import after_iteration
 

@@ -16,7 +16,7 @@ LEVELS = [
     {"__init__", "errors", "records", "process"},
     {"config"},
     {"layout"},
-    {"storage", "statistics", "refinement", "selection", "decision", "quality"},
+    {"storage", "statistics", "workload", "refinement", "selection", "decision", "quality"},
     {"plan"},
     {"state"},
     {"tiny", "prompts", "grading"},

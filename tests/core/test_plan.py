@@ -19,6 +19,7 @@ from undo_hpc.plan import (
     slice_sets,
 )
 from undo_hpc.records import Problem
+from undo_hpc.workload import Measured, estimate
 
 
 def problems(count: int) -> list[Problem]:
@@ -91,10 +92,32 @@ def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None
 
 
 def test_shards_follow_the_measured_speed() -> None:
-    config = RunConfig.model_validate({"generate": {"target_minutes": 10, "sampling": {"max_tokens": 1000}}})
-    slow, fast = choose_shards(config, 10_000, 100.0), choose_shards(config, 10_000, 1000.0)
-    assert slow == 84 and fast == 9
-    assert choose_shards(RunConfig.model_validate({"generate": {"shards": 50}}), 20) == 20
+    def shards(speed: float, **more: object) -> int:
+        generate = {"target_minutes": 10, "sampling": {"max_tokens": 1000}, "tokens_per_second": speed}
+        config = RunConfig.model_validate({"generate": generate} | more)
+        return choose_shards(config, 10_000, estimate(config, 0, 10_000))
+
+    assert shards(100.0) == 84 and shards(1000.0) == 9
+    limited = {"cluster": {"resources": {"generate": {"minutes": 5}}}}
+    assert shards(1000.0, **limited) == 21, "a task ends well within its time limit"
+    fixed = RunConfig.model_validate({"generate": {"shards": 50}})
+    assert choose_shards(fixed, 20, estimate(fixed, 0, 20)) == 20
+
+
+def test_the_workload_says_what_it_rests_on() -> None:
+    config = RunConfig.model_validate(
+        {"generate": {"samples": 2, "sampling": {"max_tokens": 1000, "max_tokens_by_iteration": {1: 400}}}}
+    )
+    guess = estimate(config, 0, 100, prompt_characters=350)
+    assert (guess.prompt_tokens, guess.completion_tokens, guess.most_completion_tokens) == (20_000, 100_000, 400_000)
+    assert "A guess" in guess.basis and "guessed" in guess.basis
+    told = {"rows": 150, "problems": 100, "completion_tokens": 45_000, "new_tokens": 45_000, "seconds": 90.0}
+    measured = Measured.from_metrics({"iteration": 0, "generate": told})
+    known = estimate(config, 1, 20, prompt_characters=350, measured=measured)
+    assert (known.prompt_tokens, known.completion_tokens, known.tokens_per_second) == (3_000, 9_000, 500.0)
+    assert known.most_completion_tokens == 20 * 4 * 400 and "as measured in iteration 0" in known.basis
+    assert "18 seconds for 1 task at once" in known.in_words(1)
+    assert Measured.from_metrics({"generate": {"rows": 0}}) is None
 
 
 def test_where_nobody_is_asked_advance_waits_for_the_training() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from undo_hpc.campaign import Position
     from undo_hpc.config.schema import RunConfig
+    from undo_hpc.plan import IterationPlan
     from undo_hpc.run import Run
 
 CHECKPOINTS = Path("checkpoints")
@@ -171,6 +172,17 @@ def announce(position: Position, console: Console) -> None:
         f"[bold]iteration {position.iteration}[/bold]: the teacher writes for {position.plan.problems} problems{kept}",
         highlight=False,
     )
+    if not done:
+        show_workload(position.plan, console)
+
+
+def show_workload(plan: IterationPlan, console: Console) -> None:
+    """Says what the teacher is expected to read and write."""
+    from undo_hpc.workload import Workload
+
+    if plan.problems and plan.workload:
+        told = Workload(**plan.workload).in_words(plan.shards)
+        console.print(f"  {told}", highlight=False, markup=False, soft_wrap=True)
 
 
 def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:

@@ -37,6 +37,10 @@ def submit_run(run: Run, console: Console) -> int:
         console.print(f"{done.live} tasks of iteration {done.position.iteration} are queued or running already")
     for stage, ids, tasks in done.submitted:
         console.print(f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}", highlight=False)
+    if any(stage == "generate" for stage, _, _ in done.submitted):
+        from undo_hpc.cli.run_iteration import show_workload
+
+        show_workload(done.position.plan, console)
     for job in done.released:
         console.print(f"job {job.task_id} ({job.stage}) had been given up by SLURM ({job.reason}); it is released", highlight=False)
     if not done.submitted and not done.released:

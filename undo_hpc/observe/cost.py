@@ -24,8 +24,10 @@ from undo_hpc.observe.evidence import read_bytes, read_fast
 from undo_hpc.observe.live import leased
 from undo_hpc.plan import effective_iterations
 from undo_hpc.run import Run
+from undo_hpc.workload import Workload, estimate
 
 KEEPS_ROWS = ("generate", "baseline", "evaluate")
+GENERATION = ("serve", "generate")  # with a teacher service the GPUs are the servers'
 ORDER = ("serve", "generate", "baseline", "merge", "train", "evaluate", "advance")
 GPU_WATTS, CPU_CORE_WATTS = 400.0, 8.0  # nominal draw under load, where no counter is readable
 _FILE = re.compile(r"^([a-z]+)-(\d+)\.jsonl$")
@@ -232,7 +234,7 @@ def summarise(stages: Sequence[StageCost], kept: dict[int, int], gain: float | N
         return (cost.gpu if device == "GPU" else cost.cpu).total
 
     per_rationale = {
-        number: sum(hours(c) for c in stages if c.iteration == number and c.stage == "generate") * 3600 / rows if rows else None
+        number: sum(hours(c) for c in stages if c.iteration == number and c.stage in GENERATION) * 3600 / rows if rows else None
         for number, rows in kept.items()
     }
     total = (gpu if device == "GPU" else cpu).total
@@ -313,8 +315,8 @@ def estimate_next(run: Run) -> Estimate:
     scale, problems = _scale(run, last)
     gpu = cpu = 0.0
     for item in cost.stages:
-        if item.iteration == last and item.stage not in ("baseline", "serve"):
-            times = scale if item.stage == "generate" else 1.0
+        if item.iteration == last and item.stage != "baseline":
+            times = scale if item.stage in GENERATION else 1.0
             useful_gpu, useful_cpu = item.gpu.useful + item.gpu.idle, item.cpu.useful + item.cpu.idle
             gpu, cpu = gpu + times * useful_gpu, cpu + times * useful_cpu
     return Estimate(last + 1, gpu, cpu, f"as iteration {last} without what was lost; the teacher writes for {problems} problems")
@@ -332,12 +334,11 @@ def _scale(run: Run, last: int) -> tuple[float, int]:
 
 
 def _guess(run: Run) -> Estimate:
-    from undo_hpc.plan import GUESSED_TOKENS_PER_SECOND
-
-    asked, plan = run.config.generate, run.plan(0)
+    plan = run.plan(0)
     problems = plan.problems if plan else run.config.data.train.sample or 0
-    speed = asked.tokens_per_second or GUESSED_TOKENS_PER_SECOND
-    hours = 2 * problems * asked.samples * asked.sampling.max_tokens / 2 / speed / 3600
+    expected = Workload(**plan.workload) if plan and plan.workload else estimate(run.config, 0, problems)
+    speed = expected.tokens_per_second
+    hours = 2 * expected.completion_tokens / speed / 3600
     gpus = run.config.cluster.resources["generate"].gpus_per_node if "generate" in run.config.cluster.resources else None
     if run.config.cluster.kind == "local" and not gpus:
         return Estimate(0, 0.0, hours, f"a guess: {problems} problems at {speed:g} tokens/s, and as much again for the rest")
@@ -375,3 +376,12 @@ def check_budget(run: Run, config: RunConfig | None = None) -> str | None:
                 f"estimated at {more:.3g} ({following.basis}); raise budget.{name.lower()}_hours to go on"
             )
     return None
+
+
+def rationale_cost(cost: RunCost) -> list[str]:
+    """PURE: what each kept rationale has cost, a line an iteration."""
+    return [
+        f"iteration {number}: {seconds:.3g} {cost.device}-seconds of generation for each rationale kept"
+        for number, seconds in cost.per_rationale_s.items()
+        if seconds is not None
+    ]

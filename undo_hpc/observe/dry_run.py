@@ -10,6 +10,7 @@ from rich.text import Text
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.layout import Layout
 from undo_hpc.plan import IterationPlan, build_graph, effective_iterations, plan_iteration
+from undo_hpc.workload import Workload
 
 
 def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
@@ -26,6 +27,9 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     console.print(
         f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}", style="bold", highlight=False
     )
+    if config.method.condition != "ground_truth":
+        expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(plan.shards)}"
+        console.print(Text(f"  {expected}"), soft_wrap=True)
     for stage in build_graph(config, layout, plan):
         outputs = sorted({path for task in stage.tasks for path in task.outputs})
         shown = outputs if len(outputs) <= 3 else [outputs[0], f"... {len(outputs) - 2} more ...", outputs[-1]]

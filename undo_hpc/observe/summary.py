@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from undo_hpc.observe.cost import measure, rationale_cost
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
 
@@ -64,6 +65,8 @@ def show_summary(run: Run, console: Console) -> None:
         decision = item["decision"]
         text = f"iteration {item['iteration']}: {decision['action']}: {decision['why']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for line in rationale_cost(measure(run)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     best = metrics[-1]["decision"]["best_iteration"]
     at = run.layout.iteration(best)
     places = [

@@ -31,6 +31,7 @@ from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import explained, write_bytes
 from undo_hpc.storage.shards import ShardWriter, dump_rows
+from undo_hpc.workload import longest
 
 Key = tuple[str, int]
 
@@ -121,10 +122,7 @@ class Answers:
     def _request(self, name: str, ask: Ask) -> Request:
         ctx, sampling = self._ctx, self._sampling
         seed = request_seed(ctx.run.config.seed, ctx.plan.iteration, ask.problem.id, ask.attempt, self._role)
-        limit = sampling.max_tokens
-        for first in sorted(sampling.max_tokens_by_iteration):
-            if ctx.plan.iteration >= first:
-                limit = sampling.max_tokens_by_iteration[first]
+        limit = longest(sampling, ctx.plan.iteration)
         return Request(
             name, ask.prompt, seed, ask.temperature, limit, sampling.top_p, sampling.top_k, tuple(sampling.stop)
         )

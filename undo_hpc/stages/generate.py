@@ -14,13 +14,12 @@ from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
 from undo_hpc.plan import deal
-from undo_hpc.prompts import PromptSet, load_prompts
-from undo_hpc.records import Attempt, Feedback, Problem
-from undo_hpc.refinement import Target, example_rows
+from undo_hpc.prompts import load_prompts
+from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.answering import Answers, Ask, counts, open_checker
 from undo_hpc.stages.context import StageContext, previous_evidence
 from undo_hpc.stages.prepare import prepared_digest
-from undo_hpc.stages.targets import read_feedback, targets_of
+from undo_hpc.stages.targets import prompts_of, targets_of
 from undo_hpc.storage.atomic import sha256_file, write_bytes
 from undo_hpc.storage.shards import dump_rows
 
@@ -35,12 +34,11 @@ def run_stage(ctx: StageContext) -> None:
     config, iteration = ctx.run.config, ctx.plan.iteration
     inputs = _check_inputs(ctx)
     targets = targets_of(ctx.run, iteration)
-    by_id = {target.problem.id: target for target in targets}
+    style = {target.problem.id: target.style for target in targets}
     mine = sorted(deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index), key=lambda p: (p.idx, p.id))
     shard = ctx.at.shard("generate", ctx.task.index)
     prompts = load_prompts(config.generate.prompt)
     inputs["prompts"] = prompts.digest
-    examples = example_rows(read_feedback(ctx.run, iteration), config.method.validation_examples, config.seed)
     if config.method.condition == "ground_truth":
         _from_solutions(ctx, shard, mine, inputs)
         return
@@ -57,10 +55,14 @@ def run_stage(ctx: StageContext) -> None:
     answers = Answers(ctx, shard, role="teacher", sampling=config.generate.sampling, inputs=inputs)
     try:
         with open_checker(ctx) as checker:
+            ids = {p.id for p in mine}
+            wanted = [target for target in targets if target.problem.id in ids]
+            asked = zip(wanted, prompts_of(ctx.run, iteration, wanted, prompts), strict=True)
+            prompt = {target.problem.id: text for target, text in asked}
             total = len(mine) * config.generate.samples
             for attempts, temperature in _rounds(ctx):
                 asks = [
-                    Ask(p, k, _prompt(prompts, by_id[p.id], ctx, examples), by_id[p.id].style, temperature)
+                    Ask(p, k, prompt[p.id], style[p.id], temperature)
                     for p in mine
                     if attempts.start == 0 or not _solved(answers, p, attempts.start)
                     for k in attempts
@@ -109,22 +111,6 @@ def _solved(answers: Answers, problem: Problem, before: int) -> bool:
     """Whether an earlier attempt was right."""
     found = (answers.rows.get((problem.id, k)) for k in range(before))
     return any(row is not None and row.verdict == "correct" for row in found)
-
-
-def _prompt(prompts: PromptSet, target: Target, ctx: StageContext, examples: list[Feedback]) -> str:
-    problem, told, config = target.problem, target.feedback, ctx.run.config
-    if told is None:
-        return prompts.problem(problem.problem, config.generate.instruction)
-    truth = problem.gt if config.method.show_truth else ""
-    return prompts.refine(
-        problem.problem,
-        told.rationale,
-        told.student_answer,
-        told.verdict,
-        truth=truth,
-        examples=examples,
-        instruction=config.generate.instruction,
-    )
 
 
 def _yield(problems: list[Problem], rows: list[Attempt]) -> dict[str, int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Feedback
-from undo_hpc.refinement import Target, choose_targets
+from undo_hpc.refinement import Target, choose_targets, example_rows
 from undo_hpc.run import Run
 from undo_hpc.storage.shards import read_rows
 
@@ -22,3 +25,28 @@ def targets_of(run: Run, iteration: int) -> list[Target]:
     return choose_targets(
         iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
     )
+
+
+def prompts_of(run: Run, iteration: int, targets: Iterable[Target], prompts: PromptSet | None = None) -> Iterator[str]:
+    """What the teacher is asked of each target: the plain problem, or the refinement of its last rationale.
+
+    Args:
+        prompts: the templates, where they are loaded already.
+    """
+    config = run.config
+    prompts = prompts or load_prompts(config.generate.prompt)
+    examples = example_rows(read_feedback(run, iteration), config.method.validation_examples, config.seed)
+    for target in targets:
+        problem, told = target.problem, target.feedback
+        if told is None:
+            yield prompts.problem(problem.problem, config.generate.instruction)
+        else:
+            yield prompts.refine(
+                problem.problem,
+                told.rationale,
+                told.student_answer,
+                told.verdict,
+                truth=problem.gt if config.method.show_truth else "",
+                examples=examples,
+                instruction=config.generate.instruction,
+            )

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
 
     from undo_hpc.cli.choose import choose_run
-    from undo_hpc.observe.cost import check_budget, estimate_next, measure
+    from undo_hpc.observe.cost import check_budget, estimate_next, measure, rationale_cost
     from undo_hpc.run import open_run
 
     opened = open_run(choose_run(arguments.run_dir))
@@ -50,9 +50,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.print(table)
     if any(item.open_ended for item in cost.stages):
         console.print("* with starts that ended without a word; their time is a lower bound", style="dim", highlight=False)
-    for number, seconds in cost.per_rationale_s.items():
-        if seconds is not None:
-            console.print(f"iteration {number}: {seconds:.3g} {cost.device}-seconds of generation for each rationale kept", highlight=False)
+    for line in rationale_cost(cost):
+        console.print(line, highlight=False)
     if cost.per_point_h is not None:
         console.print(f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained", highlight=False)
     console.print(f"energy: {cost.kwh:.3g} kWh ({'measured' if cost.kwh_measured else 'an estimate from nominal power'})", highlight=False)
