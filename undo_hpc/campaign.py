@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from undo_hpc.decision import Decision, decide_by_sets
 from undo_hpc.errors import StorageError
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.prompts import load_prompts
 from undo_hpc.refinement import Target
 from undo_hpc.run import Run
 from undo_hpc.stages.targets import prompts_of, targets_of
@@ -96,6 +97,10 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
         problems=len(targets),
         sets={name: size for name, size in sets.items() if size},
         workload=workload_of(run, iteration, targets),
+        prompts={
+            "generate": load_prompts(run.config.generate.prompt).digest,
+            "evaluate": load_prompts(run.config.evaluate.prompt).digest,
+        },
     )
     write_json(run.layout.iteration(iteration).plan, plan.to_dict())
     run.events.append(

@@ -35,7 +35,7 @@ class EvaluationSlice:
 @dataclass(frozen=True)
 class IterationPlan:
     """The frozen shape of an iteration. `evaluate` and `baseline` give the slices of each of their tasks, `workload` what the
-    teacher was expected to read and write.
+    teacher was expected to read and write, `prompts` the digest of the templates that `generate` and `evaluate` ask with.
     """
 
     iteration: int
@@ -46,6 +46,7 @@ class IterationPlan:
     servers: int = 0
     policy: dict[str, dict[str, Any]] = field(default_factory=dict)
     workload: dict[str, Any] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json."""
@@ -146,7 +147,13 @@ def pack_slices(slices: Sequence[EvaluationSlice], per_task: int) -> tuple[tuple
 
 
 def plan_iteration(
-    config: RunConfig, iteration: int, *, problems: int, sets: dict[str, int], workload: Workload | None = None
+    config: RunConfig,
+    iteration: int,
+    *,
+    problems: int,
+    sets: dict[str, int],
+    workload: Workload | None = None,
+    prompts: dict[str, str] | None = None,
 ) -> IterationPlan:
     """The plan of an iteration.
 
@@ -154,6 +161,7 @@ def plan_iteration(
         problems: number of problems the teacher writes for.
         sets: sizes of all that the student answers: benchmarks, 'validation', 'diagnosis', 'train'.
         workload: what the teacher will read and write; without it, a guess from the configuration.
+        prompts: digests of the templates of `generate` and `evaluate`; a task with other ones refuses to work.
     """
     workload = workload or estimate(config, iteration, problems)
     per_task = config.evaluate.problems_per_task
@@ -168,6 +176,7 @@ def plan_iteration(
         servers=config.generate.service if config.generate.engine.name == "openai" else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
         workload=workload.to_dict(),
+        prompts=prompts or {},
     )
 
 

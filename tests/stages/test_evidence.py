@@ -1,19 +1,22 @@
 """A stage takes nothing that no manifest vouches for: no row of another student, no half task, no damaged set."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
-from undo_hpc.campaign import locate
-from undo_hpc.errors import EvidenceError, LeaseError, StorageError
+from undo_hpc import prompts
+from undo_hpc.campaign import locate, make_plan
+from undo_hpc.errors import DataError, EvidenceError, LeaseError, StorageError
 from undo_hpc.plan import plan_iteration
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.run import Run
-from undo_hpc.stages import merge
+from undo_hpc.stages import generate, merge
 from undo_hpc.stages.advance import read_answers
 from undo_hpc.stages.answering import Answers
 from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.train import forget_other_inputs
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.lease import Lease
@@ -122,3 +125,17 @@ def test_checkpoints_of_another_distilled_set_are_not_gone_on_with(tmp_path: Pat
         for digest, stays in (("a", True), ("a", True), ("b", False)):
             forget_other_inputs(ctx, {"merge": digest})
             assert checkpoint.exists() == stays
+
+
+def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "prompts"
+    shutil.copytree(Path(prompts.__file__).parent / "tiny", folder)
+    run = make_run(tmp_path / "run", PROBLEMS, 2, generate={"shards": 2, "prompt": str(folder)})
+    plan = make_plan(run, 0)
+    template = folder / "problem.txt"
+    before = template.read_text()
+    template.write_text(before + " Be brief.")
+    with Lease(tmp_path / "l", "generate") as lease, pytest.raises(DataError, match="templates of generate .* changed"):
+        generate.run_stage(context(run, "generate", lease))
+    template.write_text(before)
+    assert planned_prompts(plan, "generate", str(folder)).digest == plan.prompts["generate"]

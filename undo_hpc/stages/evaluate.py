@@ -7,10 +7,11 @@ import time
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.plan import EvaluationSlice
-from undo_hpc.prompts import PromptSet, load_prompts
+from undo_hpc.prompts import PromptSet
 from undo_hpc.stages.answering import Answers, Ask, counts, make_asks, open_checker
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.stages.targets import planned_prompts
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -27,7 +28,7 @@ def run_stage(ctx: StageContext) -> None:
         inputs |= gate(ctx, "train")[2]
     parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
     model = config.student if untrained else student_of(config.student, str(ctx.at.student))
-    prompts = load_prompts(config.evaluate.prompt)
+    prompts = planned_prompts(ctx.plan, "evaluate", config.evaluate.prompt)
     inputs["prompts"] = prompts.digest
     asks = {part: _asks(ctx, part, prompts) for part in parts}
     answers: dict[EvaluationSlice, Answers] = {}

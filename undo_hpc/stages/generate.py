@@ -14,12 +14,11 @@ from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
 from undo_hpc.plan import deal
-from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.answering import Answers, Ask, counts, open_checker
 from undo_hpc.stages.context import StageContext, previous_evidence
 from undo_hpc.stages.prepare import prepared_digest
-from undo_hpc.stages.targets import prompts_of, targets_of
+from undo_hpc.stages.targets import planned_prompts, prompts_of, targets_of
 from undo_hpc.storage.atomic import sha256_file, write_bytes
 from undo_hpc.storage.shards import dump_rows
 
@@ -30,6 +29,7 @@ def run_stage(ctx: StageContext) -> None:
     Raises:
         Requeue: asked to stop; all attempts so far are kept.
         EvidenceError: the last iteration is not complete.
+        DataError: the prompt templates were changed since the iteration was planned.
     """
     config, iteration = ctx.run.config, ctx.plan.iteration
     inputs = _check_inputs(ctx)
@@ -37,7 +37,7 @@ def run_stage(ctx: StageContext) -> None:
     style = {target.problem.id: target.style for target in targets}
     mine = sorted(deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index), key=lambda p: (p.idx, p.id))
     shard = ctx.at.shard("generate", ctx.task.index)
-    prompts = load_prompts(config.generate.prompt)
+    prompts = planned_prompts(ctx.plan, "generate", config.generate.prompt)
     inputs["prompts"] = prompts.digest
     if config.method.condition == "ground_truth":
         _from_solutions(ctx, shard, mine, inputs)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from undo_hpc.errors import DataError
+from undo_hpc.plan import IterationPlan
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Feedback
 from undo_hpc.refinement import Target, choose_targets, example_rows
@@ -25,6 +27,25 @@ def targets_of(run: Run, iteration: int) -> list[Target]:
     return choose_targets(
         iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
     )
+
+
+def planned_prompts(plan: IterationPlan, stage: str, name: str) -> PromptSet:
+    """The templates that `generate` or `evaluate` asks with.
+
+    Raises:
+        DataError: they are not those that the iteration was planned with. Some of its rows may rest on those, and nobody
+            could tell an effect of the new words from one of the method.
+    """
+    prompts = load_prompts(name)
+    planned = plan.prompts.get(stage, prompts.digest)
+    if prompts.digest != planned:
+        raise DataError(
+            f"the prompt templates of {stage} ({name}) were changed after iteration {plan.iteration} was planned "
+            f"({planned[:8]} then, {prompts.digest[:8]} now)",
+            hint=f"put them back as they were; or delete iter_{plan.iteration:03d} of the run directory and run the launcher "
+            "again, which has the whole iteration written with the new ones",
+        )
+    return prompts
 
 
 def prompts_of(run: Run, iteration: int, targets: Iterable[Target], prompts: PromptSet | None = None) -> Iterator[str]:
