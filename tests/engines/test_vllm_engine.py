@@ -13,7 +13,7 @@ from undo_hpc.engines import Request, vllm_settings
 from undo_hpc.engines.service import discover, serve
 from undo_hpc.engines.transformers_engine import TransformersEngine
 from undo_hpc.engines.vllm_engine import VllmEngine
-from undo_hpc.errors import EngineError
+from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.prompts import load_prompts
 from undo_hpc.tiny import models_dir
 
@@ -32,13 +32,15 @@ def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(
     for name in ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
-    variables = vllm_settings.environment()
+    variables = vllm_settings.environment(VllmEngineConfig())
     assert variables["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and variables["OMP_NUM_THREADS"] == "1"
     assert "VLLM_CPU_KVCACHE_SPACE" not in variables, "what the user has set stays"
     arguments = vllm_settings.llm_arguments(VllmEngineConfig(max_num_batched_tokens=64), ModelConfig(), str(tiny_model))
     assert arguments["dtype"] == "float32" and arguments["enforce_eager"] and not arguments["enable_chunked_prefill"]
     assert arguments["max_num_batched_tokens"] >= 256, "a prompt that fills the context fits into one step"
     assert "tensor_parallel_size" not in arguments
+    with pytest.raises(ConfigError, match="sees no GPU"):
+        vllm_settings.llm_arguments(VllmEngineConfig(batch_invariant=True), ModelConfig(), str(tiny_model))
 
 
 def test_with_gpus_all_that_divide_the_heads_are_used(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +53,10 @@ def test_with_gpus_all_that_divide_the_heads_are_used(tiny_model: Path, monkeypa
         VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model)
     )
     assert given["tensor_parallel_size"] == 1 and given["seed"] == 5
+    monkeypatch.delenv("VLLM_BATCH_INVARIANT", raising=False)
+    for asked in (False, True):
+        variables = vllm_settings.environment(VllmEngineConfig(batch_invariant=asked))
+        assert (variables.get("VLLM_BATCH_INVARIANT") == "1") == asked
 
 
 @pytest.mark.vllm

@@ -74,9 +74,10 @@ def _load(engine: str) -> None:
     if engine == "openai":
         import undo_hpc.engines.openai_engine
     elif engine == "vllm":
+        from undo_hpc.config.schema import VllmEngineConfig
         from undo_hpc.engines.vllm_settings import prepare_environment
 
-        prepare_environment()
+        prepare_environment(VllmEngineConfig())
         import transformers.models.qwen2.modeling_qwen2
         import vllm.v1.engine.llm_engine
         import vllm.v1.worker.cpu_worker  # noqa: F401

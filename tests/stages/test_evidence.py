@@ -135,7 +135,7 @@ def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -
     template = folder / "problem.txt"
     before = template.read_text()
     template.write_text(before + " Be brief.")
-    with Lease(tmp_path / "l", "generate") as lease, pytest.raises(DataError, match="templates of generate .* changed"):
+    with Lease(tmp_path / "l", "generate") as lease, pytest.raises(DataError, match=r"templates of generate .* changed"):
         generate.run_stage(context(run, "generate", lease))
     template.write_text(before)
     assert planned_prompts(plan, "generate", str(folder)).digest == plan.prompts["generate"]

@@ -107,6 +107,9 @@ class VllmEngineConfig(Section):
     gpu_memory_utilization: float = neutral(0.9, "share of the GPU's memory", gt=0, le=1)
     enable_prefix_caching: bool = neutral(True, "share the work on equal prompt beginnings")
     enforce_eager: bool = neutral(False, "no CUDA graphs: slower, starts faster")
+    batch_invariant: bool = about(
+        False, "vLLM's batch-invariant kernels (GPUs only): a completion does not depend on its neighbours in the batch; slower"
+    )
     extra: dict[str, Any] = about({}, "further keyword arguments of vllm.LLM")
 
 

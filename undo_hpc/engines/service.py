@@ -103,7 +103,7 @@ def serve(
     host, bind = _addresses()
     port = _free_port(bind)
     command = server_command(config.vllm, model, chat.path, bind, port)
-    variables = {**os.environ, **environment()}
+    variables = {**os.environ, **environment(config.vllm)}
     if key := os.environ.get(config.openai.api_key_env):
         variables["VLLM_API_KEY"] = key  # by variable: a command line can be read by all users
     row = {

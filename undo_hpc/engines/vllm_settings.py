@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from undo_hpc.config.schema import ModelConfig, VllmEngineConfig
-from undo_hpc.errors import DataError
+from undo_hpc.errors import ConfigError, DataError
 
 
 def gpus() -> int:
@@ -16,7 +16,7 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
-def environment() -> dict[str, str]:
+def environment(config: VllmEngineConfig) -> dict[str, str]:
     """Environment variables vLLM needs before its import; those that are set already stay as they are.
 
     Without a GPU: one process, for its engine process costs more than it gives there; no compilation; a cache of 1
@@ -31,13 +31,15 @@ def environment() -> dict[str, str]:
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }
+    if config.batch_invariant:
+        wanted["VLLM_BATCH_INVARIANT"] = "1"
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
-def prepare_environment() -> None:
-    """Sets `environment()` in this process, and the number of threads where torch has been imported before it."""
+def prepare_environment(config: VllmEngineConfig) -> None:
+    """Sets `environment` in this process, and the number of threads where torch has been imported before it."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which `environment` does
-    os.environ.update(environment())
+    os.environ.update(environment(config))
     if gpus() == 0:
         import torch
 
@@ -45,8 +47,17 @@ def prepare_environment() -> None:
 
 
 def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> dict[str, Any]:
-    """Keyword arguments of `vllm.LLM`; `config.extra` has the last word."""
+    """Keyword arguments of `vllm.LLM`; `config.extra` has the last word.
+
+    Raises:
+        ConfigError: `batch_invariant` without a GPU; vLLM has no such kernels for CPUs.
+    """
     on_gpu = gpus()
+    if config.batch_invariant and not on_gpu:
+        raise ConfigError(
+            "engine.vllm.batch_invariant is true, but torch sees no GPU, and vLLM has such kernels for GPUs only",
+            hint="set it to false, or take engine.name: transformers with engine.transformers.batch_invariant: true",
+        )
     arguments: dict[str, Any] = {
         "model": path,
         "tokenizer": path,
