@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
@@ -82,7 +83,7 @@ class DistilledWriter:
         self._files = 0
         self._rows_in_file = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
-        self._writing: Future[None] | None = None
+        self._writing: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
         with explained(self._temporary):
@@ -91,18 +92,18 @@ class DistilledWriter:
             self._temporary.mkdir(parents=True)
         return self
 
-    def add(self, values: tuple[Any, ...]) -> None:
-        """Adds a row: the fields of an Example, in their order."""
-        self._group.append(values)
-        self.rows += 1
+    def extend(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds rows: each the fields of an Example, in their order."""
+        self._group += rows
+        self.rows += len(rows)
         if len(self._group) >= ROWS_PER_GROUP:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Gives the group to the thread, after the one before is written (its error, if any, comes up here)."""
-        if self._writing is not None:
-            self._writing.result()
-        self._writing = self._thread.submit(self._write, self._group)
+        """Gives the group to the thread, which may be one group behind (its errors come up here)."""
+        while len(self._writing) > 1:
+            self._writing.popleft().result()
+        self._writing.append(self._thread.submit(self._write, self._group))
         self._group = []
 
     def _write(self, rows: list[tuple[Any, ...]]) -> None:
@@ -142,8 +143,8 @@ class DistilledWriter:
             if kind is None:
                 if self._group or not self.rows:
                     self._hand_over()
-                if self._writing is not None:
-                    self._writing.result()
+                while self._writing:
+                    self._writing.popleft().result()
             self._thread.shutdown()
             with explained(self._temporary):
                 self._close_file()

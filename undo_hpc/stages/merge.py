@@ -1,7 +1,7 @@
 """merge: all shards checked against the plan, the right rationales kept, the distilled set written.
 
-Three streams in the order of (idx, id) are joined: the problems, the attempts of all shards (a k-way merge, for each shard
-is sorted), and the last iteration's distilled set. Memory does not grow with the data.
+Three streams in the order of (idx, id) are joined: the problems, the attempts of all shards (each is sorted), and the last
+iteration's distilled set. Memory does not grow with the data.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import orjson
 
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import COLUMNS, DistilledWriter, read_distilled
-from undo_hpc.errors import DataError, EvidenceError
+from undo_hpc.errors import DataError, EvidenceError, StorageError, UndoError
 from undo_hpc.records import Example
 from undo_hpc.selection import Row, accept, combine
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
@@ -28,6 +29,11 @@ from undo_hpc.storage.manifest import verify_outputs
 from undo_hpc.storage.shards import read_rows
 
 Order = tuple[int, str]  # (idx, id)
+Values = tuple[Any, ...]  # an Example's fields, in their order
+CHOSEN = itemgetter("text", "attempt", "style", "verdict", "completion_tokens")
+AGAIN = "the shards belong to another run or were damaged; delete iter_*/generate of this iteration and run the same command again"
+READ_AHEAD = 4 << 20  # bytes, of all shards together
+_END: tuple[None, Iterator[Any]] = (None, iter(()))
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -51,9 +57,8 @@ def run_stage(ctx: StageContext) -> None:
     root = ctx.run.layout.root
     with DistilledWriter(ctx.at.distilled, card) as writer, ThreadPoolExecutor(1) as thread:
         checks = [thread.submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []
-        for examples in selector.stream(problem_stream(ctx), attempt_stream(shards), previous):
-            for example in examples:
-                writer.add(example)
+        for examples in selector.stream(problem_stream(ctx), ShardHeads(shards), previous):
+            writer.extend(examples)
             if not writer.rows % 2000:
                 ctx.progress.update(done=selector.problems, total=ctx.plan.problems, unit="problems")
         if missing:
@@ -93,67 +98,43 @@ class Selector:
         self.problems = self.attempts = self.refreshed = self.carried = 0
         self.dropped: Counter[str] = Counter()
 
-    def stream(
-        self, problems: Iterable[Row], attempts: Iterable[list[Row]], previous: Path | None
-    ) -> Iterator[list[tuple[Any, ...]]]:
+    def stream(self, problems: Iterable[Row], shards: ShardHeads, previous: Path | None) -> Iterator[list[Values]]:
         """The kept rows of each problem, as tuples of Example's fields."""
         old = _grouped(read_distilled(previous)) if previous else iter(())
-        waiting_old = next(old, None)
-        groups = iter(attempts)
-        group = next(groups, None)
+        old_key, before = next(old, _END)
+        take = shards.take
         for problem in problems:
-            key = (problem["idx"], problem["id"])
-            if group is not None and _order(group[0]) < key:
-                raise EvidenceError(
-                    f"a shard holds problem {group[0]['problem_id']}, which is not in the splits or stands there twice",
-                    hint="the shards belong to another run or were damaged; delete iter_*/generate and run again",
-                )
-            mine: list[Row] = []
-            if group is not None and _order(group[0]) == key:
-                mine, group = group, next(groups, None)
-            before: list[Example] = []
-            if waiting_old is not None and (waiting_old[0].idx, waiting_old[0].id) == key:
-                before, waiting_old = waiting_old, next(old, None)
-            if mine or before:
-                yield self._select(problem, mine, before)
-        if group is not None:
+            key = problem["idx"], problem["id"]
+            mine = take(key)
+            if old_key == key:
+                yield self._renew(problem, mine, list(before))
+                old_key, before = next(old, _END)
+            elif mine:
+                yield self._select(problem, mine)
+        shards.require_empty()
+        if old_key is not None:
             raise EvidenceError(
-                f"a shard holds problem {group[0]['problem_id']}, which is not in the splits",
-                hint="the shards belong to another run; delete iter_*/generate and run again",
-            )
-        if waiting_old is not None:
-            raise EvidenceError(
-                f"the last iteration's distilled set holds problem {waiting_old[0].id}, which is not in the splits",
+                f"the last iteration's distilled set holds problem {old_key[1]}, which is not in the splits",
                 hint="the set belongs to another run or was damaged; start a new run directory",
             )
 
-    def _select(self, problem: Row, mine: list[Row], before: list[Example]) -> list[tuple[Any, ...]]:
-        if mine:
-            self.problems += 1
-            self.attempts += len(mine)
+    def _select(self, problem: Row, mine: list[Row]) -> list[Values]:
+        self.problems += 1
+        self.attempts += len(mine)
         kept, dropped = accept(mine, most=self.samples, keep_wrong=self.keep_wrong)
         if dropped:
             self.dropped.update(dropped)
         self.refreshed += bool(kept)
-        rows = [
-            (
-                problem["id"],
-                problem["idx"],
-                problem["problem"],
-                row["text"],
-                problem["gt"],
-                self.iteration,
-                row["attempt"],
-                row["style"],
-                row["verdict"],
-                row["completion_tokens"],
-                problem.get("source", ""),
-            )
-            for row in kept
-        ]
-        if not before:
-            return rows
-        combined = combine(before, [Example(*row) for row in rows], self.combine)
+        who, text, gt, source = problem["id"], problem["problem"], problem["gt"], problem.get("source", "")
+        rows = []
+        for row in kept:
+            rationale, attempt, style, verdict, tokens = CHOSEN(row)
+            rows.append((who, row["idx"], text, rationale, gt, self.iteration, attempt, style, verdict, tokens, source))
+        return rows
+
+    def _renew(self, problem: Row, mine: list[Row], before: list[Example]) -> list[Values]:
+        new = [Example(*row) for row in self._select(problem, mine)] if mine else []
+        combined = combine(before, new, self.combine)
         self.carried += sum(example.iteration != self.iteration for example in combined)
         return [tuple(getattr(example, name) for name in COLUMNS) for example in combined]
 
@@ -185,53 +166,69 @@ def problem_stream(ctx: StageContext) -> Iterator[Row]:
     """The problems that may have rationales, in the order of (idx, id), as a stream."""
     layout = ctx.run.layout
     names = ["train"] if ctx.run.config.method.errors_from == "train" else ["train", "diagnosis"]
-    return heapq.merge(*(read_rows(layout.split(name)) for name in names), key=lambda row: (row["idx"], row["id"]))
+    return heapq.merge(*(read_rows(layout.split(name)) for name in names), key=itemgetter("idx", "id"))
 
 
-def attempt_stream(shards: Sequence[Path]) -> Iterator[list[Row]]:
-    """The attempts of each problem over all shards, in the order of (idx, id).
+class ShardHeads:
+    """The next problem of every shard. Each shard is sorted, so whose turn it is stands at the head of one of them, or of none.
 
     Raises:
-        EvidenceError: a shard is out of order, or the same attempt stands twice.
+        EvidenceError: a line is no row, or the same problem or attempt stands twice.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if len(shards) + 64 > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, len(shards) + 256), hard))
-    rows = heapq.merge(*map(_shard_rows, shards), key=_attempt_order) if len(shards) > 1 else _shard_rows(shards[0])
-    last = None
-    for _, group in itertools.groupby(rows, key=_order):
-        attempts = list(group)
-        for row in attempts:
-            key = _attempt_order(row)
-            if last is not None and key <= last:
-                word = "stands twice" if key == last else "is out of order"
-                raise EvidenceError(
-                    f"attempt {row['attempt']} of problem {row['problem_id']} {word} in the shards",
-                    hint="delete iter_*/generate of this iteration and run the same command again",
-                )
-            last = key
-        yield attempts
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if len(paths) + 64 > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, len(paths) + 256), hard))
+        buffer = max(4096, min(1 << 16, READ_AHEAD // max(1, len(paths))))
+        self._heads: dict[Order, tuple[list[Row], Iterator[tuple[Order, list[Row]]]]] = {}
+        for path in paths:
+            self._advance(_attempts_by_problem(path, buffer))
+
+    def take(self, key: Order) -> list[Row]:
+        """All attempts at a problem, in order; none where no shard has it at its head."""
+        found = self._heads.pop(key, None)
+        if found is None:
+            return []
+        rows, rest = found
+        self._advance(rest)
+        return rows
+
+    def _advance(self, rest: Iterator[tuple[Order, list[Row]]]) -> None:
+        for key, rows in rest:
+            if key in self._heads:
+                raise EvidenceError(f"problem {key[1]} stands twice in the shards", hint=AGAIN)
+            self._heads[key] = rows, rest
+            return
+
+    def require_empty(self) -> None:
+        """Raises EvidenceError where a shard holds what is not among the problems, or not at its place."""
+        for _, who in sorted(self._heads):
+            raise EvidenceError(f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order", hint=AGAIN)
 
 
-def _shard_rows(path: Path) -> Iterator[Row]:
-    with path.open("rb", buffering=1 << 16) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                raise EvidenceError(
-                    f"{path}, line {number}: not valid JSON", hint="delete this shard and its manifest, and run again"
-                ) from error
+def _attempts_by_problem(path: Path, buffer: int) -> Iterator[tuple[Order, list[Row]]]:
+    with path.open("rb", buffering=buffer) as file:
+        try:
+            for key, group in itertools.groupby(map(orjson.loads, file), key=itemgetter("idx", "problem_id")):
+                rows = list(group)
+                if len(rows) > 1 and any(a["attempt"] >= b["attempt"] for a, b in itertools.pairwise(rows)):
+                    raise EvidenceError(f"an attempt at problem {key[1]} stands twice or is out of order in {path}", hint=AGAIN)
+                yield key, rows
+        except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+            raise _blame(path, error) from error
 
 
-def _order(row: Row) -> Order:
-    return row["idx"], row["problem_id"]
+def _blame(path: Path, error: Exception) -> UndoError:
+    """The line of a shard that is no row of one, as an error."""
+    try:
+        for number, row in enumerate(read_rows(path), start=1):
+            if not {"idx", "problem_id", "attempt"} <= row.keys():
+                return EvidenceError(f"{path}, line {number}: not an attempt at a problem", hint=AGAIN)
+    except StorageError as found:
+        return found
+    return EvidenceError(f"{path}: {error!r}", hint=AGAIN)
 
 
-def _attempt_order(row: Row) -> tuple[int, str, int]:
-    return row["idx"], row["problem_id"], row["attempt"]
-
-
-def _grouped(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    for _, group in itertools.groupby(examples, key=lambda e: (e.idx, e.id)):
-        yield list(group)
+def _grouped(examples: Iterable[Example]) -> Iterator[tuple[Order, Iterator[Example]]]:
+    return itertools.groupby(examples, key=lambda e: (e.idx, e.id))
