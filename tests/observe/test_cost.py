@@ -14,10 +14,13 @@ from undo_hpc.cli import main
 from undo_hpc.config.load import override
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.cost import (
+    Hours,
+    StageCost,
     Start,
     check_budget,
     estimate_next,
     measure,
+    rationale_cost,
     require_budget,
     split_hours,
     starts_of,
@@ -97,6 +100,13 @@ def test_cost_of_a_run(finished: Path) -> None:
     assert cost.gpu.total == pytest.approx(sum(c.gpu.total for c in cost.stages))
     assert set(cost.per_rationale_s) == {0, 1, 2} and all(v and v > 0 for v in cost.per_rationale_s.values())
     assert cost.per_point_h and cost.per_point_h > 0
+
+
+def test_the_servers_of_a_teacher_service_count_to_its_rationales() -> None:
+    stages = [StageCost(0, "serve", gpu=Hours(useful=2.0)), StageCost(0, "generate", cpu=Hours(useful=1.0))]
+    cost = summarise(stages, {0: 3600}, None)
+    assert cost.per_rationale_s == {0: 2.0}
+    assert rationale_cost(cost) == ["iteration 0: 2 GPU-seconds of generation for each rationale kept"]
 
 
 def test_no_gain_has_no_price() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from undo_hpc.observe.cost import rationale_cost
 from undo_hpc.observe.report import words
 from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, UNTRAINED, ReportData
@@ -45,6 +46,7 @@ def summary(data: ReportData) -> str:
     hours, cost = data.cost.of(), data.cost
     lines += ["", "## Cost", "", f"{hours.total:.3g} {cost.device}-hours: {hours.useful:.3g} useful, {hours.lost:.3g} lost, {hours.idle:.3g} idle. "
               f"{cost.kwh:.3g} kWh ({'measured' if cost.kwh_measured else 'an estimate'})."]  # fmt: skip
+    lines += ["", *(f"- {line}" for line in rationale_cost(cost)), ""]
     if cost.per_point_h is not None:
         lines.append(f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained.")
     lines += [f"\nNote: {note}" for note in data.notes]
