@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.campaign import Small
 
 # The same examples each time, so that a change is judged by what it does; UNDO_FUZZ=N looks for new ones, N a test.
 FUZZ = int(os.environ.get("UNDO_FUZZ", "0"))
@@ -39,3 +43,15 @@ def shared_data() -> Path:
     if root is None:
         pytest.skip("the folder of real data is not on this machine (set UNDO_SHARED)")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """The tiny preset with fewer rows, run to its end on this machine with nothing happening to it; made once."""
+    from tests.e2e.campaign import Small
+
+    small = Small(tmp_path_factory.mktemp("tiny") / "run")
+    done = small.launch()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (small.run_dir.parent / "output.txt").write_text(done.stdout)
+    return small

@@ -59,10 +59,24 @@ def test_templates_are_valid_shell(path: Path) -> None:
 
 
 def test_there_is_a_template_for_each_stage_and_all_share_the_prelude() -> None:
-    for stage in ("generate", "baseline", "merge", "train", "evaluate", "advance"):
+    for stage in ("serve", "generate", "baseline", "merge", "train", "evaluate", "advance"):
         text = (REPO / "slurm" / f"{stage}.sbatch").read_text()
         assert f"undo_task {stage} " in text and "slurm/prelude.sh" in text
     assert (REPO / "slurm" / "prelude.sh").resolve() == PRELUDE.resolve()
+
+
+def test_a_step_that_a_signal_ended_before_it_could_listen_is_started_again() -> None:
+    for number, meaning in ((0, 0), (75, 75), (1, 1), (2, 2), (3, 3), (137, 137), (139, 139)):
+        assert meaning_of(f"exit {number}") == meaning
+    for name in ("USR1", "USR2", "TERM"):
+        assert meaning_of(f"kill -{name} $$") == 75
+    assert meaning_of("kill -KILL $$") == 137  # lost: SLURM and the next healing stage decide
+
+
+def meaning_of(command: str) -> int:
+    """What the prelude makes of the end of a step, which is a shell here."""
+    script = f"source {PRELUDE}; bash -c {command!r} & undo_wait $!; undo_meaning $?"
+    return int(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
 def test_healing_stages_run_in_any_case_and_the_others_only_on_success() -> None:

@@ -1,4 +1,4 @@
-"""The undisturbed run that the others are compared with; made once."""
+"""The undisturbed run that the others are compared with, and a campaign that has not begun."""
 
 from pathlib import Path
 
@@ -8,13 +8,9 @@ from tests.e2e.campaign import Small
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Small:
+def undisturbed(tiny_run: Small) -> Small:
     """A finished small campaign."""
-    small = Small(tmp_path_factory.mktemp("undisturbed") / "run")
-    done = small.launch()
-    assert done.returncode == 0, done.stdout + done.stderr
-    (small.run_dir.parent / "output.txt").write_text(done.stdout)
-    return small
+    return tiny_run
 
 
 @pytest.fixture

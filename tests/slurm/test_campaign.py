@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import REPO
+from tests.e2e.campaign import Small
 from tests.slurm.conftest import STOCK, same_results
-from tests.slurm.small import Campaign, has_output
+from tests.slurm.small import PROFILE, Campaign, has_output
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 
@@ -42,6 +44,18 @@ def test_two_iterations_without_a_launcher_and_no_secret_anywhere(
     last = small.launch()
     assert "nothing to do" in last.stdout
     assert lab.jobs() == []
+
+
+def test_the_tiny_preset_on_the_cluster(start_lab: Callable[..., Lab], tiny_run: Small, tmp_path: Path) -> None:
+    """Real teacher, real student: two iterations with nobody there end as they do on one machine."""
+    lab = start_lab(**STOCK)
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump(PROFILE))
+    mine = Small(tmp_path / "run")
+    done = mine.launch("--profile", str(profile))
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_until(lambda: (mine.run_dir / "iter_001" / "advance.manifest.json").exists() or not lab.jobs(), 900, "the run to end", every=0.5)
+    assert mine.results() == tiny_run.results()
 
 
 def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaign: Make) -> None:
