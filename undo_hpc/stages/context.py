@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.errors import EvidenceError
+from undo_hpc.errors import EvidenceError, Requeue
 from undo_hpc.layout import IterationLayout
 from undo_hpc.plan import IterationPlan, Stage, StageName, Task, build_graph
 from undo_hpc.run import Run
@@ -58,6 +58,11 @@ class StageContext:
     def say(self, text: str) -> None:
         """A line in the task's log."""
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def before_loading(self) -> None:
+        """Raises Requeue where the task was asked to stop: a large model may take longer to load than there is time."""
+        if self.should_stop():
+            raise Requeue(f"{self.stage.name} {self.task.label}: asked to stop before the model was loaded")
 
     def publish(
         self, outputs: dict[Path, int | None], known: dict[Path, Output] | None = None, **parts: Any

@@ -33,6 +33,7 @@ def run_stage(ctx: StageContext) -> None:
     asks = {part: _asks(ctx, part, prompts) for part in parts}
     answers: dict[EvaluationSlice, Answers] = {}
 
+    ctx.before_loading()
     loading = time.monotonic()
     engine = load_engine(config.evaluate.engine, model, run_dir=ctx.run.layout.root)
     ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))

@@ -43,6 +43,7 @@ def run_stage(ctx: StageContext) -> None:
         _from_solutions(ctx, shard, mine, inputs)
         return
 
+    ctx.before_loading()
     loading = time.monotonic()
     engine = load_engine(
         config.generate.engine,

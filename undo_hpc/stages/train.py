@@ -120,9 +120,9 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
     """
     environment = os.environ | {"UNDO_DIE_WITH_PARENT": "1"}  # a killed worker must not leave ranks that write
     if ranks > 1:
-        return run_this_rank(spec, environment)
+        return run_this_rank(spec, environment, ctx.should_stop)
     here = ctx.run.config.train.ranks
-    return run_ranks(spec, here, env=environment, log_dir=ctx.at.logs if here > 1 else None)
+    return run_ranks(spec, here, env=environment, log_dir=ctx.at.logs if here > 1 else None, should_stop=ctx.should_stop)
 
 
 def _figures(path: Path) -> dict[str, Any]:

@@ -35,6 +35,8 @@ def main(argv: list[str], started: float) -> int:
             return error.exit_code
         except Exception:  # noqa: BLE001 -- told in full; only the interpreter's slow end is skipped (see below)
             traceback.print_exc()
+            if early := stopper.asked_while_loading:  # the others have left already, as they were asked to
+                return early.exit_code
             return ExitCode.FAILED
 
 

@@ -168,7 +168,10 @@ class Keeper:
 
     def load(self, engine: Any, found: Found, universal: Path | None) -> None:
         """Puts the checkpoint's state into the engine, and this rank's random numbers where the world is the same."""
+        settings = [{key: value for key, value in group.items() if key != "params"} for group in engine.optimizer.param_groups]
         engine.load_checkpoint(str(universal or found.path), tag=_TAG, load_lr_scheduler_states=False)
+        if universal:
+            mend_universal(engine, settings)
         if found.world == self._team.who.world:
             restore_random(torch.load(found.path / _TAG / self._random_name(), weights_only=True))
         if universal:
@@ -254,6 +257,19 @@ class Keeper:
     def save_seconds(self) -> float:
         """The longest time that a checkpoint took so far from start to disk; 0 before the first."""
         return max(self.whole_s, default=0.0)
+
+
+def mend_universal(engine: Any, settings: list[dict[str, Any]]) -> None:
+    """Undoes what DeepSpeed 0.19 does to an optimiser with several groups when it loads a universal checkpoint under ZeRO 3.
+
+    All groups are given the settings of the first (the weight decay of norms and biases with them), and one and the same
+    step counter, which AdamW then counts up once for each group.
+    """
+    for group, own in zip(engine.optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    for state in getattr(engine.optimizer, "optimizer", engine.optimizer).state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
 
 
 def _loss_of(path: Path) -> float:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -20,7 +20,15 @@ _GRACE_S = 20.0  # between SIGTERM and SIGKILL for ranks whose neighbour died
 _PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
-def run_ranks(spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | None = None, log_dir: Path | None = None) -> int:
+def never() -> bool:
+    """The `should_stop` of a caller that heard nothing."""
+    return False
+
+
+def run_ranks(
+    spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | None = None, log_dir: Path | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> int:
     """Runs `ranks` processes of one training to their end and returns the training's exit code.
 
     SIGTERM, SIGUSR1, SIGUSR2 and SIGINT are passed on to all ranks. When a rank fails, the others are told to end, and killed where
@@ -29,6 +37,7 @@ def run_ranks(spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | Non
     Args:
         env: the environment of the ranks; this process's own by default. OMP_NUM_THREADS is 1 where it is not set.
         log_dir: where rank-NN.log files go (appended); None leaves output where this process's goes.
+        should_stop: whether the caller heard a signal before this began to listen; nothing is started then.
     """
     base = dict(os.environ if env is None else env)
     for name in [n for n in base if n.startswith(("SLURM_PROCID", "SLURM_LOCALID"))]:
@@ -40,26 +49,30 @@ def run_ranks(spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | Non
         port = str(free_port())
         variables = [{"RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(r), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
                      for r in range(ranks)]
-    return _run(spec_path, [base | own for own in variables], log_dir)
+    return _run(spec_path, [base | own for own in variables], log_dir, should_stop)
 
 
-def run_this_rank(spec_path: Path | str, env: Mapping[str, str]) -> int:
+def run_this_rank(spec_path: Path | str, env: Mapping[str, str], should_stop: Callable[[], bool] = never) -> int:
     """Runs the one rank that a cluster's launcher (srun) started this process for, under the variables it gave."""
-    return _run(spec_path, [dict(env)], None)
+    return _run(spec_path, [dict(env)], None, should_stop)
 
 
-def _run(spec_path: Path | str, environments: Sequence[dict[str, str]], log_dir: Path | None) -> int:
+def _run(spec_path: Path | str, environments: Sequence[dict[str, str]], log_dir: Path | None, should_stop: Callable[[], bool]) -> int:
     """One process for each environment, watched to their end."""
     command = [sys.executable, "-m", "undo_hpc.training", str(spec_path)]
     processes: list[subprocess.Popen[bytes]] = []
     passed: set[int] = set()
     with _passing_on(processes, passed), contextlib.ExitStack() as files:
+        if should_stop():  # asked after we began to listen: no signal falls between the two
+            return ExitCode.REQUEUE
         for rank, environment in enumerate(environments):
             log = None
             if log_dir is not None:
                 log_dir.mkdir(parents=True, exist_ok=True)
                 log = files.enter_context((log_dir / f"rank-{rank:02d}.log").open("ab"))
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None))
+            for number in tuple(passed):  # it came before this process was there
+                processes[-1].send_signal(number)
         try:
             return _watch(processes, passed)
         finally:
@@ -95,20 +108,22 @@ def _passing_on(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> I
 
 
 def _watch(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> int:
-    """Waits for all; when one fails, ends the rest. The first failure's code is the training's."""
+    """Waits for all; when one leaves early, ends the rest. Its code is the training's; one that asks for a new start comes first."""
     waiters = [threading.Thread(target=p.wait, daemon=True) for p in processes]
     for waiter in waiters:
         waiter.start()
     while running := [w for w in waiters if w.is_alive()]:
         codes = [_code(p.returncode, passed) for p in processes if p.returncode is not None]
-        if failed := next((c for c in codes if c not in (0, ExitCode.REQUEUE, ExitCode.INTERRUPTED)), 0):
+        if early := next((c for c in codes if c in (ExitCode.REQUEUE, ExitCode.INTERRUPTED)), 0):
+            # It has saved with all others, or heard a signal while it loaded. The others leave now, or wait for it in vain.
+            _end(processes, _GRACE_S)
+            return early
+        if failed := next((c for c in codes if c), 0):
             _end(processes, _GRACE_S)
             return failed
-        if any(p.returncode is not None and p.returncode < 0 for p in processes):  # ended by a signal that it could not hear yet
-            _end(processes, _GRACE_S)
-            break
         running[0].join(0.2)
-    return max(_code(p.returncode, passed) for p in processes)
+    codes = [_code(p.returncode, passed) for p in processes]
+    return next((c for c in codes if c in (ExitCode.REQUEUE, ExitCode.INTERRUPTED)), max(codes))
 
 
 def _code(returncode: int, passed: set[int]) -> int:

@@ -96,6 +96,7 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
     if asked := Reason(int(team.highest(stopper.reason(0.0, 0.0))[0])):
         say(f"stopped before the first step ({asked.name.lower()})")
         return asked.exit_code
+    stopper.loading = False  # from here on there is something to save, and all ranks are here to do it
     watch = Watch(spec, plan.total, begin, peak * team.who.world if peak else None) if team.who.first else None
     if watch:
         at_end.callback(watch.close)  # dashboards write their last rows then

@@ -1,8 +1,16 @@
-"""When to save and leave: a signal to any rank, or the end of the job's time coming near."""
+"""When to save and leave: a signal to any rank, or the end of the job's time coming near.
+
+Before the first step there is nothing to save. There the ranks agree to leave as soon as they have loaded; one that cannot get
+so far in time (it waits for others, or reads a large model) leaves by itself, with the same exit code.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import select
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +37,9 @@ class Reason(IntEnum):
 _SIGNALS = {signal.SIGTERM: Reason.SIGNAL, signal.SIGUSR2: Reason.SIGNAL, signal.SIGUSR1: Reason.SIGNAL, signal.SIGINT: Reason.INTERRUPT}
 
 
+_LOADING_PATIENCE_S = 10.0  # SLURM's KillWait is 30 s by default
+
+
 class Stopper:
     """Remembers signals, and knows when the time left is only enough for one more checkpoint.
 
@@ -37,10 +48,12 @@ class Stopper:
 
     Attributes:
         limit_s: seconds from `started` after which the process will be killed; None for no limit.
+        loading: whether there is nothing to save yet; the loop puts it to False.
     """
 
     def __init__(self, started: float) -> None:
         self.limit_s: float | None = None
+        self.loading = True
         self._started, self._reason = started, Reason.NONE
 
     def _remember(self, number: int, _: FrameType | None) -> None:
@@ -49,12 +62,40 @@ class Stopper:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Signals set a flag inside this block; the handlers before it come back at its end."""
+        ear, mouth = os.pipe()
+        os.set_blocking(mouth, False)
         before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+        fd = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+        watcher = threading.Thread(target=self._leave_where_loading_takes_long, args=(ear,), daemon=True)
+        watcher.start()
         try:
             yield
         finally:
+            signal.set_wakeup_fd(fd)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            os.close(mouth)  # the watcher reads the end, and ends
+            watcher.join()
+            os.close(ear)
+
+    def _leave_where_loading_takes_long(self, ear: int) -> None:
+        """Python's handlers wait while the main thread is inside a library (meeting the others, reading weights); this does not."""
+        deadline, reason = math.inf, Reason.NONE
+        while True:
+            if select.select([ear], [], [], None if deadline == math.inf else 0.2)[0]:
+                heard = os.read(ear, 1)
+                if not heard:  # nobody listens any more
+                    return
+                if deadline == math.inf and self.loading and heard[0] in _SIGNALS:
+                    deadline, reason = time.monotonic() + _LOADING_PATIENCE_S, _SIGNALS[signal.Signals(heard[0])]
+            if self.loading and time.monotonic() >= deadline:
+                print(f"stopped while loading ({reason.name.lower()}); there was nothing to save", flush=True)
+                os._exit(reason.exit_code)
+
+    @property
+    def asked_while_loading(self) -> Reason:
+        """The signal that came before the first step, if any."""
+        return self._reason if self.loading else Reason.NONE
 
     def reason(self, save_s: float, step_s: float) -> Reason:
         """Why to stop now, if at all.
