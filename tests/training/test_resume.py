@@ -16,7 +16,7 @@ from tests.training.conftest import PATIENCE_S, Moment, Running, Trainings, metr
 from undo_hpc.errors import ExitCode
 from undo_hpc.training.spec import TrainSpec
 
-CHAOS = int(os.environ.get("UNDO_CHAOS", "3"))
+CHAOS = int(os.environ.get("UNDO_CHAOS", "10"))
 
 
 def steps_done(spec: TrainSpec) -> int:
@@ -81,9 +81,11 @@ def test_killed_at_random_moments(trainings: Trainings, undisturbed: TrainSpec) 
     assert rank_rows(spec) == rank_rows(undisturbed)  # no step told twice, none missing
 
 
-@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")])
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")])
 def test_a_signal_to_one_rank_saves_all_and_the_resume_is_exact(trainings: Trainings, stage: int, precision: str) -> None:
-    whole, cut = (trainings.spec(**SHORT, zero_stage=stage, precision=precision) for _ in range(2))
+    # adapters with dropout: the random numbers of each rank go on where they were
+    dropout = {"lora": {"enabled": True, "dropout": 0.2}} if (stage, precision) == (2, "fp32") else {}
+    whole, cut = (trainings.spec(**SHORT, **dropout, zero_stage=stage, precision=precision) for _ in range(2))
     trainings.run(whole, 2)
     stop_at(trainings, cut, 2, Moment(signal.SIGTERM, at=2, rank=1))
     assert steps_done(cut) == 3 < steps_done(whole)  # the step that the signal met is the last one

@@ -46,7 +46,7 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
         return ExitCode.COMPLETE
     Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
     team = Team(who, Path(spec.work_dir), env)
-    with contextlib.ExitStack() as at_end:
+    with contextlib.ExitStack() as at_end, preflight.memory_explained(f"the training does not fit in the memory of {team.device}", config):
         code = train(spec, config, team, stopper, at_end)
     team.close()  # not after a failure: the others are somewhere else, and leaving in good order could wait for them
     return code
@@ -78,7 +78,7 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
     model = student.load_student(spec, config, attention, say, share_out=settings if zero_stage(config) == 3 else None)
     head = answer_head.install(model, config.micro_batch_tokens)
     weights, learned = (sum(student.size(p) for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
-    work = Work(model.config, weights)
+    work = Work(model.config, weights, learned)
     remarks = preflight.check_match(spec, tokenizer, model, data)
     engine = build_engine(model, config, settings, team)
     torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
@@ -91,7 +91,7 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
     keeper.attach(engine)
     if found:
         keeper.load(engine, found, universal)
-    peak = peak_flops(team.device, config.precision)
+    peak = peak_flops(team.device, config.precision) if work.known else None
     begin = found.step if found else 0
     if asked := Reason(int(team.highest(stopper.reason(0.0, 0.0))[0])):
         say(f"stopped before the first step ({asked.name.lower()})")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,24 @@ def longest_micro_batch(data: EncodedSet, batcher: Batcher, config: TrainConfig)
 
 def try_longest(run: Callable[[MicroBatch], None], batch: MicroBatch, config: TrainConfig, device: torch.device) -> dict[str, float]:
     """One forward and backward pass of the heaviest micro-batch. Raises TrainingError with advice where memory is too small."""
-    try:
+    with memory_explained(f"the longest micro-batch ({batch.slots:,} tokens) does not fit in the memory of {device}", config):
         run(batch)
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+    used = {"tokens": float(batch.slots)}
+    if device.type == "cuda":
+        used["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        used["device_gib"] = torch.cuda.get_device_properties(device).total_memory / 2**30
+    return used
+
+
+@contextlib.contextmanager
+def memory_explained(what: str, config: TrainConfig) -> Iterator[None]:
+    """Turns 'out of memory' inside the block, of a GPU or of this machine, into a TrainingError with advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError; on a CPU it has no class of its own
+        known = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        if not known:
+            raise
         advice = ["lower train.micro_batch_tokens"]
         if not config.gradient_checkpointing:
             advice.append("set train.gradient_checkpointing")
@@ -91,13 +107,7 @@ def try_longest(run: Callable[[MicroBatch], None], batch: MicroBatch, config: Tr
             advice.append("raise train.zero_stage")
         if config.offload == "none":
             advice.append("set train.offload to optimizer")
-        raise TrainingError(f"the longest micro-batch ({batch.slots:,} tokens) does not fit in the memory of {device}",
-                            hint="; or ".join(advice)) from error
-    used = {"tokens": float(batch.slots)}
-    if device.type == "cuda":
-        used["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-        used["device_gib"] = torch.cuda.get_device_properties(device).total_memory / 2**30
-    return used
+        raise TrainingError(what, hint="; or ".join(advice)) from error
 
 
 def report(

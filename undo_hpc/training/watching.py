@@ -37,17 +37,23 @@ class Work:
     """FLOPs that a step needs, forward and backward: no padding, no recomputation, answers only in the last layer.
 
     Args:
-        config: the model's configuration; weights: its number of weights.
+        config: the model's configuration; weights: its number of weights; learned: how many of them get a gradient.
+
+    Attributes:
+        known: whether the count holds. Of a mixture of experts a token meets only some weights, which are not told apart here.
     """
 
-    def __init__(self, config: Any, weights: int) -> None:
+    def __init__(self, config: Any, weights: int, learned: int) -> None:
         head = config.vocab_size * config.hidden_size
+        width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        self._each = 4 + 2 * learned / weights  # 2 forward, 2 backward for the layer below, 2 more for a weight's own gradient
         self._body = weights - head * (1 if config.tie_word_embeddings else 2)
-        self._head, self._attention = head, config.num_hidden_layers * config.hidden_size
+        self._head, self._attention = head, config.num_hidden_layers * width
+        self.known = not any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
 
     def flops(self, lengths: list[int], targets: int) -> float:
-        """FLOPs for documents of these lengths with this many target tokens: 6 a weight and token, 6 a causal score and channel."""
-        return float(6 * self._body * sum(lengths) + 6 * self._head * targets + 6 * self._attention * sum(n * n for n in lengths))
+        """FLOPs for documents of these lengths with this many target tokens: 6 a learned weight and token, 6 a causal score and channel."""
+        return float(self._each * (self._body * sum(lengths) + self._head * targets) + 6 * self._attention * sum(n * n for n in lengths))
 
 
 class Sink(Protocol):

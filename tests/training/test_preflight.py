@@ -1,0 +1,91 @@
+"""What can be known before the first step, and what is said where something asked for is not there."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from tests.training.conftest import Trainings
+from undo_hpc.config.train import TrainConfig
+from undo_hpc.errors import ConfigError, TrainingError
+from undo_hpc.training import preflight, student
+from undo_hpc.training.batches import MicroBatch
+from undo_hpc.training.watching import Work
+
+CPU = torch.device("cpu")
+
+
+def test_a_batch_that_does_not_fit_is_told_with_advice() -> None:
+    def run(_: MicroBatch) -> None:
+        torch.empty(2**50)
+
+    batch = MicroBatch({}, torch.empty(0), 4096, 4096)
+    with pytest.raises(TrainingError, match=r"the longest micro-batch \(4,096 tokens\) does not fit in the memory of cpu") as caught:
+        preflight.try_longest(run, batch, TrainConfig(zero_stage=2, offload="optimizer"), CPU)
+    assert caught.value.hint == "lower train.micro_batch_tokens; or set train.gradient_checkpointing; or raise train.zero_stage"
+
+    def wrong(_: MicroBatch) -> None:
+        torch.empty(2, 3) @ torch.empty(2, 3)
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):  # no memory matter: it stays what it is
+        preflight.try_longest(wrong, batch, TrainConfig(), CPU)
+
+
+def test_memory_by_stage_is_what_one_can_count() -> None:
+    weights = 2**30
+    bf16, fp32 = (preflight.memory_by_stage(weights, weights, 4, precision) for precision in ("bf16", "fp32"))
+    assert bf16 == {"0": 18.0, "1": 2 + 4 + 3, "2": 2 + 4, "3": 18 / 4}
+    assert fp32 == {"0": 16.0, "1": 4 + 4 + 2, "2": 4 + 3, "3": 16 / 4}
+    adapters = preflight.memory_by_stage(weights, weights // 64, 1, "bf16")
+    assert adapters["0"] == 2 + 16 / 64
+
+
+def test_attention_is_what_was_asked_for_or_an_error() -> None:
+    said: list[str] = []
+    assert student.choose_attention(TrainConfig(), CPU, said.append) == "segment"
+    assert student.choose_attention(TrainConfig(packing=False), CPU, said.append) == "sdpa"
+    assert said == ["attention: segment (documents of a row attended to one by one); packing on", "attention: sdpa (torch); packing off"]
+    for config, message in (
+        (TrainConfig(attention="flash"), "unknown value 'flash'"),
+        (TrainConfig(attention="flash_attention_2"), "there is no GPU|flash-attn is not installed"),
+        (TrainConfig(attention="segment", packing=False), "train.packing is off"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            student.choose_attention(config, CPU, said.append)
+        assert caught.value.hint
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU Liger's kernels are used")
+def test_kernels_that_cannot_be_used_are_told(trainings: Trainings) -> None:
+    said: list[str] = []
+    spec = trainings.spec(liger=True)
+    student.load_student(spec, spec.config, "sdpa", said.append)
+    reason = "its kernels need a GPU" if importlib.util.find_spec("liger_kernel") else "not installed (pip install liger-kernel)"
+    assert len(said) == 1 and said[0].startswith("liger: ") and reason in said[0] and said[0].endswith("plain kernels are in use")
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_the_work_of_a_step_is_what_torch_counts(trainings: Trainings, adapters: bool) -> None:
+    """Against torch's own counter, forward and backward, of the same model."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if adapters:
+        pytest.importorskip("peft")
+    spec = trainings.spec(lora={"enabled": adapters, "r": 4})
+    model = student.load_student(spec, spec.config, "eager", lambda _: None)
+    ids = torch.randint(3, 260, (1, 64))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, use_cache=False).logits.sum().backward()
+    weights, learned = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
+    told = Work(model.config, weights, learned).flops([64], 64)
+    # Ours counts the causal half of the scores; torch counts them all.
+    scores = 6 * model.config.num_hidden_layers * model.config.hidden_size * 64 * 64
+    assert told + scores == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
+def test_the_work_of_a_mixture_of_experts_is_not_guessed() -> None:
+    from transformers import Qwen3MoeConfig
+
+    assert not Work(Qwen3MoeConfig(), 1000, 1000).known
