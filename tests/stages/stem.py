@@ -7,6 +7,7 @@ out are the child's process id and, when it has ended, its exit code.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -79,6 +80,7 @@ def _load(engine: str) -> None:
 
         prepare_environment(VllmEngineConfig())
         import transformers.models.qwen2.modeling_qwen2
+        import vllm.model_executor.layers.quantization.online.base
         import vllm.v1.engine.llm_engine
         import vllm.v1.worker.cpu_worker  # noqa: F401
         from vllm import LLM, SamplingParams  # noqa: F401
@@ -155,6 +157,8 @@ def _die_at(where: str) -> None:
 def main(engine: str) -> None:
     """Reads, forks, waits."""
     _load(engine)
+    gc.collect()
+    gc.freeze()  # a child's collector need not go through all that was imported: half of vLLM's start
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()
