@@ -1,11 +1,11 @@
-"""The rows that flow through a run. Plain frozen dataclasses: what is written to disk is exactly `asdict`."""
+"""The rows that flow through a run. Plain frozen dataclasses: what is written to disk is exactly their fields."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 SCHEMA_VERSION = 1
@@ -30,8 +30,8 @@ class Row:
     """What all rows share: to a plain dictionary and back, unknown keys left aside (rows of a newer schema)."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as it stands on disk."""
-        return asdict(self)  # type: ignore[call-overload]
+        """The row as it stands on disk. Shallow, for rows hold no rows: `asdict` copies each value, which takes longer than writing it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
