@@ -38,8 +38,25 @@ def test_memory_by_stage_is_what_one_can_count() -> None:
     bf16, fp32 = (preflight.memory_by_stage(weights, weights, 4, precision) for precision in ("bf16", "fp32"))
     assert bf16 == {"0": 18.0, "1": 2 + 4 + 3, "2": 2 + 4, "3": 18 / 4}
     assert fp32 == {"0": 16.0, "1": 4 + 4 + 2, "2": 4 + 3, "3": 16 / 4}
+    assert preflight.memory_by_stage(weights, weights, 4, "bf16", "optimizer") == {"0": 18.0, "1": 6.0, "2": 3.0, "3": 1.5}
+    assert preflight.memory_by_stage(weights, weights, 4, "bf16", "all")["3"] == 1.0
     adapters = preflight.memory_by_stage(weights, weights // 64, 1, "bf16")
     assert adapters["0"] == 2 + 16 / 64
+
+
+def test_the_advice_on_memory() -> None:
+    memory = {"0": 70.0, "1": 60.0, "2": 50.0, "3": 20.0}
+
+    def advice(room: float, **settings: object) -> str:
+        return preflight.memory_advice(memory, TrainConfig.model_validate(settings), room)
+
+    assert advice(80, zero_stage=2) == ""
+    assert advice(90, zero_stage=2) == "; ZeRO 1 would fit and is faster"
+    assert advice(200, zero_stage=0) == ""  # bf16: stage 1 runs, stage 0 is none to advise
+    assert advice(200, zero_stage=1, precision="fp32") == "; ZeRO 0 would fit and is faster"
+    assert advice(40, zero_stage=2) == "; ZeRO 2 leaves little of 40 GiB for activations, ZeRO 3 would do"
+    assert advice(16, zero_stage=3).endswith("think of offload, or of more ranks")
+    assert advice(16, zero_stage=3, offload="all").endswith("think of more ranks")
 
 
 def test_attention_is_what_was_asked_for_or_an_error() -> None:

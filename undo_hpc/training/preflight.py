@@ -14,6 +14,7 @@ from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError, TrainingError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.training.batches import Batcher, MicroBatch
+from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.spec import TrainSpec
 
@@ -53,17 +54,30 @@ def length_histogram(data: EncodedSet) -> dict[str, Any]:
             "bins": {f"<= {high}": int(n) for high, n in zip(edges[1:], counts, strict=True)}}
 
 
-def memory_by_stage(weights: int, learned: int, ranks: int, precision: str) -> dict[str, float]:
+def memory_by_stage(weights: int, learned: int, ranks: int, precision: str, offload: str = "none") -> dict[str, float]:
     """GiB a rank for weights, gradients and optimiser state at each ZeRO stage; activations come on top.
 
-    bf16: 2 bytes a weight, 4 a gradient, 12 for the fp32 copy and AdamW's two moments. fp32: 4, 4 and 8.
+    bf16: 2 bytes a weight, 4 a gradient, 12 for the fp32 copy and AdamW's two moments. fp32: 4, 4 and 8. What is offloaded lies in
+    host memory and is not counted: the state from stage 1 on, and the weights of stage 3.
     """
     weight, gradient, state = (2, 4, 12) if precision == "bf16" else (4, 4, 8)
+    kept = state if offload == "none" else 0
+    shared = 0 if offload == "all" else weight
     totals = {
-        "0": weights * weight + learned * (gradient + state), "1": weights * weight + learned * (gradient + state / ranks),
-        "2": weights * weight + learned * (gradient + state) / ranks, "3": (weights * weight + learned * (gradient + state)) / ranks,
+        "0": weights * weight + learned * (gradient + state), "1": weights * weight + learned * (gradient + kept / ranks),
+        "2": weights * weight + learned * (gradient + kept) / ranks, "3": (weights * shared + learned * (gradient + kept)) / ranks,
     }
     return {stage: total / 2**30 for stage, total in totals.items()}
+
+
+def memory_advice(memory: dict[str, float], config: TrainConfig, room: float) -> str:
+    """What to change, in words, where another ZeRO stage suits a device of `room` GiB better; empty where the one in use does."""
+    stage = str(zero_stage(config))
+    fitting = [other for other, need in memory.items() if need < 0.7 * room and (other != "0" or config.precision == "fp32")]
+    if stage in fitting:
+        return f"; ZeRO {fitting[0]} would fit and is faster" if fitting[0] < stage else ""
+    better = f"ZeRO {fitting[0]} would do" if fitting else "think of more ranks" if config.offload != "none" else "think of offload, or of more ranks"
+    return f"; ZeRO {stage} leaves little of {room:.0f} GiB for activations, {better}"
 
 
 def longest_micro_batch(data: EncodedSet, batcher: Batcher, config: TrainConfig) -> MicroBatch:
@@ -115,7 +129,7 @@ def report(
     remarks: list[str], tried: dict[str, float] | None, say: Callable[[str], None],
 ) -> None:
     """Writes preflight.json and says the essentials."""
-    histogram, memory = length_histogram(data), memory_by_stage(weights, learned, ranks, config.precision)
+    histogram, memory = length_histogram(data), memory_by_stage(weights, learned, ranks, config.precision, config.offload)
     q = histogram["quantiles"]
     say(f"data: {len(data):,} of {data.rows:,} rows, {histogram['tokens']:,} tokens ({histogram['target_tokens']:,} learned); "
         f"length median {q['p50']}, 90% {q['p90']}, longest {q['p100']}; {steps:,} steps")
@@ -125,13 +139,7 @@ def report(
         say(f"note: {remark}")
     advice = ""
     if device.type == "cuda":
-        room = torch.cuda.get_device_properties(device).total_memory / 2**30
-        fitting = [stage for stage, need in memory.items() if need < 0.7 * room]
-        stage = str(config.zero_stage)
-        if stage not in fitting:
-            advice = f"; ZeRO {stage} leaves little of {room:.0f} GiB for activations" + (f", ZeRO {fitting[0]} would do" if fitting else ", think of offload")
-        elif fitting[0] < stage:
-            advice = f"; ZeRO {fitting[0]} would fit and is faster"
+        advice = memory_advice(memory, config, torch.cuda.get_device_properties(device).total_memory / 2**30)
     say(f"model: {weights:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}")
     write_json(Path(spec.work_dir) / "preflight.json", {
         "rows": data.rows, "left_out": {reason: {"rows": len(ids), "ids": ids[:100]} for reason, ids in data.left_out.items()},
