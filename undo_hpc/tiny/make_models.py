@@ -24,7 +24,7 @@ MERGES = 230
 STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=2)
 STUDENT_RECIPE = Recipe(steps=4500, batch_tokens=1000)
 TEACHER_SHAPE = Shape(hidden=96, layers=5, intermediate=192, kv_heads=3)
-TEACHER_RECIPE = Recipe(steps=6500, batch_tokens=1200, emphasis=5.0)
+TEACHER_RECIPE = Recipe(steps=9000, batch_tokens=1200, emphasis=5.0)
 ATTEMPT_PROBLEMS = 2400  # problems that the base student answers for the teacher's corpus
 
 
