@@ -66,7 +66,8 @@ def teacher_pair(rng: random.Random, attempts: list[tuple[world.Chain, list[str]
 
 
 def save(model: Any, tokenizer: Any, out: Path) -> None:
-    """Writes a complete Hugging Face directory: float16 weights, a config that loads them as float32."""
+    """Writes a complete Hugging Face directory: float16 weights, a config that loads them as float32. The model in memory is spent:
+    its position frequencies are rounded too, which loading the directory does not do."""
     import torch
     from transformers import GenerationConfig
 
@@ -80,12 +81,12 @@ def save(model: Any, tokenizer: Any, out: Path) -> None:
     config["dtype"] = "float32"
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (out / "model.safetensors").chmod(0o644)  # save_pretrained makes it private
-    model.to(torch.float32)
 
 
 def make(out: Path, seed: int, smoke: bool = False) -> None:
     """Trains and writes `out/student` and `out/teacher`; `smoke` takes a few steps only."""
     import torch
+    from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -110,7 +111,8 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     say(f"student: {student.num_parameters():,} parameters")
     train(student, tokenizer, lambda rng, _: corpus.base_pair(rng), short(STUDENT_RECIPE), seed)
     save(student, tokenizer, out / "student")
-    attempts = real_attempts(student, tokenizer, 20 if smoke else ATTEMPT_PROBLEMS, seed)
+    shipped = AutoModelForCausalLM.from_pretrained(out / "student", dtype=torch.float32)  # the errors of the student that others load
+    attempts = real_attempts(shipped, tokenizer, 20 if smoke else ATTEMPT_PROBLEMS, seed)
     teacher = new_model(TEACHER_SHAPE, tokenizer, seed + 1)
     say(f"teacher: {teacher.num_parameters():,} parameters; {len(attempts)} problems with real wrong attempts")
     train(teacher, tokenizer, lambda rng, _: teacher_pair(rng, attempts), short(TEACHER_RECIPE), seed + 1)
