@@ -20,8 +20,6 @@ def accept(attempts: Sequence[Row], *, most: int, keep_wrong: bool) -> tuple[lis
         attempts: rows of one problem, in order of attempt, with the reasons found by `quality.assess` in `flags`.
         keep_wrong: a wrong answer is no reason to leave an attempt out; right ones go first all the same.
     """
-    if len(attempts) == 1 and not attempts[0]["flags"]:  # nearly all problems of a good teacher
-        return list(attempts), {}
     kept: list[Row] = []
     dropped: dict[str, int] = {}
     for row in sorted(attempts, key=lambda row: "wrong" in row["flags"]):

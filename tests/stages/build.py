@@ -97,11 +97,11 @@ def make_run(root: Path, problems: list[Problem], shards: int, **config: object)
     return run
 
 
-def write_shards(run: Run, problems: list[Problem], answer: Callable[[Problem], list[Attempt]]) -> None:
-    """All shards of iteration 0 with their manifests."""
-    plan = run.plan(0)
+def write_shards(run: Run, problems: list[Problem], answer: Callable[[Problem], list[Attempt]], iteration: int = 0) -> None:
+    """All shards of a planned iteration with their manifests."""
+    plan = run.plan(iteration)
     assert plan is not None
-    at = run.layout.iteration(0)
+    at = run.layout.iteration(iteration)
     for index in range(plan.shards):
         mine = sorted(deal(problems, plan.shards, index), key=lambda p: (p.idx, p.id))
         rows = [attempt.to_dict() for problem in mine for attempt in answer(problem)]
@@ -109,7 +109,7 @@ def write_shards(run: Run, problems: list[Problem], answer: Callable[[Problem], 
         write_bytes(shard, dump_rows(rows))
         counts = {"rows": len(rows), "correct": len(rows), "problems": len(mine), "solved": len(mine)}
         outputs = {run.layout.relative(shard): describe_output(shard, len(rows))}
-        manifest = Manifest("generate", 0, index, {"config": run.config_digest}, outputs, counts=counts)
+        manifest = Manifest("generate", iteration, index, {"config": run.config_digest}, outputs, counts=counts)
         write_manifest(at.manifest_of(shard), manifest)
 
 

@@ -1,16 +1,19 @@
 """The merge: nothing lost, nothing doubled, the same bytes whatever the shards, and every damage found."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
-from undo_hpc.data.distilled import read_distilled
-from undo_hpc.errors import DataError, EvidenceError
+from undo_hpc.data.distilled import parquet_files, read_distilled
+from undo_hpc.errors import DataError, EvidenceError, Incomplete, StorageError
+from undo_hpc.plan import plan_iteration
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.run import Run
 from undo_hpc.stages import merge
-from undo_hpc.storage.atomic import read_json, write_bytes
+from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import describe_output, read_manifest, write_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
@@ -34,9 +37,9 @@ def merged(tmp_path: Path, shards: int, name: str = "run") -> Run:
     return run
 
 
-def run_merge(run: Run) -> None:
+def run_merge(run: Run, iteration: int = 0) -> None:
     with Lease(run.layout.root / "l", "merge") as lease:
-        merge.run_stage(context(run, "merge", lease))
+        merge.run_stage(context(run, "merge", lease, iteration=iteration))
 
 
 def test_keeps_the_right_ones_in_order_and_counts_the_rest(tmp_path: Path) -> None:
@@ -57,6 +60,58 @@ def test_the_bytes_do_not_depend_on_the_number_of_shards(tmp_path: Path) -> None
     one, many = files(merged(tmp_path, 1, "one")), files(merged(tmp_path, 13, "many"))
     assert one == many
     assert sorted(one) == ["README.md", "distilled-00000.parquet"]
+
+
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_parts_and_processes_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
+    whole = merged(tmp_path, 4, "whole")
+    monkeypatch.setattr(merge, "PROBLEMS_PER_PART", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cpus))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(cpus))
+    cut = merged(tmp_path, 4, "cut")
+    assert len(parquet_files(cut.layout.iteration(0).distilled)) == 11
+    for run in (whole, cut):  # the second iteration reads the first one's set, in ranges
+        again = [p for p in PROBLEMS if p.idx % 3 == 0]
+        plan = plan_iteration(run.config, 1, problems=len(again), sets={"train": len(PROBLEMS)})
+        write_json(run.layout.iteration(1).plan, plan.to_dict())
+        write_shards(run, again, answers, 1)
+        run_merge(run, 1)
+    for k in (0, 1):
+        at, other = whole.layout.iteration(k), cut.layout.iteration(k)
+        assert list(read_distilled(other.distilled)) == list(read_distilled(at.distilled))
+        assert read_json(other.stage_manifest("merge"))["counts"] == read_json(at.stage_manifest("merge"))["counts"]
+        described = read_json(other.stage_manifest("merge"))["outputs"]
+        for path in parquet_files(other.distilled):
+            assert described[cut.layout.relative(path)]["sha256"] == describe_output(path).sha256
+
+
+@pytest.mark.parametrize("damage", ["kill", "json"])
+def test_what_goes_wrong_in_a_process_comes_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 3)
+    write_shards(run, PROBLEMS, answers)
+    monkeypatch.setattr(merge, "PROBLEMS_PER_PART", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    if damage == "kill":
+        monkeypatch.setattr(merge, "join", die)
+        with pytest.raises(Incomplete, match="ended from outside") as error:
+            run_merge(run)
+    else:
+        shard = run.layout.iteration(0).shard("generate", 1)
+        before, found, behind = shard.read_bytes().partition(b'"idx":55')
+        shard.write_bytes(before + b'"idx":5x' + behind)
+        line = before.count(b"\n") + 1
+        assert found
+        with pytest.raises(StorageError, match=rf"shard-00001\.jsonl, line {line}: not valid JSON") as error:
+            run_merge(run)
+    assert error.value.hint
+    assert not run.layout.iteration(0).distilled.exists()
+    assert not list(run.layout.iteration(0).distilled.parent.glob(".distilled*"))
+
+
+def die(part: object) -> None:
+    """What the out-of-memory killer does."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_load_dataset_reads_it(tmp_path: Path) -> None:

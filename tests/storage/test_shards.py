@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undo_hpc.errors import StorageError
-from undo_hpc.storage.shards import ShardWriter, read_rows, repair_tail
+from undo_hpc.storage.shards import ShardWriter, dump_rows, first_row_from, last_row, read_rows, repair_tail
 
 
 @given(rows=st.lists(st.integers(-(2**63), 2**63), min_size=1, max_size=30), cut=st.integers(min_value=0, max_value=400))
@@ -25,6 +25,18 @@ def test_whatever_the_tear_whole_rows_survive(
     kept = [row["n"] for row in read_rows(path)]
     assert kept == rows[: torn.count(b"\n")]
     assert path.stat().st_size == len(torn) - removed
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30)), max_size=40), st.integers(-1, 42))
+def test_bisection_finds_the_first_row_of_a_range(tmp_path_factory: pytest.TempPathFactory, made: list[tuple[int, int]], low: int) -> None:
+    path = tmp_path_factory.mktemp("sorted") / "s.jsonl"
+    rows = [{"idx": idx, "text": "x" * size} for idx, size in sorted(made)]
+    path.write_bytes(dump_rows(rows))
+    with path.open("rb") as file:
+        start = first_row_from(file, low)
+    assert list(read_rows(path, start)) == [row for row in rows if row["idx"] >= low]
+    if rows:
+        assert last_row(path) + b"\n" == dump_rows(rows[-1:])
 
 
 def test_groups_are_durable_when_full(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ import os
 import shutil
 import time
 from array import array
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +23,7 @@ from undo_hpc.records import Example
 from undo_hpc.storage.atomic import explained, publish_dir, write_text
 from undo_hpc.storage.manifest import Output
 
-ROWS_PER_GROUP = 1024
-ROWS_PER_FILE = 500_000
+ROWS_PER_GROUP = 512
 COLUMNS = tuple(f.name for f in fields(Example))
 
 
@@ -43,9 +40,13 @@ def _array(values: Sequence[Any], kind: Any) -> Any:
 
     if kind == pa.int64():
         return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(array("q", values))])
-    texts = [value.encode("utf-8", "replace") for value in values]
-    offsets = array("i", itertools.accumulate(map(len, texts), initial=0))
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
+    if values.count(values[0]) == len(values):
+        text, size = values[0].encode("utf-8", "replace"), len(values)
+        offsets, data = array("i", range(0, (size + 1) * len(text), len(text)) if text else [0] * (size + 1)), text * size
+    else:
+        texts = [value.encode("utf-8", "replace") for value in values]
+        offsets, data = array("i", itertools.accumulate(map(len, texts), initial=0)), b"".join(texts)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 class _Hashed(io.FileIO):
@@ -65,31 +66,22 @@ class _Hashed(io.FileIO):
         return size
 
 
-class DistilledWriter:
-    """Writes a distilled set beside its place and publishes it whole, at the end of the `with` block.
+class DistilledFile:
+    """Writes one parquet file of a distilled set, in groups of rows; a set has one for each range of problems.
 
-    Nothing is published where the block ends with an error. A thread compresses and writes one group of rows while the
-    next is gathered.
+    Attributes:
+        rows: rows so far.
+        output: what a manifest says of the file, once the `with` block has ended; None where there was no row, and so no file.
     """
 
-    def __init__(self, folder: Path, card: str = "") -> None:
-        self.folder, self.card, self.rows = folder, card, 0
-        # a name of its own: a zombie of an earlier start may still be writing its one
-        self._temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{time.time_ns():x}.tmp")
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, 0
+        self.output: Output | None = None
         self._group: list[tuple[Any, ...]] = []
-        self.outputs: dict[Path, Output] = {}  # the data files, known once the block has ended
         self._writer: Any = None
         self._sink: _Hashed | None = None
-        self._files = 0
-        self._rows_in_file = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
-        self._writing: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
-        with explained(self._temporary):
-            for left in self.folder.parent.glob(f".{self.folder.name}.*"):  # of starts that were killed
-                shutil.rmtree(left, ignore_errors=True)
-            self._temporary.mkdir(parents=True)
         return self
 
     def extend(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -97,63 +89,69 @@ class DistilledWriter:
         self._group += rows
         self.rows += len(rows)
         if len(self._group) >= ROWS_PER_GROUP:
-            self._hand_over()
+            self._write()
 
-    def _hand_over(self) -> None:
-        """Gives the group to the thread, which may be one group behind (its errors come up here)."""
-        while len(self._writing) > 1:
-            self._writing.popleft().result()
-        self._writing.append(self._thread.submit(self._write, self._group))
-        self._group = []
-
-    def _write(self, rows: list[tuple[Any, ...]]) -> None:
+    def _write(self) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         schema = _schema()
-        columns = list(zip(*rows, strict=True)) or [() for _ in COLUMNS]
-        with explained(self._temporary):
+        columns = list(zip(*self._group, strict=True))
+        self._group = []
+        with explained(self.path):
             if self._writer is None:
-                self._sink = _Hashed(self._temporary / f"distilled-{self._files:05d}.parquet")
-                self._writer = pq.ParquetWriter(
-                    self._sink, schema, compression="lz4", use_dictionary=False, write_statistics=False
-                )
-                self._files, self._rows_in_file = self._files + 1, 0
+                self._sink = _Hashed(self.path)
+                self._writer = pq.ParquetWriter(self._sink, schema, compression="lz4", use_dictionary=False, write_statistics=["idx"])
             arrays = [_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             # write_table closes its row group; write_batch would keep up to a million rows in memory
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-            self._rows_in_file += len(rows)
-            if self._rows_in_file >= ROWS_PER_FILE:
-                self._close_file()
 
-    def _close_file(self) -> None:
-        if self._writer is not None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._group:
+            self._write()
+        if self._sink is None:
+            return
+        with explained(self.path):
             self._writer.close()
-            self._writer = None
-        if self._sink is not None:
             self._sink.close()
-            size = self._sink.path.stat().st_size
-            self.outputs[self.folder / self._sink.path.name] = Output(self._sink.sha.hexdigest(), size)
-            self._sink = None
+        self.output = Output(self._sink.sha.hexdigest(), self.path.stat().st_size)
+
+
+class DistilledFolder:
+    """A distilled set in the making, beside its place; published whole, with its card, at the end of the `with` block.
+
+    Nothing is published where the block ends with an error.
+    """
+
+    def __init__(self, folder: Path, card: str = "") -> None:
+        self.folder, self.card = folder, card
+        # a name of its own: a zombie of an earlier start may still be writing its one
+        self.temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{time.time_ns():x}.tmp")
+
+    def __enter__(self) -> Self:
+        with explained(self.temporary):
+            for left in self.folder.parent.glob(f".{self.folder.name}.*"):  # of starts that were killed
+                shutil.rmtree(left, ignore_errors=True)
+            self.temporary.mkdir(parents=True)
+        return self
+
+    def make_durable(self, names: Iterable[str]) -> None:
+        """Waits until these files are on the disk; publishing does the same for what is left."""
+        for name in names:
+            with explained(self.temporary / name), (self.temporary / name).open("rb") as file:
+                os.fsync(file.fileno())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None:
-                if self._group or not self.rows:
-                    self._hand_over()
-                while self._writing:
-                    self._writing.popleft().result()
-            self._thread.shutdown()
-            with explained(self._temporary):
-                self._close_file()
-            if kind is None:
-                write_text(self._temporary / "README.md", self.card)
-                publish_dir(self._temporary, self.folder)
+                write_text(self.temporary / "README.md", self.card)
+                publish_dir(self.temporary, self.folder)
         finally:
-            self._thread.shutdown()
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -164,12 +162,23 @@ def parquet_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_distilled(folder: Path) -> Iterator[Example]:
-    """The rows of a distilled set, in order, as a stream."""
+def read_distilled(folder: Path, low: int | None = None, high: int | None = None) -> Iterator[Example]:
+    """The rows of a distilled set, in order, as a stream; `low` and `high` bound idx, `high` itself left out."""
     import pyarrow.parquet as pq
 
+    column = COLUMNS.index("idx")
     for path in parquet_files(folder):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=ROWS_PER_GROUP, columns=list(COLUMNS)):
-            yield from (
-                Example(*values) for values in zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            )
+        with pq.ParquetFile(path) as file:
+            groups = [g for g in range(file.num_row_groups) if _meets(file.metadata.row_group(g).column(column).statistics, low, high)]
+            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, row_groups=groups, columns=list(COLUMNS)):
+                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    example = Example(*values)
+                    if (low is None or example.idx >= low) and (high is None or example.idx < high):
+                        yield example
+
+
+def _meets(statistics: Any, low: int | None, high: int | None) -> bool:
+    """Whether a group of rows may have an idx of the range."""
+    if statistics is None or not statistics.has_min_max:
+        return True
+    return (low is None or statistics.max >= low) and (high is None or statistics.min < high)

@@ -1,39 +1,36 @@
 """merge: all shards checked against the plan, the right rationales kept, the distilled set written.
 
-Three streams in the order of (idx, id) are joined: the problems, the attempts of all shards (each is sorted), and the last
-iteration's distilled set. Memory does not grow with the data.
+The problems are dealt with in parts by their idx, a file each; parts and the checks of digests are spread over two
+processes. How a part is joined stands in `joining`.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import resource
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from operator import itemgetter
+import gc
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import orjson
 
 from undo_hpc.data.cards import distilled_card
-from undo_hpc.data.distilled import COLUMNS, DistilledWriter, read_distilled
-from undo_hpc.errors import DataError, EvidenceError, StorageError, UndoError
-from undo_hpc.records import Example
-from undo_hpc.selection import Row, accept, combine
+from undo_hpc.data.distilled import DistilledFolder
+from undo_hpc.errors import DataError, EvidenceError, Incomplete
+from undo_hpc.process import die_with_parent
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
+from undo_hpc.stages.joining import Joined, Part, join
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.manifest import verify_outputs
-from undo_hpc.storage.shards import read_rows
+from undo_hpc.storage.shards import last_row, read_rows
 
-Order = tuple[int, str]  # (idx, id)
-Values = tuple[Any, ...]  # an Example's fields, in their order
-CHOSEN = itemgetter("text", "attempt", "style", "verdict", "completion_tokens")
-AGAIN = "the shards belong to another run or were damaged; delete iter_*/generate of this iteration and run the same command again"
-READ_AHEAD = 4 << 20  # bytes, of all shards together
-_END: tuple[None, Iterator[Any]] = (None, iter(()))
+PROBLEMS_PER_PART = 16_384
+PROCESSES = 2  # each adds some twenty MiB of its own
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -42,193 +39,128 @@ def run_stage(ctx: StageContext) -> None:
     Raises:
         EvidenceError: shards are missing, damaged, or do not hold just the problems of the plan.
         DataError: not one rationale was good enough.
+        Incomplete: one of the processes was ended from outside.
     """
-    # Where every shard is needed, digests are checked in a thread while the rows are read; else a damaged one is left out first.
+    # Where every shard is needed, digests are checked while the rows are read; else a damaged one is left out first.
     strict = ctx.plan.policy_of("generate").kind == "all"
     manifests, missing, inputs = gate(ctx, "generate", deep=not strict)
     used = [m.index for m in manifests]
-    shards = [ctx.at.shard("generate", index) for index in used]
     inputs["splits"] = prepared_digest(ctx.run)
     previous = ctx.run.layout.iteration(ctx.plan.iteration - 1).distilled if ctx.plan.iteration else None
     if previous is not None:
         inputs["previous"] = previous_evidence(ctx, "merge").digest
-    selector = Selector(ctx)
-    card = distilled_card(ctx.run, ctx.plan.iteration, manifests)
     root = ctx.run.layout.root
-    with DistilledWriter(ctx.at.distilled, card) as writer, ThreadPoolExecutor(1) as thread:
-        checks = [thread.submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []
-        for examples in selector.stream(problem_stream(ctx), ShardHeads(shards), previous):
-            writer.extend(examples)
-            if not writer.rows % 2000:
-                ctx.progress.update(done=selector.problems, total=ctx.plan.problems, unit="problems")
-        if missing:
-            selector.require_subset()
-        else:
-            selector.require_all(ctx.plan.problems)
-        if not writer.rows:
-            raise DataError(
-                f"not one of {selector.attempts} attempts is right and good enough to learn from: {dict(selector.dropped)}",
-                hint="look at the shards in iter_*/generate; give the teacher more attempts, tokens or a better prompt",
-            )
-        for problem in filter(None, (check.result() for check in checks)):
-            raise EvidenceError(
-                f"merge: {problem}", hint="delete this shard and its manifest, and run the same command again"
-            )
+    total = Joined()
+    with DistilledFolder(ctx.at.distilled, distilled_card(ctx.run, ctx.plan.iteration, manifests)) as folder:
+        parts = list(parts_of(ctx, used, previous, folder.temporary))
+        with processes(len(parts)) as submit:
+            joins = [submit(join, part) for part in parts]
+            checks = [submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []  # last: small, they even out
+            for done in as_completed(joins):
+                total.add(done.result())
+                folder.make_durable(done.result().outputs)  # while the others are at work
+                ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
+            for problem in filter(None, (check.result() for check in checks)):
+                raise EvidenceError(f"merge: {problem}", hint="delete this shard and its manifest, and run the same command again")
+        _require(total, ctx.plan.problems if not missing else None)
         ctx.lease.check()  # leaving the block publishes
     ctx.publish(
         {ctx.at.distilled / "README.md": None},
-        writer.outputs,
+        {ctx.at.distilled / name: output for name, output in sorted(total.outputs.items())},
         inputs=inputs,
-        counts=selector.counts() | {"rows": writer.rows},
+        counts=_counts(total),
         details={"generate_used": used},
         policy=ctx.plan.policy_of("generate").model_dump() | {"missing": [task.index for task in missing]},
     )
-    ctx.say(f"{writer.rows} rows from {selector.attempts} attempts at {selector.problems} problems")
+    ctx.say(f"{total.rows} rows from {total.attempts} attempts at {total.problems} problems")
 
 
-class Selector:
-    """Joins the streams and counts what is kept, what is dropped and why."""
-
-    def __init__(self, ctx: StageContext) -> None:
-        config = ctx.run.config
-        self.iteration = ctx.plan.iteration
-        self.samples = config.generate.samples
-        self.keep_wrong = config.method.wrong_rationales == "keep"
-        self.combine = config.method.combine
-        self.problems = self.attempts = self.refreshed = self.carried = 0
-        self.dropped: Counter[str] = Counter()
-
-    def stream(self, problems: Iterable[Row], shards: ShardHeads, previous: Path | None) -> Iterator[list[Values]]:
-        """The kept rows of each problem, as tuples of Example's fields."""
-        old = _grouped(read_distilled(previous)) if previous else iter(())
-        old_key, before = next(old, _END)
-        take = shards.take
-        for problem in problems:
-            key = problem["idx"], problem["id"]
-            mine = take(key)
-            if old_key == key:
-                yield self._renew(problem, mine, list(before))
-                old_key, before = next(old, _END)
-            elif mine:
-                yield self._select(problem, mine)
-        shards.require_empty()
-        if old_key is not None:
-            raise EvidenceError(
-                f"the last iteration's distilled set holds problem {old_key[1]}, which is not in the splits",
-                hint="the set belongs to another run or was damaged; start a new run directory",
-            )
-
-    def _select(self, problem: Row, mine: list[Row]) -> list[Values]:
-        self.problems += 1
-        self.attempts += len(mine)
-        kept, dropped = accept(mine, most=self.samples, keep_wrong=self.keep_wrong)
-        if dropped:
-            self.dropped.update(dropped)
-        self.refreshed += bool(kept)
-        who, text, gt, source = problem["id"], problem["problem"], problem["gt"], problem.get("source", "")
-        rows = []
-        for row in kept:
-            rationale, attempt, style, verdict, tokens = CHOSEN(row)
-            rows.append((who, row["idx"], text, rationale, gt, self.iteration, attempt, style, verdict, tokens, source))
-        return rows
-
-    def _renew(self, problem: Row, mine: list[Row], before: list[Example]) -> list[Values]:
-        new = [Example(*row) for row in self._select(problem, mine)] if mine else []
-        combined = combine(before, new, self.combine)
-        self.carried += sum(example.iteration != self.iteration for example in combined)
-        return [tuple(getattr(example, name) for name in COLUMNS) for example in combined]
-
-    def require_all(self, problems: int) -> None:
-        """Raises EvidenceError unless the shards held every planned problem."""
-        if self.problems != problems:
-            raise EvidenceError(
-                f"the shards hold {self.problems} problems, the plan has {problems}",
-                hint="delete iter_*/generate of this iteration and run the same command again",
-            )
-
-    def require_subset(self) -> None:
-        """With shards left out by the policy there is nothing to compare with but that something is there."""
-        if not self.problems:
-            raise EvidenceError("the complete shards hold no problem at all", hint="look at the logs of generate")
-
-    def counts(self) -> dict[str, Any]:
-        """What the manifest says."""
-        return {
-            "problems": self.problems,
-            "attempts": self.attempts,
-            "refreshed": self.refreshed,
-            "carried": self.carried,
-            "dropped": dict(sorted(self.dropped.items())),
-        }
+def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, folder: Path) -> Iterator[Part]:
+    """The parts, a function of the problems alone: about equal ranges of their idx."""
+    layout, config = ctx.run.layout, ctx.run.config
+    names = ["train"] if config.method.errors_from == "train" else ["train", "diagnosis"]
+    files = tuple(path for path in map(layout.split, names) if path.stat().st_size)
+    count = sum(_lines(path) for path in files)
+    first = min((next(read_rows(path))["idx"] for path in files), default=0)
+    last = max((orjson.loads(last_row(path))["idx"] for path in files), default=0)
+    number = max(1, -(-count // PROBLEMS_PER_PART))
+    bounds = [None, *(first + (last + 1 - first) * k // number for k in range(1, number)), None]
+    for k in range(number):
+        yield Part(
+            low=bounds[k],
+            high=bounds[k + 1],
+            problems=files,
+            shards=tuple(ctx.at.shard("generate", index) for index in used),
+            previous=previous,
+            target=folder / f"distilled-{k:05d}.parquet",
+            iteration=ctx.plan.iteration,
+            samples=config.generate.samples,
+            keep_wrong=config.method.wrong_rationales == "keep",
+            combine=config.method.combine,
+        )
 
 
-def problem_stream(ctx: StageContext) -> Iterator[Row]:
-    """The problems that may have rationales, in the order of (idx, id), as a stream."""
-    layout = ctx.run.layout
-    names = ["train"] if ctx.run.config.method.errors_from == "train" else ["train", "diagnosis"]
-    return heapq.merge(*(read_rows(layout.split(name)) for name in names), key=itemgetter("idx", "id"))
+@contextmanager
+def processes(parts: int) -> Iterator[Callable[..., Future[Any]]]:
+    """A function that submits work: to processes of their own where there are several parts and CPUs, else done at once.
 
-
-class ShardHeads:
-    """The next problem of every shard. Each shard is sorted, so whose turn it is stands at the head of one of them, or of none.
-
-    Raises:
-        EvidenceError: a line is no row, or the same problem or attempt stands twice.
+    The processes are forked, for what they need is loaded here already; they touch nothing that a thread of this one may
+    hold. They end with it, whatever ends it.
     """
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if len(paths) + 64 > soft:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, len(paths) + 256), hard))
-        buffer = max(4096, min(1 << 16, READ_AHEAD // max(1, len(paths))))
-        self._heads: dict[Order, tuple[list[Row], Iterator[tuple[Order, list[Row]]]]] = {}
-        for path in paths:
-            self._advance(_attempts_by_problem(path, buffer))
-
-    def take(self, key: Order) -> list[Row]:
-        """All attempts at a problem, in order; none where no shard has it at its head."""
-        found = self._heads.pop(key, None)
-        if found is None:
-            return []
-        rows, rest = found
-        self._advance(rest)
-        return rows
-
-    def _advance(self, rest: Iterator[tuple[Order, list[Row]]]) -> None:
-        for key, rows in rest:
-            if key in self._heads:
-                raise EvidenceError(f"problem {key[1]} stands twice in the shards", hint=AGAIN)
-            self._heads[key] = rows, rest
-            return
-
-    def require_empty(self) -> None:
-        """Raises EvidenceError where a shard holds what is not among the problems, or not at its place."""
-        for _, who in sorted(self._heads):
-            raise EvidenceError(f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order", hint=AGAIN)
-
-
-def _attempts_by_problem(path: Path, buffer: int) -> Iterator[tuple[Order, list[Row]]]:
-    with path.open("rb", buffering=buffer) as file:
-        try:
-            for key, group in itertools.groupby(map(orjson.loads, file), key=itemgetter("idx", "problem_id")):
-                rows = list(group)
-                if len(rows) > 1 and any(a["attempt"] >= b["attempt"] for a, b in itertools.pairwise(rows)):
-                    raise EvidenceError(f"an attempt at problem {key[1]} stands twice or is out of order in {path}", hint=AGAIN)
-                yield key, rows
-        except (orjson.JSONDecodeError, TypeError, KeyError) as error:
-            raise _blame(path, error) from error
-
-
-def _blame(path: Path, error: Exception) -> UndoError:
-    """The line of a shard that is no row of one, as an error."""
+    number = min(parts, PROCESSES, len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK") or PROCESSES))
+    if number < 2:
+        yield _at_once
+        return
+    gc.freeze()  # else a collection in a child would copy all that it shares with us
+    pool = ProcessPoolExecutor(number, mp_context=get_context("fork"), initializer=_begin)
     try:
-        for number, row in enumerate(read_rows(path), start=1):
-            if not {"idx", "problem_id", "attempt"} <= row.keys():
-                return EvidenceError(f"{path}, line {number}: not an attempt at a problem", hint=AGAIN)
-    except StorageError as found:
-        return found
-    return EvidenceError(f"{path}: {error!r}", hint=AGAIN)
+        yield pool.submit
+    except BrokenProcessPool as error:
+        raise Incomplete("a process of the merge was ended from outside", hint="give merge more memory, and run the same command again") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+        gc.unfreeze()
 
 
-def _grouped(examples: Iterable[Example]) -> Iterator[tuple[Order, Iterator[Example]]]:
-    return itertools.groupby(examples, key=lambda e: (e.idx, e.id))
+def _begin() -> None:
+    die_with_parent(SIGKILL)
+    gc.disable()  # joining makes rows and no cycles
+
+
+def _at_once(work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
+    done: Future[Any] = Future()
+    done.set_result(work(*args, **named))
+    return done
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _require(total: Joined, problems: int | None) -> None:
+    """Raises EvidenceError unless the shards held every planned problem (with shards left out: any), DataError where nothing is kept."""
+    if problems is None and not total.problems:
+        raise EvidenceError("the complete shards hold no problem at all", hint="look at the logs of generate")
+    if problems is not None and total.problems != problems:
+        raise EvidenceError(
+            f"the shards hold {total.problems} problems, the plan has {problems}",
+            hint="delete iter_*/generate of this iteration and run the same command again",
+        )
+    if not total.rows:
+        raise DataError(
+            f"not one of {total.attempts} attempts is right and good enough to learn from: {dict(total.dropped)}",
+            hint="look at the shards in iter_*/generate; give the teacher more attempts, tokens or a better prompt",
+        )
+
+
+def _counts(total: Joined) -> dict[str, Any]:
+    """What the manifest says."""
+    return {
+        "problems": total.problems,
+        "attempts": total.attempts,
+        "refreshed": total.refreshed,
+        "carried": total.carried,
+        "dropped": dict(sorted(total.dropped.items())),
+        "rows": total.rows,
+    }

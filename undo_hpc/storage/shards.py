@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 
@@ -37,20 +37,53 @@ def repair_tail(path: Path) -> int:
     return size - end
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, in order. Raises StorageError that names the file and line of a damaged row."""
+def first_row_from(file: BinaryIO, idx: int) -> int:
+    """Offset of the first row whose `idx` is not below the given one, in a JSONL file sorted by it; by bisection."""
+    low, high = 0, file.seek(0, os.SEEK_END)
+    while low < high:
+        middle = (low + high) // 2
+        file.seek(max(0, middle - 1))
+        start = middle - 1 + len(file.readline()) if middle else 0  # of the first line that begins in the middle or behind it
+        if start >= high:
+            high = middle
+            continue
+        line = file.readline()
+        if orjson.loads(line)["idx"] < idx:
+            low = start + len(line)
+        else:
+            high = middle
+    return low
+
+
+def last_row(path: Path) -> bytes:
+    """The last line of a JSONL file that is not empty."""
     with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        size = 4096
+        while True:
+            file.seek(max(0, end - size))
+            lines = file.read().splitlines()
+            if len(lines) > 1 or size >= end:
+                return lines[-1]
+            size *= 4
+
+
+def read_rows(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, in order, from an offset on. Raises StorageError that names file and line of a damaged row."""
+    with path.open("rb") as file:
+        file.seek(start)
+        after = f" after byte {start}" if start else ""
         for number, line in enumerate(file, start=1):
             try:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise StorageError(
-                    f"{path}, line {number}: not valid JSON ({error})",
+                    f"{path}, line {number}{after}: not valid JSON ({error})",
                     hint="a line was damaged from outside; delete the file and run the same command again: its rows are made anew",
                 ) from error
             if not isinstance(row, dict):
                 raise StorageError(
-                    f"{path}, line {number}: a row must be a JSON object",
+                    f"{path}, line {number}{after}: a row must be a JSON object",
                     hint="delete the file and run the same command again",
                 )
             yield row
