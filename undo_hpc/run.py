@@ -21,6 +21,7 @@ import orjson
 from pydantic import ValidationError
 
 from undo_hpc import __version__
+from undo_hpc.commands import launcher, undo
 from undo_hpc.config.load import differing_keys, is_neutral
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError, StorageError
@@ -104,7 +105,7 @@ def open_run(run_dir: Path) -> Run:
     if not layout.config.exists():
         raise ConfigError(
             f"{run_dir} is not a run directory (it has no {layout.config.name})",
-            hint="start one with: python launchers/run_iteration.py --run-dir DIR",
+            hint=f"start one with: {launcher('--run-dir DIR')}; {undo('list FOLDER')} shows those of a folder",
         )
     data = read_json(layout.config)
     version = data.pop("schema_version", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.observe.synthetic import RunBuilder
+from undo_hpc import commands
 from undo_hpc.cli import VERBS, main
 from undo_hpc.observe.logs import follow
 from undo_hpc.run import Run
@@ -80,6 +82,57 @@ def test_run_is_the_launcher(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["run", "--config", "tiny", "--run-dir", str(tmp_path / "new"), "--dry-run"]) == 0
     assert "generate" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_reads_local_data_and_the_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}"} for k in range(60)]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config, profile = tmp_path / "my.yaml", tmp_path / "cluster.yaml"
+    text = f"""
+name: mine
+data: {{train: {{path: {tmp_path}/problems.jsonl, fields: {{problem: question, answer: answer}}}}}}
+teacher: {{model: "tiny:teacher"}}
+student: {{model: "tiny:student"}}
+"""
+    config.write_text(text)
+    profile.write_text("defaults: {partition: wide, minutes: 77}\nstages: {train: {gpus_per_node: 4}}\n")
+    words = ["run", "--config", str(config), "--run-dir", str(tmp_path / "run"), "--dry-run"]
+    assert main([*words, "--profile", str(profile)]) == 0
+    told = capsys.readouterr().out
+    assert "writes for 48 problems" in told and "partition wide" in told and "minutes 77" in told and "gpus per node 4" in told
+    config.write_text(text.replace("problem: question", "problem: quest"))
+    assert main(words) == 2
+    assert "did you mean 'question'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_engine_is_told_before_the_data_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["run", "--config", "tiny", "--run-dir", str(tmp_path / "run"), "--set", "generate.engine.name=vllm"]) == 2
+    assert "--set generate.engine.name=transformers" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "splits").exists()
+
+
+def test_logs_without_a_stage_lists_them(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    log = run.layout.iteration(0).log("merge", 0)
+    write_text(log, "merged\n")
+    assert main(["logs", str(run.layout.root)]) == 0
+    assert str(log) in capsys.readouterr().out.splitlines()
+
+
+def test_commands_are_shown_as_they_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert commands.program("python") == "python"
+    assert "launchers" not in commands.launcher()  # no checkout here: the verb
+    (tmp_path / "launchers").mkdir()
+    (tmp_path / "launchers" / "run_iteration.py").touch()
+    assert commands.launcher("--run-dir a") == "python launchers/run_iteration.py --run-dir a"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert commands.program("python").endswith("/python")
+    assert commands.shown(tmp_path / "a b") == "'a b'" and commands.shown(Path("/a")) == "/a"
 
 
 def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from undo_hpc.commands import launcher, undo
 from undo_hpc.errors import ConfigError
 
 CHECKPOINTS = Path("checkpoints")
@@ -29,6 +30,6 @@ def choose_run(given: Path | None) -> Path:
     if not found:
         raise ConfigError(
             f"there is no run in {CHECKPOINTS.resolve()}",
-            hint="name one (undo-hpc status RUN_DIR), or start one: undo-hpc run",
+            hint=f"name one ({undo('status RUN_DIR')}), or start one: {launcher()}",
         )
     return found[0]

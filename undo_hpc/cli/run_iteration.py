@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -25,7 +23,7 @@ EXAMPLES = """examples:
   python launchers/run_iteration.py                                    the embedded tiny world, three iterations
   python launchers/run_iteration.py --config my.yaml                   your own problems and models (see the README)
   python launchers/run_iteration.py --config my.yaml --profile slurm/profiles/mycluster.yaml
-  python launchers/run_iteration.py --config numina10k_qwen --dry-run  what would be done; touches nothing
+  python launchers/run_iteration.py --config numina10k_qwen --dry-run  what would be done; writes nothing
 """
 
 
@@ -57,7 +55,7 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         "--profile", metavar="FILE", help="YAML file that describes the SLURM cluster (implies --cluster slurm)"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print stages, tasks, inputs, outputs and resources; touch nothing"
+        "--dry-run", action="store_true", help="check files and keys, print stages, tasks, sizes and resources; write nothing"
     )
     return parser
 
@@ -99,13 +97,41 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.storage.lease import Lease
 
     with Lease(run_dir.resolve() / "launcher.lease", f"the run directory {run_dir}"):
+        if config.cluster.kind == "local":
+            require_engines(config)
         run = create_or_open(config, run_dir, command=command_line())
-        prepare(run)
+        new = not run.layout.prepared.exists()
+        prepared = prepare(run)
+        if new:
+            tell_prepared(run, prepared.counts, console)
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.submit import submit_run
 
             return submit_run(run, console)
         return run_here(run, console)
+
+
+def require_engines(config: RunConfig) -> None:
+    """Raises ConfigError where a stage on this machine wants vLLM and it is not installed: better before data is read than after."""
+    from importlib.util import find_spec
+
+    from undo_hpc.commands import program
+    from undo_hpc.errors import ConfigError
+
+    wanted = [what for what in ("generate", "evaluate") if getattr(config, what).engine.name == "vllm"]
+    if wanted and find_spec("vllm") is None:
+        instead = " ".join(f"--set {what}.engine.name=transformers" for what in wanted)
+        raise ConfigError(
+            f"{wanted[0]}.engine.name is vllm, and vLLM is not installed in {sys.prefix}",
+            hint=f"{program('python')} -m pip install 'undo-hpc[vllm]', or here without it: {instead}",
+        )
+
+
+def tell_prepared(run: Run, counts: Mapping[str, int], console: Console) -> None:
+    """Says into what the problems were split, and how many rows were left out."""
+    kept = ", ".join(f"{counts[name]:,} {name}" for name in ("train", "validation", "diagnosis"))
+    left = f"; {counts['rejected']:,} rows not used, see {run.layout.rejected}" if counts["rejected"] else ""
+    console.print(f"problems: {kept}{left}", highlight=False, markup=False, soft_wrap=True)
 
 
 def command_line() -> list[str]:
@@ -136,6 +162,7 @@ def run_here(run: Run, console: Console) -> int:
     """Runs iteration after iteration on this machine, until the loop ends."""
     from undo_hpc.campaign import discard_stale, locate
     from undo_hpc.cluster.local import LocalCluster
+    from undo_hpc.commands import shown, undo
     from undo_hpc.errors import Incomplete
     from undo_hpc.observe.cost import require_budget
     from undo_hpc.observe.progress import choose_display
@@ -150,7 +177,7 @@ def run_here(run: Run, console: Console) -> int:
         if state in seen:
             raise Incomplete(
                 f"iteration {position.iteration} stands where it stood before: what was done is not taken for done",
-                hint=f"did the code or the files change meanwhile? see: undo-hpc status {run.layout.root}",
+                hint=f"did the code or the files change meanwhile? see: {undo(f'status {shown(run.layout.root)}')}",
             )
         seen.add(state)
         announce(position, console)
@@ -191,26 +218,17 @@ def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
     Args:
         may_go_on: the loop ended only because all its iterations are done.
     """
+    from undo_hpc.commands import launcher, shown, undo
     from undo_hpc.plan import effective_iterations
 
-    root = shlex.quote(str(run.layout.root))
-    launcher = f"{in_this_environment('python')} launchers/run_iteration.py"
-    commands = [f"{in_this_environment('undo-hpc')} status {root}"]
+    root = shown(run.layout.root)
+    commands = [undo(f"status {root}")]
     if may_go_on and effective_iterations(run.config) == run.config.iterations:
         more = run.config.iterations + 1
-        commands.append(f"{launcher} --run-dir {root} --iterations {more}    go on for another iteration")
-    commands.append(
-        f"{launcher} --config my.yaml --dry-run    your own problems and models (the README has a my.yaml to begin with)"
-    )
+        commands.append(f"{launcher(f'--run-dir {root} --iterations {more}')}    go on for another iteration")
+    if run.config.data.train.tiny:
+        own = launcher("--config my.yaml --dry-run")
+        commands.append(f"{own}    your own problems and models (the README has a my.yaml to begin with)")
     console.print("next:", highlight=False)
     for command in commands:
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
-
-
-def in_this_environment(program: str) -> str:
-    """How a program of our virtual environment is called from here: its bare name where that finds the right one."""
-    ours = Path(sys.executable).parent / program
-    found = shutil.which(program)
-    if not ours.exists() or (found and Path(found).parent == ours.parent):
-        return program
-    return shlex.quote(str(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours))

@@ -19,6 +19,7 @@ def submit_run(run: Run, console: Console) -> int:
     """
     from undo_hpc.cluster.commands import require_slurm
     from undo_hpc.cluster.shared import check_shared
+    from undo_hpc.commands import shown, undo
     from undo_hpc.dispatch import open_cluster, submit_missing
 
     require_slurm()
@@ -34,7 +35,8 @@ def submit_run(run: Run, console: Console) -> int:
         show_summary(run, console)
         return 0
     if done.live:
-        console.print(f"{done.live} tasks of iteration {done.position.iteration} are queued or running already")
+        live = "1 task" if done.live == 1 else f"{done.live} tasks"
+        console.print(f"{live} of iteration {done.position.iteration}: queued or running already", highlight=False)
     for stage, ids, tasks in done.submitted:
         console.print(f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}", highlight=False)
     if any(stage == "generate" for stage, _, _ in done.submitted):
@@ -47,8 +49,8 @@ def submit_run(run: Run, console: Console) -> int:
         console.print("nothing to submit")
     for job in done.held:
         console.print(f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False)
-    root = run.layout.root
-    console.print("No process stays behind: the jobs carry the run on, iteration after iteration. Next:", highlight=False)
-    for command in (f"undo-hpc status {root}", "squeue --me", f"undo-hpc pause {root}", f"undo-hpc cancel {root}"):
+    root = shown(run.layout.root)
+    console.print("No process stays behind: the jobs carry the run on, iteration after iteration. Next:", highlight=False, soft_wrap=True)
+    for command in (undo(f"status {root}"), "squeue --me", undo(f"pause {root}"), undo(f"cancel {root}")):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     return 0

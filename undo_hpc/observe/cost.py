@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from undo_hpc.commands import launcher, shown
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.evidence import read_bytes, read_fast
@@ -357,7 +358,7 @@ def require_budget(run: Run, iteration: int, *, begun: bool) -> None:
     why = None if begun else check_budget(run)
     if why:
         run.events.append("stopped", iteration=iteration, by="budget", why=why)
-        raise Incomplete(why, hint=f"python launchers/run_iteration.py --run-dir {run.layout.root} --set budget.gpu_hours=N (0 is no limit)")
+        raise Incomplete(why, hint=f"{launcher(f'--run-dir {shown(run.layout.root)}')} --set budget.gpu_hours=N (0 is no limit)")
 
 
 def check_budget(run: Run, config: RunConfig | None = None) -> str | None:

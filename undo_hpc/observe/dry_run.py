@@ -1,4 +1,4 @@
-"""`--dry-run`: the graph of an iteration in words, from the configuration alone; reads no data and writes nothing."""
+"""`--dry-run`: the graph of an iteration in words. Local data is read and counted, the Hub is not asked, nothing is written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.data import load_problems, split_problems
 from undo_hpc.layout import Layout
-from undo_hpc.plan import IterationPlan, build_graph, effective_iterations, plan_iteration
+from undo_hpc.models import resolve_model
+from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
 from undo_hpc.workload import Workload
 
 
 def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
-    """Prints stages, tasks, inputs, outputs and resources."""
+    """Prints stages, tasks, inputs, outputs and resources.
+
+    Raises:
+        ConfigError, DataError: what a launch would refuse before it starts anything: the profile, local data, a local model.
+    """
     layout = Layout(run_dir.resolve())
+    profile = load_profile(config.cluster.profile) if config.cluster.kind == "slurm" else None
+    for model in (config.teacher.model, config.student.model):
+        resolve_model(model)
     plan, counted = guess_plan(config)
     lines = [
         f"run {config.name} in {layout.root} on {config.cluster.kind}; nothing is written",
@@ -36,26 +46,30 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
         tasks = "1 task" if len(stage.tasks) == 1 else f"array of {len(stage.tasks)} tasks"
         after = f", after {' and '.join(stage.after)}" if stage.after else ""
         console.print(Text.assemble("  ", (stage.name, "bold"), f": {tasks}{after}"))
-        for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (resources(stage.resources),))):
+        for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (resources(stage, profile),))):
             console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
-    console.print(
-        "\nlater iterations have the same stages; the teacher then sees the errors of the last student", highlight=False
-    )
+    later = "later iterations have the same stages; the teacher then sees the errors of the last student"
+    console.print(f"\n{later}", highlight=False, soft_wrap=True)
 
 
 def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
-    """The plan of iteration 0 from what the configuration says of sizes; False where a size had to be guessed."""
+    """The plan of iteration 0; False where a size had to be guessed, for data on the Hub and benchmarks of unknown size."""
     from undo_hpc.benchmarks.loader import benchmark_size
 
-    total = config.data.train.sample
-    counted = total is not None
-    size = total or 10_000
+    source = config.data.train
+    if source.hub and not source.path:
+        counted = source.sample is not None
+        size = source.sample or 10_000
 
-    def part(wanted: int | float) -> int:
-        return round(size * wanted) if 0 < wanted < 1 else int(wanted)
+        def part(wanted: int | float) -> int:
+            return round(size * wanted) if 0 < wanted < 1 else int(wanted)
 
-    validation, diagnosis = part(config.data.validation), part(config.data.diagnosis)
-    train = max(1, size - validation - diagnosis)
+        validation, diagnosis = part(config.data.validation), part(config.data.diagnosis)
+        train = max(1, size - validation - diagnosis)
+    else:
+        counted = True
+        splits = split_problems(load_problems(source).problems, config.data, config.seed)
+        train, validation, diagnosis = len(splits.train), len(splits.validation), len(splits.diagnosis)
     sets: dict[str, int] = {}
     for name in config.evaluate.benchmarks:
         known = benchmark_size(name)
@@ -67,10 +81,9 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
     return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), counted
 
 
-def resources(asked: StageResources) -> str:
-    """What a task asks for, in words."""
-    given = {key: value for key, value in asked.model_dump().items() if value is not None}
-    return (
-        ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in given.items())
-        or "the profile's, or this machine's"
-    )
+def resources(stage: Stage, profile: Profile | None) -> str:
+    """What a task asks for, in words: of SLURM as it will be asked, of this machine what the configuration says."""
+    asked = stage.resources if profile is None else profile.for_stage(stage.name, stage.resources)
+    given = {key: value for key, value in asked.model_dump().items() if value not in (None, {})}
+    words = ", ".join(f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+    return words or ("what this machine has" if profile is None else "what the cluster gives by itself")

@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from undo_hpc.campaign import current_decision
+from undo_hpc.commands import launcher, shown, undo
 from undo_hpc.observe.evidence import gather, read_bytes, read_fast
 from undo_hpc.observe.live import Live, look_live
 from undo_hpc.observe.logs import logs_of, tail
@@ -314,7 +314,7 @@ def _stopped(run: Run, iteration: int) -> list[str]:
     if "stopped" in last:
         notes.append(f"stopped: {last['stopped']}")
     if "push_failed" in last:
-        notes.append(f"the last push to the Hub failed: {last['push_failed']} (again with: undo-hpc push {run.layout.root})")
+        notes.append(f"the last push to the Hub failed: {last['push_failed']} (again with: {undo(f'push {shown(run.layout.root)}')})")
     return notes
 
 
@@ -327,35 +327,25 @@ def _not_planned(run: Run, live: Live, most: int) -> RunView:
 
 def resume_command(run: Run) -> str:
     """The command that goes on with a run."""
-    return f"python launchers/run_iteration.py --run-dir {_short(run.layout.root)}"
-
-
-def _short(root: Path) -> str:
-    """A path relative to the current folder where it lies below it, in quotes where a shell needs them."""
-    import shlex
-
-    try:
-        return shlex.quote(str(root.relative_to(Path.cwd())) or ".")
-    except (ValueError, FileNotFoundError):
-        return shlex.quote(str(root))
+    return launcher(f"--run-dir {shown(run.layout.root)}")
 
 
 def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[str, str]:
     """The exact next command, and what it does."""
-    root = _short(run.layout.root)
+    root = shown(run.layout.root)
     if ended == "converged":
-        return f"undo-hpc report {root}", "writes the report again; more iterations would not be begun (stop.patience)"
+        return undo(f"report {root}"), "writes the report again; more iterations would not be begun (stop.patience)"
     if ended:
         return f"{resume_command(run)} --iterations {run.config.iterations + 1}", "goes on for another iteration"
     if live.given_up:
         return resume_command(run), f"SLURM could not start {live.given_up} task{'s'[: live.given_up != 1]} and gave up; this lets them wait for a node again"
     busy = live.jobs > 0 or bool(live.launcher) or any(state == "running" for state, _ in live.tasks.values())
     if busy and not failures:
-        return f"undo-hpc status {root} --watch", "nothing to do; looks again every few seconds"
+        return undo(f"status {root} --watch"), "nothing to do; looks again every few seconds"
     if failures:
         first = failures[0]
         which = f" {first.index}" if first.label != first.stage else ""
-        look_at = f"undo-hpc logs {root} {first.stage}{which}"
+        look_at = undo(f"logs {root} {first.stage}{which}")
         return (look_at, "shows the whole log of the failed task") if busy else (resume_command(run), f"after mending the cause ({look_at})")
     if live.paused:
         return resume_command(run), "goes on from where the run was paused"

@@ -75,11 +75,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _write_profile(path: Path, console: Console) -> int:
     from undo_hpc.cluster.propose import propose_profile
+    from undo_hpc.commands import launcher, shown
     from undo_hpc.errors import ConfigError
     from undo_hpc.storage.atomic import write_text
 
     if path.exists():
         raise ConfigError(f"{path} is there already", hint="give another name, or remove it")
     write_text(path, propose_profile())
-    console.print(f"{path}: a proposal; read it, then: undo-hpc run --profile {path} --dry-run", highlight=False, soft_wrap=True)
+    trial = launcher(f"--config my.yaml --profile {shown(path)} --dry-run")
+    console.print(f"{path}: a proposal; read it, then: {trial}", highlight=False, markup=False, soft_wrap=True)
     return 0

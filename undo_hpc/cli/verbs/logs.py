@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EXAMPLE = """examples:
+  undo-hpc logs checkpoints/tiny                        which logs there are
   undo-hpc logs checkpoints/tiny train
   undo-hpc logs checkpoints/tiny generate 3 --follow
   undo-hpc logs checkpoints/tiny evaluate 0 --iteration 1
@@ -20,7 +21,7 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument("run_dir", type=Path, help="the run directory")
-    parser.add_argument("stage", help="generate, baseline, merge, train, evaluate or advance")
+    parser.add_argument("stage", nargs="?", help="generate, baseline, merge, train, evaluate or advance (default: list the logs)")
     parser.add_argument("task", type=int, nargs="?", default=0, help="number of the task (default 0)")
     parser.add_argument("--iteration", type=int, metavar="I", help="iteration (default: the last)")
     parser.add_argument("--follow", action="store_true", help="go on printing what is added, until the task ends")
@@ -41,6 +42,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if plan is None:
         raise ConfigError(f"iteration {iteration} has not begun", hint=f"iterations so far: {', '.join(map(str, numbers)) or 'none'}")
     stages = {s.name: s for s in build_graph(opened.config, opened.layout, plan)}
+    if arguments.stage is None:
+        there = [path for stage in stages.values() for task in stage.tasks for path in logs_of(opened.layout, iteration, stage.name, task.index)]
+        console.print("\n".join(map(str, there)) or "nothing has been printed yet", highlight=False, markup=False, soft_wrap=True)
+        return 0
     if arguments.stage not in stages:
         raise ConfigError(f"there is no stage '{arguments.stage}' in iteration {iteration}", hint=f"stages: {', '.join(stages)}")
     total = len(stages[arguments.stage].tasks)
