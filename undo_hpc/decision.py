@@ -52,10 +52,11 @@ def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -
     current = len(validation) - 1
     if stop.enabled and without_gain >= stop.patience:
         times = "iteration" if without_gain == 1 else "iterations"
-        why = f"validation did not gain more than {stop.epsilon:g} over {peak:.3f} in the last {without_gain} {times}"
+        why = f"validation did not gain more than {100 * stop.epsilon:g} points over {100 * peak:.1f} % in the last {without_gain} {times}"
         return Decision("converged", best, why)
     if len(validation) >= max_iterations:
         return Decision("finished", best, f"all {max_iterations} iterations are done")
-    return Decision(
-        "continue", best, f"iteration {current} has validation {validation[-1]:.3f}, best so far {validation[best]:.3f}"
-    )
+    now = f"validation {100 * validation[-1]:.1f} %"
+    if best == current:
+        return Decision("continue", best, f"{now}, the best so far")
+    return Decision("continue", best, f"{now}; the best so far is {100 * validation[best]:.1f} % of iteration {best}")

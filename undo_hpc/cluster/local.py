@@ -102,7 +102,9 @@ class LocalCluster:
                 for item in [r for r in self._running if r.process.poll() is not None]:
                     self._end(item, waiting, open_tasks)
                 self._show()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and self._running:
+                print(f"stopping: running tasks save, in {STOP_WAIT_S:g} s at most; Ctrl-C again ends them at once", file=sys.stderr, flush=True)
             self._stop_all()
             raise
         if self._failed and not all(settled(stage) for stage in stages if stage.name != "serve"):

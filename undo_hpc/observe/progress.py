@@ -113,12 +113,15 @@ class RichDisplay(PlainDisplay):
     def tick(self, running: Snapshot) -> None:
         """Draws the running tasks."""
         table = Table.grid(padding=(0, 2))
+        wide = self._console.width >= 100
+        for most in (None, 28 if wide else 18, None, None, None):  # a line a task: what does not fit is cut, not wrapped
+            table.add_column(no_wrap=True, overflow="ellipsis", max_width=most)
         for stage, task, progress, seconds in running:
             told = progress or {}
             done, total = float(told.get("done") or 0), float(told.get("total") or 0)
-            bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total else Text("")
+            bar: ProgressBar | Text = ProgressBar(total, done, width=24 if wide else 8) if total else Text("")
             table.add_row(
-                f"iteration {stage.iteration}", name(stage, task), bar, describe(progress, seconds), clock(seconds)
+                f"iteration {stage.iteration}", name(stage, task), bar, clock(seconds), describe(progress, seconds)
             )
         self._live.update(Group(table))
 

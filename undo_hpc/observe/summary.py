@@ -63,7 +63,7 @@ def show_summary(run: Run, console: Console) -> None:
     console.print(accuracy_table(metrics))
     for item in metrics:
         decision = item["decision"]
-        text = f"iteration {item['iteration']}: {decision['action']}: {decision['why']}"
+        text = f"iteration {item['iteration']}: {'goes on' if decision['action'] == 'continue' else decision['action']}: {decision['why']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     for line in rationale_cost(measure(run)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
