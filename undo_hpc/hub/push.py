@@ -71,7 +71,7 @@ def push(run: Run, say: Callable[[str], None] = lambda _: None) -> Pushed:
     if not hub.dataset_repo and not hub.model_repo:
         raise ConfigError(
             "no repository is named",
-            hint="set hub.dataset_repo and hub.model_repo, e.g. --set hub.dataset_repo=me/my-data (they may change in an existing run)",
+            hint="--dataset-repo me/my-data --model-repo me/my-student (or hub.dataset_repo and hub.model_repo in the configuration)",
         )
     found = packages(run)
     token = read_token(hub)

@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(line, highlight=False)
     if cost.per_point_h is not None:
         console.print(f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained", highlight=False)
-    console.print(f"energy: {cost.kwh:.3g} kWh ({'measured' if cost.kwh_measured else 'an estimate from nominal power'})", highlight=False)
+    energy = f"{cost.kwh:.2f} kWh" if cost.kwh >= 1 else f"{1000 * cost.kwh:.2f} Wh"
+    console.print(f"energy: {energy} ({'measured' if cost.kwh_measured else 'an estimate from nominal power'})", highlight=False)
     word = f"next, iteration {following.iteration}: {following.gpu_hours:.3g} GPU-hours, {following.cpu_hours:.3g} CPU-hours"
     console.print(f"{word} ({following.basis})", highlight=False)
     if stop := check_budget(opened):

@@ -29,5 +29,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     path = write_report(open_run(choose_run(arguments.run_dir)))
     console.print(str(path), highlight=False, soft_wrap=True)
     if not plots.available():
-        console.print("no PNG plots: matplotlib is missing (pip install 'undo-hpc[plots]')", highlight=False, soft_wrap=True)
+        console.print("no PNG plots: matplotlib is missing (pip install 'undo-hpc[plots]')", highlight=False, markup=False, soft_wrap=True)
     return 0
