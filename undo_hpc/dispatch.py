@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.campaign import Position, discard_stale, locate
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
@@ -230,17 +232,32 @@ def attempts(run: Run, iteration: int) -> dict[str, int]:
     return counts
 
 
+def submissions(events: Iterable[Mapping[str, Any]], iteration: int) -> Counter[str]:
+    """PURE: how often each stage of an iteration was submitted since a person last did so, that time counted."""
+    counts: Counter[str] = Counter()
+    for event in events:
+        if event.get("iteration") != iteration:
+            continue
+        if event["kind"] == "superseded":  # by a regrade: what was submitted belonged to other tasks
+            counts.clear()
+        elif event["kind"] == "submitted":
+            if event["by"] == "launcher":
+                counts.clear()
+            counts.update(event["stages"].keys())
+    return counts
+
+
 def _limit(run: Run, position: Position, todo: list[tuple[Stage, tuple[int, ...]]], healer: str) -> None:
     """Keeps healing stages from submitting for ever; a person may always submit again."""
     if not healer:
         return
     most = run.config.cluster.max_resubmits
-    so_far = attempts(run, position.iteration)
+    so_far = submissions(read_events(run.events.path), position.iteration)
     for stage, indices in todo:
         # A healing stage is submitted again each time that one of the others is.
         allowed = most + 3 * most * (stage.name in HEALING_STAGES)
         hopeless = [index for index in indices if stage.name != healer and _last_code(run, position.iteration, stage.name, index) == ExitCode.WRONG_INPUT]
-        often = so_far.get(stage.name, 0) > allowed
+        often = so_far[stage.name] > allowed
         if not hopeless and not often:
             continue
         log = run.layout.iteration(position.iteration).logs

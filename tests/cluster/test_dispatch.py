@@ -9,7 +9,7 @@ import pytest
 from undo_hpc.cluster.base import JobState, LiveJob
 from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.dispatch import _awaited, related, wanted
+from undo_hpc.dispatch import _awaited, related, submissions, wanted
 from undo_hpc.layout import Layout
 from undo_hpc.plan import build_graph, plan_iteration
 from undo_hpc.state import TaskStatus
@@ -63,3 +63,15 @@ def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
 ])
 def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
     assert _state("PENDING", reason) is state
+
+
+def test_a_person_who_submits_again_gives_the_healing_stages_their_tries_back() -> None:
+    def submitted(by: str, *stages: str, iteration: int = 0) -> dict[str, Any]:
+        return {"kind": "submitted", "iteration": iteration, "by": by, "stages": dict.fromkeys(stages)}
+
+    events = [submitted("launcher", "generate", "merge"), submitted("merge", "generate", "merge"), {"kind": "start"},
+              submitted("advance", "generate", iteration=1)]
+    assert submissions(events, 0) == {"generate": 2, "merge": 2}
+    assert submissions(events, 1) == {"generate": 1}
+    assert submissions([*events, submitted("launcher", "generate")], 0) == {"generate": 1}
+    assert not submissions([*events, {"kind": "superseded", "iteration": 0}], 0)
