@@ -4,7 +4,10 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: run test test-slurm test-vllm check bench bench-gpu bench-grading slurm-lab clean
+.PHONY: install run test test-slurm test-vllm check bench bench-gpu bench-grading slurm-lab clean
+
+# `make` alone installs.
+install: $(VENV)/.installed
 
 # torch comes first and alone: where a CPU build is at hand this takes it, and nothing later replaces it.
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -60,7 +63,7 @@ bench-gpu: $(VENV)/.installed-bench
 bench-grading: $(VENV)/.installed-test
 	$(PY) -m tests.bench.grading_table
 
-slurm-lab: $(VENV)/.installed-test
+slurm-lab: $(VENV)/.installed
 	$(PY) -m tests.slurmlab
 
 clean:

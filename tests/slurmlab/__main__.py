@@ -40,13 +40,14 @@ def main() -> int:
 In another terminal, from {REPO}:
 
   export SLURM_CONF={lab.slurm_conf}
-  {shown} launchers/run_iteration.py --cluster slurm --profile slurm/profiles/lab.yaml
+  {shown} launchers/run_iteration.py --profile slurm/profiles/lab.yaml --run-dir checkpoints/lab
 
-and to watch it:
+It submits three iterations of the tiny world and returns. To watch them, to stop, and to go on (the launcher's command again):
 
-  squeue            sinfo            {shown} -m undo_hpc.cli status
+  {shown.parent}/undo-hpc status checkpoints/lab --watch            squeue            sinfo
+  {shown.parent}/undo-hpc pause checkpoints/lab
 
-To preempt it:  sbatch -p high --exclusive -N {settings.nodes} --wrap 'sleep 20'
+To preempt them:  sbatch -p high --exclusive -N {settings.nodes} --wrap 'sleep 20'
 Logs of the daemons: {lab.places.log}
 Ctrl-C stops the cluster and everything that runs on it.""", flush=True)
         stop.wait()
