@@ -112,7 +112,7 @@ def _regrade(run: Run, apply: bool, workers: int, say: Callable[[str], None]) ->
                 continue
             for stage in build_graph(run.config, run.layout, plan):
                 if stage.name in STAGES:
-                    say(f"iteration {number}, {stage.name}: {len(stage.tasks)} tasks")
+                    say(f"iteration {number}, {stage.name}: {len(stage.tasks)} task{'s'[: len(stage.tasks) != 1]}")
                     for task in stage.tasks:
                         _task(run, stage, task, problems, checker, done, say)
     if done.changes and apply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,9 @@ student: {{model: "tiny:student"}}
     assert main([*words, "--profile", str(profile)]) == 0
     told = capsys.readouterr().out
     assert "writes for 48 problems" in told and "partition wide" in told and "minutes 77" in told and "gpus per node 4" in told
+    with pytest.raises(SystemExit):
+        main(["run", str(config)])
+    assert f"did you mean --config {config}?" in capsys.readouterr().err
     config.write_text(text.replace("problem: question", "problem: quest"))
     assert main(words) == 2
     assert "did you mean 'question'" in capsys.readouterr().err
@@ -156,9 +160,12 @@ def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.
     broken = run.layout.root.parent / "broken"
     broken.mkdir(exist_ok=True)
     (broken / "config.resolved.json").write_text('{"schema_version": 0}')
+    for path in (run.layout.events, *run.layout.root.glob("iter_*")):
+        os.utime(path, (1e9, 1e9))
+    os.utime(run.layout.events, (1.9e9, 1.9e9))  # the last event, not the day of the configuration, is when a run changed
     assert main(["list", str(run.layout.root.parent)]) == 0
     out = capsys.readouterr().out
-    assert "mine" in out and "cannot be" in out
+    assert "mine" in out and "2030-03-" in out and "cannot be" in out
     assert main(["list", str(broken / "nothing")]) == 0
 
 

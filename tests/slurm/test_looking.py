@@ -10,6 +10,7 @@ from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 from undo_hpc.cli import main
 from undo_hpc.cluster.profile import load_profile
+from undo_hpc.observe.live import REASONS
 from undo_hpc.observe.status import look
 from undo_hpc.run import Run, open_run
 
@@ -26,7 +27,7 @@ def test_what_waits_is_shown_with_its_reason_and_cancelled(lab: Lab, campaign: M
     small.profile["defaults"]["extra"] = {"begin": "now+1hour"}
     small.launch()
     run = open_run(small.run_dir)
-    waiting = ("its start time has not come yet", "waits for the stage before it")  # once the scheduler has looked at them
+    waiting = (REASONS["BeginTime"], "waits for the stage before it")  # once the scheduler has looked at them
     wait_until(lambda: tuple(reasons(run)[name] for name in ("generate", "merge")) == waiting, 60, "the scheduler's reasons")
     view = look(run)
     states = {stage.name: stage.states for stage in view.stages}

@@ -13,10 +13,10 @@ CHECKPOINTS = Path("checkpoints")
 def run_dirs(folder: Path) -> list[Path]:
     """Run directories in a folder (and the folder itself, if it is one), the latest first."""
     found = [path.parent for path in [folder / "config.resolved.json", *folder.glob("*/config.resolved.json")] if path.is_file()]
-    return sorted(found, key=_changed, reverse=True)
+    return sorted(found, key=changed_at, reverse=True)
 
 
-def _changed(run_dir: Path) -> float:
+def changed_at(run_dir: Path) -> float:
     """When something last happened to a run."""
     times = [path.stat().st_mtime for path in (run_dir / "events.jsonl", run_dir / "config.resolved.json") if path.exists()]
     return max([*times, *(path.stat().st_mtime for path in run_dir.glob("iter_*"))])

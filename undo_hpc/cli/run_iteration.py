@@ -62,7 +62,11 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
-    arguments = build_parser(prog).parse_args(argv)
+    parser = build_parser(prog)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        meant = f"; did you mean --config {unknown[0]}?" if unknown[0].endswith((".yaml", ".yml")) else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
     from rich.console import Console
 
     from undo_hpc.cli.errors import report_error

@@ -55,8 +55,8 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
     except (ConnectionError, TimeoutError) as error:
         raise DataError(
             f"the Hub cannot be reached, and {source.hub} is not in the local cache ({_first_line(error)})",
-            hint="give a local file as `path`, or load the data set once on a machine with a network "
-            f"(python -c \"import datasets; datasets.load_dataset('{source.hub}')\") and share its HF_HOME",
+            hint="give a local file as `path`, or fetch it once on a machine with a network "
+            "(undo-hpc doctor --config FILE --prefetch) and share its HF_HOME",
         ) from error
     except FileNotFoundError as error:  # datasets.DatasetNotFoundError is one, too
         raise DataError(

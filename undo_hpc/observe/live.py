@@ -20,7 +20,7 @@ REASONS = {
     "Resources": "first in line; no node is free yet",
     "Dependency": "waits for the stage before it",
     "DependencyNeverSatisfied": "waits for a job that failed; it will never start by itself",
-    "BeginTime": "its start time has not come yet",
+    "BeginTime": "its start time has not come yet; a job that starts again is held back for a while",
     "JobArrayTaskLimit": "as many tasks of its array run as may at once",
     "JobHeldUser": "held by hand; release it with: scontrol release JOB",
     "JobHeldAdmin": "held by the administrators",

@@ -49,12 +49,12 @@ def figures(stage: StageView) -> str:
     """Rows, speed, yield, loss, time left: what is known, in words."""
     parts = [stage.progress] if stage.progress else []
     if stage.rows and stage.name != "merge":
-        parts.append(f"{stage.rows:,} rows")
+        parts.append(f"{stage.rows:,} {'attempts' if stage.name == 'generate' else 'answers'}")
         parts.append(f"{100 * stage.right / stage.rows:.0f} % right")
     elif stage.rows:
         parts.append(f"{stage.rows:,} rows kept")
     if stage.rows_per_s:
-        parts.append(f"{stage.rows_per_s:,.1f} rows/s")
+        parts.append(f"{stage.rows_per_s:,.1f}/s")
     if stage.tokens_per_s:
         parts.append(f"{stage.tokens_per_s:,.0f} tok/s")
     if stage.loss is not None:

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from undo_hpc.cli.choose import run_dirs
+    from undo_hpc.cli.choose import changed_at, run_dirs
     from undo_hpc.errors import UndoError
     from undo_hpc.observe.live import Live
     from undo_hpc.observe.status import look
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for heading in ("run", "changed", "iteration", "validation", "state"):
         table.add_column(heading, overflow="fold")
     for path in found:
-        changed = time.strftime("%Y-%m-%d %H:%M", time.localtime((path / "config.resolved.json").stat().st_mtime))
+        changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed_at(path)))
         try:
             view = look(open_run(path), live=Live())
         except UndoError as error:
@@ -48,6 +48,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             continue
         best = max((h.get("accuracy", 0.0) for h in view.accuracy), default=None)
         share = "" if best is None else f"{100 * best:.1f} %"
-        table.add_row(str(path), changed, f"{view.iteration} of {view.iterations}", share, view.headline.replace("stopped; ", ""))
+        table.add_row(str(path), changed, f"{view.iteration} of 0 to {view.iterations - 1}", share, view.headline.replace("stopped; ", ""))
     console.print(table)
     return 0

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from undo_hpc.storage.shards import dump_rows
 
         write_bytes(arguments.changes, dump_rows([asdict(change) for change in done.changes]))
-    notes = f"; {done.skipped} tasks without results" if done.skipped else ""
+    notes = f"; {done.skipped} task{'s'[: done.skipped != 1]} without results" if done.skipped else ""
     notes += f"; {done.late} were not decided in time and keep their verdict" if done.late else ""
     console.print(f"{done.graded:,} answers graded again, {len(done.changes):,} verdicts differ{notes}", highlight=False)
     if not done.changes:
