@@ -97,6 +97,16 @@ def test_the_file_system(tmp_path: Path) -> None:
         assert next(check_file_system(tmp_path, cluster=False)).level == "bad"
 
 
+def test_local_data_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text('{"question": "1 + 1?", "answer": "#### 2"}\n{"question": "2 + 2?", "answer": ""}\n')
+    sets = [f"data.train.path={path}", "data.train.tiny=''", "data.train.fields.problem=question", "data.train.fields.answer=answer"]
+    found = one(list(examine(load_config("tiny", sets), tmp_path)), "data")
+    assert found.level == "look" and "1 problem, 1 row not used" in found.detail
+    found = one(list(examine(load_config("tiny", [*sets, "data.train.fields.problem=quest"]), tmp_path)), "data")
+    assert found.level == "bad" and "'quest'" in found.detail and "question" in found.hint
+
+
 def test_space_grows_with_what_is_asked() -> None:
     small = RunConfig()
     large = override(small, ["iterations=6", "data.train.sample=100000"])

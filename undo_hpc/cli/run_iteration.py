@@ -134,7 +134,7 @@ def require_engines(config: RunConfig) -> None:
 def tell_prepared(run: Run, counts: Mapping[str, int], console: Console) -> None:
     """Says into what the problems were split, and how many rows were left out."""
     kept = ", ".join(f"{counts[name]:,} {name}" for name in ("train", "validation", "diagnosis"))
-    left = f"; {counts['rejected']:,} rows not used, see {run.layout.rejected}" if counts["rejected"] else ""
+    left = f"; {counts['rejected']:,} row{'s'[: counts['rejected'] != 1]} not used, see {run.layout.rejected}" if counts["rejected"] else ""
     console.print(f"problems: {kept}{left}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.data import load_problems
 from undo_hpc.doctor.findings import Finding
 from undo_hpc.doctor.hub import check_cache, check_nodes, check_token
 from undo_hpc.doctor.machine import check_file_system, check_gpu, check_space
@@ -34,7 +35,26 @@ def examine(config: RunConfig | None, folder: Path, *, profile: str = "") -> Ite
     yield from check_token(config)
     if config is not None:
         yield from _models(config)
-        yield from check_space(config, folder)
+        problems = yield from _data(config)
+        yield from check_space(config, folder, problems)
+
+
+def _data(config: RunConfig) -> Generator[Finding, None, int | None]:
+    """Local training data: how many problems it gives, or why it gives none. Returns their number; None for data on the Hub."""
+    source = config.data.train
+    if source.hub and not source.path:
+        return None
+    try:
+        loaded = load_problems(source)
+    except UndoError as error:
+        yield Finding("bad", "data", error.message, error.hint)
+        return None
+    count, unused = len(loaded.problems), loaded.rejected
+    told = f"{source.path or 'the tiny world'}: {count:,} problem{'s'[: count != 1]}"
+    if unused:
+        told += f", {len(unused):,} row{'s'[: len(unused) != 1]} not used (first: {unused[0].where}: {unused[0].reason})"
+    yield Finding("look" if unused else "ok", "data", told)
+    return count
 
 
 def _models(config: RunConfig) -> Iterator[Finding]:

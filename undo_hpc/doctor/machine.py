@@ -129,10 +129,16 @@ def weights(model: str) -> int | None:
     return sum(sizes) or None
 
 
-def needed_bytes(config: RunConfig, student_bytes: int | None) -> tuple[float, str]:
-    """PURE: an upper estimate of what a run takes on disk, and what it consists of."""
+def needed_bytes(config: RunConfig, student_bytes: int | None, problems: int | None = None) -> tuple[float, str]:
+    """PURE: an upper estimate of what a run takes on disk, and what it consists of.
+
+    Args:
+        config: the run.
+        student_bytes: size of the student's weights; None where they are not on this machine.
+        problems: number of training problems; None goes by `sample`, or by 10,000.
+    """
     iterations = effective_iterations(config)
-    problems = config.data.train.sample or 10_000
+    problems = problems or config.data.train.sample or 10_000
     made = problems * config.generate.max_attempts * config.generate.sampling.max_tokens * BYTES_PER_TOKEN
     answered = problems * config.evaluate.samples * config.evaluate.sampling.max_tokens * BYTES_PER_TOKEN
     rows = 3 * (made + answered)  # shards, distilled set, predictions
@@ -156,14 +162,14 @@ def size(value: float) -> str:
     return f"{value:.1f} TB"
 
 
-def check_space(config: RunConfig, folder: Path) -> Iterator[Finding]:
-    """Free space against the estimate."""
+def check_space(config: RunConfig, folder: Path, problems: int | None = None) -> Iterator[Finding]:
+    """Free space against the estimate, for a number of problems where it is known."""
     free = shutil.disk_usage(existing(folder)).free
     try:
         student = weights(resolve_model(config.student.model)) if config.student.model else None
     except UndoError:  # told by the check of the models
         student = None
-    needed, parts = needed_bytes(config, student)
+    needed, parts = needed_bytes(config, student, problems)
     detail = f"{size(free)} free, the run takes about {size(needed)} ({parts})"
     if free < needed:
         yield Finding("bad" if free < needed / 3 else "look", "free space", detail, "free some, choose another --run-dir, or keep fewer checkpoints "
