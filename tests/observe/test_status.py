@@ -21,6 +21,7 @@ from undo_hpc.config.load import override
 from undo_hpc.observe.evidence import gather
 from undo_hpc.observe.live import Live, explain_reason, look_live
 from undo_hpc.observe.logs import logs_of, tail
+from undo_hpc.observe.progress import task_table
 from undo_hpc.observe.status import RunView, StageView, look
 from undo_hpc.observe.status_view import render_status
 from undo_hpc.plan import build_graph
@@ -263,3 +264,15 @@ def test_looking_changes_nothing(copied: Path) -> None:
     time.sleep(0.01)
     look(open_run(copied))
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
+
+
+@pytest.mark.parametrize("width", [60, 100, 140])
+def test_the_live_view_takes_a_line_a_task(width: int, tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "run", problems=20)
+    stages = build_graph(builder.run.config, builder.run.layout, builder.plan(0))
+    told = {"done": 64, "total": 425, "unit": "rows", "tokens_per_s": 1631.0, "correct": 55, "loss": 0.175, "lr": 1e-3}
+    drawn = io.StringIO()
+    console = Console(file=drawn, width=width, color_system=None)
+    console.print(task_table([(item, item.tasks[0], told, 11.0) for item in stages], width))
+    lines = drawn.getvalue().splitlines()
+    assert len(lines) == len(stages) and all(item.name in line and "64/425 rows" in line for item, line in zip(stages, lines, strict=True))

@@ -20,26 +20,26 @@ PLAIN_EVERY_S = 15.0
 
 
 def describe(progress: dict[str, Any] | None, seconds: float) -> str:
-    """What a task says of itself, in one line: rows, tokens/s, loss, time left."""
+    """What a task says of itself, in one line, what matters most first, for a narrow terminal cuts the end."""
     if not progress:
         return "starting"
     parts = []
     done, total = progress.get("done"), progress.get("total")
     if done is not None:
         parts.append(f"{done}/{total} {progress.get('unit', '')}".strip() if total else f"{done}")
-    if progress.get("loss") is not None:
-        parts.append(f"loss {progress['loss']:.4f}")
-    if progress.get("lr") is not None:
-        parts.append(f"lr {progress['lr']:.2e}")
-    if progress.get("tokens_per_s"):
-        parts.append(f"{progress['tokens_per_s']:,.0f} tok/s")
-    if progress.get("correct") is not None and done:
-        parts.append(f"{100 * progress['correct'] / done:.0f} % right")
     left = progress.get("left_s")
     if left is None and done and total and 0 < done < total:
         left = seconds / done * (total - done)
     if left:
         parts.append(f"{clock(left)} left")
+    if progress.get("correct") is not None and done:
+        parts.append(f"{100 * progress['correct'] / done:.0f} % right")
+    if progress.get("loss") is not None:
+        parts.append(f"loss {progress['loss']:.4f}")
+    if progress.get("tokens_per_s"):
+        parts.append(f"{progress['tokens_per_s']:,.0f} tok/s")
+    if progress.get("lr") is not None:
+        parts.append(f"lr {progress['lr']:.2e}")
     return ", ".join(parts) or "working"
 
 
@@ -112,18 +112,24 @@ class RichDisplay(PlainDisplay):
 
     def tick(self, running: Snapshot) -> None:
         """Draws the running tasks."""
-        table = Table.grid(padding=(0, 2))
-        wide = self._console.width >= 100
-        for most in (None, 28 if wide else 18, None, None, None):  # a line a task: what does not fit is cut, not wrapped
-            table.add_column(no_wrap=True, overflow="ellipsis", max_width=most)
-        for stage, task, progress, seconds in running:
-            told = progress or {}
-            done, total = float(told.get("done") or 0), float(told.get("total") or 0)
-            bar: ProgressBar | Text = ProgressBar(total, done, width=24 if wide else 8) if total else Text("")
-            table.add_row(
-                f"iteration {stage.iteration}", name(stage, task), bar, clock(seconds), describe(progress, seconds)
-            )
-        self._live.update(Group(table))
+        self._live.update(Group(task_table(running, self._console.width)))
+
+
+def task_table(running: Snapshot, width: int) -> Table:
+    """A line a task in a terminal of so many columns: what does not fit is cut, not wrapped."""
+    wide = width >= 120
+    table = Table.grid(padding=(0, 2), expand=True)
+    for most in (None, 28 if wide else 18, None, None):
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=most)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for stage, task, progress, seconds in running:
+        told = progress or {}
+        done, total = float(told.get("done") or 0), float(told.get("total") or 0)
+        bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total and wide else Text("")
+        table.add_row(
+            f"iteration {stage.iteration}", name(stage, task), bar, clock(seconds), describe(progress, seconds)
+        )
+    return table
 
 
 class NoDisplay(PlainDisplay):
