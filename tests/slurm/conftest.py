@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.small import Campaign, continued, make_campaign, make_inputs
+from tests.slurm.small import Campaign, continued, make_campaign
 from tests.slurmlab.fixtures import lab, require_slurm, slurm_cluster, start_lab
 
 __all__ = ["lab", "slurm_cluster", "start_lab"]
@@ -24,38 +24,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A random model and a file of problems."""
-    require_slurm()
-    return make_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(scope="session")
-def undisturbed_dir(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a campaign that nothing happened to: two iterations on this machine."""
-    campaign = make_campaign(tmp_path_factory.mktemp("undisturbed"), *inputs, iterations=2)
+    require_slurm()
+    campaign = make_campaign(tmp_path_factory.mktemp("undisturbed"), iterations=2)
     campaign.run_locally()
     return campaign.folder
 
 
 @pytest.fixture(scope="session")
-def undisturbed(undisturbed_dir: Path, inputs: tuple[Path, Path]) -> dict[str, str]:
+def undisturbed(undisturbed_dir: Path) -> dict[str, str]:
     """Digests of the results of that run."""
-    return make_campaign(undisturbed_dir, *inputs).results()
+    return make_campaign(undisturbed_dir).results()
 
 
 @pytest.fixture
-def begun(undisturbed_dir: Path, inputs: tuple[Path, Path], tmp_path: Path) -> Campaign:
+def begun(undisturbed_dir: Path, tmp_path: Path) -> Campaign:
     """A campaign whose first merge is complete, made on this machine: the cluster goes on with the training."""
-    return continued(undisturbed_dir, tmp_path / "begun", inputs)
+    return continued(undisturbed_dir, tmp_path / "begun")
 
 
 @pytest.fixture
-def campaign(inputs: tuple[Path, Path], tmp_path: Path) -> Callable[..., Campaign]:
+def campaign(tmp_path: Path) -> Callable[..., Campaign]:
     """Makes a campaign: `campaign(iterations=2, train__epochs=3)`."""
 
     def make(**changes: Any) -> Campaign:
-        return make_campaign(tmp_path / "campaign", *inputs, **changes)
+        return make_campaign(tmp_path / "campaign", **changes)
 
     return make
 

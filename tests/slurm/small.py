@@ -1,4 +1,4 @@
-"""A campaign small enough for a test: random weights, forty problems, one benchmark; every stage is the real one."""
+"""The tiny preset made small enough for a test: its world, teacher and student, forty-eight problems; every stage is the real one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 
 from tests.conftest import REPO
-from tests.training.tiny_student import make_student, rows
 
 PROFILE: dict[str, Any] = {
     "defaults": {"partition": "low", "cpus_per_task": 1, "memory_gb": 0.5, "minutes": 60},
@@ -28,14 +27,13 @@ PROFILE: dict[str, Any] = {
 }
 
 
-def base_config(model: Path, problems: Path, benchmark: Path) -> dict[str, Any]:
-    """Random models answer nothing right, so wrong rationales are kept: the flow is what is tested, not the learning."""
-    source = {"fields": {"problem": "problem", "answer": "gt"}}
+def base_config() -> dict[str, Any]:
+    """Few rows and few tokens; wrong rationales are kept, so that the number of rows is no luck."""
     engine = {"transformers": {"batch_invariant": True, "max_batch": 8, "batch_tokens": 1024, "threads": 1}}
     return {
         "name": "small", "seed": 3, "iterations": 1,
-        "data": {"train": {"path": str(problems), **source}, "diagnosis": 0, "validation": 6, "contamination": "off"},
-        "teacher": {"model": str(model), "dtype": "float32"}, "student": {"model": str(model), "dtype": "float32"},
+        "data": {"train": {"tiny": "train", "sample": 48}, "diagnosis": 0, "validation": 6, "contamination": "off"},
+        "teacher": {"model": "tiny:teacher", "dtype": "float32"}, "student": {"model": "tiny:student", "dtype": "float32"},
         "method": {"errors_from": "both", "regenerate": "all", "wrong_rationales": "keep"},
         "generate": {"shards": 2, "samples": 1, "max_attempts": 1, "prompt": "tiny", "flush_rows": 4, "flush_seconds": 1.0,
                      "sampling": {"temperature": 0.7, "max_tokens": 64}, "engine": engine,
@@ -133,10 +131,10 @@ def _environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def make_campaign(folder: Path, model: Path, problems: Path, **changes: Any) -> Campaign:
+def make_campaign(folder: Path, **changes: Any) -> Campaign:
     """A campaign in a folder of its own; `changes` are dotted keys with `__`, e.g. train__epochs=2."""
     folder.mkdir(parents=True, exist_ok=True)
-    campaign = Campaign(folder, base_config(model, problems, problems), json.loads(json.dumps(PROFILE)))
+    campaign = Campaign(folder, base_config(), json.loads(json.dumps(PROFILE)))
     for key, value in changes.items():
         target = campaign.config
         *path, last = key.split("__")
@@ -146,9 +144,9 @@ def make_campaign(folder: Path, model: Path, problems: Path, **changes: Any) -> 
     return campaign
 
 
-def continued(done: Path, folder: Path, inputs: tuple[Path, Path], **changes: Any) -> Campaign:
+def continued(done: Path, folder: Path, **changes: Any) -> Campaign:
     """A copy of a finished campaign that has still to train, evaluate and advance in its first iteration."""
-    campaign = make_campaign(folder, *inputs, **changes)
+    campaign = make_campaign(folder, **changes)
     shutil.copytree(done / "run", campaign.run_dir)
     for path in campaign.run_dir.glob("iter_00[1-9]"):
         shutil.rmtree(path)
@@ -159,14 +157,6 @@ def continued(done: Path, folder: Path, inputs: tuple[Path, Path], **changes: An
         (at / name).unlink(missing_ok=True)
     (campaign.run_dir / "decision.json").unlink(missing_ok=True)
     return campaign
-
-
-def make_inputs(folder: Path, count: int = 48) -> tuple[Path, Path]:
-    """A random model and a file of problems."""
-    model = make_student(folder / "model")
-    problems = folder / "problems.jsonl"
-    problems.write_text("".join(json.dumps({"problem": r["problem"], "gt": r["gt"]}) + "\n" for r in rows(count, seed=1)))
-    return model, problems
 
 
 def has_output(campaign: Campaign, stage: str, iteration: int = 0) -> bool:

@@ -18,6 +18,7 @@ from tests.slurm.conftest import STOCK, same_results
 from tests.slurm.small import PROFILE, Campaign, has_output
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
+from tests.training.tiny_student import rows
 
 Make = Callable[..., Campaign]
 SECRET = "hf_sEcReTtOkEn0123456789"
@@ -58,11 +59,12 @@ def test_the_tiny_preset_on_the_cluster(start_lab: Callable[..., Lab], tiny_run:
     assert mine.results() == tiny_run.results()
 
 
-def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaign: Make) -> None:
+def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path) -> None:
     start_lab(**STOCK, max_array=11)
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(json.dumps({"problem": r["problem"], "gt": r["gt"]}) + "\n" for r in rows(48, seed=1)))
     small = campaign(method__condition="ground_truth", generate__shards=25, data__train={
-        "path": "", "fields": {"problem": "problem", "answer": "gt", "solution": "gt"}})
-    small.config["data"]["train"]["path"] = str(Path(small.config["teacher"]["model"]).parent / "problems.jsonl")
+        "path": str(problems), "fields": {"problem": "problem", "answer": "gt", "solution": "gt"}})
     small.launch()
     small.wait_ended()
     intents = [e for e in _journal(small) if e["event"] == "intent"]

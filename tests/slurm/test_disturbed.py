@@ -265,13 +265,13 @@ def test_a_long_task_reaches_its_time_limit_again_and_again(start_lab: Callable[
 
 
 def test_training_on_two_nodes_with_two_tasks_each_is_preempted(
-    start_lab: Callable[..., Lab], inputs: tuple[Path, Path], tmp_path: Path
+    start_lab: Callable[..., Lab], tmp_path: Path
 ) -> None:
     """One task a GPU, four ranks that meet through the run directory; the same four ranks on one machine are the measure."""
-    local = make_campaign(tmp_path / "local", *inputs, train__ranks=4)
+    local = make_campaign(tmp_path / "local", train__ranks=4)
     local.run_locally()
     lab = start_lab(**STOCK, grace=60)
-    small = continued(local.folder, tmp_path / "cluster", inputs, train__ranks=4)
+    small = continued(local.folder, tmp_path / "cluster", train__ranks=4)
     small.profile["defaults"]["partition"] = "lowg"
     small.profile["stages"] = {"train": {"nodes": 2, "tasks_per_node": 2}}
     small.launch()
