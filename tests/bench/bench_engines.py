@@ -145,7 +145,7 @@ def vllm_overhead(path: Path) -> Measure | Skipped:
             pass
 
     plain()
-    ours_s, plain_s = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(plain), repeats=11)
+    ours_s, plain_s = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(plain), repeats=21)
     engine.close()
     return Measure(
         "engines.vllm_overhead",

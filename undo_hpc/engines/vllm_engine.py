@@ -54,7 +54,9 @@ class VllmEngine:
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._llm: Any = self._started()
         self._context = int(self._llm.model_config.max_model_len)
-        self._in_flight = 2 * self._arguments["max_num_seqs"]  # enough that the scheduler always has a next one
+        seqs = self._arguments["max_num_seqs"]
+        # The scheduler always has a next one; handing over many at once costs less than one after each step.
+        self._least, self._most = seqs + seqs // 4 + 1, 2 * seqs
 
     def describe(self) -> dict[str, Any]:
         """What the completions depend on."""
@@ -86,8 +88,8 @@ class VllmEngine:
                     continue
                 if should_stop():
                     return
-                while waiting and len(under_way) < self._in_flight:
-                    request = waiting.popleft()
+                room = self._most - len(under_way) if len(under_way) < self._least else 0
+                for request in [waiting.popleft() for _ in range(min(room, len(waiting)))]:
                     refused = self._submit(request, under_way)
                     if refused is not None:
                         yield refused
