@@ -12,6 +12,7 @@ from undo_hpc.config.fields import Section, neutral
 from undo_hpc.config.load import read_yaml, validate_section
 from undo_hpc.config.schema import StageResources
 from undo_hpc.errors import ConfigError
+from undo_hpc.shipped import shipped
 
 Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
 GPU_STAGES = ("serve", "generate", "baseline", "train", "evaluate")
@@ -110,7 +111,7 @@ def load_profile(path: str | Path) -> Profile:
         return Profile()
     file = Path(path)
     if not file.is_file():
-        known = sorted(str(p) for p in (Path(__file__).resolve().parents[2] / "slurm" / "profiles").glob("*.yaml"))
+        known = sorted(str(p) for p in shipped("slurm/profiles").glob("*.yaml"))
         raise ConfigError(f"no such cluster profile: {path}",
                           hint="write one with `undo-hpc doctor --write-profile FILE`, or start from " + (", ".join(known) or "slurm/profiles/example.yaml"))
     return validate_section(Profile, read_yaml(file))

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
+from undo_hpc.shipped import shipped
 
-PRESETS = Path(__file__).resolve().parents[2] / "launchers" / "configs"
+PRESETS = shipped("launchers/configs")
 M = TypeVar("M", bound=BaseModel)
 
 
