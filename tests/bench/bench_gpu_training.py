@@ -1,7 +1,7 @@
 """`make bench-gpu`: packed training of a 1.5B-shaped Qwen2 from random weights on one GPU, against transformers' Trainer.
 
 Tokens per second, model FLOP utilisation, and how long training stands still for a checkpoint. Written for one H100 or H200; never
-part of CI.
+part of CI. `python -m tests.bench --gpu --rehearse training` runs the same code in a tiny shape, on a CPU too.
 """
 
 from __future__ import annotations
@@ -13,84 +13,123 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.bench.frame import Measure, Skipped
 
-STEPS, SKIPPED = 24, 8  # the first steps warm up allocator and kernels
-ROWS, BATCH = 6144, 192
+_PATIENCE_S = 240  # of one contestant; all of them take some three minutes on an H200
 
 
-def measures() -> Iterator[Measure | Skipped]:
+@dataclass(frozen=True)
+class Shape:
+    """How large the race is: the model, the data, `batch` rows a step of which Trainer takes `at_once` at a time, and the steps.
+
+    The first `warm` steps warm up allocator and kernels; they count in G1, for both, and not in G2.
+    """
+
+    model: dict[str, Any]
+    rows: int
+    batch: int
+    at_once: int
+    steps: int
+    warm: int
+    micro_batch_tokens: int
+    shared: dict[str, Any] = field(default_factory=lambda: {"max_position_embeddings": 4096, "tie_word_embeddings": True})
+
+
+REAL = Shape({"vocab_size": 151_936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
+              "num_key_value_heads": 2}, rows=5000, batch=192, at_once=16, steps=24, warm=8, micro_batch_tokens=16384)
+REHEARSAL = Shape({"vocab_size": 420, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+                   "num_key_value_heads": 2}, rows=60, batch=8, at_once=4, steps=6, warm=2, micro_batch_tokens=1024)
+
+
+def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
     """Tokens per second and MFU of ours beside Trainer's, and the blocking part of a checkpoint."""
     import torch
 
-    if not torch.cuda.is_available():
-        for id_ in ("G1", "G2", "G3"):
+    if not (torch.cuda.is_available() or rehearse):
+        for id_ in ("G1", "G2", "G3", "G4"):
             yield Skipped(id_, "no CUDA GPU here")
         return
+    shape = REHEARSAL if rehearse else REAL
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        _prepare(place)
-        ours = _run("ours", place)
-        trainer = _run("trainer_padded", place)
-        steady = [r for r in ours["rows"] if r["step"] > SKIPPED]
-        rate, theirs = (told["tokens"] * STEPS / (ROWS / BATCH) / told["wall_s"] for told in (ours, trainer))
-        gpu = torch.cuda.get_device_name(0)
-        yield Measure("G1", "packed training of a 1.5B-shaped Qwen2, useful tokens per second, against Trainer (padded)", round(rate), round(theirs),
-                      ">=1.5", "tokens/s", f"{gpu}, bf16, all weights, AdamW; whole run of {STEPS} steps, warm-up and our checkpoints included")
-        mfu = [r["mfu"] for r in steady if "mfu" in r]
-        if mfu:
-            yield Measure("G2", "model FLOP utilisation, counting only work that answers need", round(statistics.median(mfu), 4), None, ">=0.45", "",
-                          f"{gpu}, dense bf16 peak, median of steps {SKIPPED + 1}-{STEPS}; recomputation and the last layer on prompts are not counted")
-        else:
-            yield Skipped("G2", f"the bf16 peak of {gpu} is not known")
+        _prepare(place, shape)
+        ours = _run("ours_then_saved", place)
+        if "failed" in ours:
+            for id_ in ("G1", "G2", "G3", "G4"):
+                yield Skipped(id_, f"our training failed: {ours['failed']}")
+            return
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+        yield from _utilisation(ours, shape, gpu)
         yield Measure("G3", "training stands still for a checkpoint of weights and optimiser (warm)", round(ours["blocked"][-1], 3), None, "<=1.0", "s",
-                      f"{ours['size_mib']:.0f} MiB; first one {ours['blocked'][0]:.2f} s (takes its host memory from the system)")
+                      f"{ours['size_mib']:.0f} MiB; the first one {ours['blocked'][0]:.2f} s (takes its host memory from the system); "
+                      f"on disk after {ours['whole'][-1]:.1f} s, training going on")
+        for id_, name, what, goal in (("G1", "trainer_padded", "Trainer (padded)", ">=1.5"), ("G4", "trl_packed", "TRL's SFTTrainer with packing", ">=1.0")):
+            yield _against(id_, what, goal, ours, _run(name, place), gpu, shape)
 
 
-def _prepare(place: Path) -> None:
+def _against(id_: str, what: str, goal: str, ours: dict[str, Any], other: dict[str, Any], gpu: str, shape: Shape) -> Measure | Skipped:
+    if "failed" in other:
+        return Skipped(id_, f"{what}: {other['failed']}")
+    rate, theirs = (told["tokens"] / told["wall_s"] for told in (ours, other))
+    note = (f"{gpu}, bf16, all weights, fused AdamW; whole run of {ours['steps']} and {other['steps']} steps, warm-up included, no checkpoints; "
+            f"ours: {ours['kernels']}, fp32 master weights; other: {other['kernels']}; mean loss of the second half {ours['loss']:.3f} and {other['loss']:.3f}")
+    return Measure(id_, f"packed training of a 1.5B-shaped Qwen2, useful tokens per second, against {what}", round(rate), round(theirs), goal,
+                   "tokens/s", note)
+
+
+def _utilisation(ours: dict[str, Any], shape: Shape, gpu: str) -> Iterator[Measure | Skipped]:
+    mfu = [r["mfu"] for r in ours["rows"] if r["step"] > shape.warm and "mfu" in r]
+    if mfu:
+        yield Measure("G2", "model FLOP utilisation, counting only work that answers need", round(statistics.median(mfu), 4), None, ">=0.45", "",
+                      f"{gpu}, dense bf16 peak, median of steps {shape.warm + 1}-{shape.steps}; {ours['kernels']}; recomputation and the last layer on "
+                      f"prompts are not counted; peak memory {ours['gpu_gib']:.0f} GiB")
+    else:
+        yield Skipped("G2", f"the bf16 peak of {gpu} is not known")
+
+
+def _prepare(place: Path, shape: Shape) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     from tests.bench import training_contestants as contestants
     from tests.training import tiny_student
-    from undo_hpc.training.encoding import encode_spec
-    from undo_hpc.training.spec import TrainSpec
-    from undo_hpc.training.student import load_tokenizer
 
     tokenizer = tiny_student.make_tokenizer()
-    config = Qwen2Config(vocab_size=151_936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
-                         num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True, use_sliding_window=False,
-                         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, dtype="bfloat16")
+    config = Qwen2Config(**shape.model, **shape.shared, use_sliding_window=False, eos_token_id=tokenizer.eos_token_id,
+                         pad_token_id=tokenizer.pad_token_id, bos_token_id=None, dtype="bfloat16")
     torch.manual_seed(0)
-    with torch.device("cuda"):
-        torch.set_default_dtype(torch.bfloat16)
-        model = Qwen2ForCausalLM(config)
-        torch.set_default_dtype(torch.float32)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            model = Qwen2ForCausalLM(config)
+    finally:
+        torch.set_default_dtype(before)
     model.save_pretrained(place / "model")
     tokenizer.save_pretrained(place / "model")
     del model
-    torch.cuda.empty_cache()
-    contestants.prepare(place, ROWS, BATCH, precision="bf16", zero_stage=2, learning_rate=1e-5, max_steps=STEPS, log_steps=1,
-                        micro_batch_tokens=16384, gradient_checkpointing=os.environ.get("UNDO_BENCH_RECOMPUTE") == "1",
-                        checkpoint={"every_steps": STEPS // 3, "every_minutes": 0, "keep": 1, "asynchronous": True})
-    spec = TrainSpec.load(place / "spec.json")
-    (place / "tokens.json").write_text(str(int(encode_spec(spec, load_tokenizer(spec)).lengths.sum())))
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    contestants.prepare(place, shape.rows, shape.batch, at_once=shape.at_once, precision="bf16", zero_stage=2, learning_rate=1e-5, max_steps=shape.steps,
+                        log_steps=1, micro_batch_tokens=shape.micro_batch_tokens, liger=True,
+                        gradient_checkpointing=os.environ.get("UNDO_BENCH_RECOMPUTE") == "1")
 
 
 def _run(name: str, place: Path) -> dict[str, Any]:
-    """One contestant in a process of its own; for ours with the log rows and checkpoint times."""
-    done = subprocess.run([sys.executable, "-m", "tests.bench.training_contestants", name, str(place)], capture_output=True, text=True, check=False)
+    """One contestant in a process of its own: its figures, or why it has none under `failed`."""
+    try:
+        done = subprocess.run([sys.executable, "-m", "tests.bench.training_contestants", name, str(place)], capture_output=True, text=True, check=False,
+                              timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {_PATIENCE_S} s"}
     if done.returncode:
-        raise RuntimeError(f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    lines = done.stdout.splitlines()
-    told: dict[str, Any] = json.loads(lines[-1])
-    if name == "ours":
-        work = next(place.glob("ours-*/work"))
-        told["rows"] = [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
-        saves = [line for line in lines if line.startswith("checkpoint after step")]
-        told["blocked"] = [float(line.split("stood still for ")[1].split(" s")[0]) for line in saves]
-        told["size_mib"] = float(saves[-1].split(": ")[1].split(" MiB")[0].replace(",", ""))
+        print(f"{name}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", file=sys.stderr, flush=True)
+        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+    *lines, last = done.stdout.splitlines()
+    told: dict[str, Any] = json.loads(last)
+    told.setdefault("kernels", "; ".join(line for line in lines if line.startswith(("attention:", "liger:"))))
     return told

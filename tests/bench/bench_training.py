@@ -36,13 +36,8 @@ def measures() -> Iterator[Measure | Skipped]:
 
 def _prepare(place: Path) -> None:
     from tests.bench import training_contestants as contestants
-    from undo_hpc.training.encoding import encode_spec
-    from undo_hpc.training.spec import TrainSpec
-    from undo_hpc.training.student import load_tokenizer
 
     contestants.prepare(place)
-    spec = TrainSpec.load(place / "spec.json")
-    (place / "tokens.json").write_text(str(int(encode_spec(spec, load_tokenizer(spec)).lengths.sum())))
 
 
 def _race(place: Path, names: list[str]) -> dict[str, dict[str, float]]:

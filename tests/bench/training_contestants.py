@@ -11,15 +11,18 @@ import json
 import os
 import random
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.training import tiny_student
+from undo_hpc.storage.atomic import write_json
 from undo_hpc.training.spec import TrainSpec
 
 ROWS, BATCH = 320, 16
@@ -44,8 +47,11 @@ def length_spread(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return out
 
 
-def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, **changes: Any) -> None:
-    """Writes data and spec once, and a tiny model where there is none in `place`."""
+def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, *, at_once: int | None = None, **changes: Any) -> None:
+    """Writes data, spec and what the others need to do the same, and a tiny model where there is none in `place`.
+
+    A step learns from some `batch` rows; Trainer takes `at_once` of them at a time (all by default).
+    """
     if not (place / "model").exists():
         tiny_student.make_student(place / "model", hidden=64, layers=3)
     data = tiny_student.write_parquet(place / "data.parquet", length_spread(rows))
@@ -61,6 +67,13 @@ def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, **changes: Any) -
     budget = round((batch + 0.5) * float(np.mean(lengths)))  # a step ends before it would overflow: this gives the others' number of steps
     spec = TrainSpec(**{**spec.__dict__, "train": {"tokens_per_batch": budget, "micro_batch_tokens": 2 * budget} | train})
     spec.save(place / "spec.json")
+    steps = min(changes.get("max_steps") or 10**9, rows // batch)
+    write_json(place / "race.json", {"batch": batch, "at_once": at_once or batch, "steps": steps, "tokens": int(lengths.sum())})
+
+
+def _race(place: Path) -> dict[str, int]:
+    told: dict[str, int] = json.loads((place / "race.json").read_text())
+    return told
 
 
 def _wait_for_gpu() -> None:
@@ -76,6 +89,7 @@ class Meter:
     def __init__(self) -> None:
         self.cpu = self.wall = 0.0
         self.before = self.peak = 0
+        self.told: dict[str, Any] = {}  # what a contestant has to say beside
 
     @staticmethod
     def _status(key: str) -> int:
@@ -95,8 +109,8 @@ class Meter:
         self.peak = self._status("VmHWM")
 
 
-def ours(place: Path, meter: Meter) -> Curve:
-    """undo_hpc.training, as a run uses it."""
+def ours(place: Path, meter: Meter, *, saves: int = 0) -> Curve:
+    """undo_hpc.training, as a run uses it; afterwards `saves` checkpoints, of which one at a time is on the disk."""
     from undo_hpc.training import export, loop
     from undo_hpc.training.__main__ import main
 
@@ -109,6 +123,8 @@ def ours(place: Path, meter: Meter) -> Curve:
 
     def publish(*args: Any) -> None:
         meter.stop()
+        if saves:
+            _save(args[0], args[2], args[5], saves, meter)
         plain_export(*args)
 
     loop.learning_rate, export.export = learning_rate, publish
@@ -117,7 +133,22 @@ def ours(place: Path, meter: Meter) -> Curve:
     TrainSpec(**{**spec.__dict__, "work_dir": str(own / "work"), "out_dir": str(own / "out")}).save(place / f"{own.name}.json")
     assert main([str(place / f"{own.name}.json")], time.monotonic()) == 0
     rows = [json.loads(line) for line in (own / "work" / "metrics.jsonl").read_text().splitlines()]
+    meter.told |= {"rows": rows, "tokens": sum(row["tokens"] for row in rows)}
     return [(row["step"], row["loss"]) for row in rows]
+
+
+def _save(spec: TrainSpec, engine: Any, team: Any, count: int, meter: Meter) -> None:
+    from undo_hpc.training.checkpoints import Keeper
+
+    keeper = Keeper(spec, team, print)
+    keeper.attach(engine)
+    for step in range(1, count + 1):
+        keeper.save(engine, step, 0.0)
+        keeper.settle()
+        made = next(keeper.folder.glob("step-*"))
+        meter.told["size_mib"] = sum(file.stat().st_size for file in made.rglob("*") if file.is_file()) / 2**20
+        shutil.rmtree(made)
+    meter.told |= {"blocked": keeper.blocked_s, "whole": keeper.whole_s}
 
 
 def plain(place: Path, meter: Meter) -> Curve:
@@ -149,6 +180,7 @@ def plain(place: Path, meter: Meter) -> Curve:
         optimizer.zero_grad()
         losses.append((step.number + 1, total))
     meter.stop()
+    meter.told["tokens"] = plan.tokens()
     return losses
 
 
@@ -193,8 +225,19 @@ def _common(place: Path) -> dict[str, Any]:
         "learning_rate": config.learning_rate, "lr_scheduler_type": "constant", "weight_decay": 0.0, "num_train_epochs": 1, "logging_steps": config.log_steps,
         "save_strategy": "no", "report_to": [], "use_cpu": not gpu, "max_grad_norm": 1.0, "adam_beta2": 0.999, "disable_tqdm": True, "seed": 0,
         "optim": "adamw_torch_fused", "dataloader_pin_memory": gpu, "dataloader_num_workers": 0, "max_steps": config.max_steps or -1,
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing": config.gradient_checkpointing, "use_liger_kernel": config.liger and liger_works(),
     }
+
+
+def liger_works() -> bool:
+    """Whether Liger's kernels can be used here, for all contestants alike."""
+    import torch
+
+    return torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None
+
+
+def _kernels(attention: str, liger: bool) -> str:
+    return f"attention {attention}, {'Liger' if liger else 'plain'} kernels"
 
 
 def _trainer(place: Path, meter: Meter, **options: Any) -> Curve:
@@ -204,10 +247,24 @@ def _trainer(place: Path, meter: Meter, **options: Any) -> Curve:
     data, tokenizer, model = _encoded(place)
     rows = [{"input_ids": data.tokens(i).tolist(), "labels": [-100] * int(data.prompts[i]) + data.tokens(i)[data.prompts[i]:].tolist(),
              "length": int(data.lengths[i])} for i in range(len(data))]
-    arguments = TrainingArguments(output_dir=str(place / "trainer"), per_device_train_batch_size=BATCH, remove_unused_columns=True,
-                                  **_common(place), **options)
+    race = _race(place)
+    arguments = TrainingArguments(output_dir=str(place / "trainer"), per_device_train_batch_size=race["at_once"], remove_unused_columns=True,
+                                  gradient_accumulation_steps=race["batch"] // race["at_once"], **_common(place), **options)
     trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), callbacks=[_metered(meter)],
                       data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100))
+    return _train(trainer, meter)
+
+
+def _train(trainer: Any, meter: Meter) -> Curve:
+    """Trains, and counts the tokens of the rows that it took (on a GPU with one micro-batch too many: it fetches ahead)."""
+    collate = trainer.data_collator
+
+    def counting(rows: list[dict[str, Any]]) -> Any:
+        meter.told["tokens"] += sum(len(row["input_ids"]) for row in rows)
+        return collate(rows)
+
+    trainer.data_collator, meter.told["tokens"] = counting, 0
+    meter.told["kernels"] = _kernels(trainer.model.config._attn_implementation, trainer.args.use_liger_kernel)
     trainer.train()
     return [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
 
@@ -239,17 +296,17 @@ def trl_packed(place: Path, meter: Meter) -> Curve:
                           bf16=False, completion_only_loss=True, **_common(place))
     trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
                          callbacks=[_metered(meter)])
-    trainer.train()
-    return [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    return _train(trainer, meter)
 
 
 CONTESTANTS: dict[str, Callable[[Path, Meter], Curve]] = {
-    "ours": ours, "plain": plain, "trainer_padded": trainer_padded, "trainer_grouped": trainer_grouped, "trl_packed": trl_packed}
+    "ours": ours, "ours_then_saved": partial(ours, saves=2), "plain": plain,
+    "trainer_padded": trainer_padded, "trainer_grouped": trainer_grouped, "trl_packed": trl_packed}
 
 
-def mean_loss(curve: Curve) -> float:
+def mean_loss(curve: Curve, steps: int) -> float:
     """Mean loss of the second half of the steps that all contestants take (one more step is one more step of learning)."""
-    last = min(curve[-1][0], ROWS // BATCH)
+    last = min(curve[-1][0], steps)
     spans = [(min(step, last) - max(start, last // 2), loss) for (step, loss), start in zip(curve, [0, *(s for s, _ in curve)], strict=False)]
     used = [(n, loss) for n, loss in spans if n > 0]
     return sum(n * loss for n, loss in used) / sum(n for n, _ in used)
@@ -267,9 +324,9 @@ def main(name: str, place: Path) -> None:
     torch.manual_seed(0)
     meter = Meter()
     curve = CONTESTANTS[name](place, meter)
-    tokens = json.loads((place / "tokens.json").read_text())
-    print(json.dumps({"name": name, "tokens": tokens, "cpu_s": meter.cpu, "wall_s": meter.wall, "grown": meter.peak - meter.before,
-                      "peak": meter.peak, "loss": mean_loss(curve), "steps": curve[-1][0]}))
+    print(json.dumps({"name": name, "cpu_s": meter.cpu, "wall_s": meter.wall, "grown": meter.peak - meter.before,
+                      "peak": meter.peak, "loss": mean_loss(curve, _race(place)["steps"]), "steps": curve[-1][0],
+                      "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0} | meter.told))
 
 
 if __name__ == "__main__":
