@@ -20,7 +20,15 @@ def most(**cluster: int) -> int:
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_none(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     assert not has_gpu() and most() == 2
+
+
+@pytest.mark.parametrize(("cpus", "threads", "tasks"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (64, 1, 2), (2, 8, 1)])
+def test_tasks_have_their_threads_on_cpus_of_their_own(cpus: int, threads: int, tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cpus)))
+    assert most(threads_per_process=threads) == tasks
 
 
 def test_tasks_do_not_share_a_gpu_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:

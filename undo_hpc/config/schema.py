@@ -284,7 +284,7 @@ class ClusterConfig(Section):
     kind: Literal["local", "slurm"] = neutral("local", "local (this machine) or slurm")
     profile: str = neutral("", "YAML file that describes the SLURM cluster")
     max_processes: int = neutral(
-        0, "local: tasks at once; 0 chooses: one where there is a GPU (a task takes all of its memory), else two", ge=0
+        0, "local: tasks at once; 0 chooses: one where there is a GPU (a task takes all of its memory), else two where the CPUs suffice", ge=0
     )
     threads_per_process: int = neutral(1, "local: CPU threads of each task", ge=1)
     resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = neutral(
