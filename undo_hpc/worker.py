@@ -15,7 +15,7 @@ from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
 from undo_hpc.observe.energy import joules
 from undo_hpc.plan import build_graph
-from undo_hpc.process import die_with_parent
+from undo_hpc.process import die_where_bound, die_with_parent
 from undo_hpc.run import open_run
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
 from undo_hpc.stages.train import cluster_rank
@@ -134,6 +134,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
             time_left_s=save_soon.time_left_s,
             visibility_wait_s=_visibility_wait() if on_cluster else 0.0,
         )
+        context.progress.clear()
         began = time.time()
         events.append(
             "start",
@@ -210,5 +211,7 @@ def _gpus() -> int:
     return len([device for device in visible.split(",") if device.strip()])
 
 
+if __name__ == "__mp_main__":  # a process that multiprocessing has spawned from this one, such as vLLM's engine
+    die_where_bound()
 if __name__ == "__main__":
     raise SystemExit(main())

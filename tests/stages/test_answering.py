@@ -14,8 +14,10 @@ from undo_hpc.config.schema import SamplingConfig
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import EngineError
+from undo_hpc.observe.progress import describe
 from undo_hpc.stages.answering import Answers, make_asks, open_checker
 from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.progress import read_progress
 
 PROBLEMS = make_problems(20)
 
@@ -92,3 +94,23 @@ def test_an_engine_that_fails_loses_no_answer_and_rows_say_how_they_were_drawn(t
         "temperature": 0.6, "top_p": 0.9, "top_k": 20, "max_tokens": 99, "stop": ["END"],
     }  # fmt: skip
     assert len(rows[0]["chat_sha"]) == 16 and rows[0]["seed"] != rows[1]["seed"]
+
+
+def test_before_the_first_answer_a_start_tells_what_is_there_and_no_rate(tmp_path: Path) -> None:
+    told: list[tuple[dict[str, Any], str]] = []
+
+    class Eager(Slow):
+        def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool]) -> Iterator[Completion]:
+            progress = read_progress(folder.parents[1] / "progress" / "generate-00000.json")
+            assert progress is not None
+            told.append((progress, describe(progress, 100.0)))
+            return super().generate(requests, should_stop=should_stop)
+
+    def fail() -> None:
+        raise EngineError("once")
+
+    folder, ask = asked(tmp_path, Eager(fail))
+    for _ in range(2):
+        with pytest.raises(EngineError, match="once"):
+            ask()
+    assert [words for _, words in told] == ["0/20 rows", "3/20 rows"]

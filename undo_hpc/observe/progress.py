@@ -28,7 +28,7 @@ def describe(progress: dict[str, Any] | None, seconds: float) -> str:
     if done is not None:
         parts.append(f"{done}/{total} {progress.get('unit', '')}".strip() if total else f"{done}")
     left = progress.get("left_s")
-    if left is None and done and total and 0 < done < total:
+    if "left_s" not in progress and done and total and 0 < done < total:
         left = seconds / done * (total - done)
     if left:
         parts.append(f"{clock(left)} left")

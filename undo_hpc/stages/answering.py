@@ -94,6 +94,8 @@ class Answers:
         if wanted:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
             config, began = self._ctx.run.config.generate, time.monotonic()
+            if not self._new_rows:  # long answers take their time; until then there is no rate to tell
+                self._ctx.progress.update(force=True, done=before + len(self.rows), total=total, left_s=None, unit="rows")
 
             def keep(group: list[Completion]) -> None:
                 self._keep(group, wanted, checker, chat_digest(engine))

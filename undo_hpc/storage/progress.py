@@ -30,6 +30,11 @@ class ProgressFile:
             temporary.write_bytes(data)
             temporary.replace(self.path)
 
+    def clear(self) -> None:
+        """Forgets what an earlier start said: its rate and its time left are not those of this one."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
 
 def read_progress(path: Path) -> dict[str, Any] | None:
     """What a task last said of itself, or None."""
