@@ -55,7 +55,7 @@ class TrainConfig(Section):
     )
     gradient_checkpointing: bool = about(False, "recompute activations to save memory")
     attention: str = about(
-        "auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself, for CPU)"
+        "auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself)"
     )
     liger: bool = neutral(False, "use Liger kernels where installed")
     deepspeed: dict[str, Any] | str = about(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.training.attention import Segments
+from undo_hpc.training import attention as attentions
+from undo_hpc.training.attention import Segments, put
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.packing import Step, pack, pad_bins
 
@@ -47,6 +48,7 @@ class Batcher:
     ) -> None:
         self._data, self._config, self._rank, self._ranks = data, config, rank, ranks
         self._attention, self._pad, self._device = attention, pad_token, device
+        self._kernel = not attentions.kernel_missing(config.precision, attentions.capability_of(device))
 
     def micro_batches(self, step: Step) -> list[MicroBatch]:
         """This rank's share of the step; equally many on each rank, the last ones possibly without work."""
@@ -82,16 +84,17 @@ class Batcher:
         inputs: dict[str, Any] = {"input_ids": self._put(ids[None]), "position_ids": self._put(positions[None]),
                                   "logits_to_keep": self._put(kept), "use_cache": False}
         if self._attention == "segment":
-            inputs["segments"] = Segments.of(lengths, self._device)
+            inputs["segments"] = Segments.of(lengths, self._device, kernel=self._kernel)
         elif self._attention == "flash_attention_2":
             offsets = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
             inputs |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), self._put(offsets))
             inputs |= dict.fromkeys(("max_length_q", "max_length_k"), max(lengths))
         elif len(lengths) > 1:
-            mask = _block_mask(lengths)
+            owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+            mask = _block_mask(self._put(owner))
             if self._attention == "eager":  # adds its mask to the scores
-                mask = torch.zeros(mask.shape).masked_fill(~mask, -1e30)
-            inputs["attention_mask"] = self._put(mask)
+                mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e30)
+            inputs["attention_mask"] = mask
         return MicroBatch(inputs, self._put(targets), 0 if idle else len(ids), len(ids), [] if idle else examples)
 
     def _padded(self, examples: list[int]) -> MicroBatch:
@@ -112,10 +115,12 @@ class Batcher:
         return MicroBatch(inputs, self._put(labels[:, columns].flatten()), tokens, ids.numel(), examples)
 
     def _put(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
+        return put(tensor, self._device)
 
 
-def _block_mask(lengths: list[int]) -> torch.Tensor:
-    """The dense mask of a packed row for attentions without a shorter way: True where a query may look. (1, 1, t, t)."""
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    return ((owner[:, None] == owner) & torch.ones(len(owner), len(owner), dtype=torch.bool).tril())[None, None]
+def _block_mask(owner: torch.Tensor) -> torch.Tensor:
+    """The dense mask of a packed row for attentions without a shorter way: True where a query may look. (1, 1, t, t).
+
+    It is made where it is needed: a row of 16,384 tokens has 256 MiB of it.
+    """
+    return ((owner[:, None] == owner) & torch.ones(len(owner), len(owner), dtype=torch.bool, device=owner.device).tril())[None, None]

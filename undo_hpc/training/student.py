@@ -30,28 +30,49 @@ def load_tokenizer(spec: TrainSpec) -> Any:
 
 
 def choose_attention(config: TrainConfig, device: torch.device, say: Say) -> str:
-    """The attention in use: what was asked for, or the best at hand. Raises ConfigError where the one asked for is missing."""
-    flash = importlib.util.find_spec("flash_attn") is not None
+    """The attention in use: what was asked for, or the best at hand. Raises ConfigError where the one asked for cannot run here."""
+    name, how = pick_attention(config, capability=attention.capability_of(device), flash=flash_missing())
+    say(f"attention: {name} ({how}); packing {'on' if config.packing else 'off'}")
+    return name
+
+
+def flash_missing() -> str:
+    """Why FlashAttention 2 cannot be used, its own kernels' demands aside; empty where it can."""
+    if importlib.util.find_spec("flash_attn") is None:
+        return "flash-attn is not installed"
+    try:
+        from flash_attn import flash_attn_varlen_func  # noqa: F401  # built for another torch it is found, and does not load
+        from transformers.utils import is_flash_attn_2_available
+    except ImportError as error:
+        return f"flash-attn is installed, but cannot be loaded ({str(error).splitlines()[0]})"
+    return "" if is_flash_attn_2_available() else "transformers does not take the flash-attn that is installed (another one than 2.3.3 or newer)"
+
+
+def pick_attention(config: TrainConfig, *, capability: tuple[int, int] | None, flash: str) -> tuple[str, str]:
+    """The attention's name and what it does, as a function of the settings, the GPU and the packages alone.
+
+    Args:
+        capability: compute capability of the GPU; None where there is none.
+        flash: why FlashAttention 2 is missing; empty where it is there.
+
+    Raises ConfigError where the one asked for is not known or cannot run.
+    """
+    kernel = attention.kernel_missing(config.precision, capability)
     name = config.attention
     if name == "auto":
-        if not config.packing:
-            name = "sdpa"
-        elif device.type == "cuda" and flash:
-            name = "flash_attention_2"
-        else:
-            name = attention.NAME
+        name = attention.NAME if config.packing else "sdpa"  # FlashAttention's kernel is torch's own varlen kernel, with more around it
     known = ("segment", "sdpa", "eager", "flash_attention_2")
     if name not in known:
         raise ConfigError(f"train.attention: unknown value {name!r}", hint=f"one of auto, {', '.join(known)}")
-    if name == "flash_attention_2" and not (flash and device.type == "cuda"):
-        raise ConfigError("train.attention is flash_attention_2, but " + ("there is no GPU" if flash else "flash-attn is not installed"),
-                          hint="pip install flash-attn on the cluster, or set train.attention to auto")
+    if name == "flash_attention_2" and (kernel or flash):
+        hint = "pip install flash-attn on the cluster, or set train.attention to auto" if not kernel else "set train.attention to auto"
+        raise ConfigError(f"train.attention is flash_attention_2, but {kernel or flash}", hint=hint)
     if name == attention.NAME and not config.packing:
         raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
-    how = {"segment": "documents of a row attended to one by one" + (" (torch varlen flash)" if device.type == "cuda" else ""),
-           "sdpa": "torch", "eager": "plain, slow", "flash_attention_2": "FlashAttention 2, varlen"}[name]
-    say(f"attention: {name} ({how}); packing {'on' if config.packing else 'off'}")
-    return name
+    one_by_one = "documents of a row attended to one by one"
+    if capability is not None:
+        one_by_one += f", in buckets of similar length: {kernel}" if kernel else ", torch's varlen flash kernel"
+    return name, {"segment": one_by_one, "sdpa": "torch", "eager": "plain, slow", "flash_attention_2": "FlashAttention 2, varlen"}[name]
 
 
 class _Zero3:
@@ -146,8 +167,14 @@ def _use_liger(model: Any, say: Say) -> None:
     if not torch.cuda.is_available():
         say("liger: installed, but its kernels need a GPU; plain kernels are in use")
         return
-    from liger_kernel.transformers import _apply_liger_kernel_to_instance
-
+    try:
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN, _apply_liger_kernel_to_instance
+    except (ImportError, RuntimeError) as error:  # without triton, or for another transformers
+        say(f"liger: installed, but cannot be loaded ({str(error).splitlines()[0]}); plain kernels are in use")
+        return
+    if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:  # Liger itself would pass over it without a word
+        say(f"liger: it has no kernels for models of type {model.config.model_type}; plain kernels are in use")
+        return
     # The loss is ours (answers only, summed), so Liger's fused loss would change nothing but the interface.
     _apply_liger_kernel_to_instance(model=model, fused_linear_cross_entropy=False, cross_entropy=False)
     say("liger: kernels for norm, rotary positions and MLP are in use")
