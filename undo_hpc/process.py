@@ -7,6 +7,7 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+BOUND = "UNDO_ENDS_WITH_PARENT"  # in the environment of processes that make no sense without their parent
 
 
 def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
@@ -21,3 +22,9 @@ def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
         return
     if os.getppid() != parent:  # it died in between
         os.kill(os.getpid(), signum)
+
+
+def die_where_bound() -> None:
+    """`die_with_parent(SIGKILL)` in a process that was started to end with its parent (`BOUND` is set); else nothing."""
+    if os.environ.get(BOUND):
+        die_with_parent(signal.SIGKILL)

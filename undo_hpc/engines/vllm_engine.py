@@ -18,12 +18,14 @@ from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.base import Completion, Failures, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.decoding import complete
+from undo_hpc.engines.vllm_processes import VllmProcesses
 from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
 from undo_hpc.errors import ConfigError, EngineError
 
 log = logging.getLogger(__name__)
 
 _FAILURES_IN_A_ROW = 3  # each costs two starts of vLLM
+_PARTS = 8  # into which requests are split that were under way when vLLM failed: few starts, and still full batches
 
 
 class VllmEngine:
@@ -52,6 +54,7 @@ class VllmEngine:
         self._start: Any = LLM
         self._input: Any = tokens_input
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
+        self._processes = VllmProcesses()
         self._llm: Any = self._started()
         self._context = int(self._llm.model_config.max_model_len)
         seqs = self._arguments["max_num_seqs"]
@@ -74,7 +77,7 @@ class VllmEngine:
         """See `Engine.generate`.
 
         When a step fails, vLLM is started anew, for its state is not to be trusted; the requests under way come again
-        one at a time, and one that fails alone is given up after its tries.
+        in ever smaller groups, and one that fails alone is given up after its tries.
         """
         failures = Failures("vLLM", limit=_FAILURES_IN_A_ROW)
         groups = deque([deque(requests)])
@@ -89,30 +92,42 @@ class VllmEngine:
                 if should_stop():
                     return
                 room = self._most - len(under_way) if len(under_way) < self._least else 0
-                for request in [waiting.popleft() for _ in range(min(room, len(waiting)))]:
-                    refused = self._submit(request, under_way)
-                    if refused is not None:
-                        yield refused
-                if not under_way:
-                    continue
+                refused: list[Completion] = []
+                outputs: list[Any] = []
                 try:
-                    outputs = self._step()
+                    for _ in range(min(room, len(waiting))):
+                        request = waiting.popleft()
+                        under_way[request.id] = request  # first, so that it is found again whatever happens
+                        if (refusal := self._submit(request)) is not None:
+                            del under_way[request.id]
+                            refused.append(refusal)
+                    if under_way:
+                        outputs = self._step()
                 except Exception as error:  # noqa: BLE001  vLLM's errors share no base; each is recorded or raised below
+                    yield from refused
                     suspects = list(under_way.values())
                     under_way.clear()
+                    if should_stop():  # no time for a new start; what was under way is asked for again
+                        log.warning("vLLM failed in its last step (%s: %s)", type(error).__name__, error)
+                        return
                     if len(suspects) == 1:
                         name = suspects[0].id
                         tries[name] = tries.get(name, 0) + 1
                         if tries[name] >= self._retries:
                             failures.hold(failed(suspects.pop(), f"{type(error).__name__}: {error}"))
+                    size = -(-len(suspects) // _PARTS)
                     log.warning(
-                        "vLLM failed in a step (%s); it is started anew, and %d requests come again one at a time",
+                        "vLLM failed in a step (%s: %s); it is started anew, and %d requests come again, %d at a time",
+                        type(error).__name__,
                         error,
                         len(suspects),
+                        size,
                     )
                     self._restart()
-                    groups.extendleft(deque([request]) for request in reversed(suspects))
+                    parts = [suspects[start : start + size] for start in range(0, len(suspects), size or 1)]
+                    groups.extendleft(deque(part) for part in reversed(parts))
                     continue
+                yield from refused
                 for output in outputs:
                     if output.finished:
                         yield from failures.release()
@@ -124,19 +139,24 @@ class VllmEngine:
 
     def close(self) -> None:
         """Ends vLLM's processes and frees its memory."""
-        from vllm.distributed import cleanup_dist_env_and_memory
-
-        self._llm.llm_engine.engine_core.shutdown()
+        separate = self._processes.separate
+        self._processes.end(self._llm.llm_engine.engine_core)
         self._llm = None
-        cleanup_dist_env_and_memory()
+        if not separate:
+            from vllm.distributed import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
 
     def _started(self) -> Any:
         try:
-            return self._start(**self._arguments)
+            with self._processes.starting():
+                llm = self._start(**self._arguments)
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
             raise EngineError(
                 f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)
             ) from error
+        self._processes.watch(llm.llm_engine.engine_core)
+        return llm
 
     def _restart(self) -> None:
         self.close()
@@ -147,9 +167,11 @@ class VllmEngine:
         if not engine.has_unfinished_requests():
             raise EngineError("vLLM lost the requests under way")
         outputs: list[Any] = engine.step()
+        if any(output.finished and output.outputs[0].finish_reason == "abort" for output in outputs):
+            raise EngineError("vLLM ended requests that nobody has aborted; it is probably shutting down")
         return outputs
 
-    def _submit(self, request: Request, under_way: dict[str, Request]) -> Completion | None:
+    def _submit(self, request: Request) -> Completion | None:
         ids = self._chat.encode(request.prompt)
         room = self._context - len(ids)
         if room < 1:
@@ -169,7 +191,6 @@ class VllmEngine:
             self._llm.llm_engine.add_request(request.id, self._input(prompt_token_ids=ids), params)
         except (ValueError, TypeError) as error:
             return failed(request, f"vLLM refused the request: {error}", prompt_tokens=len(ids))
-        under_way[request.id] = request
         return None
 
     def _completion(self, request: Request, output: Any) -> Completion:

@@ -1,0 +1,117 @@
+"""The processes that vLLM starts beside ours (its engine, and workers where there are several GPUs), from start to end.
+
+Three things that vLLM 0.32 leaves to us:
+
+* SLURM signals every process of a step. vLLM's would end at once and report the requests under way as aborted, before
+  ours has saved. So they are started with those signals blocked, which a child inherits however it is started, and ours
+  alone decides. It ends them with SIGINT, which vLLM takes like SIGTERM.
+* An engine process that dies without a word (SIGKILL, the out-of-memory killer) leaves `LLMEngine.step` waiting for
+  ever. So a thread waits for its end and passes it on.
+* When our own process is killed they would stay, and keep the GPU's memory. So they ask Linux to be killed with us.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children, connection, resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from undo_hpc.cluster.signals import SIGNALS
+from undo_hpc.errors import EngineError
+from undo_hpc.process import BOUND, die_where_bound
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 15.0  # for an engine process to free its GPU by itself
+_KILLED_S = 30.0  # for the driver to take back the memory of a killed one
+
+os.register_at_fork(after_in_child=die_where_bound)  # spawned ones: see undo_hpc.worker
+
+
+class VllmProcesses:
+    """What one start of vLLM has brought to life. Empty where vLLM runs in our own process."""
+
+    def __init__(self) -> None:
+        self._engines: list[BaseProcess] = []
+        self._all: list[Any] = []  # psutil.Process, workers of the engines too
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Around the call that starts vLLM."""
+        if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "1") == "0":
+            yield
+            return
+        earlier, engines = _below(), set(active_children())
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        # Python's own helper is shared by all of them. Its start lets SIGTERM in again (Python 3.11), hence first.
+        resource_tracker.ensure_running()
+        earlier |= {p for p in _below() if p not in earlier}
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        os.environ[BOUND] = str(os.getpid())
+        try:
+            yield
+        finally:
+            os.environ.pop(BOUND, None)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._engines = [child for child in active_children() if child not in engines]
+            self._all = [process for process in _below() if process not in earlier]
+
+    @property
+    def separate(self) -> bool:
+        """Whether vLLM's engine runs in a process of its own."""
+        return bool(self._engines)
+
+    def watch(self, engine_core: Any) -> None:
+        """Makes the end of an engine process an error of the `step` that waits for it."""
+        queue = getattr(engine_core, "outputs_queue", None)
+        if queue is None or not self._engines:
+            return
+        ends = [engine.sentinel for engine in self._engines]
+
+        def pass_on() -> None:
+            connection.wait(ends)
+            queue.put(EngineError("vLLM's engine process has died; its last words stand above"))
+
+        threading.Thread(target=pass_on, daemon=True, name="vllm-watch").start()
+
+    def end(self, engine_core: Any) -> None:
+        """Ends them and waits until they are gone, and the GPU's memory with them; kills what does not go."""
+        for engine in self._engines:
+            if engine.is_alive() and engine.pid:
+                os.kill(engine.pid, signal.SIGINT)
+        engine_core.shutdown(timeout=_PATIENCE_S)
+        if left := _left(self._all, _PATIENCE_S):
+            log.warning("vLLM: %d processes do not end and are killed", len(left))
+            for process in left:
+                os.kill(process.pid, signal.SIGKILL)
+            _left(left, _KILLED_S)
+        self._engines, self._all = [], []
+
+
+def _below() -> set[Any]:
+    import psutil
+
+    return set(psutil.Process().children(recursive=True))
+
+
+def _left(processes: list[Any], seconds: float) -> list[Any]:
+    """Those that still run after that time at most."""
+    import psutil
+
+    def runs(process: Any) -> bool:
+        try:
+            return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+    deadline = time.monotonic() + seconds
+    while (left := [process for process in processes if runs(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
