@@ -8,9 +8,7 @@ from typing import Any, Literal
 from undo_hpc.records import Example
 
 Combine = Literal["replace", "add", "best"]
-Row = dict[
-    str, Any
-]  # an Attempt as it stands in a shard: the merge reads hundreds of thousands, dataclasses cost too much
+Row = dict[str, Any]  # an Attempt as it stands in a shard; dataclasses would cost the merge too much
 
 
 def accept(attempts: Sequence[Row], *, most: int, keep_wrong: bool) -> tuple[list[Row], dict[str, int]]:

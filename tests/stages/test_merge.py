@@ -79,7 +79,12 @@ def test_parts_and_processes_change_no_row(tmp_path: Path, monkeypatch: pytest.M
     for k in (0, 1):
         at, other = whole.layout.iteration(k), cut.layout.iteration(k)
         assert list(read_distilled(other.distilled)) == list(read_distilled(at.distilled))
-        assert read_json(other.stage_manifest("merge"))["counts"] == read_json(at.stage_manifest("merge"))["counts"]
+        counts = read_json(other.stage_manifest("merge"))["counts"]
+        assert counts == read_json(at.stage_manifest("merge"))["counts"] and counts["dropped"]
+        card = (other.distilled / "README.md").read_text()
+        told = (f"{counts['rows']} rows: {counts['refreshed']} of this",
+                f"{counts['carried']} carried", *(f"{n} {why}" for why, n in counts["dropped"].items()))
+        assert all(words in card for words in told)
         described = read_json(other.stage_manifest("merge"))["outputs"]
         for path in parquet_files(other.distilled):
             assert described[cut.layout.relative(path)]["sha256"] == describe_output(path).sha256

@@ -45,6 +45,7 @@ def test_tied_and_untied_heads(trainings: Trainings, tied: bool, stage: int, ran
     trainings.run(spec, ranks)
     assert ("lm_head.weight" in weights(spec)) == (not tied)
     assert json.loads((Path(spec.out_dir) / "config.json").read_text())["tie_word_embeddings"] is tied
+    assert len({file.stat().st_mode for file in Path(spec.out_dir).iterdir()}) == 1  # weights too can be read by a group
     assert loss_of(spec) == pytest.approx(metrics(spec)[-1]["loss"], rel=0.25)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -38,8 +38,13 @@ def front_matter(data: dict[str, Any]) -> str:
     return "---\n" + yaml.safe_dump(data, sort_keys=False, allow_unicode=True) + "---\n"
 
 
-def distilled_card(run: Run, iteration: int, shards: Sequence[Manifest]) -> str:
-    """Card of a distilled set: fields, counts, yield, licence, and the command that makes it again."""
+def distilled_card(run: Run, iteration: int, shards: Sequence[Manifest], counts: Mapping[str, Any]) -> str:
+    """Card of a distilled set: fields, counts, yield, licence, and the command that makes it again.
+
+    Args:
+        shards: manifests of the iteration's generation.
+        counts: of the merge: `rows`, `refreshed`, `carried`, and `dropped` by reason.
+    """
     config = run.config
     attempts = sum(m.counts.get("rows", 0) for m in shards)
     correct = sum(m.counts.get("correct", 0) for m in shards)
@@ -53,6 +58,7 @@ def distilled_card(run: Run, iteration: int, shards: Sequence[Manifest]) -> str:
             "configs": [{"config_name": "default", "data_files": "distilled-*.parquet"}],
         }
     )
+    left_out = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in counts["dropped"].items()) or "none"
     fields = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in FIELDS.items())
     return f"""{head}
 # {config.name}: distilled set of iteration {iteration}
@@ -62,6 +68,9 @@ Rationales by `{config.teacher.model}` for the student `{config.student.model}`,
 
 The teacher wrote {attempts} attempts at {problems} problems in this iteration; {correct} attempts are right, and {solved} of
 the problems have at least one that is. Each answer was checked against the ground truth.
+
+The set holds {counts["rows"]} rows: {counts["refreshed"]} of this iteration, {counts["carried"]} carried over from earlier ones. Attempts left out, by
+the first reason that applies (thresholds: `generate.quality`): {left_out}.
 
 | field | meaning |
 |---|---|

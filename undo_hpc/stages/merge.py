@@ -51,7 +51,7 @@ def run_stage(ctx: StageContext) -> None:
         inputs["previous"] = previous_evidence(ctx, "merge").digest
     root = ctx.run.layout.root
     total = Joined()
-    with DistilledFolder(ctx.at.distilled, distilled_card(ctx.run, ctx.plan.iteration, manifests)) as folder:
+    with DistilledFolder(ctx.at.distilled) as folder:
         parts = list(parts_of(ctx, used, previous, folder.temporary))
         with processes(len(parts)) as submit:
             joins = [submit(join, part) for part in parts]
@@ -63,12 +63,13 @@ def run_stage(ctx: StageContext) -> None:
             for problem in filter(None, (check.result() for check in checks)):
                 raise EvidenceError(f"merge: {problem}", hint="delete this shard and its manifest, and run the same command again")
         _require(total, ctx.plan.problems if not missing else None)
+        folder.card = distilled_card(ctx.run, ctx.plan.iteration, manifests, counts := _counts(total))
         ctx.lease.check()  # leaving the block publishes
     ctx.publish(
         {ctx.at.distilled / "README.md": None},
         {ctx.at.distilled / name: output for name, output in sorted(total.outputs.items())},
         inputs=inputs,
-        counts=_counts(total),
+        counts=counts,
         details={"generate_used": used},
         policy=ctx.plan.policy_of("generate").model_dump() | {"missing": [task.index for task in missing]},
     )

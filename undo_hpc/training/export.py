@@ -58,6 +58,9 @@ def _publish(
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card(spec, config, summary))
         write_json(temporary / RECORD, {"run_id": spec.run_id, "data_digest": spec.data_digest, "train": spec.train, **summary})
+        usual = (temporary / "README.md").stat().st_mode & 0o777
+        for file in temporary.iterdir():  # safetensors makes files that nobody else may read, whatever the umask says
+            file.chmod(usual)
         publish_dir(temporary, out)
 
 
