@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run test test-slurm test-vllm check bench bench-gpu bench-grading slurm-lab clean
+.PHONY: install run test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -39,16 +39,20 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 run: $(VENV)/.installed
 	$(PY) launchers/run_iteration.py
 
-# vLLM changes its process (threads, environment), so its tests run in one of their own.
+# vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
 test: $(VENV)/.installed-vllm
-	$(PY) -m pytest -m "not vllm" --durations=30
-	$(PY) -m pytest -m vllm --durations=10
+	$(PY) -m pytest -m "not vllm and not gpu" --durations=30
+	$(PY) -m pytest -m "vllm and not gpu" --durations=10
 
 test-slurm: $(VENV)/.installed-test
 	$(PY) -m pytest -m slurm
 
 test-vllm: $(VENV)/.installed-vllm
 	$(PY) -m pytest -m vllm --durations=10
+
+# On a machine with a CUDA GPU; without one they are skipped. flash-attn and liger-kernel are tested where they are installed.
+test-gpu: $(VENV)/.installed-test
+	$(PY) -m pytest -m gpu --durations=10
 
 check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
