@@ -1,15 +1,18 @@
 """One owner at a time; a dead owner is followed at once, a zombie publishes nothing."""
 
+import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import orjson
 import pytest
 
 from undo_hpc.errors import LeaseError
-from undo_hpc.storage.lease import STALE_S, Lease
+from undo_hpc.storage import lease as lease_module
+from undo_hpc.storage.lease import STALE_S, Lease, alive_here
 
 
 def test_a_second_owner_is_refused_with_a_name(tmp_path: Path) -> None:
@@ -38,21 +41,86 @@ def _rewrite(path: Path, **changes: object) -> None:
     path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | changes))
 
 
-def test_a_silent_owner_on_another_host_is_followed_after_a_while(tmp_path: Path) -> None:
+def test_a_silent_owner_on_another_host_is_followed_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Lease(tmp_path / "l", "x")
     assert old._take()
     _rewrite(tmp_path / "l", host="elsewhere")
     with pytest.raises(LeaseError), Lease(tmp_path / "l", "x"):
         pass
-    _rewrite(
-        tmp_path / "l",
-        host="elsewhere",
-        heartbeat=orjson.loads((tmp_path / "l").read_bytes())["heartbeat"] - STALE_S - 1,
-    )
+    monkeypatch.setattr(lease_module, "WATCH_S", 0.2)
+    _rewrite(tmp_path / "l", host="elsewhere", heartbeat=time.time() - STALE_S - 1)
     with Lease(tmp_path / "l", "x"):
         assert not old.still_ours()
         with pytest.raises(LeaseError, match="taken over"):
             old.check()
+
+
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_a_beating_owner_whose_clock_is_wrong_is_not_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: int) -> None:
+    monkeypatch.setattr(lease_module, "WATCH_S", 2.0)
+    over = threading.Event()
+
+    def beat() -> None:
+        (tmp_path / "next").write_bytes(orjson.dumps({"host": "elsewhere", "token": "t", "heartbeat": time.time() + skew}))
+        (tmp_path / "next").replace(tmp_path / "l")
+
+    def go_on() -> None:
+        while not over.wait(0.01):
+            beat()
+
+    beat()
+    owner = threading.Thread(target=go_on)
+    owner.start()
+    try:
+        with pytest.raises(LeaseError, match="elsewhere"), Lease(tmp_path / "l", "x"):
+            pass
+    finally:
+        over.set()
+        owner.join()
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 200, b'{"token": "a', b"[1]", b""])
+def test_a_lease_that_a_crash_has_damaged_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
+    monkeypatch.setattr(lease_module, "WATCH_S", 0.1)
+    (tmp_path / "l").write_bytes(damage)
+    with Lease(tmp_path / "l", "x") as lease:
+        lease.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_heartbeat_that_comes_late_does_not_land_on_the_successor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.01)
+    zombie, successor = Lease(tmp_path / "l", "x"), Lease(tmp_path / "l", "x")
+    text, taken = zombie._text, threading.Event()
+
+    def held_up() -> bytes:  # the zombie's node hangs in the middle of a beat, long enough to be declared dead
+        if (tmp_path / "l").exists() and not taken.is_set():
+            (tmp_path / "l").unlink()
+            assert successor._take()
+            taken.set()
+        return text()
+
+    monkeypatch.setattr(zombie, "_text", held_up)
+    with zombie:
+        assert taken.wait(20)
+        assert zombie._thread is not None
+        zombie._thread.join(20)  # its next beat finds the successor, and it gives up
+        assert not zombie._thread.is_alive()
+        assert successor.still_ours()
+    assert successor.still_ours()
+
+
+def test_a_process_that_is_hidden_from_us_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert alive_here(os.getpid(), lease_module.process_start(os.getpid())) is True
+    assert alive_here(os.getpid(), "an earlier process of that number") is False
+    assert alive_here(2**22 + 1, "1") is False
+
+    def another_users(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(lease_module, "process_start", lambda pid: "")  # /proc is mounted with hidepid
+    monkeypatch.setattr(os, "kill", another_users)
+    assert alive_here(77, "1") is None
 
 
 def test_a_requeued_job_follows_its_zombie_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from undo_hpc.errors import ClusterError
 from undo_hpc.observe.evidence import read_fast
 from undo_hpc.run import Run
 from undo_hpc.state import Key, TaskState
-from undo_hpc.storage.lease import STALE_S, process_start
+from undo_hpc.storage.lease import STALE_S, alive_here
 
 # The scheduler's reasons in words. What is not here is shown as squeue says it.
 REASONS = {
@@ -125,7 +125,9 @@ def leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
 def beats(lease: dict[str, Any]) -> bool:
     """Whether a lease's owner is alive: on this host its process is asked, elsewhere its heartbeat."""
     if lease.get("host") == socket.gethostname():
-        return bool(lease.get("start")) and process_start(int(lease.get("pid", 0))) == lease.get("start")
+        alive = alive_here(int(lease.get("pid", 0)), str(lease.get("start")))
+        if alive is not None:
+            return alive
     return time.time() - float(lease.get("heartbeat", 0)) <= STALE_S
 
 

@@ -2,7 +2,8 @@
 
 SLURM may start a job again on another node while its old processes live on, and may give a job id twice; so an owner is a
 random token with (job id, restart count, host, process, heartbeat), never a job id alone. The owner asks `still_ours` before
-it publishes.
+it publishes. A heartbeat is written into the owner's own file, in place: one that was held up for long (a node that hung)
+lands in a file that no name leads to any more, never on a successor's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from undo_hpc.storage.atomic import explained
 
 HEARTBEAT_S = 5.0
 STALE_S = 45.0  # NFS may show a heartbeat late; nine missed beats are death
+WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it is taken for dead
 
 
 def process_start(pid: int) -> str:
@@ -35,6 +37,20 @@ def process_start(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
+def alive_here(pid: int, start: str) -> bool | None:
+    """Whether a process of this host lives; None where that is hidden from us (another user's, and /proc with hidepid)."""
+    found = process_start(pid)
+    if found:
+        return found == start
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return None
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False  # ours, and ended: its parent has not taken note yet
+
+
 def _me() -> dict[str, Any]:
     return {
         "token": secrets.token_hex(8),
@@ -43,17 +59,16 @@ def _me() -> dict[str, Any]:
         "start": process_start(os.getpid()),
         "job": os.environ.get("SLURM_JOB_ID", ""),
         "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0") or 0),
-        "heartbeat": time.time(),
     }
 
 
-def _dead(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether the old owner is gone, or has been declared gone by SLURM (same job, earlier start)."""
-    if old.get("job") and old.get("job") == new["job"] and int(old.get("restart", 0)) < new["restart"]:
-        return True
-    if old.get("host") == new["host"] and process_start(int(old.get("pid", 0))) != old.get("start"):
-        return True
-    return time.time() - float(old.get("heartbeat", 0)) > STALE_S
+def _parsed(data: bytes) -> dict[str, Any]:
+    """A lease; empty where the file is damaged (a crash of its node may leave it full of zeros)."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Lease:
@@ -70,11 +85,14 @@ class Lease:
         self._mine = _me()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._seen: tuple[Any, float] = (None, 0.0)  # another owner's last beat, and when we first saw it
+        self._looks_silent = False
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + self._wait_s
+        began = time.monotonic()
         while not self._take():
-            if time.monotonic() >= deadline:
+            patience = max(self._wait_s, WATCH_S + 1) if self._looks_silent else self._wait_s
+            if time.monotonic() - began >= patience:
                 other = self._read() or {}
                 where = f"process {other.get('pid')} on {other.get('host')}" + (
                     f", job {other['job']}" if other.get("job") else ""
@@ -83,7 +101,7 @@ class Lease:
                     f"{self.what} is in use by {where}",
                     hint="wait for it to end, or stop it; then run the same command again",
                 )
-            time.sleep(0.5)
+            time.sleep(min(0.5, WATCH_S / 4))
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
         self._thread.start()
         return self
@@ -95,11 +113,14 @@ class Lease:
         if self._thread:
             self._thread.join()
         if self.still_ours():
-            self.path.unlink(missing_ok=True)
+            self._bury(self._mine["token"])
 
     def still_ours(self) -> bool:
         """Whether nobody has taken over; ask before every publication."""
         current = self._read()
+        if current is None:  # one who found it dead a moment ago may be putting it back
+            time.sleep(0.5)
+            current = self._read()
         return current is not None and current.get("token") == self._mine["token"]
 
     def check(self) -> None:
@@ -112,55 +133,66 @@ class Lease:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            data = orjson.loads(self.path.read_bytes())
+            return _parsed(self.path.read_bytes())
         except FileNotFoundError:
             return None
-        except orjson.JSONDecodeError:
-            return {}
-        return data if isinstance(data, dict) else {}
+
+    def _text(self) -> bytes:
+        """The file as it is now. Always of the same length, for it is written over in place."""
+        return orjson.dumps(self._mine | {"heartbeat": f"{time.time():.3f}"})
+
+    def _dead(self, old: dict[str, Any]) -> bool:
+        """Whether the old owner is gone: SLURM has started its job again, its process has ended, or its heartbeat has ceased.
+
+        That it has ceased is seen, by our own clock: the owner's may be wrong.
+        """
+        if old.get("job") and old.get("job") == self._mine["job"] and int(old.get("restart", 0)) < self._mine["restart"]:
+            return True
+        if old.get("host") == self._mine["host"] and alive_here(int(old.get("pid", 0)), str(old.get("start"))) is False:
+            return True
+        beat, now = (old.get("token"), old.get("heartbeat")), time.monotonic()
+        if self._seen[0] != beat:
+            self._seen = beat, now
+        self._looks_silent = abs(time.time() - float(old.get("heartbeat", 0))) > STALE_S
+        return now - self._seen[1] >= (WATCH_S if self._looks_silent else STALE_S)
 
     def _take(self) -> bool:
         """One try: link our file to the name (fails where it exists, on NFS too); a dead owner's file is moved away first."""
         mine = self.path.with_name(f".{self.path.name}.{self._mine['token']}")
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._mine["heartbeat"] = time.time()
-            mine.write_bytes(orjson.dumps(self._mine))
             try:
                 old = self._read()
-                if old is not None:
-                    if not _dead(old, self._mine):
-                        return False
-                    grave = self.path.with_name(f".{self.path.name}.{self._mine['token']}.old")
-                    try:
-                        self.path.rename(grave)
-                    except FileNotFoundError:
-                        return False
-                    buried = orjson.loads(grave.read_bytes() or b"{}")
-                    if buried.get("token") != old.get("token"):  # somebody took it between our look and our move
-                        grave.rename(self.path)
-                        return False
-                    grave.unlink()
+                if old is not None and not (self._dead(old) and self._bury(old.get("token"))):
+                    return False
+                mine.write_bytes(self._text())
                 try:
                     os.link(mine, self.path)
-                except FileExistsError:
-                    return False
+                except FileExistsError:  # over NFS also where it was done, and only the answer was lost
+                    return (self._read() or {}).get("token") == self._mine["token"]
                 return True
             finally:
                 mine.unlink(missing_ok=True)
 
+    def _bury(self, token: str | None) -> bool:
+        """Takes the file of that owner away. False where it was another's: somebody took over just now, and keeps it."""
+        grave = self.path.with_name(f".{self.path.name}.{self._mine['token']}.old")
+        try:
+            self.path.rename(grave)
+        except FileNotFoundError:
+            return False
+        theirs = _parsed(grave.read_bytes()).get("token") != token
+        if theirs:
+            with contextlib.suppress(FileExistsError):
+                os.link(grave, self.path)
+        grave.unlink()
+        return not theirs
+
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            temporary = self.path.with_name(f".{self.path.name}.{self._mine['token']}")
-            try:
-                if not self.still_ours():
+            # A missed beat is no harm; the next one or the check before publishing tells.
+            with contextlib.suppress(OSError), self.path.open("r+b", buffering=0) as file:
+                if _parsed(file.read()).get("token") != self._mine["token"]:
                     return
-                self._mine["heartbeat"] = time.time()
-                temporary.write_bytes(orjson.dumps(self._mine))
-                if self.still_ours():
-                    temporary.replace(self.path)
-            except OSError:  # a missed beat is no harm; the next one or the check before publishing tells
-                continue
-            finally:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+                os.pwrite(file.fileno(), self._text(), 0)
+                os.fsync(file.fileno())
