@@ -11,8 +11,16 @@ from typing import Any
 
 import torch
 
-_LOGITS_AT_ONCE = 2**27  # 512 MiB of fp32
+_LOGITS_AT_ONCE = 2**27  # 512 MiB of fp32; at least
+_MEMORY_A_LOGIT = 256  # bytes of a GPU's memory: with 6 bytes a logit, some 2 % of it hold a piece
 _WORTH_IT = 2**26  # logits of a micro-batch; below this the plain way is as good
+
+
+def _at_once(device: torch.device) -> int:
+    """Logits of a piece. Larger ones touch the weight's gradient, a gigabyte of fp32, less often."""
+    if device.type != "cuda":
+        return _LOGITS_AT_ONCE
+    return max(_LOGITS_AT_ONCE, torch.cuda.get_device_properties(device).total_memory // _MEMORY_A_LOGIT)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -21,23 +29,30 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, at_once: int) -> torch.Tensor:
         """Computes the loss, and the gradients while the logits are there."""
-        learn = weight.requires_grad
         of_hidden = torch.empty_like(hidden)
-        of_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if learn else None
+        of_weight: torch.Tensor | None = None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        exact = torch.promote_types(hidden.dtype, torch.float32)
         for h, goal, out in zip(hidden.split(at_once), targets.split(at_once), of_hidden.split(at_once), strict=True):
-            logits = (h @ weight.T).float()
+            # A step over all logits is a pass through memory, which costs as much as the products: there are two, and no more.
+            logits = h @ weight.T
             real = goal != -100
             row, column = torch.arange(len(goal), device=goal.device), goal.clamp(min=0)
-            norm = logits.logsumexp(1)
-            total += torch.where(real, norm - logits[row, column], 0.0).sum()
-            slope = logits.sub_(norm[:, None]).exp_()
-            slope[row, column] -= 1.0
-            slope *= real[:, None]
-            slope = slope.to(hidden.dtype)
+            chances = logits.log_softmax(1, dtype=exact)
+            right = chances[row, column]
+            total -= torch.where(real, right, 0.0).sum()
+            slope = torch.exp(chances, out=logits)
+            slope[row, column] = right.expm1().to(slope.dtype)  # chance - 1, before it is rounded
             torch.mm(slope, weight, out=out)
-            if of_weight is not None:
-                of_weight += slope.T @ h
+            out *= real[:, None]
+            if weight.requires_grad:
+                part = slope.T @ (h * real[:, None])
+                if at_once >= len(hidden):
+                    of_weight = part
+                elif of_weight is None:
+                    of_weight = part.to(exact)
+                else:
+                    of_weight += part
         ctx.save_for_backward(of_hidden, of_weight.to(weight.dtype) if of_weight is not None else None)
         return total
 
@@ -59,7 +74,7 @@ class AnswerHead(torch.nn.Linear):
             return super().forward(input)
         targets, self.targets = self.targets, None
         flat = input.flatten(0, -2)
-        return _ChunkedLoss.apply(flat, self.weight, targets, max(128, _LOGITS_AT_ONCE // self.out_features)).view(1, 1, 1)
+        return _ChunkedLoss.apply(flat, self.weight, targets, max(128, _at_once(flat.device) // self.out_features)).view(1, 1, 1)
 
 
 def install(model: Any, micro_batch_tokens: int) -> AnswerHead | None:
