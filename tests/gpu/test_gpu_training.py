@@ -20,7 +20,7 @@ from tests.training import tiny_student
 from tests.training.conftest import SMALL, metrics, same_bits, weights
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import TrainingError
-from undo_hpc.training import attention, preflight, student
+from undo_hpc.training import attention, kernels, preflight, student
 from undo_hpc.training.answer_head import AnswerHead
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.encoding import EncodedSet
@@ -113,6 +113,19 @@ def test_the_loss_in_pieces_is_the_plain_one() -> None:
         assert torch.nn.functional.cosine_similarity(a.double().flatten(), b.double().flatten(), dim=0) > 0.999
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_torchs_fused_norm_learns_the_same(students: dict[int, Path], precision: str) -> None:
+    model, config = load(students[64], "segment", precision), TrainConfig(precision=precision)
+
+    def gradients() -> torch.Tensor:
+        made = torch.autograd.grad(answer_loss(model, documents("segment", config)), list(model.parameters()))
+        return torch.cat([g.flatten() for g in made]).float()
+
+    plain = gradients()
+    assert kernels.fuse_norms(model) == 5
+    assert torch.nn.functional.cosine_similarity(plain, gradients(), dim=0) > (0.99999 if precision == "fp32" else 0.99)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("liger_kernel") is None, reason="liger-kernel is not installed")
 def test_ligers_kernels_learn_the_same(students: dict[int, Path]) -> None:
     config, told = TrainConfig(precision="fp32"), []
@@ -120,7 +133,7 @@ def test_ligers_kernels_learn_the_same(students: dict[int, Path]) -> None:
         model = load(students[64], "segment", "fp32")
         if liger:
             said: list[str] = []
-            student._use_liger(model, said.append)
+            assert kernels.use_liger(model, said.append)
             assert said == ["liger: kernels for norm, rotary positions and MLP are in use"]
         loss = answer_loss(model, documents("segment", config))
         told.append((loss.detach(), torch.autograd.grad(loss, list(model.parameters()))))

@@ -34,7 +34,7 @@ def mend_interpreter() -> None:
 def main(place: Path) -> None:
     """Loss and gradients with plain kernels and with Liger's, put on by the same function as in a training."""
     from tests.training.test_gpu_path import packed_row
-    from undo_hpc.training import attention, student
+    from undo_hpc.training import attention, kernels
     from undo_hpc.training.loop import answer_loss
 
     mend_interpreter()
@@ -52,7 +52,7 @@ def main(place: Path) -> None:
     said: list[str] = []
     there = torch.cuda.is_available
     torch.cuda.is_available = lambda: True  # type: ignore[assignment]  # the interpreter needs none
-    student._use_liger(model, said.append)
+    kernels.use_liger(model, said.append)
     torch.cuda.is_available = there  # type: ignore[assignment]
     loss, gradients = loss_and_gradients()
     print(json.dumps({"said": said, "norm": model.model.norm.forward.__qualname__, "mlp": model.model.layers[0].mlp.forward.__qualname__,

@@ -23,7 +23,7 @@ import torch
 from tests.training import tiny_student
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
-from undo_hpc.training import answer_head, attention, student
+from undo_hpc.training import answer_head, attention, kernels, student
 from undo_hpc.training.attention import Segments, segment_attention
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.encoding import EncodedSet
@@ -195,6 +195,29 @@ def test_flash_attention_gets_the_documents_and_learns_the_same(model: Any, monk
 
     torch.testing.assert_close(learn("flash_attention_2"), learn("segment"), rtol=1e-5, atol=1e-5)
     assert calls == [[0, *np.cumsum(LENGTHS).tolist()]] * model.config.num_hidden_layers
+
+
+def test_torchs_norm_stands_in_only_where_it_is_the_same(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
+
+    attention.register()
+    model = AutoModelForCausalLM.from_pretrained(tiny_student.make_student(tmp_path / "model"), attn_implementation="segment")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.05)  # norms begin at one
+
+    def gradients() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(answer_loss(model, packed_row("segment", torch.device("cpu"))), list(model.parameters()))
+
+    plain = gradients()
+    assert kernels.fuse_norms(model) == 2 * model.config.num_hidden_layers + 1
+    torch.testing.assert_close(gradients(), plain, rtol=1e-4, atol=1e-5)
+    other = Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                               num_key_value_heads=1, head_dim=8))
+    for module in other.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.variance_epsilon = 1e-6  # as a Llama's is called
+    assert kernels.fuse_norms(other) == 0
 
 
 @pytest.mark.skipif(not (importlib.util.find_spec("triton") and importlib.util.find_spec("liger_kernel")), reason="triton or liger-kernel is not here")

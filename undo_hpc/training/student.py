@@ -12,7 +12,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.training import attention
+from undo_hpc.training import attention, kernels
 from undo_hpc.training.spec import TrainSpec
 
 Say = Callable[[str], None]
@@ -148,8 +148,8 @@ def load_student(
         mine = sum(p.ds_tensor.numel() for p in model.parameters())
         say(f"ZeRO 3: this rank holds {mine:,} of {sum(size(p) for p in model.parameters()):,} weights; no rank loaded them all")
     model.config.use_cache = False
-    if config.liger:
-        _use_liger(model, say)
+    if torch.cuda.is_available() or config.liger:
+        kernels.faster(model, config, say)
     if config.lora.enabled:
         model = _with_adapters(model, config, spec.seed, say)
     if config.gradient_checkpointing:
@@ -158,26 +158,6 @@ def load_student(
             model.enable_input_require_grads()
     model.train()
     return model
-
-
-def _use_liger(model: Any, say: Say) -> None:
-    if importlib.util.find_spec("liger_kernel") is None:
-        say("liger: asked for, not installed (pip install liger-kernel); plain kernels are in use")
-        return
-    if not torch.cuda.is_available():
-        say("liger: installed, but its kernels need a GPU; plain kernels are in use")
-        return
-    try:
-        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN, _apply_liger_kernel_to_instance
-    except (ImportError, RuntimeError) as error:  # without triton, or for another transformers
-        say(f"liger: installed, but cannot be loaded ({str(error).splitlines()[0]}); plain kernels are in use")
-        return
-    if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:  # Liger itself would pass over it without a word
-        say(f"liger: it has no kernels for models of type {model.config.model_type}; plain kernels are in use")
-        return
-    # The loss is ours (answers only, summed), so Liger's fused loss would change nothing but the interface.
-    _apply_liger_kernel_to_instance(model=model, fused_linear_cross_entropy=False, cross_entropy=False)
-    say("liger: kernels for norm, rotary positions and MLP are in use")
 
 
 def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
