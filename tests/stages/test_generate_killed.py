@@ -39,7 +39,7 @@ PRECISE = ("group", "published", "vouched")  # moments at which a worker kills i
 LONGEST_S = 300.0
 
 
-def prepared(root: Path, engine: str = "transformers", serve: Path | None = None) -> Path:
+def prepared(root: Path, engine: str = "transformers", serve: Path | None = None, more: tuple[str, ...] = ()) -> Path:
     """A run whose only shard can start. `serve` is the folder of servers of another run, to be shared."""
     from undo_hpc.campaign import make_plan
 
@@ -54,6 +54,7 @@ def prepared(root: Path, engine: str = "transformers", serve: Path | None = None
         f"generate.engine.name={engine}",
         *ENGINES[engine],
         "evaluate.limit=5",
+        *more,
     ]
     run = create_or_open(load_config("tiny", sets), root, command=[])
     prepare(run)
@@ -242,8 +243,15 @@ def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.vllm
-def test_one_of_two_servers_is_killed(fleet: tuple[Path, list[subprocess.Popen[str]]], tmp_path: Path) -> None:
-    """kill -9 of a real server in mid-shard: the other one answers what is left; nothing is lost, repeated, or another text."""
+@pytest.mark.parametrize("engine", ["openai"], indirect=True)
+def test_one_of_two_servers_is_killed(
+    engine: str, calm: tuple[bytes, float], fleet: tuple[Path, list[subprocess.Popen[str]]]
+) -> None:
+    """kill -9 of a real server in mid-shard: the other one answers what is left; nothing is lost, repeated, or another text.
+
+    Equal texts are more than vLLM promises without its batch-invariant kernels: the same seed draws from logits whose last
+    bits depend on the neighbours. With a model this small they have never differed (see launchers/docs/engines.md).
+    """
     home, tasks = fleet
     client = worker(home)
     deadline = time.monotonic() + LONGEST_S
@@ -257,9 +265,11 @@ def test_one_of_two_servers_is_killed(fleet: tuple[Path, list[subprocess.Popen[s
     output = client.communicate(timeout=LONGEST_S)[0]
     assert client.returncode == 0, output
     assert "died with code -9" in tasks[0].communicate(timeout=60)[0] and tasks[0].returncode == 1
-    rows = [json.loads(line) for line in shard_of(home).read_text().splitlines()]
+    lines, wanted = shard_of(home).read_bytes().splitlines(), calm[0].splitlines()
+    rows = [json.loads(line) for line in lines]
     assert len({row["problem_id"] for row in rows}) == PROBLEMS and not any(row["error"] for row in rows)
     assert len({(row["problem_id"], row["attempt"]) for row in rows}) == len(rows)
+    assert [(ours, other) for ours, other in zip(lines, wanted, strict=True) if ours != other] == []
     assert tasks[1].wait(60) == 0, "the other server ends by itself when the shard is complete"
 
 

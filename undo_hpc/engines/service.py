@@ -26,7 +26,7 @@ import httpx
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.engines.base import never
-from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags
+from undo_hpc.engines.vllm_settings import environment, left_out, llm_arguments, server_flags
 from undo_hpc.errors import EngineError
 from undo_hpc.storage.atomic import write_json
 
@@ -103,7 +103,7 @@ def serve(
     host, bind = _addresses()
     port = _free_port(bind)
     command = server_command(config.vllm, model, chat.path, bind, port)
-    variables = {**os.environ, **environment(config.vllm)}
+    variables = {name: value for name, value in os.environ.items() if name not in left_out()} | environment(config.vllm)
     if key := os.environ.get(config.openai.api_key_env):
         variables["VLLM_API_KEY"] = key  # by variable: a command line can be read by all users
     row = {
@@ -117,7 +117,12 @@ def serve(
     }
     with log_path.open("ab") as sink:
         process = subprocess.Popen(
-            command, stdout=sink, stderr=subprocess.STDOUT, env=variables, preexec_fn=_die_with_parent
+            command,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=variables,
+            preexec_fn=_in_the_child,
+            start_new_session=True,  # so that `_end` reaches its engine and workers too
         )
     health = f"http://{_HERE if bind == _EVERYWHERE else bind}:{port}/health"
     try:
@@ -159,6 +164,8 @@ def _wait_until_healthy(
         if should_stop():
             return False
         if process.poll() is not None:
+            if _heard(should_stop):
+                return False
             raise EngineError(
                 f"the server ended with code {process.returncode} before it answered:\n{_tail(log_path)}",
                 hint=f"see {log_path}",
@@ -179,6 +186,8 @@ def _watch(
     silent, due = 0, 0.0
     while not should_stop():
         if process.poll() is not None:
+            if _heard(should_stop):
+                return
             raise EngineError(
                 f"the server died with code {process.returncode}:\n{_tail(log_path)}", hint=f"see {log_path}"
             )
@@ -195,13 +204,20 @@ def _watch(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the server, and whatever it leaves behind: an engine without its server would keep the GPU."""
     if process.poll() is None:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _heard(should_stop: Callable[[], bool]) -> bool:
+    """Whether the server ended because this task is to end: a signal to all processes of a step may reach it first."""
+    time.sleep(0.5)
+    return should_stop()
 
 
 def _answers(url: str) -> bool:
@@ -225,10 +241,11 @@ def _free_port(bind: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    """In the child, before vLLM starts: a server whose task was killed must not hold the GPU (Linux's
-    PR_SET_PDEATHSIG).
+def _in_the_child() -> None:
+    """Before vLLM starts: a server whose task was killed must not hold the GPU (Linux's PR_SET_PDEATHSIG). And SLURM
+    signals every process of a step: those that only say "save soon" would kill it, so it never hears them.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
     if sys.platform == "linux":
         _LIBC.prctl(1, signal.SIGTERM)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import ModelConfig, VllmEngineConfig
 from undo_hpc.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
+
+_FITS_ONE_GPU = 45e9  # bytes of weights that leave an 80 GB GPU enough room for the key-value cache
+
 
 def gpus() -> int:
-    """GPUs that this task was given (CUDA_VISIBLE_DEVICES is obeyed)."""
+    """GPUs that this task was given (CUDA_VISIBLE_DEVICES is obeyed). Asks NVML, so CUDA is not initialised by it."""
     import torch
 
     return torch.cuda.device_count()
@@ -19,31 +25,50 @@ def gpus() -> int:
 def environment(config: VllmEngineConfig) -> dict[str, str]:
     """Environment variables vLLM needs before its import; those that are set already stay as they are.
 
-    Without a GPU: one process, for its engine process costs more than it gives there; no compilation; a cache of 1
-    GiB; threads not bound to cores, for every task of a local run would take the same ones. One OpenMP thread
-    everywhere unless said otherwise: on a shared CPU, waiting threads made small models twenty times slower.
+    With GPUs: processes are spawned, as vLLM's own server does; a forked one fails where CUDA was touched before, if only
+    to count the devices (MIG, no NVML). Without: one process, for its engine process costs more than it gives there; no
+    compilation; a cache of 1 GiB; threads not bound to cores, for every task of a local run would take the same ones;
+    one OpenMP thread, for on a shared CPU waiting threads made small models twenty times slower.
     """
-    wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+    wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if gpus() == 0:
         wanted |= {
+            "OMP_NUM_THREADS": "1",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "TORCH_COMPILE_DISABLE": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }
+    else:
+        wanted["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     if config.batch_invariant:
         wanted["VLLM_BATCH_INVARIANT"] = "1"
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
+def left_out() -> list[str]:
+    """Environment variables that vLLM is better off without: a job's own OMP_NUM_THREADS, where there is a GPU.
+
+    vLLM loads weights with all cores that are ours and then goes down to one thread, for more only wait and take time
+    from it; a value in the environment would stand instead. Another value is the user's, and stays.
+    """
+    ours = os.environ.get("OMP_NUM_THREADS", "") == os.environ.get("SLURM_CPUS_PER_TASK", "1")
+    return ["OMP_NUM_THREADS"] if ours and gpus() else []
+
+
 def prepare_environment(config: VllmEngineConfig) -> None:
     """Sets `environment` in this process, and the number of threads where torch has been imported before it."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which `environment` does
-    os.environ.update(environment(config))
-    if gpus() == 0:
-        import torch
+    given = "OMP_NUM_THREADS" in os.environ
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which `gpus` does
+    import torch
 
+    if gpus():
+        if not given or left_out():
+            del os.environ["OMP_NUM_THREADS"]
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+    else:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    os.environ.update(environment(config))
 
 
 def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> dict[str, Any]:
@@ -87,9 +112,42 @@ def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> di
 
 
 def tensor_parallel(path: str, count: int) -> int:
-    """The most GPUs, up to `count`, over which the model's attention heads can be spread evenly."""
-    heads = int(getattr(_text_config(path), "num_attention_heads", count))
-    return max(n for n in range(1, count + 1) if heads % n == 0)
+    """The most GPUs, up to `count`, over which vLLM can spread the model evenly: a power of two that divides its
+    attention heads and inner sizes. Key-value heads are divided too, or each is held by as many GPUs as there are to
+    one. (vLLM pads the vocabulary to a multiple of 64 and asks for an even share of that as well.)
+    """
+    config = _text_config(path)
+    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    shared = int(getattr(config, "num_key_value_heads", 0) or heads or 1)
+    names = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
+    sizes = [heads, *(int(getattr(config, name, 0) or 0) for name in names)]
+
+    def fits(n: int) -> bool:
+        return all(size % n == 0 for size in sizes) and (shared % n == 0 or n % shared == 0)
+
+    chosen = max(n for n in (1, 2, 4, 8, 16, 32, 64) if n == 1 or (n <= count and fits(n)))
+    _advise(path, count, chosen)
+    return chosen
+
+
+def _advise(path: str, count: int, chosen: int) -> None:
+    """Says what the GPUs of this task could do better."""
+    weights = sum(file.stat().st_size for file in Path(path).glob("*.safetensors"))
+    if chosen < count:
+        log.warning(
+            "%d of %d GPUs are used: %s cannot be spread evenly over more; ask for %d a task",
+            chosen,
+            count,
+            path,
+            chosen,
+        )
+    if chosen > 1 and 0 < weights <= _FITS_ONE_GPU:
+        log.warning(
+            "one model over %d GPUs, though its %.0f GB fit into one: tasks with one GPU each, and more shards, write more "
+            "tokens in the same GPU-hours",
+            chosen,
+            weights / 1e9,
+        )
 
 
 def _context(path: str) -> int:
