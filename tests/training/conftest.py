@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -210,6 +211,9 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, student_dir: Path) -> It
     """Starts real trainings; what a failed test left running is killed at the end."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.preload"])
+    with pytest.MonkeyPatch.context() as patch:  # several ranks cannot share a GPU, and a fork cannot use one: tests/gpu has its own
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        forkserver.ensure_running()
     made = Trainings(tmp_path_factory.mktemp("trainings"), student_dir, context)
     yield made
     for running in made.started:

@@ -85,6 +85,15 @@ def test_a_step_mixes_no_devices_and_never_waits_for_the_gpu(
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_deepspeed_does_not_wait_for_the_gpu_to_time_itself() -> None:
+    from deepspeed.utils.config import get_timers_config
+
+    from undo_hpc.training.deepspeed_settings import deepspeed_settings
+
+    assert get_timers_config({}).enabled and get_timers_config({}).synchronized  # what it would do
+    assert not get_timers_config(deepspeed_settings(TrainConfig())).enabled
+
+
 def test_the_kernel_runs_in_torchs_deterministic_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its backward pass alone, also within a training that has the mode off or on; heads of any width reach it in multiples of 8."""
     seen: list[tuple[bool, int]] = []

@@ -53,6 +53,7 @@ def own_settings(config: TrainConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1, "steps_per_print": 10**12,
         "zero_optimization": zero, "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": config.precision == "bf16"},
+        "timers": {"throughput": {"enabled": False}},  # it has the host wait for the GPU at every forward pass; the loop measures itself
         # In fp32 without ZeRO the loop clips, since DeepSpeed would keep the norm to itself.
         "gradient_clipping": 0.0 if stage == 0 else config.clip,
     }
