@@ -16,6 +16,7 @@ from undo_hpc.commands import launcher, shown, undo
 from undo_hpc.observe.evidence import gather, read_bytes, read_fast
 from undo_hpc.observe.live import Live, look_live
 from undo_hpc.observe.logs import logs_of, tail
+from undo_hpc.observe.remarks import remarks
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations
 from undo_hpc.run import Run
 from undo_hpc.state import Evidence, Key, TaskStatus, derive, enough
@@ -135,6 +136,8 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
     if live.paused:
         notes.append("the run is paused: running tasks save and stop, nothing new starts")
     notes += _stopped(run, iteration)
+    if history:
+        notes += _remarks(run, numbers[len(history) - 1])
     command, why = _next(run, decision.action if decision is not None and ended else "", failures, live)
     return RunView(
         name=run.config.name,
@@ -167,6 +170,13 @@ def _history(run: Run, numbers: Sequence[int]) -> list[dict[str, Any]]:
             break
         found.append({"iteration": number} | metrics["sets"].get("validation", {}))
     return found
+
+
+def _remarks(run: Run, iteration: int) -> list[str]:
+    """What to look at in the last finished iteration; nothing where its metrics are of another version."""
+    metrics = read_fast(str(run.layout.iteration(iteration).metrics)) or {}
+    whole = {"sets", "generate", "distilled"} <= metrics.keys()
+    return [f"iteration {iteration}: {remark}" for remark in remarks(metrics)] if whole else []
 
 
 def _outside(run: Run, iteration: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from undo_hpc.observe.cost import measure, rationale_cost
+from undo_hpc.observe.remarks import outcome, remarks
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
 
@@ -52,6 +53,16 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
 
 def _truncated(sets: dict[str, Any], columns: list[str]) -> str:
     return str(sum(sets[name]["truncated"] for name in columns if name in sets))
+
+
+def show_outcome(run: Run, iteration: int, console: Console) -> None:
+    """Prints what an iteration that has just ended has brought, and what a person should look at."""
+    path = run.layout.iteration(iteration).metrics
+    if not path.exists():
+        return
+    metrics = read_json(path)
+    for line in [outcome(metrics), *(f"  note: {remark}" for remark in remarks(metrics))]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_summary(run: Run, console: Console) -> None:

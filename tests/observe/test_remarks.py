@@ -1,0 +1,46 @@
+"""What is said at the end of an iteration, and when a person is asked to look."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from undo_hpc.observe.remarks import outcome, remarks
+
+SOUND: dict[str, Any] = {
+    "iteration": 0,
+    "sets": {"validation": {"answers": 200, "accuracy": 0.45, "low": 0.38, "high": 0.52, "truncated": 3, "errors": 0}},
+    "baseline": {"validation": {"accuracy": 0.4, "low": 0.33, "high": 0.47}},
+    "generate": {"rows": 918, "correct": 834, "problems": 850, "errors": 0},
+    "distilled": {"rows": 834, "refreshed": 834, "dropped": {"wrong": 84}},
+    "decision": {"action": "continue", "best_iteration": 0, "why": "the best so far"},
+}
+
+
+def test_the_outcome_in_a_line() -> None:
+    assert outcome(SOUND) == (
+        "iteration 0 is done: validation 45.0 % [38, 52], untrained 40.0 % [33, 47]; "
+        "834 of 918 attempts right, 834 rationales learned from; goes on"
+    )
+    later = SOUND | {"iteration": 2, "baseline": None, "decision": {"action": "converged"}, "sets": {}}
+    assert outcome(later) == "iteration 2 is done: 834 of 918 attempts right, 834 rationales learned from; converged"
+
+
+@pytest.mark.parametrize(
+    ("place", "values", "words"),
+    [
+        ("distilled", {"refreshed": 3, "dropped": {"truncated": 4, "wrong": 234}}, "only 3 rationales .* 850 problems .*4 truncated, 234 wrong"),
+        ("generate", {"errors": 10}, "10 of 918 requests to the teacher failed"),
+        ("validation", {"truncated": 80}, "student were cut off: validation 80 of 200"),
+        ("validation", {"errors": 3}, "requests to the student failed: validation 3 of 200"),
+    ],
+)
+def test_each_doubt_is_told_and_no_other(place: str, values: dict[str, Any], words: str) -> None:
+    assert remarks(SOUND) == []
+    metrics = copy.deepcopy(SOUND)
+    (metrics["sets"][place] if place in metrics["sets"] else metrics[place]).update(values)
+    (told,) = remarks(metrics)
+    assert re.search(words, told), told

@@ -1,0 +1,46 @@
+"""What an iteration has brought, in a line, and what a person should look at: PURE, from its metrics alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_FEW_RATIONALES = 0.2  # of the problems that the teacher was asked for
+_MANY_CUT_OFF = 0.1  # of the student's answers to a set
+_MANY_ERRORS = 0.01  # of the requests
+
+
+def outcome(metrics: dict[str, Any]) -> str:
+    """An iteration's result: validation beside the untrained student's, what the student learned from, what follows."""
+    made, decision = metrics["generate"], metrics["decision"]
+    parts = []
+    if here := metrics["sets"].get("validation"):
+        parts.append(f"validation {_share(here)}")
+        if before := (metrics.get("baseline") or {}).get("validation"):
+            parts[-1] += f", untrained {_share(before)}"
+    parts.append(f"{made['correct']:,} of {made['rows']:,} attempts right, {metrics['distilled']['rows']:,} rationales learned from")
+    parts.append("goes on" if decision["action"] == "continue" else decision["action"])
+    return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
+
+
+def remarks(metrics: dict[str, Any]) -> list[str]:
+    """Reasons to doubt an iteration before the next one costs as much; most often there are none."""
+    found, made, kept = [], metrics["generate"], metrics["distilled"]
+    if kept["refreshed"] < _FEW_RATIONALES * made["problems"]:
+        dropped = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items())
+        found.append(f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
+                     "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_tokens may help")
+    if made["errors"] > _MANY_ERRORS * made["rows"]:
+        found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed: see `error` in the rows of generate/")
+    if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
+        found.append(f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_tokens too small?")
+    if failed := _over(metrics["sets"], "errors", _MANY_ERRORS):
+        found.append(f"requests to the student failed: {failed}: see `error` in the rows of evaluate/")
+    return found
+
+
+def _over(sets: dict[str, Any], what: str, most: float) -> str:
+    return ", ".join(f"{name} {a[what]:,} of {a['answers']:,}" for name, a in sets.items() if a[what] > most * max(1, a["answers"]))
+
+
+def _share(answers: dict[str, Any]) -> str:
+    return f"{100 * answers['accuracy']:.1f} % [{100 * answers['low']:.0f}, {100 * answers['high']:.0f}]"
