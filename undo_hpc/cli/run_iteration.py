@@ -170,7 +170,7 @@ def run_here(run: Run, console: Console) -> int:
     from undo_hpc.errors import Incomplete
     from undo_hpc.observe.cost import require_budget
     from undo_hpc.observe.progress import choose_display
-    from undo_hpc.observe.summary import show_summary
+    from undo_hpc.observe.summary import show_outcome, show_summary
 
     position = locate(run)
     if position.ended:
@@ -189,6 +189,7 @@ def run_here(run: Run, console: Console) -> int:
         discard_stale(run, position)
         with choose_display(run.config.display.progress, console) as display:
             LocalCluster(run, display).run_graph(position.stages, position.statuses)
+        show_outcome(run, position.iteration, console)
         position = locate(run)
     show_summary(run, console)
     next_commands(run, console, may_go_on=position.ended.action == "finished")
