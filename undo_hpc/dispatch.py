@@ -18,12 +18,12 @@ from typing import Any
 
 from undo_hpc.campaign import Position, discard_stale, locate
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import Unreachable
+from undo_hpc.cluster.commands import QueueFull, Unreachable
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.signals import own_job
 from undo_hpc.cluster.slurm import SlurmCluster
-from undo_hpc.errors import ClusterError, ExitCode, Incomplete
+from undo_hpc.errors import ClusterError, ConfigError, ExitCode, Incomplete, LeaseError
 from undo_hpc.plan import Stage
 from undo_hpc.run import Run, open_run
 from undo_hpc.state import Key, TaskState
@@ -31,7 +31,7 @@ from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.lease import STALE_S, Lease
 
-CONTROLLER_PATIENCE_S = 1800.0  # a controller that is being mended or moved to its backup host
+PATIENCE_S = 1800.0  # a controller that is being mended or moved to its backup host; a queue that is full
 HEALING_STAGES = ("merge", "advance")
 
 
@@ -56,15 +56,19 @@ class Dispatched:
 def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
     """The run's cluster. The launcher freezes profile and code for the jobs that it submits; jobs pass on their own."""
     if from_launcher:
+        if os.pathsep in str(run.layout.code):
+            raise ConfigError(f"{run.layout.root}: Python cannot be told to look for code below a path with '{os.pathsep}' (PYTHONPATH)",
+                              hint=f"choose a --run-dir without '{os.pathsep}'")
         profile = load_profile(run.config.cluster.profile)
-        write_json(run.layout.profile, profile.model_dump(mode="json"))
+        # without defaults: jobs in the queue read it with the code they were submitted with, which may not know a newer key
+        write_json(run.layout.profile, profile.model_dump(mode="json", exclude_defaults=True))
         from undo_hpc.cluster.snapshot import project_root, take_snapshot
 
         code = take_snapshot(run.layout.code) if run.config.cluster.code_snapshot else project_root()
     else:
         profile = Profile.model_validate(read_json(run.layout.profile))
         code = Path(os.environ.get("UNDO_CODE") or Path(__file__).resolve().parent.parent)
-    return SlurmCluster(profile, code)
+    return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users())
 
 
 def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: str = "", check: bool = False) -> Dispatched:
@@ -91,6 +95,9 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
     if position.ended:
         return done
     jobs = [job for job in jobs if job.iteration == position.iteration]
+    # An advance that is just ending may have been cancelled. Nobody else would go on with the run: another waits behind it.
+    ending = tuple(job.id for job in jobs if job.stage == "advance" and job.state is JobState.STOPPING)
+    jobs = [job for job in jobs if job.id not in ending]
     done.released = _release(cluster, jobs)
     require_budget(run, position.iteration, begun=bool(jobs) or len(position.missing) < len(position.statuses))
     discard_stale(run, position)
@@ -112,11 +119,11 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
     redirected = False
     try:
         for stage in position.stages:
-            after = _awaited(stage, by_name, ids)
+            after = _awaited(stage, by_name, ids) + (ending if stage.name == "advance" else ())
             if any(name in fresh for name in stage.after):
                 waiting = {job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)}
-                redirected = redirected or bool(waiting)
                 cluster.redirect(sorted(waiting), after)
+                redirected = redirected or bool(waiting)
             asked = by_stage.get(stage.name)
             if asked is None:
                 continue
@@ -289,13 +296,13 @@ def carry_on(run_dir: Path, stage: str, code: int) -> int:
     if stage == "merge" and code == ExitCode.COMPLETE:
         _dismiss_servers(run)
         return code
-    if run.layout.paused.exists():
-        return code
     try:
         done = _patiently(run, stage)
     except Incomplete:
         _dismiss_servers(run)  # nobody will ask them any more
         raise
+    if done is None:
+        return code
     for name, ids, tasks in done.submitted:
         print(f"submitted {name} of iteration {done.position.iteration}: {tasks} tasks as job {', '.join(ids)}", flush=True)
     return code
@@ -310,15 +317,18 @@ def _dismiss_servers(run: Run) -> None:
     cluster.cancel(sorted({job.id for job in cluster.live_jobs(run.id) if job.stage == "serve"}))
 
 
-def _patiently(run: Run, stage: str) -> Dispatched:
-    """Submits what is missing; a controller that is down is waited for, for nobody else would go on with the run."""
-    deadline = time.monotonic() + CONTROLLER_PATIENCE_S
+def _patiently(run: Run, stage: str) -> Dispatched | None:
+    """Submits what is missing, or nothing where the run is paused. A controller that is down, a full queue, a launcher that is slow
+    are waited for: nobody else would go on with the run."""
+    deadline = time.monotonic() + PATIENCE_S
     pause_s = 5.0
     while True:
         try:
-            with Lease(run.layout.lease, f"the run directory {run.layout.root}", wait_s=2 * STALE_S):
+            with _lease(run):
+                if run.layout.paused.exists():
+                    return None
                 return submit_missing(run, open_cluster(run, from_launcher=False), healer=stage, own=own_job(os.environ))
-        except Unreachable as error:
+        except (Unreachable, QueueFull, LeaseError) as error:
             if time.monotonic() > deadline:
                 raise
             print(f"{error.message}; trying again in {pause_s:.0f} s", flush=True)
@@ -326,10 +336,15 @@ def _patiently(run: Run, stage: str) -> Dispatched:
             pause_s = min(60.0, 2 * pause_s)
 
 
+def _lease(run: Run) -> Lease:
+    return Lease(run.layout.lease, f"the run directory {run.layout.root}", wait_s=2 * STALE_S)
+
+
 def pause(run: Run) -> int:
     """Lets running tasks save and stop, and cancels what waits; returns the number of jobs. `submit_missing` resumes."""
     write_json(run.layout.paused, {"paused": True})
-    count = open_cluster(run, from_launcher=False).pause(run.id)
+    with _lease(run):  # whoever submits just now has done so before we look
+        count = open_cluster(run, from_launcher=False).pause(run.id)
     run.events.append("paused", jobs=count)
     return count
 
@@ -339,5 +354,9 @@ def cancel(run: Run) -> int:
     cluster = open_cluster(run, from_launcher=False)
     ids = {job.id for job in cluster.live_jobs(run.id)}
     cluster.cancel(sorted(ids))
+    with _lease(run):  # a stage that was submitting more has ended by now; what it had handed over ends too
+        late = {job.id for job in cluster.live_jobs(run.id)} - ids
+        cluster.cancel(sorted(late))
+    ids |= late
     run.events.append("cancelled", jobs=sorted(ids))
     return len(ids)

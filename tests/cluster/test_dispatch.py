@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from undo_hpc import dispatch
 from undo_hpc.cluster.base import JobState, LiveJob
+from undo_hpc.cluster.commands import NotPending, QueueFull, Unreachable, explain
 from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.dispatch import _awaited, related, submissions, wanted
+from undo_hpc.errors import ClusterError, ConfigError, LeaseError
 from undo_hpc.layout import Layout
 from undo_hpc.plan import build_graph, plan_iteration
+from undo_hpc.run import Run
 from undo_hpc.state import TaskStatus
 
 CONFIG = RunConfig.model_validate({"generate": {"shards": 3}})
@@ -63,6 +67,50 @@ def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
 ])
 def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
     assert _state("PENDING", reason) is state
+
+
+def test_a_state_that_we_do_not_know_is_alive() -> None:
+    assert _state("POWER_UP_NODE", "None") is JobState.RUNNING
+
+
+SUBMIT_LIMIT = ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: "
+                "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)")
+
+
+@pytest.mark.parametrize(("said", "kind", "word"), [
+    (SUBMIT_LIMIT, QueueFull, "max_array_size"),
+    (SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "AssocMaxWallDurationPerJobLimit"), ClusterError, "lower `minutes`"),
+    (SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "QOSMaxGRESPerUser"), ClusterError, "a limit of your account is reached"),
+    ("sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", ClusterError, "sinfo -o '%P %l'"),
+    ("Job is no longer pending execution for job 3", NotPending, "too late"),
+    ("scancel: error: Kill job error on job id 4: Access/permission denied", ClusterError, "somebody else"),
+    ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unreachable, "scontrol ping"),
+])
+def test_what_slurm_says_is_told_apart(said: str, kind: type[ClusterError], word: str) -> None:
+    error = explain(said, "sbatch")
+    assert type(error) is kind and word in str(error)
+
+
+def test_a_healing_stage_waits_for_room_in_the_queue_but_not_in_a_paused_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(Layout(tmp_path), CONFIG)
+    refusals: list[Exception] = [QueueFull("full"), Unreachable("down"), LeaseError("a launcher is slow")]
+
+    def submit(*_: Any, **__: Any) -> str:
+        if refusals:
+            raise refusals.pop()
+        return "submitted"
+
+    monkeypatch.setattr(dispatch, "open_cluster", lambda *_, **__: None)
+    monkeypatch.setattr(dispatch, "submit_missing", submit)
+    monkeypatch.setattr(dispatch.time, "sleep", lambda _: None)
+    assert dispatch._patiently(run, "advance") == "submitted"
+    run.layout.paused.touch()
+    assert dispatch._patiently(run, "advance") is None
+
+
+def test_a_path_that_would_end_in_the_middle_of_pythonpath_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="PYTHONPATH"):
+        dispatch.open_cluster(Run(Layout(tmp_path / "12:30"), CONFIG), from_launcher=True)
 
 
 def test_a_person_who_submits_again_gives_the_healing_stages_their_tries_back() -> None:

@@ -1,8 +1,14 @@
 """The journal of submissions survives a crash at any byte."""
 
+import os
 from pathlib import Path
 
+import pytest
+
+from undo_hpc.cluster import slurm
 from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.profile import Profile
+from undo_hpc.storage.events import EventLog
 
 
 def fill(path: Path) -> SubmissionJournal:
@@ -20,6 +26,27 @@ def test_what_was_intended_submitted_and_refused(tmp_path: Path) -> None:
     assert (one.job_id, one.indices, one.after) == ("17", tuple(range(10_000)), ())
     assert (three.name, three.job_id, three.indices, three.after) == ("three", "", None, ("17",))
     assert (tmp_path / "s.jsonl").stat().st_size < 2000, "ten thousand indices are one short range"
+
+
+def test_a_group_may_write_what_the_umask_lets_it(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        journal = fill(tmp_path / "s.jsonl")
+        EventLog(tmp_path / "e.jsonl").append("created")
+    finally:
+        os.umask(before)
+    for name in ("s.jsonl", "e.jsonl"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o664
+    assert journal.users() == {os.getuid()}
+
+
+def test_jobs_of_all_who_submitted_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(slurm, "require_slurm", lambda: None)
+    monkeypatch.setattr(slurm, "run", lambda command: asked.append(command) or "")
+    slurm.SlurmCluster(Profile(), Path("/code"), [4242]).live_jobs("0" * 8)
+    (option,) = [word for word in asked[0] if word.startswith("--user=")]
+    assert set(option.removeprefix("--user=").split(",")) == {"4242", str(os.getuid())}
 
 
 def test_a_torn_line_is_passed_over_and_the_next_line_stands_by_itself(tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ def test_paths_to_secrets_may_be_handed_over() -> None:
     assert "HF_TOKEN_PATH" in Profile(export=["MY_TOKEN_FILE"]).exports()
 
 
+@pytest.mark.parametrize("extra", ["export: ALL", "export: HF_TOKEN=hf_abc", "dependency: singleton", "wait: true"])
+def test_options_that_would_undo_a_promise_are_refused(extra: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(f"stages: {{train: {{extra: {{{extra}}}}}}}\n")
+    with pytest.raises(ConfigError, match="set by this program"):
+        load_profile(file)
+
+
+def test_a_time_limit_must_leave_time_before_the_signal_to_save() -> None:
+    with pytest.raises(ConfigError, match="generate: no time to work within a limit of 2 minutes"):
+        Profile(signal_lead_s=120).for_stage("generate", StageResources(minutes=2))
+    assert Profile(signal_lead_s=120).for_stage("generate", StageResources(minutes=5)).minutes == 5
+
+
 def test_configuration_wins_over_stage_and_stage_over_defaults() -> None:
     profile = Profile(defaults=StageProfile(partition="a", cpus_per_task=1, minutes=10, gpus_per_node=1, extra={"exclude": "n1"}),
                       stages={"train": StageProfile(partition="b", minutes=20, extra={"exclusive": True})})

@@ -86,6 +86,15 @@ def test_healing_stages_run_in_any_case_and_the_others_only_on_success() -> None
     assert "--dependency=afterany:41:42" in merge and "kill-on-invalid-dep" not in merge
 
 
+def test_healing_stages_stay_outside_of_the_container_where_sbatch_is() -> None:
+    for kind in ("pyxis", "apptainer"):
+        profile = Profile(python="/p/python", container=ContainerProfile(kind=kind, image="/img/undo.sif"))
+        assert "/img/undo.sif" in batch_file(profile, TRAIN, None)
+        for stage in ("merge", "advance"):
+            text = batch_file(profile, replace(TRAIN, stage=stage), None)
+            assert "/img/undo.sif" not in text and "UNDO_PYTHON=/p/python" in text
+
+
 def test_only_names_of_variables_reach_sbatch() -> None:
     text = batch_file(Profile(export=["MY_DATA"]), GENERATE, ArrayPart((0,), 0, 1))
     line = next(line for line in text.splitlines() if "--export" in line and line.startswith("#SBATCH"))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.slurm.small import Campaign
 from tests.slurmlab import Lab
+from tests.slurmlab.processes import wait_until
 from undo_hpc.cluster.profile import load_profile
 from undo_hpc.cluster.propose import propose_profile
 
@@ -47,6 +48,12 @@ def test_a_refused_account(start_lab: Callable[..., Lab], campaign: Make) -> Non
     small.profile["defaults"]["account"] = "somebody-elses"
     refused(small, "account", "sacctmgr")
     assert lab.jobs() == []
+
+    small.profile["defaults"]["account"] = "science"
+    lab.run("sacctmgr", "-i", "modify", "user", os.environ.get("USER") or "root", "set", "MaxSubmitJobs=3")
+    wait_until(lambda: "MaxSubmitJobs=3(" in lab.run("scontrol", "show", "assoc_mgr", "flags=assoc"), 30, "the limit to be known")
+    refused(small, "that many jobs in the queue", "max_array_size")
+    wait_until(lambda: not lab.jobs(), 30, "what was accepted before to be taken back")
 
 
 def test_a_stage_that_is_refused_later_takes_the_others_back(lab: Lab, campaign: Make) -> None:

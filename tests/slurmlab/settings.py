@@ -111,7 +111,7 @@ def slurm_conf(settings: LabSettings, places: Places, ports: list[int]) -> str:
         accounting = ["AccountingStorageType=accounting_storage/slurmdbd", "AccountingStorageHost=localhost",
                       f"AccountingStoragePort={ports[1]}", f"AccountingStoragePass={places.munge_socket}",
                       "AccountingStorageTRES=gres/gpu", "AccountingStoreFlags=job_comment,job_script,job_env",
-                      "AccountingStorageEnforce=associations"]
+                      "AccountingStorageEnforce=associations,limits"]
     controller = ["preempt_send_user_signal"] if settings.user_signal_on_preempt else []
     lines = [
         "ClusterName=lab",

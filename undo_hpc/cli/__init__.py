@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words[1:])
     from rich.console import Console
 
-    from undo_hpc.cli.errors import report_error
+    from undo_hpc.cli.errors import report_error, report_os_error
     from undo_hpc.errors import ExitCode, UndoError
 
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.COMPLETE)
+    except OSError as error:
+        return report_os_error(error)
     finally:
         signal.signal(signal.SIGTERM, before)
 

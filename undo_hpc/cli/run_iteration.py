@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
     from rich.console import Console
 
-    from undo_hpc.cli.errors import report_error
+    from undo_hpc.cli.errors import report_error, report_os_error
     from undo_hpc.errors import ExitCode, UndoError
 
     console = Console(soft_wrap=False)
@@ -78,6 +79,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
         return launch(arguments, console)
     except UndoError as error:
         return report_error(error)
+    except OSError as error:
+        return report_os_error(error)
     except KeyboardInterrupt:
         print("\nstopped; all finished work is saved. The same command goes on from here.", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
@@ -96,11 +99,12 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 
         show_plan(config, run_dir, console)
         return 0
+    from undo_hpc.layout import Layout
     from undo_hpc.run import create_or_open
     from undo_hpc.stages.prepare import prepare
     from undo_hpc.storage.lease import Lease
 
-    with Lease(run_dir.resolve() / "launcher.lease", f"the run directory {run_dir}"):
+    with Lease(Layout(run_dir.resolve()).lease, f"the run directory {run_dir}"):
         if config.cluster.kind == "local":
             require_engines(config)
         run = create_or_open(config, run_dir, command=command_line())
@@ -151,7 +155,7 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     if arguments.iterations is not None:
         sets.append(f"iterations={arguments.iterations}")
     if arguments.profile:
-        sets.append(f"cluster.profile={Path(arguments.profile).resolve()}")
+        sets.append(f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}")  # quoted: a value is read as YAML
     if arguments.cluster or arguments.profile:
         sets.append(f"cluster.kind={arguments.cluster or 'slurm'}")
     known = arguments.run_dir and (arguments.run_dir / "config.resolved.json").exists()

@@ -40,7 +40,7 @@ class SubmissionJournal:
     def _append(self, row: dict[str, object]) -> None:
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)  # less the umask
             try:
                 size = os.fstat(fd).st_size
                 torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
@@ -53,7 +53,7 @@ class SubmissionJournal:
                after: tuple[str, ...]) -> None:
         """Before sbatch."""
         self._append({"event": "intent", "name": name, "stage": stage, "iteration": iteration, "attempt": attempt,
-                      "indices": compress(indices), "after": after, "time": round(time.time(), 3)})
+                      "indices": compress(indices), "after": after, "uid": os.getuid(), "time": round(time.time(), 3)})
 
     def submitted(self, name: str, job_id: str, *, found: bool = False) -> None:
         """After sbatch; `found` where the id was looked up later."""
@@ -75,6 +75,10 @@ class SubmissionJournal:
                 continue  # a torn line: the sbatch behind it has not happened
             if isinstance(row, dict):
                 yield row
+
+    def users(self) -> set[int]:
+        """Numbers of the users who have submitted jobs of the run: a group may share one."""
+        return {int(str(row["uid"])) for row in self._rows() if "uid" in row}
 
     def entries(self) -> list[Entry]:
         """All submissions that were not refused, oldest first."""

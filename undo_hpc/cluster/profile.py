@@ -15,11 +15,16 @@ from undo_hpc.errors import ConfigError
 from undo_hpc.shipped import shipped
 
 Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
+DEFAULT_MINUTES = 60  # time limit where nobody says one
 GPU_STAGES = ("serve", "generate", "baseline", "train", "evaluate")
 # What a task needs to find its programs and caches. Tokens travel by file: HF_HOME or HF_TOKEN_PATH lead to it.
 BASIC_EXPORTS = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "HF_HOME", "HF_TOKEN_PATH", "HF_ENDPOINT",
                  "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LD_LIBRARY_PATH")
 _SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE)", re.IGNORECASE)
+# sbatch options that are ours to set, and what to say instead: among `extra` they would undo a promise (secrets, the way of the jobs).
+_OURS = {"export": "list names under `export`", "export-file": "list names under `export`", "signal": "set `signal_lead_s`",
+         "requeue": "set `requeue`", "no-requeue": "set `requeue`"}
+_OURS |= dict.fromkeys(("array", "dependency", "job-name", "output", "open-mode", "wait", "wrap", "test-only"), "leave it out")
 _PATH_LIKE = re.compile(r"(_PATH|_FILE|_DIR)$", re.IGNORECASE)
 
 
@@ -31,6 +36,13 @@ class StageProfile(StageResources):
     qos: str | None = neutral(None, "quality of service")
     constraint: str | None = neutral(None, "features that a node must have")
     extra: dict[str, str | int | bool] = neutral({}, "further sbatch options by their long names, e.g. {exclude: node7}")
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+        for name in extra.keys() & _OURS.keys():
+            raise ValueError(f"'{name}' is set by this program: {_OURS[name]}")
+        return extra
 
 
 class ContainerProfile(Section):
@@ -89,7 +101,10 @@ class Profile(Section):
         return ",".join(dict.fromkeys((*BASIC_EXPORTS, *self.export)))
 
     def for_stage(self, stage: str, asked: StageResources) -> StageProfile:
-        """What a task of a stage asks for: the run's configuration over the stage's profile over the defaults."""
+        """What a task of a stage asks for: the run's configuration over the stage's profile over the defaults.
+
+        Raises ConfigError where the time limit leaves no time to work before the signal that says to save.
+        """
         merged: dict[str, Any] = {"extra": {}}
         layers: list[StageResources | None] = [self.defaults]
         if stage == "baseline" and "evaluate" in self.stages:
@@ -102,6 +117,11 @@ class Profile(Section):
                 merged[key] = merged["extra"] | value if key == "extra" else value
         if stage not in GPU_STAGES:
             merged["gpus_per_node"] = asked.gpus_per_node or 0
+        minutes = merged.get("minutes") or DEFAULT_MINUTES
+        if 60 * minutes <= self.signal_lead_s:
+            raise ConfigError(f"{stage}: no time to work within a limit of {minutes} minutes: a task is told to save "
+                              f"{self.signal_lead_s} seconds before its end (signal_lead_s)",
+                              hint="give it more minutes, or set a shorter signal_lead_s in the profile")
         return StageProfile(**merged)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from undo_hpc.cluster.base import Submission
 from undo_hpc.cluster.names import ArrayPart, JobName, array_spec
-from undo_hpc.cluster.profile import Profile, StageProfile
+from undo_hpc.cluster.profile import DEFAULT_MINUTES, ContainerProfile, Profile, StageProfile
 from undo_hpc.layout import Layout
 
 PRELUDE = Path(__file__).with_name("prelude.sh")
@@ -49,9 +49,13 @@ def array_of(words: list[str]) -> str:
     return "(" + " ".join(shlex.quote(word) for word in words) + ")"
 
 
-def setup_lines(profile: Profile, run_dir: Path, code: Path, kill_wait_s: int) -> list[str]:
-    """The part of a batch script before the task: settings of the prelude, modules, the user's lines, the prelude."""
-    box = profile.container
+def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wait_s: int) -> list[str]:
+    """The part of a batch script before the task: settings of the prelude, modules, the user's lines, the prelude.
+
+    Healing stages stay outside of the container: they submit jobs, and SLURM's commands are not in an image. They need neither
+    a GPU nor a model, only the Python that submits.
+    """
+    box = profile.container if stage not in HEALERS else ContainerProfile()
     srun: list[str] = []
     inside: list[str] = []
     python = profile.python or sys.executable
@@ -111,11 +115,11 @@ def render(profile: Profile, submission: Submission, name: JobName, part: ArrayP
         "ntasks_per_node": asked.tasks_per_node or 1,
         "cpus_per_task": asked.cpus_per_task,
         "mem": f"{max(1, round(memory * 1024))}M" if memory else None,
-        "time": asked.minutes or 60,
+        "time": asked.minutes or DEFAULT_MINUTES,
         "wckey": None,  # submitit's own would be refused where a site tracks wckeys
         "use_srun": False,  # the prelude starts the step
         "stderr_to_stdout": True,
-        "setup": setup_lines(profile, submission.run_dir, code, kill_wait_s),
+        "setup": setup_lines(profile, submission.stage, submission.run_dir, code, kill_wait_s),
         "additional_parameters": flags | {key: value for key, value in asked.extra.items() if value is not False},
     }
     offset, group = (part.offset, part.group) if part else (0, 1)

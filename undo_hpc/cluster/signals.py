@@ -39,14 +39,14 @@ def seconds_of(limit: str) -> float | None:
 
 
 def real_end(description: str) -> float | None:
-    """Start + time limit out of `scontrol show job -o`, in seconds since 1970; None where there is no limit."""
+    """Start + time limit out of `scontrol show job -o`, in seconds since 1970; None where there is no limit.
+
+    The start is read in seconds since 1970: an hour of local time comes twice where clocks are put back.
+    """
     values = dict(re.findall(r"(\w+)=(\S+)", description))
     limit = seconds_of(values.get("TimeLimit", ""))
-    try:
-        start = time.mktime(time.strptime(values.get("StartTime", ""), "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return None
-    return None if limit is None else start + limit
+    start = values.get("StartTime", "")
+    return None if limit is None or not start.isdigit() else int(start) + limit
 
 
 def ask_end(env: Mapping[str, str]) -> float | None:
@@ -55,7 +55,8 @@ def ask_end(env: Mapping[str, str]) -> float | None:
     if not job:
         return None
     try:
-        done = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, timeout=15, check=False)
+        done = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, errors="replace", timeout=15,
+                              check=False, env=os.environ | {"SLURM_TIME_FORMAT": "%s"})  # a site may have set another
     except (OSError, subprocess.TimeoutExpired):
         return None
     return real_end(done.stdout) if done.returncode == 0 else None

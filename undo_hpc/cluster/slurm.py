@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import secrets
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import Unreachable, explain, require_slurm, run, scheduler_environment
+from undo_hpc.cluster.commands import NotPending, Unreachable, explain, require_slurm, run, scheduler_environment
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
 from undo_hpc.cluster.profile import Profile
@@ -28,12 +29,14 @@ from undo_hpc.layout import Layout
 
 # An iteration is at most eight sbatch calls: serve, generate (2), baseline, merge, train, evaluate, advance.
 MAX_PARTS = {"generate": 2}
+# What squeue may list. Any other state is alive too (sites have newer ones, such as POWER_UP_NODE), unless it is an end.
 _STATES = {
     "PENDING": JobState.PENDING, "CONFIGURING": JobState.RUNNING, "RUNNING": JobState.RUNNING, "SUSPENDED": JobState.RUNNING,
     "COMPLETING": JobState.STOPPING, "REQUEUED": JobState.PENDING, "REQUEUE_HOLD": JobState.HELD, "SIGNALING": JobState.RUNNING,
     "STAGE_OUT": JobState.STOPPING, "STOPPED": JobState.RUNNING, "PREEMPTED": JobState.STOPPING, "SPECIAL_EXIT": JobState.HELD,
     "RESV_DEL_HOLD": JobState.HELD,
 }
+_ENDED = frozenset({"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"})
 _HELD = re.compile(r"held|hold", re.IGNORECASE)
 _GIVEN_UP = re.compile(r"launch failed|JobHoldMaxRequeue", re.IGNORECASE)
 
@@ -64,13 +67,15 @@ class SlurmCluster:
     Args:
         profile: how this cluster is asked.
         code: folder that holds the package as the jobs shall use it (a snapshot, or the project itself).
+        users: numbers of the users whose jobs are looked at beside our own; see SubmissionJournal.users.
     """
 
     kind = "slurm"
 
-    def __init__(self, profile: Profile, code: Path) -> None:
+    def __init__(self, profile: Profile, code: Path, users: Iterable[int] = ()) -> None:
         self.profile = profile
         self.code = code
+        self._whose = f"--user={','.join(map(str, sorted({os.getuid(), *users})))}"
 
     @cached_property
     def limits(self) -> Limits:
@@ -170,7 +175,7 @@ class SlurmCluster:
     def _by_name(self, name: str, *, patient: bool = True) -> str:
         """The id of the job with this name, or nothing."""
         try:
-            out = run(["squeue", "-h", "-a", "--me", "-n", name, "-o", "%F"], timeout=60 if patient else 15)
+            out = run(["squeue", "-h", "-a", self._whose, "-n", name, "-o", "%F"], timeout=60 if patient else 15)
         except ClusterError:
             if patient:
                 raise
@@ -189,21 +194,22 @@ class SlurmCluster:
                 journal.submitted(name, known[name], found=True)
 
     def _names(self) -> list[tuple[str, str]]:
-        out = run(["squeue", "-h", "-a", "--me", "-o", "%F|%j"])
-        return [(job, name) for job, _, name in (line.partition("|") for line in out.splitlines())]
+        out = run(["squeue", "-h", "-a", self._whose, "-o", "%F|%j"])
+        return [(job, name) for job, _, name in (line.partition("|") for line in out.split("\n"))]
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     def live_jobs(self, tag: str) -> list[LiveJob]:
         """Every task that SLURM still holds (see base.Cluster)."""
         require_slurm()
-        out = run(["squeue", "-h", "-a", "-r", "--me", "-o", "%F|%K|%i|%T|%r|%j"])
+        out = run(["squeue", "-h", "-a", "-r", self._whose, "-o", "%F|%K|%i|%T|%r|%j"])
         jobs: list[LiveJob] = []
-        for line in out.splitlines():
-            job_id, element, task_id, state, reason, text = line.split("|", 5)
+        for line in out.split("\n"):
+            *fields, text = line.split("|", 5)
             name = JobName.parse(text)
-            if name is None or name.tag != tag or state not in _STATES:
+            if len(fields) != 5 or name is None or name.tag != tag or fields[3] in _ENDED:  # a foreign name may hold anything
                 continue
+            job_id, element, task_id, state, reason = fields
             common = LiveJob(job_id, None, text, _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id)
             if not element.isdigit():
                 jobs.append(common)
@@ -221,7 +227,8 @@ class SlurmCluster:
             name = JobName.parse(names.get(job, ""))
             if name is None:
                 continue
-            run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(name.stage, tuple(after))}"])
+            with contextlib.suppress(NotPending):
+                run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(name.stage, tuple(after))}"])
 
     def release(self, task_ids: Iterable[str]) -> None:
         """`scontrol release`, and no waiting for the two minutes that follow a requeue (see base.Cluster)."""
@@ -250,7 +257,7 @@ class SlurmCluster:
 
 
 def _state(state: str, reason: str) -> JobState:
-    known = _STATES[state]
+    known = _STATES.get(state, JobState.RUNNING)
     if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
         return JobState.STUCK
     if known is JobState.PENDING and _HELD.search(reason):

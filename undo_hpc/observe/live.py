@@ -92,10 +92,11 @@ def look_live(run: Run, iteration: int) -> Live:
 
 def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
     from undo_hpc.cluster.base import JobState
+    from undo_hpc.cluster.journal import SubmissionJournal
     from undo_hpc.cluster.profile import Profile
     from undo_hpc.cluster.slurm import SlurmCluster
 
-    for job in SlurmCluster(Profile(), run.layout.code).live_jobs(run.id):
+    for job in SlurmCluster(Profile(), run.layout.code, SubmissionJournal(run.layout.submissions).users()).live_jobs(run.id):
         live.jobs += 1
         live.given_up += job.state is JobState.GIVEN_UP
         if job.iteration != iteration:

@@ -25,7 +25,7 @@ class EventLog:
         row = {"time": round(time.time(), 3), "kind": kind, "host": socket.gethostname(), "pid": os.getpid(), **fields}
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)  # less the umask: a group may share a run
             try:
                 os.write(fd, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS))
             finally:
