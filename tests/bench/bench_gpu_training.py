@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
             yield Skipped(id_, "no CUDA GPU here")
         return
     shape = REHEARSAL if rehearse else REAL
+    if not rehearse and torch.cuda.get_device_properties(0).total_memory < 100 * 2**30:
+        shape = replace(shape, at_once=shape.at_once // 2, micro_batch_tokens=shape.micro_batch_tokens // 2)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _prepare(place, shape)

@@ -177,7 +177,7 @@ class _Exact(torch.autograd.Function):
     with the bits of an undisturbed one. The mode for everything would refuse whole models for some operation far from here.
     """
 
-    _outside: list[bool] = []  # noqa: RUF012 -- backward passes of a process run one after another
+    _outside: list[int] = []  # noqa: RUF012 -- backward passes of a process run one after another
 
     @staticmethod
     def forward(ctx: Any, on: bool, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -189,8 +189,8 @@ class _Exact(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The gradients themselves."""
         if ctx.on:
-            _Exact._outside.append(torch.are_deterministic_algorithms_enabled())
-        torch.use_deterministic_algorithms(True if ctx.on else _Exact._outside.pop())
+            _Exact._outside.append(torch.get_deterministic_debug_mode())
+        torch.set_deterministic_debug_mode("error" if ctx.on else _Exact._outside.pop())
         return None, *gradients
 
 
