@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,26 @@ def test_the_bytes_do_not_depend_on_the_number_of_shards(tmp_path: Path) -> None
     one, many = files(merged(tmp_path, 1, "one")), files(merged(tmp_path, 13, "many"))
     assert one == many
     assert sorted(one) == ["README.md", "distilled-00000.parquet"]
+
+
+MANY = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+from undo_hpc.stages.joining import ShardHeads
+heads = ShardHeads(sorted(Path(sys.argv[1]).glob("*.jsonl")), low=100, high=900)
+for idx in range(100, 900):
+    assert [row["attempt"] for row in heads.take((idx, str(idx)))] == [0, 1]
+heads.require_empty()
+"""
+
+
+def test_there_may_be_more_shards_than_a_process_may_hold_files_open(tmp_path: Path) -> None:
+    for shard in range(300):
+        rows = [{"idx": idx, "problem_id": str(idx), "attempt": k} for idx in range(shard, 1000, 300) for k in range(2)]
+        (tmp_path / f"{shard:03d}.jsonl").write_bytes(dump_rows(rows))
+    done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("cpus", [1, 4])

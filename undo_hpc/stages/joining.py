@@ -7,15 +7,17 @@ iteration's distilled set. Memory does not grow with the data.
 from __future__ import annotations
 
 import heapq
+import io
 import itertools
 import math
+import os
 import resource
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -158,13 +160,11 @@ class ShardHeads:
     """
 
     def __init__(self, paths: Sequence[Path], low: int | None = None, high: int | None = None) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if len(paths) + 64 > soft:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, len(paths) + 256), hard))
+        open_shard = _open if _may_open(len(paths)) else _open_each_time
         buffer = max(4096, min(1 << 16, READ_AHEAD // max(1, len(paths))))
         self._heads: dict[Order, tuple[list[Row], Iterator[tuple[Order, list[Row]]]]] = {}
         for path in paths:
-            self._advance(_attempts_by_problem(path, buffer, low, high))
+            self._advance(_attempts_by_problem(open_shard(path, buffer), path, low, high))
 
     def take(self, key: Order) -> list[Row]:
         """All attempts at a problem, in order; none where no shard has it at its head."""
@@ -188,8 +188,54 @@ class ShardHeads:
             raise EvidenceError(f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order", hint=AGAIN)
 
 
-def _attempts_by_problem(path: Path, buffer: int, low: int | None, high: int | None) -> Iterator[tuple[Order, list[Row]]]:
-    with path.open("rb", buffering=buffer) as file:
+def _may_open(files: int) -> bool:
+    """Whether this process may hold so many files open at once; its own limit is raised as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft == resource.RLIM_INFINITY or soft >= wanted
+
+
+def _open(path: Path, buffer: int) -> BinaryIO:
+    return path.open("rb", buffering=buffer)
+
+
+def _open_each_time(path: Path, buffer: int) -> BinaryIO:
+    return io.BufferedReader(_Closed(path), buffer)
+
+
+class _Closed(io.RawIOBase):
+    """A file that is open only while it is read from: a run may have more shards than a process may hold files open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Moves to an offset from the beginning, from here, or from the end."""
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._path.stat().st_size if whence == os.SEEK_END else 0}
+        self._at = begin[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fills a buffer from here on; the number of bytes read."""
+        with self._path.open("rb", buffering=0) as file:
+            count = os.preadv(file.fileno(), [buffer], self._at)
+        self._at += count
+        return count
+
+
+def _attempts_by_problem(file: BinaryIO, path: Path, low: int | None, high: int | None) -> Iterator[tuple[Order, list[Row]]]:
+    with file:
         try:
             if low is not None:
                 file.seek(first_row_from(file, low))
