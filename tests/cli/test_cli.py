@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from undo_hpc import commands
 from undo_hpc.cli import VERBS, main
+from undo_hpc.cli.errors import report_os_error
+from undo_hpc.cli.run_iteration import build_parser, read_config
 from undo_hpc.observe.logs import follow
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_text
@@ -69,6 +72,24 @@ def test_no_verb_a_wrong_verb_and_the_version(capsys: pytest.CaptureFixture[str]
     assert "did you mean 'status'?" in capsys.readouterr().err
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("undo-hpc ")
+
+
+def test_what_the_file_system_says_is_no_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/runs/a-colleagues/config.resolved.json")
+
+    monkeypatch.setattr("undo_hpc.run.open_run", refuse)
+    assert main(["cancel", "/runs/a-colleagues"]) == 3
+    said = capsys.readouterr().err
+    assert "/runs/a-colleagues/config.resolved.json: Permission denied" in said and "chmod" in said
+    with pytest.raises(IsADirectoryError):  # a fault of ours keeps its traceback
+        report_os_error(IsADirectoryError(errno.EISDIR, "Is a directory", "x"))
+
+
+def test_a_profile_may_lie_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "cluster #1: ours" / "p.yaml"
+    arguments = build_parser().parse_args(["--profile", str(path)])
+    assert read_config(arguments).cluster.profile == str(path)
 
 
 def test_the_installed_command_is_ours() -> None:

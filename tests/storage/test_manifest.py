@@ -35,6 +35,12 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     assert "is missing" in verify_outputs(tmp_path, manifest, deep=False)
 
 
+def test_a_damaged_manifest_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_bytes(b"\0" * 50)
+    with pytest.raises(EvidenceError, match=r"m.json is not valid JSON.*\n.*delete this manifest"):
+        read_manifest(tmp_path / "m.json")
+
+
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m.json", make(tmp_path))
     write_json(tmp_path / "m.json", read_json(tmp_path / "m.json") | {"schema_version": 99})

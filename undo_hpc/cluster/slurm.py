@@ -26,6 +26,7 @@ from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import JobText, dependency, render
 from undo_hpc.errors import ClusterError
 from undo_hpc.layout import Layout
+from undo_hpc.storage.atomic import explained
 
 # An iteration is at most eight sbatch calls: serve, generate (2), baseline, merge, train, evaluate, advance.
 MAX_PARTS = {"generate": 2}
@@ -156,7 +157,8 @@ class SlurmCluster:
 
         logs = Layout(submission.run_dir).iteration(submission.iteration).logs
         folder = logs / "submitted"
-        folder.mkdir(parents=True, exist_ok=True)
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         executor = SlurmExecutor(folder=str(folder).replace("%", "%%"))
         executor.update_parameters(**text.parameters)
         return executor
@@ -166,7 +168,8 @@ class SlurmCluster:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         executor = self._executor(text, submission)
-        with scheduler_environment(), contextlib.redirect_stderr(io.StringIO()):  # it prints what it also raises
+        # it prints what it also raises, and leaves the batch file beside the logs
+        with scheduler_environment(), contextlib.redirect_stderr(io.StringIO()), explained(Path(executor.folder)):
             try:
                 return str(executor._submit_command(text.command).job_id)
             except (FailedJobError, FailedSubmissionError) as error:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.errors import EvidenceError
+from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.storage.atomic import read_json, sha256_file, write_json
 
@@ -59,10 +59,13 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest, or None where there is none. Raises EvidenceError for one of another schema."""
+    """The manifest, or None where there is none. Raises EvidenceError for one that is damaged or of another schema."""
     if not path.exists():
         return None
-    data = read_json(path)
+    try:
+        data = read_json(path)
+    except StorageError as error:
+        raise EvidenceError(error.message, hint="delete this manifest and run the same command again: what it vouched for is made anew") from error
     if data.get("schema_version") != SCHEMA_VERSION:
         raise EvidenceError(
             f"{path} has schema version {data.get('schema_version')}, this program writes {SCHEMA_VERSION}",
