@@ -1,64 +1,145 @@
 """On a GPU: the transformers engine against padded `generate` with the shape of a 1.5B model, and vLLM's prefix cache
 on refinement prompts.
 
-The weights are random (no download): speed depends on the shape, and lengths are set by the workload.
+The weights are random (no download): speed depends on the shape, and lengths are set by the workload. Each part runs in a
+process of its own, so that it starts with an empty GPU, and what breaks or takes too long is a row with the reason.
+`python -m tests.bench --gpu --rehearse engines` runs the same code in a tiny shape, on a CPU too.
 """
 
 from __future__ import annotations
 
-import gc
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.bench.bench_engines import workload
 from tests.bench.frame import Measure, Skipped, in_turn
 
-BATCH = 64
-LONGER = 4  # times the lengths of the CPU workload: answers of a real student
+
+@dataclass(frozen=True)
+class Shape:
+    """How large it is.
+
+    Args:
+        model: of the Qwen2 configuration.
+        requests: of the CPU benchmark's workload; answers are `longer` times as long, as of a real student.
+        batch: rows of padded `generate`; ours takes four times as many at most.
+        prompts: refinement prompts, four samples of `answer` tokens each.
+        patience_s: seconds for a part, its start included.
+    """
+
+    model: dict[str, Any]
+    requests: int
+    longer: int
+    batch: int
+    repeats: int
+    prompts: int
+    answer: int
+    patience_s: int
 
 
-def measures() -> Iterator[Measure | Skipped]:
-    """Both comparisons; each needs a CUDA GPU."""
+# Expected on an H200: about 45 s for ours and 150 s for `generate`, 40 s to start; vLLM: two starts of 60 to 90 s.
+REAL = Shape(
+    {
+        "vocab_size": 151_936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+        "num_attention_heads": 12, "num_key_value_heads": 2, "max_position_embeddings": 8192,
+        "tie_word_embeddings": True, "dtype": "bfloat16",
+    },
+    requests=384, longer=2, batch=64, repeats=1, prompts=384, answer=128, patience_s=300,
+)  # fmt: skip
+REHEARSAL = Shape(
+    {
+        "vocab_size": 420, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
+        "tie_word_embeddings": True, "dtype": "float32",
+    },
+    requests=12, longer=1, batch=2, repeats=1, prompts=4, answer=8, patience_s=240,
+)  # fmt: skip
+
+
+def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
+    """Both comparisons; each needs a CUDA GPU, but for a rehearsal."""
     import torch
 
-    if not torch.cuda.is_available():
-        yield Skipped("engines.gpu", "no CUDA GPU")
+    from undo_hpc.engines.vllm_engine import is_installed
+
+    ids = {"transformers": "engines.gpu.transformers", "vllm": "engines.gpu.prefix_caching"}
+    if not (torch.cuda.device_count() or rehearse):
+        yield from (Skipped(id_, "no CUDA GPU") for id_ in ids.values())
         return
+    shape = REHEARSAL if rehearse else REAL
     with tempfile.TemporaryDirectory() as folder:
-        path = build_1_5b(Path(folder) / "model")
-        yield transformers_against_padded(path)
-        yield prefix_caching(path)
+        build(Path(folder) / "model", shape)
+        for part, id_ in ids.items():
+            if part == "vllm" and not is_installed():
+                yield Skipped(id_, "vLLM is not installed")
+                continue
+            yield _alone(part, id_, Path(folder), rehearse)
 
 
-def build_1_5b(path: Path) -> Path:
-    """Random bfloat16 weights in the shape of Qwen2.5-1.5B, with a small real tokenizer."""
+def _alone(part: str, id_: str, folder: Path, rehearse: bool) -> Measure | Skipped:
+    """One part in a process of its own."""
+    shape = REHEARSAL if rehearse else REAL
+    command = [sys.executable, "-m", "tests.bench.bench_gpu_engines", part, str(folder), str(int(rehearse))]
+    result, log = folder / f"{part}.json", folder / f"{part}.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+        try:
+            code: int | str = process.wait(shape.patience_s)
+        except subprocess.TimeoutExpired:
+            code = f"none after {shape.patience_s} s"
+        finally:
+            _end_group(process)
+    if result.exists():
+        return Measure(**json.loads(result.read_text()))
+    last = " | ".join(log.read_text(errors="replace").splitlines()[-6:])
+    return Skipped(id_, f"it broke (exit code {code}): {last[-600:]}")
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a part with all that it has started: vLLM's engine would keep the GPU."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def build(path: Path, shape: Shape) -> Path:
+    """Random weights in that shape, with a small real tokenizer. Made on the CPU: this process leaves the GPU alone."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     from tests.engines.conftest import build_tokenizer
 
     tokenizer: Any = build_tokenizer()
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=151936,
-        hidden_size=1536,
-        intermediate_size=8960,
-        num_hidden_layers=28,
-        num_attention_heads=12,
-        num_key_value_heads=2,
-        max_position_embeddings=8192,
-        tie_word_embeddings=True,
-        dtype="bfloat16",
-        eos_token_id=2,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
-    with torch.device("cuda"):
-        model = Qwen2ForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(path)
+    config = Qwen2Config(**shape.model, eos_token_id=2, pad_token_id=0, bos_token_id=None)
+    torch.set_default_dtype(getattr(torch, shape.model["dtype"]))
+    try:
+        with torch.device("meta"):
+            model = Qwen2ForCausalLM(config)
+        weights = model.state_dict()
+        generator = torch.Generator().manual_seed(0)
+        for name, weight in weights.items():
+            noise = torch.randn(weight.shape, generator=generator) * 0.02 if weight.dim() > 1 else torch.ones(weight.shape)
+            weights[name] = noise.to(weight.dtype)
+        weights.pop("lm_head.weight")  # tied
+    finally:
+        torch.set_default_dtype(torch.float32)
+    from safetensors.torch import save_file
+
+    path.mkdir(parents=True)
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    config.architectures = ["Qwen2ForCausalLM"]
+    config.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
 
@@ -67,14 +148,18 @@ def wall_seconds(work: Callable[[], object]) -> float:
     """Wall time of a call, the GPU's queue emptied before and after."""
     import torch
 
-    torch.cuda.synchronize()
+    def synchronize() -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    synchronize()
     began = time.perf_counter()
     work()
-    torch.cuda.synchronize()
+    synchronize()
     return time.perf_counter() - began
 
 
-def transformers_against_padded(path: Path) -> Measure:
+def transformers_against_padded(path: Path, shape: Shape) -> Measure:
     """As on the CPU: the same requests, in file order and padded, each row ending at its own length."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
@@ -83,34 +168,37 @@ def transformers_against_padded(path: Path) -> Measure:
     from undo_hpc.engines import Request
     from undo_hpc.engines.transformers_engine import TransformersEngine
 
-    requests = [Request(r.id, r.prompt, r.seed, r.temperature, r.max_tokens * LONGER) for r in workload()]
-    part = TransformersEngineConfig(max_batch=4 * BATCH, batch_tokens=10**6)
-    engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(path), dtype="bfloat16"))
+    asked = workload()[: shape.requests]
+    requests = [Request(r.id, r.prompt, r.seed, r.temperature, r.max_tokens * shape.longer) for r in asked]
+    part = TransformersEngineConfig(max_batch=4 * shape.batch, batch_tokens=10**6)
+    dtype = shape.model["dtype"]
+    engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(path), dtype=dtype))
     engine._chat.stop_ids = frozenset()  # lengths are the workload's
+    device = engine._device
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).to("cuda").eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).to(device).eval()
     model.generation_config.eos_token_id = None
 
     class Lengths(StoppingCriteria):
         """Ends each row at its own length."""
 
         def __init__(self, limits: list[int]) -> None:
-            self._limits, self._step = torch.tensor(limits, device="cuda"), 0
+            self._limits, self._step = torch.tensor(limits, device=device), 0
 
         def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
             self._step += 1
             return self._step >= self._limits
 
-    def padded() -> None:
-        for start in range(0, len(requests), BATCH):
-            chosen = requests[start : start + BATCH]
+    def padded(asked: list[Request] = requests) -> None:
+        for start in range(0, len(asked), shape.batch):
+            chosen = asked[start : start + shape.batch]
             chats = [[{"role": "user", "content": r.prompt}] for r in chosen]
             inputs = tokenizer.apply_chat_template(
                 chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
             )
             limits = [r.max_tokens for r in chosen]
             model.generate(
-                **inputs.to("cuda"),
+                **inputs.to(device),
                 do_sample=True,
                 top_k=0,
                 max_new_tokens=max(limits),
@@ -118,16 +206,15 @@ def transformers_against_padded(path: Path) -> Measure:
                 stopping_criteria=StoppingCriteriaList([Lengths(limits)]),
             )
 
-    def ours() -> None:
-        for _ in engine.generate(requests):
-            pass
+    def ours(asked: list[Request] = requests) -> None:
+        written = sum(c.completion_tokens for c in engine.generate(asked))
+        assert written == sum(r.max_tokens for r in asked)
 
-    ours()  # warm-up of kernels and memory
-    ours_s, padded_s = in_turn(lambda: wall_seconds(ours), lambda: wall_seconds(padded), repeats=3)
+    few = [Request(r.id, r.prompt, r.seed, 1.0, 8) for r in requests]
+    ours(few)  # kernels and memory are warmed up for both
+    padded(few[: shape.batch])
+    ours_s, padded_s = in_turn(lambda: wall_seconds(ours), lambda: wall_seconds(padded), repeats=shape.repeats)
     engine.close()
-    model.to("cpu")
-    gc.collect()
-    torch.cuda.empty_cache()
     tokens = sum(r.max_tokens for r in requests)
     return Measure(
         "engines.gpu.transformers",
@@ -136,16 +223,14 @@ def transformers_against_padded(path: Path) -> Measure:
         tokens / padded_s,
         ">=3",
         unit="output tokens / s",
-        note=f"batches of {4 * BATCH} and {BATCH} rows",
+        note=f"at most {4 * shape.batch} rows and batches of {shape.batch}; {device.type}",
     )
 
 
-def prefix_caching(path: Path) -> Measure | Skipped:
-    """Four samples of each refinement prompt through vLLM, with the prefix cache and without."""
-    from undo_hpc.engines.vllm_engine import is_installed
-
-    if not is_installed():
-        return Skipped("engines.gpu.prefix_caching", "vLLM is not installed")
+def prefix_caching(path: Path, shape: Shape) -> Measure:
+    """Four samples of each refinement prompt through vLLM, its prefix cache emptied before each turn, against the same
+    requests told not to read it. One start serves both: on an H200 a start costs more than the work.
+    """
     from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
     from undo_hpc.engines import Request
     from undo_hpc.engines.vllm_engine import VllmEngine
@@ -154,23 +239,42 @@ def prefix_caching(path: Path) -> Measure | Skipped:
     prompts = load_prompts("default")
     texts = [
         prompts.refine(r.prompt, f"{r.prompt} so {r.seed}. " * 4, f"{r.seed} and {r.prompt}", "wrong")
-        for r in workload()
+        for r in workload()[: shape.prompts]
     ]
-    requests = [Request(f"{i}-{k}", text, 7 * i + k, 1.0, 128) for i, text in enumerate(texts) for k in range(4)]
-    seconds: dict[bool, list[float]] = {True: [], False: []}
-    for enabled in (True, False):
-        part = VllmEngineConfig(enable_prefix_caching=enabled, max_model_len=4096, gpu_memory_utilization=0.6)
-        engine = VllmEngine(EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path), dtype="bfloat16"))
-        list(engine.generate([Request("warm", "warm", 0, 1.0, 8)]))
+    requests = [Request(f"{i}-{k}", text, 7 * i + k, 1.0, shape.answer) for i, text in enumerate(texts) for k in range(4)]
+    part = VllmEngineConfig(max_model_len=4096, max_num_seqs=512, gpu_memory_utilization=0.6)
+    engine = VllmEngine(
+        EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path), dtype=shape.model["dtype"])
+    )
+    list(engine.generate([Request("warm", "warm", 0, 1.0, 8)]))
+
+    reading, blind = engine._params, functools.partial(engine._params, skip_reading_prefix_cache=True)
+
+    def speed(params: Any) -> float:
+        engine._params = params
+        engine._llm.llm_engine.reset_prefix_cache()
         began = time.perf_counter()
         written = sum(c.completion_tokens for c in engine.generate(requests))
-        seconds[enabled].append(written / (time.perf_counter() - began))
-        engine.close()
+        return written / (time.perf_counter() - began)
+
+    on, off = in_turn(lambda: speed(reading), lambda: speed(blind), repeats=3 if shape is REAL else 1)
+    engine.close()
     return Measure(
         "engines.gpu.prefix_caching",
         "vLLM on refinement prompts, four samples each, prefix cache on against off",
-        seconds[True][0],
-        seconds[False][0],
+        on,
+        off,
         ">=1",
         unit="output tokens / s",
     )
+
+
+def main(part: str, folder: str, rehearse: str) -> None:
+    """A part, in its process."""
+    work = {"transformers": transformers_against_padded, "vllm": prefix_caching}[part]
+    measure = work(Path(folder) / "model", REHEARSAL if rehearse == "1" else REAL)
+    (Path(folder) / f"{part}.json").write_text(json.dumps(asdict(measure)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

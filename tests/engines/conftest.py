@@ -58,28 +58,26 @@ def build_tokenizer() -> object:
     )
 
 
-def build_model(directory: Path, *, seed: int = 0, context: int = CONTEXT) -> Path:
+def build_model(directory: Path, *, seed: int = 0, context: int = CONTEXT, **shape: int) -> Path:
     """A random Qwen2 with two layers. Large weights, so that the draws are not all alike; heads of 32, as vLLM needs
-    on a CPU.
+    on a CPU, unless `shape` says otherwise.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = build_tokenizer()
     torch.manual_seed(seed)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1}
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
         num_hidden_layers=2,
-        num_attention_heads=2,  # type: ignore[arg-type]
-        num_key_value_heads=1,
         max_position_embeddings=context,
         initializer_range=0.3,
         tie_word_embeddings=False,
         eos_token_id=2,
         pad_token_id=0,
         bos_token_id=None,
+        **(sizes | shape),  # type: ignore[arg-type]
     )
     model = Qwen2ForCausalLM(config).eval()
     with (

@@ -4,9 +4,11 @@ slots.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import random
-from collections import defaultdict
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import torch
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig
 from undo_hpc.engines import Request, load_engine, slot_decoder
+from undo_hpc.engines.chat import Chat
+from undo_hpc.engines.decoding import Work
 from undo_hpc.engines.slot_decoder import SlotDecoder, rounded
 from undo_hpc.engines.slots import SlotModel, slots_agree
 from undo_hpc.engines.transformers_engine import TransformersEngine
@@ -314,3 +318,63 @@ def test_the_module_draws_with_the_function_under_test() -> None:
     from undo_hpc.engines.sampling import draw
 
     assert slot_decoder.draw is draw
+
+
+@pytest.mark.parametrize("invariant", [False, True])
+def test_slots_ask_the_device_once_a_step_and_never_mix_it_with_the_host(
+    tiny_model: Path, invariant: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On torch's `meta` device, for want of a GPU: arithmetic on tensors of two devices raises there, as does
+    any question for a value but the one that reads a step's tokens.
+    """
+    from transformers import AutoModelForCausalLM
+
+    asked, of_the_host = [], torch.Tensor.tolist
+
+    def tolist(tensor: torch.Tensor) -> list[int]:
+        if not tensor.is_meta:
+            return of_the_host(tensor)  # type: ignore[no-any-return]
+        asked.append(tuple(tensor.shape))
+        return [7] * tensor.shape[0]
+
+    monkeypatch.setattr(torch.Tensor, "tolist", tolist)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).to("meta")
+    chat = Chat(ModelConfig(model=str(tiny_model)))
+    decoder = SlotDecoder(model, chat, rows=4, length=64, invariant=invariant)
+    works = [Work(Request(f"r{i}", "", i, float(i % 2), 9), list(range(3, 8 + 3 * i)), 8 + i) for i in range(7)]
+    queue, steps, done = deque(works), 0, []
+    while queue or decoder.active:
+        done += decoder.advance(queue)
+        steps += 1
+    assert sorted(c.id for c in done) == [w.request.id for w in works] and len(asked) == steps
+
+
+def test_the_memory_of_a_decoder_is_free_as_soon_as_it_is_dropped(tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    decoder = SlotDecoder(model, Chat(ModelConfig(model=str(tiny_model))), rows=2, length=32, invariant=False)
+    decoder.advance(deque([Work(Request("r", "", 0, 1.0, 9), [3, 4, 5], 8)]))
+    keys = weakref.ref(decoder._slots.cache._slot_layers[0].keys)
+    gc.disable()
+    try:
+        del decoder
+        assert keys() is None, "the next lane's cache would have to share the GPU with it"
+    finally:
+        gc.enable()
+
+
+def test_on_a_gpu_lanes_are_joined_while_rows_are_left(tiny_model: Path) -> None:
+    part = TransformersEngineConfig(threads=1, max_batch=8, batch_tokens=1024)
+    engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(tiny_model)))
+    works = [
+        Work(Request(f"r{i}", "", i, 1.0, 9), [3] * 4, total - 4) for i, total in enumerate((60, 250, 120, 100, 30))
+    ]
+    lanes = {64: [works[0], works[4]], 128: [works[2], works[3]], 256: [works[1]]}
+    totals = [[work.total for work in lane] for _, lane in engine._joined(lanes)]
+    assert totals == [[250], [120, 100], [60, 30]]
+    engine._device = torch.device("cuda")
+    totals = [[work.total for work in lane] for _, lane in engine._joined(lanes)]
+    assert totals == [[250, 120, 100, 60, 30]], "four rows of 256 fit; three were taken when the shortest came"
+    engine._device = torch.device("cpu")
+    engine.close()

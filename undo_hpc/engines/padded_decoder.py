@@ -81,18 +81,17 @@ class _Draws(LogitsProcessor):
 
     def __init__(self, works: list[Work], width: int, device: torch.device) -> None:
         requests = [work.request for work in works]
-        self._width = width
+        self._width, self._greedy = width, all(request.temperature <= 0 for request in requests)
         self._uniforms = torch.nn.utils.rnn.pad_sequence(
             [uniforms(w.request.seed, w.limit) for w in works], batch_first=True
         ).to(device)
-        self._temperature = torch.tensor([r.temperature for r in requests], device=device)
-        self._top_p = torch.tensor([r.top_p for r in requests], device=device)
-        self._top_k = torch.tensor([r.top_k for r in requests], device=device)
+        self._temperature = torch.tensor([r.temperature for r in requests]).to(device)
+        self._top_p = torch.tensor([r.top_p for r in requests]).to(device)
+        self._top_k = torch.tensor([r.top_k for r in requests]).to(device)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        tokens = draw(
-            scores, self._uniforms[:, input_ids.shape[1] - self._width], self._temperature, self._top_p, self._top_k
-        )
+        uniform = self._uniforms[:, input_ids.shape[1] - self._width]
+        tokens = draw(scores, uniform, self._temperature, self._top_p, self._top_k, greedy=self._greedy)
         return torch.full_like(scores, float("-inf")).scatter(1, tokens[:, None], 0.0)
 
 
@@ -110,4 +109,4 @@ class _Ends(StoppingCriteria):
                 written.append(token)
                 self.rows[row] = (written, ending(work, written, self._chat))
         stop = self._should_stop()
-        return torch.tensor([stop or reason is not None for _, reason in self.rows], device=input_ids.device)
+        return torch.tensor([stop or reason is not None for _, reason in self.rows]).to(input_ids.device)

@@ -26,6 +26,8 @@ def draw(
     temperature: torch.Tensor,
     top_p: torch.Tensor,
     top_k: torch.Tensor,
+    *,
+    greedy: bool | None = None,
 ) -> torch.Tensor:
     """The next token of each row.
 
@@ -37,6 +39,7 @@ def draw(
         uniform: (rows,), the random number of each row's token.
         temperature, top_p: (rows,) float; a temperature of 0 is greedy.
         top_k: (rows,) integer; 0 for all.
+        greedy: whether all temperatures are 0, where the caller knows; asking a GPU means waiting for it.
 
     Returns:
         (rows,) token ids.
@@ -44,9 +47,9 @@ def draw(
     import torch
 
     logits = logits.float()
-    greedy = logits.argmax(-1)
-    if not bool((temperature > 0).any()):
-        return greedy
+    likeliest = logits.argmax(-1)
+    if greedy if greedy is not None else not bool((temperature > 0).any()):
+        return likeliest
     ordered, tokens = (logits / temperature.clamp(min=1e-5)[:, None]).sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(logits.shape[1], device=logits.device)
     ordered = ordered.masked_fill((rank >= top_k[:, None]) & (top_k[:, None] > 0), float("-inf"))
@@ -55,4 +58,4 @@ def draw(
     last = (cumulative < top_p[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
     mass = cumulative.gather(1, last[:, None])
     chosen = torch.minimum((cumulative <= uniform[:, None] * mass).sum(-1), last)
-    return torch.where(temperature > 0, tokens.gather(1, chosen[:, None])[:, 0], greedy)
+    return torch.where(temperature > 0, tokens.gather(1, chosen[:, None])[:, 0], likeliest)

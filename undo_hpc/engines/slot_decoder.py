@@ -42,6 +42,7 @@ class SlotDecoder:
         device = model.device
         self._tokens = torch.zeros(rows, dtype=torch.long, device=device)
         self._positions = torch.zeros(rows, dtype=torch.long, device=device)
+        self._steps = torch.zeros(rows, dtype=torch.long, device=device)  # tokens written
         self._uniforms = torch.zeros(rows, length, device=device)
         self._temperature = torch.zeros(rows, device=device)
         self._top_p = torch.ones(rows, device=device)
@@ -80,34 +81,39 @@ class SlotDecoder:
             taken.append((free.pop(0), queue.popleft()))
             self._works[taken[-1][0]] = taken[-1][1]  # entered first, so that `drop` finds it whatever happens
         prompts = torch.zeros(self._fill_rows if self._invariant else len(taken), width, dtype=torch.long)
+        drawn = torch.zeros(len(taken), self._length)
         for index, (row, work) in enumerate(taken):
             prompts[index, : len(work.prompt) - 1] = torch.tensor(work.prompt[:-1])
             self._written[row] = []
-            self._tokens[row], self._positions[row] = work.prompt[-1], len(work.prompt) - 1
-            request = work.request
-            self._temperature[row], self._top_p[row], self._top_k[row] = (
-                request.temperature,
-                request.top_p,
-                request.top_k,
-            )
-            if request.temperature > 0:
-                self._uniforms[row, : work.limit] = uniforms(request.seed, work.limit).to(self._uniforms.device)
-        rows = torch.tensor([row for row, _ in taken], device=self._tokens.device)
-        self._slots.fill(prompts.to(self._tokens.device), rows)
+            if work.request.temperature > 0:
+                drawn[index, : work.limit] = uniforms(work.request.seed, work.limit)
+        device = self._tokens.device
+        rows, works = torch.tensor([row for row, _ in taken]).to(device), [work for _, work in taken]
+        self._tokens[rows] = torch.tensor([work.prompt[-1] for work in works]).to(device)
+        self._positions[rows] = torch.tensor([len(work.prompt) - 1 for work in works]).to(device)
+        self._steps[rows] = torch.zeros_like(rows)
+        self._uniforms[rows] = drawn.to(device)
+        self._temperature[rows] = torch.tensor([float(work.request.temperature) for work in works]).to(device)
+        self._top_p[rows] = torch.tensor([float(work.request.top_p) for work in works]).to(device)
+        self._top_k[rows] = torch.tensor([work.request.top_k for work in works]).to(device)
+        self._slots.fill(prompts.to(device), rows)
 
     def _width(self, work: Work) -> int:
         """Columns that the prompt of `work` is filled with: its own length, rounded up."""
         return min(rounded(max(1, len(work.prompt) - 1), 4 if self._invariant else 8, least=16), self._length)
 
     def _step(self) -> list[Completion]:
+        # What the host knows is not asked of the device: a GPU is waited for once a step, when the tokens are read.
+        active = [(work, ids) for work, ids in zip(self._works, self._written, strict=True) if work is not None]
         window = self._length
         if not self._invariant:
-            window = min(window, -(-(int(self._positions.max()) + 1) // _WINDOW) * _WINDOW)
+            longest = max((len(work.prompt) + len(ids) for work, ids in active), default=1)
+            window = min(window, -(-longest // _WINDOW) * _WINDOW)
         logits = self._slots.step(self._tokens, self._positions, window)
-        step = torch.tensor([len(ids) for ids in self._written], device=self._tokens.device)[:, None]
-        uniform = self._uniforms.gather(1, step.clamp(max=self._length - 1))[:, 0]
-        self._tokens = draw(logits, uniform, self._temperature, self._top_p, self._top_k)
-        self._positions = self._positions + 1
+        uniform = self._uniforms.gather(1, self._steps.clamp(max=self._length - 1)[:, None])[:, 0]
+        greedy = all(work.request.temperature <= 0 for work, _ in active)
+        self._tokens = draw(logits, uniform, self._temperature, self._top_p, self._top_k, greedy=greedy)
+        self._positions, self._steps = self._positions + 1, self._steps + 1
         finished, ended = [], []
         for row, (work, token) in enumerate(zip(self._works, self._tokens.tolist(), strict=True)):
             if work is None:
@@ -121,17 +127,17 @@ class SlotDecoder:
                 self._works[row], self._written[row] = None, []
                 ended.append(row)
         if ended:  # free rows wait at the first column, as greedy dummies
-            rows = torch.tensor(ended, device=self._tokens.device)
+            rows = torch.tensor(ended).to(self._tokens.device)
             self._tokens[rows], self._positions[rows], self._temperature[rows] = 0, 0, 0.0
         return finished
 
     def _shrink(self) -> None:
         """Gives free rows up, now that nothing waits for them."""
         kept = [row for row, work in enumerate(self._works) if work is not None]
-        rows = torch.tensor(kept, device=self._tokens.device)
+        rows = torch.tensor(kept).to(self._tokens.device)
         self._slots.cache.select(rows)
         self._works, self._written = [self._works[row] for row in kept], [self._written[row] for row in kept]
-        for name in ("_tokens", "_positions", "_uniforms", "_temperature", "_top_p", "_top_k"):
+        for name in ("_tokens", "_positions", "_steps", "_uniforms", "_temperature", "_top_p", "_top_k"):
             setattr(self, name, getattr(self, name)[rows])
 
 

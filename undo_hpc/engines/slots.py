@@ -7,6 +7,7 @@ layer; `slots_agree` asks the model at hand.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,16 +17,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@dataclass(slots=True)
+class Places:
+    """Where the layers write and read next. They share this and not the cache itself, for in a circle with it their
+    memory would wait for the garbage collector, while the next cache needs it.
+    """
+
+    rows: int
+    length: int
+    window: int
+    row_index: torch.Tensor
+    positions: torch.Tensor
+    filling: torch.Tensor | None = None
+
+
 class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer, each (rows, heads, slot length, head size)."""
 
-    def __init__(self, cache: SlotCache) -> None:
+    def __init__(self, places: Places) -> None:
         super().__init__()
-        self._cache = cache
+        self._places = places
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Takes the memory, now that shapes and types are known. Zeros, for what is masked must still be finite."""
-        rows, length = self._cache.rows, self._cache.length
+        rows, length = self._places.rows, self._places.length
         self.keys = key_states.new_zeros(rows, key_states.shape[1], length, key_states.shape[3])
         self.values = value_states.new_zeros(rows, value_states.shape[1], length, value_states.shape[3])
         self.is_initialized = True
@@ -37,15 +52,15 @@ class SlotLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        cache = self._cache
-        if cache.filling is not None:
-            width, count = key_states.shape[2], len(cache.filling)
-            self.keys[cache.filling, :, :width] = key_states[:count]
-            self.values[cache.filling, :, :width] = value_states[:count]
+        places = self._places
+        if places.filling is not None:
+            width, count = key_states.shape[2], len(places.filling)
+            self.keys[places.filling, :, :width] = key_states[:count]
+            self.values[places.filling, :, :width] = value_states[:count]
             return key_states, value_states
-        self.keys[cache.row_index, :, cache.positions] = key_states[:, :, 0]
-        self.values[cache.row_index, :, cache.positions] = value_states[:, :, 0]
-        return self.keys[:, :, : cache.window], self.values[:, :, : cache.window]
+        self.keys[places.row_index, :, places.positions] = key_states[:, :, 0]
+        self.values[places.row_index, :, places.positions] = value_states[:, :, 0]
+        return self.keys[:, :, : places.window], self.values[:, :, : places.window]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Unused, for we always bring our own mask; there to satisfy the base class."""
@@ -57,7 +72,7 @@ class SlotLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         """The length of a slot."""
-        return self._cache.length
+        return self._places.length
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps these rows, in this order."""
@@ -75,16 +90,14 @@ class SlotCache(Cache):
     """
 
     def __init__(self, layers: int, rows: int, length: int, device: torch.device) -> None:
-        self.rows, self.length, self.window = rows, length, length
-        self.row_index = torch.arange(rows, device=device)
-        self.positions = torch.zeros(rows, dtype=torch.long, device=device)
-        self.filling: torch.Tensor | None = None
-        self._slot_layers = [SlotLayer(self) for _ in range(layers)]
+        zeros = torch.zeros(rows, dtype=torch.long, device=device)
+        self.places = Places(rows, length, length, torch.arange(rows, device=device), zeros)
+        self._slot_layers = [SlotLayer(self.places) for _ in range(layers)]
         super().__init__(layers=list(self._slot_layers))
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps these rows, in this order."""
-        self.rows, self.row_index = len(rows), self.row_index[: len(rows)]
+        self.places.rows, self.places.row_index = len(rows), self.places.row_index[: len(rows)]
         for layer in self._slot_layers:
             layer.select(rows)
 
@@ -106,19 +119,19 @@ class SlotModel:
         """
         width = prompts.shape[1]
         causal = self._columns[:width] <= self._columns[:width, None]
-        self.cache.filling = rows
+        self.cache.places.filling = rows
         try:
             self._forward(
                 prompts, self._columns[:width].expand(len(prompts), -1), causal.expand(len(prompts), 1, -1, -1)
             )
         finally:
-            self.cache.filling = None
+            self.cache.places.filling = None
 
     def step(self, tokens: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
         """Logits (rows, vocabulary) after `tokens` (rows,) at `positions` (rows,); rows look at the first `window`
         columns at most.
         """
-        self.cache.positions, self.cache.window = positions, window
+        self.cache.places.positions, self.cache.places.window = positions, window
         visible = self._columns[:window] <= positions[:, None]
         return self._forward(tokens[:, None], positions[:, None], visible[:, None, None, :])[:, -1]
 

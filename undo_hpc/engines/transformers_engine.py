@@ -87,8 +87,7 @@ class TransformersEngine:
             work = Work(request, prompt, min(request.max_tokens, room))
             # Slots of an invariant batch are looked at in full, so their lengths are cut finer.
             lanes.setdefault(rounded(work.total, 4 if self._config.batch_invariant else 1, least=64), []).append(work)
-        for length in sorted(lanes, reverse=True):
-            lane = sorted(lanes[length], key=lambda work: -len(work.prompt))
+        for length, lane in self._joined(lanes):
             slot = length if self._config.batch_invariant else max(work.total for work in lane)
             yield from self._run(lane, slot, should_stop, failures)
         if not should_stop():
@@ -99,6 +98,26 @@ class TransformersEngine:
         del self._model
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _joined(self, lanes: dict[int, list[Work]]) -> list[tuple[int, list[Work]]]:
+        """The lanes, longest first, each in the order in which it is run.
+
+        On a GPU the time of a step hardly depends on its rows and columns while they are few: what counts is the number
+        of steps. So shorter requests join a longer lane as long as rows of that length are left in the budget, and the
+        longest of all go first.
+        """
+        found: list[tuple[int, list[Work]]] = []
+        join = self._device.type == "cuda" and not self._config.batch_invariant
+        for length in sorted(lanes, reverse=True):
+            lane = sorted(lanes[length], key=lambda work: -(work.total if join else len(work.prompt)))
+            if join and found:
+                longest, before = found[-1]
+                rows = self._rows(longest, self._max_rows)
+                if rows == self._max_rows or rows > len(before):
+                    before.extend(lane)
+                    continue
+            found.append((length, lane))
+        return found
 
     def _run(
         self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures
