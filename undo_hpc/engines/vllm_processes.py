@@ -23,12 +23,12 @@ from multiprocessing import active_children, connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from undo_hpc.cluster.signals import SIGNALS
 from undo_hpc.errors import EngineError
 from undo_hpc.process import BOUND, die_where_bound
 
 log = logging.getLogger(__name__)
 
+_NOT_FOR_THEM = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what asks a task to save (cluster.signals)
 _PATIENCE_S = 15.0  # for an engine process to free its GPU by itself
 _KILLED_S = 30.0  # for the driver to take back the memory of a killed one
 
@@ -49,11 +49,11 @@ class VllmProcesses:
             yield
             return
         earlier, engines = _below(), set(active_children())
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_THEM)
         # Python's own helper is shared by all of them. Its start lets SIGTERM in again (Python 3.11), hence first.
         resource_tracker.ensure_running()
         earlier |= {p for p in _below() if p not in earlier}
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_THEM)
         os.environ[BOUND] = str(os.getpid())
         try:
             yield
