@@ -162,9 +162,24 @@ def _reopen(run: Run, config: RunConfig) -> Run:
             hint="take another --run-dir for the new configuration, or give the old values to go on with this run",
         )
     if differences:
-        write_json(run.layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
+        write_json(run.layout.config, _updated(read_json(run.layout.config), run.config.model_dump(mode="json"), config.model_dump(mode="json")))
         run.events.append("reconfigured", changes={key: new for key, _, new in differences})
     return Run(run.layout, config)
+
+
+def _updated(stored: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What is stored, with the values that changed. A key that this version has and that one had not stays out: jobs in the
+    queue read the file with the code that they were submitted with."""
+    result = dict(stored)
+    for key in old.keys() | new.keys():
+        if key not in new:
+            result.pop(key, None)
+        elif isinstance(new[key], dict) and isinstance(old.get(key), dict):
+            if new[key] != old[key]:
+                result[key] = _updated(stored.get(key, {}), old[key], new[key])
+        elif key not in old or new[key] != old[key]:
+            result[key] = new[key]
+    return result
 
 
 def describe_environment(config: RunConfig, command: list[str]) -> dict[str, Any]:

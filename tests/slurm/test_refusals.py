@@ -56,23 +56,37 @@ def test_a_refused_account(start_lab: Callable[..., Lab], campaign: Make) -> Non
     wait_until(lambda: not lab.jobs(), 30, "what was accepted before to be taken back")
 
 
-def test_a_stage_that_is_refused_later_takes_the_others_back(lab: Lab, campaign: Make) -> None:
-    """sbatch --test-only passes, then sbatch itself says no: what was accepted before is cancelled."""
-    small = campaign()
+def instead_of_sbatch(small: Campaign, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Puts a script in front of sbatch, which the script itself still calls by its name; `--test-only` passes it by."""
     shim = small.folder / "shim"
     shim.mkdir(parents=True)
     real = os.environ["PATH"]
     (shim / "sbatch").write_text(f'''#!/bin/bash
-case " $* " in *" --test-only "*) exec env PATH="{real}" sbatch "$@";; esac
-if grep -q job-name=train "$1"; then echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2; exit 1; fi
-exec env PATH="{real}" sbatch "$@"
+launcher=$PPID
+PATH="{real}"
+case " $* " in *" --test-only "*) exec sbatch "$@";; esac
+{script}
 ''')
     (shim / "sbatch").chmod(0o755)
-    os.environ["PATH"] = f"{shim}:{real}"
-    try:
-        refused(small, "limit of your account")
-    finally:
-        os.environ["PATH"] = real
+    monkeypatch.setenv("PATH", f"{shim}:{real}")
+
+
+def test_a_stage_that_is_refused_later_takes_the_others_back(lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sbatch --test-only passes, then sbatch itself says no: what was accepted before is cancelled."""
+    small = campaign()
+    instead_of_sbatch(small, monkeypatch, '''
+if grep -q job-name=train "$1"; then echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2; exit 1; fi
+sbatch "$@"''')
+    refused(small, "limit of your account")
+    assert [job for job in lab.jobs() if job["state"] not in ("COMPLETING", "CANCELLED")] == []
+
+
+def test_ctrl_c_while_jobs_are_submitted_takes_all_of_them_back(lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = campaign()
+    instead_of_sbatch(small, monkeypatch, '''
+sbatch "$@"  # SLURM has the job by then, and the launcher never hears of it
+if grep -q job-name=merge "$1"; then kill -INT "$launcher"; sleep 5; fi''')
+    assert small.launch(check=False).returncode == 130
     assert [job for job in lab.jobs() if job["state"] not in ("COMPLETING", "CANCELLED")] == []
 
 

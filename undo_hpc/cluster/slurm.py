@@ -136,6 +136,9 @@ class SlurmCluster:
                 journal.refused(str(name), error.message)
                 self._take_back(ids)
                 raise
+            except KeyboardInterrupt:  # sbatch may have done it all the same
+                self._take_back([*ids, *filter(None, [self._by_name(str(name), patient=False)])])
+                raise
             journal.submitted(str(name), job_id)
             ids.append(job_id)
         return tuple(ids)
