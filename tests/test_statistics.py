@@ -81,3 +81,5 @@ def test_pass_at_k_refuses_more_than_there_are() -> None:
 def test_smallest_detectable_difference() -> None:
     assert smallest_detectable_difference(500, 0.5) == pytest.approx(0.0886, abs=1e-4)
     assert smallest_detectable_difference(2000, 0.5) == pytest.approx(0.0443, abs=1e-4)
+    for extreme in (0.0, 1.0):  # 0 of 8 against 4 of 8 is no evidence
+        assert smallest_detectable_difference(8, extreme) > 0.5

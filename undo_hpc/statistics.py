@@ -97,10 +97,12 @@ def smallest_detectable_difference(n: int, p: float, *, alpha: float = 0.05, pow
 
     Normal approximation for two independent shares (Fleiss, Levin, Paik 2003, Statistical Methods for Rates and
     Proportions, chapter 4): (z(1-alpha/2) + z(power)) * sqrt(2 p (1-p) / n). On the same items, with positively correlated
-    outcomes a paired test detects smaller differences still, so this errs on the careful side.
+    outcomes a paired test detects smaller differences still, so this errs on the careful side. Two right and two wrong items
+    are added to p (Agresti and Coull 1998), for near 0 and 1 the approximation would take any difference for significant.
     """
     if n < 1 or not 0 <= p <= 1:
         raise ValueError("n is at least 1 and p a share")
     normal = NormalDist()
     z = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
+    p = (p * n + 2) / (n + 4)
     return min(1.0, z * math.sqrt(2 * p * (1 - p) / n))

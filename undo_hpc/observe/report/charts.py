@@ -129,6 +129,8 @@ def loss_chart(losses: dict[int, list[tuple[float, float]]], best: int | None) -
         line = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in points)
         tip = f"<title>iteration {number}: last loss {points[-1][1]:.3f}</title>"
         parts.append(f'<polyline class="curve c{rank % 6}{" strong" if number == best else ""}" points="{line}">{tip}</polyline>')
+        if len(points) == 1:  # a line of one point cannot be seen
+            parts.append(f'<circle class="curve c{rank % 6}" cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2.5">{tip}</circle>')
         ends.append((y(points[-1][1]), number))
     parts += _end_labels(sorted(ends), list(curves), lambda n: x(curves[n][-1][0]))
     told = "; ".join(f"iteration {k} ends at {v[-1][1]:.3f} after {v[-1][0]:.0f} steps" for k, v in curves.items())

@@ -13,6 +13,7 @@ def summary(data: ReportData) -> str:
     config = data.run.config
     lines = [f"# {config.name}", "", words.verdict(data), ""]
     lines += [text + "\n" for text in (words.end(data), words.caution(data)) if text]
+    lines += [f"> {text}\n" for text in words.notes(data)]
     lines.append(f"Teacher {config.teacher.model or '?'}, student {config.student.model or '?'}, condition {config.method.condition}, seed {config.seed}.")
     if not data.metrics:
         return "\n".join(lines) + "\n"

@@ -55,6 +55,7 @@ def _head(data: ReportData) -> str:
     ]
     told = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value)
     extra = "".join(f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text)
+    extra += "".join(f'<p class="note">{escape(text)}</p>' for text in words.notes(data))
     return (
         f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
         f'<p class="lead-in">{escape(words.verdict(data)).replace("p = ", "p&nbsp;=&nbsp;")}</p>\n{extra}\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from undo_hpc.observe.remarks import remarks
 from undo_hpc.observe.report.collect import UNTRAINED, Flips, ReportData
 
 NAMES = {UNTRAINED: "the untrained student", 0: "the one-shot iteration 0"}
@@ -49,6 +50,11 @@ def caution(data: ReportData) -> str:
         f"Validation has {n} problems: a difference of {100 * least:.1f} points is the smallest that two such examinations tell from chance in four "
         "cases of five. Validation alone chose the iteration; the test sets chose nothing."
     )
+
+
+def notes(data: ReportData) -> list[str]:
+    """What a person should look at, iteration by iteration."""
+    return [f"Iteration {item['iteration']}: {remark}" for item in data.metrics for remark in remarks(item)]
 
 
 def end(data: ReportData) -> str:
