@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.observe.synthetic import RunBuilder
 from undo_hpc import dispatch
-from undo_hpc.cluster.base import JobState, LiveJob
+from undo_hpc.cluster.base import JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import NotPending, QueueFull, Unreachable, explain
 from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
@@ -67,6 +68,41 @@ def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
 ])
 def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
     assert _state("PENDING", reason) is state
+
+
+class Queue:
+    """A scheduler whose queue is given; notes what is submitted. See cluster.base.Cluster."""
+
+    def __init__(self, *jobs: LiveJob) -> None:
+        self.jobs = list(jobs)
+        self.submitted: list[Submission] = []
+
+    def recover(self, run_dir: Path, tag: str) -> None: ...
+    def cancel(self, ids: Any) -> None: ...
+    def release(self, task_ids: Any) -> None: ...
+    def redirect(self, ids: Any, after: Any) -> None: ...
+
+    def live_jobs(self, tag: str) -> list[LiveJob]:
+        return self.jobs
+
+    def submit(self, submission: Submission) -> tuple[str, ...]:
+        self.submitted.append(submission)
+        return (str(100 + len(self.submitted)),)
+
+
+def test_an_advance_that_is_just_ending_gets_a_successor_behind_it(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", problems=20, sets=["display.report=false"]).play(1)
+    (run.layout.root / "iter_000" / "advance.manifest.json").unlink()
+
+    def last(state: JobState) -> LiveJob:
+        return LiveJob("77", None, "", state, "None", "advance", 0, task_id="77")
+
+    cancelled = Queue(last(JobState.STOPPING))  # it may have been: nobody else would go on with the run
+    dispatch.submit_missing(run, cancelled)  # type: ignore[arg-type]
+    assert [(s.stage, s.after) for s in cancelled.submitted] == [("advance", ("77",))]
+    running = Queue(last(JobState.RUNNING))
+    dispatch.submit_missing(run, running)  # type: ignore[arg-type]
+    assert running.submitted == []
 
 
 def test_a_state_that_we_do_not_know_is_alive() -> None:
