@@ -4,8 +4,10 @@ stands in for vLLM's (the contract suite uses the real one)."""
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from undo_hpc.errors import EngineError
 
 # Answers /health; after the given number of answers it does what its second argument says.
 STAND_IN = """
-import os, sys, time
+import os, signal, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 left, then = int(sys.argv[2]), sys.argv[3]
 class Handler(BaseHTTPRequestHandler):
@@ -32,6 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *_): pass
 print("key", os.environ.get("VLLM_API_KEY"), flush=True)
+print("deaf", sorted(int(s) for s in signal.pthread_sigmask(signal.SIG_BLOCK, [])), flush=True)
+print("child", subprocess.Popen(["sleep", "1000"]).pid, flush=True)
 HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
@@ -69,9 +73,14 @@ def test_it_is_published_with_a_heartbeat_and_gone_at_the_end(
     config = EngineConfig.model_validate({"openai": {"api_key_env": "MY_KEY"}})
     serve(tmp_path, 2, 5, config, ModelConfig(model=str(tiny_model)), after_three_beats, start_timeout_s=120)
     assert discover(tmp_path, 2) == []
-    assert (
-        "k-secret" in (serve_dir(tmp_path, 2) / "server-00005.log").read_text()
-    )  # the stand-in saw it in its environment
+    said = (serve_dir(tmp_path, 2) / "server-00005.log").read_text()
+    assert "k-secret" in said  # the stand-in saw it in its environment
+    assert f"deaf {sorted((signal.SIGUSR1.value, signal.SIGUSR2.value))}" in said, "they only mean: save soon"
+    left = Path(f"/proc/{said.split('child ')[1].split()[0]}/stat")  # as vLLM's engine, whose server was killed
+    deadline = time.monotonic() + 60
+    while left.exists() and " Z " not in left.read_text():
+        assert time.monotonic() < deadline, "the server's own child lives on"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +103,22 @@ def test_a_server_that_fails_is_an_error_with_its_last_words(
     with pytest.raises(EngineError, match=message):
         serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=120)
     assert discover(tmp_path, 0) == []
+
+
+def test_a_server_that_ends_by_the_signal_that_its_task_hears_is_no_error(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path
+) -> None:
+    stand_in(4, "die")
+    log = serve_dir(tmp_path, 0) / "server-00000.log"
+    heard: list[bool] = []
+
+    def a_moment_later() -> bool:
+        if log.exists() and "fell off" in log.read_text():
+            heard.append(True)
+        return len(heard) > 1
+
+    serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), a_moment_later, start_timeout_s=120)
+    assert heard and discover(tmp_path, 0) == []
 
 
 def test_stopping_before_it_answers_is_no_error(

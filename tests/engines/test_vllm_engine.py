@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import missing
 from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig, VllmEngineConfig
@@ -68,6 +69,21 @@ def test_with_gpus_all_over_which_the_model_can_be_spread_are_used(
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", of_the_job)
         monkeypatch.setenv("OMP_NUM_THREADS", value)
         assert bool(vllm_settings.left_out()) == left_out
+
+
+def test_on_a_gpu_the_number_of_threads_is_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_settings, "gpus", lambda: 1)
+    monkeypatch.setattr(os, "environ", {"SLURM_CPUS_PER_TASK": "8", "OMP_NUM_THREADS": "8"})
+    threads = torch.get_num_threads()
+    try:
+        for given in ("8", "3", None):
+            os.environ.pop("OMP_NUM_THREADS", None)
+            os.environ.update({} if given is None else {"OMP_NUM_THREADS": given})
+            vllm_settings.prepare_environment(VllmEngineConfig())
+            assert os.environ.get("OMP_NUM_THREADS") == ("3" if given == "3" else None)
+        assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

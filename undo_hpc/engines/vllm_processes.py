@@ -29,7 +29,7 @@ from undo_hpc.process import BOUND, die_where_bound
 log = logging.getLogger(__name__)
 
 _NOT_FOR_THEM = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what asks a task to save (cluster.signals)
-_PATIENCE_S = 15.0  # for an engine process to free its GPU by itself
+_PATIENCE_S = 8.0  # for an engine process to end by itself: a preempted task may have 30 s in all
 _KILLED_S = 30.0  # for the driver to take back the memory of a killed one
 
 os.register_at_fork(after_in_child=die_where_bound)  # spawned ones: see undo_hpc.worker
