@@ -30,16 +30,21 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
         found.append(f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
                      "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_tokens may help")
     if made["errors"] > _MANY_ERRORS * made["rows"]:
-        found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed: see `error` in the rows of generate/")
+        found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")
     if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
         found.append(f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_tokens too small?")
     if failed := _over(metrics["sets"], "errors", _MANY_ERRORS):
-        found.append(f"requests to the student failed: {failed}: see `error` in the rows of evaluate/")
+        said = next((words for a in metrics["sets"].values() if (words := _because(a))), "")
+        found.append(f"requests to the student failed: {failed}{said}")
     return found
 
 
 def _over(sets: dict[str, Any], what: str, most: float) -> str:
     return ", ".join(f"{name} {a[what]:,} of {a['answers']:,}" for name, a in sets.items() if a[what] > most * max(1, a["answers"]))
+
+
+def _because(counts: dict[str, Any]) -> str:
+    return f", for example: {counts['error']}" if counts.get("error") else ""
 
 
 def _share(answers: dict[str, Any]) -> str:

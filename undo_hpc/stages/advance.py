@@ -17,6 +17,7 @@ from undo_hpc.diagnosis import diagnose
 from undo_hpc.plan import effective_iterations
 from undo_hpc.records import Attempt, Feedback, Problem
 from undo_hpc.run import Run
+from undo_hpc.stages.answering import first_error
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.statistics import pass_at_k, wilson
 from undo_hpc.storage.atomic import explained, read_json, write_bytes, write_json
@@ -103,6 +104,7 @@ def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:
         "high": high,
         "truncated": sum(row.finish_reason == "length" for row in rows),
         "errors": sum(row.finish_reason == "error" for row in rows),
+        "error": first_error(rows),
         **{name: sum(row.verdict == name for row in rows) for name in ("no_answer", "unparsed", "timeout")},
         "mean_tokens": sum(row.completion_tokens for row in rows) / len(rows) if rows else 0.0,
         "pass_at": {
@@ -212,7 +214,9 @@ def generation_summary(ctx: StageContext) -> dict[str, Any]:
         "new_tokens",
         "seconds",
     )
-    return {key: round(sum(m.counts.get(key, 0) for m in manifests), 3) for key in keys} | {"tasks": len(manifests)}
+    sums = {key: round(sum(m.counts.get(key, 0) for m in manifests), 3) for key in keys}
+    error = next((told for m in manifests if (told := m.details.get("error"))), "")
+    return sums | {"error": error, "tasks": len(manifests)}
 
 
 def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:

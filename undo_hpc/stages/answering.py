@@ -300,6 +300,11 @@ def counts(rows: Sequence[Attempt]) -> dict[str, int | float]:
     }
 
 
+def first_error(rows: Iterable[Attempt]) -> str:
+    """What the engine said of the first request that failed, as an example; empty where none did."""
+    return next((row.error for row in rows if row.error), "")
+
+
 def open_checker(ctx: StageContext) -> Checker:
     """The checker as configured."""
     grading = ctx.run.config.grading

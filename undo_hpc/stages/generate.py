@@ -15,7 +15,7 @@ from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
 from undo_hpc.plan import deal
 from undo_hpc.records import Attempt, Problem
-from undo_hpc.stages.answering import Answers, Ask, counts, open_checker
+from undo_hpc.stages.answering import Answers, Ask, counts, first_error, open_checker
 from undo_hpc.stages.context import StageContext, previous_evidence
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import planned_prompts, prompts_of, targets_of
@@ -86,6 +86,7 @@ def run_stage(ctx: StageContext) -> None:
             "sampling": config.generate.sampling.model_dump(),
             "prompts": prompts.digest,
             "problems": len(mine),
+            "error": first_error(rows),
         },
     )
     answers.finish()
