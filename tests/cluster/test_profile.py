@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPO
-from undo_hpc.cluster.profile import Profile, StageProfile, load_profile
+from undo_hpc.cluster.profile import ContainerProfile, Profile, StageProfile, load_profile
 from undo_hpc.config.schema import StageResources
 from undo_hpc.errors import ConfigError
 
@@ -81,6 +81,11 @@ def test_a_time_limit_must_leave_time_before_the_signal_to_save() -> None:
     with pytest.raises(ConfigError, match="generate: no time to work within a limit of 2 minutes"):
         Profile(signal_lead_s=120).for_stage("generate", StageResources(minutes=2))
     assert Profile(signal_lead_s=120).for_stage("generate", StageResources(minutes=5)).minutes == 5
+
+
+def test_a_container_keeps_the_variables_of_a_task() -> None:
+    with pytest.raises(ValueError, match=r"--cleanenv.*rank"):
+        ContainerProfile(kind="apptainer", image="x.sif", options=["--cleanenv"])
 
 
 def test_configuration_wins_over_stage_and_stage_over_defaults() -> None:

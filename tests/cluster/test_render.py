@@ -35,7 +35,7 @@ CASES = {
                        GENERATE, ArrayPart((0, 3, 4), 1000, 2)),
     "train_apptainer": (Profile(python="/p/python", requeue=False, gpu_syntax="gpus-per-node", gpu_type="a100",
                                 defaults=StageProfile(gpus_per_node=2, tasks_per_node=2, nodes=2, extra={"exclude": "n[1-2]", "exclusive": True}),
-                                container=ContainerProfile(kind="apptainer", image="/img/undo.sif", options=["--cleanenv"])), TRAIN, None),
+                                container=ContainerProfile(kind="apptainer", image="/img/undo.sif", options=["--no-home"])), TRAIN, None),
 }
 
 

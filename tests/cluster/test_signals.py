@@ -3,10 +3,11 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from undo_hpc.cluster.signals import SaveSoon, classify, count_restarts, own_job, real_end, seconds_of
+from undo_hpc.cluster.signals import SaveSoon, ask_end, classify, count_restarts, own_job, real_end, seconds_of
 
 JOB = {"SLURM_JOB_ID": "7", "UNDO_SIGNAL_LEAD": "60"}
 
@@ -60,6 +61,12 @@ def test_a_changed_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert left is not None and 50 < left <= 60
         os.kill(os.getpid(), signal.SIGUSR1)
         assert soon.reason == "preempted"
+
+
+def test_in_a_container_without_slurms_commands_the_end_is_what_the_batch_script_was_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ask_end(JOB | {"UNDO_JOB_END": "1795337611"}) == 1795337611
+    assert ask_end(JOB | {"UNDO_JOB_END": "N/A"}) is None and ask_end(JOB) is None
 
 
 def test_limits_in_words() -> None:

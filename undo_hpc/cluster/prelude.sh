@@ -80,6 +80,9 @@ undo_task() {
   # Safe path: the folder that the job was submitted from must not hide the code it was submitted with.
   export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}  # where no cgroup says what is ours
+  # In a container nobody can ask SLURM for the end of this job.
+  [ ${#UNDO_SRUN[@]} -gt 0 ] || [ ${#UNDO_INSIDE[@]} -gt 0 ] &&
+    export UNDO_JOB_END=${SLURM_JOB_END_TIME:-$(SLURM_TIME_FORMAT=%s squeue -h -j "$(undo_job_id)" -o %e 2>/dev/null)}
   undo_terminated=0
   trap undo_on_term TERM
   trap : CONT USR1 USR2

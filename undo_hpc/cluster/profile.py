@@ -54,6 +54,13 @@ class ContainerProfile(Section):
     options: list[str] = neutral([], "further words for srun (pyxis) or for `apptainer exec`")
     python: str = neutral("python3", "the Python inside the image")
 
+    @field_validator("options")
+    @classmethod
+    def _keeps_variables(cls, options: list[str]) -> list[str]:
+        for option in set(options) & {"-e", "--cleanenv", "-C", "--containall"}:
+            raise ValueError(f"'{option}' takes away the variables that tell a task its rank, its GPUs and where its code lies")
+        return options
+
 
 class Profile(Section):
     """A SLURM cluster."""

@@ -50,13 +50,19 @@ def real_end(description: str) -> float | None:
 
 
 def ask_end(env: Mapping[str, str]) -> float | None:
-    """The real end of this job; None outside SLURM, without a limit, or where the controller does not answer."""
+    """The real end of this job; None outside SLURM, without a limit, or where the controller does not answer.
+
+    In a container, where SLURM's commands are missing, the end as it was when the task began (UNDO_JOB_END, from the prelude).
+    """
     job = own_job(env)
     if not job:
         return None
     try:
         done = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, errors="replace", timeout=15,
                               check=False, env=os.environ | {"SLURM_TIME_FORMAT": "%s"})  # a site may have set another
+    except FileNotFoundError:
+        told = env.get("UNDO_JOB_END", "")
+        return float(told) if told.isdigit() else None
     except (OSError, subprocess.TimeoutExpired):
         return None
     return real_end(done.stdout) if done.returncode == 0 else None
