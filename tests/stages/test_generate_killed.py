@@ -275,7 +275,10 @@ def test_one_of_two_servers_is_killed(
 
 def below(pid: int) -> list[int]:
     """All processes that a process has started, and theirs."""
-    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return []
     return children + [other for child in children for other in below(child)]
 
 

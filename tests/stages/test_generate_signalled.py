@@ -43,9 +43,17 @@ def said(root: Path) -> str:
     return Path(f"{root}.log").read_text()
 
 
+def of(pid: int, file: str) -> bytes:
+    """A file of /proc; empty where the process is gone, which may happen at any moment."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def names(pids: list[int]) -> dict[str, int]:
     """vLLM's processes among them, by the title they give themselves."""
-    titles = {Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(): pid for pid in pids}
+    titles = {of(pid, "cmdline").split(b"\0")[0].decode(): pid for pid in pids}
     return {title: pid for title, pid in titles.items() if title.startswith("VLLM::")}
 
 
@@ -55,8 +63,7 @@ def parts(root: Path) -> list[Path]:
 
 def gone(pids: Iterable[int]) -> bool:
     """Whether all have ended (a zombie has)."""
-    states = [Path(f"/proc/{pid}/stat") for pid in pids]
-    return all(not path.exists() or path.read_text().rsplit(")", 1)[1].split()[0] == "Z" for path in states)
+    return all(b") Z " in stat or not stat for stat in (of(pid, "stat") for pid in pids))
 
 
 def test_the_engine_dies_the_step_is_signalled_the_worker_is_killed(tmp_path: Path) -> None:
