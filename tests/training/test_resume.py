@@ -9,11 +9,12 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.training.conftest import PATIENCE_S, Moment, Running, Trainings, metrics, same_bits, weights
-from undo_hpc.errors import ExitCode
+from undo_hpc.errors import ConfigError, ExitCode
 from undo_hpc.training.spec import TrainSpec
 
 CHAOS = int(os.environ.get("UNDO_CHAOS", "10"))
@@ -209,6 +210,24 @@ def test_a_checkpoint_of_something_else_is_refused(trainings: Trainings) -> None
         assert "Traceback" not in running.text()
     assert {p: p.stat().st_mtime_ns for p in Path(spec.work_dir, "checkpoints").rglob("*.pt")} == before
     assert not Path(spec.out_dir).exists()
+
+
+def test_a_model_that_lies_elsewhere_now_is_the_same_model(tmp_path: Path) -> None:
+    """A launch with newer code brings its own copy of the embedded models; a run may be moved."""
+    from undo_hpc.training.checkpoints import Keeper, settings_of
+    from undo_hpc.training.deepspeed_settings import zero_stage
+
+    spec = TrainSpec({}, 3, "/run/code/old/student", [], str(tmp_path), str(tmp_path / "out"), "run", origin="tiny:student")
+    manifest = {"run_id": "run", "zero_stage": zero_stage(spec.config), "data_digest": "", "seed": 3, "settings": settings_of(spec.config)}
+
+    def check(told: str, now: TrainSpec) -> None:
+        keeper = SimpleNamespace(_spec=now, _config=now.config, folder=tmp_path)
+        Keeper._check(keeper, tmp_path / "step-1", manifest | {"model": told})  # type: ignore[arg-type]
+
+    check("tiny:student", replace(spec, model="/run/code/new/student"))
+    check("/run/code/old/student", spec)  # as an earlier version noted it
+    with pytest.raises(ConfigError, match="trained from tiny:student, this run starts from other/model"):
+        check("tiny:student", replace(spec, origin="other/model"))
 
 
 def test_a_nan_loss_stops_and_names_the_rows(trainings: Trainings) -> None:

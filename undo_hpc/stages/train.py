@@ -82,14 +82,16 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
     """What the training is asked to do, from the run's configuration."""
     config, iteration = ctx.run.config, ctx.plan.iteration
     parent = resolve_model(config.student.model)
-    name = config.student.model
+    name = origin = config.student.model
     if iteration and config.method.start_from == "previous":
-        parent = str(ctx.run.layout.iteration(iteration - 1).student)
+        student = ctx.run.layout.iteration(iteration - 1).student
+        parent, origin = str(student), ctx.run.layout.relative(student)
         name = f"{config.name}, iteration {iteration - 1}"
     return TrainSpec(
         train=config.train.model_dump(mode="json"),
         seed=config.seed,
         model=parent,
+        origin=origin,
         revision=config.student.revision if parent == config.student.model else "",
         trust_remote_code=config.student.trust_remote_code,
         dtype=config.student.dtype,

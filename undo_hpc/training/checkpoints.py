@@ -131,8 +131,9 @@ class Keeper:
                               hint=afresh)
         if manifest["data_digest"] != self._spec.data_digest:
             raise ConfigError(f"the training data changed since {path.name} was made", hint=f"remove {self.folder} to start afresh")
-        if manifest["model"] != self._spec.model:
-            raise ConfigError(f"{path.name} was trained from {manifest['model']}, this run starts from {self._spec.model}", hint=afresh)
+        origin = self._spec.origin or self._spec.model
+        if manifest["model"] not in (origin, self._spec.model):  # earlier versions noted the place
+            raise ConfigError(f"{path.name} was trained from {manifest['model']}, this run starts from {origin}", hint=afresh)
         if manifest["seed"] != self._spec.seed:
             raise ConfigError(f"the seed is {self._spec.seed}, but {path.name} was made with {manifest['seed']}", hint=afresh)
         now = settings_of(self._config)
@@ -228,7 +229,8 @@ class Keeper:
         final = self.folder / f"step-{step:08d}"
         write_json(temporary / _MANIFEST, {
             "format": 1, "run_id": self._spec.run_id, "step": step, "loss": pending["loss"], "world": self._team.who.world,
-            "zero_stage": zero_stage(self._config), "model": self._spec.model, "seed": self._spec.seed, "data_digest": self._spec.data_digest,
+            "zero_stage": zero_stage(self._config), "model": self._spec.origin or self._spec.model, "seed": self._spec.seed,
+            "data_digest": self._spec.data_digest,
             "settings": settings_of(self._config), "files": files,
         })
         with explained(final):

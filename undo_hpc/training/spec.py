@@ -22,6 +22,8 @@ class TrainSpec:
         train: a dump of TrainConfig.
         seed: the seed of the order of examples, of LoRA's first weights and of dropout.
         model: local directory or Hub id of the student's first weights, already resolved.
+        origin: what those weights are called, wherever they lie (a run may be moved, and each launch may bring its own copy of the
+            code with the embedded models); a checkpoint of another origin is refused. Empty: as `model`.
         data: parquet files with the columns of records.Example.
         data_digest: digest of the data; a checkpoint made on other data is refused.
         prompt: name of the prompt set, or its folder.
@@ -39,6 +41,7 @@ class TrainSpec:
     work_dir: str
     out_dir: str
     run_id: str
+    origin: str = ""
     revision: str = ""
     trust_remote_code: bool = False
     dtype: str = "auto"
