@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.campaign import Position, discard_stale, locate
-from undo_hpc.cluster.base import JobState, LiveJob, Submission
+from undo_hpc.cluster.base import Cluster, JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, Unreachable
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
@@ -71,7 +71,7 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
     return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users())
 
 
-def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: str = "", check: bool = False) -> Dispatched:
+def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "", check: bool = False) -> Dispatched:
     """Submits every missing task of the present iteration that nobody works on.
 
     Args:
@@ -143,7 +143,7 @@ def submit_missing(run: Run, cluster: SlurmCluster, *, healer: str = "", own: st
     return done
 
 
-def _release(cluster: SlurmCluster, jobs: list[LiveJob]) -> list[LiveJob]:
+def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:
     """Tasks that the scheduler gave up wait for a node again; what depends on them has waited all the time."""
     given_up = [job for job in jobs if job.state is JobState.GIVEN_UP]
     cluster.release(job.task_id for job in given_up)

@@ -1,5 +1,6 @@
 """PURE part of the dispatch: which tasks are wanted."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,9 +79,13 @@ class Queue:
         self.submitted: list[Submission] = []
 
     def recover(self, run_dir: Path, tag: str) -> None: ...
-    def cancel(self, ids: Any) -> None: ...
-    def release(self, task_ids: Any) -> None: ...
-    def redirect(self, ids: Any, after: Any) -> None: ...
+    def check(self, submissions: Sequence[Submission]) -> None: ...
+    def cancel(self, ids: Iterable[str]) -> None: ...
+    def release(self, task_ids: Iterable[str]) -> None: ...
+    def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None: ...
+
+    def pause(self, tag: str) -> int:
+        return len(self.jobs)
 
     def live_jobs(self, tag: str) -> list[LiveJob]:
         return self.jobs
@@ -98,10 +103,10 @@ def test_an_advance_that_is_just_ending_gets_a_successor_behind_it(tmp_path: Pat
         return LiveJob("77", None, "", state, "None", "advance", 0, task_id="77")
 
     cancelled = Queue(last(JobState.STOPPING))  # it may have been: nobody else would go on with the run
-    dispatch.submit_missing(run, cancelled)  # type: ignore[arg-type]
+    dispatch.submit_missing(run, cancelled)
     assert [(s.stage, s.after) for s in cancelled.submitted] == [("advance", ("77",))]
     running = Queue(last(JobState.RUNNING))
-    dispatch.submit_missing(run, running)  # type: ignore[arg-type]
+    dispatch.submit_missing(run, running)
     assert running.submitted == []
 
 

@@ -6,20 +6,23 @@ from pathlib import Path
 
 from undo_hpc.commands import launcher, undo
 from undo_hpc.errors import ConfigError
+from undo_hpc.layout import Layout
 
 CHECKPOINTS = Path("checkpoints")
 
 
 def run_dirs(folder: Path) -> list[Path]:
     """Run directories in a folder (and the folder itself, if it is one), the latest first."""
-    found = [path.parent for path in [folder / "config.resolved.json", *folder.glob("*/config.resolved.json")] if path.is_file()]
+    name = Layout(folder).config.name
+    found = [path.parent for path in [folder / name, *folder.glob(f"*/{name}")] if path.is_file()]
     return sorted(found, key=changed_at, reverse=True)
 
 
 def changed_at(run_dir: Path) -> float:
     """When something last happened to a run."""
-    times = [path.stat().st_mtime for path in (run_dir / "events.jsonl", run_dir / "config.resolved.json") if path.exists()]
-    return max([*times, *(path.stat().st_mtime for path in run_dir.glob("iter_*"))])
+    layout = Layout(run_dir)
+    places = [layout.events, layout.config, *(layout.iteration(number).root for number in layout.iterations())]
+    return max(path.stat().st_mtime for path in places if path.exists())
 
 
 def choose_run(given: Path | None) -> Path:

@@ -150,6 +150,7 @@ def command_line() -> list[str]:
 def read_config(arguments: argparse.Namespace) -> RunConfig:
     """The configuration asked for; an existing run directory without --config speaks for itself."""
     from undo_hpc.config.load import load_config, override
+    from undo_hpc.layout import Layout
 
     sets = list(arguments.sets)
     if arguments.iterations is not None:
@@ -158,7 +159,7 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
         sets.append(f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}")  # quoted: a value is read as YAML
     if arguments.cluster or arguments.profile:
         sets.append(f"cluster.kind={arguments.cluster or 'slurm'}")
-    known = arguments.run_dir and (arguments.run_dir / "config.resolved.json").exists()
+    known = arguments.run_dir and Layout(arguments.run_dir).config.exists()
     if known and not arguments.config:
         from undo_hpc.run import open_run
 

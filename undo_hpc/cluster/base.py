@@ -78,11 +78,6 @@ class LiveJob:
     attempt: int = 0
     task_id: str = ""
 
-    @property
-    def will_run(self) -> bool:
-        """True where the job runs, or will without anybody's help."""
-        return self.state in (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
-
 
 class Cluster(Protocol):
     """A place that runs tasks without a process of ours staying behind."""

@@ -86,15 +86,3 @@ def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
             start = end = number
     if start is not None and end is not None:
         yield start, end
-
-
-def expand_elements(text: str) -> list[int]:
-    """The element numbers behind squeue's `1,4-6,8-12:2%3`; empty where there are none."""
-    numbers: list[int] = []
-    for piece in text.strip("[]").split("%")[0].split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", piece)
-        if found is None:
-            continue
-        first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
-        numbers += range(first, last + 1, step)
-    return numbers
