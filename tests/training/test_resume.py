@@ -15,6 +15,7 @@ import pytest
 
 from tests.training.conftest import PATIENCE_S, Moment, Running, Trainings, metrics, same_bits, weights
 from undo_hpc.errors import ConfigError, ExitCode
+from undo_hpc.storage.lease import Lease
 from undo_hpc.training.spec import TrainSpec
 
 CHAOS = int(os.environ.get("UNDO_CHAOS", "10"))
@@ -210,6 +211,18 @@ def test_a_checkpoint_of_something_else_is_refused(trainings: Trainings) -> None
         assert "Traceback" not in running.text()
     assert {p: p.stat().st_mtime_ns for p in Path(spec.work_dir, "checkpoints").rglob("*.pt")} == before
     assert not Path(spec.out_dir).exists()
+
+
+def test_a_zombie_gives_no_checkpoint_and_no_student_its_name(trainings: Trainings, tmp_path: Path) -> None:
+    spec = trainings.spec("zombie")
+    with Lease(tmp_path / "train.lease", "train") as mine, Lease(tmp_path / "other.lease", "train") as successor:
+        handed_down = mine.handed_down
+        os.replace(successor.path, mine.path)  # a later start of the task has taken over
+        running = trainings.start(spec, **handed_down)
+        assert running.wait() == [ExitCode.INCOMPLETE], running.text()
+    assert "was taken over by a later start" in running.text() and "Traceback" not in running.text()
+    assert not Path(spec.out_dir).exists()
+    assert not list(Path(spec.work_dir).glob("checkpoints/step-*"))
 
 
 def test_a_model_that_lies_elsewhere_now_is_the_same_model(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
     Where srun started one process a rank (`ranks` of them), each of them starts its own.
     """
     environment = os.environ | {"UNDO_DIE_WITH_PARENT": "1"}  # a killed worker must not leave ranks that write
+    if cluster_rank()[0] == 0:  # the first rank gives checkpoints and the student their names; the others hold no lease
+        environment |= ctx.lease.handed_down
     if ranks > 1:
         return run_this_rank(spec, environment, ctx.should_stop)
     here = ctx.run.config.train.ranks

@@ -25,6 +25,7 @@ from undo_hpc.storage.atomic import explained
 
 HEARTBEAT_S = 5.0
 STALE_S = 45.0  # NFS may show a heartbeat late; nine missed beats are death
+OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
 WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it is taken for dead
 
 
@@ -62,6 +63,39 @@ def _me() -> dict[str, Any]:
     }
 
 
+def read_lease(path: Path) -> dict[str, Any] | None:
+    """A lease as it is now, or None where there is none."""
+    try:
+        return _parsed(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def owned(path: Path, token: str) -> bool:
+    """Whether the lease is still that owner's."""
+    current = read_lease(path)
+    if current is None:  # one who found it dead a moment ago may be putting it back
+        time.sleep(0.5)
+        current = read_lease(path)
+    return current is not None and current.get("token") == token
+
+
+def taken_over(what: str) -> LeaseError:
+    """The error of one who owns it no more."""
+    return LeaseError(
+        f"{what} was taken over by a later start of this task; this one publishes nothing",
+        hint="nothing to do: the later start goes on",
+    )
+
+
+def check_inherited(what: str) -> None:
+    """For a process that works for an owner and publishes by itself (see Lease.handed_down). Raises LeaseError where a later start
+    has taken over; does nothing where no lease was handed down."""
+    token, _, path = os.environ.get(OWNER, "").partition(":")
+    if path and not owned(Path(path), token):
+        raise taken_over(what)
+
+
 def _parsed(data: bytes) -> dict[str, Any]:
     """A lease; empty where the file is damaged (a crash of its node may leave it full of zeros)."""
     try:
@@ -88,12 +122,22 @@ class Lease:
         self._seen: tuple[Any, float] = (None, 0.0)  # another owner's last beat, and when we first saw it
         self._looks_silent = False
 
+    @property
+    def token(self) -> str:
+        """What tells this owner from all others."""
+        return str(self._mine["token"])
+
+    @property
+    def handed_down(self) -> dict[str, str]:
+        """For the environment of a process that publishes for this owner: it asks `check_inherited` before."""
+        return {OWNER: f"{self.token}:{self.path}"}
+
     def __enter__(self) -> Self:
         began = time.monotonic()
         while not self._take():
             patience = max(self._wait_s, WATCH_S + 1) if self._looks_silent else self._wait_s
             if time.monotonic() - began >= patience:
-                other = self._read() or {}
+                other = read_lease(self.path) or {}
                 where = f"process {other.get('pid')} on {other.get('host')}" + (
                     f", job {other['job']}" if other.get("job") else ""
                 )
@@ -113,29 +157,16 @@ class Lease:
         if self._thread:
             self._thread.join()
         if self.still_ours():
-            self._bury(self._mine["token"])
+            self._bury(self.token)
 
     def still_ours(self) -> bool:
         """Whether nobody has taken over; ask before every publication."""
-        current = self._read()
-        if current is None:  # one who found it dead a moment ago may be putting it back
-            time.sleep(0.5)
-            current = self._read()
-        return current is not None and current.get("token") == self._mine["token"]
+        return owned(self.path, self.token)
 
     def check(self) -> None:
         """Raises LeaseError where a successor has taken over."""
         if not self.still_ours():
-            raise LeaseError(
-                f"{self.what} was taken over by a later start of this task; this one publishes nothing",
-                hint="nothing to do: the later start goes on",
-            )
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            return _parsed(self.path.read_bytes())
-        except FileNotFoundError:
-            return None
+            raise taken_over(self.what)
 
     def _text(self) -> bytes:
         """The file as it is now. Always of the same length, for it is written over in place."""
@@ -162,14 +193,14 @@ class Lease:
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                old = self._read()
+                old = read_lease(self.path)
                 if old is not None and not (self._dead(old) and self._bury(old.get("token"))):
                     return False
                 mine.write_bytes(self._text())
                 try:
                     os.link(mine, self.path)
                 except FileExistsError:  # over NFS also where it was done, and only the answer was lost
-                    return (self._read() or {}).get("token") == self._mine["token"]
+                    return (read_lease(self.path) or {}).get("token") == self.token
                 return True
             finally:
                 mine.unlink(missing_ok=True)
@@ -192,7 +223,7 @@ class Lease:
         while not self._stop.wait(HEARTBEAT_S):
             # A missed beat is no harm; the next one or the check before publishing tells.
             with contextlib.suppress(OSError), self.path.open("r+b", buffering=0) as file:
-                if _parsed(file.read()).get("token") != self._mine["token"]:
+                if _parsed(file.read()).get("token") != self.token:
                     return
                 os.pwrite(file.fileno(), self._text(), 0)
                 os.fsync(file.fileno())

@@ -24,6 +24,7 @@ import torch
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, StorageError, TrainingError
 from undo_hpc.storage.atomic import explained, fsync_dir, sha256_file, write_json
+from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import Team
 from undo_hpc.training.spec import TrainSpec
@@ -221,6 +222,7 @@ class Keeper:
         self.whole_s.append(time.monotonic() - pending["began"])
 
     def _publish(self, pending: dict[str, Any]) -> None:
+        check_inherited("the training")
         temporary, step = pending["path"], pending["step"]
         files: dict[str, Any] = {}
         for rank in range(self._team.who.world):

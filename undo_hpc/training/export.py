@@ -11,6 +11,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.storage.atomic import explained, publish_dir, write_json
+from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training import student
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
@@ -61,6 +62,7 @@ def _publish(
         usual = (temporary / "README.md").stat().st_mode & 0o777
         for file in temporary.iterdir():  # safetensors makes files that nobody else may read, whatever the umask says
             file.chmod(usual)
+        check_inherited("the training")
         publish_dir(temporary, out)
 
 
