@@ -68,8 +68,8 @@ class Run:
     def config_digest(self) -> str:
         """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none)."""
         said = self.config.model_dump(mode="json", exclude_defaults=True)
-        leaves = [(key, value) for key, value in _leaves(said) if not is_neutral(key)]
-        return hashlib.sha256(orjson.dumps(leaves)).hexdigest()
+        told = [(key, value) for key, value in leaves(said) if not is_neutral(key)]
+        return hashlib.sha256(orjson.dumps(told)).hexdigest()
 
     @property
     def events(self) -> EventLog:
@@ -90,11 +90,12 @@ class Run:
         return IterationPlan.from_dict(read_json(path)) if path.exists() else None
 
 
-def _leaves(data: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(data: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys of a nested mapping with their values, dotted and in order."""
     for key, value in sorted(data.items()):
         name = f"{path}.{key}" if path else key
         if isinstance(value, dict) and value:
-            yield from _leaves(value, name)
+            yield from leaves(value, name)
         else:
             yield name, value
 

@@ -1,6 +1,7 @@
 """The typed configuration of a run. Each field's description is what the user is told when a key is wrong.
 
-A field marked `neutral()` does not touch the results (resources, cluster, display): it may change in an existing run.
+A field marked `neutral()` does not touch the results (resources, cluster, display): it may change in an existing run. The default of
+any other field never changes, for runs that were begun with it would lose their work (tests/config/test_defaults.py holds that).
 """
 
 from __future__ import annotations
