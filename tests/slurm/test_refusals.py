@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +87,11 @@ def test_ctrl_c_while_jobs_are_submitted_takes_all_of_them_back(lab: Lab, campai
     instead_of_sbatch(small, monkeypatch, '''
 sbatch "$@"  # SLURM has the job by then, and the launcher never hears of it
 if grep -q job-name=merge "$1"; then kill -INT "$launcher"; sleep 5; fi''')
-    assert small.launch(check=False).returncode == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored, and that is inherited
+    try:
+        assert small.launch(check=False).returncode == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [job for job in lab.jobs() if job["state"] not in ("COMPLETING", "CANCELLED")] == []
 
 
