@@ -138,7 +138,9 @@ class VllmEngine:
                 self._llm.llm_engine.abort_request(list(under_way))
 
     def close(self) -> None:
-        """Ends vLLM's processes and frees its memory."""
+        """Ends vLLM's processes and frees its memory. May be called again."""
+        if self._llm is None:  # closed, or a new start has failed
+            return
         separate = self._processes.separate
         self._processes.end(self._llm.llm_engine.engine_core)
         self._llm = None

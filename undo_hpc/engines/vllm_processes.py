@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -83,14 +83,15 @@ class VllmProcesses:
 
     def end(self, engine_core: Any) -> None:
         """Ends them and waits until they are gone, and the GPU's memory with them; kills what does not go."""
-        for engine in self._engines:
-            if engine.is_alive() and engine.pid:
-                os.kill(engine.pid, signal.SIGINT)
+        engines = {engine.pid for engine in self._engines}
+        for process in self._all:
+            if process.pid in engines:
+                _signal(process, signal.SIGINT)
         engine_core.shutdown(timeout=_PATIENCE_S)
         if left := _left(self._all, _PATIENCE_S):
             log.warning("vLLM: %d processes do not end and are killed", len(left))
             for process in left:
-                os.kill(process.pid, signal.SIGKILL)
+                _signal(process, signal.SIGKILL)
             _left(left, _KILLED_S)
         self._engines, self._all = [], []
 
@@ -99,6 +100,14 @@ def _below() -> set[Any]:
     import psutil
 
     return set(psutil.Process().children(recursive=True))
+
+
+def _signal(process: Any, signum: signal.Signals) -> None:
+    """To that very process (not to another that got its number); nothing where it has ended, also in this moment."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(signum)
 
 
 def _left(processes: list[Any], seconds: float) -> list[Any]:
