@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undo_hpc.statistics import mcnemar, paired_bootstrap, pass_at_k, smallest_detectable_difference, wilson
+from undo_hpc.statistics import mcnemar, pass_at_k, smallest_detectable_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -46,25 +46,6 @@ def test_mcnemar_with_large_counts() -> None:
     p = mcnemar(3000, 3300)  # z = (300 - 1) / sqrt(6300) with the continuity correction
     assert p == pytest.approx(math.erfc(299 / math.sqrt(6300) / math.sqrt(2)), rel=0.02)
     assert 0 <= mcnemar(0, 5000) < 1e-300
-
-
-def test_bootstrap_agrees_with_the_normal_interval() -> None:
-    a = [1.0] * 70 + [0.0] * 30
-    b = [1.0] * 50 + [0.0] * 20 + [1.0] * 5 + [0.0] * 25
-    difference, low, high = paired_bootstrap(a, b, samples=4000, seed=1)
-    assert difference == pytest.approx(0.15)
-    values = [x - y for x, y in zip(a, b, strict=True)]
-    sd = math.sqrt(sum((v - 0.15) ** 2 for v in values) / 100 / 100)
-    assert low == pytest.approx(0.15 - 1.96 * sd, abs=0.015)
-    assert high == pytest.approx(0.15 + 1.96 * sd, abs=0.015)
-    assert paired_bootstrap(a, b, samples=4000, seed=1) == (difference, low, high)
-    assert paired_bootstrap(a, b, samples=4000, seed=2) != (difference, low, high)
-    assert paired_bootstrap(a, a, samples=50, seed=0) == (0.0, 0.0, 0.0)
-
-
-def test_bootstrap_needs_pairs() -> None:
-    with pytest.raises(ValueError, match="same items"):
-        paired_bootstrap([1.0], [1.0, 0.0], 10, 0)
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(5, 2, 1), (5, 2, 3), (6, 0, 2), (6, 6, 2), (4, 1, 4)])

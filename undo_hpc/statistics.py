@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Sequence
 from statistics import NormalDist
 
 
@@ -51,33 +49,6 @@ def _ratio(above: int, below: int) -> float:
     """above / below for integers too large for a float."""
     shift = max(0, below.bit_length() - 1000)
     return (above >> shift) / (below >> shift)
-
-
-def paired_bootstrap(a: Sequence[float], b: Sequence[float], samples: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of `a` minus mean of `b` on the same items, with a 95 % percentile interval from resampled items.
-
-    Efron and Tibshirani 1993, chapter 13; for language processing, Koehn 2004 (EMNLP). Items are drawn as pairs, so what
-    makes an item hard for both does not widen the interval.
-
-    Args:
-        a: score of each item (0 or 1, or a mean over samples).
-        b: the other's score of the same items, in the same order.
-        samples: resamplings; each draws len(a) items.
-        seed: of the draws; the same seed gives the same interval.
-
-    Returns:
-        (difference, low, high).
-    """
-    if len(a) != len(b) or not a:
-        raise ValueError("both need the same items, and at least one")
-    if samples < 1:
-        raise ValueError("at least one resampling")
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    n, draw = len(differences), random.Random(seed)
-    means = sorted(math.fsum(draw.choices(differences, k=n)) / n for _ in range(samples))
-    low = means[max(0, math.ceil(0.025 * samples) - 1)]
-    high = means[min(samples - 1, math.ceil(0.975 * samples) - 1)]
-    return math.fsum(differences) / n, low, high
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

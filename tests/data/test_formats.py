@@ -49,7 +49,7 @@ def test_messages() -> None:
     full = to_messages(example, prompt="What is 3+4? Think.", system_prompt="Be brief.")["messages"]
     assert [m["role"] for m in full] == ["system", "user", "assistant"]
     assert full[1]["content"] == "What is 3+4? Think."
-    assert llama_factory_info("a.jsonl")["columns"] == {"messages": "messages"}
+    assert llama_factory_info("mine", "a.jsonl")["mine"]["columns"] == {"messages": "messages"}
 
 
 def test_messages_go_through_a_chat_template() -> None:

@@ -42,4 +42,7 @@ def test_chat_rows_are_what_the_student_is_trained_on(copied: Path) -> None:
     manifest = json.loads(run.layout.iteration(0).stage_manifest("merge").read_text())
     assert len(rows) == manifest["counts"]["rows"]
     roles = [message["role"] for message in rows[0]["messages"]]
+    described = json.loads(run.layout.iteration(0).chat.with_name("dataset_info.json").read_text())["undo"]
+    assert described["file_name"] == "chat.jsonl" and described["columns"] == {"messages": "messages"}
+    assert set(described["tags"].values()) == {"role", "content", "user", "assistant", "system"}
     assert roles == ["user", "assistant"] and "\\boxed" in rows[0]["messages"][1]["content"]

@@ -43,10 +43,10 @@ def to_messages(example: Example, *, prompt: str = "", system_prompt: str = "") 
     }
 
 
-def llama_factory_info(file_name: str) -> dict[str, Any]:
-    """The entry of LLaMA-Factory's dataset_info.json for a file of `to_messages` rows."""
+def llama_factory_info(name: str, file_name: str) -> dict[str, Any]:
+    """LLaMA-Factory's dataset_info.json for one file of `to_messages` rows in the same folder (its data/README.md)."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
-    return {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
+    return {name: {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}}
 
 
 def lm_eval_file_names(model: str, benchmark: str, when: datetime) -> tuple[str, str]:

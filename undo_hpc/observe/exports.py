@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from undo_hpc.data.distilled import read_distilled
-from undo_hpc.data.formats import lm_eval_file_names, lm_eval_results, lm_eval_samples, to_messages
+from undo_hpc.data.formats import llama_factory_info, lm_eval_file_names, lm_eval_results, lm_eval_samples, to_messages
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Attempt
 from undo_hpc.run import Run
@@ -21,6 +21,8 @@ SPLITS = ("train", "diagnosis", "validation")
 def write_chat(run: Run, iteration: int) -> Path:
     """iter_N/chat.jsonl: the distilled set as conversations, with the prompt that the student is trained on.
 
+    The dataset_info.json beside it describes it to LLaMA-Factory as the dataset `undo` of the folder iter_N.
+
     Raises:
         DataError: there is no distilled set yet.
     """
@@ -31,6 +33,7 @@ def write_chat(run: Run, iteration: int) -> Path:
         for e in read_distilled(at.distilled)
     ]
     write_bytes(at.chat, dump_rows(rows))
+    write_json(at.chat.with_name("dataset_info.json"), llama_factory_info("undo", at.chat.name))
     return at.chat
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from undo_hpc.campaign import current_decision
@@ -94,7 +94,6 @@ class RunView:
     launcher: str = ""
     jobs: int = 0
     report: str = ""
-    updated: float = field(default_factory=time.time)
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""

@@ -128,7 +128,7 @@ class ShardWriter:
         self._since = time.monotonic()
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.repaired_bytes = repair_tail(path)
+            repair_tail(path)
             new = not path.exists()
             self._file = path.open("ab", buffering=0)
             if new:

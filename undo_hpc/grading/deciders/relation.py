@@ -6,7 +6,7 @@ import re
 
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare, expression
-from undo_hpc.grading.scan import encloses, split_top
+from undo_hpc.grading.scan import encloses
 from undo_hpc.grading.syntax import Node, parse, symbols
 
 _RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in|notin|to|Rightarrow|implies)\b|[=<>]")
@@ -132,8 +132,3 @@ def _proportional(a: list[str], sign_a: str, b: list[str], sign_b: str) -> bool 
     if ratio == 0:
         return False
     return sign_b == (sign_a if ratio > 0 or sign_a in ("=", "\\ne") else _FLIPPED[sign_a])
-
-
-def parts_of_relation(text: str) -> list[str]:
-    """Top-level parts of a list of relations."""
-    return [part.strip() for part in split_top(text, ",;") if part.strip()]

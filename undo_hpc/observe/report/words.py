@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from undo_hpc.observe.remarks import remarks
-from undo_hpc.observe.report.collect import UNTRAINED, Flips, ReportData
+from undo_hpc.observe.report.collect import UNTRAINED, ReportData
 
 NAMES = {UNTRAINED: "the untrained student", 0: "the one-shot iteration 0"}
 
@@ -63,9 +63,3 @@ def end(data: ReportData) -> str:
         return ""
     decision = data.metrics[-1]["decision"]
     return f"The loop goes on: {decision['why']}." if decision["action"] == "continue" else f"The loop has ended: {decision['why']}."
-
-
-def total_flips(flips: list[Flips], before: int, after: int) -> tuple[int, int, int]:
-    """Fixed, broken and still wrong over all sets of a pair."""
-    mine = [f for f in flips if (f.before, f.after) == (before, after)]
-    return sum(f.fixed for f in mine), sum(f.broken for f in mine), sum(f.wrong for f in mine)
