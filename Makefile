@@ -56,6 +56,7 @@ test-gpu: $(VENV)/.installed-test
 
 check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.installed-bench

@@ -16,6 +16,10 @@ if __name__ == "__main__":
             raise
         root = Path(__file__).resolve().parent.parent
         ours = root / ".venv" / "bin" / "python"
-        hint = f"source {ours.parent}/activate, or use {ours}" if ours.exists() else f"run `make` once in {root}, then use .venv/bin/python there"
+        hint = (
+            f"source {ours.parent}/activate, or use {ours}"
+            if ours.exists()
+            else f"run `make` once in {root}, then use .venv/bin/python there"
+        )
         sys.exit(f"error: the package '{error.name}' is missing from {sys.executable}\n  -> {hint}")
     sys.exit(code)

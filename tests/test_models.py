@@ -150,9 +150,7 @@ class TestChatTemplate:
             ("hello", "drops the user's text"),
         ],
     )
-    def test_an_unusable_one_is_refused_by_name(
-        self, tokenizer, template: str | None, message: str, monkeypatch
-    ) -> None:
+    def test_an_unusable_one_is_refused_by_name(self, tokenizer, template: str | None, message: str, monkeypatch) -> None:
         monkeypatch.setattr(tokenizer, "chat_template", template)
         with pytest.raises(DataError, match=message):
             check_tokenizer(tokenizer, name="some/model", system_prompt="Be brief.")

@@ -12,9 +12,7 @@ from undo_hpc.quality import REASONS, assess, leaks, repeated_share
 GOOD = "Ann has 17 cakes.\nShe buys 7 more: 17 + 7 = 24.\nThe answer is \\boxed{24}."
 
 
-def reasons(
-    text: str, verdict: Any = "correct", finish_reason: Any = "stop", problem: str = "", **config: Any
-) -> tuple[str, ...]:
+def reasons(text: str, verdict: Any = "correct", finish_reason: Any = "stop", problem: str = "", **config: Any) -> tuple[str, ...]:
     return assess(text, verdict=verdict, finish_reason=finish_reason, config=QualityConfig(**config), problem=problem)
 
 

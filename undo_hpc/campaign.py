@@ -103,9 +103,7 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
         },
     )
     write_json(run.layout.iteration(iteration).plan, plan.to_dict())
-    run.events.append(
-        "planned", iteration=iteration, problems=plan.problems, shards=plan.shards, evaluations=len(plan.evaluate)
-    )
+    run.events.append("planned", iteration=iteration, problems=plan.problems, shards=plan.shards, evaluations=len(plan.evaluate))
     return plan
 
 

@@ -42,9 +42,7 @@ class Diagnosis:
     end: int = 0
 
 
-def diagnose(
-    prediction_text: str, gold: str, verdict: Verdict, finish_reason: FinishReason, rationale: str = ""
-) -> Diagnosis:
+def diagnose(prediction_text: str, gold: str, verdict: Verdict, finish_reason: FinishReason, rationale: str = "") -> Diagnosis:
     """Says how a wrong answer came about; the module's docstring says how it is told.
 
     Args:

@@ -57,8 +57,10 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
     """The run's cluster. The launcher freezes profile and code for the jobs that it submits; jobs pass on their own."""
     if from_launcher:
         if os.pathsep in str(run.layout.code):
-            raise ConfigError(f"{run.layout.root}: Python cannot be told to look for code below a path with '{os.pathsep}' (PYTHONPATH)",
-                              hint=f"choose a --run-dir without '{os.pathsep}'")
+            raise ConfigError(
+                f"{run.layout.root}: Python cannot be told to look for code below a path with '{os.pathsep}' (PYTHONPATH)",
+                hint=f"choose a --run-dir without '{os.pathsep}'",
+            )
         profile = load_profile(run.config.cluster.profile)
         # without defaults: jobs in the queue read it with the code they were submitted with, which may not know a newer key
         write_json(run.layout.profile, profile.model_dump(mode="json", exclude_defaults=True))
@@ -121,7 +123,9 @@ def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "
         for stage in position.stages:
             after = _awaited(stage, by_name, ids) + (ending if stage.name == "advance" else ())
             if any(name in fresh for name in stage.after):
-                waiting = {job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)}
+                waiting = {
+                    job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)
+                }
                 cluster.redirect(sorted(waiting), after)
                 redirected = redirected or bool(waiting)
             asked = by_stage.get(stage.name)
@@ -138,8 +142,12 @@ def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "
                 cluster.cancel(accepted)
         raise
     if done.submitted:
-        run.events.append("submitted", iteration=position.iteration, by=healer or "launcher",
-                          stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in done.submitted})
+        run.events.append(
+            "submitted",
+            iteration=position.iteration,
+            by=healer or "launcher",
+            stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in done.submitted},
+        )
     return done
 
 
@@ -168,9 +176,13 @@ def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[i
         if complete[stage.name] and not again:
             continue
         left_out = bool(followers) and all(complete[name] for name in followers)
-        missing = tuple(s.index for s in position.statuses
-                        if s.stage == stage.name and (s.stage, s.index) not in alive
-                        and (again or (s.state == "stale" if left_out else s.state != "done")))
+        missing = tuple(
+            s.index
+            for s in position.statuses
+            if s.stage == stage.name
+            and (s.stage, s.index) not in alive
+            and (again or (s.state == "stale" if left_out else s.state != "done"))
+        )
         if missing:
             result.append((stage, missing))
     return result
@@ -263,16 +275,25 @@ def _limit(run: Run, position: Position, todo: list[tuple[Stage, tuple[int, ...]
     for stage, indices in todo:
         # A healing stage is submitted again each time that one of the others is.
         allowed = most + 3 * most * (stage.name in HEALING_STAGES)
-        hopeless = [index for index in indices if stage.name != healer and _last_code(run, position.iteration, stage.name, index) == ExitCode.WRONG_INPUT]
+        hopeless = [
+            index
+            for index in indices
+            if stage.name != healer and _last_code(run, position.iteration, stage.name, index) == ExitCode.WRONG_INPUT
+        ]
         often = so_far[stage.name] > allowed
         if not hopeless and not often:
             continue
         log = run.layout.iteration(position.iteration).logs
-        why = (f"task {hopeless[0]} of {stage.name} says that its input is wrong" if hopeless
-               else f"{len(indices)} tasks of {stage.name} failed in {so_far[stage.name]} submissions")
+        why = (
+            f"task {hopeless[0]} of {stage.name} says that its input is wrong"
+            if hopeless
+            else f"{len(indices)} tasks of {stage.name} failed in {so_far[stage.name]} submissions"
+        )
         run.events.append("stopped", iteration=position.iteration, stage=stage.name, by=healer, why=why)
-        raise Incomplete(f"{why}; nothing is submitted again",
-                         hint=f"see {log}/{stage.name}-*.log, mend the cause, then: python launchers/run_iteration.py --run-dir {run.layout.root}")
+        raise Incomplete(
+            f"{why}; nothing is submitted again",
+            hint=f"see {log}/{stage.name}-*.log, mend the cause, then: python launchers/run_iteration.py --run-dir {run.layout.root}",
+        )
 
 
 def _last_code(run: Run, iteration: int, stage: str, index: int) -> int | None:

@@ -296,8 +296,14 @@ def _evaluate(tokens: list[_Token]) -> _Value | None:
         first = -first
     single = len(lone) == 1
     return _Value(
-        value, first, not single, lone[0].decimals if single else 0, max(t.decimals for t in lone),
-        any(token.kind == "pct" for token in tokens), tokens[0].start, tokens[-1].end,
+        value,
+        first,
+        not single,
+        lone[0].decimals if single else 0,
+        max(t.decimals for t in lone),
+        any(token.kind == "pct" for token in tokens),
+        tokens[0].start,
+        tokens[-1].end,
     )
 
 

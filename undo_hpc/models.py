@@ -30,35 +30,23 @@ def resolve_model(ref: str, base_dir: str | Path | None = None) -> str:
         DataError: a path that does not exist, or a directory that lacks something; the message says what.
     """
     if not ref:
-        raise ConfigError(
-            "no model is named", hint="set `teacher.model` and `student.model` to a directory or a Hub id"
-        )
+        raise ConfigError("no model is named", hint="set `teacher.model` and `student.model` to a directory or a Hub id")
     if ref.startswith("tiny:"):
         from undo_hpc.tiny import models_dir
 
         directory = Path(models_dir()) / ref.removeprefix("tiny:")
         if not directory.is_dir():
-            names = (
-                sorted(path.name for path in directory.parent.iterdir() if path.is_dir())
-                if directory.parent.is_dir()
-                else []
-            )
-            raise DataError(
-                f"the tiny world has no model {ref!r}", hint="there are: " + ", ".join(f"tiny:{name}" for name in names)
-            )
+            names = sorted(path.name for path in directory.parent.iterdir() if path.is_dir()) if directory.parent.is_dir() else []
+            raise DataError(f"the tiny world has no model {ref!r}", hint="there are: " + ", ".join(f"tiny:{name}" for name in names))
         return _checked(directory)
     path = Path(ref).expanduser()
     for candidate in [path] if path.is_absolute() or base_dir is None else [Path(base_dir) / path, path]:
         if candidate.is_dir():
             return _checked(candidate)
         if candidate.exists():
-            raise DataError(
-                f"{candidate}: is a file, not a model directory", hint="name the directory that holds config.json"
-            )
+            raise DataError(f"{candidate}: is a file, not a model directory", hint="name the directory that holds config.json")
     if path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or ref.endswith("/"):
-        raise DataError(
-            f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'"
-        )
+        raise DataError(f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'")
     return ref
 
 
@@ -119,9 +107,7 @@ def _sampled(path: Path, pieces: int = 16, piece: int = 2**16) -> str:
 def _checked(directory: Path) -> str:
     missing = missing_parts(directory)
     if missing and (directory / "adapter_config.json").is_file():
-        raise DataError(
-            f"{directory}: is a LoRA adapter, not a model", hint="merge it into its base model and save that"
-        )
+        raise DataError(f"{directory}: is a LoRA adapter, not a model", hint="merge it into its base model and save that")
     if missing:
         raise DataError(
             f"{directory}: is not a complete model; it lacks {'; '.join(missing)}",
@@ -130,9 +116,7 @@ def _checked(directory: Path) -> str:
     return str(directory.resolve())
 
 
-def check_tokenizer(
-    tokenizer: Any, *, name: str = "", system_prompt: str = "", template_kwargs: dict[str, Any] | None = None
-) -> None:
+def check_tokenizer(tokenizer: Any, *, name: str = "", system_prompt: str = "", template_kwargs: dict[str, Any] | None = None) -> None:
     """Makes sure that a tokenizer can render what we will ask it to: a chat with (or without) a system prompt.
 
     Raises:

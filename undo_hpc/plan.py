@@ -55,10 +55,7 @@ class IterationPlan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
         """The plan from plan.json."""
-        tasks = {
-            name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
-            for name in ("evaluate", "baseline")
-        }
+        tasks = {name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name]) for name in ("evaluate", "baseline")}
         return cls(**(data | tasks))
 
     def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:

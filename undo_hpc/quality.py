@@ -26,9 +26,7 @@ _LEAKS = (
 _SENTENCE_END = re.compile(r"\n+|(?<=[.!?])\s+")
 
 
-def assess(
-    text: str, *, verdict: Verdict, finish_reason: FinishReason, config: QualityConfig, problem: str = ""
-) -> tuple[str, ...]:
+def assess(text: str, *, verdict: Verdict, finish_reason: FinishReason, config: QualityConfig, problem: str = "") -> tuple[str, ...]:
     """The reasons to drop a rationale, in the order of `REASONS`; empty where it is kept.
 
     Args:

@@ -138,9 +138,7 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
     # environment.json is written first: alone, it is what a start leaves that was killed before the configuration stood
     ours = (layout.lease.name, layout.environment.name, ".")
     if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(ours)):
-        raise ConfigError(
-            f"{run_dir} holds other files and is no run directory", hint="choose an empty or new --run-dir"
-        )
+        raise ConfigError(f"{run_dir} holds other files and is no run directory", hint="choose an empty or new --run-dir")
     with explained(layout.root):
         layout.root.mkdir(parents=True, exist_ok=True)
     write_json(layout.environment, describe_environment(config, command))
@@ -163,7 +161,9 @@ def _reopen(run: Run, config: RunConfig) -> Run:
             hint="take another --run-dir for the new configuration, or give the old values to go on with this run",
         )
     if differences:
-        write_json(run.layout.config, _updated(read_json(run.layout.config), run.config.model_dump(mode="json"), config.model_dump(mode="json")))
+        write_json(
+            run.layout.config, _updated(read_json(run.layout.config), run.config.model_dump(mode="json"), config.model_dump(mode="json"))
+        )
         run.events.append("reconfigured", changes={key: new for key, _, new in differences})
     return Run(run.layout, config)
 

@@ -111,15 +111,23 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
         wait_s=2 * STALE_S,
     )
     if cluster_rank()[0]:
-        return _follow(StageContext(run, plan, stage, task, events, ProgressFile(at.progress(stage_name, index)), lease,
-                                    save_soon.requested, save_soon.time_left_s, _visibility_wait()))
+        return _follow(
+            StageContext(
+                run,
+                plan,
+                stage,
+                task,
+                events,
+                ProgressFile(at.progress(stage_name, index)),
+                lease,
+                save_soon.requested,
+                save_soon.time_left_s,
+                _visibility_wait(),
+            )
+        )
     with lease:
         done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
-        if (
-            done is not None
-            and not verify_outputs(run.layout.root, done, deep=False)
-            and not _stale(run.config_digest, done.inputs)
-        ):
+        if done is not None and not verify_outputs(run.layout.root, done, deep=False) and not _stale(run.config_digest, done.inputs):
             print(f"{stage_name} {index} of iteration {iteration} is complete already", flush=True)
             return int(ExitCode.COMPLETE)
         context = StageContext(

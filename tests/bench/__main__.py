@@ -23,8 +23,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("names", nargs="*", help="benchmarks to run, e.g. merge; all by default")
     parser.add_argument("--gpu", action="store_true", help="run the GPU benchmarks (bench_gpu_*) instead")
-    parser.add_argument("--rehearse", action="store_true",
-                        help="with --gpu: the same code in a tiny shape on whatever is here; nothing is judged or written")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="with --gpu: the same code in a tiny shape on whatever is here; nothing is judged or written",
+    )
     arguments = parser.parse_args()
     if arguments.rehearse and not arguments.gpu:
         parser.error("--rehearse is for --gpu")

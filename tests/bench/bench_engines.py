@@ -89,9 +89,7 @@ def transformers_against_padded(path: Path) -> Measure:
         for start in range(0, len(requests), BATCH):
             part = requests[start : start + BATCH]
             chats = [[{"role": "user", "content": r.prompt}] for r in part]
-            inputs = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-            )
+            inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
             limits = [r.max_tokens for r in part]
             model.generate(
                 **inputs,

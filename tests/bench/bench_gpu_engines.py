@@ -193,9 +193,7 @@ def transformers_against_padded(path: Path, shape: Shape) -> Measure:
         for start in range(0, len(asked), shape.batch):
             chosen = asked[start : start + shape.batch]
             chats = [[{"role": "user", "content": r.prompt}] for r in chosen]
-            inputs = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-            )
+            inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
             limits = [r.max_tokens for r in chosen]
             model.generate(
                 **inputs.to(device),
@@ -238,14 +236,11 @@ def prefix_caching(path: Path, shape: Shape) -> Measure:
 
     prompts = load_prompts("default")
     texts = [
-        prompts.refine(r.prompt, f"{r.prompt} so {r.seed}. " * 4, f"{r.seed} and {r.prompt}", "wrong")
-        for r in workload()[: shape.prompts]
+        prompts.refine(r.prompt, f"{r.prompt} so {r.seed}. " * 4, f"{r.seed} and {r.prompt}", "wrong") for r in workload()[: shape.prompts]
     ]
     requests = [Request(f"{i}-{k}", text, 7 * i + k, 1.0, shape.answer) for i, text in enumerate(texts) for k in range(4)]
     part = VllmEngineConfig(max_model_len=4096, max_num_seqs=512, gpu_memory_utilization=0.6)
-    engine = VllmEngine(
-        EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path), dtype=shape.model["dtype"])
-    )
+    engine = VllmEngine(EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path), dtype=shape.model["dtype"]))
     list(engine.generate([Request("warm", "warm", 0, 1.0, 8)]))
 
     reading, blind = engine._params, functools.partial(engine._params, skip_reading_prefix_cache=True)

@@ -40,10 +40,38 @@ class Shape:
     shared: dict[str, Any] = field(default_factory=lambda: {"max_position_embeddings": 4096, "tie_word_embeddings": True})
 
 
-REAL = Shape({"vocab_size": 151_936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
-              "num_key_value_heads": 2}, rows=5000, batch=192, at_once=16, steps=24, warm=8, micro_batch_tokens=16384)
-REHEARSAL = Shape({"vocab_size": 420, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-                   "num_key_value_heads": 2}, rows=60, batch=8, at_once=4, steps=6, warm=2, micro_batch_tokens=1024)
+REAL = Shape(
+    {
+        "vocab_size": 151_936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+    },
+    rows=5000,
+    batch=192,
+    at_once=16,
+    steps=24,
+    warm=8,
+    micro_batch_tokens=16384,
+)
+REHEARSAL = Shape(
+    {
+        "vocab_size": 420,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    rows=60,
+    batch=8,
+    at_once=4,
+    steps=6,
+    warm=2,
+    micro_batch_tokens=1024,
+)
 
 
 def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
@@ -68,10 +96,20 @@ def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
             return
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
         yield from _utilisation(ours, shape, gpu)
-        yield Measure("G3", "training stands still for a checkpoint of weights and optimiser (warm)", round(ours["blocked"][-1], 3), None, "<=1.0", "s",
-                      f"{ours['size_mib']:.0f} MiB; the first one {ours['blocked'][0]:.2f} s (takes its host memory from the system); "
-                      f"and was on disk after {ours['whole'][0]:.1f} s")
-        for id_, name, what, goal in (("G1", "trainer_padded", "Trainer (padded)", ">=1.5"), ("G4", "trl_packed", "TRL's SFTTrainer with packing", ">=1.0")):
+        yield Measure(
+            "G3",
+            "training stands still for a checkpoint of weights and optimiser (warm)",
+            round(ours["blocked"][-1], 3),
+            None,
+            "<=1.0",
+            "s",
+            f"{ours['size_mib']:.0f} MiB; the first one {ours['blocked'][0]:.2f} s (takes its host memory from the system); "
+            f"and was on disk after {ours['whole'][0]:.1f} s",
+        )
+        for id_, name, what, goal in (
+            ("G1", "trainer_padded", "Trainer (padded)", ">=1.5"),
+            ("G4", "trl_packed", "TRL's SFTTrainer with packing", ">=1.0"),
+        ):
             yield _against(id_, what, goal, ours, _run(name, place, deadline), gpu)
 
 
@@ -79,18 +117,34 @@ def _against(id_: str, what: str, goal: str, ours: dict[str, Any], other: dict[s
     if "failed" in other:
         return Skipped(id_, f"{what}: {other['failed']}")
     rate, theirs = (told["tokens"] / told["wall_s"] for told in (ours, other))
-    note = (f"{gpu}, bf16, all weights, fused AdamW; whole run of {ours['steps']} and {other['steps']} steps, warm-up included, no checkpoints; "
-            f"ours: {ours['kernels']}, fp32 master weights; other: {other['kernels']}; mean loss of the second half {ours['loss']:.3f} and {other['loss']:.3f}")
-    return Measure(id_, f"packed training of a 1.5B-shaped Qwen2, useful tokens per second, against {what}", round(rate), round(theirs), goal,
-                   "tokens/s", note)
+    note = (
+        f"{gpu}, bf16, all weights, fused AdamW; whole run of {ours['steps']} and {other['steps']} steps, warm-up included, no checkpoints; "
+        f"ours: {ours['kernels']}, fp32 master weights; other: {other['kernels']}; mean loss of the second half {ours['loss']:.3f} and {other['loss']:.3f}"
+    )
+    return Measure(
+        id_,
+        f"packed training of a 1.5B-shaped Qwen2, useful tokens per second, against {what}",
+        round(rate),
+        round(theirs),
+        goal,
+        "tokens/s",
+        note,
+    )
 
 
 def _utilisation(ours: dict[str, Any], shape: Shape, gpu: str) -> Iterator[Measure | Skipped]:
     mfu = [r["mfu"] for r in ours["rows"] if r["step"] > shape.warm and "mfu" in r]
     if mfu:
-        yield Measure("G2", "model FLOP utilisation, counting only work that answers need", round(statistics.median(mfu), 4), None, ">=0.45", "",
-                      f"{gpu}, dense bf16 peak, median of steps {shape.warm + 1}-{shape.steps}; {ours['kernels']}; recomputation and the last layer on "
-                      f"prompts are not counted; peak memory {ours['gpu_gib']:.0f} GiB")
+        yield Measure(
+            "G2",
+            "model FLOP utilisation, counting only work that answers need",
+            round(statistics.median(mfu), 4),
+            None,
+            ">=0.45",
+            "",
+            f"{gpu}, dense bf16 peak, median of steps {shape.warm + 1}-{shape.steps}; {ours['kernels']}; recomputation and the last layer on "
+            f"prompts are not counted; peak memory {ours['gpu_gib']:.0f} GiB",
+        )
     else:
         yield Skipped("G2", f"the bf16 peak of {gpu} is not known")
 
@@ -103,8 +157,15 @@ def _prepare(place: Path, shape: Shape) -> None:
     from tests.training import tiny_student
 
     tokenizer = tiny_student.make_tokenizer()
-    config = Qwen2Config(**shape.model, **shape.shared, use_sliding_window=False, eos_token_id=tokenizer.eos_token_id,
-                         pad_token_id=tokenizer.pad_token_id, bos_token_id=None, dtype="bfloat16")
+    config = Qwen2Config(
+        **shape.model,
+        **shape.shared,
+        use_sliding_window=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        dtype="bfloat16",
+    )
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
@@ -118,16 +179,32 @@ def _prepare(place: Path, shape: Shape) -> None:
     del model
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    contestants.prepare(place, shape.rows, shape.batch, at_once=shape.at_once, precision="bf16", zero_stage=2, learning_rate=1e-5, max_steps=shape.steps,
-                        log_steps=1, micro_batch_tokens=shape.micro_batch_tokens, liger=True,
-                        gradient_checkpointing=os.environ.get("UNDO_BENCH_RECOMPUTE") == "1")
+    contestants.prepare(
+        place,
+        shape.rows,
+        shape.batch,
+        at_once=shape.at_once,
+        precision="bf16",
+        zero_stage=2,
+        learning_rate=1e-5,
+        max_steps=shape.steps,
+        log_steps=1,
+        micro_batch_tokens=shape.micro_batch_tokens,
+        liger=True,
+        gradient_checkpointing=os.environ.get("UNDO_BENCH_RECOMPUTE") == "1",
+    )
 
 
 def _run(name: str, place: Path, deadline: float) -> dict[str, Any]:
     """One contestant in a process of its own: its figures, or why it has none under `failed`."""
     try:
-        done = subprocess.run([sys.executable, "-m", "tests.bench.training_contestants", name, str(place)], capture_output=True, text=True, check=False,
-                              timeout=max(1.0, deadline - time.monotonic()))
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.bench.training_contestants", name, str(place)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=max(1.0, deadline - time.monotonic()),
+        )
     except subprocess.TimeoutExpired:
         return {"failed": f"not done {_PATIENCE_S} s after the first contestant began"}
     if done.returncode:

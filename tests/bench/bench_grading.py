@@ -14,13 +14,22 @@ from undo_hpc.grading import Checker, GradeItem
 
 OURS, REFERENCE, FLAT = 6000, 300, 1_000_000
 _HOSTILE = (
-    "10^{10^{10}}", "9^{9^{9^{9}}}", "100000000!", "(10^6)!!", "\\sum_{n=1}^{1000000000} \\frac{1}{n^2}", "\\prod_{k=1}^{100000000} k",
-    "(\\sqrt{2}+\\sqrt{3}+\\sqrt{5}+\\sqrt{7}+\\sqrt{11})^{200}", "((((((((((((((((((((1))))))))))))))))))))", "x^{1000000000}-x",
+    "10^{10^{10}}",
+    "9^{9^{9^{9}}}",
+    "100000000!",
+    "(10^6)!!",
+    "\\sum_{n=1}^{1000000000} \\frac{1}{n^2}",
+    "\\prod_{k=1}^{100000000} k",
+    "(\\sqrt{2}+\\sqrt{3}+\\sqrt{5}+\\sqrt{7}+\\sqrt{11})^{200}",
+    "((((((((((((((((((((1))))))))))))))))))))",
+    "x^{1000000000}-x",
     "\\frac{1}{1+" * 60 + "1" + "}" * 60,
 )
 _STEPS = (
-    "First we note that {a} + {b} = {c}, so the total so far is ${c}$.", "Multiplying by {b} on both sides gives \\[ {b}x = {c}. \\]",
-    "Each of the {a} groups holds {b} items.", "We substitute $x = {a}$ into $x^2 - {b}x + {c}$ and simplify.",
+    "First we note that {a} + {b} = {c}, so the total so far is ${c}$.",
+    "Multiplying by {b} on both sides gives \\[ {b}x = {c}. \\]",
+    "Each of the {a} groups holds {b} items.",
+    "We substitute $x = {a}$ into $x^2 - {b}x + {c}$ and simplify.",
 )
 
 
@@ -32,14 +41,19 @@ def mix(size: int, seed: int = 11) -> list[tuple[str, str]]:
 
 def _pair(draw: random.Random) -> tuple[str, str]:
     a, b = draw.randint(2, 99), draw.randint(2, 99)
-    steps = " ".join(draw.choice(_STEPS).format(a=draw.randint(2, 99), b=draw.randint(2, 99), c=draw.randint(2, 999)) for _ in range(draw.randint(4, 24)))
+    steps = " ".join(
+        draw.choice(_STEPS).format(a=draw.randint(2, 99), b=draw.randint(2, 99), c=draw.randint(2, 999)) for _ in range(draw.randint(4, 24))
+    )
     roll = draw.random()
     if roll < 0.01:
         return f"{steps} So the answer is \\boxed{{{draw.choice(_HOSTILE)}}}.", str(a)
     if roll < 0.55:
         gold, forms = str(a * b), [str(a * b), f"{a * b:,}", f"{a * b}.0", f"{a * b}\\text{{ cm}}", str(a + b), str(a * b + 1)]
     elif roll < 0.75:
-        gold, forms = f"\\frac{{{a}}}{{{b}}}", [f"{a}/{b}", f"\\dfrac{{{2 * a}}}{{{2 * b}}}", f"\\frac{{{a}}}{{{b}}}", f"\\frac{{{b}}}{{{a}}}"]
+        gold, forms = (
+            f"\\frac{{{a}}}{{{b}}}",
+            [f"{a}/{b}", f"\\dfrac{{{2 * a}}}{{{2 * b}}}", f"\\frac{{{a}}}{{{b}}}", f"\\frac{{{b}}}{{{a}}}"],
+        )
     elif roll < 0.85:
         gold, forms = f"{a}\\sqrt{{{b}}}", [f"{a}\\sqrt{{{b}}}", f"\\sqrt{{{a * a * b}}}", f"{a + 1}\\sqrt{{{b}}}"]
     elif roll < 0.92:
@@ -76,8 +90,13 @@ def measures() -> Iterator[Measure | Skipped]:
                 documented(prediction, gold)
             theirs.append(len(sample) / (time.perf_counter() - start))
     yield Measure(
-        "P6", "graded answers/s, 1 % hostile: two workers against math-verify in one process", round(statistics.median(ours), 1),
-        round(statistics.median(theirs), 1), ">=20", "answers/s", f"{OURS} and {REFERENCE} of one mix, 3 repeats in turn, medians",
+        "P6",
+        "graded answers/s, 1 % hostile: two workers against math-verify in one process",
+        round(statistics.median(ours), 1),
+        round(statistics.median(theirs), 1),
+        ">=20",
+        "answers/s",
+        f"{OURS} and {REFERENCE} of one mix, 3 repeats in turn, medians",
     )
     yield Measure("P6-warm", "seconds until a pool of two workers is warm", round(warm, 2), None, "<=2", "s", "best of 5 starts")
     yield _memory()
@@ -100,7 +119,15 @@ def _memory() -> Measure:
                 first = _resident_mb()
     grown = _resident_mb() - first
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Measure("P6-memory", "growth of memory from 50,000 to a million rows", round(max(grown, 0.0), 1), None, "<=16", "MiB", f"peak {peak:.0f} MiB")
+    return Measure(
+        "P6-memory",
+        "growth of memory from 50,000 to a million rows",
+        round(max(grown, 0.0), 1),
+        None,
+        "<=16",
+        "MiB",
+        f"peak {peak:.0f} MiB",
+    )
 
 
 def _resident_mb() -> float:

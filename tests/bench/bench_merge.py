@@ -105,8 +105,11 @@ def measures() -> Iterator[Measure]:
             other.append(timed(OTHER, str(small), str(Path(folder) / "other.parquet")))
         mine, theirs = statistics.median(ours), statistics.median(other)
         note = f"{ROWS} rows, {size / 1e6:.0f} MB, {SHARDS} shards; rows/s"
-        extra = {"ours_s": round(mine, 3), "other_s": round(theirs, 3),
-                 "other_mib": round(memory(OTHER, str(small), str(Path(folder) / "other.parquet")))}
+        extra = {
+            "ours_s": round(mine, 3),
+            "other_s": round(theirs, 3),
+            "other_mib": round(memory(OTHER, str(small), str(Path(folder) / "other.parquet"))),
+        }
         yield Measure("P5", "merge + dedup + validate", ROWS / mine, ROWS / theirs, ">=4", "rows/s", note, extra)
         yield Measure("P5-memory", "most memory of the merge's processes at 160 MB", memory(OURS, str(small)), None, "<=128", "MiB")
         large = Path(folder) / "large"

@@ -47,7 +47,15 @@ def measures() -> Iterator[Measure]:
     """Wall time, for an fsync costs no CPU time."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
         root = Path(folder)
-        yield Measure("shards.writer", "rows appended a second, fsync each 64", writer(root), None, ">=5000", "rows/s", f"{CHARACTERS} characters a row")
+        yield Measure(
+            "shards.writer",
+            "rows appended a second, fsync each 64",
+            writer(root),
+            None,
+            ">=5000",
+            "rows/s",
+            f"{CHARACTERS} characters a row",
+        )
         engine = Instant()
         whole = statistics.median(answered(root / f"whole-{k}", engine) for k in range(REPEATS))
         what = "answers graded, judged and appended a second (an engine makes some hundreds)"
@@ -103,4 +111,12 @@ def restart(root: Path) -> Measure:
     answered(root / "restarted", second)
     again = len(set(first.answered) & set(second.answered))
     assert len(set(first.answered) | set(second.answered)) == ROWS
-    return Measure("shards.restart", "finished requests that a restart asks again", again, None, "<=0", "requests", f"broken off after {ROWS // 2} of {ROWS}")
+    return Measure(
+        "shards.restart",
+        "finished requests that a restart asks again",
+        again,
+        None,
+        "<=0",
+        "requests",
+        f"broken off after {ROWS // 2} of {ROWS}",
+    )

@@ -26,12 +26,12 @@ RESTARTS, HOPS = 8, 6
 def _stand_in(folder: Path) -> Path:
     """A 'Python' that asks to be requeued RESTARTS times for the stage train, and is content with all others."""
     path = folder / "python"
-    path.write_text(f'''#!/bin/bash
+    path.write_text(f"""#!/bin/bash
 echo "$(date +%s.%N) began $SLURM_RESTART_COUNT" >> {folder}/times.$4
 [ "$4" = train ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ] && code=75
 echo "$(date +%s.%N) ended" >> {folder}/times.$4
 exit ${{code:-0}}
-''')
+""")
     path.chmod(0o755)
     return path
 
@@ -65,7 +65,9 @@ def measures() -> Iterator[Measure | Skipped]:
 
 
 def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
-    profile = Profile(python=str(_stand_in(folder)), gpu_syntax="none", defaults=StageProfile(partition="low", memory_gb=0.1, cpus_per_task=1))
+    profile = Profile(
+        python=str(_stand_in(folder)), gpu_syntax="none", defaults=StageProfile(partition="low", memory_gb=0.1, cpus_per_task=1)
+    )
     cluster = SlurmCluster(profile, folder)
 
     def submit(stage: str, after: tuple[str, ...] = (), indices: tuple[int, ...] | None = None, total: int = 1) -> tuple[str, ...]:
@@ -74,8 +76,15 @@ def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
     submit("train")
     lab.wait_empty(RESTARTS * 130)
     delays = [b - a for a, b in zip(_times(folder, "train", "ended"), _times(folder, "train", "began")[1:], strict=False)]
-    yield Measure("S1", "seconds from a requeue to the restart, on a cluster that holds requeued jobs back for 120 s",
-                  statistics.median(delays), None, "<=5", "s", extra={"longest": max(delays), "restarts": len(delays)})
+    yield Measure(
+        "S1",
+        "seconds from a requeue to the restart, on a cluster that holds requeued jobs back for 120 s",
+        statistics.median(delays),
+        None,
+        "<=5",
+        "s",
+        extra={"longest": max(delays), "restarts": len(delays)},
+    )
 
     ids: tuple[str, ...] = ()
     for _ in range(HOPS):
@@ -88,13 +97,27 @@ def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
         last = lab.run("sbatch", "--parsable", "-o", "/dev/null", *(["-d", f"afterok:{last}"] if last else []), "--wrap", wrap).strip()
     lab.wait_empty(120)
     empty = [b - a for a, b in zip(_times(folder, "empty", "ended"), _times(folder, "empty", "began")[1:], strict=False)]
-    yield Measure("S2", "seconds of a hop between stages over that of an empty chain", statistics.median(ours) - statistics.median(empty), None,
-                  "<=3", "s", extra={"hop": statistics.median(ours), "empty_hop": statistics.median(empty)})
+    yield Measure(
+        "S2",
+        "seconds of a hop between stages over that of an empty chain",
+        statistics.median(ours) - statistics.median(empty),
+        None,
+        "<=3",
+        "s",
+        extra={"hop": statistics.median(ours), "empty_hop": statistics.median(empty)},
+    )
 
     before = _files(folder)
     began = time.perf_counter()
     ids = submit("generate", (), tuple(range(10_000)), 10_000)
     seconds = time.perf_counter() - began
     cluster.cancel(ids)
-    yield Measure("S3", "seconds to submit 10,000 shards where an array holds 1,001", seconds, None, "<=5", "s",
-                  extra={"sbatch_calls": len(ids), "files": _files(folder) - before})
+    yield Measure(
+        "S3",
+        "seconds to submit 10,000 shards where an array holds 1,001",
+        seconds,
+        None,
+        "<=5",
+        "s",
+        extra={"sbatch_calls": len(ids), "files": _files(folder) - before},
+    )

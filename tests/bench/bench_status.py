@@ -35,7 +35,10 @@ def make(root: Path) -> None:
     write_json(at.plan, plan.to_dict())
     stage = next(s for s in build_graph(config, run.layout, plan) if s.name == "generate")
     counts = {"rows": 50, "correct": 40, "wrong": 10, "truncated": 1, "completion_tokens": 25_000, "new_tokens": 25_000, "seconds": 90.0}
-    details = {"engine": {"engine": "vllm", "version": "0.32.0", "model": "teacher", "attention": "flash"}, "sampling": config.generate.sampling.model_dump()}
+    details = {
+        "engine": {"engine": "vllm", "version": "0.32.0", "model": "teacher", "attention": "flash"},
+        "sampling": config.generate.sampling.model_dump(),
+    }
     for task in stage.tasks:
         path = root / task.outputs[0]
         if task.index == 0:

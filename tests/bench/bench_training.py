@@ -45,8 +45,13 @@ def _race(place: Path, names: list[str]) -> dict[str, dict[str, float]]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(REPEATS):
         for name in names:
-            done = subprocess.run([sys.executable, "-m", "tests.bench.training_contestants", name, str(place)], capture_output=True, text=True,
-                                  check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.bench.training_contestants", name, str(place)],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
             if done.returncode:
                 raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
             rows[name].append(json.loads(done.stdout.splitlines()[-1]))
@@ -65,22 +70,36 @@ def _speed(figures: dict[str, dict[str, float]]) -> Iterator[Measure | Skipped]:
         ("P2a", "trainer_padded", "useful tokens per CPU-second, against transformers' Trainer with padding", ">=2.0"),
         ("P2b", "trainer_grouped", "useful tokens per CPU-second, against transformers' Trainer grouped by length", ">=1.2"),
         ("P3", "trl_packed", "useful tokens per CPU-second, against TRL's SFTTrainer with packing", ">=1.2"),
-        ("P2c", "plain", "useful tokens per CPU-second, against a bare torch loop on the same batches (DeepSpeed's and our own cost)", ">=0.8"),
+        (
+            "P2c",
+            "plain",
+            "useful tokens per CPU-second, against a bare torch loop on the same batches (DeepSpeed's and our own cost)",
+            ">=0.8",
+        ),
     ):
         if name not in figures:
             yield Skipped(id_, "trl is not installed (make bench installs it)")
             continue
         other = figures[name]
-        note = (f"fp32, one thread, {REPEATS} repeats in turn, ours {mine['low']:,.0f}-{mine['high']:,.0f}, other {other['low']:,.0f}-{other['high']:,.0f}; "
-                f"mean loss of the second half {mine['loss']:.3f} and {other['loss']:.3f}")
+        note = (
+            f"fp32, one thread, {REPEATS} repeats in turn, ours {mine['low']:,.0f}-{mine['high']:,.0f}, other {other['low']:,.0f}-{other['high']:,.0f}; "
+            f"mean loss of the second half {mine['loss']:.3f} and {other['loss']:.3f}"
+        )
         yield Measure(id_, what, round(mine["rate"]), round(other["rate"]), goal, "tokens/CPU-s", note)
 
 
 def _memory(figures: dict[str, dict[str, float]]) -> Measure:
     mine, other = figures["ours"], figures["trainer_padded"]
     note = f"growth of resident memory from the first step to its peak; whole process {mine['peak'] / 2**20:.0f} and {other['peak'] / 2**20:.0f} MiB"
-    return Measure("P4", "peak memory of training, against transformers' Trainer with padding", round(mine["grown"] / 2**20, 1),
-                   round(other["grown"] / 2**20, 1), "<=0.8", "MiB", note)
+    return Measure(
+        "P4",
+        "peak memory of training, against transformers' Trainer with padding",
+        round(mine["grown"] / 2**20, 1),
+        round(other["grown"] / 2**20, 1),
+        "<=0.8",
+        "MiB",
+        note,
+    )
 
 
 def _checkpoint(place: Path) -> Iterator[Measure]:
@@ -129,5 +148,12 @@ def _checkpoint(place: Path) -> Iterator[Measure]:
     mine, other = in_turn(ours, synchronous, max(REPEATS, 7))
     size = (place / "plain.pt").stat().st_size / 2**20
     team.close()
-    yield Measure("P9", "time that training stands still for a checkpoint, against torch.save of the same state", round(mine, 4), round(other, 4),
-                  "<=0.2", "s", f"{size:.0f} MiB of weights and AdamW state, fp32; torch.save without fsync; medians of {max(REPEATS, 7)}")
+    yield Measure(
+        "P9",
+        "time that training stands still for a checkpoint, against torch.save of the same state",
+        round(mine, 4),
+        round(other, 4),
+        "<=0.2",
+        "s",
+        f"{size:.0f} MiB of weights and AdamW state, fp32; torch.save without fsync; medians of {max(REPEATS, 7)}",
+    )

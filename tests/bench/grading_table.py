@@ -114,12 +114,21 @@ def reason(case: Case, grade: Grade, trouble: str) -> str:
     if trouble:
         return f"math-verify {trouble}"
     said = {
-        "same": "both are written the same once spacing and look-alikes are gone", "number": "exact comparison of the numbers and their units",
-        "text": "words, compared as words", "letter": "the chosen letter", "interval": "sets of reals, brought to one form",
-        "parts": "part by part: order, labels and signs", "relation": "equations up to a factor; a label counts only where it names the value",
-        "expression": "identity at random points in two precisions", "base": "the base belongs to the number", "clock": "a time of day",
-        "matrix": "entry by entry, or piece by piece with its condition", "ratio": "ratios are proportional, or as written",
-        "algebra": "computer algebra, confirmed numerically", "guard": "refused by the static guard", "extract": "there is no answer in the visible text",
+        "same": "both are written the same once spacing and look-alikes are gone",
+        "number": "exact comparison of the numbers and their units",
+        "text": "words, compared as words",
+        "letter": "the chosen letter",
+        "interval": "sets of reals, brought to one form",
+        "parts": "part by part: order, labels and signs",
+        "relation": "equations up to a factor; a label counts only where it names the value",
+        "expression": "identity at random points in two precisions",
+        "base": "the base belongs to the number",
+        "clock": "a time of day",
+        "matrix": "entry by entry, or piece by piece with its condition",
+        "ratio": "ratios are proportional, or as written",
+        "algebra": "computer algebra, confirmed numerically",
+        "guard": "refused by the static guard",
+        "extract": "there is no answer in the visible text",
     }
     return f"{said.get(grade.method, grade.method)}; we read `{shorten(grade.answer, 40)}`"
 

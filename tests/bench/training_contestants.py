@@ -38,8 +38,11 @@ def length_spread(count: int, seed: int = 0) -> list[dict[str, Any]]:
     for idx in range(count):
         problem, solution, answer = tiny_student.word_problem(rng, rng.randint(1, 4))
         first = problem.split(".")[0]
-        lines = [f"We know that {first}." if rng.random() < 0.5 else f"Check: {line}" for line in solution.split(" ")
-                 for _ in range(max(1, round(rng.lognormvariate(0.6, 0.6))))]
+        lines = [
+            f"We know that {first}." if rng.random() < 0.5 else f"Check: {line}"
+            for line in solution.split(" ")
+            for _ in range(max(1, round(rng.lognormvariate(0.6, 0.6))))
+        ]
         rng.shuffle(lines)
         wanted = rng.lognormvariate(4.8, 0.7)  # tokens
         text = " ".join((lines * 40)[: max(1, round(wanted / 18))])
@@ -56,11 +59,31 @@ def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, *, at_once: int |
     if not (place / "model").exists():
         tiny_student.make_student(place / "model", hidden=64, layers=3)
     data = tiny_student.write_parquet(place / "data.parquet", length_spread(rows))
-    train = {"epochs": 1.0, "max_length": 2048, "learning_rate": LR, "schedule": "constant", "warmup_ratio": 0.0, "precision": "fp32",
-             "zero_stage": 0, "betas": [0.9, 0.999], "clip": 1.0, "log_steps": 5, "preflight": False,
-             "checkpoint": {"every_steps": 10**6, "every_minutes": 0}, **changes}
-    spec = TrainSpec(train=train, seed=0, model=str(place / "model"), data=[str(data)], work_dir=str(place / "work"), out_dir=str(place / "out"),
-                     run_id="bench", data_digest="bench")
+    train = {
+        "epochs": 1.0,
+        "max_length": 2048,
+        "learning_rate": LR,
+        "schedule": "constant",
+        "warmup_ratio": 0.0,
+        "precision": "fp32",
+        "zero_stage": 0,
+        "betas": [0.9, 0.999],
+        "clip": 1.0,
+        "log_steps": 5,
+        "preflight": False,
+        "checkpoint": {"every_steps": 10**6, "every_minutes": 0},
+        **changes,
+    }
+    spec = TrainSpec(
+        train=train,
+        seed=0,
+        model=str(place / "model"),
+        data=[str(data)],
+        work_dir=str(place / "work"),
+        out_dir=str(place / "out"),
+        run_id="bench",
+        data_digest="bench",
+    )
     from undo_hpc.training.encoding import encode_spec
     from undo_hpc.training.student import load_tokenizer
 
@@ -228,10 +251,24 @@ def _common(place: Path) -> dict[str, Any]:
     config = TrainSpec.load(place / "spec.json").config
     gpu = torch.cuda.is_available()
     return {
-        "learning_rate": config.learning_rate, "lr_scheduler_type": "constant", "weight_decay": 0.0, "num_train_epochs": 1, "logging_steps": config.log_steps,
-        "save_strategy": "no", "report_to": [], "use_cpu": not gpu, "max_grad_norm": 1.0, "adam_beta2": 0.999, "disable_tqdm": True, "seed": 0,
-        "optim": "adamw_torch_fused", "dataloader_pin_memory": gpu, "dataloader_num_workers": 0, "max_steps": config.max_steps or -1,
-        "gradient_checkpointing": config.gradient_checkpointing, "use_liger_kernel": config.liger and liger_works(),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "num_train_epochs": 1,
+        "logging_steps": config.log_steps,
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": not gpu,
+        "max_grad_norm": 1.0,
+        "adam_beta2": 0.999,
+        "disable_tqdm": True,
+        "seed": 0,
+        "optim": "adamw_torch_fused",
+        "dataloader_pin_memory": gpu,
+        "dataloader_num_workers": 0,
+        "max_steps": config.max_steps or -1,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "use_liger_kernel": config.liger and liger_works(),
     }
 
 
@@ -251,13 +288,30 @@ def _trainer(place: Path, meter: Meter, **options: Any) -> Curve:
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     data, tokenizer, model = _encoded(place)
-    rows = [{"input_ids": data.tokens(i).tolist(), "labels": [-100] * int(data.prompts[i]) + data.tokens(i)[data.prompts[i]:].tolist(),
-             "length": int(data.lengths[i])} for i in range(len(data))]
+    rows = [
+        {
+            "input_ids": data.tokens(i).tolist(),
+            "labels": [-100] * int(data.prompts[i]) + data.tokens(i)[data.prompts[i] :].tolist(),
+            "length": int(data.lengths[i]),
+        }
+        for i in range(len(data))
+    ]
     race = _race(place)
-    arguments = TrainingArguments(output_dir=str(place / "trainer"), per_device_train_batch_size=race["at_once"], remove_unused_columns=True,
-                                  gradient_accumulation_steps=race["batch"] // race["at_once"], **_common(place), **options)
-    trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), callbacks=[_metered(meter)],
-                      data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100))
+    arguments = TrainingArguments(
+        output_dir=str(place / "trainer"),
+        per_device_train_batch_size=race["at_once"],
+        remove_unused_columns=True,
+        gradient_accumulation_steps=race["batch"] // race["at_once"],
+        **_common(place),
+        **options,
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        callbacks=[_metered(meter)],
+        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
+    )
     return _train(trainer, meter)
 
 
@@ -294,35 +348,55 @@ def trl_packed(place: Path, meter: Meter) -> Curve:
     from trl import SFTConfig, SFTTrainer
 
     data, tokenizer, model = _encoded(place)
-    rows = [{"input_ids": data.tokens(i).tolist(), "completion_mask": [0] * int(data.prompts[i]) + [1] * int(data.targets[i])}
-            for i in range(len(data))]
+    rows = [
+        {"input_ids": data.tokens(i).tolist(), "completion_mask": [0] * int(data.prompts[i]) + [1] * int(data.targets[i])}
+        for i in range(len(data))
+    ]
     config = TrainSpec.load(place / "spec.json").config
     count = max(1, config.tokens_per_batch // int(data.lengths.max()))
     length = config.tokens_per_batch // count
     at_once = min(count, max(1, config.micro_batch_tokens // length))
-    arguments = SFTConfig(output_dir=str(place / "trl"), per_device_train_batch_size=at_once, gradient_accumulation_steps=-(-count // at_once),
-                          packing=True, max_length=length, bf16=False, completion_only_loss=True, **_common(place))
-    trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-                         callbacks=[_metered(meter)])
+    arguments = SFTConfig(
+        output_dir=str(place / "trl"),
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=-(-count // at_once),
+        packing=True,
+        max_length=length,
+        bf16=False,
+        completion_only_loss=True,
+        **_common(place),
+    )
+    trainer = SFTTrainer(
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[_metered(meter)]
+    )
     return _train(trainer, meter)
 
 
 CONTESTANTS: dict[str, Callable[[Path, Meter], Curve]] = {
-    "ours": ours, "ours_then_saved": partial(ours, saves=3), "plain": plain,
-    "trainer_padded": trainer_padded, "trainer_grouped": trainer_grouped, "trl_packed": trl_packed}
+    "ours": ours,
+    "ours_then_saved": partial(ours, saves=3),
+    "plain": plain,
+    "trainer_padded": trainer_padded,
+    "trainer_grouped": trainer_grouped,
+    "trl_packed": trl_packed,
+}
 
 
 def mean_loss(curve: Curve, steps: int) -> float:
     """Mean loss of the second half of the steps that all contestants take (one more step is one more step of learning)."""
     last = min(curve[-1][0], steps)
-    spans = [(min(step, last) - max(start, last // 2), loss) for (step, loss), start in zip(curve, [0, *(s for s, _ in curve)], strict=False)]
+    spans = [
+        (min(step, last) - max(start, last // 2), loss) for (step, loss), start in zip(curve, [0, *(s for s, _ in curve)], strict=False)
+    ]
     used = [(n, loss) for n, loss in spans if n > 0]
     return sum(n * loss for n, loss in used) / sum(n for n, _ in used)
 
 
 def main(name: str, place: Path) -> None:
     """Trains once as that contestant and prints its figures."""
-    os.environ.update({"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"})
+    os.environ.update(
+        {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    )
     from undo_hpc.training.setup import quiet_deepspeed
 
     quiet_deepspeed()
@@ -332,9 +406,21 @@ def main(name: str, place: Path) -> None:
     torch.manual_seed(0)
     meter = Meter()
     curve = CONTESTANTS[name](place, meter)
-    print(json.dumps({"name": name, "cpu_s": meter.cpu, "wall_s": meter.wall, "grown": meter.peak - meter.before,
-                      "peak": meter.peak, "loss": mean_loss(curve, _race(place)["steps"]), "steps": curve[-1][0],
-                      "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0} | meter.told))
+    print(
+        json.dumps(
+            {
+                "name": name,
+                "cpu_s": meter.cpu,
+                "wall_s": meter.wall,
+                "grown": meter.peak - meter.before,
+                "peak": meter.peak,
+                "loss": mean_loss(curve, _race(place)["steps"]),
+                "steps": curve[-1][0],
+                "gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0,
+            }
+            | meter.told
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,14 @@ def test_the_tiny_benchmark() -> None:
 
 def test_hub_columns_and_local_columns_give_the_same_problem(tmp_path: Path) -> None:
     """A row of the Hub's copy and the same row of the original file differ in names and types, not in the problem."""
-    hub = {"ID": "chal-1", "Body": "Ann has 3.", "Question": "How many?", "Answer": "3.0", "Type": "x", "question_concat": "Ann has 3. How many?"}
+    hub = {
+        "ID": "chal-1",
+        "Body": "Ann has 3.",
+        "Question": "How many?",
+        "Answer": "3.0",
+        "Type": "x",
+        "question_concat": "Ann has 3. How many?",
+    }
     local = {"Body": "Ann has 3.", "Question": "How many?", "Answer": 3.0}
     a, b = (load_benchmark("svamp", jsonl(tmp_path / f"{i}.jsonl", [row])).problems[0] for i, row in enumerate((hub, local)))
     assert (a.id, a.problem) == (b.id, b.problem)

@@ -21,7 +21,19 @@ from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.lease import Lease
 
-HEAVY = ("torch", "transformers", "deepspeed", "vllm", "datasets", "sympy", "math_verify", "pyarrow", "numpy", "huggingface_hub", "matplotlib")
+HEAVY = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "vllm",
+    "datasets",
+    "sympy",
+    "math_verify",
+    "pyarrow",
+    "numpy",
+    "huggingface_hub",
+    "matplotlib",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +55,7 @@ def test_help_imports_nothing_heavy(verb: str) -> None:
 import sys
 from undo_hpc.cli import main
 try:
-    main({[verb, '--help'] if verb else ['--help']!r})
+    main({[verb, "--help"] if verb else ["--help"]!r})
 except SystemExit:
     pass
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
@@ -168,7 +180,9 @@ def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path, capsys: pytest.Captu
         assert "not a run directory" in said and "Traceback" not in said
 
 
-def test_the_latest_run_is_meant_where_none_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_latest_run_is_meant_where_none_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.chdir(run.layout.root.parent.parent)
     assert main(["status"]) == 0
     assert "checkpoints/mine" in capsys.readouterr().out
@@ -197,7 +211,11 @@ def test_logs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     write_text(run.layout.iteration(0).log("train", 0), "step 1\nstep 2\n")
     assert main(["logs", root, "train", "--follow"]) == 0, "a task that has ended is not waited for"
     assert capsys.readouterr().out == "step 1\nstep 2\n"
-    for words, said in ((["treno"], "no stage 'treno'"), (["train", "7"], "has no task 7"), (["train", "--iteration", "9"], "has not begun")):
+    for words, said in (
+        (["treno"], "no stage 'treno'"),
+        (["train", "7"], "has no task 7"),
+        (["train", "--iteration", "9"], "has not begun"),
+    ):
         assert main(["logs", root, *words]) == 2
         assert said in capsys.readouterr().err
 

@@ -62,11 +62,18 @@ def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
     assert "baseline" in related(STAGES, "advance")
 
 
-@pytest.mark.parametrize(("reason", "state"), [
-    ("launch failed requeued held", JobState.GIVEN_UP), ("JobHoldMaxRequeue", JobState.GIVEN_UP), ("JobHeldUser", JobState.HELD),
-    ("JobHeldAdmin", JobState.HELD), ("job requeued in held state", JobState.HELD), ("Priority", JobState.PENDING),
-    ("DependencyNeverSatisfied", JobState.STUCK),
-])
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("launch failed requeued held", JobState.GIVEN_UP),
+        ("JobHoldMaxRequeue", JobState.GIVEN_UP),
+        ("JobHeldUser", JobState.HELD),
+        ("JobHeldAdmin", JobState.HELD),
+        ("job requeued in held state", JobState.HELD),
+        ("Priority", JobState.PENDING),
+        ("DependencyNeverSatisfied", JobState.STUCK),
+    ],
+)
 def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
     assert _state("PENDING", reason) is state
 
@@ -114,19 +121,28 @@ def test_a_state_that_we_do_not_know_is_alive() -> None:
     assert _state("POWER_UP_NODE", "None") is JobState.RUNNING
 
 
-SUBMIT_LIMIT = ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: "
-                "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)")
+SUBMIT_LIMIT = (
+    "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: "
+    "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+)
 
 
-@pytest.mark.parametrize(("said", "kind", "word"), [
-    (SUBMIT_LIMIT, QueueFull, "max_array_size"),
-    (SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "AssocMaxWallDurationPerJobLimit"), ClusterError, "lower `minutes`"),
-    (SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "QOSMaxGRESPerUser"), ClusterError, "a limit of your account is reached"),
-    ("sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", ClusterError, "sinfo -o '%P %l'"),
-    ("Job is no longer pending execution for job 3", NotPending, "too late"),
-    ("scancel: error: Kill job error on job id 4: Access/permission denied", ClusterError, "somebody else"),
-    ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unreachable, "scontrol ping"),
-])
+@pytest.mark.parametrize(
+    ("said", "kind", "word"),
+    [
+        (SUBMIT_LIMIT, QueueFull, "max_array_size"),
+        (SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "AssocMaxWallDurationPerJobLimit"), ClusterError, "lower `minutes`"),
+        (SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "QOSMaxGRESPerUser"), ClusterError, "a limit of your account is reached"),
+        (
+            "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
+            ClusterError,
+            "sinfo -o '%P %l'",
+        ),
+        ("Job is no longer pending execution for job 3", NotPending, "too late"),
+        ("scancel: error: Kill job error on job id 4: Access/permission denied", ClusterError, "somebody else"),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unreachable, "scontrol ping"),
+    ],
+)
 def test_what_slurm_says_is_told_apart(said: str, kind: type[ClusterError], word: str) -> None:
     error = explain(said, "sbatch")
     assert type(error) is kind and word in str(error)
@@ -158,8 +174,12 @@ def test_a_person_who_submits_again_gives_the_healing_stages_their_tries_back() 
     def submitted(by: str, *stages: str, iteration: int = 0) -> dict[str, Any]:
         return {"kind": "submitted", "iteration": iteration, "by": by, "stages": dict.fromkeys(stages)}
 
-    events = [submitted("launcher", "generate", "merge"), submitted("merge", "generate", "merge"), {"kind": "start"},
-              submitted("advance", "generate", iteration=1)]
+    events = [
+        submitted("launcher", "generate", "merge"),
+        submitted("merge", "generate", "merge"),
+        {"kind": "start"},
+        submitted("advance", "generate", iteration=1),
+    ]
     assert submissions(events, 0) == {"generate": 2, "merge": 2}
     assert submissions(events, 1) == {"generate": 1}
     assert submissions([*events, submitted("launcher", "generate")], 0) == {"generate": 1}

@@ -39,14 +39,17 @@ def test_secrets_are_not_handed_to_slurm(name: str, tmp_path: Path) -> None:
         load_profile(file)
 
 
-@pytest.mark.parametrize(("line", "good"), [
-    ("export HF_TOKEN=hf_abcdef", False),
-    ("WANDB_API_KEY='abc' ; true", False),
-    ("export HF_TOKEN=$(cat ~/.hf_token)", True),
-    ('export HF_TOKEN="$(< /run/secrets/hf)"', True),
-    ("export HF_TOKEN_PATH=/home/me/.token", True),
-    ("source /project/env.sh", True),
-])
+@pytest.mark.parametrize(
+    ("line", "good"),
+    [
+        ("export HF_TOKEN=hf_abcdef", False),
+        ("WANDB_API_KEY='abc' ; true", False),
+        ("export HF_TOKEN=$(cat ~/.hf_token)", True),
+        ('export HF_TOKEN="$(< /run/secrets/hf)"', True),
+        ("export HF_TOKEN_PATH=/home/me/.token", True),
+        ("source /project/env.sh", True),
+    ],
+)
 def test_secrets_are_not_written_into_scripts(line: str, good: bool, tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(yaml.safe_dump({"setup": [line]}))
@@ -89,8 +92,10 @@ def test_a_container_keeps_the_variables_of_a_task() -> None:
 
 
 def test_configuration_wins_over_stage_and_stage_over_defaults() -> None:
-    profile = Profile(defaults=StageProfile(partition="a", cpus_per_task=1, minutes=10, gpus_per_node=1, extra={"exclude": "n1"}),
-                      stages={"train": StageProfile(partition="b", minutes=20, extra={"exclusive": True})})
+    profile = Profile(
+        defaults=StageProfile(partition="a", cpus_per_task=1, minutes=10, gpus_per_node=1, extra={"exclude": "n1"}),
+        stages={"train": StageProfile(partition="b", minutes=20, extra={"exclusive": True})},
+    )
     asked = profile.for_stage("train", StageResources(minutes=30))
     assert (asked.partition, asked.cpus_per_task, asked.minutes, asked.gpus_per_node) == ("b", 1, 30, 1)
     assert asked.extra == {"exclude": "n1", "exclusive": True}

@@ -31,11 +31,23 @@ CASES = {
     "generate_example": (load_profile(REPO / "slurm" / "profiles" / "example.yaml"), GENERATE, ArrayPart(tuple(range(8)), 0, 1)),
     "train_example": (load_profile(REPO / "slurm" / "profiles" / "example.yaml"), TRAIN, None),
     "merge_lab": (load_profile(REPO / "slurm" / "profiles" / "lab.yaml"), replace(TRAIN, stage="merge"), None),
-    "generate_pyxis": (Profile(python="/p/python", container=ContainerProfile(kind="pyxis", image="/img/undo image.sqsh", mounts=["/data:/data"])),
-                       GENERATE, ArrayPart((0, 3, 4), 1000, 2)),
-    "train_apptainer": (Profile(python="/p/python", requeue=False, gpu_syntax="gpus-per-node", gpu_type="a100",
-                                defaults=StageProfile(gpus_per_node=2, tasks_per_node=2, nodes=2, extra={"exclude": "n[1-2]", "exclusive": True}),
-                                container=ContainerProfile(kind="apptainer", image="/img/undo.sif", options=["--no-home"])), TRAIN, None),
+    "generate_pyxis": (
+        Profile(python="/p/python", container=ContainerProfile(kind="pyxis", image="/img/undo image.sqsh", mounts=["/data:/data"])),
+        GENERATE,
+        ArrayPart((0, 3, 4), 1000, 2),
+    ),
+    "train_apptainer": (
+        Profile(
+            python="/p/python",
+            requeue=False,
+            gpu_syntax="gpus-per-node",
+            gpu_type="a100",
+            defaults=StageProfile(gpus_per_node=2, tasks_per_node=2, nodes=2, extra={"exclude": "n[1-2]", "exclusive": True}),
+            container=ContainerProfile(kind="apptainer", image="/img/undo.sif", options=["--no-home"]),
+        ),
+        TRAIN,
+        None,
+    ),
 }
 
 

@@ -30,8 +30,10 @@ def test_the_innermost_mount_counts() -> None:
 
 
 def test_nodes_of_this_host_are_no_others() -> None:
-    text = ("NodeName=n1 NodeAddr=127.0.0.1 NodeHostName=login\nNodeName=n2 NodeAddr=login NodeHostName=login.site\n"
-            "NodeName=c7 NodeAddr=10.0.0.7 NodeHostName=c7\n")
+    text = (
+        "NodeName=n1 NodeAddr=127.0.0.1 NodeHostName=login\nNodeName=n2 NodeAddr=login NodeHostName=login.site\n"
+        "NodeName=c7 NodeAddr=10.0.0.7 NodeHostName=c7\n"
+    )
     assert other_hosts(text, "login") == ["c7"]
 
 

@@ -34,15 +34,18 @@ def test_handlers_come_back_after_an_error() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.parametrize(("number", "left", "expected"), [
-    (signal.SIGUSR1, 60, "timeout"),  # our own lead signal
-    (signal.SIGUSR1, 118, "timeout"),  # a minute early, as SLURM does
-    (signal.SIGUSR1, 3000, "preempted"),  # a site that sends the job's own signal when it preempts
-    (signal.SIGTERM, 3000, "preempted"),
-    (signal.SIGTERM, 100, "preempted"),  # within the lead: SIGTERM is not sent that early
-    (signal.SIGTERM, -5, "timeout"),
-    (signal.SIGUSR2, 10, "timeout"),
-])
+@pytest.mark.parametrize(
+    ("number", "left", "expected"),
+    [
+        (signal.SIGUSR1, 60, "timeout"),  # our own lead signal
+        (signal.SIGUSR1, 118, "timeout"),  # a minute early, as SLURM does
+        (signal.SIGUSR1, 3000, "preempted"),  # a site that sends the job's own signal when it preempts
+        (signal.SIGTERM, 3000, "preempted"),
+        (signal.SIGTERM, 100, "preempted"),  # within the lead: SIGTERM is not sent that early
+        (signal.SIGTERM, -5, "timeout"),
+        (signal.SIGUSR2, 10, "timeout"),
+    ],
+)
 def test_the_real_end_tells_a_timeout_from_a_preemption(number: int, left: float, expected: str) -> None:
     assert classify(number, 1000.0, 1000.0 + left, 60.0) == expected
 
@@ -63,7 +66,9 @@ def test_a_changed_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert soon.reason == "preempted"
 
 
-def test_in_a_container_without_slurms_commands_the_end_is_what_the_batch_script_was_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_in_a_container_without_slurms_commands_the_end_is_what_the_batch_script_was_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ask_end(JOB | {"UNDO_JOB_END": "1795337611"}) == 1795337611
     assert ask_end(JOB | {"UNDO_JOB_END": "N/A"}) is None and ask_end(JOB) is None

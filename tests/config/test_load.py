@@ -47,9 +47,7 @@ def test_no_such_preset_lists_them() -> None:
 
 
 def test_set_wins_over_the_file_and_is_typed(tmp_path: Path) -> None:
-    config = load_config(
-        write(tmp_path, "train: {epochs: 1}\n"), ["train.epochs=2.5", "evaluate.benchmarks=[gsm8k]", "name=abc"]
-    )
+    config = load_config(write(tmp_path, "train: {epochs: 1}\n"), ["train.epochs=2.5", "evaluate.benchmarks=[gsm8k]", "name=abc"])
     assert (config.train.epochs, config.evaluate.benchmarks, config.name) == (2.5, ["gsm8k"], "abc")
 
 

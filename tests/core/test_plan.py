@@ -39,9 +39,7 @@ def test_long_problems_are_spread() -> None:
     assert max(sizes) - min(sizes) <= 50
 
 
-@given(
-    sizes=st.dictionaries(st.text("abc", min_size=1), st.integers(1, 5000), min_size=1), per_task=st.integers(1, 700)
-)
+@given(sizes=st.dictionaries(st.text("abc", min_size=1), st.integers(1, 5000), min_size=1), per_task=st.integers(1, 700))
 def test_slices_cover_each_set_once(sizes: dict[str, int], per_task: int) -> None:
     slices = slice_sets(sizes, per_task)
     for group, size in sizes.items():
@@ -105,9 +103,7 @@ def test_shards_follow_the_measured_speed() -> None:
 
 
 def test_the_workload_says_what_it_rests_on() -> None:
-    config = RunConfig.model_validate(
-        {"generate": {"samples": 2, "sampling": {"max_tokens": 1000, "max_tokens_by_iteration": {1: 400}}}}
-    )
+    config = RunConfig.model_validate({"generate": {"samples": 2, "sampling": {"max_tokens": 1000, "max_tokens_by_iteration": {1: 400}}}})
     guess = estimate(config, 0, 100, prompt_characters=350)
     assert (guess.prompt_tokens, guess.completion_tokens, guess.most_completion_tokens) == (20_000, 100_000, 400_000)
     assert "A guess" in guess.basis and "guessed" in guess.basis

@@ -11,9 +11,7 @@ def stage(name: str, after: tuple[str, ...], count: int) -> Stage:
     return Stage(name, 0, after, tasks, (), StageResources())  # type: ignore[arg-type]
 
 
-def manifest(
-    name: str, index: int, content: str = "a", inputs: dict[str, str] | None = None, **details: object
-) -> Manifest:
+def manifest(name: str, index: int, content: str = "a", inputs: dict[str, str] | None = None, **details: object) -> Manifest:
     return Manifest(name, 0, index, inputs or {}, {f"{name}{index}": Output(content, 1)}, details=details)
 
 

@@ -50,9 +50,7 @@ def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
     loaded = load(path)
-    assert [(p.problem, p.gt, p.idx) for p in loaded.problems] == [
-        (row["problem"], row["answer"], i) for i, row in enumerate(ROWS)
-    ]
+    assert [(p.problem, p.gt, p.idx) for p in loaded.problems] == [(row["problem"], row["answer"], i) for i, row in enumerate(ROWS)]
     assert len({p.id for p in loaded.problems}) == 20
     assert not loaded.rejected
     assert loaded.source["rows"] == 20

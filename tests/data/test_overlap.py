@@ -24,7 +24,9 @@ LONG = "A farmer counts seventeen red hens, four grey geese and nine small ducks
 def test_a_test_problem_inside_train_is_found() -> None:
     bench = Named("b", [problem(LONG), problem("What is 3+4?")])
     train = [
-        problem("  a FARMER counts seventeen red hens, four grey geese and nine small ducks\nin the yard at dawn. How many birds are there?"),
+        problem(
+            "  a FARMER counts seventeen red hens, four grey geese and nine small ducks\nin the yard at dawn. How many birds are there?"
+        ),
         problem("Yesterday a farmer counts seventeen red hens, four grey geese and nine small ducks, then leaves. How many legs?"),
         problem("What is  3+4?"),
         problem("What is 3-4?"),

@@ -46,9 +46,7 @@ def test_ground_truth_of_math500_is_the_last_box_of_its_solution(shared_data: Pa
     path = str(shared_data / FILES["math500"][0])
     plain = load_benchmark("math500", SourceConfig(path=path)).problems
     fields = {"problem": "problem", "answer": "solution"}
-    boxed = load_benchmark(
-        "math500", SourceConfig.model_validate({"path": path, "fields": fields, "answer_from": "boxed"})
-    ).problems
+    boxed = load_benchmark("math500", SourceConfig.model_validate({"path": path, "fields": fields, "answer_from": "boxed"})).problems
     differing = [(a.gt, b.gt) for a, b in zip(plain, boxed, strict=True) if a.gt.replace(" ", "") != b.gt.replace(" ", "")]
     assert len(differing) <= 10, differing
 

@@ -39,7 +39,9 @@ def blocks(language: str) -> Iterator[tuple[str, str, str]]:
 
 
 def recipe(words: str) -> str:
-    return next(text for language in ("yaml", "json", "python") for page, name, text in blocks(language) if page == "recipes.md" and name == words)
+    return next(
+        text for language in ("yaml", "json", "python") for page, name, text in blocks(language) if page == "recipes.md" and name == words
+    )
 
 
 def commands() -> list[tuple[str, str]]:

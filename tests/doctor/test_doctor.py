@@ -77,7 +77,11 @@ def test_a_slurm_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("sbatch", "squeue", "scancel"):
         program(bin_dir, name, "true")
     program(bin_dir, "scontrol", "printf 'MaxArraySize = 4001\\nKillWait = 30 sec\\nJobRequeue = 0\\n'")
-    program(bin_dir, "sinfo", 'case "$1" in --version) echo "slurm 24.05";; *) echo "gpu* up 2-00:00:00 12 gpu:h100:4"; echo "old down 1:00 3 (null)";; esac')
+    program(
+        bin_dir,
+        "sinfo",
+        'case "$1" in --version) echo "slurm 24.05";; *) echo "gpu* up 2-00:00:00 12 gpu:h100:4"; echo "old down 1:00 3 (null)";; esac',
+    )
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
     findings = list(check_slurm(wanted=True, profile=str(tmp_path / "none.yaml")))
     assert "slurm 24.05; arrays below 4001" in findings[0].detail

@@ -122,9 +122,7 @@ def _digest(path: Path) -> str:
         import json
 
         metrics = json.loads(data)
-        data = json.dumps(
-            {key: metrics[key] for key in ("sets", "baseline", "errors", "decision")}, sort_keys=True
-        ).encode()
+        data = json.dumps({key: metrics[key] for key in ("sets", "baseline", "errors", "decision")}, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()
 
 

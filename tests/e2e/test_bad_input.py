@@ -11,9 +11,7 @@ import pytest
 from tests.e2e.campaign import Small
 from undo_hpc.tiny import models_dir
 
-GOOD = [
-    {"problem": f"Ann has {k} apples and buys {k + 3}. How many has she?", "answer": str(2 * k + 3)} for k in range(60)
-]
+GOOD = [{"problem": f"Ann has {k} apples and buys {k + 3}. How many has she?", "answer": str(2 * k + 3)} for k in range(60)]
 
 
 def launch(tmp_path: Path, *more: str, sets: tuple[str, ...] = ()) -> tuple[int, str]:
@@ -119,9 +117,7 @@ def test_a_base_model_that_changed_since_the_run_began(tmp_path: Path) -> None:
 def test_unknown_key_and_preset(tmp_path: Path) -> None:
     code, error = launch(tmp_path, sets=("train.epoch=3",))
     assert code == 2 and "did you mean 'epochs'" in error
-    done = subprocess.run(
-        Small(tmp_path / "r", sets=()).command("--config", "tinny"), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(Small(tmp_path / "r", sets=()).command("--config", "tinny"), capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "did you mean 'tiny'" in done.stderr
 
 

@@ -55,32 +55,18 @@ def test_splits_are_disjoint_and_recorded(undisturbed: Small) -> None:
 
 
 def test_refinement_asks_only_for_failed_problems_and_shows_the_attempt(undisturbed: Small) -> None:
-    feedback = {
-        row["problem_id"]: row
-        for row in read_rows(undisturbed.run_dir / "iter_000" / "feedback.jsonl")
-        if row["split"] == "train"
-    }
+    feedback = {row["problem_id"]: row for row in read_rows(undisturbed.run_dir / "iter_000" / "feedback.jsonl") if row["split"] == "train"}
     failed = {key for key, row in feedback.items() if row["verdict"] != "correct"}
-    rows = [
-        row
-        for path in sorted((undisturbed.run_dir / "iter_001" / "generate").glob("shard-*.jsonl"))
-        for row in read_rows(path)
-    ]
+    rows = [row for path in sorted((undisturbed.run_dir / "iter_001" / "generate").glob("shard-*.jsonl")) for row in read_rows(path)]
     assert rows and {row["problem_id"] for row in rows} == failed
     assert {row["style"] for row in rows} == {"refine"}
     assert all(
-        row["error_kind"] in ("arithmetic", "setup", "no_answer", "truncated", "format")
-        for key, row in feedback.items()
-        if key in failed
+        row["error_kind"] in ("arithmetic", "setup", "no_answer", "truncated", "format") for key, row in feedback.items() if key in failed
     )
 
 
 def test_each_attempt_is_kept_with_what_made_it(undisturbed: Small) -> None:
-    rows = [
-        row
-        for path in sorted((undisturbed.run_dir / "iter_000" / "generate").glob("shard-*.jsonl"))
-        for row in read_rows(path)
-    ]
+    rows = [row for path in sorted((undisturbed.run_dir / "iter_000" / "generate").glob("shard-*.jsonl")) for row in read_rows(path)]
     by_problem: dict[str, list[dict[str, object]]] = {}
     for row in rows:
         by_problem.setdefault(row["problem_id"], []).append(row)
@@ -99,9 +85,7 @@ def test_others_tools_read_what_lies_there(undisturbed: Small, tmp_path: Path) -
     at = undisturbed.run_dir / "iter_001"
     loaded = datasets.load_dataset(str(at / "distilled"), cache_dir=str(tmp_path))["train"]
     assert {"problem", "teacher_solution", "gt", "idx"} <= set(loaded.column_names)
-    predictions = datasets.load_dataset("parquet", data_files=str(at / "predictions.parquet"), cache_dir=str(tmp_path))[
-        "train"
-    ]
+    predictions = datasets.load_dataset("parquet", data_files=str(at / "predictions.parquet"), cache_dir=str(tmp_path))["train"]
     assert {"problem", "teacher_solution", "student_solution", "gt"} <= set(predictions.column_names)
     tokenizer = AutoTokenizer.from_pretrained(at / "student")
     model = AutoModelForCausalLM.from_pretrained(at / "student")

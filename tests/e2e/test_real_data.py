@@ -54,11 +54,7 @@ def test_the_whole_graph_on_real_rows(shared_data: Path, tmp_path: Path) -> None
     assert all("####" not in truth and truth for truth in truths)
     assert metrics["generate"]["problems"] == prepared["counts"]["train"]
     for name in overrides:
-        rows_ = [
-            row
-            for path in (small.run_dir / "iter_000" / "evaluate" / name).glob("shard-*.jsonl")
-            for row in read_rows(path)
-        ]
+        rows_ = [row for path in (small.run_dir / "iter_000" / "evaluate" / name).glob("shard-*.jsonl") for row in read_rows(path)]
         assert len(rows_) == 12 and {r["verdict"] for r in rows_} <= {
             "correct",
             "wrong",

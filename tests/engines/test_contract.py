@@ -70,9 +70,7 @@ def test_a_small_nucleus_is_greedy(engine: Engine) -> None:
 def test_a_seed_gives_the_same_draw_again_and_another_seed_another(engine: Engine) -> None:
     one = run(engine, [Request("a", QUESTIONS[0], 7, 1.0, 20)])["a"]
     assert run(engine, [Request("a", QUESTIONS[0], 7, 1.0, 20)])["a"] == one
-    texts = {
-        c.text for c in run(engine, [Request(f"s{seed}", QUESTIONS[0], seed, 1.0, 20) for seed in range(8)]).values()
-    }
+    texts = {c.text for c in run(engine, [Request(f"s{seed}", QUESTIONS[0], seed, 1.0, 20) for seed in range(8)]).values()}
     assert len(texts) >= 7
 
 

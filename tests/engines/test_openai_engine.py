@@ -94,9 +94,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def client(url: str = "", run_dir: Path | None = None, slack_s: float = 20.0, **settings: Any) -> OpenAIEngine:
     part = OpenAIEngineConfig(**{"base_url": url, "max_retries": 3, "concurrency": 4, "timeout_s": 30, **settings})
     model = ModelConfig(model="some/model", system_prompt="Be brief.", chat_template_kwargs={"enable_thinking": False})
-    loaded = load_engine(
-        EngineConfig(name="openai", openai=part), model, run_dir=run_dir, iteration=0, service_slack_s=slack_s
-    )
+    loaded = load_engine(EngineConfig(name="openai", openai=part), model, run_dir=run_dir, iteration=0, service_slack_s=slack_s)
     assert isinstance(loaded, OpenAIEngine)
     return loaded
 
@@ -163,9 +161,7 @@ def test_what_may_pass_is_tried_again_and_not_for_ever(server: Any, bad: Reply) 
 
 
 def test_a_refused_request_is_recorded_at_once(server: Any) -> None:
-    there = server(
-        lambda _, body: (422, {"error": "no"}) if body["messages"][-1]["content"] == "Q1" else (200, answer())
-    )
+    there = server(lambda _, body: (422, {"error": "no"}) if body["messages"][-1]["content"] == "Q1" else (200, answer()))
     found = run(client(there.url), asked(3))
     assert "refused the request (422)" in found["r1"].error
     assert found["r0"].text == found["r2"].text == "42"
@@ -180,11 +176,7 @@ def test_a_content_filter_is_a_refusal(server: Any) -> None:
 
 def test_over_the_context_is_asked_once_more_without_a_limit(server: Any) -> None:
     there = server(
-        lambda _, body: (
-            (400, {"error": "maximum context length is 256"})
-            if "max_tokens" in body
-            else (200, answer(reason="length"))
-        )
+        lambda _, body: (400, {"error": "maximum context length is 256"}) if "max_tokens" in body else (200, answer(reason="length"))
     )
     assert run(client(there.url), asked(1))["r0"].finish_reason == "length"
     assert len(there.bodies) == 2
@@ -216,9 +208,7 @@ def test_a_slow_server_is_bounded_by_the_timeout(server: Any) -> None:
         release.set()
 
 
-@pytest.mark.parametrize(
-    ("status", "message"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know")]
-)
+@pytest.mark.parametrize(("status", "message"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know")])
 def test_a_wrong_key_address_or_model_is_the_users_to_mend(server: Any, status: int, message: str) -> None:
     there = server(lambda *_: (status, {"error": "no"}))
     with pytest.raises(ConfigError, match=message):
@@ -258,9 +248,7 @@ def test_stopping_cancels_what_is_under_way(server: Any) -> None:
 
 
 class TestKey:
-    def test_from_the_environment_and_from_a_file_which_wins(
-        self, server: Any, monkeypatch: Any, tmp_path: Path
-    ) -> None:
+    def test_from_the_environment_and_from_a_file_which_wins(self, server: Any, monkeypatch: Any, tmp_path: Path) -> None:
         there = server(lambda *_: (200, answer()))
         monkeypatch.setenv("MY_KEY", " k-env ")
         (tmp_path / "key").write_text("k-file\n")

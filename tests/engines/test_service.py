@@ -46,9 +46,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
     monkeypatch.setattr(service, "HEARTBEAT_S", 0.05)
 
     def use(answers: int, then: str) -> None:
-        monkeypatch.setattr(
-            service, "server_command", lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then]
-        )
+        monkeypatch.setattr(service, "server_command", lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then])
 
     return use
 
@@ -123,9 +121,7 @@ def test_a_server_that_ends_by_the_signal_that_its_task_hears_is_no_error(
     assert heard and discover(tmp_path, 0) == []
 
 
-def test_stopping_before_it_answers_is_no_error(
-    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path
-) -> None:
+def test_stopping_before_it_answers_is_no_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
     stand_in(0, "hang")
     stop = threading.Event()
     stop.set()
@@ -133,9 +129,7 @@ def test_stopping_before_it_answers_is_no_error(
     assert discover(tmp_path, 0) == []
 
 
-def test_a_start_that_takes_too_long_is_an_error(
-    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_start_that_takes_too_long_is_an_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
     stand_in(0, "hang")
     with pytest.raises(EngineError, match="did not answer within 1 s"):
         serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=1)
@@ -150,9 +144,7 @@ def test_a_slurm_job_publishes_its_node(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_command_carries_the_settings_of_the_engine(tiny_model: Path) -> None:
-    config = VllmEngineConfig(
-        max_num_seqs=9, enable_prefix_caching=False, extra={"swap_space": 2, "hf_overrides": {"a": 1}}
-    )
+    config = VllmEngineConfig(max_num_seqs=9, enable_prefix_caching=False, extra={"swap_space": 2, "hf_overrides": {"a": 1}})
     model = ModelConfig(model="some/name", dtype="bfloat16")
     command = server_command(config, model, str(tiny_model), "127.0.0.1", 4321)
     assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]

@@ -148,9 +148,7 @@ def test_the_distribution_of_draws_is_the_models(tiny_model: Path) -> None:
 
     uniform = torch.stack([sampling.uniforms(seed, 1) for seed in range(count)])[:, 0]
     logits = (probability.log() * 1.5).float().expand(count, -1)
-    drawn = sampling.draw(
-        logits, uniform, torch.full((count,), 1.5), torch.full((count,), 0.6), torch.zeros(count, dtype=torch.long)
-    )
+    drawn = sampling.draw(logits, uniform, torch.full((count,), 1.5), torch.full((count,), 0.6), torch.zeros(count, dtype=torch.long))
     seen = torch.bincount(drawn, minlength=len(expected)).double() / count
     assert set(drawn.tolist()) <= set(nucleus.tolist())
     assert float((seen - expected).abs().max()) < 0.04  # four standard errors of the likeliest token
@@ -367,9 +365,7 @@ def test_the_memory_of_a_decoder_is_free_as_soon_as_it_is_dropped(tiny_model: Pa
 def test_on_a_gpu_lanes_are_joined_while_rows_are_left(tiny_model: Path) -> None:
     part = TransformersEngineConfig(threads=1, max_batch=8, batch_tokens=1024)
     engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(tiny_model)))
-    works = [
-        Work(Request(f"r{i}", "", i, 1.0, 9), [3] * 4, total - 4) for i, total in enumerate((60, 250, 120, 100, 30))
-    ]
+    works = [Work(Request(f"r{i}", "", i, 1.0, 9), [3] * 4, total - 4) for i, total in enumerate((60, 250, 120, 100, 30))]
     lanes = {64: [works[0], works[4]], 128: [works[2], works[3]], 256: [works[1]]}
     totals = [[work.total for work in lane] for _, lane in engine._joined(lanes)]
     assert totals == [[250], [120, 100], [60, 30]]

@@ -28,9 +28,7 @@ PROBLEMS = [
 ]
 
 
-def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_settings, "gpus", lambda: 0)
     for name in ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING"):
         monkeypatch.delenv(name, raising=False)
@@ -55,9 +53,7 @@ def test_with_gpus_all_over_which_the_model_can_be_spread_are_used(
     assert "2 of 3 GPUs are used" in caplog.text and "more shards" in caplog.text
     assert arguments["enable_chunked_prefill"] and arguments["dtype"] == "auto" and not arguments["enforce_eager"]
     assert arguments["max_num_batched_tokens"] == 32768 and arguments["gpu_memory_utilization"] == 0.9
-    given = vllm_settings.llm_arguments(
-        VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model)
-    )
+    given = vllm_settings.llm_arguments(VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model))
     assert given["tensor_parallel_size"] == 1 and given["seed"] == 5
     for name in ("VLLM_BATCH_INVARIANT", "VLLM_WORKER_MULTIPROC_METHOD", "OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         monkeypatch.delenv(name, raising=False)
@@ -98,9 +94,7 @@ def test_on_a_gpu_the_number_of_threads_is_left_to_vllm(monkeypatch: pytest.Monk
         ((32, 6, 1024), 8, 2),
     ],
 )
-def test_spread_over_gpus_as_vllm_can_divide_it(
-    shape: tuple[int, int, int], gpus: int, used: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spread_over_gpus_as_vllm_can_divide_it(shape: tuple[int, int, int], gpus: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
     heads, shared, inner = shape
     config = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, intermediate_size=inner)
     monkeypatch.setattr(vllm_settings, "_text_config", lambda path: config)
@@ -129,9 +123,7 @@ def test_vllm_and_its_server_take_the_settings(tiny_model: Path, monkeypatch: py
 
 
 @pytest.mark.vllm
-def test_a_failed_step_starts_vllm_anew_and_loses_nothing(
-    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_step_starts_vllm_anew_and_loses_nothing(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = [Request(f"r{i}", f"{i} cakes", i, 0.0, 12) for i in range(6)]
     expected = {c.id: c.text for c in vllm_engine.generate(requests)}
     first = vllm_engine._llm
@@ -149,9 +141,7 @@ def test_a_failed_step_starts_vllm_anew_and_loses_nothing(
 
 
 @pytest.mark.vllm
-def test_a_request_that_fails_alone_is_recorded_after_its_tries(
-    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_that_fails_alone_is_recorded_after_its_tries(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
 
     def poisoned() -> Any:
@@ -171,9 +161,7 @@ def test_a_request_that_fails_alone_is_recorded_after_its_tries(
 
 
 @pytest.mark.vllm
-def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(
-    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def dead() -> Any:
         raise RuntimeError("EngineCore died")
 
@@ -199,9 +187,7 @@ def test_a_server_that_cannot_start_says_why(vllm_engine: VllmEngine, tiny_model
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("name", ["student", "teacher"])
-def test_greedy_answers_of_the_tiny_models_agree_with_transformers(
-    vllm_engine: VllmEngine, name: str, record_property: Any
-) -> None:
+def test_greedy_answers_of_the_tiny_models_agree_with_transformers(vllm_engine: VllmEngine, name: str, record_property: Any) -> None:
     """Trained models, prompts of their own kind: nearly all answers are equal to the letter; those that are not are
     printed.
     """

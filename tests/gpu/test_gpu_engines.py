@@ -94,9 +94,7 @@ def test_engines_agree_on_greedy_tokens(engines: Callable[[str], Engine], name: 
     requests = asked(24, temperature=0.0, max_tokens=12)
     ours, theirs = run(engines("transformers"), requests), run(engines(name), requests)
     begin = [ours[i].text[:2] == theirs[i].text[:2] for i in ours]
-    print(
-        f"{name}: {sum(ours[i].text == theirs[i].text for i in ours)} of {len(ours)} equal, {sum(begin)} at the start"
-    )
+    print(f"{name}: {sum(ours[i].text == theirs[i].text for i in ours)} of {len(ours)} equal, {sum(begin)} at the start")
     assert sum(begin) >= 0.75 * len(begin)
 
 
@@ -142,9 +140,7 @@ if __name__ == "__main__":
 
 
 @needs_vllm
-@pytest.mark.skipif(
-    torch.cuda.is_available() and torch.cuda.get_device_capability() < (9, 0), reason="needs an H100 or newer"
-)
+@pytest.mark.skipif(torch.cuda.is_available() and torch.cuda.get_device_capability() < (9, 0), reason="needs an H100 or newer")
 def test_vllm_batch_invariant_gives_the_same_bytes_whatever_the_batch(model: ModelConfig, tmp_path: Path) -> None:
     """In a process of its own: vLLM reads VLLM_BATCH_INVARIANT when it is imported."""
     script = tmp_path / "batches.py"

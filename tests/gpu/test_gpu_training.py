@@ -44,8 +44,14 @@ def documents(implementation: str, config: TrainConfig, *, other: int | None = N
     parts = [rng.integers(3, 260, n) for n in lengths]
     if other is not None:
         parts[other] = np.random.default_rng(1).integers(3, 260, lengths[other])
-    data = EncodedSet(np.concatenate(parts).astype(np.int32), np.cumsum([0, *lengths]), np.minimum(1, np.asarray(lengths)),
-                      np.asarray([str(n) for n in range(len(lengths))]), 2, len(lengths))
+    data = EncodedSet(
+        np.concatenate(parts).astype(np.int32),
+        np.cumsum([0, *lengths]),
+        np.minimum(1, np.asarray(lengths)),
+        np.asarray([str(n) for n in range(len(lengths))]),
+        2,
+        len(lengths),
+    )
     return Batcher(data, config, rank=0, ranks=1, attention=implementation, pad_token=0, device=GPU).build(list(range(len(lengths))))
 
 
@@ -58,7 +64,9 @@ def load(place: Path, implementation: str, precision: str) -> Any:
 
 
 @pytest.mark.parametrize("width", [12, 64])
-@pytest.mark.parametrize(("implementation", "precision"), [("segment", "bf16"), ("segment", "fp32"), ("sdpa", "bf16"), ("flash_attention_2", "bf16")])
+@pytest.mark.parametrize(
+    ("implementation", "precision"), [("segment", "bf16"), ("segment", "fp32"), ("sdpa", "bf16"), ("flash_attention_2", "bf16")]
+)
 def test_a_document_does_not_feel_its_neighbours(students: dict[int, Path], width: int, implementation: str, precision: str) -> None:
     """Another text in one document changes no bit of the others', and the row's loss and gradients are those of fp32 on the CPU."""
     if implementation == "flash_attention_2" and (why := student.flash_missing()):
@@ -78,8 +86,13 @@ def test_a_document_does_not_feel_its_neighbours(students: dict[int, Path], widt
     reference = load(students[width], "eager", "fp32").cpu()
     mask = documents("eager", config).inputs["attention_mask"].cpu()
     wanted_loss = torch.nn.functional.cross_entropy(
-        reference(**{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in documents("sdpa", config).inputs.items()} | {"attention_mask": mask})
-        .logits[0], batch.targets.cpu(), reduction="sum")
+        reference(
+            **{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in documents("sdpa", config).inputs.items()}
+            | {"attention_mask": mask}
+        ).logits[0],
+        batch.targets.cpu(),
+        reduction="sum",
+    )
     wanted = torch.cat([g.flatten() for g in torch.autograd.grad(wanted_loss, list(reference.parameters()))])
     assert float(loss.detach()) == pytest.approx(float(wanted_loss.detach()), rel=1e-4 if precision == "fp32" else 1e-2)
     assert torch.nn.functional.cosine_similarity(got, wanted, dim=0) > (0.9999 if precision == "fp32" else 0.99)
@@ -147,7 +160,9 @@ def test_memory_that_does_not_suffice_is_told_with_advice(students: dict[int, Pa
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + 64 * 2**20) / total, GPU)
     try:
-        with pytest.raises(TrainingError, match=r"the longest micro-batch \(131,072 tokens\) does not fit in the memory of cuda:0") as caught:
+        with pytest.raises(
+            TrainingError, match=r"the longest micro-batch \(131,072 tokens\) does not fit in the memory of cuda:0"
+        ) as caught:
             preflight.try_longest(lambda b: answer_loss(model, b).backward(), batch, config, GPU)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, GPU)
@@ -160,8 +175,17 @@ def test_a_resumed_training_ends_with_the_bits_of_an_undisturbed_one(
 ) -> None:
     data = tiny_student.write_parquet(tmp_path / "data.parquet", tiny_student.rows(120))
     settings = SMALL | {"tokens_per_batch": 1600, "micro_batch_tokens": 800, "precision": precision, "zero_stage": stage, "liger": True}
-    whole = TrainSpec(train=settings, seed=3, model=str(students[64]), data=[str(data)], data_digest="120", run_id="one", card={},
-                      work_dir=str(tmp_path / "whole/work"), out_dir=str(tmp_path / "whole/student"))
+    whole = TrainSpec(
+        train=settings,
+        seed=3,
+        model=str(students[64]),
+        data=[str(data)],
+        data_digest="120",
+        run_id="one",
+        card={},
+        work_dir=str(tmp_path / "whole/work"),
+        out_dir=str(tmp_path / "whole/student"),
+    )
     resumed = replace(whole, work_dir=str(tmp_path / "resumed/work"), out_dir=str(tmp_path / "resumed/student"))
     text = run(whole)
     shutil.copytree(whole.work_dir, resumed.work_dir)

@@ -38,9 +38,7 @@ def missed(graded: list[tuple[dict[str, Any], Grade]], wanted: Any) -> tuple[flo
     return 1 - len(wrong) / len(chosen), wrong
 
 
-@pytest.mark.parametrize(
-    ("name", "floor"), [("own", 0.97), ("peers", 0.97), ("math500", 0.997)]
-)
+@pytest.mark.parametrize(("name", "floor"), [("own", 0.97), ("peers", 0.97), ("math500", 0.997)])
 def test_shared_cases(graded: list[tuple[dict[str, Any], Grade]], name: str, floor: float) -> None:
     def wanted(case: dict[str, Any]) -> bool:
         origin = "own" if case["origin"] == "own" else "math500" if case["id"].startswith("m500") else "peers"

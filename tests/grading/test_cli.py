@@ -20,7 +20,11 @@ def rows(path: Path) -> list[dict[str, object]]:
 
 def test_rows_keep_what_they_have_and_gain_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    data = [{"id": 1, "pred": "\\boxed{0.5}", "gold": "1/2"}, {"id": 2, "pred": None, "gold": 7}, {"id": 3, "pred": "a\ud800 8", "gold": "9"}]
+    data = [
+        {"id": 1, "pred": "\\boxed{0.5}", "gold": "1/2"},
+        {"id": 2, "pred": None, "gold": 7},
+        {"id": 3, "pred": "a\ud800 8", "gold": "9"},
+    ]
     source.write_text("\n\n".join(json.dumps(row) for row in data))
     assert main([str(source), str(target), "--workers", "1"]) == 0
     found = rows(target)

@@ -13,27 +13,127 @@ from undo_hpc.grading import Checker, GradeItem
 from undo_hpc.records import Grade
 
 HUGE = [
-    "10^{10^{10}}", "9^{9^{9^{9}}}", "9**9**9**9**9", "(10^6)!!", "100000000!", "((99!)!)!", "\\sum_{n=1}^{1000000000} n", "\\sum_{n=1}^{\\infty} n!",
-    "\\prod_{k=1}^{100000000} k", "x^{1000000000}-1", "\\int_0^1 x^{x^{x}} dx", "\\binom{10^9}{10^8}", "(\\sqrt{2}+\\sqrt{3}+\\sqrt{5}+\\sqrt{7})^{200}",
-    "\\frac{1}{0}", "\\infty-\\infty", "0^{0^{0}}", "\\sin(10^{10^{5}})", "\\log_{1} 5", "\\sqrt[0]{5}", "1e9999", "(a+b+c+d+e+f)^{300}",
-    "\\gcd(10^{500}+1, 10^{400}+7)", "\\lim_{x\\to\\infty} x^{x^x}", "e^{e^{e^{e^{e}}}}", "\\tan(\\frac{\\pi}{2})", "\\left|\\left|\\left|x",
+    "10^{10^{10}}",
+    "9^{9^{9^{9}}}",
+    "9**9**9**9**9",
+    "(10^6)!!",
+    "100000000!",
+    "((99!)!)!",
+    "\\sum_{n=1}^{1000000000} n",
+    "\\sum_{n=1}^{\\infty} n!",
+    "\\prod_{k=1}^{100000000} k",
+    "x^{1000000000}-1",
+    "\\int_0^1 x^{x^{x}} dx",
+    "\\binom{10^9}{10^8}",
+    "(\\sqrt{2}+\\sqrt{3}+\\sqrt{5}+\\sqrt{7})^{200}",
+    "\\frac{1}{0}",
+    "\\infty-\\infty",
+    "0^{0^{0}}",
+    "\\sin(10^{10^{5}})",
+    "\\log_{1} 5",
+    "\\sqrt[0]{5}",
+    "1e9999",
+    "(a+b+c+d+e+f)^{300}",
+    "\\gcd(10^{500}+1, 10^{400}+7)",
+    "\\lim_{x\\to\\infty} x^{x^x}",
+    "e^{e^{e^{e^{e}}}}",
+    "\\tan(\\frac{\\pi}{2})",
+    "\\left|\\left|\\left|x",
 ]
 CODE = [
-    "__import__('os').system('touch {canary}')", "open('{canary}','w')", "exec(\"open('{canary}','w')\")", "eval(\"open('{canary}','w')\")",
-    "(lambda: open('{canary}','w'))()", "[open('{canary}','w')]", "Symbol('x').__class__.__init__.__globals__['sys'].modules['os'].system('touch {canary}')",
-    "\\input{{{canary}}}", "\\write18{{touch {canary}}}", "os.system('touch {canary}')", "{{x.__class__}}", "S('open(\"{canary}\",\"w\")')",
-    "f\"{{open('{canary}','w')}}\"", "1 if open('{canary}','w') else 2",
+    "__import__('os').system('touch {canary}')",
+    "open('{canary}','w')",
+    "exec(\"open('{canary}','w')\")",
+    "eval(\"open('{canary}','w')\")",
+    "(lambda: open('{canary}','w'))()",
+    "[open('{canary}','w')]",
+    "Symbol('x').__class__.__init__.__globals__['sys'].modules['os'].system('touch {canary}')",
+    "\\input{{{canary}}}",
+    "\\write18{{touch {canary}}}",
+    "os.system('touch {canary}')",
+    "{{x.__class__}}",
+    'S(\'open("{canary}","w")\')',
+    "f\"{{open('{canary}','w')}}\"",
+    "1 if open('{canary}','w') else 2",
 ]
 ODD: list[Any] = [
-    None, "", " ", "\n\n", "\x00", "\ud800", "\udfff\ud800", "\u202e5", "\ufeff", "é" * 10, "🎉", 5, 5.0, ["5"], {"a": 1}, b"5", "\\", "$", "$$",
-    "\\boxed{", "\\boxed{}",
-    "}" * 50, "\\boxed{" * 3000 + "7", "(" * 3000 + ")" * 3000, "\\frac{1}{1+" * 200 + "1" + "}" * 200, "-" * 3000 + "1", "<think>", "</think>", "####",
+    None,
+    "",
+    " ",
+    "\n\n",
+    "\x00",
+    "\ud800",
+    "\udfff\ud800",
+    "\u202e5",
+    "\ufeff",
+    "é" * 10,
+    "🎉",
+    5,
+    5.0,
+    ["5"],
+    {"a": 1},
+    b"5",
+    "\\",
+    "$",
+    "$$",
+    "\\boxed{",
+    "\\boxed{}",
+    "}" * 50,
+    "\\boxed{" * 3000 + "7",
+    "(" * 3000 + ")" * 3000,
+    "\\frac{1}{1+" * 200 + "1" + "}" * 200,
+    "-" * 3000 + "1",
+    "<think>",
+    "</think>",
+    "####",
 ]
 PIECES = [
-    "\\frac", "{", "}", "(", ")", "[", "]", "\\{", "\\}", "^", "_", "$", "\\boxed{", "answer is ", "1", "0.", "x", "\\sqrt", "\\pm",
-    "\\cup", ",", "and ", "=", "<", "\\le",
-    "\\text{", " ", "\n", "!", "%", "°",
-    "\\infty", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "|", ":", "is ", "½", "答案", "cm", "\\overline{", "e", "π", "#### ",
+    "\\frac",
+    "{",
+    "}",
+    "(",
+    ")",
+    "[",
+    "]",
+    "\\{",
+    "\\}",
+    "^",
+    "_",
+    "$",
+    "\\boxed{",
+    "answer is ",
+    "1",
+    "0.",
+    "x",
+    "\\sqrt",
+    "\\pm",
+    "\\cup",
+    ",",
+    "and ",
+    "=",
+    "<",
+    "\\le",
+    "\\text{",
+    " ",
+    "\n",
+    "!",
+    "%",
+    "°",
+    "\\infty",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "&",
+    "\\\\",
+    "|",
+    ":",
+    "is ",
+    "½",
+    "答案",
+    "cm",
+    "\\overline{",
+    "e",
+    "π",
+    "#### ",
 ]
 
 
@@ -51,7 +151,13 @@ def test_what_is_written_the_same_is_equal_however_huge(checker: Checker) -> Non
 def test_nothing_is_executed(checker: Checker, tmp_path: Path, code: str) -> None:
     canary = tmp_path / "canary"
     text = code.format(canary=canary)
-    for prediction, gold in ((f"\\boxed{{{text}}}", "1"), (f"${text}$", "1"), (f"The answer is {text}", "1"), ("\\boxed{1}", text), (text, "x^2")):
+    for prediction, gold in (
+        (f"\\boxed{{{text}}}", "1"),
+        (f"${text}$", "1"),
+        (f"The answer is {text}", "1"),
+        ("\\boxed{1}", text),
+        (text, "x^2"),
+    ):
         assert not checker.grade(GradeItem(prediction, gold)).correct
     assert not canary.exists()
     assert not os.listdir(tmp_path)
@@ -80,7 +186,9 @@ def test_soups_of_symbols_never_break_a_decider() -> None:
     soups = ["".join(draw.choice(PIECES) for _ in range(draw.randint(1, 60))) for _ in range(1500)]
     soups += [draw.choice(PIECES) * draw.randint(1, 2000) + draw.choice(PIECES) for _ in range(300)]
     golds = ["5", "\\frac{1}{2}", "(1,2)", "x^2+1", "\\text{Evelyn}", "[0,1)", "C", "3:4", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"]
-    items = [GradeItem(soup, draw.choice([*golds, soup])) for soup in soups] + [GradeItem("\\boxed{" + s + "}", draw.choice(soups)) for s in soups]
+    items = [GradeItem(soup, draw.choice([*golds, soup])) for soup in soups] + [
+        GradeItem("\\boxed{" + s + "}", draw.choice(soups)) for s in soups
+    ]
     with Checker(workers=2, deadline_s=30.0) as pool:
         grades = list(pool.grade_many(items))
     assert len(grades) == len(items)

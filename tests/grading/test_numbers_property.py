@@ -11,7 +11,15 @@ from undo_hpc.grading.decide import decide
 from undo_hpc.grading.options import GradeItem
 from undo_hpc.records import Grade
 
-PLACES = ("{}", "${}$", "So it is \\boxed{{{}}}.", "\\boxed{{ {} }}", "We add them up.\n#### {}", "The answer is {}.", "The answer is ${}$.")
+PLACES = (
+    "{}",
+    "${}$",
+    "So it is \\boxed{{{}}}.",
+    "\\boxed{{ {} }}",
+    "We add them up.\n#### {}",
+    "The answer is {}.",
+    "The answer is ${}$.",
+)
 EASY = settings(max_examples=150, deadline=None)
 
 
@@ -27,8 +35,13 @@ def forms_of(value: Fraction) -> list[str]:
     sign, size = ("-" if value < 0 else ""), abs(value)
     forms = [f"{value.numerator}/{value.denominator}", f"{sign}\\frac{{{size.numerator}}}{{{size.denominator}}}"]
     if value.denominator == 1:
-        forms += [str(value), f"{value.numerator:,}", f"{value.numerator}.0",
-            f"{value.numerator:,}".replace(",", "{,}"), f"{value.numerator:,}".replace(",", ",\\!")]
+        forms += [
+            str(value),
+            f"{value.numerator:,}",
+            f"{value.numerator}.0",
+            f"{value.numerator:,}".replace(",", "{,}"),
+            f"{value.numerator:,}".replace(",", ",\\!"),
+        ]
     else:
         forms.append(f"{sign}\\dfrac{{{size.numerator}}}{{{size.denominator}}}")
         whole, rest = divmod(size.numerator, size.denominator)
@@ -56,7 +69,9 @@ def test_decimals_equal_themselves_and_their_fractions(value: object, place: str
 
 
 @EASY
-@given(st.fractions(max_denominator=300, min_value=-1000, max_value=1000), st.fractions(max_denominator=300, min_value=-1000, max_value=1000))
+@given(
+    st.fractions(max_denominator=300, min_value=-1000, max_value=1000), st.fractions(max_denominator=300, min_value=-1000, max_value=1000)
+)
 def test_different_numbers_are_different(a: Fraction, b: Fraction) -> None:
     assert correct(f"\\boxed{{{a.numerator}/{a.denominator}}}", f"\\frac{{{b.numerator}}}{{{b.denominator}}}") is (a == b)
 

@@ -79,8 +79,14 @@ class RunBuilder:
     """
 
     def __init__(
-        self, root: Path, *, problems: int = 60, sets: Sequence[str] = (), benchmarks: dict[str, int] | None = None,
-        validation: int = 25, seed: int = 0,
+        self,
+        root: Path,
+        *,
+        problems: int = 60,
+        sets: Sequence[str] = (),
+        benchmarks: dict[str, int] | None = None,
+        validation: int = 25,
+        seed: int = 0,
     ) -> None:
         self.rng = random.Random(seed)
         config = override(RunConfig(), [
@@ -88,7 +94,11 @@ class RunBuilder:
             "student.model=tiny:student", "evaluate.problems_per_task=50", "stop.patience=3", *sets])  # fmt: skip
         self.run: Run = create_or_open(config, root, command=["python", "launchers/run_iteration.py"])
         pool = [make_problem(k, self.rng) for k in range(problems + 40)]
-        self.sets = {"train": pool[:problems], "diagnosis": pool[problems : problems + 15], "validation": pool[problems + 15 :][:validation]}
+        self.sets = {
+            "train": pool[:problems],
+            "diagnosis": pool[problems : problems + 15],
+            "validation": pool[problems + 15 :][:validation],
+        }
         for name, size in ({"gsm": 40, "hard": 30} if benchmarks is None else benchmarks).items():
             self.sets[name] = [make_problem(k, self.rng, name) for k in range(size)]
         self._prepare()

@@ -82,7 +82,9 @@ def test_energy_is_measured_where_counters_were_read() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["start", "ready", "end", "other"]), st.floats(0, 1e6), st.integers(1, 3)), max_size=30))
 def test_any_order_of_events_gives_hours_that_are_not_negative(rows: list[tuple[str, float, int]]) -> None:
-    events = [event(kind, time, pid, gpus=1, **({"seconds": 5.0, "status": "complete"} if kind == "end" else {})) for kind, time, pid in rows]
+    events = [
+        event(kind, time, pid, gpus=1, **({"seconds": 5.0, "status": "complete"} if kind == "end" else {})) for kind, time, pid in rows
+    ]
     starts = starts_of(events, last_sign=5e5)
     assert len(starts) == sum(kind == "start" for kind, _, _ in rows)
     for start in starts:

@@ -32,7 +32,11 @@ def test_the_outcome_in_a_line() -> None:
 @pytest.mark.parametrize(
     ("place", "values", "words"),
     [
-        ("distilled", {"refreshed": 3, "dropped": {"truncated": 4, "wrong": 234}}, "only 3 rationales .* 850 problems .*4 truncated, 234 wrong"),
+        (
+            "distilled",
+            {"refreshed": 3, "dropped": {"truncated": 4, "wrong": 234}},
+            "only 3 rationales .* 850 problems .*4 truncated, 234 wrong",
+        ),
         ("generate", {"errors": 10, "error": "no room"}, "10 of 918 requests to the teacher failed, for example: no room"),
         ("validation", {"truncated": 80}, "student were cut off: validation 80 of 200"),
         ("validation", {"errors": 3, "error": "no room"}, "requests to the student failed: validation 3 of 200, for example: no room"),

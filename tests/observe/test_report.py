@@ -74,7 +74,16 @@ def test_it_tells_what_the_run_found(finished: Path, page: Path) -> None:
     best = metrics[-1]["decision"]["best_iteration"]
     accuracy = 100 * metrics[best]["sets"]["validation"]["accuracy"]
     assert f"Iteration {best} did best on validation: {accuracy:.1f} %" in text
-    for words in ("the untrained student", "Training loss", "How the student fails", "What it cost", "chooses the iteration", "Still wrong", "GSM", "cc-by"):
+    for words in (
+        "the untrained student",
+        "Training loss",
+        "How the student fails",
+        "What it cost",
+        "chooses the iteration",
+        "Still wrong",
+        "GSM",
+        "cc-by",
+    ):
         assert words in text or words == "cc-by"
     summary = (finished / "report" / "summary.md").read_text()
     assert f"iteration {best} (chosen)" in summary and "| untrained |" in summary
@@ -117,7 +126,13 @@ def strip(marked: str) -> str:
 def test_marked_texts_lose_nothing() -> None:
     from html import escape
 
-    pairs = [("", "x"), ("a b", ""), ("same", "same"), ("one two three\nfour", "one 2 three\n\nfour five"), ("x " * 3000, "x " * 2000 + "y")]
+    pairs = [
+        ("", "x"),
+        ("a b", ""),
+        ("same", "same"),
+        ("one two three\nfour", "one 2 three\n\nfour five"),
+        ("x " * 3000, "x " * 2000 + "y"),
+    ]
     for old, new in pairs:
         left, right = mark_differences(old, new)
         assert (strip(left), strip(right)) == (escape(old), escape(new))

@@ -90,7 +90,9 @@ def test_training_shows_loss(tmp_path: Path) -> None:
     builder.single(plan, "merge")
     at = builder.run.layout.iteration(0)
     with Lease(at.lease("train", 0), "train"):
-        ProgressFile(at.progress("train", 0)).update(force=True, done=30, total=120, unit="steps", loss=0.75, tokens_per_s=5000.0, left_s=42.0)
+        ProgressFile(at.progress("train", 0)).update(
+            force=True, done=30, total=120, unit="steps", loss=0.75, tokens_per_s=5000.0, left_s=42.0
+        )
         view = look(builder.run)
     train = stage(view, "train")
     assert (train.loss, train.left_s, train.progress) == (0.75, 42.0, "30 of 120 steps")
@@ -103,7 +105,9 @@ def test_a_failed_task_is_shown_with_its_last_words_and_the_next_command(tmp_pat
     builder.generate(plan, only=[0])
     generate = builder.graph(plan)["generate"]
     builder.events(generate, generate.tasks[1], status="failed", seconds=12)
-    write_text(builder.run.layout.iteration(0).log("generate", 1), "loading\nEngineError: the GPU is out of memory\n  -> lower max_num_seqs\n")
+    write_text(
+        builder.run.layout.iteration(0).log("generate", 1), "loading\nEngineError: the GPU is out of memory\n  -> lower max_num_seqs\n"
+    )
     view = look(builder.run)
     assert stage(view, "generate").states == {"done": 1, "failed": 1}
     assert view.failures[0].lines[-2:] == ["EngineError: the GPU is out of memory", "  -> lower max_num_seqs"]
@@ -182,7 +186,12 @@ def test_squeue_tells_what_waits_and_why(tmp_path: Path, monkeypatch: pytest.Mon
     bin_dir.mkdir()
     name = JobName("generate", 0, run.id, 0, 0, 1, "0123abcd")
     lines = [f"77|1|77_1|RUNNING|None|{name}", f"77|2|77_2|PENDING|QOSMaxJobsPerUserLimit|{name}"]
-    for command, body in {"squeue": "\n".join(f"echo '{line}'" for line in lines), "sbatch": "true", "scancel": "true", "scontrol": "true"}.items():
+    for command, body in {
+        "squeue": "\n".join(f"echo '{line}'" for line in lines),
+        "sbatch": "true",
+        "scancel": "true",
+        "scontrol": "true",
+    }.items():
         (bin_dir / command).write_text(f"#!/bin/sh\n{body}\n")
         (bin_dir / command).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
@@ -237,7 +246,9 @@ def run_command(*words: str, **environment: str) -> subprocess.CompletedProcess[
     import sys
 
     clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
-    return subprocess.run([sys.executable, "-m", "undo_hpc.cli", *words], capture_output=True, text=True, env=clean | environment, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "undo_hpc.cli", *words], capture_output=True, text=True, env=clean | environment, timeout=120, check=False
+    )
 
 
 def test_no_colour_and_no_terminal(finished: Path) -> None:

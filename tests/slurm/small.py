@@ -31,18 +31,46 @@ def base_config() -> dict[str, Any]:
     """Few rows and few tokens; wrong rationales are kept, so that the number of rows is no luck."""
     engine = {"transformers": {"batch_invariant": True, "max_batch": 8, "batch_tokens": 1024, "threads": 1}}
     return {
-        "name": "small", "seed": 3, "iterations": 1,
+        "name": "small",
+        "seed": 3,
+        "iterations": 1,
         "data": {"train": {"tiny": "train", "sample": 48}, "diagnosis": 0, "validation": 6, "contamination": "off"},
-        "teacher": {"model": "tiny:teacher", "dtype": "float32"}, "student": {"model": "tiny:student", "dtype": "float32"},
+        "teacher": {"model": "tiny:teacher", "dtype": "float32"},
+        "student": {"model": "tiny:student", "dtype": "float32"},
         "method": {"errors_from": "both", "regenerate": "all", "wrong_rationales": "keep"},
-        "generate": {"shards": 2, "samples": 1, "max_attempts": 1, "prompt": "tiny", "flush_rows": 4, "flush_seconds": 1.0,
-                     "sampling": {"temperature": 0.7, "max_tokens": 64}, "engine": engine,
-                     "quality": {"drop_truncated": False, "drop_leaks": False, "max_repeated_lines": 1.0}},
-        "train": {"epochs": 12, "tokens_per_batch": 512, "micro_batch_tokens": 512, "max_length": 512, "learning_rate": 1e-3,
-                  "precision": "fp32", "zero_stage": 0, "attention": "segment", "preflight": False, "threads": 1,
-                  "checkpoint": {"every_steps": 10}},
-        "evaluate": {"prompt": "tiny", "benchmarks": [], "problems_per_task": 1000, "baseline": False, "train_predictions": True,
-                     "sampling": {"temperature": 0.0, "max_tokens": 48}, "engine": engine},
+        "generate": {
+            "shards": 2,
+            "samples": 1,
+            "max_attempts": 1,
+            "prompt": "tiny",
+            "flush_rows": 4,
+            "flush_seconds": 1.0,
+            "sampling": {"temperature": 0.7, "max_tokens": 64},
+            "engine": engine,
+            "quality": {"drop_truncated": False, "drop_leaks": False, "max_repeated_lines": 1.0},
+        },
+        "train": {
+            "epochs": 12,
+            "tokens_per_batch": 512,
+            "micro_batch_tokens": 512,
+            "max_length": 512,
+            "learning_rate": 1e-3,
+            "precision": "fp32",
+            "zero_stage": 0,
+            "attention": "segment",
+            "preflight": False,
+            "threads": 1,
+            "checkpoint": {"every_steps": 10},
+        },
+        "evaluate": {
+            "prompt": "tiny",
+            "benchmarks": [],
+            "problems_per_task": 1000,
+            "baseline": False,
+            "train_predictions": True,
+            "sampling": {"temperature": 0.0, "max_tokens": 48},
+            "engine": engine,
+        },
         "stop": {"enabled": False},
         "display": {"progress": "plain", "report": False},
     }
@@ -71,8 +99,15 @@ class Campaign:
     def command(self, *more: str) -> list[str]:
         """The launcher, as a user types it."""
         self.write()
-        return [sys.executable, str(REPO / "launchers" / "run_iteration.py"), "--config", str(self.folder / "config.yaml"),
-                "--run-dir", str(self.run_dir), *more]
+        return [
+            sys.executable,
+            str(REPO / "launchers" / "run_iteration.py"),
+            "--config",
+            str(self.folder / "config.yaml"),
+            "--run-dir",
+            str(self.run_dir),
+            *more,
+        ]
 
     def launch(self, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs the launcher against the cluster that SLURM_CONF names."""
@@ -84,8 +119,14 @@ class Campaign:
 
     def run_locally(self) -> None:
         """The same campaign on this machine, undisturbed."""
-        done = subprocess.run(self.command("--cluster", "local", "--set", "cluster.max_processes=2"),
-                              capture_output=True, text=True, timeout=600, cwd=self.folder, env=_environment())
+        done = subprocess.run(
+            self.command("--cluster", "local", "--set", "cluster.max_processes=2"),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            cwd=self.folder,
+            env=_environment(),
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     @property
@@ -121,7 +162,12 @@ class Campaign:
     def results(self) -> dict[str, str]:
         """Digests of what must not depend on what happened: the distilled sets, the weights, the answers."""
         digests = {}
-        for pattern in ("iter_*/distilled/*.parquet", "iter_*/student/*.safetensors", "iter_*/generate/shard-*.jsonl", "iter_*/feedback.jsonl"):
+        for pattern in (
+            "iter_*/distilled/*.parquet",
+            "iter_*/student/*.safetensors",
+            "iter_*/generate/shard-*.jsonl",
+            "iter_*/feedback.jsonl",
+        ):
             for path in sorted(self.run_dir.glob(pattern)):
                 digests[path.relative_to(self.run_dir).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
         return digests

@@ -63,8 +63,11 @@ def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaig
     start_lab(**STOCK, max_array=11)
     problems = tmp_path / "problems.jsonl"
     problems.write_text("".join(json.dumps({"problem": r["problem"], "gt": r["gt"]}) + "\n" for r in rows(48, seed=1)))
-    small = campaign(method__condition="ground_truth", generate__shards=25, data__train={
-        "path": str(problems), "fields": {"problem": "problem", "answer": "gt", "solution": "gt"}})
+    small = campaign(
+        method__condition="ground_truth",
+        generate__shards=25,
+        data__train={"path": str(problems), "fields": {"problem": "problem", "answer": "gt", "solution": "gt"}},
+    )
     small.launch()
     small.wait_ended()
     intents = [e for e in _journal(small) if e["event"] == "intent"]
@@ -100,16 +103,23 @@ def test_launcher_killed_between_sbatch_and_its_record(
     lab = start_lab(**STOCK)
     small = campaign()
     real = lab.env()["PATH"]
-    _shim(lab, "sbatch", f'''
+    _shim(
+        lab,
+        "sbatch",
+        f'''
 count=$(cat {lab.places.root}/count 2>/dev/null || echo 0)
 case " $* " in *" --test-only "*) exec env PATH="{real}" sbatch "$@";; esac
 out=$(PATH="{real}" sbatch "$@"); code=$?
 echo $((count + 1)) > {lab.places.root}/count
 [ $((count + 1)) = {after} ] && kill -KILL $PPID
-echo "$out"; exit $code''', monkeypatch)
+echo "$out"; exit $code''',
+        monkeypatch,
+    )
     killed = small.launch(check=False)
     assert killed.returncode == -9
-    unrecorded = {e["name"] for e in _journal(small) if e["event"] == "intent"} - {e["name"] for e in _journal(small) if e["event"] == "submitted"}
+    unrecorded = {e["name"] for e in _journal(small) if e["event"] == "intent"} - {
+        e["name"] for e in _journal(small) if e["event"] == "submitted"
+    }
     assert len(unrecorded) == 1
     small.launch()
     found = [e for e in _journal(small) if e["event"] == "found"]
@@ -152,12 +162,29 @@ def test_a_template_works_by_hand(start_lab: Callable[..., Lab], begun: Campaign
     lost.unlink()
     lost.with_name("shard-00001.manifest.json").unlink()
     environment = {"UNDO_PYTHON": sys.executable}
-    done = subprocess.run(["sbatch", "--array=0-1", "--gres=none", "--mem=500M", "--cpus-per-task=1", f"--output={begun.folder}/%a.log",
-                           "slurm/generate.sbatch", str(begun.run_dir), "0"], cwd=REPO, env=lab.env() | environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            "sbatch",
+            "--array=0-1",
+            "--gres=none",
+            "--mem=500M",
+            "--cpus-per-task=1",
+            f"--output={begun.folder}/%a.log",
+            "slurm/generate.sbatch",
+            str(begun.run_dir),
+            "0",
+        ],
+        cwd=REPO,
+        env=lab.env() | environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     lab.wait_empty(120)
     assert "complete already" in (begun.folder / "0.log").read_text()
-    assert hashlib.sha256(lost.read_bytes()).hexdigest() == undisturbed["iter_000/generate/shard-00001.jsonl"], (begun.folder / "1.log").read_text()
+    assert hashlib.sha256(lost.read_bytes()).hexdigest() == undisturbed["iter_000/generate/shard-00001.jsonl"], (
+        begun.folder / "1.log"
+    ).read_text()
 
 
 def _journal(campaign: Campaign) -> list[dict[str, object]]:

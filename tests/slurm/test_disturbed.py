@@ -53,8 +53,9 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> Standstill:
 
     def workers() -> bool:
         program = "undo_hpc.training " if stage == "train" else f"undo_hpc.worker .* {stage} "  # train works in ranks of its own
-        found[:] = [pid for pid in job_processes(lab.slurm_conf)
-                    if re.search(program, command_of(pid)) and "srun" not in command_of(pid).split()[0]]
+        found[:] = [
+            pid for pid in job_processes(lab.slurm_conf) if re.search(program, command_of(pid)) and "srun" not in command_of(pid).split()[0]
+        ]
         return bool(found)
 
     wait_until(workers, 180, f"{stage} to start", every=0.2)
@@ -145,7 +146,9 @@ def test_a_task_that_fails_twice_is_healed_by_merge(start_lab: Callable[..., Lab
     small = campaign()
     marks = small.folder / "marks"
     marks.mkdir()
-    small.profile["setup"] = [f'if [ "$SLURM_ARRAY_TASK_ID" = 1 ] && [ "$(ls {marks} | wc -l)" -lt 2 ]; then touch {marks}/$SLURM_JOB_ID; exit 1; fi']
+    small.profile["setup"] = [
+        f'if [ "$SLURM_ARRAY_TASK_ID" = 1 ] && [ "$(ls {marks} | wc -l)" -lt 2 ]; then touch {marks}/$SLURM_JOB_ID; exit 1; fi'
+    ]
     small.launch()
     small.wait_ended()
     same_results(small, undisturbed)
@@ -210,7 +213,9 @@ def test_controller_killed_and_restarted(start_lab: Callable[..., Lab], campaign
     same_results(small, undisturbed)
 
 
-def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path) -> None:
+def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(
+    start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path
+) -> None:
     broken, prolog = tmp_path / "broken", tmp_path / "prolog"
     prolog.write_text(f"#!/bin/sh\ntest ! -e {broken}\n")
     prolog.chmod(0o755)
@@ -240,10 +245,13 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     small.profile["setup"] = ["exit 1"]  # generate fails, merge fails, the chain collapses
     small.launch("--set", "cluster.max_resubmits=0")
     wait_until(lambda: not lab.jobs(), 120, "the chain to end", every=0.5)
-    (small.run_dir / "profile.resolved.json").write_text((small.run_dir / "profile.resolved.json").read_text().replace('"exit 1"', '"true"'))
+    (small.run_dir / "profile.resolved.json").write_text(
+        (small.run_dir / "profile.resolved.json").read_text().replace('"exit 1"', '"true"')
+    )
     run = open_run(small.run_dir)
     (job,) = open_cluster(run, from_launcher=False).submit(
-        Submission(small.run_dir, 0, "train", None, StageResources(), after=("1",), tag=run.id, attempt=9, total=1))
+        Submission(small.run_dir, 0, "train", None, StageResources(), after=("1",), tag=run.id, attempt=9, total=1)
+    )
     log = small.run_dir / "iter_000" / "logs" / f"train-{job}.log"
     wait_until(lambda: log.exists() and "exit code" in log.read_text(), 120, "train to end")
     assert "merge 0" in log.read_text() or "merge.manifest.json is missing" in log.read_text()
@@ -251,7 +259,9 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     assert not (small.run_dir / "iter_000" / "student").exists()
 
 
-def test_a_long_task_reaches_its_time_limit_again_and_again(start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]) -> None:
+def test_a_long_task_reaches_its_time_limit_again_and_again(
+    start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]
+) -> None:
     lab = start_lab(**STOCK)
     begun.config["cluster"] = {"resources": {"train": {"minutes": 1}}}
     begun.profile["signal_lead_s"] = 25
@@ -264,9 +274,7 @@ def test_a_long_task_reaches_its_time_limit_again_and_again(start_lab: Callable[
     assert {e["reason"] for e in begun.events("train") if e.get("status") == "requeue"} == {"timeout"}
 
 
-def test_training_on_two_nodes_with_two_tasks_each_is_preempted(
-    start_lab: Callable[..., Lab], tmp_path: Path
-) -> None:
+def test_training_on_two_nodes_with_two_tasks_each_is_preempted(start_lab: Callable[..., Lab], tmp_path: Path) -> None:
     """One task a GPU, four ranks that meet through the run directory; the same four ranks on one machine are the measure."""
     local = make_campaign(tmp_path / "local", train__ranks=4)
     local.run_locally()
@@ -286,6 +294,9 @@ def test_training_on_two_nodes_with_two_tasks_each_is_preempted(
 def _restart_delay(campaign: Campaign, stage: str) -> float:
     """Seconds between the end of a requeued start and the next start, the shortest of a stage."""
     events = campaign.events(stage)
-    delays = [b["time"] - a["time"] for a, b in itertools.pairwise(events)
-              if a["kind"] == "end" and a["status"] == "requeue" and b["kind"] == "start"]
+    delays = [
+        b["time"] - a["time"]
+        for a, b in itertools.pairwise(events)
+        if a["kind"] == "end" and a["status"] == "requeue" and b["kind"] == "start"
+    ]
     return min(delays)

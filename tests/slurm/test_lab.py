@@ -12,7 +12,7 @@ from tests.slurmlab.processes import job_processes, wait_until
 
 
 def test_jobs_run_on_several_nodes_and_gpus_are_exclusive(lab: Lab, tmp_path: Path) -> None:
-    script = 'echo $SLURMD_NODENAME ${CUDA_VISIBLE_DEVICES}; sleep 1'
+    script = "echo $SLURMD_NODENAME ${CUDA_VISIBLE_DEVICES}; sleep 1"
     lab.run("sbatch", "--array=0-7", "--gres=gpu:1", "--mem=100", "-o", f"{tmp_path}/%a", "--wrap", script)
     lab.wait_empty()
     seen = sorted((tmp_path / str(i)).read_text().strip() for i in range(8))

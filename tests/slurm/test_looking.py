@@ -59,8 +59,10 @@ def test_what_waits_is_shown_with_its_reason_and_cancelled(lab: Lab, campaign: M
 
 
 def test_names_that_others_gave_and_jobs_that_have_started_do_not_disturb(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    odd = [lab.run("sbatch", "--parsable", "--hold", "-o", "/dev/null", "-J", name, "--wrap", "true").strip()
-           for name in ("two\nlines", "l\udce4ufe|PENDING")]  # a byte that is no UTF-8
+    odd = [
+        lab.run("sbatch", "--parsable", "--hold", "-o", "/dev/null", "-J", name, "--wrap", "true").strip()
+        for name in ("two\nlines", "l\udce4ufe|PENDING")
+    ]  # a byte that is no UTF-8
     name = JobName("train", 2, "0123abcd", 0, 0, 1, "0" * 8)
     mine = lab.run("sbatch", "--parsable", "-t", "10", "-o", "/dev/null", "-J", str(name), "--wrap", "sleep 300").strip()
     cluster = SlurmCluster(Profile(), Path("/code"))

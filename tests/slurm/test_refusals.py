@@ -27,14 +27,19 @@ def refused(small: Campaign, *words: str, code: int = 1) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize(("defaults", "more", "words"), [
-    ({"partition": "nowhere"}, {}, ("no such partition", "nowhere", "sinfo")),
-    ({"gpus_per_node": 8}, {"gpu_syntax": "gres"}, ("stage generate", "gpus_per_node")),
-    ({"gpus_per_node": 1}, {"gpu_syntax": "gres", "gpu_type": "h900"}, ("no node of the partition", "gpus_per_node")),
-    ({"constraint": "unobtainium"}, {}, ("feature", "constraint")),
-    ({"cpus_per_task": 500}, {}, ("no node of the partition", "cpus_per_task")),
-])
-def test_what_the_cluster_lacks(lab: Lab, campaign: Make, defaults: dict[str, object], more: dict[str, object], words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("defaults", "more", "words"),
+    [
+        ({"partition": "nowhere"}, {}, ("no such partition", "nowhere", "sinfo")),
+        ({"gpus_per_node": 8}, {"gpu_syntax": "gres"}, ("stage generate", "gpus_per_node")),
+        ({"gpus_per_node": 1}, {"gpu_syntax": "gres", "gpu_type": "h900"}, ("no node of the partition", "gpus_per_node")),
+        ({"constraint": "unobtainium"}, {}, ("feature", "constraint")),
+        ({"cpus_per_task": 500}, {}, ("no node of the partition", "cpus_per_task")),
+    ],
+)
+def test_what_the_cluster_lacks(
+    lab: Lab, campaign: Make, defaults: dict[str, object], more: dict[str, object], words: tuple[str, ...]
+) -> None:
     small = campaign()
     small.profile["defaults"] |= defaults
     small.profile |= more
@@ -75,19 +80,29 @@ case " $* " in *" --test-only "*) exec sbatch "$@";; esac
 def test_a_stage_that_is_refused_later_takes_the_others_back(lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """sbatch --test-only passes, then sbatch itself says no: what was accepted before is cancelled."""
     small = campaign()
-    instead_of_sbatch(small, monkeypatch, '''
+    instead_of_sbatch(
+        small,
+        monkeypatch,
+        '''
 if grep -q job-name=train "$1"; then echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2; exit 1; fi
-sbatch "$@"''')
+sbatch "$@"''',
+    )
     refused(small, "limit of your account")
     assert [job for job in lab.jobs() if job["state"] not in ("COMPLETING", "CANCELLED")] == []
 
 
 def test_ctrl_c_while_jobs_are_submitted_takes_all_of_them_back(lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     small = campaign()
-    instead_of_sbatch(small, monkeypatch, '''
+    instead_of_sbatch(
+        small,
+        monkeypatch,
+        """
 sbatch "$@"  # SLURM has the job by then, and the launcher never hears of it
-if grep -q job-name=merge "$1"; then kill -INT "$launcher"; sleep 5; fi''')
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored, and that is inherited
+if grep -q job-name=merge "$1"; then kill -INT "$launcher"; sleep 5; fi""",
+    )
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # where tests run in the background it is ignored, and that is inherited
     try:
         assert small.launch(check=False).returncode == 130
     finally:

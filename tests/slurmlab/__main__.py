@@ -25,8 +25,11 @@ def main() -> int:
     settings = LabSettings(nodes=args.nodes, accounting=args.accounting)
     lacking = missing_programs(settings)
     if lacking:
-        print(f"not installed: {', '.join(lacking)}\n  -> Debian/Ubuntu: apt-get install -y --no-install-recommends slurm-wlm munge"
-              + (" slurmdbd mariadb-server" if args.accounting == "dbd" else ""), file=sys.stderr)
+        print(
+            f"not installed: {', '.join(lacking)}\n  -> Debian/Ubuntu: apt-get install -y --no-install-recommends slurm-wlm munge"
+            + (" slurmdbd mariadb-server" if args.accounting == "dbd" else ""),
+            file=sys.stderr,
+        )
         return 2
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -35,7 +38,8 @@ def main() -> int:
     python = Path(sys.executable)
     shown = python.relative_to(REPO) if python.is_relative_to(REPO) else python
     with Lab(settings, prefix, keep=args.prefix is not None) as lab:
-        print(f"""A SLURM of {settings.nodes} nodes is up: partitions low (default), lowg (with grace time), high (preempts both).
+        print(
+            f"""A SLURM of {settings.nodes} nodes is up: partitions low (default), lowg (with grace time), high (preempts both).
 
 In another terminal, from {REPO}:
 
@@ -49,7 +53,9 @@ It submits three iterations of the tiny world and returns. To watch them, to sto
 
 To preempt them:  sbatch -p high --exclusive -N {settings.nodes} --wrap 'sleep 20'
 Logs of the daemons: {lab.places.log}
-Ctrl-C stops the cluster and everything that runs on it.""", flush=True)
+Ctrl-C stops the cluster and everything that runs on it.""",
+            flush=True,
+        )
         stop.wait()
         print("\nstopping ...", flush=True)
     return 0

@@ -133,9 +133,17 @@ class Lab:
         if self.settings.auth != "munge":
             return
         p = self.places
-        self._daemon("munged", "munged", "--foreground", "--num-threads=2", f"--key-file={p.etc}/munge.key",
-                     f"--socket={p.munge_socket}", f"--pid-file={p.run}/munged.pid", f"--seed-file={p.run}/munged.seed",
-                     f"--log-file={p.log}/munged.log")
+        self._daemon(
+            "munged",
+            "munged",
+            "--foreground",
+            "--num-threads=2",
+            f"--key-file={p.etc}/munge.key",
+            f"--socket={p.munge_socket}",
+            f"--pid-file={p.run}/munged.pid",
+            f"--seed-file={p.run}/munged.seed",
+            f"--log-file={p.log}/munged.log",
+        )
         wait_until(lambda: self._works("munge", "-S", str(p.munge_socket), "-n"), 20, "munged")
 
     def _start_accounting(self) -> None:
@@ -144,8 +152,14 @@ class Lab:
         p, me = self.places, os.environ.get("USER") or "root"
         socket = str(p.run / "mysql.sock")
         if not (p.database / "data" / "mysql").is_dir():
-            self.run("mysql_install_db", f"--defaults-file={p.etc}/my.cnf", "--auth-root-authentication-method=socket",
-                     f"--auth-root-socket-user={me}", "--skip-test-db", timeout=120)
+            self.run(
+                "mysql_install_db",
+                f"--defaults-file={p.etc}/my.cnf",
+                "--auth-root-authentication-method=socket",
+                f"--auth-root-socket-user={me}",
+                "--skip-test-db",
+                timeout=120,
+            )
         self._daemon("mariadbd", "mariadbd", f"--defaults-file={p.etc}/my.cnf")
         wait_until(lambda: self._works("mysqladmin", f"--socket={socket}", "ping"), 60, "MariaDB")
         self.run("mysql", f"--socket={socket}", "-e", "create database if not exists slurm_acct")

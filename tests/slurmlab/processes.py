@@ -24,8 +24,9 @@ def _die_with_parent() -> None:
 def start_daemon(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
     """Starts a daemon in the foreground mode, in a session of its own, as a child that we can wait for."""
     with log.open("ab") as out:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env,
-                                start_new_session=True, preexec_fn=_die_with_parent)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, start_new_session=True, preexec_fn=_die_with_parent
+        )
 
 
 def end(process: subprocess.Popen[bytes] | None, seconds: float = 10.0) -> None:

@@ -42,11 +42,13 @@ class LabSettings:
     user_signal_on_preempt: bool = False
     slurmd_timeout: int = 15
     extra: tuple[str, ...] = ()
-    partitions: tuple[str, ...] = field(default=(
-        "PartitionName=low Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0",
-        "PartitionName=lowg PriorityTier=1 PreemptMode=REQUEUE GraceTime={grace}",
-        "PartitionName=high PriorityTier=10 PreemptMode=OFF",
-    ))
+    partitions: tuple[str, ...] = field(
+        default=(
+            "PartitionName=low Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0",
+            "PartitionName=lowg PriorityTier=1 PreemptMode=REQUEUE GraceTime={grace}",
+            "PartitionName=high PriorityTier=10 PreemptMode=OFF",
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,20 @@ def slurm_conf(settings: LabSettings, places: Places, ports: list[int]) -> str:
     """The text of slurm.conf. `ports`: controller, database daemon, then one a node."""
     user, host = getpass.getuser(), socket.gethostname().split(".")[0]
     if settings.auth == "munge":
-        auth = ["AuthType=auth/munge", "CredType=cred/munge",
-                f"AuthInfo=socket={places.munge_socket},cred_expire={settings.cred_expire}"]
+        auth = ["AuthType=auth/munge", "CredType=cred/munge", f"AuthInfo=socket={places.munge_socket},cred_expire={settings.cred_expire}"]
     else:
         auth = ["AuthType=auth/none", "CredType=cred/none", f"AuthInfo=cred_expire={settings.cred_expire}"]
     accounting = ["AccountingStorageType=accounting_storage/none"]
     if settings.accounting == "dbd":
-        accounting = ["AccountingStorageType=accounting_storage/slurmdbd", "AccountingStorageHost=localhost",
-                      f"AccountingStoragePort={ports[1]}", f"AccountingStoragePass={places.munge_socket}",
-                      "AccountingStorageTRES=gres/gpu", "AccountingStoreFlags=job_comment,job_script,job_env",
-                      "AccountingStorageEnforce=associations,limits"]
+        accounting = [
+            "AccountingStorageType=accounting_storage/slurmdbd",
+            "AccountingStorageHost=localhost",
+            f"AccountingStoragePort={ports[1]}",
+            f"AccountingStoragePass={places.munge_socket}",
+            "AccountingStorageTRES=gres/gpu",
+            "AccountingStoreFlags=job_comment,job_script,job_env",
+            "AccountingStorageEnforce=associations,limits",
+        ]
     controller = ["preempt_send_user_signal"] if settings.user_signal_on_preempt else []
     lines = [
         "ClusterName=lab",
@@ -162,8 +168,7 @@ def slurm_conf(settings: LabSettings, places: Places, ports: list[int]) -> str:
         f"NodeName=DEFAULT CPUs={settings.cpus} RealMemory={settings.memory_mb} State=UNKNOWN"
         + (f" Gres=gpu:{settings.gpus}" if settings.gpus else ""),
     ]
-    lines += [f"NodeName=n{i + 1} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2 + i]}"
-              for i in range(settings.nodes)]
+    lines += [f"NodeName=n{i + 1} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2 + i]}" for i in range(settings.nodes)]
     lines += [f"PartitionName=DEFAULT Nodes=n[1-{settings.nodes}] MaxTime=INFINITE DefaultTime=60 State=UP DefMemPerCPU=100"]
     lines += [line.format(grace=settings.grace) for line in settings.partitions]
     return "\n".join(lines) + "\n"
@@ -180,16 +185,46 @@ def slurmdbd_conf(settings: LabSettings, places: Places, port: int) -> str:
     """The text of slurmdbd.conf; the database is reached over its socket (MYSQL_UNIX_PORT)."""
     user = getpass.getuser()
     auth = ["AuthType=auth/munge", f"AuthInfo=socket={places.munge_socket}"] if settings.auth == "munge" else ["AuthType=auth/none"]
-    return "\n".join([
-        *auth, "DbdHost=localhost", f"DbdPort={port}", f"SlurmUser={user}", f"LogFile={places.log}/slurmdbd.log",
-        f"PidFile={places.run}/slurmdbd.pid", "StorageType=accounting_storage/mysql", "StorageHost=localhost",
-        f"StorageUser={user}", "StorageLoc=slurm_acct", "DebugLevel=info"]) + "\n"
+    return (
+        "\n".join(
+            [
+                *auth,
+                "DbdHost=localhost",
+                f"DbdPort={port}",
+                f"SlurmUser={user}",
+                f"LogFile={places.log}/slurmdbd.log",
+                f"PidFile={places.run}/slurmdbd.pid",
+                "StorageType=accounting_storage/mysql",
+                "StorageHost=localhost",
+                f"StorageUser={user}",
+                "StorageLoc=slurm_acct",
+                "DebugLevel=info",
+            ]
+        )
+        + "\n"
+    )
 
 
 def mariadb_conf(places: Places) -> str:
     """The text of my.cnf: small, socket only."""
-    return "\n".join([
-        "[mysqld]", f"datadir={places.database}/data", f"socket={places.run}/mysql.sock", f"pid-file={places.run}/mysqld.pid",
-        f"log-error={places.log}/mysqld.log", f"user={getpass.getuser()}", "skip-networking", "skip-name-resolve",
-        "innodb_buffer_pool_size=64M", "innodb_log_file_size=16M", "innodb_flush_log_at_trx_commit=0",
-        "innodb_lock_wait_timeout=900", "innodb_use_native_aio=0", "performance_schema=off"]) + "\n"
+    return (
+        "\n".join(
+            [
+                "[mysqld]",
+                f"datadir={places.database}/data",
+                f"socket={places.run}/mysql.sock",
+                f"pid-file={places.run}/mysqld.pid",
+                f"log-error={places.log}/mysqld.log",
+                f"user={getpass.getuser()}",
+                "skip-networking",
+                "skip-name-resolve",
+                "innodb_buffer_pool_size=64M",
+                "innodb_log_file_size=16M",
+                "innodb_flush_log_at_trx_commit=0",
+                "innodb_lock_wait_timeout=900",
+                "innodb_use_native_aio=0",
+                "performance_schema=off",
+            ]
+        )
+        + "\n"
+    )

@@ -46,10 +46,7 @@ WORDS = [
 
 def make_problems(count: int) -> list[Problem]:
     """Problems with stable ids."""
-    return [
-        Problem(f"{k:016x}", f"Ann has {k} apples and buys {k % 7}. How many?", str(k + k % 7), k, "made")
-        for k in range(count)
-    ]
+    return [Problem(f"{k:016x}", f"Ann has {k} apples and buys {k % 7}. How many?", str(k + k % 7), k, "made") for k in range(count)]
 
 
 def make_attempt(problem: Problem, number: int, *, chars: int = 40, correct: bool = True, **changes: object) -> Attempt:

@@ -67,9 +67,7 @@ def prepared(root: Path, engine: str = "transformers", serve: Path | None = None
 def worker(root: Path, stage: str = "generate", index: int = 0) -> subprocess.Popen[str]:
     """A task, started as the launcher does."""
     command = [sys.executable, "-m", "undo_hpc.worker", str(root), stage, "--iteration", "0", "--index", str(index)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, cwd=root.parent
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, cwd=root.parent)
 
 
 def shard_of(root: Path) -> Path:
@@ -148,9 +146,7 @@ def calm(engine: str, stem: Stem, servers: Path | None, tmp_path_factory: pytest
     return data, counts["seconds"] * FLUSH_ROWS / counts["rows"]
 
 
-def test_kills_at_any_moment(
-    engine: str, stem: Stem, servers: Path | None, calm: tuple[bytes, float], tmp_path: Path
-) -> None:
+def test_kills_at_any_moment(engine: str, stem: Stem, servers: Path | None, calm: tuple[bytes, float], tmp_path: Path) -> None:
     wanted, group_s = calm
     rows = wanted.count(b"\n")
     rng = random.Random(f"{engine}/{TIMES}")
@@ -244,9 +240,7 @@ def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("engine", ["openai"], indirect=True)
-def test_one_of_two_servers_is_killed(
-    engine: str, calm: tuple[bytes, float], fleet: tuple[Path, list[subprocess.Popen[str]]]
-) -> None:
+def test_one_of_two_servers_is_killed(engine: str, calm: tuple[bytes, float], fleet: tuple[Path, list[subprocess.Popen[str]]]) -> None:
     """kill -9 of a real server in mid-shard: the other one answers what is left; nothing is lost, repeated, or another text.
 
     Equal texts are more than vLLM promises without its batch-invariant kernels: the same seed draws from logits whose last

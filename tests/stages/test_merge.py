@@ -104,8 +104,11 @@ def test_parts_and_processes_change_no_row(tmp_path: Path, monkeypatch: pytest.M
         counts = read_json(other.stage_manifest("merge"))["counts"]
         assert counts == read_json(at.stage_manifest("merge"))["counts"] and counts["dropped"]
         card = (other.distilled / "README.md").read_text()
-        told = (f"{counts['rows']} rows: {counts['refreshed']} of this",
-                f"{counts['carried']} carried", *(f"{n} {why}" for why, n in counts["dropped"].items()))
+        told = (
+            f"{counts['rows']} rows: {counts['refreshed']} of this",
+            f"{counts['carried']} carried",
+            *(f"{n} {why}" for why, n in counts["dropped"].items()),
+        )
         assert all(words in card for words in told)
         described = read_json(other.stage_manifest("merge"))["outputs"]
         for path in parquet_files(other.distilled):
@@ -195,9 +198,7 @@ def test_a_missing_shard_is_refused_and_by_policy_left_out(tmp_path: Path) -> No
     run.layout.iteration(0).shard("generate", 2).unlink()
     with pytest.raises(EvidenceError, match="1 of 4 tasks of stage generate are not complete"):
         run_merge(run)
-    lenient = make_run(
-        tmp_path / "lenient", PROBLEMS, 4, cluster={"policy": {"generate": {"kind": "quorum", "value": 3}}}
-    )
+    lenient = make_run(tmp_path / "lenient", PROBLEMS, 4, cluster={"policy": {"generate": {"kind": "quorum", "value": 3}}})
     write_shards(lenient, PROBLEMS, answers)
     lenient.layout.iteration(0).shard("generate", 2).unlink()
     run_merge(lenient)

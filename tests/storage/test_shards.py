@@ -11,9 +11,7 @@ from undo_hpc.storage.shards import ShardWriter, dump_rows, first_row_from, last
 
 
 @given(rows=st.lists(st.integers(-(2**63), 2**63), min_size=1, max_size=30), cut=st.integers(min_value=0, max_value=400))
-def test_whatever_the_tear_whole_rows_survive(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[int], cut: int
-) -> None:
+def test_whatever_the_tear_whole_rows_survive(tmp_path_factory: pytest.TempPathFactory, rows: list[int], cut: int) -> None:
     path = tmp_path_factory.mktemp("shard") / "s.jsonl"
     with ShardWriter(path, flush_rows=3) as writer:
         for row in rows:

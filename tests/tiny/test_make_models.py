@@ -32,7 +32,9 @@ def test_smoke_run_writes_directories_that_load(smoke: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(smoke / name)
         model = AutoModelForCausalLM.from_pretrained(smoke / name, dtype="auto")
         assert model.dtype == torch.float32
-        ids = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], add_generation_prompt=True, return_tensors="pt", return_dict=False)
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "hi"}], add_generation_prompt=True, return_tensors="pt", return_dict=False
+        )
         assert torch.isfinite(model(input_ids=ids).logits).all()
 
 

@@ -56,7 +56,14 @@ def problems() -> list[world.Chain]:
 def test_directories_are_complete_and_small(name: str) -> None:
     folder = models_dir() / name
     files = {path.name for path in folder.iterdir()}
-    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} <= files
+    assert {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    } <= files
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_500_000
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), "readable for all who install the package"
 

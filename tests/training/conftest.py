@@ -26,8 +26,16 @@ from undo_hpc.training.spec import TrainSpec
 PATIENCE_S = 300.0  # generous: the machine may be busy; a hang is told from slowness by this alone
 
 SMALL = {
-    "epochs": 1.0, "tokens_per_batch": 600, "micro_batch_tokens": 400, "max_length": 400, "learning_rate": 3e-3, "precision": "fp32",
-    "zero_stage": 0, "weight_decay": 0.1, "log_steps": 1, "checkpoint": {"every_steps": 4, "every_minutes": 0, "keep": 2, "asynchronous": True},
+    "epochs": 1.0,
+    "tokens_per_batch": 600,
+    "micro_batch_tokens": 400,
+    "max_length": 400,
+    "learning_rate": 3e-3,
+    "precision": "fp32",
+    "zero_stage": 0,
+    "weight_decay": 0.1,
+    "log_steps": 1,
+    "checkpoint": {"every_steps": 4, "every_minutes": 0, "keep": 2, "asynchronous": True},
 }
 
 
@@ -151,9 +159,17 @@ class Trainings:
         """A spec in a folder of its own; `changes` go to the spec where it has the key, else to its train section."""
         self.count += 1
         place = self.root / (name or f"run-{self.count}")
-        base = TrainSpec(train=dict(SMALL), seed=3, model=str(self.model), data=[str(self.dataset(rows))], data_digest=f"rows-{rows}",
-                         work_dir=str(place / "work"), out_dir=str(place / "student"), run_id=name or f"run-{self.count}",
-                         card={"name": "test", "iteration": 1, "parent": "tiny"})
+        base = TrainSpec(
+            train=dict(SMALL),
+            seed=3,
+            model=str(self.model),
+            data=[str(self.dataset(rows))],
+            data_digest=f"rows-{rows}",
+            work_dir=str(place / "work"),
+            out_dir=str(place / "student"),
+            run_id=name or f"run-{self.count}",
+            card={"name": "test", "iteration": 1, "parent": "tiny"},
+        )
         own = {key: value for key, value in changes.items() if key in TrainSpec.__dataclass_fields__}
         train = base.train | {key: value for key, value in changes.items() if key not in own}
         return replace(base, train=train, **own)

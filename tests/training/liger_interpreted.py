@@ -55,9 +55,17 @@ def main(place: Path) -> None:
     kernels.use_liger(model, said.append)
     torch.cuda.is_available = there  # type: ignore[assignment]
     loss, gradients = loss_and_gradients()
-    print(json.dumps({"said": said, "norm": model.model.norm.forward.__qualname__, "mlp": model.model.layers[0].mlp.forward.__qualname__,
-                      "loss": [float(plain_loss), float(loss)],
-                      "apart": max(float((a - b).abs().max()) for a, b in zip(plain, gradients, strict=True))}))
+    print(
+        json.dumps(
+            {
+                "said": said,
+                "norm": model.model.norm.forward.__qualname__,
+                "mlp": model.model.layers[0].mlp.forward.__qualname__,
+                "loss": [float(plain_loss), float(loss)],
+                "apart": max(float((a - b).abs().max()) for a, b in zip(plain, gradients, strict=True)),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -101,7 +101,9 @@ def test_loss_and_gradients_of_a_packed_row_are_those_of_transformers_own_loss(m
 
     rng = np.random.default_rng(1)
     lengths, prompts = [33, 20, 20, 9], [10, 1, 19, 4]
-    data = EncodedSet(rng.integers(3, 260, sum(lengths)).astype(np.int32), np.cumsum([0, *lengths]), np.asarray(prompts), np.asarray(list("abcd")), 2, 4)
+    data = EncodedSet(
+        rng.integers(3, 260, sum(lengths)).astype(np.int32), np.cumsum([0, *lengths]), np.asarray(prompts), np.asarray(list("abcd")), 2, 4
+    )
     batcher = Batcher(data, TrainConfig(), rank=0, ranks=1, attention="segment", pad_token=0, device=torch.device("cpu"))
     model.set_attn_implementation("segment")
     loss = answer_loss(model, batcher.build([0, 1, 2, 3]))

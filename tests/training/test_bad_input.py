@@ -75,15 +75,18 @@ def test_a_broken_model_directory(trainings: Trainings) -> None:
     tensors = load_file(Path(lacking, "model.safetensors"))
     save_file({n: t for n, t in tensors.items() if "layers.1.mlp" not in n}, Path(lacking, "model.safetensors"), metadata={"format": "pt"})
     for stage, ranks in ((0, 1), (3, 2)):
-        refused(trainings, "lacks 3 of its weights (model.layers.1.mlp.down_proj.weight is the first)", ranks, model=lacking, zero_stage=stage)
+        refused(
+            trainings, "lacks 3 of its weights (model.layers.1.mlp.down_proj.weight is the first)", ranks, model=lacking, zero_stage=stage
+        )
 
 
 def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:
     place = trainings.root / "small-vocabulary"
     shutil.copytree(trainings.model, place)
     config = json.loads((place / "tokenizer.json").read_text())
-    config["added_tokens"] += [{"id": 5000, "content": "<|new|>", "special": True, "single_word": False, "lstrip": False, "rstrip": False,
-                                "normalized": False}]
+    config["added_tokens"] += [
+        {"id": 5000, "content": "<|new|>", "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    ]
     tokenizer = tiny_student.make_tokenizer()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
     tokenizer.save_pretrained(place)
@@ -92,8 +95,10 @@ def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:
 
 def test_settings_of_deepspeed_that_fight_ours_or_are_unknown(trainings: Trainings, tmp_path: Path) -> None:
     for theirs, message in (
-        ({"train_batch_size": 4}, "train_batch_size is decided by train.tokens_per_batch"), ({"zero_optimization": {"stage": 1}}, "train.zero_stage"),
-        ({"zero_optimisation": {}}, "unknown key 'zero_optimisation'"), ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size"),
+        ({"train_batch_size": 4}, "train_batch_size is decided by train.tokens_per_batch"),
+        ({"zero_optimization": {"stage": 1}}, "train.zero_stage"),
+        ({"zero_optimisation": {}}, "unknown key 'zero_optimisation'"),
+        ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size"),
         (str(tmp_path / "absent.json"), "does not exist"),
     ):
         with pytest.raises(ConfigError, match=message) as caught:
@@ -126,7 +131,11 @@ def test_a_spec_that_is_missing_torn_or_unknown(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not valid JSON"):
         TrainSpec.load(tmp_path / "spec.json")
     good = {"train": {}, "seed": 0, "model": "m", "data": [], "work_dir": "w", "out_dir": "o", "run_id": "r"}
-    for change, message in (({"sed": 1}, "unknown keys: sed"), ({"train": {"lr": 1}}, "train.lr"), ({"train": {"epochs": 0}}, "train.epochs")):
+    for change, message in (
+        ({"sed": 1}, "unknown keys: sed"),
+        ({"train": {"lr": 1}}, "train.lr"),
+        ({"train": {"epochs": 0}}, "train.epochs"),
+    ):
         (tmp_path / "spec.json").write_text(json.dumps(good | change))
         with pytest.raises(ConfigError, match=message):
             TrainSpec.load(tmp_path / "spec.json")

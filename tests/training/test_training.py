@@ -57,11 +57,20 @@ def reference(trainings: Trainings) -> list[float]:
     return [r["loss"] for r in metrics(spec)]
 
 
-@pytest.mark.parametrize(("ranks", "changes"), [
-    (1, {"micro_batch_tokens": 180}), (1, {"packing": False}), (1, {"attention": "sdpa"}), (1, {"gradient_checkpointing": True}),
-    (2, {"zero_stage": 0}), (2, {"zero_stage": 1}), (2, {"zero_stage": 2, "micro_batch_tokens": 180}), (2, {"zero_stage": 3}),
-    (3, {"zero_stage": 2, "tokens_per_batch": 600}),
-])
+@pytest.mark.parametrize(
+    ("ranks", "changes"),
+    [
+        (1, {"micro_batch_tokens": 180}),
+        (1, {"packing": False}),
+        (1, {"attention": "sdpa"}),
+        (1, {"gradient_checkpointing": True}),
+        (2, {"zero_stage": 0}),
+        (2, {"zero_stage": 1}),
+        (2, {"zero_stage": 2, "micro_batch_tokens": 180}),
+        (2, {"zero_stage": 3}),
+        (3, {"zero_stage": 2, "tokens_per_batch": 600}),
+    ],
+)
 def test_how_the_work_is_spread_does_not_change_what_is_learned(
     trainings: Trainings, reference: list[float], ranks: int, changes: dict[str, object]
 ) -> None:

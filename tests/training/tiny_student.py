@@ -34,8 +34,21 @@ def rows(count: int, seed: int = 0, steps: tuple[int, int] = (1, 4)) -> list[dic
     out = []
     for idx in range(count):
         problem, solution, answer = word_problem(rng, rng.randint(*steps))
-        out.append({"id": f"{seed:02d}{idx:06d}", "idx": idx, "problem": problem, "teacher_solution": solution, "gt": answer, "iteration": 0,
-                    "attempt": 0, "style": "plain", "verdict": "correct", "completion_tokens": len(solution), "source": "test"})
+        out.append(
+            {
+                "id": f"{seed:02d}{idx:06d}",
+                "idx": idx,
+                "problem": problem,
+                "teacher_solution": solution,
+                "gt": answer,
+                "iteration": 0,
+                "attempt": 0,
+                "style": "plain",
+                "verdict": "correct",
+                "completion_tokens": len(solution),
+                "source": "test",
+            }
+        )
     return out
 
 
@@ -55,18 +68,25 @@ def make_tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     backend.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     backend.train_from_iterator([f"{r['problem']}\n{r['teacher_solution']}\nuser assistant system" for r in rows(300, seed=9)], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-                                        additional_special_tokens=["<|im_start|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=["<|im_start|>"]
+    )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
 
-def make_student(path: Path, *, hidden: int = 48, layers: int = 2, tied: bool = True, seed: int = 0, heads: int = 4, kv_heads: int = 2) -> Path:
+def make_student(
+    path: Path, *, hidden: int = 48, layers: int = 2, tied: bool = True, seed: int = 0, heads: int = 4, kv_heads: int = 2
+) -> Path:
     """Writes a model directory with random weights."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -74,9 +94,19 @@ def make_student(path: Path, *, hidden: int = 48, layers: int = 2, tied: bool = 
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=kv_heads, max_position_embeddings=2048, tie_word_embeddings=tied,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, use_sliding_window=False)
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=tied,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        use_sliding_window=False,
+    )
     Qwen2ForCausalLM(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path

@@ -56,9 +56,7 @@ def benchmark_size(name_or_file: str) -> int:
     return spec.source.sample or spec.size
 
 
-def load_benchmark(
-    name_or_file: str, override: SourceConfig | None = None, limit: int = 0, base_dir: Path | None = None
-) -> Benchmark:
+def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limit: int = 0, base_dir: Path | None = None) -> Benchmark:
     """Reads a benchmark.
 
     Args:
@@ -107,9 +105,7 @@ def _find(name_or_file: str, base_dir: Path | None) -> Path:
         return found
     near = difflib.get_close_matches(name_or_file.lower(), names, n=1, cutoff=0.5)
     advice = f"did you mean '{near[0]}'? " if near else ""
-    raise ConfigError(
-        f"no benchmark named '{name_or_file}'", hint=f"{advice}embedded: {', '.join(names)}; or give a YAML file"
-    )
+    raise ConfigError(f"no benchmark named '{name_or_file}'", hint=f"{advice}embedded: {', '.join(names)}; or give a YAML file")
 
 
 def _merged(base: SourceConfig, override: SourceConfig) -> SourceConfig:

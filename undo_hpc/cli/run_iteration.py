@@ -36,9 +36,7 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--config", metavar="NAME_OR_FILE", help="a preset of launchers/configs, or a YAML file (default: tiny)"
-    )
+    parser.add_argument("--config", metavar="NAME_OR_FILE", help="a preset of launchers/configs, or a YAML file (default: tiny)")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)")
     parser.add_argument(
         "--set",
@@ -48,13 +46,9 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         dest="sets",
         help="a value over the file's, e.g. train.epochs=2; repeatable",
     )
-    parser.add_argument(
-        "--iterations", type=int, metavar="N", help="most iterations, the one-shot iteration 0 included"
-    )
+    parser.add_argument("--iterations", type=int, metavar="N", help="most iterations, the one-shot iteration 0 included")
     parser.add_argument("--cluster", choices=("local", "slurm"), help="where the tasks run")
-    parser.add_argument(
-        "--profile", metavar="FILE", help="YAML file that describes the SLURM cluster (implies --cluster slurm)"
-    )
+    parser.add_argument("--profile", metavar="FILE", help="YAML file that describes the SLURM cluster (implies --cluster slurm)")
     parser.add_argument(
         "--dry-run", action="store_true", help="check files and keys, print stages, tasks, sizes and resources; write nothing"
     )

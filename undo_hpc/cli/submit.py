@@ -38,7 +38,10 @@ def submit_run(run: Run, console: Console) -> int:
         live = "1 task" if done.live == 1 else f"{done.live} tasks"
         console.print(f"{live} of iteration {done.position.iteration}: queued or running already", highlight=False)
     for stage, ids, tasks in done.submitted:
-        console.print(f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}", highlight=False)
+        console.print(
+            f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}",
+            highlight=False,
+        )
     if any(stage == "generate" for stage, _, _ in done.submitted):
         from undo_hpc.cli.run_iteration import show_workload
 

@@ -17,34 +17,66 @@ _FOREIGN = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SALLOC_", "SRUN_", "SIN
 
 # What SLURM says -> what is wrong, what to do. Looked for in this order.
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
-    (r"SubmitJob", "your account may not have that many jobs in the queue",
-     "wait until some have ended; or set `max_array_size: N` in the profile: an array then has at most N elements, which run several tasks one after another"),
+    (
+        r"SubmitJob",
+        "your account may not have that many jobs in the queue",
+        "wait until some have ended; or set `max_array_size: N` in the profile: an array then has at most N elements, which do several tasks in turn",
+    ),
     (r"WallDuration", "the time limit is beyond what your account or quality of service allows", "lower `minutes` in the profile"),
-    (r"qos policy", "a limit of your account is reached", "wait until jobs end, or ask for less at once; `sacctmgr show assoc user=$USER` shows limits"),
+    (
+        r"qos policy",
+        "a limit of your account is reached",
+        "wait until jobs end, or ask for less at once; `sacctmgr show assoc user=$USER` shows limits",
+    ),
     (r"invalid partition name", "the cluster has no such partition", "set `partition` in the profile; `sinfo -s` lists them"),
-    (r"invalid account|account/partition", "the account was refused", "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours"),
+    (
+        r"invalid account|account/partition",
+        "the account was refused",
+        "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours",
+    ),
     (r"invalid qos", "the quality of service was refused", "set `qos` in the profile; `sacctmgr show qos` lists them"),
-    (r"invalid generic resource|gres", "the cluster lacks the GPUs that are asked for",
-     "set `gpus_per_node`, `gpu_type` and `gpu_syntax` in the profile; `sinfo -o '%P %G'` shows what there is"),
-    (r"invalid feature", "the constraint names a feature that no node has", "set `constraint` in the profile; `sinfo -o '%N %f'` lists features"),
+    (
+        r"invalid generic resource|gres",
+        "the cluster lacks the GPUs that are asked for",
+        "set `gpus_per_node`, `gpu_type` and `gpu_syntax` in the profile; `sinfo -o '%P %G'` shows what there is",
+    ),
+    (
+        r"invalid feature",
+        "the constraint names a feature that no node has",
+        "set `constraint` in the profile; `sinfo -o '%N %f'` lists features",
+    ),
     (r"access/permission denied|invalid user id", "that job belongs to somebody else", "its owner can do it"),
-    (r"time limit", "the time limit is beyond what the partition allows", "lower `minutes` in the profile; `sinfo -o '%P %l'` shows the limits"),
+    (
+        r"time limit",
+        "the time limit is beyond what the partition allows",
+        "lower `minutes` in the profile; `sinfo -o '%P %l'` shows the limits",
+    ),
     (r"job array specification", "the array is larger than the cluster allows", "set `max_array_size` in the profile"),
-    (r"memory|node configuration is not available|more processors|node count|cpu count", "no node of the partition has what a task asks for",
-     "lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile; `sinfo -o '%P %D %c %m %G'` shows the nodes"),
-    (r"accounting|limit", "a limit of your account is reached",
-     "wait until jobs end, or ask for less at once; `sacctmgr show assoc user=$USER` shows limits"),
+    (
+        r"memory|node configuration is not available|more processors|node count|cpu count",
+        "no node of the partition has what a task asks for",
+        "lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile; `sinfo -o '%P %D %c %m %G'` shows the nodes",
+    ),
+    (
+        r"accounting|limit",
+        "a limit of your account is reached",
+        "wait until jobs end, or ask for less at once; `sacctmgr show assoc user=$USER` shows limits",
+    ),
     (r"dependency", "the cluster refused the dependency between stages", "run the same command again: what is missing is submitted anew"),
 )
-_UNREACHABLE = re.compile(r"unable to contact|connection refused|connect failure|zero bytes|socket timed out|communication connection|"
-                          r"temporarily unable|protocol authentication|no such file.*munge|munge", re.IGNORECASE)
+_UNREACHABLE = re.compile(
+    r"unable to contact|connection refused|connect failure|zero bytes|socket timed out|communication connection|"
+    r"temporarily unable|protocol authentication|no such file.*munge|munge",
+    re.IGNORECASE,
+)
 
 
 @contextmanager
 def scheduler_environment() -> Iterator[None]:
     """This process's environment as a fresh login would have it: no variable of an enclosing job, SLURM_CONF kept."""
-    removed = {name: value for name, value in os.environ.items()
-               if name.startswith(_FOREIGN) and name not in ("SLURM_CONF", "SLURM_CONF_SERVER")}
+    removed = {
+        name: value for name, value in os.environ.items() if name.startswith(_FOREIGN) and name not in ("SLURM_CONF", "SLURM_CONF_SERVER")
+    }
     for name in removed:
         del os.environ[name]
     try:
@@ -57,8 +89,9 @@ def require_slurm() -> None:
     """Raises ClusterError where SLURM's commands are not on the path."""
     lacking = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]
     if lacking:
-        raise ClusterError(f"no SLURM here: {', '.join(lacking)} not found",
-                           hint="run this on a login node of the cluster, or use --cluster local")
+        raise ClusterError(
+            f"no SLURM here: {', '.join(lacking)} not found", hint="run this on a login node of the cluster, or use --cluster local"
+        )
 
 
 def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> str:
@@ -72,8 +105,9 @@ def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> s
             # errors: in a list of jobs stand names that others have given
             done = subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout)
         except FileNotFoundError as error:
-            raise ClusterError(f"{command[0]} is not installed here",
-                               hint="run this on a login node of the cluster, or use --cluster local") from error
+            raise ClusterError(
+                f"{command[0]} is not installed here", hint="run this on a login node of the cluster, or use --cluster local"
+            ) from error
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{command[0]} gave no answer within {timeout:.0f} s", hint=_LATER) from error
     if done.returncode != 0:

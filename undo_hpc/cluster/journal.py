@@ -49,11 +49,21 @@ class SubmissionJournal:
             finally:
                 os.close(fd)
 
-    def intend(self, name: str, stage: str, iteration: int, attempt: int, indices: tuple[int, ...] | None,
-               after: tuple[str, ...]) -> None:
+    def intend(self, name: str, stage: str, iteration: int, attempt: int, indices: tuple[int, ...] | None, after: tuple[str, ...]) -> None:
         """Before sbatch."""
-        self._append({"event": "intent", "name": name, "stage": stage, "iteration": iteration, "attempt": attempt,
-                      "indices": compress(indices), "after": after, "uid": os.getuid(), "time": round(time.time(), 3)})
+        self._append(
+            {
+                "event": "intent",
+                "name": name,
+                "stage": stage,
+                "iteration": iteration,
+                "attempt": attempt,
+                "indices": compress(indices),
+                "after": after,
+                "uid": os.getuid(),
+                "time": round(time.time(), 3),
+            }
+        )
 
     def submitted(self, name: str, job_id: str, *, found: bool = False) -> None:
         """After sbatch; `found` where the id was looked up later."""
@@ -92,9 +102,19 @@ class SubmissionJournal:
                 intents.pop(name, None)
             else:
                 ids[name] = str(row["job_id"])
-        return [Entry(name, str(r["stage"]), int(str(r["iteration"])), int(str(r["attempt"])), expand(r["indices"]),
-                      tuple(r["after"]), float(str(r["time"])), ids.get(name, ""))  # type: ignore[arg-type]
-                for name, r in intents.items()]
+        return [
+            Entry(
+                name,
+                str(r["stage"]),
+                int(str(r["iteration"])),
+                int(str(r["attempt"])),
+                expand(r["indices"]),
+                tuple(r["after"]),  # type: ignore[arg-type]
+                float(str(r["time"])),
+                ids.get(name, ""),
+            )
+            for name, r in intents.items()
+        ]
 
 
 def compress(indices: tuple[int, ...] | None) -> list[list[int]] | None:

@@ -84,9 +84,7 @@ class LocalCluster:
         """
         todo = {(s.stage, s.index) for s in statuses if s.state != "done"}
         waiting = [(stage, task) for stage in stages for task in stage.tasks if (stage.name, task.index) in todo]
-        open_tasks: dict[str, int] = {
-            stage.name: sum((stage.name, t.index) in todo for t in stage.tasks) for stage in stages
-        }
+        open_tasks: dict[str, int] = {stage.name: sum((stage.name, t.index) in todo for t in stage.tasks) for stage in stages}
         plan = self._run.plan(stages[0].iteration)
 
         def settled(stage: Stage) -> bool:
@@ -113,7 +111,11 @@ class LocalCluster:
                 self._show()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and self._running:
-                print(f"stopping: running tasks save, in {STOP_WAIT_S:g} s at most; Ctrl-C again ends them at once", file=sys.stderr, flush=True)
+                print(
+                    f"stopping: running tasks save, in {STOP_WAIT_S:g} s at most; Ctrl-C again ends them at once",
+                    file=sys.stderr,
+                    flush=True,
+                )
             self._stop_all()
             raise
         if self._failed and not all(settled(stage) for stage in stages if stage.name != "serve"):
@@ -150,9 +152,7 @@ class LocalCluster:
             "--index",
             str(task.index),
         ]
-        with log.open(
-            "ab"
-        ) as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
+        with log.open("ab") as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

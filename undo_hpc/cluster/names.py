@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-_NAME = re.compile(r"^(?P<stage>[a-z]+)-i(?P<iteration>\d+)-undo-(?P<tag>[0-9a-f]{8})"
-                   r"-a(?P<attempt>\d+)-o(?P<offset>\d+)-g(?P<group>\d+)-(?P<nonce>[0-9a-f]{8})$")
+_NAME = re.compile(
+    r"^(?P<stage>[a-z]+)-i(?P<iteration>\d+)-undo-(?P<tag>[0-9a-f]{8})"
+    r"-a(?P<attempt>\d+)-o(?P<offset>\d+)-g(?P<group>\d+)-(?P<nonce>[0-9a-f]{8})$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,10 @@ def split_array(indices: Sequence[int], max_array_size: int, max_parts: int) -> 
     parts: dict[int, list[int]] = {}
     for element in elements:
         parts.setdefault(element // max_array_size, []).append(element)
-    return [ArrayPart(tuple(e - block * max_array_size for e in members), block * max_array_size, group)
-            for block, members in sorted(parts.items())]
+    return [
+        ArrayPart(tuple(e - block * max_array_size for e in members), block * max_array_size, group)
+        for block, members in sorted(parts.items())
+    ]
 
 
 def array_spec(elements: Sequence[int], parallelism: int) -> str:

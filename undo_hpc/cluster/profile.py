@@ -18,12 +18,29 @@ Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "
 DEFAULT_MINUTES = 60  # time limit where nobody says one
 GPU_STAGES = ("serve", "generate", "baseline", "train", "evaluate")
 # What a task needs to find its programs and caches. Tokens travel by file: HF_HOME or HF_TOKEN_PATH lead to it.
-BASIC_EXPORTS = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "HF_HOME", "HF_TOKEN_PATH", "HF_ENDPOINT",
-                 "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LD_LIBRARY_PATH")
+BASIC_EXPORTS = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "SLURM_CONF",
+    "HF_HOME",
+    "HF_TOKEN_PATH",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "XDG_CACHE_HOME",
+    "LD_LIBRARY_PATH",
+)
 _SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE)", re.IGNORECASE)
 # sbatch options that are ours to set, and what to say instead: among `extra` they would undo a promise (secrets, the way of the jobs).
-_OURS = {"export": "list names under `export`", "export-file": "list names under `export`", "signal": "set `signal_lead_s`",
-         "requeue": "set `requeue`", "no-requeue": "set `requeue`"}
+_OURS = {
+    "export": "list names under `export`",
+    "export-file": "list names under `export`",
+    "signal": "set `signal_lead_s`",
+    "requeue": "set `requeue`",
+    "no-requeue": "set `requeue`",
+}
 _OURS |= dict.fromkeys(("array", "dependency", "job-name", "output", "open-mode", "wait", "wrap", "test-only"), "leave it out")
 _PATH_LIKE = re.compile(r"(_PATH|_FILE|_DIR)$", re.IGNORECASE)
 
@@ -67,7 +84,9 @@ class Profile(Section):
 
     defaults: StageProfile = neutral(StageProfile(), "what every stage asks for, unless `stages` or the configuration says otherwise")
     stages: dict[Stage, StageProfile] = neutral({}, "what a stage asks for, over `defaults`")
-    gpu_syntax: Literal["gres", "gpus-per-node", "none"] = neutral("gres", "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, or not at all")
+    gpu_syntax: Literal["gres", "gpus-per-node", "none"] = neutral(
+        "gres", "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, or not at all"
+    )
     gpu_type: str = neutral("", "type of GPU, e.g. a100")
     modules: list[str] = neutral([], "environment modules to load, in order")
     setup: list[str] = neutral([], "shell lines to run before the task")
@@ -76,8 +95,12 @@ class Profile(Section):
     export: list[str] = neutral([], "names of further environment variables to hand to the tasks; never secrets")
     signal_lead_s: int = neutral(120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10)
     requeue: bool = neutral(True, "whether the site lets a job be requeued")
-    restart_delay_s: int = neutral(3, "seconds after which a requeued job may start again; must be more than the site's epilog takes, "
-                                      "or SLURM's own rule holds (two minutes)", ge=1)
+    restart_delay_s: int = neutral(
+        3,
+        "seconds after which a requeued job may start again; must be more than the site's epilog takes, "
+        "or SLURM's own rule holds (two minutes)",
+        ge=1,
+    )
     visible_within_s: float = neutral(60.0, "seconds within which a file written on one node shows on all others (NFS caches)", ge=0)
     array_parallelism: int = neutral(256, "tasks of an array at once, where a stage does not say", ge=1)
     max_array_size: int | None = neutral(None, "most tasks in an array; null asks the cluster", ge=1)
@@ -89,8 +112,10 @@ class Profile(Section):
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"'{name}' is not the name of a variable (values do not belong in a profile)")
             if _SECRET.search(name) and not _PATH_LIKE.search(name):
-                raise ValueError(f"'{name}' looks like a secret, which SLURM would store; hand over a file instead "
-                                 "(HF_TOKEN_PATH, engine.openai.api_key_file, hub.token_file)")
+                raise ValueError(
+                    f"'{name}' looks like a secret, which SLURM would store; hand over a file instead "
+                    "(HF_TOKEN_PATH, engine.openai.api_key_file, hub.token_file)"
+                )
         return names
 
     @field_validator("setup")
@@ -99,8 +124,10 @@ class Profile(Section):
         for line in lines:
             for name, value in re.findall(r"\b([A-Za-z_][A-Za-z0-9_]*)=(\S*)", line):
                 if _SECRET.search(name) and not _PATH_LIKE.search(name) and value and not value.strip("\"'").startswith("$("):
-                    raise ValueError(f"a line sets {name} to a value, which SLURM would store with the script; read it from a file "
-                                     f"on the node instead: export {name}=$(cat ~/.{name.lower()})")
+                    raise ValueError(
+                        f"a line sets {name} to a value, which SLURM would store with the script; read it from a file "
+                        f"on the node instead: export {name}=$(cat ~/.{name.lower()})"
+                    )
         return lines
 
     def exports(self) -> str:
@@ -126,9 +153,11 @@ class Profile(Section):
             merged["gpus_per_node"] = asked.gpus_per_node or 0
         minutes = merged.get("minutes") or DEFAULT_MINUTES
         if 60 * minutes <= self.signal_lead_s:
-            raise ConfigError(f"{stage}: no time to work within a limit of {minutes} minutes: a task is told to save "
-                              f"{self.signal_lead_s} seconds before its end (signal_lead_s)",
-                              hint="give it more minutes, or set a shorter signal_lead_s in the profile")
+            raise ConfigError(
+                f"{stage}: no time to work within a limit of {minutes} minutes: a task is told to save "
+                f"{self.signal_lead_s} seconds before its end (signal_lead_s)",
+                hint="give it more minutes, or set a shorter signal_lead_s in the profile",
+            )
         return StageProfile(**merged)
 
 
@@ -139,6 +168,9 @@ def load_profile(path: str | Path) -> Profile:
     file = Path(path)
     if not file.is_file():
         known = sorted(str(p) for p in shipped("slurm/profiles").glob("*.yaml"))
-        raise ConfigError(f"no such cluster profile: {path}",
-                          hint="write one with `undo-hpc doctor --write-profile FILE`, or start from " + (", ".join(known) or "slurm/profiles/example.yaml"))
+        raise ConfigError(
+            f"no such cluster profile: {path}",
+            hint="write one with `undo-hpc doctor --write-profile FILE`, or start from "
+            + (", ".join(known) or "slurm/profiles/example.yaml"),
+        )
     return validate_section(Profile, read_yaml(file))

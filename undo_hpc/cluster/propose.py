@@ -37,9 +37,16 @@ def parse_partitions(text: str) -> list[Partition]:
             continue
         gpu = re.search(r"gpu:(?:([A-Za-z][\w.-]*):)?(\d+)", gres)
         seconds = seconds_of(limit)
-        one = Partition(name.rstrip("*"), name.endswith("*"), int(nodes), int(re.sub(r"\D", "", cpus) or 1),
-                        int(re.sub(r"\D", "", memory) or 0), int(gpu[2]) if gpu else 0, (gpu[1] or "") if gpu else "",
-                        None if seconds is None else int(seconds // 60))
+        one = Partition(
+            name.rstrip("*"),
+            name.endswith("*"),
+            int(nodes),
+            int(re.sub(r"\D", "", cpus) or 1),
+            int(re.sub(r"\D", "", memory) or 0),
+            int(gpu[2]) if gpu else 0,
+            (gpu[1] or "") if gpu else "",
+            None if seconds is None else int(seconds // 60),
+        )
         old = found.get(one.name)
         if old is None or (one.gpus > 0, one.nodes) > (old.gpus > 0, old.nodes):
             found[one.name] = one
@@ -85,23 +92,46 @@ def render(partitions: list[Partition], config: str, accounts: list[str]) -> str
         "# Read it before use; slurm/profiles/example.yaml explains every key.",
         "defaults:",
         f"  partition: {models.name}" + (f"          # others: {others}" if others else ""),
-        *([f"  account: {accounts[0]}" + (f"          # others of yours: {', '.join(accounts[1:])}" if accounts[1:] else "")]
-          if accounts else ["  # account: ...            # where the site charges accounts"]),
+        *(
+            [f"  account: {accounts[0]}" + (f"          # others of yours: {', '.join(accounts[1:])}" if accounts[1:] else "")]
+            if accounts
+            else ["  # account: ...            # where the site charges accounts"]
+        ),
         f"  cpus_per_task: {cpus}",
         f"  memory_gb: {memory}",
-        f"  minutes: {minutes}" + (f"             # the partition allows {models.minutes}" if models.minutes else "             # the partition has no limit"),
+        f"  minutes: {minutes}"
+        + (f"             # the partition allows {models.minutes}" if models.minutes else "             # the partition has no limit"),
         *([f"  gpus_per_node: {1}"] if models.gpus else []),
         "stages:",
-        *(["  train:", f"    gpus_per_node: {models.gpus}", f"    tasks_per_node: {models.gpus}      # one process a GPU",
-           f"    memory_gb: {memory * share}"] if models.gpus else []),
-        *[line for stage in ("merge", "advance") for line in (
-            f"  {stage}:", f"    partition: {small.name}", f"    cpus_per_task: {min(2, small.cpus)}",
-            f"    memory_gb: {max(1, min(8, small.memory_mb // 2048))}", f"    minutes: {min(small.minutes or 60, 60)}")],
+        *(
+            [
+                "  train:",
+                f"    gpus_per_node: {models.gpus}",
+                f"    tasks_per_node: {models.gpus}      # one process a GPU",
+                f"    memory_gb: {memory * share}",
+            ]
+            if models.gpus
+            else []
+        ),
+        *[
+            line
+            for stage in ("merge", "advance")
+            for line in (
+                f"  {stage}:",
+                f"    partition: {small.name}",
+                f"    cpus_per_task: {min(2, small.cpus)}",
+                f"    memory_gb: {max(1, min(8, small.memory_mb // 2048))}",
+                f"    minutes: {min(small.minutes or 60, 60)}",
+            )
+        ],
         f"gpu_syntax: {'gres' if models.gpus else 'none'}",
         *([f"# gpu_type: {models.gpu_type}          # the only or most common type here"] if models.gpu_type else []),
         f"requeue: {'false' if values.get('JobRequeue') == '0' else 'true'}",
-        *(["restart_delay_s: 30          # the site runs an epilog, which must have ended before a requeued job may start"]
-          if values.get("Epilog", "(null)") != "(null)" else []),
+        *(
+            ["restart_delay_s: 30          # the site runs an epilog, which must have ended before a requeued job may start"]
+            if values.get("Epilog", "(null)") != "(null)"
+            else []
+        ),
         f"# MaxArraySize {values.get('MaxArraySize', '?')}, KillWait {values.get('KillWait', '?')}, preemption {values.get('PreemptType', '?')} "
         f"({values.get('PreemptMode', '?')})",
     ]

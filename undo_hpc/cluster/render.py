@@ -84,8 +84,9 @@ def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wa
     ]
 
 
-def render(profile: Profile, submission: Submission, name: JobName, part: ArrayPart | None, code: Path, *,
-           kill_wait_s: int = 30) -> JobText:
+def render(
+    profile: Profile, submission: Submission, name: JobName, part: ArrayPart | None, code: Path, *, kill_wait_s: int = 30
+) -> JobText:
     """One job (or one part of an array) as submitit's parameters and its command line."""
     asked = profile.for_stage(submission.stage, submission.resources)
     logs = str(Layout(submission.run_dir).iteration(submission.iteration).logs).replace("%", "%%")
@@ -123,6 +124,7 @@ def render(profile: Profile, submission: Submission, name: JobName, part: ArrayP
         "additional_parameters": flags | {key: value for key, value in asked.extra.items() if value is not False},
     }
     offset, group = (part.offset, part.group) if part else (0, 1)
-    command = (f"undo_task {submission.stage} {shlex.quote(str(submission.run_dir))} {submission.iteration} "
-               f"{offset} {group} {submission.total}")
+    command = (
+        f"undo_task {submission.stage} {shlex.quote(str(submission.run_dir))} {submission.iteration} {offset} {group} {submission.total}"
+    )
     return JobText(parameters, command)

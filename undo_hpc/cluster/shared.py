@@ -10,7 +10,9 @@ from undo_hpc.cluster.commands import run
 from undo_hpc.errors import ClusterError
 
 # File systems that live on one machine. Anything else is taken to be shared (nfs, lustre, gpfs, beegfs, ceph, wekafs, ...).
-LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "overlayfs", "f2fs", "squashfs", "fuse.portal"})
+LOCAL = frozenset(
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "overlayfs", "f2fs", "squashfs", "fuse.portal"}
+)
 
 
 def file_system(path: Path, mountinfo: str) -> tuple[str, str]:
@@ -49,4 +51,5 @@ def check_shared(run_dir: Path) -> None:
     if others:
         raise ClusterError(
             f"the run directory {run_dir} lies on {point} ({kind}), which the compute nodes ({', '.join(others[:3])}, ...) will not see",
-            hint="choose a --run-dir on a shared file system; if the nodes do see it (this host exports it), add --set cluster.check_shared=false")
+            hint="choose a --run-dir on a shared file system; if the nodes do see it (this host exports it), add --set cluster.check_shared=false",
+        )

@@ -58,8 +58,15 @@ def ask_end(env: Mapping[str, str]) -> float | None:
     if not job:
         return None
     try:
-        done = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, errors="replace", timeout=15,
-                              check=False, env=os.environ | {"SLURM_TIME_FORMAT": "%s"})  # a site may have set another
+        done = subprocess.run(
+            ["scontrol", "show", "job", "-o", job],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=15,
+            check=False,
+            env=os.environ | {"SLURM_TIME_FORMAT": "%s"},
+        )  # a site may have set another
     except FileNotFoundError:
         told = env.get("UNDO_JOB_END", "")
         return float(told) if told.isdigit() else None
@@ -122,7 +129,6 @@ class SaveSoon:
                 end = self._ask(self._env) or self._end
                 self._reason = classify(self._signal, self._when, end, float(self._env.get("UNDO_SIGNAL_LEAD", "120")))
         return self._reason
-
 
     def requeue_reason(self) -> str:
         """Why a stage asks to be started again, also where it heard the signal itself or watched the clock (training does)."""

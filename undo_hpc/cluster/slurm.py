@@ -32,9 +32,18 @@ from undo_hpc.storage.atomic import explained
 MAX_PARTS = {"generate": 2}
 # What squeue may list. Any other state is alive too (sites have newer ones, such as POWER_UP_NODE), unless it is an end.
 _STATES = {
-    "PENDING": JobState.PENDING, "CONFIGURING": JobState.RUNNING, "RUNNING": JobState.RUNNING, "SUSPENDED": JobState.RUNNING,
-    "COMPLETING": JobState.STOPPING, "REQUEUED": JobState.PENDING, "REQUEUE_HOLD": JobState.HELD, "SIGNALING": JobState.RUNNING,
-    "STAGE_OUT": JobState.STOPPING, "STOPPED": JobState.RUNNING, "PREEMPTED": JobState.STOPPING, "SPECIAL_EXIT": JobState.HELD,
+    "PENDING": JobState.PENDING,
+    "CONFIGURING": JobState.RUNNING,
+    "RUNNING": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,
+    "COMPLETING": JobState.STOPPING,
+    "REQUEUED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.HELD,
+    "SIGNALING": JobState.RUNNING,
+    "STAGE_OUT": JobState.STOPPING,
+    "STOPPED": JobState.RUNNING,
+    "PREEMPTED": JobState.STOPPING,
+    "SPECIAL_EXIT": JobState.HELD,
     "RESV_DEL_HOLD": JobState.HELD,
 }
 _ENDED = frozenset({"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"})
@@ -100,8 +109,10 @@ class SlurmCluster:
             bare = replace(submission, after=(), tag=submission.tag or "0" * 8)
             part = self.parts(bare)[0]
             text = self._text(bare, part, self._name(bare, part))
-            shape = str({k: v for k, v in text.parameters.items() if k not in ("job_name", "comment", "setup", "additional_parameters")}
-                        | {k: v for k, v in text.parameters["additional_parameters"].items() if k not in ("output", "array")})
+            shape = str(
+                {k: v for k, v in text.parameters.items() if k not in ("job_name", "comment", "setup", "additional_parameters")}
+                | {k: v for k, v in text.parameters["additional_parameters"].items() if k not in ("output", "array")}
+            )
             if shape in seen:
                 continue
             seen.add(shape)
@@ -119,10 +130,16 @@ class SlurmCluster:
         ids: list[str] = []
         for part in self.parts(submission):
             name = self._name(submission, part)
-            indices = submission.indices if part is None else tuple(
-                index for element in part.elements for index in range((element + part.offset) * part.group,
-                                                                     (element + part.offset + 1) * part.group)
-                if submission.total == 0 or index < submission.total)
+            indices = (
+                submission.indices
+                if part is None
+                else tuple(
+                    index
+                    for element in part.elements
+                    for index in range((element + part.offset) * part.group, (element + part.offset + 1) * part.group)
+                    if submission.total == 0 or index < submission.total
+                )
+            )
             journal.intend(str(name), submission.stage, submission.iteration, submission.attempt, indices, submission.after)
             try:
                 job_id = self._sbatch(self._text(submission, part, name), submission)

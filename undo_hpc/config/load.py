@@ -82,9 +82,7 @@ def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
             yield model, True
 
 
-def unknown_keys(
-    model: type[BaseModel], data: Any, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], str]]:
+def unknown_keys(model: type[BaseModel], data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     """Each key that the model does not know, with what to do about it: the nearest valid key and its meaning."""
     if not isinstance(data, Mapping):
         return
@@ -246,17 +244,13 @@ def _finish(text: YamlText, sets: Iterable[str]) -> RunConfig:
     sets = list(sets)
     if sets:
         text = apply_sets(text, sets)
-        text = YamlText(
-            text.data, f"{text.name} with --set {' '.join(sets)}" if len(sets) < 4 else text.name, text.lines
-        )
+        text = YamlText(text.data, f"{text.name} with --set {' '.join(sets)}" if len(sets) < 4 else text.name, text.lines)
     for keys in _PATHS:
         _absolute(text.data, Path.cwd(), keys)
     return validate_section(RunConfig, text)
 
 
-def differing_keys(
-    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, Any, Any]]:
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
     """(key, old value, new value) for each leaf that differs."""
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)

@@ -18,12 +18,8 @@ from undo_hpc.records import AnswerKind
 class FieldsConfig(Section):
     """Which columns of a source mean what. A list names candidates, the first present one wins; a text with braces is a template."""
 
-    problem: str | list[str] = about(
-        ["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'"
-    )
-    answer: str | list[str] = about(
-        ["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template"
-    )
+    problem: str | list[str] = about(["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'")
+    answer: str | list[str] = about(["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template")
     solution: str | list[str] = about(["solution", "answer"], "column(s) of a worked solution, where there is one")
     options: str = about("", "column holding a list of choices; they are lettered and put behind the question")
 
@@ -53,9 +49,7 @@ class DataConfig(Section):
 
     train: SourceConfig = about(SourceConfig(), "the source of the training problems")
     diagnosis: int | float = about(0.1, "problems held out to examine the student: a number, or a share below 1", ge=0)
-    validation: int | float = about(
-        0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0
-    )
+    validation: int | float = about(0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0)
     contamination: Literal["off", "report", "drop"] = about(
         "drop", "training problems whose text stands in a benchmark: leave, report, or drop them"
     )
@@ -70,24 +64,18 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """A language model: a local directory or a Hub id, and how it is spoken to."""
 
-    model: str = about(
-        "", "local directory or Hub id of the model; 'tiny:teacher' and 'tiny:student' are the embedded ones"
-    )
+    model: str = about("", "local directory or Hub id of the model; 'tiny:teacher' and 'tiny:student' are the embedded ones")
     revision: str = about("", "git revision on the Hub")
     trust_remote_code: bool = about(False, "run code that comes with the model; off unless you trust its author")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = about("auto", "precision of the weights")
     system_prompt: str = about("", "system message put before each prompt; empty for none")
-    chat_template_kwargs: dict[str, Any] = about(
-        {}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3"
-    )
+    chat_template_kwargs: dict[str, Any] = about({}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3")
 
 
 class TransformersEngineConfig(Section):
     """Settings of the transformers engine."""
 
-    batch_tokens: int = about(
-        65536, "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts", ge=64
-    )
+    batch_tokens: int = about(65536, "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts", ge=64)
     max_batch: int = about(64, "most rows in a batch", ge=1)
     attn: str = about("auto", "attention implementation: auto, eager, sdpa, flash_attention_2")
     device: str = neutral("auto", "auto, cpu or cuda")
@@ -134,9 +122,7 @@ class EngineConfig(Section):
     transformers: TransformersEngineConfig = about(TransformersEngineConfig(), "settings of the transformers engine")
     vllm: VllmEngineConfig = about(VllmEngineConfig(), "settings of the vLLM engine")
     openai: OpenAIEngineConfig = about(OpenAIEngineConfig(), "settings of the OpenAI-compatible client")
-    request_retries: int = about(
-        2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1
-    )
+    request_retries: int = about(2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1)
 
 
 class SamplingConfig(Section):
@@ -173,27 +159,19 @@ class GenerateConfig(Section):
     prompt: str = about("default", "prompt templates: default, tiny, or a folder with problem.txt and refine.txt")
     shards: int = neutral(0, "tasks of the array; 0 chooses from `target_minutes`", ge=0)
     target_minutes: float = neutral(60.0, "how long a task should run about, for shards: 0", gt=0)
-    tokens_per_second: float = neutral(
-        0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0
-    )
+    tokens_per_second: float = neutral(0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0)
     flush_rows: int = neutral(64, "rows in a durable group", ge=1)
     flush_seconds: float = neutral(10.0, "longest time before a group is made durable", gt=0)
     quality: QualityConfig = about(QualityConfig(), "what is good enough to learn from")
-    service: int = neutral(
-        0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0
-    )
+    service: int = neutral(0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0)
     service_slack_s: float = neutral(1800.0, "how long a client waits for a server to come up or back", gt=0)
 
     @model_validator(mode="after")
     def _attempts_cover_samples(self) -> GenerateConfig:
         if self.max_attempts < self.samples:
             raise ValueError(f"max_attempts ({self.max_attempts}) is below samples ({self.samples})")
-        if self.sampling.temperature == 0 and (
-            self.samples > 1 or (self.max_attempts > 1 and not self.retry_temperature_step)
-        ):
-            raise ValueError(
-                "temperature 0 gives the same answer each time: set samples and max_attempts to 1, or a temperature"
-            )
+        if self.sampling.temperature == 0 and (self.samples > 1 or (self.max_attempts > 1 and not self.retry_temperature_step)):
+            raise ValueError("temperature 0 gives the same answer each time: set samples and max_attempts to 1, or a temperature")
         return self
 
 
@@ -205,9 +183,7 @@ class MethodConfig(Section):
         "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
         "one_shot never refines; ground_truth learns from the data's own solutions",
     )
-    errors_from: Literal["diagnosis", "train", "both"] = about(
-        "both", "the splits on which the student is examined for its errors"
-    )
+    errors_from: Literal["diagnosis", "train", "both"] = about("both", "the splits on which the student is examined for its errors")
     regenerate: Literal["wrong", "wrong_and_unstable", "all"] = about("wrong", "which problems get a new rationale")
     show_truth: bool = about(False, "show the ground truth to the teacher")
     start_from: Literal["base", "previous"] = about("base", "weights that each iteration starts from")
@@ -222,9 +198,7 @@ class EvaluateConfig(Section):
     """The student answers."""
 
     benchmarks: list[str] = about([], "names of the embedded benchmarks, or YAML files")
-    overrides: dict[str, SourceConfig] = about(
-        {}, "another source for a benchmark, e.g. a local file: {gsm8k: {path: test.jsonl}}"
-    )
+    overrides: dict[str, SourceConfig] = about({}, "another source for a benchmark, e.g. a local file: {gsm8k: {path: test.jsonl}}")
     limit: int = about(0, "use the first N problems of each benchmark; 0 for all", ge=0)
     engine: EngineConfig = about(EngineConfig(), "the engine of the student")
     sampling: SamplingConfig = about(SamplingConfig(temperature=0.0), "how the student answers")
@@ -273,9 +247,7 @@ class StageResources(Section):
 class PolicyConfig(Section):
     """How much of a stage is enough for the next one."""
 
-    kind: Literal["all", "min_fraction", "quorum"] = about(
-        "all", "all tasks, at least a fraction of them, or at least a number"
-    )
+    kind: Literal["all", "min_fraction", "quorum"] = about("all", "all tasks, at least a fraction of them, or at least a number")
     value: float = about(1.0, "the fraction (0 to 1) or the number", gt=0)
 
 
@@ -285,7 +257,9 @@ class ClusterConfig(Section):
     kind: Literal["local", "slurm"] = neutral("local", "local (this machine) or slurm")
     profile: str = neutral("", "YAML file that describes the SLURM cluster")
     max_processes: int = neutral(
-        0, "local: tasks at once; 0 chooses: one where there is a GPU (a task takes all of its memory), else two where the CPUs suffice", ge=0
+        0,
+        "local: tasks at once; 0 chooses: one where there is a GPU (a task takes all of its memory), else two where the CPUs suffice",
+        ge=0,
     )
     threads_per_process: int = neutral(1, "local: CPU threads of each task", ge=1)
     resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = neutral(
@@ -302,9 +276,7 @@ class ClusterConfig(Section):
 class HubConfig(Section):
     """Publishing on the Hugging Face Hub."""
 
-    dataset_repo: str = neutral(
-        "", "repository of the distilled sets and predictions, e.g. me/undo-data; empty for none"
-    )
+    dataset_repo: str = neutral("", "repository of the distilled sets and predictions, e.g. me/undo-data; empty for none")
     model_repo: str = neutral("", "repository of the student; empty for none")
     private: bool = neutral(True, "create repositories as private")
     push_every_min: float = neutral(0.0, "minutes between pushes while the run goes on; 0 is off", ge=0)
@@ -323,9 +295,7 @@ class BudgetConfig(Section):
 class DisplayConfig(Section):
     """What the user sees."""
 
-    progress: Literal["auto", "rich", "plain", "none"] = neutral(
-        "auto", "live view, plain lines, or nothing; auto looks at the terminal"
-    )
+    progress: Literal["auto", "rich", "plain", "none"] = neutral("auto", "live view, plain lines, or nothing; auto looks at the terminal")
     report: bool = neutral(True, "write report/index.html after each iteration")
     report_examples: int = neutral(200, "examples in the report's browser", ge=0)
     chat_format: bool = neutral(False, "also write the distilled set in the `messages` chat format")

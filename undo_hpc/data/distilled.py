@@ -106,9 +106,7 @@ class DistilledFile:
             # write_table closes its row group; write_batch would keep up to a million rows in memory
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None and self._group:
             self._write()
         if self._sink is None:
@@ -143,9 +141,7 @@ class DistilledFolder:
             with explained(self.temporary / name), (self.temporary / name).open("rb") as file:
                 os.fsync(file.fileno())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
                 write_text(self.temporary / "README.md", self.card)

@@ -190,6 +190,4 @@ def to_problem(row: Mapping[str, Any], columns: Columns, source: SourceConfig, *
             solution = cell(row, columns.solution, "solution")
         except Unusable:  # a worked solution is welcome, not needed
             solution = ""
-    return Problem(
-        id=content_id(question), problem=question, gt=gt, idx=idx, source=label, solution=solution, kind=kind, options=options
-    )
+    return Problem(id=content_id(question), problem=question, gt=gt, idx=idx, source=label, solution=solution, kind=kind, options=options)

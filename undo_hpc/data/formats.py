@@ -155,9 +155,7 @@ def lm_eval_results(
         "versions": dict.fromkeys(names, VERSION),
         "n-shot": dict.fromkeys(names, 0),
         "higher_is_better": {name: {METRIC: True} for name in names},
-        "n-samples": {
-            name: {"original": (sizes or {}).get(name, len(scores[name])), "effective": len(scores[name])} for name in names
-        },
+        "n-samples": {name: {"original": (sizes or {}).get(name, len(scores[name])), "effective": len(scores[name])} for name in names},
         "config": {
             "model": engine or "undo-hpc",
             "model_args": {"pretrained": model},

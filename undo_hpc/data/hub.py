@@ -49,9 +49,7 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
 
     split = source.split
     try:
-        data = datasets.load_dataset(
-            source.hub, name=source.hub_config or None, split=split, revision=source.revision or None
-        )
+        data = datasets.load_dataset(source.hub, name=source.hub_config or None, split=split, revision=source.revision or None)
     except (ConnectionError, TimeoutError) as error:
         raise DataError(
             f"the Hub cannot be reached, and {source.hub} is not in the local cache ({_first_line(error)})",

@@ -100,8 +100,13 @@ def load_problems(source: SourceConfig, *, base_dir: Path | None = None, lenient
     out.rejected.sort(key=lambda r: r.row)
     rows = sum(len(table) for table in tables)
     out.source = identity | {
-        "licence": source.licence, "rows": rows, "looked_at": looked_at, "filtered": filtered,
-        "used": len(out.problems), "rejected": len(out.rejected), "duplicates": out.duplicates,
+        "licence": source.licence,
+        "rows": rows,
+        "looked_at": looked_at,
+        "filtered": filtered,
+        "used": len(out.problems),
+        "rejected": len(out.rejected),
+        "duplicates": out.duplicates,
     }
     if source.sample is not None:
         out.source |= {"sample": source.sample, "sample_seed": source.sample_seed}

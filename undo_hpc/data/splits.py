@@ -41,8 +41,7 @@ def split_problems(problems: Sequence[Problem], config: DataConfig, seed: int) -
     diagnosis = _size("diagnosis", config.diagnosis, len(order))
     if validation + diagnosis >= len(order):
         raise DataError(
-            f"{len(order)} different problems are too few for {validation} to validate, {diagnosis} to diagnose and at least "
-            "1 to train",
+            f"{len(order)} different problems are too few for {validation} to validate, {diagnosis} to diagnose and at least 1 to train",
             hint="give more problems, or set data.validation and data.diagnosis lower",
         )
     bounds = (0, validation, validation + diagnosis, len(order))

@@ -48,14 +48,18 @@ def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]
     if not os.access(place, os.W_OK):
         yield Finding("bad", "Hub cache", f"{cache} cannot be written", "set HF_HOME to a folder of yours on the shared file system")
     elif cluster and kind not in SHARED:
-        yield Finding("look", "Hub cache", f"{cache} on {kind}: this does not look shared", "set HF_HOME to a folder that compute nodes see")
+        yield Finding(
+            "look", "Hub cache", f"{cache} on {kind}: this does not look shared", "set HF_HOME to a folder that compute nodes see"
+        )
     else:
         yield Finding("ok", "Hub cache", str(cache))
     if config is None:
         return
     for model in hub_models(config):
         if weights(model) is None:
-            yield Finding("look", "model", f"{model} is not in the cache", "fetch it on this machine: undo-hpc doctor --config ... --prefetch")
+            yield Finding(
+                "look", "model", f"{model} is not in the cache", "fetch it on this machine: undo-hpc doctor --config ... --prefetch"
+            )
         else:
             yield Finding("ok", "model", f"{model} is in the cache")
 
@@ -66,7 +70,11 @@ def check_nodes() -> Iterator[Finding]:
         yield Finding("look", "HF_HUB_OFFLINE", "is set here: nothing can be fetched or pushed from this machine",
                       "unset it on the login node; jobs get it through the profile's export or setup")  # fmt: skip
     else:
-        yield Finding("ok", "HF_HUB_OFFLINE", "not set here; where compute nodes have no network, put `export HF_HUB_OFFLINE=1` under `setup` in the profile")
+        yield Finding(
+            "ok",
+            "HF_HUB_OFFLINE",
+            "not set here; where compute nodes have no network, put `export HF_HUB_OFFLINE=1` under `setup` in the profile",
+        )
 
 
 def check_token(config: RunConfig | None) -> Iterator[Finding]:
@@ -86,7 +94,9 @@ def check_token(config: RunConfig | None) -> Iterator[Finding]:
         there = True
     wanted = bool(hub and (hub.dataset_repo or hub.model_repo))
     if wanted and not there:
-        yield Finding("bad", "Hub token", "the run publishes, and there is no token", "hf auth login, or set HF_TOKEN_PATH or hub.token_file")
+        yield Finding(
+            "bad", "Hub token", "the run publishes, and there is no token", "hf auth login, or set HF_TOKEN_PATH or hub.token_file"
+        )
     else:
         yield Finding("ok", "Hub token", "there is one" if there else "none (needed for gated models and for undo-hpc push only)")
 
@@ -104,7 +114,9 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
         try:
             snapshot_download(model, revision=revision or None, ignore_patterns=["*.gguf", "*.onnx", "original/*", "*.msgpack", "*.h5"])
         except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-            yield Finding("bad", "prefetch", f"{model}: {_first_line(error)}", "check the name, the token of a gated model, and the network")
+            yield Finding(
+                "bad", "prefetch", f"{model}: {_first_line(error)}", "check the name, the token of a gated model, and the network"
+            )
         else:
             yield Finding("ok", "prefetch", model)
     from undo_hpc.data.hub import read_hub

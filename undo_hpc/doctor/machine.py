@@ -36,7 +36,12 @@ def check_gpu() -> Iterator[Finding]:
         return
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if done.returncode or not lines:
-        yield Finding("look", "GPU", f"nvidia-smi: {(done.stderr or done.stdout).strip().splitlines()[-1:] or ['no device']}", "no GPU can be used here")
+        yield Finding(
+            "look",
+            "GPU",
+            f"nvidia-smi: {(done.stderr or done.stdout).strip().splitlines()[-1:] or ['no device']}",
+            "no GPU can be used here",
+        )
         return
     torch = installed().get("torch", "")
     yield Finding("ok", "GPU", f"{len(lines)} x {lines[0]}")

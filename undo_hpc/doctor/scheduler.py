@@ -37,7 +37,12 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
         return
     yield Finding("ok", "SLURM", f"{version}; arrays below {limits.max_array_size}, {limits.kill_wait_s} s to save at the end")
     if not limits.requeue:
-        yield Finding("look", "SLURM", "JobRequeue is off on this cluster", "set `requeue: false` in the profile; stopped tasks are then submitted anew")
+        yield Finding(
+            "look",
+            "SLURM",
+            "JobRequeue is off on this cluster",
+            "set `requeue: false` in the profile; stopped tasks are then submitted anew",
+        )
     try:
         partitions = run(["sinfo", "-h", "-o", "%P %a %l %D %G"]).strip().splitlines()
     except ClusterError as error:

@@ -98,9 +98,7 @@ def load_tokenizer(path: str, model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(
-            path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
-        )
+        return AutoTokenizer.from_pretrained(path, revision=model.revision or None, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise DataError(f"{model.model}: its tokenizer cannot be loaded: {error}", hint=loading_hint(path)) from error
 

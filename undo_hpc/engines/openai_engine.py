@@ -94,9 +94,7 @@ class OpenAIEngine:
         failures = Failures("openai", limit=max(16, self._config.concurrency))
         client: httpx.AsyncClient | None = None
         try:
-            limits = httpx.Limits(
-                max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency
-            )
+            limits = httpx.Limits(max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency)
             client = httpx.AsyncClient(
                 timeout=httpx.Timeout(self._config.timeout_s, connect=30.0),
                 limits=limits,
@@ -106,9 +104,7 @@ class OpenAIEngine:
             while (waiting or under_way) and not should_stop():
                 while waiting and len(under_way) < self._config.concurrency:
                     under_way.add(loop.create_task(self._answer(client, waiting.popleft())))
-                finished, _ = loop.run_until_complete(
-                    asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
-                )
+                finished, _ = loop.run_until_complete(asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED))
                 for task in finished:
                     completion, given_up = task.result()
                     if given_up:
@@ -158,11 +154,7 @@ class OpenAIEngine:
             body = self._body(request) | server.extra
             try:
                 response = await client.post(f"{server.url}/chat/completions", json=body)
-                if (
-                    response.status_code == 400
-                    and "max_tokens" in body
-                    and any(w in response.text for w in ("context", "max_tokens"))
-                ):
+                if response.status_code == 400 and "max_tokens" in body and any(w in response.text for w in ("context", "max_tokens")):
                     # Prompt and max_tokens together are over the context: without a limit the server stops at its end,
                     # before ours.
                     del body["max_tokens"]
@@ -227,9 +219,7 @@ class OpenAIEngine:
                 raise TypeError("no text")
             prompt_tokens, new_tokens = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise _MayPass(
-                f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}"
-            ) from error
+            raise _MayPass(f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}") from error
         if reason not in ("stop", "length", "content_filter", "tool_calls", "function_call"):
             raise _MayPass(f"the server broke the completion off ({reason!r})")
         if reason not in ("stop", "length"):
@@ -247,13 +237,9 @@ def find_key(file: str, variable: str, *, required: bool) -> str:
         try:
             key = Path(file).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"engine.openai.api_key_file: {file} cannot be read: {error}", hint="name a readable text file"
-            ) from error
+            raise ConfigError(f"engine.openai.api_key_file: {file} cannot be read: {error}", hint="name a readable text file") from error
         if not key:
-            raise ConfigError(
-                f"engine.openai.api_key_file: {file} is empty", hint="put the key into it, and nothing else"
-            )
+            raise ConfigError(f"engine.openai.api_key_file: {file} is empty", hint="put the key into it, and nothing else")
     else:
         key = os.environ.get(variable, "").strip()
     if required and not key:

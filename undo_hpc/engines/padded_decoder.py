@@ -82,9 +82,7 @@ class _Draws(LogitsProcessor):
     def __init__(self, works: list[Work], width: int, device: torch.device) -> None:
         requests = [work.request for work in works]
         self._width, self._greedy = width, all(request.temperature <= 0 for request in requests)
-        self._uniforms = torch.nn.utils.rnn.pad_sequence(
-            [uniforms(w.request.seed, w.limit) for w in works], batch_first=True
-        ).to(device)
+        self._uniforms = torch.nn.utils.rnn.pad_sequence([uniforms(w.request.seed, w.limit) for w in works], batch_first=True).to(device)
         self._temperature = torch.tensor([r.temperature for r in requests]).to(device)
         self._top_p = torch.tensor([r.top_p for r in requests]).to(device)
         self._top_k = torch.tensor([r.top_k for r in requests]).to(device)

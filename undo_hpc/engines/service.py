@@ -188,15 +188,11 @@ def _watch(
         if process.poll() is not None:
             if _heard(should_stop):
                 return
-            raise EngineError(
-                f"the server died with code {process.returncode}:\n{_tail(log_path)}", hint=f"see {log_path}"
-            )
+            raise EngineError(f"the server died with code {process.returncode}:\n{_tail(log_path)}", hint=f"see {log_path}")
         if time.monotonic() >= due:
             silent = 0 if _answers(url) else silent + 1
             if silent >= _SILENT_CHECKS:
-                raise EngineError(
-                    f"the server has not answered {silent} health checks:\n{_tail(log_path)}", hint=f"see {log_path}"
-                )
+                raise EngineError(f"the server has not answered {silent} health checks:\n{_tail(log_path)}", hint=f"see {log_path}")
             if silent == 0:
                 beat()
             due = time.monotonic() + HEARTBEAT_S

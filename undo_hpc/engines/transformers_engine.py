@@ -119,9 +119,7 @@ class TransformersEngine:
             found.append((length, lane))
         return found
 
-    def _run(
-        self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures
-    ) -> Iterator[Completion]:
+    def _run(self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures) -> Iterator[Completion]:
         groups = deque([deque(lane)])  # run one after another; after a failure, those under way come alone
         decoder: Decoder | None = None
         while groups:
@@ -163,9 +161,7 @@ class TransformersEngine:
             return PaddedDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
         return SlotDecoder(self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant)
 
-    def _halve(
-        self, rows: int, length: int, queue: deque[Work], failures: Failures, error: torch.OutOfMemoryError
-    ) -> None:
+    def _halve(self, rows: int, length: int, queue: deque[Work], failures: Failures, error: torch.OutOfMemoryError) -> None:
         """Makes later batches smaller; a request that does not even fit alone is given up."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -206,7 +202,5 @@ class TransformersEngine:
                 **options,
             )
         except (OSError, ValueError, ImportError) as error:
-            raise DataError(
-                f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)
-            ) from error
+            raise DataError(f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)) from error
         return loaded.to(self._device).eval()

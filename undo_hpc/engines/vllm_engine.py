@@ -154,9 +154,7 @@ class VllmEngine:
             with self._processes.starting():
                 llm = self._start(**self._arguments)
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
-            raise EngineError(
-                f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)
-            ) from error
+            raise EngineError(f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)) from error
         self._processes.watch(llm.llm_engine.engine_core)
         return llm
 

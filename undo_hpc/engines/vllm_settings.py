@@ -160,9 +160,7 @@ def _text_config(path: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path).get_text_config()
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: its config.json cannot be read: {error}", hint="check the files of the model"
-        ) from error
+        raise DataError(f"{path}: its config.json cannot be read: {error}", hint="check the files of the model") from error
 
 
 def server_flags(arguments: dict[str, Any]) -> list[str]:

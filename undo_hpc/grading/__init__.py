@@ -40,9 +40,7 @@ def grade(prediction: str, gold: str, *, options: GradeOptions = _DEFAULT) -> Gr
         return _checkers[key].grade(GradeItem(prediction, gold, options.kind, options.choices))
 
 
-def grade_many(
-    pairs: Iterable[tuple[str, str]], *, workers: int | None = None, options: GradeOptions = _DEFAULT
-) -> Iterator[Grade]:
+def grade_many(pairs: Iterable[tuple[str, str]], *, workers: int | None = None, options: GradeOptions = _DEFAULT) -> Iterator[Grade]:
     """Grades pairs of prediction and gold in their order, as a stream with bounded memory.
 
     Args:

@@ -83,7 +83,9 @@ def _copy(options: argparse.Namespace, out: TextIO, counts: Counter[str]) -> Non
             counts[grade.verdict] += 1
             if time.monotonic() - last > _EVERY_SECONDS:
                 last = time.monotonic()
-                print(f"{sum(counts.values())} graded, {counts['correct']} correct", end="\r" if shown else "\n", file=sys.stderr, flush=True)
+                print(
+                    f"{sum(counts.values())} graded, {counts['correct']} correct", end="\r" if shown else "\n", file=sys.stderr, flush=True
+                )
 
 
 def _encodable(row: dict[str, Any]) -> bool:

@@ -229,8 +229,39 @@ def is_prose(text: str) -> bool:
 
 _SENTENCES = re.compile(r"[a-z\d)]\.\s+[A-Z][a-z]+\b")
 _MATHS_WORDS = {
-    "and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity", "square", "cubic", "units", "unit", "feet", "inches",
-    "cm", "mm", "km", "percent", "degrees", "dollars", "cents", "per", "miles", "hours", "minutes", "meters", "if", "for", "otherwise",
+    "and",
+    "or",
+    "pi",
+    "sqrt",
+    "sin",
+    "cos",
+    "tan",
+    "log",
+    "ln",
+    "exp",
+    "inf",
+    "infinity",
+    "square",
+    "cubic",
+    "units",
+    "unit",
+    "feet",
+    "inches",
+    "cm",
+    "mm",
+    "km",
+    "percent",
+    "degrees",
+    "dollars",
+    "cents",
+    "per",
+    "miles",
+    "hours",
+    "minutes",
+    "meters",
+    "if",
+    "for",
+    "otherwise",
 }
 
 
@@ -392,4 +423,6 @@ def option_stated(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None
 
 
 def _pronoun(text: str, match: re.Match[str]) -> bool:
-    return match[1] in "AI" and bool(re.match(r"\s+[a-z]+", text[match.end(1) : match.end(1) + 20])) and text[match.start(1) - 1] not in "([{"
+    return (
+        match[1] in "AI" and bool(re.match(r"\s+[a-z]+", text[match.end(1) : match.end(1) + 20])) and text[match.start(1) - 1] not in "([{"
+    )

@@ -239,11 +239,41 @@ def _numeric_function(node: Node, env: dict[str, Any], mp: Any, log10: bool) -> 
     if name == "arccot":
         return mp.acot(x)
     simple = {
-        "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsec": "asec", "arccsc": "acsc", "sgn": "sign", "Re": "re", "Im": "im",
+        "arcsin": "asin",
+        "arccos": "acos",
+        "arctan": "atan",
+        "arcsec": "asec",
+        "arccsc": "acsc",
+        "sgn": "sign",
+        "Re": "re",
+        "Im": "im",
     }.get(name, name)
     if len(args) == 1 and simple in (
-        "sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "asec", "acsc", "sinh", "cosh", "tanh", "coth", "sech",
-        "csch", "asinh", "acosh", "atanh", "exp", "sign", "re", "im", "arg",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "asin",
+        "acos",
+        "atan",
+        "asec",
+        "acsc",
+        "sinh",
+        "cosh",
+        "tanh",
+        "coth",
+        "sech",
+        "csch",
+        "asinh",
+        "acosh",
+        "atanh",
+        "exp",
+        "sign",
+        "re",
+        "im",
+        "arg",
     ):
         return getattr(mp, simple)(x)
     raise Undefined(name)

@@ -191,7 +191,12 @@ class Checker:
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "undo_hpc.grading.worker", str(self.memory_mb), str(2 * self.deadline_s + 5), str(os.getpid())]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, start_new_session=True,
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
         )
         worker = _Worker(process, time.monotonic())
         assert process.stdin and process.stdout

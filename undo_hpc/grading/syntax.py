@@ -21,8 +21,15 @@ MAX_DEPTH = 50
 _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)[^{}]{0,8}\}\s*\{\s*(?:d|\\partial)\s*[a-zA-Z]")
 _OPENING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 _INVERSE = {
-    "sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc", "sinh": "asinh",
-    "cosh": "acosh", "tanh": "atanh",
+    "sin": "arcsin",
+    "cos": "arccos",
+    "tan": "arctan",
+    "cot": "arccot",
+    "sec": "arcsec",
+    "csc": "arccsc",
+    "sinh": "asinh",
+    "cosh": "acosh",
+    "tanh": "atanh",
 }
 _SAME = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "lg": "log10"}
 
@@ -293,7 +300,22 @@ class _Parser:
             return self.function(_SAME.get(name, name))
         if name in GREEK:
             return self.symbol(name)
-        if name in ("overline", "bar", "hat", "vec", "overrightarrow", "mathbb", "angle", "triangle", "prime", "ell", "partial", "mathbf", "widehat", "tilde"):
+        if name in (
+            "overline",
+            "bar",
+            "hat",
+            "vec",
+            "overrightarrow",
+            "mathbb",
+            "angle",
+            "triangle",
+            "prime",
+            "ell",
+            "partial",
+            "mathbf",
+            "widehat",
+            "tilde",
+        ):
             if name in ("ell", "partial"):
                 return self.symbol(name)
             return ("sym", f"{name}:{self.subscript()}")

@@ -13,18 +13,32 @@ def _table() -> dict[str, tuple[str, Fraction, int]]:
     """name -> (base quantity, size in the base unit, power of the base quantity)."""
     groups: dict[str, list[tuple[str, str]]] = {
         "length": [
-            ("m meter metre meters metres", "1"), ("cm centimeter centimetre centimeters centimetres", "1/100"),
-            ("mm millimeter millimetre millimeters millimetres", "1/1000"), ("km kilometer kilometre kilometers kilometres", "1000"),
-            ("in inch inches", "127/5000"), ("ft foot feet", "381/1250"), ("yd yard yards", "1143/1250"), ("mi mile miles", "201168/125"),
-            ("nm nanometer nanometers", "1/1000000000"), ("dm decimeter decimeters", "1/10"),
+            ("m meter metre meters metres", "1"),
+            ("cm centimeter centimetre centimeters centimetres", "1/100"),
+            ("mm millimeter millimetre millimeters millimetres", "1/1000"),
+            ("km kilometer kilometre kilometers kilometres", "1000"),
+            ("in inch inches", "127/5000"),
+            ("ft foot feet", "381/1250"),
+            ("yd yard yards", "1143/1250"),
+            ("mi mile miles", "201168/125"),
+            ("nm nanometer nanometers", "1/1000000000"),
+            ("dm decimeter decimeters", "1/10"),
         ],
         "mass": [
-            ("g gram grams gm", "1"), ("kg kilogram kilograms kilo kilos kgs", "1000"), ("mg milligram milligrams", "1/1000"),
-            ("lb lbs pound pounds", "45359237/100000"), ("oz ounce ounces", "45359237/1600000"), ("t tonne tonnes", "1000000"),
+            ("g gram grams gm", "1"),
+            ("kg kilogram kilograms kilo kilos kgs", "1000"),
+            ("mg milligram milligrams", "1/1000"),
+            ("lb lbs pound pounds", "45359237/100000"),
+            ("oz ounce ounces", "45359237/1600000"),
+            ("t tonne tonnes", "1000000"),
         ],
         "time": [
-            ("s sec secs second seconds", "1"), ("min mins minute minutes", "60"), ("h hr hrs hour hours", "3600"),
-            ("day days", "86400"), ("week weeks", "604800"), ("ms millisecond milliseconds", "1/1000"),
+            ("s sec secs second seconds", "1"),
+            ("min mins minute minutes", "60"),
+            ("h hr hrs hour hours", "3600"),
+            ("day days", "86400"),
+            ("week weeks", "604800"),
+            ("ms millisecond milliseconds", "1/1000"),
         ],
         "calendar": [("month months", "1"), ("yr yrs year years", "12")],
         "dollar": [("$ dollar dollars usd buck bucks", "1"), ("cent cents ¢", "1/100")],
@@ -33,8 +47,11 @@ def _table() -> dict[str, tuple[str, Fraction, int]]:
         "rupee": [("₹ rupee rupees rs", "1")],
         "yen": [("¥ yen yuan", "1")],
         "volume": [
-            ("l liter litre liters litres", "1"), ("ml milliliter milliliters millilitre millilitres", "1/1000"),
-            ("gal gallon gallons", "473176473/125000000"), ("qt quart quarts", "473176473/500000000"), ("pint pints", "473176473/1000000000"),
+            ("l liter litre liters litres", "1"),
+            ("ml milliliter milliliters millilitre millilitres", "1/1000"),
+            ("gal gallon gallons", "473176473/125000000"),
+            ("qt quart quarts", "473176473/500000000"),
+            ("pint pints", "473176473/1000000000"),
         ],
         "angle": [("deg degree degrees °", "1")],
         "radian": [("rad radian radians", "1")],
@@ -61,7 +78,25 @@ _COMPOUNDS = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h"}
 _COMPOUND = re.compile(r"\b(?:mph|kph|kmh|kmph)\b")
 _SINGLE = {name for name in _UNITS if len(name) == 1 and name.isalpha()}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
-_NEUTRAL = {"unit", "units", "of", "the", "total", "in", "all", "about", "exactly", "only", "approximately", "each", "more", "less", "left", "ways", "way"}
+_NEUTRAL = {
+    "unit",
+    "units",
+    "of",
+    "the",
+    "total",
+    "in",
+    "all",
+    "about",
+    "exactly",
+    "only",
+    "approximately",
+    "each",
+    "more",
+    "less",
+    "left",
+    "ways",
+    "way",
+}
 _PERCENT = {"percent", "percentage", "pct", "%", "per cent"}
 _PIECE = re.compile(r"[a-z]+\.?|[$€£¥₹¢°%]|\^\s*\{?\s*(-?\d)\s*\}?|/|\*|\\cdot|\S")
 

@@ -100,7 +100,7 @@ Each rationale's answer was checked against the ground truth. From the second it
 
 ```python
 from datasets import load_dataset
-data = load_dataset("{config.hub.dataset_repo or 'REPOSITORY'}", "iteration_{best:03d}", split="train")
+data = load_dataset("{config.hub.dataset_repo or "REPOSITORY"}", "iteration_{best:03d}", split="train")
 ```
 
 | iteration | rows | of which from before | attempts that are right | left out |
@@ -179,7 +179,11 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         for name, item in ((n, chosen["sets"][n]) for n in ("validation", *tests) if n in chosen["sets"])
     ]
     start = "the untrained student" if config.method.start_from == "base" or not best else f"the student of iteration {best - 1}"
-    data = f"`{config.hub.dataset_repo}`, configuration `iteration_{best:03d}`" if config.hub.dataset_repo else f"distilled set of iteration {best}"
+    data = (
+        f"`{config.hub.dataset_repo}`, configuration `iteration_{best:03d}`"
+        if config.hub.dataset_repo
+        else f"distilled set of iteration {best}"
+    )
     train = chosen.get("train", {})
     choice = "The iteration was chosen on the validation split; the other sets chose nothing."
     if "validation" not in chosen["sets"]:
@@ -200,7 +204,7 @@ checker. {choice}
 
 - Parent: `{public_name(config.student.model)}`; the weights start from {start}.
 - Data: {data}, {chosen["distilled"].get("rows", "?")} rows.
-- Training: {train.get('step', '?')} steps, {float(train.get('tokens', 0)):,.0f} tokens, learning rate {config.train.learning_rate:g}, seed {config.seed}.
+- Training: {train.get("step", "?")} steps, {float(train.get("tokens", 0)):,.0f} tokens, learning rate {config.train.learning_rate:g}, seed {config.seed}.
 - Made by `{command(run)}`.
 - Licences: the parent's, and those of the data ({"; ".join(f"{name}: {licence}" for name, licence in licences(run))}).
 """

@@ -137,6 +137,4 @@ def _student_items(run: Run, manifest: Manifest, files: Sequence[Path], root: Pa
 
 def describe(found: Sequence[Package]) -> list[dict[str, Any]]:
     """For `push --dry-run`: repository, message, and files with their sizes."""
-    return [
-        {"repo": p.repo, "kind": p.kind, "message": p.message, "files": [(i.path, i.size) for i in p.items]} for p in found
-    ]
+    return [{"repo": p.repo, "kind": p.kind, "message": p.message, "files": [(i.path, i.size) for i in p.items]} for p in found]

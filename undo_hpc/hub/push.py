@@ -49,14 +49,18 @@ def read_token(hub: HubConfig) -> str | None:
         try:
             token = Path(hub.token_file).expanduser().read_text().strip()
         except OSError as error:
-            raise ConfigError(f"hub.token_file: cannot read {hub.token_file}: {error.strerror}", hint="mend the path, or set HF_TOKEN") from error
+            raise ConfigError(
+                f"hub.token_file: cannot read {hub.token_file}: {error.strerror}", hint="mend the path, or set HF_TOKEN"
+            ) from error
         if not token:
             raise ConfigError(f"hub.token_file: {hub.token_file} is empty", hint="put the token there, or set HF_TOKEN")
         return token
     from huggingface_hub import get_token
 
     if not get_token():
-        raise ConfigError("there is no Hub token", hint="`hf auth login`, or set HF_TOKEN, or hub.token_file (a file that only you can read)")
+        raise ConfigError(
+            "there is no Hub token", hint="`hf auth login`, or set HF_TOKEN, or hub.token_file (a file that only you can read)"
+        )
     return None
 
 
@@ -167,14 +171,19 @@ def explain(error: Exception, hub: HubConfig) -> UndoError:
     where = hub.endpoint or os.environ.get("HF_ENDPOINT") or "the Hugging Face Hub"
     again = "then: undo-hpc push RUN_DIR; it goes on where it stopped"
     if isinstance(error, OfflineModeIsEnabled):
-        return HubError("HF_HUB_OFFLINE is set: nothing was pushed", hint=f"push from a machine with a network, without HF_HUB_OFFLINE; {again}")
+        return HubError(
+            "HF_HUB_OFFLINE is set: nothing was pushed", hint=f"push from a machine with a network, without HF_HUB_OFFLINE; {again}"
+        )
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else 0
         repos = " and ".join(name for name in (hub.dataset_repo, hub.model_repo) if name)
         if status == 401:
             return HubError(f"{where} does not know this token (401)", hint=f"`hf auth login` again, or renew the token; {again}")
         if status == 403:
-            return HubError(f"this token may not write to {repos} (403)", hint=f"give a token with write rights to that account or organisation; {again}")
+            return HubError(
+                f"this token may not write to {repos} (403)",
+                hint=f"give a token with write rights to that account or organisation; {again}",
+            )
         if status == 404:
             return HubError(f"{repos}: no such place on {where} (404)", hint="check the account or organisation before the slash")
         if status in (402, 413, 507):

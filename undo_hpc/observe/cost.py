@@ -343,7 +343,9 @@ def _guess(run: Run) -> Estimate:
     gpus = run.config.cluster.resources["generate"].gpus_per_node if "generate" in run.config.cluster.resources else None
     if run.config.cluster.kind == "local" and not gpus:
         return Estimate(0, 0.0, hours, f"a guess: {problems} problems at {speed:g} tokens/s, and as much again for the rest")
-    return Estimate(0, hours * (gpus or 1), 0.0, f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest")
+    return Estimate(
+        0, hours * (gpus or 1), 0.0, f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest"
+    )
 
 
 def require_budget(run: Run, iteration: int, *, begun: bool) -> None:

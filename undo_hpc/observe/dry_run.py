@@ -34,9 +34,7 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
-    console.print(
-        f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}", style="bold", highlight=False
-    )
+    console.print(f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}", style="bold", highlight=False)
     if config.method.condition != "ground_truth":
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(plan.shards)}"
         console.print(Text(f"  {expected}"), soft_wrap=True)
@@ -85,5 +83,8 @@ def resources(stage: Stage, profile: Profile | None) -> str:
     """What a task asks for, in words: of SLURM as it will be asked, of this machine what the configuration says."""
     asked = stage.resources if profile is None else profile.for_stage(stage.name, stage.resources)
     given = {key: value for key, value in asked.model_dump().items() if value not in (None, {})}
-    words = ", ".join(f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+    words = ", ".join(
+        f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in given.items()
+    )
     return words or ("what this machine has" if profile is None else "what the cluster gives by itself")

@@ -130,5 +130,3 @@ def beats(lease: dict[str, Any]) -> bool:
         if alive is not None:
             return alive
     return time.time() - float(lease.get("heartbeat", 0)) <= STALE_S
-
-

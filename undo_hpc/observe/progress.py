@@ -52,9 +52,7 @@ def clock(seconds: float) -> str:
 
 def outcome(code: int) -> str:
     """An exit code in a word."""
-    return {0: "done", 75: "saved, starts again"}.get(
-        code, f"failed (exit code {code})" if code > 0 else f"killed (signal {-code})"
-    )
+    return {0: "done", 75: "saved, starts again"}.get(code, f"failed (exit code {code})" if code > 0 else f"killed (signal {-code})")
 
 
 class PlainDisplay:
@@ -66,9 +64,7 @@ class PlainDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
 
     def _line(self, text: str) -> None:
@@ -102,9 +98,7 @@ class RichDisplay(PlainDisplay):
         self._live.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.__exit__(kind, error, trace)
 
     def started(self, stage: Stage, task: Task) -> None:
@@ -126,9 +120,7 @@ def task_table(running: Snapshot, width: int) -> Table:
         told = progress or {}
         done, total = float(told.get("done") or 0), float(told.get("total") or 0)
         bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total and wide else Text("")
-        table.add_row(
-            f"iteration {stage.iteration}", name(stage, task), bar, clock(seconds), describe(progress, seconds)
-        )
+        table.add_row(f"iteration {stage.iteration}", name(stage, task), bar, clock(seconds), describe(progress, seconds))
     return table
 
 

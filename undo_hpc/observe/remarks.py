@@ -27,8 +27,10 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
     found, made, kept = [], metrics["generate"], metrics["distilled"]
     if kept["refreshed"] < _FEW_RATIONALES * made["problems"]:
         dropped = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items())
-        found.append(f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
-                     "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_tokens may help")
+        found.append(
+            f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
+            "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_tokens may help"
+        )
     if made["errors"] > _MANY_ERRORS * made["rows"]:
         found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")
     if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):

@@ -347,7 +347,9 @@ def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[st
     if ended:
         return f"{resume_command(run)} --iterations {run.config.iterations + 1}", "goes on for another iteration"
     if live.given_up:
-        return resume_command(run), f"SLURM could not start {live.given_up} task{'s'[: live.given_up != 1]} and gave up; this lets them wait for a node again"
+        return resume_command(
+            run
+        ), f"SLURM could not start {live.given_up} task{'s'[: live.given_up != 1]} and gave up; this lets them wait for a node again"
     busy = live.jobs > 0 or bool(live.launcher) or any(state == "running" for state, _ in live.tasks.values())
     if busy and not failures:
         return undo(f"status {root} --watch"), "nothing to do; looks again every few seconds"
@@ -355,7 +357,9 @@ def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[st
         first = failures[0]
         which = f" {first.index}" if first.label != first.stage else ""
         look_at = undo(f"logs {root} {first.stage}{which}")
-        return (look_at, "shows the whole log of the failed task") if busy else (resume_command(run), f"after mending the cause ({look_at})")
+        return (
+            (look_at, "shows the whole log of the failed task") if busy else (resume_command(run), f"after mending the cause ({look_at})")
+        )
     if live.paused:
         return resume_command(run), "goes on from where the run was paused"
     return resume_command(run), "nobody works on this run; goes on from where it stands"

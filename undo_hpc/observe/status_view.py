@@ -17,7 +17,9 @@ _MARK = {"done": "✓", "running": "▸", "failed": "✗", "waiting": "…", "sa
 def render_status(view: RunView, width: int) -> RenderableType:
     """The whole view."""
     head = Text.assemble((view.name, "bold"), f"  {view.headline}")
-    place = Text(f"iteration {view.iteration} (of 0 to {view.iterations - 1}), {view.condition}, {view.cluster}, {view.root}", "dim", overflow="fold")
+    place = Text(
+        f"iteration {view.iteration} (of 0 to {view.iterations - 1}), {view.condition}, {view.cluster}, {view.root}", "dim", overflow="fold"
+    )
     parts: list[RenderableType] = [head, place]
     if view.launcher:
         parts.append(Text(f"held by {view.launcher}", "dim"))
@@ -92,7 +94,11 @@ def _lines(stages: list[StageView]) -> Group:
     parts: list[RenderableType] = []
     for stage in stages:
         mark = status_mark(stage)
-        parts.append(Text.assemble((_MARK[mark] + " ", _STYLE.get(mark, "dim")), (stage.name, "bold"), f" {stage.done}/{stage.total}  ", _states(stage)))
+        parts.append(
+            Text.assemble(
+                (_MARK[mark] + " ", _STYLE.get(mark, "dim")), (stage.name, "bold"), f" {stage.done}/{stage.total}  ", _states(stage)
+            )
+        )
         for extra in (figures(stage), stage.waits_for):
             if extra:
                 parts.append(Text(f"    {extra}", "dim", overflow="fold"))

@@ -83,9 +83,7 @@ class PromptSet:
 
     def _render(self, name: str, **values: str) -> str:
         if name not in self._templates:
-            raise DataError(
-                f"the prompt set has no {name}.txt", hint=f"add {name}.txt to its folder; see undo_hpc/prompts/default"
-            )
+            raise DataError(f"the prompt set has no {name}.txt", hint=f"add {name}.txt to its folder; see undo_hpc/prompts/default")
         return self._templates[name].render(values)
 
 

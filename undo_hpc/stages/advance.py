@@ -128,9 +128,7 @@ def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Itera
         for row in answers[split]:
             by_problem[row.problem_id].append(row)
         for key, rows in by_problem.items():
-            yield _feedback(
-                problems[key], split, rows, rationales.get(key, "" if split == "train" else problems[key].solution)
-            )
+            yield _feedback(problems[key], split, rows, rationales.get(key, "" if split == "train" else problems[key].solution))
 
 
 def _feedback(problem: Problem, split: str, rows: Sequence[Attempt], rationale: str) -> Feedback:

@@ -59,9 +59,7 @@ class Answers:
         inputs: digests of what the answers come from, as the task's manifest will name them; rows of others are not taken.
     """
 
-    def __init__(
-        self, ctx: StageContext, shard: Path, *, role: str, sampling: SamplingConfig, inputs: Mapping[str, str]
-    ) -> None:
+    def __init__(self, ctx: StageContext, shard: Path, *, role: str, sampling: SamplingConfig, inputs: Mapping[str, str]) -> None:
         self._ctx, self.shard, self._role, self._sampling = ctx, shard, role, sampling
         self._folder = ctx.at.parts(shard)
         with explained(self._folder):
@@ -117,17 +115,13 @@ class Answers:
                 hint="answers so far are kept; look at the log above, then run the same command again",
             )
         if left:
-            raise Requeue(
-                f"{self._ctx.stage.name} {self._ctx.task.label}: {len(self.rows)} answers are saved, more are wanted"
-            )
+            raise Requeue(f"{self._ctx.stage.name} {self._ctx.task.label}: {len(self.rows)} answers are saved, more are wanted")
 
     def _request(self, name: str, ask: Ask) -> Request:
         ctx, sampling = self._ctx, self._sampling
         seed = request_seed(ctx.run.config.seed, ctx.plan.iteration, ask.problem.id, ask.attempt, self._role)
         limit = longest(sampling, ctx.plan.iteration)
-        return Request(
-            name, ask.prompt, seed, ask.temperature, limit, sampling.top_p, sampling.top_k, tuple(sampling.stop)
-        )
+        return Request(name, ask.prompt, seed, ask.temperature, limit, sampling.top_p, sampling.top_k, tuple(sampling.stop))
 
     def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: Checker, chat_sha: str) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
@@ -257,9 +251,7 @@ class Group:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._save()
 
     def add(self, completion: Completion) -> None:
@@ -311,8 +303,6 @@ def open_checker(ctx: StageContext) -> Checker:
     return Checker(workers=grading.workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb)
 
 
-def make_asks(
-    problems: Iterable[Problem], attempts: Iterable[int], prompt: Callable[[Problem], str], temperature: float
-) -> list[Ask]:
+def make_asks(problems: Iterable[Problem], attempts: Iterable[int], prompt: Callable[[Problem], str], temperature: float) -> list[Ask]:
     """The same attempts of the student for each of the problems."""
     return [Ask(p, k, prompt(p), "student", temperature) for p, k in itertools.product(problems, tuple(attempts))]

@@ -64,9 +64,7 @@ class StageContext:
         if self.should_stop():
             raise Requeue(f"{self.stage.name} {self.task.label}: asked to stop before the model was loaded")
 
-    def publish(
-        self, outputs: dict[Path, int | None], known: dict[Path, Output] | None = None, **parts: Any
-    ) -> Manifest:
+    def publish(self, outputs: dict[Path, int | None], known: dict[Path, Output] | None = None, **parts: Any) -> Manifest:
         """Writes the task's manifest, last of all; asks the lease first, so that a zombie publishes nothing.
 
         Args:
@@ -102,15 +100,11 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
     told = False
     while True:
         manifest = read_manifest(path)
-        problem = (
-            f"{task.manifest} is missing" if manifest is None else verify_outputs(run.layout.root, manifest, deep=deep)
-        )
+        problem = f"{task.manifest} is missing" if manifest is None else verify_outputs(run.layout.root, manifest, deep=deep)
         if manifest is not None and not problem:
             return manifest
         if time.monotonic() >= deadline:
-            raise EvidenceError(
-                f"{task.stage} {task.label}: {problem}", hint="run the launcher again; it submits what is missing"
-            )
+            raise EvidenceError(f"{task.stage} {task.label}: {problem}", hint="run the launcher again; it submits what is missing")
         if not told:
             print(f"waiting up to {wait_s:.0f} s for another node's file to show: {problem}", flush=True)
             told = True

@@ -78,9 +78,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
-        counts=counts(rows)
-        | _yield(mine, rows)
-        | {"new_tokens": answers.new_tokens, "seconds": round(answers.seconds, 3)},
+        counts=counts(rows) | _yield(mine, rows) | {"new_tokens": answers.new_tokens, "seconds": round(answers.seconds, 3)},
         details={
             "engine": described,
             "sampling": config.generate.sampling.model_dump(),

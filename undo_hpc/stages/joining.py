@@ -185,7 +185,9 @@ class ShardHeads:
     def require_empty(self) -> None:
         """Raises EvidenceError where a shard holds what is not among the problems, or not at its place."""
         for _, who in sorted(self._heads):
-            raise EvidenceError(f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order", hint=AGAIN)
+            raise EvidenceError(
+                f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order", hint=AGAIN
+            )
 
 
 def _may_open(files: int) -> bool:

@@ -117,7 +117,9 @@ def processes(parts: int) -> Iterator[Callable[..., Future[Any]]]:
     try:
         yield pool.submit
     except BrokenProcessPool as error:
-        raise Incomplete("a process of the merge was ended from outside", hint="give merge more memory, and run the same command again") from error
+        raise Incomplete(
+            "a process of the merge was ended from outside", hint="give merge more memory, and run the same command again"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
         gc.unfreeze()

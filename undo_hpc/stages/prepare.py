@@ -39,17 +39,12 @@ def prepare(run: Run) -> Manifest:
     models = {role: describe_model(model) for role, model in (("teacher", config.teacher.model), ("student", config.student.model))}
     loaded = load_problems(config.data.train)
     benchmarks = [
-        load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit)
-        for name in config.evaluate.benchmarks
+        load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit) for name in config.evaluate.benchmarks
     ]
     _unique([b.name for b in benchmarks])
-    rejected: list[dict[str, Any]] = [
-        {"set": "train", "row": r.row, "where": r.where, "reason": r.reason} for r in loaded.rejected
-    ]
+    rejected: list[dict[str, Any]] = [{"set": "train", "row": r.row, "where": r.where, "reason": r.reason} for r in loaded.rejected]
     for benchmark in benchmarks:
-        rejected += [
-            {"set": benchmark.name, "row": r.row, "where": r.where, "reason": r.reason} for r in benchmark.rejected
-        ]
+        rejected += [{"set": benchmark.name, "row": r.row, "where": r.where, "reason": r.reason} for r in benchmark.rejected]
     problems, contaminated = _without_overlaps(run, loaded.problems, benchmarks, rejected)
     splits = split_problems(problems, config.data, config.seed)
     sets: dict[str, list[Problem]] = {name: getattr(splits, name) for name in SPLITS}
@@ -69,8 +64,7 @@ def prepare(run: Run) -> Manifest:
         details={
             "train_source": loaded.source,
             "benchmarks": {
-                b.name: {"title": b.title, "licence": b.licence, "n": len(b.problems), "of": b.size, "source": b.source}
-                for b in benchmarks
+                b.name: {"title": b.title, "licence": b.licence, "n": len(b.problems), "of": b.size, "source": b.source} for b in benchmarks
             },
             "rejected_reasons": dict(Counter(f"{r['set']}: {_kind(str(r['reason']))}" for r in rejected)),
             "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},

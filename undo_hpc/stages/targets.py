@@ -24,9 +24,7 @@ def targets_of(run: Run, iteration: int) -> list[Target]:
     """All problems that the teacher writes for in an iteration, before they are dealt to shards."""
     method = run.config.method
     held_out = run.problems("diagnosis") if method.errors_from != "train" else []
-    return choose_targets(
-        iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
-    )
+    return choose_targets(iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed)
 
 
 def planned_prompts(plan: IterationPlan, stage: str, name: str) -> PromptSet:

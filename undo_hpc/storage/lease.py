@@ -138,9 +138,7 @@ class Lease:
             patience = max(self._wait_s, WATCH_S + 1) if self._looks_silent else self._wait_s
             if time.monotonic() - began >= patience:
                 other = read_lease(self.path) or {}
-                where = f"process {other.get('pid')} on {other.get('host')}" + (
-                    f", job {other['job']}" if other.get("job") else ""
-                )
+                where = f"process {other.get('pid')} on {other.get('host')}" + (f", job {other['job']}" if other.get("job") else "")
                 raise LeaseError(
                     f"{self.what} is in use by {where}",
                     hint="wait for it to end, or stop it; then run the same command again",
@@ -150,9 +148,7 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
         if self._thread:
             self._thread.join()

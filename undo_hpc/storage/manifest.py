@@ -65,7 +65,9 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         data = read_json(path)
     except StorageError as error:
-        raise EvidenceError(error.message, hint="delete this manifest and run the same command again: what it vouched for is made anew") from error
+        raise EvidenceError(
+            error.message, hint="delete this manifest and run the same command again: what it vouched for is made anew"
+        ) from error
     if data.get("schema_version") != SCHEMA_VERSION:
         raise EvidenceError(
             f"{path} has schema version {data.get('schema_version')}, this program writes {SCHEMA_VERSION}",

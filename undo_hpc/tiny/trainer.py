@@ -193,12 +193,18 @@ def train(
             # comparing two texts is learnt last, if at all: the marks' loss tells (0.7 at first, 0.1 where learnt)
             told = f" marks {sum(marked) / len(marked):.4f}" if marked else ""
             marked.clear()
-            print(f"  step {step + 1}/{recipe.steps} loss {recent:.4f}{told} cpu {time.process_time() - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"  step {step + 1}/{recipe.steps} loss {recent:.4f}{told} cpu {time.process_time() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)
 
 
-def answer(model: Any, tokenizer: Any, prompts: list[str], *, temperature: float = 0.0, seed: int = 0, batch: int = 64, max_new: int = 120) -> list[str]:
+def answer(
+    model: Any, tokenizer: Any, prompts: list[str], *, temperature: float = 0.0, seed: int = 0, batch: int = 64, max_new: int = 120
+) -> list[str]:
     """The model's answers to user prompts, in order; batched by length."""
     import torch
 

@@ -113,9 +113,17 @@ def _bucket(lengths: Sequence[int], begin: int, device: torch.device) -> Bucket:
 
 
 def segment_attention(
-    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    attention_mask: torch.Tensor | None, scaling: float | None = None, dropout: float = 0.0,
-    segments: Segments | None = None, sliding_window: int | None = None, softcap: float | None = None, s_aux: torch.Tensor | None = None,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    segments: Segments | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each document of a packed row.
@@ -128,16 +136,21 @@ def segment_attention(
     attention is another one: capped scores, sinks, or a window that is shorter than a document.
     """
     if softcap is not None or s_aux is not None:
-        raise ConfigError("train.attention is segment, but the model caps its attention's scores, or has sinks",
-                          hint="set train.attention to flash_attention_2 or eager")
+        raise ConfigError(
+            "train.attention is segment, but the model caps its attention's scores, or has sinks",
+            hint="set train.attention to flash_attention_2 or eager",
+        )
     window = sliding_window if sliding_window and sliding_window < (segments.longest if segments else query.shape[2]) else None
     if window and (segments is None or segments.buckets):
-        raise ConfigError(f"train.attention is segment, but the model looks back {window} tokens only, which needs a flash kernel here",
-                          hint=f"set train.max_length to {window}, or train.packing to false")
+        raise ConfigError(
+            f"train.attention is segment, but the model looks back {window} tokens only, which needs a flash kernel here",
+            hint=f"set train.max_length to {window}, or train.packing to false",
+        )
     shared = query.shape[1] != key.shape[1]
     if segments is None:
         out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=dropout, scale=scaling, is_causal=query.shape[2] > 1, enable_gqa=shared)
+            query, key, value, dropout_p=dropout, scale=scaling, is_causal=query.shape[2] > 1, enable_gqa=shared
+        )
         return out.transpose(1, 2), None
     q, k, v = _exact_before(query, key, value)
     q, k, v = (t[0].transpose(0, 1) for t in (q, k, v))  # (tokens, heads, width)
@@ -147,18 +160,30 @@ def segment_attention(
     return _exact_after(parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0), None
 
 
-def _varlen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, segments: Segments, scaling: float | None, shared: bool,
-            window: int | None) -> torch.Tensor:
+def _varlen(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, segments: Segments, scaling: float | None, shared: bool, window: int | None
+) -> torch.Tensor:
     """torch's kernel; it wants heads of a multiple of 8 channels, so zeros stand behind others, which change no score."""
     width = q.shape[-1]
     if width > _WIDEST:
-        raise ConfigError(f"the model's heads have {width} channels, flash kernels take at most {_WIDEST}", hint="set train.attention to sdpa")
+        raise ConfigError(
+            f"the model's heads have {width} channels, flash kernels take at most {_WIDEST}", hint="set train.attention to sdpa"
+        )
     if more := -width % 8:
         q, k, v = (torch.nn.functional.pad(t, (0, more)) for t in (q, k, v))
     kernel, options = _kernel()
-    out = kernel(q, k, v, segments.offsets, segments.offsets, segments.longest, segments.longest,
-                 scale=width**-0.5 if scaling is None else scaling, window_size=(window - 1 if window else -1, 0),
-                 **({"enable_gqa": True} if shared and "enable_gqa" in options else {}))
+    out = kernel(
+        q,
+        k,
+        v,
+        segments.offsets,
+        segments.offsets,
+        segments.longest,
+        segments.longest,
+        scale=width**-0.5 if scaling is None else scaling,
+        window_size=(window - 1 if window else -1, 0),
+        **({"enable_gqa": True} if shared and "enable_gqa" in options else {}),
+    )
     return out[..., :width] if more else out
 
 
@@ -217,7 +242,8 @@ def _attend(
         keys, values = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (keys, values))
         shared = False
     out = torch.nn.functional.scaled_dot_product_attention(
-        queries, keys, values, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=shared)
+        queries, keys, values, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=shared
+    )
     flat = out.transpose(1, 2).reshape(bucket.count * bucket.longest, *q.shape[1:])
     return flat if bucket.scatter is None else flat.index_select(0, bucket.scatter)
 

@@ -43,7 +43,14 @@ class Batcher:
     """
 
     def __init__(
-        self, data: EncodedSet, config: TrainConfig, *, rank: int, ranks: int, attention: str, pad_token: int,
+        self,
+        data: EncodedSet,
+        config: TrainConfig,
+        *,
+        rank: int,
+        ranks: int,
+        attention: str,
+        pad_token: int,
         device: torch.device,
     ) -> None:
         self._data, self._config, self._rank, self._ranks = data, config, rank, ranks
@@ -77,12 +84,17 @@ class Batcher:
             kept, targets = torch.zeros(1, dtype=torch.long), torch.full((1,), -100)
         else:
             starts = np.cumsum([0, *lengths[:-1]])
-            where = np.concatenate([np.arange(at + self._data.prompts[i], at + n)
-                                    for i, at, n in zip(examples, starts, lengths, strict=True)])
+            where = np.concatenate(
+                [np.arange(at + self._data.prompts[i], at + n) for i, at, n in zip(examples, starts, lengths, strict=True)]
+            )
             kept = torch.from_numpy(where - 1)  # a token is predicted one position before it
             targets = ids[torch.from_numpy(where)]
-        inputs: dict[str, Any] = {"input_ids": self._put(ids[None]), "position_ids": self._put(positions[None]),
-                                  "logits_to_keep": self._put(kept), "use_cache": False}
+        inputs: dict[str, Any] = {
+            "input_ids": self._put(ids[None]),
+            "position_ids": self._put(positions[None]),
+            "logits_to_keep": self._put(kept),
+            "use_cache": False,
+        }
         if self._attention == "segment":
             inputs["segments"] = Segments.of(lengths, self._device, kernel=self._kernel)
         elif self._attention == "flash_attention_2":
@@ -109,8 +121,12 @@ class Batcher:
             begin = int(self._data.prompts[index])
             labels[at, begin : len(row)] = ids[at, begin : len(row)]
         columns = torch.nonzero((labels != -100).any(0)).flatten()
-        inputs = {"input_ids": self._put(ids), "attention_mask": self._put(mask), "logits_to_keep": self._put(columns - 1),
-                  "use_cache": False}
+        inputs = {
+            "input_ids": self._put(ids),
+            "attention_mask": self._put(mask),
+            "logits_to_keep": self._put(columns - 1),
+            "use_cache": False,
+        }
         tokens = sum(len(row) for row in rows)
         return MicroBatch(inputs, self._put(labels[:, columns].flatten()), tokens, ids.numel(), examples)
 

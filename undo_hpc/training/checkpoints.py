@@ -47,9 +47,13 @@ class Found:
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """The settings that a resumed training must share with its checkpoint: all that belong to the results."""
     dump = config.model_dump(mode="json")
-    return {name: dump[name] for name, field in TrainConfig.model_fields.items()
-            if name not in _FREE and not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral"))
-            and name != "checkpoint"}
+    return {
+        name: dump[name]
+        for name, field in TrainConfig.model_fields.items()
+        if name not in _FREE
+        and not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral"))
+        and name != "checkpoint"
+    }
 
 
 class Keeper:
@@ -125,11 +129,14 @@ class Keeper:
     def _check(self, path: Path, manifest: dict[str, Any]) -> None:
         afresh = f"remove {self.folder} to start afresh, or restore the old value to go on"
         if manifest["run_id"] != self._spec.run_id:
-            raise ConfigError(f"{path} belongs to another run ({manifest['run_id']}, this is {self._spec.run_id})",
-                              hint="give this run its own directory, or remove that one's checkpoints")
+            raise ConfigError(
+                f"{path} belongs to another run ({manifest['run_id']}, this is {self._spec.run_id})",
+                hint="give this run its own directory, or remove that one's checkpoints",
+            )
         if manifest["zero_stage"] != zero_stage(self._config):
-            raise ConfigError(f"train.zero_stage is {self._config.zero_stage}, but {path.name} was made with {manifest['zero_stage']}",
-                              hint=afresh)
+            raise ConfigError(
+                f"train.zero_stage is {self._config.zero_stage}, but {path.name} was made with {manifest['zero_stage']}", hint=afresh
+            )
         if manifest["data_digest"] != self._spec.data_digest:
             raise ConfigError(f"the training data changed since {path.name} was made", hint=f"remove {self.folder} to start afresh")
         origin = self._spec.origin or self._spec.model
@@ -140,8 +147,7 @@ class Keeper:
         now = settings_of(self._config)
         for key in sorted(now):
             if key in manifest["settings"] and manifest["settings"][key] != now[key] and key != "zero_stage":
-                raise ConfigError(f"train.{key} is {now[key]!r}, but {path.name} was made with {manifest['settings'][key]!r}",
-                                  hint=afresh)
+                raise ConfigError(f"train.{key} is {now[key]!r}, but {path.name} was made with {manifest['settings'][key]!r}", hint=afresh)
 
     def universal(self, found: Found) -> Path:
         """The checkpoint in a form that any number of ranks can load; made where it is not there yet."""
@@ -156,15 +162,23 @@ class Keeper:
         from deepspeed.checkpoint import ds_to_universal
 
         temporary = self.folder / f".{target.name}.tmp"
-        options = argparse.Namespace(input_folder=str(found.path / _TAG), output_folder=str(temporary / _TAG), num_extract_workers=1,
-                                     num_merge_workers=1, keep_temp_folder=False, strict=True, inject_missing_state=True)
+        options = argparse.Namespace(
+            input_folder=str(found.path / _TAG),
+            output_folder=str(temporary / _TAG),
+            num_extract_workers=1,
+            num_merge_workers=1,
+            keep_temp_folder=False,
+            strict=True,
+            inject_missing_state=True,
+        )
         told = io.StringIO()
         try:
             with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
                 ds_to_universal.main(options)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-            raise TrainingError(f"{found.path} cannot be converted for {self._team.who.world} ranks: {error}",
-                                hint=f"start again with {found.world} ranks") from error
+            raise TrainingError(
+                f"{found.path} cannot be converted for {self._team.who.world} ranks: {error}", hint=f"start again with {found.world} ranks"
+            ) from error
         temporary.rename(target)
         fsync_dir(self.folder)
 
@@ -216,8 +230,10 @@ class Keeper:
         if self._team.highest(float(failure is not None))[0]:
             if self._team.who.first:
                 shutil.rmtree(pending["path"], ignore_errors=True)
-            raise failure or StorageError("another rank could not write its part of the checkpoint",
-                                          hint="the checkpoint before it is untouched; see the other ranks' logs")
+            raise failure or StorageError(
+                "another rank could not write its part of the checkpoint",
+                hint="the checkpoint before it is untouched; see the other ranks' logs",
+            )
         self._team.first_does(lambda: self._publish(pending))
         self.whole_s.append(time.monotonic() - pending["began"])
 
@@ -229,20 +245,32 @@ class Keeper:
             part = temporary / _TAG / f"files-{rank:05d}.json"
             files |= json.loads(part.read_text())
         final = self.folder / f"step-{step:08d}"
-        write_json(temporary / _MANIFEST, {
-            "format": 1, "run_id": self._spec.run_id, "step": step, "loss": pending["loss"], "world": self._team.who.world,
-            "zero_stage": zero_stage(self._config), "model": self._spec.origin or self._spec.model, "seed": self._spec.seed,
-            "data_digest": self._spec.data_digest,
-            "settings": settings_of(self._config), "files": files,
-        })
+        write_json(
+            temporary / _MANIFEST,
+            {
+                "format": 1,
+                "run_id": self._spec.run_id,
+                "step": step,
+                "loss": pending["loss"],
+                "world": self._team.who.world,
+                "zero_stage": zero_stage(self._config),
+                "model": self._spec.origin or self._spec.model,
+                "seed": self._spec.seed,
+                "data_digest": self._spec.data_digest,
+                "settings": settings_of(self._config),
+                "files": files,
+            },
+        )
         with explained(final):
             shutil.rmtree(final, ignore_errors=True)  # only a damaged one can stand here
             temporary.rename(final)
             fsync_dir(self.folder)
         self._prune()
         size = sum(f["size"] for f in files.values())
-        self._say(f"checkpoint after step {step}: {size / 2**20:,.1f} MiB, training stood still for {self.blocked_s[-1]:.3f} s, "
-                  f"on disk after {time.monotonic() - pending['began']:.2f} s")
+        self._say(
+            f"checkpoint after step {step}: {size / 2**20:,.1f} MiB, training stood still for {self.blocked_s[-1]:.3f} s, "
+            f"on disk after {time.monotonic() - pending['began']:.2f} s"
+        )
 
     def _prune(self) -> None:
         """Keeps the newest ones and the one with the least training loss."""
@@ -287,9 +315,11 @@ def random_state() -> dict[str, Any]:
     """The state of all random number generators of this process, as plain tensors and numbers."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
-    state = {"torch": torch.get_rng_state(), "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position),
-                                                      int(has_gauss), float(gauss)],
-             "python": [version, list(internal), gauss_next]}
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+        "python": [version, list(internal), gauss_next],
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state

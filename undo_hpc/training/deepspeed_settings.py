@@ -13,10 +13,16 @@ from undo_hpc.errors import ConfigError
 
 # What the loop itself decides. A user's value would silently fight it, so it is refused with the key to use instead.
 _OURS = {
-    "train_batch_size": "train.tokens_per_batch", "train_micro_batch_size_per_gpu": "train.micro_batch_tokens",
-    "gradient_accumulation_steps": "train.tokens_per_batch and train.micro_batch_tokens", "optimizer": "train.learning_rate, betas, eps",
-    "scheduler": "train.schedule", "gradient_clipping": "train.clip", "bf16": "train.precision", "fp16": "train.precision",
-    "zero_optimization.stage": "train.zero_stage", "checkpoint.load_universal": "nothing: it is chosen by itself",
+    "train_batch_size": "train.tokens_per_batch",
+    "train_micro_batch_size_per_gpu": "train.micro_batch_tokens",
+    "gradient_accumulation_steps": "train.tokens_per_batch and train.micro_batch_tokens",
+    "optimizer": "train.learning_rate, betas, eps",
+    "scheduler": "train.schedule",
+    "gradient_clipping": "train.clip",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "zero_optimization.stage": "train.zero_stage",
+    "checkpoint.load_universal": "nothing: it is chosen by itself",
 }
 
 
@@ -29,8 +35,10 @@ def in_use(config: TrainConfig, *, gpu: bool) -> list[str]:
     """What runs otherwise than the words of the configuration suggest, a line each, with the reason."""
     lines = []
     if zero_stage(config) != config.zero_stage:
-        lines.append(f"ZeRO: stage {config.zero_stage} was asked for, stage {zero_stage(config)} runs: bf16 weights need an fp32 master copy, "
-                     "which DeepSpeed keeps (and shares out among the ranks) from stage 1 on; the update is the same")
+        lines.append(
+            f"ZeRO: stage {config.zero_stage} was asked for, stage {zero_stage(config)} runs: bf16 weights need an fp32 master copy, "
+            "which DeepSpeed keeps (and shares out among the ranks) from stage 1 on; the update is the same"
+        )
     if config.offload != "none" and not gpu:
         lines.append(f"offload: {config.offload} was asked for, but there is no GPU: everything lies in host memory anyway")
     elif config.offload != "none":
@@ -50,8 +58,12 @@ def own_settings(config: TrainConfig) -> dict[str, Any]:
     if config.offload == "all":
         zero["offload_param"] = {"device": "cpu", "pin_memory": True}
     settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1, "steps_per_print": 10**12,
-        "zero_optimization": zero, "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "steps_per_print": 10**12,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": config.precision == "bf16"},
         "timers": {"throughput": {"enabled": False}},  # it has the host wait for the GPU at every forward pass; the loop measures itself
         # In fp32 without ZeRO the loop clips, since DeepSpeed would keep the norm to itself.
@@ -108,8 +120,11 @@ def deepspeed_settings(config: TrainConfig) -> dict[str, Any]:
     _validate(merged)
     for key in ("offload_optimizer", "offload_param"):
         if (merged["zero_optimization"].get(key) or {}).get("device") == "nvme":
-            raise ConfigError(f"train.deepspeed: zero_optimization.{key} on nvme needs DeepSpeed's async_io, which is compiled at the first start, "
-                              "and what lies there is in no checkpoint", hint="set train.offload to optimizer or all: host memory needs neither")
+            raise ConfigError(
+                f"train.deepspeed: zero_optimization.{key} on nvme needs DeepSpeed's async_io, which is compiled at the first start, "
+                "and what lies there is in no checkpoint",
+                hint="set train.offload to optimizer or all: host memory needs neither",
+            )
     return merged
 
 
@@ -124,11 +139,15 @@ def _validate(settings: dict[str, Any]) -> None:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"train.deepspeed: zero_optimization.{key}: {first['msg']}", hint="see DeepSpeed's configuration page") from error
-    known = {value for name, value in vars(constants).items() if name.isupper() and isinstance(value, str)} | set(own_settings(TrainConfig()))
+    known = {value for name, value in vars(constants).items() if name.isupper() and isinstance(value, str)} | set(
+        own_settings(TrainConfig())
+    )
     known |= {"checkpoint", "data_types", "flops_profiler", "comms_logger", "activation_checkpointing", "aio", "wall_clock_breakdown"}
     for key in settings:
         if key not in known:
             import difflib
 
             near = difflib.get_close_matches(key, known, 1)
-            raise ConfigError(f"train.deepspeed: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "see DeepSpeed's configuration page")
+            raise ConfigError(
+                f"train.deepspeed: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "see DeepSpeed's configuration page"
+            )

@@ -95,11 +95,12 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, spec: TrainSpec) -> None:
         if not tokenizer.chat_template:
-            raise DataError(f"the tokenizer of {spec.model} has no chat template",
-                            hint="take an instruct model, or put a chat_template.jinja into the model directory")
+            raise DataError(
+                f"the tokenizer of {spec.model} has no chat template",
+                hint="take an instruct model, or put a chat_template.jinja into the model directory",
+            )
         if tokenizer.eos_token_id is None:
-            raise DataError(f"the tokenizer of {spec.model} has no end-of-text token",
-                            hint="set eos_token in its tokenizer_config.json")
+            raise DataError(f"the tokenizer of {spec.model} has no end-of-text token", hint="set eos_token in its tokenizer_config.json")
         self._tokenizer, self._spec = tokenizer, spec
         self._prompts = load_prompts(spec.prompt)
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -116,8 +117,8 @@ class Encoder:
 
     def _render(self, problem: str, answer: str | None) -> str:
         text = self._tokenizer.apply_chat_template(
-            self._messages(problem, answer), tokenize=False, add_generation_prompt=answer is None,
-            **self._spec.chat_template_kwargs)
+            self._messages(problem, answer), tokenize=False, add_generation_prompt=answer is None, **self._spec.chat_template_kwargs
+        )
         return str(text)
 
     def texts(self, problem: str, answer: str) -> tuple[str, str]:
@@ -130,9 +131,10 @@ class Encoder:
             at = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole)))
             raise DataError(
                 f"the chat template of {self._spec.model} writes a conversation that does not begin with its own generation "
-                f"prompt: expected {prompt[at:at + 40]!r}, found {whole[at:at + 40]!r} at character {at}",
-                hint="set student.chat_template_kwargs as at examination (e.g. {enable_thinking: false}), or mend the template")
-        return prompt, whole[len(prompt):]
+                f"prompt: expected {prompt[at : at + 40]!r}, found {whole[at : at + 40]!r} at character {at}",
+                hint="set student.chat_template_kwargs as at examination (e.g. {enable_thinking: false}), or mend the template",
+            )
+        return prompt, whole[len(prompt) :]
 
     def _find_end(self) -> tuple[int, bool]:
         """The token that the template closes an answer with, else the tokenizer's end-of-text; and whether it is the template's."""
@@ -187,11 +189,14 @@ def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfi
             names.append(str(row["id"]))
     if not flat:
         why = "; ".join(f"{len(ids)} rows: {reason}" for reason, ids in left_out.items()) or "the distilled set is empty"
-        raise DataError(f"there is nothing to learn from: {why}",
-                        hint="raise train.max_length, or look at the teacher's accepted rationales with `undo-hpc status`")
+        raise DataError(
+            f"there is nothing to learn from: {why}",
+            hint="raise train.max_length, or look at the teacher's accepted rationales with `undo-hpc status`",
+        )
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in flat])]).astype(np.int64)
-    return EncodedSet(np.concatenate(flat), starts, np.asarray(prompts, dtype=np.int64), np.asarray(names),
-                      encoder.end_token, len(rows), left_out)
+    return EncodedSet(
+        np.concatenate(flat), starts, np.asarray(prompts, dtype=np.int64), np.asarray(names), encoder.end_token, len(rows), left_out
+    )
 
 
 def encode_spec(spec: TrainSpec, tokenizer: Any) -> EncodedSet:
@@ -205,8 +210,14 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
     import os
 
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
-    np.savez(temporary, ids=data.ids, starts=data.starts, prompts=data.prompts, names=data.names,
-             meta=np.asarray(json.dumps({"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out})))
+    np.savez(
+        temporary,
+        ids=data.ids,
+        starts=data.starts,
+        prompts=data.prompts,
+        names=data.names,
+        meta=np.asarray(json.dumps({"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out})),
+    )
     temporary.replace(path)
 
 

@@ -30,7 +30,9 @@ def exported(spec: TrainSpec) -> bool:
     return bool(record.get("run_id") == spec.run_id and record.get("data_digest") == spec.data_digest and record.get("train") == spec.train)
 
 
-def export(spec: TrainSpec, config: TrainConfig, engine: Any, tokenizer: Any, data: EncodedSet, team: Team, summary: dict[str, Any]) -> None:
+def export(
+    spec: TrainSpec, config: TrainConfig, engine: Any, tokenizer: Any, data: EncodedSet, team: Team, summary: dict[str, Any]
+) -> None:
     """Gathers the weights (all ranks take part) and publishes the directory."""
     in_pieces = zero_stage(config) == 3
     weights = engine._zero3_consolidated_16bit_state_dict() if in_pieces else engine.module.state_dict()
@@ -38,7 +40,13 @@ def export(spec: TrainSpec, config: TrainConfig, engine: Any, tokenizer: Any, da
 
 
 def _publish(
-    spec: TrainSpec, config: TrainConfig, model: Any, weights: dict[str, torch.Tensor], tokenizer: Any, data: EncodedSet, summary: dict[str, Any],
+    spec: TrainSpec,
+    config: TrainConfig,
+    model: Any,
+    weights: dict[str, torch.Tensor],
+    tokenizer: Any,
+    data: EncodedSet,
+    summary: dict[str, Any],
 ) -> None:
     out = Path(spec.out_dir)
     temporary = out.with_name(f".{out.name}.tmp")
@@ -106,12 +114,23 @@ def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
         "seed": spec.seed,
     }
     lines = [
-        "---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [distillation, undo]",
-        f"base_model: {json.dumps(str(told.get('parent', spec.model)))}", "---", "",
-        f"# {told.get('name', spec.run_id)}, iteration {told.get('iteration', 0)}", "",
-        f"Student of an iterative distillation, trained from `{told.get('parent', spec.model)}`.", "",
-        "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), "",
-        "## Evaluation", "",
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [distillation, undo]",
+        f"base_model: {json.dumps(str(told.get('parent', spec.model)))}",
+        "---",
+        "",
+        f"# {told.get('name', spec.run_id)}, iteration {told.get('iteration', 0)}",
+        "",
+        f"Student of an iterative distillation, trained from `{told.get('parent', spec.model)}`.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in facts.items()),
+        "",
+        "## Evaluation",
+        "",
         "The student is examined after this card is written: accuracies with n and intervals stand in `metrics.json` of its iteration,",
         "and in the card that `undo-hpc push` publishes with the model.",
     ]

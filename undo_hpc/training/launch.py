@@ -26,7 +26,11 @@ def never() -> bool:
 
 
 def run_ranks(
-    spec_path: Path | str, ranks: int, *, env: Mapping[str, str] | None = None, log_dir: Path | None = None,
+    spec_path: Path | str,
+    ranks: int,
+    *,
+    env: Mapping[str, str] | None = None,
+    log_dir: Path | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> int:
     """Runs `ranks` processes of one training to their end and returns the training's exit code.
@@ -47,8 +51,10 @@ def run_ranks(
         variables = [{"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}]
     else:
         port = str(free_port())
-        variables = [{"RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(r), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-                     for r in range(ranks)]
+        variables = [
+            {"RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(r), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            for r in range(ranks)
+        ]
     return _run(spec_path, [base | own for own in variables], log_dir, should_stop)
 
 

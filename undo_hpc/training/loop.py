@@ -54,6 +54,7 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
 
 def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at_end: contextlib.ExitStack) -> ExitCode:
     """The whole training on this rank; see the module's text. What must be closed however it ends goes to `at_end`."""
+
     def say(text: str) -> None:
         _say(team.who, text)
 
@@ -66,8 +67,15 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
     data = load_data(spec, tokenizer, team)
     plan = StepPlan(data.lengths, budget=config.tokens_per_batch, epochs=config.epochs, max_steps=config.max_steps, seed=spec.seed)
     attention = student.choose_attention(config, team.device, say)
-    batcher = Batcher(data, config, rank=team.who.rank, ranks=team.who.world, attention=attention,
-                      pad_token=tokenizer.pad_token_id or 0, device=team.device)
+    batcher = Batcher(
+        data,
+        config,
+        rank=team.who.rank,
+        ranks=team.who.world,
+        attention=attention,
+        pad_token=tokenizer.pad_token_id or 0,
+        device=team.device,
+    )
     keeper = Keeper(spec, team, say)
     found = keeper.newest()
     universal = None
@@ -83,11 +91,23 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
     engine = build_engine(model, config, settings, team)
     torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
     if config.preflight:
-        tried = preflight.try_longest(lambda batch: try_batch(engine, batch, head),
-                                      preflight.longest_micro_batch(data, batcher, config), config, team.device)
+        tried = preflight.try_longest(
+            lambda batch: try_batch(engine, batch, head), preflight.longest_micro_batch(data, batcher, config), config, team.device
+        )
         if team.who.first:
-            preflight.report(spec, config, data, weights=weights, learned=learned, ranks=team.who.world, device=team.device,
-                             steps=plan.total, remarks=remarks, tried=tried, say=say)
+            preflight.report(
+                spec,
+                config,
+                data,
+                weights=weights,
+                learned=learned,
+                ranks=team.who.world,
+                device=team.device,
+                steps=plan.total,
+                remarks=remarks,
+                tried=tried,
+                say=say,
+            )
     keeper.attach(engine)
     if found:
         keeper.load(engine, found, universal)
@@ -116,8 +136,12 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
             loss_sum += loss.detach()
         step_loss = float(loss_sum)
 
-        my_word = (stopper.reason(keeper.save_seconds, slowest_step), not math.isfinite(step_loss), not keeper.written,
-                   team.who.first and save_late(config, time.monotonic() - saved_at))  # the clock of rank 0 counts for all
+        my_word = (
+            stopper.reason(keeper.save_seconds, slowest_step),
+            not math.isfinite(step_loss),
+            not keeper.written,
+            team.who.first and save_late(config, time.monotonic() - saved_at),
+        )  # the clock of rank 0 counts for all
         stop, bad, unwritten, late = team.highest(*my_word)
         reason = Reason(int(stop))
         if bad:
@@ -138,8 +162,17 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         if done % config.log_steps == 0 or last or reason:
             total_loss, tokens, slots = tally.over(team)
             if watch:
-                watch.log(done, epoch=step.epoch, loss=total_loss, lr=lr, grad_norm=grad_norm, tokens=tokens, slots=slots,
-                          targets=tally.targets, flops=tally.flops)
+                watch.log(
+                    done,
+                    epoch=step.epoch,
+                    loss=total_loss,
+                    lr=lr,
+                    grad_norm=grad_norm,
+                    tokens=tokens,
+                    slots=slots,
+                    targets=tally.targets,
+                    flops=tally.flops,
+                )
             tally = Tally()
         if not unwritten:
             keeper.settle()
@@ -154,8 +187,15 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
 
     # -- the student ----------------------------------------------------------------------------------------------
     keeper.settle()
-    summary = {"steps": plan.total, "epochs": config.epochs, "examples": len(data), "target_tokens_in_data": int(data.targets.sum()),
-               "tokens": plan.tokens(), "final_loss": watch.last.get("loss", total_loss) if watch else total_loss, "ranks": team.who.world}
+    summary = {
+        "steps": plan.total,
+        "epochs": config.epochs,
+        "examples": len(data),
+        "target_tokens_in_data": int(data.targets.sum()),
+        "tokens": plan.tokens(),
+        "final_loss": watch.last.get("loss", total_loss) if watch else total_loss,
+        "ranks": team.who.world,
+    }
     export.export(spec, config, engine, tokenizer, data, team, summary)
     say(f"published {spec.out_dir}")
     return ExitCode.COMPLETE
@@ -202,8 +242,17 @@ def hash_of(spec: TrainSpec) -> int:
 
     from undo_hpc.prompts import load_prompts
 
-    parts = [spec.model, spec.revision, load_prompts(spec.prompt).digest, spec.instruction, spec.system_prompt, spec.chat_template_kwargs,
-             spec.config.max_length, spec.config.too_long, spec.data]
+    parts = [
+        spec.model,
+        spec.revision,
+        load_prompts(spec.prompt).digest,
+        spec.instruction,
+        spec.system_prompt,
+        spec.chat_template_kwargs,
+        spec.config.max_length,
+        spec.config.too_long,
+        spec.data,
+    ]
     return int.from_bytes(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:8], "big")
 
 
@@ -214,8 +263,10 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team
     learned = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": learned, "weight_decay": 0.0}]
     if config.weight_decay:
-        groups = [{"params": [p for p in learned if student.dims(p) >= 2], "weight_decay": config.weight_decay},
-                  {"params": [p for p in learned if student.dims(p) < 2], "weight_decay": 0.0}]
+        groups = [
+            {"params": [p for p in learned if student.dims(p) >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in learned if student.dims(p) < 2], "weight_decay": 0.0},
+        ]
     model.to(team.device)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its memory use, whatever its log level
@@ -253,14 +304,22 @@ def try_batch(engine: Any, batch: MicroBatch, head: AnswerHead | None) -> None:
 
 
 def bad_loss(
-    spec: TrainSpec, data: EncodedSet, step: Step, batches: list[MicroBatch], loss: float, team: Team, what: str = "",
+    spec: TrainSpec,
+    data: EncodedSet,
+    step: Step,
+    batches: list[MicroBatch],
+    loss: float,
+    team: Team,
+    what: str = "",
 ) -> TrainingError:
     """Keeps the ids of the rows that this rank was learning from; the error to stop with."""
     path = Path(spec.work_dir) / f"bad-batch-rank{team.who.rank:05d}.json"
     mine = [str(data.names[i]) for batch in batches for i in batch.examples]
     write_json(path, {"step": step.number + 1, "epoch": step.epoch, "loss": str(loss), "rows": mine})
-    return TrainingError(f"{what or f'loss {loss}'} at step {step.number + 1}: training stops; the rows of this step are in {path}",
-                         hint="the last checkpoint is untouched; lower train.learning_rate, look at those rows, or use precision bf16")
+    return TrainingError(
+        f"{what or f'loss {loss}'} at step {step.number + 1}: training stops; the rows of this step are in {path}",
+        hint="the last checkpoint is untouched; lower train.learning_rate, look at those rows, or use precision bf16",
+    )
 
 
 def _say(who: Rank, text: str) -> None:

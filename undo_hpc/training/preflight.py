@@ -25,16 +25,22 @@ def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet) -
     vocabulary = model.get_input_embeddings().weight
     room = int(getattr(vocabulary, "ds_shape", vocabulary.shape)[0])
     if len(tokenizer) > room or int(data.ids.max()) >= room:
-        raise DataError(f"{spec.model}: the tokenizer has {len(tokenizer)} tokens, the model's embedding only {room}",
-                        hint="the tokenizer belongs to another model; copy the model's own tokenizer files")
+        raise DataError(
+            f"{spec.model}: the tokenizer has {len(tokenizer)} tokens, the model's embedding only {room}",
+            hint="the tokenizer belongs to another model; copy the model's own tokenizer files",
+        )
     longest = int(data.lengths.max())
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions and longest > positions:
-        raise DataError(f"an example has {longest} tokens, {spec.model} has positions for {positions}",
-                        hint=f"set train.max_length to at most {positions}")
+        raise DataError(
+            f"an example has {longest} tokens, {spec.model} has positions for {positions}",
+            hint=f"set train.max_length to at most {positions}",
+        )
     if data.end_token != tokenizer.eos_token_id:
-        remarks.append(f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(data.end_token)!r}, not with the tokenizer's "
-                       f"end of text {tokenizer.eos_token!r}: the student learns the former, and its generation config will say so")
+        remarks.append(
+            f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(data.end_token)!r}, not with the tokenizer's "
+            f"end of text {tokenizer.eos_token!r}: the student learns the former, and its generation config will say so"
+        )
     text = tokenizer.decode(data.tokens(0).tolist())
     again = tokenizer(text, add_special_tokens=False)["input_ids"]
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in again and tokenizer.unk_token_id not in data.tokens(0):
@@ -50,8 +56,13 @@ def length_histogram(data: EncodedSet) -> dict[str, Any]:
         edges.append(max(32, edges[-1] * 2))
     counts, _ = np.histogram(lengths, bins=[*edges[:-1], edges[-1] + 1])
     quantiles = {f"p{q}": int(np.percentile(lengths, q)) for q in (0, 10, 50, 90, 99, 100)}
-    return {"examples": len(data), "tokens": int(lengths.sum()), "target_tokens": int(data.targets.sum()), "quantiles": quantiles,
-            "bins": {f"<= {high}": int(n) for high, n in zip(edges[1:], counts, strict=True)}}
+    return {
+        "examples": len(data),
+        "tokens": int(lengths.sum()),
+        "target_tokens": int(data.targets.sum()),
+        "quantiles": quantiles,
+        "bins": {f"<= {high}": int(n) for high, n in zip(edges[1:], counts, strict=True)},
+    }
 
 
 def memory_by_stage(weights: int, learned: int, ranks: int, precision: str, offload: str = "none") -> dict[str, float]:
@@ -64,8 +75,10 @@ def memory_by_stage(weights: int, learned: int, ranks: int, precision: str, offl
     kept = state if offload == "none" else 0
     shared = 0 if offload == "all" else weight
     totals = {
-        "0": weights * weight + learned * (gradient + state), "1": weights * weight + learned * (gradient + kept / ranks),
-        "2": weights * weight + learned * (gradient + kept) / ranks, "3": (weights * shared + learned * (gradient + kept)) / ranks,
+        "0": weights * weight + learned * (gradient + state),
+        "1": weights * weight + learned * (gradient + kept / ranks),
+        "2": weights * weight + learned * (gradient + kept) / ranks,
+        "3": (weights * shared + learned * (gradient + kept)) / ranks,
     }
     return {stage: total / 2**30 for stage, total in totals.items()}
 
@@ -76,7 +89,13 @@ def memory_advice(memory: dict[str, float], config: TrainConfig, room: float) ->
     fitting = [other for other, need in memory.items() if need < 0.7 * room and (other != "0" or config.precision == "fp32")]
     if stage in fitting:
         return f"; ZeRO {fitting[0]} would fit and is faster" if fitting[0] < stage else ""
-    better = f"ZeRO {fitting[0]} would do" if fitting else "think of more ranks" if config.offload != "none" else "think of offload, or of more ranks"
+    better = (
+        f"ZeRO {fitting[0]} would do"
+        if fitting
+        else "think of more ranks"
+        if config.offload != "none"
+        else "think of offload, or of more ranks"
+    )
     return f"; ZeRO {stage} leaves little of {room:.0f} GiB for activations, {better}"
 
 
@@ -125,14 +144,26 @@ def memory_explained(what: str, config: TrainConfig) -> Iterator[None]:
 
 
 def report(
-    spec: TrainSpec, config: TrainConfig, data: EncodedSet, *, weights: int, learned: int, ranks: int, device: torch.device, steps: int,
-    remarks: list[str], tried: dict[str, float] | None, say: Callable[[str], None],
+    spec: TrainSpec,
+    config: TrainConfig,
+    data: EncodedSet,
+    *,
+    weights: int,
+    learned: int,
+    ranks: int,
+    device: torch.device,
+    steps: int,
+    remarks: list[str],
+    tried: dict[str, float] | None,
+    say: Callable[[str], None],
 ) -> None:
     """Writes preflight.json and says the essentials."""
     histogram, memory = length_histogram(data), memory_by_stage(weights, learned, ranks, config.precision, config.offload)
     q = histogram["quantiles"]
-    say(f"data: {len(data):,} of {data.rows:,} rows, {histogram['tokens']:,} tokens ({histogram['target_tokens']:,} learned); "
-        f"length median {q['p50']}, 90% {q['p90']}, longest {q['p100']}; {steps:,} steps")
+    say(
+        f"data: {len(data):,} of {data.rows:,} rows, {histogram['tokens']:,} tokens ({histogram['target_tokens']:,} learned); "
+        f"length median {q['p50']}, 90% {q['p90']}, longest {q['p100']}; {steps:,} steps"
+    )
     for reason, ids in data.left_out.items():
         say(f"left out: {len(ids):,} rows, {reason} (e.g. {', '.join(ids[:3])})")
     for remark in remarks:
@@ -141,8 +172,19 @@ def report(
     if device.type == "cuda":
         advice = memory_advice(memory, config, torch.cuda.get_device_properties(device).total_memory / 2**30)
     say(f"model: {weights:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}")
-    write_json(Path(spec.work_dir) / "preflight.json", {
-        "rows": data.rows, "left_out": {reason: {"rows": len(ids), "ids": ids[:100]} for reason, ids in data.left_out.items()},
-        "lengths": histogram, "memory_gib_by_zero_stage": memory, "weights": weights, "learned": learned, "ranks": ranks,
-        "end_token": data.end_token, "remarks": remarks, "longest_micro_batch": tried, "steps": steps,
-    })
+    write_json(
+        Path(spec.work_dir) / "preflight.json",
+        {
+            "rows": data.rows,
+            "left_out": {reason: {"rows": len(ids), "ids": ids[:100]} for reason, ids in data.left_out.items()},
+            "lengths": histogram,
+            "memory_gib_by_zero_stage": memory,
+            "weights": weights,
+            "learned": learned,
+            "ranks": ranks,
+            "end_token": data.end_token,
+            "remarks": remarks,
+            "longest_micro_batch": tried,
+            "steps": steps,
+        },
+    )

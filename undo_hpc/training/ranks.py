@@ -48,11 +48,12 @@ class Rank:
             rank, world = int(env[names[0]]), int(env[names[1]])
             local = int(env.get(names[2], "0"))
         except KeyError as error:
-            raise ConfigError(f"{error.args[0]} is not set, while {' and '.join(n for n in names[:2] if n in env)} is",
-                              hint="set RANK, WORLD_SIZE and LOCAL_RANK together, or none of them for one process") from error
+            raise ConfigError(
+                f"{error.args[0]} is not set, while {' and '.join(n for n in names[:2] if n in env)} is",
+                hint="set RANK, WORLD_SIZE and LOCAL_RANK together, or none of them for one process",
+            ) from error
         except ValueError as error:
-            raise ConfigError(f"{', '.join(names)} must be whole numbers: {error}",
-                              hint="unset them for one process") from error
+            raise ConfigError(f"{', '.join(names)} must be whole numbers: {error}", hint="unset them for one process") from error
         if not 0 <= rank < world:
             raise ConfigError(f"{names[0]}={rank} is not below {names[1]}={world}", hint="ranks count from 0")
         return cls(rank, world, local)
@@ -100,8 +101,10 @@ def meet(who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s: float
             address, port = _published(path, who, patience_s)
         return dist.TCPStore(address, port, who.world, is_master=False, timeout=wait)
     except dist.DistError as error:
-        raise TrainingError(f"rank {who.rank} cannot meet the others at {address}:{port}: {error}",
-                            hint="is rank 0 running, and may the nodes talk to each other on this port?") from error
+        raise TrainingError(
+            f"rank {who.rank} cannot meet the others at {address}:{port}: {error}",
+            hint="is rank 0 running, and may the nodes talk to each other on this port?",
+        ) from error
 
 
 def _published(path: Path, who: Rank, patience_s: float) -> tuple[str, int]:
@@ -114,8 +117,10 @@ def _published(path: Path, who: Rank, patience_s: float) -> tuple[str, int]:
             return str(found["address"]), int(found["port"])
         except (FileNotFoundError, json.JSONDecodeError):
             time.sleep(0.2)
-    raise TrainingError(f"rank {who.rank} waited {patience_s:.0f} s for {path}, which rank 0 writes at its start",
-                        hint="is rank 0 running, and is this folder shared by all nodes?")
+    raise TrainingError(
+        f"rank {who.rank} waited {patience_s:.0f} s for {path}, which rank 0 writes at its start",
+        hint="is rank 0 running, and is this folder shared by all nodes?",
+    )
 
 
 class Team:
@@ -135,7 +140,9 @@ class Team:
             torch.cuda.set_device(self.device)
         else:
             self.device = torch.device("cpu")
-        os.environ["LOCAL_RANK"] = str(self.device.index or 0 if self.device.type == "cuda" else who.local)  # DeepSpeed takes its device from it
+        os.environ["LOCAL_RANK"] = str(
+            self.device.index or 0 if self.device.type == "cuda" else who.local
+        )  # DeepSpeed takes its device from it
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         if who.world == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_COLLECTIVE)

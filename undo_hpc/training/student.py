@@ -25,8 +25,10 @@ def load_tokenizer(spec: TrainSpec) -> Any:
     try:
         return AutoTokenizer.from_pretrained(spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"the tokenizer of {spec.model} cannot be loaded: {error}",
-                        hint="is the model directory complete (tokenizer.json, tokenizer_config.json)?") from error
+        raise DataError(
+            f"the tokenizer of {spec.model} cannot be loaded: {error}",
+            hint="is the model directory complete (tokenizer.json, tokenizer_config.json)?",
+        ) from error
 
 
 def choose_attention(config: TrainConfig, device: torch.device, say: Say) -> str:
@@ -45,7 +47,11 @@ def flash_missing() -> str:
         from transformers.utils import is_flash_attn_2_available
     except ImportError as error:
         return f"flash-attn is installed, but cannot be loaded ({str(error).splitlines()[0]})"
-    return "" if is_flash_attn_2_available() else "transformers does not take the flash-attn that is installed (another one than 2.3.3 or newer)"
+    return (
+        ""
+        if is_flash_attn_2_available()
+        else "transformers does not take the flash-attn that is installed (another one than 2.3.3 or newer)"
+    )
 
 
 def pick_attention(config: TrainConfig, *, capability: tuple[int, int] | None, flash: str) -> tuple[str, str]:
@@ -115,9 +121,7 @@ def dims(weight: torch.nn.Parameter) -> int:
     return len(getattr(weight, "ds_shape", weight.shape))
 
 
-def load_student(
-    spec: TrainSpec, config: TrainConfig, implementation: str, say: Say, *, share_out: dict[str, Any] | None = None
-) -> Any:
+def load_student(spec: TrainSpec, config: TrainConfig, implementation: str, say: Say, *, share_out: dict[str, Any] | None = None) -> Any:
     """The model with its first weights, in the training precision: on the CPU, or shared out among the ranks.
 
     Args:
@@ -133,17 +137,26 @@ def load_student(
     try:
         with _in_pieces(share_out):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code, dtype=dtype,
-                attn_implementation=implementation, output_loading_info=True)
+                spec.model,
+                revision=spec.revision or None,
+                trust_remote_code=spec.trust_remote_code,
+                dtype=dtype,
+                attn_implementation=implementation,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"the model {spec.model} cannot be loaded: {str(error).splitlines()[0]}",
-                        hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?") from error
+        raise DataError(
+            f"the model {spec.model} cannot be loaded: {str(error).splitlines()[0]}",
+            hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?",
+        ) from error
     except SafetensorError as error:
         raise DataError(f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again") from error
     model, told = loaded
     if absent := sorted(told["missing_keys"]):
-        raise DataError(f"the model {spec.model} lacks {len(absent)} of its weights ({absent[0]} is the first)",
-                        hint="they would begin at random: copy or download the model again")
+        raise DataError(
+            f"the model {spec.model} lacks {len(absent)} of its weights ({absent[0]} is the first)",
+            hint="they would begin at random: copy or download the model again",
+        )
     if share_out is not None:
         mine = sum(p.ds_tensor.numel() for p in model.parameters())
         say(f"ZeRO 3: this rank holds {mine:,} of {sum(size(p) for p in model.parameters()):,} weights; no rank loaded them all")
@@ -167,9 +180,16 @@ def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
 
     torch.manual_seed(seed)
     lora = config.lora
-    adapted = get_peft_model(model, LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, task_type="CAUSAL_LM",
-        target_modules=lora.target_modules or "all-linear"))
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            task_type="CAUSAL_LM",
+            target_modules=lora.target_modules or "all-linear",
+        ),
+    )
     learned = sum(size(p) for p in adapted.parameters() if p.requires_grad)
     say(f"lora: rank {lora.r}, {learned:,} of {sum(size(p) for p in adapted.parameters()):,} weights learn; merged at export")
     return adapted

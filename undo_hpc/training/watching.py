@@ -20,9 +20,29 @@ from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.training.spec import TrainSpec
 
 # Dense bf16 peaks in TFLOP/s as the makers state them, longest name first where one contains another.
-_PEAKS = (("GH200", 989.0), ("H200", 989.0), ("H100 PCIE", 756.0), ("H100 NVL", 835.0), ("H100", 989.0), ("H800", 989.0), ("B200", 2250.0),
-          ("A100", 312.0), ("A800", 312.0), ("A40", 150.0), ("A30", 165.0), ("A10G", 70.0), ("A10", 125.0), ("L40S", 362.0), ("L40", 181.0),
-          ("L4", 121.0), ("RTX 4090", 165.0), ("RTX 3090", 71.0), ("RTX A6000", 155.0), ("MI300X", 1307.0), ("MI250", 362.0))
+_PEAKS = (
+    ("GH200", 989.0),
+    ("H200", 989.0),
+    ("H100 PCIE", 756.0),
+    ("H100 NVL", 835.0),
+    ("H100", 989.0),
+    ("H800", 989.0),
+    ("B200", 2250.0),
+    ("A100", 312.0),
+    ("A800", 312.0),
+    ("A40", 150.0),
+    ("A30", 165.0),
+    ("A10G", 70.0),
+    ("A10", 125.0),
+    ("L40S", 362.0),
+    ("L40", 181.0),
+    ("L4", 121.0),
+    ("RTX 4090", 165.0),
+    ("RTX 3090", 71.0),
+    ("RTX A6000", 155.0),
+    ("MI300X", 1307.0),
+    ("MI250", 362.0),
+)
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
@@ -107,8 +127,10 @@ def check_sinks(config: TrainConfig) -> None:
     for name in config.sinks:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # without an origin: a mere folder of that name, such as wandb leaves behind
-            raise ConfigError(f"train.sinks names {name}, which is not installed",
-                              hint=f"pip install 'undo-hpc[watch]' (or just {name}), or remove it from train.sinks")
+            raise ConfigError(
+                f"train.sinks names {name}, which is not installed",
+                hint=f"pip install 'undo-hpc[watch]' (or just {name}), or remove it from train.sinks",
+            )
 
 
 def open_sinks(spec: TrainSpec, resumed_at: int) -> list[Sink]:
@@ -147,7 +169,17 @@ class Watch:
         self._times: deque[tuple[int, float]] = deque([(resumed_at, time.monotonic())], maxlen=20)
 
     def log(
-        self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float, tokens: float, slots: float, targets: float, flops: float,
+        self,
+        step: int,
+        *,
+        epoch: float,
+        loss: float,
+        lr: float,
+        grad_norm: float,
+        tokens: float,
+        slots: float,
+        targets: float,
+        flops: float,
     ) -> None:
         """Tells of the steps since the last call. `tokens` are real ones, `slots` all computed positions, over all ranks."""
         now = time.monotonic()
@@ -155,9 +187,19 @@ class Watch:
         first_step, first_time = self._times[0]
         self._times.append((step, now))
         left = (self._total - step) * (now - first_time) / max(1, step - first_step)
-        row = {"step": step, "epoch": round(epoch, 4), "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens,
-               "target_tokens": targets, "tokens_per_s": tokens / seconds, "useful": tokens / slots if slots else 1.0,
-               "seconds": seconds, "left_s": left}
+        row = {
+            "step": step,
+            "epoch": round(epoch, 4),
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "tokens": tokens,
+            "target_tokens": targets,
+            "tokens_per_s": tokens / seconds,
+            "useful": tokens / slots if slots else 1.0,
+            "seconds": seconds,
+            "left_s": left,
+        }
         if self._peak:
             row["mfu"] = flops / seconds / self._peak
         self.last = row
@@ -167,8 +209,11 @@ class Watch:
         for sink in self._sinks:
             sink.log(row, step)
         mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
-        print(f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.4f}  lr {lr:.2e}  grad {grad_norm:.3f}  "
-              f"{row['tokens_per_s']:,.0f} tok/s  useful {row['useful']:.0%}{mfu}  left {_clock(left)}", flush=True)
+        print(
+            f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.4f}  lr {lr:.2e}  grad {grad_norm:.3f}  "
+            f"{row['tokens_per_s']:,.0f} tok/s  useful {row['useful']:.0%}{mfu}  left {_clock(left)}",
+            flush=True,
+        )
 
     def close(self) -> None:
         """Closes the dashboards."""

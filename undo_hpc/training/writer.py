@@ -84,8 +84,11 @@ class Snapshot:
                 seen[key] = self._host(item.detach())
             return seen[key]
         if isinstance(item, dict):
-            return type(item)((k, self._copy(v, seen)) for k, v in item.items()) if type(item) is not dict else {
-                k: self._copy(v, seen) for k, v in item.items()}
+            return (
+                type(item)((k, self._copy(v, seen)) for k, v in item.items())
+                if type(item) is not dict
+                else {k: self._copy(v, seen) for k, v in item.items()}
+            )
         if type(item) in (list, tuple):
             return type(item)(self._copy(v, seen) for v in item)
         return item
@@ -168,7 +171,8 @@ class CheckpointWriter(CheckpointEngine):
         full = failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return StorageError(
             f"the checkpoint cannot be written: {'the disk (or the quota) is full' if full else failure}",
-            hint="the checkpoint before it is untouched; make room and run the same command again")
+            hint="the checkpoint before it is untouched; make room and run the same command again",
+        )
 
     def load(self, path: str, map_location: Any = None) -> Any:
         """Reads a file of a checkpoint that passed its manifest's check."""

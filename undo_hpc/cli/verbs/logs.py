@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(f"iteration {iteration} has not begun", hint=f"iterations so far: {', '.join(map(str, numbers)) or 'none'}")
     stages = {s.name: s for s in build_graph(opened.config, opened.layout, plan)}
     if arguments.stage is None:
-        there = [path for stage in stages.values() for task in stage.tasks for path in logs_of(opened.layout, iteration, stage.name, task.index)]
+        there = [
+            path for stage in stages.values() for task in stage.tasks for path in logs_of(opened.layout, iteration, stage.name, task.index)
+        ]
         console.print("\n".join(map(str, there)) or "nothing has been printed yet", highlight=False, markup=False, soft_wrap=True)
         return 0
     if arguments.stage not in stages:

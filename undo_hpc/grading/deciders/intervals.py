@@ -112,7 +112,9 @@ def _split_top_on(text: str, pattern: str) -> list[str]:
 def _union(text: str, names: set[str], depth: int) -> list[Piece]:
     if depth > 8:
         raise NoSet("deep")
-    parts = _split_top_on(text, r"\\cup(?![a-zA-Z])|\u27e6\s*or\s*\u27e7|(?<![A-Za-z])or(?![A-Za-z])|(?<=[\])])\s*U\s*(?=[\[(])|\\(?:vee|lor)(?![a-zA-Z])")
+    parts = _split_top_on(
+        text, r"\\cup(?![a-zA-Z])|\u27e6\s*or\s*\u27e7|(?<![A-Za-z])or(?![A-Za-z])|(?<=[\])])\s*U\s*(?=[\[(])|\\(?:vee|lor)(?![a-zA-Z])"
+    )
     if len(parts) > 1:
         return _normal([piece for part in parts for piece in _union(part, names, depth + 1)])
     parts = _split_top_on(text, r"\\setminus(?![a-zA-Z])|(?<=[\])}R])\s*-\s*(?=\\\{)")

@@ -9,14 +9,17 @@ from undo_hpc.grading.deciders import Compare
 from undo_hpc.grading.deciders.relation import is_label
 
 _MATRIX = re.compile(
-    r"[(\[|]?\s*\\begin\s*\{(?P<env>[pbvBV]?matrix|smallmatrix|array)\}\s*(?:\{[clr|\s]*\})?(?P<body>.*?)\\end\s*\{(?P=env)\}\s*[)\]|]?", re.DOTALL
+    r"[(\[|]?\s*\\begin\s*\{(?P<env>[pbvBV]?matrix|smallmatrix|array)\}\s*(?:\{[clr|\s]*\})?(?P<body>.*?)\\end\s*\{(?P=env)\}\s*[)\]|]?",
+    re.DOTALL,
 )
 _CASES = re.compile(
     r"(?P<label>[^=]{0,40}=)?\s*"
     r"(?:\\\{)?\s*\\begin\s*\{(?P<env>cases|array|dcases)\}\s*(?:\{[clr|\s]*\})?(?P<body>.*)\\end\s*\{(?P=env)\}",
     re.DOTALL,
 )
-_IF = re.compile(r"\u27e6\s*,?\s*(?:if|for|when|where)\s*\u27e7|(?<![A-Za-z])(?:if|for|when|where)(?![A-Za-z])|\u27e6\s*,?\s*(?:if|for|when|where)\b")
+_IF = re.compile(
+    r"\u27e6\s*,?\s*(?:if|for|when|where)\s*\u27e7|(?<![A-Za-z])(?:if|for|when|where)(?![A-Za-z])|\u27e6\s*,?\s*(?:if|for|when|where)\b"
+)
 _OTHERWISE = re.compile(r"\u27e6?\s*(?:otherwise|else)\s*\u27e7?", re.IGNORECASE)
 
 

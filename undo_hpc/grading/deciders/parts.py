@@ -12,7 +12,9 @@ from undo_hpc.grading.deciders.relation import is_label, split_relation
 from undo_hpc.grading.scan import encloses, half_open, split_top
 
 MAX_PARTS = 200
-_CONNECTIVE = re.compile(r"\u27e6\s*,?\s*(?:and|or)\s*,?\s*\u27e7|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:vee|lor|wedge)(?![a-zA-Z])|&(?!amp)")
+_CONNECTIVE = re.compile(
+    r"\u27e6\s*,?\s*(?:and|or)\s*,?\s*\u27e7|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:vee|lor|wedge)(?![a-zA-Z])|&(?!amp)"
+)
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|\+/-|\+-")
 _SYSTEM = re.compile(r"(?:\\\{)?\s*\\begin\s*\{(?:cases|aligned)\}(.*)\\end\s*\{(?:cases|aligned)\}", re.DOTALL)
 _LABELLED_NOUN = re.compile(r"(?<![\d.,/])(-?[\d.,/]+)\s*\u27e6?\s*([A-Za-z]{3,}(?: [A-Za-z]+)*)\s*\u27e7?")
@@ -114,7 +116,9 @@ def _unwrapped(gold: Answer, pred: Answer, a: Parts, b: Parts, compare: Compare)
     if a.brackets == b.brackets == "{}":
         return len(a.items) == len(b.items) and all(compare(x, y) for x, y in zip(a.items, b.items, strict=True))
     changed = [
-        (old, new.items[0]) for old, new in ((gold.clean, a), (pred.clean, b)) if len(new.items) == 1 and new.items[0] != old.strip().rstrip(" .\\")
+        (old, new.items[0])
+        for old, new in ((gold.clean, a), (pred.clean, b))
+        if len(new.items) == 1 and new.items[0] != old.strip().rstrip(" .\\")
     ]
     if changed and a.items and b.items and len(a.items[0]) + len(b.items[0]) < len(gold.clean) + len(pred.clean):
         return compare(a.items[0], b.items[0])

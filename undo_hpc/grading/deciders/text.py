@@ -8,12 +8,26 @@ from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare
 
 _SYNONYMS = (
-    frozenset({"yes", "true"}), frozenset({"no", "false"}),
-    frozenset({
-        "no solution", "no solutions", "none", "no real solution", "no real solutions", "empty set", "does not exist", "dne",
-        "no such", "there are no solutions", "there is no solution", "nosolution",
-    }),
-    frozenset({"infinity", "infinite", "unbounded"}), frozenset({"undefined", "not defined"}),
+    frozenset({"yes", "true"}),
+    frozenset({"no", "false"}),
+    frozenset(
+        {
+            "no solution",
+            "no solutions",
+            "none",
+            "no real solution",
+            "no real solutions",
+            "empty set",
+            "does not exist",
+            "dne",
+            "no such",
+            "there are no solutions",
+            "there is no solution",
+            "nosolution",
+        }
+    ),
+    frozenset({"infinity", "infinite", "unbounded"}),
+    frozenset({"undefined", "not defined"}),
 )
 _EMPTY = re.compile(r"\\emptyset|\\?\{\s*\\?\}")
 _REALS = re.compile(r"(?:all|every|any)? ?real(?: number| value)?s?(?: (?:for|of))?(?: [a-z])?")

@@ -78,7 +78,7 @@ def _example(example: Example) -> str:
 
 def _side(title: str, html: str, note: str) -> str:
     text = f"<pre>{html}</pre>" if html.strip() else '<p class="none">none was kept</p>'
-    return f'<div><h4>{escape(title)}{f" <span>{note}</span>" if note else ""}</h4>{text}</div>'
+    return f"<div><h4>{escape(title)}{f' <span>{note}</span>' if note else ''}</h4>{text}</div>"
 
 
 def _answer(row: Feedback, iteration: int) -> str:

@@ -79,13 +79,17 @@ def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: flo
     parts = []
     if best in xs:
         half = min(step / 2, 34)
-        parts.append(f'<rect class="band" x="{xs[best] - half:.1f}" y="{TOP - 8}" width="{2 * half:.1f}" height="{bottom - TOP + 8}" rx="6"/>')
+        parts.append(
+            f'<rect class="band" x="{xs[best] - half:.1f}" y="{TOP - 8}" width="{2 * half:.1f}" height="{bottom - TOP + 8}" rx="6"/>'
+        )
     parts.append(_y_axis(marks, {v: y(v / 100) for v in marks}, " %"))
     trained = [p for p in points if p.iteration != UNTRAINED]
     line = " ".join(f"{xs[p.iteration]:.1f},{y(p.accuracy):.1f}" for p in trained)
     if len(points) > len(trained) and trained:
         a, b = points[0], trained[0]
-        parts.append(f'<line class="lead" x1="{xs[a.iteration]:.1f}" y1="{y(a.accuracy):.1f}" x2="{xs[b.iteration]:.1f}" y2="{y(b.accuracy):.1f}"/>')
+        parts.append(
+            f'<line class="lead" x1="{xs[a.iteration]:.1f}" y1="{y(a.accuracy):.1f}" x2="{xs[b.iteration]:.1f}" y2="{y(b.accuracy):.1f}"/>'
+        )
     parts.append(f'<polyline class="line" points="{line}"/>')
     for p in points:
         x = xs[p.iteration]
@@ -98,7 +102,9 @@ def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: flo
         if p.iteration in (best, points[0].iteration, points[-1].iteration):
             anchor, at = ("start", x + 8) if right else ("end", x - 8)
             weight = " strong" if p.iteration == best else ""
-            parts.append(f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{100 * p.accuracy:.1f}</text>')
+            parts.append(
+                f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{100 * p.accuracy:.1f}</text>'
+            )
         parts.append(_x_label(x, student_name(p.iteration), strong=p.iteration == best))
     told = "; ".join(f"{student_name(p.iteration)} {100 * p.accuracy:.1f} per cent" for p in points)
     return _frame(f"{title}: accuracy by iteration", told + ("; this set chose the iteration" if chooses else ""), "".join(parts))
@@ -144,9 +150,7 @@ def _end_labels(ends: list[tuple[float, int]], order: list[int], x_of) -> list[s
         placed.append((max(y, placed[-1][0] + 13 if placed else y), number))
     over = placed[-1][0] - (HEIGHT - BOTTOM) if placed else 0
     shift = max(0.0, over)
-    return [
-        f'<text class="end c{order.index(n) % 6}" x="{x_of(n) + 6:.1f}" y="{y - shift + 4:.1f}">{n}</text>' for y, n in placed
-    ]
+    return [f'<text class="end c{order.index(n) % 6}" x="{x_of(n) + 6:.1f}" y="{y - shift + 4:.1f}">{n}</text>' for y, n in placed]
 
 
 def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
@@ -166,7 +170,9 @@ def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
     for k, (number, q) in enumerate(shown.items()):
         x = LEFT + step * (k + 0.5)
         tip = f"iteration {number}: median {q[2]:.0f} tokens, half lie in {q[1]:.0f} to {q[3]:.0f}, 80 % in {q[0]:.0f} to {q[4]:.0f}"
-        parts.append(f'<g class="mark"><title>{tip}</title><line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(q[0]):.1f}" y2="{y(q[4]):.1f}"/>')
+        parts.append(
+            f'<g class="mark"><title>{tip}</title><line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(q[0]):.1f}" y2="{y(q[4]):.1f}"/>'
+        )
         kind, height = "box chosen" if number == best else "box", max(1.0, y(q[1]) - y(q[3]))
         parts.append(f'<rect class="{kind}" x="{x - half:.1f}" y="{y(q[3]):.1f}" width="{2 * half:.1f}" height="{height:.1f}" rx="3"/>')
         parts.append(f'<line class="median" x1="{x - half:.1f}" x2="{x + half:.1f}" y1="{y(q[2]):.1f}" y2="{y(q[2]):.1f}"/></g>')

@@ -14,7 +14,9 @@ def summary(data: ReportData) -> str:
     lines = [f"# {config.name}", "", words.verdict(data), ""]
     lines += [text + "\n" for text in (words.end(data), words.caution(data)) if text]
     lines += [f"> {text}\n" for text in words.notes(data)]
-    lines.append(f"Teacher {config.teacher.model or '?'}, student {config.student.model or '?'}, condition {config.method.condition}, seed {config.seed}.")
+    lines.append(
+        f"Teacher {config.teacher.model or '?'}, student {config.student.model or '?'}, condition {config.method.condition}, seed {config.seed}."
+    )
     if not data.metrics:
         return "\n".join(lines) + "\n"
     lines += ["", "## Accuracy in % [95 % interval]", ""]
@@ -27,14 +29,25 @@ def summary(data: ReportData) -> str:
             cells.append(f"{100 * point.accuracy:.1f} [{100 * point.low:.1f}, {100 * point.high:.1f}]" if point else "")
         name = student_name(student) if student == UNTRAINED else f"iteration {student}{' (chosen)' if student == data.best else ''}"
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "## What changed", "", "| students | problems | fixed | broken | still wrong | still right | p |", "|---|---|---:|---:|---:|---:|---:|"]
+    lines += [
+        "",
+        "## What changed",
+        "",
+        "| students | problems | fixed | broken | still wrong | still right | p |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
     titles = {s.name: s.title for s in data.series}
     for flips in data.flips:
         lines.append(
             f"| {student_name(flips.before)} → {flips.after} | {_cell(titles.get(flips.name, flips.name))} | {flips.fixed} | {flips.broken} | {flips.wrong} "
             f"| {flips.right} | {words.p_value(flips.p)} |"
         )
-    lines += ["", "## Teaching", "", "| iteration | attempts | right | cut off | rows learned from | median tokens | " + " | ".join(KINDS) + " |"]
+    lines += [
+        "",
+        "## Teaching",
+        "",
+        "| iteration | attempts | right | cut off | rows learned from | median tokens | " + " | ".join(KINDS) + " |",
+    ]
     lines.append("|---|" + "---:|" * (5 + len(KINDS)))
     for item in data.metrics:
         made, number = item["generate"], int(item["iteration"])

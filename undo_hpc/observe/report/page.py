@@ -83,12 +83,16 @@ def _tiles(data: ReportData) -> str:
         first = series.points[0]
         if first.iteration != data.best:
             name = "untrained" if first.iteration == UNTRAINED else "one-shot"
-            tiles.append(_tile(f"Gain over {name}", words.points(chosen.accuracy - first.accuracy), "points", f"{100 * first.accuracy:.1f} % before"))
+            tiles.append(
+                _tile(f"Gain over {name}", words.points(chosen.accuracy - first.accuracy), "points", f"{100 * first.accuracy:.1f} % before")
+            )
     made = [m["generate"] for m in data.metrics]
     rows, right = sum(int(m.get("rows", 0)) for m in made), sum(int(m.get("correct", 0)) for m in made)
     if rows:
         tiles.append(_tile("Rationales right", f"{100 * right / rows:.0f}", "%", f"{right:,} of {rows:,} attempts"))
-    tiles.append(_tile("Distilled set", f"{int(data.metrics[data.best]['distilled'].get('rows', 0)):,}", "rows", f"of iteration {data.best}"))
+    tiles.append(
+        _tile("Distilled set", f"{int(data.metrics[data.best]['distilled'].get('rows', 0)):,}", "rows", f"of iteration {data.best}")
+    )
     hours = data.cost.of()
     if hours.total:
         wasted = f"{100 * hours.lost / hours.total:.0f} % lost, {100 * hours.idle / hours.total:.0f} % idle"
@@ -145,7 +149,7 @@ def _changes(data: ReportData) -> str:
         widths = [100 * share(count, flips) / most for count in (flips.broken, flips.fixed)]
         swing = f'<div class="swing" aria-hidden="true"><b class="b" style="width:{widths[0]:.1f}%"></b><b class="f" style="width:{widths[1]:.1f}%"></b></div>'
         rows.append(
-            f'<tr{" class=first" if first else ""}>{move}<td>{escape(titles.get(flips.name, flips.name))}</td>'
+            f"<tr{' class=first' if first else ''}>{move}<td>{escape(titles.get(flips.name, flips.name))}</td>"
             f'<td class="num">{flips.broken}</td><td class="swings">{swing}</td><td class="num left">{flips.fixed}</td>'
             f'<td class="num {sign}">{f"+{net}" if net > 0 else str(net).replace("-", "−")}</td>'
             f'<td class="num">{flips.wrong}</td><td class="num">{flips.right}</td>'
@@ -167,13 +171,19 @@ def _learning(data: ReportData) -> str:
         cards.append(f'<div class="card"><h3>Training loss <span>by step, a line an iteration</span></h3>{loss}</div>')
     length = charts.length_chart(data.lengths, data.best)
     if length:
-        cards.append(f'<div class="card"><h3>Length of rationales <span>teacher’s tokens: median, middle 50 % and 80 %</span></h3>{length}</div>')
+        cards.append(
+            f'<div class="card"><h3>Length of rationales <span>teacher’s tokens: median, middle 50 % and 80 %</span></h3>{length}</div>'
+        )
     rows = []
     for item in data.metrics:
         made = item["generate"]
         total, right, cut = int(made.get("rows", 0)), int(made.get("correct", 0)), int(made.get("truncated", 0))
         cut = min(cut, total - right)
-        parts = [("kept", right, f"{right} right"), ("cut", cut, f"{cut} cut off"), ("unkept", total - right - cut, f"{total - right - cut} wrong")]
+        parts = [
+            ("kept", right, f"{right} right"),
+            ("cut", cut, f"{cut} cut off"),
+            ("unkept", total - right - cut, f"{total - right - cut} wrong"),
+        ]
         share = f"{100 * right / total:.0f} %" if total else ""
         rows.append(row(item["iteration"], charts.bar([(k, v, w) for k, v, w in parts], total, label_from=20), share, data.best))
     colours = legend([("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")])
@@ -228,7 +238,9 @@ def _cost(data: ReportData) -> str:
     if cost.per_point_h is not None:
         figure, unit = _hours(cost.per_point_h)
         told.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
-    told.append(("Energy", f"{cost.kwh:.3g} kWh, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}"))
+    told.append(
+        ("Energy", f"{cost.kwh:.3g} kWh, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}")
+    )
     restarts = sum(item.restarts for item in cost.stages)
     told.append(("Starts of tasks", f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop"))
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in told)
@@ -247,7 +259,7 @@ def _figures(data: ReportData) -> str:
     for student in sorted(students):
         cells = "".join(_cell(series, student) for series in data.series)
         name = charts.student_name(student) if student == UNTRAINED else f"iteration {student}"
-        rows.append(f'<tr{" class=pick" if student == data.best else ""}><td>{name}</td>{cells}</tr>')
+        rows.append(f"<tr{' class=pick' if student == data.best else ''}><td>{name}</td>{cells}</tr>")
     intro = (
         "Accuracy in per cent with its 95 % interval; below it the share of answers cut off by the token limit, and without any answer, and the mean "
         "length in tokens."
