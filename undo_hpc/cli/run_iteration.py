@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from undo_hpc.campaign import Position
     from undo_hpc.config.schema import RunConfig
-    from undo_hpc.plan import IterationPlan
-    from undo_hpc.run import Run
 
 CHECKPOINTS = Path("checkpoints")
 EXAMPLES = """examples:
@@ -93,6 +90,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 
         show_plan(config, run_dir, console)
         return 0
+    from undo_hpc.cli.messages import show_prepared
     from undo_hpc.layout import Layout
     from undo_hpc.run import create_or_open
     from undo_hpc.stages.prepare import prepare
@@ -105,12 +103,14 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         new = not run.layout.prepared.exists()
         prepared = prepare(run)
         if new:
-            tell_prepared(run, prepared.counts, console)
+            show_prepared(run, prepared.counts, console)
         if config.cluster.kind == "slurm":
-            from undo_hpc.cli.submit import submit_run
+            from undo_hpc.cli.run_on_slurm import run_on_slurm
 
-            return submit_run(run, console)
-        return run_here(run, console)
+            return run_on_slurm(run, console)
+        from undo_hpc.cli.run_locally import run_locally
+
+        return run_locally(run, console)
 
 
 def require_engines(config: RunConfig) -> None:
@@ -127,13 +127,6 @@ def require_engines(config: RunConfig) -> None:
             f"{wanted[0]}.engine.name is vllm, and vLLM is not installed in {sys.prefix}",
             hint=f"{program('python')} -m pip install 'undo-hpc[vllm]', or here without it: {instead}",
         )
-
-
-def tell_prepared(run: Run, counts: Mapping[str, int], console: Console) -> None:
-    """Says into what the problems were split, and how many rows were left out."""
-    kept = ", ".join(f"{counts[name]:,} {name}" for name in ("train", "validation", "diagnosis"))
-    left = f"; {counts['rejected']:,} row{'s'[: counts['rejected'] != 1]} not used, see {run.layout.rejected}" if counts["rejected"] else ""
-    console.print(f"problems: {kept}{left}", highlight=False, markup=False, soft_wrap=True)
 
 
 def command_line() -> list[str]:
@@ -159,80 +152,3 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
 
         return override(open_run(arguments.run_dir).config, sets)
     return load_config(arguments.config or "tiny", sets)
-
-
-def run_here(run: Run, console: Console) -> int:
-    """Runs iteration after iteration on this machine, until the loop ends."""
-    from undo_hpc.campaign import discard_stale, locate
-    from undo_hpc.cluster.local import LocalCluster
-    from undo_hpc.commands import shown, undo
-    from undo_hpc.errors import Incomplete
-    from undo_hpc.observe.cost import require_budget
-    from undo_hpc.observe.progress import choose_display
-    from undo_hpc.observe.summary import show_outcome, show_summary
-
-    position = locate(run)
-    if position.ended:
-        console.print(f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why}).")
-    seen = set()
-    while not position.ended:
-        state = (position.iteration, tuple((s.stage, s.index, s.state) for s in position.missing))
-        if state in seen:
-            raise Incomplete(
-                f"iteration {position.iteration} stands where it stood before: what was done is not taken for done",
-                hint=f"did the code or the files change meanwhile? see: {undo(f'status {shown(run.layout.root)}')}",
-            )
-        seen.add(state)
-        announce(position, console)
-        require_budget(run, position.iteration, begun=len(position.missing) < len(position.statuses))
-        discard_stale(run, position)
-        with choose_display(run.config.display.progress, console) as display:
-            LocalCluster(run, display).run_graph(position.stages, position.statuses)
-        show_outcome(run, position.iteration, console)
-        position = locate(run)
-    show_summary(run, console)
-    next_commands(run, console, may_go_on=position.ended.action == "finished")
-    return 0
-
-
-def announce(position: Position, console: Console) -> None:
-    """Says what is about to be done in an iteration."""
-    done = len(position.statuses) - len(position.missing)
-    kept = f", {done} of {len(position.statuses)} tasks are done already" if done else ""
-    console.print(
-        f"[bold]iteration {position.iteration}[/bold]: the teacher writes for {position.plan.problems} problems{kept}",
-        highlight=False,
-    )
-    if not done:
-        show_workload(position.plan, console)
-
-
-def show_workload(plan: IterationPlan, console: Console) -> None:
-    """Says what the teacher is expected to read and write."""
-    from undo_hpc.workload import Workload
-
-    if plan.problems and plan.workload:
-        told = Workload(**plan.workload).in_words(plan.shards)
-        console.print(f"  {told}", highlight=False, markup=False, soft_wrap=True)
-
-
-def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
-    """What to try now, as it can be typed here.
-
-    Args:
-        may_go_on: the loop ended only because all its iterations are done.
-    """
-    from undo_hpc.commands import launcher, shown, undo
-    from undo_hpc.plan import effective_iterations
-
-    root = shown(run.layout.root)
-    commands = [undo(f"status {root}")]
-    if may_go_on and effective_iterations(run.config) == run.config.iterations:
-        more = run.config.iterations + 1
-        commands.append(f"{launcher(f'--run-dir {root} --iterations {more}')}    go on for another iteration")
-    if run.config.data.train.tiny:
-        own = launcher("--config my.yaml --dry-run")
-        commands.append(f"{own}    your own problems and models (the README has a my.yaml to begin with)")
-    console.print("next:", highlight=False)
-    for command in commands:
-        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.messages import show_workload
+from undo_hpc.cluster.commands import require_slurm
+from undo_hpc.cluster.shared import check_shared
+from undo_hpc.commands import shown, undo
+from undo_hpc.dispatch import open_cluster, submit_missing
+from undo_hpc.observe.summary import show_summary
 from undo_hpc.run import Run
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def submit_run(run: Run, console: Console) -> int:
+def run_on_slurm(run: Run, console: Console) -> int:
     """Submits what is missing of the run and returns at once; the jobs go on by themselves.
 
     Raises:
         ClusterError: the cluster refuses or cannot be reached; nothing was submitted.
         ConfigError: the profile is wrong.
     """
-    from undo_hpc.cluster.commands import require_slurm
-    from undo_hpc.cluster.shared import check_shared
-    from undo_hpc.commands import shown, undo
-    from undo_hpc.dispatch import open_cluster, submit_missing
-
     require_slurm()
     if run.config.cluster.check_shared:
         check_shared(run.layout.root)
@@ -29,8 +30,6 @@ def submit_run(run: Run, console: Console) -> int:
     run.layout.paused.unlink(missing_ok=True)
     done = submit_missing(run, cluster, check=True)
     if done.position.ended:
-        from undo_hpc.observe.summary import show_summary
-
         console.print(f"nothing to do: this run has ended after iteration {done.position.iteration} ({done.position.ended.why}).")
         show_summary(run, console)
         return 0
@@ -43,8 +42,6 @@ def submit_run(run: Run, console: Console) -> int:
             highlight=False,
         )
     if any(stage == "generate" for stage, _, _ in done.submitted):
-        from undo_hpc.cli.run_iteration import show_workload
-
         show_workload(done.position.plan, console)
     for job in done.released:
         console.print(f"job {job.task_id} ({job.stage}) had been given up by SLURM ({job.reason}); it is released", highlight=False)
