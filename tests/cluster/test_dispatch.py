@@ -10,7 +10,7 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from undo_hpc import dispatch
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import NotPending, QueueFull, Unreachable, explain
+from undo_hpc.cluster.commands import QueueFull, TooLate, Unreachable, refusal_error
 from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.dispatch import _awaited, related, submissions, wanted
@@ -138,13 +138,13 @@ SUBMIT_LIMIT = (
             ClusterError,
             "sinfo -o '%P %l'",
         ),
-        ("Job is no longer pending execution for job 3", NotPending, "too late"),
+        ("Job is no longer pending execution for job 3", TooLate, "too late"),
         ("scancel: error: Kill job error on job id 4: Access/permission denied", ClusterError, "somebody else"),
         ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unreachable, "scontrol ping"),
     ],
 )
 def test_what_slurm_says_is_told_apart(said: str, kind: type[ClusterError], word: str) -> None:
-    error = explain(said, "sbatch")
+    error = refusal_error(said, "sbatch")
     assert type(error) is kind and word in str(error)
 
 

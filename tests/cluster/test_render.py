@@ -111,3 +111,19 @@ def test_only_names_of_variables_reach_sbatch() -> None:
     text = batch_file(Profile(export=["MY_DATA"]), GENERATE, ArrayPart((0,), 0, 1))
     line = next(line for line in text.splitlines() if "--export" in line and line.startswith("#SBATCH"))
     assert "MY_DATA" in line and line.count("=") == 1
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_users_strict_shell_does_not_undo_the_requeue_and_nothing_starts_in_a_paused_run(tmp_path: Path, paused: bool) -> None:
+    """`set -euo pipefail` among the setup lines used to end the batch script with the step, before its requeue."""
+    programs = {"srun": "echo a step; exit 75", "squeue": "echo RUNNING", "scontrol": 'echo "$@" >> calls'}
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    if paused:
+        (tmp_path / "PAUSED").touch()
+    script = f"set -euo pipefail\nsource {PRELUDE}\nundo_task generate {tmp_path} 0\n"
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+    assert (done.returncode, "a step" in done.stdout, "requeue 7" in calls) == ((3, False, False) if paused else (75, True, True)), done

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,15 @@ def test_names_that_others_gave_and_jobs_that_have_started_do_not_disturb(lab: L
     cluster = SlurmCluster(Profile(), Path("/code"))
     wait_until(lambda: [(job.id, job.state) for job in cluster.live_jobs("0123abcd")] == [(mine, JobState.RUNNING)], 60, "the job to start")
     cluster.redirect([mine, "999999"], [mine])  # too late for the one, and the other is gone: both are left as they are
+    cluster.release([mine])  # as where two people release a task that was given up
     monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")  # as a site may set it
     end = ask_end({"SLURM_JOB_ID": mine})
     assert end is not None and 0 < end - time.time() <= 600
     lab.run("scancel", mine, *odd)
+    seen = cluster.live_jobs("0123abcd")
+    wait_until(lambda: lab.show(mine).get("JobState") == "CANCELLED", 60, "the job to end")
+    monkeypatch.setattr(cluster, "live_jobs", lambda tag: [replace(job, state=JobState.RUNNING) for job in seen])
+    assert cluster.pause("0123abcd") == 1, "a task that ends while the run is paused does not keep the others from being told"
 
 
 def test_the_doctor_proposes_a_profile_that_the_doctor_accepts(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

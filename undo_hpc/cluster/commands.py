@@ -8,74 +8,105 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from undo_hpc.errors import ClusterError
 
 TIMEOUT_S = 60.0
-# squeue and its like read these; a job that submits must not hand its own shape to the inner job.
-_FOREIGN = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SALLOC_", "SRUN_", "SINFO_")
+# Variables of an enclosing job, or the user's own defaults: they would change what our calls of sbatch and squeue mean.
+_SLURM_PREFIXES = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SALLOC_", "SRUN_", "SINFO_")
 
-# What SLURM says -> what is wrong, what to do. Looked for in this order.
-_REFUSALS: tuple[tuple[str, str, str], ...] = (
-    (
+_LATER = "the controller may be down or busy: `scontrol ping` tells; run the same command again later, nothing is lost"
+
+
+class Unreachable(ClusterError):
+    """The controller did not answer: whether it did what was asked is not known."""
+
+
+class QueueFull(ClusterError):
+    """The account has as many jobs in the queue as it may: the same submission is accepted once some have ended."""
+
+
+class TooLate(ClusterError):
+    """The job has started, ended or been requeued meanwhile: what was asked cannot be done to it any more."""
+
+
+class Refusal(NamedTuple):
+    """What SLURM says when it refuses (`pattern`, upper and lower case alike), what that means, and what to do."""
+
+    pattern: str
+    problem: str
+    hint: str
+    error: type[ClusterError] = ClusterError
+
+
+_ACCOUNT_LIMIT = (
+    "a limit of your account is reached",
+    "wait until jobs end, or ask for less at once; `sacctmgr show assoc user=$USER` shows limits",
+)
+# The first one that matches is taken.
+_REFUSALS = (
+    Refusal(
         r"SubmitJob",
         "your account may not have that many jobs in the queue",
         "wait until some have ended; or set `max_array_size: N` in the profile: an array then has at most N elements, which do several tasks in turn",
+        QueueFull,
     ),
-    (r"WallDuration", "the time limit is beyond what your account or quality of service allows", "lower `minutes` in the profile"),
-    (
-        r"qos policy",
-        "a limit of your account is reached",
-        "wait until jobs end, or ask for less at once; `sacctmgr show assoc user=$USER` shows limits",
-    ),
-    (r"invalid partition name", "the cluster has no such partition", "set `partition` in the profile; `sinfo -s` lists them"),
-    (
+    Refusal(r"WallDuration", "the time limit is beyond what your account or quality of service allows", "lower `minutes` in the profile"),
+    Refusal(r"qos policy", *_ACCOUNT_LIMIT),  # its text speaks of time limits too
+    Refusal(r"invalid partition name", "the cluster has no such partition", "set `partition` in the profile; `sinfo -s` lists them"),
+    Refusal(
         r"invalid account|account/partition",
         "the account was refused",
         "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours",
     ),
-    (r"invalid qos", "the quality of service was refused", "set `qos` in the profile; `sacctmgr show qos` lists them"),
-    (
+    Refusal(r"invalid qos", "the quality of service was refused", "set `qos` in the profile; `sacctmgr show qos` lists them"),
+    Refusal(
         r"invalid generic resource|gres",
         "the cluster lacks the GPUs that are asked for",
         "set `gpus_per_node`, `gpu_type` and `gpu_syntax` in the profile; `sinfo -o '%P %G'` shows what there is",
     ),
-    (
+    Refusal(
         r"invalid feature",
         "the constraint names a feature that no node has",
         "set `constraint` in the profile; `sinfo -o '%N %f'` lists features",
     ),
-    (r"access/permission denied|invalid user id", "that job belongs to somebody else", "its owner can do it"),
-    (
+    Refusal(r"access/permission denied|invalid user id", "that job belongs to somebody else", "its owner can do it"),
+    Refusal(
         r"time limit",
         "the time limit is beyond what the partition allows",
         "lower `minutes` in the profile; `sinfo -o '%P %l'` shows the limits",
     ),
-    (r"job array specification", "the array is larger than the cluster allows", "set `max_array_size` in the profile"),
-    (
+    Refusal(r"job array specification", "the array is larger than the cluster allows", "set `max_array_size` in the profile"),
+    Refusal(
         r"memory|node configuration is not available|more processors|node count|cpu count",
         "no node of the partition has what a task asks for",
         "lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile; `sinfo -o '%P %D %c %m %G'` shows the nodes",
     ),
-    (
-        r"accounting|limit",
-        "a limit of your account is reached",
-        "wait until jobs end, or ask for less at once; `sacctmgr show assoc user=$USER` shows limits",
+    Refusal(r"accounting|limit", *_ACCOUNT_LIMIT),
+    Refusal(
+        r"dependency",
+        "the cluster refused the dependency between stages",
+        "run the same command again: what is missing is submitted anew",
     ),
-    (r"dependency", "the cluster refused the dependency between stages", "run the same command again: what is missing is submitted anew"),
 )
 _UNREACHABLE = re.compile(
     r"unable to contact|connection refused|connect failure|zero bytes|socket timed out|communication connection|"
-    r"temporarily unable|protocol authentication|no such file.*munge|munge",
+    r"temporarily unable|protocol authentication|munge",
     re.IGNORECASE,
+)
+_TOO_LATE = re.compile(
+    r"no longer pending|already completing or completed|already finished|invalid job id|can not be altered now", re.IGNORECASE
 )
 
 
 @contextmanager
 def scheduler_environment() -> Iterator[None]:
-    """This process's environment as a fresh login would have it: no variable of an enclosing job, SLURM_CONF kept."""
+    """Without the variables by which SLURM's commands would be changed; SLURM_CONF, which names the cluster, is kept."""
     removed = {
-        name: value for name, value in os.environ.items() if name.startswith(_FOREIGN) and name not in ("SLURM_CONF", "SLURM_CONF_SERVER")
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_SLURM_PREFIXES) and name not in ("SLURM_CONF", "SLURM_CONF_SERVER")
     }
     for name in removed:
         del os.environ[name]
@@ -111,35 +142,19 @@ def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> s
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{command[0]} gave no answer within {timeout:.0f} s", hint=_LATER) from error
     if done.returncode != 0:
-        raise explain(done.stderr or done.stdout, command[0])
+        raise refusal_error(done.stderr or done.stdout, command[0])
     return done.stdout
 
 
-_LATER = "the controller may be down or busy: `scontrol ping` tells; run the same command again later, nothing is lost"
-
-
-class Unreachable(ClusterError):
-    """The controller did not answer: whether it did what was asked is not known."""
-
-
-class QueueFull(ClusterError):
-    """The account has as many jobs in the queue as it may: the same submission is accepted once some have ended."""
-
-
-class NotPending(ClusterError):
-    """The job has started, or is gone: what it waits for cannot be changed any more."""
-
-
-def explain(said: str, command: str) -> ClusterError:
-    """What SLURM said, as an error with a hint."""
+def refusal_error(said: str, command: str) -> ClusterError:
+    """The error, with a hint, for what SLURM said when a command failed."""
     errors = [line.split("error:", 1)[-1].strip() for line in said.splitlines() if line.strip()]
     text = "; ".join(dict.fromkeys(errors)) or "no reason given"
     if _UNREACHABLE.search(text):
         return Unreachable(f"the SLURM controller cannot be reached ({command}: {text})", hint=_LATER)
-    if re.search("no longer pending|already completing or completed|invalid job id", text, re.IGNORECASE):
-        return NotPending(f"{command} came too late: {text}", hint="run the same command again")
-    for pattern, wrong, hint in _REFUSALS:
-        if re.search(pattern, text, re.IGNORECASE):
-            kind = QueueFull if pattern == "SubmitJob" else ClusterError
-            return kind(f"{wrong} ({command}: {text})", hint=hint)
+    if _TOO_LATE.search(text):
+        return TooLate(f"{command} came too late: {text}", hint="run the same command again")
+    for refusal in _REFUSALS:
+        if re.search(refusal.pattern, text, re.IGNORECASE):
+            return refusal.error(f"{refusal.problem} ({command}: {text})", hint=refusal.hint)
     return ClusterError(f"{command} was refused: {text}", hint="see the profile's keys in slurm/profiles/example.yaml")

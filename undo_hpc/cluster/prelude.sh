@@ -72,6 +72,7 @@ undo_meaning() { case $1 in 138|140|143) echo 75 ;; *) echo "$1" ;; esac; }
 # Exit codes: 0 complete; 75 saved, start me again; 3 work left over; 2 wrong input; 1 failed.
 undo_task() {
   local stage=$1 run_dir=$2 iteration=$3 offset=${4:-0} group=${5:-1} total=${6:-0}
+  set +eu  # a user's setup lines may have set them, and a step's exit code must not end this script
   local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code worst=0
   local last=$(( first + group - 1 ))
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
@@ -88,6 +89,8 @@ undo_task() {
   trap : CONT USR1 USR2
   undo_say "$stage $iteration $first-$last: job $(undo_job_id), start ${SLURM_RESTART_COUNT:-0}, on ${SLURM_JOB_NODELIST:-?}"
   for (( index = first; index <= last; index++ )); do
+    # What asks to save is heard by steps only: a pause in this moment would pass unheard.
+    [ -e "$run_dir/PAUSED" ] && { undo_say "the run is paused: $stage $index is not started"; exit 3; }
     # A step of its own: at the start of a grace time SLURM signals steps only, not this shell.
     # srun inherits neither the environment (after --export=NAMES) nor, since 22.05, the CPUs a task.
     srun --export=ALL --kill-on-bad-exit=1 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \

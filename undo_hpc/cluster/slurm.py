@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import NotPending, Unreachable, explain, require_slurm, run, scheduler_environment
+from undo_hpc.cluster.commands import TooLate, Unreachable, refusal_error, require_slurm, run, scheduler_environment
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
 from undo_hpc.cluster.profile import Profile
@@ -193,7 +193,7 @@ class SlurmCluster:
             try:
                 return str(executor._submit_command(text.command).job_id)
             except (FailedJobError, FailedSubmissionError) as error:
-                raise explain(_said(error), "sbatch") from error
+                raise refusal_error(_sbatch_output(error), "sbatch") from error
 
     def _by_name(self, name: str, *, patient: bool = True) -> str:
         """The id of the job with this name, or nothing."""
@@ -250,14 +250,15 @@ class SlurmCluster:
             name = JobName.parse(names.get(job, ""))
             if name is None:
                 continue
-            with contextlib.suppress(NotPending):
+            with contextlib.suppress(TooLate):
                 run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(name.stage, tuple(after))}"])
 
     def release(self, task_ids: Iterable[str]) -> None:
         """`scontrol release`, and no waiting for the two minutes that follow a requeue (see base.Cluster)."""
         for task in dict.fromkeys(task_ids):
-            run(["scontrol", "release", task])
-            run(["scontrol", "update", f"JobId={task}", "StartTime=now"])
+            with contextlib.suppress(TooLate):  # somebody else has released it, and it runs
+                run(["scontrol", "release", task])
+                run(["scontrol", "update", f"JobId={task}", "StartTime=now"])
 
     def cancel(self, ids: Iterable[str]) -> None:
         """`scancel` (see base.Cluster)."""
@@ -275,7 +276,8 @@ class SlurmCluster:
         running = [job for job in jobs if job.state is JobState.RUNNING]
         self.cancel(job.task_id for job in waiting)
         for task in dict.fromkeys(job.task_id for job in running):
-            run(["scancel", "-Q", "--signal=USR1", task])
+            with contextlib.suppress(TooLate):  # it has just ended, or been requeued: then it sees the mark when it starts
+                run(["scancel", "--signal=USR1", task])
         return len({job.task_id for job in waiting + running})
 
 
@@ -288,7 +290,7 @@ def _state(state: str, reason: str) -> JobState:
     return known
 
 
-def _said(error: BaseException) -> str:
+def _sbatch_output(error: BaseException) -> str:
     """What sbatch printed, out of submitit's exception."""
     cause = error.__cause__ or error.__context__
     output = getattr(cause, "stderr", None) or getattr(cause, "output", None)
