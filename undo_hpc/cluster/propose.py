@@ -7,6 +7,8 @@ import re
 import shutil
 from dataclasses import dataclass
 
+import yaml
+
 from undo_hpc.cluster.commands import require_slurm, run
 from undo_hpc.cluster.signals import seconds_of
 from undo_hpc.errors import ClusterError
@@ -35,7 +37,7 @@ def parse_partitions(text: str) -> list[Partition]:
         name, up, limit, nodes, cpus, memory, gres = line.strip().split("|", 6)
         if not up.startswith("up"):
             continue
-        gpu = re.search(r"gpu:(?:([A-Za-z][\w.-]*):)?(\d+)", gres)
+        gpu = re.search(r"gpu:(?:([^:,()]+):)?(\d+)(?![\w.])", gres)  # a type may begin with a digit: gpu:3090:8, gpu:1g.10gb:7
         seconds = seconds_of(limit)
         one = Partition(
             name.rstrip("*"),
@@ -79,6 +81,11 @@ def _accounts() -> list[str]:
     return list(dict.fromkeys(line.strip() for line in out.splitlines() if line.strip()))
 
 
+def _quoted(name: str) -> str:
+    """The name as YAML: in quotes where it would be read as a number (accounts and GPUs are named so: 2024001, 3090)."""
+    return yaml.safe_dump([name], default_flow_style=True, width=10**6).strip()[1:-1]
+
+
 def render(partitions: list[Partition], config: str, accounts: list[str]) -> str:
     """PURE: the profile's text from what was asked of SLURM."""
     models, small = choose(partitions)
@@ -91,9 +98,9 @@ def render(partitions: list[Partition], config: str, accounts: list[str]) -> str
         "# Proposed by `undo-hpc doctor --write-profile` from sinfo and scontrol show config.",
         "# Read it before use; slurm/profiles/example.yaml explains every key.",
         "defaults:",
-        f"  partition: {models.name}" + (f"          # others: {others}" if others else ""),
+        f"  partition: {_quoted(models.name)}" + (f"          # others: {others}" if others else ""),
         *(
-            [f"  account: {accounts[0]}" + (f"          # others of yours: {', '.join(accounts[1:])}" if accounts[1:] else "")]
+            [f"  account: {_quoted(accounts[0])}" + (f"          # others of yours: {', '.join(accounts[1:])}" if accounts[1:] else "")]
             if accounts
             else ["  # account: ...            # where the site charges accounts"]
         ),
@@ -101,7 +108,7 @@ def render(partitions: list[Partition], config: str, accounts: list[str]) -> str
         f"  memory_gb: {memory}",
         f"  minutes: {minutes}"
         + (f"             # the partition allows {models.minutes}" if models.minutes else "             # the partition has no limit"),
-        *([f"  gpus_per_node: {1}"] if models.gpus else []),
+        *(["  gpus_per_node: 1"] if models.gpus else []),
         "stages:",
         *(
             [
@@ -118,14 +125,14 @@ def render(partitions: list[Partition], config: str, accounts: list[str]) -> str
             for stage in ("merge", "advance")
             for line in (
                 f"  {stage}:",
-                f"    partition: {small.name}",
+                f"    partition: {_quoted(small.name)}",
                 f"    cpus_per_task: {min(2, small.cpus)}",
                 f"    memory_gb: {max(1, min(8, small.memory_mb // 2048))}",
                 f"    minutes: {min(small.minutes or 60, 60)}",
             )
         ],
         f"gpu_syntax: {'gres' if models.gpus else 'none'}",
-        *([f"# gpu_type: {models.gpu_type}          # the only or most common type here"] if models.gpu_type else []),
+        *([f"# gpu_type: {_quoted(models.gpu_type)}          # the only or most common type here"] if models.gpu_type else []),
         f"requeue: {'false' if values.get('JobRequeue') == '0' else 'true'}",
         *(
             ["restart_delay_s: 30          # the site runs an epilog, which must have ended before a requeued job may start"]
