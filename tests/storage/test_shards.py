@@ -1,5 +1,6 @@
 """A shard loses one group at most, a torn tail is cut, a damaged row is named by file and line."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undo_hpc.errors import StorageError
+from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.shards import ShardWriter, dump_rows, first_row_from, last_row, read_rows, repair_tail
 
 
@@ -57,3 +59,29 @@ def test_text_that_no_file_can_hold_is_mended(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "s.jsonl") as writer:
         writer.append({"text": "a\ud800b \U0001f600", "more": ["\udfff"]})
     assert list(read_rows(tmp_path / "s.jsonl")) == [{"text": "a\ufffdb \U0001f600", "more": ["\ufffd"]}]
+
+
+def test_a_write_that_the_disk_cuts_short_is_taken_back_and_comes_whole(tmp_path: Path) -> None:
+    """Closing tries once more; it used to glue the rows to the half of a row that had found room."""
+    rows = [{"n": n, "text": "x" * 100} for n in range(4)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = ShardWriter(tmp_path / "s.jsonl", flush_rows=4)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+        with pytest.raises(StorageError):
+            for row in rows:
+                writer.append(row)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "s.jsonl").read_bytes() == b""
+    writer.close()
+    assert list(read_rows(tmp_path / "s.jsonl")) == rows
+
+
+def test_an_event_after_a_torn_line_is_not_lost_with_it(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    log.append("first")
+    with log.path.open("ab") as file:
+        file.write(b'{"time": 1, "ki')
+    log.append("second")
+    assert [event["kind"] for event in read_events(log.path)] == ["first", "second"]

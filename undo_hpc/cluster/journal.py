@@ -15,6 +15,7 @@ from pathlib import Path
 import orjson
 
 from undo_hpc.storage.atomic import explained
+from undo_hpc.storage.events import append_line
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,7 @@ class SubmissionJournal:
         self.path = path
 
     def _append(self, row: dict[str, object]) -> None:
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)  # less the umask
-            try:
-                size = os.fstat(fd).st_size
-                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-                os.write(fd, (b"\n" if torn else b"") + orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        append_line(self.path, row, durable=True)
 
     def intend(self, name: str, stage: str, iteration: int, attempt: int, indices: tuple[int, ...] | None, after: tuple[str, ...]) -> None:
         """Before sbatch."""

@@ -68,8 +68,8 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
             row = json.loads(path.read_text(encoding="utf-8"))
             if time.time() - float(row["heartbeat"]) <= stale_s:
                 found.append(Server(row["url"], row["model"], row["template_sha"], {"stop_token_ids": row["stop_ids"]}))
-        except FileNotFoundError:
-            continue  # removed just now
+        except OSError:
+            continue  # removed just now, or replaced while we read it (NFS: "stale file handle")
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s is no server file (%s: %s)", path, type(error).__name__, error)
     return found

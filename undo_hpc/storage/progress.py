@@ -40,6 +40,6 @@ def read_progress(path: Path) -> dict[str, Any] | None:
     """What a task last said of itself, or None."""
     try:
         data = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+    except (OSError, orjson.JSONDecodeError):  # replaced while we read it: NFS may say "stale file handle"
         return None
     return data if isinstance(data, dict) else None

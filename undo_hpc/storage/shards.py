@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -143,14 +144,20 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Makes all appended rows durable. Raises StorageError where the disk is full; whole rows before it stay."""
+        """Makes all appended rows durable. Raises StorageError where the disk is full; the rows wait for another try then."""
         if not self._pending:
             return
-        data = memoryview(b"".join(self._pending))
+        data, fd = memoryview(b"".join(self._pending)), self._file.fileno()
         with explained(self.path):
-            while data:
-                data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
+            before = os.fstat(fd).st_size
+            try:
+                while data:
+                    data = data[self._file.write(data) :]
+                os.fsync(fd)
+            except OSError:
+                with contextlib.suppress(OSError):  # half a row, which the next try would be glued to, and rows that it would double
+                    os.ftruncate(fd, before)
+                raise
         self._pending.clear()
 
     def close(self) -> None:
