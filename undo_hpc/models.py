@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -48,6 +49,14 @@ def resolve_model(ref: str, base_dir: str | Path | None = None) -> str:
     if path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or ref.endswith("/"):
         raise DataError(f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'")
     return ref
+
+
+def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:
+    """The models that tasks of a run load, by role: no teacher where a server of others answers, or the data's own solutions teach."""
+    served = config.generate.engine.name == "openai" and config.generate.engine.openai.base_url
+    if served or config.method.condition == "ground_truth":
+        return {"student": config.student}
+    return {"teacher": config.teacher, "student": config.student}
 
 
 def missing_parts(directory: Path) -> list[str]:

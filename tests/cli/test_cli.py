@@ -146,7 +146,7 @@ student: {{model: "tiny:student"}}
 def test_a_missing_engine_is_told_before_the_data_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("undo_hpc.precheck.find_spec", lambda name: None)
     assert main(["run", "--config", "tiny", "--run-dir", str(tmp_path / "run"), "--set", "generate.engine.name=vllm"]) == 2
     assert "--set generate.engine.name=transformers" in capsys.readouterr().err
     assert not (tmp_path / "run" / "splits").exists()

@@ -26,6 +26,7 @@ LEVELS = [
     {"engines"},
     {"run"},
     {"data", "benchmarks", "training", "cluster"},
+    {"precheck"},
     {"stages"},
     {"campaign"},
     {"dispatch"},

@@ -124,6 +124,11 @@ def test_what_comes_from_the_hub(tmp_path: Path) -> None:
                                     "evaluate.benchmarks=[gsm8k, tiny]", "evaluate.overrides.gsm8k.path=local.jsonl"])  # fmt: skip
     assert hub_models(config) == {"org/teacher": ""}
     assert [s.hub for s in hub_data(config)] == ["org/data"]
+    other = override(
+        config, ["evaluate.overrides.gsm8k={hub: org/gsm}", "generate.engine={name: openai, openai: {base_url: 'http://x/v1'}}"]
+    )
+    assert [(s.hub, s.split) for s in hub_data(other)] == [("org/data", "train"), ("org/gsm", "test")], "what a run would read"
+    assert hub_models(other) == {}, "a server of others holds its own model"
     findings = list(check_cache(config, cluster=False))
     assert any("org/teacher is not in the cache" in f.detail and "--prefetch" in f.hint for f in findings)
 

@@ -50,10 +50,10 @@ def benchmark_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def benchmark_size(name_or_file: str) -> int:
-    """Number of problems that a benchmark's file states, without reading the problems; 0 where it is not fixed."""
+def describe_benchmark(name_or_file: str, override: SourceConfig | None = None) -> BenchmarkFile:
+    """What a benchmark's file says, with the override over its source; no problem is read. Raises as `load_benchmark`."""
     spec = validate_section(BenchmarkFile, read_yaml(_find(name_or_file, None)))
-    return spec.source.sample or spec.size
+    return spec.model_copy(update={"source": _merged(spec.source, override)}) if override else spec
 
 
 def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limit: int = 0, base_dir: Path | None = None) -> Benchmark:

@@ -92,15 +92,18 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.layout import Layout
+    from undo_hpc.precheck import check_config, check_packages
     from undo_hpc.run import create_or_open
     from undo_hpc.stages.prepare import prepare
     from undo_hpc.storage.lease import Lease
 
-    with Lease(Layout(run_dir.resolve()).lease, f"the run directory {run_dir}"):
-        if config.cluster.kind == "local":
-            require_engines(config)
+    layout = Layout(run_dir.resolve())
+    with Lease(layout.lease, f"the run directory {run_dir}"):
+        new = not layout.prepared.exists()
+        check_packages(config)
+        if new:
+            check_config(config)
         run = create_or_open(config, run_dir, command=command_line())
-        new = not run.layout.prepared.exists()
         prepared = prepare(run)
         if new:
             show_prepared(run, prepared.counts, console)
@@ -111,22 +114,6 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         from undo_hpc.cli.run_locally import run_locally
 
         return run_locally(run, console)
-
-
-def require_engines(config: RunConfig) -> None:
-    """Raises ConfigError where a stage on this machine wants vLLM and it is not installed: better before data is read than after."""
-    from importlib.util import find_spec
-
-    from undo_hpc.commands import program
-    from undo_hpc.errors import ConfigError
-
-    wanted = [what for what in ("generate", "evaluate") if getattr(config, what).engine.name == "vllm"]
-    if wanted and find_spec("vllm") is None:
-        instead = " ".join(f"--set {what}.engine.name=transformers" for what in wanted)
-        raise ConfigError(
-            f"{wanted[0]}.engine.name is vllm, and vLLM is not installed in {sys.prefix}",
-            hint=f"{program('python')} -m pip install 'undo-hpc[vllm]', or here without it: {instead}",
-        )
 
 
 def command_line() -> list[str]:

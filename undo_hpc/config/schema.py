@@ -219,7 +219,7 @@ class EvaluateConfig(Section):
 class StopConfig(Section):
     """When the loop ends. Only the validation split is looked at."""
 
-    epsilon: float = about(0.0, "a gain on validation of at most this is none", ge=0)
+    epsilon: float = about(0.0, "a gain on validation of at most this is none; a share, so 0.01 is one point", ge=0)
     patience: int = about(1, "iterations without gain before the loop ends", ge=1)
     enabled: bool = about(True, "false runs all iterations")
 
@@ -249,6 +249,14 @@ class PolicyConfig(Section):
 
     kind: Literal["all", "min_fraction", "quorum"] = about("all", "all tasks, at least a fraction of them, or at least a number")
     value: float = about(1.0, "the fraction (0 to 1) or the number", gt=0)
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> PolicyConfig:
+        if self.kind == "min_fraction" and self.value > 1:
+            raise ValueError(f"min_fraction is a share of the tasks, at most 1, not {self.value:g}; quorum takes a number of tasks")
+        if self.kind == "quorum" and self.value != int(self.value):
+            raise ValueError(f"quorum is a whole number of tasks, not {self.value:g}; min_fraction takes a share of them")
+        return self
 
 
 class ClusterConfig(Section):

@@ -13,7 +13,8 @@ from undo_hpc.doctor.machine import check_file_system, check_gpu, check_space
 from undo_hpc.doctor.packages import check_packages, check_python
 from undo_hpc.doctor.scheduler import check_slurm
 from undo_hpc.errors import UndoError
-from undo_hpc.models import resolve_model
+from undo_hpc.models import loaded_models, resolve_model
+from undo_hpc.precheck import check_config
 
 
 def examine(config: RunConfig | None, folder: Path, *, profile: str = "") -> Iterator[Finding]:
@@ -34,6 +35,7 @@ def examine(config: RunConfig | None, folder: Path, *, profile: str = "") -> Ite
     yield from check_nodes()
     yield from check_token(config)
     if config is not None:
+        yield from _config(config)
         yield from _models(config)
         problems = yield from _data(config)
         yield from check_space(config, folder, problems)
@@ -57,9 +59,17 @@ def _data(config: RunConfig) -> Generator[Finding, None, int | None]:
     return count
 
 
+def _config(config: RunConfig) -> Iterator[Finding]:
+    """What the launcher would refuse in the configuration."""
+    try:
+        check_config(config)
+    except UndoError as error:
+        yield Finding("bad", "configuration", error.message, error.hint)
+
+
 def _models(config: RunConfig) -> Iterator[Finding]:
     """Local models: whether their directories are complete."""
-    for role, model in (("teacher", config.teacher.model), ("student", config.student.model)):
+    for role, model in ((role, settings.model) for role, settings in loaded_models(config).items()):
         if not model:
             yield Finding("look", role, "none is named", f"--set {role}.model=ID_OR_FOLDER")
             continue

@@ -6,35 +6,27 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from undo_hpc.benchmarks.loader import BenchmarkFile
-from undo_hpc.config.load import read_yaml, validate_section
+from undo_hpc.benchmarks.loader import describe_benchmark
 from undo_hpc.config.schema import RunConfig, SourceConfig
 from undo_hpc.doctor.findings import Finding
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
-from undo_hpc.errors import DataError, UndoError
+from undo_hpc.errors import UndoError
+from undo_hpc.models import loaded_models
 
 
 def hub_models(config: RunConfig) -> dict[str, str]:
-    """Models of the run that come from the Hub, with their revisions."""
+    """Models that tasks of the run load from the Hub, with their revisions."""
     return {
         m.model: m.revision
-        for m in (config.teacher, config.student)
+        for m in loaded_models(config).values()
         if m.model and not m.model.startswith("tiny:") and not Path(m.model).expanduser().is_dir()
     }
 
 
 def hub_data(config: RunConfig) -> list[SourceConfig]:
     """Sources of the run that come from the Hub."""
-    from undo_hpc.benchmarks.loader import FOLDER
-
-    sources = [config.data.train]
-    for name in config.evaluate.benchmarks:
-        path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-        override = config.evaluate.overrides.get(Path(name).stem)
-        if override is not None and (override.path or override.tiny):
-            continue
-        if path.is_file():
-            sources.append(override if override and override.hub else validate_section(BenchmarkFile, read_yaml(path)).source)
+    overrides = config.evaluate.overrides
+    sources = [config.data.train, *(describe_benchmark(name, overrides.get(Path(name).stem)).source for name in config.evaluate.benchmarks)]
     return [source for source in sources if source.hub and not source.path and not source.tiny]
 
 
@@ -55,8 +47,8 @@ def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]
         yield Finding("ok", "Hub cache", str(cache))
     if config is None:
         return
-    for model in hub_models(config):
-        if weights(model) is None:
+    for model, revision in hub_models(config).items():
+        if weights(model, revision) is None:
             yield Finding(
                 "look", "model", f"{model} is not in the cache", "fetch it on this machine: undo-hpc doctor --config ... --prefetch"
             )
@@ -125,7 +117,7 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
         say(f"fetching {source.hub}")
         try:
             read_hub(source)
-        except (DataError, UndoError) as error:
+        except UndoError as error:
             yield Finding("bad", "prefetch", error.message, error.hint)
         else:
             yield Finding("ok", "prefetch", source.hub)

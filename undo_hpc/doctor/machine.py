@@ -116,7 +116,7 @@ def _try_out(folder: Path) -> None:
         os.close(fd)
 
 
-def weights(model: str) -> int | None:
+def weights(model: str, revision: str = "") -> int | None:
     """Bytes of a model's weights, locally or in the Hub's cache; None where it is not there."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
@@ -124,7 +124,7 @@ def weights(model: str) -> int | None:
         from huggingface_hub.errors import HFValidationError
 
         try:
-            found = try_to_load_from_cache(model, "config.json")
+            found = try_to_load_from_cache(model, "config.json", revision=revision or None)
         except HFValidationError:
             return None
         if not isinstance(found, str):
@@ -171,7 +171,7 @@ def check_space(config: RunConfig, folder: Path, problems: int | None = None) ->
     """Free space against the estimate, for a number of problems where it is known."""
     free = shutil.disk_usage(existing(folder)).free
     try:
-        student = weights(resolve_model(config.student.model)) if config.student.model else None
+        student = weights(resolve_model(config.student.model), config.student.revision) if config.student.model else None
     except UndoError:  # told by the check of the models
         student = None
     needed, parts = needed_bytes(config, student, problems)

@@ -11,8 +11,9 @@ from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data import load_problems, split_problems
 from undo_hpc.layout import Layout
-from undo_hpc.models import resolve_model
+from undo_hpc.models import loaded_models, resolve_model
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.precheck import check_config
 from undo_hpc.workload import Workload
 
 
@@ -22,10 +23,11 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     Raises:
         ConfigError, DataError: what a launch would refuse before it starts anything: the profile, local data, a local model.
     """
+    check_config(config)
     layout = Layout(run_dir.resolve())
     profile = load_profile(config.cluster.profile) if config.cluster.kind == "slurm" else None
-    for model in (config.teacher.model, config.student.model):
-        resolve_model(model)
+    for model in loaded_models(config).values():
+        resolve_model(model.model)
     plan, counted = guess_plan(config)
     lines = [
         f"run {config.name} in {layout.root} on {config.cluster.kind}; nothing is written",
@@ -46,13 +48,14 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
         console.print(Text.assemble("  ", (stage.name, "bold"), f": {tasks}{after}"))
         for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (resources(stage, profile),))):
             console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
-    later = "later iterations have the same stages; the teacher then sees the errors of the last student"
-    console.print(f"\n{later}", highlight=False, soft_wrap=True)
+    if effective_iterations(config) > 1:
+        seen = "" if config.method.condition == "blind" else "; the teacher then sees the errors of the last student"
+        console.print(f"\nlater iterations have the same stages{seen}", highlight=False, soft_wrap=True)
 
 
 def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
     """The plan of iteration 0; False where a size had to be guessed, for data on the Hub and benchmarks of unknown size."""
-    from undo_hpc.benchmarks.loader import benchmark_size
+    from undo_hpc.benchmarks.loader import describe_benchmark, load_benchmark
 
     source = config.data.train
     if source.hub and not source.path:
@@ -70,7 +73,10 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
         train, validation, diagnosis = len(splits.train), len(splits.validation), len(splits.diagnosis)
     sets: dict[str, int] = {}
     for name in config.evaluate.benchmarks:
-        known = benchmark_size(name)
+        override = config.evaluate.overrides.get(Path(name).stem)
+        described = describe_benchmark(name, override)
+        local = described.source.path or described.source.tiny
+        known = len(load_benchmark(name, override).problems) if local else described.source.sample or described.size
         counted = counted and bool(known)
         sets[Path(name).stem] = min(known or 1000, config.evaluate.limit or known or 1000)
     sets |= {"validation": validation, "diagnosis": diagnosis}

@@ -26,13 +26,14 @@ class PromptSet:
 
     Args:
         templates: name of the file without `.txt` -> template; `problem`, `refine`, `student`, `example`.
+        where: the folder, for messages.
 
     Attributes:
         digest: SHA-256 over all templates, recorded with each shard.
     """
 
-    def __init__(self, templates: dict[str, Template]) -> None:
-        self._templates = templates
+    def __init__(self, templates: dict[str, Template], *, where: str = "the prompt set") -> None:
+        self._templates, self.where = templates, where
         joined = "\x1e".join(f"{name}\x1f{templates[name].text}" for name in sorted(templates))
         self.digest = hashlib.sha256(joined.encode()).hexdigest()
 
@@ -81,9 +82,14 @@ class PromptSet:
         """What the student is asked in training and in examinations."""
         return self._render("student", problem=problem, instruction=instruction)
 
+    def require(self, *names: str) -> None:
+        """Raises DataError where one of these templates is missing: a folder needs only those that its run uses."""
+        for name in names:
+            if name not in self._templates:
+                raise DataError(f"{self.where} has no {name}.txt", hint=f"add {name}.txt to it; see undo_hpc/prompts/default")
+
     def _render(self, name: str, **values: str) -> str:
-        if name not in self._templates:
-            raise DataError(f"the prompt set has no {name}.txt", hint=f"add {name}.txt to its folder; see undo_hpc/prompts/default")
+        self.require(name)
         return self._templates[name].render(values)
 
 
@@ -120,4 +126,4 @@ def load_prompts(name_or_dir: str) -> PromptSet:
         missing = _NEEDED.get(name, set()) - templates[name].names
         if missing:
             raise DataError(f"{path}: lacks {{{min(missing)}}}", hint="a prompt without it cannot be answered")
-    return PromptSet(templates)
+    return PromptSet(templates, where=f"the prompt set {folder}")

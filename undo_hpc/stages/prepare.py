@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.benchmarks import Benchmark, load_benchmark
+from undo_hpc.config.schema import ModelConfig
 from undo_hpc.data import contamination, load_problems, split_problems
 from undo_hpc.errors import DataError, EvidenceError
-from undo_hpc.models import fingerprint, resolve_model
+from undo_hpc.models import fingerprint, loaded_models, resolve_model
+from undo_hpc.precheck import check_hub_model
 from undo_hpc.records import Problem, normalise_text
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_bytes
@@ -36,8 +38,13 @@ def prepare(run: Run) -> Manifest:
         check_models(run, done)
         return done
     config = run.config
-    models = {role: describe_model(model) for role, model in (("teacher", config.teacher.model), ("student", config.student.model))}
+    models = {role: describe_model(model) for role, model in loaded_models(config).items()}
     loaded = load_problems(config.data.train)
+    if config.method.condition == "ground_truth" and not any(p.solution for p in loaded.problems):
+        raise DataError(
+            "method.condition is ground_truth, and not one training problem has a worked solution",
+            hint="name its column in data.train.fields.solution",
+        )
     benchmarks = [
         load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit) for name in config.evaluate.benchmarks
     ]
@@ -60,7 +67,11 @@ def prepare(run: Run) -> Manifest:
         inputs={"config": run.config_digest},
         outputs={run.layout.relative(path): describe_output(path, len(rows)) for path, rows in paths.items()},
         counts={name: len(ps) for name, ps in sets.items()}
-        | {"rejected": len(rejected), "duplicates": loaded.duplicates, "contaminated": contaminated},
+        | {
+            "rejected": len(rejected) - (contaminated if config.data.contamination == "report" else 0),
+            "duplicates": loaded.duplicates,
+            "contaminated": contaminated,
+        },
         details={
             "train_source": loaded.source,
             "benchmarks": {
@@ -75,10 +86,17 @@ def prepare(run: Run) -> Manifest:
     return manifest
 
 
-def describe_model(name: str) -> dict[str, Any]:
-    """A model for the record: where it lies and what is in its files; of an id on the Hub just that. Raises DataError where it is broken."""
-    place = resolve_model(name)
-    return {"model": place, "files": fingerprint(Path(place)) if Path(place).is_dir() else {}}
+def describe_model(model: ModelConfig) -> dict[str, Any]:
+    """A model for the record: where it lies and what is in its files; of an id on the Hub just that.
+
+    Raises:
+        DataError: it is broken, or the Hub does not have it.
+    """
+    place = resolve_model(model.model)
+    if Path(place).is_dir():
+        return {"model": place, "files": fingerprint(Path(place))}
+    check_hub_model(place, model.revision)
+    return {"model": place, "files": {}}
 
 
 def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher", "student")) -> None:

@@ -1,0 +1,123 @@
+"""What a job would meet hours later is refused before anything is started, and what is right is let through."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.config.load import load_config, preset_names
+from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.precheck import check_config, check_hub_model, check_packages
+from undo_hpc.prompts import prompt_set
+
+OPENAI = "generate.engine.name=openai"
+SERVER = "generate.engine.openai.base_url=http://host:8000/v1"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_pass(name: str) -> None:
+    check_config(load_config(name))
+
+
+@pytest.mark.parametrize("sets", [[OPENAI, SERVER], [OPENAI, "generate.service=2"], ["iterations=1", "generate.prompt=PLAIN"]], ids=str)
+def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
+    check_config(load_config("tiny", [item.replace("PLAIN", str(plain_prompts)) for item in sets]))
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["generate.prompt=tinny"], "no prompt set 'tinny'"),
+        (["generate.prompt=PLAIN"], r"no refine\.txt"),
+        (["evaluate.prompt=PLAIN"], r"no student\.txt"),
+        (["evaluate.overrides={tinny: {path: x.jsonl}}"], r"did you mean 'tiny'"),
+        (["evaluate.engine.name=openai", "evaluate.engine.openai.base_url=http://x/v1"], "not with the student just trained"),
+        ([OPENAI], "no server to ask"),
+        (["generate.service=2"], "nobody would ask them"),
+        ([OPENAI, SERVER, "generate.service=2"], "nobody would ask them"),
+        (["train.deepspeed=/nowhere/ds.json"], "does not exist"),
+        (["train.attention=flash"], "unknown value 'flash'"),
+        (["train.attention=segment", "train.packing=false"], "packing is off"),
+        (["method.validation_examples=3", "data.validation=0"], "data.validation is 0"),
+        (["stop.epsilon=1"], "0.01 is one point"),
+        (["cluster.policy.evaluate={kind: min_fraction, value: 90}"], "at most 1"),
+        (["cluster.policy.evaluate={kind: quorum, value: 0.9}"], "whole number"),
+    ],
+    ids=str,
+)
+def test_what_no_job_could_do_is_refused(sets: list[str], words: str, plain_prompts: Path) -> None:
+    with pytest.raises((ConfigError, DataError)) as raised:
+        check_config(load_config("tiny", [item.replace("PLAIN", str(plain_prompts)) for item in sets]))
+    assert re.search(words, str(raised.value)), raised.value
+
+
+@pytest.fixture
+def plain_prompts(tmp_path: Path) -> Path:
+    """A folder with a template for first rationales alone."""
+    (tmp_path / "problem.txt").write_bytes((Path(prompt_set.__file__).parent / "default" / "problem.txt").read_bytes())
+    return tmp_path
+
+
+def test_packages_of_another_environment_are_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("undo_hpc.precheck.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
+        check_packages(load_config("numina10k_qwen"))
+    with pytest.raises(ConfigError, match="peft is not installed"):
+        check_packages(load_config("tiny", ["train.lora.enabled=true"]))
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("python: /opt/env/bin/python\n")
+    check_packages(load_config("numina10k_qwen", [f"cluster.profile={profile}"]))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
+    """A Hub that answers every request with the last (status, error code) of the list."""
+    from huggingface_hub import constants
+
+    answers: list[tuple[int, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            status, code = answers[-1]
+            self.send_response(status)
+            for name, value in (("X-Error-Code", code), ("X-Repo-Commit", "0" * 40), ("ETag", '"1"'), ("Content-Length", "2")):
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield answers
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_that_the_hub_does_not_have_is_refused_and_a_silent_hub_is_not_believed(hub: list[tuple[int, str]]) -> None:
+    hub.append((200, ""))
+    check_hub_model("org/model")
+    hub.append((503, ""))
+    check_hub_model("org/model")
+    for status, code, words in ((404, "RepoNotFound", "no model org/modle"), (404, "RevisionNotFound", "no revision 'v9'"),
+                                (403, "GatedRepo", "gated"), (404, "EntryNotFound", r"no config\.json")):  # fmt: skip
+        hub.append((status, code))
+        with pytest.raises(DataError, match=words):
+            check_hub_model("org/modle", "v9")
+    with pytest.raises(DataError, match="nor an id"):
+        check_hub_model("my model")
+
+
+def test_without_a_network_nothing_is_refused() -> None:
+    check_hub_model("org/model")  # HF_HUB_OFFLINE is set in tests

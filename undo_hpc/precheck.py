@@ -1,0 +1,163 @@
+"""Mistakes in a configuration that a job would meet only hours later: refused before anything is started.
+
+What one key or one section tells of itself stands in `config`; here is what needs files, packages, or several sections at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from undo_hpc.cluster.profile import load_profile
+from undo_hpc.commands import program
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.plan import effective_iterations
+from undo_hpc.prompts import load_prompts
+from undo_hpc.training.deepspeed_settings import read_settings
+
+TRAINING_ATTENTIONS = ("auto", "segment", "sdpa", "eager", "flash_attention_2")
+
+
+def check_config(config: RunConfig) -> None:
+    """Refuses what no job could do, or what would be left aside without a word.
+
+    Raises:
+        ConfigError, DataError: the message names the key; files that the run needs only later are read, too.
+    """
+    _check_teacher(config)
+    _check_evaluation(config)
+    _check_prompts(config)
+    _check_training(config)
+    if config.stop.epsilon >= 1:
+        raise ConfigError(
+            f"stop.epsilon is {config.stop.epsilon:g}, a gain of {100 * config.stop.epsilon:g} points: no iteration could reach it",
+            hint="it is a share of the validation problems: 0.01 is one point",
+        )
+    if config.method.validation_examples and not config.data.validation:
+        raise ConfigError(
+            "method.validation_examples asks for examples from the validation split, and data.validation is 0",
+            hint="hold out problems for it, or set method.validation_examples: 0",
+        )
+
+
+def check_packages(config: RunConfig) -> None:
+    """Raises ConfigError where a task would miss a package, as far as tasks are known to run with this Python."""
+    if config.cluster.kind == "slurm":
+        profile = load_profile(config.cluster.profile)
+        if profile.container.kind != "none" or profile.python or profile.modules or profile.setup:
+            return  # another environment, which only its nodes know
+    wanted = [what for what in ("generate", "evaluate") if getattr(config, what).engine.name == "vllm" and not _no_teacher(config, what)]
+    if wanted and find_spec("vllm") is None:
+        instead = " ".join(f"--set {what}.engine.name=transformers" for what in wanted)
+        raise ConfigError(
+            f"{wanted[0]}.engine.name is vllm, and vLLM is not installed in {sys.prefix}",
+            hint=f"{program('python')} -m pip install 'undo-hpc[vllm]', or here without it: {instead}",
+        )
+    if config.train.lora.enabled and find_spec("peft") is None:
+        raise ConfigError(
+            f"train.lora.enabled is on, and peft is not installed in {sys.prefix}",
+            hint=f"{program('python')} -m pip install 'undo-hpc[lora]', or set train.lora.enabled to false",
+        )
+
+
+def _no_teacher(config: RunConfig, stage: str) -> bool:
+    return stage == "generate" and config.method.condition == "ground_truth"
+
+
+def _check_teacher(config: RunConfig) -> None:
+    asked = config.generate
+    if _no_teacher(config, "generate"):
+        return
+    server = asked.engine.openai.base_url
+    if asked.engine.name == "openai" and not server and not asked.service:
+        raise ConfigError(
+            "generate.engine.name is openai, and there is no server to ask",
+            hint="set generate.engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers of the run's own",
+        )
+    if asked.service and (asked.engine.name != "openai" or server):
+        other = f"generate.engine.openai.base_url is {server}" if server else f"generate.engine.name is {asked.engine.name}"
+        raise ConfigError(
+            f"generate.service asks for {asked.service} servers of the run's own, and {other}: nobody would ask them",
+            hint="set generate.engine.name to openai and leave base_url empty, or set generate.service to 0",
+        )
+
+
+def _check_evaluation(config: RunConfig) -> None:
+    asked = config.evaluate
+    if asked.engine.name == "openai":
+        raise ConfigError(
+            "evaluate.engine.name is openai: a server answers with the model that it holds, not with the student just trained",
+            hint="set evaluate.engine.name to vllm or transformers",
+        )
+    names = [Path(name).stem for name in asked.benchmarks]
+    for name in asked.overrides:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            advice = f"did you mean '{near[0]}'? " if near else ""
+            raise ConfigError(
+                f"evaluate.overrides.{name}: the run has no benchmark of that name",
+                hint=f"{advice}evaluate.benchmarks names: {', '.join(names) or 'none'}",
+            )
+
+
+def _check_prompts(config: RunConfig) -> None:
+    needed = ["problem", "refine"] if effective_iterations(config) > 1 else ["problem"]
+    prompts = load_prompts(config.generate.prompt)
+    if not _no_teacher(config, "generate"):
+        prompts.require(*needed)
+    load_prompts(config.evaluate.prompt).require("student")
+
+
+def _check_training(config: RunConfig) -> None:
+    read_settings(config.train.deepspeed)
+    name = config.train.attention
+    if name not in TRAINING_ATTENTIONS:
+        raise ConfigError(f"train.attention: unknown value {name!r}", hint=f"one of {', '.join(TRAINING_ATTENTIONS)}")
+    if name == "segment" and not config.train.packing:
+        raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
+
+
+def check_hub_model(name: str, revision: str = "") -> None:
+    """Asks the Hub for a model's config.json, unless it lies in the cache already.
+
+    A Hub that cannot be reached (a node without a network, HF_HUB_OFFLINE) is no reason to refuse.
+
+    Raises:
+        DataError: the Hub says that there is no such model or revision, or that it is gated and this token has no access.
+    """
+    import httpx
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision or None), str):
+            return
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision or None), timeout=20)
+    except GatedRepoError as error:
+        raise DataError(
+            f"{name} is gated, and this token has no access to it", hint="ask for access on its page, then `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise DataError(f"{name} has no revision {revision!r} on the Hub", hint="check the `revision` of the model") from error
+    except RepositoryNotFoundError as error:
+        raise DataError(
+            f"there is no model {name} on the Hub, or it is private", hint="check the name; a private one needs `hf auth login`"
+        ) from error
+    except EntryNotFoundError as error:
+        raise DataError(
+            f"{name} on the Hub has no config.json", hint="name a model in transformers' format (not GGUF, not an adapter)"
+        ) from error
+    except HFValidationError as error:
+        raise DataError(f"{name} is neither a folder nor an id on the Hub", hint="an id reads like 'owner/name'") from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError):
+        return
