@@ -18,8 +18,8 @@ from undo_hpc.observe.evidence import gather
 from undo_hpc.observe.live import Live
 from undo_hpc.observe.status import look
 from undo_hpc.plan import build_graph
-from undo_hpc.records import Grade
-from undo_hpc.regrade import regrade
+from undo_hpc.records import Attempt, Grade, Problem
+from undo_hpc.regrade import _renewed, regrade
 from undo_hpc.run import Run, open_run
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
@@ -110,6 +110,13 @@ def test_what_rests_on_other_verdicts_is_stale(run: Run, monkeypatch: pytest.Mon
     manifest = read_manifest(run.layout.iteration(0).root / "generate" / "shard-00000.manifest.json")
     assert manifest is not None and (manifest.counts["correct"], manifest.counts["solved"]) == (0, 0)
     assert manifest.counts["new_tokens"] > 0, "what it cost is kept"
+
+
+def test_a_word_of_the_problem_is_no_leak(run: Run) -> None:
+    problem = Problem("p", "The student buys 3 pens at 2 dollars. What does he pay?", "6", 0)
+    text = "The student pays 3 * 2 = 6 dollars. \\boxed{6}"
+    row = Attempt("p", 0, 0, "plain", text, "wrong", "6", "number", "stop", 1, 1, 0, 0.7, flags=("wrong",))
+    assert _renewed(run, row, Grade("correct", "6", "number"), problem).flags == ()
 
 
 def test_a_crash_between_shard_and_manifest_loses_no_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

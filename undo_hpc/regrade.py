@@ -162,7 +162,7 @@ def _grade(
             continue
         if grade.verdict != row.verdict:
             done.changes.append(_change(stage, name, row, grade, problems[row.problem_id].gt))
-        yield _renewed(run, row, grade)
+        yield _renewed(run, row, grade, problems[row.problem_id])
 
 
 def _change(stage: Stage, name: str, row: Attempt, grade: Grade, gt: str) -> Change:
@@ -170,11 +170,12 @@ def _change(stage: Stage, name: str, row: Attempt, grade: Grade, gt: str) -> Cha
                   row.answer, grade.answer, grade.method, gt)  # fmt: skip
 
 
-def _renewed(run: Run, row: Attempt, grade: Grade) -> Attempt:
+def _renewed(run: Run, row: Attempt, grade: Grade, problem: Problem) -> Attempt:
     """The row with the new verdict; one whose verdict stands keeps every byte."""
     if grade.verdict == row.verdict:
         return row
-    flags = assess(row.text, verdict=grade.verdict, finish_reason=row.finish_reason, config=run.config.generate.quality)
+    quality = run.config.generate.quality
+    flags = assess(row.text, verdict=grade.verdict, finish_reason=row.finish_reason, config=quality, problem=problem.problem)
     return replace(row, verdict=grade.verdict, answer=grade.answer, method=grade.method, flags=flags)
 
 
