@@ -56,6 +56,11 @@ def test_the_default_prompts_are_those_on_file(name: str) -> None:
     assert CASES[name] + "\n" == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 
+def test_without_a_rationale_nothing_speaks_of_one() -> None:
+    prompt = PROMPTS.refine(PROBLEM, "", ATTEMPT, "wrong")
+    assert ATTEMPT in prompt and "used so far" not in prompt and "that solution" not in prompt
+
+
 def test_the_blind_variant_shows_nothing_of_the_attempt() -> None:
     blind = PROMPTS.refine(PROBLEM, RATIONALE, "", "wrong")
     assert blind == PROMPTS.refine(PROBLEM, RATIONALE, "", "correct")

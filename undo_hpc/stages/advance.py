@@ -116,7 +116,12 @@ def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Iterable[Feedback]:
-    """A row for each examined problem: the teacher's present rationale, the student's answer, how it failed."""
+    """A row for each examined problem: the teacher's present rationale, the student's answer, how it failed.
+
+    Where there is no rationale, the data's own solution stands in for it only where it tells the teacher no ground truth of what it is
+    to write: on validation, whose rows are shown as examples, and on diagnosis with `method.show_truth`.
+    """
+    solved_by_data = ("validation", "diagnosis") if ctx.run.config.method.show_truth else ("validation",)
     rationales: dict[str, str] = {}
     for example in read_distilled(ctx.at.distilled):
         rationales.setdefault(example.id, example.teacher_solution)
@@ -128,7 +133,8 @@ def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Itera
         for row in answers[split]:
             by_problem[row.problem_id].append(row)
         for key, rows in by_problem.items():
-            yield _feedback(problems[key], split, rows, rationales.get(key, "" if split == "train" else problems[key].solution))
+            rationale = rationales.get(key) or (problems[key].solution if split in solved_by_data else "")
+            yield _feedback(problems[key], split, rows, rationale)
 
 
 def _feedback(problem: Problem, split: str, rows: Sequence[Attempt], rationale: str) -> Feedback:
