@@ -13,6 +13,9 @@ import yaml
 
 from tests.hub.server import HubServer, Repo
 from undo_hpc.cli import main
+from undo_hpc.config.load import override
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.data.cards import provenance, rationale_licence
 from undo_hpc.errors import ConfigError
 from undo_hpc.hub.auto import due, maybe_push
 from undo_hpc.hub.push import HubError, push
@@ -61,6 +64,20 @@ def test_cards_say_what_a_reader_needs(publishable: Publishable, server: HubServ
     low = f"{100 * metrics['sets']['validation']['low']:.1f}"
     assert f"| validation | {metrics['sets']['validation']['n']} |" in student and low in student and "me/data" in student
     assert front_matter(student.encode())["datasets"] == ["me/data"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "told", "untold"),
+    [
+        ("undo", "what the student had made of its last rationale", "control"),
+        ("blind", "nothing of the student's attempt", "had made"),
+        ("ground_truth", "no teacher wrote them", "org/teacher"),
+    ],
+)
+def test_a_card_claims_no_more_than_was_done(condition: str, told: str, untold: str) -> None:
+    config = override(RunConfig(), [f"method.condition={condition}"])
+    words = provenance(config, "org/teacher", "org/student") + rationale_licence(config, "org/teacher")
+    assert told in words and untold not in words
 
 
 def test_pushing_again_changes_nothing(publishable: Publishable, server: HubServer) -> None:

@@ -105,7 +105,7 @@ def test_parts_and_processes_change_no_row(tmp_path: Path, monkeypatch: pytest.M
         assert counts == read_json(at.stage_manifest("merge"))["counts"] and counts["dropped"]
         card = (other.distilled / "README.md").read_text()
         told = (
-            f"{counts['rows']} rows: {counts['refreshed']} of this",
+            f"{counts['rows']} rows: {counts['rows'] - counts['carried']} of this",
             f"{counts['carried']} carried",
             *(f"{n} {why}" for why, n in counts["dropped"].items()),
         )

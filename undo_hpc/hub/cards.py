@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
-from undo_hpc.data.cards import FIELDS, front_matter, source_licence
+from undo_hpc.data.cards import FIELDS, front_matter, provenance, rationale_licence, source_licence
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
+from undo_hpc.workload import longest
 
 PREDICTIONS = {
     "problem, gt, idx, id": "as above",
@@ -94,9 +95,9 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
     return f"""{head}
 # {config.name}: distilled sets
 
-Rationales by `{public_name(config.teacher.model)}` for the student `{public_name(config.student.model)}`, iteration by
-iteration (UNDO, arXiv 2504.02521; condition {config.method.condition}), made by undo-hpc {__version__}.
-Each rationale's answer was checked against the ground truth. From the second iteration on the teacher saw what the student had made of its last rationale.
+{provenance(config, public_name(config.teacher.model), public_name(config.student.model))}
+Made iteration by iteration (UNDO, arXiv 2504.02521; condition {config.method.condition}) by undo-hpc {__version__}.
+Each rationale's answer was checked against the ground truth.
 
 ```python
 from datasets import load_dataset
@@ -125,7 +126,7 @@ The student's answers to the training problems.
 
 {sources}
 
-The rationales are the teacher's output: the licence of `{public_name(config.teacher.model)}` applies to them too.
+{rationale_licence(config, public_name(config.teacher.model))}
 
 ## Made by
 
@@ -185,13 +186,14 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         else f"distilled set of iteration {best}"
     )
     train = chosen.get("train", {})
+    teacher = "the data's own solutions" if config.method.condition == "ground_truth" else f"`{public_name(config.teacher.model)}`"
     choice = "The iteration was chosen on the validation split; the other sets chose nothing."
     if "validation" not in chosen["sets"]:
         choice = "There was no validation split: this is the last iteration, not a chosen one."
     return f"""{front_matter(head)}
 # {config.name}: student of iteration {best}
 
-`{public_name(config.student.model)}`, taught by `{public_name(config.teacher.model)}` with UNDO (arXiv 2504.02521;
+`{public_name(config.student.model)}`, taught by {teacher} with UNDO (arXiv 2504.02521;
 condition {config.method.condition}), made by undo-hpc {__version__}.
 
 | set | n | untrained, % [95 % interval] | this model, % [95 % interval] | cut off |
@@ -199,7 +201,7 @@ condition {config.method.condition}), made by undo-hpc {__version__}.
 {chr(10).join(rows)}
 
 Answers were sampled at temperature {config.evaluate.sampling.temperature:g} with at most
-{config.evaluate.sampling.max_tokens} new tokens and checked by undo-hpc's own
+{longest(config.evaluate.sampling, best)} new tokens and checked by undo-hpc's own
 checker. {choice}
 
 - Parent: `{public_name(config.student.model)}`; the weights start from {start}.
