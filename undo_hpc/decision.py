@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from undo_hpc.config.schema import StopConfig
 
+_ROUNDING = 1e-9  # far below one problem of any split: 0.07 - 0.06 is more than 0.01 in floating point
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -39,13 +41,13 @@ def decide_by_sets(history: Sequence[Mapping[str, Any]], stop: StopConfig, max_i
 def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -> Decision:
     """The decision after the last of the iterations whose validation accuracies (0 to 1) are given, oldest first.
 
-    An iteration gains where it lies above the best before it by more than epsilon. `patience` iterations in a row
-    without gain end the loop. The best iteration is the first with the highest accuracy.
+    An iteration gains where it lies by more than epsilon above the last one that gained (at first: iteration 0). `patience`
+    iterations in a row without gain end the loop. The best iteration is the first with the highest accuracy.
     """
     best = max(range(len(validation)), key=lambda k: (validation[k], -k))
     peak, without_gain = validation[0], 0
     for accuracy in validation[1:]:
-        if accuracy > peak + stop.epsilon:
+        if accuracy - peak > stop.epsilon + _ROUNDING:
             peak, without_gain = accuracy, 0
         else:
             without_gain += 1

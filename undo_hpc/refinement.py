@@ -39,13 +39,17 @@ def select_feedback(feedback: Sequence[Feedback], method: MethodConfig) -> list[
 
 def shuffle_errors(rows: Sequence[Feedback], seed: int) -> list[Feedback]:
     """Each row with the attempt of another problem of a like structure: the neighbour in a random order within the same
-    number of lines and kind of error, so that only the link between problem and error is cut."""
+    kind of error and number of equations, so that only the link between problem and error is cut."""
     rng = random.Random(seed)
     groups: dict[tuple[str, int], list[Feedback]] = {}
     for row in rows:
         groups.setdefault((row.error_kind, row.student_answer.count("=")), []).append(row)
-    lonely = [group.pop() for group in groups.values() if len(group) == 1]
-    pools = [*(group for group in groups.values() if group), lonely]
+    lonely = [group[0] for group in groups.values() if len(group) == 1]
+    pools = [group for group in groups.values() if len(group) > 1]
+    if len(lonely) == 1 and pools:  # by itself it would keep its own attempt
+        pools[0] += lonely
+    else:
+        pools.append(lonely)
     shuffled: dict[str, Feedback] = {}
     for pool in pools:
         order = list(pool)

@@ -17,6 +17,7 @@ def test_gains_go_on() -> None:
 def test_patience_and_epsilon() -> None:
     assert action([0.3, 0.3]) == ("converged", 0)
     assert action([0.3, 0.31], epsilon=0.02) == ("converged", 1)
+    assert action([0.06, 0.07], epsilon=0.01) == ("converged", 1)  # just epsilon, whatever floating point makes of it
     assert action([0.3, 0.2], patience=2) == ("continue", 0)
     assert action([0.3, 0.2, 0.25], patience=2) == ("converged", 0)
     assert action([0.3, 0.2, 0.35], patience=2) == ("continue", 2)

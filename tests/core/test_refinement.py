@@ -66,6 +66,8 @@ def test_shuffled_gives_each_problem_a_foreign_attempt() -> None:
     assert all(r.student_answer != f"mine {r.problem_id}" for r in mixed)
     assert sorted(r.student_answer for r in mixed) == sorted(r.student_answer for r in rows)
     assert mixed == shuffle_errors(rows, seed=3)
+    (alone,) = shuffle_errors([*rows, row("p20", error_kind="format")], seed=3)[-1:]
+    assert alone.student_answer != "mine p20", "nor does one that has no like keep its own"
 
 
 def test_examples_come_from_validation_wrong_first() -> None:
