@@ -69,6 +69,16 @@ def test_relative_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     assert config.student.model == str(tmp_path / "mymodel") and config.teacher.model == "gpt2"
 
 
+def test_a_bare_word_may_be_a_folder_beside_the_file(tmp_path: Path) -> None:
+    for name in ("problems", "mine", "tiny"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "problem.txt").write_text("{problem}\n")
+    text = "data: {train: {path: problems}}\ngenerate: {prompt: mine}\nevaluate: {prompt: tiny, benchmarks: [problems]}\n"
+    config = load_config(write(tmp_path, text))
+    assert (config.data.train.path, config.generate.prompt) == (str(tmp_path / "problems"), str(tmp_path / "mine"))
+    assert (config.evaluate.prompt, config.evaluate.benchmarks) == ("tiny", ["problems"]), "names stay names"
+
+
 def test_every_preset_resolves() -> None:
     assert "tiny" in preset_names()
     for name in preset_names():

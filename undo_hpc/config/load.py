@@ -17,6 +17,7 @@ from undo_hpc.errors import ConfigError
 from undo_hpc.shipped import shipped
 
 PRESETS = shipped("launchers/configs")
+PROMPT_SETS = Path(__file__).resolve().parents[1] / "prompts"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -172,7 +173,9 @@ def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
         target = data
         for part in path[:-1]:
             if not isinstance(target.setdefault(part, {}), dict):
-                raise ConfigError(f"--set {item}: '{part}' is a value, not a section", hint="see --help")
+                raise ConfigError(
+                    f"--set {item}: '{part}' is a value, not a section", hint="name a key inside a section, such as train.epochs"
+                )
             target = target[part]
         try:
             target[path[-1]] = yaml.safe_load(value)
@@ -191,6 +194,8 @@ _PATHS = (
     ("cluster", "profile"),
     ("generate", "prompt"),
     ("evaluate", "prompt"),
+    ("generate", "engine", "openai", "api_key_file"),
+    ("hub", "token_file"),
     ("train", "deepspeed"),
     ("teacher", "model"),
     ("student", "model"),
@@ -207,19 +212,25 @@ def _absolute(data: Any, base: Path, path: tuple[str, ...]) -> None:
             _absolute(data[key], base, path[1:])
             continue
         value = data[key]
-        found = [_found(item, base) for item in value] if isinstance(value, list) else _found(value, base)
-        data[key] = found
+        if isinstance(value, list):
+            data[key] = [_resolved(item, base, key) for item in value]
+        else:
+            data[key] = _resolved(value, base, key)
 
 
-def _found(value: Any, base: Path) -> Any:
+def _resolved(value: Any, base: Path, key: str) -> Any:
     if not isinstance(value, str) or not value or "\0" in value:
         return value
     path = Path(value).expanduser()
     if path.is_absolute():
         return str(path)
-    # A bare word is a name (of a benchmark, of a prompt set) before it is a file; a model's folder is known by its config.json.
-    looks_like_path = "/" in value or path.suffix or (base / path / "config.json").is_file()
-    return str((base / path).resolve()) if looks_like_path and (base / path).exists() else value
+    is_path = "/" in value or path.suffix or (not path.exists() and _is_folder(base / path, key)) or (base / path / "config.json").is_file()
+    return str((base / path).resolve()) if is_path and (base / path).exists() else value
+
+
+def _is_folder(place: Path, key: str) -> bool:
+    """Whether a bare word means a folder beside the file: it may be a name (of a benchmark, a prompt set, a model) instead."""
+    return place.is_dir() and (key == "path" or (key == "prompt" and any(place.glob("*.txt")) and not (PROMPT_SETS / place.name).is_dir()))
 
 
 def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
