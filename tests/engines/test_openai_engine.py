@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tenacity
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig, OpenAIEngineConfig
 from undo_hpc.engines import Completion, Request, load_engine, openai_engine, pool
-from undo_hpc.engines.openai_engine import OpenAIEngine, find_key
+from undo_hpc.engines.api_key import find_key
+from undo_hpc.engines.openai_engine import OpenAIEngine
 from undo_hpc.engines.service import discover, serve_dir
-from undo_hpc.errors import ConfigError, EngineError
+from undo_hpc.errors import ConfigError, EngineError, UndoError
 
 
 def answer(text: str = "42", reason: str = "stop") -> dict[str, Any]:
@@ -54,6 +56,8 @@ class Server:
                 status, content = made
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
+                if isinstance(content, dict) and "location" in content:
+                    self.send_header("Location", content["location"])
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -88,7 +92,7 @@ def server() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_engine, "_growing", tenacity.wait_random_exponential(multiplier=0.001, max=0.01))
+    monkeypatch.setattr(openai_engine, "_backoff_s", lambda waits: 0.005)
 
 
 def client(url: str = "", run_dir: Path | None = None, slack_s: float = 20.0, **settings: Any) -> OpenAIEngine:
@@ -133,7 +137,7 @@ def test_the_whole_request_is_sent_and_the_tokens_are_counted(server: Any) -> No
     [
         (500, b"oh no"),
         (503, {"error": "busy"}),
-        (429, {"error": "slow down"}),
+        (521, {"error": "the web server is down"}),
         (200, b"<html>nonsense"),
         (200, {"choices": []}),
         (200, {"choices": [{"message": {}, "finish_reason": "stop"}]}),
@@ -182,6 +186,23 @@ def test_over_the_context_is_asked_once_more_without_a_limit(server: Any) -> Non
     assert len(there.bodies) == 2
 
 
+def test_the_limit_of_new_tokens_goes_by_the_name_that_the_server_knows(server: Any) -> None:
+    said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    there = server(lambda _, body: (400, {"error": {"message": said}}) if "max_tokens" in body else (200, answer()))
+    assert {c.text for c in run(client(there.url, concurrency=1), asked(3)).values()} == {"42"}
+    assert [body.get("max_completion_tokens") for body in there.bodies] == [None, 8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    "tokens", [{"prompt_tokens": 5, "completion_tokens": 9}, {"completion_tokens": 9}, {"prompt_tokens": None, "completion_tokens": 9}]
+)
+def test_a_model_that_only_thinks_has_answered_nothing_and_is_not_asked_again(server: Any, tokens: dict[str, Any]) -> None:
+    message = {"content": None, "reasoning_content": "Hmm."}
+    there = server(lambda *_: (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": tokens}))
+    found = run(client(there.url), asked(1))["r0"]
+    assert (found.text, found.finish_reason, found.completion_tokens, len(there.bodies)) == ("", "stop", 9, 1)
+
+
 def test_a_server_that_answers_nothing_ends_the_run_and_not_the_requests(server: Any) -> None:
     there = server(lambda *_: (500, b""))
     found = []
@@ -195,8 +216,57 @@ def test_no_server_at_all_is_bounded() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    found = run(client(url), asked(2))
-    assert all("no connection" in c.error for c in found.values()) and len(found) == 2
+    with pytest.raises(EngineError, match="given up after 3 tries: no connection"):
+        run(client(url), asked(2))
+
+
+def test_a_server_that_dies_over_the_last_requests_turns_none_into_a_failure(server: Any) -> None:
+    there = server(lambda *_: (200, answer()))
+    found = []
+    with pytest.raises(EngineError, match="no connection"):
+        for completion in client(there.url).generate(asked(10)):
+            found.append(completion)
+            if len(found) == 2:
+                there.close()
+    assert all(completion.error == "" for completion in found)
+
+
+def test_a_rate_limit_costs_no_try_and_is_not_waited_for_for_ever(server: Any) -> None:
+    there = server(lambda number, _: (200, answer()) if number % 8 == 0 else (429, {"error": "slow down"}))
+    assert {c.error for c in run(client(there.url), asked(6)).values()} == {""}
+    closed = server(lambda *_: (429, {"error": "slow down"}))
+    with pytest.raises(EngineError, match="was put off for"):
+        run(client(closed.url, timeout_s=0.2), asked(2))
+
+
+def test_the_date_of_a_retry_after_header_is_understood() -> None:
+    later = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert 25 < openai_engine._seconds(later) <= 30
+    assert [openai_engine._seconds(said) for said in ("2.5", "-1", "", "soon")] == [2.5, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "message"),
+    [
+        ((402, {"error": "Insufficient Balance"}), EngineError, "no credit left"),
+        ((429, {"error": {"code": "insufficient_quota"}}), EngineError, "no credit left"),
+        ((308, {"location": "https://elsewhere/v1/chat/completions"}), ConfigError, "redirects to https://elsewhere"),
+        ((400, {"error": "Unsupported value: 'temperature' does not support 0.5"}), EngineError, "in a row.*temperature"),
+        ((405, b"not allowed"), ConfigError, "does not know this address"),
+    ],
+)
+def test_what_every_request_meets_is_recorded_for_none(server: Any, reply: Reply, kind: type[UndoError], message: str) -> None:
+    found = []
+    with pytest.raises(kind, match=message):
+        for completion in client(server(lambda *_: reply).url).generate(asked(40)):
+            found.append(completion)
+    assert not found
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "http://host:port/v1", "ftp://host/v1", "http:///v1"])
+def test_what_is_no_address_is_said_at_once(url: str) -> None:
+    with pytest.raises(ConfigError, match="base_url"):
+        client(url)
 
 
 def test_a_slow_server_is_bounded_by_the_timeout(server: Any) -> None:
@@ -318,7 +388,7 @@ class TestService:
         assert all(c.error == "" for c in found.values()) and len(found) == 10
 
     def test_clients_wait_for_a_server_to_come_up(self, server: Any, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(pool, "_LOOK_AGAIN_S", 0.0)
+        monkeypatch.setattr(pool, "_DISCOVER_EVERY_S", 0.0)
         there, looks, look = server(lambda *_: (200, answer())), [0], pool.discover
 
         def counted(*arguments: Any) -> Any:

@@ -1,46 +1,62 @@
 """The client for any OpenAI-compatible server: a hosted API, a vLLM of your own, or the run's teacher service.
 
-Requests run side by side up to `concurrency`. What may pass (no connection, time-out, 408, 429, 5xx, an answer that is
-no answer) is tried again after a growing random wait; what will not (400, 413, 422) is recorded at once as a failed
-request. A wrong key or an unknown model ends the run with a message, and so do many failures in a row: a server that
-is down must not turn a shard into failures.
+Requests run side by side up to `concurrency`. What becomes of one that is not answered depends on whose fault it is:
+
+* the request's (400, 413, 422, a content filter): it is recorded at once as failed;
+* unclear (a time-out, 5xx, an answer that is none): it is tried again after growing random waits, and recorded when its tries
+  are used up, unless many fail in a row: that is the server's fault then. So are refusals as long as the server has not
+  answered anything, for it may not take one of our parameters;
+* the server's (no connection, a rate limit that does not end, no credit): the run ends with a message, and nothing is recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import logging
-import os
+import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
-import tenacity
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Completion, Failures, Request, digest, failed, never
-from undo_hpc.engines.pool import Fixed, Pool, Service
-from undo_hpc.errors import ConfigError
+from undo_hpc.engines.pool import Pool, ServicePool, SingleServer
+from undo_hpc.engines.service import Server
+from undo_hpc.errors import ConfigError, EngineError
 
 log = logging.getLogger(__name__)
 
-_RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+_RETRY_STATUS = frozenset({408, 409, 425, 429})  # and all from 500 on
 _POLL_S = 0.2  # how often `should_stop` is asked while nothing finishes
-_LONGEST_WAIT_S = 60.0
+_MAX_WAIT_S = 60.0
 
 
-class _MayPass(Exception):
-    """An error that another try may not meet. `after` is what the server asked to wait, in seconds."""
+class _Transient(Exception):
+    """An error that another try may not meet.
 
-    def __init__(self, message: str, after: float = 0.0) -> None:
+    Attributes:
+        retry_after_s: what the server asked to wait.
+        rate_limited: it says nothing about the request, which loses no try by it.
+        unreachable: the server could not be asked at all.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0, rate_limited: bool = False, unreachable: bool = False) -> None:
         super().__init__(message)
-        self.after = after
+        self.retry_after_s, self.rate_limited, self.unreachable = retry_after_s, rate_limited, unreachable
 
 
 class _Refused(Exception):
-    """The server will not answer this request, however often it is asked."""
+    """The server will not answer this request, however often it is asked. `of_request`: something in the prompt is the reason."""
+
+    def __init__(self, message: str, *, of_request: bool = False) -> None:
+        super().__init__(message)
+        self.of_request = of_request
 
 
 class OpenAIEngine:
@@ -65,14 +81,16 @@ class OpenAIEngine:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._pool: Pool
         if self._config.base_url:
-            self._pool = Fixed(self._config.base_url)
+            self._pool = SingleServer(_checked_url(self._config.base_url))
         elif run_dir is not None:
-            self._pool = Service(run_dir, iteration, slack_s=service_slack_s)
+            self._pool = ServicePool(run_dir, iteration, slack_s=service_slack_s)
         else:
             raise ConfigError(
                 "engine.openai.base_url is empty, and there is no run with a teacher service",
                 hint="set engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers",
             )
+        self._limit_name = "max_tokens"
+        self._has_answered = False
         self.tokens = {"prompt": 0, "completion": 0}
 
     def describe(self) -> dict[str, Any]:
@@ -105,9 +123,9 @@ class OpenAIEngine:
                 while waiting and len(under_way) < self._config.concurrency:
                     under_way.add(loop.create_task(self._answer(client, waiting.popleft())))
                 finished, _ = loop.run_until_complete(asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED))
-                for task in finished:
-                    completion, given_up = task.result()
-                    if given_up:
+                for task in sorted(finished, key=lambda task: task.exception() is not None):  # answers before what ends the run
+                    completion, to_be_held = task.result()
+                    if to_be_held:
                         failures.hold(completion)
                     else:
                         yield from failures.release()
@@ -128,21 +146,35 @@ class OpenAIEngine:
         """Nothing is held between calls."""
 
     async def _answer(self, client: httpx.AsyncClient, request: Request) -> tuple[Completion, bool]:
-        """The completion of one request, after as many tries as it takes; and whether it was given up after them."""
-        tries = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self._config.max_retries),
-            wait=_wait,
-            reraise=True,
-            retry=tenacity.retry_if_exception_type(_MayPass),
-        )
-        try:
-            async for attempt in tries:
-                with attempt:
-                    completion = await self._ask(client, request)
-        except _MayPass as error:
-            return failed(request, f"given up after {self._config.max_retries} tries: {error}"), True
-        except _Refused as error:
-            return failed(request, str(error)), False  # it does answer
+        """The completion of one request, after as many tries as it takes; and whether its failure may be the server's (see Failures).
+
+        Raises:
+            EngineError: the server is out of reach, or has refused more requests than it allows for too long.
+        """
+        began, waits, failed_tries = time.monotonic(), 0, 0
+        while True:
+            try:
+                completion = await self._ask(client, request)
+                break
+            except _Refused as error:
+                return failed(request, str(error)), not (error.of_request or self._has_answered)
+            except _Transient as error:
+                failed_tries += not error.rate_limited
+                if failed_tries >= self._config.max_retries:
+                    message = f"given up after {failed_tries} tries: {error}"
+                    if error.unreachable:
+                        raise EngineError(
+                            message, hint="is the server up, and engine.openai.base_url right? Answers so far are kept"
+                        ) from error
+                    return failed(request, message), True
+                if error.rate_limited and time.monotonic() - began > self._config.timeout_s:
+                    raise EngineError(
+                        f"a request was put off for {self._config.timeout_s:.0f} s (engine.openai.timeout_s): {error}",
+                        hint="lower engine.openai.concurrency, or the number of tasks at once; answers so far are kept",
+                    ) from error
+                waits += 1
+                await asyncio.sleep(max(_backoff_s(waits), min(error.retry_after_s, _MAX_WAIT_S)))
+        self._has_answered = True
         self.tokens["prompt"] += completion.prompt_tokens
         self.tokens["completion"] += completion.completion_tokens
         return completion, False
@@ -150,28 +182,37 @@ class OpenAIEngine:
     async def _ask(self, client: httpx.AsyncClient, request: Request) -> Completion:
         """One try; a server of the service that cannot be reached does not count as one while there are others."""
         while True:
-            server = await self._pool.take()
-            body = self._body(request) | server.extra
+            server = await self._pool.acquire()
             try:
-                response = await client.post(f"{server.url}/chat/completions", json=body)
-                if response.status_code == 400 and "max_tokens" in body and any(w in response.text for w in ("context", "max_tokens")):
-                    # Prompt and max_tokens together are over the context: without a limit the server stops at its end,
-                    # before ours.
-                    del body["max_tokens"]
-                    response = await client.post(f"{server.url}/chat/completions", json=body)
+                response = await self._post(client, server, self._body(request) | server.extra)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                if self._pool.give_back(server, answered=False):
+                if self._pool.release(server, reached=False):
                     continue  # never sent, so it is not the request's fault
-                raise _MayPass(f"no connection to {server.url}: {_named(error)}") from error
-            except httpx.TransportError as error:
+                raise _Transient(f"no connection to {server.url}: {_named(error)}", unreachable=True) from error
+            except httpx.RequestError as error:
                 # A server that lives may be slow over one request; one that breaks off is passed over.
-                self._pool.give_back(server, answered=isinstance(error, httpx.TimeoutException))
-                raise _MayPass(f"no answer from {server.url}: {_named(error)}") from error
+                self._pool.release(server, reached=isinstance(error, httpx.TimeoutException))
+                raise _Transient(f"no answer from {server.url}: {_named(error)}") from error
             except asyncio.CancelledError:
-                self._pool.give_back(server, answered=True)
+                self._pool.release(server, reached=True)
                 raise
-            self._pool.give_back(server, answered=True)
-            return self._read(request, response)
+            self._pool.release(server, reached=True)
+            self._check_status(response)
+            return _completion(request, response)
+
+    async def _post(self, client: httpx.AsyncClient, server: Server, body: dict[str, Any]) -> httpx.Response:
+        """The server's answer; asked again where it wants the limit of new tokens under another name, or a smaller one."""
+        url = f"{server.url}/chat/completions"
+        response = await client.post(url, json=body)
+        if response.status_code == 400 and "max_tokens" in body and "use 'max_completion_tokens' instead" in response.text.lower():
+            self._limit_name = "max_completion_tokens"  # OpenAI's reasoning models
+            body[self._limit_name] = body.pop("max_tokens")
+            response = await client.post(url, json=body)
+        if response.status_code == 400 and self._limit_name in body and any(w in response.text for w in ("context", self._limit_name)):
+            # Prompt and limit together are over the context: without a limit the server stops at its end, before ours.
+            del body[self._limit_name]
+            response = await client.post(url, json=body)
+        return response
 
     def _body(self, request: Request) -> dict[str, Any]:
         from undo_hpc.engines.chat import messages
@@ -182,7 +223,7 @@ class OpenAIEngine:
             "seed": request.seed % 2**63,
             "temperature": request.temperature,
             "top_p": request.top_p,
-            "max_tokens": request.max_tokens,
+            self._limit_name: request.max_tokens,
         }
         if request.stop:
             body["stop"] = list(request.stop)
@@ -192,82 +233,91 @@ class OpenAIEngine:
             body["chat_template_kwargs"] = dict(self._model.chat_template_kwargs)
         return body
 
-    def _read(self, request: Request, response: httpx.Response) -> Completion:
-        status = response.status_code
+    def _check_status(self, response: httpx.Response) -> None:
+        """Returns where the server answered with 200.
+
+        Raises:
+            ConfigError: key, address or model are wrong.
+            EngineError: there is no credit left.
+            _Transient, _Refused: this request may be, or must not be, tried again.
+        """
+        status, said = response.status_code, f"({response.status_code}): {_short(response)}"
+        if status == 200:
+            return
         if status in (401, 403):
             raise ConfigError(
-                f"{response.url}: the server refuses the key ({status}): {_short(response)}",
-                hint=f"put the key into {self._config.api_key_env}, or name its file in engine.openai.api_key_file",
+                f"{response.url}: the server refuses the key {said}",
+                hint=f"put the key into {self._config.api_key_env}, or name its file in engine.openai.api_key_file "
+                "(only a file reaches the tasks of a SLURM run)",
             )
-        if status == 404:
+        if status in (404, 405, 410):
             raise ConfigError(
-                f"{response.url}: the server does not know this address or the model {self._name!r}: {_short(response)}",
+                f"{response.url}: the server does not know this address or the model {self._name!r} {said}",
                 hint="check engine.openai.base_url (it ends with /v1) and engine.openai.served_model",
             )
-        if status in _RETRY_STATUS:
-            raise _MayPass(
-                f"the server answered {status}: {_short(response)}",
-                after=_seconds(response.headers.get("retry-after", "")),
+        if response.has_redirect_location:
+            raise ConfigError(
+                f"{response.url}: the server redirects to {response.headers['location']}",
+                hint="set engine.openai.base_url to where that leads, without /chat/completions",
             )
-        if status != 200:
-            raise _Refused(f"the server refused the request ({status}): {_short(response)}")
-        try:
-            answer = response.json()
-            choice, usage = answer["choices"][0], answer.get("usage") or {}
-            text, reason = choice["message"]["content"], choice["finish_reason"]
-            if not isinstance(text, str) and reason not in ("content_filter", "length"):
-                raise TypeError("no text")
-            prompt_tokens, new_tokens = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise _MayPass(f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}") from error
-        if reason not in ("stop", "length", "content_filter", "tool_calls", "function_call"):
-            raise _MayPass(f"the server broke the completion off ({reason!r})")
-        if reason not in ("stop", "length"):
-            raise _Refused(f"the server ended the completion with {reason!r}")
-        return Completion(request.id, text or "", reason, prompt_tokens, new_tokens, digest(request.prompt))
+        if status == 402 or (status == 429 and "insufficient_quota" in response.text):
+            raise EngineError(
+                f"{response.url}: the account has no credit left {said}",
+                hint="answers so far are kept; once it has, run the same command again",
+            )
+        if status in _RETRY_STATUS or status >= 500:
+            raise _Transient(
+                f"the server answered {status}: {_short(response)}",
+                retry_after_s=_seconds(response.headers.get("retry-after", "")),
+                rate_limited=status == 429,
+            )
+        too_long = status == 413 or any(words in response.text.lower() for words in ("context", "too long"))
+        raise _Refused(f"the server refused the request {said}", of_request=too_long)
 
 
-def find_key(file: str, variable: str, *, required: bool) -> str:
-    """The key, from its file or else from the environment; never from the configuration itself.
-
-    Raises:
-        ConfigError: the file cannot be read or is empty, or a key is required and there is none.
-    """
-    if file:
-        try:
-            key = Path(file).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"engine.openai.api_key_file: {file} cannot be read: {error}", hint="name a readable text file") from error
-        if not key:
-            raise ConfigError(f"engine.openai.api_key_file: {file} is empty", hint="put the key into it, and nothing else")
-    else:
-        key = os.environ.get(variable, "").strip()
-    if required and not key:
-        raise ConfigError(
-            f"engine.openai.require_key is true, but {variable} is not set and api_key_file is empty",
-            hint=f"export {variable}=..., or name a file in engine.openai.api_key_file",
-        )
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(
-            "the key for the server holds characters that no key has",
-            hint="check the variable or the file for stray text",
-        )
-    return key
-
-
-_growing = tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_S)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next try: growing and random, but not less than what the server asks for (up to a minute)."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.after if isinstance(error, _MayPass) else 0.0
-    return max(_growing(state), min(asked, _LONGEST_WAIT_S))
-
-
-def _seconds(header: str) -> float:
+def _completion(request: Request, response: httpx.Response) -> Completion:
+    """What a server that answered with 200 has written. Raises _Transient for what is no completion, _Refused for a filtered one."""
     try:
-        return max(0.0, float(header))
+        answer = response.json()
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        text, reason = choice["message"]["content"], choice["finish_reason"]
+        prompt_tokens, new_tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        # A model that only thinks (the server cuts that out), or stops at once, has no text; nor has a server that is not ready yet.
+        if not isinstance(text, str) and reason not in ("content_filter", "length") and not (text is None and new_tokens):
+            raise TypeError("no text")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _Transient(f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}") from error
+    if reason not in ("stop", "length", "content_filter", "tool_calls", "function_call"):
+        raise _Transient(f"the server broke the completion off ({reason!r})")
+    if reason not in ("stop", "length"):
+        raise _Refused(f"the server ended the completion with {reason!r}", of_request=True)
+    return Completion(request.id, text or "", reason, prompt_tokens, new_tokens, digest(request.prompt))
+
+
+def _checked_url(base_url: str) -> str:
+    """The address. Raises ConfigError where it is none."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"engine.openai.base_url: {base_url!r} is no address: {error}", hint="e.g. http://host:8000/v1") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(f"engine.openai.base_url: {base_url!r} does not begin with http:// or https://", hint="e.g. http://host:8000/v1")
+    return base_url
+
+
+def _backoff_s(waits: int) -> float:
+    """Seconds to wait for the n-th time: random, and longer each time."""
+    return random.uniform(0, min(_MAX_WAIT_S, 0.5 * 2 ** min(waits, 20)))
+
+
+def _seconds(retry_after: str) -> float:
+    """What a Retry-After header asks to wait: it holds seconds or a date (RFC 9110, 10.2.3). 0 where it says nothing."""
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
     except ValueError:
         return 0.0
 

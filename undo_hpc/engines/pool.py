@@ -1,6 +1,4 @@
-"""Which server a request goes to: the one that was named, or the least busy one of the teacher service that is
-alive.
-"""
+"""Which server a request goes to: the one that was named, or the least busy one alive of the teacher service."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from typing import Protocol
 from undo_hpc.engines.service import Server, discover
 from undo_hpc.errors import EngineError
 
-_LOOK_AGAIN_S = 2.0  # the run directory lies on a shared file system: it is not read for each request
+_DISCOVER_EVERY_S = 2.0  # the run directory lies on a shared file system: it is not read for each request
 _AVOID_S = 10.0  # how long a server that could not be reached is passed over
 
 
@@ -22,18 +20,16 @@ class Pool(Protocol):
 
     template_sha: str
 
-    async def take(self) -> Server:
+    async def acquire(self) -> Server:
         """The server for the next request. Raises EngineError where none comes up in time."""
         ...
 
-    def give_back(self, server: Server, *, answered: bool) -> bool:
-        """Says that a request is no longer under way there, and whether it could be reached; True where there may be
-        others.
-        """
+    def release(self, server: Server, *, reached: bool) -> bool:
+        """The request is no longer under way there; `reached` says whether the server took it. True where there may be other servers."""
         ...
 
 
-class Fixed:
+class SingleServer:
     """One server, at a given address."""
 
     template_sha = ""
@@ -41,16 +37,16 @@ class Fixed:
     def __init__(self, base_url: str) -> None:
         self._server = Server(base_url.rstrip("/"), "", "", {})
 
-    async def take(self) -> Server:
+    async def acquire(self) -> Server:
         """Always the same one."""
         return self._server
 
-    def give_back(self, server: Server, *, answered: bool) -> bool:
+    def release(self, server: Server, *, reached: bool) -> bool:
         """There is no other one."""
         return False
 
 
-class Service:
+class ServicePool:
     """The servers that a run publishes.
 
     Args:
@@ -60,19 +56,19 @@ class Service:
     def __init__(self, run_dir: Path, iteration: int | None, *, slack_s: float) -> None:
         self._run_dir, self._iteration, self._slack_s = run_dir, iteration, slack_s
         self._known: list[Server] = []
-        self._looked = float("-inf")
+        self._discovered = float("-inf")
         self._avoid: dict[str, float] = {}
         self._busy: Counter[str] = Counter()
         self._silent_since: float | None = None  # since when no server could be reached
         self.template_sha = ""
 
-    async def take(self) -> Server:
+    async def acquire(self) -> Server:
         """The least busy server alive; waits for one to come up, or back."""
         began = self._silent_since or time.monotonic()
         while True:
             now = time.monotonic()
-            if now - self._looked >= _LOOK_AGAIN_S:
-                self._known, self._looked = discover(self._run_dir, self._iteration), now
+            if now - self._discovered >= _DISCOVER_EVERY_S:
+                self._known, self._discovered = discover(self._run_dir, self._iteration), now
             alive = [server for server in self._known if self._avoid.get(server.url, 0.0) <= now]
             if alive and now - began <= self._slack_s:
                 server = min(alive, key=lambda s: self._busy[s.url])
@@ -86,15 +82,13 @@ class Service:
                 )
             await asyncio.sleep(min(0.5, self._slack_s))
 
-    def give_back(self, server: Server, *, answered: bool) -> bool:
-        """A server that could not be reached is passed over for a while; how long that may go on is bounded in
-        `take`.
-        """
+    def release(self, server: Server, *, reached: bool) -> bool:
+        """A server that could not be reached is passed over for a while; `acquire` bounds how long that may go on."""
         self._busy[server.url] -= 1
-        if answered:
+        if reached:
             self._silent_since = None
         else:
             now = time.monotonic()
-            self._avoid[server.url], self._looked = now + _AVOID_S, float("-inf")
+            self._avoid[server.url], self._discovered = now + _AVOID_S, float("-inf")
             self._silent_since = self._silent_since or now
         return True

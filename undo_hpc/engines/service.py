@@ -1,8 +1,8 @@
 """The teacher as a service: server tasks that publish their address in the run directory, and how clients find them.
 
 A server's file is written when it answers, rewritten as a heartbeat, and removed at the end. A file whose heartbeat
-has stopped is a server that was killed: clients pass it over. Nothing secret is in it: where the key's environment
-variable is set, servers ask for that key and clients send it.
+has stopped is a server that was killed: clients pass it over. Nothing secret is in it: where the user names a key (a file,
+or a variable), servers ask for that key and clients send it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
+from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_settings import environment, left_out, llm_arguments, server_flags
 from undo_hpc.errors import EngineError
@@ -89,7 +90,7 @@ def serve(
 
     Args:
         index: number of this server among those of the iteration.
-        config: its `vllm` part says how the model is run, `openai.api_key_env` which variable may hold a key.
+        config: its `vllm` part says how the model is run, its `openai` part where a key may be found.
 
     Raises:
         EngineError: the server does not start, dies, or hangs. The end of its log is in the message.
@@ -104,7 +105,7 @@ def serve(
     port = _free_port(bind)
     command = server_command(config.vllm, model, chat.path, bind, port)
     variables = {name: value for name, value in os.environ.items() if name not in left_out()} | environment(config.vllm)
-    if key := os.environ.get(config.openai.api_key_env):
+    if key := find_key(config.openai.api_key_file, config.openai.api_key_env, required=False):  # the one that clients send
         variables["VLLM_API_KEY"] = key  # by variable: a command line can be read by all users
     row = {
         "url": f"http://{host}:{port}/v1",
