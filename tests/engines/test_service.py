@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -162,3 +164,11 @@ def test_the_command_carries_the_settings_of_the_engine(tiny_model: Path) -> Non
     ):
         assert expected in flags
     assert "trust-remote-code" not in flags
+
+
+def test_in_a_job_it_listens_for_other_nodes_under_a_name_that_they_can_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert service._addresses() == ("127.0.0.1", "127.0.0.1") or "SLURM_JOB_ID" in os.environ
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for node, published in (("localhost", "localhost"), ("node-that-no-name-server-knows.invalid", socket.gethostname())):
+        monkeypatch.setenv("SLURMD_NODENAME", node)
+        assert service._addresses() == (published, "0.0.0.0")

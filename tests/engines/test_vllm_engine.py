@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from undo_hpc.engines import Request, vllm_settings
 from undo_hpc.engines.service import discover, serve, server_command
 from undo_hpc.engines.transformers_engine import TransformersEngine
 from undo_hpc.engines.vllm_engine import VllmEngine, is_installed
-from undo_hpc.errors import ConfigError, EngineError
+from undo_hpc.errors import ConfigError, DataError, EngineError
 from undo_hpc.prompts import load_prompts
 from undo_hpc.tiny import models_dir
 
@@ -61,10 +62,10 @@ def test_with_gpus_all_over_which_the_model_can_be_spread_are_used(
         variables = vllm_settings.environment(VllmEngineConfig(batch_invariant=asked))
         assert (variables.get("VLLM_BATCH_INVARIANT") == "1") == asked
         assert variables["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn" and "OMP_NUM_THREADS" not in variables
-    for of_the_job, value, left_out in (("8", "8", True), ("8", "3", False), ("", "3", False)):
+    for of_the_job, value, unset in (("8", "8", True), ("8", "3", False), ("", "3", False)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", of_the_job)
         monkeypatch.setenv("OMP_NUM_THREADS", value)
-        assert bool(vllm_settings.left_out()) == left_out
+        assert bool(vllm_settings.variables_to_unset()) == unset
 
 
 def test_on_a_gpu_the_number_of_threads_is_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +98,34 @@ def test_on_a_gpu_the_number_of_threads_is_left_to_vllm(monkeypatch: pytest.Monk
 def test_spread_over_gpus_as_vllm_can_divide_it(shape: tuple[int, int, int], gpus: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
     heads, shared, inner = shape
     config = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, intermediate_size=inner)
-    monkeypatch.setattr(vllm_settings, "_text_config", lambda path: config)
-    assert vllm_settings.tensor_parallel("some/model", gpus) == used
+    monkeypatch.setattr(vllm_settings, "_text_config", lambda model, path: config)
+    assert vllm_settings.tensor_parallel(ModelConfig(), "some/model", gpus) == used
+
+
+def test_blocks_of_quantized_weights_stay_whole_and_gpus_are_shared_with_data_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen3-30B-A3B-FP8: 768 over 4 GPUs are 192, no multiple of 128, and vLLM refuses to start."""
+    config = SimpleNamespace(num_attention_heads=32, num_key_value_heads=4, intermediate_size=6144, moe_intermediate_size=768)
+    monkeypatch.setattr(vllm_settings, "_text_config", lambda model, path: config)
+    monkeypatch.setattr(vllm_settings, "gpus", lambda: 8)
+    for quantization, used in ((None, 8), ({"weight_block_size": [128, 128]}, 2), ({"group_size": 64}, 4), ({"group_size": -1}, 8)):
+        config.quantization_config = quantization
+        assert vllm_settings.tensor_parallel(ModelConfig(), "some/model", 8) == used
+    config.quantization_config = None
+    spread = vllm_settings.llm_arguments(VllmEngineConfig(extra={"data_parallel_size": 4}), ModelConfig(), "some/model")
+    assert (spread["data_parallel_size"], spread["tensor_parallel_size"]) == (4, 2)
+
+
+def test_a_model_with_code_of_its_own_is_asked_only_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(vllm_settings, "gpus", lambda: 0)
+    shape = {"model_type": "ours", "auto_map": {"AutoConfig": "configuration_ours.OurConfig"}, "max_position_embeddings": 777}
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    code = "from transformers import PretrainedConfig\nclass OurConfig(PretrainedConfig):\n    model_type = 'ours'\n"
+    (tmp_path / "configuration_ours.py").write_text(code)
+    trusted = ModelConfig(trust_remote_code=True)
+    assert vllm_settings.llm_arguments(VllmEngineConfig(max_num_batched_tokens=1), trusted, str(tmp_path))["max_num_batched_tokens"] == 777
+    monkeypatch.setattr("builtins.input", lambda *_: "n")
+    with pytest.raises(DataError, match="trust_remote_code"):
+        vllm_settings.llm_arguments(VllmEngineConfig(), ModelConfig(), str(tmp_path))
 
 
 @pytest.mark.vllm

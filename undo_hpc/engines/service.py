@@ -27,7 +27,7 @@ import httpx
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import never
-from undo_hpc.engines.vllm_settings import environment, left_out, llm_arguments, server_flags
+from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
 from undo_hpc.storage.atomic import write_json
 
@@ -104,7 +104,7 @@ def serve(
     host, bind = _addresses()
     port = _free_port(bind)
     command = server_command(config.vllm, model, chat.path, bind, port)
-    variables = {name: value for name, value in os.environ.items() if name not in left_out()} | environment(config.vllm)
+    variables = {name: value for name, value in os.environ.items() if name not in variables_to_unset()} | environment(config.vllm)
     if key := find_key(config.openai.api_key_file, config.openai.api_key_env, required=False):  # the one that clients send
         variables["VLLM_API_KEY"] = key  # by variable: a command line can be read by all users
     row = {
@@ -228,8 +228,17 @@ def _addresses() -> tuple[str, str]:
     elsewhere.
     """
     if os.environ.get("SLURM_JOB_ID"):
-        return os.environ.get("SLURMD_NODENAME") or socket.gethostname(), _EVERYWHERE
+        return _host_name(), _EVERYWHERE
     return _HERE, _HERE
+
+
+def _host_name() -> str:
+    """This node's name in SLURM, which is the one of the cluster's network; its own where SLURM's is no name of a host (NodeAddr)."""
+    for name in filter(None, (os.environ.get("SLURMD_NODENAME"), socket.gethostname())):
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(name, None)
+            return name
+    return socket.gethostname()
 
 
 def _free_port(bind: str) -> int:

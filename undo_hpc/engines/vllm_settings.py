@@ -46,7 +46,7 @@ def environment(config: VllmEngineConfig) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
-def left_out() -> list[str]:
+def variables_to_unset() -> list[str]:
     """Environment variables that vLLM is better off without: a job's own OMP_NUM_THREADS, where there is a GPU.
 
     vLLM loads weights with all cores that are ours and then goes down to one thread, for more only wait and take time
@@ -63,7 +63,7 @@ def prepare_environment(config: VllmEngineConfig) -> None:
     import torch
 
     if gpus():
-        if not given or left_out():
+        if not given or variables_to_unset():
             del os.environ["OMP_NUM_THREADS"]
             torch.set_num_threads(len(os.sched_getaffinity(0)))
     else:
@@ -101,29 +101,34 @@ def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> di
     if config.max_model_len:
         arguments["max_model_len"] = config.max_model_len
     if config.max_num_batched_tokens or not on_gpu:
-        whole_prompt = 0 if on_gpu else config.max_model_len or _context(path)
+        whole_prompt = 0 if on_gpu else config.max_model_len or _context(model, path)
         arguments["max_num_batched_tokens"] = max(config.max_num_batched_tokens or 0, config.max_num_seqs, whole_prompt)
     if on_gpu:
+        others = int(config.extra.get("data_parallel_size", 1)) * int(config.extra.get("pipeline_parallel_size", 1))
         arguments |= {
             "gpu_memory_utilization": config.gpu_memory_utilization,
-            "tensor_parallel_size": config.tensor_parallel_size or tensor_parallel(path, on_gpu),
+            "tensor_parallel_size": config.tensor_parallel_size or tensor_parallel(model, path, max(1, on_gpu // others)),
         }
     return arguments | config.extra
 
 
-def tensor_parallel(path: str, count: int) -> int:
+def tensor_parallel(model: ModelConfig, path: str, count: int) -> int:
     """The most GPUs, up to `count`, over which vLLM can spread the model evenly: a power of two that divides its
     attention heads and inner sizes. Key-value heads are divided too, or each is held by as many GPUs as there are to
-    one. (vLLM pads the vocabulary to a multiple of 64 and asks for an even share of that as well.)
+    one. Weights that are quantized in blocks are cut between blocks only (FP8 of 128 x 128, AWQ and GPTQ by groups). (vLLM
+    pads the vocabulary to a multiple of 64 and asks for an even share of that as well.)
     """
-    config = _text_config(path)
+    config = _text_config(model, path)
     heads = int(getattr(config, "num_attention_heads", 0) or 0)
     shared = int(getattr(config, "num_key_value_heads", 0) or heads or 1)
     names = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
-    sizes = [heads, *(int(getattr(config, name, 0) or 0) for name in names)]
+    sizes = [int(getattr(config, name, 0) or 0) for name in names]
+    quantization = getattr(config, "quantization_config", None) or {}
+    block = max(1, int((quantization.get("weight_block_size") or [quantization.get("group_size") or 1])[0]))
 
     def fits(n: int) -> bool:
-        return all(size % n == 0 for size in sizes) and (shared % n == 0 or n % shared == 0)
+        even = heads % n == 0 and all(size % n == 0 and (n == 1 or size % (n * block) == 0) for size in sizes)
+        return even and (shared % n == 0 or n % shared == 0)
 
     chosen = max(n for n in (1, 2, 4, 8, 16, 32, 64) if n == 1 or (n <= count and fits(n)))
     _advise(path, count, chosen)
@@ -150,15 +155,16 @@ def _advise(path: str, count: int, chosen: int) -> None:
         )
 
 
-def _context(path: str) -> int:
-    return int(getattr(_text_config(path), "max_position_embeddings", 0) or 0)
+def _context(model: ModelConfig, path: str) -> int:
+    return int(getattr(_text_config(model, path), "max_position_embeddings", 0) or 0)
 
 
-def _text_config(path: str) -> Any:
+def _text_config(model: ModelConfig, path: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(path).get_text_config()
+        found = AutoConfig.from_pretrained(path, revision=model.revision or None, trust_remote_code=model.trust_remote_code)
+        return found.get_text_config()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: its config.json cannot be read: {error}", hint="check the files of the model") from error
 
