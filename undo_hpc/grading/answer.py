@@ -20,15 +20,19 @@ _LABEL = re.compile(r"^[A-Za-z\\][A-Za-z\\_{}\d\s,()|':;/\u27e6\u27e7-]*$")
 
 
 class Answer:
-    """One answer: the text as found (`raw`) and its readings."""
+    """One answer: the text as found (`raw`) and its readings.
 
-    def __init__(self, raw: str) -> None:
-        self.raw = raw
+    Args:
+        part: `raw` is a part of a cleaned answer: its look-alikes are unified, and its marks of words stay.
+    """
+
+    def __init__(self, raw: str, *, part: bool = False) -> None:
+        self.raw, self._part = raw, part
 
     @cached_property
     def clean(self) -> str:
         """One plain form without delimiters and spacing commands."""
-        return latex.clean(unify(self.raw))
+        return latex.clean(self.raw if self._part else unify(self.raw))
 
     @cached_property
     def compact(self) -> str:

@@ -11,7 +11,7 @@ _BARE = re.compile(r"\s*(\\?[$])?\s*(-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![a-zA-Z]))"
 _JOINED = re.compile(
     r"(?:[\s,;.$]|\\[,;:!\s\\()\[\]]|\\q?quad|\\(?:text|mbox|textrm)\s*\{[\s,]*(?:and|or)?[\s,]*\}|\*\*)*"
     r"(?:(?:[a-z]{2,12}\s+)?(?:\b(?:and|or)\b|[,;]|&))"
-    r"(?:[\s,;$]|\\[,;:!\s\\()\[\]]|\\q?quad|\*\*)*"
+    r"(?:[\s,;$]|\\[,;:!\s\\()\[\]]|\\q?quad|\*\*)*(?:[A-Za-z](?:_\{?\w\}?)?\s*=\s*)?"  # `and $y = \boxed{2}`
 )
 _TEXT_JOINED = re.compile(r"\\(?:text|mbox|textrm)\s*\{[\s,]*(and|or)[\s,]*\}")
 _GAP = 60

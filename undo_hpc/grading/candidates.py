@@ -21,13 +21,13 @@ _RUN_ON = re.compile(
     r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
 )
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?answer"
-_ELSEWHERE = "réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
+_ELSEWHERE = "odpowiedź|đáp án|정답|답|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
 _ANCHOR = re.compile(
     rf"####|{_ANSWER}(?=\s*(?:\$|\\[(\[]))"
     rf"|{_ANSWER}\s*(?:\([^)\n]{{0,20}}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
     r"|(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*[ \t]*)(?:final\s+)?answer\s*(?:\*\*)?\s*:?\s*\n"
     r"|(?:^|\n)[ \t]*(?:\*\*)?(?:A|Ans)[ \t]?\.?:(?:\*\*)?"
-    rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|是|为|は|:|：)\s*:?",
+    rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
 _SPAN = re.compile(
@@ -36,14 +36,20 @@ _SPAN = re.compile(
     re.DOTALL,
 )
 _SPAN_JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
+_FRACTION = r"\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
+_GROUPED = r"\d{1,3}(?:(?:,\d{3})+|(?:[ \u00a0\u202f]\d{3})+(?!\d))"  # 1,500 and 1 500
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}|(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
+    rf"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:{_FRACTION}|(?:{_GROUPED}|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<")
 _NOT_BUT = re.compile(r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTER_ANSWER = re.compile(
     r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
+)
+_LETTER_IS_RIGHT = re.compile(
+    r"(?:(?i:option|choice|answer|statement)\s+|(?<![A-Za-z]))[*(\[]*([A-Z])[)\]*.]*\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?"
+    r"(?:correct|right|best|true)\b(?!\s+(?:at first|only|if|when))"
 )
 _LETTER_SAYS = re.compile(
     r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*"
@@ -58,6 +64,7 @@ _VALUE = re.compile(r"\d|\\(?:pi|infty)")
 _IS_OUR_ANSWER = re.compile(r"\s*is\s+(?:our|the|your)\s+(?:final\s+|correct\s+|desired\s+)?answer\b")
 _STATES = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
+_CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 _BECAUSE = re.compile(r"\s*[,(;]?\s*\b(?:because|since|which|not|instead|rather than|as there|as we|as it)\b")
 _HEDGE = re.compile(
     r"^(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+",
@@ -333,6 +340,8 @@ def _without_anchor(text: str, wants: str) -> Found | None:
         said = _words_in(bare)
         if said:
             return Found(said, "sentence")
+    if wants != "text":
+        bare = _CAPTION.sub("", bare)
     if len(bare) <= 2000 and "\n\n" not in bare and (not is_prose(bare) or (wants == "text" and len(bare) <= 200)):
         return Found(bare, "whole")
     tail = bare[-4000:]
@@ -397,6 +406,8 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     letter = letter_of(whole) if len(whole) < 400 else None
     if letter:
         return Found(letter, "whole")
+    if right := list(_LETTER_IS_RIGHT.finditer(text[-2000:])):
+        return Found(right[-1][1], "says")
     says = [m for m in _LETTER_SAYS.finditer(text[-2000:]) if m[1].isupper()]
     if says:
         return Found(says[-1][1], "says")

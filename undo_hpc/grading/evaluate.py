@@ -6,12 +6,12 @@ import math
 from fractions import Fraction
 from typing import Any
 
+from undo_hpc.grading.names import FUNCTIONS
 from undo_hpc.grading.syntax import Node
 
 MAX_BITS = 100_000
 MAX_EXACT_FACTORIAL = 3000
-
-
+_MPMATH_NAMES = {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")} | {"sgn": "sign", "Re": "re", "Im": "im"}
 REAL = "\0real"  # in an environment: roots and logarithms of negative numbers have no value
 
 
@@ -201,7 +201,7 @@ def _real_root(a: Any, exponent: Node, mp: Any) -> Any:
 
 
 def _numeric_function(node: Node, env: dict[str, Any], mp: Any, log10: bool) -> Any:
-    name, parameter = node[1], node[3]
+    name, parameter = str(node[1]), node[3]
     args = [numeric(a, env, mp, log10) for a in node[2]]
     x = args[0]
     if abs(x) > mp.mpf(10) ** 25 and name not in ("sqrt", "ln", "log", "log10", "abs", "max", "min", "cbrt"):
@@ -236,44 +236,6 @@ def _numeric_function(node: Node, env: dict[str, Any], mp: Any, log10: bool) -> 
         return getattr(mp, name)(x)
     if name == "binom" and len(args) == 2:
         return mp.binomial(args[0], args[1])
-    if name == "arccot":
-        return mp.acot(x)
-    simple = {
-        "arcsin": "asin",
-        "arccos": "acos",
-        "arctan": "atan",
-        "arcsec": "asec",
-        "arccsc": "acsc",
-        "sgn": "sign",
-        "Re": "re",
-        "Im": "im",
-    }.get(name, name)
-    if len(args) == 1 and simple in (
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "asin",
-        "acos",
-        "atan",
-        "asec",
-        "acsc",
-        "sinh",
-        "cosh",
-        "tanh",
-        "coth",
-        "sech",
-        "csch",
-        "asinh",
-        "acosh",
-        "atanh",
-        "exp",
-        "sign",
-        "re",
-        "im",
-        "arg",
-    ):
-        return getattr(mp, simple)(x)
+    if len(args) == 1 and name in FUNCTIONS and name != "det":
+        return getattr(mp, _MPMATH_NAMES.get(name, name))(x)
     raise Undefined(name)

@@ -7,49 +7,14 @@ from __future__ import annotations
 
 import re
 
+from undo_hpc.grading.names import FUNCTIONS, MANY
 from undo_hpc.grading.scan import closing_brace
 
 _TEXT = re.compile(
     r"\\(?:text|textnormal|textrm|textbf|textit|texttt|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|bold"
     r"|boldsymbol|bf|rm|it|emph|underline|mathcal|bm)\*?\s*\{"
 )
-_OPERATOR = {
-    "sin",
-    "cos",
-    "tan",
-    "cot",
-    "sec",
-    "csc",
-    "arcsin",
-    "arccos",
-    "arctan",
-    "sinh",
-    "cosh",
-    "tanh",
-    "asinh",
-    "acosh",
-    "atanh",
-    "arcsinh",
-    "arccosh",
-    "arctanh",
-    "ln",
-    "log",
-    "exp",
-    "gcd",
-    "lcm",
-    "max",
-    "min",
-    "floor",
-    "ceil",
-    "det",
-    "mod",
-    "sgn",
-    "abs",
-    "arccot",
-    "arcsec",
-    "arccsc",
-    "lg",
-}
+_OPERATOR = FUNCTIONS | MANY | {"arcsinh", "arccosh", "arctanh", "mod"}
 _RENAMED = {
     "dfrac": "frac",
     "tfrac": "frac",
@@ -99,6 +64,7 @@ _RENAMED = {
     "smallsetminus": "setminus",
     "bigcup": "cup",
     "bigcap": "cap",
+    "bar": "overline",
     "ulcorner": "lceil",
     "urcorner": "rceil",
     "llcorner": "lfloor",
@@ -154,6 +120,8 @@ _DROPPED = {
     "linebreak",
     "boxed",
     "fbox",
+    "checkmark",
+    "blacksquare",
     "thinspace",
     "medspace",
     "thickspace",
@@ -182,6 +150,17 @@ _SEGMENT = re.compile(r"\\(?:overline|overrightarrow|overleftrightarrow|widehat|
 _UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*\}\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*(\^\s*\{?\d\}?)?\s*\}")
 
 
+_TEXT_SPACE = re.compile(r"\\[,;:~ ]")  # inside of a text command these part words
+_MINUTES = re.compile(r"\d[\s~]*\\(?:text|mathrm|textrm)\s*\{[\s~]*min[\s~]*\}(?![({_])")  # `15 \text{ min}`, not `\text{min}(x, y)`
+_DEGREES = re.compile(r"\^\s*\{\s*\\circ\s*\}")
+_BRACED_SIGN = re.compile(r"\{\s*([:=])\s*\}")
+_REMARK = re.compile(r"(?:\(\s*\u27e6|\u27e6\s*\()([^\u27e7()]{2,})(?:\u27e7\s*\)|\)\s*\u27e7)$")  # `120 (ways)`
+_LEAD_IN = re.compile(
+    r"[\u27e6\s]*(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is\b)?[\u27e7\s]*:?[\u27e7\s]*(?=[^\s\u27e7])", re.IGNORECASE
+)
+_FOR_ALL = re.compile(r"(?<=[^\s,;])[\s,;]*\u27e6?\s*\b(?:for|where)\s+(?:all|any|every|each|some)\b[^=<>]*$")
+
+
 def _texts(text: str) -> str:
     r"""`\text{cm}` as marked words; `\operatorname{lcm}` as a command."""
     out: list[str] = []
@@ -195,10 +174,10 @@ def _texts(text: str) -> str:
         inside = text[match.end() : end]
         bare = inside.strip().strip("$")
         out.append(text[last : match.start()])
-        if bare in _OPERATOR:
+        if bare in _OPERATOR and not (bare == "min" and _MINUTES.search(text[max(0, match.start() - 8) : end + 2])):
             out.append(f"\\{bare} ")
         elif "\\" in bare or not any(c.isalpha() for c in bare):
-            out.append(f" {_texts(inside)} " if "\\" in bare else inside)
+            out.append(f" {_texts(_TEXT_SPACE.sub(' ', inside))} " if "\\" in bare else inside)
         elif any(c.isdigit() for c in bare):
             out.append(" " + _WORD.sub(lambda m: f"{OPEN_MARK}{m[0]}{CLOSE_MARK}", inside) + " ")
         elif len(bare) == 1:
@@ -238,10 +217,11 @@ def clean(text: str) -> str:
         text = re.sub(r"\\(?:left|right)\s*\.", "", text)
         text = re.sub(r"\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]*\}", "", text)
         if "{" in text:
-            text = _texts(text)
+            text = _BRACED_SIGN.sub(r"\1", _texts(text))
         text = text.replace(r"\$", "\x01").replace("$", " ").replace("\x01", "$")
         text = _COMMAND.sub(_command, text)
         text = _UNIT_FRACTION.sub(f" {OPEN_MARK}\\1/\\2{CLOSE_MARK}\\3", _SEGMENT.sub(r"\1", text))
+        text = _DEGREES.sub(r"^\\circ ", text)
         text = text.replace(r"\not =", r"\ne ").replace(r"\not=", r"\ne ").replace(r"\not \in", r"\notin ")
     else:
         text = _THOUSANDS.sub("", text)
@@ -250,7 +230,32 @@ def clean(text: str) -> str:
     if text.find("=") >= 0 or "<" in text:
         text = _ASCII_RELATION.sub(lambda m: _ASCII_NAMES[m[0]], text)
     text = text.replace("**", "^").replace("~", " ").replace("`", "")
-    return " ".join(text.split()).rstrip(_TRAILING + "*").lstrip(" ,;:*")
+    return _bare(" ".join(text.split()).rstrip(_TRAILING + "*").lstrip(" ,;:*=") if text.strip() != "=" else text)
+
+
+def _bare(text: str) -> str:
+    """Without what only introduces or explains an answer: `Answer: 120`, `120 (ways)`, `f(x) = 2x for all x`; `]0, 1[` as `(0, 1)`."""
+    if "nswer" in text:
+        text = _LEAD_IN.sub("", text, count=1) if _LEAD_IN.match(text) else text
+    if text[-1:] in (")", CLOSE_MARK) and CLOSE_MARK in text and "(" in text:
+        text = _REMARK.sub(f"{OPEN_MARK}\\1{CLOSE_MARK}", text)
+    if "=" in text and (tail := _FOR_ALL.search(text)):
+        text = text[: tail.start()]
+    return _outward_brackets(text) if text[:1] == "]" or text[-1:] == "[" else text
+
+
+def _outward_brackets(text: str) -> str:
+    """`]0, 1[` as `(0, 1)`: brackets that open and close in turn, an end that is left out by a bracket turned away from it."""
+    brackets = list(re.finditer(r"[()\[\]]", text))
+    opening, closing = brackets[::2], brackets[1::2]
+    if len(opening) != len(closing) or any(b[0] == ")" for b in opening) or any(b[0] == "(" for b in closing):
+        return text
+    letters = list(text)
+    for found, outward, plain in ((opening, "]", "("), (closing, "[", ")")):
+        for bracket in found:
+            if bracket[0] == outward:
+                letters[bracket.start()] = plain
+    return "".join(letters)
 
 
 def _undollar(text: str) -> str:

@@ -24,6 +24,9 @@ _NUMBER = re.compile(
 )
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _DOTTED = re.compile(r"([+-]?)(\d*\.\d*?)(\d{1,6}?)\3{2,}\s*\\ldots")
+_CURRENCY_CODE = re.compile(r"\u27e6?\s*(USD|US ?\$|EUR|GBP|INR|Rs)\b\.?\s*\u27e7?\s*(?=[\d.])", re.IGNORECASE)
+_MEASURE = r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)\.?(?:\s*,|\s+and\b)?\s*"
+_COMPOUND = re.compile(rf"(?:{_MEASURE}){{2,4}}")
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _UP_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
@@ -62,11 +65,14 @@ def read(text: str) -> Quantity | None:
     if dotted:
         text = f"{dotted[1]}{dotted[2]}\\overline{{{dotted[3]}}}"
     first = text[0]
+    if first in "\u27e6UEGIRuegir" and (code := _CURRENCY_CODE.match(text)):
+        text = f"{text[code.end() :]} \u27e6{code[1]}\u27e7"
+        first = text[0]
     if not (first.isdigit() or first in "+-.$€£¥₹\\"):
         return _from_words(text)
     match = _NUMBER.fullmatch(text)
     if not match:
-        return None
+        return _compound(text) if first.isdigit() and len(text) <= 80 else None
     group = match.group
     decimals: int | None = None
     significant = 0
@@ -116,6 +122,22 @@ def read(text: str) -> Quantity | None:
             return None
     money = group("money")
     return Quantity(value, f"{money} {unit}".strip() if money else unit, False, decimals, significant)
+
+
+def _compound(text: str) -> Quantity | None:
+    """`5 feet 4 inches`, `2 h 30 min`: one quantity in the last unit. The units are of one dimension, each smaller than the one before."""
+    plain = re.sub(r"\s*[\u27e6\u27e7]\s*", " ", text).strip()
+    if not _COMPOUND.fullmatch(plain):
+        return None
+    total, dimension, size = Fraction(0), None, None
+    for value, name in re.findall(_MEASURE, plain):
+        unit = units.read_unit(name)
+        if unit is None or not unit[0] or unit[2] or dimension not in (None, unit[0]) or (size is not None and unit[1] >= size):
+            return None
+        dimension, size = unit[0], unit[1]
+        total += Fraction(value) * size
+    assert size is not None
+    return Quantity(total / size, name)
 
 
 def _fraction(text: str) -> Fraction:

@@ -15,6 +15,8 @@ from undo_hpc.grading.deciders import (
     OutOfBounds,
     base,
     clock,
+    congruence,
+    date,
     expression,
     intervals,
     matrix,
@@ -30,6 +32,8 @@ DECIDERS = (
     ("same", same.decide),  # the same characters
     ("base", base.decide),  # 204_5
     ("clock", clock.decide),  # 12:30
+    ("date", date.decide),  # June 20
+    ("congruence", congruence.decide),  # 3 (mod 7)
     ("number", number.decide),  # exact quantities, percent, units
     ("matrix", matrix.decide),  # matrices, piecewise functions
     ("text", text.decide),  # words
@@ -61,9 +65,11 @@ class Comparison:
             NeedsAlgebra: only algebra can say, and there is none here.
             OutOfBounds: too long, too deep, or too large to compute.
         """
-        a, b = Answer(gold), Answer(pred)
+        return self._equal(Answer(gold), Answer(pred))
+
+    def _equal(self, a: Answer, b: Answer) -> bool | None:
         if len(a.raw) > MAX_LENGTH or len(b.raw) > MAX_LENGTH:
-            if gold.strip() == pred.strip():
+            if a.raw.strip() == b.raw.strip():
                 self.method = "same"
                 return True
             raise OutOfBounds(f"an answer of more than {MAX_LENGTH} characters")
@@ -80,7 +86,7 @@ class Comparison:
             raise OutOfBounds("too many parts to compare")
         self._depth += 1
         try:
-            return bool(self.equal(gold, pred))
+            return bool(self._equal(Answer(gold, part=True), Answer(pred, part=True)))
         finally:
             self._depth -= 1
 

@@ -98,6 +98,8 @@ class _Parser:
                 self.at += 1
                 node = ("mod", node, self.signed())
             elif self.starts_factor(kind, text):
+                if kind == "num" and self.tokens[self.at - 1][0] == "word":
+                    raise SyntaxProblem("a number behind a word")  # `3 apples 4 pears` is no product
                 node = ("mul", node, self.power())
             else:
                 return ("neg", node) if negative else node

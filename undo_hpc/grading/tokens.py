@@ -11,7 +11,7 @@ _TOKEN = re.compile(
     r"|(?P<word>\u27e6[^\u27e7]*\u27e7)|\\(?P<cmd>[a-zA-Z]+)|(?P<esc>\\.)|(?P<name>[A-Za-z]+)|(?P<op>[-+*/^_!|()\[\]{},'°%&])|(?P<space>\s+)",
     re.DOTALL,
 )
-_NAMES = sorted(FUNCTIONS | MANY | GREEK | CONSTANTS | {"mod"}, key=len, reverse=True)
+_NAMES = sorted(FUNCTIONS | MANY | GREEK | CONSTANTS | {"mod", "inf"}, key=len, reverse=True)
 
 
 class SyntaxProblem(ValueError):
@@ -25,7 +25,7 @@ def _letters(run: str) -> list[tuple[str, str]]:
     while i < len(run):
         for name in _NAMES:
             if run.startswith(name, i):
-                out.append(("cmd", {"infinity": "infty", "oo": "infty"}.get(name, name)))
+                out.append(("cmd", {"infinity": "infty", "oo": "infty", "inf": "infty"}.get(name, name)))
                 i += len(name)
                 break
         else:

@@ -44,7 +44,7 @@ def _table() -> dict[str, tuple[str, Fraction, int]]:
         "dollar": [("$ dollar dollars usd buck bucks", "1"), ("cent cents ¢", "1/100")],
         "euro": [("€ euro euros eur", "1")],
         "sterling": [("£ gbp", "1"), ("pence", "1/100")],
-        "rupee": [("₹ rupee rupees rs", "1")],
+        "rupee": [("₹ rupee rupees rs inr", "1")],
         "yen": [("¥ yen yuan", "1")],
         "volume": [
             ("l liter litre liters litres", "1"),
@@ -56,6 +56,7 @@ def _table() -> dict[str, tuple[str, Fraction, int]]:
         "angle": [("deg degree degrees °", "1")],
         "radian": [("rad radian radians", "1")],
         "temperature": [("celsius", "1")],
+        "kelvin": [("k kelvin kelvins", "1")],
         "fahrenheit": [("fahrenheit", "1")],
         "force": [("n newton newtons", "1")],
         "energy": [("j joule joules", "1"), ("kj", "1000")],
@@ -97,7 +98,9 @@ _NEUTRAL = {
     "ways",
     "way",
 }
+_NO_UNIT = {"or", "and", "not", "to", "but", "if", "than", "when"}  # `3 or more` is no quantity of three
 _PERCENT = {"percent", "percentage", "pct", "%", "per cent"}
+_TEMPERATURE = re.compile(r"°\s*([cf])\b")
 _PIECE = re.compile(r"[a-z]+\.?|[$€£¥₹¢°%]|\^\s*\{?\s*(-?\d)\s*\}?|/|\*|\\cdot|\S")
 
 
@@ -112,7 +115,8 @@ def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
     words: list[str] = []
     sign, pending, last = 1, 1, ""
     plain = _COMPOUND.sub(lambda m: _COMPOUNDS[m[0]], text.lower().translate(_NO_MARKS))
-    for match in _PIECE.finditer(plain.replace("^\\circ", "°").replace("^{\\circ}", "°")):
+    plain = _TEMPERATURE.sub(lambda m: "celsius" if m[1] == "c" else "fahrenheit", plain.replace("^\\circ", "°"))
+    for match in _PIECE.finditer(plain):
         piece = match.group().rstrip(".")
         if piece in ("/", "per"):
             sign = -1
@@ -138,6 +142,8 @@ def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
             powers[quantity] = powers.get(quantity, 0) + sign * pending
             size *= unit_size ** (sign * pending)
             last, pending = piece, 1
+        elif piece in _NO_UNIT:
+            return None
         elif piece.isalpha():
             if piece not in _NEUTRAL:
                 words.append(piece[:-1] if piece.endswith("s") and len(piece) > 3 else piece)

@@ -9,7 +9,7 @@ from typing import Any
 
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare, OutOfBounds
-from undo_hpc.grading.deciders.relation import split_relation
+from undo_hpc.grading.deciders.relation import FLIPPED, split_relation
 from undo_hpc.grading.evaluate import TooLarge, Undefined, exact, numeric
 from undo_hpc.grading.scan import encloses, split_top
 from undo_hpc.grading.syntax import Node, parse, symbols
@@ -27,6 +27,18 @@ class Piece:
     low_in: bool
     high: Any
     high_in: bool
+
+
+_HALF_LINE = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?\s*[_^]\s*\{?\s*(?:([+-])|([<>]|\\[gl]e)\s*0)\s*\}?")
+_POSITIVE, _NEGATIVE = Piece(Fraction(0), False, None, False), Piece(None, False, Fraction(0), False)
+_HALF_LINES = {
+    "+": _POSITIVE,
+    ">": _POSITIVE,
+    "-": _NEGATIVE,
+    "<": _NEGATIVE,
+    r"\ge": Piece(Fraction(0), True, None, False),
+    r"\le": Piece(None, False, Fraction(0), True),
+}
 
 
 class NoSet(ValueError):
@@ -141,6 +153,8 @@ def _primary(text: str, names: set[str], depth: int) -> list[Piece]:
         return _normal([_point(part, names) for part in split_top(inside, ",;") if part.strip()])
     if re.fullmatch(r"\\emptyset", text):
         return []
+    if half_line := _HALF_LINE.fullmatch(text):
+        return [_HALF_LINES[half_line[1] or half_line[2]]]
     if re.fullmatch(r"\\mathbb\s*\{?\s*R\s*\}?|R|\u27e6?(?:all )?real(?: number)?s?\u27e7?", text):
         return [Piece(None, False, None, False)]
     if text[:1] in ("(", "[") and text[-1:] in (")", "]"):
@@ -216,13 +230,32 @@ def _chain(sides: list[str], signs: list[str], names: set[str]) -> list[Piece]:
 
 
 def _inequality(left: str, sign: str, right: str, names: set[str]) -> list[Piece]:
-    """The solutions of a linear relation in one variable."""
+    """The solutions of a linear relation in one variable, or in its absolute value."""
     infinite = re.compile(r"[+-]?\s*\\infty")
     if infinite.fullmatch(left) or infinite.fullmatch(right):
         return [Piece(None, False, None, False)]
     a, b = parse(left), parse(right)
-    if a is None or b is None or sign not in ("<", ">", "\\le", "\\ge", "\\ne", "="):
+    if a is None or b is None or sign not in FLIPPED:
         raise NoSet("relation")
+    if b[:2] == ("fn", "abs"):
+        a, sign, b = b, FLIPPED[sign], a
+    if a[:2] == ("fn", "abs") and not symbols(b):
+        return _absolute(a[2][0], sign, b, names)
+    return _solved(a, sign, b, names)
+
+
+def _absolute(inside: Node, sign: str, bound: Node, names: set[str]) -> list[Piece]:
+    """The solutions of `|inside| < bound`, where `inside` is linear."""
+    above, below = _solved(inside, sign, bound, names), _solved(inside, FLIPPED[sign], ("neg", bound), names)
+    if sign in ("<", "\\le", "\\ne"):
+        return _intersection(above, below)
+    if sign == "=" and _less(_value(bound), Fraction(0)):
+        return []
+    return _normal([*above, *below])
+
+
+def _solved(a: Node, sign: str, b: Node, names: set[str]) -> list[Piece]:
+    """The solutions of `a < b`, where the difference is linear in one variable."""
     difference: Node = ("add", a, ("neg", b))
     variables = symbols(difference)
     if len(variables) != 1:

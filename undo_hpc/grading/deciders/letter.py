@@ -12,6 +12,7 @@ _FORM = re.compile(
     r"(?:option|choice|answer)\s*)?[({\[]?\s*([A-Za-z])\s*[)}\]\u27e7*\s]*(?:[).:,\-\u27e7]|$)\s*(.*)",
     re.DOTALL | re.IGNORECASE,
 )
+_ANOTHER = re.compile(r"[)}\]\u27e7*\s]*(?:[,;&]|and|or|\u27e6|\s)+[(\u27e6\s]*[A-Z][)}\]\u27e7\s.]*(?:[,;&]|and\b|or\b|$)")  # `B, C`
 _LEADING = re.compile(r"[\s(\u27e6]*([A-Z])\s*[)\u27e7]*\s*(?:[).:\n,-]\s*|\s+)(.*)", re.DOTALL)
 _SIGNS = re.compile(r"[=<>^*/\\]|\d\s*-")
 _PARENTHESES = re.compile(r"\(\s*([A-Za-z])\s*\)")
@@ -31,6 +32,8 @@ def letter_of(text: str, limit: int = 20) -> str | None:
             return None
         rest = cleaned[match.end(1) :].lstrip(")}]\u27e7* ")
         if match.re is _FORM and not match[1].isupper():
+            return None
+        if _ANOTHER.match(cleaned, match.end(1)):
             return None
         if rest[:1] and rest[0] in "*/+=^_<>!'":
             return None

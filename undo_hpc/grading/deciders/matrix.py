@@ -7,9 +7,10 @@ import re
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare
 from undo_hpc.grading.deciders.relation import is_label
+from undo_hpc.grading.syntax import parse
 
 _MATRIX = re.compile(
-    r"[(\[|]?\s*\\begin\s*\{(?P<env>[pbvBV]?matrix|smallmatrix|array)\}\s*(?:\{[clr|\s]*\})?(?P<body>.*?)\\end\s*\{(?P=env)\}\s*[)\]|]?",
+    r"(?P<factor>(?:(?!\\begin|[=&]).)*?)(?:\\(?:cdot|times)\s*)?[(\[|]?\s*\\begin\s*\{(?P<env>[pbvBV]?matrix|smallmatrix|array)\}\s*(?:\{[clr|\s]*\})?(?P<body>.*?)\\end\s*\{(?P=env)\}\s*[)\]|]?",
     re.DOTALL,
 )
 _CASES = re.compile(
@@ -28,11 +29,21 @@ def _rows(body: str) -> list[list[str]]:
     return [row for row in rows if any(row)]
 
 
+def _scaled(factor: str, environment: str, rows: list[list[str]]) -> list[list[str]] | None:
+    """The rows with a scalar in front of the matrix multiplied in; None where what stands there is no scalar."""
+    if not factor:
+        return rows
+    factor = f"{factor}1" if factor in ("+", "-") else factor
+    if parse(factor) is None or environment.lower() == "vmatrix":  # a multiple of a determinant is a number
+        return None
+    return [[f"({factor})({cell})" for cell in row] for row in rows]
+
+
 def read(text: str) -> list[list[str]] | None:
     """The rows of a matrix, or None."""
     match = _MATRIX.fullmatch(text.strip())
     if match:
-        return _rows(match["body"])
+        return _scaled(match["factor"].strip(), match["env"], _rows(match["body"]))
     plain = re.fullmatch(r"\[\s*(\[.*\])\s*\]", text.strip(), re.DOTALL)
     if plain:
         rows = re.findall(r"\[([^\[\]]*)\]", plain[1])
@@ -65,6 +76,8 @@ def _unlabelled(text: str) -> str:
 
 def _against_tuple(matrix: list[list[str]], other: str, compare: Compare) -> bool | None:
     """A column or row vector against `(1, 2, 3)`."""
+    if "\\begin" in other:
+        return None  # a sum of matrices, for example
     flat = [cell for row in matrix for cell in row]
     match = re.fullmatch(r"[(\[]([^()\[\]]*)[)\]]|\\langle(.*)\\rangle", other.strip())
     if not match or (len(matrix) > 1 and len(matrix[0]) > 1):

@@ -22,6 +22,8 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         return False
     if a.percent != b.percent:
         bare, percent = (b, a) if a.percent else (a, b)
+        if units.is_known(bare.unit):
+            return False
         return bare.value in (percent.value, percent.value / 100)
     return same_value(a, b, factor)
 
@@ -33,11 +35,21 @@ def conversion(gold_unit: str, pred_unit: str) -> Fraction | None:
     a, b = units.read_unit(gold_unit), units.read_unit(pred_unit)
     if a is None or b is None:
         return Fraction(1)
+    if a[0] and b[0] and a[0] != b[0]:
+        return Fraction(1) if _share_a_name(gold_unit, pred_unit) else None
     if a[0] and b[0]:
-        return b[1] / a[1] if a[0] == b[0] else None
+        return b[1] / a[1]
     if not a[0] and not b[0] and a[2] and b[2] and not set(a[2]) & set(b[2]):
         return None
     return Fraction(1)
+
+
+def _share_a_name(gold_unit: str, pred_unit: str) -> bool:
+    """Units that one name stands for: pounds of money and of mass, degrees of an angle and of a temperature."""
+    names = {unit.strip("^{}\u27e6\u27e7 ").lower() for unit in (gold_unit, pred_unit)}
+    if "£" in names:
+        return bool(names & {"pound", "pounds"})
+    return bool(names & {"°", "\\circ", "degree", "degrees"}) and any(name.endswith(("c", "f", "celsius", "fahrenheit")) for name in names)
 
 
 def same_value(a: Quantity, b: Quantity, factor: Fraction = Fraction(1)) -> bool:

@@ -16,7 +16,7 @@ _CONNECTIVE = re.compile(
     r"\u27e6\s*,?\s*(?:and|or)\s*,?\s*\u27e7|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:vee|lor|wedge)(?![a-zA-Z])|&(?!amp)"
 )
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|\+/-|\+-")
-_SYSTEM = re.compile(r"(?:\\\{)?\s*\\begin\s*\{(?:cases|aligned)\}(.*)\\end\s*\{(?:cases|aligned)\}", re.DOTALL)
+_SYSTEM = re.compile(r"(?:\\\{)?\s*\\begin\s*\{(cases|aligned)\}(.*)\\end\s*\{\1\}", re.DOTALL)
 _LABELLED_NOUN = re.compile(r"(?<![\d.,/])(-?[\d.,/]+)\s*\u27e6?\s*([A-Za-z]{3,}(?: [A-Za-z]+)*)\s*\u27e7?")
 
 
@@ -41,8 +41,9 @@ def read(text: str) -> Parts:
     if text.startswith("\\langle") and text.endswith("\\rangle"):
         text = f"({text[7:-7].strip()})"
     system = _SYSTEM.fullmatch(text)
-    if system and "&" not in system[1]:
-        return Parts("", tuple(row.strip(" ,;") for row in system[1].split("\\\\") if row.strip(" ,;")))
+    if system and ("&" not in system[2] or system[1] == "aligned"):
+        rows = (row.replace("&", "").strip(" ,;") for row in system[2].split("\\\\"))
+        return Parts("", tuple(row for row in rows if row))
     if encloses(text):
         inside = _split(text[1:-1])
         if len(inside) > 1:

@@ -10,6 +10,7 @@ from undo_hpc.grading.scan import encloses
 from undo_hpc.grading.syntax import Node, parse, symbols
 
 _RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in|notin|to|Rightarrow|implies)\b|[=<>]")
+FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
 _PROBABILITY = re.compile(r"(?:\\mathbb\s*\{?\s*)?(?:P|Pr|E|Var|\\Pr)\s*\}?\s*[(\[][^()\[\]]{1,40}[)\]]")
 _SYMBOLIC = re.compile(r"[A-Za-z\\_{}()\d\s,'|/:\u27e6\u27e7\^-]+")
 
@@ -117,11 +118,8 @@ def _name(label: str) -> str:
     return re.sub(r"[\s{}]", "", label)
 
 
-_FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
-
-
 def _proportional(a: list[str], sign_a: str, b: list[str], sign_b: str) -> bool | None:
-    if sign_a not in _FLIPPED or sign_b not in _FLIPPED:
+    if sign_a not in FLIPPED or sign_b not in FLIPPED:
         return None
     nodes: list[Node | None] = [parse(side) for side in (*a, *b)]
     if any(node is None for node in nodes):
@@ -131,4 +129,4 @@ def _proportional(a: list[str], sign_a: str, b: list[str], sign_b: str) -> bool 
         return None
     if ratio == 0:
         return False
-    return sign_b == (sign_a if ratio > 0 or sign_a in ("=", "\\ne") else _FLIPPED[sign_a])
+    return sign_b == (sign_a if ratio > 0 or sign_a in ("=", "\\ne") else FLIPPED[sign_a])

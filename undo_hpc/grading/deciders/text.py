@@ -28,7 +28,9 @@ _SYNONYMS = (
     ),
     frozenset({"infinity", "infinite", "unbounded"}),
     frozenset({"undefined", "not defined"}),
+    frozenset({"infinitely many", "infinitely many solutions", "infinite solutions", "infinite number of solutions"}),
 )
+_LEAD_IN = re.compile(r"^(?:there (?:is|are|exists?)|(?:it|this|answer) is|it's|they are)\s+(?=\S)")
 _EMPTY = re.compile(r"\\emptyset|\\?\{\s*\\?\}")
 _REALS = re.compile(r"(?:all|every|any)? ?real(?: number| value)?s?(?: (?:for|of))?(?: [a-z])?")
 _REAL_LINE = re.compile(r"(?:[a-z]\\in)?(?:\\mathbb\{?R\}?|\(-\\infty,\+?\\infty\))")
@@ -38,7 +40,7 @@ _MATHS = re.compile(r"[\d=+*/^\\<>]")
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     """The same words, ignoring case, articles and punctuation. False where the gold answer is words only and they differ."""
-    left, right = gold.words, pred.words
+    left, right = _LEAD_IN.sub("", gold.words), _LEAD_IN.sub("", pred.words)
     if not gold.wordy:
         if _EMPTY.fullmatch(gold.clean) and right in _SYNONYMS[2]:
             return True
