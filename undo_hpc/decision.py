@@ -34,7 +34,7 @@ def decide_by_sets(history: Sequence[Mapping[str, Any]], stop: StopConfig, max_i
         return decide(validation, stop, max_iterations)
     last = len(history) - 1
     if len(history) >= max_iterations:
-        return Decision("finished", last, f"all {max_iterations} iterations are done; no validation split tells the best")
+        return Decision("finished", last, f"{_all_done(max_iterations)}; no validation split tells the best")
     return Decision("continue", last, "no validation split to decide by: every iteration runs")
 
 
@@ -57,8 +57,12 @@ def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -
         why = f"validation did not gain more than {100 * stop.epsilon:g} points over {100 * peak:.1f} % in the last {without_gain} {times}"
         return Decision("converged", best, why)
     if len(validation) >= max_iterations:
-        return Decision("finished", best, f"all {max_iterations} iterations are done")
+        return Decision("finished", best, _all_done(max_iterations))
     now = f"validation {100 * validation[-1]:.1f} %"
     if best == current:
         return Decision("continue", best, f"{now}, the best so far")
     return Decision("continue", best, f"{now}; the best so far is {100 * validation[best]:.1f} % of iteration {best}")
+
+
+def _all_done(iterations: int) -> str:
+    return "the only iteration is done" if iterations == 1 else f"all {iterations} iterations are done"

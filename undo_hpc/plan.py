@@ -177,9 +177,14 @@ def plan_iteration(
     )
 
 
+def refines(config: RunConfig) -> bool:
+    """Whether the condition has iterations after the first: the controls `one_shot` and `ground_truth` have none."""
+    return config.method.condition not in ("one_shot", "ground_truth")
+
+
 def effective_iterations(config: RunConfig) -> int:
     """Iterations at most: one where the condition never refines."""
-    return 1 if config.method.condition in ("one_shot", "ground_truth") else config.iterations
+    return config.iterations if refines(config) else 1
 
 
 def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:

@@ -124,7 +124,7 @@ class RunBuilder:
 
     def plan(self, iteration: int) -> IterationPlan:
         """Freezes an iteration's plan; from the second on the teacher writes for what the last student got wrong."""
-        from undo_hpc.stages.generate import targets_of
+        from undo_hpc.stages.targets import targets_of
 
         plan = plan_iteration(self.run.config, iteration, problems=len(targets_of(self.run, iteration)),
                               sets={n: len(ps) for n, ps in self.sets.items() if ps})  # fmt: skip
@@ -167,8 +167,8 @@ class RunBuilder:
 
     def generate(self, plan: IterationPlan, only: Iterable[int] | None = None) -> None:
         """The teacher's shards, or some of them."""
-        from undo_hpc.stages.generate import targets_of
         from undo_hpc.stages.prepare import prepared_digest
+        from undo_hpc.stages.targets import targets_of
         from undo_hpc.storage.atomic import sha256_file
 
         stage = self.graph(plan)["generate"]

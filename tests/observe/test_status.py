@@ -57,6 +57,18 @@ def test_a_finished_run_says_so_and_what_to_do(finished: Path) -> None:
     assert "generate" in text and "% right" in text and "validation" in text
 
 
+def test_a_control_that_nobody_examines_has_no_next_iteration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built = RunBuilder(tmp_path / "run", problems=12, benchmarks={}, sets=["method.condition=one_shot"])
+    built.sets = {}
+    run = built.play(1)
+    assert (run.layout.report / "index.html").exists()
+    view = look(run)
+    assert view.ended and "the only iteration is done" in view.headline
+    assert "report" in view.next_command and "one_shot" in view.next_why
+    assert main(["cost", str(run.layout.root)]) == 0 and "next, iteration" not in capsys.readouterr().out
+    assert main(["list", str(tmp_path)]) == 0 and "%" not in capsys.readouterr().out
+
+
 def test_the_quick_look_at_evidence_equals_the_careful_one(copied: Path) -> None:
     run = open_run(copied)
     plan = run.plan(1)

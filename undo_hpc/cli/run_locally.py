@@ -12,7 +12,7 @@ from undo_hpc.errors import Incomplete
 from undo_hpc.observe.cost import require_budget
 from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary
-from undo_hpc.plan import effective_iterations
+from undo_hpc.plan import refines
 from undo_hpc.run import Run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
     """
     root = shown(run.layout.root)
     commands = [undo(f"status {root}")]
-    if may_go_on and effective_iterations(run.config) == run.config.iterations:
+    if may_go_on and refines(run.config):
         more = run.config.iterations + 1
         commands.append(f"{launcher(f'--run-dir {root} --iterations {more}')}    go on for another iteration")
     if run.config.data.train.tiny:

@@ -23,7 +23,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.evidence import read_bytes, read_fast
 from undo_hpc.observe.live import leased
-from undo_hpc.plan import effective_iterations
+from undo_hpc.plan import refines
 from undo_hpc.run import Run
 from undo_hpc.workload import Workload, estimate
 
@@ -325,12 +325,12 @@ def estimate_next(run: Run) -> Estimate:
 
 def _scale(run: Run, last: int) -> tuple[float, int]:
     """Problems of the next iteration over those of the last, and their number."""
-    from undo_hpc.stages.generate import targets_of
+    from undo_hpc.stages.targets import targets_of
 
     plan = run.plan(last)
     if plan is None or not plan.problems:
         return 1.0, 0
-    problems = len(targets_of(run, last + 1)) if last + 1 < effective_iterations(run.config) else plan.problems
+    problems = len(targets_of(run, last + 1)) if refines(run.config) else plan.problems
     return problems / plan.problems, problems
 
 

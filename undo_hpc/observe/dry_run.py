@@ -29,10 +29,11 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     for model in loaded_models(config).values():
         resolve_model(model.model)
     plan, counted = guess_plan(config)
+    most = effective_iterations(config)
     lines = [
         f"run {config.name} in {layout.root} on {config.cluster.kind}; nothing is written",
         f"teacher {config.teacher.model or '?'} ({config.generate.engine.name}) -> student {config.student.model or '?'}",
-        f"condition {config.method.condition}; at most {effective_iterations(config)} iterations",
+        f"condition {config.method.condition}; {'one iteration' if most == 1 else f'at most {most} iterations'}",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
@@ -48,7 +49,7 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
         console.print(Text.assemble("  ", (stage.name, "bold"), f": {tasks}{after}"))
         for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (resources(stage, profile),))):
             console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
-    if effective_iterations(config) > 1:
+    if most > 1:
         seen = "" if config.method.condition == "blind" else "; the teacher then sees the errors of the last student"
         console.print(f"\nlater iterations have the same stages{seen}", highlight=False, soft_wrap=True)
 

@@ -17,7 +17,7 @@ from undo_hpc.observe.evidence import gather, read_bytes, read_fast
 from undo_hpc.observe.live import Live, look_live
 from undo_hpc.observe.logs import logs_of, tail
 from undo_hpc.observe.remarks import remarks
-from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations
+from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, refines
 from undo_hpc.run import Run
 from undo_hpc.state import Evidence, Key, TaskStatus, derive, enough
 from undo_hpc.storage.atomic import sha256_file
@@ -204,7 +204,7 @@ def _stages(
     for status in statuses:
         by_stage.setdefault(status.stage, []).append(status)
     for stage in stages:
-        mine = by_stage[stage.name]
+        mine = by_stage.get(stage.name, [])  # none where nobody is asked anything
         view = StageView(stage.name, len(stage.tasks), {})
         counts: Counter[str] = Counter()
         waits: Counter[str] = Counter()
@@ -342,8 +342,9 @@ def resume_command(run: Run) -> str:
 def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[str, str]:
     """The exact next command, and what it does."""
     root = shown(run.layout.root)
-    if ended == "converged":
-        return undo(f"report {root}"), "writes the report again; more iterations would not be begun (stop.patience)"
+    if ended and (ended == "converged" or not refines(run.config)):
+        why = "stop.patience" if ended == "converged" else f"method.condition: {run.config.method.condition}"
+        return undo(f"report {root}"), f"writes the report again; more iterations would not be begun ({why})"
     if ended:
         return f"{resume_command(run)} --iterations {run.config.iterations + 1}", "goes on for another iteration"
     if live.given_up:

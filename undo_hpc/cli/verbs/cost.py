@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from undo_hpc.cli.choose import choose_run
     from undo_hpc.observe.cost import check_budget, estimate_next, measure, rationale_cost
+    from undo_hpc.plan import refines
     from undo_hpc.run import open_run
 
     opened = open_run(choose_run(arguments.run_dir))
@@ -56,8 +57,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained", highlight=False)
     energy = f"{cost.kwh:.2f} kWh" if cost.kwh >= 1 else f"{1000 * cost.kwh:.2f} Wh"
     console.print(f"energy: {energy} ({'measured' if cost.kwh_measured else 'an estimate from nominal power'})", highlight=False)
-    word = f"next, iteration {following.iteration}: {following.gpu_hours:.3g} GPU-hours, {following.cpu_hours:.3g} CPU-hours"
-    console.print(f"{word} ({following.basis})", highlight=False)
+    if refines(opened.config) or not following.iteration:
+        word = f"next, iteration {following.iteration}: {following.gpu_hours:.3g} GPU-hours, {following.cpu_hours:.3g} CPU-hours"
+        console.print(f"{word} ({following.basis})", highlight=False)
     if stop := check_budget(opened):
         console.print(f"budget: {stop}", style="yellow", highlight=False)
     return 0

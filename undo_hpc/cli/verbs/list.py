@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         except UndoError as error:
             table.add_row(str(path), changed, "", "", Text(f"cannot be read: {error.message}", "red"))
             continue
-        best = max((h.get("accuracy", 0.0) for h in view.accuracy), default=None)
+        best = max((h["accuracy"] for h in view.accuracy if "accuracy" in h), default=None)  # none without a validation split
         share = "" if best is None else f"{100 * best:.1f} %"
         table.add_row(str(path), changed, f"{view.iteration} of 0 to {view.iterations - 1}", share, view.headline.replace("stopped; ", ""))
     console.print(table)

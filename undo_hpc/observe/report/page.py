@@ -110,21 +110,33 @@ def _hours(value: float) -> tuple[str, str]:
 
 def _accuracy(data: ReportData) -> str:
     shown = [s for s in data.series if s.name != "train"] or data.series
+    if not shown:  # nobody was asked anything
+        return ""
     low = min(p.low for s in shown for p in s.points)
     high = max(p.high for s in shown for p in s.points)
     cards = []
     for series in shown:
         n = series.points[-1].n
         tag = '<span class="tag">chooses the iteration</span>' if series.name == "validation" else ""
-        kind = "held out" if series.name in SPLITS else "test set"
+        kind = _kind(series.name, data)
         chart = charts.accuracy_chart(series.title, series.points, low=low, high=high, best=data.best, chooses=bool(tag))
         cards.append(f'<div class="card"><h3>{escape(series.title)} <span>{kind}, n = {n:,}</span>{tag}</h3>{chart}</div>')
+    chosen = "the iteration that validation chose" if data.one("validation") else "the last iteration"
     intro = (
-        "Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is the iteration that "
-        "validation chose; the hollow dot is the untrained student."
+        f"Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is {chosen}; "
+        "the hollow dot is the untrained student."
     )
     kind = "cards even" if len(cards) in (2, 4) else "cards"
     return section("accuracy", "Accuracy", intro, f'<div class="{kind}">{"".join(cards)}</div>')
+
+
+def _kind(name: str, data: ReportData) -> str:
+    """What a set is to the student, in two words."""
+    if name not in SPLITS:
+        return "test set"
+    if name == "diagnosis" and len(data.metrics) > 1 and data.run.config.method.errors_from != "train":
+        return "learned from, after iteration 0"  # its failed problems become training material
+    return "held out"
 
 
 def _changes(data: ReportData) -> str:
@@ -253,6 +265,8 @@ def _cost(data: ReportData) -> str:
 
 
 def _figures(data: ReportData) -> str:
+    if not data.series:
+        return ""
     head = "".join(f'<th class="num">{escape(s.title)}<br>n = {s.points[-1].n:,}</th>' for s in data.series)
     students = list(dict.fromkeys(p.iteration for s in data.series for p in s.points))
     rows = []

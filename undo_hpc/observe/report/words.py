@@ -46,9 +46,10 @@ def caution(data: ReportData) -> str:
     if least is None or series is None:
         return ""
     n = series.points[-1].n
+    bias = " What was chosen as the best there is a little worse than it looks there." if len(data.metrics) > 1 else ""
     return (
         f"Validation has {n} problems: a difference of {100 * least:.1f} points is the smallest that two such examinations tell from chance in four "
-        "cases of five. Validation alone chose the iteration; the test sets chose nothing."
+        f"cases of five. Validation alone chose the iteration; the test sets chose nothing.{bias}"
     )
 
 
