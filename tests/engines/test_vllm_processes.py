@@ -22,6 +22,7 @@ class Core:
 
 
 def work(runs: Event) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as vLLM's do; what started the tests may ignore it
     runs.set()
     time.sleep(600)
 
