@@ -107,3 +107,11 @@ def test_cpu_stages_get_no_gpu_and_baseline_is_like_evaluate() -> None:
     assert profile.for_stage("advance", StageResources()).gpus_per_node == 0
     assert profile.for_stage("baseline", StageResources()).partition == "eval"
     assert profile.for_stage("baseline", StageResources()).gpus_per_node == 1
+
+
+def test_only_training_runs_as_several_processes() -> None:
+    """Several processes of any other stage would each do the whole task, and take its lease from each other."""
+    profile = Profile(defaults=StageProfile(nodes=2, tasks_per_node=4, gpus_per_node=4))
+    for stage in ("serve", "generate", "baseline", "merge", "evaluate", "advance", "train"):
+        asked = profile.for_stage(stage, StageResources())
+        assert (asked.nodes, asked.tasks_per_node) == ((2, 4) if stage == "train" else (1, 1))

@@ -26,6 +26,8 @@ BASIC_EXPORTS = (
     "LANG",
     "SLURM_CONF",
     "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
     "HF_TOKEN_PATH",
     "HF_ENDPOINT",
     "HF_HUB_OFFLINE",
@@ -151,6 +153,8 @@ class Profile(Section):
                 merged[key] = merged["extra"] | value if key == "extra" else value
         if stage not in GPU_STAGES:
             merged["gpus_per_node"] = asked.gpus_per_node or 0
+        if stage != "train":  # the only one whose processes work together; of the others each would do the whole task
+            merged["nodes"] = merged["tasks_per_node"] = 1
         minutes = merged.get("minutes") or DEFAULT_MINUTES
         if 60 * minutes <= self.signal_lead_s:
             raise ConfigError(
