@@ -374,3 +374,4 @@ def test_on_a_gpu_lanes_are_joined_while_rows_are_left(tiny_model: Path) -> None
     assert totals == [[250, 120, 100, 60, 30]], "four rows of 256 fit; three were taken when the shortest came"
     engine._device = torch.device("cpu")
     engine.close()
+    engine.close()

@@ -1,5 +1,6 @@
 """One owner at a time; a dead owner is followed at once, a zombie publishes nothing."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from undo_hpc.errors import LeaseError
+from undo_hpc.errors import LeaseError, StorageError
 from undo_hpc.storage import lease as lease_module
 from undo_hpc.storage.lease import STALE_S, Lease, alive_here
 
@@ -157,3 +158,12 @@ def test_many_at_once_have_one_winner(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(winners) == 1
+
+
+def test_a_lease_that_cannot_be_given_back_does_not_hide_why_the_work_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(self: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pytest.raises(StorageError, match="the disk is full"), Lease(tmp_path / "lease", "the task"):
+        monkeypatch.setattr(Path, "rename", read_only)
+        raise StorageError("the disk is full")

@@ -94,8 +94,8 @@ class TransformersEngine:
             yield from failures.release()
 
     def close(self) -> None:
-        """Frees the model's memory."""
-        del self._model
+        """Frees the model's memory. May be called again."""
+        self._model = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -152,8 +152,9 @@ class Lease:
         self._stop.set()
         if self._thread:
             self._thread.join()
-        if self.still_ours():
-            self._bury(self.token)
+        with contextlib.suppress(OSError):  # what ends the work counts; a lease that stays behind is taken for dead soon
+            if self.still_ours():
+                self._bury(self.token)
 
     def still_ours(self) -> bool:
         """Whether nobody has taken over; ask before every publication."""
