@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from undo_hpc.config.load import load_config, preset_names
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.precheck import check_config, check_hub_model, check_packages
+from undo_hpc.precheck import check_config, check_packages
 from undo_hpc.prompts import prompt_set
 
 OPENAI = "generate.engine.name=openai"
@@ -72,52 +69,3 @@ def test_packages_of_another_environment_are_left_to_it(tmp_path: Path, monkeypa
     profile = tmp_path / "profile.yaml"
     profile.write_text("python: /opt/env/bin/python\n")
     check_packages(load_config("numina10k_qwen", [f"cluster.profile={profile}"]))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
-    """A Hub that answers every request with the last (status, error code) of the list."""
-    from huggingface_hub import constants
-
-    answers: list[tuple[int, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            status, code = answers[-1]
-            self.send_response(status)
-            for name, value in (("X-Error-Code", code), ("X-Repo-Commit", "0" * 40), ("ETag", '"1"'), ("Content-Length", "2")):
-                self.send_header(name, value)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield answers
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_model_that_the_hub_does_not_have_is_refused_and_a_silent_hub_is_not_believed(hub: list[tuple[int, str]]) -> None:
-    hub.append((200, ""))
-    check_hub_model("org/model")
-    hub.append((503, ""))
-    check_hub_model("org/model")
-    for status, code, words in ((404, "RepoNotFound", "no model org/modle"), (404, "RevisionNotFound", "no revision 'v9'"),
-                                (403, "GatedRepo", "gated"), (404, "EntryNotFound", r"no config\.json")):  # fmt: skip
-        hub.append((status, code))
-        with pytest.raises(DataError, match=words):
-            check_hub_model("org/modle", "v9")
-    with pytest.raises(DataError, match="nor an id"):
-        check_hub_model("my model")
-
-
-def test_without_a_network_nothing_is_refused() -> None:
-    check_hub_model("org/model")  # HF_HUB_OFFLINE is set in tests

@@ -13,7 +13,7 @@ from pathlib import Path
 from undo_hpc.cluster.profile import load_profile
 from undo_hpc.commands import program
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.errors import ConfigError
 from undo_hpc.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
 from undo_hpc.training.deepspeed_settings import read_settings
@@ -118,46 +118,3 @@ def _check_training(config: RunConfig) -> None:
         raise ConfigError(f"train.attention: unknown value {name!r}", hint=f"one of {', '.join(TRAINING_ATTENTIONS)}")
     if name == "segment" and not config.train.packing:
         raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
-
-
-def check_hub_model(name: str, revision: str = "") -> None:
-    """Asks the Hub for a model's config.json, unless it lies in the cache already.
-
-    A Hub that cannot be reached (a node without a network, HF_HUB_OFFLINE) is no reason to refuse.
-
-    Raises:
-        DataError: the Hub says that there is no such model or revision, or that it is gated and this token has no access.
-    """
-    import httpx
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision or None), str):
-            return
-        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision or None), timeout=20)
-    except GatedRepoError as error:
-        raise DataError(
-            f"{name} is gated, and this token has no access to it", hint="ask for access on its page, then `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise DataError(f"{name} has no revision {revision!r} on the Hub", hint="check the `revision` of the model") from error
-    except RepositoryNotFoundError as error:
-        raise DataError(
-            f"there is no model {name} on the Hub, or it is private", hint="check the name; a private one needs `hf auth login`"
-        ) from error
-    except EntryNotFoundError as error:
-        raise DataError(
-            f"{name} on the Hub has no config.json", hint="name a model in transformers' format (not GGUF, not an adapter)"
-        ) from error
-    except HFValidationError as error:
-        raise DataError(f"{name} is neither a folder nor an id on the Hub", hint="an id reads like 'owner/name'") from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError):
-        return

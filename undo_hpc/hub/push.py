@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from undo_hpc.config.schema import HubConfig
 from undo_hpc.errors import ConfigError, ExitCode, UndoError
 from undo_hpc.hub.contents import Item, Package, packages
+from undo_hpc.models import unreachable
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
 
@@ -189,13 +190,8 @@ def explain(error: Exception, hub: HubConfig) -> UndoError:
         if status in (402, 413, 507):
             return HubError(f"the storage at {where} is full, or the file is too large ({status})", hint=f"free storage there; {again}")
         return HubError(f"{where} answered {status or 'in a way that cannot be read'}", hint=f"try again later, {again}")
-    if isinstance(error, (ConnectionError, TimeoutError)) or _from_transport(error):
+    if unreachable(error):
         return HubError(f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {again}")
     if isinstance(error, OSError):
         return HubError(f"the push broke off: {error.strerror or type(error).__name__}", hint=again)
     raise error
-
-
-def _from_transport(error: Exception) -> bool:
-    """Whether the error comes from the HTTP client beneath huggingface_hub (whose package has changed its name)."""
-    return any(base.__name__ == "HTTPError" and base.__module__.startswith("httpx") for base in type(error).__mro__)

@@ -15,8 +15,7 @@ from undo_hpc.benchmarks import Benchmark, load_benchmark
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.data import contamination, load_problems, split_problems
 from undo_hpc.errors import DataError, EvidenceError
-from undo_hpc.models import fingerprint, loaded_models, resolve_model
-from undo_hpc.precheck import check_hub_model
+from undo_hpc.models import check_hub_model, fingerprint, loaded_models, resolve_model
 from undo_hpc.records import Problem, normalise_text
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_bytes
