@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.campaign import Position, discard_stale, locate
-from undo_hpc.cluster.base import Cluster, JobState, LiveJob, Submission
+from undo_hpc.cluster.base import HEALING_STAGES, Cluster, JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, Unreachable
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
@@ -32,11 +32,10 @@ from undo_hpc.storage.events import read_events
 from undo_hpc.storage.lease import STALE_S, Lease
 
 PATIENCE_S = 1800.0  # a controller that is being mended or moved to its backup host; a queue that is full
-HEALING_STAGES = ("merge", "advance")
 
 
 @dataclass
-class Dispatched:
+class DispatchResult:
     """What was done.
 
     Attributes:
@@ -73,7 +72,7 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
     return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users())
 
 
-def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "", check: bool = False) -> Dispatched:
+def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "", check: bool = False) -> DispatchResult:
     """Submits every missing task of the present iteration that nobody works on.
 
     Args:
@@ -92,8 +91,8 @@ def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "
     stuck = [job for job in jobs if job.state is JobState.STUCK]
     cluster.cancel(job.id for job in stuck)
     jobs = [job for job in jobs if job.state is not JobState.STUCK]
-    position = locate(run, _live_map(jobs, _iteration(run)))
-    done = Dispatched(position, held=[job for job in jobs if job.state is JobState.HELD])
+    position = locate(run, _live_states(jobs, _iteration(run)))
+    done = DispatchResult(position, held=[job for job in jobs if job.state is JobState.HELD])
     if position.ended:
         return done
     jobs = [job for job in jobs if job.iteration == position.iteration]
@@ -105,7 +104,7 @@ def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "
     discard_stale(run, position)
     done.live = len({(job.stage, job.index) for job in jobs})
     todo = [(stage, indices) for stage, indices in wanted(position, jobs) if not healer or stage.name in related(position.stages, healer)]
-    _limit(run, position, todo, healer)
+    _check_resubmits(run, position, todo, healer)
     submissions = [_submission(run, position, stage, indices) for stage, indices in todo]
     if check:
         cluster.check(submissions)
@@ -121,7 +120,7 @@ def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "
     redirected = False
     try:
         for stage in position.stages:
-            after = _awaited(stage, by_name, ids) + (ending if stage.name == "advance" else ())
+            after = _dependencies(stage, by_name, ids) + (ending if stage.name == "advance" else ())
             if any(name in fresh for name in stage.after):
                 waiting = {
                     job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)
@@ -188,11 +187,11 @@ def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[i
     return result
 
 
-def _awaited(stage: Stage, by_name: Mapping[str, Stage], ids: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def _dependencies(stage: Stage, by_name: Mapping[str, Stage], ids: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Jobs that a stage waits for: those of the stages before it, or, where one has none, of what that one rests on."""
     found: dict[str, None] = {}
     for name in stage.after:
-        here = ids.get(name) or _awaited(by_name[name], by_name, ids)
+        here = ids.get(name) or _dependencies(by_name[name], by_name, ids)
         found.update(dict.fromkeys(here))
     return tuple(found)
 
@@ -214,7 +213,7 @@ def _iteration(run: Run) -> int:
     return numbers[-1] if numbers else 0
 
 
-def _live_map(jobs: list[LiveJob], iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
+def _live_states(jobs: list[LiveJob], iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
     live: dict[Key, tuple[TaskState, str]] = {}
     for job in jobs:
         if job.iteration == iteration:
@@ -266,7 +265,7 @@ def submissions(events: Iterable[Mapping[str, Any]], iteration: int) -> Counter[
     return counts
 
 
-def _limit(run: Run, position: Position, todo: list[tuple[Stage, tuple[int, ...]]], healer: str) -> None:
+def _check_resubmits(run: Run, position: Position, todo: list[tuple[Stage, tuple[int, ...]]], healer: str) -> None:
     """Keeps healing stages from submitting for ever; a person may always submit again."""
     if not healer:
         return
@@ -318,7 +317,7 @@ def carry_on(run_dir: Path, stage: str, code: int) -> int:
         _dismiss_servers(run)
         return code
     try:
-        done = _patiently(run, stage)
+        done = _submit_when_possible(run, stage)
     except Incomplete:
         _dismiss_servers(run)  # nobody will ask them any more
         raise
@@ -338,7 +337,7 @@ def _dismiss_servers(run: Run) -> None:
     cluster.cancel(sorted({job.id for job in cluster.live_jobs(run.id) if job.stage == "serve"}))
 
 
-def _patiently(run: Run, stage: str) -> Dispatched | None:
+def _submit_when_possible(run: Run, stage: str) -> DispatchResult | None:
     """Submits what is missing, or nothing where the run is paused. A controller that is down, a full queue, a launcher that is slow
     are waited for: nobody else would go on with the run."""
     deadline = time.monotonic() + PATIENCE_S

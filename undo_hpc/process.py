@@ -7,7 +7,7 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
-BOUND = "UNDO_ENDS_WITH_PARENT"  # in the environment of processes that make no sense without their parent
+DIES_WITH_PARENT = "UNDO_ENDS_WITH_PARENT"  # in the environment of processes that make no sense without their parent
 
 
 def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
@@ -24,7 +24,7 @@ def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
         os.kill(os.getpid(), signum)
 
 
-def die_where_bound() -> None:
-    """`die_with_parent(SIGKILL)` in a process that was started to end with its parent (`BOUND` is set); else nothing."""
-    if os.environ.get(BOUND):
+def die_with_parent_if_told() -> None:
+    """`die_with_parent(SIGKILL)` in a process that was started to end with its parent (`DIES_WITH_PARENT` is set); else nothing."""
+    if os.environ.get(DIES_WITH_PARENT):
         die_with_parent(signal.SIGKILL)

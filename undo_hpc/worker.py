@@ -15,7 +15,7 @@ from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
 from undo_hpc.observe.energy import joules
 from undo_hpc.plan import build_graph
-from undo_hpc.process import die_where_bound, die_with_parent
+from undo_hpc.process import die_with_parent, die_with_parent_if_told
 from undo_hpc.run import open_run
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
 from undo_hpc.stages.train import cluster_rank
@@ -24,7 +24,7 @@ from undo_hpc.storage.lease import STALE_S, Lease
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.progress import ProgressFile
 
-MODULES = {"baseline": "evaluate"}
+STAGE_MODULES = {"baseline": "evaluate"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -104,46 +104,32 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
     task = stage.tasks[index]
     at = run.layout.iteration(iteration)
     events = EventLog(at.events(stage_name, index))
-    on_cluster = bool(os.environ.get("SLURM_JOB_ID"))
     lease = Lease(
         at.lease(stage_name, index),
         f"{stage_name} {index} of iteration {iteration}",
         wait_s=2 * STALE_S,
     )
+    context = StageContext(
+        run=run,
+        plan=plan,
+        stage=stage,
+        task=task,
+        events=events,
+        progress=ProgressFile(at.progress(stage_name, index)),
+        lease=lease,
+        should_stop=save_soon.requested,
+        time_left_s=save_soon.time_left_s,
+        visibility_wait_s=_visibility_wait_s(),
+    )
     if cluster_rank()[0]:
-        return _follow(
-            StageContext(
-                run,
-                plan,
-                stage,
-                task,
-                events,
-                ProgressFile(at.progress(stage_name, index)),
-                lease,
-                save_soon.requested,
-                save_soon.time_left_s,
-                _visibility_wait(),
-            )
-        )
+        return _run_further_rank(context)
     with lease:
         done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
         if done is not None and not verify_outputs(run.layout.root, done, deep=False) and not _stale(run.config_digest, done.inputs):
             print(f"{stage_name} {index} of iteration {iteration} is complete already", flush=True)
             return int(ExitCode.COMPLETE)
-        context = StageContext(
-            run=run,
-            plan=plan,
-            stage=stage,
-            task=task,
-            events=events,
-            progress=ProgressFile(at.progress(stage_name, index)),
-            lease=lease,
-            should_stop=save_soon.requested,
-            time_left_s=save_soon.time_left_s,
-            visibility_wait_s=_visibility_wait() if on_cluster else 0.0,
-        )
         context.progress.clear()
-        began = time.time()
+        context.started = time.time()  # without the wait for the lease
         events.append(
             "start",
             job=os.environ.get("SLURM_JOB_ID", ""),
@@ -156,7 +142,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
         )
         status, code = "failed", ExitCode.FAILED
         try:
-            importlib.import_module(f"undo_hpc.stages.{MODULES.get(stage_name, stage_name)}").run_stage(context)
+            importlib.import_module(f"undo_hpc.stages.{STAGE_MODULES.get(stage_name, stage_name)}").run_stage(context)
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
             print(f"{stop} ({save_soon.requeue_reason()})", flush=True)
@@ -172,7 +158,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
                 status=status,
                 code=int(code),
                 reason=save_soon.reason,
-                seconds=round(time.time() - began, 3),
+                seconds=round(time.time() - context.started, 3),
                 joules=joules(),
             )
     return int(code)
@@ -193,12 +179,14 @@ def _within_limits(limits: ClusterConfig, events: EventLog, reason: str) -> None
         )
 
 
-def _visibility_wait() -> float:
-    """Seconds in which a file of another node shows (the profile's `visible_within_s`)."""
+def _visibility_wait_s() -> float:
+    """Seconds in which a file of another node shows (the profile's `visible_within_s`); none outside of SLURM."""
+    if not os.environ.get("SLURM_JOB_ID"):
+        return 0.0
     return float(os.environ.get("UNDO_VISIBLE_WITHIN_S", VISIBILITY_WAIT_S))
 
 
-def _follow(context: StageContext) -> int:
+def _run_further_rank(context: StageContext) -> int:
     """A further rank: works, but owns, records and publishes nothing. Rank 0 alone says that the task must start again:
     the first rank to end with a code other than 0 takes the others with it (--kill-on-bad-exit)."""
     done = read_manifest(context.run.layout.root / context.task.manifest)
@@ -220,6 +208,6 @@ def _gpus() -> int:
 
 
 if __name__ == "__mp_main__":  # a process that multiprocessing has spawned from this one, such as vLLM's engine
-    die_where_bound()
+    die_with_parent_if_told()
 if __name__ == "__main__":
     raise SystemExit(main())

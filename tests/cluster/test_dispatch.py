@@ -13,7 +13,7 @@ from undo_hpc.cluster.base import JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, TooLate, Unreachable, refusal_error
 from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.dispatch import _awaited, related, submissions, wanted
+from undo_hpc.dispatch import _dependencies, related, submissions, wanted
 from undo_hpc.errors import ClusterError, ConfigError, LeaseError
 from undo_hpc.layout import Layout
 from undo_hpc.plan import build_graph, plan_iteration
@@ -54,7 +54,7 @@ def test_a_task_damaged_after_the_end_is_done_again_with_advance_behind_it() -> 
     todo = wanted(finished, [])
     assert {stage.name: indices for stage, indices in todo} == {"train": (0,), "advance": (0,)}
     by_name = {stage.name: stage for stage in STAGES}
-    assert _awaited(by_name["advance"], by_name, {"train": ["77"]}) == ("77",)
+    assert _dependencies(by_name["advance"], by_name, {"train": ["77"]}) == ("77",)
 
 
 def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
@@ -160,9 +160,9 @@ def test_a_healing_stage_waits_for_room_in_the_queue_but_not_in_a_paused_run(tmp
     monkeypatch.setattr(dispatch, "open_cluster", lambda *_, **__: None)
     monkeypatch.setattr(dispatch, "submit_missing", submit)
     monkeypatch.setattr(dispatch.time, "sleep", lambda _: None)
-    assert dispatch._patiently(run, "advance") == "submitted"
+    assert dispatch._submit_when_possible(run, "advance") == "submitted"
     run.layout.paused.touch()
-    assert dispatch._patiently(run, "advance") is None
+    assert dispatch._submit_when_possible(run, "advance") is None
 
 
 def test_a_path_that_would_end_in_the_middle_of_pythonpath_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from undo_hpc.run import Run
 
 def most(**cluster: int) -> int:
     run = Run(Layout(Path("/nowhere")), RunConfig.model_validate({"cluster": cluster}))
-    return LocalCluster(run, NoDisplay(Console()))._most
+    return LocalCluster(run, NoDisplay(Console()))._max_processes
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])

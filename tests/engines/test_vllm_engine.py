@@ -228,7 +228,7 @@ def test_greedy_answers_of_the_tiny_models_agree_with_transformers(vllm_engine: 
         ours = {c.id: c for c in engine.generate(requests)}
         engine.close()
     finally:
-        vllm_engine._llm = vllm_engine._started()
+        vllm_engine._llm = vllm_engine._start_llm()
     settings = TransformersEngineConfig(threads=1, batch_invariant=True)
     theirs = {c.id: c for c in TransformersEngine(EngineConfig(transformers=settings), model).generate(requests)}
     differing = [f"{i}: {ours[i].text!r} / {theirs[i].text!r}" for i in ours if ours[i] != theirs[i]]

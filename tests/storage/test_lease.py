@@ -44,7 +44,7 @@ def _rewrite(path: Path, **changes: object) -> None:
 
 def test_a_silent_owner_on_another_host_is_followed_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Lease(tmp_path / "l", "x")
-    assert old._take()
+    assert old._try_acquire()
     _rewrite(tmp_path / "l", host="elsewhere")
     with pytest.raises(LeaseError), Lease(tmp_path / "l", "x"):
         pass
@@ -92,16 +92,16 @@ def test_a_lease_that_a_crash_has_damaged_is_followed(tmp_path: Path, monkeypatc
 def test_a_heartbeat_that_comes_late_does_not_land_on_the_successor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.01)
     zombie, successor = Lease(tmp_path / "l", "x"), Lease(tmp_path / "l", "x")
-    text, taken = zombie._text, threading.Event()
+    text, taken = zombie._content, threading.Event()
 
     def held_up() -> bytes:  # the zombie's node hangs in the middle of a beat, long enough to be declared dead
         if (tmp_path / "l").exists() and not taken.is_set():
             (tmp_path / "l").unlink()
-            assert successor._take()
+            assert successor._try_acquire()
             taken.set()
         return text()
 
-    monkeypatch.setattr(zombie, "_text", held_up)
+    monkeypatch.setattr(zombie, "_content", held_up)
     with zombie:
         assert taken.wait(20)
         assert zombie._thread is not None
@@ -127,7 +127,7 @@ def test_a_process_that_is_hidden_from_us_is_not_taken_for_dead(monkeypatch: pyt
 def test_a_requeued_job_follows_its_zombie_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     zombie = Lease(tmp_path / "l", "x")
-    assert zombie._take()
+    assert zombie._try_acquire()
     _rewrite(tmp_path / "l", host="failed-node")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with Lease(tmp_path / "l", "x"), pytest.raises(LeaseError):
@@ -137,7 +137,7 @@ def test_a_requeued_job_follows_its_zombie_at_once(tmp_path: Path, monkeypatch: 
 def test_the_same_job_id_given_twice_is_no_proof_of_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     first = Lease(tmp_path / "l", "x")
-    assert first._take()
+    assert first._try_acquire()
     _rewrite(tmp_path / "l", host="another-node")
     with pytest.raises(LeaseError), Lease(tmp_path / "l", "x"):
         pass
@@ -149,7 +149,7 @@ def test_many_at_once_have_one_winner(tmp_path: Path) -> None:
     def contend() -> None:
         lease = Lease(tmp_path / "l", "x")
         barrier.wait()
-        if lease._take():
+        if lease._try_acquire():
             winners.append(lease)
 
     threads = [threading.Thread(target=contend) for _ in range(8)]

@@ -15,6 +15,13 @@ from typing import Protocol
 
 from undo_hpc.config.schema import StageResources
 
+# Merge and advance must run whatever became of the tasks before them: they see what is missing and submit it again.
+# The others are of no use without their input. `afterok` spares them a start, and --kill-on-invalid-dep lets a chain
+# whose link has failed collapse at once down to advance, instead of waiting for ever (DependencyNeverSatisfied).
+# Measured on 22.05: the last job of such a chain starts a second after the failure. Either way every stage checks its
+# inputs itself: SLURM lets an `afterok` on a job that it has forgotten run at once.
+HEALING_STAGES = ("merge", "advance")
+
 
 class JobState(StrEnum):
     """What the scheduler says of a job that it still knows. Anything it no longer lists is not alive."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from undo_hpc.cluster.names import ranges
 from undo_hpc.storage.atomic import explained
 from undo_hpc.storage.events import append_line
 
@@ -113,9 +114,7 @@ def compress(indices: tuple[int, ...] | None) -> list[list[int]] | None:
     """Indices as [first, last] ranges: ten thousand shards stay one short line."""
     if indices is None:
         return None
-    from undo_hpc.cluster.names import _ranges
-
-    return [[a, b] for a, b in _ranges(indices)]
+    return [[first, last] for first, last in ranges(indices)]
 
 
 def expand(ranges: object) -> tuple[int, ...] | None:

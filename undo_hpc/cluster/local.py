@@ -25,7 +25,7 @@ from undo_hpc.storage.progress import read_progress
 
 POLL_S = 0.1
 STOP_WAIT_S = 120.0
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 CODE = Path(__file__).resolve().parents[2]
 
 
@@ -71,7 +71,7 @@ class LocalCluster:
 
     def __init__(self, run: Run, display: Display) -> None:
         self._run, self._display = run, display
-        self._most = run.config.cluster.max_processes or fitting(run.config.cluster.threads_per_process)
+        self._max_processes = run.config.cluster.max_processes or fitting(run.config.cluster.threads_per_process)
         self._running: list[_Running] = []
         self._failed: list[tuple[Stage, Task, int]] = []
 
@@ -97,12 +97,12 @@ class LocalCluster:
         try:
             while waiting or self._running:
                 for stage, task in list(waiting):
-                    if stage.name != "serve" and self._busy() >= self._most:  # servers wait most of their time
+                    if stage.name != "serve" and self._count_busy() >= self._max_processes:  # servers wait most of their time
                         break
-                    if all(settled(by_name[name]) for name in stage.after) and self._failures(stage) < MOST_FAILURES:
+                    if all(settled(by_name[name]) for name in stage.after) and self._failures(stage) < MAX_FAILURES:
                         waiting.remove((stage, task))
                         self._start(stage, task)
-                if not self._busy():
+                if not self._count_busy():
                     self._stop_all()  # servers, if any: nobody asks them any more
                     break
                 time.sleep(POLL_S)
@@ -125,7 +125,7 @@ class LocalCluster:
         """Failed tasks of a stage: after a few, the cause is likely the same for all."""
         return sum(failed.name == stage.name for failed, _, _ in self._failed)
 
-    def _busy(self) -> int:
+    def _count_busy(self) -> int:
         return sum(item.stage.name != "serve" for item in self._running)
 
     def _start(self, stage: Stage, task: Task) -> None:

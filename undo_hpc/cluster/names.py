@@ -50,6 +50,11 @@ class ArrayPart:
     offset: int
     group: int
 
+    def indices(self, total: int) -> tuple[int, ...]:
+        """The task indices that it runs, those below `total` where that is known (not 0)."""
+        firsts = ((element + self.offset) * self.group for element in self.elements)
+        return tuple(index for first in firsts for index in range(first, first + self.group) if total == 0 or index < total)
+
 
 def split_array(indices: Sequence[int], max_array_size: int, max_parts: int) -> list[ArrayPart]:
     """Cuts task indices into at most `max_parts` arrays that a cluster accepts.
@@ -74,11 +79,12 @@ def split_array(indices: Sequence[int], max_array_size: int, max_parts: int) -> 
 
 def array_spec(elements: Sequence[int], parallelism: int) -> str:
     """sbatch's notation of an array: ranges for neighbours, `%` for the number at once."""
-    ranges = [f"{a}-{b}" if b > a else f"{a}" for a, b in _ranges(elements)]
-    return ",".join(ranges) + (f"%{parallelism}" if parallelism < len(elements) else "")
+    shown = [f"{first}-{last}" if last > first else f"{first}" for first, last in ranges(elements)]
+    return ",".join(shown) + (f"%{parallelism}" if parallelism < len(elements) else "")
 
 
-def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+def ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring numbers together, as (first, last)."""
     start = end = None
     for number in sorted(numbers):
         if start is None or end is None:

@@ -8,22 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.cluster.base import Submission
+from undo_hpc.cluster.base import HEALING_STAGES, Submission
 from undo_hpc.cluster.names import ArrayPart, JobName, array_spec
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, ContainerProfile, Profile, StageProfile
 from undo_hpc.layout import Layout
 
 PRELUDE = Path(__file__).with_name("prelude.sh")
-# Merge and advance must run whatever became of the tasks before them: they see what is missing and submit it again.
-# The others are of no use without their input. `afterok` spares them a start, and --kill-on-invalid-dep lets a chain
-# whose link has failed collapse at once down to advance, instead of waiting for ever (DependencyNeverSatisfied).
-# Measured on 22.05: the last job of such a chain starts a second after the failure. Either way every stage checks its
-# inputs itself: SLURM lets an `afterok` on a job that it has forgotten run at once.
-HEALERS = ("merge", "advance")
 
 
 @dataclass(frozen=True)
-class JobText:
+class BatchJob:
     """Arguments of SlurmExecutor.update_parameters, and the command line of the job."""
 
     parameters: dict[str, Any]
@@ -32,7 +26,7 @@ class JobText:
 
 def dependency(stage: str, after: tuple[str, ...]) -> str:
     """sbatch's --dependency on every part of what comes before."""
-    return ("afterany:" if stage in HEALERS else "afterok:") + ":".join(after)
+    return ("afterany:" if stage in HEALING_STAGES else "afterok:") + ":".join(after)
 
 
 def gpu_flags(profile: Profile, asked: StageProfile) -> dict[str, str | int]:
@@ -44,7 +38,7 @@ def gpu_flags(profile: Profile, asked: StageProfile) -> dict[str, str | int]:
     return {"gres": f"gpu:{typed}"} if profile.gpu_syntax == "gres" else {"gpus-per-node": typed}
 
 
-def array_of(words: list[str]) -> str:
+def bash_array(words: list[str]) -> str:
     """A bash array."""
     return "(" + " ".join(shlex.quote(word) for word in words) + ")"
 
@@ -55,7 +49,7 @@ def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wa
     Healing stages stay outside of the container: they submit jobs, and SLURM's commands are not in an image. They need neither
     a GPU nor a model, only the Python that submits.
     """
-    box = profile.container if stage not in HEALERS else ContainerProfile()
+    box = profile.container if stage not in HEALING_STAGES else ContainerProfile()
     srun: list[str] = []
     inside: list[str] = []
     python = profile.python or sys.executable
@@ -70,8 +64,8 @@ def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wa
     return [
         f"UNDO_PYTHON={shlex.quote(python)}",
         f"export UNDO_CODE={shlex.quote(str(code))}",
-        f"UNDO_SRUN={array_of(srun)}",
-        f"UNDO_INSIDE={array_of(inside)}",
+        f"UNDO_SRUN={bash_array(srun)}",
+        f"UNDO_INSIDE={bash_array(inside)}",
         f"UNDO_REQUEUE={int(profile.requeue)}",
         f"UNDO_RESTART_DELAY={profile.restart_delay_s}",
         f"UNDO_KILL_WAIT={kill_wait_s}",
@@ -86,7 +80,7 @@ def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wa
 
 def render(
     profile: Profile, submission: Submission, name: JobName, part: ArrayPart | None, code: Path, *, kill_wait_s: int = 30
-) -> JobText:
+) -> BatchJob:
     """One job (or one part of an array) as submitit's parameters and its command line."""
     asked = profile.for_stage(submission.stage, submission.resources)
     logs = str(Layout(submission.run_dir).iteration(submission.iteration).logs).replace("%", "%%")
@@ -102,7 +96,7 @@ def render(
         flags["array"] = array_spec(part.elements, asked.array_parallelism or profile.array_parallelism)
     if submission.after:
         flags["dependency"] = dependency(submission.stage, submission.after)
-        if submission.stage not in HEALERS:
+        if submission.stage not in HEALING_STAGES:
             flags["kill-on-invalid-dep"] = "yes"
     memory = asked.memory_gb
     parameters: dict[str, Any] = {
@@ -127,4 +121,4 @@ def render(
     command = (
         f"undo_task {submission.stage} {shlex.quote(str(submission.run_dir))} {submission.iteration} {offset} {group} {submission.total}"
     )
-    return JobText(parameters, command)
+    return BatchJob(parameters, command)

@@ -23,7 +23,7 @@ from undo_hpc.cluster.commands import TooLate, Unreachable, refusal_error, requi
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
 from undo_hpc.cluster.profile import Profile
-from undo_hpc.cluster.render import JobText, dependency, render
+from undo_hpc.cluster.render import BatchJob, dependency, render
 from undo_hpc.errors import ClusterError
 from undo_hpc.layout import Layout
 from undo_hpc.storage.atomic import explained
@@ -108,15 +108,15 @@ class SlurmCluster:
         for submission in submissions:
             bare = replace(submission, after=(), tag=submission.tag or "0" * 8)
             part = self.parts(bare)[0]
-            text = self._text(bare, part, self._name(bare, part))
+            job = self._batch_job(bare, part, self._name(bare, part))
             shape = str(
-                {k: v for k, v in text.parameters.items() if k not in ("job_name", "comment", "setup", "additional_parameters")}
-                | {k: v for k, v in text.parameters["additional_parameters"].items() if k not in ("output", "array")}
+                {k: v for k, v in job.parameters.items() if k not in ("job_name", "comment", "setup", "additional_parameters")}
+                | {k: v for k, v in job.parameters["additional_parameters"].items() if k not in ("output", "array")}
             )
             if shape in seen:
                 continue
             seen.add(shape)
-            script = self._executor(text, bare)._make_submission_file_text("true", "0")
+            script = self._executor(job, bare)._make_submission_file_text("true", "0")
             try:
                 run(["sbatch", "--test-only"], stdin=script)
             except Unreachable:
@@ -130,19 +130,10 @@ class SlurmCluster:
         ids: list[str] = []
         for part in self.parts(submission):
             name = self._name(submission, part)
-            indices = (
-                submission.indices
-                if part is None
-                else tuple(
-                    index
-                    for element in part.elements
-                    for index in range((element + part.offset) * part.group, (element + part.offset + 1) * part.group)
-                    if submission.total == 0 or index < submission.total
-                )
-            )
+            indices = submission.indices if part is None else part.indices(submission.total)
             journal.intend(str(name), submission.stage, submission.iteration, submission.attempt, indices, submission.after)
             try:
-                job_id = self._sbatch(self._text(submission, part, name), submission)
+                job_id = self._sbatch(self._batch_job(submission, part, name), submission)
             except Unreachable:
                 found = self._by_name(str(name), patient=False)
                 if not found:
@@ -169,10 +160,10 @@ class SlurmCluster:
         offset, group = (part.offset, part.group) if part else (0, 1)
         return JobName(submission.stage, submission.iteration, submission.tag, submission.attempt, offset, group, secrets.token_hex(4))
 
-    def _text(self, submission: Submission, part: ArrayPart | None, name: JobName) -> JobText:
+    def _batch_job(self, submission: Submission, part: ArrayPart | None, name: JobName) -> BatchJob:
         return render(self.profile, submission, name, part, self.code, kill_wait_s=self.limits.kill_wait_s)
 
-    def _executor(self, text: JobText, submission: Submission) -> Any:
+    def _executor(self, job: BatchJob, submission: Submission) -> Any:
         from submitit.slurm.slurm import SlurmExecutor
 
         logs = Layout(submission.run_dir).iteration(submission.iteration).logs
@@ -180,18 +171,18 @@ class SlurmCluster:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         executor = SlurmExecutor(folder=str(folder).replace("%", "%%"))
-        executor.update_parameters(**text.parameters)
+        executor.update_parameters(**job.parameters)
         return executor
 
-    def _sbatch(self, text: JobText, submission: Submission) -> str:
+    def _sbatch(self, job: BatchJob, submission: Submission) -> str:
         """The one call of submitit's underscore method."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        executor = self._executor(text, submission)
+        executor = self._executor(job, submission)
         # it prints what it also raises, and leaves the batch file beside the logs
         with scheduler_environment(), contextlib.redirect_stderr(io.StringIO()), explained(Path(executor.folder)):
             try:
-                return str(executor._submit_command(text.command).job_id)
+                return str(executor._submit_command(job.command).job_id)
             except (FailedJobError, FailedSubmissionError) as error:
                 raise refusal_error(_sbatch_output(error), "sbatch") from error
 

@@ -51,15 +51,15 @@ class VllmEngine:
                 f"vLLM cannot be imported: {error}",
                 hint="install it (pip install vllm==0.32.0), or set engine.name: transformers",
             ) from error
-        self._start: Any = LLM
-        self._input: Any = tokens_input
-        self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
+        self._llm_class: Any = LLM
+        self._tokens_input: Any = tokens_input
+        self._sampling_params, self._final_only = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._processes = VllmProcesses()
-        self._llm: Any = self._started()
+        self._llm: Any = self._start_llm()
         self._context = int(self._llm.model_config.max_model_len)
         seqs = self._arguments["max_num_seqs"]
         # The scheduler always has a next one; handing over many at once costs less than one after each step.
-        self._least, self._most = seqs + seqs // 4 + 1, 2 * seqs
+        self._refill_below, self._max_under_way = seqs + seqs // 4 + 1, 2 * seqs
 
     def describe(self) -> dict[str, Any]:
         """What the completions depend on."""
@@ -91,7 +91,7 @@ class VllmEngine:
                     continue
                 if should_stop():
                     return
-                room = self._most - len(under_way) if len(under_way) < self._least else 0
+                room = self._max_under_way - len(under_way) if len(under_way) < self._refill_below else 0
                 refused: list[Completion] = []
                 outputs: list[Any] = []
                 try:
@@ -149,10 +149,10 @@ class VllmEngine:
 
             cleanup_dist_env_and_memory()
 
-    def _started(self) -> Any:
+    def _start_llm(self) -> Any:
         try:
             with self._processes.starting():
-                llm = self._start(**self._arguments)
+                llm = self._llm_class(**self._arguments)
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
             raise EngineError(f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)) from error
         self._processes.watch(llm.llm_engine.engine_core)
@@ -160,7 +160,7 @@ class VllmEngine:
 
     def _restart(self) -> None:
         self.close()
-        self._llm = self._started()
+        self._llm = self._start_llm()
 
     def _step(self) -> list[Any]:
         engine = self._llm.llm_engine
@@ -177,7 +177,7 @@ class VllmEngine:
         if room < 1:
             return failed(request, too_long(len(ids), self._context), prompt_tokens=len(ids))
         try:
-            params = self._params(
+            params = self._sampling_params(
                 temperature=request.temperature,
                 top_p=request.top_p,
                 top_k=request.top_k,
@@ -185,10 +185,10 @@ class VllmEngine:
                 max_tokens=min(request.max_tokens, room),
                 stop=list(request.stop),
                 stop_token_ids=sorted(self._chat.stop_ids),
-                output_kind=self._final,
+                output_kind=self._final_only,
                 detokenize=bool(request.stop),
             )  # the text is made once, at the end
-            self._llm.llm_engine.add_request(request.id, self._input(prompt_token_ids=ids), params)
+            self._llm.llm_engine.add_request(request.id, self._tokens_input(prompt_token_ids=ids), params)
         except (ValueError, TypeError) as error:
             return failed(request, f"vLLM refused the request: {error}", prompt_tokens=len(ids))
         return None

@@ -24,15 +24,15 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from undo_hpc.errors import EngineError
-from undo_hpc.process import BOUND, die_where_bound
+from undo_hpc.process import DIES_WITH_PARENT, die_with_parent_if_told
 
 log = logging.getLogger(__name__)
 
-_NOT_FOR_THEM = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what asks a task to save (cluster.signals)
-_PATIENCE_S = 8.0  # for an engine process to end by itself: a preempted task may have 30 s in all
-_KILLED_S = 30.0  # for the driver to take back the memory of a killed one
+_BLOCKED_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what asks a task to save (cluster.signals)
+_SHUTDOWN_S = 8.0  # for an engine process to end by itself: a preempted task may have 30 s in all
+_KILL_S = 30.0  # for the driver to take back the memory of a killed one
 
-os.register_at_fork(after_in_child=die_where_bound)  # spawned ones: see undo_hpc.worker
+os.register_at_fork(after_in_child=die_with_parent_if_told)  # spawned ones: see undo_hpc.worker
 
 
 class VllmProcesses:
@@ -48,20 +48,20 @@ class VllmProcesses:
         if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "1") == "0":
             yield
             return
-        earlier, engines = _below(), set(active_children())
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_THEM)
+        earlier, engines = _descendants(), set(active_children())
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
         # Python's own helper is shared by all of them. Its start lets SIGTERM in again (Python 3.11), hence first.
         resource_tracker.ensure_running()
-        earlier |= {p for p in _below() if p not in earlier}
-        signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_THEM)
-        os.environ[BOUND] = str(os.getpid())
+        earlier |= {p for p in _descendants() if p not in earlier}
+        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
+        os.environ[DIES_WITH_PARENT] = str(os.getpid())
         try:
             yield
         finally:
-            os.environ.pop(BOUND, None)
+            os.environ.pop(DIES_WITH_PARENT, None)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._engines = [child for child in active_children() if child not in engines]
-            self._all = [process for process in _below() if process not in earlier]
+            self._all = [process for process in _descendants() if process not in earlier]
 
     @property
     def separate(self) -> bool:
@@ -87,16 +87,16 @@ class VllmProcesses:
         for process in self._all:
             if process.pid in engines:
                 _signal(process, signal.SIGINT)
-        engine_core.shutdown(timeout=_PATIENCE_S)
-        if left := _left(self._all, _PATIENCE_S):
+        engine_core.shutdown(timeout=_SHUTDOWN_S)
+        if left := _still_running(self._all, _SHUTDOWN_S):
             log.warning("vLLM: %d processes do not end and are killed", len(left))
             for process in left:
                 _signal(process, signal.SIGKILL)
-            _left(left, _KILLED_S)
+            _still_running(left, _KILL_S)
         self._engines, self._all = [], []
 
 
-def _below() -> set[Any]:
+def _descendants() -> set[Any]:
     import psutil
 
     return set(psutil.Process().children(recursive=True))
@@ -110,7 +110,7 @@ def _signal(process: Any, signum: signal.Signals) -> None:
         process.send_signal(signum)
 
 
-def _left(processes: list[Any], seconds: float) -> list[Any]:
+def _still_running(processes: list[Any], seconds: float) -> list[Any]:
     """Those that still run after that time at most."""
     import psutil
 

@@ -24,7 +24,7 @@ from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.events import read_events
 
 STATES = ("done", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 FRESH_PROGRESS_S = 600.0
 
 
@@ -217,7 +217,7 @@ def _stages(
             shown: str = state
             if state in ("ready", "blocked", "stale") and ended in ("failed", "killed"):
                 shown = "failed"
-                if sum(f.stage == stage.name for f in failures) < MOST_FAILURES:
+                if sum(f.stage == stage.name for f in failures) < MAX_FAILURES:
                     failures.append(_failure(run, stage, status.index, task.label, ended))
             elif state in ("ready", "blocked") and ended == "requeue":
                 shown = "saved"

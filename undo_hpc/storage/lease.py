@@ -52,7 +52,7 @@ def alive_here(pid: int, start: str) -> bool | None:
     return False  # ours, and ended: its parent has not taken note yet
 
 
-def _me() -> dict[str, Any]:
+def _own_identity() -> dict[str, Any]:
     return {
         "token": secrets.token_hex(8),
         "host": socket.gethostname(),
@@ -71,7 +71,7 @@ def read_lease(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def owned(path: Path, token: str) -> bool:
+def is_owner(path: Path, token: str) -> bool:
     """Whether the lease is still that owner's."""
     current = read_lease(path)
     if current is None:  # one who found it dead a moment ago may be putting it back
@@ -80,7 +80,7 @@ def owned(path: Path, token: str) -> bool:
     return current is not None and current.get("token") == token
 
 
-def taken_over(what: str) -> LeaseError:
+def taken_over_error(what: str) -> LeaseError:
     """The error of one who owns it no more."""
     return LeaseError(
         f"{what} was taken over by a later start of this task; this one publishes nothing",
@@ -92,8 +92,8 @@ def check_inherited(what: str) -> None:
     """For a process that works for an owner and publishes by itself (see Lease.handed_down). Raises LeaseError where a later start
     has taken over; does nothing where no lease was handed down."""
     token, _, path = os.environ.get(OWNER, "").partition(":")
-    if path and not owned(Path(path), token):
-        raise taken_over(what)
+    if path and not is_owner(Path(path), token):
+        raise taken_over_error(what)
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
@@ -110,13 +110,13 @@ class Lease:
 
     Args:
         path: the lease file.
-        what: what is owned, in words, for messages.
+        what: what is is_owner, in words, for messages.
         wait_s: how long to wait for another owner's heartbeat to cease, before LeaseError is raised.
     """
 
     def __init__(self, path: Path, what: str, *, wait_s: float = 0.0) -> None:
         self.path, self.what, self._wait_s = path, what, wait_s
-        self._mine = _me()
+        self._mine = _own_identity()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._seen: tuple[Any, float] = (None, 0.0)  # another owner's last beat, and when we first saw it
@@ -134,7 +134,7 @@ class Lease:
 
     def __enter__(self) -> Self:
         began = time.monotonic()
-        while not self._take():
+        while not self._try_acquire():
             patience = max(self._wait_s, WATCH_S + 1) if self._looks_silent else self._wait_s
             if time.monotonic() - began >= patience:
                 other = read_lease(self.path) or {}
@@ -144,7 +144,7 @@ class Lease:
                     hint="wait for it to end, or stop it; then run the same command again",
                 )
             time.sleep(min(0.5, WATCH_S / 4))
-        self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
+        self._thread = threading.Thread(target=self._heartbeat_loop, daemon=True, name="lease")
         self._thread.start()
         return self
 
@@ -154,22 +154,22 @@ class Lease:
             self._thread.join()
         with contextlib.suppress(OSError):  # what ends the work counts; a lease that stays behind is taken for dead soon
             if self.still_ours():
-                self._bury(self.token)
+                self._remove(self.token)
 
     def still_ours(self) -> bool:
         """Whether nobody has taken over; ask before every publication."""
-        return owned(self.path, self.token)
+        return is_owner(self.path, self.token)
 
     def check(self) -> None:
         """Raises LeaseError where a successor has taken over."""
         if not self.still_ours():
-            raise taken_over(self.what)
+            raise taken_over_error(self.what)
 
-    def _text(self) -> bytes:
+    def _content(self) -> bytes:
         """The file as it is now. Always of the same length, for it is written over in place."""
         return orjson.dumps(self._mine | {"heartbeat": f"{time.time():.3f}"})
 
-    def _dead(self, old: dict[str, Any]) -> bool:
+    def _is_dead(self, old: dict[str, Any]) -> bool:
         """Whether the old owner is gone: SLURM has started its job again, its process has ended, or its heartbeat has ceased.
 
         That it has ceased is seen, by our own clock: the owner's may be wrong.
@@ -184,16 +184,16 @@ class Lease:
         self._looks_silent = abs(time.time() - float(old.get("heartbeat", 0))) > STALE_S
         return now - self._seen[1] >= (WATCH_S if self._looks_silent else STALE_S)
 
-    def _take(self) -> bool:
+    def _try_acquire(self) -> bool:
         """One try: link our file to the name (fails where it exists, on NFS too); a dead owner's file is moved away first."""
         mine = self.path.with_name(f".{self.path.name}.{self._mine['token']}")
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 old = read_lease(self.path)
-                if old is not None and not (self._dead(old) and self._bury(old.get("token"))):
+                if old is not None and not (self._is_dead(old) and self._remove(old.get("token"))):
                     return False
-                mine.write_bytes(self._text())
+                mine.write_bytes(self._content())
                 try:
                     os.link(mine, self.path)
                 except FileExistsError:  # over NFS also where it was done, and only the answer was lost
@@ -202,25 +202,25 @@ class Lease:
             finally:
                 mine.unlink(missing_ok=True)
 
-    def _bury(self, token: str | None) -> bool:
+    def _remove(self, token: str | None) -> bool:
         """Takes the file of that owner away. False where it was another's: somebody took over just now, and keeps it."""
-        grave = self.path.with_name(f".{self.path.name}.{self._mine['token']}.old")
+        moved = self.path.with_name(f".{self.path.name}.{self._mine['token']}.old")
         try:
-            self.path.rename(grave)
+            self.path.rename(moved)
         except FileNotFoundError:
             return False
-        theirs = _parsed(grave.read_bytes()).get("token") != token
+        theirs = _parsed(moved.read_bytes()).get("token") != token
         if theirs:
             with contextlib.suppress(FileExistsError):
-                os.link(grave, self.path)
-        grave.unlink()
+                os.link(moved, self.path)
+        moved.unlink()
         return not theirs
 
-    def _beat(self) -> None:
+    def _heartbeat_loop(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             # A missed beat is no harm; the next one or the check before publishing tells.
             with contextlib.suppress(OSError), self.path.open("r+b", buffering=0) as file:
                 if _parsed(file.read()).get("token") != self.token:
                     return
-                os.pwrite(file.fileno(), self._text(), 0)
+                os.pwrite(file.fileno(), self._content(), 0)
                 os.fsync(file.fileno())
