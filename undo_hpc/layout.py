@@ -38,11 +38,6 @@ class Layout:
         return self.root / "launcher.lease"
 
     @property
-    def decision(self) -> Path:
-        """Written when the loop has ended: why, and the chosen iteration."""
-        return self.root / "decision.json"
-
-    @property
     def code(self) -> Path:
         """The snapshot of the code that the run was submitted with."""
         return self.root / "code"

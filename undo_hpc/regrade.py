@@ -23,7 +23,7 @@ from undo_hpc.grading import Checker, GradeItem
 from undo_hpc.observe.live import look_live
 from undo_hpc.plan import Stage, Task, build_graph
 from undo_hpc.quality import assess
-from undo_hpc.records import Attempt, Grade, Problem
+from undo_hpc.records import SPLITS, Attempt, Grade, Problem
 from undo_hpc.run import Run
 from undo_hpc.stages.answering import basis_of, counts
 from undo_hpc.storage.atomic import explained, write_bytes
@@ -121,14 +121,14 @@ def _regrade(run: Run, apply: bool, workers: int, say: Callable[[str], None]) ->
     return done
 
 
-def _problems(run: Run) -> dict[str, Problem]:
-    """All problems that an answer may belong to, by id; the same text in two sets is the same problem."""
+def _problems(run: Run) -> dict[str, dict[str, Problem]]:
+    """The problems of each split and benchmark by id: the same text may have its ground truth in another form in another set."""
     manifest = read_manifest(run.layout.prepared)
-    names = ["train", "diagnosis", "validation", *(manifest.details.get("benchmarks", {}) if manifest else {})]
-    return {p.id: p for name in names for p in run.problems(name)}
+    names = [*SPLITS, *(manifest.details.get("benchmarks", {}) if manifest else {})]
+    return {name: {p.id: p for p in run.problems(name)} for name in names}
 
 
-def _task(run: Run, stage: Stage, task: Task, problems: dict[str, Problem], checker: Checker, done: Regrade,
+def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: Checker, done: Regrade,
           say: Callable[[str], None]) -> None:  # fmt: skip
     root = run.layout.root
     manifest = read_manifest(root / task.manifest)
@@ -138,8 +138,9 @@ def _task(run: Run, stage: Stage, task: Task, problems: dict[str, Problem], chec
     shards: dict[str, list[Attempt]] = {}
     found = len(done.changes)
     for name in task.outputs:
-        rows = [Attempt.from_dict(row | {"flags": tuple(row.get("flags", ()))}) for row in read_rows(root / name)]
-        shards[name] = list(_grade(run, stage, name, rows, problems, checker, done))
+        rows = [Attempt.from_dict(row) for row in read_rows(root / name)]
+        own = problems["train"] | problems["diagnosis"] if stage.name == "generate" else problems[Path(name).parent.name]
+        shards[name] = list(_grade(run, stage, name, rows, own, checker, done))
     if done.applied and len(done.changes) > found:
         _put_aside_later(run, stage.iteration, say)  # first: a crash in between leaves an iteration to make, never a stale one
         _write(run, task, manifest, shards, stage)

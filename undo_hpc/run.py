@@ -81,8 +81,7 @@ class Run:
         path = self.layout.split(split)
         if not path.exists():
             path = self.layout.benchmark(split)
-        rows = (row | {"options": tuple(row.get("options", ()))} for row in read_rows(path))
-        return [Problem.from_dict(row) for row in rows]
+        return [Problem.from_dict(row) for row in read_rows(path)]
 
     def plan(self, iteration: int) -> IterationPlan | None:
         """The frozen plan of an iteration, or None where it has not been made."""

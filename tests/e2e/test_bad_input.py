@@ -78,6 +78,8 @@ def test_duplicates_and_test_problems_in_train_are_listed_and_left_out(tmp_path:
     assert any("contamination" in r["reason"] and "bench" in r["reason"] for r in rejected)
     used = {p.problem for split in ("train", "diagnosis", "validation") for p in run.problems(split)}
     assert len(used) == 59 and GOOD[5]["problem"] not in used
+    told = prepare(create_or_open(load_config("tiny", [*sets, "data.contamination=report"]), tmp_path / "told", command=[]))
+    assert (told.counts["contaminated"], told.counts["rejected"]) == (1, 1), "what is only reported is not left out"
 
 
 def test_a_model_directory_without_tokenizer(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.data.cards import FIELDS, front_matter, provenance, rationale_licence, source_licence
 from undo_hpc.observe.summary import all_metrics
+from undo_hpc.records import SPLITS
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.workload import longest
@@ -160,7 +161,7 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         head["base_model"] = config.student.model
     if config.hub.dataset_repo:
         head["datasets"] = [config.hub.dataset_repo]
-    tests = [n for n in chosen["sets"] if n not in ("train", "diagnosis", "validation")]
+    tests = [n for n in chosen["sets"] if n not in SPLITS]
     head["model-index"] = [
         {
             "name": f"{config.name}, iteration {best}",

@@ -6,10 +6,8 @@ Only what a manifest vouches for is published, so a half-written iteration never
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError
@@ -78,16 +76,6 @@ def _vouched(run: Run, path: Path) -> Manifest | None:
     return manifest if manifest is not None and not verify_outputs(run.layout.root, manifest, deep=False) else None
 
 
-def _items(run: Run, manifest: Manifest, files: Sequence[Path], folder: str) -> list[Item]:
-    items = []
-    for file in files:
-        out = manifest.outputs.get(run.layout.relative(file))
-        if out is None:
-            raise DataError(f"{file} is not in its manifest", hint="the file was put there from outside; take it away")
-        items.append(Item(f"{folder}{file.name}", file, known_sha256=out.sha256))
-    return items
-
-
 def _data(run: Run, repo: str) -> list[Package]:
     """A commit for each iteration, so that an interrupted push goes on with the first that is missing."""
     found = []
@@ -96,7 +84,12 @@ def _data(run: Run, repo: str) -> list[Package]:
         at = run.layout.iteration(number)
         manifest = read_manifest(at.stage_manifest("merge"))
         assert manifest is not None, "it was complete a moment ago"
-        items = _items(run, manifest, parquet_files(at.distilled), f"data/iteration_{number:03d}/")
+        items = []
+        for file in parquet_files(at.distilled):
+            output = manifest.outputs.get(run.layout.relative(file))
+            if output is None:
+                raise DataError(f"{file} is not in its manifest", hint="the file was put there from outside; take it away")
+            items.append(Item(f"data/iteration_{number:03d}/{file.name}", file, known_sha256=output.sha256))
         advanced = _vouched(run, at.stage_manifest("advance"))
         if advanced is not None and run.layout.relative(at.predictions) in advanced.outputs:
             out = advanced.outputs[run.layout.relative(at.predictions)]
@@ -121,20 +114,11 @@ def _student(run: Run, repo: str) -> list[Package]:
     manifest = _vouched(run, at.stage_manifest("train"))
     if manifest is None:
         return []
-    files = [run.layout.root / name for name in sorted(manifest.outputs)]
-    items = [item for item in _student_items(run, manifest, files, at.student) if item.path != "README.md"]
+    student = f"{run.layout.relative(at.student)}/"
+    items = [
+        Item(name.removeprefix(student), run.layout.root / name, known_sha256=output.sha256)
+        for name, output in sorted(manifest.outputs.items())
+        if name.startswith(student) and name != f"{student}README.md"
+    ]
     items.append(Item("README.md", data=student_card(run, metrics, best).encode()))
     return [Package(repo, "model", f"Student of iteration {best}", items)]
-
-
-def _student_items(run: Run, manifest: Manifest, files: Sequence[Path], root: Path) -> list[Item]:
-    return [
-        Item(file.relative_to(root).as_posix(), file, known_sha256=manifest.outputs[run.layout.relative(file)].sha256)
-        for file in files
-        if file.is_relative_to(root)
-    ]
-
-
-def describe(found: Sequence[Package]) -> list[dict[str, Any]]:
-    """For `push --dry-run`: repository, message, and files with their sizes."""
-    return [{"repo": p.repo, "kind": p.kind, "message": p.message, "files": [(i.path, i.size) for i in p.items]} for p in found]

@@ -9,13 +9,11 @@ from pathlib import Path
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.data.formats import llama_factory_info, lm_eval_file_names, lm_eval_results, lm_eval_samples, to_messages
 from undo_hpc.prompts import load_prompts
-from undo_hpc.records import Attempt
+from undo_hpc.records import SPLITS, Attempt
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
-
-SPLITS = ("train", "diagnosis", "validation")
 
 
 def write_chat(run: Run, iteration: int) -> Path:
@@ -57,7 +55,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
         problems = run.problems(name)
         samples[name] = lm_eval_samples(
             problems,
-            [Attempt.from_dict(row | {"flags": tuple(row.get("flags", ()))}) for row in rows],
+            [Attempt.from_dict(row) for row in rows],
             prompts={p.id: prompts.student(p.problem, config.evaluate.instruction) for p in problems},
             generation=generation,
         )

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from undo_hpc.observe.cost import measure, rationale_cost
 from undo_hpc.observe.remarks import outcome, remarks
+from undo_hpc.records import SPLITS
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
 
@@ -29,7 +30,7 @@ def cell(summary: dict[str, Any] | None) -> str:
 def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     """Rows: the untrained student, then the iterations. Columns: validation and benchmarks, each with n."""
     last = metrics[-1]["sets"]
-    benchmarks = [name for name in last if name not in ("train", "diagnosis", "validation")]
+    benchmarks = [name for name in last if name not in SPLITS]
     columns = [*(n for n in ("validation", "diagnosis") if n in last), *benchmarks]
     chosen = "chosen on validation" if "validation" in last else "the last"
     table = Table(title=f"Accuracy in % and its 95 % interval; best: {chosen}", title_justify="left", show_lines=True)

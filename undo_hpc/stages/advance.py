@@ -15,7 +15,7 @@ from undo_hpc.data.distilled import read_distilled
 from undo_hpc.decision import Decision, decide_by_sets
 from undo_hpc.diagnosis import diagnose
 from undo_hpc.plan import effective_iterations
-from undo_hpc.records import Attempt, Feedback, Problem
+from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
 from undo_hpc.run import Run
 from undo_hpc.stages.answering import first_error
 from undo_hpc.stages.context import StageContext, gate
@@ -23,7 +23,6 @@ from undo_hpc.statistics import pass_at_k, wilson
 from undo_hpc.storage.atomic import explained, read_json, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
 
-EXAMINED = ("train", "diagnosis", "validation")
 PASS_AT = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -78,7 +77,7 @@ def read_answers(ctx: StageContext, stage: str, complete: Iterable[int]) -> dict
     tasks = ctx.plan.baseline if stage == "baseline" else ctx.plan.evaluate
     for part in (part for index in sorted(complete) for part in tasks[index]):
         rows = read_rows(ctx.at.shard(stage, part.shard, part.group))
-        answers[part.group] += [Attempt.from_dict(row | {"flags": tuple(row["flags"])}) for row in rows]
+        answers[part.group] += [Attempt.from_dict(row) for row in rows]
     return dict(answers)
 
 
@@ -125,7 +124,7 @@ def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Itera
     rationales: dict[str, str] = {}
     for example in read_distilled(ctx.at.distilled):
         rationales.setdefault(example.id, example.teacher_solution)
-    for split in EXAMINED:
+    for split in SPLITS:
         if split not in answers:
             continue
         problems = {p.id: p for p in ctx.run.problems(split)}

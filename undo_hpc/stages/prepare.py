@@ -16,13 +16,11 @@ from undo_hpc.config.schema import ModelConfig
 from undo_hpc.data import contamination, load_problems, split_problems
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import check_hub_model, fingerprint, loaded_models, resolve_model
-from undo_hpc.records import Problem, normalise_text
+from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
 from undo_hpc.storage.shards import dump_rows
-
-SPLITS = ("train", "diagnosis", "validation")
 
 
 def prepare(run: Run) -> Manifest:

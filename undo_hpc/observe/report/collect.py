@@ -12,13 +12,12 @@ import orjson
 from undo_hpc.errors import UndoError
 from undo_hpc.observe.cost import RunCost, measure
 from undo_hpc.observe.summary import all_metrics
-from undo_hpc.records import Feedback
+from undo_hpc.records import SPLITS, Feedback
 from undo_hpc.run import Run
 from undo_hpc.statistics import mcnemar, smallest_detectable_difference
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.shards import read_rows
 
-SPLITS = ("validation", "diagnosis", "train")
 UNTRAINED = -1
 KINDS = ("arithmetic", "setup", "truncated", "format", "no_answer")
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)

@@ -10,9 +10,10 @@ from undo_hpc import __version__
 from undo_hpc.observe.progress import clock
 from undo_hpc.observe.report import charts, words
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
-from undo_hpc.observe.report.collect import KINDS, SPLITS, UNTRAINED, Flips, ReportData, Series
+from undo_hpc.observe.report.collect import KINDS, UNTRAINED, Flips, ReportData, Series
 from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.report.parts import legend, row, section, table
+from undo_hpc.records import SPLITS
 
 _HERE = Path(__file__).resolve().parent
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
