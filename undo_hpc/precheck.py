@@ -12,7 +12,7 @@ from pathlib import Path
 
 from undo_hpc.cluster.profile import load_profile
 from undo_hpc.commands import program
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.errors import ConfigError
 from undo_hpc.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
@@ -31,6 +31,7 @@ def check_config(config: RunConfig) -> None:
     _check_evaluation(config)
     _check_prompts(config)
     _check_training(config)
+    _check_ranks(config)
     if config.stop.epsilon >= 1:
         raise ConfigError(
             f"stop.epsilon is {config.stop.epsilon:g}, a gain of {100 * config.stop.epsilon:g} points: no iteration could reach it",
@@ -118,3 +119,16 @@ def _check_training(config: RunConfig) -> None:
         raise ConfigError(f"train.attention: unknown value {name!r}", hint=f"one of {', '.join(TRAINING_ATTENTIONS)}")
     if name == "segment" and not config.train.packing:
         raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
+
+
+def _check_ranks(config: RunConfig) -> None:
+    """On a cluster: a training process for each GPU, for a GPU without one would be paid for and stand idle."""
+    if config.cluster.kind != "slurm":
+        return
+    asked = load_profile(config.cluster.profile).for_stage("train", config.cluster.resources.get("train", StageResources()))
+    gpus, ranks = asked.gpus_per_node or 0, asked.tasks_per_node or 1
+    if gpus and gpus != ranks:
+        raise ConfigError(
+            f"train asks for {gpus} GPU{'s'[: gpus != 1]} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
+            hint=f"set cluster.resources.train.tasks_per_node to {gpus}, or tasks_per_node of train in the profile",
+        )

@@ -129,7 +129,7 @@ teacher: {{model: "tiny:teacher"}}
 student: {{model: "tiny:student"}}
 """
     config.write_text(text)
-    profile.write_text("defaults: {partition: wide, minutes: 77}\nstages: {train: {gpus_per_node: 4}}\n")
+    profile.write_text("defaults: {partition: wide, minutes: 77}\nstages: {train: {gpus_per_node: 4, tasks_per_node: 4}}\n")
     words = ["run", "--config", str(config), "--run-dir", str(tmp_path / "run"), "--dry-run"]
     assert main([*words, "--profile", str(profile)]) == 0
     told = capsys.readouterr().out

@@ -27,11 +27,14 @@ def refused(small: Campaign, *words: str, code: int = 1) -> str:
     return done.stderr
 
 
+ONE_GPU_TO_TRAIN = {"stages": {"train": {"gpus_per_node": 1}}}  # as many as it has processes
+
+
 @pytest.mark.parametrize(
     ("defaults", "more", "words"),
     [
         ({"partition": "nowhere"}, {}, ("no such partition", "nowhere", "sinfo")),
-        ({"gpus_per_node": 8}, {"gpu_syntax": "gres"}, ("stage generate", "gpus_per_node")),
+        ({"gpus_per_node": 8}, {"gpu_syntax": "gres"} | ONE_GPU_TO_TRAIN, ("stage generate", "gpus_per_node")),
         ({"gpus_per_node": 1}, {"gpu_syntax": "gres", "gpu_type": "h900"}, ("no node of the partition", "gpus_per_node")),
         ({"constraint": "unobtainium"}, {}, ("feature", "constraint")),
         ({"cpus_per_task": 500}, {}, ("no node of the partition", "cpus_per_task")),
