@@ -12,12 +12,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.campaign import Position, discard_stale, locate
-from undo_hpc.cluster.base import HEALING_STAGES, Cluster, JobState, LiveJob, Submission
+from undo_hpc.cluster.base import HEALING_STAGES, WAITING, Cluster, JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, Unreachable
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
@@ -87,67 +87,79 @@ def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "
     from undo_hpc.observe.cost import require_budget
 
     cluster.recover(run.layout.root, run.id)
-    jobs = [job for job in cluster.live_jobs(run.id) if own not in (job.id, job.task_id)]
-    stuck = [job for job in jobs if job.state is JobState.STUCK]
-    cluster.cancel(job.id for job in stuck)
-    jobs = [job for job in jobs if job.state is not JobState.STUCK]
+    jobs = _live_jobs(run, cluster, own)
     position = locate(run, _live_states(jobs, _iteration(run)))
-    done = DispatchResult(position, held=[job for job in jobs if job.state is JobState.HELD])
+    result = DispatchResult(position, held=[job for job in jobs if job.state is JobState.HELD])
     if position.ended:
-        return done
+        return result
     jobs = [job for job in jobs if job.iteration == position.iteration]
     # An advance that is just ending may have been cancelled. Nobody else would go on with the run: another waits behind it.
     ending = tuple(job.id for job in jobs if job.stage == "advance" and job.state is JobState.STOPPING)
     jobs = [job for job in jobs if job.id not in ending]
-    done.released = _release(cluster, jobs)
+    result.released = _release(cluster, jobs)
     require_budget(run, position.iteration, begun=bool(jobs) or len(position.missing) < len(position.statuses))
     discard_stale(run, position)
-    done.live = len({(job.stage, job.index) for job in jobs})
+    result.live = len({(job.stage, job.index) for job in jobs})
     todo = [(stage, indices) for stage, indices in wanted(position, jobs) if not healer or stage.name in related(position.stages, healer)]
     _check_resubmits(run, position, todo, healer)
     submissions = [_submission(run, position, stage, indices) for stage, indices in todo]
     if check:
         cluster.check(submissions)
-    ids: dict[str, list[str]] = {}
-    for job in jobs:
-        ids.setdefault(job.stage, [])
-        if job.id not in ids[job.stage]:
-            ids[job.stage].append(job.id)
-    fresh: set[str] = set()
-    by_stage = {submission.stage: submission for submission in submissions}
-    by_name: dict[str, Stage] = {stage.name: stage for stage in position.stages}
-    accepted: list[str] = []
-    redirected = False
-    try:
-        for stage in position.stages:
-            after = _dependencies(stage, by_name, ids) + (ending if stage.name == "advance" else ())
-            if any(name in fresh for name in stage.after):
-                waiting = {
-                    job.id for job in jobs if job.stage == stage.name and job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)
-                }
-                cluster.redirect(sorted(waiting), after)
-                redirected = redirected or bool(waiting)
-            asked = by_stage.get(stage.name)
-            if asked is None:
-                continue
-            new = cluster.submit(_behind(asked, after))
-            accepted += new
-            ids[stage.name] = [*ids.get(stage.name, []), *new]
-            fresh.add(stage.name)
-            done.submitted.append((stage.name, new, len(asked.indices or (0,))))
-    except BaseException:
-        if not redirected:  # nothing older waits for what is new: leave nothing half-submitted
-            with contextlib.suppress(ClusterError):  # what a silent controller keeps is found by the next launch
-                cluster.cancel(accepted)
-        raise
-    if done.submitted:
+    result.submitted = _submit_in_order(cluster, position.stages, submissions, jobs, ending)
+    if result.submitted:
         run.events.append(
             "submitted",
             iteration=position.iteration,
             by=healer or "launcher",
-            stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in done.submitted},
+            stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in result.submitted},
         )
-    return done
+    return result
+
+
+def _live_jobs(run: Run, cluster: Cluster, own: str) -> list[LiveJob]:
+    """The run's jobs, but for our own; those that can never start are cancelled."""
+    jobs = [job for job in cluster.live_jobs(run.id) if own not in (job.id, job.task_id)]
+    cluster.cancel(job.id for job in jobs if job.state is JobState.STUCK)
+    return [job for job in jobs if job.state is not JobState.STUCK]
+
+
+def _submit_in_order(
+    cluster: Cluster, stages: Sequence[Stage], submissions: Iterable[Submission], jobs: Sequence[LiveJob], ending: tuple[str, ...]
+) -> list[tuple[str, tuple[str, ...], int]]:
+    """Submits each stage behind those before it; jobs that wait already are moved behind what is new before them.
+
+    Args:
+        stages: of the iteration, in the order of the graph.
+        jobs: of the iteration, that the scheduler holds.
+        ending: jobs that a new advance waits for too.
+
+    Returns:
+        (stage, job ids, number of tasks) of each submission. Where one fails all of them are cancelled, unless older jobs have
+        been moved behind them.
+    """
+    by_stage = {submission.stage: submission for submission in submissions}
+    by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
+    ids: dict[str, list[str]] = {stage.name: list(dict.fromkeys(job.id for job in jobs if job.stage == stage.name)) for stage in stages}
+    submitted: list[tuple[str, tuple[str, ...], int]] = []
+    moved = False
+    try:
+        for stage in stages:
+            after = _dependencies(stage, by_name, ids) + (ending if stage.name == "advance" else ())
+            if any(name in stage.after for name, _, _ in submitted):
+                waits = {job.id for job in jobs if job.stage == stage.name and job.state in WAITING}
+                moved = moved or bool(waits)
+                cluster.redirect(sorted(waits), after)
+            if stage.name in by_stage:
+                submission = replace(by_stage[stage.name], after=after)
+                new = cluster.submit(submission)
+                ids[stage.name] += new
+                submitted.append((stage.name, new, len(submission.indices or (0,))))
+    except BaseException:
+        if not moved:  # nothing older waits for what is new: leave nothing half-submitted
+            with contextlib.suppress(ClusterError):  # what a silent controller keeps is found by the next launch
+                cluster.cancel([job_id for _, new, _ in submitted for job_id in new])
+        raise
+    return submitted
 
 
 def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:
@@ -233,12 +245,6 @@ def _submission(run: Run, position: Position, stage: Stage, indices: tuple[int, 
         attempt=attempts(run, position.iteration).get(stage.name, 0),
         total=len(stage.tasks),
     )
-
-
-def _behind(submission: Submission, after: tuple[str, ...]) -> Submission:
-    from dataclasses import replace
-
-    return replace(submission, after=after)
 
 
 def attempts(run: Run, iteration: int) -> dict[str, int]:

@@ -34,6 +34,9 @@ class JobState(StrEnum):
     STUCK = "stuck"  # pending behind a dependency that can never be fulfilled
 
 
+WAITING = (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)  # not started, and it can still start
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """Tasks of one stage, to be submitted together.

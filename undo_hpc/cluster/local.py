@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from undo_hpc.cluster.snapshot import project_root
 from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.plan import Stage, Task
 from undo_hpc.run import Run
@@ -26,7 +27,6 @@ from undo_hpc.storage.progress import read_progress
 POLL_S = 0.1
 STOP_WAIT_S = 120.0
 MAX_FAILURES = 3
-CODE = Path(__file__).resolve().parents[2]
 
 
 def has_gpu() -> bool:
@@ -35,7 +35,7 @@ def has_gpu() -> bool:
     return visible not in ("", "-1") and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def fitting(threads: int) -> int:
+def default_parallelism(threads: int) -> int:
     """How many tasks of that many threads run well side by side here: one where there is a GPU, for a task takes all of its memory.
 
     More threads than CPUs would wait for each other in busy loops: with two tasks of two threads on two
@@ -71,7 +71,7 @@ class LocalCluster:
 
     def __init__(self, run: Run, display: Display) -> None:
         self._run, self._display = run, display
-        self._max_processes = run.config.cluster.max_processes or fitting(run.config.cluster.threads_per_process)
+        self._max_processes = run.config.cluster.max_processes or default_parallelism(run.config.cluster.threads_per_process)
         self._running: list[_Running] = []
         self._failed: list[tuple[Stage, Task, int]] = []
 
@@ -139,7 +139,7 @@ class LocalCluster:
             "OMP_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
             # workers run the code that this launcher runs, whatever else is installed
-            "PYTHONPATH": os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         command = [
             sys.executable,

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.cluster.base import JobState, LiveJob, Submission
+from undo_hpc.cluster.base import WAITING, JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import TooLate, Unreachable, refusal_error, require_slurm, run, scheduler_environment
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
@@ -263,7 +263,7 @@ class SlurmCluster:
         The caller has left the run's PAUSED mark, which keeps the jobs from starting again.
         """
         jobs = self.live_jobs(tag)
-        waiting = [job for job in jobs if job.state in (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP, JobState.STUCK)]
+        waiting = [job for job in jobs if job.state in (*WAITING, JobState.STUCK)]
         running = [job for job in jobs if job.state is JobState.RUNNING]
         self.cancel(job.task_id for job in waiting)
         for task in dict.fromkeys(job.task_id for job in running):

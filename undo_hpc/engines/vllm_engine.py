@@ -85,22 +85,15 @@ class VllmEngine:
         under_way: dict[str, Request] = {}
         try:
             while groups:
-                waiting = groups[0]
-                if not waiting and not under_way:
+                if not groups[0] and not under_way:
                     groups.popleft()
                     continue
                 if should_stop():
                     return
-                room = self._max_under_way - len(under_way) if len(under_way) < self._refill_below else 0
                 refused: list[Completion] = []
                 outputs: list[Any] = []
                 try:
-                    for _ in range(min(room, len(waiting))):
-                        request = waiting.popleft()
-                        under_way[request.id] = request  # first, so that it is found again whatever happens
-                        if (refusal := self._submit(request)) is not None:
-                            del under_way[request.id]
-                            refused.append(refusal)
+                    self._refill(groups[0], under_way, refused)
                     if under_way:
                         outputs = self._step()
                 except Exception as error:  # noqa: BLE001  vLLM's errors share no base; each is recorded or raised below
@@ -110,22 +103,7 @@ class VllmEngine:
                     if should_stop():  # no time for a new start; what was under way is asked for again
                         log.warning("vLLM failed in its last step (%s: %s)", type(error).__name__, error)
                         return
-                    if len(suspects) == 1:
-                        name = suspects[0].id
-                        tries[name] = tries.get(name, 0) + 1
-                        if tries[name] >= self._retries:
-                            failures.hold(failed(suspects.pop(), f"{type(error).__name__}: {error}"))
-                    size = -(-len(suspects) // _PARTS)
-                    log.warning(
-                        "vLLM failed in a step (%s: %s); it is started anew, and %d requests come again, %d at a time",
-                        type(error).__name__,
-                        error,
-                        len(suspects),
-                        size,
-                    )
-                    self._restart()
-                    parts = [suspects[start : start + size] for start in range(0, len(suspects), size or 1)]
-                    groups.extendleft(deque(part) for part in reversed(parts))
+                    groups.extendleft(reversed(self._recover(error, suspects, tries, failures)))
                     continue
                 yield from refused
                 for output in outputs:
@@ -136,6 +114,36 @@ class VllmEngine:
         finally:
             if under_way:
                 self._llm.llm_engine.abort_request(list(under_way))
+
+    def _refill(self, waiting: deque[Request], under_way: dict[str, Request], refused: list[Completion]) -> None:
+        """Hands requests over where there is room; those that vLLM does not take are added to `refused`."""
+        room = self._max_under_way - len(under_way) if len(under_way) < self._refill_below else 0
+        for _ in range(min(room, len(waiting))):
+            request = waiting.popleft()
+            under_way[request.id] = request  # first, so that it is found again whatever happens
+            if (refusal := self._submit(request)) is not None:
+                del under_way[request.id]
+                refused.append(refusal)
+
+    def _recover(self, error: Exception, suspects: list[Request], tries: dict[str, int], failures: Failures) -> list[deque[Request]]:
+        """Starts vLLM anew after a failed step; the requests that were under way, in smaller groups. One that was alone in it
+        loses a try, and is given up after its last.
+        """
+        if len(suspects) == 1:
+            name = suspects[0].id
+            tries[name] = tries.get(name, 0) + 1
+            if tries[name] >= self._retries:
+                failures.hold(failed(suspects.pop(), f"{type(error).__name__}: {error}"))
+        size = -(-len(suspects) // _PARTS)
+        log.warning(
+            "vLLM failed in a step (%s: %s); it is started anew, and %d requests come again, %d at a time",
+            type(error).__name__,
+            error,
+            len(suspects),
+            size,
+        )
+        self._restart()
+        return [deque(suspects[start : start + size]) for start in range(0, len(suspects), size or 1)]
 
     def close(self) -> None:
         """Ends vLLM's processes and frees its memory. May be called again."""
