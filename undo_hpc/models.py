@@ -59,6 +59,23 @@ def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:
     return {"teacher": config.teacher, "student": config.student}
 
 
+def context_of(model: ModelConfig) -> int | None:
+    """Most tokens that a model reads, by its config.json here or in the Hub's cache; None where nobody here can tell."""
+    try:
+        path = Path(resolve_model(model.model)) / "config.json"
+        if not path.is_file():
+            from huggingface_hub import try_to_load_from_cache
+
+            path = Path(str(try_to_load_from_cache(model.model, "config.json", revision=model.revision or None)))
+        settings = json.loads(path.read_text())
+    except (DataError, ConfigError, OSError, ValueError):
+        return None
+    settings = settings.get("text_config", settings)
+    scaling = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
+    context = settings.get("max_position_embeddings")
+    return context if isinstance(context, int) and "factor" not in scaling else None
+
+
 def check_hub_model(name: str, revision: str = "") -> None:
     """Asks the Hub for a model's config.json, unless it lies in the cache already.
 

@@ -14,6 +14,7 @@ from undo_hpc.cluster.profile import load_profile
 from undo_hpc.commands import program
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.errors import ConfigError
+from undo_hpc.models import context_of
 from undo_hpc.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
 from undo_hpc.training.deepspeed_settings import read_settings
@@ -29,6 +30,7 @@ def check_config(config: RunConfig) -> None:
     """
     _check_teacher(config)
     _check_evaluation(config)
+    _check_contexts(config)
     _check_prompts(config)
     _check_training(config)
     _check_ranks(config)
@@ -101,6 +103,23 @@ def _check_evaluation(config: RunConfig) -> None:
             raise ConfigError(
                 f"evaluate.overrides.{name}: the run has no benchmark of that name",
                 hint=f"{advice}evaluate.benchmarks names: {', '.join(names) or 'none'}",
+            )
+
+
+def _check_contexts(config: RunConfig) -> None:
+    """vLLM does not start with a longer context than the model's own."""
+    for stage, engine, model in (
+        ("generate", config.generate.engine, config.teacher),
+        ("evaluate", config.evaluate.engine, config.student),
+    ):
+        asked = engine.vllm.max_model_len
+        if engine.name != "vllm" or not asked or _no_teacher(config, stage):
+            continue
+        context = context_of(model)
+        if context and asked > context:
+            raise ConfigError(
+                f"{stage}.engine.vllm.max_model_len is {asked}, and {model.model} reads at most {context} tokens",
+                hint=f"set it to {context}, or to null for the model's own",
             )
 
 
