@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from undo_hpc.cluster.signals import SaveSoon, count_restarts
+from undo_hpc.cluster.signals import StopSignals, count_restarts
 from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
 from undo_hpc.observe.energy import joules
@@ -37,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if os.environ.get("UNDO_DIE_WITH_PARENT") == "1":
         die_with_parent()
-    with SaveSoon() as save_soon:
+    with StopSignals() as stop_signals:
         try:
-            code = run_task(arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, save_soon)
+            code = run_task(arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, stop_signals)
         except UndoError as error:
             code = _report(error)
         except KeyboardInterrupt:
@@ -85,7 +85,7 @@ def _report(error: UndoError) -> int:
     return int(error.exit_code)
 
 
-def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_soon: SaveSoon) -> int:
+def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_signals: StopSignals) -> int:
     """One task from its lease to its manifest, with its events.
 
     Raises:
@@ -117,8 +117,8 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
         events=events,
         progress=ProgressFile(at.progress(stage_name, index)),
         lease=lease,
-        should_stop=save_soon.requested,
-        time_left_s=save_soon.time_left_s,
+        should_stop=stop_signals.requested,
+        time_left_s=stop_signals.time_left_s,
         visibility_wait_s=_visibility_wait_s(),
     )
     if cluster_rank()[0]:
@@ -145,9 +145,9 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
             importlib.import_module(f"undo_hpc.stages.{STAGE_MODULES.get(stage_name, stage_name)}").run_stage(context)
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
-            print(f"{stop} ({save_soon.requeue_reason()})", flush=True)
+            print(f"{stop} ({stop_signals.requeue_reason()})", flush=True)
             code = ExitCode.INCOMPLETE
-            _within_limits(run.config.cluster, events, save_soon.reason)
+            _within_limits(run.config.cluster, events, stop_signals.reason)
             status, code = "requeue", ExitCode.REQUEUE
         except UndoError as error:
             code = error.exit_code
@@ -157,7 +157,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, save_so
                 "end",
                 status=status,
                 code=int(code),
-                reason=save_soon.reason,
+                reason=stop_signals.reason,
                 seconds=round(time.time() - context.started, 3),
                 joules=joules(),
             )

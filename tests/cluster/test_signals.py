@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.cluster.signals import SaveSoon, ask_end, classify, count_restarts, own_job, real_end, seconds_of
+from undo_hpc.cluster.signals import StopSignals, ask_end, classify, count_restarts, own_job, real_end, seconds_of
 
 JOB = {"SLURM_JOB_ID": "7", "UNDO_SIGNAL_LEAD": "60"}
 
@@ -17,7 +17,7 @@ def test_each_signal_is_remembered_and_old_handlers_come_back(number: signal.Sig
     seen: list[int] = []
     old = signal.signal(number, lambda n, f: seen.append(n))
     try:
-        with SaveSoon({}) as soon:
+        with StopSignals({}) as soon:
             assert not soon.requested() and soon.reason == ""
             os.kill(os.getpid(), number)
             assert soon.requested() and soon.reason == "stopped"
@@ -29,7 +29,7 @@ def test_each_signal_is_remembered_and_old_handlers_come_back(number: signal.Sig
 
 def test_handlers_come_back_after_an_error() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(RuntimeError), SaveSoon({}):
+    with pytest.raises(RuntimeError), StopSignals({}):
         raise RuntimeError
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -59,7 +59,7 @@ def test_the_end_is_start_plus_limit_whatever_a_preemption_does_to_endtime() -> 
 
 def test_a_changed_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = [time.time() + 60, time.time() + 7200]  # the limit was raised meanwhile
-    with SaveSoon(JOB, lambda env: ends.pop(0)) as soon:
+    with StopSignals(JOB, lambda env: ends.pop(0)) as soon:
         left = soon.time_left_s()
         assert left is not None and 50 < left <= 60
         os.kill(os.getpid(), signal.SIGUSR1)

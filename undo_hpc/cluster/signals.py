@@ -75,7 +75,7 @@ def ask_end(env: Mapping[str, str]) -> float | None:
     return real_end(done.stdout) if done.returncode == 0 else None
 
 
-class SaveSoon:
+class StopSignals:
     """Catches the signals and remembers them; a context manager that puts the old handlers back.
 
     Args:

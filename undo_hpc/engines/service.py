@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0  # generous: clocks of nodes differ, and shared file systems lag
-_HERE, _EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104  only inside a SLURM job
+_LOOPBACK, _ALL_INTERFACES = "127.0.0.1", "0.0.0.0"  # noqa: S104  only inside a SLURM job
 _LIBC = ctypes.CDLL(None)
-_SILENT_CHECKS = 6  # health checks without answer until a server counts as hung
+_MAX_FAILED_CHECKS = 6  # health checks without answer until a server counts as hung
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +122,17 @@ def serve(
             stdout=sink,
             stderr=subprocess.STDOUT,
             env=variables,
-            preexec_fn=_in_the_child,
-            start_new_session=True,  # so that `_end` reaches its engine and workers too
+            preexec_fn=_prepare_child,
+            start_new_session=True,  # so that `_terminate` reaches its engine and workers too
         )
-    health = f"http://{_HERE if bind == _EVERYWHERE else bind}:{port}/health"
+    health = f"http://{_LOOPBACK if bind == _ALL_INTERFACES else bind}:{port}/health"
     try:
         if _wait_until_healthy(process, health, should_stop, start_timeout_s, log_path):
             log.info("server %d answers at %s", index, row["url"])
             _watch(process, health, should_stop, log_path, lambda: write_json(path, row | {"heartbeat": time.time()}))
     finally:
         path.unlink(missing_ok=True)
-        _end(process)
+        _terminate(process)
 
 
 def server_command(config: VllmEngineConfig, model: ModelConfig, path: str, bind: str, port: int) -> list[str]:
@@ -165,16 +165,16 @@ def _wait_until_healthy(
         if should_stop():
             return False
         if process.poll() is not None:
-            if _heard(should_stop):
+            if _is_stopping(should_stop):
                 return False
             raise EngineError(
-                f"the server ended with code {process.returncode} before it answered:\n{_tail(log_path)}",
+                f"the server ended with code {process.returncode} before it answered:\n{_log_tail(log_path)}",
                 hint=f"see {log_path}",
             )
-        if _answers(url):
+        if _is_healthy(url):
             return True
         time.sleep(0.5)
-    raise EngineError(f"the server did not answer within {timeout_s:.0f} s:\n{_tail(log_path)}", hint=f"see {log_path}")
+    raise EngineError(f"the server did not answer within {timeout_s:.0f} s:\n{_log_tail(log_path)}", hint=f"see {log_path}")
 
 
 def _watch(
@@ -187,20 +187,20 @@ def _watch(
     silent, due = 0, 0.0
     while not should_stop():
         if process.poll() is not None:
-            if _heard(should_stop):
+            if _is_stopping(should_stop):
                 return
-            raise EngineError(f"the server died with code {process.returncode}:\n{_tail(log_path)}", hint=f"see {log_path}")
+            raise EngineError(f"the server died with code {process.returncode}:\n{_log_tail(log_path)}", hint=f"see {log_path}")
         if time.monotonic() >= due:
-            silent = 0 if _answers(url) else silent + 1
-            if silent >= _SILENT_CHECKS:
-                raise EngineError(f"the server has not answered {silent} health checks:\n{_tail(log_path)}", hint=f"see {log_path}")
+            silent = 0 if _is_healthy(url) else silent + 1
+            if silent >= _MAX_FAILED_CHECKS:
+                raise EngineError(f"the server has not answered {silent} health checks:\n{_log_tail(log_path)}", hint=f"see {log_path}")
             if silent == 0:
                 beat()
             due = time.monotonic() + HEARTBEAT_S
         time.sleep(0.25)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _terminate(process: subprocess.Popen[bytes]) -> None:
     """Ends the server, and whatever it leaves behind: an engine without its server would keep the GPU."""
     if process.poll() is None:
         process.terminate()
@@ -211,13 +211,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _heard(should_stop: Callable[[], bool]) -> bool:
+def _is_stopping(should_stop: Callable[[], bool]) -> bool:
     """Whether the server ended because this task is to end: a signal to all processes of a step may reach it first."""
     time.sleep(0.5)
     return should_stop()
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(url, timeout=10, trust_env=False).status_code == 200
     return False
@@ -228,8 +228,8 @@ def _addresses() -> tuple[str, str]:
     elsewhere.
     """
     if os.environ.get("SLURM_JOB_ID"):
-        return _host_name(), _EVERYWHERE
-    return _HERE, _HERE
+        return _host_name(), _ALL_INTERFACES
+    return _LOOPBACK, _LOOPBACK
 
 
 def _host_name() -> str:
@@ -247,7 +247,7 @@ def _free_port(bind: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _in_the_child() -> None:
+def _prepare_child() -> None:
     """Before vLLM starts: a server whose task was killed must not hold the GPU (Linux's PR_SET_PDEATHSIG). And SLURM
     signals every process of a step: those that only say "save soon" would kill it, so it never hears them.
     """
@@ -256,7 +256,7 @@ def _in_the_child() -> None:
         _LIBC.prctl(1, signal.SIGTERM)
 
 
-def _tail(path: Path, lines: int = 15) -> str:
+def _log_tail(path: Path, lines: int = 15) -> str:
     try:
         return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
     except OSError:
