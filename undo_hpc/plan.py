@@ -111,10 +111,10 @@ def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
     """Number of generation tasks such that one runs about `target_minutes`, and within its time limit where the
     configuration sets one.
     """
-    asked, limit = config.generate, config.cluster.resources.get("generate", StageResources()).minutes
-    if asked.shards:
-        return max(1, min(asked.shards, problems))
-    minutes = min(asked.target_minutes, WITHIN_TIME_LIMIT * limit) if limit else asked.target_minutes
+    settings, limit = config.generate, config.cluster.resources.get("generate", StageResources()).minutes
+    if settings.shards:
+        return max(1, min(settings.shards, problems))
+    minutes = min(settings.target_minutes, WITHIN_TIME_LIMIT * limit) if limit else settings.target_minutes
     seconds = workload.completion_tokens / workload.tokens_per_second
     return max(1, min(problems, math.ceil(seconds / 60 / minutes)))
 
@@ -205,8 +205,8 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
 
     def stage(name: StageName, after: tuple[StageName, ...], tasks: tuple[Task, ...], *inputs: str) -> Stage:
-        asked = config.cluster.resources.get("evaluate" if name == "baseline" else name, StageResources())
-        return Stage(name, plan.iteration, after, tasks, inputs, asked)
+        resources = config.cluster.resources.get("evaluate" if name == "baseline" else name, StageResources())
+        return Stage(name, plan.iteration, after, tasks, inputs, resources)
 
     previous = layout.iteration(plan.iteration - 1) if plan.iteration else None
     errors = (rel(previous.feedback), rel(previous.distilled)) if previous else ()

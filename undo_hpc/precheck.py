@@ -71,32 +71,32 @@ def _no_teacher(config: RunConfig, stage: str) -> bool:
 
 
 def _check_teacher(config: RunConfig) -> None:
-    asked = config.generate
+    settings = config.generate
     if _no_teacher(config, "generate"):
         return
-    server = asked.engine.openai.base_url
-    if asked.engine.name == "openai" and not server and not asked.service:
+    server = settings.engine.openai.base_url
+    if settings.engine.name == "openai" and not server and not settings.service:
         raise ConfigError(
             "generate.engine.name is openai, and there is no server to ask",
             hint="set generate.engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers of the run's own",
         )
-    if asked.service and (asked.engine.name != "openai" or server):
-        other = f"generate.engine.openai.base_url is {server}" if server else f"generate.engine.name is {asked.engine.name}"
+    if settings.service and (settings.engine.name != "openai" or server):
+        other = f"generate.engine.openai.base_url is {server}" if server else f"generate.engine.name is {settings.engine.name}"
         raise ConfigError(
-            f"generate.service asks for {asked.service} servers of the run's own, and {other}: nobody would ask them",
+            f"generate.service asks for {settings.service} servers of the run's own, and {other}: nobody would ask them",
             hint="set generate.engine.name to openai and leave base_url empty, or set generate.service to 0",
         )
 
 
 def _check_evaluation(config: RunConfig) -> None:
-    asked = config.evaluate
-    if asked.engine.name == "openai":
+    settings = config.evaluate
+    if settings.engine.name == "openai":
         raise ConfigError(
             "evaluate.engine.name is openai: a server answers with the model that it holds, not with the student just trained",
             hint="set evaluate.engine.name to vllm or transformers",
         )
-    names = [Path(name).stem for name in asked.benchmarks]
-    for name in asked.overrides:
+    names = [Path(name).stem for name in settings.benchmarks]
+    for name in settings.overrides:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             advice = f"did you mean '{near[0]}'? " if near else ""
@@ -112,13 +112,13 @@ def _check_contexts(config: RunConfig) -> None:
         ("generate", config.generate.engine, config.teacher),
         ("evaluate", config.evaluate.engine, config.student),
     ):
-        asked = engine.vllm.max_model_len
-        if engine.name != "vllm" or not asked or _no_teacher(config, stage):
+        limit = engine.vllm.max_model_len
+        if engine.name != "vllm" or not limit or _no_teacher(config, stage):
             continue
         context = context_of(model)
-        if context and asked > context:
+        if context and limit > context:
             raise ConfigError(
-                f"{stage}.engine.vllm.max_model_len is {asked}, and {model.model} reads at most {context} tokens",
+                f"{stage}.engine.vllm.max_model_len is {limit}, and {model.model} reads at most {context} tokens",
                 hint=f"set it to {context}, or to null for the model's own",
             )
 
@@ -144,8 +144,8 @@ def _check_ranks(config: RunConfig) -> None:
     """On a cluster: a training process for each GPU, for a GPU without one would be paid for and stand idle."""
     if config.cluster.kind != "slurm":
         return
-    asked = load_profile(config.cluster.profile).for_stage("train", config.cluster.resources.get("train", StageResources()))
-    gpus, ranks = asked.gpus_per_node or 0, asked.tasks_per_node or 1
+    resources = load_profile(config.cluster.profile).for_stage("train", config.cluster.resources.get("train", StageResources()))
+    gpus, ranks = resources.gpus_per_node or 0, resources.tasks_per_node or 1
     if gpus and gpus != ranks:
         raise ConfigError(
             f"train asks for {gpus} GPU{'s'[: gpus != 1]} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",

@@ -67,9 +67,9 @@ class Run:
     @cached_property
     def config_digest(self) -> str:
         """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none)."""
-        said = self.config.model_dump(mode="json", exclude_defaults=True)
-        told = [(key, value) for key, value in leaves(said) if not is_neutral(key)]
-        return hashlib.sha256(orjson.dumps(told)).hexdigest()
+        explicit = self.config.model_dump(mode="json", exclude_defaults=True)
+        values = [(key, value) for key, value in leaves(explicit) if not is_neutral(key)]
+        return hashlib.sha256(orjson.dumps(values)).hexdigest()
 
     @property
     def events(self) -> EventLog:

@@ -23,14 +23,14 @@ class Measured:
     @classmethod
     def from_metrics(cls, metrics: dict[str, Any]) -> Measured | None:
         """From an iteration's metrics.json; None where it wrote nothing, or was not timed."""
-        told = metrics.get("generate", {})
-        if not (told.get("rows") and told.get("problems") and told.get("seconds") and told.get("new_tokens")):
+        generated = metrics.get("generate", {})
+        if not (generated.get("rows") and generated.get("problems") and generated.get("seconds") and generated.get("new_tokens")):
             return None
         return cls(
             int(metrics.get("iteration", 0)),
-            told["rows"] / told["problems"],
-            told["completion_tokens"] / told["rows"],
-            told["new_tokens"] / told["seconds"],
+            generated["rows"] / generated["problems"],
+            generated["completion_tokens"] / generated["rows"],
+            generated["new_tokens"] / generated["seconds"],
         )
 
 
@@ -83,8 +83,8 @@ def estimate(
         prompt_characters: mean length of a prompt; 0 where no prompt is known.
         measured: what the last iteration needed, where there was one.
     """
-    asked = config.generate
-    limit = longest(asked.sampling, iteration)
+    settings = config.generate
+    limit = longest(settings.sampling, iteration)
     if measured:
         attempts = problems * measured.attempts_per_problem
         per_attempt = min(float(limit), measured.tokens_per_attempt)
@@ -93,20 +93,20 @@ def estimate(
             f"of {measured.tokens_per_attempt:,.0f} tokens"
         )
     else:
-        attempts, per_attempt = float(problems * asked.samples), limit / 2
-        basis = f"A guess: {asked.samples} attempt{'s'[: asked.samples != 1]} a problem of half of max_tokens ({limit:,})"
+        attempts, per_attempt = float(problems * settings.samples), limit / 2
+        basis = f"A guess: {settings.samples} attempt{'s'[: settings.samples != 1]} a problem of half of max_tokens ({limit:,})"
     speed, source = GUESSED_TOKENS_PER_SECOND, "guessed"
     if measured:
         speed, source = measured.tokens_per_second, "measured"
-    if asked.tokens_per_second:
-        speed, source = asked.tokens_per_second, "generate.tokens_per_second"
+    if settings.tokens_per_second:
+        speed, source = settings.tokens_per_second, "generate.tokens_per_second"
     basis += f", {speed:,.0f} tokens/s a task ({source})"
     if prompt_characters:
         basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
     return Workload(
         round(attempts * prompt_characters / CHARACTERS_PER_TOKEN),
         round(attempts * per_attempt),
-        problems * asked.max_attempts * limit,
+        problems * settings.max_attempts * limit,
         speed,
         basis,
     )

@@ -23,5 +23,5 @@ def show_prepared(run: Run, counts: Mapping[str, int], console: Console) -> None
 def show_workload(plan: IterationPlan, console: Console) -> None:
     """Says what the teacher is expected to read and write."""
     if plan.problems and plan.workload:
-        told = Workload(**plan.workload).in_words(plan.shards)
-        console.print(f"  {told}", highlight=False, markup=False, soft_wrap=True)
+        expected = Workload(**plan.workload).in_words(plan.shards)
+        console.print(f"  {expected}", highlight=False, markup=False, soft_wrap=True)

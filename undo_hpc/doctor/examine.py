@@ -52,10 +52,10 @@ def _data(config: RunConfig) -> Generator[Finding, None, int | None]:
         yield Finding("bad", "data", error.message, error.hint)
         return None
     count, unused = len(loaded.problems), loaded.rejected
-    told = f"{source.path or 'the tiny world'}: {count:,} problem{'s'[: count != 1]}"
+    detail = f"{source.path or 'the tiny world'}: {count:,} problem{'s'[: count != 1]}"
     if unused:
-        told += f", {len(unused):,} row{'s'[: len(unused) != 1]} not used (first: {unused[0].where}: {unused[0].reason})"
-    yield Finding("look" if unused else "ok", "data", told)
+        detail += f", {len(unused):,} row{'s'[: len(unused) != 1]} not used (first: {unused[0].where}: {unused[0].reason})"
+    yield Finding("look" if unused else "ok", "data", detail)
     return count
 
 

@@ -85,14 +85,14 @@ def check_file_system(folder: Path, *, cluster: bool) -> Iterator[Finding]:
         yield Finding("bad", "run directories", f"{place}: {error.strerror or error}", "choose another place with --run-dir")
         return
     point, kind = mount_of(place)
-    told = f"{place} on {kind or 'an unknown file system'}{f' ({point})' if point else ''}"
+    detail = f"{place} on {kind or 'an unknown file system'}{f' ({point})' if point else ''}"
     if kind in SHARED:
-        yield Finding("ok", "run directories", f"{told}: shared, writable, atomic")
+        yield Finding("ok", "run directories", f"{detail}: shared, writable, atomic")
     elif cluster:
-        yield Finding("look", "run directories", f"{told}: this does not look like a shared file system",
+        yield Finding("look", "run directories", f"{detail}: this does not look like a shared file system",
                       "compute nodes must see the run directory; put it on the cluster's scratch or project space with --run-dir")  # fmt: skip
     else:
-        yield Finding("ok", "run directories", f"{told}: writable, atomic")
+        yield Finding("ok", "run directories", f"{detail}: writable, atomic")
 
 
 def _try_out(folder: Path) -> None:

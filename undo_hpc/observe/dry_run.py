@@ -47,7 +47,7 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
         tasks = "1 task" if len(stage.tasks) == 1 else f"array of {len(stage.tasks)} tasks"
         after = f", after {' and '.join(stage.after)}" if stage.after else ""
         console.print(Text.assemble("  ", (stage.name, "bold"), f": {tasks}{after}"))
-        for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (resources(stage, profile),))):
+        for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (describe_resources(stage, profile),))):
             console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
     if most > 1:
         seen = "" if config.method.condition == "blind" else "; the teacher then sees the errors of the last student"
@@ -86,10 +86,10 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
     return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), counted
 
 
-def resources(stage: Stage, profile: Profile | None) -> str:
+def describe_resources(stage: Stage, profile: Profile | None) -> str:
     """What a task asks for, in words: of SLURM as it will be asked, of this machine what the configuration says."""
-    asked = stage.resources if profile is None else profile.for_stage(stage.name, stage.resources)
-    given = {key: value for key, value in asked.model_dump().items() if value not in (None, {})}
+    resources = stage.resources if profile is None else profile.for_stage(stage.name, stage.resources)
+    given = {key: value for key, value in resources.model_dump().items() if value not in (None, {})}
     words = ", ".join(
         f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
         for key, value in given.items()

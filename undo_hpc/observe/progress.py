@@ -117,8 +117,8 @@ def task_table(running: Snapshot, width: int) -> Table:
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=most)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for stage, task, progress, seconds in running:
-        told = progress or {}
-        done, total = float(told.get("done") or 0), float(told.get("total") or 0)
+        reported = progress or {}
+        done, total = float(reported.get("done") or 0), float(reported.get("total") or 0)
         bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total and wide else Text("")
         table.add_row(f"iteration {stage.iteration}", name(stage, task), bar, clock(seconds), describe(progress, seconds))
     return table

@@ -255,53 +255,50 @@ def _failure(run: Run, stage: Stage, index: int, label: str, ended: str) -> Fail
 
 def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], running: list[int]) -> None:
     """Sums of the finished tasks, and what the running ones say of themselves."""
-    counts = [e.manifest.counts for e in done if e.manifest is not None]
-    spans = [e.manifest for e in done if e.manifest is not None and e.manifest.finished]
-    view.rows = sum(int(c.get("rows", 0)) for c in counts)
+    manifests = [e.manifest for e in done if e.manifest is not None]
+    counts = [m.counts for m in manifests]
+    view.rows = rows = sum(int(c.get("rows", 0)) for c in counts)
     view.right = sum(int(c.get("correct", 0)) for c in counts)
     view.truncated = sum(int(c.get("truncated", 0)) for c in counts)
-    finished_rows, finished_seconds = view.rows, sum(float(c.get("seconds", 0)) for c in counts)
     tokens = sum(float(c.get("new_tokens", 0)) for c in counts)
-    if spans:
-        view.seconds = max(m.finished for m in spans) - min(m.started for m in spans)
+    seconds = sum(float(c.get("seconds", 0)) for c in counts)
+    if spans := [(m.started, m.finished) for m in manifests if m.finished]:
+        view.seconds = max(finished for _, finished in spans) - min(started for started, _ in spans)
     if stage.name == "train" and counts:
         view.loss = counts[0].get("loss")
-    speeds: list[float] = []
-    rates: list[float] = []
+    if running:
+        _measure_running(run, stage, view, running, tokens_per_row=tokens / rows if rows else 0.0, rows_per_task=rows / max(1, len(done)))
+    elif seconds:
+        view.tokens_per_s = tokens / seconds if tokens else None
+        view.rows_per_s = rows / seconds if rows else None
+
+
+def _measure_running(run: Run, stage: Stage, view: StageView, running: list[int], *, tokens_per_row: float, rows_per_task: float) -> None:
+    """Adds what running tasks report, and the time left; the sizes of finished tasks tell of those that still wait."""
+    tokens_per_s = open_rows = 0.0
     left: list[float] = []
-    open_rows = 0.0
-    now = time.time()
-    at = run.layout.iteration(stage.iteration)
     for index in running:
-        told = read_fast(str(at.progress(stage.name, index)))
-        if not told and stage.name == "train":
-            told = read_fast(str(at.train / "progress.json"))
-        if not told or now - float(told.get("time", 0)) > FRESH_PROGRESS_S:
+        progress = read_fast(str(run.layout.iteration(stage.iteration).progress(stage.name, index)))
+        if not progress or time.time() - float(progress.get("time", 0)) > FRESH_PROGRESS_S:
             continue
-        speeds.append(float(told.get("tokens_per_s") or 0))
-        ready, total = float(told.get("done") or 0), float(told.get("total") or 0)
-        view.loss = told.get("loss", view.loss)
-        if told.get("unit") == "rows":
-            view.rows += int(ready)
-            view.right += int(told.get("correct") or 0)
-            open_rows += max(0.0, total - ready)
+        tokens_per_s += float(progress.get("tokens_per_s") or 0)
+        done, total = float(progress.get("done") or 0), float(progress.get("total") or 0)
+        view.loss = progress.get("loss", view.loss)
+        if progress.get("unit") == "rows":
+            view.rows += int(done)
+            view.right += int(progress.get("correct") or 0)
+            open_rows += max(0.0, total - done)
         elif total:
-            view.progress = f"{ready:.0f} of {total:.0f} {told.get('unit', '')}".strip()
-        if told.get("left_s") is not None:
-            left.append(float(told["left_s"]))
-    if speeds and sum(speeds):
-        view.tokens_per_s = sum(speeds)
-        if finished_rows and tokens:
-            rates.append(sum(speeds) / (tokens / finished_rows))
-    elif not running and finished_seconds and tokens:
-        view.tokens_per_s = tokens / finished_seconds
-    if rates:
-        view.rows_per_s = sum(rates)
-        waiting = view.total - view.done - len(running)
-        left.append((open_rows + waiting * finished_rows / max(1, len(done))) / view.rows_per_s)
-    elif not running and finished_seconds and finished_rows:
-        view.rows_per_s = finished_rows / finished_seconds
-    if running and left:
+            view.progress = f"{done:.0f} of {total:.0f} {progress.get('unit', '')}".strip()
+        if progress.get("left_s") is not None:
+            left.append(float(progress["left_s"]))
+    if tokens_per_s:
+        view.tokens_per_s = tokens_per_s
+        if tokens_per_row:
+            view.rows_per_s = tokens_per_s / tokens_per_row
+            waiting = view.total - view.done - len(running)
+            left.append((open_rows + waiting * rows_per_task) / view.rows_per_s)
+    if left:
         view.left_s = max(left)
 
 

@@ -218,7 +218,7 @@ def generation_summary(ctx: StageContext) -> dict[str, Any]:
         "seconds",
     )
     sums = {key: round(sum(m.counts.get(key, 0) for m in manifests), 3) for key in keys}
-    error = next((told for m in manifests if (told := m.details.get("error"))), "")
+    error = next((message for m in manifests if (message := m.details.get("error"))), "")
     return sums | {"error": error, "tasks": len(manifests)}
 
 

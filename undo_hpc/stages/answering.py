@@ -132,7 +132,7 @@ class Answers:
             items.append(GradeItem(completion.text, problem.gt, problem.kind, problem.options))
         for completion, grade in zip(batch, checker.grade_many(items), strict=True):
             ask = wanted[completion.id]
-            asked = self._request(completion.id, ask)
+            request = self._request(completion.id, ask)
             flags = assess(
                 completion.text,
                 verdict=grade.verdict,
@@ -152,15 +152,15 @@ class Answers:
                 finish_reason=completion.finish_reason,
                 prompt_tokens=completion.prompt_tokens,
                 completion_tokens=completion.completion_tokens,
-                seed=asked.seed,
-                temperature=asked.temperature,
+                seed=request.seed,
+                temperature=request.temperature,
                 prompt_sha=completion.prompt_sha,
                 error=completion.error,
                 flags=flags,
-                top_p=asked.top_p,
-                top_k=asked.top_k,
-                max_tokens=asked.max_tokens,
-                stop=asked.stop,
+                top_p=request.top_p,
+                top_k=request.top_k,
+                max_tokens=request.max_tokens,
+                stop=request.stop,
                 chat_sha=chat_sha,
             )
             self.rows[ask.key] = row
@@ -210,8 +210,8 @@ class Answers:
 
 def chat_digest(engine: Engine) -> str:
     """16 digits of what an engine puts around a prompt."""
-    told = engine.describe()
-    around = [told.get(name) for name in ("template_sha", "system_prompt", "chat_template_kwargs")]
+    described = engine.describe()
+    around = [described.get(name) for name in ("template_sha", "system_prompt", "chat_template_kwargs")]
     return hashlib.sha256(orjson.dumps(around, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 

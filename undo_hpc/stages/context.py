@@ -97,7 +97,7 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
     """
     path = run.layout.root / task.manifest
     deadline = time.monotonic() + wait_s
-    told = False
+    announced = False
     while True:
         manifest = read_manifest(path)
         problem = f"{task.manifest} is missing" if manifest is None else verify_outputs(run.layout.root, manifest, deep=deep)
@@ -105,9 +105,9 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
             return manifest
         if time.monotonic() >= deadline:
             raise EvidenceError(f"{task.stage} {task.label}: {problem}", hint="run the launcher again; it submits what is missing")
-        if not told:
+        if not announced:
             print(f"waiting up to {wait_s:.0f} s for another node's file to show: {problem}", flush=True)
-            told = True
+            announced = True
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes an NFS directory cache
         time.sleep(0.5)

@@ -69,13 +69,13 @@ def run_stage(ctx: StageContext) -> None:
 
 def _asks(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[Ask]:
     """The answers wanted for a slice."""
-    asked = ctx.run.config.evaluate
+    settings = ctx.run.config.evaluate
     problems = ctx.run.problems(part.group)[part.start : part.stop]
     return make_asks(
         problems,
-        range(asked.samples),
-        lambda p: prompts.student(p.problem, asked.instruction),
-        asked.sampling.temperature,
+        range(settings.samples),
+        lambda p: prompts.student(p.problem, settings.instruction),
+        settings.sampling.temperature,
     )
 
 

@@ -58,8 +58,8 @@ def run_stage(ctx: StageContext) -> None:
         with open_checker(ctx) as checker:
             ids = {p.id for p in mine}
             wanted = [target for target in targets if target.problem.id in ids]
-            asked = zip(wanted, prompts_of(ctx.run, iteration, wanted, prompts), strict=True)
-            prompt = {target.problem.id: text for target, text in asked}
+            prompted = zip(wanted, prompts_of(ctx.run, iteration, wanted, prompts), strict=True)
+            prompt = {target.problem.id: text for target, text in prompted}
             total = len(mine) * config.generate.samples
             for attempts, temperature in _rounds(ctx):
                 asks = [
@@ -101,10 +101,10 @@ def _check_inputs(ctx: StageContext) -> dict[str, str]:
 
 def _rounds(ctx: StageContext) -> Iterator[tuple[range, float]]:
     """Attempt numbers and temperature of each round: first all samples, then one retry at a time."""
-    asked = ctx.run.config.generate
-    yield range(asked.samples), asked.sampling.temperature
-    for number, attempt in enumerate(range(asked.samples, asked.max_attempts), start=1):
-        yield range(attempt, attempt + 1), asked.sampling.temperature + number * asked.retry_temperature_step
+    settings = ctx.run.config.generate
+    yield range(settings.samples), settings.sampling.temperature
+    for number, attempt in enumerate(range(settings.samples, settings.max_attempts), start=1):
+        yield range(attempt, attempt + 1), settings.sampling.temperature + number * settings.retry_temperature_step
 
 
 def _solved(answers: Answers, problem: Problem, before: int) -> bool:

@@ -102,12 +102,12 @@ def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher"
     A folder that is not there at all is left to the stage that needs it: it may be needed no more.
     """
     for role in roles:
-        told = prepared.details.get("models", {}).get(role, {})
-        folder = Path(str(told.get("model", "")))
-        if not told.get("files") or not folder.is_dir():
+        recorded = prepared.details.get("models", {}).get(role, {})
+        folder = Path(str(recorded.get("model", "")))
+        if not recorded.get("files") or not folder.is_dir():
             continue
         now = fingerprint(folder)
-        changed = sorted(name for name in told["files"].keys() | now.keys() if told["files"].get(name) != now.get(name))
+        changed = sorted(name for name in recorded["files"].keys() | now.keys() if recorded["files"].get(name) != now.get(name))
         if changed:
             raise DataError(
                 f"{role}.model: {folder} is not the model that this run began with: "

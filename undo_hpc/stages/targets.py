@@ -56,15 +56,15 @@ def prompts_of(run: Run, iteration: int, targets: Iterable[Target], prompts: Pro
     prompts = prompts or load_prompts(config.generate.prompt)
     examples = example_rows(read_feedback(run, iteration), config.method.validation_examples, config.seed)
     for target in targets:
-        problem, told = target.problem, target.feedback
-        if told is None:
+        problem, feedback = target.problem, target.feedback
+        if feedback is None:
             yield prompts.problem(problem.problem, config.generate.instruction)
         else:
             yield prompts.refine(
                 problem.problem,
-                told.rationale,
-                told.student_answer,
-                told.verdict,
+                feedback.rationale,
+                feedback.student_answer,
+                feedback.verdict,
                 truth=problem.gt if config.method.show_truth else "",
                 examples=examples,
                 instruction=config.generate.instruction,

@@ -106,8 +106,8 @@ def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: flo
                 f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{100 * p.accuracy:.1f}</text>'
             )
         parts.append(_x_label(x, student_name(p.iteration), strong=p.iteration == best))
-    told = "; ".join(f"{student_name(p.iteration)} {100 * p.accuracy:.1f} per cent" for p in points)
-    return _frame(f"{title}: accuracy by iteration", told + ("; this set chose the iteration" if chooses else ""), "".join(parts))
+    description = "; ".join(f"{student_name(p.iteration)} {100 * p.accuracy:.1f} per cent" for p in points)
+    return _frame(f"{title}: accuracy by iteration", description + ("; this set chose the iteration" if chooses else ""), "".join(parts))
 
 
 def loss_chart(losses: dict[int, list[tuple[float, float]]], best: int | None) -> str:
@@ -139,8 +139,8 @@ def loss_chart(losses: dict[int, list[tuple[float, float]]], best: int | None) -
             parts.append(f'<circle class="curve c{rank % 6}" cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2.5">{tip}</circle>')
         ends.append((y(points[-1][1]), number))
     parts += _end_labels(sorted(ends), list(curves), lambda n: x(curves[n][-1][0]))
-    told = "; ".join(f"iteration {k} ends at {v[-1][1]:.3f} after {v[-1][0]:.0f} steps" for k, v in curves.items())
-    return _frame("Training loss by step", told, "".join(parts))
+    description = "; ".join(f"iteration {k} ends at {v[-1][1]:.3f} after {v[-1][0]:.0f} steps" for k, v in curves.items())
+    return _frame("Training loss by step", description, "".join(parts))
 
 
 def _end_labels(ends: list[tuple[float, int]], order: list[int], x_of) -> list[str]:  # type: ignore[no-untyped-def]
@@ -178,8 +178,8 @@ def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
         parts.append(f'<line class="median" x1="{x - half:.1f}" x2="{x + half:.1f}" y1="{y(q[2]):.1f}" y2="{y(q[2]):.1f}"/></g>')
         parts.append(f'<text class="value" x="{x + half + 6:.1f}" y="{y(q[2]) + 4:.1f}">{q[2]:.0f}</text>')
         parts.append(_x_label(x, str(number), strong=number == best))
-    told = "; ".join(f"iteration {k}: median {q[2]:.0f} tokens" for k, q in shown.items())
-    return _frame("Length of rationales by iteration", told, "".join(parts))
+    description = "; ".join(f"iteration {k}: median {q[2]:.0f} tokens" for k, q in shown.items())
+    return _frame("Length of rationales by iteration", description, "".join(parts))
 
 
 def bar(parts: Sequence[tuple[str, float, str]], total: float, *, label_from: float = 9.0) -> str:

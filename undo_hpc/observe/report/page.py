@@ -54,13 +54,13 @@ def _head(data: ReportData) -> str:
         ("seed", str(config.seed)),
         ("iterations", str(len(data.metrics))),
     ]
-    told = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value)
+    facts_shown = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value)
     extra = "".join(f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text)
     extra += "".join(f'<p class="note">{escape(text)}</p>' for text in words.notes(data))
     return (
         f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
         f'<p class="lead-in">{escape(words.verdict(data)).replace("p = ", "p&nbsp;=&nbsp;")}</p>\n{extra}\n'
-        f'<div class="facts">{told}</div>\n{_tiles(data)}</header>'
+        f'<div class="facts">{facts_shown}</div>\n{_tiles(data)}</header>'
     )
 
 
@@ -247,16 +247,16 @@ def _cost(data: ReportData) -> str:
         bar = charts.bar(parts, most, label_from=101)
         rows.append(f'<div class="row"><span class="name">{stage}</span>{bar}<span class="sum">{figure} {SHORT[unit]}</span></div>')
     per = [f"iteration {k}: {v:.3g} s" for k, v in cost.per_rationale_s.items() if v is not None]
-    told = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
+    entries = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
     if cost.per_point_h is not None:
         figure, unit = _hours(cost.per_point_h)
-        told.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
-    told.append(
+        entries.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
+    entries.append(
         ("Energy", f"{cost.kwh:.3g} kWh, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}")
     )
     restarts = sum(item.restarts for item in cost.stages)
-    told.append(("Starts of tasks", f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop"))
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in told)
+    entries.append(("Starts of tasks", f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop"))
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
     colours = legend([("useful", "useful"), ("lost", "lost to preemption or failure"), ("idle", "idle: loading and warm-up")])
     body = (
         f'<div class="cards even"><div class="card wide"><div class="rows">{"".join(rows)}</div>{colours}</div>'
