@@ -32,7 +32,7 @@ _TOKEN = re.compile(
     | (?P<pct>\\?%)
     | (?P<line>\n[ \t]*(?:\\\\)?(?:(?=&?=)|))
     | (?P<skip>[ \t\r]+|\\?\$|[€£&]|\\[,;:!\ ()\[\]]|\\(?:quad|left|right)(?![a-zA-Z])|\\\\(?=\s*&?=))
-    | (?P<dark>\\[a-zA-Z]+|\.(?=\\)|,(?=\d{{4}}))
+    | (?P<opaque>\\[a-zA-Z]+|\.(?=\\)|,(?=\d{{4}}))
     | (?P<stop>[.,;?"'“”‘’\#•\[\]…]|:(?!\d))
     | (?P<other>.)
     """,
@@ -56,7 +56,7 @@ class Equation:
 
 @dataclass(slots=True)
 class _Token:
-    kind: str  # num, op, eq, lpar, rpar, pct, word, stop, dark
+    kind: str  # num, op, eq, lpar, rpar, pct, word, stop, opaque
     text: str
     start: int
     end: int
@@ -81,8 +81,8 @@ class _Value:
 def equations(text: str) -> list[Equation]:
     """The claims in a text that can be judged, in the order in which they end."""
     found: list[Equation] = []
-    for statement, lit_before, lit_after in _statements(_asides(_tokens(text))):
-        found += _claims(text, statement, lit_before, lit_after)
+    for statement, clear_before, clear_after in _statements(_asides(_tokens(text))):
+        found += _claims(text, statement, clear_before, clear_after)
     return sorted(found, key=lambda e: (e.end, e.start))
 
 
@@ -115,11 +115,11 @@ def _tokens(text: str) -> list[_Token]:
         kind, body, start, end = str(match.lastgroup), match[0], match.start(), match.end()
         if kind == "skip":
             continue
-        token = _Token("dark" if kind == "other" else kind, body, start, end)
+        token = _Token("opaque" if kind == "other" else kind, body, start, end)
         if kind in ("num", "frac", "boxed"):
             parts = [re.sub(r"[^\d.]", "", part) for part in re.findall(_NUMBER, body)]
             if sum(map(len, parts)) > _MOST_DIGITS or (kind == "frac" and not Fraction(parts[1])):
-                token.kind = "dark"
+                token.kind = "opaque"
             else:
                 sign = -1 if kind != "num" and "-" in body else 1
                 token.kind, token.value = "num", sign * Fraction(parts[0]) / (Fraction(parts[1]) if kind == "frac" else 1)
@@ -170,11 +170,11 @@ def _asides(tokens: list[_Token]) -> Iterator[list[_Token]]:
                 stack[-1][1].extend([*inner, token])
         else:
             mark, inner, equation = stack[-1]
-            inner.append(_Token("dark", token.text, token.start, token.end) if opens or closes else token)
+            inner.append(_Token("opaque", token.text, token.start, token.end) if opens or closes else token)
             stack[-1] = (mark, inner, equation or token.kind == "eq")
     while len(stack) > 1:  # never closed: what follows the bracket is read by itself
         _, inner, _ = stack.pop()
-        stack[-1][1].append(_Token("dark", "(", inner[0].start, inner[0].end))
+        stack[-1][1].append(_Token("opaque", "(", inner[0].start, inner[0].end))
         stack[-1][1].extend(inner[1:])
     yield stack[0][1]
 
@@ -183,21 +183,21 @@ def _statements(parts: Iterator[list[_Token]]) -> Iterator[tuple[list[_Token], b
     """Runs of tokens without a stop, and whether what stands before and behind them is understood."""
     for tokens in parts:
         run: list[_Token] = []
-        lit = True
+        clear = True
         for token in tokens:
-            if token.kind in ("stop", "dark", "aside"):
+            if token.kind in ("stop", "opaque", "aside"):
                 after = token.kind == "stop"
-                yield run, lit, after
-                run, lit = [], after
+                yield run, clear, after
+                run, clear = [], after
             else:
                 run.append(token)
-        yield run, lit, True
+        yield run, clear, True
 
 
 # ---- judging ---------------------------------------------------------------------------------------------------------
 
 
-def _claims(text: str, statement: list[_Token], lit_before: bool, lit_after: bool) -> Iterator[Equation]:
+def _claims(text: str, statement: list[_Token], clear_before: bool, clear_after: bool) -> Iterator[Equation]:
     at = [i for i, token in enumerate(statement) if token.kind == "eq"]
     if not at or any(token.text == "mod" for token in statement):
         return
@@ -205,10 +205,10 @@ def _claims(text: str, statement: list[_Token], lit_before: bool, lit_after: boo
     bounds = [-1, *at, len(statement)]
     segments = [statement[bounds[i] + 1 : bounds[i + 1]] for i in range(len(bounds) - 1)]
     for place, (left, right) in enumerate(pairwise(segments)):
-        left_lit = lit_before or place > 0 or _first_word_cuts(left)
-        right_lit = lit_after or place + 2 < len(segments)
-        a = _evaluate(_tail(left)) if left_lit else None
-        b = _evaluate(_head(right, right_lit))
+        left_clear = clear_before or place > 0 or _first_word_cuts(left)
+        right_clear = clear_after or place + 2 < len(segments)
+        a = _evaluate(_tail(left)) if left_clear else None
+        b = _evaluate(_head(right, right_clear))
         if a is None or b is None or not (a.operated or b.operated):
             continue
         holds = _equal(a, b)
@@ -241,11 +241,11 @@ def _tail(segment: list[_Token]) -> list[_Token]:
     return [] if belongs else rest
 
 
-def _head(segment: list[_Token], lit_after: bool) -> list[_Token]:
-    """What stands before the first word; nothing where the expression goes on behind it, or ends in the dark."""
+def _head(segment: list[_Token], clear_after: bool) -> list[_Token]:
+    """What stands before the first word; nothing where the expression goes on behind it, or ends at something that is not understood."""
     first = next((i for i, token in enumerate(segment) if token.kind == "word"), -1)
     if first < 0:
-        return segment if lit_after else []
+        return segment if clear_after else []
     word = segment[first]
     after = segment[first + 1] if first + 1 < len(segment) else None
     glued = first > 0 and segment[first - 1].end == word.start

@@ -18,7 +18,7 @@ MAX_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class Undecided:
     """An item that only algebra can decide: what was extracted on both sides."""
 
     gold: str
@@ -33,8 +33,8 @@ def gold_of(gold: object) -> str:
     return extract_gold(text) or ""
 
 
-def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Open:
-    """Grades one item; `Open` where algebra is needed and none was given. Never raises, whatever the item holds.
+def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Undecided:
+    """Grades one item; `Undecided` where algebra is needed and none was given. Never raises, whatever the item holds.
 
     A fault of ours (or of the algebra) becomes the verdict `unparsed` with the method `fault` and the error's name in the row:
     one strange answer among a million must not end a run, and must not pass unseen.
@@ -45,7 +45,7 @@ def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Open:
         return Grade("unparsed", "", "fault", {"error": f"{type(error).__name__}: {error}"[:200]})
 
 
-def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Open:
+def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
     gold = gold_of(item.gold)
     text = item.prediction if isinstance(item.prediction, str) else ("" if item.prediction is None else str(item.prediction))
     letter, gold = _letter_wanted(gold, item)
@@ -64,13 +64,13 @@ def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Open:
     return compare(gold, found.text, algebra)
 
 
-def compare(gold: str, pred: str, algebra: Algebra | None) -> Grade | Open:
+def compare(gold: str, pred: str, algebra: Algebra | None) -> Grade | Undecided:
     """Grades an extracted answer against a bare gold answer."""
     comparison = Comparison(algebra)
     try:
         verdict = comparison.equal(gold, pred)
     except NeedsAlgebra:
-        return Open(gold, pred)
+        return Undecided(gold, pred)
     except (OutOfBounds, RecursionError) as refusal:
         return Grade("unparsed", _shown(pred), "guard", {"reason": str(refusal)[:200]})
     if verdict is None:

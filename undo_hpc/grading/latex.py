@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 
-from undo_hpc.grading.names import FUNCTIONS, MANY
+from undo_hpc.grading.names import FUNCTIONS, MULTI_ARGUMENT
 from undo_hpc.grading.scan import closing_brace
 
 _TEXT = re.compile(
     r"\\(?:text|textnormal|textrm|textbf|textit|texttt|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|bold"
     r"|boldsymbol|bf|rm|it|emph|underline|mathcal|bm)\*?\s*\{"
 )
-_OPERATOR = FUNCTIONS | MANY | {"arcsinh", "arccosh", "arctanh", "mod"}
+_OPERATOR = FUNCTIONS | MULTI_ARGUMENT | {"arcsinh", "arccosh", "arctanh", "mod"}
 _RENAMED = {
     "dfrac": "frac",
     "tfrac": "frac",

@@ -16,6 +16,6 @@ FUNCTIONS = _set(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
     "asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil sgn sign det Re Im arg"
 )
-MANY = _set("gcd lcm max min binom")
+MULTI_ARGUMENT = _set("gcd lcm max min binom")
 CONSTANTS = _set("pi infty infinity oo")
-NAMES = GREEK | FUNCTIONS | MANY | CONSTANTS | _set("mod inf cdot times frac")
+NAMES = GREEK | FUNCTIONS | MULTI_ARGUMENT | CONSTANTS | _set("mod inf cdot times frac")

@@ -32,10 +32,10 @@ DECIDERS = (
     ("same", same.decide),  # the same characters
     ("base", base.decide),  # 204_5
     ("clock", clock.decide),  # 12:30
-    ("date", date.decide),  # June 20
-    ("congruence", congruence.decide),  # 3 (mod 7)
     ("number", number.decide),  # exact quantities, percent, units
     ("matrix", matrix.decide),  # matrices, piecewise functions
+    ("date", date.decide),  # June 20
+    ("congruence", congruence.decide),  # 3 (mod 7)
     ("text", text.decide),  # words
     ("interval", intervals.decide),  # sets of reals, inequalities
     ("parts", parts.decide),  # lists, sets, tuples, labels, plus-minus

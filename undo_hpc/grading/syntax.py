@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from undo_hpc.grading.names import FUNCTIONS, GREEK, MANY
+from undo_hpc.grading.names import FUNCTIONS, GREEK, MULTI_ARGUMENT
 from undo_hpc.grading.tokens import SyntaxProblem, tokenize
 
 Node = tuple[Any, ...]
@@ -298,7 +298,7 @@ class _Parser:
             if self.take() != ("cmd", "r" + name[1:]):
                 raise SyntaxProblem("open floor or ceiling")
             return ("fn", name[1:5], (inside,), None) if name == "lceil" else ("fn", "floor", (inside,), None)
-        if name in FUNCTIONS or name in MANY:
+        if name in FUNCTIONS or name in MULTI_ARGUMENT:
             return self.function(_SAME.get(name, name))
         if name in GREEK:
             return self.symbol(name)
@@ -346,7 +346,7 @@ class _Parser:
             arguments = tuple(found)
         else:
             arguments = (self.bare_argument(),)
-        if name not in MANY and len(arguments) != 1:
+        if name not in MULTI_ARGUMENT and len(arguments) != 1:
             raise SyntaxProblem(f"arguments of {name}")
         node: Node = ("fn", name, arguments, parameter)
         return ("pow", node, exponent) if exponent is not None else node

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from undo_hpc.grading.names import CONSTANTS, FUNCTIONS, GREEK, MANY
+from undo_hpc.grading.names import CONSTANTS, FUNCTIONS, GREEK, MULTI_ARGUMENT
 
 _TOKEN = re.compile(
     r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,4}(?![\d.]))?|\.\d+)"
     r"|(?P<word>\u27e6[^\u27e7]*\u27e7)|\\(?P<cmd>[a-zA-Z]+)|(?P<esc>\\.)|(?P<name>[A-Za-z]+)|(?P<op>[-+*/^_!|()\[\]{},'°%&])|(?P<space>\s+)",
     re.DOTALL,
 )
-_NAMES = sorted(FUNCTIONS | MANY | GREEK | CONSTANTS | {"mod", "inf"}, key=len, reverse=True)
+_NAMES = sorted(FUNCTIONS | MULTI_ARGUMENT | GREEK | CONSTANTS | {"mod", "inf"}, key=len, reverse=True)
 
 
 class SyntaxProblem(ValueError):
