@@ -16,7 +16,7 @@ _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _LFS_HEAD = b"version https://git-lfs"
 
 
-def resolve_model(ref: str, base_dir: str | Path | None = None) -> str:
+def resolve_model(ref: str) -> str:
     """Where a model lies.
 
     `tiny:NAME` is a model of the embedded tiny world; an existing local directory becomes its absolute path, after a
@@ -24,7 +24,6 @@ def resolve_model(ref: str, base_dir: str | Path | None = None) -> str:
 
     Args:
         ref: the `model` key of the configuration.
-        base_dir: folder that a relative path is looked up in first (the current one comes next).
 
     Raises:
         ConfigError: `ref` is empty.
@@ -41,11 +40,10 @@ def resolve_model(ref: str, base_dir: str | Path | None = None) -> str:
             raise DataError(f"the tiny world has no model {ref!r}", hint="there are: " + ", ".join(f"tiny:{name}" for name in names))
         return _checked(directory)
     path = Path(ref).expanduser()
-    for candidate in [path] if path.is_absolute() or base_dir is None else [Path(base_dir) / path, path]:
-        if candidate.is_dir():
-            return _checked(candidate)
-        if candidate.exists():
-            raise DataError(f"{candidate}: is a file, not a model directory", hint="name the directory that holds config.json")
+    if path.is_dir():
+        return _checked(path)
+    if path.exists():
+        raise DataError(f"{path}: is a file, not a model directory", hint="name the directory that holds config.json")
     if path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or ref.endswith("/"):
         raise DataError(f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'")
     return ref

@@ -76,9 +76,10 @@ def test_an_override_may_name_its_own_columns(tmp_path: Path) -> None:
     assert (loaded.problems[0].gt, loaded.problems[0].kind, loaded.licence) == ("1", "number", "MIT")
 
 
-def test_relative_override(tmp_path: Path) -> None:
+def test_a_relative_override_is_meant_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jsonl(tmp_path / "a.jsonl", [{"question": "One?", "answer": "#### 1"}])
-    assert load_benchmark("gsm8k", SourceConfig(path="a.jsonl"), 0, tmp_path).problems[0].gt == "1"
+    monkeypatch.chdir(tmp_path)
+    assert load_benchmark("gsm8k", SourceConfig(path="a.jsonl")).problems[0].gt == "1"
 
 
 def test_offline_says_what_to_do() -> None:

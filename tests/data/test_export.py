@@ -22,7 +22,7 @@ def test_round_trip_through_datasets(tmp_path: Path) -> None:
         json.dumps({"question": "Half of 48?", "answer": "It is 48/2=<<48/2=24>>24.\n#### 24"}) + "\n"
         + json.dumps({"question": "Nothing?", "answer": ""}) + "\n"
     )  # fmt: skip
-    out = export_benchmark("gsm8k", tmp_path / "out", SourceConfig(path="rows.jsonl"), base_dir=tmp_path)
+    out = export_benchmark("gsm8k", tmp_path / "out", SourceConfig(path=str(tmp_path / "rows.jsonl")))
     rows = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["test"]
     assert rows["problem"][0] == "Half of 48?"
     assert rows["answer"][0] == "24"

@@ -52,11 +52,11 @@ def benchmark_names() -> list[str]:
 
 def describe_benchmark(name_or_file: str, override: SourceConfig | None = None) -> BenchmarkFile:
     """What a benchmark's file says, with the override over its source; no problem is read. Raises as `load_benchmark`."""
-    spec = validate_section(BenchmarkFile, read_yaml(_find(name_or_file, None)))
+    spec = validate_section(BenchmarkFile, read_yaml(_find(name_or_file)))
     return spec.model_copy(update={"source": _merged(spec.source, override)}) if override else spec
 
 
-def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limit: int = 0, base_dir: Path | None = None) -> Benchmark:
+def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limit: int = 0) -> Benchmark:
     """Reads a benchmark.
 
     Args:
@@ -64,18 +64,17 @@ def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limi
         override: another source, e.g. a local file; what it leaves unsaid (fields, kind of answer, split) is as in the
             benchmark's file. A condition of the file's `where` is left aside where a local file lacks the column.
         limit: the first so many problems; 0 for all.
-        base_dir: the folder that relative paths of the override and of `name_or_file` start from.
 
     Raises:
         ConfigError: no such benchmark, or a wrong key in its file (with the nearest valid one).
         DataError: the problems cannot be read.
     """
-    path = _find(name_or_file, base_dir)
+    path = _find(name_or_file)
     spec = validate_section(BenchmarkFile, read_yaml(path))
     source = _merged(spec.source, override) if override else spec.source
     own_where = override is not None and "where" in override.model_fields_set
-    start = base_dir if override or path.parent == FOLDER else path.parent
-    loaded = load_problems(source, base_dir=start, lenient_where=bool(source.path) and not own_where)
+    beside = None if override or path.parent == FOLDER else path.parent  # what a relative path of the benchmark's own file is meant from
+    loaded = load_problems(source, base_dir=beside, lenient_where=bool(source.path) and not own_where)
     kind: AnswerKind = "letter" if source.fields.options and source.answer_kind == "auto" else source.answer_kind
     return Benchmark(
         name=path.stem,
@@ -92,17 +91,15 @@ def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limi
     )
 
 
-def _find(name_or_file: str, base_dir: Path | None) -> Path:
+def _find(name_or_file: str) -> Path:
     names = benchmark_names()
     if name_or_file in names:
         return FOLDER / f"{name_or_file}.yaml"
     if name_or_file.endswith((".yaml", ".yml")):
-        given = Path(name_or_file).expanduser()
-        tried = [base_dir / given, given] if base_dir else [given]
-        found = next((path for path in tried if path.is_file()), None)
-        if found is None:
-            raise ConfigError(f"no such benchmark file: {tried[0]}", hint=f"embedded benchmarks: {', '.join(names)}")
-        return found
+        path = Path(name_or_file).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"no such benchmark file: {path}", hint=f"embedded benchmarks: {', '.join(names)}")
+        return path
     near = difflib.get_close_matches(name_or_file.lower(), names, n=1, cutoff=0.5)
     advice = f"did you mean '{near[0]}'? " if near else ""
     raise ConfigError(f"no benchmark named '{name_or_file}'", hint=f"{advice}embedded: {', '.join(names)}; or give a YAML file")

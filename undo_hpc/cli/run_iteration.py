@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from undo_hpc.config.schema import RunConfig
 
-CHECKPOINTS = Path("checkpoints")
 EXAMPLES = """examples:
   python launchers/run_iteration.py                                    the embedded tiny world, three iterations
   python launchers/run_iteration.py --config my.yaml                   your own problems and models (see the README)
@@ -83,6 +82,8 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
     """What the arguments ask for. Raises UndoError for all that a user can mend."""
+    from undo_hpc.cli.choose import CHECKPOINTS
+
     config = read_config(arguments)
     run_dir = arguments.run_dir or CHECKPOINTS / config.name
     if arguments.dry_run:

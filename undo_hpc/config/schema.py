@@ -183,9 +183,13 @@ class MethodConfig(Section):
         "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
         "one_shot never refines; ground_truth learns from the data's own solutions",
     )
-    errors_from: Literal["diagnosis", "train", "both"] = about("both", "the splits on which the student is examined for its errors")
+    errors_from: Literal["diagnosis", "train", "both"] = about(
+        "both", "the splits on which the student is examined for its errors; failed diagnosis problems are then learned from, too"
+    )
     regenerate: Literal["wrong", "wrong_and_unstable", "all"] = about("wrong", "which problems get a new rationale")
-    show_truth: bool = about(False, "show the ground truth to the teacher")
+    show_truth: bool = about(
+        False, "show the ground truth to the teacher, and the data's own solution of a diagnosis problem that has no rationale yet"
+    )
     start_from: Literal["base", "previous"] = about("base", "weights that each iteration starts from")
     combine: Literal["replace", "add", "best"] = about(
         "replace", "new rationales replace the old, stand beside them, or the better one stays"

@@ -30,14 +30,13 @@ def boxed_solution(problem: Problem) -> str:
     return f"{text}\n{box}" if text else box
 
 
-def export_benchmark(name: str, out: Path, override: SourceConfig | None = None, *, base_dir: Path | None = None) -> Path:
+def export_benchmark(name: str, out: Path, override: SourceConfig | None = None) -> Path:
     """Writes a benchmark that `datasets.load_dataset(out)` reads.
 
     Args:
         name: an embedded benchmark or a YAML file.
         out: the folder to make; an empty one may be there.
         override: another source of the problems.
-        base_dir: the folder that relative paths of the override start from.
 
     Returns:
         `out`.
@@ -49,7 +48,7 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None,
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is there already", hint="give a folder that does not exist, or remove this one")
-    benchmark = load_benchmark(name, override, base_dir=base_dir)
+    benchmark = load_benchmark(name, override)
     import pyarrow
     import pyarrow.parquet
 
