@@ -1,15 +1,21 @@
 """The machine at hand: how many tasks run at once."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from undo_hpc.cluster import local
 from undo_hpc.cluster.local import LocalCluster, has_gpu
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
+from undo_hpc.errors import Incomplete
 from undo_hpc.layout import Layout
 from undo_hpc.observe.progress import NoDisplay
+from undo_hpc.plan import Stage, StageName, Task
 from undo_hpc.run import Run
+from undo_hpc.state import TaskStatus
 
 
 def most(**cluster: int) -> int:
@@ -34,3 +40,17 @@ def test_tasks_have_their_threads_on_cpus_of_their_own(cpus: int, threads: int, 
 def test_tasks_do_not_share_a_gpu_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("undo_hpc.cluster.local.has_gpu", lambda: True)
     assert most() == 1 and most(max_processes=3) == 3
+
+
+def test_clients_do_not_wait_for_servers_that_have_all_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(name: StageName) -> Stage:
+        return Stage(name, 0, (), (Task(name, 0, "0", "", ()),), (), StageResources())
+
+    run = Run(Layout(tmp_path), RunConfig())
+    monkeypatch.setattr(Run, "plan", lambda self, iteration: SimpleNamespace(policy_of=lambda name: PolicyConfig()))
+    cluster = LocalCluster(run, NoDisplay(Console()))
+    scripts = {"serve": "import sys; sys.exit('the GPU is full')", "generate": "import time; time.sleep(600)"}
+    monkeypatch.setattr(local, "worker_command", lambda run_dir, stage, index: [sys.executable, "-c", scripts[stage.name]])
+    stages = [stage("serve"), stage("generate")]
+    with pytest.raises(Incomplete, match=r"serve 0 of iteration 0 ended with exit code 1(.|\n)*the GPU is full"):
+        cluster.run_graph(stages, [TaskStatus(s.name, 0, "ready", "") for s in stages])

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +42,12 @@ def default_parallelism(threads: int) -> int:
     busy CPUs vLLM wrote 15 tokens a second, one task of one thread 253.
     """
     return 1 if has_gpu() else max(1, min(2, len(os.sched_getaffinity(0)) // threads))
+
+
+def worker_command(run_dir: Path, stage: Stage, index: int) -> list[str]:
+    """The command line of a worker."""
+    task = [str(run_dir), stage.name, "--iteration", str(stage.iteration), "--index", str(index)]
+    return [sys.executable, "-m", "undo_hpc.worker", *task]
 
 
 class Display(Protocol):
@@ -93,7 +99,7 @@ class LocalCluster:
             done = len(stage.tasks) - open_tasks[stage.name]
             return not still and plan is not None and enough(plan.policy_of(stage.name), done, len(stage.tasks))
 
-        by_name = {stage.name: stage for stage in stages}
+        by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
         try:
             while waiting or self._running:
                 for stage, task in list(waiting):
@@ -102,8 +108,8 @@ class LocalCluster:
                     if all(settled(by_name[name]) for name in stage.after) and self._failures(stage) < MAX_FAILURES:
                         waiting.remove((stage, task))
                         self._start(stage, task)
-                if not self._count_busy():
-                    self._stop_all()  # servers, if any: nobody asks them any more
+                if not self._count_busy() or self._clients_are_stranded(by_name):
+                    self._stop_all()  # servers that nobody asks any more, or clients that wait for one
                     break
                 time.sleep(POLL_S)
                 for item in [r for r in self._running if r.process.poll() is not None]:
@@ -125,6 +131,11 @@ class LocalCluster:
         """Failed tasks of a stage: after a few, the cause is likely the same for all."""
         return sum(failed.name == stage.name for failed, _, _ in self._failed)
 
+    def _clients_are_stranded(self, stages: Mapping[str, Stage]) -> bool:
+        """Whether all teacher servers have failed while generation waits for them: in vain, and for long (generate.service_slack_s)."""
+        waits = any(item.stage.name == "generate" for item in self._running)
+        return waits and "serve" in stages and self._failures(stages["serve"]) == len(stages["serve"].tasks)
+
     def _count_busy(self) -> int:
         return sum(item.stage.name != "serve" for item in self._running)
 
@@ -141,20 +152,9 @@ class LocalCluster:
             # workers run the code that this launcher runs, whatever else is installed
             "PYTHONPATH": os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        command = [
-            sys.executable,
-            "-m",
-            "undo_hpc.worker",
-            str(self._run.layout.root),
-            stage.name,
-            "--iteration",
-            str(stage.iteration),
-            "--index",
-            str(task.index),
-        ]
         with log.open("ab") as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
             process = subprocess.Popen(
-                command,
+                worker_command(self._run.layout.root, stage, task.index),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

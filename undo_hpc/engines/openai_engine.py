@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import logging
 import random
 import time
 from collections import deque
@@ -29,8 +28,6 @@ from undo_hpc.engines.base import Completion, Failures, Request, digest, failed,
 from undo_hpc.engines.pool import Pool, ServicePool, SingleServer
 from undo_hpc.engines.service import Server
 from undo_hpc.errors import ConfigError, EngineError
-
-log = logging.getLogger(__name__)
 
 _RETRY_STATUS = frozenset({408, 409, 425, 429})  # and all from 500 on
 _POLL_S = 0.2  # how often `should_stop` is asked while nothing finishes
