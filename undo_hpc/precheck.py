@@ -33,7 +33,8 @@ def check_config(config: RunConfig) -> None:
     _check_contexts(config)
     _check_prompts(config)
     _check_training(config)
-    _check_ranks(config)
+    _check_cluster(config)
+    _check_hub(config)
     if config.stop.epsilon >= 1:
         raise ConfigError(
             f"stop.epsilon is {config.stop.epsilon:g}, a gain of {100 * config.stop.epsilon:g} points: no iteration could reach it",
@@ -140,14 +141,34 @@ def _check_training(config: RunConfig) -> None:
         raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
 
 
-def _check_ranks(config: RunConfig) -> None:
-    """On a cluster: a training process for each GPU, for a GPU without one would be paid for and stand idle."""
-    if config.cluster.kind != "slurm":
+def _check_cluster(config: RunConfig) -> None:
+    """A profile is there to be used; and training has a process for each GPU, for a GPU without one would be paid for and stand idle."""
+    cluster = config.cluster
+    if cluster.profile and "kind" not in cluster.model_fields_set:
+        raise ConfigError(
+            f"cluster.profile is {cluster.profile}, and cluster.kind is not said: the run would stay on this machine",
+            hint="set cluster.kind to slurm (or to local, to leave the profile aside)",
+        )
+    if cluster.kind != "slurm":
         return
-    resources = load_profile(config.cluster.profile).for_stage("train", config.cluster.resources.get("train", StageResources()))
+    resources = load_profile(cluster.profile).for_stage("train", cluster.resources.get("train", StageResources()))
     gpus, ranks = resources.gpus_per_node or 0, resources.tasks_per_node or 1
     if gpus and gpus != ranks:
         raise ConfigError(
             f"train asks for {gpus} GPU{'s'[: gpus != 1]} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
             hint=f"set cluster.resources.train.tasks_per_node to {gpus}, or tasks_per_node of train in the profile",
         )
+
+
+def _check_hub(config: RunConfig) -> None:
+    hub = config.hub
+    if not hub.push_at_end and not hub.push_every_min:
+        return
+    if not hub.dataset_repo and not hub.model_repo:
+        key = "push_at_end" if hub.push_at_end else "push_every_min"
+        raise ConfigError(
+            f"hub.{key} is on, and no repository is named: nothing would be pushed",
+            hint="set hub.dataset_repo, hub.model_repo, or both",
+        )
+    if hub.token_file and not Path(hub.token_file).expanduser().is_file():
+        raise ConfigError(f"hub.token_file: there is no file {hub.token_file}", hint="mend the path")
