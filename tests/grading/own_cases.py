@@ -198,6 +198,8 @@ CASES: list[tuple[str, str, str, bool]] = [
     boxed("tuples", "(2, -1)", "(-1, 2)", False),
     boxed("tuples", "(2, -1)", "x = 2, y = -1", True),
     boxed("tuples", "(x, y) = (2, -1)", "(2, -1)", True),
+    boxed("tuples", "(3, 4)", "P(3, 4)", True),
+    boxed("tuples", "x=3\\text{ cm}, y=4\\text{ cm}", "x=3, y=4", True),
     boxed("tuples", "(0.5, 2)", "\\left(\\frac12, 2\\right)", True),
     boxed("tuples", "(1, 2, 3)", "(1, 2)", False),
     boxed("tuples", "(1,2), (3,4)", "(3,4), (1,2)", True),
@@ -278,6 +280,7 @@ CASES: list[tuple[str, str, str, bool]] = [
     ("extraction", "12", "정답: 12", True),
     ("extraction", "12", "Đáp án: 12", True),
     ("extraction", "1500", "Le total est de 1 500 euros.", True),
+    ("extraction", "12", "So the number of students is 12, not 15.", True),
     # letters
     ("letters", "B", "\\boxed{B}", True),
     ("letters", "B", "\\boxed{\\textbf{(B)}\\ 12}", True),
@@ -288,6 +291,7 @@ CASES: list[tuple[str, str, str, bool]] = [
     ("letters", "B", "Option A is not correct. Option B is correct.", True),
     ("letters", "A", "Option A is not correct.", False),
     ("letters", "B", "\\boxed{B, C}", False),
+    ("letters", "B", "So B is right? No, A fails, D fails, so we choose **C**.", False),
     ("letters", "E", "\\boxed{E, because it is larger}", True),
     ("letters", "E", "\\boxed{e^2}", False),
 ]

@@ -49,7 +49,7 @@ _LETTER_ANSWER = re.compile(
 )
 _LETTER_IS_RIGHT = re.compile(
     r"(?:(?i:option|choice|answer|statement)\s+|(?<![A-Za-z]))[*(\[]*([A-Z])[)\]*.]*\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?"
-    r"(?:correct|right|best|true)\b(?!\s+(?:at first|only|if|when))"
+    r"(?:correct|right|best|true)\b(?!\s*\?|\s+(?:at first|only|if|when))"
 )
 _LETTER_SAYS = re.compile(
     r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*"
@@ -283,7 +283,8 @@ def _value_in(phrase: str, first: bool = False) -> str | None:
     """The value that a sentence states: what stands behind its last 'is' or '=', if that is mathematics, else a number."""
     says = list(_SAYS.finditer(phrase))
     if says:
-        rest = _HEDGE.sub("", phrase[says[-1].end() :]).strip(" .*")
+        rest = _HEDGE.sub("", phrase[says[-1].end() :])
+        rest = (_BECAUSE.split(rest, maxsplit=1)[0] or rest).strip(" .*")
         words = [w for w in _LONG_WORD.findall(rest) if w.lower() not in _MATHS_WORDS]
         counted = _COUNTED.match(rest)
         if counted and not is_known(rest[counted.end(1) :]):
@@ -406,11 +407,10 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     letter = letter_of(whole) if len(whole) < 400 else None
     if letter:
         return Found(letter, "whole")
-    if right := list(_LETTER_IS_RIGHT.finditer(text[-2000:])):
-        return Found(right[-1][1], "says")
-    says = [m for m in _LETTER_SAYS.finditer(text[-2000:]) if m[1].isupper()]
+    tail = text[-2000:]
+    says = [m for form in (_LETTER_SAYS, _LETTER_IS_RIGHT) for m in form.finditer(tail) if m[1].isupper()]
     if says:
-        return Found(says[-1][1], "says")
+        return Found(max(says, key=lambda m: m.start(1))[1], "says")
     anchored = _anchored(text, 0, "text")
     for phrase in (anchored.text if anchored else "", whole if len(whole) < 2000 else ""):
         letter = (letter_of(phrase) or choice_of(phrase, choices)) if phrase else None

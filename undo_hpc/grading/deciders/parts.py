@@ -16,6 +16,7 @@ _CONNECTIVE = re.compile(
     r"\u27e6\s*,?\s*(?:and|or)\s*,?\s*\u27e7|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:vee|lor|wedge)(?![a-zA-Z])|&(?!amp)"
 )
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|\+/-|\+-")
+_POINT = re.compile(r"[A-Z]'?\s*(\(.*,.*\))")
 _SYSTEM = re.compile(r"(?:\\\{)?\s*\\begin\s*\{(cases|aligned)\}(.*)\\end\s*\{\1\}", re.DOTALL)
 _LABELLED_NOUN = re.compile(r"(?<![\d.,/])(-?[\d.,/]+)\s*\u27e6?\s*([A-Za-z]{3,}(?: [A-Za-z]+)*)\s*\u27e7?")
 
@@ -95,7 +96,7 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     nouns = _nouns(gold.clean, pred.clean)
     if nouns is not None:
         return nouns
-    a, b = _expanded(read(gold.clean)), _expanded(read(pred.clean))
+    a, b = _expanded(read(_unnamed_point(gold.clean, pred.clean))), _expanded(read(_unnamed_point(pred.clean, gold.clean)))
     if len(a.items) <= 1 and len(b.items) <= 1:
         return _unwrapped(gold, pred, a, b, compare)
     if gold.quantity is not None and pred.quantity is not None:
@@ -108,6 +109,12 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     if a.ordered or b.ordered:
         return _in_order(a, b, compare)
     return _any_order(a.items, b.items, compare)
+
+
+def _unnamed_point(text: str, other: str) -> str:
+    """`P(3, 4)` as `(3, 4)` where the other side gives coordinates alone."""
+    point = _POINT.fullmatch(text)
+    return point[1] if point and other.startswith("(") and encloses(point[1]) else text
 
 
 def _unwrapped(gold: Answer, pred: Answer, a: Parts, b: Parts, compare: Compare) -> bool | None:
