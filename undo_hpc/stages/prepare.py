@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.benchmarks import Benchmark, load_benchmark
 from undo_hpc.config.schema import ModelConfig
-from undo_hpc.data import contamination, load_problems, split_problems
+from undo_hpc.data import LoadedProblems, Rejected, contamination, load_problems, split_problems
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import check_hub_model, fingerprint, loaded_models, resolve_model
 from undo_hpc.records import SPLITS, Problem, normalise_text
@@ -45,10 +46,8 @@ def prepare(run: Run) -> Manifest:
     benchmarks = [
         load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit) for name in config.evaluate.benchmarks
     ]
-    _unique([b.name for b in benchmarks])
-    rejected: list[dict[str, Any]] = [{"set": "train", "row": r.row, "where": r.where, "reason": r.reason} for r in loaded.rejected]
-    for benchmark in benchmarks:
-        rejected += [{"set": benchmark.name, "row": r.row, "where": r.where, "reason": r.reason} for r in benchmark.rejected]
+    _require_unique([b.name for b in benchmarks])
+    rejected = [{"set": name, **asdict(row)} for name, rows in _rejected(loaded, benchmarks) for row in rows]
     problems, contaminated = _without_overlaps(run, loaded.problems, benchmarks, rejected)
     splits = split_problems(problems, config.data, config.seed)
     sets: dict[str, list[Problem]] = {name: getattr(splits, name) for name in SPLITS}
@@ -156,12 +155,19 @@ def _without_overlaps(
     return left, len(overlaps)
 
 
+def _rejected(loaded: LoadedProblems, benchmarks: Sequence[Benchmark]) -> Iterator[tuple[str, list[Rejected]]]:
+    """The rows that could not be used, set by set."""
+    yield "train", loaded.rejected
+    for benchmark in benchmarks:
+        yield benchmark.name, benchmark.rejected
+
+
 def _kind(reason: str) -> str:
     """A reason without its particulars, for counting."""
     return reason.split(":")[0].split(" of row")[0]
 
 
-def _unique(names: list[str]) -> None:
+def _require_unique(names: list[str]) -> None:
     double = sorted({name for name in names if names.count(name) > 1} | (set(names) & set(SPLITS)))
     if double:
         raise DataError(f"two sets are named {double[0]!r}", hint="rename the benchmark's YAML file")
