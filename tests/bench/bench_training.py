@@ -111,7 +111,7 @@ def _checkpoint(place: Path) -> Iterator[Measure]:
 
     from tests.training import tiny_student
     from undo_hpc.training import loop, student
-    from undo_hpc.training.checkpoints import Keeper
+    from undo_hpc.training.checkpoints import CheckpointManager
     from undo_hpc.training.deepspeed_settings import deepspeed_settings
     from undo_hpc.training.ranks import Rank, Team
     from undo_hpc.training.spec import TrainSpec
@@ -127,7 +127,7 @@ def _checkpoint(place: Path) -> Iterator[Measure]:
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     engine.optimizer.step()
-    keeper = Keeper(spec, team, lambda text: None)
+    keeper = CheckpointManager(spec, team, lambda text: None)
     keeper.attach(engine)
     steps = iter(range(1, 1000))
 

@@ -165,9 +165,9 @@ def ours(place: Path, meter: Meter, *, saves: int = 0) -> Curve:
 def _save(spec: TrainSpec, engine: Any, team: Any, count: int, meter: Meter) -> None:
     """Checkpoints one after another. Only the first goes to the disk: of the others just the standing still counts."""
     from undo_hpc.training import writer
-    from undo_hpc.training.checkpoints import Keeper
+    from undo_hpc.training.checkpoints import CheckpointManager
 
-    keeper = Keeper(spec, team, print)
+    keeper = CheckpointManager(spec, team, print)
     keeper.attach(engine)
     for step in range(1, count + 1):
         keeper.save(engine, step, 0.0)

@@ -93,7 +93,7 @@ def _rank(spec_path: str, env: dict[str, str], log: str, moments: list[Moment]) 
     if env.get("ALWAYS_PIECEWISE"):
         from undo_hpc.training import answer_head
 
-        answer_head._WORTH_IT = answer_head._LOGITS_AT_ONCE = 0
+        answer_head._WORTH_IT = answer_head._CHUNK_LOGITS = 0
     for moment in moments:
         if moment.rank == int(env["RANK"]):
             _arm(moment)

@@ -12,7 +12,7 @@ from undo_hpc.training.answer_head import AnswerHead
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_loss_and_gradients_equal_the_plain_ones(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("undo_hpc.training.answer_head._LOGITS_AT_ONCE", 0)  # pieces of 128
+    monkeypatch.setattr("undo_hpc.training.answer_head._CHUNK_LOGITS", 0)  # pieces of 128
     torch.manual_seed(0)
     head = torch.nn.Linear(16, 50, bias=False, dtype=dtype)
     hidden = torch.randn(2, 200, 16, dtype=dtype, requires_grad=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.training import tiny_student
+from tests.training.chat_families import FAMILIES, make_tokenizer
 from tests.training.conftest import Trainings
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
@@ -80,6 +81,27 @@ def test_a_template_that_leaves_its_own_prompt_is_refused(trainings: Trainings) 
     with pytest.raises(DataError, match="does not begin with its own generation prompt") as caught:
         Encoder(odd, trainings.spec())
     assert "chat_template_kwargs" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_chat_formats_of_the_families_that_students_come_from(trainings: Trainings, name: str) -> None:
+    family, row = FAMILIES[name], tiny_student.rows(1)[0]
+    tokenizer = make_tokenizer(family)
+    encoder = Encoder(tokenizer, trainings.spec(chat_template_kwargs=family.template_kwargs))
+    ((prompt, answer),) = encoder.encode([row])
+    assert answer is not None
+    assert tokenizer.convert_ids_to_tokens(answer[-1]) == family.end and encoder.end_from_template
+    assert prompt.count(tokenizer.bos_token_id) == (family.bos is not None)  # not doubled
+    assert tokenizer.decode(prompt + answer).endswith(f"{family.begins}{row['teacher_solution']}{family.end}")
+    # What the student learns to write is what the tokenizer makes of the whole conversation: no space of its own before the answer.
+    whole = tokenizer("".join(encoder.texts(row["problem"], row["teacher_solution"])), add_special_tokens=False)["input_ids"]
+    assert whole[: len(prompt) + len(answer)] == prompt + answer
+
+
+def test_a_template_that_refuses_the_system_prompt_is_no_traceback(trainings: Trainings) -> None:
+    with pytest.raises(DataError, match="System role not supported") as caught:
+        Encoder(make_tokenizer(FAMILIES["gemma"]), trainings.spec(system_prompt="Be brief."))
+    assert "system_prompt" in caught.value.hint
 
 
 def test_no_chat_template_is_refused(trainings: Trainings) -> None:

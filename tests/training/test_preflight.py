@@ -11,8 +11,10 @@ from tests.training.conftest import Trainings
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, TrainingError
 from undo_hpc.training import preflight, student
-from undo_hpc.training.batches import MicroBatch
-from undo_hpc.training.watching import Work
+from undo_hpc.training.attention import register
+from undo_hpc.training.batches import Batcher, MicroBatch
+from undo_hpc.training.encoding import encode_spec
+from undo_hpc.training.watching import StepFlops
 
 CPU = torch.device("cpu")
 
@@ -42,6 +44,54 @@ def test_memory_by_stage_is_what_one_can_count() -> None:
     assert preflight.memory_by_stage(weights, weights, 4, "bf16", "all")["3"] == 1.0
     adapters = preflight.memory_by_stage(weights, weights // 64, 1, "bf16")
     assert adapters["0"] == 2 + 16 / 64
+
+
+def test_a_packed_row_keeps_the_models_attention_window(trainings: Trainings) -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    spec = trainings.spec(attention="sdpa")
+    tokenizer = student.load_tokenizer(spec)
+    data = encode_spec(spec, tokenizer)
+    size = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    narrow, wide = (MistralForCausalLM(MistralConfig(**size, num_key_value_heads=1, sliding_window=window)) for window in (16, 4096))
+    with pytest.raises(ConfigError, match="looks back 16 tokens only") as caught:
+        preflight.check_match(spec, tokenizer, narrow, data, "sdpa")
+    assert "train.packing" in caught.value.hint
+    padded = trainings.spec(attention="sdpa", packing=False)
+    assert (
+        preflight.check_match(padded, tokenizer, narrow, data, "sdpa") == preflight.check_match(spec, tokenizer, wide, data, "sdpa") == []
+    )
+
+
+def test_a_model_that_lets_packed_documents_see_each_other_is_refused(trainings: Trainings) -> None:
+    """StableLM's layers do not hand on to their attention where documents lie."""
+    from transformers import PretrainedConfig, Qwen2Config, Qwen2ForCausalLM, StableLmConfig, StableLmForCausalLM
+
+    spec = trainings.spec()
+    tokenizer = student.load_tokenizer(spec)
+    data = encode_spec(spec, tokenizer)
+    batcher = Batcher(data, spec.config, rank=0, ranks=1, attention="segment", pad_token=0, device=CPU)
+    register()
+
+    def check(config: type[PretrainedConfig], kind: type[torch.nn.Module]) -> None:
+        model = kind(
+            config(
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                attn_implementation="segment",
+            )
+        ).eval()
+        with torch.no_grad():
+            preflight.check_documents_apart(lambda batch: model(**batch.inputs).logits, data, batcher, spec)
+
+    check(Qwen2Config, Qwen2ForCausalLM)
+    with pytest.raises(ConfigError, match="does not keep the documents of a packed row apart") as caught:
+        check(StableLmConfig, StableLmForCausalLM)
+    assert "train.packing" in caught.value.hint
 
 
 def test_the_advice_on_memory() -> None:
@@ -96,7 +146,7 @@ def test_the_work_of_a_step_is_what_torch_counts(trainings: Trainings, adapters:
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, use_cache=False).logits.sum().backward()
     weights, learned = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
-    told = Work(model.config, weights, learned).flops([64], 64)
+    told = StepFlops(model.config, weights, learned).flops([64], 64)
     # Ours counts the causal half of the scores; torch counts them all.
     scores = 6 * model.config.num_hidden_layers * model.config.hidden_size * 64 * 64
     assert told + scores == pytest.approx(counter.get_total_flops(), rel=0.05)
@@ -105,4 +155,4 @@ def test_the_work_of_a_step_is_what_torch_counts(trainings: Trainings, adapters:
 def test_the_work_of_a_mixture_of_experts_is_not_guessed() -> None:
     from transformers import Qwen3MoeConfig
 
-    assert not Work(Qwen3MoeConfig(), 1000, 1000).known
+    assert not StepFlops(Qwen3MoeConfig(), 1000, 1000).known

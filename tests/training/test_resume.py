@@ -225,7 +225,7 @@ def test_a_zombie_gives_no_checkpoint_and_no_student_its_name(trainings: Trainin
 
 def test_a_model_that_lies_elsewhere_now_is_the_same_model(tmp_path: Path) -> None:
     """A launch with newer code brings its own copy of the embedded models; a run may be moved."""
-    from undo_hpc.training.checkpoints import Keeper, settings_of
+    from undo_hpc.training.checkpoints import CheckpointManager, settings_of
     from undo_hpc.training.deepspeed_settings import zero_stage
 
     spec = TrainSpec({}, 3, "/run/code/old/student", [], str(tmp_path), str(tmp_path / "out"), "run", origin="tiny:student")
@@ -233,7 +233,7 @@ def test_a_model_that_lies_elsewhere_now_is_the_same_model(tmp_path: Path) -> No
 
     def check(told: str, now: TrainSpec) -> None:
         keeper = SimpleNamespace(_spec=now, _config=now.config, folder=tmp_path)
-        Keeper._check(keeper, tmp_path / "step-1", manifest | {"model": told})  # type: ignore[arg-type]
+        CheckpointManager._check(keeper, tmp_path / "step-1", manifest | {"model": told})  # type: ignore[arg-type]
 
     check("tiny:student", replace(spec, model="/run/code/new/student"))
     check("/run/code/old/student", spec)  # as an earlier version noted it

@@ -56,7 +56,7 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-class Keeper:
+class CheckpointManager:
     """Saves and finds the checkpoints of one training. All methods are called by all ranks together.
 
     Args:

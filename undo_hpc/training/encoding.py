@@ -16,10 +16,13 @@ import numpy.typing as npt
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
+from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
+from undo_hpc.storage.atomic import explained
 from undo_hpc.training.spec import TrainSpec
 
 _BATCH = 512  # rows tokenised in one call
+_PROBE = "Two."
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,11 @@ class Encoder:
         spec: for the prompt set, instruction, system prompt and the template's arguments.
 
     Raises:
-        DataError: the tokenizer has no chat template, or no end-of-text token.
+        DataError: the tokenizer has no chat template, one that refuses the system prompt, or no end-of-text token.
     """
 
     def __init__(self, tokenizer: Any, spec: TrainSpec) -> None:
-        if not tokenizer.chat_template:
-            raise DataError(
-                f"the tokenizer of {spec.model} has no chat template",
-                hint="take an instruct model, or put a chat_template.jinja into the model directory",
-            )
+        check_tokenizer(tokenizer, name=spec.model, system_prompt=spec.system_prompt, template_kwargs=spec.chat_template_kwargs)
         if tokenizer.eos_token_id is None:
             raise DataError(f"the tokenizer of {spec.model} has no end-of-text token", hint="set eos_token in its tokenizer_config.json")
         self._tokenizer, self._spec = tokenizer, spec
@@ -137,20 +136,32 @@ class Encoder:
         return prompt, whole[len(prompt) :]
 
     def _find_end(self) -> tuple[int, bool]:
-        """The token that the template closes an answer with, else the tokenizer's end-of-text; and whether it is the template's."""
-        _, tail = self.texts("1+1?", "2")
-        found = [i for i in self._ids([tail])[0] if i in self._special]
-        return (found[-1], True) if found else (self._tokenizer.eos_token_id, False)
+        """The token that the template closes an answer with, else the tokenizer's end-of-text; and whether it is the template's.
+
+        It is the first special one behind the answer: a template may write more (Phi-3: `<|end|>`, then `<|endoftext|>`), but
+        generation ends there.
+        """
+        _, tail = self.texts("1+1?", _PROBE)
+        closing = tail.rpartition(_PROBE)[2]
+        found = [i for i in self._ids([closing])[0] if i in self._special]
+        return (found[0], True) if found else (self._tokenizer.eos_token_id, False)
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids
 
     def encode(self, rows: list[dict[str, Any]]) -> list[tuple[list[int], list[int] | None]]:
-        """Prompt ids and answer ids (end token last) of each row; None where the answer itself holds an end token."""
+        """Prompt ids and answer ids (end token last) of each row; None where the answer itself holds an end token.
+
+        The answer is tokenised in its place, behind the prompt: by itself, a SentencePiece tokenizer would put a space before it.
+        Only where its beginning would melt into the prompt's end are the two tokenised apart, as they are at examination.
+        """
         pairs = [self.texts(row["problem"], row["teacher_solution"]) for row in rows]
-        prompts, tails = self._ids([p for p, _ in pairs]), self._ids([t for _, t in pairs])
-        return [(prompt, self._close(tail)) for prompt, tail in zip(prompts, tails, strict=True)]
+        prompts, wholes = self._ids([prompt for prompt, _ in pairs]), self._ids([prompt + tail for prompt, tail in pairs])
+        return [
+            (prompt, self._close(whole[len(prompt) :] if whole[: len(prompt)] == prompt else self._ids([tail])[0]))
+            for prompt, whole, (_, tail) in zip(prompts, wholes, pairs, strict=True)
+        ]
 
     def _close(self, tail: list[int]) -> list[int] | None:
         ends = [at for at, token in enumerate(tail) if token == self.end_token]
@@ -205,20 +216,21 @@ def encode_spec(spec: TrainSpec, tokenizer: Any) -> EncodedSet:
 
 
 def save_encoded(data: EncodedSet, path: Path) -> None:
-    """Writes an encoded set beside and renames it, so that other ranks and later starts need not tokenise again."""
+    """Writes an encoded set beside and renames it, so that other ranks and later starts need not tokenise again.
+
+    Raises StorageError where the disk is full.
+    """
     import json
     import os
 
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
-    np.savez(
-        temporary,
-        ids=data.ids,
-        starts=data.starts,
-        prompts=data.prompts,
-        names=data.names,
-        meta=np.asarray(json.dumps({"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out})),
-    )
-    temporary.replace(path)
+    meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
+    with explained(path):
+        try:
+            np.savez(temporary, ids=data.ids, starts=data.starts, prompts=data.prompts, names=data.names, meta=np.asarray(json.dumps(meta)))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def load_encoded(path: Path) -> EncodedSet:

@@ -59,8 +59,8 @@ def _publish(
             wanted = getattr(torch, spec.dtype)
             weights = {name: w.to(wanted) if w.is_floating_point() else w for name, w in weights.items()}
             model.config.dtype = wanted
-        if model.config.tie_word_embeddings:
-            weights = {name: w for name, w in weights.items() if not name.endswith("lm_head.weight")}
+        tied = model.all_tied_weights_keys  # copies of other weights; on loading they are tied again
+        weights = {name: w for name, w in weights.items() if name not in tied}
         model.config.use_cache = True
         _end_generation_at(model, data.end_token)
         model.save_pretrained(temporary, state_dict=weights)

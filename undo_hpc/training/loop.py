@@ -24,7 +24,7 @@ from undo_hpc.storage.atomic import write_json
 from undo_hpc.training import answer_head, export, preflight, student
 from undo_hpc.training.answer_head import AnswerHead
 from undo_hpc.training.batches import Batcher, MicroBatch
-from undo_hpc.training.checkpoints import Keeper
+from undo_hpc.training.checkpoints import CheckpointManager
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
 from undo_hpc.training.encoding import EncodedSet, encode_spec, load_encoded, save_encoded
 from undo_hpc.training.packing import Step, StepPlan
@@ -32,7 +32,7 @@ from undo_hpc.training.ranks import Rank, Team
 from undo_hpc.training.schedule import learning_rate
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.stopping import Reason, Stopper
-from undo_hpc.training.watching import Watch, Work, check_sinks, peak_flops
+from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_sinks, peak_flops
 
 
 def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitCode:
@@ -76,19 +76,21 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         pad_token=tokenizer.pad_token_id or 0,
         device=team.device,
     )
-    keeper = Keeper(spec, team, say)
-    found = keeper.newest()
+    checkpoints = CheckpointManager(spec, team, say)
+    found = checkpoints.newest()
     universal = None
     if found and found.world != team.who.world and zero_stage(config) > 0:
-        universal = keeper.universal(found)
+        universal = checkpoints.universal(found)
         settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
     torch.manual_seed(spec.seed)
-    model = student.load_student(spec, config, attention, say, share_out=settings if zero_stage(config) == 3 else None)
+    model = student.load_student(spec, config, attention, say, zero3_settings=settings if zero_stage(config) == 3 else None)
     head = answer_head.install(model, config.micro_batch_tokens)
     weights, learned = (sum(student.size(p) for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
-    work = Work(model.config, weights, learned)
-    remarks = preflight.check_match(spec, tokenizer, model, data)
+    step_flops = StepFlops(model.config.get_text_config(), weights, learned)
+    remarks = preflight.check_match(spec, tokenizer, model, data, attention)
     engine = build_engine(model, config, settings, team)
+    if config.packing:
+        preflight.check_documents_apart(lambda batch: logits_of(engine, batch), data, batcher, spec)
     torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
     if config.preflight:
         tried = preflight.try_longest(
@@ -108,18 +110,18 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
                 tried=tried,
                 say=say,
             )
-    keeper.attach(engine)
+    checkpoints.attach(engine)
     if found:
-        keeper.load(engine, found, universal)
-    peak = peak_flops(team.device, config.precision) if work.known else None
+        checkpoints.load(engine, found, universal)
+    peak = peak_flops(team.device, config.precision) if step_flops.known else None
     begin = found.step if found else 0
     if asked := Reason(int(team.highest(stopper.reason(0.0, 0.0))[0])):
         say(f"stopped before the first step ({asked.name.lower()})")
         return asked.exit_code
     stopper.loading = False  # from here on there is something to save, and all ranks are here to do it
-    watch = Watch(spec, plan.total, begin, peak * team.who.world if peak else None) if team.who.first else None
-    if watch:
-        at_end.callback(watch.close)  # dashboards write their last rows then
+    monitor = TrainingMonitor(spec, plan.total, begin, peak * team.who.world if peak else None) if team.who.first else None
+    if monitor:
+        at_end.callback(monitor.close)  # dashboards write their last rows then
 
     # -- steps ----------------------------------------------------------------------------------------------------
     clip_here = zero_stage(config) == 0
@@ -137,9 +139,9 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         step_loss = float(loss_sum)
 
         my_word = (
-            stopper.reason(keeper.save_seconds, slowest_step),
+            stopper.reason(checkpoints.save_seconds, slowest_step),
             not math.isfinite(step_loss),
-            not keeper.written,
+            not checkpoints.written,
             team.who.first and save_late(config, time.monotonic() - saved_at),
         )  # the clock of rank 0 counts for all
         stop, bad, unwritten, late = team.highest(*my_word)
@@ -157,12 +159,12 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         done = step.number + 1
         for t in (tally, since_save):
             t.add(step_loss, targets, micro_batches)
-        tally.flops += work.flops([int(n) for n in data.lengths[step.examples]], targets)
+        tally.flops += step_flops.flops([int(n) for n in data.lengths[step.examples]], targets)
         last = done == plan.total
         if done % config.log_steps == 0 or last or reason:
             total_loss, tokens, slots = tally.over(team)
-            if watch:
-                watch.log(
+            if monitor:
+                monitor.log(
                     done,
                     epoch=step.epoch,
                     loss=total_loss,
@@ -175,25 +177,25 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
                 )
             tally = Tally()
         if not unwritten:
-            keeper.settle()
+            checkpoints.settle()
         slowest_step = max(slowest_step, time.monotonic() - step_began)
         if done - last_saved >= config.checkpoint.every_steps or late or reason:
-            keeper.save(engine, done, since_save.over(team)[0])
+            checkpoints.save(engine, done, since_save.over(team)[0])
             last_saved, saved_at, since_save = done, time.monotonic(), Tally()
         if reason and not last:
-            keeper.settle()
+            checkpoints.settle()
             say(f"stopped after step {done} ({reason.name.lower()}); the state is saved")
             return reason.exit_code
 
     # -- the student ----------------------------------------------------------------------------------------------
-    keeper.settle()
+    checkpoints.settle()
     summary = {
         "steps": plan.total,
         "epochs": config.epochs,
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),
         "tokens": plan.tokens(),
-        "final_loss": watch.last.get("loss", total_loss) if watch else total_loss,
+        "final_loss": monitor.last.get("loss", total_loss) if monitor else total_loss,
         "ranks": team.who.world,
     }
     export.export(spec, config, engine, tokenizer, data, team, summary)
@@ -283,6 +285,15 @@ def answer_loss(engine: Any, batch: MicroBatch, head: AnswerHead | None = None) 
         return loss
     logits = engine(**batch.inputs).logits
     return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets, reduction="sum", ignore_index=-100)
+
+
+def logits_of(engine: Any, batch: MicroBatch) -> torch.Tensor:
+    """The logits at the kept positions, without dropout and without gradients. Shape (1, kept, vocabulary)."""
+    engine.eval()
+    with torch.no_grad():
+        logits: torch.Tensor = engine(**batch.inputs).logits
+    engine.train()
+    return logits
 
 
 def clip_gradients(engine: Any, config: TrainConfig) -> torch.Tensor:

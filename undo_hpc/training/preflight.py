@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,23 @@ import numpy as np
 import torch
 
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.errors import DataError, TrainingError
+from undo_hpc.errors import ConfigError, DataError, TrainingError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.spec import TrainSpec
 
+_PROBED = 64  # positions: all logits of a long example would be gigabytes
 
-def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet) -> list[str]:
-    """Whether tokenizer, model and data belong together. Returns remarks; raises DataError where training would go wrong."""
+
+def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet, attention: str) -> list[str]:
+    """Whether tokenizer, model, data and attention belong together.
+
+    Returns remarks. Raises DataError (or ConfigError, where a setting is at fault) where training would go wrong.
+    """
     remarks = []
+    config = model.config.get_text_config()
     vocabulary = model.get_input_embeddings().weight
     room = int(getattr(vocabulary, "ds_shape", vocabulary.shape)[0])
     if len(tokenizer) > room or int(data.ids.max()) >= room:
@@ -30,11 +37,23 @@ def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet) -
             hint="the tokenizer belongs to another model; copy the model's own tokenizer files",
         )
     longest = int(data.lengths.max())
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = getattr(config, "max_position_embeddings", None)
     if positions and longest > positions:
         raise DataError(
             f"an example has {longest} tokens, {spec.model} has positions for {positions}",
             hint=f"set train.max_length to at most {positions}",
+        )
+    window = attention_window(config)
+    if spec.config.packing and attention in ("sdpa", "eager") and window and longest > window:
+        raise ConfigError(
+            f"train.attention is {attention} with packing, but {spec.model} looks back {window} tokens only and an example has {longest}: "
+            "the mask of a packed row knows no such window",
+            hint=f"set train.packing to false, or train.max_length to {window}, or, on a GPU, train.attention to auto",
+        )
+    if "strftime_now" in str(tokenizer.chat_template) and "date_string" not in spec.chat_template_kwargs:
+        remarks.append(
+            "the chat template writes today's date into each prompt, so the same run on another day sees other prompts; where the "
+            'template takes it, student.chat_template_kwargs={date_string: "26 Jul 2024"} holds it still'
         )
     if data.end_token != tokenizer.eos_token_id:
         remarks.append(
@@ -46,6 +65,45 @@ def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet) -
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in again and tokenizer.unk_token_id not in data.tokens(0):
         remarks.append("the tokenizer does not reproduce its own text: some characters are unknown to it")
     return remarks
+
+
+def check_documents_apart(forward: Callable[[MicroBatch], torch.Tensor], data: EncodedSet, batcher: Batcher, spec: TrainSpec) -> None:
+    """Raises ConfigError where the logits of a packed document depend on the document before it.
+
+    A model may not hand on to its attention where documents lie, or carry a state along the row (Mamba, convolutions): packing
+    would then train on cross-talk, and nothing else would tell.
+
+    Args:
+        forward: the logits of a micro-batch at the positions that it keeps, without dropout. Shape (1, kept, vocabulary).
+    """
+    if len(data) < 2:
+        return
+    batch = batcher.build([int(index) for index in np.argsort(data.lengths, kind="stable")[:2]])
+    begin = int(data.lengths[batch.examples[0]])
+    ids = batch.inputs["input_ids"]
+    changed = ids.clone()
+    changed[0, :begin] = changed[0, :begin].flip(0)
+    second = torch.arange(begin, ids.shape[1], device=ids.device)[:_PROBED]  # its first tokens tell most
+    before, after = (
+        forward(replace(batch, inputs=batch.inputs | {"input_ids": each, "logits_to_keep": second})).float() for each in (ids, changed)
+    )
+    noise = 0.02 if spec.config.precision == "bf16" else 1e-5
+    if float((before - after).abs().max()) > noise * float(before.abs().max()):
+        raise ConfigError(
+            f"{spec.model} does not keep the documents of a packed row apart: what it computes for one depends on the one before",
+            hint="set train.packing to false",
+        )
+
+
+def attention_window(config: Any) -> int | None:
+    """How many tokens the model's attention looks back in some of its layers; None where all layers see all."""
+    layers = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    windows = [
+        getattr(config, name, None)
+        for name, kind in (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention"))
+        if kind in layers
+    ]
+    return min((int(window) for window in windows if window), default=None)
 
 
 def length_histogram(data: EncodedSet) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Rank:
         return cls(rank, world, local)
 
 
-def meeting_key(env: Mapping[str, str]) -> str:
+def rendezvous_key(env: Mapping[str, str]) -> str:
     """What tells this start's meeting file from that of an earlier start: job id, step and restart count."""
     parts = (env.get("SLURM_JOB_ID", "local"), env.get("SLURM_STEP_ID", "0"), env.get("SLURM_RESTART_COUNT", "0"))
     return "-".join(parts)
@@ -77,7 +77,7 @@ def own_address(env: Mapping[str, str]) -> str:
             return "127.0.0.1"
 
 
-def meet(who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s: float = _RENDEZVOUS_S) -> dist.Store:
+def rendezvous(who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s: float = _RENDEZVOUS_S) -> dist.Store:
     """The store through which the ranks find each other.
 
     With MASTER_PORT set, at MASTER_ADDR and that port. Else rank 0 listens on a port that the system gives it and publishes
@@ -89,7 +89,7 @@ def meet(who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s: float
 
     wait = timedelta(seconds=patience_s)
     address, port = env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT", "0"))
-    path = work_dir / f"meeting-{meeting_key(env)}.json"
+    path = work_dir / f"meeting-{rendezvous_key(env)}.json"
     try:
         if who.first:
             store = dist.TCPStore(address if port else "0.0.0.0", port, who.world, is_master=True, wait_for_workers=False, timeout=wait)  # noqa: S104
@@ -147,11 +147,11 @@ class Team:
         if who.world == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_COLLECTIVE)
         else:
-            store = meet(who, work_dir, env)
+            store = rendezvous(who, work_dir, env)
             dist.init_process_group(backend, store=store, rank=who.rank, world_size=who.world, timeout=_COLLECTIVE)
             self.wait()
             if who.first:  # all have met: the file must not mislead a later start
-                (work_dir / f"meeting-{meeting_key(env)}.json").unlink(missing_ok=True)
+                (work_dir / f"meeting-{rendezvous_key(env)}.json").unlink(missing_ok=True)
 
     def highest(self, *values: float) -> list[float]:
         """The largest of each value over all ranks, known to all."""

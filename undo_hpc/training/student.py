@@ -92,7 +92,7 @@ class _Zero3:
 
 
 @contextlib.contextmanager
-def _in_pieces(settings: dict[str, Any] | None) -> Iterator[None]:
+def _partitioned_init(settings: dict[str, Any] | None) -> Iterator[None]:
     """Inside, transformers makes models whose weights are shared out among the ranks as they are made (deepspeed.zero.Init).
 
     Rank 0 alone reads each weight from its file; no rank ever holds the whole model. Without settings, nothing is different.
@@ -121,11 +121,13 @@ def dims(weight: torch.nn.Parameter) -> int:
     return len(getattr(weight, "ds_shape", weight.shape))
 
 
-def load_student(spec: TrainSpec, config: TrainConfig, implementation: str, say: Say, *, share_out: dict[str, Any] | None = None) -> Any:
+def load_student(
+    spec: TrainSpec, config: TrainConfig, implementation: str, say: Say, *, zero3_settings: dict[str, Any] | None = None
+) -> Any:
     """The model with its first weights, in the training precision: on the CPU, or shared out among the ranks.
 
     Args:
-        share_out: DeepSpeed's settings for ZeRO 3; all ranks take part then.
+        zero3_settings: DeepSpeed's settings for ZeRO 3; all ranks take part then.
 
     Raises DataError where the directory is broken, ConfigError where an option needs a package that is missing.
     """
@@ -135,7 +137,7 @@ def load_student(spec: TrainSpec, config: TrainConfig, implementation: str, say:
     attention.register()
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
-        with _in_pieces(share_out):
+        with _partitioned_init(zero3_settings):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 spec.model,
                 revision=spec.revision or None,
@@ -157,7 +159,7 @@ def load_student(spec: TrainSpec, config: TrainConfig, implementation: str, say:
             f"the model {spec.model} lacks {len(absent)} of its weights ({absent[0]} is the first)",
             hint="they would begin at random: copy or download the model again",
         )
-    if share_out is not None:
+    if zero3_settings is not None:
         mine = sum(p.ds_tensor.numel() for p in model.parameters())
         say(f"ZeRO 3: this rank holds {mine:,} of {sum(size(p) for p in model.parameters()):,} weights; no rank loaded them all")
     model.config.use_cache = False

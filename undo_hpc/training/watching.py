@@ -15,7 +15,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
-from undo_hpc.storage.atomic import write_text
+from undo_hpc.storage.atomic import explained, write_text
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.training.spec import TrainSpec
 
@@ -53,11 +53,11 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     return next((peak * 1e12 for key, peak in _PEAKS if key in name), None)
 
 
-class Work:
+class StepFlops:
     """FLOPs that a step needs, forward and backward: no padding, no recomputation, answers only in the last layer.
 
     Args:
-        config: the model's configuration; weights: its number of weights; learned: how many of them get a gradient.
+        config: the configuration of the (text) model; weights: its number of weights; learned: how many of them get a gradient.
 
     Attributes:
         known: whether the count holds. Of a mixture of experts a token meets only some weights, which are not told apart here.
@@ -152,7 +152,7 @@ def drop_rows_after(path: Path, step: int) -> dict[str, float]:
     return kept[-1] if kept else {}
 
 
-class Watch:
+class TrainingMonitor:
     """Collects a training's figures between log steps and tells them. Only rank 0 has one.
 
     Args:
@@ -203,7 +203,7 @@ class Watch:
         if self._peak:
             row["mfu"] = flops / seconds / self._peak
         self.last = row
-        with self._metrics.open("a") as file:
+        with explained(self._metrics), self._metrics.open("a") as file:
             file.write(json.dumps({**row, "time": time.time()}) + "\n")
         self._progress.update(force=step == self._total, done=step, total=self._total, unit="steps", **row)
         for sink in self._sinks:

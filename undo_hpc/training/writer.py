@@ -22,7 +22,7 @@ from undo_hpc.errors import StorageError
 from undo_hpc.storage.atomic import fsync_dir
 
 
-class _Hashed:
+class _HashingFile:
     """A file that knows the digest of what went through it. torch.save writes from beginning to end."""
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class _Hashed:
 
 def write_file(state: Any, path: Path) -> dict[str, Any]:
     """torch.save, durable. Returns size and SHA-256. Raises OSError where the disk refuses."""
-    file = _Hashed(path)
+    file = _HashingFile(path)
     try:
         torch.save(state, file)  # type: ignore[arg-type]  # it needs no more than write and flush
         return file.close()
