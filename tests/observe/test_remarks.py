@@ -38,6 +38,7 @@ def test_the_outcome_in_a_line() -> None:
             "only 3 rationales .* 850 problems .*4 truncated, 234 wrong",
         ),
         ("generate", {"errors": 10, "error": "no room"}, "10 of 918 requests to the teacher failed, for example: no room"),
+        ("validation", {"accuracy": 0.3, "low": 0.24, "high": 0.37}, "student worse: 30.0 % .24, 37. on validation, untrained 40.0 %"),
         ("validation", {"truncated": 80}, "student were cut off: validation 80 of 200"),
         ("validation", {"errors": 3, "error": "no room"}, "requests to the student failed: validation 3 of 200, for example: no room"),
     ],

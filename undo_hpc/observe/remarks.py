@@ -33,6 +33,12 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
         )
     if made["errors"] > _MANY_ERRORS * made["rows"]:
         found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")
+    here, before = metrics["sets"].get("validation"), (metrics.get("baseline") or {}).get("validation")
+    if here and before and here["high"] < before["accuracy"]:
+        found.append(
+            f"training made the student worse: {_share(here)} on validation, untrained {_share(before)}: fewer train.epochs or a lower "
+            "train.learning_rate may help"
+        )
     if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
         found.append(f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_tokens too small?")
     if failed := _over(metrics["sets"], "errors", _MANY_ERRORS):
