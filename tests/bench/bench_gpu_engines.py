@@ -24,6 +24,7 @@ from typing import Any
 
 from tests.bench.bench_engines import workload
 from tests.bench.frame import Measure, Skipped, in_turn
+from tests.bench.model_shapes import QWEN2_1_5B, QWEN2_TINY
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,18 @@ class Shape:
 
 # Expected on an H200: about 45 s for ours and 150 s for `generate`, 40 s to start; vLLM: two starts of 60 to 90 s.
 REAL = Shape(
-    {
-        "vocab_size": 151_936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
-        "num_attention_heads": 12, "num_key_value_heads": 2, "max_position_embeddings": 8192,
-        "tie_word_embeddings": True, "dtype": "bfloat16",
-    },
-    requests=384, longer=2, batch=64, repeats=1, prompts=384, answer=128, patience_s=300,
-)  # fmt: skip
+    QWEN2_1_5B | {"max_position_embeddings": 8192}, requests=384, longer=2, batch=64, repeats=1, prompts=384, answer=128, patience_s=300
+)
 REHEARSAL = Shape(
-    {
-        "vocab_size": 420, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
-        "tie_word_embeddings": True, "dtype": "float32",
-    },
-    requests=12, longer=1, batch=2, repeats=1, prompts=4, answer=8, patience_s=240,
-)  # fmt: skip
+    QWEN2_TINY | {"max_position_embeddings": 4096, "dtype": "float32"},
+    requests=12,
+    longer=1,
+    batch=2,
+    repeats=1,
+    prompts=4,
+    answer=8,
+    patience_s=240,
+)
 
 
 def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:

@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tests.bench.frame import Measure, Skipped
+from tests.bench.model_shapes import QWEN2_1_5B, QWEN2_TINY
 
 _PATIENCE_S = 400  # for all contestants together; they should take some three minutes on an H200
 
@@ -37,41 +38,11 @@ class Shape:
     steps: int
     warm: int
     micro_batch_tokens: int
-    shared: dict[str, Any] = field(default_factory=lambda: {"max_position_embeddings": 4096, "tie_word_embeddings": True})
 
 
-REAL = Shape(
-    {
-        "vocab_size": 151_936,
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-    },
-    rows=5000,
-    batch=192,
-    at_once=16,
-    steps=24,
-    warm=8,
-    micro_batch_tokens=16384,
-)
-REHEARSAL = Shape(
-    {
-        "vocab_size": 420,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    },
-    rows=60,
-    batch=8,
-    at_once=4,
-    steps=6,
-    warm=2,
-    micro_batch_tokens=1024,
-)
+_POSITIONS = {"max_position_embeddings": 4096}
+REAL = Shape(QWEN2_1_5B | _POSITIONS, rows=5000, batch=192, at_once=16, steps=24, warm=8, micro_batch_tokens=16384)
+REHEARSAL = Shape(QWEN2_TINY | _POSITIONS, rows=60, batch=8, at_once=4, steps=6, warm=2, micro_batch_tokens=1024)
 
 
 def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
@@ -159,12 +130,10 @@ def _prepare(place: Path, shape: Shape) -> None:
     tokenizer = tiny_student.make_tokenizer()
     config = Qwen2Config(
         **shape.model,
-        **shape.shared,
         use_sliding_window=False,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
-        dtype="bfloat16",
     )
     torch.manual_seed(0)
     before = torch.get_default_dtype()
