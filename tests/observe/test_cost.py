@@ -120,7 +120,11 @@ def test_the_estimate_scales_generation_with_the_problems(finished: Path, tmp_pa
     following = estimate_next(run)
     assert following.iteration == 3 and following.gpu_hours > 300 / 3600 and "iteration 2" in following.basis
     new = RunBuilder(tmp_path / "run").run
-    assert "guess" in estimate_next(new).basis
+    guess = estimate_next(new)
+    assert "guess" in guess.basis and guess.gpu_hours == 0
+    (tmp_path / "profile.yaml").write_text("defaults: {gpus_per_node: 8}\n")
+    moved = Run(new.layout, override(new.config, ["cluster.kind=slurm", f"cluster.profile={tmp_path / 'profile.yaml'}"]))
+    assert estimate_next(moved).gpu_hours == pytest.approx(8 * guess.cpu_hours), "the GPUs of a task stand in the profile"
 
 
 def test_the_budget_stops_before_it_is_exceeded(finished: Path) -> None:

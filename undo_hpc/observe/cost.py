@@ -18,13 +18,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.commands import launcher, shown
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.evidence import read_bytes, read_fast
 from undo_hpc.observe.live import leased
 from undo_hpc.plan import refines
 from undo_hpc.run import Run
+from undo_hpc.storage.atomic import read_json
 from undo_hpc.workload import Workload, estimate
 
 KEEPS_ROWS = ("generate", "baseline", "evaluate")
@@ -340,12 +342,22 @@ def _guess(run: Run) -> Estimate:
     expected = Workload(**plan.workload) if plan and plan.workload else estimate(run.config, 0, problems)
     speed = expected.tokens_per_second
     hours = 2 * expected.completion_tokens / speed / 3600
-    gpus = run.config.cluster.resources["generate"].gpus_per_node if "generate" in run.config.cluster.resources else None
-    if run.config.cluster.kind == "local" and not gpus:
+    gpus = _generation_gpus(run)
+    if not gpus:
         return Estimate(0, 0.0, hours, f"a guess: {problems} problems at {speed:g} tokens/s, and as much again for the rest")
-    return Estimate(
-        0, hours * (gpus or 1), 0.0, f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest"
-    )
+    return Estimate(0, hours * gpus, 0.0, f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest")
+
+
+def _generation_gpus(run: Run) -> int:
+    """GPUs of one task of generation; on a cluster at least one is taken for granted."""
+    cluster = run.config.cluster
+    asked = cluster.resources.get("generate", StageResources())
+    if cluster.kind == "local":
+        return asked.gpus_per_node or 0
+    frozen = run.layout.profile
+    profile = Profile.model_validate(read_json(frozen)) if frozen.exists() else load_profile(cluster.profile)
+    resources = profile.for_stage("generate", asked)
+    return max(1, (resources.nodes or 1) * (resources.gpus_per_node or 0))
 
 
 def require_budget(run: Run, iteration: int, *, begun: bool) -> None:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = verbs.add_parser("export", help="write a benchmark in boxed form", epilog=EXAMPLE,
                               formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     export.add_argument("benchmark", help="name of an embedded benchmark, or a YAML file")
-    export.add_argument("out", type=Path, help="folder to write; must not exist")
+    export.add_argument("out", type=Path, help="folder to write; must be new, or empty")
     export.add_argument("--path", help="read the problems from this local file instead")
 
 
