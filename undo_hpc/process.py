@@ -1,4 +1,4 @@
-"""A word with the operating system about our own process."""
+"""Ties the life of a process to its parent's (Linux only)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
-DIES_WITH_PARENT = "UNDO_ENDS_WITH_PARENT"  # in the environment of processes that make no sense without their parent
+DIES_WITH_PARENT = "UNDO_ENDS_WITH_PARENT"  # in the environment of processes that are of no use without their parent
 
 
 def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
