@@ -241,10 +241,10 @@ def prefix_caching(path: Path, shape: Shape) -> Measure:
     engine = VllmEngine(EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path), dtype=shape.model["dtype"]))
     list(engine.generate([Request("warm", "warm", 0, 1.0, 8)]))
 
-    reading, blind = engine._params, functools.partial(engine._params, skip_reading_prefix_cache=True)
+    reading, blind = engine._sampling_params, functools.partial(engine._sampling_params, skip_reading_prefix_cache=True)
 
     def speed(params: Any) -> float:
-        engine._params = params
+        engine._sampling_params = params
         engine._llm.llm_engine.reset_prefix_cache()
         began = time.perf_counter()
         written = sum(c.completion_tokens for c in engine.generate(requests))

@@ -291,6 +291,7 @@ CASES: list[tuple[str, str, str, bool]] = [
     ("letters", "B", "Option A is not correct. Option B is correct.", True),
     ("letters", "A", "Option A is not correct.", False),
     ("letters", "B", "\\boxed{B, C}", False),
+    ("letters", "B", "Answer: B or C", False),
     ("letters", "B", "So B is right? No, A fails, D fails, so we choose **C**.", False),
     ("letters", "E", "\\boxed{E, because it is larger}", True),
     ("letters", "E", "\\boxed{e^2}", False),

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from undo_hpc.grading.boxes import find_boxes, last_answer
-from undo_hpc.grading.deciders.letter import choice_of, letter_of
+from undo_hpc.grading.deciders.letter import ANOTHER_LETTER, choice_of, letter_of
 from undo_hpc.grading.deciders.relation import split_relation
 from undo_hpc.grading.scan import split_top
 from undo_hpc.grading.units import is_known
@@ -46,6 +46,7 @@ _NOT_BUT = re.compile(r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTER_ANSWER = re.compile(
     r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
+    rf"(?!{ANOTHER_LETTER})"
 )
 _LETTER_IS_RIGHT = re.compile(
     r"(?:(?i:option|choice|answer|statement)\s+|(?<![A-Za-z]))[*(\[]*([A-Z])[)\]*.]*\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?"
@@ -341,8 +342,8 @@ def _without_anchor(text: str, wants: str) -> Found | None:
         said = _words_in(bare)
         if said:
             return Found(said, "sentence")
-    if wants != "text":
-        bare = _CAPTION.sub("", bare)
+    if wants != "text" and (caption := _CAPTION.match(bare)):
+        bare = bare[caption.end() :]
     if len(bare) <= 2000 and "\n\n" not in bare and (not is_prose(bare) or (wants == "text" and len(bare) <= 200)):
         return Found(bare, "whole")
     tail = bare[-4000:]

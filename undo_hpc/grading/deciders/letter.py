@@ -12,7 +12,9 @@ _FORM = re.compile(
     r"(?:option|choice|answer)\s*)?[({\[]?\s*([A-Za-z])\s*[)}\]\u27e7*\s]*(?:[).:,\-\u27e7]|$)\s*(.*)",
     re.DOTALL | re.IGNORECASE,
 )
-_ANOTHER = re.compile(r"[)}\]\u27e7*\s]*(?:[,;&]|and|or|\u27e6|\s)+[(\u27e6\s]*[A-Z][)}\]\u27e7\s.]*(?:[,;&]|and\b|or\b|$)")  # `B, C`
+# What stands behind a letter where a second one follows: `B, C`, `(B) and (C)`.
+ANOTHER_LETTER = r"[)}\]\u27e7*\s]{0,6}(?:[,;&]|and|or|\u27e6|\s){1,8}[(\u27e6*\s]{0,6}[A-Z][)}\]\u27e7*\s.]{0,6}(?:[,;&\n]|and\b|or\b|$)"
+_ANOTHER = re.compile(ANOTHER_LETTER)
 _LEADING = re.compile(r"[\s(\u27e6]*([A-Z])\s*[)\u27e7]*\s*(?:[).:\n,-]\s*|\s+)(.*)", re.DOTALL)
 _SIGNS = re.compile(r"[=<>^*/\\]|\d\s*-")
 _PARENTHESES = re.compile(r"\(\s*([A-Za-z])\s*\)")
