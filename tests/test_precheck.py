@@ -38,8 +38,6 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
         (["generate.service=2"], "nobody would ask them"),
         ([OPENAI, SERVER, "generate.service=2"], "nobody would ask them"),
         (["train.deepspeed=/nowhere/ds.json"], "does not exist"),
-        (["train.attention=flash"], "unknown value 'flash'"),
-        (["train.attention=segment", "train.packing=false"], "packing is off"),
         (["method.validation_examples=3", "data.validation=0"], "data.validation is 0"),
         (["evaluate.engine={name: vllm, vllm: {max_model_len: 99999}}"], "tiny:student reads at most"),
         (["cluster.kind=slurm", "cluster.resources.train.gpus_per_node=4"], "tasks_per_node to 4"),

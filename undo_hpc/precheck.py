@@ -19,8 +19,6 @@ from undo_hpc.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
 from undo_hpc.training.deepspeed_settings import read_settings
 
-TRAINING_ATTENTIONS = ("auto", "segment", "sdpa", "eager", "flash_attention_2")
-
 
 def check_config(config: RunConfig) -> None:
     """Refuses what no job could do, or what would be left aside without a word.
@@ -32,7 +30,7 @@ def check_config(config: RunConfig) -> None:
     _check_evaluation(config)
     _check_contexts(config)
     _check_prompts(config)
-    _check_training(config)
+    read_settings(config.train.deepspeed)
     _check_cluster(config)
     _check_hub(config)
     if config.stop.epsilon >= 1:
@@ -130,15 +128,6 @@ def _check_prompts(config: RunConfig) -> None:
     if not _no_teacher(config, "generate"):
         prompts.require(*needed)
     load_prompts(config.evaluate.prompt).require("student")
-
-
-def _check_training(config: RunConfig) -> None:
-    read_settings(config.train.deepspeed)
-    name = config.train.attention
-    if name not in TRAINING_ATTENTIONS:
-        raise ConfigError(f"train.attention: unknown value {name!r}", hint=f"one of {', '.join(TRAINING_ATTENTIONS)}")
-    if name == "segment" and not config.train.packing:
-        raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
 
 
 def _check_cluster(config: RunConfig) -> None:

@@ -135,7 +135,7 @@ def vllm_overhead(path: Path) -> Measure | Skipped:
     stops = sorted(engine._chat.stop_ids)
 
     def plain() -> None:
-        params = [engine._params(temperature=1.0, seed=r.seed, max_tokens=r.max_tokens, stop_token_ids=stops) for r in requests]
+        params = [engine._sampling_params(temperature=1.0, seed=r.seed, max_tokens=r.max_tokens, stop_token_ids=stops) for r in requests]
         engine._llm.chat(chats, params, use_tqdm=False)
 
     def ours() -> None:

@@ -80,6 +80,18 @@ def test_a_broken_model_directory(trainings: Trainings) -> None:
         )
 
 
+def test_a_model_with_attention_of_its_own_kind(trainings: Trainings) -> None:
+    from transformers import AutoTokenizer, FalconConfig, FalconForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(trainings.model)
+    place = trainings.root / "falcon"
+    config = FalconConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    FalconForCausalLM(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    text = refused(trainings, "attention of its own kind", model=str(place))
+    assert "train.packing to false" in text
+
+
 def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:
     place = trainings.root / "small-vocabulary"
     shutil.copytree(trainings.model, place)
@@ -112,10 +124,12 @@ def test_settings_of_deepspeed_that_fight_ours_or_are_unknown(trainings: Trainin
     trainings.run(trainings.spec(deepspeed=str(file), zero_stage=2), 2)
 
 
-def test_offload_that_would_move_nothing() -> None:
+def test_offload_and_attention_that_would_do_nothing() -> None:
     for train, message in (
         ({"offload": "optimizer", "zero_stage": 0, "precision": "fp32"}, "ZeRO 0 in fp32 offloads nothing"),
         ({"offload": "all", "zero_stage": 2}, "ZeRO 2 keeps the parameters on the GPU"),
+        ({"attention": "segment", "packing": False}, "packing is off"),
+        ({"attention": "flash"}, "Input should be 'auto', 'segment'"),
     ):
         with pytest.raises(ConfigError, match=message):
             validate_section(RunConfig, YamlText({"train": train}, "my.yaml", {}))

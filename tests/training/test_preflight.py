@@ -114,14 +114,9 @@ def test_attention_is_what_was_asked_for_or_an_error() -> None:
     assert student.choose_attention(TrainConfig(), CPU, said.append) == "segment"
     assert student.choose_attention(TrainConfig(packing=False), CPU, said.append) == "sdpa"
     assert said == ["attention: segment (documents of a row attended to one by one); packing on", "attention: sdpa (torch); packing off"]
-    for config, message in (
-        (TrainConfig(attention="flash"), "unknown value 'flash'"),
-        (TrainConfig(attention="flash_attention_2"), "there is no GPU|flash-attn is not installed"),
-        (TrainConfig(attention="segment", packing=False), "train.packing is off"),
-    ):
-        with pytest.raises(ConfigError, match=message) as caught:
-            student.choose_attention(config, CPU, said.append)
-        assert caught.value.hint
+    with pytest.raises(ConfigError, match=r"there is no GPU|flash-attn is not installed") as caught:
+        student.choose_attention(TrainConfig(attention="flash_attention_2"), CPU, said.append)
+    assert caught.value.hint
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU Liger's kernels are used")

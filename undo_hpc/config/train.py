@@ -50,7 +50,9 @@ class TrainConfig(Section):
     zero_stage: int = about(2, "DeepSpeed ZeRO stage, 0 to 3", ge=0, le=3)
     offload: Literal["none", "optimizer", "all"] = about("none", "DeepSpeed CPU offload of the optimiser, or of the parameters too")
     gradient_checkpointing: bool = about(False, "recompute activations to save memory")
-    attention: str = about("auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself)")
+    attention: Literal["auto", "segment", "sdpa", "eager", "flash_attention_2"] = about(
+        "auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself)"
+    )
     liger: bool = neutral(False, "use Liger kernels where installed")
     deepspeed: dict[str, Any] | str = about({}, "DeepSpeed's own settings, or a JSON/YAML file of them, merged over ours")
     lora: LoraConfig = about(LoraConfig(), "low-rank adapters")
@@ -60,6 +62,12 @@ class TrainConfig(Section):
     ranks: int = about(1, "processes that train together on the machine at hand; on a cluster, nodes x tasks of the profile win", ge=1)
     threads: int = neutral(0, "CPU threads of a rank; 0 leaves torch's choice", ge=0)
     preflight: bool = neutral(True, "try the longest batch before the first step")
+
+    @model_validator(mode="after")
+    def _segments_are_packed(self) -> TrainConfig:
+        if self.attention == "segment" and not self.packing:
+            raise ValueError("attention is 'segment', which is for packed rows, but packing is off: set train.attention to sdpa")
+        return self
 
     @model_validator(mode="after")
     def _offload_has_something_to_move(self) -> TrainConfig:

@@ -82,8 +82,8 @@ class Chat:
             **self.config.chat_template_kwargs,
         )
         closing = self.tokenizer(rendered.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)["input_ids"]
-        if closing and closing[0] in self.tokenizer.all_special_ids:
-            ids.add(closing[0])
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | set(self.tokenizer.all_special_ids)
+        ids.update([i for i in closing if i in special][:1])  # what training teaches as the end of a turn
         return frozenset(i for i in ids if i is not None)
 
 

@@ -61,20 +61,15 @@ def pick_attention(config: TrainConfig, *, capability: tuple[int, int] | None, f
         capability: compute capability of the GPU; None where there is none.
         flash: why FlashAttention 2 is missing; empty where it is there.
 
-    Raises ConfigError where the one asked for is not known or cannot run.
+    Raises ConfigError where the one asked for cannot run.
     """
     kernel = attention.kernel_missing(config.precision, capability)
     name = config.attention
     if name == "auto":
         name = attention.NAME if config.packing else "sdpa"  # FlashAttention's kernel is torch's own varlen kernel, with more around it
-    known = ("segment", "sdpa", "eager", "flash_attention_2")
-    if name not in known:
-        raise ConfigError(f"train.attention: unknown value {name!r}", hint=f"one of auto, {', '.join(known)}")
     if name == "flash_attention_2" and (kernel or flash):
         hint = "pip install flash-attn on the cluster, or set train.attention to auto" if not kernel else "set train.attention to auto"
         raise ConfigError(f"train.attention is flash_attention_2, but {kernel or flash}", hint=hint)
-    if name == attention.NAME and not config.packing:
-        raise ConfigError("train.attention is segment, but train.packing is off", hint="segment is for packed rows; use sdpa")
     one_by_one = "documents of a row attended to one by one"
     if capability is not None:
         one_by_one += f", in buckets of similar length: {kernel}" if kernel else ", torch's varlen flash kernel"
@@ -147,6 +142,11 @@ def load_student(
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if str(error) == repr(implementation):  # architectures with attention classes of their own: Falcon, GPT-J
+            raise DataError(
+                f"the model {spec.model} has attention of its own kind, and none called {implementation!r}",
+                hint="set train.packing to false and train.attention to eager",
+            ) from error
         raise DataError(
             f"the model {spec.model} cannot be loaded: {str(error).splitlines()[0]}",
             hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?",
