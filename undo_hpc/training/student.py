@@ -64,7 +64,7 @@ def pick_attention(config: TrainConfig, *, capability: tuple[int, int] | None, f
     Raises ConfigError where the one asked for cannot run.
     """
     kernel = attention.kernel_missing(config.precision, capability)
-    name = config.attention
+    name: str = config.attention
     if name == "auto":
         name = attention.NAME if config.packing else "sdpa"  # FlashAttention's kernel is torch's own varlen kernel, with more around it
     if name == "flash_attention_2" and (kernel or flash):
