@@ -61,6 +61,7 @@ class Workload:
         read = f"{self.prompt_tokens:,} tokens to read and " if self.prompt_tokens else ""
         minutes = self.completion_tokens / self.tokens_per_second / max(1, tasks) / 60
         each = f"{minutes:,.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:,.0f} seconds"
+        each = f"{minutes / 60:,.0f} hours" if minutes >= 180 else each
         return (
             f"about {read}{self.completion_tokens:,} {'tokens ' if not read else ''}to write (at most {self.most_completion_tokens:,}); "
             f"about {each} for {tasks} task{'s'[: tasks != 1]} at once. {self.basis}"

@@ -119,7 +119,7 @@ def test_run_is_the_launcher(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_dry_run_reads_local_data_and_the_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}"} for k in range(60)]
+    rows = [{"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}"} for k in range(60)] + [{"question": "?", "answer": ""}] * 2
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config, profile = tmp_path / "my.yaml", tmp_path / "cluster.yaml"
     text = f"""
@@ -134,6 +134,8 @@ student: {{model: "tiny:student"}}
     assert main([*words, "--profile", str(profile)]) == 0
     told = capsys.readouterr().out
     assert "writes for 48 problems" in told and "partition wide" in told and "minutes 77" in told and "gpus per node 4" in told
+    assert "60 of 62 rows; problem from 'question'" in told and "the first: What is 0 and 0? -> 0" in told
+    assert "not used: 2 rows, e.g. problems.jsonl line 61: answer ('answer') is empty" in told
     with pytest.raises(SystemExit):
         main(["run", str(config)])
     assert f"did you mean --config {config}?" in capsys.readouterr().err

@@ -61,6 +61,8 @@ def test_relative_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text("{}\n")
     config = load_config(write(tmp_path, "data: {train: {path: data.jsonl}}\n"))
     assert config.data.train.path == str(tmp_path / "data.jsonl")
+    config = load_config(write(tmp_path, "data: {train: {path: '*.jsonl'}}\n"))
+    assert config.data.train.path == str(tmp_path / "*.jsonl")
     (tmp_path / "mymodel").mkdir()
     models = "student: {model: mymodel}\nteacher: {model: gpt2}\n"
     assert load_config(write(tmp_path, models)).student.model == "mymodel"  # a folder that holds no model

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from undo_hpc.config.schema import FieldsConfig, SourceConfig
-from undo_hpc.data import LoadedProblems, load_problems
+from undo_hpc.data import LoadedProblems, kind_of, load_problems
 from undo_hpc.errors import ConfigError, DataError, ExitCode
 
 
@@ -30,25 +32,57 @@ def reasons(loaded: LoadedProblems) -> dict[int, str]:
 ROWS = [{"problem": f"What is {i}+{i}?", "answer": str(2 * i)} for i in range(1, 21)]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "json", "lines.json", "wrapped.json", "csv", "parquet"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "jsonl",
+        "json",
+        "lines.json",
+        "list.jsonl",
+        "wrapped.json",
+        "splits.json",
+        "csv",
+        "semicolon.csv",
+        "tsv",
+        "jsonl.gz",
+        "csv.zst",
+        "parquet",
+        "saved/arrow",
+    ],
+)
 def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"rows.{kind}"
     if kind in ("jsonl", "lines.json"):
         write_jsonl(path, ROWS)
-    elif kind == "json":
+    elif kind in ("json", "list.jsonl"):
         path.write_text(json.dumps(ROWS, indent=1))
     elif kind == "wrapped.json":
-        path.write_text(json.dumps({"version": 1, "data": ROWS}))
-    elif kind == "csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["problem", "answer"])
-            writer.writeheader()
-            writer.writerows(ROWS)
+        path.write_text(json.dumps({"version": 1, "authors": ["a", "b"], "data": ROWS}))
+    elif kind == "splits.json":
+        path.write_text(json.dumps({"test": [{"problem": "held out", "answer": 1}], "train": ROWS}))
+    elif "csv" in kind or kind == "tsv":
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["problem", "answer"], delimiter={"semicolon.csv": ";", "tsv": "\t"}.get(kind, ","))
+        writer.writeheader()
+        writer.writerows(ROWS)
+        path.write_text(text.getvalue(), newline="")
+    elif kind == "saved/arrow":  # a folder of datasets' save_to_disk, with its two files of JSON beside the rows
+        import datasets
+
+        path = tmp_path / "saved"
+        datasets.Dataset.from_list(ROWS).save_to_disk(str(path))
+    elif kind == "jsonl.gz":
+        path.write_bytes(gzip.compress(write_jsonl(tmp_path / "rows", ROWS).read_bytes()))
     else:
         import pyarrow
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    if kind.endswith(".zst"):
+        import pyarrow
+
+        with pyarrow.output_stream(path, compression="zstd") as packed:
+            packed.write(text.getvalue().encode())
     loaded = load(path)
     assert [(p.problem, p.gt, p.idx) for p in loaded.problems] == [(row["problem"], row["answer"], i) for i, row in enumerate(ROWS)]
     assert len({p.id for p in loaded.problems}) == 20
@@ -65,10 +99,22 @@ def test_the_ground_truth_is_found(tmp_path: Path) -> None:
         {"question": "d?", "answer": 7},
         {"question": "e?", "answer": 0.125},
         {"question": "f?", "answer": " (3, \\pi) "},
-        {"question": "g?", "answer": 1e22},
+        {"question": "g?", "answer": 1e25},
+        {"question": "h?", "answer": 123456789012345678901234567890},
+        {"question": "i?", "answer": ["7"]},
     ])  # fmt: skip
     loaded = load(path)
-    assert [p.gt for p in loaded.problems] == ["1080", "\\frac{1}{2}", "51", "7", "0.125", "(3, \\pi)", "1" + "0" * 22]
+    assert [p.gt for p in loaded.problems] == [
+        "1080",
+        "\\frac{1}{2}",
+        "51",
+        "7",
+        "0.125",
+        "(3, \\pi)",
+        "1" + "0" * 25,
+        "123456789012345678901234567890",
+        "7",
+    ]
     assert loaded.problems[0].solution.startswith("48/2")
     assert loaded.problems[2].solution == "", "a bare answer is no worked solution"
 
@@ -98,7 +144,7 @@ def test_rows_that_cannot_be_used_are_listed_with_a_reason(tmp_path: Path) -> No
     assert sorted(found) == list(range(2, 15)), "each bad row once, none forgotten"
     for row, word in {
         2: "empty", 3: "missing", 4: "missing", 5: "missing", 6: "NaN", 7: "NaN", 8: "NaN", 9: "list", 10: "dict",
-        11: "no object", 12: "no object", 13: "infinite", 14: "duplicate of row 0",
+        11: "no object", 12: "no object", 13: "infinite", 14: "duplicate with another answer of row 0",
     }.items():  # fmt: skip
         assert word in found[row]
     assert loaded.duplicates == 1
@@ -126,6 +172,42 @@ def test_templates_and_options(tmp_path: Path) -> None:
     assert (loaded.problems[0].kind, loaded.problems[0].options) == ("letter", ("red", "blue", "5"))
     assert "none of the 2 options" in reasons(loaded)[3]
     assert "options" in reasons(loaded)[4]
+
+
+def test_options_with_labels_and_letters_with_texts(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "a?", "answer": "B", "of": {"A": "x", "B": "y"}},
+        {"problem": "b?", "answer": "(B) y", "of": {"label": ["A", "B"], "text": ["x", "y"]}},
+        {"problem": "c?", "answer": "B. z", "of": ["x", "y"]},
+        {"problem": "d?", "answer": "2", "of": {"1": "x", "2": "y"}},
+    ]
+    loaded = load(write_jsonl(tmp_path / "a.jsonl", rows), fields=FieldsConfig(options="of"))
+    assert [(p.problem[:2], p.gt, p.options) for p in loaded.problems] == [("a?", "B", ("x", "y")), ("b?", "B", ("x", "y"))]
+    assert reasons(loaded)[2] == "the answer 'B. z' is none of the 2 options" and "no list" in reasons(loaded)[3]
+
+
+@pytest.mark.parametrize("keys", [("role", "user", "assistant", "content"), ("from", "human", "gpt", "value")])
+def test_conversations_and_columns_inside_columns(tmp_path: Path, keys: tuple[str, str, str, str]) -> None:
+    who, user, model, what = keys
+    one = [{who: "system", what: "Be brief."}, {who: user, what: "What is 1+1?"}, {who: model, what: "It is \\boxed{2}."}]
+    rows = [{"messages": one, "reward": {"truth": 2}}, {"messages": one + one, "reward": {"truth": 3}}]
+    path = write_jsonl(tmp_path / "chat.jsonl", rows)
+    with pytest.raises(DataError) as caught:
+        load(path)
+    assert "fields.problem: messages" in str(caught.value.hint)
+    for answer in ("messages", "reward.truth"):
+        loaded = load(path, fields=FieldsConfig(problem="messages", answer=answer))
+        assert [(p.problem, p.gt) for p in loaded.problems] == [("What is 1+1?", "2")]
+        assert reasons(loaded)[1] == "the conversation has 2 turns of the user, not one"
+
+
+def test_contradicting_duplicates_and_unclosed_boxes_are_told_apart(tmp_path: Path) -> None:
+    rows = [("a?", "1"), ("A? ", "1"), ("a?", "2"), ("b?", "so \\boxed{2"), ("c?", "work\n#### ")]
+    loaded = load(write_jsonl(tmp_path / "a.jsonl", [{"problem": p, "answer": a} for p, a in rows]))
+    told = reasons(loaded)
+    assert told[1] == "duplicate of row 0" and told[2] == "duplicate with another answer of row 0: '2', there '1'"
+    assert "never closed" in told[3] and "of several lines" in told[4]
+    assert kind_of(told[2]) == "duplicate with another answer"
 
 
 def test_where_keeps_rows_and_counts_the_others(tmp_path: Path) -> None:
@@ -171,6 +253,10 @@ def test_folders(tmp_path: Path) -> None:
     assert [(p.problem, p.idx) for p in loaded.problems] == [("a", 0), ("b", 2)]
     assert [f["file"] for f in loaded.source["files"]] == ["a.jsonl", "b.jsonl"]
     assert loaded.rejected[0].where == "a.jsonl line 2"
+    assert [p.problem for p in load(parts / "*.jsonl").problems] == ["a", "b"]
+    assert [p.problem for p in load_problems(SourceConfig(path="b*"), base_dir=parts).problems] == ["b"]
+    with pytest.raises(DataError, match="no data file matches"):
+        load(parts / "*.csv")
 
 
 def test_a_folder_with_a_train_and_a_test_file_gives_the_split_that_is_asked_for(tmp_path: Path) -> None:
@@ -227,6 +313,12 @@ def test_invalid_json_names_file_and_line(tmp_path: Path) -> None:
     path.write_text('{"problem": "a", "answer": 1}\n\n{"problem": "b", "answer": 2\n{"problem": "c", "answer": 3}\n')
     with pytest.raises(DataError, match=r"a\.jsonl line 3: invalid JSON"):
         load(path)
+    path.write_text('{"problem": "a", "answer": 1},\n{"problem": "b", "answer": 2},\n')
+    with pytest.raises(DataError, match=r"line 1: invalid JSON(.|\n)*no comma behind it"):
+        load(path)
+    path.write_text('{"problem": "a", "answer": ' + "[" * 9000 + "]" * 9000 + "}\n")
+    with pytest.raises(DataError, match="line 1: invalid JSON: nested too deeply"):
+        load(path)
     (tmp_path / "b.json").write_text('[\n{"problem": "a", "answer": 1},\n{"problem" "b"}\n]')
     with pytest.raises(DataError, match=r"b\.json line 3: invalid JSON"):
         load(tmp_path / "b.json")
@@ -251,6 +343,9 @@ def test_csv_rows_of_another_width_are_listed_with_their_line(tmp_path: Path) ->
     loaded = load(tmp_path / "a.csv")
     assert [p.gt for p in loaded.problems] == ["1", "3"]
     assert (loaded.rejected[0].where, loaded.rejected[0].reason) == ("a.csv line 4", "the row has 3 cells, the header 2")
+    (tmp_path / "a.csv").write_text("problem, answer ,answer\nOne?,1,2\n")
+    with pytest.raises(DataError, match="two columns named 'answer'"):
+        load(tmp_path / "a.csv")
 
 
 def test_a_wrong_field_lists_what_is_there_and_the_nearest(tmp_path: Path) -> None:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.observe.dry_run import at_once
 from undo_hpc.plan import IterationPlan
 from undo_hpc.run import Run
+from undo_hpc.storage.manifest import Manifest
 from undo_hpc.workload import Workload
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show_prepared(run: Run, counts: Mapping[str, int], console: Console) -> None:
-    """Says into what the problems were split, and how many rows were left out."""
+def show_prepared(run: Run, prepared: Manifest, console: Console) -> None:
+    """Says into what the problems were split, and how many rows were left out and why."""
+    counts = prepared.counts
     kept = ", ".join(f"{counts[name]:,} {name}" for name in ("train", "validation", "diagnosis"))
-    left = f"; {counts['rejected']:,} row{'s'[: counts['rejected'] != 1]} not used, see {run.layout.rejected}" if counts["rejected"] else ""
-    console.print(f"problems: {kept}{left}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"problems: {kept}", highlight=False, markup=False, soft_wrap=True)
+    reasons = Counter(prepared.details.get("rejected_reasons", {})).most_common()
+    if reasons:
+        more = f"; {len(reasons) - 5} other reasons" if len(reasons) > 5 else ""
+        most = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:5])
+        left = counts["rejected"]
+        what = f"{left:,} row{'s'[: left != 1]} not used" if left else "rows to look at"
+        console.print(f"  {what} ({most}{more}), see {run.layout.rejected}", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_workload(plan: IterationPlan, console: Console) -> None:
+def show_workload(config: RunConfig, plan: IterationPlan, console: Console) -> None:
     """Says what the teacher is expected to read and write."""
     if plan.problems and plan.workload:
-        expected = Workload(**plan.workload).in_words(plan.shards)
+        expected = Workload(**plan.workload).in_words(at_once(config, plan.shards))
         console.print(f"  {expected}", highlight=False, markup=False, soft_wrap=True)

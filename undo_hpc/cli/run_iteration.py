@@ -107,7 +107,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         run = create_or_open(config, run_dir, command=command_line())
         prepared = prepare(run)
         if new:
-            show_prepared(run, prepared.counts, console)
+            show_prepared(run, prepared, console)
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.run_on_slurm import run_on_slurm
 

@@ -33,7 +33,7 @@ def run_locally(run: Run, console: Console) -> int:
                 hint=f"did the code or the files change meanwhile? see: {undo(f'status {shown(run.layout.root)}')}",
             )
         seen.add(state)
-        announce(position, console)
+        announce(run, position, console)
         require_budget(run, position.iteration, begun=len(position.missing) < len(position.statuses))
         discard_stale(run, position)
         with choose_display(run.config.display.progress, console) as display:
@@ -45,7 +45,7 @@ def run_locally(run: Run, console: Console) -> int:
     return 0
 
 
-def announce(position: Position, console: Console) -> None:
+def announce(run: Run, position: Position, console: Console) -> None:
     """Says what is about to be done in an iteration."""
     done = len(position.statuses) - len(position.missing)
     kept = f", {done} of {len(position.statuses)} tasks are done already" if done else ""
@@ -54,7 +54,7 @@ def announce(position: Position, console: Console) -> None:
         highlight=False,
     )
     if not done:
-        show_workload(position.plan, console)
+        show_workload(run.config, position.plan, console)
 
 
 def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:

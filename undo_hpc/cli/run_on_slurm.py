@@ -42,7 +42,7 @@ def run_on_slurm(run: Run, console: Console) -> int:
             highlight=False,
         )
     if any(stage == "generate" for stage, _, _ in done.submitted):
-        show_workload(done.position.plan, console)
+        show_workload(run.config, done.position.plan, console)
     for job in done.released:
         console.print(f"job {job.task_id} ({job.stage}) had been given up by SLURM ({job.reason}); it is released", highlight=False)
     if not done.submitted and not done.released:

@@ -225,7 +225,8 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
     if path.is_absolute():
         return str(path)
     is_path = "/" in value or path.suffix or (not path.exists() and _is_folder(base / path, key)) or (base / path / "config.json").is_file()
-    return str((base / path).resolve()) if is_path and (base / path).exists() else value
+    is_there = (base / path).exists() or ("*" in path.name and any((base / path).parent.glob(path.name)))
+    return str((base / path).resolve()) if is_path and is_there else value
 
 
 def _is_folder(place: Path, key: str) -> bool:

@@ -16,18 +16,25 @@ from undo_hpc.records import AnswerKind
 
 
 class FieldsConfig(Section):
-    """Which columns of a source mean what. A list names candidates, the first present one wins; a text with braces is a template."""
+    """Which columns of a source mean what. A list names candidates, the first present one wins; a text with braces is a template.
+
+    A dotted name reads inside a column (reward_model.ground_truth); of a conversation (`messages`) the user's turn is the problem and
+    the assistant's the answer.
+    """
 
     problem: str | list[str] = about(["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'")
     answer: str | list[str] = about(["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template")
     solution: str | list[str] = about(["solution", "answer"], "column(s) of a worked solution, where there is one")
-    options: str = about("", "column holding a list of choices; they are lettered and put behind the question")
+    options: str = about("", "column holding a list of choices, or {A: ..., B: ...}; they are lettered and put behind the question")
 
 
 class SourceConfig(Section):
     """Where problems come from: a local file (or folder), or a data set on the Hub."""
 
-    path: str = about("", "local JSONL, JSON, parquet or CSV file, or a folder of them; wins over `hub`")
+    path: str = about(
+        "",
+        "local JSONL, JSON, CSV, TSV (also .gz, .zst), parquet or Arrow file, a pattern like data/*.parquet, or a folder; wins over `hub`",
+    )
     hub: str = about("", "id of a data set on the Hugging Face Hub")
     hub_config: str = about("", "configuration name of the Hub data set")
     split: str = about("train", "split of the Hub data set")

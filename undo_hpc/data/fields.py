@@ -23,6 +23,8 @@ from undo_hpc.records import AnswerKind, Problem, content_id
 
 PLAIN_LIMIT = 200  # a longer plain answer is a text without a final answer, not a ground truth
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+_BOX = re.compile(r"\\f?boxed\s*\{")
+_LETTER_AND_TEXT = re.compile(r"\(?([A-Z])[).:]+\s*(.+)", re.DOTALL)
 _TEMPLATE_KEY = re.compile(r"\{([^{}]+)\}")
 
 
@@ -44,6 +46,11 @@ class Columns:
         """The names of all columns that are read."""
         parts = (self.problem, self.answer, self.solution, self.options)
         return list(dict.fromkeys(name for part in parts if part for name in template_columns(part)))
+
+
+def column_of(name: str, columns: Sequence[str]) -> str:
+    """The column that a name is of: itself, or the first part of a dotted path."""
+    return name if name in columns else name.split(".")[0]
 
 
 def template_columns(candidate: str) -> list[str]:
@@ -70,7 +77,7 @@ def resolve(source: SourceConfig, columns: Sequence[str], name: str) -> Columns:
 
 def _present(candidates: str | list[str], columns: Sequence[str]) -> str | None:
     names = [candidates] if isinstance(candidates, str) else candidates
-    return next((c for c in names if all(part in columns for part in template_columns(c))), None)
+    return next((c for c in names if all(column_of(part, columns) in columns for part in template_columns(c))), None)
 
 
 def _first(meaning: str, candidates: str | list[str], columns: Sequence[str], name: str) -> str:
@@ -84,7 +91,10 @@ def _no_column(meaning: str, candidates: Sequence[str], columns: Sequence[str], 
     wanted = list(dict.fromkeys(part for c in candidates for part in template_columns(c) if part not in columns))
     lower = {column.lower(): column for column in columns}
     near = [lower[hit] for w in wanted for hit in difflib.get_close_matches(w.lower(), lower, n=1, cutoff=0.6)]
-    advice = f"did you mean '{near[0]}'? " if near else ""
+    chats = [column for column in columns if column in ("messages", "conversations")]
+    advice = (
+        f"did you mean '{near[0]}'? " if near else f"the conversations can be read, too: fields.{meaning}: {chats[0]}; " if chats else ""
+    )
     return DataError(
         f"{name} has no column for the {meaning}: looked for {', '.join(repr(c) for c in candidates)}; "
         f"it has {', '.join(repr(c) for c in columns) or 'none'}",
@@ -101,7 +111,8 @@ def as_text(value: Any, what: str) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise Unusable(f"{what} is {'NaN' if math.isnan(value) else 'infinite'}")
-        return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
+        shown = Decimal(repr(value))  # 1e25 as it was written, not the nearest sum of powers of two
+        return str(int(shown)) if value.is_integer() else format(shown, "f")
     if isinstance(value, int | Decimal):
         return str(value)
     if not isinstance(value, str):
@@ -120,11 +131,44 @@ def as_text(value: Any, what: str) -> str:
     return text
 
 
+def value_of(row: Mapping[str, Any], name: str) -> Any:
+    """What a row holds under a column, or under a dotted path into one (reward_model.ground_truth); None where it does not."""
+    if name in row or "." not in name:
+        return row.get(name)
+    value: Any = row
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def cell(row: Mapping[str, Any], candidate: str, meaning: str) -> str:
-    """The text of a column or of a filled template. Raises Unusable."""
-    if not _TEMPLATE_KEY.search(candidate):
-        return as_text(row.get(candidate), f"{meaning} ('{candidate}')")
-    return _TEMPLATE_KEY.sub(lambda key: as_text(row.get(key[1]), f"{meaning} ('{key[1]}')"), candidate).strip()
+    """The text of a column or of a filled template; of a conversation the one turn that is meant. Raises Unusable."""
+
+    def text(name: str) -> str:
+        value = turn(value_of(row, name), meaning)
+        if meaning == "answer" and isinstance(value, list) and len(value) == 1:
+            value = value[0]  # a list of final answers, with one in it
+        return as_text(value, f"{meaning} ('{name}')")
+
+    return _TEMPLATE_KEY.sub(lambda key: text(key[1]), candidate).strip() if _TEMPLATE_KEY.search(candidate) else text(candidate)
+
+
+def turn(value: Any, meaning: str) -> Any:
+    """The turn of a conversation (`messages`, `conversations`) that a meaning asks for: the problem is the user's, the rest the model's.
+
+    What is no conversation is given back as it is. Raises Unusable where there is not exactly one such turn.
+    """
+    if not (isinstance(value, list) and value and all(isinstance(said, Mapping) and _speaker(said) for said in value)):
+        return value
+    wanted, who = (("user", "human"), "user") if meaning == "problem" else (("assistant", "gpt", "model"), "assistant")
+    found = [said.get("content", said.get("value")) for said in value if _speaker(said) in wanted]
+    if len(found) != 1:
+        raise Unusable(f"the conversation has {len(found) or 'no'} turn{'s'[: len(found) > 1]} of the {who}, not one")
+    return found[0]
+
+
+def _speaker(said: Mapping[str, Any]) -> str:
+    return str(said.get("role") or said.get("from") or "")
 
 
 def ground_truth(text: str, source: SourceConfig) -> tuple[str, str]:
@@ -136,23 +180,35 @@ def ground_truth(text: str, source: SourceConfig) -> tuple[str, str]:
         raise Unusable("no '####' with an answer behind it")
     if mode in ("auto", "boxed") and (found := last_boxed(text)):
         return found, "boxed"
-    if mode == "boxed":
-        raise Unusable(r"no \boxed{} with an answer in it")
+    if mode == "boxed" or (mode == "auto" and _BOX.search(text)):
+        raise Unusable(r"no \boxed{} with an answer in it, or it is never closed")
     if mode == "auto" and source.answer_kind != "text" and (len(text) > PLAIN_LIMIT or "\n" in text):
-        raise Unusable(rf"no final answer: no '####', no \boxed{{}}, and too long for a plain one ({len(text)} characters)")
+        size = "of several lines" if "\n" in text else f"{len(text)} characters"
+        raise Unusable(rf"no final answer: no '####', no \boxed{{}}, and too long for a plain one ({size})")
     return text, "plain"
 
 
 def choices(value: Any) -> tuple[str, ...]:
-    """The options of a question: a list, or a JSON list as text (CSV). Raises Unusable."""
+    """The options of a question: a list, a JSON list as text (CSV), {A: ..., B: ...} or {label: [...], text: [...]}. Raises Unusable."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
-            raise Unusable("options are no list") from None
+            raise Unusable("options are no list (as text it must be JSON)") from None
+    if isinstance(value, Mapping):
+        value = _labelled(value)
     if not isinstance(value, list | tuple) or not 2 <= len(value) <= len(string.ascii_uppercase):
         raise Unusable(f"options are no list of 2 to {len(string.ascii_uppercase)} choices")
     return tuple(as_text(option, f"option {letter}") for letter, option in zip(string.ascii_uppercase, value, strict=False))
+
+
+def _labelled(value: Mapping[str, Any]) -> list[Any] | None:
+    """The texts of labelled options where their labels are A, B, C and so on, so that the answer's letter stays; else None."""
+    if isinstance(value.get("label"), list) and isinstance(value.get("text"), list):
+        value = dict(zip(value["label"], value["text"], strict=False))
+    present = {str(label).strip(): text for label, text in value.items() if text is not None}
+    letters = list(string.ascii_uppercase[: len(present)])
+    return [present[letter] for letter in letters] if sorted(present) == letters else None
 
 
 def lettered(question: str, options: Sequence[str]) -> str:
@@ -170,6 +226,9 @@ def _letter(raw: Any, answer: str, options: Sequence[str]) -> str:
         return bare
     if list(options).count(answer) == 1:
         return letters[list(options).index(answer)]
+    both = _LETTER_AND_TEXT.fullmatch(answer)
+    if both and both[1] in letters and options[letters.index(both[1])] == both[2]:
+        return both[1]
     raise Unusable(f"the answer {answer[:40]!r} is none of the {len(options)} options")
 
 
@@ -181,8 +240,8 @@ def to_problem(row: Mapping[str, Any], columns: Columns, source: SourceConfig, *
     field = cell(row, columns.answer, "answer")
     gt, how = ground_truth(field, source)
     if columns.options:
-        options = choices(row.get(columns.options))
-        gt = _letter(row.get(columns.answer), gt, options)
+        options = choices(value_of(row, columns.options))
+        gt = _letter(value_of(row, columns.answer), gt, options)
         question, kind = lettered(question, options), "letter" if kind == "auto" else kind
     solution = ""
     if columns.solution and not (columns.solution == columns.answer and how == "plain"):

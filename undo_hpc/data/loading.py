@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import SourceConfig
-from undo_hpc.data.fields import Unusable, as_text, resolve, to_problem
+from undo_hpc.data.fields import Unusable, as_text, column_of, resolve, to_problem
 from undo_hpc.data.rows import BadRow, ListTable, Table, data_files, read_table
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem
@@ -26,12 +26,17 @@ class Rejected:
     reason: str
 
 
+def kind_of(reason: str) -> str:
+    """A reason without its particulars, for counting."""
+    return reason.split(":")[0].split(" of row")[0]
+
+
 @dataclass
 class LoadedProblems:
     """What a source gave.
 
     `source` says what was read (files with digests, or the Hub's id and revision; licence) and how many rows there were,
-    were looked at, and were left aside by `where`. `rejected` lists duplicates, too.
+    were looked at, and were left aside by `where`; and the columns that were taken (of the first file). `rejected` lists duplicates, too.
     """
 
     problems: list[Problem]
@@ -70,9 +75,9 @@ def load_problems(source: SourceConfig, *, base_dir: Path | None = None, lenient
         ignored.update(absent)
         meant = resolve(source, table.columns, table.name)
         shapes.append((meant, {key: value for key, value in source.where.items() if key not in absent}))
-        table.narrow([*meant.used, *source.where])
+        table.narrow([column_of(name, table.columns) for name in (*meant.used, *source.where)])
     out = LoadedProblems(problems=[])
-    first: dict[str, int] = {}
+    first: dict[str, Problem] = {}
     filtered = looked_at = 0
     for idx, number, index in _order(tables, source):
         if source.sample is not None and len(out.problems) >= source.sample:
@@ -92,9 +97,13 @@ def load_problems(source: SourceConfig, *, base_dir: Path | None = None, lenient
             continue
         if problem.id in first:
             out.duplicates += 1
-            out.rejected.append(Rejected(idx, table.where(index), f"duplicate of row {first[problem.id]}"))
+            kept = first[problem.id]
+            why = f"duplicate of row {kept.idx}"
+            if kept.gt != problem.gt:
+                why = f"duplicate with another answer of row {kept.idx}: {problem.gt[:40]!r}, there {kept.gt[:40]!r}"
+            out.rejected.append(Rejected(idx, table.where(index), why))
             continue
-        first[problem.id] = idx
+        first[problem.id] = problem
         out.problems.append(problem)
     out.problems.sort(key=lambda p: p.idx)
     out.rejected.sort(key=lambda r: r.row)
@@ -107,6 +116,9 @@ def load_problems(source: SourceConfig, *, base_dir: Path | None = None, lenient
         "used": len(out.problems),
         "rejected": len(out.rejected),
         "duplicates": out.duplicates,
+    }
+    out.source["columns"] = {
+        name: column for name in ("problem", "answer", "solution", "options") if (column := getattr(shapes[0][0], name))
     }
     if source.sample is not None:
         out.source |= {"sample": source.sample, "sample_seed": source.sample_seed}
@@ -166,11 +178,11 @@ def _open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table
     given = Path(source.path).expanduser()
     tried = [base_dir / given] if base_dir is not None and not given.is_absolute() else []
     tried.append(given)
-    path = next((p for p in tried if p.exists()), tried[0])
+    path = next((p for p in tried if p.exists()), next((p for p in tried if any(p.parent.glob(p.name))), tried[0]))
     files = data_files(path, source.split, split_is_asked="split" in source.model_fields_set)
     tables, listed, digest = [], [], hashlib.sha256()
     for file in files:
-        table = read_table(file)
+        table = read_table(file, source.split)
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         sha = sha256_file(file)
         digest.update(bytes.fromhex(sha))

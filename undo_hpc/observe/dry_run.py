@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from undo_hpc.cluster.profile import Profile, load_profile
-from undo_hpc.config.schema import RunConfig
-from undo_hpc.data import load_problems, split_problems
+from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.data import LoadedProblems, kind_of, load_problems, split_problems
 from undo_hpc.layout import Layout
 from undo_hpc.models import loaded_models, resolve_model
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
@@ -28,18 +29,18 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     profile = load_profile(config.cluster.profile) if config.cluster.kind == "slurm" else None
     for model in loaded_models(config).values():
         resolve_model(model.model)
-    plan, counted = guess_plan(config)
+    plan, counted, loaded = guess_plan(config)
     most = effective_iterations(config)
     lines = [
         f"run {config.name} in {layout.root} on {config.cluster.kind}; nothing is written",
         f"teacher {config.teacher.model or '?'} ({config.generate.engine.name}) -> student {config.student.model or '?'}",
         f"condition {config.method.condition}; {'one iteration' if most == 1 else f'at most {most} iterations'}",
     ]
-    for line in lines:
+    for line in lines + (describe_problems(loaded) if loaded else []):
         console.print(Text(line), soft_wrap=True)
     console.print(f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}", style="bold", highlight=False)
     if config.method.condition != "ground_truth":
-        expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(plan.shards)}"
+        expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
         console.print(Text(f"  {expected}"), soft_wrap=True)
     for stage in build_graph(config, layout, plan):
         outputs = sorted({path for task in stage.tasks for path in task.outputs})
@@ -54,11 +55,35 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
         console.print(f"\nlater iterations have the same stages{seen}", highlight=False, soft_wrap=True)
 
 
-def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
-    """The plan of iteration 0; False where a size had to be guessed, for data on the Hub and benchmarks of unknown size."""
+def describe_problems(loaded: LoadedProblems) -> list[str]:
+    """What was made of the training data: how many problems, how the first one reads, and why rows are left out."""
+    source, first = loaded.source, loaded.problems[0]
+    columns = source.get("columns", {})
+    said = ", ".join(f"{meaning} from '{column}'" for meaning, column in columns.items())
+    lines = [f"problems: {len(loaded.problems):,} of {source['rows']:,} rows{f'; {said}' if said else ''}"]
+    lines.append(f"  the first: {_short(first.problem)} -> {_short(first.gt)}")
+    reasons = Counter(kind_of(row.reason) for row in loaded.rejected)
+    examples = {kind_of(row.reason): row for row in reversed(loaded.rejected)}
+    for reason, count in reasons.most_common(5):
+        lines.append(f"  not used: {count:,} row{'s'[: count != 1]}, e.g. {examples[reason].where}: {examples[reason].reason}")
+    if len(reasons) > 5:
+        lines.append(f"  not used for {len(reasons) - 5} other reasons: {sum(c for _, c in reasons.most_common()[5:]):,} rows")
+    return lines
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:97]}..."
+
+
+def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool, LoadedProblems | None]:
+    """The plan of iteration 0, and the training problems.
+
+    The second is False where a size had to be guessed, for data on the Hub and benchmarks of unknown size; data on the Hub is not read (None).
+    """
     from undo_hpc.benchmarks.loader import describe_benchmark, load_benchmark
 
-    source = config.data.train
+    source, loaded = config.data.train, None
     if source.hub and not source.path:
         counted = source.sample is not None
         size = source.sample or 10_000
@@ -70,7 +95,8 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
         train = max(1, size - validation - diagnosis)
     else:
         counted = True
-        splits = split_problems(load_problems(source).problems, config.data, config.seed)
+        loaded = load_problems(source)
+        splits = split_problems(loaded.problems, config.data, config.seed)
         train, validation, diagnosis = len(splits.train), len(splits.validation), len(splits.diagnosis)
     sets: dict[str, int] = {}
     for name in config.evaluate.benchmarks:
@@ -83,7 +109,20 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool]:
     sets |= {"validation": validation, "diagnosis": diagnosis}
     if config.evaluate.train_predictions:
         sets["train"] = train
-    return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), counted
+    return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), counted, loaded
+
+
+def at_once(config: RunConfig, tasks: int) -> int:
+    """How many of so many generation tasks run side by side: on a cluster what the array allows, else what this machine runs."""
+    if config.cluster.kind == "slurm":
+        profile = load_profile(config.cluster.profile)
+        asked = config.cluster.resources.get("generate", StageResources())
+        most = profile.for_stage("generate", asked).array_parallelism or profile.array_parallelism
+    else:
+        from undo_hpc.cluster.local import default_parallelism
+
+        most = config.cluster.max_processes or default_parallelism(config.cluster.threads_per_process)
+    return min(tasks, most)
 
 
 def describe_resources(stage: Stage, profile: Profile | None) -> str:

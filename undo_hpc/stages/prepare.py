@@ -14,7 +14,7 @@ from typing import Any
 
 from undo_hpc.benchmarks import Benchmark, load_benchmark
 from undo_hpc.config.schema import ModelConfig
-from undo_hpc.data import LoadedProblems, Rejected, contamination, load_problems, split_problems
+from undo_hpc.data import LoadedProblems, Rejected, contamination, kind_of, load_problems, split_problems
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import check_hub_model, fingerprint, loaded_models, resolve_model
 from undo_hpc.records import SPLITS, Problem, normalise_text
@@ -73,7 +73,7 @@ def prepare(run: Run) -> Manifest:
             "benchmarks": {
                 b.name: {"title": b.title, "licence": b.licence, "n": len(b.problems), "of": b.size, "source": b.source} for b in benchmarks
             },
-            "rejected_reasons": dict(Counter(f"{r['set']}: {_kind(str(r['reason']))}" for r in rejected)),
+            "rejected_reasons": dict(Counter(f"{r['set']}: {kind_of(str(r['reason']))}" for r in rejected)),
             "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
             "models": models,
         },
@@ -160,11 +160,6 @@ def _rejected(loaded: LoadedProblems, benchmarks: Sequence[Benchmark]) -> Iterat
     yield "train", loaded.rejected
     for benchmark in benchmarks:
         yield benchmark.name, benchmark.rejected
-
-
-def _kind(reason: str) -> str:
-    """A reason without its particulars, for counting."""
-    return reason.split(":")[0].split(" of row")[0]
 
 
 def _require_unique(names: list[str]) -> None:
