@@ -21,7 +21,7 @@ _RUN_ON = re.compile(
     r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
 )
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?answer"
-_ELSEWHERE = "odpowiedź|đáp án|정답|답|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
+_ELSEWHERE = "odpowiedź|đáp án|정답|답|答え|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
 _ANCHOR = re.compile(
     rf"####|{_ANSWER}(?=\s*(?:\$|\\[(\[]))"
     rf"|{_ANSWER}\s*(?:\([^)\n]{{0,20}}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|would be\b|should be\b|must be\b|:|=|：)\s*(?:\*\*)?\s*:?"
@@ -41,12 +41,16 @@ _GROUPED = r"\d{1,3}(?:(?:,\d{3})+|(?:[ \u00a0\u202f]\d{3})+(?!\d))"  # 1,500 an
 _NUMBER = re.compile(
     rf"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:{_FRACTION}|(?:{_GROUPED}|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
 )
-_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<")
+_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
 _NOT_BUT = re.compile(r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTER_ANSWER = re.compile(
     r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
     rf"(?!{ANOTHER_LETTER})"
+)
+_NEGATED = re.compile(r"(?:\bnot|n't|\bneither|\bnever)\s+(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)
+_BUT_LETTER = re.compile(
+    r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b"
 )
 _LETTER_IS_RIGHT = re.compile(
     r"(?:(?i:option|choice|answer|statement)\s+|(?<![A-Za-z]))[*(\[]*([A-Z])[)\]*.]*\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?"
@@ -62,6 +66,7 @@ _LETTER_SAYS = re.compile(
 _DRAWING = re.compile(r"\[asy\][^\0]{0,20000}?\[/asy\]")
 _VARIABLE = re.compile(r"\\?[A-Za-z]+")
 _VALUE = re.compile(r"\d|\\(?:pi|infty)")
+_UNIT_SPAN = re.compile(r"\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*")
 _IS_OUR_ANSWER = re.compile(r"\s*is\s+(?:our|the|your)\s+(?:final\s+|correct\s+|desired\s+)?answer\b")
 _STATES = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
@@ -102,8 +107,9 @@ def visible(text: str) -> str:
 
 
 def find(text: str, wants: str) -> Found | None:
-    """The answer in a prediction, or None. `wants` is the form of the gold answer: 'text', 'relation' or 'maths'."""
+    """The answer in a prediction, or None. `wants` is the form of the gold answer: 'sentence', 'text', 'relation' or 'maths'."""
     text = visible(text)
+    sentence, wants = wants == "sentence", "text" if wants == "sentence" else wants
     if not text.strip():
         return None
     box = last_answer(text)
@@ -117,7 +123,7 @@ def find(text: str, wants: str) -> Found | None:
         return anchored
     if box is None and find_boxes(text):
         return None
-    return _without_anchor(text, wants)
+    return _without_anchor(text, wants, sentence)
 
 
 def _before_anchor(text: str, wants: str) -> Found | None:
@@ -196,7 +202,7 @@ def _leading_spans(rest: str, line: str, wants: str) -> str | None:
         return None
     tail = rest[chosen[-1].end() : chosen[-1].end() + 12]
     percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail) else ""
-    return ", ".join(_inside(span, wants) for span in chosen) + percent
+    return _joined_spans(chosen, wants) + percent
 
 
 def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
@@ -204,11 +210,23 @@ def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
     while len(spans) > 1 and _VARIABLE.fullmatch(_inside(spans[-1])) and _VALUE.search(_inside(spans[-2])):
         spans = spans[:-1]  # `there are $7$ values of $n$`
     chosen = spans[-1:]
+    if len(spans) > 1 and _UNIT_SPAN.fullmatch(_inside(spans[-1])) and not text[spans[-2].end() : spans[-1].start()].strip():
+        chosen = spans[-2:]  # `$18\\pi$ $\\mathrm{ft}^3$`: joined by `_joined_spans`
+        spans = spans[:-1]
     for span in reversed(spans[:-1]):
         if not _SPAN_JOIN.fullmatch(text[span.end() : chosen[0].start()]):
             break
         chosen.insert(0, span)
     return chosen
+
+
+def _joined_spans(spans: list[re.Match[str]], wants: str) -> str:
+    """The answer that neighbouring spans make up: a list, or a value and its unit."""
+    pieces = [_inside(span, wants) for span in spans]
+    if len(pieces) > 1 and _UNIT_SPAN.fullmatch(pieces[-1]):
+        unit = pieces.pop()
+        pieces[-1] += " " + unit
+    return ", ".join(pieces)
 
 
 def _inside(match: re.Match[str], wants: str = "") -> str:
@@ -275,13 +293,24 @@ _MATHS_WORDS = {
 
 _COUNTED = re.compile(r"(-?[$€£]?\d[\d,]*(?:\.\d+)?(?:\s?\\?%)?)\s+[A-Za-z][A-Za-z' -]*[\"'?]*$")
 _OTHER_SCRIPT = re.compile(r"[\u0590-\u1fff\u2e80-\uffff]")
-_SAYS = re.compile(r"(?:\b(?:is|are|equals|be|as|get|obtain|makes?|gives?)\b:?|=|≈)\s*")
+_SAYS = re.compile(r"(?:\b(?:(?:is|are) at|is|are|equals|be|as|get|obtain|makes?|gives?)\b:?|=|≈)\s*")
 _BEGINS = re.compile(r"[-−+]?\s*[\d(\[{\\√π$€£.]")
+_ASIDE = re.compile(r",\s*(?:(?:which|that)\s+is\s+)?(?:attained|achieved|reached|obtained|occurring|when|where)\b")
+_PAYS = r"(?:pay|cost|spend|earn|make|save|owe|charge|receive|raise|donate|lose|collect)s?|paid|spent|earned|made|saved|owed|charged|received|raised|lost"
+_FOR_WHAT = re.compile(  # `has to pay $64 for 16 glasses`
+    rf"(?:\b(?:{_PAYS})(?:\s+(?:a\s+total\s+of|about))?|=)\s+([-−]?[$€£]\s?\d[\d,]*(?:\.\d+)?)(?=\s+(?:for|on|from|in|at|by|with|after|over)\b)"
+)
 _LONG_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}")
 
 
 def _value_in(phrase: str, first: bool = False) -> str | None:
     """The value that a sentence states: what stands behind its last 'is' or '=', if that is mathematics, else a number."""
+    aside = _ASIDE.search(phrase)
+    if aside and _NUMBER.search(phrase, 0, aside.start()):
+        phrase = phrase[: aside.start()]
+    for_what = _FOR_WHAT.search(phrase)
+    if for_what and not _SAYS.search(phrase, for_what.end()):
+        return for_what[1].strip()
     says = list(_SAYS.finditer(phrase))
     if says:
         rest = _HEDGE.sub("", phrase[says[-1].end() :])
@@ -325,23 +354,31 @@ def _conclusion(tail: str, wants: str) -> str | None:
     if spans:
         behind = line[spans[-1].end() :]
         if not (_STATES.match(behind) and _NUMBER.search(behind)):
-            return ", ".join(_inside(span, wants) for span in _neighbours(line, spans))
+            return _joined_spans(_neighbours(line, spans), wants)
         return _value_in(behind)
     return _value_in(line)
 
 
-def _without_anchor(text: str, wants: str) -> Found | None:
+_PRONOUN = re.compile(r"(?:it|this|that|he|she|they|we|there)\s+[a-z]{2,}\s", re.IGNORECASE)
+_SAYS_AMOUNT = re.compile(
+    r"\b(?:costs?|weighs?|takes?|needs?|pays?|earns?|gets?|has|have|equals?)\s+([-−]?[$€£]?\s?\d[\d,]*(?:\.\d+)?)(?![\d/])"
+)
+
+
+def _without_anchor(text: str, wants: str, sentence: bool) -> Found | None:
     bare = _HEDGE.sub("", re.sub(r"```\w*", "", text).strip().strip("*").strip())
     spans = list(_SPAN.finditer(bare)) if len(bare) <= 2000 else []
     before, after = (bare[: spans[0].start()], bare[spans[-1].end() :]) if spans else ("", "")
     if re.match(r"[A-Za-z]{2,}[^$\\]{0,60}\s$", before) and len(_PROSE.findall(after)) < 3 and wants != "text":
         if _STATES.match(after) and _NUMBER.search(after):
             return Found(_value_in(after) or after, "last number")
-        return Found(", ".join(_inside(span, wants) for span in _neighbours(bare, spans)), "last maths")
-    if wants == "text" and is_prose(bare) and len(bare) <= 2000:
+        return Found(_joined_spans(_neighbours(bare, spans), wants), "last maths")
+    if wants == "text" and not sentence and is_prose(bare) and len(bare) <= 2000:
         said = _words_in(bare)
         if said:
             return Found(said, "sentence")
+    if wants != "text" and _PRONOUN.match(bare) and not _SENTENCE_END.search(bare) and _SAYS_AMOUNT.search(bare):
+        return Found(_SAYS_AMOUNT.findall(bare)[-1].strip(), "last number")
     if wants != "text" and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
     if len(bare) <= 2000 and "\n\n" not in bare and (not is_prose(bare) or (wants == "text" and len(bare) <= 200)):
@@ -356,7 +393,7 @@ def _without_anchor(text: str, wants: str) -> Found | None:
         return Found(_inside(spans[-1]), "last maths") if spans else Found(bare.splitlines()[-1].strip()[-300:], "last line")
     bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
     if spans and (not numbers or numbers[-1].end() <= spans[-1].end() or len(_PROSE.findall(tail[spans[-1].end() :])) <= 6):
-        inside = ", ".join(_inside(span, wants) for span in _neighbours(tail, spans))
+        inside = _joined_spans(_neighbours(tail, spans), wants)
         percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail[spans[-1].end() :]) else ""
         return Found(inside + percent, "last maths")
     if bold and _NUMBER.search(bold[-1]) and numbers and tail.rfind(bold[-1]) >= 0:
@@ -397,8 +434,11 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
         if letter:
             best = (box.start, letter, "box")
     for match in _LETTER_ANSWER.finditer(text, max(0, len(text) - 20_000)):
-        if not _pronoun(text, match) and (best is None or match.start() > best[0]):
-            best = (match.start(), match[1], "answer is")
+        chosen: re.Match[str] | None = match
+        if _NEGATED.search(text, match.start(), match.start(1)):
+            chosen = _BUT_LETTER.match(text, match.end(1))
+        if chosen and not _pronoun(text, chosen) and (best is None or match.start() > best[0]):
+            best = (match.start(), chosen[1], "answer is")
     if best:
         return Found(best[1], best[2])
     whole = text.strip()

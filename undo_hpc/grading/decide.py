@@ -88,7 +88,7 @@ def _letter_wanted(gold: str, item: GradeItem) -> tuple[str | None, str]:
     if re.fullmatch(r"[A-J]", bare):
         return bare, gold
     cleaned = re.sub(r"[\u27e6\u27e7]", "", Answer(gold).clean).strip()
-    marked = re.match(r"\(([A-J])\)\s*(?=[A-Za-z0-9$\\-])(?!\\(?:cup|cap|times|cdot|in))(.+)", cleaned, re.DOTALL)
+    marked = re.match(r"\(([A-J])\)\s*(?=[A-Za-z0-9$\\-])(?!\\(?:cup|cap|times|cdot|in)|(?:and|or)\b)(.+)", cleaned, re.DOTALL)
     if marked:
         return marked[1], marked[2]
     prediction = item.prediction.strip() if isinstance(item.prediction, str) and len(item.prediction) < 10 else ""
@@ -113,7 +113,7 @@ def _wants(gold: str, item: GradeItem) -> str:
         return "maths"
     answer = Answer(gold)
     if len(gold) < 5000 and answer.wordy and answer.quantity is None:
-        return "text"
+        return "sentence" if len(answer.plain_words) > 3 else "text"
     return "relation" if re.search(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b", gold) else "maths"
 
 

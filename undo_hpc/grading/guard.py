@@ -19,6 +19,7 @@ _CODE = re.compile(r"__|\bimport\b|\blambda\b|\beval\b|\bexec\b|\bopen\s*\(|\bge
 _EXPONENT = re.compile(r"\^\s*\{?\s*[+-]?\s*(\d+)")
 _FACTORIAL = re.compile(r"(\d+|[)}])\s*!")
 _TOWER = re.compile(r"\^\s*\{?[^{}^]{0,20}\^\s*\{?[^{}^]{0,20}\^")
+_LARGE_BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)\s*(?:_\s*(?:\{[^{}]*\}|\w)\s*)?\^\s*\{[^{}]*[\^!]")
 _BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)[^A-Za-z]")
 
 
@@ -41,5 +42,7 @@ def check(text: str) -> None:
         raise OutOfBounds("a tower of powers")
     if re.search(r"!\s*!", text) or any(f.isdigit() and (len(f) > 4 or int(f) > MAX_FACTORIAL) for f in _FACTORIAL.findall(text)):
         raise OutOfBounds("a large factorial")
+    if _LARGE_BOUND.search(text):
+        raise OutOfBounds("a sum or product up to a power or a factorial")
     if _BOUND.search(text + " ") and any(len(number) > 6 or int(number) > MAX_TERMS for number in numbers):
         raise OutOfBounds(f"a sum or product of more than {MAX_TERMS} terms")

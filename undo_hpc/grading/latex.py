@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from undo_hpc.grading.names import FUNCTIONS, MULTI_ARGUMENT
+from undo_hpc.grading.names import FUNCTIONS, MULTI_ARGUMENT, NAMES
 from undo_hpc.grading.scan import closing_brace
 
 _TEXT = re.compile(
@@ -150,15 +150,20 @@ _SEGMENT = re.compile(r"\\(?:overline|overrightarrow|overleftrightarrow|widehat|
 _UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*\}\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*(\^\s*\{?\d\}?)?\s*\}")
 
 
+_FORMULA = re.compile(r"[\w)]\s*[-+=]\s*[\w(\\]|sqrt\s*\(|\binf\b|^-?\d*pi$")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _TEXT_SPACE = re.compile(r"\\[,;:~ ]")  # inside of a text command these part words
 _MINUTES = re.compile(r"\d[\s~]*\\(?:text|mathrm|textrm)\s*\{[\s~]*min[\s~]*\}(?![({_])")  # `15 \text{ min}`, not `\text{min}(x, y)`
 _DEGREES = re.compile(r"\^\s*\{\s*\\circ\s*\}")
 _BRACED_SIGN = re.compile(r"\{\s*([:=])\s*\}")
+_INNER_REMARK = re.compile(r"\u27e6([^\u27e6\u27e7()]+)\(([A-Za-z ]+)\)\s*\u27e7$")  # `6 ways (in total)`
 _REMARK = re.compile(r"(?:\(\s*\u27e6|\u27e6\s*\()([^\u27e7()]{2,})(?:\u27e7\s*\)|\)\s*\u27e7)$")  # `120 (ways)`
 _LEAD_IN = re.compile(
     r"[\u27e6\s]*(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is\b)?[\u27e7\s]*:?[\u27e7\s]*(?=[^\s\u27e7])", re.IGNORECASE
 )
-_FOR_ALL = re.compile(r"(?<=[^\s,;])[\s,;]*\u27e6?\s*\b(?:for|where)\s+(?:all|any|every|each|some)\b[^=<>]*$")
+_FOR_ALL = re.compile(
+    r"(?<=[^\s,;])[\s,;]*\u27e6?\s*\b(?:for|where)\s+(?:all|any|every|each|some)\b(?:(?!\\[gl]e\b|\\ne\b|except|but\b)[^=<>])*$"
+)
 
 
 def _texts(text: str) -> str:
@@ -174,7 +179,9 @@ def _texts(text: str) -> str:
         inside = text[match.end() : end]
         bare = inside.strip().strip("$")
         out.append(text[last : match.start()])
-        if bare in _OPERATOR and not (bare == "min" and _MINUTES.search(text[max(0, match.start() - 8) : end + 2])):
+        if _FORMULA.search(bare) and all(len(run) == 1 or run in NAMES or run in ("and", "or") for run in _LETTERS.findall(bare)):
+            out.append(f" {inside} ")  # `\\text{6 - 5i}`: mathematics, set upright
+        elif bare in _OPERATOR and not (bare == "min" and _MINUTES.search(text[max(0, match.start() - 8) : end + 2])):
             out.append(f"\\{bare} ")
         elif "\\" in bare or not any(c.isalpha() for c in bare):
             out.append(f" {_texts(_TEXT_SPACE.sub(' ', inside))} " if "\\" in bare else inside)
@@ -238,7 +245,7 @@ def _bare(text: str) -> str:
     if "nswer" in text:
         text = _LEAD_IN.sub("", text, count=1) if _LEAD_IN.match(text) else text
     if text[-1:] in (")", CLOSE_MARK) and CLOSE_MARK in text and "(" in text:
-        text = _REMARK.sub(f"{OPEN_MARK}\\1{CLOSE_MARK}", text)
+        text = _INNER_REMARK.sub(f"{OPEN_MARK}\\1\\2{CLOSE_MARK}", _REMARK.sub(f"{OPEN_MARK}\\1{CLOSE_MARK}", text))
     if "=" in text and (tail := _FOR_ALL.search(text)):
         text = text[: tail.start()]
     return _outward_brackets(text) if text[:1] == "]" or text[-1:] == "[" else text

@@ -15,7 +15,7 @@ _GROUPED = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?"
 _DECIMAL = rf"(?:{_GROUPED}|\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(
     r"(?P<sign>[+-]?)\s*(?P<money>[$€£¥₹]?)\s*(?P<sign2>[+-]?)\s*"
-    rf"(?:(?P<whole>\d+)\s*(?:\\frac\s*(?:\{{\s*(?P<mn>\d+)\s*\}}\s*|(?P<mn1>\d))\s*(?:\{{\s*(?P<md>\d+)\s*\}}|(?P<md1>\d))|[ -](?P<an>\d+)\s*/\s*(?P<ad>\d+))"
+    rf"(?:(?P<whole>\d+)\s*(?:\\frac\s*(?:\{{\s*(?P<mn>\d+)\s*\}}\s*|(?P<mn1>\d))\s*(?:\{{\s*(?P<md>\d+)\s*\}}|(?P<md1>\d))| (?P<an>\d+)\s*/\s*(?P<ad>\d+))"
     rf"|\\frac\s*(?:\{{\s*(?P<fn>-?{_DECIMAL})\s*\}}|(?P<fn1>\d))\s*(?:\{{\s*(?P<fd>-?{_DECIMAL})\s*\}}|(?P<fd1>\d))"
     rf"|(?P<rep>\d*\.\d*)\s*(?:\\overline|\\bar|\\dot)\s*\{{?\s*(?P<cycle>\d+)\s*\}}?"
     rf"|(?P<num>{_DECIMAL})(?:\s*/\s*(?:(?P<den>\d+(?:\.\d+)?)|\(\s*(?P<nden>-\d+(?:\.\d+)?)\s*\)))?)"
@@ -113,6 +113,8 @@ def read(text: str) -> Quantity | None:
         spaced = match.start("unit") > 0 and text[match.start("unit") - 1] == " "
         if units.is_single(unit) and not marked and not spaced:
             return None
+        if unit[0] == "/" and not marked and units.is_single(unit[1:]):
+            return None  # `1/n`
         found = units.read_unit(unit)
         if found is None:
             return None

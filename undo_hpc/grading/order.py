@@ -5,6 +5,7 @@ To add a decider: one file in `deciders/` with `decide(gold, pred, compare)`, on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -43,6 +44,7 @@ DECIDERS = (
     ("ratio", ratio.decide),  # 3:4
     ("expression", expression.decide),  # identity of expressions
 )
+_WORD_THEN_NUMBER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}\s+\d")  # `1 over 6`
 MAX_LENGTH = 5000
 MAX_COMPARISONS = 4000
 MAX_DEPTH = 12
@@ -104,4 +106,6 @@ class Comparison:
 
 def hopeless(a: Answer, b: Answer) -> bool:
     """Whether algebra could not make sense of the answers either: words, or nothing at all."""
-    return not a.clean or not b.clean or len(b.plain_words) > 2 or len(a.plain_words) > 2
+    if not a.clean or not b.clean or len(b.plain_words) > 2 or len(a.plain_words) > 2:
+        return True
+    return any(_WORD_THEN_NUMBER.search(answer.clean) and answer.wordy for answer in (a, b))

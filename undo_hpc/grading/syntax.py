@@ -190,7 +190,8 @@ class _Parser:
         if kind == "sym":
             return self.symbol(text)
         if kind == "word":
-            return ("sym", text.strip("\u27e6\u27e7").lower())
+            name = text.strip("\u27e6\u27e7")
+            return ("sym", name if len(name) == 1 else name.lower())
         if kind in ("op", "esc") and text in ("(", "[", "{"):
             return self.braces() if text == "{" else self.group(_OPENING[text])
         if kind == "op" and text == "|":
@@ -234,8 +235,8 @@ class _Parser:
                 for _ in range(3):
                     self.take()
                 return ("num", value + Fraction(int(after[0][1]), int(after[2][1])), None)
-            if spaced and after and after[0][0] == "num":
-                raise SyntaxProblem("two numbers side by side")
+        if len(raw) > 1 and raw[0][0] == "space" and raw[1][0] == "num":
+            raise SyntaxProblem("two numbers side by side")
         if text.endswith(".") or (raw and raw[0] == ("cmd", "overline")):
             raise SyntaxProblem("repeating decimal")
         return node

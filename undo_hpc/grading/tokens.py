@@ -11,6 +11,7 @@ _TOKEN = re.compile(
     r"|(?P<word>\u27e6[^\u27e7]*\u27e7)|\\(?P<cmd>[a-zA-Z]+)|(?P<esc>\\.)|(?P<name>[A-Za-z]+)|(?P<op>[-+*/^_!|()\[\]{},'°%&])|(?P<space>\s+)",
     re.DOTALL,
 )
+_NUMBER_BEHIND = re.compile(r"\s+\d")
 _NAMES = sorted(FUNCTIONS | MULTI_ARGUMENT | GREEK | CONSTANTS | {"mod", "inf"}, key=len, reverse=True)
 
 
@@ -46,6 +47,8 @@ def tokenize(text: str) -> list[tuple[str, str]]:
         value = match.group(kind)
         if kind == "name":
             tokens.extend(_letters(value))
+            if len(value) > 1 and tokens[-1][0] == "sym" and _NUMBER_BEHIND.match(text, match.end()):
+                raise SyntaxProblem("a number behind a word")  # `1 over 6` is no product of letters
         elif kind != "space":
             tokens.append((kind, value))
         elif tokens and tokens[-1][0] == "num" and position + 1 < len(text):

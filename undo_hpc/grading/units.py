@@ -98,9 +98,24 @@ _NEUTRAL = {
     "ways",
     "way",
 }
-_NO_UNIT = {"or", "and", "not", "to", "but", "if", "than", "when"}  # `3 or more` is no quantity of three
+_NO_UNIT = {
+    "or",
+    "and",
+    "not",
+    "to",
+    "but",
+    "if",
+    "than",
+    "when",
+    "most",
+    "least",
+    "except",
+    "without",
+}  # `3 or more` is no quantity of three
+_PAIRS = (("profit", "loss"), ("gain", "loss"), ("north", "south"), ("east", "west"), ("above", "below"), ("left", "right"), ("up", "down"))
+OPPOSITES = tuple(pair for x, y in _PAIRS for pair in ((x, y), (y, x)))
 _PERCENT = {"percent", "percentage", "pct", "%", "per cent"}
-_TEMPERATURE = re.compile(r"°\s*([cf])\b")
+_TEMPERATURE = re.compile(r"(?:°|degrees?)\s*(c|f)(?:elsius|ahrenheit)?\b")
 _PIECE = re.compile(r"[a-z]+\.?|[$€£¥₹¢°%]|\^\s*\{?\s*(-?\d)\s*\}?|/|\*|\\cdot|\S")
 
 

@@ -22,6 +22,7 @@ class Congruence:
     left: str
     residues: frozenset[int]
     modulus: int
+    written: frozenset[int]
 
 
 def read(text: str) -> Congruence | None:
@@ -34,16 +35,18 @@ def read(text: str) -> Congruence | None:
     if not numbers or not all(re.fullmatch(r"-?\d{1,30}", number) for number in numbers):
         return None
     modulus = int(match["modulus"])
-    return Congruence(re.sub(r"[\s{}]", "", match["left"] or ""), frozenset(int(n) % modulus for n in numbers), modulus)
+    return Congruence(
+        re.sub(r"[\s{}]", "", match["left"] or ""), frozenset(int(n) % modulus for n in numbers), modulus, frozenset(map(int, numbers))
+    )
 
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     """Equal where modulus and residues are, and no name contradicts; a bare number counts as the residue as it is written."""
-    if "mod" not in gold.clean:
+    if "mod" not in gold.clean and "mod" not in pred.clean:
         return None
     a, b = read(gold.clean), read(pred.clean)
     if a is None:
-        return None
+        return True if b is not None and gold.quantity is not None and b.written == {gold.quantity.value} else None
     if b is not None:
         return a.modulus == b.modulus and a.residues == b.residues and (a.left == b.left or not a.left or not b.left)
     bare = pred.quantity

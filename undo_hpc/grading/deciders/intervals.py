@@ -135,7 +135,9 @@ def _union(text: str, names: set[str], depth: int) -> list[Piece]:
         for part in parts[1:]:
             found = _intersection(found, _complement(_union(part, names, depth + 1)))
         return found
-    parts = _split_top_on(text, r"\\cap(?![a-zA-Z])|\u27e6\s*and\s*\u27e7|(?<![A-Za-z])and(?![A-Za-z])|\\wedge(?![a-zA-Z])")
+    parts = _split_top_on(
+        text, r"\\cap(?![a-zA-Z])|\u27e6\s*and\s*\u27e7|(?<![A-Za-z])and(?![A-Za-z])|\\wedge(?![a-zA-Z])|,(?=\s*[a-z]\s*\\ne\b)"
+    )
     if len(parts) > 1:
         found = _union(parts[0], names, depth + 1)
         for part in parts[1:]:

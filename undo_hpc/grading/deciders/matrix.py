@@ -59,6 +59,8 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     if cases[0] and cases[1] and (cases[0]["env"] != "array" or cases[0]["label"]):
         return _piecewise(cases[0], cases[1], compare)
     a, b = _unlabelled(gold.clean), _unlabelled(pred.clean)
+    if ("{vmatrix" in a) != ("{vmatrix" in b):
+        return None  # a determinant is a number
     left, right = read(a), read(b)
     if left is None and right is None:
         return None

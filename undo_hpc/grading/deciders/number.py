@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from undo_hpc.grading import units
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare
-from undo_hpc.grading.numbers import Quantity
+from undo_hpc.grading.numbers import Quantity, read
 
+_GLUED = re.compile(r"([-+]?[\d.,]+)([a-zA-Z])")
+_TEMPERATURE = re.compile(r"(?:(?:°|\^?\s*\\circ|degrees?)?[\s\u27e6]*(?:c|f|celsius|fahrenheit))")
 LONG_ENOUGH = 6  # significant digits from which a decimal may stand for an exact value
 
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     """Both are plain quantities: equal where the values are, and no unit contradicts."""
     a, b = gold.quantity, pred.quantity
+    if (a is None) != (b is None):
+        a, b = a or _glued(gold.clean, b), b or _glued(pred.clean, a)
     if a is None or b is None:
         return None
     factor = conversion(a.unit, b.unit)
@@ -28,6 +33,15 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     return same_value(a, b, factor)
 
 
+def _glued(text: str, other: Quantity | None) -> Quantity | None:
+    """`6h`, which alone could be a product, as a quantity where the other side has a unit of that dimension: `6 hours`."""
+    match = _GLUED.fullmatch(text)
+    if not match or other is None or not units.is_known(other.unit):
+        return None
+    mine, theirs = units.read_unit(match[2]), units.read_unit(other.unit)
+    return read(f"{match[1]} {match[2]}") if mine and theirs and mine[0] == theirs[0] else None
+
+
 def conversion(gold_unit: str, pred_unit: str) -> Fraction | None:
     """What the predicted value is to be multiplied with; None where the units contradict each other."""
     if not gold_unit or not pred_unit or gold_unit == pred_unit:
@@ -39,6 +53,8 @@ def conversion(gold_unit: str, pred_unit: str) -> Fraction | None:
         return Fraction(1) if _share_a_name(gold_unit, pred_unit) else None
     if a[0] and b[0]:
         return b[1] / a[1]
+    if any(set(a[2]) & {x} and set(b[2]) & {y} for x, y in units.OPPOSITES):
+        return None
     if not a[0] and not b[0] and a[2] and b[2] and not set(a[2]) & set(b[2]):
         return None
     return Fraction(1)
@@ -49,7 +65,7 @@ def _share_a_name(gold_unit: str, pred_unit: str) -> bool:
     names = {unit.strip("^{}\u27e6\u27e7 ").lower() for unit in (gold_unit, pred_unit)}
     if "£" in names:
         return bool(names & {"pound", "pounds"})
-    return bool(names & {"°", "\\circ", "degree", "degrees"}) and any(name.endswith(("c", "f", "celsius", "fahrenheit")) for name in names)
+    return bool(names & {"°", "\\circ", "degree", "degrees"}) and any(_TEMPERATURE.fullmatch(name) for name in names)
 
 
 def same_value(a: Quantity, b: Quantity, factor: Fraction = Fraction(1)) -> bool:

@@ -10,11 +10,12 @@ from undo_hpc.grading.deciders.expression import constant_ratio, identical
 from undo_hpc.grading.scan import split_top
 from undo_hpc.grading.syntax import Node, parse
 
+_LEADING_ZERO = re.compile(r":\s*0\d")
 _DOTS = re.compile(r"\\ldots|\.\.\.")
 
 
 def _terms(text: str) -> list[Node] | None:
-    if ":" not in text or "=" in text:
+    if ":" not in text or "=" in text or _LEADING_ZERO.search(text):  # 1:04 is a time
         return None
     parts = [parse(part.strip()) for part in split_top(text, ":")]
     return [part for part in parts if part is not None] if all(part is not None for part in parts) and len(parts) > 1 else None

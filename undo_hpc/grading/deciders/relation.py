@@ -54,6 +54,8 @@ def value_of(text: str) -> str | None:
         return sides[-1]
     first = parse(sides[0])
     last = parse(sides[-1])
+    if first is not None and not symbols(first) and Answer(sides[-1]).quantity is not None:
+        return sides[-1]
     if len(sides) > 2 and last is not None and not symbols(last):
         return sides[-1]
     if first is not None and not symbols(first) and last is not None and not symbols(last):
@@ -98,12 +100,19 @@ def _both(left: tuple[list[str], list[str]], right: tuple[list[str], list[str]],
         labels = is_label(a[0]), is_label(b[0])
         if all(labels) and _same_name(_name(a[0]), _name(b[0])):
             return compare(a[-1], b[-1])
+        if _of_numbers(a) and _of_numbers(b):  # both may hold, and state different things
+            return compare(a[-1], b[-1])
         if len(a) == len(b) == 2:
             return _proportional(a, "=", b, "=")
         return None
     if len(a) == len(b) == 2 and signs_a[0][0] in "=<>\\" and signs_b[0][0] in "=<>\\":
         return _proportional(a, signs_a[0], b, signs_b[0])
     return None
+
+
+def _of_numbers(sides: list[str]) -> bool:
+    nodes = [parse(side) for side in sides]
+    return all(node is not None and not symbols(node) for node in nodes)
 
 
 def _same_name(x: str, y: str) -> bool:

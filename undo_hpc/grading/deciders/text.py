@@ -31,6 +31,7 @@ _SYNONYMS = (
     frozenset({"infinitely many", "infinitely many solutions", "infinite solutions", "infinite number of solutions"}),
 )
 _LEAD_IN = re.compile(r"^(?:there (?:is|are|exists?)|(?:it|this|answer) is|it's|they are)\s+(?=\S)")
+_TRUTHS = {"true", "false", "yes", "no"}
 _EMPTY = re.compile(r"\\emptyset|\\?\{\s*\\?\}")
 _REALS = re.compile(r"(?:all|every|any)? ?real(?: number| value)?s?(?: (?:for|of))?(?: [a-z])?")
 _REAL_LINE = re.compile(r"(?:[a-z]\\in)?(?:\\mathbb\{?R\}?|\(-\\infty,\+?\\infty\))")
@@ -45,9 +46,7 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         if _EMPTY.fullmatch(gold.clean) and right in _SYNONYMS[2]:
             return True
         return None
-    left_form = re.sub(r"\s+", "", re.sub(r"\\([a-z]+)", r"\1", gold.clean.lower()).translate(_LOOSE))
-    right_form = re.sub(r"\s+", "", re.sub(r"\\([a-z]+)", r"\1", pred.clean.lower()).translate(_LOOSE))
-    if left and left_form == right_form:
+    if left and _form(gold.clean) == _form(pred.clean):
         return True
     if _MATHS.search(gold.clean):
         return _by_fragments(gold, pred, compare)
@@ -59,15 +58,17 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         return True
     if left == right:
         return None
-    items = _items(gold.clean)
-    return len(items) > 1 and items == _items(pred.clean)
+    items, other = _items(gold.clean), _items(pred.clean)
+    if _TRUTHS.intersection(items):  # verdicts on statement 1, statement 2
+        return len(items) > 1 and items == other
+    return len(set(items)) > 1 and set(items) == set(other)
 
 
-def _items(text: str) -> frozenset[str]:
-    """`Alice and Bob`, `red, blue`: the names of a short list, whose order does not matter."""
+def _items(text: str) -> list[str]:
+    """`Alice and Bob`, `red, blue`: the names of a short list."""
     parts = [re.sub(r"[\u27e6\u27e7{}.]", " ", part).strip().lower() for part in _BETWEEN.split(text)]
     names = [" ".join(part.split()) for part in parts if part.strip()]
-    return frozenset(names) if all(len(name.split()) <= 2 for name in names) else frozenset()
+    return names if all(len(name.split()) <= 2 for name in names) else []
 
 
 _WORD = re.compile(r"\u27e6|\u27e7|(?<![\\\\A-Za-z])[A-Za-z]{2,}")
@@ -89,3 +90,12 @@ def _by_fragments(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
 
 
 _LOOSE = str.maketrans("", "", "{}\u27e6\u27e7\"'.,;:$")
+_GROUPING, _POINT = re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), re.compile(r"(?<=\d)\.(?=\d)")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s{}\u27e6\u27e7\"'.,;:$]+(?=\d)")  # `19, 99`: with nothing between them they would be one number
+
+
+def _form(text: str) -> str:
+    """The text without spaces, punctuation and capitals, but with a mark between two numbers."""
+    plain = re.sub(r"\\([a-z]+)", r"\1", text.lower())
+    marked = _BETWEEN_DIGITS.sub("/", _POINT.sub("!", _GROUPING.sub("", plain)))
+    return re.sub(r"\s+", "", marked.translate(_LOOSE))
