@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.decision import Decision, decide_by_sets
 from undo_hpc.errors import StorageError
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
@@ -13,7 +15,7 @@ from undo_hpc.prompts import load_prompts
 from undo_hpc.refinement import Target
 from undo_hpc.run import Run
 from undo_hpc.stages.targets import prompts_of, targets_of
-from undo_hpc.state import Evidence, Key, TaskState, TaskStatus, derive
+from undo_hpc.state import Evidence, Key, TaskState, TaskStatus, derive, unmet
 from undo_hpc.storage.atomic import read_json, sha256_file, write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.workload import Measured, Workload, estimate
@@ -54,14 +56,9 @@ def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) ->
     while True:
         plan = run.plan(iteration) or make_plan(run, iteration)
         stages = build_graph(run.config, run.layout, plan)
-        statuses = derive(
-            stages,
-            gather(run, stages),
-            policies={s.name: plan.policy_of(s.name) for s in stages},
-            outside=outside_digests(run, iteration),
-            live=live,
-        )
-        if not all_done(statuses):
+        policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
+        statuses = derive(stages, gather(run, stages), policies=policies, outside=outside_digests(run, iteration), live=live)
+        if unmet(stages, policies, statuses):
             return Position(iteration, plan, stages, statuses)
         decision = current_decision(run, iteration)
         if decision.action != "continue":
@@ -69,15 +66,14 @@ def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) ->
         iteration += 1
 
 
-def all_done(statuses: Sequence[TaskStatus]) -> bool:
-    """Whether an iteration is complete: its last stage is, and nothing that it rests on was damaged since."""
-    ended = all(status.state == "done" for status in statuses if status.stage == "advance")
-    return ended and not any(status.state == "stale" for status in statuses)
-
-
 def current_decision(run: Run, iteration: int) -> Decision:
     """The decision after an iteration under the present configuration (`iterations` may have been raised since)."""
-    history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration + 1)]
+    history = []
+    for k in range(iteration + 1):
+        metrics = run.layout.iteration(k).metrics
+        if k < iteration and not metrics.exists():
+            raise _missing(run, metrics, k + 1)
+        history.append(read_json(metrics)["sets"])
     return decide_by_sets(history, run.config.stop, effective_iterations(run.config))
 
 
@@ -138,19 +134,26 @@ def outside_digests(run: Run, iteration: int) -> dict[str, str]:
     if iteration:
         feedback = run.layout.iteration(iteration - 1).feedback
         if not feedback.exists():
-            raise StorageError(
-                f"{feedback} is missing, and iteration {iteration} rests on it",
-                hint=f"put it back; or move {run.layout.iteration(iteration).root} away and run the same command again, "
-                "which makes both anew",
-            )
+            raise _missing(run, feedback, iteration)
         digests["feedback"] = sha256_file(feedback)
     return digests
 
 
+def _missing(run: Run, path: Path, follower: int) -> StorageError:
+    later = ", ".join(str(run.layout.iteration(k).root) for k in run.layout.iterations() if k >= follower)
+    return StorageError(
+        f"{path} is missing, and iteration {follower} rests on it",
+        hint=f"put it back; or move {later} away and run the same command again, which makes all of them anew",
+    )
+
+
 def discard_stale(run: Run, position: Position) -> int:
-    """Takes the manifests of stale tasks away, so that their work is done again; returns how many there were."""
+    """Takes the manifests of stale tasks away, so that their work is done again; returns how many there were.
+
+    That of advance too, where something before it is to be made again: it rests on everything, and submits what is stale after it.
+    """
     stale = {(status.stage, status.index) for status in position.statuses if status.state == "stale"}
-    redone = stale | {("advance", 0)} if stale else stale  # it rests on everything, and submits what is stale after it
+    redone = stale | {(s.stage, s.index) for s in position.statuses if s.stage == "advance" and (stale or s.state == "done")}
     for stage in position.stages:
         for task in stage.tasks:
             if (stage.name, task.index) in redone:

@@ -23,6 +23,7 @@ from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.signals import own_job
 from undo_hpc.cluster.slurm import SlurmCluster
+from undo_hpc.commands import shown, undo
 from undo_hpc.errors import ClusterError, ConfigError, ExitCode, Incomplete, LeaseError
 from undo_hpc.plan import Stage
 from undo_hpc.run import Run, open_run
@@ -69,7 +70,7 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
     else:
         profile = Profile.model_validate(read_json(run.layout.profile))
         code = Path(os.environ.get("UNDO_CODE") or Path(__file__).resolve().parent.parent)
-    return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users())
+    return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users(), run.layout.root)
 
 
 def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "", check: bool = False) -> DispatchResult:
@@ -81,13 +82,16 @@ def submit_missing(run: Run, cluster: Cluster, *, healer: str = "", own: str = "
         check: ask the cluster first whether it would accept each kind of job.
 
     Raises:
-        ClusterError: refused or unreachable. What was accepted before is cancelled, unless older jobs wait for it already.
+        ClusterError: refused or unreachable, or jobs wait for a run directory that is not there any more. What was accepted before
+            is cancelled, unless older jobs wait for it already.
         Incomplete: a healer has submitted the same stage too often, or a new iteration would go over the budget.
     """
     from undo_hpc.observe.cost import require_budget
 
     cluster.recover(run.layout.root, run.id)
     jobs = _live_jobs(run, cluster, own)
+    if not healer:
+        _require_unmoved(run, jobs)
     position = locate(run, _live_states(jobs, _iteration(run)))
     result = DispatchResult(position, held=[job for job in jobs if job.state is JobState.HELD])
     if position.ended:
@@ -121,6 +125,17 @@ def _live_jobs(run: Run, cluster: Cluster, own: str) -> list[LiveJob]:
     jobs = [job for job in cluster.live_jobs(run.id) if own not in (job.id, job.task_id)]
     cluster.cancel(job.id for job in jobs if job.state is JobState.STUCK)
     return [job for job in jobs if job.state is not JobState.STUCK]
+
+
+def _require_unmoved(run: Run, jobs: Sequence[LiveJob]) -> None:
+    """Raises ClusterError where jobs know the run directory by a path that is gone: they would do nothing, and others wait for them."""
+    lost = [job for job in jobs if job.gone]
+    if lost:
+        raise ClusterError(
+            f"jobs of this run ({lost[0].task_id}, ...) are queued or running in {lost[0].gone}, which is not there: was the run directory moved?",
+            hint=f"{undo(f'cancel {shown(run.layout.root)}')} ends them and keeps all data; then run the same command again. "
+            "Or move it back: a run directory stays where it is while jobs wait for it",
+        )
 
 
 def _submit_in_order(
@@ -173,17 +188,16 @@ def wanted(position: Position, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[i
     """PURE: the missing tasks of each stage that nobody works on, in the order of the graph.
 
     A stage whose followers are all complete is left alone (a policy let them go on without its missing tasks), but for tasks
-    that are stale: those are done again, and advance behind them, which submits what becomes stale by it.
+    that are stale. Behind whatever is done again advance is, too: it submits what becomes stale by it.
     """
-    any_stale = any(s.state == "stale" for s in position.statuses)
     complete = {stage.name: all(s.state == "done" for s in position.statuses if s.stage == stage.name) for stage in position.stages}
     alive = {(job.stage, job.index or 0) for job in jobs}
-    result = []
+    result: list[tuple[Stage, tuple[int, ...]]] = []
     for stage in position.stages:
         followers = [other.name for other in position.stages if stage.name in other.after]
         if stage.name == "serve":
             followers = ["generate"]
-        again = stage.name == "advance" and any_stale
+        again = stage.name == "advance" and bool(result)
         if complete[stage.name] and not again:
             continue
         left_out = bool(followers) and all(complete[name] for name in followers)

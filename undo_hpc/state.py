@@ -86,6 +86,20 @@ def derive(
     return statuses
 
 
+def unmet(stages: Sequence[Stage], policies: Mapping[str, PolicyConfig], statuses: Sequence[TaskStatus]) -> set[StageName]:
+    """The stages that an iteration still needs: with tasks that are stale, or fewer complete ones than their policy asks for.
+
+    An iteration is complete where there is none. (Servers leave no evidence, and nobody needs them afterwards.)
+    """
+    names: set[StageName] = set()
+    for stage in stages:
+        mine = [status.state for status in statuses if status.stage == stage.name]
+        short = not enough(policies.get(stage.name, PolicyConfig()), mine.count("done"), len(stage.tasks))
+        if "stale" in mine or (short and stage.name != "serve"):
+            names.add(stage.name)
+    return names
+
+
 def _one(
     stage: Stage,
     found: Evidence,

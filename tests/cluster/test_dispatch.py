@@ -55,6 +55,8 @@ def test_a_task_damaged_after_the_end_is_done_again_with_advance_behind_it() -> 
     assert {stage.name: indices for stage, indices in todo} == {"train": (0,), "advance": (0,)}
     by_name = {stage.name: stage for stage in STAGES}
     assert _dependencies(by_name["advance"], by_name, {"train": ["77"]}) == ("77",)
+    without = position({(s.name, t.index) for s in STAGES for t in s.tasks} - {("train", 0), ("evaluate", 0)})
+    assert {stage.name: indices for stage, indices in wanted(without, [])} == {"train": (0,), "advance": (0,)}, "a student was deleted"
 
 
 def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from undo_hpc.cluster import slurm
 from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.names import JobName
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.storage.events import EventLog
 
@@ -47,6 +48,22 @@ def test_jobs_of_all_who_submitted_some_are_looked_at(monkeypatch: pytest.Monkey
     slurm.SlurmCluster(Profile(), Path("/code"), [4242]).live_jobs("0" * 8)
     (option,) = [word for word in asked[0] if word.startswith("--user=")]
     assert set(option.removeprefix("--user=").split(",")) == {"4242", str(os.getuid())}
+
+
+def test_jobs_of_a_copy_of_the_run_are_left_alone_and_those_of_a_moved_one_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mine", "copy|2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    name = JobName("train", 0, "0" * 8, 0, 0, 1, "0" * 8)
+    places = ("mine", "link", "copy|2", "before")
+    lines = [f"{k}|N/A|{k}|PENDING|None|{name}|{tmp_path / place}/iter_000/logs/submitted/x.sh" for k, place in enumerate(places)]
+    lines.append(f"9|N/A|9|PENDING|None|{name}|(null)")
+    monkeypatch.setattr(slurm, "require_slurm", lambda: None)
+    monkeypatch.setattr(slurm, "run", lambda command: "\n".join(lines))
+    jobs = slurm.SlurmCluster(Profile(), Path("/code"), run_dir=tmp_path / "mine").live_jobs("0" * 8)
+    assert [(job.id, job.gone) for job in jobs] == [("0", ""), ("1", ""), ("3", str(tmp_path / "before")), ("9", "")]
 
 
 def test_a_torn_line_is_passed_over_and_the_next_line_stands_by_itself(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from undo_hpc.config.schema import PolicyConfig, StageResources
 from undo_hpc.plan import Stage, Task
-from undo_hpc.state import Evidence, combined_digest, derive, enough
+from undo_hpc.state import Evidence, combined_digest, derive, enough, unmet
 from undo_hpc.storage.manifest import Manifest, Output
 
 
@@ -64,3 +64,18 @@ def test_a_policy_lets_the_next_stage_begin_and_stay_done() -> None:
 def test_enough() -> None:
     assert enough(PolicyConfig(), 3, 3) and not enough(PolicyConfig(), 2, 3)
     assert enough(PolicyConfig(kind="quorum", value=2), 2, 3) and not enough(PolicyConfig(kind="quorum", value=2), 1, 3)
+
+
+def test_an_iteration_is_complete_while_all_of_its_evidence_stands() -> None:
+    def needed(evidence: list[Manifest], **policies: PolicyConfig) -> set[str]:
+        found = {(m.stage, m.index): Evidence(m) for m in evidence}
+        return set(unmet(STAGES, policies, derive(STAGES, found, policies=policies)))
+
+    train = manifest("train", 0, inputs={"merge": combined_digest([MERGE])})
+    assert needed([*SHARDS, MERGE, train]) == set()
+    assert needed([*SHARDS, MERGE]) == {"train"}
+    assert needed([*SHARDS[1:], MERGE, train]) == {"generate", "merge"}  # somebody took a finished shard away
+    assert needed([*SHARDS, train]) == {"merge", "train"}
+    part = manifest("merge", 0, inputs={"generate": combined_digest(SHARDS[:2])}, generate_used=[0, 1])
+    train = manifest("train", 0, inputs={"merge": combined_digest([part])})
+    assert needed([*SHARDS[:2], part, train], generate=PolicyConfig(kind="quorum", value=2)) == set()

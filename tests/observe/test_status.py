@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.campaign import gather as careful_gather
+from undo_hpc.campaign import locate
 from undo_hpc.cli import main
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import JobName
@@ -152,6 +153,20 @@ def test_half_written_run_directories_are_shown_as_far_as_they_go(copied: Path) 
     assert stage(view, "generate").states["stale"] == 1
     assert len(view.accuracy) == 2 and not view.ended
     assert "damaged" in shown(view)
+
+
+def test_a_finished_run_of_which_something_was_deleted_says_so_and_how_it_is_mended(copied: Path) -> None:
+    run = open_run(copied)
+    shard = sorted((run.layout.iteration(2).root / "generate").glob("shard-*.jsonl"))[0]
+    shard.unlink()
+    view = look(run)
+    assert not view.ended and view.headline.startswith("stopped") and "--iterations" not in view.next_command
+    shard.with_name(f"{shard.stem}.manifest.json").unlink()  # a whole folder: nothing vouches for it any more
+    view = look(run)
+    assert not view.ended and stage(view, "merge").done == 0
+    assert locate(run).ended is None
+    run.layout.iteration(0).metrics.unlink()
+    assert any("iter_000/metrics.json is missing" in note for note in look(run).notes)
 
 
 def test_a_created_run_that_was_not_started(tmp_path: Path) -> None:

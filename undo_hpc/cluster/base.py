@@ -76,6 +76,7 @@ class LiveJob:
         reason: the scheduler's word on why it waits, e.g. Resources, Dependency, BeginTime.
         stage, iteration, attempt: as submitted.
         task_id: the scheduler's own name of this one task, e.g. 123_4.
+        gone: the run directory that it was submitted in, where there is none of that name any more; else empty.
     """
 
     id: str
@@ -87,6 +88,7 @@ class LiveJob:
     iteration: int
     attempt: int = 0
     task_id: str = ""
+    gone: str = ""
 
 
 class Cluster(Protocol):

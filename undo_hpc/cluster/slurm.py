@@ -78,13 +78,15 @@ class SlurmCluster:
         profile: how this cluster is asked.
         code: folder that holds the package as the jobs shall use it (a snapshot, or the project itself).
         users: numbers of the users whose jobs are looked at beside our own; see SubmissionJournal.users.
+        run_dir: of the run; a copy of a run directory has the same tag, and jobs of its own. Without it, the tag alone tells.
     """
 
     kind = "slurm"
 
-    def __init__(self, profile: Profile, code: Path, users: Iterable[int] = ()) -> None:
+    def __init__(self, profile: Profile, code: Path, users: Iterable[int] = (), run_dir: Path | None = None) -> None:
         self.profile = profile
         self.code = code
+        self._run_dir = run_dir
         self._whose = f"--user={','.join(map(str, sorted({os.getuid(), *users})))}"
 
     @cached_property
@@ -216,15 +218,21 @@ class SlurmCluster:
     def live_jobs(self, tag: str) -> list[LiveJob]:
         """Every task that SLURM still holds (see base.Cluster)."""
         require_slurm()
-        out = run(["squeue", "-h", "-a", "-r", self._whose, "-o", "%F|%K|%i|%T|%r|%j"])
+        out = run(["squeue", "-h", "-a", "-r", self._whose, "-o", "%F|%K|%i|%T|%r|%j|%o"])
         jobs: list[LiveJob] = []
         for line in out.split("\n"):
-            *fields, text = line.split("|", 5)
+            *fields, last = line.split("|", 5)
+            text, _, script = last.partition("|")
             name = JobName.parse(text)
             if len(fields) != 5 or name is None or name.tag != tag or fields[3] in _ENDED:  # a foreign name may hold anything
                 continue
+            root = submitted_from(script)
+            gone = root is not None and not root.is_dir()
+            if root and self._run_dir and not gone and not (root == self._run_dir or root.samefile(self._run_dir)):
+                continue  # of another copy of this run
             job_id, element, task_id, state, reason = fields
-            common = LiveJob(job_id, None, text, _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id)
+            common = LiveJob(job_id, None, text, _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id,
+                             str(root) if gone else "")  # fmt: skip
             if not element.isdigit():
                 jobs.append(common)
                 continue
@@ -270,6 +278,12 @@ class SlurmCluster:
             with contextlib.suppress(TooLate):  # it has just ended, or been requeued: then it sees the mark when it starts
                 run(["scancel", "--signal=USR1", task])
         return len({job.task_id for job in waiting + running})
+
+
+def submitted_from(script: str) -> Path | None:
+    """The run directory that a job was submitted in, by the path of its batch file; None where that is not one of ours."""
+    found = re.fullmatch(r"(/.+)/iter_\d+/logs/submitted/[^/]+", script)
+    return Path(found[1]) if found else None
 
 
 def _state(state: str, reason: str) -> JobState:

@@ -96,7 +96,8 @@ def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
     from undo_hpc.cluster.profile import Profile
     from undo_hpc.cluster.slurm import SlurmCluster
 
-    for job in SlurmCluster(Profile(), run.layout.code, SubmissionJournal(run.layout.submissions).users()).live_jobs(run.id):
+    users = SubmissionJournal(run.layout.submissions).users()
+    for job in SlurmCluster(Profile(), run.layout.code, users, run.layout.root).live_jobs(run.id):
         live.jobs += 1
         live.given_up += job.state is JobState.GIVEN_UP
         if job.iteration != iteration:

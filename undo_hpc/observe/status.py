@@ -13,13 +13,14 @@ from typing import Any
 
 from undo_hpc.campaign import current_decision
 from undo_hpc.commands import launcher, shown, undo
+from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.observe.evidence import gather, read_bytes, read_fast
 from undo_hpc.observe.live import Live, look_live
 from undo_hpc.observe.logs import logs_of, tail
 from undo_hpc.observe.remarks import remarks
 from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, refines
 from undo_hpc.run import Run
-from undo_hpc.state import Evidence, Key, TaskStatus, derive, enough
+from undo_hpc.state import Evidence, Key, TaskStatus, derive, enough, unmet
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.events import read_events
 
@@ -119,16 +120,11 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
     live = live if live is not None else look_live(run, iteration) if scheduler else Live()
     stages = build_graph(run.config, run.layout, plan)
     evidence = gather(run.layout.root, stages)
-    statuses = derive(
-        stages,
-        evidence,
-        policies={s.name: plan.policy_of(s.name) for s in stages},
-        outside=_outside(run, iteration),
-        live=live.tasks,
-    )
+    policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
+    statuses = derive(stages, evidence, policies=policies, outside=_outside(run, iteration), live=live.tasks)
     views, failures = _stages(run, plan, stages, evidence, statuses, live)
-    complete = all(s.state == "done" for s in statuses if s.stage == "advance")
-    decision = current_decision(run, iteration) if complete and len(history) == len(numbers) else None
+    complete = not unmet(stages, policies, statuses)
+    decision = current_decision(run, iteration) if complete and len(history) == iteration + 1 else None
     ended = decision is not None and decision.action != "continue"
     if live.note:
         notes.append(live.note)
@@ -136,7 +132,10 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
         notes.append("the run is paused: running tasks save and stop, nothing new starts")
     notes += _stopped(run, iteration)
     if history:
-        notes += _remarks(run, numbers[len(history) - 1])
+        notes += _remarks(run, len(history) - 1)
+    if len(history) < iteration:
+        lost = run.layout.iteration(len(history)).metrics
+        notes.append(f"{run.layout.relative(lost)} is missing or damaged, and what came later rests on it")
     command, why = _next(run, decision.action if decision is not None and ended else "", failures, live)
     return RunView(
         name=run.config.name,
@@ -163,7 +162,7 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
 def _history(run: Run, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Validation of the finished iterations, up to the first that is not (or whose metrics are damaged)."""
     found: list[dict[str, Any]] = []
-    for number in numbers:
+    for number in range(numbers[-1] + 1 if numbers else 0):
         metrics = read_fast(str(run.layout.iteration(number).metrics))
         if not metrics or "sets" not in metrics:
             break
