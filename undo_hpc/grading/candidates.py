@@ -45,10 +45,10 @@ _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a
 _NOT_BUT = re.compile(r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTER_ANSWER = re.compile(
-    r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*\b([A-Z])\b(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
+    r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答|选项|正解|정답|ответ)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*(?<![A-Za-z])([A-Z])(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
     rf"(?!{ANOTHER_LETTER})"
 )
-_NEGATED = re.compile(r"(?:\bnot|n't|\bneither|\bnever)\s+(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)
+_NEGATED = re.compile(r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)
 _BUT_LETTER = re.compile(
     r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b"
 )
@@ -249,7 +249,7 @@ def is_prose(text: str) -> bool:
     """Whether this is a sentence rather than an answer: three words or more that are not LaTeX or inside of a text command."""
     bare = re.sub(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}", " ", text)
     words = [w for w in _PROSE.findall(bare) if w.lower() not in _MATHS_WORDS]
-    other = sum(1 for c in text if ord(c) > 0x2E80 or 0x0590 <= ord(c) <= 0x0DFF)
+    other = sum(1 for c in text if ord(c) > 0x2E80 or 0x0400 <= ord(c) <= 0x052F or 0x0590 <= ord(c) <= 0x0E7F)
     return len(words) >= 3 or (len(words) >= 1 and bool(_SENTENCES.search(bare))) or other > 3 or (len(words) >= 1 and len(text) > 400)
 
 
@@ -295,8 +295,11 @@ _COUNTED = re.compile(r"(-?[$€£]?\d[\d,]*(?:\.\d+)?(?:\s?\\?%)?)\s+[A-Za-z][A
 _OTHER_SCRIPT = re.compile(r"[\u0590-\u1fff\u2e80-\uffff]")
 _SAYS = re.compile(r"(?:\b(?:(?:is|are) at|is|are|equals|be|as|get|obtain|makes?|gives?)\b:?|=|≈)\s*")
 _BEGINS = re.compile(r"[-−+]?\s*[\d(\[{\\√π$€£.]")
-_ASIDE = re.compile(r",\s*(?:(?:which|that)\s+is\s+)?(?:attained|achieved|reached|obtained|occurring|when|where)\b")
+_ASIDE = re.compile(
+    r",\s*(?:(?:which|that)\s+is\s+)?(?:attained|achieved|reached|obtained|occurring|when|where)\b|[,，]?\s*(?:而不是|而非)"
+)
 _PAYS = r"(?:pay|cost|spend|earn|make|save|owe|charge|receive|raise|donate|lose|collect)s?|paid|spent|earned|made|saved|owed|charged|received|raised|lost"
+_ACTS = rf"{_PAYS}|(?:get|need|take|buy|sell|eat|read|win|walk|run|drive|use)s?|got|took|bought|sold|ate|won|ran|drove|used|needed"
 _FOR_WHAT = re.compile(  # `has to pay $64 for 16 glasses`
     rf"(?:\b(?:{_PAYS})(?:\s+(?:a\s+total\s+of|about))?|=)\s+([-−]?[$€£]\s?\d[\d,]*(?:\.\d+)?)(?=\s+(?:for|on|from|in|at|by|with|after|over)\b)"
 )
@@ -331,7 +334,9 @@ def _number_in(phrase: str, first: bool) -> str | None:
         return None
     cut = max(phrase.rfind("="), phrase.rfind("≈"))
     if cut < 0:
-        says = list(re.finditer(r"\b(?:is|are|equals|of|has|have|had|gives|rounds (?:up |down )?to)\b", phrase))
+        says = list(
+            re.finditer(rf"\b(?:is|are|equals|of|has|have|had|gives|rounds (?:up |down )?to)\b|\b(?:{_ACTS})\s+(?=[-$€£]?\d)", phrase)
+        )
         cut = says[-1].end() if says else -1
     behind = [number for number in numbers if number.start() >= cut]
     chosen = behind[0] if behind and (cut >= 0 or first) else numbers[-1]
@@ -449,7 +454,12 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     if letter:
         return Found(letter, "whole")
     tail = text[-2000:]
-    says = [m for form in (_LETTER_SAYS, _LETTER_IS_RIGHT) for m in form.finditer(tail) if m[1].isupper()]
+    says = [
+        m
+        for form in (_LETTER_SAYS, _LETTER_IS_RIGHT)
+        for m in form.finditer(tail)
+        if m[1].isupper() and not _NEGATED.search(tail[: m.start(1)])
+    ]
     if says:
         return Found(max(says, key=lambda m: m.start(1))[1], "says")
     anchored = _anchored(text, 0, "text")

@@ -60,6 +60,13 @@ def exact(node: Node, env: Env) -> Fraction:
         if value > MAX_EXACT_FACTORIAL:
             raise TooLarge("factorial")
         return Fraction(math.factorial(int(value)))
+    if kind == "fact2":
+        value = exact(node[1], env)
+        if value.denominator != 1 or value < 0:
+            raise Undefined("double factorial")
+        if value > MAX_EXACT_FACTORIAL:
+            raise TooLarge("double factorial")
+        return Fraction(math.prod(range(int(value), 0, -2)))
     if kind == "fn":
         return _function(node[1], [exact(a, env) for a in node[2]], node[3])
     raise Undefined(kind)

@@ -40,6 +40,9 @@ _RENAMED = {
     "lvert": "|",
     "rvert": "|",
     "mid": "|",
+    "Vert": "|",
+    "lVert": "|",
+    "rVert": "|",
     "varnothing": "emptyset",
     "varepsilon": "epsilon",
     "varphi": "phi",
@@ -135,7 +138,22 @@ _DROPPED = {
     "Huge",
 }
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\s*|\\(.)|\\$", re.DOTALL)
-_SPACING = {",": "", "!": "", ";": " ", ":": " ", " ": " ", ">": " ", "(": "", ")": "", "[": "", "]": "", "\n": " ", "/": "", "-": ""}
+_SPACING = {
+    "|": "|",
+    ",": "",
+    "!": "",
+    ";": " ",
+    ":": " ",
+    " ": " ",
+    ">": " ",
+    "(": "",
+    ")": "",
+    "[": "",
+    "]": "",
+    "\n": " ",
+    "/": "",
+    "-": "",
+}
 _DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)")
 _GLUED_QUAD = re.compile(r"\\(q?quad)(?=[a-zA-Z])")
 _THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))")
@@ -150,7 +168,7 @@ _SEGMENT = re.compile(r"\\(?:overline|overrightarrow|overleftrightarrow|widehat|
 _UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*\}\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*(\^\s*\{?\d\}?)?\s*\}")
 
 
-_FORMULA = re.compile(r"[\w)]\s*[-+=]\s*[\w(\\]|sqrt\s*\(|\binf\b|^-?\d*pi$")
+_FORMULA = re.compile(r"[\w)]\s*[-+=]\s*[\w(\\]|sqrt\s*\(|\binf\b|^-?\d*(?:pi|(?<=\d)i)$")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _TEXT_SPACE = re.compile(r"\\[,;:~ ]")  # inside of a text command these part words
 _MINUTES = re.compile(r"\d[\s~]*\\(?:text|mathrm|textrm)\s*\{[\s~]*min[\s~]*\}(?![({_])")  # `15 \text{ min}`, not `\text{min}(x, y)`
@@ -161,6 +179,7 @@ _REMARK = re.compile(r"(?:\(\s*\u27e6|\u27e6\s*\()([^\u27e7()]{2,})(?:\u27e7\s*\
 _LEAD_IN = re.compile(
     r"[\u27e6\s]*(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is\b)?[\u27e7\s]*:?[\u27e7\s]*(?=[^\s\u27e7])", re.IGNORECASE
 )
+_ABOUT = re.compile(r"(?:about|approximately)\s+(?=[-$\d])", re.IGNORECASE)
 _FOR_ALL = re.compile(
     r"(?<=[^\s,;])[\s,;]*\u27e6?\s*\b(?:for|where)\s+(?:all|any|every|each|some)\b(?:(?!\\[gl]e\b|\\ne\b|except|but\b)[^=<>])*$"
 )
@@ -242,6 +261,8 @@ def clean(text: str) -> str:
 
 def _bare(text: str) -> str:
     """Without what only introduces or explains an answer: `Answer: 120`, `120 (ways)`, `f(x) = 2x for all x`; `]0, 1[` as `(0, 1)`."""
+    if text[:1] in "aA" and (about := _ABOUT.match(text)):
+        text = text[about.end() :]
     if "nswer" in text:
         text = _LEAD_IN.sub("", text, count=1) if _LEAD_IN.match(text) else text
     if text[-1:] in (")", CLOSE_MARK) and CLOSE_MARK in text and "(" in text:

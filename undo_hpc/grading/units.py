@@ -161,7 +161,7 @@ def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
             return None
         elif piece.isalpha():
             if piece not in _NEUTRAL:
-                words.append(piece[:-1] if piece.endswith("s") and len(piece) > 3 else piece)
+                words.append(piece[:-1] if piece.endswith("s") and not piece.endswith("ss") and len(piece) > 3 else piece)
         else:
             return None
     dimension = tuple(sorted((quantity, power) for quantity, power in powers.items() if power))

@@ -16,6 +16,7 @@ from undo_hpc.grading.syntax import Node, parse, symbols
 
 _MARK = re.compile(r"\\(?:cup|cap|setminus|infty|in|mathbb|emptyset|le|ge|ne|backslash)(?![a-zA-Z])|[<>]|\binf(?:ty|inity)?\b|\boo\b")
 _HALF_OPEN = re.compile(r"\[[^\[\]()]*\)|\([^\[\]()]*\]")
+_INEQUALITY = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-zA-Z])")
 _MAX_PIECES = 100
 
 
@@ -124,6 +125,13 @@ def _split_top_on(text: str, pattern: str) -> list[str]:
 def _union(text: str, names: set[str], depth: int) -> list[Piece]:
     if depth > 8:
         raise NoSet("deep")
+    parts = _split_top_on(text, ",") if "," in text else [text]
+    if len(parts) > 1 and all(_INEQUALITY.search(part) for part in parts):  # `x > 1, x < 2` means both, `x < 1, x > 2` either
+        sets = [_union(part, names, depth + 1) for part in parts]
+        both = sets[0]
+        for other in sets[1:]:
+            both = _intersection(both, other)
+        return both or _normal([piece for found in sets for piece in found])
     parts = _split_top_on(
         text, r"\\cup(?![a-zA-Z])|\u27e6\s*or\s*\u27e7|(?<![A-Za-z])or(?![A-Za-z])|(?<=[\])])\s*U\s*(?=[\[(])|\\(?:vee|lor)(?![a-zA-Z])"
     )
@@ -135,9 +143,7 @@ def _union(text: str, names: set[str], depth: int) -> list[Piece]:
         for part in parts[1:]:
             found = _intersection(found, _complement(_union(part, names, depth + 1)))
         return found
-    parts = _split_top_on(
-        text, r"\\cap(?![a-zA-Z])|\u27e6\s*and\s*\u27e7|(?<![A-Za-z])and(?![A-Za-z])|\\wedge(?![a-zA-Z])|,(?=\s*[a-z]\s*\\ne\b)"
-    )
+    parts = _split_top_on(text, r"\\cap(?![a-zA-Z])|\u27e6\s*and\s*\u27e7|(?<![A-Za-z])and(?![A-Za-z])|\\wedge(?![a-zA-Z])")
     if len(parts) > 1:
         found = _union(parts[0], names, depth + 1)
         for part in parts[1:]:

@@ -27,6 +27,8 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         return False if re.search(r"[,:+]", gold.clean) else None
     if ":" not in gold.clean and ":" not in pred.clean:
         return None
+    if ":" in gold.clean and ":" in pred.clean and (_LEADING_ZERO.search(gold.clean) or _LEADING_ZERO.search(pred.clean)):
+        return False
     a, b = _terms(gold.clean.replace("\u27e6to\u27e7", ":")), _terms(pred.clean.replace("\u27e6to\u27e7", ":"))
     if a is None and b is None:
         return None
