@@ -14,6 +14,7 @@ _UNIT_TAIL = re.compile(
     r"(?P<unit>(?: ?(?:/ ?|per )?(?:\u27e6[^\u27e6\u27e7]+\u27e7|(?<![a-zA-Z\\])[a-z]{2,}(?![a-zA-Z])\.?|°|\^ ?\{? ?\\circ ?\}?)"
     r"(?: ?\^ ?\{? ?\d ?\}?)?)+) ?$"
 )
+_DIGIT_GAP = re.compile(r"(?<=\d)\s+(?=\d)")
 _TRIGONOMETRIC = re.compile(r"sin|cos|tan|cot|sec|csc")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]{2,}")
 _LABEL = re.compile(r"^[A-Za-z\\][A-Za-z\\_{}\d\s,()|':;/\u27e6\u27e7-]*$")
@@ -37,7 +38,9 @@ class Answer:
     @cached_property
     def compact(self) -> str:
         """`clean` without any white space, and with one form of braces around single characters."""
-        text = re.sub(r"\s+", "", self.clean)
+        text = self.clean
+        if " " in text:
+            text = re.sub(r"\s+", "", _DIGIT_GAP.sub("~", text))  # `3 1/2` is not `31/2`
         return re.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
 
     @cached_property

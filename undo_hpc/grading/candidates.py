@@ -327,11 +327,17 @@ def _value_in(phrase: str, first: bool = False) -> str | None:
     return _number_in(phrase, first)
 
 
+_IN_TOTAL = re.compile(r"(?:\s+[A-Za-z]+){0,2}\s+(?:in total|in all|altogether)\b", re.IGNORECASE)
+
+
 def _number_in(phrase: str, first: bool) -> str | None:
     """The number of a sentence: behind the last equals sign or 'is', else the first or the last one."""
     numbers = list(_NUMBER.finditer(phrase))
     if not numbers:
         return None
+    for number in reversed(numbers):
+        if _IN_TOTAL.match(phrase, number.end()):
+            return number.group().strip()
     cut = max(phrase.rfind("="), phrase.rfind("≈"))
     if cut < 0:
         says = list(
@@ -382,7 +388,7 @@ def _without_anchor(text: str, wants: str, sentence: bool) -> Found | None:
         said = _words_in(bare)
         if said:
             return Found(said, "sentence")
-    if wants != "text" and _PRONOUN.match(bare) and not _SENTENCE_END.search(bare) and _SAYS_AMOUNT.search(bare):
+    if wants != "text" and _PRONOUN.match(bare) and not _SENTENCE_END.search(bare.rstrip(" .")) and _SAYS_AMOUNT.search(bare):
         return Found(_SAYS_AMOUNT.findall(bare)[-1].strip(), "last number")
     if wants != "text" and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]

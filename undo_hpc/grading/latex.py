@@ -179,7 +179,7 @@ _REMARK = re.compile(r"(?:\(\s*\u27e6|\u27e6\s*\()([^\u27e7()]{2,})(?:\u27e7\s*\
 _LEAD_IN = re.compile(
     r"[\u27e6\s]*(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is\b)?[\u27e7\s]*:?[\u27e7\s]*(?=[^\s\u27e7])", re.IGNORECASE
 )
-_ABOUT = re.compile(r"(?:about|approximately)\s+(?=[-$\d])", re.IGNORECASE)
+_ABOUT = re.compile(r"\u27e6?\s*(?:about|approximately)(?:\s*\u27e7\s*|\s+)(?=[-$\d])", re.IGNORECASE)
 _FOR_ALL = re.compile(
     r"(?<=[^\s,;])[\s,;]*\u27e6?\s*\b(?:for|where)\s+(?:all|any|every|each|some)\b(?:(?!\\[gl]e\b|\\ne\b|except|but\b)[^=<>])*$"
 )
@@ -261,7 +261,7 @@ def clean(text: str) -> str:
 
 def _bare(text: str) -> str:
     """Without what only introduces or explains an answer: `Answer: 120`, `120 (ways)`, `f(x) = 2x for all x`; `]0, 1[` as `(0, 1)`."""
-    if text[:1] in "aA" and (about := _ABOUT.match(text)):
+    if text[:1] in "aA\u27e6" and (about := _ABOUT.match(text)):
         text = text[about.end() :]
     if "nswer" in text:
         text = _LEAD_IN.sub("", text, count=1) if _LEAD_IN.match(text) else text

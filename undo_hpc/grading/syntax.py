@@ -191,7 +191,7 @@ class _Parser:
             return self.symbol(text)
         if kind == "word":
             name = text.strip("\u27e6\u27e7")
-            return ("sym", name if len(name) == 1 else name.lower())
+            return self.symbol(name) if len(name) == 1 else ("sym", name.lower())
         if kind in ("op", "esc") and text in ("(", "[", "{"):
             return self.braces() if text == "{" else self.group(_OPENING[text])
         if kind == "op" and text == "|":

@@ -49,12 +49,12 @@ def conversion(gold_unit: str, pred_unit: str) -> Fraction | None:
     a, b = units.read_unit(gold_unit), units.read_unit(pred_unit)
     if a is None or b is None:
         return Fraction(1)
+    if any(x in a[2] and y in b[2] for x, y in units.OPPOSITES):
+        return None
     if a[0] and b[0] and a[0] != b[0]:
         return Fraction(1) if _share_a_name(gold_unit, pred_unit) else None
     if a[0] and b[0]:
         return b[1] / a[1]
-    if any(set(a[2]) & {x} and set(b[2]) & {y} for x, y in units.OPPOSITES):
-        return None
     if not a[0] and not b[0] and a[2] and b[2] and not set(a[2]) & set(b[2]):
         return None
     return Fraction(1)

@@ -54,13 +54,19 @@ def value_of(text: str) -> str | None:
         return sides[-1]
     first = parse(sides[0])
     last = parse(sides[-1])
-    if first is not None and not symbols(first) and Answer(sides[-1]).quantity is not None:
+    if ((first is not None and not symbols(first)) or _of_quantities(sides[0])) and Answer(sides[-1]).quantity is not None:
         return sides[-1]
     if len(sides) > 2 and last is not None and not symbols(last):
         return sides[-1]
     if first is not None and not symbols(first) and last is not None and not symbols(last):
         return sides[-1]
     return None
+
+
+def _of_quantities(text: str) -> bool:
+    """`60 miles + 60 miles`."""
+    terms = [term.strip(" ()") for term in re.split(r"[-+*/]|\\(?:times|cdot|div)(?![a-zA-Z])", text)]
+    return 1 < len(terms) <= 20 and all(Answer(term, part=True).quantity is not None for term in terms)
 
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
