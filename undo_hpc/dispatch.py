@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.signals import own_job
 from undo_hpc.cluster.slurm import SlurmCluster
-from undo_hpc.commands import shown, undo
+from undo_hpc.commands import launcher, shown, undo
 from undo_hpc.errors import ClusterError, ConfigError, ExitCode, Incomplete, LeaseError
 from undo_hpc.plan import Stage
 from undo_hpc.run import Run, open_run
@@ -135,6 +136,24 @@ def _require_unmoved(run: Run, jobs: Sequence[LiveJob]) -> None:
             f"jobs of this run ({lost[0].task_id}, ...) are queued or running in {lost[0].gone}, which is not there: was the run directory moved?",
             hint=f"{undo(f'cancel {shown(run.layout.root)}')} ends them and keeps all data; then run the same command again. "
             "Or move it back: a run directory stays where it is while jobs wait for it",
+        )
+
+
+def require_unqueued(run: Run) -> None:
+    """For who is about to work without a scheduler. Raises ClusterError while SLURM holds jobs of the run: they would go on with it, too."""
+    journal = SubmissionJournal(run.layout.submissions)
+    if not journal.path.exists() or shutil.which("squeue") is None:
+        return
+    try:
+        jobs = SlurmCluster(Profile(), run.layout.code, journal.users(), run.layout.root).live_jobs(run.id)
+    except ClusterError:  # nobody answers: leases keep two workers from one task all the same
+        return
+    if jobs:
+        root = shown(run.layout.root)
+        raise ClusterError(
+            f"SLURM holds jobs of this run ({', '.join(sorted({job.id for job in jobs})[:3])}, ...), which would go on with it at the same time",
+            hint=f"{undo(f'pause {root}')} lets them save and stop; then the same command again. Or leave the run to them: "
+            f"{launcher(f'--run-dir {root} --cluster slurm')}",
         )
 
 

@@ -10,7 +10,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from undo_hpc.cluster.profile import load_profile
+from undo_hpc.cluster.profile import load_profile, require_used
 from undo_hpc.commands import program
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.errors import ConfigError
@@ -43,6 +43,13 @@ def check_config(config: RunConfig) -> None:
             "method.validation_examples asks for examples from the validation split, and data.validation is 0",
             hint="hold out problems for it, or set method.validation_examples: 0",
         )
+
+
+def check_changeable(config: RunConfig) -> None:
+    """Refuses what may have been changed in a run that exists, and which no job could do. Raises ConfigError."""
+    _check_teacher(config)
+    _check_cluster(config)
+    _check_hub(config)
 
 
 def check_packages(config: RunConfig) -> None:
@@ -138,6 +145,8 @@ def _check_cluster(config: RunConfig) -> None:
             f"cluster.profile is {cluster.profile}, and cluster.kind is not said: the run would stay on this machine",
             hint="set cluster.kind to slurm (or to local, to leave the profile aside)",
         )
+    for stage, asked in cluster.resources.items():
+        require_used(stage, asked, lambda key, stage=stage: f"cluster.resources.{stage}.{key}")  # type: ignore[misc]
     if cluster.kind != "slurm":
         return
     resources = load_profile(cluster.profile).for_stage("train", cluster.resources.get("train", StageResources()))

@@ -17,7 +17,7 @@ from undo_hpc.cli import VERBS, main
 from undo_hpc.cli.errors import report_os_error
 from undo_hpc.cli.run_iteration import build_parser, read_config
 from undo_hpc.observe.logs import follow
-from undo_hpc.run import Run
+from undo_hpc.run import Run, create_or_open
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.lease import Lease
 
@@ -102,6 +102,16 @@ def test_a_profile_may_lie_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "cluster #1: ours" / "p.yaml"
     arguments = build_parser().parse_args(["--profile", str(path)])
     assert read_config(arguments).cluster.profile == str(path)
+
+
+def test_a_run_on_a_cluster_stays_there_where_nothing_else_is_said(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("name: mine\n")
+    words = ["--config", str(config), "--run-dir", str(tmp_path / "run")]
+    create_or_open(read_config(build_parser().parse_args([*words, "--profile", "p.yaml"])), tmp_path / "run", command=["test"])
+    again = read_config(build_parser().parse_args(words)).cluster
+    assert (again.kind, Path(again.profile).name) == ("slurm", "p.yaml")
+    assert read_config(build_parser().parse_args([*words, "--cluster", "local"])).cluster.kind == "local"
 
 
 def test_the_installed_command_is_ours() -> None:

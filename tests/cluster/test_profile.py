@@ -1,5 +1,6 @@
 """Profiles: what a user writes, and how mistakes are told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,22 @@ def test_only_training_runs_as_several_processes() -> None:
     for stage in ("serve", "generate", "baseline", "merge", "evaluate", "advance", "train"):
         asked = profile.for_stage(stage, StageResources())
         assert (asked.nodes, asked.tasks_per_node) == ((2, 4) if stage == "train" else (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("defaults: {cpus_per_task: 2}\nstages:\n  generate:\n    tasks_per_node: 4\n", r"line 4: 'stages\.generate\.tasks_per_node'"),
+        ("stages: {evaluate: {nodes: 2}}\n", r"line 1: 'stages\.evaluate\.nodes'.*\n.*problems_per_task"),
+        ("defaults: {nodes: 2}\n", r"'defaults\.nodes': only the processes of train"),
+        ("stages: {train: {array_parallelism: 2}}\n", "train is one task"),
+    ],
+)
+def test_keys_that_a_stage_would_leave_aside_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_profile(path)
+    assert re.search(words, f"{raised.value.message}\n{raised.value.hint}"), raised.value
+    path.write_text("defaults: {nodes: 1}\nstages: {train: {nodes: 2, tasks_per_node: 4}, merge: {gpus_per_node: 1}}\n")
+    assert load_profile(path).for_stage("merge", StageResources()).gpus_per_node == 1, "a site may want one from every job"

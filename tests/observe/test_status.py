@@ -19,6 +19,8 @@ from undo_hpc.cli import main
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import JobName
 from undo_hpc.config.load import override
+from undo_hpc.dispatch import require_unqueued
+from undo_hpc.errors import ClusterError
 from undo_hpc.observe.evidence import gather
 from undo_hpc.observe.live import Live, explain_reason, look_live
 from undo_hpc.observe.logs import logs_of, tail
@@ -226,6 +228,9 @@ def test_squeue_tells_what_waits_and_why(tmp_path: Path, monkeypatch: pytest.Mon
     assert stage(view, "generate").states == {"done": 1, "running": 1, "waiting": 1}
     assert "a limit of your quality of service is reached" in stage(view, "generate").waits_for
     assert view.jobs == 2 and "--watch" in view.next_command
+    with pytest.raises(ClusterError, match="would go on with it at the same time"):  # a local launcher beside them
+        SubmissionJournal(run.layout.submissions).intend(str(name), "generate", 0, 0, (1, 2), ())
+        require_unqueued(run)
 
 
 @pytest.mark.parametrize(("reason", "words"), [

@@ -92,9 +92,10 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         show_plan(config, run_dir, console)
         return 0
     from undo_hpc.cli.messages import show_prepared
+    from undo_hpc.dispatch import require_unqueued
     from undo_hpc.layout import Layout
-    from undo_hpc.precheck import check_config, check_packages
-    from undo_hpc.run import create_or_open
+    from undo_hpc.precheck import check_changeable, check_config, check_packages
+    from undo_hpc.run import create_or_open, open_run
     from undo_hpc.stages.prepare import prepare
     from undo_hpc.storage.lease import Lease
 
@@ -104,6 +105,10 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         check_packages(config)
         if new:
             check_config(config)
+        else:
+            check_changeable(config)
+        if config.cluster.kind == "local" and layout.submissions.exists():
+            require_unqueued(open_run(run_dir))
         run = create_or_open(config, run_dir, command=command_line())
         prepared = prepare(run)
         if new:
@@ -124,6 +129,7 @@ def command_line() -> list[str]:
 
 def read_config(arguments: argparse.Namespace) -> RunConfig:
     """The configuration asked for; an existing run directory without --config speaks for itself."""
+    from undo_hpc.cli.choose import CHECKPOINTS
     from undo_hpc.config.load import load_config, override
     from undo_hpc.layout import Layout
 
@@ -139,4 +145,19 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
         from undo_hpc.run import open_run
 
         return override(open_run(arguments.run_dir).config, sets)
-    return load_config(arguments.config or "tiny", sets)
+    config = load_config(arguments.config or "tiny", sets)
+    return _where_it_runs(config, arguments.run_dir or CHECKPOINTS / config.name)
+
+
+def _where_it_runs(config: RunConfig, run_dir: Path) -> RunConfig:
+    """A run that is on a cluster stays there unless something else is said: a login node is no place for its tasks."""
+    from undo_hpc.config.load import override
+    from undo_hpc.layout import Layout
+    from undo_hpc.run import open_run
+
+    if not config.cluster.model_fields_set.isdisjoint({"kind", "profile"}) or not Layout(run_dir).config.exists():
+        return config
+    before = open_run(run_dir).config.cluster
+    if before.kind == config.cluster.kind:
+        return config
+    return override(config, [f"cluster.kind={before.kind}", f"cluster.profile={json.dumps(before.profile)}"])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def run_locally(run: Run, console: Console) -> int:
     """Runs iteration after iteration on this machine, until the loop ends."""
+    run.layout.paused.unlink(missing_ok=True)
     position = locate(run)
     if position.ended:
         console.print(f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why}).")

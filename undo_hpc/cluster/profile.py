@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from undo_hpc.shipped import shipped
 
 Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
 DEFAULT_MINUTES = 60  # time limit where nobody says one
+SINGLE_STAGES = ("merge", "train", "advance")  # not arrays
 GPU_STAGES = ("serve", "generate", "baseline", "train", "evaluate")
 # What a task needs to find its programs and caches. Tokens travel by file: HF_HOME or HF_TOKEN_PATH lead to it.
 BASIC_EXPORTS = (
@@ -151,8 +153,9 @@ class Profile(Section):
                 continue
             for key, value in layer.model_dump(exclude_none=True).items():
                 merged[key] = merged["extra"] | value if key == "extra" else value
-        if stage not in GPU_STAGES:
-            merged["gpus_per_node"] = asked.gpus_per_node or 0
+        if stage not in GPU_STAGES:  # a GPU among the defaults is for models; some sites want one from every job, and a stage may say so
+            own = self.stages.get(stage)  # type: ignore[call-overload]
+            merged["gpus_per_node"] = asked.gpus_per_node or (own.gpus_per_node if own else 0) or 0
         if stage != "train":  # the only one whose processes work together; of the others each would do the whole task
             merged["nodes"] = merged["tasks_per_node"] = 1
         minutes = merged.get("minutes") or DEFAULT_MINUTES
@@ -163,6 +166,24 @@ class Profile(Section):
                 hint="give it more minutes, or set a shorter signal_lead_s in the profile",
             )
         return StageProfile(**merged)
+
+
+def require_used(stage: str, asked: StageResources, where: Callable[[str], str]) -> None:
+    """Refuses what a stage would leave aside without a word. `where` names a key of `asked`, for the message.
+
+    Raises:
+        ConfigError: several nodes or processes anywhere but in training; a number of tasks at once of a stage that is one task.
+    """
+    if stage != "train":
+        for key in ("nodes", "tasks_per_node"):
+            if (getattr(asked, key) or 1) > 1:
+                raise ConfigError(
+                    f"{where(key)}: only the processes of train work together; a task of any other stage is one process on one node",
+                    hint=f"say {key} of train alone"
+                    + ("; generate.shards and evaluate.problems_per_task make more tasks side by side" if stage != "defaults" else ""),
+                )
+    if stage in SINGLE_STAGES and asked.array_parallelism is not None:
+        raise ConfigError(f"{where('array_parallelism')}: {stage} is one task, not an array", hint="leave it out")
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -177,4 +198,9 @@ def load_profile(path: str | Path) -> Profile:
             hint="write one with `undo-hpc doctor --write-profile FILE`, or start from "
             + (", ".join(known) or "slurm/profiles/example.yaml"),
         )
-    return validate_section(Profile, read_yaml(file))
+    text = read_yaml(file)
+    profile = validate_section(Profile, text)
+    require_used("defaults", profile.defaults, lambda key: f"{text.where(('defaults', key))}: 'defaults.{key}'")
+    for stage, asked in profile.stages.items():
+        require_used(stage, asked, lambda key, stage=stage: f"{text.where(('stages', stage, key))}: 'stages.{stage}.{key}'")  # type: ignore[misc]
+    return profile
