@@ -53,8 +53,8 @@ def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -
             without_gain += 1
     current = len(validation) - 1
     if stop.enabled and without_gain >= stop.patience:
-        times = "iteration" if without_gain == 1 else "iterations"
-        why = f"validation did not gain more than {100 * stop.epsilon:g} points over {100 * peak:.1f} % in the last {without_gain} {times}"
+        times = "iteration" if without_gain == 1 else f"{without_gain} iterations"
+        why = f"validation did not gain more than {100 * stop.epsilon:g} points over {100 * peak:.1f} % in the last {times}"
         return Decision("converged", best, why)
     if len(validation) >= max_iterations:
         return Decision("finished", best, _all_done(max_iterations))

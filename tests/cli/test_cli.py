@@ -204,7 +204,7 @@ def test_the_latest_run_is_meant_where_none_is_named(
 
 
 def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = run.layout.root.parent / "broken"
+    broken = run.layout.root.parent / "broken[red]"
     broken.mkdir(exist_ok=True)
     (broken / "config.resolved.json").write_text('{"schema_version": 0}')
     for path in (run.layout.events, *run.layout.root.glob("iter_*")):
@@ -213,6 +213,7 @@ def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.
     assert main(["list", str(run.layout.root.parent)]) == 0
     out = capsys.readouterr().out
     assert "mine" in out and "2030-03-" in out and "cannot be" in out
+    assert f"runs in {run.layout.root.parent}" in out and "\nbroken[red] " in out, "a name is no markup"
     assert main(["list", str(broken / "nothing")]) == 0
 
 

@@ -141,6 +141,7 @@ def test_the_budget_stops_before_it_is_exceeded(finished: Path) -> None:
 def test_the_verb(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", str(finished)]) == 0
     out = capsys.readouterr().out
+    assert "CPU-minutes" in out or "GPU-minutes" in out, "a small run is not told in thousandths of an hour"
     assert "GPU-hours" in out and "an estimate from nominal power" in out and "next, iteration 3" in out
 
 

@@ -168,7 +168,9 @@ def test_what_a_model_wrote_cannot_become_markup(copied: Path) -> None:
 def test_a_run_that_has_not_finished_an_iteration_has_a_report(tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path / "run")
     builder.plan(0)
-    assert "No iteration is complete yet." in write_report(builder.run).read_text()
+    text = write_report(builder.run).read_text()
+    assert "No iteration is complete yet." in text and "has failed: " in text and f"status {builder.run.layout.root}" in text
+    assert "<b>0 of at most " in text
 
 
 def test_one_iteration_without_baseline_or_benchmarks(tmp_path: Path) -> None:

@@ -393,6 +393,11 @@ def check_budget(run: Run, config: RunConfig | None = None) -> str | None:
     return None
 
 
+def energy(kwh: float) -> str:
+    """Energy in words, with the unit that suits it."""
+    return f"{kwh:,.2f} kWh" if kwh >= 1 else f"{1000 * kwh:.2f} Wh"
+
+
 def rationale_cost(cost: RunCost) -> list[str]:
     """PURE: what each kept rationale has cost, a line an iteration."""
     return [

@@ -72,7 +72,7 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 

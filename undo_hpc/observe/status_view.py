@@ -17,9 +17,8 @@ _MARK = {"done": "✓", "running": "▸", "failed": "✗", "waiting": "…", "sa
 def render_status(view: RunView, width: int) -> RenderableType:
     """The whole view."""
     head = Text.assemble((view.name, "bold"), f"  {view.headline}")
-    place = Text(
-        f"iteration {view.iteration} (of 0 to {view.iterations - 1}), {view.condition}, {view.cluster}, {view.root}", "dim", overflow="fold"
-    )
+    of = f"of 0 to {view.iterations - 1}" if view.iterations > 1 else "the only one"
+    place = Text(f"iteration {view.iteration} ({of}), {view.condition}, {view.cluster}, {view.root}", "dim", overflow="fold")
     parts: list[RenderableType] = [head, place]
     if view.launcher:
         parts.append(Text(f"held by {view.launcher}", "dim"))

@@ -37,17 +37,21 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"no run in {arguments.folder.resolve()}; start one: undo-hpc run", highlight=False, soft_wrap=True)
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    console.print(f"runs in {arguments.folder.resolve()}", style="dim", highlight=False, markup=False, soft_wrap=True)
     for heading in ("run", "changed", "iteration", "validation", "state"):
         table.add_column(heading, overflow="fold")
     for path in found:
+        inside = path != arguments.folder and path.is_relative_to(arguments.folder)
+        name = Text(str(path.relative_to(arguments.folder)) if inside else path.resolve().name)
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed_at(path)))
         try:
             view = look(open_run(path), live=Live())
         except UndoError as error:
-            table.add_row(str(path), changed, "", "", Text(f"cannot be read: {error.message}", "red"))
+            table.add_row(name, changed, "", "", Text(f"cannot be read: {error.message}", "red"))
             continue
         best = max((h["accuracy"] for h in view.accuracy if "accuracy" in h), default=None)  # none without a validation split
         share = "" if best is None else f"{100 * best:.1f} %"
-        table.add_row(str(path), changed, f"{view.iteration} of 0 to {view.iterations - 1}", share, view.headline.replace("stopped; ", ""))
+        of = f"{view.iteration} of 0 to {view.iterations - 1}" if view.iterations > 1 else f"{view.iteration}, the only one"
+        table.add_row(name, changed, of, share, Text(view.headline.replace("stopped; ", "")))
     console.print(table)
     return 0

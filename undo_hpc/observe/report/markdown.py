@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from undo_hpc.observe.cost import rationale_cost
+from undo_hpc.observe.cost import energy, rationale_cost
 from undo_hpc.observe.report import words
 from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, UNTRAINED, ReportData
@@ -13,7 +13,7 @@ def summary(data: ReportData) -> str:
     config = data.run.config
     lines = [f"# {config.name}", "", words.verdict(data), ""]
     lines += [text + "\n" for text in (words.end(data), words.caution(data)) if text]
-    lines += [f"> {text}\n" for text in words.notes(data)]
+    lines += [f"> {text}\n" for part in words.notes(data) for text in part]
     lines.append(
         f"Teacher {config.teacher.model or '?'}, student {config.student.model or '?'}, condition {config.method.condition}, seed {config.seed}."
     )
@@ -59,7 +59,7 @@ def summary(data: ReportData) -> str:
         )
     hours, cost = data.cost.of(), data.cost
     lines += ["", "## Cost", "", f"{hours.total:.3g} {cost.device}-hours: {hours.useful:.3g} useful, {hours.lost:.3g} lost, {hours.idle:.3g} idle. "
-              f"{cost.kwh:.3g} kWh ({'measured' if cost.kwh_measured else 'an estimate'})."]  # fmt: skip
+              f"{energy(cost.kwh)} ({'measured' if cost.kwh_measured else 'an estimate'})."]  # fmt: skip
     lines += ["", *(f"- {line}" for line in rationale_cost(cost)), ""]
     if cost.per_point_h is not None:
         lines.append(f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained.")

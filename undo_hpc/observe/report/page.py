@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
+from undo_hpc.observe.cost import energy
 from undo_hpc.observe.progress import clock
 from undo_hpc.observe.report import charts, words
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import KINDS, UNTRAINED, Flips, ReportData, Series
 from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.report.parts import legend, row, section, table
+from undo_hpc.plan import effective_iterations
 from undo_hpc.records import SPLITS
 
 _HERE = Path(__file__).resolve().parent
@@ -47,21 +49,30 @@ def page(data: ReportData, written: str) -> str:
 
 def _head(data: ReportData) -> str:
     config = data.run.config
+    most = effective_iterations(config)
     facts = [
         ("teacher", config.teacher.model),
         ("student", config.student.model),
         ("condition", config.method.condition.replace("_", " ")),
         ("seed", str(config.seed)),
-        ("iterations", str(len(data.metrics))),
+        ("iterations", f"{len(data.metrics)} of at most {most}" if len(data.metrics) < most else str(most)),
     ]
     facts_shown = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value)
     extra = "".join(f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text)
-    extra += "".join(f'<p class="note">{escape(text)}</p>' for text in words.notes(data))
+    extra += _notes(*words.notes(data))
     return (
         f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
         f'<p class="lead-in">{escape(words.verdict(data)).replace("p = ", "p&nbsp;=&nbsp;")}</p>\n{extra}\n'
         f'<div class="facts">{facts_shown}</div>\n{_tiles(data)}</header>'
     )
+
+
+def _notes(shown: list[str], others: list[str]) -> str:
+    """One box, however many there are; those of iterations that matter less are folded away."""
+    folded = "".join(f"<p>{escape(text)}</p>" for text in others)
+    folded = f"<details><summary>{len(others)} more of other iterations</summary>{folded}</details>" if others else ""
+    body = "".join(f"<p>{escape(text)}</p>" for text in shown) + folded
+    return f'<div class="note">{body}</div>' if body else ""
 
 
 def _tile(what: str, figure: str, unit: str, side: str) -> str:
@@ -170,7 +181,7 @@ def _changes(data: ReportData) -> str:
         )
     intro = (
         "The same problems, before and after: fixed (wrong, then right), broken (right, then wrong), still wrong, still right. The p-value is "
-        "McNemar’s exact test of fixed against broken; bars are shares of the problems."
+        "McNemar’s exact test of fixed against broken, not corrected for the number of rows; bars are shares of the problems."
     )
     head = '<th>students</th><th>problems</th><th class="num">broken</th><th></th><th class="num left">fixed</th><th class="num">net</th>'
     head += '<th class="num">still wrong</th><th class="num">still right</th><th class="num">p</th>'
@@ -181,7 +192,9 @@ def _learning(data: ReportData) -> str:
     cards = []
     loss = charts.loss_chart(data.losses, data.best)
     if loss:
-        cards.append(f'<div class="card"><h3>Training loss <span>by step, a line an iteration</span></h3>{loss}</div>')
+        cards.append(
+            f'<div class="card"><h3>Training loss <span>nats a token of the answers, by step, a line an iteration</span></h3>{loss}</div>'
+        )
     length = charts.length_chart(data.lengths, data.best)
     if length:
         cards.append(
@@ -252,7 +265,7 @@ def _cost(data: ReportData) -> str:
         figure, unit = _hours(cost.per_point_h)
         entries.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
     entries.append(
-        ("Energy", f"{cost.kwh:.3g} kWh, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}")
+        ("Energy", f"{energy(cost.kwh)}, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}")
     )
     restarts = sum(item.restarts for item in cost.stages)
     entries.append(("Starts of tasks", f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop"))

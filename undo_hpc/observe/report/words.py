@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from undo_hpc.commands import shown, undo
 from undo_hpc.observe.remarks import remarks
 from undo_hpc.observe.report.collect import UNTRAINED, ReportData
 
@@ -28,7 +29,11 @@ def verdict(data: ReportData) -> str:
     series = data.one("validation")
     best = data.best
     if series is None or best is None:
-        return "No iteration is complete yet." if not data.metrics else "There is no validation split, so no iteration was chosen."
+        return (
+            f"No iteration is complete yet. What runs, waits or has failed: {undo('status ' + shown(data.run.layout.root))}"
+            if not data.metrics
+            else "There is no validation split, so no iteration was chosen."
+        )
     at = {p.iteration: p for p in series.points}
     chosen = at[best]
     text = f"Iteration {best} did best on validation: {percent(chosen.accuracy)} [{100 * chosen.low:.1f}, {100 * chosen.high:.1f}]."
@@ -53,9 +58,15 @@ def caution(data: ReportData) -> str:
     )
 
 
-def notes(data: ReportData) -> list[str]:
-    """What a person should look at, iteration by iteration."""
-    return [f"Iteration {item['iteration']}: {remark}" for item in data.metrics for remark in remarks(item)]
+def notes(data: ReportData) -> tuple[list[str], list[str]]:
+    """What a person should look at: in the chosen and the last iteration, and in the others."""
+    last = len(data.metrics) - 1
+    told = [
+        (k in (data.best, last), f"Iteration {item['iteration']}: {remark}")
+        for k, item in enumerate(data.metrics)
+        for remark in remarks(item)
+    ]
+    return [text for now, text in told if now], [text for now, text in told if not now]
 
 
 def end(data: ReportData) -> str:
