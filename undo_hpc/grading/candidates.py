@@ -253,7 +253,7 @@ def is_prose(text: str) -> bool:
     return len(words) >= 3 or (len(words) >= 1 and bool(_SENTENCES.search(bare))) or other > 3 or (len(words) >= 1 and len(text) > 400)
 
 
-_SENTENCES = re.compile(r"[a-z\d)]\.\s+[A-Z][a-z]+\b")
+_SENTENCES = re.compile(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b")
 _MATHS_WORDS = {
     "and",
     "or",

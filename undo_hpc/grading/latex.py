@@ -168,7 +168,7 @@ _SEGMENT = re.compile(r"\\(?:overline|overrightarrow|overleftrightarrow|widehat|
 _UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*\}\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*(\^\s*\{?\d\}?)?\s*\}")
 
 
-_FORMULA = re.compile(r"[\w)]\s*[-+=]\s*[\w(\\]|sqrt\s*\(|\binf\b|^-?\d*(?:pi|(?<=\d)i)$")
+_FORMULA = re.compile(r"[\w)]\s*[-+=]\s*[\w(\\]|sqrt\s*\(|\binf(?:inity)?\b|^-?\d*(?:pi|(?<=\d)i)$")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _TEXT_SPACE = re.compile(r"\\[,;:~ ]")  # inside of a text command these part words
 _MINUTES = re.compile(r"\d[\s~]*\\(?:text|mathrm|textrm)\s*\{[\s~]*min[\s~]*\}(?![({_])")  # `15 \text{ min}`, not `\text{min}(x, y)`

@@ -44,7 +44,7 @@ DECIDERS = (
     ("ratio", ratio.decide),  # 3:4
     ("expression", expression.decide),  # identity of expressions
 )
-_WORD_THEN_NUMBER = re.compile(r"(?<![\\A-Za-z])(?!mod\b)[A-Za-z]{2,}\s+\d")  # `1 over 6`
+_WORD_THEN_NUMBER = re.compile(r"(?<![\\A-Za-z])(?!mod\b)[A-Za-z]{2,}\u27e7?\s+\d")  # `1 over 6`
 _SIDE_BY_SIDE = re.compile(r"(?<!frac)(?:^|[\s,(])\d+(?:\.\d+)?\s+\d+(?:\.\d+)?(?=[\s,)]|$)")  # `0.25 1.0 1.6` is no product
 MAX_LENGTH = 5000
 MAX_COMPARISONS = 4000
