@@ -62,11 +62,13 @@ def test_the_tiny_preset_on_the_cluster(start_lab: Callable[..., Lab], tiny_run:
 def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path) -> None:
     start_lab(**STOCK, max_array=11)
     problems = tmp_path / "problems.jsonl"
-    problems.write_text("".join(json.dumps({"problem": r["problem"], "gt": r["gt"]}) + "\n" for r in rows(48, seed=1)))
+    problems.write_text(
+        "".join(json.dumps({"problem": r["problem"], "gt": r["gt"], "worked": f"It comes to {r['gt']}."}) + "\n" for r in rows(48, seed=1))
+    )
     small = campaign(
         method__condition="ground_truth",
         generate__shards=25,
-        data__train={"path": str(problems), "fields": {"problem": "problem", "answer": "gt", "solution": "gt"}},
+        data__train={"path": str(problems), "fields": {"problem": "problem", "answer": "gt", "solution": "worked"}},
     )
     small.launch()
     small.wait_ended()
