@@ -21,7 +21,7 @@ from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
-from undo_hpc.storage.shards import dump_rows
+from undo_hpc.storage.shards import dump_rows, encode_row
 
 
 def prepare(run: Run) -> Manifest:
@@ -51,17 +51,19 @@ def prepare(run: Run) -> Manifest:
     problems, contaminated = _without_overlaps(run, loaded.problems, benchmarks, rejected)
     splits = split_problems(problems, config.data, config.seed)
     sets: dict[str, list[Problem]] = {name: getattr(splits, name) for name in SPLITS}
-    paths: dict[Path, list[dict[str, Any]]] = {run.layout.split(n): [p.to_dict() for p in ps] for n, ps in sets.items()}
-    paths |= {run.layout.benchmark(b.name): [p.to_dict() for p in b.problems] for b in benchmarks}
-    paths[run.layout.rejected] = rejected
+    paths: dict[Path, list[Problem]] = {run.layout.split(n): ps for n, ps in sets.items()}
+    paths |= {run.layout.benchmark(b.name): b.problems for b in benchmarks}
     for path, rows in paths.items():
-        write_bytes(path, dump_rows(rows))
+        write_bytes(path, (encode_row(row.to_dict()) for row in rows))
+    write_bytes(run.layout.rejected, dump_rows(rejected))
     manifest = Manifest(
         stage="prepare",
         iteration=0,
         index=0,
         inputs={"config": run.config_digest},
-        outputs={run.layout.relative(path): describe_output(path, len(rows)) for path, rows in paths.items()},
+        outputs={
+            run.layout.relative(path): describe_output(path, len(rows)) for path, rows in (paths | {run.layout.rejected: rejected}).items()
+        },
         counts={name: len(ps) for name, ps in sets.items()}
         | {
             "rejected": len(rejected) - (contaminated if config.data.contamination == "report" else 0),
