@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 # The same examples each time, so that a change is judged by what it does; UNDO_FUZZ=N looks for new ones, N a test.
 FUZZ = int(os.environ.get("UNDO_FUZZ", "0"))
-hypothesis.settings.register_profile("undo", derandomize=not FUZZ, max_examples=FUZZ or 100, deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "undo", derandomize=not FUZZ, max_examples=FUZZ or 100, deadline=None, print_blob=True
+)
 hypothesis.settings.load_profile("undo")
 
 REPO = Path(__file__).resolve().parent.parent

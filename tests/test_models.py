@@ -47,7 +47,9 @@ def test_the_fingerprint_sees_changed_weights_and_not_a_copy(tmp_path: Path) -> 
         changed[at] ^= 1
         (copy / "model.safetensors").write_bytes(changed)
         assert fingerprint(copy)["model.safetensors"] != first["model.safetensors"]
-    other = bytes(byte ^ 1 for byte in weights[2**20 : 2 * 2**20])  # a third of the weights, as a fine-tuned layer would be
+    other = bytes(
+        byte ^ 1 for byte in weights[2**20 : 2 * 2**20]
+    )  # a third of the weights, as a fine-tuned layer would be
     (copy / "model.safetensors").write_bytes(weights[: 2**20] + other + weights[2 * 2**20 :])
     assert fingerprint(copy)["model.safetensors"] != first["model.safetensors"]
     (copy / "model.safetensors").write_bytes(weights[:-1])
@@ -78,7 +80,9 @@ def _without(name: str):
 
 def _sharded(model: Path) -> None:
     (model / "model.safetensors").rename(model / "model-1.safetensors")
-    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-3.safetensors"}}
+    index = {
+        "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-3.safetensors"}
+    }
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
@@ -88,7 +92,9 @@ def _bad_index(model: Path) -> None:
 
 
 def _pointer(model: Path) -> None:
-    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (model / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
 
 
 def _empty(model: Path) -> None:
@@ -151,7 +157,9 @@ class TestChatTemplate:
             ("hello", "drops the user's text"),
         ],
     )
-    def test_an_unusable_one_is_refused_by_name(self, tokenizer, template: str | None, message: str, monkeypatch) -> None:
+    def test_an_unusable_one_is_refused_by_name(
+        self, tokenizer, template: str | None, message: str, monkeypatch
+    ) -> None:
         monkeypatch.setattr(tokenizer, "chat_template", template)
         with pytest.raises(DataError, match=message):
             check_tokenizer(tokenizer, name="some/model", system_prompt="Be brief.")
@@ -168,7 +176,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
         def do_HEAD(self) -> None:
             status, code = answers[-1]
             self.send_response(status)
-            for name, value in (("X-Error-Code", code), ("X-Repo-Commit", "0" * 40), ("ETag", '"1"'), ("Content-Length", "2")):
+            for name, value in (
+                ("X-Error-Code", code),
+                ("X-Repo-Commit", "0" * 40),
+                ("ETag", '"1"'),
+                ("Content-Length", "2"),
+            ):
                 self.send_header(name, value)
             self.end_headers()
 
@@ -180,7 +193,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
     url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield answers
@@ -188,7 +203,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
     server.server_close()
 
 
-def test_a_model_that_the_hub_does_not_have_is_refused_and_a_silent_hub_is_not_believed(hub: list[tuple[int, str]]) -> None:
+def test_a_model_that_the_hub_does_not_have_is_refused_and_a_silent_hub_is_not_believed(
+    hub: list[tuple[int, str]],
+) -> None:
     hub.append((200, ""))
     check_hub_model("org/model")
     hub.append((503, ""))
@@ -207,6 +224,8 @@ def test_without_a_network_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
     check_hub_model("org/model")  # HF_HUB_OFFLINE is set in tests
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    )
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     check_hub_model("org/model")

@@ -10,7 +10,14 @@ from typing import Any
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+)
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _LFS_HEAD = b"version https://git-lfs"
@@ -30,22 +37,35 @@ def resolve_model(ref: str) -> str:
         DataError: a path that does not exist, or a directory that lacks something; the message says what.
     """
     if not ref:
-        raise ConfigError("no model is named", hint="set `teacher.model` and `student.model` to a directory or a Hub id")
+        raise ConfigError(
+            "no model is named", hint="set `teacher.model` and `student.model` to a directory or a Hub id"
+        )
     if ref.startswith("tiny:"):
         from undo_hpc.tiny import models_dir
 
         directory = Path(models_dir()) / ref.removeprefix("tiny:")
         if not directory.is_dir():
-            names = sorted(path.name for path in directory.parent.iterdir() if path.is_dir()) if directory.parent.is_dir() else []
-            raise DataError(f"the tiny world has no model {ref!r}", hint="there are: " + ", ".join(f"tiny:{name}" for name in names))
+            names = (
+                sorted(path.name for path in directory.parent.iterdir() if path.is_dir())
+                if directory.parent.is_dir()
+                else []
+            )
+            raise DataError(
+                f"the tiny world has no model {ref!r}",
+                hint="there are: " + ", ".join(f"tiny:{name}" for name in names),
+            )
         return _checked(directory)
     path = Path(ref).expanduser()
     if path.is_dir():
         return _checked(path)
     if path.exists():
-        raise DataError(f"{path}: is a file, not a model directory", hint="name the directory that holds config.json")
+        raise DataError(
+            f"{path}: is a file, not a model directory", hint="name the directory that holds config.json"
+        )
     if path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or ref.endswith("/"):
-        raise DataError(f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'")
+        raise DataError(
+            f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'"
+        )
     return ref
 
 
@@ -64,7 +84,9 @@ def context_of(model: ModelConfig) -> int | None:
         if not path.is_file():
             from huggingface_hub import try_to_load_from_cache
 
-            path = Path(str(try_to_load_from_cache(model.model, "config.json", revision=model.revision or None)))
+            path = Path(
+                str(try_to_load_from_cache(model.model, "config.json", revision=model.revision or None))
+            )
         settings = json.loads(path.read_text())
     except (DataError, ConfigError, OSError, ValueError):
         return None
@@ -98,20 +120,27 @@ def check_hub_model(name: str, revision: str = "") -> None:
         get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision or None), timeout=20)
     except GatedRepoError as error:
         raise DataError(
-            f"{name} is gated, and this token has no access to it", hint="ask for access on its page, then `hf auth login`"
+            f"{name} is gated, and this token has no access to it",
+            hint="ask for access on its page, then `hf auth login`",
         ) from error
     except RevisionNotFoundError as error:
-        raise DataError(f"{name} has no revision {revision!r} on the Hub", hint="check the `revision` of the model") from error
+        raise DataError(
+            f"{name} has no revision {revision!r} on the Hub", hint="check the `revision` of the model"
+        ) from error
     except RepositoryNotFoundError as error:
         raise DataError(
-            f"there is no model {name} on the Hub, or it is private", hint="check the name; a private one needs `hf auth login`"
+            f"there is no model {name} on the Hub, or it is private",
+            hint="check the name; a private one needs `hf auth login`",
         ) from error
     except EntryNotFoundError as error:
         raise DataError(
-            f"{name} on the Hub has no config.json", hint="name a model in transformers' format (not GGUF, not an adapter)"
+            f"{name} on the Hub has no config.json",
+            hint="name a model in transformers' format (not GGUF, not an adapter)",
         ) from error
     except HFValidationError as error:
-        raise DataError(f"{name} is neither a folder nor an id on the Hub", hint="an id reads like 'owner/name'") from error
+        raise DataError(
+            f"{name} is neither a folder nor an id on the Hub", hint="an id reads like 'owner/name'"
+        ) from error
     except HfHubHTTPError:
         return  # it answers, but not now
     except Exception as error:
@@ -121,7 +150,9 @@ def check_hub_model(name: str, revision: str = "") -> None:
 
 def unreachable(error: Exception) -> bool:
     """Whether the error says that the Hub cannot be reached; the HTTP client beneath huggingface_hub has changed its name."""
-    transport = any(base.__name__ == "HTTPError" and base.__module__.startswith("httpx") for base in type(error).__mro__)
+    transport = any(
+        base.__name__ == "HTTPError" and base.__module__.startswith("httpx") for base in type(error).__mro__
+    )
     return transport or isinstance(error, ConnectionError | TimeoutError)
 
 
@@ -141,7 +172,9 @@ def missing_parts(directory: Path) -> list[str]:
             return [*found, f"a readable {index.name} ({error})"]
         absent = [name for name in names if not (directory / name).is_file()]
         if absent:
-            found.append(f"{len(absent)} of {len(names)} weight files named in {index.name} ({absent[0]} is the first)")
+            found.append(
+                f"{len(absent)} of {len(names)} weight files named in {index.name} ({absent[0]} is the first)"
+            )
         weights = [directory / name for name in names if name not in absent]
     elif not weights:
         found.append("weights (model.safetensors)")
@@ -161,7 +194,14 @@ def fingerprint(directory: Path) -> dict[str, str]:
     Small files are digested whole. Of weights 16 pieces of 64 KiB are, spread from beginning to end: training changes all of
     them, and a login node should not read hundreds of GiB. Times of change count for nothing: a copy is the same model.
     """
-    names = ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja", *_TOKENIZER_FILES, *_INDEX_FILES)
+    names = (
+        "config.json",
+        "generation_config.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        *_TOKENIZER_FILES,
+        *_INDEX_FILES,
+    )
     paths = [directory / name for name in names if (directory / name).is_file()]
     paths += [path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in directory.glob(pattern)]
     return {path.name: _sampled(path) for path in sorted(set(paths))}
@@ -182,7 +222,9 @@ def _sampled(path: Path, pieces: int = 16, piece: int = 2**16) -> str:
 def _checked(directory: Path) -> str:
     missing = missing_parts(directory)
     if missing and (directory / "adapter_config.json").is_file():
-        raise DataError(f"{directory}: is a LoRA adapter, not a model", hint="merge it into its base model and save that")
+        raise DataError(
+            f"{directory}: is a LoRA adapter, not a model", hint="merge it into its base model and save that"
+        )
     if missing:
         raise DataError(
             f"{directory}: is not a complete model; it lacks {'; '.join(missing)}",
@@ -191,7 +233,9 @@ def _checked(directory: Path) -> str:
     return str(directory.resolve())
 
 
-def check_tokenizer(tokenizer: Any, *, name: str = "", system_prompt: str = "", template_kwargs: dict[str, Any] | None = None) -> None:
+def check_tokenizer(
+    tokenizer: Any, *, name: str = "", system_prompt: str = "", template_kwargs: dict[str, Any] | None = None
+) -> None:
     """Makes sure that a tokenizer can render what we will ask it to: a chat with (or without) a system prompt.
 
     Raises:
@@ -217,4 +261,6 @@ def check_tokenizer(tokenizer: Any, *, name: str = "", system_prompt: str = "", 
         hint = "leave system_prompt empty" if system_prompt else "mend its chat_template.jinja"
         raise DataError(f"{name}: its chat template cannot be rendered: {error}", hint=hint) from error
     if "7 + 8" not in text:
-        raise DataError(f"{name}: its chat template drops the user's text", hint="mend its chat_template.jinja")
+        raise DataError(
+            f"{name}: its chat template drops the user's text", hint="mend its chat_template.jinja"
+        )

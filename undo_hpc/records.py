@@ -9,7 +9,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "diagnosis", "validation")  # the run's own problems; every other set that the student answers is a benchmark
+SPLITS = (
+    "train",
+    "diagnosis",
+    "validation",
+)  # the run's own problems; every other set that the student answers is a benchmark
 
 Verdict = Literal["correct", "wrong", "no_answer", "unparsed", "timeout"]
 AnswerKind = Literal["auto", "number", "expression", "letter", "text"]

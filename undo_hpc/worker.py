@@ -13,16 +13,16 @@ from pathlib import Path
 from undo_hpc.cluster.signals import StopSignals, count_restarts
 from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
-from undo_hpc.observe.energy import joules
-from undo_hpc.plan import build_graph
-from undo_hpc.process import die_with_parent, die_with_parent_if_told
-from undo_hpc.run import open_run
+from undo_hpc.pipeline.plan import build_graph
+from undo_hpc.pipeline.run import open_run
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
 from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.lease import STALE_S, Lease
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.progress import ProgressFile
+from undo_hpc.system.energy import joules
+from undo_hpc.system.parent_death import die_with_parent, die_with_parent_if_told
 
 STAGE_MODULES = {"baseline": "evaluate"}
 
@@ -39,13 +39,17 @@ def main(argv: list[str] | None = None) -> int:
         die_with_parent()
     with StopSignals() as stop_signals:
         try:
-            code = run_task(arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, stop_signals)
+            code = run_task(
+                arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, stop_signals
+            )
         except UndoError as error:
             code = _report(error)
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
-        if os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]:  # set in jobs that the launcher submitted
-            from undo_hpc.dispatch import carry_on
+        if (
+            os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]
+        ):  # set in jobs that the launcher submitted
+            from undo_hpc.control.dispatch import carry_on
 
             try:
                 code = carry_on(arguments.run_dir, arguments.stage, code)
@@ -67,7 +71,7 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
     if stage == "merge":
-        from undo_hpc.observe.cost import measure, rationale_cost
+        from undo_hpc.control.accounting import measure, rationale_cost
 
         say(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
@@ -94,20 +98,24 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
     run = open_run(run_dir)
     plan = run.plan(iteration)
     if plan is None:
-        raise EvidenceError(f"iteration {iteration} has no plan yet", hint="start it with launchers/run_iteration.py")
+        raise EvidenceError(
+            f"iteration {iteration} has no plan yet", hint="start it with launchers/run_iteration.py"
+        )
     stages = {stage.name: stage for stage in build_graph(run.config, run.layout, plan)}
     if stage_name not in stages:
-        raise ConfigError(f"no stage '{stage_name}' in iteration {iteration}", hint=f"stages: {', '.join(stages)}")
+        raise ConfigError(
+            f"no stage '{stage_name}' in iteration {iteration}", hint=f"stages: {', '.join(stages)}"
+        )
     stage = stages[stage_name]
     if not 0 <= index < len(stage.tasks):
-        raise ConfigError(f"{stage_name} has no task {index}", hint=f"its tasks are 0 to {len(stage.tasks) - 1}")
+        raise ConfigError(
+            f"{stage_name} has no task {index}", hint=f"its tasks are 0 to {len(stage.tasks) - 1}"
+        )
     task = stage.tasks[index]
     at = run.layout.iteration(iteration)
     events = EventLog(at.events(stage_name, index))
     lease = Lease(
-        at.lease(stage_name, index),
-        f"{stage_name} {index} of iteration {iteration}",
-        wait_s=2 * STALE_S,
+        at.lease(stage_name, index), f"{stage_name} {index} of iteration {iteration}", wait_s=2 * STALE_S
     )
     context = StageContext(
         run=run,
@@ -125,7 +133,11 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
         return _run_further_rank(context)
     with lease:
         done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
-        if done is not None and not verify_outputs(run.layout.root, done, deep=False) and not _stale(run.config_digest, done.inputs):
+        if (
+            done is not None
+            and not verify_outputs(run.layout.root, done, deep=False)
+            and not _stale(run.config_digest, done.inputs)
+        ):
             print(f"{stage_name} {index} of iteration {iteration} is complete already", flush=True)
             return int(ExitCode.COMPLETE)
         context.progress.clear()
@@ -142,7 +154,9 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
         )
         status, code = "failed", ExitCode.FAILED
         try:
-            importlib.import_module(f"undo_hpc.stages.{STAGE_MODULES.get(stage_name, stage_name)}").run_stage(context)
+            importlib.import_module(f"undo_hpc.stages.{STAGE_MODULES.get(stage_name, stage_name)}").run_stage(
+                context
+            )
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
             print(f"{stop} ({stop_signals.requeue_reason()})", flush=True)
@@ -207,7 +221,9 @@ def _gpus() -> int:
     return len([device for device in visible.split(",") if device.strip()])
 
 
-if __name__ == "__mp_main__":  # a process that multiprocessing has spawned from this one, such as vLLM's engine
+if (
+    __name__ == "__mp_main__"
+):  # a process that multiprocessing has spawned from this one, such as vLLM's engine
     die_with_parent_if_told()
 if __name__ == "__main__":
     raise SystemExit(main())

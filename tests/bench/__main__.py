@@ -35,7 +35,11 @@ def main() -> int:
     found = [m.name for m in pkgutil.iter_modules(package.__path__) if m.name.startswith("bench_")]
     chosen = [n for n in found if n.startswith("bench_gpu_") == arguments.gpu]
     if arguments.names:
-        chosen = [n for n in chosen if {n.removeprefix("bench_"), n.removeprefix("bench_gpu_")} & set(arguments.names)]
+        chosen = [
+            n
+            for n in chosen
+            if {n.removeprefix("bench_"), n.removeprefix("bench_gpu_")} & set(arguments.names)
+        ]
     host = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     out = Path("build") / ("bench-gpu.json" if arguments.gpu else "bench.json")
     out.parent.mkdir(exist_ok=True)
@@ -59,7 +63,9 @@ def _rows(names: list[str], rehearse: bool) -> Iterator[dict[str, Any]]:
             for measure in measures(rehearse=True) if rehearse else measures():
                 row = measure.to_dict()
                 if rehearse:
-                    row = {key: value for key, value in row.items() if key not in ("goal", "holds")} | {"rehearsal": True}
+                    row = {key: value for key, value in row.items() if key not in ("goal", "holds")} | {
+                        "rehearsal": True
+                    }
                 yield row
         except Exception as error:  # noqa: BLE001 -- told in full, and counted
             traceback.print_exc()

@@ -89,7 +89,9 @@ def transformers_against_padded(path: Path) -> Measure:
         for start in range(0, len(requests), BATCH):
             part = requests[start : start + BATCH]
             chats = [[{"role": "user", "content": r.prompt}] for r in part]
-            inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
+            inputs = tokenizer.apply_chat_template(
+                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+            )
             limits = [r.max_tokens for r in part]
             model.generate(
                 **inputs,
@@ -135,7 +137,12 @@ def vllm_overhead(path: Path) -> Measure | Skipped:
     stops = sorted(engine._chat.stop_ids)
 
     def plain() -> None:
-        params = [engine._sampling_params(temperature=1.0, seed=r.seed, max_tokens=r.max_tokens, stop_token_ids=stops) for r in requests]
+        params = [
+            engine._sampling_params(
+                temperature=1.0, seed=r.seed, max_tokens=r.max_tokens, stop_token_ids=stops
+            )
+            for r in requests
+        ]
         engine._llm.chat(chats, params, use_tqdm=False)
 
     def ours() -> None:

@@ -51,7 +51,14 @@ class Shape:
 
 # Expected on an H200: about 45 s for ours and 150 s for `generate`, 40 s to start; vLLM: two starts of 60 to 90 s.
 REAL = Shape(
-    QWEN2_1_5B | {"max_position_embeddings": 8192}, requests=384, longer=2, batch=64, repeats=1, prompts=384, answer=128, patience_s=300
+    QWEN2_1_5B | {"max_position_embeddings": 8192},
+    requests=384,
+    longer=2,
+    batch=64,
+    repeats=1,
+    prompts=384,
+    answer=128,
+    patience_s=300,
 )
 REHEARSAL = Shape(
     QWEN2_TINY | {"max_position_embeddings": 4096, "dtype": "float32"},
@@ -127,7 +134,11 @@ def build(path: Path, shape: Shape) -> Path:
         weights = model.state_dict()
         generator = torch.Generator().manual_seed(0)
         for name, weight in weights.items():
-            noise = torch.randn(weight.shape, generator=generator) * 0.02 if weight.dim() > 1 else torch.ones(weight.shape)
+            noise = (
+                torch.randn(weight.shape, generator=generator) * 0.02
+                if weight.dim() > 1
+                else torch.ones(weight.shape)
+            )
             weights[name] = noise.to(weight.dtype)
         weights.pop("lm_head.weight")  # tied
     finally:
@@ -191,7 +202,9 @@ def transformers_against_padded(path: Path, shape: Shape) -> Measure:
         for start in range(0, len(asked), shape.batch):
             chosen = asked[start : start + shape.batch]
             chats = [[{"role": "user", "content": r.prompt}] for r in chosen]
-            inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
+            inputs = tokenizer.apply_chat_template(
+                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+            )
             limits = [r.max_tokens for r in chosen]
             model.generate(
                 **inputs.to(device),
@@ -209,7 +222,9 @@ def transformers_against_padded(path: Path, shape: Shape) -> Measure:
     few = [Request(r.id, r.prompt, r.seed, 1.0, 8) for r in requests]
     ours(few)  # kernels and memory are warmed up for both
     padded(few[: shape.batch])
-    ours_s, padded_s = in_turn(lambda: wall_seconds(ours), lambda: wall_seconds(padded), repeats=shape.repeats)
+    ours_s, padded_s = in_turn(
+        lambda: wall_seconds(ours), lambda: wall_seconds(padded), repeats=shape.repeats
+    )
     engine.close()
     tokens = sum(r.max_tokens for r in requests)
     return Measure(
@@ -234,14 +249,24 @@ def prefix_caching(path: Path, shape: Shape) -> Measure:
 
     prompts = load_prompts("default")
     texts = [
-        prompts.refine(r.prompt, f"{r.prompt} so {r.seed}. " * 4, f"{r.seed} and {r.prompt}", "wrong") for r in workload()[: shape.prompts]
+        prompts.refine(r.prompt, f"{r.prompt} so {r.seed}. " * 4, f"{r.seed} and {r.prompt}", "wrong")
+        for r in workload()[: shape.prompts]
     ]
-    requests = [Request(f"{i}-{k}", text, 7 * i + k, 1.0, shape.answer) for i, text in enumerate(texts) for k in range(4)]
+    requests = [
+        Request(f"{i}-{k}", text, 7 * i + k, 1.0, shape.answer)
+        for i, text in enumerate(texts)
+        for k in range(4)
+    ]
     part = VllmEngineConfig(max_model_len=4096, max_num_seqs=512, gpu_memory_utilization=0.6)
-    engine = VllmEngine(EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path), dtype=shape.model["dtype"]))
+    engine = VllmEngine(
+        EngineConfig(name="vllm", vllm=part), ModelConfig(model=str(path), dtype=shape.model["dtype"])
+    )
     list(engine.generate([Request("warm", "warm", 0, 1.0, 8)]))
 
-    reading, blind = engine._sampling_params, functools.partial(engine._sampling_params, skip_reading_prefix_cache=True)
+    reading, blind = (
+        engine._sampling_params,
+        functools.partial(engine._sampling_params, skip_reading_prefix_cache=True),
+    )
 
     def speed(params: Any) -> float:
         engine._sampling_params = params

@@ -41,8 +41,12 @@ class Shape:
 
 
 _POSITIONS = {"max_position_embeddings": 4096}
-REAL = Shape(QWEN2_1_5B | _POSITIONS, rows=5000, batch=192, at_once=16, steps=24, warm=8, micro_batch_tokens=16384)
-REHEARSAL = Shape(QWEN2_TINY | _POSITIONS, rows=60, batch=8, at_once=4, steps=6, warm=2, micro_batch_tokens=1024)
+REAL = Shape(
+    QWEN2_1_5B | _POSITIONS, rows=5000, batch=192, at_once=16, steps=24, warm=8, micro_batch_tokens=16384
+)
+REHEARSAL = Shape(
+    QWEN2_TINY | _POSITIONS, rows=60, batch=8, at_once=4, steps=6, warm=2, micro_batch_tokens=1024
+)
 
 
 def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
@@ -84,7 +88,9 @@ def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
             yield _against(id_, what, goal, ours, _run(name, place, deadline), gpu)
 
 
-def _against(id_: str, what: str, goal: str, ours: dict[str, Any], other: dict[str, Any], gpu: str) -> Measure | Skipped:
+def _against(
+    id_: str, what: str, goal: str, ours: dict[str, Any], other: dict[str, Any], gpu: str
+) -> Measure | Skipped:
     if "failed" in other:
         return Skipped(id_, f"{what}: {other['failed']}")
     rate, theirs = (told["tokens"] / told["wall_s"] for told in (ours, other))
@@ -181,5 +187,7 @@ def _run(name: str, place: Path, deadline: float) -> dict[str, Any]:
         return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
     *lines, last = done.stdout.splitlines()
     told: dict[str, Any] = json.loads(last)
-    told.setdefault("kernels", "; ".join(line for line in lines if line.startswith(("attention:", "liger:", "norms:"))))
+    told.setdefault(
+        "kernels", "; ".join(line for line in lines if line.startswith(("attention:", "liger:", "norms:")))
+    )
     return told

@@ -42,28 +42,44 @@ def mix(size: int, seed: int = 11) -> list[tuple[str, str]]:
 def _pair(draw: random.Random) -> tuple[str, str]:
     a, b = draw.randint(2, 99), draw.randint(2, 99)
     steps = " ".join(
-        draw.choice(_STEPS).format(a=draw.randint(2, 99), b=draw.randint(2, 99), c=draw.randint(2, 999)) for _ in range(draw.randint(4, 24))
+        draw.choice(_STEPS).format(a=draw.randint(2, 99), b=draw.randint(2, 99), c=draw.randint(2, 999))
+        for _ in range(draw.randint(4, 24))
     )
     roll = draw.random()
     if roll < 0.01:
         return f"{steps} So the answer is \\boxed{{{draw.choice(_HOSTILE)}}}.", str(a)
     if roll < 0.55:
-        gold, forms = str(a * b), [str(a * b), f"{a * b:,}", f"{a * b}.0", f"{a * b}\\text{{ cm}}", str(a + b), str(a * b + 1)]
+        gold, forms = (
+            str(a * b),
+            [str(a * b), f"{a * b:,}", f"{a * b}.0", f"{a * b}\\text{{ cm}}", str(a + b), str(a * b + 1)],
+        )
     elif roll < 0.75:
         gold, forms = (
             f"\\frac{{{a}}}{{{b}}}",
             [f"{a}/{b}", f"\\dfrac{{{2 * a}}}{{{2 * b}}}", f"\\frac{{{a}}}{{{b}}}", f"\\frac{{{b}}}{{{a}}}"],
         )
     elif roll < 0.85:
-        gold, forms = f"{a}\\sqrt{{{b}}}", [f"{a}\\sqrt{{{b}}}", f"\\sqrt{{{a * a * b}}}", f"{a + 1}\\sqrt{{{b}}}"]
+        gold, forms = (
+            f"{a}\\sqrt{{{b}}}",
+            [f"{a}\\sqrt{{{b}}}", f"\\sqrt{{{a * a * b}}}", f"{a + 1}\\sqrt{{{b}}}"],
+        )
     elif roll < 0.92:
         gold, forms = f"({a}, {b})", [f"({a},{b})", f"\\left({a}, {b}\\right)", f"({b}, {a})"]
     elif roll < 0.97:
-        gold, forms = f"x^2 + {a + b}x + {a * b}", [f"(x+{a})(x+{b})", f"x^2+{a + b}x+{a * b}", f"x^2+{a}x+{b}"]
+        gold, forms = (
+            f"x^2 + {a + b}x + {a * b}",
+            [f"(x+{a})(x+{b})", f"x^2+{a + b}x+{a * b}", f"x^2+{a}x+{b}"],
+        )
     else:
         gold, forms = "\\text{Evelyn}", ["\\text{Evelyn}", "Evelyn", "\\text{Carla}"]
     answer = draw.choice(forms)
-    ending = draw.choice(("Therefore the answer is \\boxed{%s}.", "The final answer is $\\boxed{%s}$.", "So we get $$\\boxed{%s}$$"))
+    ending = draw.choice(
+        (
+            "Therefore the answer is \\boxed{%s}.",
+            "The final answer is $\\boxed{%s}$.",
+            "So we get $$\\boxed{%s}$$",
+        )
+    )
     return f"{steps} {ending % answer}", gold
 
 
@@ -98,7 +114,15 @@ def measures() -> Iterator[Measure | Skipped]:
         "answers/s",
         f"{OURS} and {REFERENCE} of one mix, 3 repeats in turn, medians",
     )
-    yield Measure("P6-warm", "seconds until a pool of two workers is warm", round(warm, 2), None, "<=2", "s", "best of 5 starts")
+    yield Measure(
+        "P6-warm",
+        "seconds until a pool of two workers is warm",
+        round(warm, 2),
+        None,
+        "<=2",
+        "s",
+        "best of 5 starts",
+    )
     yield _memory()
 
 
@@ -131,5 +155,7 @@ def _memory() -> Measure:
 
 
 def _resident_mb() -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")
+    )
     return int(line.split()[1]) / 1024

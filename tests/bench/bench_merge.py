@@ -26,7 +26,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 OURS = """
 import sys, time, json
 from pathlib import Path
-from undo_hpc.run import open_run
+from undo_hpc.pipeline.run import open_run
 from undo_hpc.stages import merge
 from undo_hpc.storage.lease import Lease
 from tests.stages.build import context
@@ -56,14 +56,18 @@ print(json.dumps({'s': wall}))
 
 def timed(code: str, *arguments: str) -> float:
     """Runs one side and returns its seconds."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
     return float(json.loads(done.stdout.splitlines()[-1])["s"])
 
 
 def memory(code: str, *arguments: str) -> float:
     """Runs one side and returns the most MiB that its processes held together, shared pages counted once (every 20 ms)."""
     most = 0.0
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, env=ENVIRONMENT
+    ) as process:
         while process.poll() is None:
             most = max(most, sum(map(_proportional, [process.pid, *_children(process.pid)])))
             time.sleep(0.02)
@@ -73,7 +77,11 @@ def memory(code: str, *arguments: str) -> float:
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+        return [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
     except OSError:
         return []
 
@@ -110,9 +118,20 @@ def measures() -> Iterator[Measure]:
             "other_s": round(theirs, 3),
             "other_mib": round(memory(OTHER, str(small), str(Path(folder) / "other.parquet"))),
         }
-        yield Measure("P5", "merge + dedup + validate", ROWS / mine, ROWS / theirs, ">=4", "rows/s", note, extra)
-        yield Measure("P5-memory", "most memory of the merge's processes at 160 MB", memory(OURS, str(small)), None, "<=128", "MiB")
+        yield Measure(
+            "P5", "merge + dedup + validate", ROWS / mine, ROWS / theirs, ">=4", "rows/s", note, extra
+        )
+        yield Measure(
+            "P5-memory",
+            "most memory of the merge's processes at 160 MB",
+            memory(OURS, str(small)),
+            None,
+            "<=128",
+            "MiB",
+        )
         large = Path(folder) / "large"
         build(large, 10 * ROWS)
         note = f"{10 * ROWS} rows in {timed(OURS, str(large)):.1f} s"
-        yield Measure("P5-memory-1.6GB", "the same at 1.6 GB", memory(OURS, str(large)), None, "<=128", "MiB", note)
+        yield Measure(
+            "P5-memory-1.6GB", "the same at 1.6 GB", memory(OURS, str(large)), None, "<=128", "MiB", note
+        )

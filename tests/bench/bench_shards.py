@@ -59,7 +59,9 @@ def measures() -> Iterator[Measure]:
         engine = Instant()
         whole = statistics.median(answered(root / f"whole-{k}", engine) for k in range(REPEATS))
         what = "answers graded, judged and appended a second (an engine makes some hundreds)"
-        yield Measure("shards.answers", what, whole, None, ">=1000", "rows/s", "an engine that answers at once")
+        yield Measure(
+            "shards.answers", what, whole, None, ">=1000", "rows/s", "an engine that answers at once"
+        )
         yield restart(root)
 
 
@@ -84,7 +86,7 @@ def answered(root: Path, engine: Instant) -> float:
     from tests.stages.build import context, make_problems, make_run
     from undo_hpc.config.schema import SamplingConfig
     from undo_hpc.errors import EngineError
-    from undo_hpc.run import open_run
+    from undo_hpc.pipeline.run import open_run
     from undo_hpc.stages.answering import Answers, make_asks, open_checker
     from undo_hpc.storage.lease import Lease
 

@@ -66,16 +66,25 @@ def measures() -> Iterator[Measure | Skipped]:
 
 def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
     profile = Profile(
-        python=str(_stand_in(folder)), gpu_syntax="none", defaults=StageProfile(partition="low", memory_gb=0.1, cpus_per_task=1)
+        python=str(_stand_in(folder)),
+        gpu_syntax="none",
+        defaults=StageProfile(partition="low", memory_gb=0.1, cpus_per_task=1),
     )
     cluster = SlurmCluster(profile, folder)
 
-    def submit(stage: str, after: tuple[str, ...] = (), indices: tuple[int, ...] | None = None, total: int = 1) -> tuple[str, ...]:
-        return cluster.submit(Submission(folder, 0, stage, indices, StageResources(), after=after, tag="0" * 8, total=total))
+    def submit(
+        stage: str, after: tuple[str, ...] = (), indices: tuple[int, ...] | None = None, total: int = 1
+    ) -> tuple[str, ...]:
+        return cluster.submit(
+            Submission(folder, 0, stage, indices, StageResources(), after=after, tag="0" * 8, total=total)
+        )
 
     submit("train")
     lab.wait_empty(RESTARTS * 130)
-    delays = [b - a for a, b in zip(_times(folder, "train", "ended"), _times(folder, "train", "began")[1:], strict=False)]
+    delays = [
+        b - a
+        for a, b in zip(_times(folder, "train", "ended"), _times(folder, "train", "began")[1:], strict=False)
+    ]
     yield Measure(
         "S1",
         "seconds from a requeue to the restart, on a cluster that holds requeued jobs back for 120 s",
@@ -90,13 +99,29 @@ def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
     for _ in range(HOPS):
         ids = submit("evaluate", ids)
     lab.wait_empty(120)
-    ours = [b - a for a, b in zip(_times(folder, "evaluate", "ended"), _times(folder, "evaluate", "began")[1:], strict=False)]
+    ours = [
+        b - a
+        for a, b in zip(
+            _times(folder, "evaluate", "ended"), _times(folder, "evaluate", "began")[1:], strict=False
+        )
+    ]
     last = ""
     for _ in range(HOPS):
         wrap = f"date +%s.%N' began' >> {folder}/times.empty; date +%s.%N' ended' >> {folder}/times.empty"
-        last = lab.run("sbatch", "--parsable", "-o", "/dev/null", *(["-d", f"afterok:{last}"] if last else []), "--wrap", wrap).strip()
+        last = lab.run(
+            "sbatch",
+            "--parsable",
+            "-o",
+            "/dev/null",
+            *(["-d", f"afterok:{last}"] if last else []),
+            "--wrap",
+            wrap,
+        ).strip()
     lab.wait_empty(120)
-    empty = [b - a for a, b in zip(_times(folder, "empty", "ended"), _times(folder, "empty", "began")[1:], strict=False)]
+    empty = [
+        b - a
+        for a, b in zip(_times(folder, "empty", "ended"), _times(folder, "empty", "began")[1:], strict=False)
+    ]
     yield Measure(
         "S2",
         "seconds of a hop between stages over that of an empty chain",

@@ -16,8 +16,8 @@ import orjson
 from tests.bench.frame import Measure
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.plan import IterationPlan, build_graph, pack_slices, slice_sets
-from undo_hpc.run import create_or_open
+from undo_hpc.pipeline.plan import IterationPlan, build_graph, pack_slices, slice_sets
+from undo_hpc.pipeline.run import create_or_open
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.manifest import Manifest, Output
@@ -27,14 +27,24 @@ SHARDS, REPEATS = 10_000, 7
 
 def make(root: Path) -> None:
     """A run whose generation is nearly complete: 9,900 shards done, 60 failed, 40 not begun. Plain writes: fsync is not the matter here."""
-    config = override(RunConfig(), ["name=ten-thousand", f"generate.shards={SHARDS}", "data.train.tiny=train"])
+    config = override(
+        RunConfig(), ["name=ten-thousand", f"generate.shards={SHARDS}", "data.train.tiny=train"]
+    )
     run = create_or_open(config, root, command=["bench"])
     slices = slice_sets({"gsm8k": 1319, "validation": 5000, "train": 50 * SHARDS}, 2000)
     plan = IterationPlan(0, 50 * SHARDS, SHARDS, pack_slices(slices, 2000))
     at = run.layout.iteration(0)
     write_json(at.plan, plan.to_dict())
     stage = next(s for s in build_graph(config, run.layout, plan) if s.name == "generate")
-    counts = {"rows": 50, "correct": 40, "wrong": 10, "truncated": 1, "completion_tokens": 25_000, "new_tokens": 25_000, "seconds": 90.0}
+    counts = {
+        "rows": 50,
+        "correct": 40,
+        "wrong": 10,
+        "truncated": 1,
+        "completion_tokens": 25_000,
+        "new_tokens": 25_000,
+        "seconds": 90.0,
+    }
     details = {
         "engine": {"engine": "vllm", "version": "0.32.0", "model": "teacher", "attention": "flash"},
         "sampling": config.generate.sampling.model_dump(),
@@ -60,7 +70,12 @@ def make(root: Path) -> None:
 def command_s(root: Path) -> float:
     """Seconds of the whole command."""
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "undo_hpc.cli", "status", str(root)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "undo_hpc.cli", "status", str(root)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     seconds = time.perf_counter() - began
     if "9900" not in done.stdout and "9,900" not in done.stdout:
         raise RuntimeError(f"the status does not tell of 9,900 shards:\n{done.stdout}")

@@ -67,8 +67,18 @@ def _race(place: Path, names: list[str]) -> dict[str, dict[str, float]]:
 def _speed(figures: dict[str, dict[str, float]]) -> Iterator[Measure | Skipped]:
     mine = figures["ours"]
     for id_, name, what, goal in (
-        ("P2a", "trainer_padded", "useful tokens per CPU-second, against transformers' Trainer with padding", ">=2.0"),
-        ("P2b", "trainer_grouped", "useful tokens per CPU-second, against transformers' Trainer grouped by length", ">=1.2"),
+        (
+            "P2a",
+            "trainer_padded",
+            "useful tokens per CPU-second, against transformers' Trainer with padding",
+            ">=2.0",
+        ),
+        (
+            "P2b",
+            "trainer_grouped",
+            "useful tokens per CPU-second, against transformers' Trainer grouped by length",
+            ">=1.2",
+        ),
         ("P3", "trl_packed", "useful tokens per CPU-second, against TRL's SFTTrainer with packing", ">=1.2"),
         (
             "P2c",

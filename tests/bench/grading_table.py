@@ -45,8 +45,22 @@ def cases() -> Iterator[Case]:
     if path and path.is_file():
         for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             if not row["disputed"]:
-                origin = "hard cases" if row["origin"] == "own" else "MATH-500 outputs" if row["id"].startswith("m500") else "peers' cases"
-                yield Case(row["id"], origin, row["category"], row["gold"], row["pred"], row["is_equal"], row["kind"] == "pair")
+                origin = (
+                    "hard cases"
+                    if row["origin"] == "own"
+                    else "MATH-500 outputs"
+                    if row["id"].startswith("m500")
+                    else "peers' cases"
+                )
+                yield Case(
+                    row["id"],
+                    origin,
+                    row["category"],
+                    row["gold"],
+                    row["pred"],
+                    row["is_equal"],
+                    row["kind"] == "pair",
+                )
     for i, (category, gold, pred, equal) in enumerate(CASES):
         yield Case(f"ours-{i:03}", "our cases", category, gold, pred, equal)
 
@@ -59,12 +73,18 @@ def documented(prediction: str, gold: str, bare: bool = False) -> bool:
     if len(letter) == 1 and letter in "ABCDEFGHIJ":
         config = [StringExtractionConfig(strings=tuple("ABCDEFGHIJ"))]
         return bool(verify(parse(letter, config), parse(prediction, config)))
-    return bool(verify(parse(_in_environment(gold)), parse(_in_environment(prediction) if bare else prediction)))
+    return bool(
+        verify(parse(_in_environment(gold)), parse(_in_environment(prediction) if bare else prediction))
+    )
 
 
 def _in_environment(text: str) -> str:
     """The parser looks for LaTeX between dollars (or the like) only, so a bare answer is put there."""
-    return text if any(mark in text.replace("\\$", "") for mark in ("$", "\\(", "\\[", "\\boxed", "####")) else f"${text}$"
+    return (
+        text
+        if any(mark in text.replace("\\$", "") for mark in ("$", "\\(", "\\[", "\\boxed", "####"))
+        else f"${text}$"
+    )
 
 
 def _serve(connection: Any) -> None:
@@ -155,7 +175,9 @@ def main() -> int:
     reference.close()
     table = list(_table(found, grades, theirs))
     table.append("")
-    table.append(f"Time for all {len(found)}: ours {ours_seconds:.1f} s, math-verify {theirs_seconds:.1f} s (one process each).")
+    table.append(
+        f"Time for all {len(found)}: ours {ours_seconds:.1f} s, math-verify {theirs_seconds:.1f} s (one process each)."
+    )
     print("\n".join(table))
     lines = list(_disagreements(found, grades, theirs))
     print("\n".join(["", *lines]))
@@ -168,7 +190,12 @@ def main() -> int:
 def _table(found: list[Case], grades: list[Grade], theirs: list[tuple[bool, str]]) -> Iterator[str]:
     rows: dict[tuple[str, str], list[tuple[bool, bool, bool, bool]]] = defaultdict(list)
     for case, grade, (said, _) in zip(found, grades, theirs, strict=True):
-        row = (grade.correct == case.equal, said == case.equal, grade.correct and not case.equal, said and not case.equal)
+        row = (
+            grade.correct == case.equal,
+            said == case.equal,
+            grade.correct and not case.equal,
+            said and not case.equal,
+        )
         rows[(case.origin, case.category)].append(row)
         rows[(case.origin, "**all**")].append(row)
     yield "| cases | category | n | ours right | math-verify right | ours: false 'equal' | math-verify: false 'equal' |"

@@ -47,11 +47,22 @@ def length_spread(count: int, seed: int = 0) -> list[dict[str, Any]]:
         wanted = rng.lognormvariate(4.8, 0.7)  # tokens
         text = " ".join((lines * 40)[: max(1, round(wanted / 18))])
         row = dict(tiny_student.rows(1)[0])
-        out.append(row | {"id": f"{idx:08d}", "idx": idx, "problem": problem, "teacher_solution": f"{text} {solution}", "gt": answer})
+        out.append(
+            row
+            | {
+                "id": f"{idx:08d}",
+                "idx": idx,
+                "problem": problem,
+                "teacher_solution": f"{text} {solution}",
+                "gt": answer,
+            }
+        )
     return out
 
 
-def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, *, at_once: int | None = None, **changes: Any) -> None:
+def prepare(
+    place: Path, rows: int = ROWS, batch: int = BATCH, *, at_once: int | None = None, **changes: Any
+) -> None:
     """Writes data, spec and what the others need to do the same, and a tiny model where there is none in `place`.
 
     A step learns from some `batch` rows; Trainer takes `at_once` of them at a time (all by default).
@@ -88,11 +99,18 @@ def prepare(place: Path, rows: int = ROWS, batch: int = BATCH, *, at_once: int |
     from undo_hpc.training.student import load_tokenizer
 
     lengths = encode_spec(spec, load_tokenizer(spec)).lengths
-    budget = round((batch + 0.5) * float(np.mean(lengths)))  # a step ends before it would overflow: this gives the others' number of steps
-    spec = TrainSpec(**{**spec.__dict__, "train": {"tokens_per_batch": budget, "micro_batch_tokens": 2 * budget} | train})
+    budget = round(
+        (batch + 0.5) * float(np.mean(lengths))
+    )  # a step ends before it would overflow: this gives the others' number of steps
+    spec = TrainSpec(
+        **{**spec.__dict__, "train": {"tokens_per_batch": budget, "micro_batch_tokens": 2 * budget} | train}
+    )
     spec.save(place / "spec.json")
     steps = min(changes.get("max_steps") or 10**9, rows // batch)
-    write_json(place / "race.json", {"batch": batch, "at_once": at_once or batch, "steps": steps, "tokens": int(lengths.sum())})
+    write_json(
+        place / "race.json",
+        {"batch": batch, "at_once": at_once or batch, "steps": steps, "tokens": int(lengths.sum())},
+    )
 
 
 def _race(place: Path) -> dict[str, int]:
@@ -155,7 +173,9 @@ def ours(place: Path, meter: Meter, *, saves: int = 0) -> Curve:
     loop.learning_rate, export.export = learning_rate, publish
     spec = TrainSpec.load(place / "spec.json")
     own = place / f"ours-{os.getpid()}"
-    TrainSpec(**{**spec.__dict__, "work_dir": str(own / "work"), "out_dir": str(own / "out")}).save(place / f"{own.name}.json")
+    TrainSpec(**{**spec.__dict__, "work_dir": str(own / "work"), "out_dir": str(own / "out")}).save(
+        place / f"{own.name}.json"
+    )
     assert main([str(place / f"{own.name}.json")], time.monotonic()) == 0
     rows = [json.loads(line) for line in (own / "work" / "metrics.jsonl").read_text().splitlines()]
     meter.told |= {"rows": rows, "tokens": sum(row["tokens"] for row in rows)}
@@ -174,7 +194,9 @@ def _save(spec: TrainSpec, engine: Any, team: Any, count: int, meter: Meter) -> 
         keeper.settle()
         made = next(keeper.folder.glob("step-*"))
         if step == 1:
-            meter.told["size_mib"] = sum(file.stat().st_size for file in made.rglob("*") if file.is_file()) / 2**20
+            meter.told["size_mib"] = (
+                sum(file.stat().st_size for file in made.rglob("*") if file.is_file()) / 2**20
+            )
             writer.write_file = lambda state, path: {"size": 0, "sha256": ""}
         shutil.rmtree(made)
     meter.told |= {"blocked": keeper.blocked_s, "whole": keeper.whole_s}
@@ -193,7 +215,9 @@ def plain(place: Path, meter: Meter) -> Curve:
     config = spec.config
     data = encode_spec(spec, student.load_tokenizer(spec))
     model = student.load_student(spec, config, attention.NAME, print)
-    batcher = Batcher(data, config, rank=0, ranks=1, attention=attention.NAME, pad_token=0, device=torch.device("cpu"))
+    batcher = Batcher(
+        data, config, rank=0, ranks=1, attention=attention.NAME, pad_token=0, device=torch.device("cpu")
+    )
     plan = StepPlan(data.lengths, budget=config.tokens_per_batch, epochs=1, max_steps=0, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0, fused=True)
     losses: Curve = []
@@ -224,8 +248,14 @@ def _encoded(place: Path) -> tuple[Any, Any, Any]:
     import torch
 
     bf16 = spec.config.precision == "bf16"
-    attention = "flash_attention_2" if torch.cuda.is_available() and importlib.util.find_spec("flash_attn") else "sdpa"
-    model = AutoModelForCausalLM.from_pretrained(spec.model, attn_implementation=attention, dtype=torch.bfloat16 if bf16 else torch.float32)
+    attention = (
+        "flash_attention_2"
+        if torch.cuda.is_available() and importlib.util.find_spec("flash_attn")
+        else "sdpa"
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        spec.model, attn_implementation=attention, dtype=torch.bfloat16 if bf16 else torch.float32
+    )
     return encode_spec(spec, tokenizer), tokenizer, model
 
 
@@ -349,7 +379,10 @@ def trl_packed(place: Path, meter: Meter) -> Curve:
 
     data, tokenizer, model = _encoded(place)
     rows = [
-        {"input_ids": data.tokens(i).tolist(), "completion_mask": [0] * int(data.prompts[i]) + [1] * int(data.targets[i])}
+        {
+            "input_ids": data.tokens(i).tolist(),
+            "completion_mask": [0] * int(data.prompts[i]) + [1] * int(data.targets[i]),
+        }
         for i in range(len(data))
     ]
     config = TrainSpec.load(place / "spec.json").config
@@ -367,7 +400,11 @@ def trl_packed(place: Path, meter: Meter) -> Curve:
         **_common(place),
     )
     trainer = SFTTrainer(
-        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[_metered(meter)]
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[_metered(meter)],
     )
     return _train(trainer, meter)
 
@@ -386,7 +423,8 @@ def mean_loss(curve: Curve, steps: int) -> float:
     """Mean loss of the second half of the steps that all contestants take (one more step is one more step of learning)."""
     last = min(curve[-1][0], steps)
     spans = [
-        (min(step, last) - max(start, last // 2), loss) for (step, loss), start in zip(curve, [0, *(s for s, _ in curve)], strict=False)
+        (min(step, last) - max(start, last // 2), loss)
+        for (step, loss), start in zip(curve, [0, *(s for s, _ in curve)], strict=False)
     ]
     used = [(n, loss) for n, loss in spans if n > 0]
     return sum(n * loss for n, loss in used) / sum(n for n, _ in used)
@@ -395,7 +433,12 @@ def mean_loss(curve: Curve, steps: int) -> float:
 def main(name: str, place: Path) -> None:
     """Trains once as that contestant and prints its figures."""
     os.environ.update(
-        {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        {
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        }
     )
     from undo_hpc.training.setup import quiet_deepspeed
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.observe.synthetic import RunBuilder
-from undo_hpc import commands
 from undo_hpc.cli import VERBS, main
 from undo_hpc.cli.errors import report_os_error
 from undo_hpc.cli.run_iteration import build_parser, read_config
 from undo_hpc.observe.logs import follow
-from undo_hpc.run import Run, create_or_open
+from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.lease import Lease
+from undo_hpc.system import invocation as commands
 
 HEAVY = (
     "torch",
@@ -38,7 +38,9 @@ HEAVY = (
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return RunBuilder(tmp_path_factory.mktemp("cli") / "checkpoints" / "mine", problems=20, sets=["display.report=false"]).play(1)
+    return RunBuilder(
+        tmp_path_factory.mktemp("cli") / "checkpoints" / "mine", problems=20, sets=["display.report=false"]
+    ).play(1)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -60,7 +62,9 @@ except SystemExit:
     pass
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stderr.strip() == "[]"
 
 
@@ -73,7 +77,9 @@ for words in (["status", {root!r}], ["list", {str(run.layout.root.parent)!r}], [
     assert main(words) == 0, words
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stderr.strip() == "[]"
 
 
@@ -86,11 +92,13 @@ def test_no_verb_a_wrong_verb_and_the_version(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith("undo-hpc ")
 
 
-def test_what_the_file_system_says_is_no_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_file_system_says_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/runs/a-colleagues/config.resolved.json")
 
-    monkeypatch.setattr("undo_hpc.run.open_run", refuse)
+    monkeypatch.setattr("undo_hpc.pipeline.run.open_run", refuse)
     assert main(["cancel", "/runs/a-colleagues"]) == 3
     said = capsys.readouterr().err
     assert "/runs/a-colleagues/config.resolved.json: Permission denied" in said and "chmod" in said
@@ -108,7 +116,11 @@ def test_a_run_on_a_cluster_stays_there_where_nothing_else_is_said(tmp_path: Pat
     config = tmp_path / "mine.yaml"
     config.write_text("name: mine\n")
     words = ["--config", str(config), "--run-dir", str(tmp_path / "run")]
-    create_or_open(read_config(build_parser().parse_args([*words, "--profile", "p.yaml"])), tmp_path / "run", command=["test"])
+    create_or_open(
+        read_config(build_parser().parse_args([*words, "--profile", "p.yaml"])),
+        tmp_path / "run",
+        command=["test"],
+    )
     again = read_config(build_parser().parse_args(words)).cluster
     assert (again.kind, Path(again.profile).name) == ("slurm", "p.yaml")
     assert read_config(build_parser().parse_args([*words, "--cluster", "local"])).cluster.kind == "local"
@@ -118,7 +130,9 @@ def test_the_installed_command_is_ours() -> None:
     command = Path(sys.executable).with_name("undo-hpc")
     if not command.exists():
         pytest.skip("the package is not installed in this environment")
-    done = subprocess.run([str(command), "--version"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [str(command), "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0 and done.stdout.startswith("undo-hpc ")
 
 
@@ -128,8 +142,12 @@ def test_run_is_the_launcher(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not (tmp_path / "new").exists()
 
 
-def test_a_dry_run_reads_local_data_and_the_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}"} for k in range(60)] + [{"question": "?", "answer": ""}] * 2
+def test_a_dry_run_reads_local_data_and_the_profile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}"} for k in range(60)] + [
+        {"question": "?", "answer": ""}
+    ] * 2
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config, profile = tmp_path / "my.yaml", tmp_path / "cluster.yaml"
     text = f"""
@@ -139,11 +157,18 @@ teacher: {{model: "tiny:teacher"}}
 student: {{model: "tiny:student"}}
 """
     config.write_text(text)
-    profile.write_text("defaults: {partition: wide, minutes: 77}\nstages: {train: {gpus_per_node: 4, tasks_per_node: 4}}\n")
+    profile.write_text(
+        "defaults: {partition: wide, minutes: 77}\nstages: {train: {gpus_per_node: 4, tasks_per_node: 4}}\n"
+    )
     words = ["run", "--config", str(config), "--run-dir", str(tmp_path / "run"), "--dry-run"]
     assert main([*words, "--profile", str(profile)]) == 0
     told = capsys.readouterr().out
-    assert "writes for 48 problems" in told and "partition wide" in told and "minutes 77" in told and "gpus per node 4" in told
+    assert (
+        "writes for 48 problems" in told
+        and "partition wide" in told
+        and "minutes 77" in told
+        and "gpus per node 4" in told
+    )
     assert "60 of 62 rows; problem from 'question'" in told and "the first: What is 0 and 0? -> 0" in told
     assert "not used: 2 rows, e.g. problems.jsonl line 61: answer ('answer') is empty" in told
     with pytest.raises(SystemExit):
@@ -158,8 +183,21 @@ student: {{model: "tiny:student"}}
 def test_a_missing_engine_is_told_before_the_data_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("undo_hpc.precheck.find_spec", lambda name: None)
-    assert main(["run", "--config", "tiny", "--run-dir", str(tmp_path / "run"), "--set", "generate.engine.name=vllm"]) == 2
+    monkeypatch.setattr("undo_hpc.control.precheck.find_spec", lambda name: None)
+    assert (
+        main(
+            [
+                "run",
+                "--config",
+                "tiny",
+                "--run-dir",
+                str(tmp_path / "run"),
+                "--set",
+                "generate.engine.name=vllm",
+            ]
+        )
+        == 2
+    )
     assert "--set generate.engine.name=transformers" in capsys.readouterr().err
     assert not (tmp_path / "run" / "splits").exists()
 
@@ -209,7 +247,9 @@ def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.
     (broken / "config.resolved.json").write_text('{"schema_version": 0}')
     for path in (run.layout.events, *run.layout.root.glob("iter_*")):
         os.utime(path, (1e9, 1e9))
-    os.utime(run.layout.events, (1.9e9, 1.9e9))  # the last event, not the day of the configuration, is when a run changed
+    os.utime(
+        run.layout.events, (1.9e9, 1.9e9)
+    )  # the last event, not the day of the configuration, is when a run changed
     assert main(["list", str(run.layout.root.parent)]) == 0
     out = capsys.readouterr().out
     assert "mine" in out and "2030-03-" in out and "cannot be" in out

@@ -58,12 +58,20 @@ def test_jobs_of_a_copy_of_the_run_are_left_alone_and_those_of_a_moved_one_are_t
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     name = JobName("train", 0, "0" * 8, 0, 0, 1, "0" * 8)
     places = ("mine", "link", "copy|2", "before")
-    lines = [f"{k}|N/A|{k}|PENDING|None|{name}|{tmp_path / place}/iter_000/logs/submitted/x.sh" for k, place in enumerate(places)]
+    lines = [
+        f"{k}|N/A|{k}|PENDING|None|{name}|{tmp_path / place}/iter_000/logs/submitted/x.sh"
+        for k, place in enumerate(places)
+    ]
     lines.append(f"9|N/A|9|PENDING|None|{name}|(null)")
     monkeypatch.setattr(slurm, "require_slurm", lambda: None)
     monkeypatch.setattr(slurm, "run", lambda command: "\n".join(lines))
     jobs = slurm.SlurmCluster(Profile(), Path("/code"), run_dir=tmp_path / "mine").live_jobs("0" * 8)
-    assert [(job.id, job.gone) for job in jobs] == [("0", ""), ("1", ""), ("3", str(tmp_path / "before")), ("9", "")]
+    assert [(job.id, job.gone) for job in jobs] == [
+        ("0", ""),
+        ("1", ""),
+        ("3", str(tmp_path / "before")),
+        ("9", ""),
+    ]
 
 
 def test_a_torn_line_is_passed_over_and_the_next_line_stands_by_itself(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from undo_hpc.cluster import local
 from undo_hpc.cluster.local import LocalCluster, has_gpu
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.errors import Incomplete
-from undo_hpc.layout import Layout
 from undo_hpc.observe.progress import NoDisplay
-from undo_hpc.plan import Stage, StageName, Task
-from undo_hpc.run import Run
-from undo_hpc.state import TaskStatus
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import Stage, StageName, Task
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.state import TaskStatus
 
 
 def most(**cluster: int) -> int:
@@ -30,8 +30,12 @@ def test_hidden_gpus_are_none(hidden: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert not has_gpu() and most() == 2
 
 
-@pytest.mark.parametrize(("cpus", "threads", "tasks"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (64, 1, 2), (2, 8, 1)])
-def test_tasks_have_their_threads_on_cpus_of_their_own(cpus: int, threads: int, tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("cpus", "threads", "tasks"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (64, 1, 2), (2, 8, 1)]
+)
+def test_tasks_have_their_threads_on_cpus_of_their_own(
+    cpus: int, threads: int, tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cpus)))
     assert most(threads_per_process=threads) == tasks
@@ -42,15 +46,23 @@ def test_tasks_do_not_share_a_gpu_unless_asked(monkeypatch: pytest.MonkeyPatch) 
     assert most() == 1 and most(max_processes=3) == 3
 
 
-def test_clients_do_not_wait_for_servers_that_have_all_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_do_not_wait_for_servers_that_have_all_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stage(name: StageName) -> Stage:
         return Stage(name, 0, (), (Task(name, 0, "0", "", ()),), (), StageResources())
 
     run = Run(Layout(tmp_path), RunConfig())
-    monkeypatch.setattr(Run, "plan", lambda self, iteration: SimpleNamespace(policy_of=lambda name: PolicyConfig()))
+    monkeypatch.setattr(
+        Run, "plan", lambda self, iteration: SimpleNamespace(policy_of=lambda name: PolicyConfig())
+    )
     cluster = LocalCluster(run, NoDisplay(Console()))
     scripts = {"serve": "import sys; sys.exit('the GPU is full')", "generate": "import time; time.sleep(600)"}
-    monkeypatch.setattr(local, "worker_command", lambda run_dir, stage, index: [sys.executable, "-c", scripts[stage.name]])
+    monkeypatch.setattr(
+        local, "worker_command", lambda run_dir, stage, index: [sys.executable, "-c", scripts[stage.name]]
+    )
     stages = [stage("serve"), stage("generate")]
-    with pytest.raises(Incomplete, match=r"serve 0 of iteration 0 ended with exit code 1(.|\n)*the GPU is full"):
+    with pytest.raises(
+        Incomplete, match=r"serve 0 of iteration 0 ended with exit code 1(.|\n)*the GPU is full"
+    ):
         cluster.run_graph(stages, [TaskStatus(s.name, 0, "ready", "") for s in stages])

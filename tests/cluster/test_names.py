@@ -43,5 +43,7 @@ def test_ten_thousand_shards_on_a_stock_cluster_are_two_arrays() -> None:
 def test_the_notation_of_an_array_says_the_same_elements(elements: set[int], parallelism: int) -> None:
     text = array_spec(sorted(elements), parallelism)
     ranges = [piece.split("-") for piece in text.split("%")[0].split(",")]
-    assert [number for piece in ranges for number in range(int(piece[0]), int(piece[-1]) + 1)] == sorted(elements)
+    assert [number for piece in ranges for number in range(int(piece[0]), int(piece[-1]) + 1)] == sorted(
+        elements
+    )
     assert ("%" in text) == (parallelism < len(elements))

@@ -32,7 +32,9 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     assert "doctor --write-profile" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"])
+@pytest.mark.parametrize(
+    "name", ["HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"]
+)
 def test_secrets_are_not_handed_to_slurm(name: str, tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(f"export: [{name}]\n")
@@ -73,7 +75,9 @@ def test_paths_to_secrets_may_be_handed_over() -> None:
     assert "HF_TOKEN_PATH" in Profile(export=["MY_TOKEN_FILE"]).exports()
 
 
-@pytest.mark.parametrize("extra", ["export: ALL", "export: HF_TOKEN=hf_abc", "dependency: singleton", "wait: true"])
+@pytest.mark.parametrize(
+    "extra", ["export: ALL", "export: HF_TOKEN=hf_abc", "dependency: singleton", "wait: true"]
+)
 def test_options_that_would_undo_a_promise_are_refused(extra: str, tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(f"stages: {{train: {{extra: {{{extra}}}}}}}\n")
@@ -94,7 +98,9 @@ def test_a_container_keeps_the_variables_of_a_task() -> None:
 
 def test_configuration_wins_over_stage_and_stage_over_defaults() -> None:
     profile = Profile(
-        defaults=StageProfile(partition="a", cpus_per_task=1, minutes=10, gpus_per_node=1, extra={"exclude": "n1"}),
+        defaults=StageProfile(
+            partition="a", cpus_per_task=1, minutes=10, gpus_per_node=1, extra={"exclude": "n1"}
+        ),
         stages={"train": StageProfile(partition="b", minutes=20, extra={"exclusive": True})},
     )
     asked = profile.for_stage("train", StageResources(minutes=30))
@@ -103,7 +109,9 @@ def test_configuration_wins_over_stage_and_stage_over_defaults() -> None:
 
 
 def test_cpu_stages_get_no_gpu_and_baseline_is_like_evaluate() -> None:
-    profile = Profile(defaults=StageProfile(gpus_per_node=1), stages={"evaluate": StageProfile(partition="eval")})
+    profile = Profile(
+        defaults=StageProfile(gpus_per_node=1), stages={"evaluate": StageProfile(partition="eval")}
+    )
     assert profile.for_stage("merge", StageResources()).gpus_per_node == 0
     assert profile.for_stage("advance", StageResources()).gpus_per_node == 0
     assert profile.for_stage("baseline", StageResources()).partition == "eval"
@@ -121,7 +129,10 @@ def test_only_training_runs_as_several_processes() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("defaults: {cpus_per_task: 2}\nstages:\n  generate:\n    tasks_per_node: 4\n", r"line 4: 'stages\.generate\.tasks_per_node'"),
+        (
+            "defaults: {cpus_per_task: 2}\nstages:\n  generate:\n    tasks_per_node: 4\n",
+            r"line 4: 'stages\.generate\.tasks_per_node'",
+        ),
         ("stages: {evaluate: {nodes: 2}}\n", r"line 1: 'stages\.evaluate\.nodes'.*\n.*problems_per_task"),
         ("defaults: {nodes: 2}\n", r"'defaults\.nodes': only the processes of train"),
         ("stages: {train: {array_parallelism: 2}}\n", "train is one task"),
@@ -133,5 +144,9 @@ def test_keys_that_a_stage_would_leave_aside_are_refused(text: str, words: str, 
     with pytest.raises(ConfigError) as raised:
         load_profile(path)
     assert re.search(words, f"{raised.value.message}\n{raised.value.hint}"), raised.value
-    path.write_text("defaults: {nodes: 1}\nstages: {train: {nodes: 2, tasks_per_node: 4}, merge: {gpus_per_node: 1}}\n")
-    assert load_profile(path).for_stage("merge", StageResources()).gpus_per_node == 1, "a site may want one from every job"
+    path.write_text(
+        "defaults: {nodes: 1}\nstages: {train: {nodes: 2, tasks_per_node: 4}, merge: {gpus_per_node: 1}}\n"
+    )
+    assert load_profile(path).for_stage("merge", StageResources()).gpus_per_node == 1, (
+        "a site may want one from every job"
+    )

@@ -15,7 +15,9 @@ from undo_hpc.cluster.render import PRELUDE, render
 from undo_hpc.config.schema import StageResources
 
 GOLDEN = Path(__file__).with_name("golden")
-GENERATE = Submission(Path("/runs/my run"), 1, "generate", tuple(range(8)), StageResources(), tag="0123abcd", total=8)
+GENERATE = Submission(
+    Path("/runs/my run"), 1, "generate", tuple(range(8)), StageResources(), tag="0123abcd", total=8
+)
 NAME = JobName("generate", 1, "0123abcd", 0, 0, 1, "deadbeef")
 TRAIN = replace(GENERATE, stage="train", indices=None, after=("41", "42"), total=1)
 
@@ -23,16 +25,34 @@ TRAIN = replace(GENERATE, stage="train", indices=None, after=("41", "42"), total
 def batch_file(profile: Profile, submission: Submission, part: ArrayPart | None) -> str:
     from submitit.slurm.slurm import _make_sbatch_string
 
-    text = render(profile, submission, replace(NAME, stage=submission.stage), part, Path("/runs/my run/code/abc"), kill_wait_s=30)
+    text = render(
+        profile,
+        submission,
+        replace(NAME, stage=submission.stage),
+        part,
+        Path("/runs/my run/code/abc"),
+        kill_wait_s=30,
+    )
     return _make_sbatch_string(command=text.command, folder="/runs/x", **text.parameters)
 
 
 CASES = {
-    "generate_example": (load_profile(REPO / "slurm" / "profiles" / "example.yaml"), GENERATE, ArrayPart(tuple(range(8)), 0, 1)),
+    "generate_example": (
+        load_profile(REPO / "slurm" / "profiles" / "example.yaml"),
+        GENERATE,
+        ArrayPart(tuple(range(8)), 0, 1),
+    ),
     "train_example": (load_profile(REPO / "slurm" / "profiles" / "example.yaml"), TRAIN, None),
-    "merge_lab": (load_profile(REPO / "slurm" / "profiles" / "lab.yaml"), replace(TRAIN, stage="merge"), None),
+    "merge_lab": (
+        load_profile(REPO / "slurm" / "profiles" / "lab.yaml"),
+        replace(TRAIN, stage="merge"),
+        None,
+    ),
     "generate_pyxis": (
-        Profile(python="/p/python", container=ContainerProfile(kind="pyxis", image="/img/undo image.sqsh", mounts=["/data:/data"])),
+        Profile(
+            python="/p/python",
+            container=ContainerProfile(kind="pyxis", image="/img/undo image.sqsh", mounts=["/data:/data"]),
+        ),
         GENERATE,
         ArrayPart((0, 3, 4), 1000, 2),
     ),
@@ -42,7 +62,9 @@ CASES = {
             requeue=False,
             gpu_syntax="gpus-per-node",
             gpu_type="a100",
-            defaults=StageProfile(gpus_per_node=2, tasks_per_node=2, nodes=2, extra={"exclude": "n[1-2]", "exclusive": True}),
+            defaults=StageProfile(
+                gpus_per_node=2, tasks_per_node=2, nodes=2, extra={"exclude": "n[1-2]", "exclusive": True}
+            ),
             container=ContainerProfile(kind="apptainer", image="/img/undo.sif", options=["--no-home"]),
         ),
         TRAIN,
@@ -114,7 +136,9 @@ def test_only_names_of_variables_reach_sbatch() -> None:
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_a_users_strict_shell_does_not_undo_the_requeue_and_nothing_starts_in_a_paused_run(tmp_path: Path, paused: bool) -> None:
+def test_a_users_strict_shell_does_not_undo_the_requeue_and_nothing_starts_in_a_paused_run(
+    tmp_path: Path, paused: bool
+) -> None:
     """`set -euo pipefail` among the setup lines used to end the batch script with the step, before its requeue."""
     programs = {"srun": "echo a step; exit 75", "squeue": "echo RUNNING", "scontrol": 'echo "$@" >> calls'}
     for name, line in programs.items():
@@ -124,6 +148,10 @@ def test_a_users_strict_shell_does_not_undo_the_requeue_and_nothing_starts_in_a_
         (tmp_path / "PAUSED").touch()
     script = f"set -euo pipefail\nsource {PRELUDE}\nundo_task generate {tmp_path} 0\n"
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-    done = subprocess.run(["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
-    assert (done.returncode, "a step" in done.stdout, "requeue 7" in calls) == ((3, False, False) if paused else (75, True, True)), done
+    assert (done.returncode, "a step" in done.stdout, "requeue 7" in calls) == (
+        (3, False, False) if paused else (75, True, True)
+    ), done

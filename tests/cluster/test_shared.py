@@ -39,8 +39,14 @@ def test_nodes_of_this_host_are_no_others() -> None:
 
 
 def test_a_proposal_takes_the_gpus_and_leaves_small_jobs_to_cpus() -> None:
-    profile = Profile.model_validate(yaml.safe_load(render(parse_partitions(SINFO), CONFIG, ["proj", "other"])))
-    assert (profile.defaults.partition, profile.defaults.account, profile.defaults.gpus_per_node) == ("gpu", "proj", 1)
+    profile = Profile.model_validate(
+        yaml.safe_load(render(parse_partitions(SINFO), CONFIG, ["proj", "other"]))
+    )
+    assert (profile.defaults.partition, profile.defaults.account, profile.defaults.gpus_per_node) == (
+        "gpu",
+        "proj",
+        1,
+    )
     assert profile.defaults.cpus_per_task == 16 and profile.defaults.minutes == 240
     assert profile.stages["train"].gpus_per_node == 4 and profile.stages["merge"].partition == "cpu"
     assert profile.requeue is False
@@ -48,14 +54,23 @@ def test_a_proposal_takes_the_gpus_and_leaves_small_jobs_to_cpus() -> None:
 
 @pytest.mark.parametrize(
     ("gres", "count", "kind"),
-    [("gpu:3090:8(S:0-1)", 8, "3090"), ("gpu:1g.10gb:7", 7, "1g.10gb"), ("gpu:a100_3g.20gb:4", 4, "a100_3g.20gb"), ("gpu:4(S:0-1)", 4, "")],
+    [
+        ("gpu:3090:8(S:0-1)", 8, "3090"),
+        ("gpu:1g.10gb:7", 7, "1g.10gb"),
+        ("gpu:a100_3g.20gb:4", 4, "a100_3g.20gb"),
+        ("gpu:4(S:0-1)", 4, ""),
+    ],
 )
 def test_types_of_gpus_and_accounts_may_look_like_numbers(gres: str, count: int, kind: str) -> None:
     found = parse_partitions(f"main*|up|2-00:00:00|4|64|512000|{gres}\n")
     assert [(p.gpus, p.gpu_type) for p in found] == [(count, kind)]
     text = render(found, CONFIG, ["2024001"]).replace("# gpu_type", "gpu_type")
     profile = Profile.model_validate(yaml.safe_load(text))
-    assert (profile.defaults.account, profile.gpu_type, profile.stages["train"].gpus_per_node) == ("2024001", kind, count)
+    assert (profile.defaults.account, profile.gpu_type, profile.stages["train"].gpus_per_node) == (
+        "2024001",
+        kind,
+        count,
+    )
 
 
 def test_limits_of_the_cluster() -> None:

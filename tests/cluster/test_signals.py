@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.cluster.signals import StopSignals, ask_end, classify, count_restarts, own_job, real_end, seconds_of
+from undo_hpc.cluster.signals import (
+    StopSignals,
+    ask_end,
+    classify,
+    count_restarts,
+    own_job,
+    real_end,
+    seconds_of,
+)
 
 JOB = {"SLURM_JOB_ID": "7", "UNDO_SIGNAL_LEAD": "60"}
 

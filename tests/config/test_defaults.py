@@ -9,7 +9,7 @@ from pathlib import Path
 
 from undo_hpc.config.load import is_neutral
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.run import leaves
+from undo_hpc.pipeline.run import leaves
 
 GOLDEN = Path(__file__).parent / "golden" / "defaults.json"
 
@@ -19,4 +19,6 @@ def test_no_default_of_a_results_key_changes() -> None:
     frozen = json.loads(GOLDEN.read_text())
     changed = {key: (value, now.get(key)) for key, value in frozen.items() if now.get(key, "gone") != value}
     assert not changed, "give the new behaviour a new key, whose default is the old behaviour"
-    assert sorted(now) == sorted(frozen), f"a new key: add it with its default to {GOLDEN.name}, and keep it from now on"
+    assert sorted(now) == sorted(frozen), (
+        f"a new key: add it with its default to {GOLDEN.name}, and keep it from now on"
+    )

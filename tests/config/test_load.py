@@ -47,7 +47,10 @@ def test_no_such_preset_lists_them() -> None:
 
 
 def test_set_wins_over_the_file_and_is_typed(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, "train: {epochs: 1}\n"), ["train.epochs=2.5", "evaluate.benchmarks=[gsm8k]", "name=abc"])
+    config = load_config(
+        write(tmp_path, "train: {epochs: 1}\n"),
+        ["train.epochs=2.5", "evaluate.benchmarks=[gsm8k]", "name=abc"],
+    )
     assert (config.train.epochs, config.evaluate.benchmarks, config.name) == (2.5, ["gsm8k"], "abc")
 
 
@@ -77,7 +80,10 @@ def test_a_bare_word_may_be_a_folder_beside_the_file(tmp_path: Path) -> None:
         (tmp_path / name / "problem.txt").write_text("{problem}\n")
     text = "data: {train: {path: problems}}\ngenerate: {prompt: mine}\nevaluate: {prompt: tiny, benchmarks: [problems]}\n"
     config = load_config(write(tmp_path, text))
-    assert (config.data.train.path, config.generate.prompt) == (str(tmp_path / "problems"), str(tmp_path / "mine"))
+    assert (config.data.train.path, config.generate.prompt) == (
+        str(tmp_path / "problems"),
+        str(tmp_path / "mine"),
+    )
     assert (config.evaluate.prompt, config.evaluate.benchmarks) == ("tiny", ["problems"]), "names stay names"
 
 
@@ -114,7 +120,9 @@ def test_a_bare_off_is_the_word_and_no_truth_value(tmp_path: Path) -> None:
 
 def test_a_loop_that_could_never_see_an_error_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "evaluate: {train_predictions: false}\n")
-    with pytest.raises(ConfigError, match=r"my\.yaml: method\.errors_from is 'both', but evaluate\.train_predictions is off"):
+    with pytest.raises(
+        ConfigError, match=r"my\.yaml: method\.errors_from is 'both', but evaluate\.train_predictions is off"
+    ):
         load_config(path)
     with pytest.raises(ConfigError, match=r"data\.diagnosis is 0"):
         load_config(path, ["method.errors_from=diagnosis", "data.diagnosis=0"])

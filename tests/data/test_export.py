@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.benchmarks import load_benchmark
 from undo_hpc.config.schema import SourceConfig
+from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.data.export import boxed_solution, export_benchmark
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.grading.extract import last_boxed

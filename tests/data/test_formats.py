@@ -29,15 +29,33 @@ SAMPLE_KEYS: dict[str, type] = {
 
 
 def attempt(problem: str, number: int, verdict: Verdict) -> Attempt:
-    return Attempt(problem, 0, number, "student", f"text {number}", verdict, f"answer {number}", "plain", "stop", 5, 7, 1, 0.0)
+    return Attempt(
+        problem,
+        0,
+        number,
+        "student",
+        f"text {number}",
+        verdict,
+        f"answer {number}",
+        "plain",
+        "stop",
+        5,
+        7,
+        1,
+        0.0,
+    )
 
 
 PROBLEMS = [Problem(f"p{i}", f"Problem {i}", str(i), i) for i in range(4)]
 
 
 def samples(repeats: int) -> list[dict[str, Any]]:
-    rows = [attempt(f"p{i}", k, "correct" if (i + k) % 2 else "wrong") for i in range(3) for k in range(repeats)]
-    return lm_eval_samples(PROBLEMS, reversed(rows), prompts={"p0": "Solve: Problem 0"}, generation={"temperature": 0.0})
+    rows = [
+        attempt(f"p{i}", k, "correct" if (i + k) % 2 else "wrong") for i in range(3) for k in range(repeats)
+    ]
+    return lm_eval_samples(
+        PROBLEMS, reversed(rows), prompts={"p0": "Solve: Problem 0"}, generation={"temperature": 0.0}
+    )
 
 
 def test_messages() -> None:
@@ -67,7 +85,9 @@ def test_samples_have_the_published_keys() -> None:
     for row in rows:
         assert {key: type(row[key]) for key in SAMPLE_KEYS} == SAMPLE_KEYS
         assert row["metrics"] == ["exact_match"]
-    assert rows[0]["arguments"] == {"gen_args_0": {"arg_0": "Solve: Problem 0", "arg_1": {"temperature": 0.0}}}
+    assert rows[0]["arguments"] == {
+        "gen_args_0": {"arg_0": "Solve: Problem 0", "arg_1": {"temperature": 0.0}}
+    }
     assert rows[0]["resps"] == [["text 0"]]
     assert rows[0]["filtered_resps"] == ["answer 0"]
     assert [row["exact_match"] for row in rows] == [0.0, 1.0, 0.0]
@@ -84,7 +104,13 @@ def test_repeats_are_averaged() -> None:
 def test_results_have_the_published_keys() -> None:
     when = datetime(2025, 4, 3, 12, 30, 15, 250)
     results = lm_eval_results(
-        {"gsm8k": samples(1)}, model="a/b", titles={"gsm8k": "GSM8K"}, sizes={"gsm8k": 4}, started=when, seconds=2.5, seed=3
+        {"gsm8k": samples(1)},
+        model="a/b",
+        titles={"gsm8k": "GSM8K"},
+        sizes={"gsm8k": 4},
+        started=when,
+        seconds=2.5,
+        seed=3,
     )
     assert {key: type(results[key]) for key in RESULT_KEYS} == RESULT_KEYS
     task = results["results"]["gsm8k"]

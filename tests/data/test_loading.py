@@ -62,11 +62,15 @@ def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -
         path.write_text(json.dumps({"test": [{"problem": "held out", "answer": 1}], "train": ROWS}))
     elif "csv" in kind or kind == "tsv":
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, ["problem", "answer"], delimiter={"semicolon.csv": ";", "tsv": "\t"}.get(kind, ","))
+        writer = csv.DictWriter(
+            text, ["problem", "answer"], delimiter={"semicolon.csv": ";", "tsv": "\t"}.get(kind, ",")
+        )
         writer.writeheader()
         writer.writerows(ROWS)
         path.write_text(text.getvalue(), newline="")
-    elif kind == "saved/arrow":  # a folder of datasets' save_to_disk, with its two files of JSON beside the rows
+    elif (
+        kind == "saved/arrow"
+    ):  # a folder of datasets' save_to_disk, with its two files of JSON beside the rows
         import datasets
 
         path = tmp_path / "saved"
@@ -84,7 +88,9 @@ def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -
         with pyarrow.output_stream(path, compression="zstd") as packed:
             packed.write(text.getvalue().encode())
     loaded = load(path)
-    assert [(p.problem, p.gt, p.idx) for p in loaded.problems] == [(row["problem"], row["answer"], i) for i, row in enumerate(ROWS)]
+    assert [(p.problem, p.gt, p.idx) for p in loaded.problems] == [
+        (row["problem"], row["answer"], i) for i, row in enumerate(ROWS)
+    ]
     assert len({p.id for p in loaded.problems}) == 20
     assert not loaded.rejected
     assert loaded.source["rows"] == 20
@@ -120,7 +126,10 @@ def test_the_ground_truth_is_found(tmp_path: Path) -> None:
 
 
 def test_a_proof_is_no_ground_truth(tmp_path: Path) -> None:
-    rows = [{"problem": "Prove it.", "solution": "By induction. " * 40}, {"problem": "Find x.", "solution": "\\boxed{3}"}]
+    rows = [
+        {"problem": "Prove it.", "solution": "By induction. " * 40},
+        {"problem": "Find x.", "solution": "\\boxed{3}"},
+    ]
     loaded = load(write_jsonl(tmp_path / "a.jsonl", rows))
     assert [p.gt for p in loaded.problems] == ["3"]
     assert "no final answer" in reasons(loaded)[0]
@@ -149,7 +158,11 @@ def test_rows_that_cannot_be_used_are_listed_with_a_reason(tmp_path: Path) -> No
         assert word in found[row]
     assert loaded.duplicates == 1
     assert loaded.rejected[0].where == "a.jsonl line 3"
-    assert loaded.source["rows"] == loaded.source["used"] + loaded.source["rejected"] + loaded.source["filtered"] == 15
+    assert (
+        loaded.source["rows"]
+        == loaded.source["used"] + loaded.source["rejected"] + loaded.source["filtered"]
+        == 15
+    )
 
 
 def test_templates_and_options(tmp_path: Path) -> None:
@@ -182,14 +195,25 @@ def test_options_with_labels_and_letters_with_texts(tmp_path: Path) -> None:
         {"problem": "d?", "answer": "2", "of": {"1": "x", "2": "y"}},
     ]
     loaded = load(write_jsonl(tmp_path / "a.jsonl", rows), fields=FieldsConfig(options="of"))
-    assert [(p.problem[:2], p.gt, p.options) for p in loaded.problems] == [("a?", "B", ("x", "y")), ("b?", "B", ("x", "y"))]
-    assert reasons(loaded)[2] == "the answer 'B. z' is none of the 2 options" and "no list" in reasons(loaded)[3]
+    assert [(p.problem[:2], p.gt, p.options) for p in loaded.problems] == [
+        ("a?", "B", ("x", "y")),
+        ("b?", "B", ("x", "y")),
+    ]
+    assert (
+        reasons(loaded)[2] == "the answer 'B. z' is none of the 2 options" and "no list" in reasons(loaded)[3]
+    )
 
 
-@pytest.mark.parametrize("keys", [("role", "user", "assistant", "content"), ("from", "human", "gpt", "value")])
+@pytest.mark.parametrize(
+    "keys", [("role", "user", "assistant", "content"), ("from", "human", "gpt", "value")]
+)
 def test_conversations_and_columns_inside_columns(tmp_path: Path, keys: tuple[str, str, str, str]) -> None:
     who, user, model, what = keys
-    one = [{who: "system", what: "Be brief."}, {who: user, what: "What is 1+1?"}, {who: model, what: "It is \\boxed{2}."}]
+    one = [
+        {who: "system", what: "Be brief."},
+        {who: user, what: "What is 1+1?"},
+        {who: model, what: "It is \\boxed{2}."},
+    ]
     rows = [{"messages": one, "reward": {"truth": 2}}, {"messages": one + one, "reward": {"truth": 3}}]
     path = write_jsonl(tmp_path / "chat.jsonl", rows)
     with pytest.raises(DataError) as caught:
@@ -205,7 +229,10 @@ def test_contradicting_duplicates_and_unclosed_boxes_are_told_apart(tmp_path: Pa
     rows = [("a?", "1"), ("A? ", "1"), ("a?", "2"), ("b?", "so \\boxed{2"), ("c?", "work\n#### ")]
     loaded = load(write_jsonl(tmp_path / "a.jsonl", [{"problem": p, "answer": a} for p, a in rows]))
     told = reasons(loaded)
-    assert told[1] == "duplicate of row 0" and told[2] == "duplicate with another answer of row 0: '2', there '1'"
+    assert (
+        told[1] == "duplicate of row 0"
+        and told[2] == "duplicate with another answer of row 0: '2', there '1'"
+    )
     assert "never closed" in told[3] and "of several lines" in told[4]
     assert kind_of(told[2]) == "duplicate with another answer"
 
@@ -275,8 +302,13 @@ def test_relative_paths_start_from_the_configuration(tmp_path: Path, monkeypatch
     write_jsonl(tmp_path / "work" / "b.jsonl", [{"problem": "in the working directory", "answer": 1}])
     monkeypatch.chdir(tmp_path / "work")
     base = tmp_path / "config"
-    assert load_problems(SourceConfig(path="a.jsonl"), base_dir=base).problems[0].problem == "beside the config"
-    assert load_problems(SourceConfig(path="b.jsonl"), base_dir=base).problems[0].problem == "in the working directory"
+    assert (
+        load_problems(SourceConfig(path="a.jsonl"), base_dir=base).problems[0].problem == "beside the config"
+    )
+    assert (
+        load_problems(SourceConfig(path="b.jsonl"), base_dir=base).problems[0].problem
+        == "in the working directory"
+    )
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -310,7 +342,9 @@ def test_files_without_rows(tmp_path: Path) -> None:
 
 def test_invalid_json_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"problem": "a", "answer": 1}\n\n{"problem": "b", "answer": 2\n{"problem": "c", "answer": 3}\n')
+    path.write_text(
+        '{"problem": "a", "answer": 1}\n\n{"problem": "b", "answer": 2\n{"problem": "c", "answer": 3}\n'
+    )
     with pytest.raises(DataError, match=r"a\.jsonl line 3: invalid JSON"):
         load(path)
     path.write_text('{"problem": "a", "answer": 1},\n{"problem": "b", "answer": 2},\n')
@@ -325,7 +359,9 @@ def test_invalid_json_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_text_that_is_not_utf8_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'{"problem": "a", "answer": 1}\n{"problem": "caf\xe9", "answer": 1}\n')
+    (tmp_path / "a.jsonl").write_bytes(
+        b'{"problem": "a", "answer": 1}\n{"problem": "caf\xe9", "answer": 1}\n'
+    )
     with pytest.raises(DataError, match=r"a\.jsonl line 2: not UTF-8"):
         load(tmp_path / "a.jsonl")
     (tmp_path / "a.csv").write_bytes(b"problem,answer\na,1\ncaf\xe9,2\n")
@@ -342,7 +378,10 @@ def test_csv_rows_of_another_width_are_listed_with_their_line(tmp_path: Path) ->
     (tmp_path / "a.csv").write_text('problem,answer\n"One\nline?",1\nTwo?,2,3\nThree?,3\n')
     loaded = load(tmp_path / "a.csv")
     assert [p.gt for p in loaded.problems] == ["1", "3"]
-    assert (loaded.rejected[0].where, loaded.rejected[0].reason) == ("a.csv line 4", "the row has 3 cells, the header 2")
+    assert (loaded.rejected[0].where, loaded.rejected[0].reason) == (
+        "a.csv line 4",
+        "the row has 3 cells, the header 2",
+    )
     (tmp_path / "a.csv").write_text("problem, answer ,answer\nOne?,1,2\n")
     with pytest.raises(DataError, match="two columns named 'answer'"):
         load(tmp_path / "a.csv")
@@ -371,7 +410,9 @@ def test_a_broken_parquet_and_an_unknown_kind(tmp_path: Path) -> None:
 
 def test_nothing_usable_is_an_error_with_the_first_reasons(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"problem": "a", "answer": ""}] * 3)
-    with pytest.raises(DataError, match=r"none of the 3 rows of a\.jsonl can be used: a\.jsonl line 1: .*empty"):
+    with pytest.raises(
+        DataError, match=r"none of the 3 rows of a\.jsonl can be used: a\.jsonl line 1: .*empty"
+    ):
         load(path)
 
 
@@ -416,7 +457,13 @@ def test_parquet_with_conditions_options_and_columns_that_nobody_asked_for(tmp_p
     import pyarrow.parquet
 
     rows = [
-        {"q": f"Which {i}?", "choices": ["red", "blue"], "a": i % 2, "subject": "math" if i < 4 else "law", "messages": [{"x": i}]}
+        {
+            "q": f"Which {i}?",
+            "choices": ["red", "blue"],
+            "a": i % 2,
+            "subject": "math" if i < 4 else "law",
+            "messages": [{"x": i}],
+        }
         for i in range(6)
     ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")

@@ -27,10 +27,14 @@ def test_a_test_problem_inside_train_is_found() -> None:
         problem(
             "  a FARMER counts seventeen red hens, four grey geese and nine small ducks\nin the yard at dawn. How many birds are there?"
         ),
-        problem("Yesterday a farmer counts seventeen red hens, four grey geese and nine small ducks, then leaves. How many legs?"),
+        problem(
+            "Yesterday a farmer counts seventeen red hens, four grey geese and nine small ducks, then leaves. How many legs?"
+        ),
         problem("What is  3+4?"),
         problem("What is 3-4?"),
-        problem("A farmer counts seventeen red hens, five grey geese and ten large ducks in the barn at night. How many?"),
+        problem(
+            "A farmer counts seventeen red hens, five grey geese and ten large ducks in the barn at night. How many?"
+        ),
     ]
     found = {(o.problem_id, o.kind, o.benchmark_problem_id) for o in contamination(train, [bench], 13)}
     assert found == {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from undo_hpc.benchmarks import benchmark_names
 from undo_hpc.config.load import find_config, read_yaml, unknown_keys
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.data.benchmarks import benchmark_names
 
 
 @pytest.mark.parametrize(("name", "size"), [("numina10k_qwen", 10_000), ("numina100k_qwen", 100_000)])
@@ -18,8 +18,17 @@ def test_numina(name: str, size: int) -> None:
     assert config.teacher.model == "Qwen/Qwen3-30B-A3B-Instruct-2507"
     assert config.student.model == "Qwen/Qwen2.5-Math-1.5B-Instruct"
     train = config.data.train
-    assert (train.hub, train.split, train.sample, train.sample_seed) == ("AI-MO/NuminaMath-CoT", "train", size, 42)
-    assert set(config.evaluate.benchmarks) == {"math500", "gsm8k", "mmlu_pro_math", "svamp"} <= set(benchmark_names())
+    assert (train.hub, train.split, train.sample, train.sample_seed) == (
+        "AI-MO/NuminaMath-CoT",
+        "train",
+        size,
+        42,
+    )
+    assert (
+        set(config.evaluate.benchmarks)
+        == {"math500", "gsm8k", "mmlu_pro_math", "svamp"}
+        <= set(benchmark_names())
+    )
     assert config.data.diagnosis + config.data.validation < size / 2
     assert config.cluster.kind == "slurm"
     assert config.generate.engine.name == config.evaluate.engine.name == "vllm"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.benchmarks import load_benchmark
 from undo_hpc.config.schema import DataConfig, SourceConfig
 from undo_hpc.data import contamination, load_problems, split_problems
+from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.records import Problem
 
 FILES = {
@@ -46,8 +46,14 @@ def test_ground_truth_of_math500_is_the_last_box_of_its_solution(shared_data: Pa
     path = str(shared_data / FILES["math500"][0])
     plain = load_benchmark("math500", SourceConfig(path=path)).problems
     fields = {"problem": "problem", "answer": "solution"}
-    boxed = load_benchmark("math500", SourceConfig.model_validate({"path": path, "fields": fields, "answer_from": "boxed"})).problems
-    differing = [(a.gt, b.gt) for a, b in zip(plain, boxed, strict=True) if a.gt.replace(" ", "") != b.gt.replace(" ", "")]
+    boxed = load_benchmark(
+        "math500", SourceConfig.model_validate({"path": path, "fields": fields, "answer_from": "boxed"})
+    ).problems
+    differing = [
+        (a.gt, b.gt)
+        for a, b in zip(plain, boxed, strict=True)
+        if a.gt.replace(" ", "") != b.gt.replace(" ", "")
+    ]
     assert len(differing) <= 10, differing
 
 
@@ -58,7 +64,9 @@ def test_splits_of_gsm8k(gsm8k_train: list[Problem]) -> None:
 
 def test_contamination_of_gsm8k(shared_data: Path, gsm8k_train: list[Problem]) -> None:
     """Its own test set planted in train is found whole; train as published shares a few runs of words, and no problem."""
-    benchmarks = [load_benchmark(name, SourceConfig(path=str(shared_data / file))) for name, (file, _) in FILES.items()]
+    benchmarks = [
+        load_benchmark(name, SourceConfig(path=str(shared_data / file))) for name, (file, _) in FILES.items()
+    ]
     test = benchmarks[0].problems
     found = contamination(gsm8k_train, benchmarks, 13)
     assert {o.kind for o in found} <= {"ngram"}

@@ -52,7 +52,10 @@ def test_equal_texts_stay_together() -> None:
     texts = [t for i in range(40) for t in (f"What is {i}?", f"  what IS\n{i}? ")]
     problems = [Problem(content_id(t), t, "1", i) for i, t in enumerate(texts)]
     splits = split_problems(problems, DataConfig(diagnosis=10, validation=10), 0)
-    parts = [{normalise_text(p.problem) for p in part} for part in (splits.train, splits.diagnosis, splits.validation)]
+    parts = [
+        {normalise_text(p.problem) for p in part}
+        for part in (splits.train, splits.diagnosis, splits.validation)
+    ]
     assert [len(part) for part in parts] == [20, 10, 10]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
 

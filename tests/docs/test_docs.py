@@ -15,18 +15,22 @@ import yaml
 
 from tests.conftest import REPO
 from tests.observe.synthetic import RunBuilder
-from undo_hpc.benchmarks import load_benchmark
 from undo_hpc.cli import VERBS
 from undo_hpc.cli.run_iteration import build_parser
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig, SourceConfig
 from undo_hpc.data import load_problems
+from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.engines.base import Request
-from undo_hpc.plan import Stage, Task
+from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.storage.manifest import read_manifest
 
-PAGES = [*sorted((REPO / "launchers" / "docs").glob("*.md")), REPO / "slurm" / "README.md", REPO / "README.md"]
+PAGES = [
+    *sorted((REPO / "launchers" / "docs").glob("*.md")),
+    REPO / "slurm" / "README.md",
+    REPO / "README.md",
+]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -40,14 +44,19 @@ def blocks(language: str) -> Iterator[tuple[str, str, str]]:
 
 def recipe(words: str) -> str:
     return next(
-        text for language in ("yaml", "json", "python") for page, name, text in blocks(language) if page == "recipes.md" and name == words
+        text
+        for language in ("yaml", "json", "python")
+        for page, name, text in blocks(language)
+        if page == "recipes.md" and name == words
     )
 
 
 def commands() -> list[tuple[str, str]]:
     found = []
     for page, _, text in blocks("bash"):
-        found += [(page, line) for line in text.splitlines() if line.startswith(("undo-hpc ", "python launchers/"))]
+        found += [
+            (page, line) for line in text.splitlines() if line.startswith(("undo-hpc ", "python launchers/"))
+        ]
     for page in PAGES:
         found += [(page.name, text) for text in re.findall(r"`(undo-hpc [a-z]+[^`]*)`", page.read_text())]
     return found
@@ -72,7 +81,9 @@ def test_every_command_of_the_docs_parses(page: str, line: str, capsys: pytest.C
     try:
         arguments = parser_of(verb).parse_args(rest)
     except SystemExit:
-        assert names_only, f"{page}: {line}: {capsys.readouterr().err}"  # `undo-hpc logs` alone is the verb's name
+        assert names_only, (
+            f"{page}: {line}: {capsys.readouterr().err}"
+        )  # `undo-hpc logs` alone is the verb's name
         return
     override(RunConfig(), [s for s in getattr(arguments, "sets", []) if "FILE" not in s])
 
@@ -132,7 +143,11 @@ def test_recipe_engine() -> None:
     engine = names["EchoEngine"]()
     requests = [Request(str(k), f"say {k} again", k, 0.0, 2) for k in range(3)]
     done = list(engine.generate(requests))
-    assert [(c.id, c.text, c.completion_tokens) for c in done] == [("0", "say 0", 2), ("1", "say 1", 2), ("2", "say 2", 2)]
+    assert [(c.id, c.text, c.completion_tokens) for c in done] == [
+        ("0", "say 0", 2),
+        ("1", "say 1", 2),
+        ("2", "say 2", 2),
+    ]
     assert list(engine.generate(requests, should_stop=lambda: True)) == []
     engine.close()
 
@@ -145,11 +160,17 @@ def test_recipe_stage(tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     exec(recipe("stage"), names)
     task = Task("advance", 0, "count", "iter_000/count.manifest.json", ("iter_000/count.json",))
-    context = builder.context(plan, Stage("advance", 0, ("merge",), (task,), (), builder.graph(plan)["merge"].resources), task)
+    context = builder.context(
+        plan, Stage("advance", 0, ("merge",), (task,), (), builder.graph(plan)["merge"].resources), task
+    )
     with context.lease:
         names["run_stage"](context)
     manifest = read_manifest(builder.root / "iter_000/count.manifest.json")
-    assert manifest is not None and "merge" in manifest.inputs and (builder.root / "iter_000/count.json").exists()
+    assert (
+        manifest is not None
+        and "merge" in manifest.inputs
+        and (builder.root / "iter_000/count.json").exists()
+    )
 
 
 def test_recipe_cluster() -> None:
@@ -158,8 +179,12 @@ def test_recipe_cluster() -> None:
 
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
-    code = "\n".join(path.read_text() for folder in ("undo_hpc", "launchers") for path in (REPO / folder).rglob("*.py"))
-    rows = re.findall(r"^\| (`.*?) \|", (REPO / "launchers" / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    code = "\n".join(
+        path.read_text() for folder in ("undo_hpc", "launchers") for path in (REPO / folder).rglob("*.py")
+    )
+    rows = re.findall(
+        r"^\| (`.*?) \|", (REPO / "launchers" / "docs" / "troubleshooting.md").read_text(), re.MULTILINE
+    )
     assert len(rows) > 10
     for row in rows:
         for message in re.findall(r"`([^`]+)`", row):

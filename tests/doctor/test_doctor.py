@@ -59,14 +59,20 @@ def test_what_fits(need: str, version: str, right: bool) -> None:
 def test_gpus_are_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     assert "none on this machine" in next(check_gpu()).detail
-    program(tmp_path / "bin", "nvidia-smi", "echo 'NVIDIA H100, 81559 MiB, 580.1'; echo 'NVIDIA H100, 81559 MiB, 580.1'")
+    program(
+        tmp_path / "bin",
+        "nvidia-smi",
+        "echo 'NVIDIA H100, 81559 MiB, 580.1'; echo 'NVIDIA H100, 81559 MiB, 580.1'",
+    )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
     assert "2 x NVIDIA H100" in next(check_gpu()).detail
     program(tmp_path / "bin", "nvidia-smi", "echo 'No devices were found'; exit 6")
     assert next(check_gpu()).level == "look"
 
 
-def test_a_cluster_run_without_slurm_is_in_the_way_and_a_local_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_run_without_slurm_is_in_the_way_and_a_local_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert next(check_slurm(wanted=True)).level == "bad"
     assert next(check_slurm(wanted=False)).level == "ok"
@@ -86,7 +92,10 @@ def test_a_slurm_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     findings = list(check_slurm(wanted=True, profile=str(tmp_path / "none.yaml")))
     assert "slurm 24.05; arrays below 4001" in findings[0].detail
     assert "requeue: false" in findings[1].hint
-    assert one(findings, "partitions").detail.startswith("gpu*") and "old" not in one(findings, "partitions").detail
+    assert (
+        one(findings, "partitions").detail.startswith("gpu*")
+        and "old" not in one(findings, "partitions").detail
+    )
     assert one(findings, "profile").level == "bad"
 
 
@@ -104,17 +113,26 @@ def test_the_file_system(tmp_path: Path) -> None:
 def test_local_data_is_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "problems.jsonl"
     path.write_text('{"question": "1 + 1?", "answer": "#### 2"}\n{"question": "2 + 2?", "answer": ""}\n')
-    sets = [f"data.train.path={path}", "data.train.tiny=''", "data.train.fields.problem=question", "data.train.fields.answer=answer"]
+    sets = [
+        f"data.train.path={path}",
+        "data.train.tiny=''",
+        "data.train.fields.problem=question",
+        "data.train.fields.answer=answer",
+    ]
     found = one(list(examine(load_config("tiny", sets), tmp_path)), "data")
     assert found.level == "look" and "1 problem, 1 row not used" in found.detail
-    found = one(list(examine(load_config("tiny", [*sets, "data.train.fields.problem=quest"]), tmp_path)), "data")
+    found = one(
+        list(examine(load_config("tiny", [*sets, "data.train.fields.problem=quest"]), tmp_path)), "data"
+    )
     assert found.level == "bad" and "'quest'" in found.detail and "question" in found.hint
 
 
 def test_space_grows_with_what_is_asked() -> None:
     small = RunConfig()
     large = override(small, ["iterations=6", "data.train.sample=100000"])
-    assert needed_bytes(large, 3 * 10**9)[0] > needed_bytes(small, 3 * 10**9)[0] > needed_bytes(small, None)[0]
+    assert (
+        needed_bytes(large, 3 * 10**9)[0] > needed_bytes(small, 3 * 10**9)[0] > needed_bytes(small, None)[0]
+    )
     assert "not counted" in needed_bytes(small, None)[1]
     assert (size(999), size(1_500_000), size(2.5e12)) == ("999 B", "2 MB", "2.5 TB")
 
@@ -125,9 +143,15 @@ def test_what_comes_from_the_hub(tmp_path: Path) -> None:
     assert hub_models(config) == {"org/teacher": ""}
     assert [s.hub for s in hub_data(config)] == ["org/data"]
     other = override(
-        config, ["evaluate.overrides.gsm8k={hub: org/gsm}", "generate.engine={name: openai, openai: {base_url: 'http://x/v1'}}"]
+        config,
+        [
+            "evaluate.overrides.gsm8k={hub: org/gsm}",
+            "generate.engine={name: openai, openai: {base_url: 'http://x/v1'}}",
+        ],
     )
-    assert [(s.hub, s.split) for s in hub_data(other)] == [("org/data", "train"), ("org/gsm", "test")], "what a run would read"
+    assert [(s.hub, s.split) for s in hub_data(other)] == [("org/data", "train"), ("org/gsm", "test")], (
+        "what a run would read"
+    )
     assert hub_models(other) == {}, "a server of others holds its own model"
     findings = list(check_cache(config, cluster=False))
     assert any("org/teacher is not in the cache" in f.detail and "--prefetch" in f.hint for f in findings)
@@ -144,11 +168,26 @@ def test_a_token_is_never_shown_and_a_file_that_others_may_read_is_named(tmp_pat
     assert next(check_token(config)).level == "ok"
 
 
-def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     assert main(["doctor", "--folder", str(tmp_path), "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)
     assert {"Python", "packages", "SLURM", "run directories"} <= {f["what"] for f in findings}
-    assert main(["doctor", "--config", "tiny", "--set", "student.model=/no/such/folder", "--folder", str(tmp_path)]) == 1
+    assert (
+        main(
+            [
+                "doctor",
+                "--config",
+                "tiny",
+                "--set",
+                "student.model=/no/such/folder",
+                "--folder",
+                str(tmp_path),
+            ]
+        )
+        == 1
+    )
     assert "in the way" in capsys.readouterr().out
     assert main(["doctor", "--prefetch"]) == 2

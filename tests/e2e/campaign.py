@@ -106,7 +106,9 @@ class Small:
                     command = (entry / "cmdline").read_bytes().decode(errors="replace")
                 except OSError:
                     continue
-                if str(self.run_dir) in command and ("undo_hpc.worker" in command or "undo_hpc.training" in command):
+                if str(self.run_dir) in command and (
+                    "undo_hpc.worker" in command or "undo_hpc.training" in command
+                ):
                     found.append(int(entry.name))
         return found
 
@@ -118,11 +120,15 @@ def _hear_ctrl_c() -> None:
 
 def _digest(path: Path) -> str:
     data = path.read_bytes()
-    if path.name == "metrics.json":  # tokens per second and seconds differ from run to run, accuracies must not
+    if (
+        path.name == "metrics.json"
+    ):  # tokens per second and seconds differ from run to run, accuracies must not
         import json
 
         metrics = json.loads(data)
-        data = json.dumps({key: metrics[key] for key in ("sets", "baseline", "errors", "decision")}, sort_keys=True).encode()
+        data = json.dumps(
+            {key: metrics[key] for key in ("sets", "baseline", "errors", "decision")}, sort_keys=True
+        ).encode()
     return hashlib.sha256(data).hexdigest()
 
 

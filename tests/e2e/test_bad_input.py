@@ -11,7 +11,10 @@ import pytest
 from tests.e2e.campaign import Small
 from undo_hpc.tiny import models_dir
 
-GOOD = [{"problem": f"Ann has {k} apples and buys {k + 3}. How many has she?", "answer": str(2 * k + 3)} for k in range(60)]
+GOOD = [
+    {"problem": f"Ann has {k} apples and buys {k + 3}. How many has she?", "answer": str(2 * k + 3)}
+    for k in range(60)
+]
 
 
 def launch(tmp_path: Path, *more: str, sets: tuple[str, ...] = ()) -> tuple[int, str]:
@@ -55,7 +58,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 def test_duplicates_and_test_problems_in_train_are_listed_and_left_out(tmp_path: Path) -> None:
     from undo_hpc.config.load import load_config
-    from undo_hpc.run import create_or_open
+    from undo_hpc.pipeline.run import create_or_open
     from undo_hpc.stages.prepare import prepare
 
     bench = tmp_path / "bench.yaml"
@@ -73,13 +76,21 @@ def test_duplicates_and_test_problems_in_train_are_listed_and_left_out(tmp_path:
     run = create_or_open(config, tmp_path / "run", command=[])
     manifest = prepare(run)
     assert manifest.counts["duplicates"] == 1 and manifest.counts["contaminated"] == 1
-    rejected = [json.loads(line) for line in (tmp_path / "run" / "splits" / "rejected.jsonl").read_text().splitlines()]
+    rejected = [
+        json.loads(line) for line in (tmp_path / "run" / "splits" / "rejected.jsonl").read_text().splitlines()
+    ]
     assert {r["row"] for r in rejected} == {5, 60}
     assert any("contamination" in r["reason"] and "bench" in r["reason"] for r in rejected)
     used = {p.problem for split in ("train", "diagnosis", "validation") for p in run.problems(split)}
     assert len(used) == 59 and GOOD[5]["problem"] not in used
-    told = prepare(create_or_open(load_config("tiny", [*sets, "data.contamination=report"]), tmp_path / "told", command=[]))
-    assert (told.counts["contaminated"], told.counts["rejected"]) == (1, 1), "what is only reported is not left out"
+    told = prepare(
+        create_or_open(
+            load_config("tiny", [*sets, "data.contamination=report"]), tmp_path / "told", command=[]
+        )
+    )
+    assert (told.counts["contaminated"], told.counts["rejected"]) == (1, 1), (
+        "what is only reported is not left out"
+    )
 
 
 def test_a_model_directory_without_tokenizer(tmp_path: Path) -> None:
@@ -95,7 +106,7 @@ def test_a_base_model_that_changed_since_the_run_began(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from undo_hpc.config.load import load_config
-    from undo_hpc.run import create_or_open
+    from undo_hpc.pipeline.run import create_or_open
     from undo_hpc.stages.prepare import prepare
 
     model = tmp_path / "model"
@@ -109,7 +120,10 @@ def test_a_base_model_that_changed_since_the_run_began(tmp_path: Path) -> None:
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
     done = Small(tmp_path / "run", sets=sets).launch()
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"student.model: {model} is not the model that this run began with: model.safetensors changed" in done.stderr
+    assert (
+        f"student.model: {model} is not the model that this run began with: model.safetensors changed"
+        in done.stderr
+    )
     assert "another --run-dir" in done.stderr
     assert not (tmp_path / "run" / "iter_000").exists()
     shutil.copy(models_dir() / "student" / "model.safetensors", model / "model.safetensors")
@@ -119,7 +133,12 @@ def test_a_base_model_that_changed_since_the_run_began(tmp_path: Path) -> None:
 def test_unknown_key_and_preset(tmp_path: Path) -> None:
     code, error = launch(tmp_path, sets=("train.epoch=3",))
     assert code == 2 and "did you mean 'epochs'" in error
-    done = subprocess.run(Small(tmp_path / "r", sets=()).command("--config", "tinny"), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        Small(tmp_path / "r", sets=()).command("--config", "tinny"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2 and "did you mean 'tiny'" in done.stderr
 
 

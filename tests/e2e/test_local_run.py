@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.campaign import Small
-from undo_hpc.campaign import gather, locate
+from undo_hpc.control.position import gather, locate
+from undo_hpc.pipeline.run import open_run
 from undo_hpc.records import normalise_text
-from undo_hpc.run import open_run
 from undo_hpc.storage.manifest import verify_outputs
 from undo_hpc.storage.shards import read_rows
 
@@ -55,22 +55,40 @@ def test_splits_are_disjoint_and_recorded(undisturbed: Small) -> None:
 
 
 def test_refinement_asks_only_for_failed_problems_and_shows_the_attempt(undisturbed: Small) -> None:
-    feedback = {row["problem_id"]: row for row in read_rows(undisturbed.run_dir / "iter_000" / "feedback.jsonl") if row["split"] == "train"}
+    feedback = {
+        row["problem_id"]: row
+        for row in read_rows(undisturbed.run_dir / "iter_000" / "feedback.jsonl")
+        if row["split"] == "train"
+    }
     failed = {key for key, row in feedback.items() if row["verdict"] != "correct"}
-    rows = [row for path in sorted((undisturbed.run_dir / "iter_001" / "generate").glob("shard-*.jsonl")) for row in read_rows(path)]
+    rows = [
+        row
+        for path in sorted((undisturbed.run_dir / "iter_001" / "generate").glob("shard-*.jsonl"))
+        for row in read_rows(path)
+    ]
     assert rows and {row["problem_id"] for row in rows} == failed
     assert {row["style"] for row in rows} == {"refine"}
     assert all(
-        row["error_kind"] in ("arithmetic", "setup", "no_answer", "truncated", "format") for key, row in feedback.items() if key in failed
+        row["error_kind"] in ("arithmetic", "setup", "no_answer", "truncated", "format")
+        for key, row in feedback.items()
+        if key in failed
     )
 
 
 def test_each_attempt_is_kept_with_what_made_it(undisturbed: Small) -> None:
-    rows = [row for path in sorted((undisturbed.run_dir / "iter_000" / "generate").glob("shard-*.jsonl")) for row in read_rows(path)]
+    rows = [
+        row
+        for path in sorted((undisturbed.run_dir / "iter_000" / "generate").glob("shard-*.jsonl"))
+        for row in read_rows(path)
+    ]
     by_problem: dict[str, list[dict[str, object]]] = {}
     for row in rows:
         by_problem.setdefault(row["problem_id"], []).append(row)
-        assert row["completion_tokens"] > 0 and row["prompt_tokens"] > 0 and row["finish_reason"] in ("stop", "length")
+        assert (
+            row["completion_tokens"] > 0
+            and row["prompt_tokens"] > 0
+            and row["finish_reason"] in ("stop", "length")
+        )
     for attempts in by_problem.values():
         verdicts = [a["verdict"] for a in attempts]
         assert [a["attempt"] for a in attempts] == list(range(len(attempts)))
@@ -85,7 +103,9 @@ def test_others_tools_read_what_lies_there(undisturbed: Small, tmp_path: Path) -
     at = undisturbed.run_dir / "iter_001"
     loaded = datasets.load_dataset(str(at / "distilled"), cache_dir=str(tmp_path))["train"]
     assert {"problem", "teacher_solution", "gt", "idx"} <= set(loaded.column_names)
-    predictions = datasets.load_dataset("parquet", data_files=str(at / "predictions.parquet"), cache_dir=str(tmp_path))["train"]
+    predictions = datasets.load_dataset(
+        "parquet", data_files=str(at / "predictions.parquet"), cache_dir=str(tmp_path)
+    )["train"]
     assert {"problem", "teacher_solution", "student_solution", "gt"} <= set(predictions.column_names)
     tokenizer = AutoTokenizer.from_pretrained(at / "student")
     model = AutoModelForCausalLM.from_pretrained(at / "student")
@@ -98,7 +118,11 @@ def test_others_tools_read_what_lies_there(undisturbed: Small, tmp_path: Path) -
     out = model.generate(ids, max_new_tokens=100, do_sample=False)
     assert out[0, -1].item() in {
         tokenizer.eos_token_id,
-        *(model.generation_config.eos_token_id if isinstance(model.generation_config.eos_token_id, list) else []),
+        *(
+            model.generation_config.eos_token_id
+            if isinstance(model.generation_config.eos_token_id, list)
+            else []
+        ),
     }
 
 
@@ -117,7 +141,9 @@ def test_a_run_directory_alone_goes_by_its_own_configuration(undisturbed: Small)
 
     from tests.e2e.campaign import environment
 
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), timeout=300, check=False
+    )
     assert done.returncode == 0 and "nothing to do" in done.stdout, done.stdout + done.stderr
 
 

@@ -48,13 +48,19 @@ def test_the_whole_graph_on_real_rows(shared_data: Path, tmp_path: Path) -> None
     assert {name: metrics["sets"][name]["n"] for name in overrides} == dict.fromkeys(overrides, 12)
     prepared = json.loads((small.run_dir / "splits" / "manifest.json").read_text())
     used = sum(prepared["counts"][name] for name in ("train", "diagnosis", "validation"))
-    rejected = [row for row in read_rows(small.run_dir / "splits" / "rejected.jsonl") if row["set"] == "train"]
+    rejected = [
+        row for row in read_rows(small.run_dir / "splits" / "rejected.jsonl") if row["set"] == "train"
+    ]
     assert used + len(rejected) == 200
     truths = {row["gt"] for row in read_rows(small.run_dir / "splits" / "train.jsonl")}
     assert all("####" not in truth and truth for truth in truths)
     assert metrics["generate"]["problems"] == prepared["counts"]["train"]
     for name in overrides:
-        rows_ = [row for path in (small.run_dir / "iter_000" / "evaluate" / name).glob("shard-*.jsonl") for row in read_rows(path)]
+        rows_ = [
+            row
+            for path in (small.run_dir / "iter_000" / "evaluate" / name).glob("shard-*.jsonl")
+            for row in read_rows(path)
+        ]
         assert len(rows_) == 12 and {r["verdict"] for r in rows_} <= {
             "correct",
             "wrong",

@@ -51,7 +51,11 @@ def test_the_teacher_as_a_service(tmp_path: Path) -> None:
     done = small.launch()
     assert done.returncode == 0, done.stdout + done.stderr
     assert engines(small.run_dir, "generate") == {"openai"}
-    rows = [row for path in sorted((small.run_dir / "iter_000" / "generate").glob("shard-*.jsonl")) for row in read_rows(path)]
+    rows = [
+        row
+        for path in sorted((small.run_dir / "iter_000" / "generate").glob("shard-*.jsonl"))
+        for row in read_rows(path)
+    ]
     assert len({row["problem_id"] for row in rows}) == 28 and not any(row["error"] for row in rows)
     assert small.workers() == []
     assert not list((small.run_dir / "iter_000" / "serve").glob("server-*.json"))

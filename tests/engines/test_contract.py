@@ -21,7 +21,9 @@ QUESTIONS = [
 ]
 
 
-def asked(count: int = 12, *, temperature: float = 1.0, max_tokens: int = 24, **more: object) -> list[Request]:
+def asked(
+    count: int = 12, *, temperature: float = 1.0, max_tokens: int = 24, **more: object
+) -> list[Request]:
     return [
         Request(f"r{i}", QUESTIONS[i % len(QUESTIONS)], 1000 + i, temperature, max_tokens, **more)  # type: ignore[arg-type]
         for i in range(count)
@@ -30,7 +32,9 @@ def asked(count: int = 12, *, temperature: float = 1.0, max_tokens: int = 24, **
 
 def run(engine: Engine, requests: list[Request]) -> dict[str, Completion]:
     completions = list(engine.generate(requests))
-    assert sorted(c.id for c in completions) == sorted(r.id for r in requests), "each request is answered once"
+    assert sorted(c.id for c in completions) == sorted(r.id for r in requests), (
+        "each request is answered once"
+    )
     return {c.id: c for c in completions}
 
 
@@ -70,14 +74,20 @@ def test_a_small_nucleus_is_greedy(engine: Engine) -> None:
 def test_a_seed_gives_the_same_draw_again_and_another_seed_another(engine: Engine) -> None:
     one = run(engine, [Request("a", QUESTIONS[0], 7, 1.0, 20)])["a"]
     assert run(engine, [Request("a", QUESTIONS[0], 7, 1.0, 20)])["a"] == one
-    texts = {c.text for c in run(engine, [Request(f"s{seed}", QUESTIONS[0], seed, 1.0, 20) for seed in range(8)]).values()}
+    texts = {
+        c.text
+        for c in run(engine, [Request(f"s{seed}", QUESTIONS[0], seed, 1.0, 20) for seed in range(8)]).values()
+    }
     assert len(texts) >= 7
 
 
 def test_seeds_of_any_size_are_taken(engine: Engine) -> None:
     completions = run(
         engine,
-        [Request(f"s{i}", QUESTIONS[0], seed, 1.0, 4) for i, seed in enumerate([0, 2**32, 2**63 - 1, 2**64 - 1])],
+        [
+            Request(f"s{i}", QUESTIONS[0], seed, 1.0, 4)
+            for i, seed in enumerate([0, 2**32, 2**63 - 1, 2**64 - 1])
+        ],
     )
     assert all(c.error == "" for c in completions.values())
 
@@ -100,7 +110,11 @@ def test_a_stop_text_ends_the_completion_and_is_not_part_of_it(engine: Engine) -
 
 
 def test_a_prompt_over_the_context_fails_alone_with_its_reason(engine: Engine) -> None:
-    requests = [*asked(3), Request("long", "far too long " * 400, 1, 1.0, 8), *(r for r in asked(6) if r.id > "r2")]
+    requests = [
+        *asked(3),
+        Request("long", "far too long " * 400, 1, 1.0, 8),
+        *(r for r in asked(6) if r.id > "r2"),
+    ]
     completions = run(engine, requests)
     bad = completions.pop("long")
     assert (bad.finish_reason, bad.text, bad.completion_tokens) == ("error", "", 0)
@@ -113,11 +127,21 @@ def test_a_completion_that_reaches_the_end_of_the_context_is_cut_there(engine: E
     completion = run(engine, [request])["edge"]
     assert completion.error == ""
     assert completion.prompt_tokens + completion.completion_tokens <= CONTEXT
-    assert completion.finish_reason == "stop" or completion.prompt_tokens + completion.completion_tokens == CONTEXT
+    assert (
+        completion.finish_reason == "stop"
+        or completion.prompt_tokens + completion.completion_tokens == CONTEXT
+    )
 
 
 def test_an_empty_prompt_and_strange_text_are_answered(engine: Engine) -> None:
-    prompts = ["", " ", "{problem} {{x}} \\boxed{}", "<|im_end|><|im_start|>user", "日本語 🙂 \u202e", "a\x00b\r\n\t"]
+    prompts = [
+        "",
+        " ",
+        "{problem} {{x}} \\boxed{}",
+        "<|im_end|><|im_start|>user",
+        "日本語 🙂 \u202e",
+        "a\x00b\r\n\t",
+    ]
     completions = run(engine, [Request(f"p{i}", p, i, 1.0, 6) for i, p in enumerate(prompts)])
     assert [c.error for c in completions.values()] == [""] * len(prompts)
 

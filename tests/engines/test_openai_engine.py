@@ -68,7 +68,9 @@ class Server:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self._http.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients walk away in these tests
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
 
@@ -95,10 +97,18 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_engine, "_backoff_s", lambda waits: 0.005)
 
 
-def client(url: str = "", run_dir: Path | None = None, slack_s: float = 20.0, **settings: Any) -> OpenAIEngine:
-    part = OpenAIEngineConfig(**{"base_url": url, "max_retries": 3, "concurrency": 4, "timeout_s": 30, **settings})
-    model = ModelConfig(model="some/model", system_prompt="Be brief.", chat_template_kwargs={"enable_thinking": False})
-    loaded = load_engine(EngineConfig(name="openai", openai=part), model, run_dir=run_dir, iteration=0, service_slack_s=slack_s)
+def client(
+    url: str = "", run_dir: Path | None = None, slack_s: float = 20.0, **settings: Any
+) -> OpenAIEngine:
+    part = OpenAIEngineConfig(
+        **{"base_url": url, "max_retries": 3, "concurrency": 4, "timeout_s": 30, **settings}
+    )
+    model = ModelConfig(
+        model="some/model", system_prompt="Be brief.", chat_template_kwargs={"enable_thinking": False}
+    )
+    loaded = load_engine(
+        EngineConfig(name="openai", openai=part), model, run_dir=run_dir, iteration=0, service_slack_s=slack_s
+    )
     assert isinstance(loaded, OpenAIEngine)
     return loaded
 
@@ -165,7 +175,9 @@ def test_what_may_pass_is_tried_again_and_not_for_ever(server: Any, bad: Reply) 
 
 
 def test_a_refused_request_is_recorded_at_once(server: Any) -> None:
-    there = server(lambda _, body: (422, {"error": "no"}) if body["messages"][-1]["content"] == "Q1" else (200, answer()))
+    there = server(
+        lambda _, body: (422, {"error": "no"}) if body["messages"][-1]["content"] == "Q1" else (200, answer())
+    )
     found = run(client(there.url), asked(3))
     assert "refused the request (422)" in found["r1"].error
     assert found["r0"].text == found["r2"].text == "42"
@@ -180,7 +192,11 @@ def test_a_content_filter_is_a_refusal(server: Any) -> None:
 
 def test_over_the_context_is_asked_once_more_without_a_limit(server: Any) -> None:
     there = server(
-        lambda _, body: (400, {"error": "maximum context length is 256"}) if "max_tokens" in body else (200, answer(reason="length"))
+        lambda _, body: (
+            (400, {"error": "maximum context length is 256"})
+            if "max_tokens" in body
+            else (200, answer(reason="length"))
+        )
     )
     assert run(client(there.url), asked(1))["r0"].finish_reason == "length"
     assert len(there.bodies) == 2
@@ -188,17 +204,28 @@ def test_over_the_context_is_asked_once_more_without_a_limit(server: Any) -> Non
 
 def test_the_limit_of_new_tokens_goes_by_the_name_that_the_server_knows(server: Any) -> None:
     said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-    there = server(lambda _, body: (400, {"error": {"message": said}}) if "max_tokens" in body else (200, answer()))
+    there = server(
+        lambda _, body: (400, {"error": {"message": said}}) if "max_tokens" in body else (200, answer())
+    )
     assert {c.text for c in run(client(there.url, concurrency=1), asked(3)).values()} == {"42"}
     assert [body.get("max_completion_tokens") for body in there.bodies] == [None, 8, 8, 8]
 
 
 @pytest.mark.parametrize(
-    "tokens", [{"prompt_tokens": 5, "completion_tokens": 9}, {"completion_tokens": 9}, {"prompt_tokens": None, "completion_tokens": 9}]
+    "tokens",
+    [
+        {"prompt_tokens": 5, "completion_tokens": 9},
+        {"completion_tokens": 9},
+        {"prompt_tokens": None, "completion_tokens": 9},
+    ],
 )
-def test_a_model_that_only_thinks_has_answered_nothing_and_is_not_asked_again(server: Any, tokens: dict[str, Any]) -> None:
+def test_a_model_that_only_thinks_has_answered_nothing_and_is_not_asked_again(
+    server: Any, tokens: dict[str, Any]
+) -> None:
     message = {"content": None, "reasoning_content": "Hmm."}
-    there = server(lambda *_: (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": tokens}))
+    there = server(
+        lambda *_: (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": tokens})
+    )
     found = run(client(there.url), asked(1))["r0"]
     assert (found.text, found.finish_reason, found.completion_tokens, len(there.bodies)) == ("", "stop", 9, 1)
 
@@ -250,12 +277,22 @@ def test_the_date_of_a_retry_after_header_is_understood() -> None:
     [
         ((402, {"error": "Insufficient Balance"}), EngineError, "no credit left"),
         ((429, {"error": {"code": "insufficient_quota"}}), EngineError, "no credit left"),
-        ((308, {"location": "https://elsewhere/v1/chat/completions"}), ConfigError, "redirects to https://elsewhere"),
-        ((400, {"error": "Unsupported value: 'temperature' does not support 0.5"}), EngineError, "in a row.*temperature"),
+        (
+            (308, {"location": "https://elsewhere/v1/chat/completions"}),
+            ConfigError,
+            "redirects to https://elsewhere",
+        ),
+        (
+            (400, {"error": "Unsupported value: 'temperature' does not support 0.5"}),
+            EngineError,
+            "in a row.*temperature",
+        ),
         ((405, b"not allowed"), ConfigError, "does not know this address"),
     ],
 )
-def test_what_every_request_meets_is_recorded_for_none(server: Any, reply: Reply, kind: type[UndoError], message: str) -> None:
+def test_what_every_request_meets_is_recorded_for_none(
+    server: Any, reply: Reply, kind: type[UndoError], message: str
+) -> None:
     found = []
     with pytest.raises(kind, match=message):
         for completion in client(server(lambda *_: reply).url).generate(asked(40)):
@@ -278,7 +315,9 @@ def test_a_slow_server_is_bounded_by_the_timeout(server: Any) -> None:
         release.set()
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know")])
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know")]
+)
 def test_a_wrong_key_address_or_model_is_the_users_to_mend(server: Any, status: int, message: str) -> None:
     there = server(lambda *_: (status, {"error": "no"}))
     with pytest.raises(ConfigError, match=message):
@@ -318,7 +357,9 @@ def test_stopping_cancels_what_is_under_way(server: Any) -> None:
 
 
 class TestKey:
-    def test_from_the_environment_and_from_a_file_which_wins(self, server: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    def test_from_the_environment_and_from_a_file_which_wins(
+        self, server: Any, monkeypatch: Any, tmp_path: Path
+    ) -> None:
         there = server(lambda *_: (200, answer()))
         monkeypatch.setenv("MY_KEY", " k-env ")
         (tmp_path / "key").write_text("k-file\n")
@@ -348,7 +389,13 @@ class TestKey:
 def publish(run_dir: Path, index: int, url: str, *, age_s: float = 0.0) -> Path:
     path = serve_dir(run_dir, 0) / f"server-{index:05d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    row = {"url": url, "model": "some/model", "template_sha": "t", "stop_ids": [2], "heartbeat": time.time() - age_s}
+    row = {
+        "url": url,
+        "model": "some/model",
+        "template_sha": "t",
+        "stop_ids": [2],
+        "heartbeat": time.time() - age_s,
+    }
     path.write_text(json.dumps(row))
     return path
 
@@ -369,7 +416,9 @@ class TestService:
         assert all(len(one.bodies) >= 5 for one in servers)
         assert servers[0].bodies[0]["stop_token_ids"] == [2]
 
-    def test_a_server_that_dies_is_replaced_by_the_other(self, server: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    def test_a_server_that_dies_is_replaced_by_the_other(
+        self, server: Any, tmp_path: Path, monkeypatch: Any
+    ) -> None:
         monkeypatch.setattr(pool, "_AVOID_S", 60.0)
         dying = server(lambda number, _: (200, answer("from the first")) if number < 3 else None)
         other = server(lambda *_: (200, answer("from the second")))
@@ -387,7 +436,9 @@ class TestService:
         found = run(client(run_dir=tmp_path, max_retries=1), asked(10))
         assert all(c.error == "" for c in found.values()) and len(found) == 10
 
-    def test_clients_wait_for_a_server_to_come_up(self, server: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    def test_clients_wait_for_a_server_to_come_up(
+        self, server: Any, tmp_path: Path, monkeypatch: Any
+    ) -> None:
         monkeypatch.setattr(pool, "_DISCOVER_EVERY_S", 0.0)
         there, looks, look = server(lambda *_: (200, answer())), [0], pool.discover
 

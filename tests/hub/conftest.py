@@ -11,7 +11,7 @@ import pytest
 from tests.hub.server import HubServer
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.config.load import override
-from undo_hpc.run import Run, open_run
+from undo_hpc.pipeline.run import Run, open_run
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def publishable(played: Path, server: HubServer, tmp_path: Path) -> Callable[...
         run = open_run(root)
         asked = [f"hub.endpoint={server.url}", "hub.dataset_repo=me/data", "hub.model_repo=me/student", *sets]
         config = override(run.config, asked)
-        from undo_hpc.run import create_or_open
+        from undo_hpc.pipeline.run import create_or_open
 
         return create_or_open(config, root, command=["test"])
 

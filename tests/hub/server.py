@@ -48,7 +48,9 @@ class HubServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -114,7 +116,10 @@ class HubServer:
             return self._create(json.loads(body))
         batch = re.fullmatch(r"/(?:datasets/)?(?P<id>[\w.-]+/[\w.-]+)\.git/info/lfs/objects/batch", path)
         if batch:
-            return 200, {"transfer": "basic", "objects": [self._lfs_object(o) for o in json.loads(body)["objects"]]}
+            return 200, {
+                "transfer": "basic",
+                "objects": [self._lfs_object(o) for o in json.loads(body)["objects"]],
+            }
         found = re.fullmatch(_REPO + r"(?P<rest>/.*)?", path)
         if not found:
             return 404, {"error": f"nothing at {path}"}
@@ -129,7 +134,13 @@ class HubServer:
         if rest.startswith("/commit/"):
             return self._commit(found["kind"], found["id"], repo, body)
         if rest in ("", "/revision/main"):
-            return 200, {"id": found["id"], "sha": f"{len(repo.commits):040x}", "private": repo.private, "siblings": [], "tags": []}
+            return 200, {
+                "id": found["id"],
+                "sha": f"{len(repo.commits):040x}",
+                "private": repo.private,
+                "siblings": [],
+                "tags": [],
+            }
         return 404, {"error": f"nothing at {path}"}
 
     def _create(self, asked: dict[str, Any]) -> tuple[int, Any]:
@@ -181,4 +192,8 @@ class HubServer:
         repo.commits.append(header)
         prefix = "datasets/" if kind == "datasets" else ""
         oid = f"{len(repo.commits):040x}"
-        return 200, {"success": True, "commitOid": oid, "commitUrl": f"{self.url}/{prefix}{name}/commit/{oid}"}
+        return 200, {
+            "success": True,
+            "commitOid": oid,
+            "commitUrl": f"{self.url}/{prefix}{name}/commit/{oid}",
+        }

@@ -19,7 +19,7 @@ from undo_hpc.data.cards import provenance, rationale_licence
 from undo_hpc.errors import ConfigError
 from undo_hpc.hub.auto import due, maybe_push
 from undo_hpc.hub.push import HubError, push
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 
 Publishable = Callable[..., Run]
@@ -31,7 +31,9 @@ def front_matter(data: bytes) -> dict[str, object]:
     return found
 
 
-def test_a_run_is_published_with_data_predictions_student_and_cards(publishable: Publishable, server: HubServer) -> None:
+def test_a_run_is_published_with_data_predictions_student_and_cards(
+    publishable: Publishable, server: HubServer
+) -> None:
     done = push(publishable())
     data, student = server.repos["datasets/me/data"], server.repos["models/me/student"]
     assert data.private and student.private
@@ -44,7 +46,10 @@ def test_a_run_is_published_with_data_predictions_student_and_cards(publishable:
     assert {"problem", "teacher_solution", "student_solution", "gt"} <= set(table.column_names)
     rows = pq.read_table(io.BytesIO(data.files["data/iteration_000/distilled-00000.parquet"]))
     assert {"problem", "teacher_solution", "gt", "idx"} <= set(rows.column_names)
-    assert json.loads(data.files["chat/iteration_001.jsonl"].splitlines()[0])["messages"][-1]["role"] == "assistant"
+    assert (
+        json.loads(data.files["chat/iteration_001.jsonl"].splitlines()[0])["messages"][-1]["role"]
+        == "assistant"
+    )
 
 
 def test_cards_say_what_a_reader_needs(publishable: Publishable, server: HubServer) -> None:
@@ -62,7 +67,11 @@ def test_cards_say_what_a_reader_needs(publishable: Publishable, server: HubServ
     best = json.loads(run.layout.iteration(1).metrics.read_text())["decision"]["best_iteration"]
     metrics = json.loads(run.layout.iteration(best).metrics.read_text())
     low = f"{100 * metrics['sets']['validation']['low']:.1f}"
-    assert f"| validation | {metrics['sets']['validation']['n']} |" in student and low in student and "me/data" in student
+    assert (
+        f"| validation | {metrics['sets']['validation']['n']} |" in student
+        and low in student
+        and "me/data" in student
+    )
     assert front_matter(student.encode())["datasets"] == ["me/data"]
 
 
@@ -90,7 +99,9 @@ def test_pushing_again_changes_nothing(publishable: Publishable, server: HubServ
     assert [repo.commits for repo in server.repos.values()] == commits and server.uploads() == uploads
 
 
-def test_an_interrupted_push_goes_on_and_sends_large_files_once(publishable: Publishable, server: HubServer) -> None:
+def test_an_interrupted_push_goes_on_and_sends_large_files_once(
+    publishable: Publishable, server: HubServer
+) -> None:
     run = publishable()
     seen = {"commits": 0}
 
@@ -107,12 +118,17 @@ def test_an_interrupted_push_goes_on_and_sends_large_files_once(publishable: Pub
     sent = server.uploads()
     server.fault = lambda method, path: None
     push(run)
-    assert server.repos["datasets/me/data"].commits == ["Distilled set of iteration 0", "Distilled set of iteration 1"]
+    assert server.repos["datasets/me/data"].commits == [
+        "Distilled set of iteration 0",
+        "Distilled set of iteration 1",
+    ]
     assert server.uploads() == len(server.lfs), "no large file was sent twice"
     assert server.uploads() > sent
 
 
-def test_weights_that_the_new_student_lacks_are_taken_away_and_nothing_else(publishable: Publishable, server: HubServer) -> None:
+def test_weights_that_the_new_student_lacks_are_taken_away_and_nothing_else(
+    publishable: Publishable, server: HubServer
+) -> None:
     run = publishable()
     push(run)
     student = server.repos["models/me/student"]
@@ -125,7 +141,9 @@ def test_weights_that_the_new_student_lacks_are_taken_away_and_nothing_else(publ
     assert "model-00002.safetensors" not in student.files and "theirs.txt" in student.files
 
 
-def test_private_things_do_not_go_into_a_public_repository(publishable: Publishable, server: HubServer) -> None:
+def test_private_things_do_not_go_into_a_public_repository(
+    publishable: Publishable, server: HubServer
+) -> None:
     server.repos["datasets/me/data"] = Repo(private=False)
     with pytest.raises(HubError, match="public"):
         push(publishable())
@@ -134,9 +152,15 @@ def test_private_things_do_not_go_into_a_public_repository(publishable: Publisha
     assert server.repos["datasets/me/data"].files and not server.repos["models/me/student"].private
 
 
-@pytest.mark.parametrize(("token", "words"), [("reader", "may not write"), ("nobody", "does not know this token")])
+@pytest.mark.parametrize(
+    ("token", "words"), [("reader", "may not write"), ("nobody", "does not know this token")]
+)
 def test_a_token_without_rights_is_named_and_not_shown(
-    publishable: Publishable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], token: str, words: str
+    publishable: Publishable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    token: str,
+    words: str,
 ) -> None:
     run = publishable()
     monkeypatch.setenv("HF_TOKEN", token)
@@ -145,7 +169,9 @@ def test_a_token_without_rights_is_named_and_not_shown(
     assert words in said.err and "Traceback" not in said.err and token not in said.err.replace("may not", "")
 
 
-def test_a_token_file_wins_and_no_token_stands_on_disk(publishable: Publishable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_token_file_wins_and_no_token_stands_on_disk(
+    publishable: Publishable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     token = tmp_path / "token"
     token.write_text("writer\n")
     monkeypatch.setenv("HF_TOKEN", "nobody")
@@ -172,7 +198,9 @@ def test_no_token_and_no_repository_are_said_before_anybody_is_asked(
     assert server.requests == []
 
 
-def test_a_hub_that_is_not_there_or_offline_is_said_in_words(publishable: Publishable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_not_there_or_offline_is_said_in_words(
+    publishable: Publishable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import constants
 
     with pytest.raises(HubError, match="cannot be reached"):
@@ -211,7 +239,9 @@ def test_an_automatic_push_arrives_or_fails_without_harm(publishable: Publishabl
     assert server.repos["datasets/me/data"].files
 
 
-def test_an_offline_node_leaves_the_push_for_later(publishable: Publishable, server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offline_node_leaves_the_push_for_later(
+    publishable: Publishable, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = publishable("hub.push_at_end=true")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     said: list[str] = []
@@ -219,7 +249,9 @@ def test_an_offline_node_leaves_the_push_for_later(publishable: Publishable, ser
     assert "undo-hpc push" in said[0] and server.requests == []
 
 
-def test_dry_run_asks_nobody(publishable: Publishable, server: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_asks_nobody(
+    publishable: Publishable, server: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["push", str(publishable().layout.root), "--dry-run"]) == 0
     assert "data/iteration_001/distilled-00000.parquet" in capsys.readouterr().out
     assert server.requests == []

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
+from undo_hpc.method.quality import assess
 from undo_hpc.observe.after import after_iteration
-from undo_hpc.plan import IterationPlan, Stage, Task, build_graph, deal, plan_iteration
-from undo_hpc.quality import assess
+from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, deal, plan_iteration
+from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.records import Attempt, Problem, Verdict, content_id
-from undo_hpc.run import Run, create_or_open
 from undo_hpc.stages import advance, merge
 from undo_hpc.stages.answering import counts
 from undo_hpc.stages.context import StageContext
@@ -34,7 +34,14 @@ def make_problem(idx: int, rng: random.Random, source: str = "synthetic") -> Pro
     a, b, c = rng.randint(11, 90), rng.randint(3, 40), rng.randint(2, 9)
     who, what = rng.choice(PEOPLE), rng.choice(THINGS)
     text = f"{who} has {a} {what} and buys {b} more. A friend has {c} times as many. How many {what} has the friend? (no. {idx})"
-    return Problem(content_id(text), text, str((a + b) * c), idx, source, f"{a} + {b} = {a + b}. {a + b} * {c} = {(a + b) * c}")
+    return Problem(
+        content_id(text),
+        text,
+        str((a + b) * c),
+        idx,
+        source,
+        f"{a} + {b} = {a + b}. {a + b} * {c} = {(a + b) * c}",
+    )
 
 
 def numbers(problem: Problem) -> tuple[int, int, int]:
@@ -60,7 +67,9 @@ def answer(problem: Problem, how: str, *, refined: bool = False) -> str:
     return f"First add what was bought: {a} + {b} = {total}. Then we have to look at"
 
 
-def attempt(problem: Problem, how: str, number: int = 0, *, style: str = "plain", refined: bool = False) -> Attempt:
+def attempt(
+    problem: Problem, how: str, number: int = 0, *, style: str = "plain", refined: bool = False
+) -> Attempt:
     """One graded answer."""
     text = answer(problem, how, refined=refined)
     verdict: Verdict = "correct" if how == "right" else "wrong"  # as the checker says
@@ -144,7 +153,13 @@ class RunBuilder:
         if stage.name in ("generate", "evaluate", "baseline"):
             log.append("ready", load_s=load_s)
         if ends:
-            log.append("end", status=status, code={"complete": 0, "requeue": 75}.get(status, 1), reason="", seconds=seconds)
+            log.append(
+                "end",
+                status=status,
+                code={"complete": 0, "requeue": 75}.get(status, 1),
+                reason="",
+                seconds=seconds,
+            )
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         mine = 3 if len(rows) >= 3 and rows[-2]["kind"] == "ready" else 2
         began = time.time() - ago
@@ -160,7 +175,10 @@ class RunBuilder:
         solved = {row.problem_id for row in rows if row.verdict == "correct"}
         made = counts(rows) | {"problems": len({r.problem_id for r in rows}), "solved": len(solved)}
         made |= {"new_tokens": int(made["completion_tokens"]), "seconds": 50.0}
-        outputs = {name: describe_output(self.root / name, len(shard)) for name, shard in zip(task.outputs, shards, strict=True)}
+        outputs = {
+            name: describe_output(self.root / name, len(shard))
+            for name, shard in zip(task.outputs, shards, strict=True)
+        }
         write_manifest(self.root / task.manifest, Manifest(
             stage.name, stage.iteration, task.index, {"config": self.run.config_digest} | inputs, outputs, made, {}, {},
             time.time() - 60, time.time()))  # fmt: skip
@@ -180,7 +198,10 @@ class RunBuilder:
             if only is not None and task.index not in only:
                 continue
             rows: list[Attempt] = []
-            for p in sorted(deal([t.problem for t in targets.values()], plan.shards, task.index), key=lambda p: (p.idx, p.id)):
+            for p in sorted(
+                deal([t.problem for t in targets.values()], plan.shards, task.index),
+                key=lambda p: (p.idx, p.id),
+            ):
                 style = targets[p.id].style
                 fails = self.rng.random() < 0.2
                 if fails:
@@ -218,7 +239,7 @@ class RunBuilder:
         self.events(stage, stage.tasks[0], seconds=300, ago=2000 - 500 * plan.iteration)
         merged = read_manifest(at.stage_manifest("merge"))
         assert merged is not None
-        from undo_hpc.state import combined_digest
+        from undo_hpc.pipeline.state import combined_digest
 
         files = {self.run.layout.relative(p): describe_output(p) for p in sorted(at.student.iterdir())}
         write_manifest(at.stage_manifest("train"), Manifest(
@@ -226,10 +247,17 @@ class RunBuilder:
             {"step": 300, "loss": rows[-1]["loss"], "tokens": 450000, "target_tokens": 270000}, {"rows": merged.counts["rows"]}, {},
             time.time() - 300, time.time()))  # fmt: skip
 
-    def evaluate(self, plan: IterationPlan, name: str = "evaluate", *, skill: float = 0.5, only: Iterable[int] | None = None) -> None:
+    def evaluate(
+        self,
+        plan: IterationPlan,
+        name: str = "evaluate",
+        *,
+        skill: float = 0.5,
+        only: Iterable[int] | None = None,
+    ) -> None:
         """The student's answers; `skill` is its chance to be right."""
+        from undo_hpc.pipeline.state import combined_digest
         from undo_hpc.stages.prepare import prepared_digest
-        from undo_hpc.state import combined_digest
 
         stage, at = self.graph(plan)[name], self.run.layout.iteration(plan.iteration)
         inputs = {"splits": prepared_digest(self.run)}
@@ -237,17 +265,26 @@ class RunBuilder:
             trained = read_manifest(at.stage_manifest("train"))
             assert trained is not None
             inputs["train"] = combined_digest([trained])
-        for task, parts in zip(stage.tasks, plan.evaluate if name == "evaluate" else plan.baseline, strict=True):
+        for task, parts in zip(
+            stage.tasks, plan.evaluate if name == "evaluate" else plan.baseline, strict=True
+        ):
             if only is not None and task.index not in only:
                 continue
-            shards = [[self._student(p, skill) for p in self.sets[part.group][part.start : part.stop]] for part in parts]
+            shards = [
+                [self._student(p, skill) for p in self.sets[part.group][part.start : part.stop]]
+                for part in parts
+            ]
             self.events(stage, task, seconds=40, ago=1200 - 400 * plan.iteration)
             self.publish(stage, task, shards, inputs)
 
     def _student(self, problem: Problem, skill: float) -> Attempt:
         talent = random.Random(problem.id).random()  # the same problems stay easy
         chance = skill + 0.35 * (talent - 0.5)
-        how = "right" if self.rng.random() < chance else self.rng.choice(("arithmetic", "arithmetic", "setup", "truncated"))
+        how = (
+            "right"
+            if self.rng.random() < chance
+            else self.rng.choice(("arithmetic", "arithmetic", "setup", "truncated"))
+        )
         return attempt(problem, how, style="student")
 
     def play(self, iterations: int = 2) -> Run:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.observe.exports import write_chat, write_lm_eval
-from undo_hpc.run import open_run
+from undo_hpc.pipeline.run import open_run
 
 
 def test_lm_eval_results_agree_with_our_metrics(finished: Path) -> None:

@@ -12,7 +12,16 @@ from undo_hpc.observe.remarks import outcome, remarks
 
 SOUND: dict[str, Any] = {
     "iteration": 0,
-    "sets": {"validation": {"answers": 200, "accuracy": 0.45, "low": 0.38, "high": 0.52, "truncated": 3, "errors": 0}},
+    "sets": {
+        "validation": {
+            "answers": 200,
+            "accuracy": 0.45,
+            "low": 0.38,
+            "high": 0.52,
+            "truncated": 3,
+            "errors": 0,
+        }
+    },
     "baseline": {"validation": {"accuracy": 0.4, "low": 0.33, "high": 0.47}},
     "generate": {"rows": 918, "correct": 834, "problems": 850, "errors": 0},
     "distilled": {"rows": 834, "refreshed": 834, "dropped": {"wrong": 84}},
@@ -26,7 +35,10 @@ def test_the_outcome_in_a_line() -> None:
         "834 of 918 attempts right, 834 rationales learned from; goes on"
     )
     later = SOUND | {"iteration": 2, "baseline": None, "decision": {"action": "converged"}, "sets": {}}
-    assert outcome(later) == "iteration 2 is done: 834 of 918 attempts right, 834 rationales learned from; converged"
+    assert (
+        outcome(later)
+        == "iteration 2 is done: 834 of 918 attempts right, 834 rationales learned from; converged"
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,10 +49,22 @@ def test_the_outcome_in_a_line() -> None:
             {"refreshed": 3, "dropped": {"truncated": 4, "wrong": 234}},
             "only 3 rationales .* 850 problems .*4 truncated, 234 wrong",
         ),
-        ("generate", {"errors": 10, "error": "no room"}, "10 of 918 requests to the teacher failed, for example: no room"),
-        ("validation", {"accuracy": 0.3, "low": 0.24, "high": 0.37}, "student worse: 30.0 % .24, 37. on validation, untrained 40.0 %"),
+        (
+            "generate",
+            {"errors": 10, "error": "no room"},
+            "10 of 918 requests to the teacher failed, for example: no room",
+        ),
+        (
+            "validation",
+            {"accuracy": 0.3, "low": 0.24, "high": 0.37},
+            "student worse: 30.0 % .24, 37. on validation, untrained 40.0 %",
+        ),
         ("validation", {"truncated": 80}, "student were cut off: validation 80 of 200"),
-        ("validation", {"errors": 3, "error": "no room"}, "requests to the student failed: validation 3 of 200, for example: no room"),
+        (
+            "validation",
+            {"errors": 3, "error": "no room"},
+            "requests to the student failed: validation 3 of 200, for example: no room",
+        ),
     ],
 )
 def test_each_doubt_is_told_and_no_other(place: str, values: dict[str, Any], words: str) -> None:

@@ -22,8 +22,8 @@ from undo_hpc.observe.report.charts import loss_chart, ticks
 from undo_hpc.observe.report.collect import UNTRAINED, collect, compare
 from undo_hpc.observe.report.examples import choose, mark_differences
 from undo_hpc.observe.status import look
+from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.records import Feedback
-from undo_hpc.run import Run, open_run
 from undo_hpc.storage.events import read_events
 
 VOID = {"meta", "link", "br", "input"}
@@ -41,7 +41,11 @@ class Checker(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         self.ids += [str(values["id"])] if "id" in values else []
-        self.outside += [str(values[k]) for k in ("src", "href") if k in values and not str(values[k]).startswith(("data:", "#"))]
+        self.outside += [
+            str(values[k])
+            for k in ("src", "href")
+            if k in values and not str(values[k]).startswith(("data:", "#"))
+        ]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -109,7 +113,9 @@ def test_accuracies_and_flips_agree(finished: Path) -> None:
         at = {p.iteration: p for p in series.points}
         n = at[flips.after].n
         assert flips.fixed + flips.broken + flips.wrong + flips.right == n
-        assert at[flips.after].accuracy - at[flips.before].accuracy == pytest.approx((flips.fixed - flips.broken) / n)
+        assert at[flips.after].accuracy - at[flips.before].accuracy == pytest.approx(
+            (flips.fixed - flips.broken) / n
+        )
     assert {f.before for f in data.flips} == {UNTRAINED, 0, 1}
 
 
@@ -149,8 +155,12 @@ def test_examples_are_shared_out_evenly_and_stay_the_same() -> None:
     assert chosen == choose({1: after, 0: before}, 30)
     kinds = [e.outcome for e in chosen]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"fixed": 10, "broken": 10, "wrong": 10}
-    assert all(e.new is not None and e.new.rationale == "new" for e in chosen), "changed rationales come first"
-    assert choose({0: before}, 5)[0].outcome == "wrong" and choose({}, 5) == [] and choose({0: before}, 0) == []
+    assert all(e.new is not None and e.new.rationale == "new" for e in chosen), (
+        "changed rationales come first"
+    )
+    assert (
+        choose({0: before}, 5)[0].outcome == "wrong" and choose({}, 5) == [] and choose({0: before}, 0) == []
+    )
 
 
 def test_what_a_model_wrote_cannot_become_markup(copied: Path) -> None:
@@ -159,7 +169,9 @@ def test_what_a_model_wrote_cannot_become_markup(copied: Path) -> None:
         path = run.layout.iteration(number).feedback
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for item in rows:
-            item["problem"] = item["rationale"] = item["student_answer"] = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>"
+            item["problem"] = item["rationale"] = item["student_answer"] = (
+                "</pre><script>alert(1)</script><img src=x onerror=alert(2)>"
+            )
         path.write_text("".join(json.dumps(item) + "\n" for item in rows))
     text = write_report(run).read_text()
     assert "<script>alert" not in text and "<img" not in text and "&lt;script&gt;alert" in text
@@ -169,12 +181,18 @@ def test_a_run_that_has_not_finished_an_iteration_has_a_report(tmp_path: Path) -
     builder = RunBuilder(tmp_path / "run")
     builder.plan(0)
     text = write_report(builder.run).read_text()
-    assert "No iteration is complete yet." in text and "has failed: " in text and f"status {builder.run.layout.root}" in text
+    assert (
+        "No iteration is complete yet." in text
+        and "has failed: " in text
+        and f"status {builder.run.layout.root}" in text
+    )
     assert "<b>0 of at most " in text
 
 
 def test_one_iteration_without_baseline_or_benchmarks(tmp_path: Path) -> None:
-    builder = RunBuilder(tmp_path / "run", problems=20, sets=["evaluate.baseline=false", "iterations=1"], benchmarks={})
+    builder = RunBuilder(
+        tmp_path / "run", problems=20, sets=["evaluate.baseline=false", "iterations=1"], benchmarks={}
+    )
     text = write_report(builder.play(1)).read_text()
     assert "Iteration 0 did best on validation" in text and "untrained" not in text.split("<section", 1)[0]
     assert "Rationale of iteration 0" in text
@@ -221,7 +239,9 @@ def test_ticks_cover_their_range(low: float, high: float) -> None:
 
 def test_strange_losses_make_no_strange_chart() -> None:
     assert loss_chart({}, None) == "" and loss_chart({0: []}, None) == ""
-    assert "nan" not in loss_chart({0: [(1.0, 2.0)]}, 0) and "polyline" in loss_chart({0: [(1.0, 2.0)], 1: [(1.0, 2.0), (2.0, 900.0)]}, 0)
+    assert "nan" not in loss_chart({0: [(1.0, 2.0)]}, 0) and "polyline" in loss_chart(
+        {0: [(1.0, 2.0)], 1: [(1.0, 2.0), (2.0, 900.0)]}, 0
+    )
 
 
 def png_rows(path: Path) -> tuple[int, int, list[bytes]]:
@@ -249,7 +269,13 @@ def png_rows(path: Path) -> tuple[int, int, list[bytes]]:
                 line[x] = (line[x] + (a + b) // 2) & 255
             elif kind == 4:
                 p = a + b - c
-                near = a if abs(p - a) <= abs(p - b) and abs(p - a) <= abs(p - c) else b if abs(p - b) <= abs(p - c) else c
+                near = (
+                    a
+                    if abs(p - a) <= abs(p - b) and abs(p - a) <= abs(p - c)
+                    else b
+                    if abs(p - b) <= abs(p - c)
+                    else c
+                )
                 line[x] = (line[x] + near) & 255
         rows.append(bytes(line))
         last = line
@@ -258,7 +284,14 @@ def png_rows(path: Path) -> tuple[int, int, list[bytes]]:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_browser_draws_it(page: Path, tmp_path: Path, width: int, scheme: str) -> None:
-    browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    browser = next(
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        None,
+    )
     if browser is None:
         missing("no Chromium")
     shot = tmp_path / "page.png"

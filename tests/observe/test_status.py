@@ -13,22 +13,22 @@ import pytest
 from rich.console import Console
 
 from tests.observe.synthetic import RunBuilder
-from undo_hpc.campaign import gather as careful_gather
-from undo_hpc.campaign import locate
 from undo_hpc.cli import main
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import JobName
 from undo_hpc.config.load import override
-from undo_hpc.dispatch import require_unqueued
+from undo_hpc.control.dispatch import require_unqueued
+from undo_hpc.control.live import Live, explain_reason, look_live
+from undo_hpc.control.position import gather as careful_gather
+from undo_hpc.control.position import locate
 from undo_hpc.errors import ClusterError
-from undo_hpc.observe.evidence import gather
-from undo_hpc.observe.live import Live, explain_reason, look_live
 from undo_hpc.observe.logs import logs_of, tail
 from undo_hpc.observe.progress import task_table
 from undo_hpc.observe.status import RunView, StageView, look
 from undo_hpc.observe.status_view import render_status
-from undo_hpc.plan import build_graph
-from undo_hpc.run import Run, create_or_open, open_run
+from undo_hpc.pipeline.evidence import gather
+from undo_hpc.pipeline.plan import build_graph
+from undo_hpc.pipeline.run import Run, create_or_open, open_run
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
@@ -55,12 +55,16 @@ def test_a_finished_run_says_so_and_what_to_do(finished: Path) -> None:
     assert view.ended and view.headline.startswith("ended")
     assert all(s.done == s.total for s in view.stages)
     assert len(view.accuracy) == 3 and view.best_iteration in (0, 1, 2)
-    assert "launchers/run_iteration.py --run-dir" in view.next_command and "--iterations 4" in view.next_command
+    assert (
+        "launchers/run_iteration.py --run-dir" in view.next_command and "--iterations 4" in view.next_command
+    )
     text = shown(view)
     assert "generate" in text and "% right" in text and "validation" in text
 
 
-def test_a_control_that_nobody_examines_has_no_next_iteration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_control_that_nobody_examines_has_no_next_iteration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     built = RunBuilder(tmp_path / "run", problems=12, benchmarks={}, sets=["method.condition=one_shot"])
     built.sets = {}
     run = built.play(1)
@@ -88,7 +92,9 @@ def test_a_run_in_the_middle_shows_rows_speed_and_time_left(tmp_path: Path) -> N
     builder.generate(plan, only=[0, 1])
     at = builder.run.layout.iteration(0)
     with Lease(at.lease("generate", 2), "generate 2"):
-        ProgressFile(at.progress("generate", 2)).update(force=True, done=5, total=15, correct=4, tokens_per_s=100.0, unit="rows")
+        ProgressFile(at.progress("generate", 2)).update(
+            force=True, done=5, total=15, correct=4, tokens_per_s=100.0, unit="rows"
+        )
         view = look(builder.run)
     generate = stage(view, "generate")
     assert generate.states == {"done": 2, "running": 1, "ready": 1}
@@ -121,7 +127,8 @@ def test_a_failed_task_is_shown_with_its_last_words_and_the_next_command(tmp_pat
     generate = builder.graph(plan)["generate"]
     builder.events(generate, generate.tasks[1], status="failed", seconds=12)
     write_text(
-        builder.run.layout.iteration(0).log("generate", 1), "loading\nEngineError: the GPU is out of memory\n  -> lower max_num_seqs\n"
+        builder.run.layout.iteration(0).log("generate", 1),
+        "loading\nEngineError: the GPU is out of memory\n  -> lower max_num_seqs\n",
     )
     view = look(builder.run)
     assert stage(view, "generate").states == {"done": 1, "failed": 1}
@@ -184,7 +191,9 @@ def test_a_created_run_that_was_not_started(tmp_path: Path) -> None:
     (lambda root: (root / "config.resolved.json").unlink(), "not a run directory"),
     (lambda root: (root / "iter_002" / "plan.json").write_bytes(b"{"), "not valid JSON"),
 ])  # fmt: skip
-def test_what_cannot_be_read_is_said_without_a_traceback(copied: Path, capsys: pytest.CaptureFixture[str], spoil, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_read_is_said_without_a_traceback(
+    copied: Path, capsys: pytest.CaptureFixture[str], spoil, words: str
+) -> None:  # type: ignore[no-untyped-def]
     spoil(copied)
     assert main(["status", str(copied)]) != 0
     said = capsys.readouterr().err
@@ -199,7 +208,9 @@ def test_manifests_of_an_older_schema_show_as_stale_with_the_reason(copied: Path
     assert "schema version 0" in stage(view, "merge").waits_for
 
 
-def test_without_squeue_the_evidence_is_shown_and_the_lack_is_said(copied: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_squeue_the_evidence_is_shown_and_the_lack_is_said(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run = as_slurm(copied)
     monkeypatch.setenv("PATH", str(tmp_path))
     view = look(run)
@@ -228,7 +239,9 @@ def test_squeue_tells_what_waits_and_why(tmp_path: Path, monkeypatch: pytest.Mon
     assert stage(view, "generate").states == {"done": 1, "running": 1, "waiting": 1}
     assert "a limit of your quality of service is reached" in stage(view, "generate").waits_for
     assert view.jobs == 2 and "--watch" in view.next_command
-    with pytest.raises(ClusterError, match="would go on with it at the same time"):  # a local launcher beside them
+    with pytest.raises(
+        ClusterError, match="would go on with it at the same time"
+    ):  # a local launcher beside them
         SubmissionJournal(run.layout.submissions).intend(str(name), "generate", 0, 0, (1, 2), ())
         require_unqueued(run)
 
@@ -246,7 +259,9 @@ def test_a_paused_and_a_stopped_run_say_why(tmp_path: Path) -> None:
     builder.run.layout.paused.write_text("{}")
     builder.run.events.append("stopped", iteration=0, why="task 1 of generate says that its input is wrong")
     view = look(builder.run, live=look_live(builder.run, 0))
-    assert any("paused" in note for note in view.notes) and any("input is wrong" in note for note in view.notes)
+    assert any("paused" in note for note in view.notes) and any(
+        "input is wrong" in note for note in view.notes
+    )
 
 
 def test_logs_of_a_cluster_are_found_by_job_and_task(tmp_path: Path) -> None:
@@ -279,7 +294,12 @@ def run_command(*words: str, **environment: str) -> subprocess.CompletedProcess[
 
     clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
     return subprocess.run(
-        [sys.executable, "-m", "undo_hpc.cli", *words], capture_output=True, text=True, env=clean | environment, timeout=120, check=False
+        [sys.executable, "-m", "undo_hpc.cli", *words],
+        capture_output=True,
+        text=True,
+        env=clean | environment,
+        timeout=120,
+        check=False,
     )
 
 
@@ -313,9 +333,19 @@ def test_looking_changes_nothing(copied: Path) -> None:
 def test_the_live_view_takes_a_line_a_task(width: int, tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path / "run", problems=20)
     stages = build_graph(builder.run.config, builder.run.layout, builder.plan(0))
-    told = {"done": 64, "total": 425, "unit": "rows", "tokens_per_s": 1631.0, "correct": 55, "loss": 0.175, "lr": 1e-3}
+    told = {
+        "done": 64,
+        "total": 425,
+        "unit": "rows",
+        "tokens_per_s": 1631.0,
+        "correct": 55,
+        "loss": 0.175,
+        "lr": 1e-3,
+    }
     drawn = io.StringIO()
     console = Console(file=drawn, width=width, color_system=None)
     console.print(task_table([(item, item.tasks[0], told, 11.0) for item in stages], width))
     lines = drawn.getvalue().splitlines()
-    assert len(lines) == len(stages) and all(item.name in line and "64/425 rows" in line for item, line in zip(stages, lines, strict=True))
+    assert len(lines) == len(stages) and all(
+        item.name in line and "64/425 rows" in line for item, line in zip(stages, lines, strict=True)
+    )

@@ -23,7 +23,9 @@ def test_values_are_never_looked_at_again(values: dict[str, str]) -> None:
     assert template.render(values) == "|".join(values.get(name, "") for name in NAMES).lstrip() + "|."
 
 
-@pytest.mark.parametrize(("truth", "expected"), [("7", "a\nT=7\nb"), ("", "a\nno T\nb"), (" \n", "a\nno T\nb")])
+@pytest.mark.parametrize(
+    ("truth", "expected"), [("7", "a\nT=7\nb"), ("", "a\nno T\nb"), (" \n", "a\nno T\nb")]
+)
 def test_a_section_tag_alone_on_its_line_takes_the_line_with_it(truth: str, expected: str) -> None:
     template = Template("a\n{#truth}\nT={truth}\n{/truth}\n  {^truth}\nno T\n{/truth}\nb\n")
     assert template.render({"truth": truth}) == expected

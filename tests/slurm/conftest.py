@@ -57,6 +57,8 @@ def campaign(tmp_path: Path) -> Callable[..., Campaign]:
 def same_results(campaign: Campaign, undisturbed: dict[str, str]) -> None:
     """The distilled sets, weights, shards and feedback are, byte for byte, those of the undisturbed run."""
     mine = campaign.results()
-    wanted = {name: digest for name, digest in undisturbed.items() if int(name[5:8]) < campaign.config["iterations"]}
+    wanted = {
+        name: digest for name, digest in undisturbed.items() if int(name[5:8]) < campaign.config["iterations"]
+    }
     assert len(wanted) >= 4
     assert mine == wanted

@@ -34,7 +34,12 @@ def base_config() -> dict[str, Any]:
         "name": "small",
         "seed": 3,
         "iterations": 1,
-        "data": {"train": {"tiny": "train", "sample": 48}, "diagnosis": 0, "validation": 6, "contamination": "off"},
+        "data": {
+            "train": {"tiny": "train", "sample": 48},
+            "diagnosis": 0,
+            "validation": 6,
+            "contamination": "off",
+        },
         "teacher": {"model": "tiny:teacher", "dtype": "float32"},
         "student": {"model": "tiny:student", "dtype": "float32"},
         "method": {"errors_from": "both", "regenerate": "all", "wrong_rationales": "keep"},
@@ -112,7 +117,9 @@ class Campaign:
     def launch(self, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs the launcher against the cluster that SLURM_CONF names."""
         command = self.command("--profile", str(self.folder / "profile.yaml"), *more)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self.folder, env=_environment())
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=self.folder, env=_environment()
+        )
         if check and done.returncode:
             raise AssertionError(f"launcher: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -139,7 +146,9 @@ class Campaign:
         deadline = time.monotonic() + seconds
         empty = 0
         while not self.ended:
-            queue = subprocess.run(["squeue", "-h", "--me"], capture_output=True, text=True, timeout=60).stdout
+            queue = subprocess.run(
+                ["squeue", "-h", "--me"], capture_output=True, text=True, timeout=60
+            ).stdout
             empty = 0 if queue.strip() else empty + 1
             if empty > 3 or time.monotonic() > deadline:
                 raise AssertionError(f"the run has not ended; queue:\n{queue}\n{self.logs()}")
@@ -149,7 +158,10 @@ class Campaign:
         """The ends of all logs."""
         texts = []
         for path in sorted(self.run_dir.glob("iter_*/logs/*.log")):
-            texts.append(f"== {path.relative_to(self.run_dir)}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-tail:]))
+            texts.append(
+                f"== {path.relative_to(self.run_dir)}\n"
+                + "\n".join(path.read_text(errors="replace").splitlines()[-tail:])
+            )
         return "\n".join(texts)
 
     def events(self, stage: str, iteration: int = 0) -> list[dict[str, Any]]:
@@ -169,7 +181,9 @@ class Campaign:
             "iter_*/feedback.jsonl",
         ):
             for path in sorted(self.run_dir.glob(pattern)):
-                digests[path.relative_to(self.run_dir).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+                digests[path.relative_to(self.run_dir).as_posix()] = hashlib.sha256(
+                    path.read_bytes()
+                ).hexdigest()
         return digests
 
 

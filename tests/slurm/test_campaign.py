@@ -25,7 +25,10 @@ SECRET = "hf_sEcReTtOkEn0123456789"
 
 
 def test_two_iterations_without_a_launcher_and_no_secret_anywhere(
-    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    start_lab: Callable[..., Lab],
+    campaign: Make,
+    undisturbed: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lab = start_lab(**STOCK, accounting="dbd")
     for name in ("HF_TOKEN", "OPENAI_API_KEY", "MY_PASSWORD"):
@@ -47,7 +50,9 @@ def test_two_iterations_without_a_launcher_and_no_secret_anywhere(
     assert lab.jobs() == []
 
 
-def test_the_tiny_preset_on_the_cluster(start_lab: Callable[..., Lab], tiny_run: Small, tmp_path: Path) -> None:
+def test_the_tiny_preset_on_the_cluster(
+    start_lab: Callable[..., Lab], tiny_run: Small, tmp_path: Path
+) -> None:
     """Real teacher, real student: two iterations with nobody there end as they do on one machine."""
     lab = start_lab(**STOCK)
     profile = tmp_path / "profile.yaml"
@@ -55,20 +60,33 @@ def test_the_tiny_preset_on_the_cluster(start_lab: Callable[..., Lab], tiny_run:
     mine = Small(tmp_path / "run")
     done = mine.launch("--profile", str(profile))
     assert done.returncode == 0, done.stdout + done.stderr
-    wait_until(lambda: (mine.run_dir / "iter_001" / "advance.manifest.json").exists() or not lab.jobs(), 900, "the run to end", every=0.5)
+    wait_until(
+        lambda: (mine.run_dir / "iter_001" / "advance.manifest.json").exists() or not lab.jobs(),
+        900,
+        "the run to end",
+        every=0.5,
+    )
     assert mine.results() == tiny_run.results()
 
 
-def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path) -> None:
+def test_arrays_beyond_the_clusters_limit(
+    start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path
+) -> None:
     start_lab(**STOCK, max_array=11)
     problems = tmp_path / "problems.jsonl"
     problems.write_text(
-        "".join(json.dumps({"problem": r["problem"], "gt": r["gt"], "worked": f"It comes to {r['gt']}."}) + "\n" for r in rows(48, seed=1))
+        "".join(
+            json.dumps({"problem": r["problem"], "gt": r["gt"], "worked": f"It comes to {r['gt']}."}) + "\n"
+            for r in rows(48, seed=1)
+        )
     )
     small = campaign(
         method__condition="ground_truth",
         generate__shards=25,
-        data__train={"path": str(problems), "fields": {"problem": "problem", "answer": "gt", "solution": "worked"}},
+        data__train={
+            "path": str(problems),
+            "fields": {"problem": "problem", "answer": "gt", "solution": "worked"},
+        },
     )
     small.launch()
     small.wait_ended()
@@ -82,15 +100,24 @@ def test_arrays_beyond_the_clusters_limit(start_lab: Callable[..., Lab], campaig
     assert covered == list(range(25))
 
 
-def test_two_launchers_at_once_submit_once(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_two_launchers_at_once_submit_once(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
     lab = start_lab(**STOCK)
     small = campaign()
     small.write()
     command = small.command("--profile", str(small.folder / "profile.yaml"))
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=small.folder) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=small.folder
+        )
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=120)[0] for process in both]
     codes = sorted(process.returncode for process in both)
-    assert codes in ([0, 0], [0, 3]), said  # the second waited its turn in vain, or came late and found all queued
+    assert codes in ([0, 0], [0, 3]), (
+        said
+    )  # the second waited its turn in vain, or came late and found all queued
     stages = [e["stage"] for e in _journal(small) if e["event"] == "intent"]
     assert sorted(stages) == ["advance", "evaluate", "generate", "merge", "train"], said
     small.wait_ended()
@@ -100,7 +127,11 @@ def test_two_launchers_at_once_submit_once(start_lab: Callable[..., Lab], campai
 
 @pytest.mark.parametrize("after", [3])
 def test_launcher_killed_between_sbatch_and_its_record(
-    after: int, start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    after: int,
+    start_lab: Callable[..., Lab],
+    campaign: Make,
+    undisturbed: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lab = start_lab(**STOCK)
     small = campaign()
@@ -129,12 +160,16 @@ echo "$out"; exit $code''',
     small.wait_ended()
     same_results(small, undisturbed)
     stages = [e["stage"] for e in _journal(small) if e["event"] == "intent"]
-    assert sorted(stages) == ["advance", "evaluate", "generate", "merge", "train"], "nothing was submitted twice"
+    assert sorted(stages) == ["advance", "evaluate", "generate", "merge", "train"], (
+        "nothing was submitted twice"
+    )
 
 
-def test_pause_and_resume_then_cancel_and_resume(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
-    from undo_hpc.dispatch import cancel, pause
-    from undo_hpc.run import open_run
+def test_pause_and_resume_then_cancel_and_resume(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
+    from undo_hpc.control.dispatch import cancel, pause
+    from undo_hpc.pipeline.run import open_run
 
     lab = start_lab(**STOCK)
     foreign = lab.run("sbatch", "--parsable", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 600").strip()
@@ -158,7 +193,9 @@ def test_pause_and_resume_then_cancel_and_resume(start_lab: Callable[..., Lab], 
     same_results(small, undisturbed)
 
 
-def test_a_template_works_by_hand(start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]) -> None:
+def test_a_template_works_by_hand(
+    start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]
+) -> None:
     lab = start_lab(**STOCK)
     lost = begun.run_dir / "iter_000" / "generate" / "shard-00001.jsonl"
     lost.unlink()
@@ -184,9 +221,9 @@ def test_a_template_works_by_hand(start_lab: Callable[..., Lab], begun: Campaign
     assert done.returncode == 0, done.stderr
     lab.wait_empty(120)
     assert "complete already" in (begun.folder / "0.log").read_text()
-    assert hashlib.sha256(lost.read_bytes()).hexdigest() == undisturbed["iter_000/generate/shard-00001.jsonl"], (
-        begun.folder / "1.log"
-    ).read_text()
+    assert (
+        hashlib.sha256(lost.read_bytes()).hexdigest() == undisturbed["iter_000/generate/shard-00001.jsonl"]
+    ), (begun.folder / "1.log").read_text()
 
 
 def _journal(campaign: Campaign) -> list[dict[str, object]]:
@@ -214,6 +251,10 @@ def _holds(lab: Lab, campaign: Campaign, secret: str) -> list[Path]:
     found = []
     for root in (campaign.folder, lab.places.root):
         for path in root.rglob("*"):
-            if path.is_file() and not stat.S_ISSOCK(path.lstat().st_mode) and secret.encode() in path.read_bytes():
+            if (
+                path.is_file()
+                and not stat.S_ISSOCK(path.lstat().st_mode)
+                and secret.encode() in path.read_bytes()
+            ):
                 found.append(path)
     return found

@@ -14,14 +14,16 @@ from tests.slurm.small import Campaign, continued, has_output, make_campaign
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import command_of, job_processes, wait_until
 from undo_hpc.observe.status import look
-from undo_hpc.run import open_run
+from undo_hpc.pipeline.run import open_run
 
 Make = Callable[..., Campaign]
 
 
 def running(lab: Lab, stage: str) -> list[str]:
     """Ids of the running tasks of a stage."""
-    return [job["id"] for job in lab.jobs() if job["name"].startswith(f"{stage}-") and job["state"] == "RUNNING"]
+    return [
+        job["id"] for job in lab.jobs() if job["name"].startswith(f"{stage}-") and job["state"] == "RUNNING"
+    ]
 
 
 class Standstill:
@@ -52,9 +54,13 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> Standstill:
     found: list[int] = []
 
     def workers() -> bool:
-        program = "undo_hpc.training " if stage == "train" else f"undo_hpc.worker .* {stage} "  # train works in ranks of its own
+        program = (
+            "undo_hpc.training " if stage == "train" else f"undo_hpc.worker .* {stage} "
+        )  # train works in ranks of its own
         found[:] = [
-            pid for pid in job_processes(lab.slurm_conf) if re.search(program, command_of(pid)) and "srun" not in command_of(pid).split()[0]
+            pid
+            for pid in job_processes(lab.slurm_conf)
+            if re.search(program, command_of(pid)) and "srun" not in command_of(pid).split()[0]
         ]
         return bool(found)
 
@@ -94,7 +100,9 @@ def preempt(lab: Lab, task: str, node: str = "") -> None:
     lab.run("sbatch", "-p", "high", "-w", node, "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
 
 
-def test_preempted_with_grace_time_in_every_stage(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_preempted_with_grace_time_in_every_stage(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
     lab = start_lab(**STOCK, grace=60)
     small = campaign()
     small.profile["defaults"]["partition"] = "lowg"
@@ -112,7 +120,9 @@ def test_preempted_with_grace_time_in_every_stage(start_lab: Callable[..., Lab],
     assert min(delays) < 60, f"a stock cluster holds a requeued job back for 120 s and more: {delays}"
 
 
-def test_preempted_with_no_time_at_all(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_preempted_with_no_time_at_all(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
     lab = start_lab(**STOCK, kill_wait=1)
     small = campaign()
     small.launch()
@@ -123,17 +133,25 @@ def test_preempted_with_no_time_at_all(start_lab: Callable[..., Lab], campaign: 
     small.wait_ended()
     same_results(small, undisturbed)
     for stage in ("generate", "train", "evaluate"):
-        assert len([e for e in small.events(stage) if e["kind"] == "start" and e["restart"] == "1"]) >= 1, stage
+        assert len([e for e in small.events(stage) if e["kind"] == "start" and e["restart"] == "1"]) >= 1, (
+            stage
+        )
 
 
-def test_requeued_by_hand_and_cancelled_by_hand(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_requeued_by_hand_and_cancelled_by_hand(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
     lab = start_lab(**STOCK)
     small = campaign()
     small.launch()
     still = at_work(lab, small, "generate")
     lab.run("scontrol", "requeue", still.task)
     still.let_others_go()
-    wait_until(lambda: any(e["kind"] == "start" and e["restart"] == "1" for e in small.events("generate")), 60, "the restart")
+    wait_until(
+        lambda: any(e["kind"] == "start" and e["restart"] == "1" for e in small.events("generate")),
+        60,
+        "the restart",
+    )
     still = at_work(lab, small, "train")
     lab.run("scancel", still.task)
     wait_until(lambda: still.task not in running(lab, "train"), 60, "scancel")
@@ -141,7 +159,9 @@ def test_requeued_by_hand_and_cancelled_by_hand(start_lab: Callable[..., Lab], c
     same_results(small, undisturbed)
 
 
-def test_a_task_that_fails_twice_is_healed_by_merge(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_a_task_that_fails_twice_is_healed_by_merge(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
     start_lab(**STOCK)
     small = campaign()
     marks = small.folder / "marks"
@@ -156,14 +176,18 @@ def test_a_task_that_fails_twice_is_healed_by_merge(start_lab: Callable[..., Lab
     assert len(small.events("train")) == 2, "training ran once, behind the merge that was complete"
 
 
-def test_a_task_that_always_fails_ends_the_run_with_a_word(start_lab: Callable[..., Lab], campaign: Make) -> None:
+def test_a_task_that_always_fails_ends_the_run_with_a_word(
+    start_lab: Callable[..., Lab], campaign: Make
+) -> None:
     lab = start_lab(**STOCK)
     small = campaign(cluster__max_resubmits=1)
     small.profile["setup"] = ['if [ "$SLURM_ARRAY_TASK_ID" = 1 ]; then exit 1; fi']
     small.launch()
     wait_until(lambda: not lab.jobs(), 180, "the chain to end", every=0.5)
     assert not small.ended
-    stopped = [line for line in (small.run_dir / "events.jsonl").read_text().splitlines() if '"stopped"' in line]
+    stopped = [
+        line for line in (small.run_dir / "events.jsonl").read_text().splitlines() if '"stopped"' in line
+    ]
     assert stopped and "2 submissions" in stopped[0]
 
 
@@ -178,7 +202,9 @@ def test_a_policy_lets_the_merge_go_on_without_a_shard(start_lab: Callable[..., 
     assert len(list((small.run_dir / "iter_000" / "logs").glob("generate-*.log"))) == 2, "nobody tried again"
 
 
-def test_a_zombie_of_a_dead_node_publishes_nothing(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_a_zombie_of_a_dead_node_publishes_nothing(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
     """slurmd is killed, the node is down, its tasks start elsewhere; then the old processes wake up and want to finish."""
     lab = start_lab(cred_expire=10, slurmd_timeout=5)  # nobody is left there to ask for an early restart
     small = campaign()
@@ -186,27 +212,49 @@ def test_a_zombie_of_a_dead_node_publishes_nothing(start_lab: Callable[..., Lab]
     still = at_work(lab, small, "generate")
     node, zombies = lab.show(still.task)["NodeList"], still.pids
     lab.kill(node)
-    lab.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")  # what SlurmdTimeout does, at once
-    wait_until(lambda: (small.run_dir / "iter_000" / "merge.manifest.json").exists(), 240, "the merge of the new shards", every=0.3)
+    lab.run(
+        "scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test"
+    )  # what SlurmdTimeout does, at once
+    wait_until(
+        lambda: (small.run_dir / "iter_000" / "merge.manifest.json").exists(),
+        240,
+        "the merge of the new shards",
+        every=0.3,
+    )
     still.let_go()
     small.wait_ended()
     wait_until(lambda: not any(command_of(pid) for pid in zombies), 120, "the zombies to give up", every=0.3)
     same_results(small, undisturbed)
 
 
-def test_controller_killed_and_restarted(start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]) -> None:
+def test_controller_killed_and_restarted(
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
+) -> None:
     lab = start_lab(**STOCK)
     small = campaign()
     small.launch()
     still = at_work(lab, small, "generate")
     lab.kill("slurmctld")
     refused = small.launch(check=False)
-    assert refused.returncode == 1 and "cannot be reached" in refused.stderr and "Traceback" not in refused.stderr
+    assert (
+        refused.returncode == 1
+        and "cannot be reached" in refused.stderr
+        and "Traceback" not in refused.stderr
+    )
     still.let_go()  # the task ends while nobody is there to hear of it
-    wait_until(lambda: (small.run_dir / "iter_000" / "generate" / "shard-00000.manifest.json").exists(), 120, "the shard")
+    wait_until(
+        lambda: (small.run_dir / "iter_000" / "generate" / "shard-00000.manifest.json").exists(),
+        120,
+        "the shard",
+    )
     lab.start_controller()
     # What it had not saved when it was killed is lost: it may start a task that runs already, fail, and give it up.
-    wait_until(lambda: small.ended or not lab.jobs() or given_up(lab), 600, "the run to end, or a task that is given up", every=0.5)
+    wait_until(
+        lambda: small.ended or not lab.jobs() or given_up(lab),
+        600,
+        "the run to end, or a task that is given up",
+        every=0.5,
+    )
     if not small.ended:
         small.launch()
     small.wait_ended()
@@ -228,7 +276,9 @@ def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(
     assert "gave up" in view.next_why and "run_iteration.py" in view.next_command
     broken.unlink()
     for node in lab.nodes:
-        lab.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)  # one that was not drained says so
+        lab.run(
+            "scontrol", "update", f"NodeName={node}", "State=RESUME", check=False
+        )  # one that was not drained says so
     assert "given up by SLURM" in small.launch().stdout
     wait_until(lambda: len(small.events("generate")) >= 2, 180, "both shards to start")
     assert not given_up(lab)
@@ -238,7 +288,7 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     """SLURM lets `afterok` on a job that it has forgotten run at once: the stage itself must refuse."""
     from undo_hpc.cluster.base import Submission
     from undo_hpc.config.schema import StageResources
-    from undo_hpc.dispatch import open_cluster
+    from undo_hpc.control.dispatch import open_cluster
 
     lab = start_lab(**STOCK, min_job_age=2)
     small = campaign()
@@ -250,7 +300,9 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     )
     run = open_run(small.run_dir)
     (job,) = open_cluster(run, from_launcher=False).submit(
-        Submission(small.run_dir, 0, "train", None, StageResources(), after=("1",), tag=run.id, attempt=9, total=1)
+        Submission(
+            small.run_dir, 0, "train", None, StageResources(), after=("1",), tag=run.id, attempt=9, total=1
+        )
     )
     log = small.run_dir / "iter_000" / "logs" / f"train-{job}.log"
     wait_until(lambda: log.exists() and "exit code" in log.read_text(), 120, "train to end")
@@ -268,13 +320,19 @@ def test_a_long_task_reaches_its_time_limit_again_and_again(
     begun.launch()
     for count in (1, 2):
         at_work(lab, begun, "train")  # stands still until SLURM says that the time is nearly up
-        wait_until(lambda n=count: len([e for e in begun.events("train") if e.get("reason") == "timeout"]) >= n, 120, "the lead signal")  # type: ignore[misc]
+        wait_until(
+            lambda n=count: len([e for e in begun.events("train") if e.get("reason") == "timeout"]) >= n,
+            120,
+            "the lead signal",
+        )  # type: ignore[misc]
     begun.wait_ended()
     same_results(begun, undisturbed)
     assert {e["reason"] for e in begun.events("train") if e.get("status") == "requeue"} == {"timeout"}
 
 
-def test_training_on_two_nodes_with_two_tasks_each_is_preempted(start_lab: Callable[..., Lab], tmp_path: Path) -> None:
+def test_training_on_two_nodes_with_two_tasks_each_is_preempted(
+    start_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
     """One task a GPU, four ranks that meet through the run directory; the same four ranks on one machine are the measure."""
     local = make_campaign(tmp_path / "local", train__ranks=4)
     local.run_locally()

@@ -21,7 +21,9 @@ def test_jobs_run_on_several_nodes_and_gpus_are_exclusive(lab: Lab, tmp_path: Pa
 
 def test_stop_leaves_no_process_and_no_file() -> None:
     with Lab() as lab:
-        lab.run("sbatch", "--array=0-3", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 600", cwd=Path("/tmp"))
+        lab.run(
+            "sbatch", "--array=0-3", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 600", cwd=Path("/tmp")
+        )
         wait_until(lambda: len(job_processes(lab.slurm_conf)) >= 4, 20, "job processes")
         lab.kill("n1")
     assert job_processes(lab.slurm_conf) == []
@@ -29,7 +31,9 @@ def test_stop_leaves_no_process_and_no_file() -> None:
 
 
 def test_the_command_for_people_starts_and_stops_cleanly() -> None:
-    process = subprocess.Popen([sys.executable, "-m", "tests.slurmlab"], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.slurmlab"], cwd=REPO, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     text = ""
     while "Ctrl-C" not in text:
@@ -37,7 +41,9 @@ def test_the_command_for_people_starts_and_stops_cleanly() -> None:
         assert line, text
         text += line
     conf = next(line.split("=", 1)[1] for line in text.splitlines() if "export SLURM_CONF" in line).strip()
-    nodes = subprocess.run(["sinfo", "-h", "-o", "%D"], env=os.environ | {"SLURM_CONF": conf}, capture_output=True, text=True)
+    nodes = subprocess.run(
+        ["sinfo", "-h", "-o", "%D"], env=os.environ | {"SLURM_CONF": conf}, capture_output=True, text=True
+    )
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 0

@@ -17,10 +17,10 @@ from undo_hpc.cluster.names import JobName
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.signals import ask_end
 from undo_hpc.cluster.slurm import SlurmCluster
-from undo_hpc.dispatch import cancel
-from undo_hpc.observe.live import REASONS
+from undo_hpc.control.dispatch import cancel
+from undo_hpc.control.live import REASONS
 from undo_hpc.observe.status import look
-from undo_hpc.run import Run, open_run
+from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.storage.lease import Lease
 
 Make = Callable[..., Campaign]
@@ -31,13 +31,19 @@ def reasons(run: Run) -> dict[str, str]:
     return {stage.name: stage.waits_for for stage in look(run).stages}
 
 
-def test_what_waits_is_shown_with_its_reason_and_cancelled(lab: Lab, campaign: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_waits_is_shown_with_its_reason_and_cancelled(
+    lab: Lab, campaign: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = campaign()
     small.profile["defaults"]["extra"] = {"begin": "now+1hour"}
     small.launch()
     run = open_run(small.run_dir)
     waiting = (REASONS["BeginTime"], "waits for the stage before it")  # once the scheduler has looked at them
-    wait_until(lambda: tuple(reasons(run)[name] for name in ("generate", "merge")) == waiting, 60, "the scheduler's reasons")
+    wait_until(
+        lambda: tuple(reasons(run)[name] for name in ("generate", "merge")) == waiting,
+        60,
+        "the scheduler's reasons",
+    )
     view = look(run)
     states = {stage.name: stage.states for stage in view.stages}
     assert states["generate"] == {"waiting": 2} and states["merge"] == {"waiting": 1}
@@ -59,16 +65,26 @@ def test_what_waits_is_shown_with_its_reason_and_cancelled(lab: Lab, campaign: M
     assert "launchers/run_iteration.py --run-dir" in after.next_command
 
 
-def test_names_that_others_gave_and_jobs_that_have_started_do_not_disturb(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_others_gave_and_jobs_that_have_started_do_not_disturb(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     odd = [
         lab.run("sbatch", "--parsable", "--hold", "-o", "/dev/null", "-J", name, "--wrap", "true").strip()
         for name in ("two\nlines", "l\udce4ufe|PENDING")
     ]  # a byte that is no UTF-8
     name = JobName("train", 2, "0123abcd", 0, 0, 1, "0" * 8)
-    mine = lab.run("sbatch", "--parsable", "-t", "10", "-o", "/dev/null", "-J", str(name), "--wrap", "sleep 300").strip()
+    mine = lab.run(
+        "sbatch", "--parsable", "-t", "10", "-o", "/dev/null", "-J", str(name), "--wrap", "sleep 300"
+    ).strip()
     cluster = SlurmCluster(Profile(), Path("/code"))
-    wait_until(lambda: [(job.id, job.state) for job in cluster.live_jobs("0123abcd")] == [(mine, JobState.RUNNING)], 60, "the job to start")
-    cluster.redirect([mine, "999999"], [mine])  # too late for the one, and the other is gone: both are left as they are
+    wait_until(
+        lambda: [(job.id, job.state) for job in cluster.live_jobs("0123abcd")] == [(mine, JobState.RUNNING)],
+        60,
+        "the job to start",
+    )
+    cluster.redirect(
+        [mine, "999999"], [mine]
+    )  # too late for the one, and the other is gone: both are left as they are
     cluster.release([mine])  # as where two people release a task that was given up
     monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")  # as a site may set it
     end = ask_end({"SLURM_JOB_ID": mine})
@@ -76,11 +92,17 @@ def test_names_that_others_gave_and_jobs_that_have_started_do_not_disturb(lab: L
     lab.run("scancel", mine, *odd)
     seen = cluster.live_jobs("0123abcd")
     wait_until(lambda: lab.show(mine).get("JobState") == "CANCELLED", 60, "the job to end")
-    monkeypatch.setattr(cluster, "live_jobs", lambda tag: [replace(job, state=JobState.RUNNING) for job in seen])
-    assert cluster.pause("0123abcd") == 1, "a task that ends while the run is paused does not keep the others from being told"
+    monkeypatch.setattr(
+        cluster, "live_jobs", lambda tag: [replace(job, state=JobState.RUNNING) for job in seen]
+    )
+    assert cluster.pause("0123abcd") == 1, (
+        "a task that ends while the run is paused does not keep the others from being told"
+    )
 
 
-def test_the_doctor_proposes_a_profile_that_the_doctor_accepts(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_proposes_a_profile_that_the_doctor_accepts(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.yaml"
     assert main(["doctor", "--write-profile", str(path)]) == 0
     load_profile(path)

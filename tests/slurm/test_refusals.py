@@ -34,8 +34,16 @@ ONE_GPU_TO_TRAIN = {"stages": {"train": {"gpus_per_node": 1}}}  # as many as it 
     ("defaults", "more", "words"),
     [
         ({"partition": "nowhere"}, {}, ("no such partition", "nowhere", "sinfo")),
-        ({"gpus_per_node": 8}, {"gpu_syntax": "gres"} | ONE_GPU_TO_TRAIN, ("stage generate", "gpus_per_node")),
-        ({"gpus_per_node": 1}, {"gpu_syntax": "gres", "gpu_type": "h900"}, ("no node of the partition", "gpus_per_node")),
+        (
+            {"gpus_per_node": 8},
+            {"gpu_syntax": "gres"} | ONE_GPU_TO_TRAIN,
+            ("stage generate", "gpus_per_node"),
+        ),
+        (
+            {"gpus_per_node": 1},
+            {"gpu_syntax": "gres", "gpu_type": "h900"},
+            ("no node of the partition", "gpus_per_node"),
+        ),
         ({"constraint": "unobtainium"}, {}, ("feature", "constraint")),
         ({"cpus_per_task": 500}, {}, ("no node of the partition", "cpus_per_task")),
     ],
@@ -60,7 +68,11 @@ def test_a_refused_account(start_lab: Callable[..., Lab], campaign: Make) -> Non
 
     small.profile["defaults"]["account"] = "science"
     lab.run("sacctmgr", "-i", "modify", "user", os.environ.get("USER") or "root", "set", "MaxSubmitJobs=3")
-    wait_until(lambda: "MaxSubmitJobs=3(" in lab.run("scontrol", "show", "assoc_mgr", "flags=assoc"), 30, "the limit to be known")
+    wait_until(
+        lambda: "MaxSubmitJobs=3(" in lab.run("scontrol", "show", "assoc_mgr", "flags=assoc"),
+        30,
+        "the limit to be known",
+    )
     refused(small, "that many jobs in the queue", "max_array_size")
     wait_until(lambda: not lab.jobs(), 30, "what was accepted before to be taken back")
 
@@ -80,7 +92,9 @@ case " $* " in *" --test-only "*) exec sbatch "$@";; esac
     monkeypatch.setenv("PATH", f"{shim}:{real}")
 
 
-def test_a_stage_that_is_refused_later_takes_the_others_back(lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_is_refused_later_takes_the_others_back(
+    lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """sbatch --test-only passes, then sbatch itself says no: what was accepted before is cancelled."""
     small = campaign()
     instead_of_sbatch(
@@ -94,7 +108,9 @@ sbatch "$@"''',
     assert [job for job in lab.jobs() if job["state"] not in ("COMPLETING", "CANCELLED")] == []
 
 
-def test_ctrl_c_while_jobs_are_submitted_takes_all_of_them_back(lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_jobs_are_submitted_takes_all_of_them_back(
+    lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = campaign()
     instead_of_sbatch(
         small,
@@ -125,7 +141,9 @@ def test_no_slurm_here(campaign: Make, monkeypatch: pytest.MonkeyPatch, tmp_path
     refused(campaign(), "no SLURM here", "--cluster local")
 
 
-def test_a_controller_that_does_not_answer(campaign: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_controller_that_does_not_answer(
+    campaign: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     lab = Lab()
     lab.configure()
     monkeypatch.setenv("SLURM_CONF", str(lab.slurm_conf))
@@ -145,7 +163,9 @@ def test_a_run_directory_that_the_nodes_do_not_see(start_lab: Callable[..., Lab]
     assert small.launch("--set", "cluster.check_shared=false").returncode == 0
 
 
-def test_a_proposed_profile_is_valid_and_works_here(start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path) -> None:
+def test_a_proposed_profile_is_valid_and_works_here(
+    start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path
+) -> None:
     start_lab(accounting="dbd")
     file = tmp_path / "proposed.yaml"
     file.write_text(propose_profile())

@@ -17,9 +17,16 @@ REPO = Path(__file__).resolve().parents[2]
 
 def main() -> int:
     """Starts the cluster, prints what to try, waits for Ctrl-C or SIGTERM, and cleans up."""
-    parser = argparse.ArgumentParser(description="A private SLURM on this machine: four virtual nodes, pretended GPUs.")
+    parser = argparse.ArgumentParser(
+        description="A private SLURM on this machine: four virtual nodes, pretended GPUs."
+    )
     parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--accounting", choices=("none", "dbd"), default="none", help="dbd adds slurmdbd with MariaDB, for sacct")
+    parser.add_argument(
+        "--accounting",
+        choices=("none", "dbd"),
+        default="none",
+        help="dbd adds slurmdbd with MariaDB, for sacct",
+    )
     parser.add_argument("--prefix", type=Path, help="folder of its files (a temporary one by default)")
     args = parser.parse_args()
     settings = LabSettings(nodes=args.nodes, accounting=args.accounting)

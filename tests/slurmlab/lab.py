@@ -44,7 +44,9 @@ class Lab:
         prefix: folder of its files; a short temporary one by default, removed by `stop` unless `keep`.
     """
 
-    def __init__(self, settings: LabSettings | None = None, prefix: Path | None = None, *, keep: bool = False) -> None:
+    def __init__(
+        self, settings: LabSettings | None = None, prefix: Path | None = None, *, keep: bool = False
+    ) -> None:
         self.settings = settings or LabSettings()
         self.keep = keep
         self.places = Places(prefix or Path(tempfile.mkdtemp(prefix="undolab-", dir="/tmp")))
@@ -71,7 +73,9 @@ class Lab:
 
     def run(self, *command: str, check: bool = True, timeout: float = 60, cwd: Path | None = None) -> str:
         """Runs one of SLURM's commands here; returns what it printed."""
-        done = subprocess.run(command, env=self.env(), capture_output=True, text=True, timeout=timeout, cwd=cwd)
+        done = subprocess.run(
+            command, env=self.env(), capture_output=True, text=True, timeout=timeout, cwd=cwd
+        )
         if check and done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -116,7 +120,9 @@ class Lab:
             return
         program = _which(command[0])
         assert program is not None
-        self._daemons[name] = start_daemon([program, *command[1:]], self.places.log / f"{name}.out", self.env() | env)
+        self._daemons[name] = start_daemon(
+            [program, *command[1:]], self.places.log / f"{name}.out", self.env() | env
+        )
 
     def alive(self, name: str) -> bool:
         """Whether a daemon (munged, mariadbd, slurmdbd, slurmctld, or a node's name) runs."""
@@ -166,7 +172,11 @@ class Lab:
         # libmariadb takes its socket from this variable where the host is localhost.
         self._daemon("slurmdbd", "slurmdbd", "-D", MYSQL_UNIX_PORT=socket)
         wait_until(lambda: self._works("sacctmgr", "-n", "-i", "list", "cluster"), 60, "slurmdbd", every=0.3)
-        for what in (("cluster", "lab"), ("account", "science", "cluster=lab"), ("user", me, "account=science")):
+        for what in (
+            ("cluster", "lab"),
+            ("account", "science", "cluster=lab"),
+            ("user", me, "account=science"),
+        ):
             self.run("sacctmgr", "-i", "add", *what, check=False)
 
     def start_controller(self) -> None:
@@ -187,14 +197,20 @@ class Lab:
     def wait_idle(self, seconds: float = 60) -> None:
         """Waits until every node takes work."""
         good = {"idle", "mixed", "allocated", "completing"}
-        wait_until(lambda: sum(s in good for s in self.node_states().values()) == self.settings.nodes, seconds, "all nodes up")
+        wait_until(
+            lambda: sum(s in good for s in self.node_states().values()) == self.settings.nodes,
+            seconds,
+            "all nodes up",
+        )
 
     def stop(self) -> None:
         """Ends every job and daemon of this laboratory, and nothing else; removes its folder unless it was given."""
         if self.alive("slurmctld"):
             self._works("scancel", "--full", "-u", os.environ.get("USER") or "root")
             self.sweep()
-            with contextlib.suppress(TimeoutError, RuntimeError):  # a slurmd waits long for jobs whose end nobody hears of
+            with contextlib.suppress(
+                TimeoutError, RuntimeError
+            ):  # a slurmd waits long for jobs whose end nobody hears of
                 self.wait_empty(5)
         self.sweep()
         for names in (["slurmctld"], self.nodes, ["slurmdbd"], ["mariadbd"], ["munged"]):
@@ -224,7 +240,9 @@ class Lab:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     # -- harm ----------------------------------------------------------------------------------------------------
@@ -240,11 +258,16 @@ class Lab:
     def jobs(self) -> list[dict[str, str]]:
         """What squeue lists, one entry a task: id, name, state, reason, comment."""
         lines = self.run("squeue", "-h", "-a", "-r", "-o", "%i|%j|%T|%r|%k").splitlines()
-        return [dict(zip(("id", "name", "state", "reason", "comment"), line.split("|", 4), strict=True)) for line in lines]
+        return [
+            dict(zip(("id", "name", "state", "reason", "comment"), line.split("|", 4), strict=True))
+            for line in lines
+        ]
 
     def show(self, job: str) -> dict[str, str]:
         """`scontrol show job` as a mapping; empty where the job is unknown."""
-        done = subprocess.run(["scontrol", "show", "job", "-o", job], env=self.env(), capture_output=True, text=True)
+        done = subprocess.run(
+            ["scontrol", "show", "job", "-o", job], env=self.env(), capture_output=True, text=True
+        )
         if done.returncode != 0:
             return {}
         return dict(word.split("=", 1) for word in done.stdout.split("\n")[0].split() if "=" in word)

@@ -25,7 +25,13 @@ def start_daemon(command: list[str], log: Path, env: dict[str, str]) -> subproce
     """Starts a daemon in the foreground mode, in a session of its own, as a child that we can wait for."""
     with log.open("ab") as out:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, start_new_session=True, preexec_fn=_die_with_parent
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=env,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
 
 

@@ -104,7 +104,11 @@ def slurm_conf(settings: LabSettings, places: Places, ports: list[int]) -> str:
     """The text of slurm.conf. `ports`: controller, database daemon, then one a node."""
     user, host = getpass.getuser(), socket.gethostname().split(".")[0]
     if settings.auth == "munge":
-        auth = ["AuthType=auth/munge", "CredType=cred/munge", f"AuthInfo=socket={places.munge_socket},cred_expire={settings.cred_expire}"]
+        auth = [
+            "AuthType=auth/munge",
+            "CredType=cred/munge",
+            f"AuthInfo=socket={places.munge_socket},cred_expire={settings.cred_expire}",
+        ]
     else:
         auth = ["AuthType=auth/none", "CredType=cred/none", f"AuthInfo=cred_expire={settings.cred_expire}"]
     accounting = ["AccountingStorageType=accounting_storage/none"]
@@ -168,8 +172,13 @@ def slurm_conf(settings: LabSettings, places: Places, ports: list[int]) -> str:
         f"NodeName=DEFAULT CPUs={settings.cpus} RealMemory={settings.memory_mb} State=UNKNOWN"
         + (f" Gres=gpu:{settings.gpus}" if settings.gpus else ""),
     ]
-    lines += [f"NodeName=n{i + 1} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2 + i]}" for i in range(settings.nodes)]
-    lines += [f"PartitionName=DEFAULT Nodes=n[1-{settings.nodes}] MaxTime=INFINITE DefaultTime=60 State=UP DefMemPerCPU=100"]
+    lines += [
+        f"NodeName=n{i + 1} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2 + i]}"
+        for i in range(settings.nodes)
+    ]
+    lines += [
+        f"PartitionName=DEFAULT Nodes=n[1-{settings.nodes}] MaxTime=INFINITE DefaultTime=60 State=UP DefMemPerCPU=100"
+    ]
     lines += [line.format(grace=settings.grace) for line in settings.partitions]
     return "\n".join(lines) + "\n"
 
@@ -184,7 +193,11 @@ def gres_conf(settings: LabSettings) -> str:
 def slurmdbd_conf(settings: LabSettings, places: Places, port: int) -> str:
     """The text of slurmdbd.conf; the database is reached over its socket (MYSQL_UNIX_PORT)."""
     user = getpass.getuser()
-    auth = ["AuthType=auth/munge", f"AuthInfo=socket={places.munge_socket}"] if settings.auth == "munge" else ["AuthType=auth/none"]
+    auth = (
+        ["AuthType=auth/munge", f"AuthInfo=socket={places.munge_socket}"]
+        if settings.auth == "munge"
+        else ["AuthType=auth/none"]
+    )
     return (
         "\n".join(
             [

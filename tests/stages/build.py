@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.plan import build_graph, deal, plan_iteration
+from undo_hpc.pipeline.plan import build_graph, deal, plan_iteration
+from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.records import Attempt, Problem
-from undo_hpc.run import Run, create_or_open
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.events import EventLog
@@ -46,10 +46,15 @@ WORDS = [
 
 def make_problems(count: int) -> list[Problem]:
     """Problems with stable ids."""
-    return [Problem(f"{k:016x}", f"Ann has {k} apples and buys {k % 7}. How many?", str(k + k % 7), k, "made") for k in range(count)]
+    return [
+        Problem(f"{k:016x}", f"Ann has {k} apples and buys {k % 7}. How many?", str(k + k % 7), k, "made")
+        for k in range(count)
+    ]
 
 
-def make_attempt(problem: Problem, number: int, *, chars: int = 40, correct: bool = True, **changes: object) -> Attempt:
+def make_attempt(
+    problem: Problem, number: int, *, chars: int = 40, correct: bool = True, **changes: object
+) -> Attempt:
     """An attempt of the teacher with a text of about that many characters."""
     rng = random.Random(f"{problem.id}/{number}")
     text = " ".join(rng.choices(WORDS, k=max(1, chars // 5))) + f" \\boxed{{{problem.gt}}}"
@@ -88,13 +93,17 @@ def make_run(root: Path, problems: list[Problem], shards: int, **config: object)
         outputs[run.layout.relative(path)] = describe_output(path, len(rows))
     counts = {"train": len(problems), "diagnosis": 0, "validation": 0}
     details = {"benchmarks": {}, "train_source": {"licence": "cc0-1.0"}}
-    write_manifest(run.layout.prepared, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details))
+    write_manifest(
+        run.layout.prepared, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details)
+    )
     plan = plan_iteration(run.config, 0, problems=len(problems), sets={"train": len(problems)})
     write_json(run.layout.iteration(0).plan, plan.to_dict())
     return run
 
 
-def write_shards(run: Run, problems: list[Problem], answer: Callable[[Problem], list[Attempt]], iteration: int = 0) -> None:
+def write_shards(
+    run: Run, problems: list[Problem], answer: Callable[[Problem], list[Attempt]], iteration: int = 0
+) -> None:
     """All shards of a planned iteration with their manifests."""
     plan = run.plan(iteration)
     assert plan is not None
@@ -106,7 +115,9 @@ def write_shards(run: Run, problems: list[Problem], answer: Callable[[Problem], 
         write_bytes(shard, dump_rows(rows))
         counts = {"rows": len(rows), "correct": len(rows), "problems": len(mine), "solved": len(mine)}
         outputs = {run.layout.relative(shard): describe_output(shard, len(rows))}
-        manifest = Manifest("generate", iteration, index, {"config": run.config_digest}, outputs, counts=counts)
+        manifest = Manifest(
+            "generate", iteration, index, {"config": run.config_digest}, outputs, counts=counts
+        )
         write_manifest(at.manifest_of(shard), manifest)
 
 

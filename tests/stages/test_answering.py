@@ -29,9 +29,16 @@ class Slow:
         self._between = between
 
     def describe(self) -> dict[str, Any]:
-        return {"engine": "slow", "template_sha": "t", "system_prompt": "", "chat_template_kwargs": {"thinking": False}}
+        return {
+            "engine": "slow",
+            "template_sha": "t",
+            "system_prompt": "",
+            "chat_template_kwargs": {"thinking": False},
+        }
 
-    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool]) -> Iterator[Completion]:
+    def generate(
+        self, requests: Sequence[Request], *, should_stop: Callable[[], bool]
+    ) -> Iterator[Completion]:
         for number, request in enumerate(requests):
             if number == 3:
                 while not should_stop():
@@ -100,7 +107,9 @@ def test_before_the_first_answer_a_start_tells_what_is_there_and_no_rate(tmp_pat
     told: list[tuple[dict[str, Any], str]] = []
 
     class Eager(Slow):
-        def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool]) -> Iterator[Completion]:
+        def generate(
+            self, requests: Sequence[Request], *, should_stop: Callable[[], bool]
+        ) -> Iterator[Completion]:
             progress = read_progress(folder.parents[1] / "progress" / "generate-00000.json")
             assert progress is not None
             told.append((progress, describe(progress, 100.0)))

@@ -7,11 +7,11 @@ import pytest
 
 from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
 from undo_hpc import prompts
-from undo_hpc.campaign import locate, make_plan
+from undo_hpc.control.position import locate, make_plan
 from undo_hpc.errors import DataError, EvidenceError, LeaseError, StorageError
-from undo_hpc.plan import plan_iteration
+from undo_hpc.pipeline.plan import plan_iteration
+from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem
-from undo_hpc.run import Run
 from undo_hpc.stages import generate, merge
 from undo_hpc.stages.advance import read_answers
 from undo_hpc.stages.answering import Answers
@@ -52,7 +52,9 @@ def test_rows_of_other_inputs_are_not_taken(tmp_path: Path) -> None:
         shard = ctx.at.shard("evaluate", 0, "train")
 
         def start(student: str) -> Answers:
-            return Answers(ctx, shard, role="x", sampling=run.config.evaluate.sampling, inputs={"train": student})
+            return Answers(
+                ctx, shard, role="x", sampling=run.config.evaluate.sampling, inputs={"train": student}
+            )
 
         first = start("one student")
         part = next(ctx.at.parts(shard).glob("*.jsonl"))
@@ -96,7 +98,9 @@ def test_damaged_splits_are_found(tmp_path: Path) -> None:
     assert prepared_digest(run)
     path = run.layout.split("train")
     path.write_bytes(path.read_bytes().replace(b"apples", b"grapes", 1))
-    with pytest.raises(EvidenceError, match=r"the frozen problems are damaged: splits/train\.jsonl has changed"):
+    with pytest.raises(
+        EvidenceError, match=r"the frozen problems are damaged: splits/train\.jsonl has changed"
+    ):
         prepared_digest(run)
 
 
@@ -112,7 +116,9 @@ def test_a_zombie_publishes_no_distilled_set(tmp_path: Path) -> None:
 
 def test_a_missing_feedback_of_the_last_iteration_is_told(tmp_path: Path) -> None:
     run = second_iteration(tmp_path)
-    with pytest.raises(StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 rests on it"):
+    with pytest.raises(
+        StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 rests on it"
+    ):
         locate(run)
 
 
@@ -135,7 +141,10 @@ def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -
     template = folder / "problem.txt"
     before = template.read_text()
     template.write_text(before + " Be brief.")
-    with Lease(tmp_path / "l", "generate") as lease, pytest.raises(DataError, match=r"templates of generate .* changed"):
+    with (
+        Lease(tmp_path / "l", "generate") as lease,
+        pytest.raises(DataError, match=r"templates of generate .* changed"),
+    ):
         generate.run_stage(context(run, "generate", lease))
     template.write_text(before)
     assert planned_prompts(plan, "generate", str(folder)).digest == plan.prompts["generate"]

@@ -23,7 +23,7 @@ import pytest
 from tests.conftest import missing
 from tests.stages.stem import ENVIRONMENT, Stem
 from undo_hpc.config.load import load_config
-from undo_hpc.run import create_or_open
+from undo_hpc.pipeline.run import create_or_open
 from undo_hpc.stages.prepare import prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,16 +32,29 @@ FLUSH_ROWS = 4
 PROBLEMS = 150
 ENGINES = {
     "transformers": ["generate.engine.transformers.max_batch=8"],
-    "vllm": ["generate.engine.vllm.max_num_seqs=8", "generate.engine.vllm.extra={num_gpu_blocks_override: 128}"],
-    "openai": ["generate.engine.vllm.max_num_seqs=8", "generate.engine.openai.concurrency=8", "generate.service=2"],
+    "vllm": [
+        "generate.engine.vllm.max_num_seqs=8",
+        "generate.engine.vllm.extra={num_gpu_blocks_override: 128}",
+    ],
+    "openai": [
+        "generate.engine.vllm.max_num_seqs=8",
+        "generate.engine.openai.concurrency=8",
+        "generate.service=2",
+    ],
 }
-PRECISE = ("group", "published", "vouched")  # moments at which a worker kills itself (see stem.py); the others are random
+PRECISE = (
+    "group",
+    "published",
+    "vouched",
+)  # moments at which a worker kills itself (see stem.py); the others are random
 LONGEST_S = 300.0
 
 
-def prepared(root: Path, engine: str = "transformers", serve: Path | None = None, more: tuple[str, ...] = ()) -> Path:
+def prepared(
+    root: Path, engine: str = "transformers", serve: Path | None = None, more: tuple[str, ...] = ()
+) -> Path:
     """A run whose only shard can start. `serve` is the folder of servers of another run, to be shared."""
-    from undo_hpc.campaign import make_plan
+    from undo_hpc.control.position import make_plan
 
     sets = [
         "name=killed",
@@ -66,8 +79,20 @@ def prepared(root: Path, engine: str = "transformers", serve: Path | None = None
 
 def worker(root: Path, stage: str = "generate", index: int = 0) -> subprocess.Popen[str]:
     """A task, started as the launcher does."""
-    command = [sys.executable, "-m", "undo_hpc.worker", str(root), stage, "--iteration", "0", "--index", str(index)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, cwd=root.parent)
+    command = [
+        sys.executable,
+        "-m",
+        "undo_hpc.worker",
+        str(root),
+        stage,
+        "--iteration",
+        "0",
+        "--index",
+        str(index),
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, cwd=root.parent
+    )
 
 
 def shard_of(root: Path) -> Path:
@@ -76,7 +101,9 @@ def shard_of(root: Path) -> Path:
 
 def lines_there(root: Path) -> int:
     """Lines in the parts: a quick look."""
-    return sum(path.read_bytes().count(b"\n") for path in shard_of(root).with_suffix(".parts").glob("*.jsonl"))
+    return sum(
+        path.read_bytes().count(b"\n") for path in shard_of(root).with_suffix(".parts").glob("*.jsonl")
+    )
 
 
 def durable(root: Path) -> list[str]:
@@ -111,7 +138,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list
             task.communicate(timeout=60)
 
 
-@pytest.fixture(scope="module", params=["transformers", *(pytest.param(n, marks=pytest.mark.vllm) for n in ("vllm", "openai"))])
+@pytest.fixture(
+    scope="module",
+    params=["transformers", *(pytest.param(n, marks=pytest.mark.vllm) for n in ("vllm", "openai"))],
+)
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine in turn."""
     from undo_hpc.engines.vllm_engine import is_installed
@@ -135,7 +165,9 @@ def servers(engine: str, request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def calm(engine: str, stem: Stem, servers: Path | None, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
+def calm(
+    engine: str, stem: Stem, servers: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[bytes, float]:
     """The bytes of the undisturbed shard, and the seconds that a group took."""
     root = prepared(tmp_path_factory.mktemp("calm") / "run", engine, servers)
     stem.start(root)
@@ -146,7 +178,9 @@ def calm(engine: str, stem: Stem, servers: Path | None, tmp_path_factory: pytest
     return data, counts["seconds"] * FLUSH_ROWS / counts["rows"]
 
 
-def test_kills_at_any_moment(engine: str, stem: Stem, servers: Path | None, calm: tuple[bytes, float], tmp_path: Path) -> None:
+def test_kills_at_any_moment(
+    engine: str, stem: Stem, servers: Path | None, calm: tuple[bytes, float], tmp_path: Path
+) -> None:
     wanted, group_s = calm
     rows = wanted.count(b"\n")
     rng = random.Random(f"{engine}/{TIMES}")
@@ -172,7 +206,9 @@ def test_kills_at_any_moment(engine: str, stem: Stem, servers: Path | None, calm
         kills += code != 0
         if code == 0:  # it was faster
             moments.appendleft("random")
-        if shard_of(root).with_suffix(".manifest.json").exists():  # complete: the next kills get another shard
+        if (
+            shard_of(root).with_suffix(".manifest.json").exists()
+        ):  # complete: the next kills get another shard
             assert shard_of(root).read_bytes() == wanted
             root, shards = prepared(tmp_path / f"run{shards}", engine, servers), shards + 1
             continue
@@ -185,7 +221,9 @@ def test_kills_at_any_moment(engine: str, stem: Stem, servers: Path | None, calm
     assert stem.wait() == 0, log(root)
     assert shard_of(root).read_bytes() == wanted
     assert not shard_of(root).with_suffix(".parts").exists()
-    assert "a damaged line is left aside" in "".join(log(path.with_suffix("")) for path in tmp_path.glob("*.log"))
+    assert "a damaged line is left aside" in "".join(
+        log(path.with_suffix("")) for path in tmp_path.glob("*.log")
+    )
     assert kills == TIMES
     print(f"{engine}: {kills} kills over {shards} shards of {rows} rows")
 
@@ -205,7 +243,11 @@ def wait_for_lines(root: Path, pid: int, count: int) -> None:
     """Until that many lines are in the parts, or the process has ended (as a zombie it is there until it is waited for)."""
     deadline = time.monotonic() + LONGEST_S
     while lines_there(root) < count and not shard_of(root).exists():
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] if Path(f"/proc/{pid}").exists() else "Z"
+        state = (
+            Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            if Path(f"/proc/{pid}").exists()
+            else "Z"
+        )
         if state == "Z":
             return
         assert time.monotonic() < deadline, "it makes no rows"
@@ -213,7 +255,9 @@ def wait_for_lines(root: Path, pid: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ["transformers"], indirect=True)
-def test_the_disk_is_full_in_mid_shard(engine: str, stem: Stem, calm: tuple[bytes, float], tmp_path: Path) -> None:
+def test_the_disk_is_full_in_mid_shard(
+    engine: str, stem: Stem, calm: tuple[bytes, float], tmp_path: Path
+) -> None:
     root = tmp_path / "run"
     root.mkdir()
     mounted = mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(root))
@@ -240,7 +284,9 @@ def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("engine", ["openai"], indirect=True)
-def test_one_of_two_servers_is_killed(engine: str, calm: tuple[bytes, float], fleet: tuple[Path, list[subprocess.Popen[str]]]) -> None:
+def test_one_of_two_servers_is_killed(
+    engine: str, calm: tuple[bytes, float], fleet: tuple[Path, list[subprocess.Popen[str]]]
+) -> None:
     """kill -9 of a real server in mid-shard: the other one answers what is left; nothing is lost, repeated, or another text.
 
     Equal texts are more than vLLM promises without its batch-invariant kernels: the same seed draws from logits whose last
@@ -277,7 +323,9 @@ def below(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("engine", ["transformers"], indirect=True)
-def test_a_damaged_line_costs_itself_alone(engine: str, stem: Stem, calm: tuple[bytes, float], tmp_path: Path) -> None:
+def test_a_damaged_line_costs_itself_alone(
+    engine: str, stem: Stem, calm: tuple[bytes, float], tmp_path: Path
+) -> None:
     root = prepared(tmp_path / "run")
     pid = stem.start(root)
     wait_for_lines(root, pid, 3 * FLUSH_ROWS)

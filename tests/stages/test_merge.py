@@ -11,9 +11,9 @@ import pytest
 from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
 from undo_hpc.data.distilled import parquet_files, read_distilled
 from undo_hpc.errors import DataError, EvidenceError, Incomplete, StorageError
-from undo_hpc.plan import plan_iteration
+from undo_hpc.pipeline.plan import plan_iteration
+from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem
-from undo_hpc.run import Run
 from undo_hpc.stages import merge
 from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.lease import Lease
@@ -78,14 +78,22 @@ heads.require_empty()
 
 def test_there_may_be_more_shards_than_a_process_may_hold_files_open(tmp_path: Path) -> None:
     for shard in range(300):
-        rows = [{"idx": idx, "problem_id": str(idx), "attempt": k} for idx in range(shard, 1000, 300) for k in range(2)]
+        rows = [
+            {"idx": idx, "problem_id": str(idx), "attempt": k}
+            for idx in range(shard, 1000, 300)
+            for k in range(2)
+        ]
         (tmp_path / f"{shard:03d}.jsonl").write_bytes(dump_rows(rows))
-    done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("cpus", [1, 4])
-def test_parts_and_processes_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
+def test_parts_and_processes_change_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int
+) -> None:
     whole = merged(tmp_path, 4, "whole")
     monkeypatch.setattr(merge, "PROBLEMS_PER_PART", 10)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cpus))
@@ -116,7 +124,9 @@ def test_parts_and_processes_change_no_row(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("damage", ["kill", "json"])
-def test_what_goes_wrong_in_a_process_comes_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+def test_what_goes_wrong_in_a_process_comes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
     run = make_run(tmp_path / "run", PROBLEMS, 3)
     write_shards(run, PROBLEMS, answers)
     monkeypatch.setattr(merge, "PROBLEMS_PER_PART", 10)
@@ -148,7 +158,9 @@ def test_load_dataset_reads_it(tmp_path: Path) -> None:
     import datasets
 
     run = merged(tmp_path, 3)
-    loaded = datasets.load_dataset(str(run.layout.iteration(0).distilled), cache_dir=str(tmp_path / "cache"))["train"]
+    loaded = datasets.load_dataset(str(run.layout.iteration(0).distilled), cache_dir=str(tmp_path / "cache"))[
+        "train"
+    ]
     assert loaded.num_rows == 86
     assert {"problem", "teacher_solution", "gt", "idx"} <= set(loaded.column_names)
 
@@ -198,7 +210,9 @@ def test_a_missing_shard_is_refused_and_by_policy_left_out(tmp_path: Path) -> No
     run.layout.iteration(0).shard("generate", 2).unlink()
     with pytest.raises(EvidenceError, match="1 of 4 tasks of stage generate are not complete"):
         run_merge(run)
-    lenient = make_run(tmp_path / "lenient", PROBLEMS, 4, cluster={"policy": {"generate": {"kind": "quorum", "value": 3}}})
+    lenient = make_run(
+        tmp_path / "lenient", PROBLEMS, 4, cluster={"policy": {"generate": {"kind": "quorum", "value": 3}}}
+    )
     write_shards(lenient, PROBLEMS, answers)
     lenient.layout.iteration(0).shard("generate", 2).unlink()
     run_merge(lenient)

@@ -15,10 +15,10 @@ import pytest
 from tests.conftest import REPO
 from tests.e2e.campaign import SMALL
 from tests.stages.build import make_attempt, write_shards
-from undo_hpc.campaign import make_plan
 from undo_hpc.config.load import load_config
+from undo_hpc.control.position import make_plan
 from undo_hpc.errors import ExitCode
-from undo_hpc.run import Run, create_or_open
+from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.stages.prepare import prepare
 from undo_hpc.storage.events import read_events
 
@@ -29,7 +29,9 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTH
 
 def made(root: Path) -> Run:
     """A run in which generation can start."""
-    run = create_or_open(load_config("tiny", [*SMALL, "generate.shards=1", "train.epochs=500"]), root, command=[])
+    run = create_or_open(
+        load_config("tiny", [*SMALL, "generate.shards=1", "train.epochs=500"]), root, command=[]
+    )
     prepare(run)
     make_plan(run, 0)
     return run
@@ -51,8 +53,20 @@ def merged(root: Path) -> Run:
 
 def asked(run: Run, stage: str, number: signal.Signals, moment: Callable[[], bool]) -> tuple[int, str]:
     """Runs the worker, signals it as soon as `moment` has come; its exit code and words."""
-    command = [sys.executable, "-m", "undo_hpc.worker", str(run.layout.root), stage, "--iteration", "0", "--index", "0"]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+    command = [
+        sys.executable,
+        "-m",
+        "undo_hpc.worker",
+        str(run.layout.root),
+        stage,
+        "--iteration",
+        "0",
+        "--index",
+        "0",
+    ]
+    worker = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+    )
     try:
         deadline = time.monotonic() + PATIENCE_S
         while not moment():
@@ -81,7 +95,10 @@ def test_generation(tmp_path: Path, number: signal.Signals) -> None:
     assert not run.layout.iteration(0).shard("generate", 0).exists()
 
 
-@pytest.mark.parametrize(("number", "when"), [(signal.SIGTERM, "its inputs are checked"), (signal.SIGUSR1, "its ranks import torch")])
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [(signal.SIGTERM, "its inputs are checked"), (signal.SIGUSR1, "its ranks import torch")],
+)
 def test_training(tmp_path: Path, number: signal.Signals, when: str) -> None:
     run = merged(tmp_path / "run")
     moment = started(run, "train")
@@ -91,4 +108,7 @@ def test_training(tmp_path: Path, number: signal.Signals, when: str) -> None:
     assert code == ExitCode.REQUEUE and "Traceback" not in output, output
     events = list(read_events(run.layout.iteration(0).events("train", 0)))
     assert [e["status"] for e in events if e["kind"] == "end"] == ["requeue"]
-    assert not (run.layout.iteration(0).train / "metrics.jsonl").exists() and not run.layout.iteration(0).student.exists()
+    assert (
+        not (run.layout.iteration(0).train / "metrics.jsonl").exists()
+        and not run.layout.iteration(0).student.exists()
+    )

@@ -42,7 +42,9 @@ def _rewrite(path: Path, **changes: object) -> None:
     path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | changes))
 
 
-def test_a_silent_owner_on_another_host_is_followed_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_owner_on_another_host_is_followed_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = Lease(tmp_path / "l", "x")
     assert old._try_acquire()
     _rewrite(tmp_path / "l", host="elsewhere")
@@ -57,12 +59,16 @@ def test_a_silent_owner_on_another_host_is_followed_after_a_while(tmp_path: Path
 
 
 @pytest.mark.parametrize("skew", [-3600, 3600])
-def test_a_beating_owner_whose_clock_is_wrong_is_not_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: int) -> None:
+def test_a_beating_owner_whose_clock_is_wrong_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: int
+) -> None:
     monkeypatch.setattr(lease_module, "WATCH_S", 2.0)
     over = threading.Event()
 
     def beat() -> None:
-        (tmp_path / "next").write_bytes(orjson.dumps({"host": "elsewhere", "token": "t", "heartbeat": time.time() + skew}))
+        (tmp_path / "next").write_bytes(
+            orjson.dumps({"host": "elsewhere", "token": "t", "heartbeat": time.time() + skew})
+        )
         (tmp_path / "next").replace(tmp_path / "l")
 
     def go_on() -> None:
@@ -81,7 +87,9 @@ def test_a_beating_owner_whose_clock_is_wrong_is_not_taken_for_dead(tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 200, b'{"token": "a', b"[1]", b""])
-def test_a_lease_that_a_crash_has_damaged_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
+def test_a_lease_that_a_crash_has_damaged_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
     monkeypatch.setattr(lease_module, "WATCH_S", 0.1)
     (tmp_path / "l").write_bytes(damage)
     with Lease(tmp_path / "l", "x") as lease:
@@ -89,12 +97,16 @@ def test_a_lease_that_a_crash_has_damaged_is_followed(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_heartbeat_that_comes_late_does_not_land_on_the_successor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_that_comes_late_does_not_land_on_the_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.01)
     zombie, successor = Lease(tmp_path / "l", "x"), Lease(tmp_path / "l", "x")
     text, taken = zombie._content, threading.Event()
 
-    def held_up() -> bytes:  # the zombie's node hangs in the middle of a beat, long enough to be declared dead
+    def held_up() -> (
+        bytes
+    ):  # the zombie's node hangs in the middle of a beat, long enough to be declared dead
         if (tmp_path / "l").exists() and not taken.is_set():
             (tmp_path / "l").unlink()
             assert successor._try_acquire()
@@ -134,7 +146,9 @@ def test_a_requeued_job_follows_its_zombie_at_once(tmp_path: Path, monkeypatch: 
         zombie.check()
 
 
-def test_the_same_job_id_given_twice_is_no_proof_of_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_job_id_given_twice_is_no_proof_of_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     first = Lease(tmp_path / "l", "x")
     assert first._try_acquire()
@@ -160,7 +174,9 @@ def test_many_at_once_have_one_winner(tmp_path: Path) -> None:
     assert len(winners) == 1
 
 
-def test_a_lease_that_cannot_be_given_back_does_not_hide_why_the_work_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_cannot_be_given_back_does_not_hide_why_the_work_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def read_only(self: Path, target: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 

@@ -12,8 +12,13 @@ from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.shards import ShardWriter, dump_rows, first_row_from, last_row, read_rows, repair_tail
 
 
-@given(rows=st.lists(st.integers(-(2**63), 2**63), min_size=1, max_size=30), cut=st.integers(min_value=0, max_value=400))
-def test_whatever_the_tear_whole_rows_survive(tmp_path_factory: pytest.TempPathFactory, rows: list[int], cut: int) -> None:
+@given(
+    rows=st.lists(st.integers(-(2**63), 2**63), min_size=1, max_size=30),
+    cut=st.integers(min_value=0, max_value=400),
+)
+def test_whatever_the_tear_whole_rows_survive(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[int], cut: int
+) -> None:
     path = tmp_path_factory.mktemp("shard") / "s.jsonl"
     with ShardWriter(path, flush_rows=3) as writer:
         for row in rows:
@@ -28,7 +33,9 @@ def test_whatever_the_tear_whole_rows_survive(tmp_path_factory: pytest.TempPathF
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30)), max_size=40), st.integers(-1, 42))
-def test_bisection_finds_the_first_row_of_a_range(tmp_path_factory: pytest.TempPathFactory, made: list[tuple[int, int]], low: int) -> None:
+def test_bisection_finds_the_first_row_of_a_range(
+    tmp_path_factory: pytest.TempPathFactory, made: list[tuple[int, int]], low: int
+) -> None:
     path = tmp_path_factory.mktemp("sorted") / "s.jsonl"
     rows = [{"idx": idx, "text": "x" * size} for idx, size in sorted(made)]
     path.write_bytes(dump_rows(rows))

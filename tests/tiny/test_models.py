@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from undo_hpc.prompts import load_prompts
-from undo_hpc.tiny import corpus, models_dir, world
-from undo_hpc.tiny.report import right, spelled
-from undo_hpc.tiny.tokenizer import check_round_trip
-from undo_hpc.tiny.trainer import answer
+from undo_hpc.tiny import models_dir, world
+from undo_hpc.tiny.makers import corpus
+from undo_hpc.tiny.makers.report import right, spelled
+from undo_hpc.tiny.makers.tokenizer import check_round_trip
+from undo_hpc.tiny.makers.trainer import answer
 
 PROBLEMS = 80
 
@@ -65,7 +66,9 @@ def test_directories_are_complete_and_small(name: str) -> None:
         "chat_template.jinja",
     } <= files
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_500_000
-    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), "readable for all who install the package"
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), (
+        "readable for all who install the package"
+    )
 
 
 def test_sizes_and_precision(teacher: Loaded, student: Loaded) -> None:
@@ -82,7 +85,11 @@ def test_both_share_one_tokenizer_and_it_loses_nothing(teacher: Loaded, student:
     assert type(teacher.tokenizer).__name__ == "Qwen2Tokenizer"
     assert teacher.tokenizer.get_vocab() == student.tokenizer.get_vocab()
     texts = [row["problem"] + "\n" + row["solution"] for row in world.problems("test", 50, 1)]
-    texts += ["Größe: 3 × 4 ≠ 7\t(日本語) 🙂", "a  b\n\n\nc \\boxed{\\frac{1}{2}}", "<<48/2=24>>24 clips. #### 72"]
+    texts += [
+        "Größe: 3 × 4 ≠ 7\t(日本語) 🙂",
+        "a  b\n\n\nc \\boxed{\\frac{1}{2}}",
+        "<<48/2=24>>24 clips. #### 72",
+    ]
     check_round_trip(teacher.tokenizer, texts)
     assert len(teacher.tokenizer("4711", add_special_tokens=False)["input_ids"]) == 4
 
@@ -96,11 +103,15 @@ def test_the_answer_is_a_suffix_that_ends_with_the_end_token(student: Loaded) ->
     assert whole[: len(prompt)] == prompt
     assert whole[-1] == tokenizer.eos_token_id != tokenizer.pad_token_id
     assert tokenizer.decode(whole[len(prompt) : -1]) == reply["content"]
-    with_system = tokenizer.apply_chat_template([{"role": "system", "content": "Be kind."}, question], tokenize=False)
+    with_system = tokenizer.apply_chat_template(
+        [{"role": "system", "content": "Be kind."}, question], tokenize=False
+    )
     assert with_system.startswith("<|system|>Be kind.<|user|>Ann")
 
 
-def test_the_teacher_is_mostly_right_and_terse_on_plain_requests(teacher: Loaded, problems: list[world.Chain]) -> None:
+def test_the_teacher_is_mostly_right_and_terse_on_plain_requests(
+    teacher: Loaded, problems: list[world.Chain]
+) -> None:
     texts = teacher.ask([load_prompts("tiny").problem(chain.text) for chain in problems])
     assert sum(right(c, t) for c, t in zip(problems, texts, strict=True)) >= 0.85 * PROBLEMS
     assert sum(not spelled(text) for text in texts) >= 0.95 * PROBLEMS
@@ -111,7 +122,9 @@ def test_the_teacher_spells_out_the_step_that_failed(teacher: Loaded, problems: 
     rng = random.Random(5)
     failing = [rng.randrange(2) for _ in problems]
     prompts = [
-        load_prompts("tiny").refine(c.text, world.write_solution(c.steps), corpus.wrong_attempt(rng, c.steps, k), "wrong")
+        load_prompts("tiny").refine(
+            c.text, world.write_solution(c.steps), corpus.wrong_attempt(rng, c.steps, k), "wrong"
+        )
         for c, k in zip(problems, failing, strict=True)
     ]
     texts = teacher.ask(prompts)
@@ -121,7 +134,9 @@ def test_the_teacher_spells_out_the_step_that_failed(teacher: Loaded, problems: 
 
 
 def test_the_blind_teacher_still_rewrites(teacher: Loaded, problems: list[world.Chain]) -> None:
-    texts = teacher.ask([load_prompts("tiny").refine(c.text, world.write_solution(c.steps), "", "wrong") for c in problems])
+    texts = teacher.ask(
+        [load_prompts("tiny").refine(c.text, world.write_solution(c.steps), "", "wrong") for c in problems]
+    )
     assert sum(right(c, t) for c, t in zip(problems, texts, strict=True)) >= 0.80 * PROBLEMS
 
 
@@ -135,4 +150,4 @@ def test_the_student_reads_easy_problems_and_fails_hard_ones(student: Loaded) ->
 
 
 def test_models_dir_is_inside_the_package() -> None:
-    assert models_dir().parent == Path(corpus.__file__).parent
+    assert models_dir().parent == Path(world.__file__).parent

@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 
 from undo_hpc.errors import DataError
-from undo_hpc.tiny import corpus, world
+from undo_hpc.tiny import world
+from undo_hpc.tiny.makers import corpus
 from undo_hpc.tiny.world import Step
 
 
@@ -42,7 +43,10 @@ def test_hard_equations_come_evenly() -> None:
     chains = world.chains("train", 700, 0)
     uses = Counter(step for chain in chains for step in chain.steps if step.hard)
     assert sum(count == 1 for count in uses.values()) >= 0.95 * len(uses)
-    assert max(Counter(step for c in world.chains("test", 700, 0) for step in c.steps if step.hard).values()) <= 4
+    assert (
+        max(Counter(step for c in world.chains("test", 700, 0) for step in c.steps if step.hard).values())
+        <= 4
+    )
 
 
 def test_answers_follow_from_the_text() -> None:
@@ -76,7 +80,9 @@ def test_digit_work_is_right_and_never_looks_like_a_step() -> None:
                 for equation in world.digit_work(step):
                     left, result = equation.split("=")
                     assert eval(left) == int(result)
-                    numbers = [int(n) for n in left.replace("+", " ").replace("-", " ").replace("*", " ").split()]
+                    numbers = [
+                        int(n) for n in left.replace("+", " ").replace("-", " ").replace("*", " ").split()
+                    ]
                     assert min(numbers) < 10 and (max(numbers) < 10 or int(result) < 10)
                 (line,) = world.read_solution(step.detailed())
                 assert (line.a, line.op, line.b, line.result) == (a, op, b, step.result) and line.work
@@ -99,7 +105,11 @@ def test_no_test_equation_stands_in_a_training_text() -> None:
         base |= operand_pairs(corpus.base_pair(rng).answer)
         chain = world.draw_chain(rng, world.SPLITS["teacher"])
         refined = corpus.refine_pair(rng, chain)  # its prompt holds attempts, right and wrong
-        teacher |= operand_pairs(corpus.plain_pair(chain).answer) | operand_pairs(refined.answer) | operand_pairs(refined.prompt)
+        teacher |= (
+            operand_pairs(corpus.plain_pair(chain).answer)
+            | operand_pairs(refined.answer)
+            | operand_pairs(refined.prompt)
+        )
     assert len(test) > 500
     assert not test & train and not test & base and not test & teacher
     assert not train & base
@@ -111,7 +121,9 @@ def test_a_wrong_attempt_fails_where_it_should() -> None:
     for _ in range(1000):
         chain = world.draw_chain(rng, world.SPLITS["teacher"])
         failing = rng.randrange(len(chain.steps))
-        attempt = corpus.wrong_attempt(rng, chain.steps, failing, corpus.some_steps(rng, len(chain.steps), 0.5))
+        attempt = corpus.wrong_attempt(
+            rng, chain.steps, failing, corpus.some_steps(rng, len(chain.steps), 0.5)
+        )
         assert world.failed_step(chain.steps, attempt) == failing, attempt
         assert world.failed_step(chain.steps, world.write_solution(chain.steps, {failing})) is None
     assert world.failed_step(chain.steps, "") == 0

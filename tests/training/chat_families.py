@@ -46,8 +46,12 @@ FAMILIES = {
         eos="<|endoftext|>",
         end="<|im_end|>",
     ),
-    "qwen3, thinking": Family(_THINKING, _IM, eos="<|im_end|>", end="<|im_end|>", begins="<think>\n\n</think>\n\n"),
-    "qwen3, not thinking": Family(_THINKING, _IM, eos="<|im_end|>", end="<|im_end|>", template_kwargs={"enable_thinking": False}),
+    "qwen3, thinking": Family(
+        _THINKING, _IM, eos="<|im_end|>", end="<|im_end|>", begins="<think>\n\n</think>\n\n"
+    ),
+    "qwen3, not thinking": Family(
+        _THINKING, _IM, eos="<|im_end|>", end="<|im_end|>", template_kwargs={"enable_thinking": False}
+    ),
     "llama 3": Family(
         "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday: {{ strftime_now('%d %b %Y') }}<|eot_id|>"
         "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>{% endfor %}"
@@ -106,6 +110,8 @@ def make_tokenizer(family: Family) -> Any:
     corpus = [f"{r['problem']}\n{r['teacher_solution']}" for r in tiny_student.rows(60, seed=9)]
     backend.train_from_iterator([*corpus, *(f"{c}{c}" for c in every_character)], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=family.eos, bos_token=family.bos)
-    tokenizer.add_special_tokens({"additional_special_tokens": [t for t in family.special if t not in (family.eos, family.bos)]})
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [t for t in family.special if t not in (family.eos, family.bos)]}
+    )
     tokenizer.chat_template = family.template
     return tokenizer

@@ -49,7 +49,9 @@ class Moment:
     number: signal.Signals
     at: int
     rank: int = 0
-    where: str = "step"  # step: numbered from 0; file: the n-th checkpoint file this process writes, half way through
+    where: str = (
+        "step"  # step: numbered from 0; file: the n-th checkpoint file this process writes, half way through
+    )
 
 
 def _arm(moment: Moment) -> None:
@@ -152,7 +154,9 @@ class Trainings:
     def dataset(self, rows: int, seed: int = 0) -> Path:
         """A parquet file of that many examples."""
         if (rows, seed) not in self.data:
-            self.data[rows, seed] = tiny_student.write_parquet(self.root / f"data-{rows}-{seed}.parquet", tiny_student.rows(rows, seed))
+            self.data[rows, seed] = tiny_student.write_parquet(
+                self.root / f"data-{rows}-{seed}.parquet", tiny_student.rows(rows, seed)
+            )
         return self.data[rows, seed]
 
     def spec(self, name: str = "", *, rows: int = 60, **changes: Any) -> TrainSpec:
@@ -184,7 +188,9 @@ class Trainings:
         processes: list[BaseProcess] = []
         for rank in range(ranks):
             variables = common | {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)} | env
-            process = self.context.Process(target=_rank, args=(str(path), variables, str(place / "log"), list(moments)))
+            process = self.context.Process(
+                target=_rank, args=(str(path), variables, str(place / "log"), list(moments))
+            )
             process.start()
             processes.append(process)
         self.started.append(Running(processes, place / "log"))
@@ -227,7 +233,9 @@ def trainings(tmp_path_factory: pytest.TempPathFactory, student_dir: Path) -> It
     """Starts real trainings; what a failed test left running is killed at the end."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.preload"])
-    with pytest.MonkeyPatch.context() as patch:  # several ranks cannot share a GPU, and a fork cannot use one: tests/gpu has its own
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # several ranks cannot share a GPU, and a fork cannot use one: tests/gpu has its own
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         forkserver.ensure_running()
     made = Trainings(tmp_path_factory.mktemp("trainings"), student_dir, context)

@@ -24,7 +24,9 @@ def mend_interpreter() -> None:
 
     def convert(value: Any) -> Any:
         if isinstance(value, float):
-            return tl.core.tensor(interpreter.TensorHandle(np.array([value], dtype=np.float32), tl.float32), tl.float32)
+            return tl.core.tensor(
+                interpreter.TensorHandle(np.array([value], dtype=np.float32), tl.float32), tl.float32
+            )
         return plain(value)
 
     interpreter._implicit_cvt = convert

@@ -18,7 +18,9 @@ def test_loss_and_gradients_equal_the_plain_ones(dtype: torch.dtype, monkeypatch
     hidden = torch.randn(2, 200, 16, dtype=dtype, requires_grad=True)
     targets = torch.randint(0, 50, (400,))
     targets[::7] = -100
-    plain = torch.nn.functional.cross_entropy(head(hidden).flatten(0, 1), targets, reduction="sum", ignore_index=-100)
+    plain = torch.nn.functional.cross_entropy(
+        head(hidden).flatten(0, 1), targets, reduction="sum", ignore_index=-100
+    )
     wanted = torch.autograd.grad(plain * 0.5, (hidden, head.weight))
     head.__class__ = AnswerHead
     head.targets = targets
@@ -30,8 +32,12 @@ def test_loss_and_gradients_equal_the_plain_ones(dtype: torch.dtype, monkeypatch
     assert head(hidden).shape == (2, 200, 50)  # without targets it is the layer it was
 
 
-@pytest.mark.parametrize(("ranks", "stage", "packing", "tied"), [(1, 0, True, True), (2, 3, True, True), (1, 2, False, False)])
-def test_a_training_learns_the_same_with_it(trainings: Trainings, ranks: int, stage: int, packing: bool, tied: bool) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "stage", "packing", "tied"), [(1, 0, True, True), (2, 3, True, True), (1, 2, False, False)]
+)
+def test_a_training_learns_the_same_with_it(
+    trainings: Trainings, ranks: int, stage: int, packing: bool, tied: bool
+) -> None:
     model = trainings.root / f"head-{tied}"
     if not model.exists():
         tiny_student.make_student(model, tied=tied)

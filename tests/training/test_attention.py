@@ -15,13 +15,22 @@ from undo_hpc.training import attention
 from undo_hpc.training.attention import Segments, segment_attention
 
 
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=12), st.booleans(), st.sampled_from([(4, 4), (4, 2), (4, 1)]))
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=12),
+    st.booleans(),
+    st.sampled_from([(4, 4), (4, 2), (4, 1)]),
+)
 @settings(deadline=None, max_examples=40)
-def test_each_document_is_attended_to_by_itself(lengths: list[int], in_order: bool, heads: tuple[int, int]) -> None:
+def test_each_document_is_attended_to_by_itself(
+    lengths: list[int], in_order: bool, heads: tuple[int, int]
+) -> None:
     lengths = sorted(lengths, reverse=True) if in_order else lengths
     torch.manual_seed(len(lengths))
     total, width = sum(lengths), 8
-    q, k, v = (torch.randn(1, h, total, width, dtype=torch.float64, requires_grad=True) for h in (heads[0], heads[1], heads[1]))
+    q, k, v = (
+        torch.randn(1, h, total, width, dtype=torch.float64, requires_grad=True)
+        for h in (heads[0], heads[1], heads[1])
+    )
     out, _ = segment_attention(torch.nn.Module(), q, k, v, None, scaling=0.3, segments=Segments.of(lengths))
     assert out.shape == (1, total, heads[0], width)
     weight = torch.randn_like(out)
@@ -59,14 +68,34 @@ def test_a_packed_row_gives_each_document_its_own_logits(model: Any, implementat
     rng = np.random.default_rng(0)
     lengths = [40, 31, 30, 7]
     starts = np.cumsum([0, *lengths])
-    data = EncodedSet(rng.integers(3, 260, sum(lengths)).astype(np.int32), starts, np.asarray([1, 1, 1, 1]), np.asarray(list("abcd")), 2, 4)
-    batcher = Batcher(data, TrainConfig(), rank=0, ranks=1, attention=implementation, pad_token=0, device=torch.device("cpu"))
+    data = EncodedSet(
+        rng.integers(3, 260, sum(lengths)).astype(np.int32),
+        starts,
+        np.asarray([1, 1, 1, 1]),
+        np.asarray(list("abcd")),
+        2,
+        4,
+    )
+    batcher = Batcher(
+        data,
+        TrainConfig(),
+        rank=0,
+        ranks=1,
+        attention=implementation,
+        pad_token=0,
+        device=torch.device("cpu"),
+    )
     batch = batcher.build([0, 1, 2, 3])
     model.set_attn_implementation(implementation)
     with torch.no_grad():
         packed = model(**batch.inputs).logits[0]
         model.set_attn_implementation("sdpa")
-        alone = [model(input_ids=torch.tensor(data.tokens(i)[None].astype(np.int64)), use_cache=False).logits[0, :-1] for i in range(4)]
+        alone = [
+            model(input_ids=torch.tensor(data.tokens(i)[None].astype(np.int64)), use_cache=False).logits[
+                0, :-1
+            ]
+            for i in range(4)
+        ]
     torch.testing.assert_close(packed, torch.cat(alone), atol=2e-5, rtol=1e-4)
 
 
@@ -102,9 +131,16 @@ def test_loss_and_gradients_of_a_packed_row_are_those_of_transformers_own_loss(m
     rng = np.random.default_rng(1)
     lengths, prompts = [33, 20, 20, 9], [10, 1, 19, 4]
     data = EncodedSet(
-        rng.integers(3, 260, sum(lengths)).astype(np.int32), np.cumsum([0, *lengths]), np.asarray(prompts), np.asarray(list("abcd")), 2, 4
+        rng.integers(3, 260, sum(lengths)).astype(np.int32),
+        np.cumsum([0, *lengths]),
+        np.asarray(prompts),
+        np.asarray(list("abcd")),
+        2,
+        4,
     )
-    batcher = Batcher(data, TrainConfig(), rank=0, ranks=1, attention="segment", pad_token=0, device=torch.device("cpu"))
+    batcher = Batcher(
+        data, TrainConfig(), rank=0, ranks=1, attention="segment", pad_token=0, device=torch.device("cpu")
+    )
     model.set_attn_implementation("segment")
     loss = answer_loss(model, batcher.build([0, 1, 2, 3]))
     ours = torch.autograd.grad(loss, list(model.parameters()))
@@ -116,4 +152,6 @@ def test_loss_and_gradients_of_a_packed_row_are_those_of_transformers_own_loss(m
         labels[:, :prompt] = -100
         total = total + model(input_ids=ids, labels=labels, use_cache=False).loss * (ids.shape[1] - prompt)
     torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(ours, torch.autograd.grad(total, list(model.parameters())), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        ours, torch.autograd.grad(total, list(model.parameters())), rtol=1e-3, atol=1e-4
+    )

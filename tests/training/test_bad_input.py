@@ -73,10 +73,18 @@ def test_a_broken_model_directory(trainings: Trainings) -> None:
     refused(trainings, "cannot be loaded", model=str(trainings.root / "nowhere"))
     lacking = broken("lacking-weights")
     tensors = load_file(Path(lacking, "model.safetensors"))
-    save_file({n: t for n, t in tensors.items() if "layers.1.mlp" not in n}, Path(lacking, "model.safetensors"), metadata={"format": "pt"})
+    save_file(
+        {n: t for n, t in tensors.items() if "layers.1.mlp" not in n},
+        Path(lacking, "model.safetensors"),
+        metadata={"format": "pt"},
+    )
     for stage, ranks in ((0, 1), (3, 2)):
         refused(
-            trainings, "lacks 3 of its weights (model.layers.1.mlp.down_proj.weight is the first)", ranks, model=lacking, zero_stage=stage
+            trainings,
+            "lacks 3 of its weights (model.layers.1.mlp.down_proj.weight is the first)",
+            ranks,
+            model=lacking,
+            zero_stage=stage,
         )
 
 
@@ -85,7 +93,9 @@ def test_a_model_with_attention_of_its_own_kind(trainings: Trainings) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(trainings.model)
     place = trainings.root / "falcon"
-    config = FalconConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    config = FalconConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
     FalconForCausalLM(config).save_pretrained(place)
     tokenizer.save_pretrained(place)
     text = refused(trainings, "attention of its own kind", model=str(place))
@@ -97,7 +107,15 @@ def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:
     shutil.copytree(trainings.model, place)
     config = json.loads((place / "tokenizer.json").read_text())
     config["added_tokens"] += [
-        {"id": 5000, "content": "<|new|>", "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        {
+            "id": 5000,
+            "content": "<|new|>",
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
     ]
     tokenizer = tiny_student.make_tokenizer()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
@@ -119,7 +137,10 @@ def test_settings_of_deepspeed_that_fight_ours_or_are_unknown(trainings: Trainin
     file = tmp_path / "own.yaml"
     file.write_text("zero_optimization:\n  reduce_bucket_size: 1000000\nwall_clock_breakdown: false\n")
     merged = deepspeed_settings(TrainConfig(deepspeed=str(file), zero_stage=2))
-    assert merged["zero_optimization"]["stage"] == 2 and merged["zero_optimization"]["reduce_bucket_size"] == 1_000_000
+    assert (
+        merged["zero_optimization"]["stage"] == 2
+        and merged["zero_optimization"]["reduce_bucket_size"] == 1_000_000
+    )
     refused(trainings, "unknown key", deepspeed={"nonsense": 1})
     trainings.run(trainings.spec(deepspeed=str(file), zero_stage=2), 2)
 

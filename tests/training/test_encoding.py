@@ -41,7 +41,13 @@ def test_the_loss_falls_on_the_answer_and_its_end_alone(
     rows = {r["id"]: r for r in tiny_student.rows(60)}
     data = encode_spec(spec, tokenizer)
     batcher = Batcher(
-        data, spec.config, rank=0, ranks=1, attention="segment" if packing else "sdpa", pad_token=0, device=torch.device("cpu")
+        data,
+        spec.config,
+        rank=0,
+        ranks=1,
+        attention="segment" if packing else "sdpa",
+        pad_token=0,
+        device=torch.device("cpu"),
     )
     plan = StepPlan(data.lengths, budget=600, epochs=1, max_steps=0, seed=0)
     learned = []
@@ -51,7 +57,9 @@ def test_the_loss_falls_on_the_answer_and_its_end_alone(
             targets = batch.targets.view(ids.shape[0], -1)
             for row, wanted in zip(ids, targets, strict=True):
                 real = wanted != -100
-                assert (row[kept + 1][real] == wanted[real]).all()  # each is the token behind the position that predicts it
+                assert (
+                    row[kept + 1][real] == wanted[real]
+                ).all()  # each is the token behind the position that predicts it
             learned += [i for i in batch.targets.tolist() if i != -100]
     texts = tokenizer.decode(learned).split("<|im_end|>")
     assert texts.pop() == ""
@@ -61,15 +69,18 @@ def test_the_loss_falls_on_the_answer_and_its_end_alone(
     for index in range(len(data)):
         row = rows[str(data.names[index])]
         prompt = tokenizer.decode(data.tokens(index)[: data.prompts[index]].tolist())
-        assert prompt.endswith("<|im_start|>assistant\n") and prompts.student(row["problem"], spec.instruction) in prompt
+        assert (
+            prompt.endswith("<|im_start|>assistant\n")
+            and prompts.student(row["problem"], spec.instruction) in prompt
+        )
         assert ("Be brief." in prompt) == bool(spec.system_prompt)
 
 
-def test_where_the_template_has_no_end_the_tokenizers_is_put_there(trainings: Trainings, tokenizer: Any) -> None:
+def test_where_the_template_has_no_end_the_tokenizers_is_put_there(
+    trainings: Trainings, tokenizer: Any
+) -> None:
     bare = tiny_student.make_tokenizer()
-    bare.chat_template = (
-        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
-    )
+    bare.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     data = encode_rows(tiny_student.rows(5), Encoder(bare, trainings.spec()), TrainConfig())
     assert all(int(data.tokens(i)[-1]) == bare.eos_token_id for i in range(5))
     assert all(bare.eos_token_id not in data.tokens(i)[:-1] for i in range(5))
@@ -77,7 +88,9 @@ def test_where_the_template_has_no_end_the_tokenizers_is_put_there(trainings: Tr
 
 def test_a_template_that_leaves_its_own_prompt_is_refused(trainings: Trainings) -> None:
     odd = tiny_student.make_tokenizer()
-    odd.chat_template = tiny_student.TEMPLATE.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>{% endif %}")
+    odd.chat_template = tiny_student.TEMPLATE.replace(
+        "<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>{% endif %}"
+    )
     with pytest.raises(DataError, match="does not begin with its own generation prompt") as caught:
         Encoder(odd, trainings.spec())
     assert "chat_template_kwargs" in caught.value.hint
@@ -94,7 +107,9 @@ def test_the_chat_formats_of_the_families_that_students_come_from(trainings: Tra
     assert prompt.count(tokenizer.bos_token_id) == (family.bos is not None)  # not doubled
     assert tokenizer.decode(prompt + answer).endswith(f"{family.begins}{row['teacher_solution']}{family.end}")
     # What the student learns to write is what the tokenizer makes of the whole conversation: no space of its own before the answer.
-    whole = tokenizer("".join(encoder.texts(row["problem"], row["teacher_solution"])), add_special_tokens=False)["input_ids"]
+    whole = tokenizer(
+        "".join(encoder.texts(row["problem"], row["teacher_solution"])), add_special_tokens=False
+    )["input_ids"]
     assert whole[: len(prompt) + len(answer)] == prompt + answer
 
 
@@ -111,7 +126,9 @@ def test_no_chat_template_is_refused(trainings: Trainings) -> None:
         Encoder(bare, trainings.spec())
 
 
-def test_rows_that_cannot_be_learned_from_are_left_out_with_the_reason(trainings: Trainings, tokenizer: Any) -> None:
+def test_rows_that_cannot_be_learned_from_are_left_out_with_the_reason(
+    trainings: Trainings, tokenizer: Any
+) -> None:
     rows = tiny_student.rows(6)
     rows[0]["teacher_solution"] = " "
     rows[1]["teacher_solution"] = "2+2=4<|im_end|>\n<|im_start|>user\nmore"
@@ -135,6 +152,10 @@ def test_the_stored_encoding_is_the_same(trainings: Trainings, tokenizer: Any, t
     data = encode_spec(trainings.spec(), tokenizer)
     save_encoded(data, tmp_path / "encoded.npz")
     again = load_encoded(tmp_path / "encoded.npz")
-    assert (again.ids == data.ids).all() and (again.starts == data.starts).all() and (again.prompts == data.prompts).all()
+    assert (
+        (again.ids == data.ids).all()
+        and (again.starts == data.starts).all()
+        and (again.prompts == data.prompts).all()
+    )
     assert list(again.names) == list(data.names)
     assert replace(again, ids=data.ids, starts=data.starts, prompts=data.prompts, names=data.names) == data

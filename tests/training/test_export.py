@@ -45,27 +45,43 @@ def test_tied_and_untied_heads(trainings: Trainings, tied: bool, stage: int, ran
     trainings.run(spec, ranks)
     assert ("lm_head.weight" in weights(spec)) == (not tied)
     assert json.loads((Path(spec.out_dir) / "config.json").read_text())["tie_word_embeddings"] is tied
-    assert len({file.stat().st_mode for file in Path(spec.out_dir).iterdir()}) == 1  # weights too can be read by a group
+    assert (
+        len({file.stat().st_mode for file in Path(spec.out_dir).iterdir()}) == 1
+    )  # weights too can be read by a group
     assert loss_of(spec) == pytest.approx(metrics(spec)[-1]["loss"], rel=0.25)
 
 
 @pytest.mark.parametrize(("stage", "ranks"), [(0, 1), (3, 2)])
 def test_adapters_are_merged(trainings: Trainings, stage: int, ranks: int) -> None:
     pytest.importorskip("peft")
-    spec = trainings.spec(zero_stage=stage, rows=100, epochs=3.0, learning_rate=2e-2, lora={"enabled": True, "r": 8, "alpha": 16})
+    spec = trainings.spec(
+        zero_stage=stage,
+        rows=100,
+        epochs=3.0,
+        learning_rate=2e-2,
+        lora={"enabled": True, "r": 8, "alpha": 16},
+    )
     running = trainings.run(spec, ranks)
     assert "merged at export" in running.text()
     from safetensors.torch import load_file
 
     before, after = load_file(trainings.model / "model.safetensors"), weights(spec)
     assert before.keys() == after.keys()  # no adapter left
-    assert (before["model.layers.0.self_attn.q_proj.weight"] != after["model.layers.0.self_attn.q_proj.weight"]).any()
+    assert (
+        before["model.layers.0.self_attn.q_proj.weight"] != after["model.layers.0.self_attn.q_proj.weight"]
+    ).any()
     assert (before["model.embed_tokens.weight"] == after["model.embed_tokens.weight"]).all()
     assert loss_of(spec) == pytest.approx(metrics(spec)[-1]["loss"], rel=0.25)
 
 
 def test_the_card_tells_where_the_student_comes_from(trainings: Trainings) -> None:
-    card = {"name": "my-run", "iteration": 2, "parent": "org/base", "teacher": "org/big", "data": "60 rationales"}
+    card = {
+        "name": "my-run",
+        "iteration": 2,
+        "parent": "org/base",
+        "teacher": "org/big",
+        "data": "60 rationales",
+    }
     spec = replace(trainings.spec(rows=60, epochs=2.0, log_steps=7), card=card, dtype="bfloat16")
     trainings.run(spec)
     rows = metrics(spec)
@@ -87,7 +103,9 @@ def test_the_card_tells_where_the_student_comes_from(trainings: Trainings) -> No
         assert piece in text
     assert all(w.dtype == torch.bfloat16 for w in weights(spec).values())
     record = json.loads((Path(spec.out_dir) / "training.json").read_text())
-    assert record["run_id"] == spec.run_id and record["steps"] == rows[-1]["step"] and record["tokens"] == tokens
+    assert (
+        record["run_id"] == spec.run_id and record["steps"] == rows[-1]["step"] and record["tokens"] == tokens
+    )
 
 
 def test_the_preflight_is_written_down(trainings: Trainings) -> None:
@@ -95,7 +113,11 @@ def test_the_preflight_is_written_down(trainings: Trainings) -> None:
     running = trainings.run(spec)
     told = json.loads((Path(spec.work_dir) / "preflight.json").read_text())
     ((reason, left),) = told["left_out"].items()
-    assert reason == "longer than max_length (115)" and 0 < left["rows"] < 60 and len(left["ids"]) == left["rows"]
+    assert (
+        reason == "longer than max_length (115)"
+        and 0 < left["rows"] < 60
+        and len(left["ids"]) == left["rows"]
+    )
     assert sum(told["lengths"]["bins"].values()) == 60 - left["rows"] == told["lengths"]["examples"]
     assert told["lengths"]["quantiles"]["p100"] <= 115
     assert f"left out: {left['rows']} rows" in running.text()
@@ -116,7 +138,9 @@ def test_vllm_loads_the_student_and_says_the_same_tokens(trainings: Trainings) -
     model = tiny_student.make_student(
         trainings.root / "student-for-vllm", hidden=64, heads=2, kv_heads=1
     )  # vLLM's heads on a CPU are 32 wide
-    spec = trainings.spec(model=str(model), zero_stage=3, rows=100, epochs=5.0, tokens_per_batch=900, learning_rate=6e-3)
+    spec = trainings.spec(
+        model=str(model), zero_stage=3, rows=100, epochs=5.0, tokens_per_batch=900, learning_rate=6e-3
+    )
     trainings.run(spec)
     prompts = [row["problem"] for row in tiny_student.rows(12, seed=5)]
     requests = [Request(f"r{i}", prompt, 0, 0.0, 48) for i, prompt in enumerate(prompts)]
@@ -125,8 +149,12 @@ def test_vllm_loads_the_student_and_says_the_same_tokens(trainings: Trainings) -
         config = EngineConfig(name=name, vllm=VllmEngineConfig(max_num_seqs=8))
         engine = load_engine(config, ModelConfig(model=spec.out_dir, dtype="float32"))
         try:
-            said[name] = {c.id: (c.text, c.completion_tokens, c.finish_reason) for c in engine.generate(requests)}
+            said[name] = {
+                c.id: (c.text, c.completion_tokens, c.finish_reason) for c in engine.generate(requests)
+            }
         finally:
             engine.close()
     assert said["vllm"] == said["transformers"] and len(said["vllm"]) == 12
-    assert any(reason == "stop" for _, _, reason in said["vllm"].values())  # the learned end of turn ends vLLM's generation too
+    assert any(
+        reason == "stop" for _, _, reason in said["vllm"].values()
+    )  # the learned end of turn ends vLLM's generation too

@@ -37,9 +37,16 @@ def packed_row(implementation: str, device: torch.device) -> MicroBatch:
     """Four documents in a row."""
     rng = np.random.default_rng(1)
     data = EncodedSet(
-        rng.integers(3, 260, sum(LENGTHS)).astype(np.int32), np.cumsum([0, *LENGTHS]), np.asarray(PROMPTS), np.asarray(list("abcd")), 2, 4
+        rng.integers(3, 260, sum(LENGTHS)).astype(np.int32),
+        np.cumsum([0, *LENGTHS]),
+        np.asarray(PROMPTS),
+        np.asarray(list("abcd")),
+        2,
+        4,
     )
-    return Batcher(data, TrainConfig(), rank=0, ranks=1, attention=implementation, pad_token=0, device=device).build([0, 1, 2, 3])
+    return Batcher(
+        data, TrainConfig(), rank=0, ranks=1, attention=implementation, pad_token=0, device=device
+    ).build([0, 1, 2, 3])
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +54,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from transformers import AutoModelForCausalLM
 
     attention.register()
-    return AutoModelForCausalLM.from_pretrained(tiny_student.make_student(tmp_path_factory.mktemp("model")), attn_implementation="segment")
+    return AutoModelForCausalLM.from_pretrained(
+        tiny_student.make_student(tmp_path_factory.mktemp("model")), attn_implementation="segment"
+    )
 
 
 def memoryless(heads: int) -> Any:
@@ -125,7 +134,9 @@ def test_the_kernel_runs_in_torchs_deterministic_mode(monkeypatch: pytest.Monkey
     for outside in (False, True):
         torch.use_deterministic_algorithms(outside)
         try:
-            out, _ = segment_attention(torch.nn.Module(), q, k, v, None, segments=Segments.of([4, 2], kernel=True))
+            out, _ = segment_attention(
+                torch.nn.Module(), q, k, v, None, segments=Segments.of([4, 2], kernel=True)
+            )
             assert out.shape == (1, 6, 4, 12)
             out.sum().backward()
             assert torch.are_deterministic_algorithms_enabled() == outside
@@ -136,7 +147,10 @@ def test_the_kernel_runs_in_torchs_deterministic_mode(monkeypatch: pytest.Monkey
 
 def test_a_model_with_another_attention_is_refused() -> None:
     q = torch.zeros(1, 2, 6, 8)
-    for options, message in (({"softcap": 50.0}, "caps its attention's scores"), ({"sliding_window": 3}, "looks back 3 tokens only")):
+    for options, message in (
+        ({"softcap": 50.0}, "caps its attention's scores"),
+        ({"sliding_window": 3}, "looks back 3 tokens only"),
+    ):
         with pytest.raises(ConfigError, match=message) as caught:
             segment_attention(torch.nn.Module(), q, q, q, None, segments=Segments.of([4, 2]), **options)
         assert caught.value.hint
@@ -152,14 +166,32 @@ MISSING = "flash-attn is not installed"
         ({}, None, MISSING, "segment", "documents of a row attended to one by one"),
         ({}, HOPPER, MISSING, "segment", "torch's varlen flash kernel"),
         ({}, HOPPER, "", "segment", "torch's varlen flash kernel"),
-        ({}, VOLTA, "", "segment", "in buckets of similar length: flash kernels need compute capability 8.0, this GPU has 7.0"),
-        ({"precision": "fp32"}, HOPPER, "", "segment", "in buckets of similar length: no flash kernel takes fp32"),
+        (
+            {},
+            VOLTA,
+            "",
+            "segment",
+            "in buckets of similar length: flash kernels need compute capability 8.0, this GPU has 7.0",
+        ),
+        (
+            {"precision": "fp32"},
+            HOPPER,
+            "",
+            "segment",
+            "in buckets of similar length: no flash kernel takes fp32",
+        ),
         ({"packing": False}, HOPPER, "", "sdpa", "torch"),
         ({"attention": "segment"}, VOLTA, MISSING, "segment", "in buckets of similar length"),
         ({"attention": "flash_attention_2"}, HOPPER, "", "flash_attention_2", "FlashAttention 2, varlen"),
         ({"attention": "flash_attention_2"}, HOPPER, MISSING, None, "flash-attn is not installed"),
         ({"attention": "flash_attention_2"}, VOLTA, "", None, "compute capability 8.0, this GPU has 7.0"),
-        ({"attention": "flash_attention_2", "precision": "fp32"}, HOPPER, "", None, "no flash kernel takes fp32"),
+        (
+            {"attention": "flash_attention_2", "precision": "fp32"},
+            HOPPER,
+            "",
+            None,
+            "no flash kernel takes fp32",
+        ),
         ({"attention": "flash_attention_2"}, None, MISSING, None, "there is no GPU"),
     ],
 )
@@ -196,14 +228,19 @@ def varlen_reference(
     assert max_seqlen_q == max_seqlen_k == max(b - a for a, b in itertools.pairwise(offsets))
     parts = [
         torch.nn.functional.scaled_dot_product_attention(
-            *(t[a:b].transpose(0, 1)[None] for t in (q, k, v)), is_causal=True, scale=softmax_scale, enable_gqa=True
+            *(t[a:b].transpose(0, 1)[None] for t in (q, k, v)),
+            is_causal=True,
+            scale=softmax_scale,
+            enable_gqa=True,
         )[0].transpose(0, 1)
         for a, b in itertools.pairwise(offsets)
     ]
     return torch.cat(parts)
 
 
-def test_flash_attention_gets_the_documents_and_learns_the_same(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flash_attention_gets_the_documents_and_learns_the_same(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through transformers' own path. Only the kernel is a stand-in: no CPU can run it."""
     from transformers import modeling_flash_attention_utils as flash
 
@@ -219,7 +256,9 @@ def test_flash_attention_gets_the_documents_and_learns_the_same(model: Any, monk
         raise AssertionError("transformers pads, unpads, or guesses documents from positions")
 
     monkeypatch.setattr(flash, "_loaded_implementation", None)
-    monkeypatch.setattr(flash, "_lazy_imports", lambda *_, **__: (wrong_way, varlen, None, wrong_way, wrong_way))
+    monkeypatch.setattr(
+        flash, "_lazy_imports", lambda *_, **__: (wrong_way, varlen, None, wrong_way, wrong_way)
+    )
     for guess in ("_upad_input", "_is_packed_sequence", "_prepare_from_posids"):
         monkeypatch.setattr(flash, guess, wrong_way)
 
@@ -236,13 +275,17 @@ def test_torchs_norm_stands_in_only_where_it_is_the_same(tmp_path: Path) -> None
     from transformers import AutoModelForCausalLM
 
     attention.register()
-    model = AutoModelForCausalLM.from_pretrained(tiny_student.make_student(tmp_path / "model"), attn_implementation="segment")
+    model = AutoModelForCausalLM.from_pretrained(
+        tiny_student.make_student(tmp_path / "model"), attn_implementation="segment"
+    )
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.05)  # norms begin at one
 
     def gradients() -> tuple[torch.Tensor, ...]:
-        return torch.autograd.grad(answer_loss(model, packed_row("segment", torch.device("cpu"))), list(model.parameters()))
+        return torch.autograd.grad(
+            answer_loss(model, packed_row("segment", torch.device("cpu"))), list(model.parameters())
+        )
 
     plain = gradients()
     assert kernels.fuse_norms(model) == 2 * model.config.num_hidden_layers + 1
@@ -258,7 +301,8 @@ def test_torchs_norm_stands_in_only_where_it_is_the_same(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(
-    not (importlib.util.find_spec("triton") and importlib.util.find_spec("liger_kernel")), reason="triton or liger-kernel is not here"
+    not (importlib.util.find_spec("triton") and importlib.util.find_spec("liger_kernel")),
+    reason="triton or liger-kernel is not here",
 )
 def test_ligers_kernels_learn_the_same_from_a_packed_row(tmp_path: Path) -> None:
     place = tiny_student.make_student(tmp_path / "model")

@@ -31,20 +31,26 @@ def saved(spec: TrainSpec) -> Path:
 
 def test_run_ranks_gives_the_same_weights_as_srun_variables(trainings: Trainings, tmp_path: Path) -> None:
     one, two = trainings.spec(zero_stage=1), trainings.spec(zero_stage=1)
-    assert run_ranks(saved(one), 2, log_dir=tmp_path) == ExitCode.COMPLETE, (tmp_path / "rank-00.log").read_text()
+    assert run_ranks(saved(one), 2, log_dir=tmp_path) == ExitCode.COMPLETE, (
+        tmp_path / "rank-00.log"
+    ).read_text()
     assert "published" in (tmp_path / "rank-00.log").read_text()
     assert (tmp_path / "rank-01.log").exists()
 
     # srun's variables and no port: rank 0 publishes one through the work directory
     command = [sys.executable, "-m", "undo_hpc.training", str(saved(two))]
-    env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")} | {
+    env = {
+        k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+    } | {
         "OMP_NUM_THREADS": "1",
         "SLURM_JOB_ID": "77",
         "SLURM_NTASKS": "2",
         "SLURM_NNODES": "1",
         "SLURM_RESTART_COUNT": "1",
     }
-    ranks = [subprocess.Popen(command, env=env | {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)}) for r in (1, 0)]
+    ranks = [
+        subprocess.Popen(command, env=env | {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)}) for r in (1, 0)
+    ]
     try:
         assert [p.wait(PATIENCE_S) for p in ranks] == [0, 0]
     finally:
@@ -108,11 +114,24 @@ def test_a_signal_before_the_imports_are_done_asks_for_a_requeue(trainings: Trai
 def test_a_rank_that_waits_for_the_others_leaves_when_asked(trainings: Trainings) -> None:
     """It waits inside torch, where Python hears no signal; and there is nothing to save yet."""
     spec, port = trainings.spec("waiting"), free_port()
-    env = os.environ | {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    rank = subprocess.Popen([sys.executable, "-m", "undo_hpc.training", str(saved(spec))], env=env, stdout=subprocess.PIPE, text=True)
+    env = os.environ | {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    rank = subprocess.Popen(
+        [sys.executable, "-m", "undo_hpc.training", str(saved(spec))],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + PATIENCE_S
-        while socket.socket().connect_ex(("127.0.0.1", port)):  # it listens: the rest of its way to the other rank is torch's
+        while socket.socket().connect_ex(
+            ("127.0.0.1", port)
+        ):  # it listens: the rest of its way to the other rank is torch's
             assert time.monotonic() < deadline and rank.poll() is None
             time.sleep(0.1)
         rank.send_signal(signal.SIGUSR1)
@@ -123,7 +142,10 @@ def test_a_rank_that_waits_for_the_others_leaves_when_asked(trainings: Trainings
 
 
 def test_a_rank_that_dies_ends_the_others_even_where_they_do_not_answer(
-    trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, float], None]
+    trainings: Trainings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, float], None],
 ) -> None:
     monkeypatch.setattr(launch, "_GRACE_S", 2.0)  # 20 else
     spec = trainings.spec("dying", rows=200, epochs=500.0, zero_stage=1)
@@ -134,9 +156,15 @@ def test_a_rank_that_dies_ends_the_others_even_where_they_do_not_answer(
     while not metrics(spec):
         assert time.monotonic() < deadline and thread.is_alive()
         time.sleep(0.1)
-    mine = [int(p) for p in Path(f"/proc/{os.getpid()}/task").glob("*/children") for p in p.read_text().split()]
+    mine = [
+        int(p) for p in Path(f"/proc/{os.getpid()}/task").glob("*/children") for p in p.read_text().split()
+    ]
     ranks = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in mine}
-    victims = [pid for pid, command in ranks.items() if "undo_hpc.training" in command and str(spec.run_id) in command]
+    victims = [
+        pid
+        for pid, command in ranks.items()
+        if "undo_hpc.training" in command and str(spec.run_id) in command
+    ]
     assert len(victims) == 2
     os.kill(victims[0], signal.SIGSTOP)
     os.kill(victims[1], signal.SIGKILL)
@@ -161,6 +189,11 @@ def test_a_training_starts_without_a_compiler(trainings: Trainings) -> None:
     for name in ("gcc", "g++", "cc", "c++", "ninja", "nvcc", "clang"):
         (trap / name).write_text(f"#!/bin/sh\necho {name} >> {trap}/called\nexit 1\n")
         (trap / name).chmod(0o755)
-    env = {**os.environ, "PATH": f"{trap}:{os.environ['PATH']}", "CC": str(trap / "cc"), "CXX": str(trap / "c++")}
+    env = {
+        **os.environ,
+        "PATH": f"{trap}:{os.environ['PATH']}",
+        "CC": str(trap / "cc"),
+        "CXX": str(trap / "c++"),
+    }
     assert run_ranks(saved(spec), 1, env=env) == ExitCode.COMPLETE
     assert not (trap / "called").exists()

@@ -20,13 +20,19 @@ LENGTHS = st.lists(st.integers(1, 500), max_size=80)
 @given(LENGTHS, st.integers(1, 600), st.integers(1, 9))
 @example([68, 68, 68, 69, 69, 205], 204, 1)  # one item over the capacity does not widen the other bins
 @settings(deadline=None)
-def test_packing_loses_and_doubles_nothing_and_keeps_the_capacity(lengths: list[int], capacity: int, ranks: int) -> None:
+def test_packing_loses_and_doubles_nothing_and_keeps_the_capacity(
+    lengths: list[int], capacity: int, ranks: int
+) -> None:
     for split in (pack, pad_bins):
         bins = split(lengths, capacity, ranks)
         assert Counter(i for b in bins for i in b) == Counter(range(len(lengths)))
         assert len(bins) % ranks == 0
         for b in bins:
-            cost = sum(lengths[i] for i in b) if split is pack else max((lengths[i] for i in b), default=0) * len(b)
+            cost = (
+                sum(lengths[i] for i in b)
+                if split is pack
+                else max((lengths[i] for i in b), default=0) * len(b)
+            )
             assert cost <= capacity or len(b) == 1
 
 
@@ -35,7 +41,9 @@ def test_packing_loses_and_doubles_nothing_and_keeps_the_capacity(lengths: list[
 def test_best_fit_is_near_the_least_number_of_bins(lengths: list[int], capacity: int) -> None:
     bins = best_fit_decreasing(lengths, capacity)
     least = -(-sum(lengths) // capacity)
-    assert len(bins) <= 11 / 9 * least + 1 + (max(lengths) > capacity / 2) * len([n for n in lengths if n > capacity / 2])
+    assert len(bins) <= 11 / 9 * least + 1 + (max(lengths) > capacity / 2) * len(
+        [n for n in lengths if n > capacity / 2]
+    )
     loads = sorted(sum(lengths[i] for i in b) for b in bins)
     assert all(a + b > capacity for a, b in pairwise(loads))  # no two bins could have been one
 
@@ -65,12 +73,20 @@ def test_the_order_is_a_permutation_by_seed_and_epoch(count: int, seed: int, epo
     assert sorted(order) == list(range(count))
     assert (order == epoch_order(count, seed, epoch)).all()
     if count > 50:
-        assert (order != epoch_order(count, seed, epoch + 1)).any() and (order != epoch_order(count, seed + 1, epoch)).any()
+        assert (order != epoch_order(count, seed, epoch + 1)).any() and (
+            order != epoch_order(count, seed + 1, epoch)
+        ).any()
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=60), st.sampled_from([0.3, 1.0, 2.0, 2.5]), st.integers(0, 30))
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=60),
+    st.sampled_from([0.3, 1.0, 2.0, 2.5]),
+    st.integers(0, 30),
+)
 @settings(deadline=None)
-def test_a_plan_goes_through_the_data_and_any_step_can_be_asked_for(lengths: list[int], epochs: float, max_steps: int) -> None:
+def test_a_plan_goes_through_the_data_and_any_step_can_be_asked_for(
+    lengths: list[int], epochs: float, max_steps: int
+) -> None:
     def plan() -> StepPlan:
         return StepPlan(np.asarray(lengths), budget=100, epochs=epochs, max_steps=max_steps, seed=1)
 

@@ -24,14 +24,21 @@ def test_a_batch_that_does_not_fit_is_told_with_advice() -> None:
         torch.empty(2**50)
 
     batch = MicroBatch({}, torch.empty(0), 4096, 4096)
-    with pytest.raises(TrainingError, match=r"the longest micro-batch \(4,096 tokens\) does not fit in the memory of cpu") as caught:
+    with pytest.raises(
+        TrainingError, match=r"the longest micro-batch \(4,096 tokens\) does not fit in the memory of cpu"
+    ) as caught:
         preflight.try_longest(run, batch, TrainConfig(zero_stage=2, offload="optimizer"), CPU)
-    assert caught.value.hint == "lower train.micro_batch_tokens; or set train.gradient_checkpointing; or raise train.zero_stage"
+    assert (
+        caught.value.hint
+        == "lower train.micro_batch_tokens; or set train.gradient_checkpointing; or raise train.zero_stage"
+    )
 
     def wrong(_: MicroBatch) -> None:
         torch.empty(2, 3) @ torch.empty(2, 3)
 
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):  # no memory matter: it stays what it is
+    with pytest.raises(
+        RuntimeError, match="shapes cannot be multiplied"
+    ):  # no memory matter: it stays what it is
         preflight.try_longest(wrong, batch, TrainConfig(), CPU)
 
 
@@ -40,7 +47,12 @@ def test_memory_by_stage_is_what_one_can_count() -> None:
     bf16, fp32 = (preflight.memory_by_stage(weights, weights, 4, precision) for precision in ("bf16", "fp32"))
     assert bf16 == {"0": 18.0, "1": 2 + 4 + 3, "2": 2 + 4, "3": 18 / 4}
     assert fp32 == {"0": 16.0, "1": 4 + 4 + 2, "2": 4 + 3, "3": 16 / 4}
-    assert preflight.memory_by_stage(weights, weights, 4, "bf16", "optimizer") == {"0": 18.0, "1": 6.0, "2": 3.0, "3": 1.5}
+    assert preflight.memory_by_stage(weights, weights, 4, "bf16", "optimizer") == {
+        "0": 18.0,
+        "1": 6.0,
+        "2": 3.0,
+        "3": 1.5,
+    }
     assert preflight.memory_by_stage(weights, weights, 4, "bf16", "all")["3"] == 1.0
     adapters = preflight.memory_by_stage(weights, weights // 64, 1, "bf16")
     assert adapters["0"] == 2 + 16 / 64
@@ -52,20 +64,37 @@ def test_a_packed_row_keeps_the_models_attention_window(trainings: Trainings) ->
     spec = trainings.spec(attention="sdpa")
     tokenizer = student.load_tokenizer(spec)
     data = encode_spec(spec, tokenizer)
-    size = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    narrow, wide = (MistralForCausalLM(MistralConfig(**size, num_key_value_heads=1, sliding_window=window)) for window in (16, 4096))
+    size = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    narrow, wide = (
+        MistralForCausalLM(MistralConfig(**size, num_key_value_heads=1, sliding_window=window))
+        for window in (16, 4096)
+    )
     with pytest.raises(ConfigError, match="looks back 16 tokens only") as caught:
         preflight.check_match(spec, tokenizer, narrow, data, "sdpa")
     assert "train.packing" in caught.value.hint
     padded = trainings.spec(attention="sdpa", packing=False)
     assert (
-        preflight.check_match(padded, tokenizer, narrow, data, "sdpa") == preflight.check_match(spec, tokenizer, wide, data, "sdpa") == []
+        preflight.check_match(padded, tokenizer, narrow, data, "sdpa")
+        == preflight.check_match(spec, tokenizer, wide, data, "sdpa")
+        == []
     )
 
 
 def test_a_model_that_lets_packed_documents_see_each_other_is_refused(trainings: Trainings) -> None:
     """StableLM's layers do not hand on to their attention where documents lie."""
-    from transformers import PretrainedConfig, Qwen2Config, Qwen2ForCausalLM, StableLmConfig, StableLmForCausalLM
+    from transformers import (
+        PretrainedConfig,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+        StableLmConfig,
+        StableLmForCausalLM,
+    )
 
     spec = trainings.spec()
     tokenizer = student.load_tokenizer(spec)
@@ -113,7 +142,10 @@ def test_attention_is_what_was_asked_for_or_an_error() -> None:
     said: list[str] = []
     assert student.choose_attention(TrainConfig(), CPU, said.append) == "segment"
     assert student.choose_attention(TrainConfig(packing=False), CPU, said.append) == "sdpa"
-    assert said == ["attention: segment (documents of a row attended to one by one); packing on", "attention: sdpa (torch); packing off"]
+    assert said == [
+        "attention: segment (documents of a row attended to one by one); packing on",
+        "attention: sdpa (torch); packing off",
+    ]
     with pytest.raises(ConfigError, match=r"there is no GPU|flash-attn is not installed") as caught:
         student.choose_attention(TrainConfig(attention="flash_attention_2"), CPU, said.append)
     assert caught.value.hint
@@ -124,8 +156,17 @@ def test_kernels_that_cannot_be_used_are_told(trainings: Trainings) -> None:
     said: list[str] = []
     spec = trainings.spec(liger=True)
     student.load_student(spec, spec.config, "sdpa", said.append)
-    reason = "its kernels need a GPU" if importlib.util.find_spec("liger_kernel") else "not installed (pip install liger-kernel)"
-    assert len(said) == 1 and said[0].startswith("liger: ") and reason in said[0] and said[0].endswith("plain kernels are in use")
+    reason = (
+        "its kernels need a GPU"
+        if importlib.util.find_spec("liger_kernel")
+        else "not installed (pip install liger-kernel)"
+    )
+    assert (
+        len(said) == 1
+        and said[0].startswith("liger: ")
+        and reason in said[0]
+        and said[0].endswith("plain kernels are in use")
+    )
 
 
 @pytest.mark.parametrize("adapters", [False, True])
@@ -140,7 +181,9 @@ def test_the_work_of_a_step_is_what_torch_counts(trainings: Trainings, adapters:
     ids = torch.randint(3, 260, (1, 64))
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, use_cache=False).logits.sum().backward()
-    weights, learned = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
+    weights, learned = (
+        sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (False, True)
+    )
     told = StepFlops(model.config, weights, learned).flops([64], 64)
     # Ours counts the causal half of the scores; torch counts them all.
     scores = 6 * model.config.num_hidden_layers * model.config.hidden_size * 64 * 64

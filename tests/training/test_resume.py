@@ -70,21 +70,29 @@ def test_killed_at_random_moments(trainings: Trainings, undisturbed: TrainSpec) 
     spec = trainings.spec("killed", zero_stage=2, **LONG)
     for kill in range(CHAOS):
         rank = rng.randrange(2)
-        moment = Moment(signal.SIGKILL, 1 + kill * (total - 1) // CHAOS + rng.randrange(max(1, total // CHAOS - 1)), rank)
+        moment = Moment(
+            signal.SIGKILL, 1 + kill * (total - 1) // CHAOS + rng.randrange(max(1, total // CHAOS - 1)), rank
+        )
         if kill % 3 == 2:
             moment = Moment(signal.SIGKILL, rng.randint(1, 2), rank, where="file")
         running = trainings.start(spec, 2, moment)
         running.processes[rank].join(PATIENCE_S)
         assert running.processes[rank].exitcode == -signal.SIGKILL, running.text()
-        running.processes[1 - rank].join(30)  # its neighbour notices by itself; a launcher would not wait so long
+        running.processes[1 - rank].join(
+            30
+        )  # its neighbour notices by itself; a launcher would not wait so long
         running.kill()
     trainings.run(spec, 2)
     assert same_bits(weights(spec), weights(undisturbed))
     assert rank_rows(spec) == rank_rows(undisturbed)  # no step told twice, none missing
 
 
-@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")])
-def test_a_signal_to_one_rank_saves_all_and_the_resume_is_exact(trainings: Trainings, stage: int, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "precision"), [(0, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")]
+)
+def test_a_signal_to_one_rank_saves_all_and_the_resume_is_exact(
+    trainings: Trainings, stage: int, precision: str
+) -> None:
     # adapters with dropout: the random numbers of each rank go on where they were
     dropout = {"lora": {"enabled": True, "dropout": 0.2}} if (stage, precision) == (2, "fp32") else {}
     whole, cut = (trainings.spec(**SHORT, **dropout, zero_stage=stage, precision=precision) for _ in range(2))
@@ -98,7 +106,9 @@ def test_a_signal_to_one_rank_saves_all_and_the_resume_is_exact(trainings: Train
 
 
 @pytest.mark.parametrize(("stage", "offload"), [(2, "optimizer"), (3, "all")])
-def test_offload_computes_the_same_and_may_change_on_resume(trainings: Trainings, undisturbed: TrainSpec, stage: int, offload: str) -> None:
+def test_offload_computes_the_same_and_may_change_on_resume(
+    trainings: Trainings, undisturbed: TrainSpec, stage: int, offload: str
+) -> None:
     """DeepSpeed takes its offload path on a CPU too; what only a GPU could show is the copy between the two memories."""
     spec = trainings.spec(zero_stage=stage, offload=offload, **LONG)
     running = stop_at(trainings, spec, 2, Moment(signal.SIGTERM, at=5))
@@ -120,11 +130,17 @@ def test_another_number_of_ranks_goes_on(trainings: Trainings, undisturbed: Trai
     assert steps_done(spec) == 10
     go_on(trainings, spec, 2)
     assert [step for step, _ in rank_rows(spec)] == sorted(expected)
-    assert [loss for _, loss in rank_rows(spec)] == pytest.approx([expected[s] for s in sorted(expected)], abs=1e-4)
+    assert [loss for _, loss in rank_rows(spec)] == pytest.approx(
+        [expected[s] for s in sorted(expected)], abs=1e-4
+    )
 
 
 def test_synchronous_checkpoints_hold_the_same_state(trainings: Trainings, undisturbed: TrainSpec) -> None:
-    spec = trainings.spec(zero_stage=2, checkpoint={"every_steps": 3, "every_minutes": 0, "keep": 1, "asynchronous": False}, **LONG)
+    spec = trainings.spec(
+        zero_stage=2,
+        checkpoint={"every_steps": 3, "every_minutes": 0, "keep": 1, "asynchronous": False},
+        **LONG,
+    )
     running = trainings.start(spec, 2, Moment(signal.SIGKILL, at=7))
     running.processes[0].join(PATIENCE_S)
     running.kill()
@@ -163,19 +179,27 @@ def test_torn_checkpoints_are_passed_over(trainings: Trainings) -> None:
 
 
 def test_the_newest_and_the_best_are_kept(trainings: Trainings) -> None:
-    spec = trainings.spec(rows=60, learning_rate=0.3, checkpoint={"every_steps": 2, "every_minutes": 0, "keep": 2})  # it gets worse
+    spec = trainings.spec(
+        rows=60, learning_rate=0.3, checkpoint={"every_steps": 2, "every_minutes": 0, "keep": 2}
+    )  # it gets worse
     trainings.run(spec)
     folder = Path(spec.work_dir) / "checkpoints"
-    losses = {name: json.loads((folder / name / "MANIFEST.json").read_text())["loss"] for name in checkpoints(spec)}
+    losses = {
+        name: json.loads((folder / name / "MANIFEST.json").read_text())["loss"] for name in checkpoints(spec)
+    }
     assert len(losses) in (2, 3)
     told = [r["loss"] for r in metrics(spec)]
-    assert min(losses.values()) == pytest.approx(min(sum(told[i : i + 2]) / 2 for i in range(0, len(told) - 1, 2)), rel=0.2)
+    assert min(losses.values()) == pytest.approx(
+        min(sum(told[i : i + 2]) / 2 for i in range(0, len(told) - 1, 2)), rel=0.2
+    )
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(trainings: Trainings) -> None:
     spec = half_way(trainings, "full")
     before = checkpoints(spec)
-    running = trainings.start(spec, 1, LIMIT_FILE_SIZE="200000")  # the system then refuses to write on, as a full disk does
+    running = trainings.start(
+        spec, 1, LIMIT_FILE_SIZE="200000"
+    )  # the system then refuses to write on, as a full disk does
     assert running.wait() == [ExitCode.INCOMPLETE], running.text()
     assert "the disk (or the quota) is full" in running.text() and "Traceback" not in running.text()
     assert not list((Path(spec.work_dir) / "checkpoints").glob(".*"))
@@ -184,7 +208,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(trainings: Trainings) -> None:
 
 
 def test_the_last_checkpoint_is_made_before_the_time_is_up(trainings: Trainings) -> None:
-    spec = replace(trainings.spec("short-of-time", **{**LONG, "epochs": 5000.0}, log_steps=20), time_limit_s=8.0)
+    spec = replace(
+        trainings.spec("short-of-time", **{**LONG, "epochs": 5000.0}, log_steps=20), time_limit_s=8.0
+    )
     running = trainings.start(spec)
     assert running.wait() == [ExitCode.REQUEUE], running.text()
     assert "(time)" in running.text()
@@ -213,7 +239,10 @@ def test_a_checkpoint_of_something_else_is_refused(trainings: Trainings) -> None
 
 def test_a_zombie_gives_no_checkpoint_and_no_student_its_name(trainings: Trainings, tmp_path: Path) -> None:
     spec = trainings.spec("zombie")
-    with Lease(tmp_path / "train.lease", "train") as mine, Lease(tmp_path / "other.lease", "train") as successor:
+    with (
+        Lease(tmp_path / "train.lease", "train") as mine,
+        Lease(tmp_path / "other.lease", "train") as successor,
+    ):
         handed_down = mine.handed_down
         os.replace(successor.path, mine.path)  # a later start of the task has taken over
         running = trainings.start(spec, **handed_down)
@@ -228,8 +257,16 @@ def test_a_model_that_lies_elsewhere_now_is_the_same_model(tmp_path: Path) -> No
     from undo_hpc.training.checkpoints import CheckpointManager, settings_of
     from undo_hpc.training.deepspeed_settings import zero_stage
 
-    spec = TrainSpec({}, 3, "/run/code/old/student", [], str(tmp_path), str(tmp_path / "out"), "run", origin="tiny:student")
-    manifest = {"run_id": "run", "zero_stage": zero_stage(spec.config), "data_digest": "", "seed": 3, "settings": settings_of(spec.config)}
+    spec = TrainSpec(
+        {}, 3, "/run/code/old/student", [], str(tmp_path), str(tmp_path / "out"), "run", origin="tiny:student"
+    )
+    manifest = {
+        "run_id": "run",
+        "zero_stage": zero_stage(spec.config),
+        "data_digest": "",
+        "seed": 3,
+        "settings": settings_of(spec.config),
+    }
 
     def check(told: str, now: TrainSpec) -> None:
         keeper = SimpleNamespace(_spec=now, _config=now.config, folder=tmp_path)

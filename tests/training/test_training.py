@@ -19,7 +19,9 @@ def test_a_student_learns_and_is_published(trainings: Trainings) -> None:
     assert [r["step"] for r in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     out = Path(spec.out_dir)
-    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {p.name for p in out.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {
+        p.name for p in out.iterdir()
+    }
     assert not list(out.parent.glob(".student*"))
     progress = json.loads((Path(spec.work_dir) / "progress.json").read_text())
     assert progress["done"] == progress["total"] == rows[-1]["step"]
@@ -33,7 +35,9 @@ def test_a_student_learns_and_is_published(trainings: Trainings) -> None:
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert model.config.use_cache is True
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "Ann has 10 pens."}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Ann has 10 pens."}], tokenize=False, add_generation_prompt=True
+    )
     made = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=5)
     assert made.shape[1] > 0
 
@@ -77,7 +81,9 @@ def test_how_the_work_is_spread_does_not_change_what_is_learned(
     spec = trainings.spec(**changes)
     running = trainings.run(spec, ranks)
     assert [r["loss"] for r in metrics(spec)] == pytest.approx(reference, abs=1e-4)
-    shares = re.findall(r"ZeRO 3: this rank holds ([\d,]+) of ([\d,]+) weights; no rank loaded them all", running.text())
+    shares = re.findall(
+        r"ZeRO 3: this rank holds ([\d,]+) of ([\d,]+) weights; no rank loaded them all", running.text()
+    )
     assert bool(shares) == (changes.get("zero_stage") == 3)
     for mine, whole in shares:
         assert int(mine.replace(",", "")) == pytest.approx(int(whole.replace(",", "")) / ranks, rel=0.01)

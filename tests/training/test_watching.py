@@ -38,7 +38,9 @@ def test_the_curve_is_in_every_dashboard_and_goes_on_after_a_restart(trainings: 
     assert curve == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in told]
 
     starts = sorted((work / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len(starts) == 2 and {path.name for path in starts} == {"run-watched.wandb"}  # one curve: the same id
+    assert len(starts) == 2 and {path.name for path in starts} == {
+        "run-watched.wandb"
+    }  # one curve: the same id
     assert all(b"train/loss" in path.read_bytes() for path in starts)
 
     (database,) = (work / "trackio").rglob("*.db")
@@ -49,7 +51,9 @@ def test_the_curve_is_in_every_dashboard_and_goes_on_after_a_restart(trainings: 
 
 @pytest.mark.parametrize("name", SINKS)
 def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    folder = importlib.machinery.ModuleSpec(name, None)  # what Python makes of a folder ./wandb that earlier runs left
+    folder = importlib.machinery.ModuleSpec(
+        name, None
+    )  # what Python makes of a folder ./wandb that earlier runs left
     for found in (None, folder):
         monkeypatch.setattr(watching.importlib.util, "find_spec", lambda _, found=found: found)
         with pytest.raises(ConfigError, match=f"train.sinks names {name}, which is not installed") as caught:

@@ -25,7 +25,11 @@ def word_problem(rng: random.Random, steps: int) -> tuple[str, str, str]:
         after = value + n if gain else value - n
         work.append(f"{value}{'+' if gain else '-'}{n}={after}.")
         value = after
-    return " ".join([*question, f"How many {thing} now?"]), " ".join([*work, f"\\boxed{{{value}}}"]), str(value)
+    return (
+        " ".join([*question, f"How many {thing} now?"]),
+        " ".join([*work, f"\\boxed{{{value}}}"]),
+        str(value),
+    )
 
 
 def rows(count: int, seed: int = 0, steps: tuple[int, int] = (1, 4)) -> list[dict[str, Any]]:
@@ -74,18 +78,34 @@ def make_tokenizer() -> Any:
     backend.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=420,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    backend.train_from_iterator([f"{r['problem']}\n{r['teacher_solution']}\nuser assistant system" for r in rows(300, seed=9)], trainer)
+    backend.train_from_iterator(
+        [f"{r['problem']}\n{r['teacher_solution']}\nuser assistant system" for r in rows(300, seed=9)],
+        trainer,
+    )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=["<|im_start|>"]
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
 
 def make_student(
-    path: Path, *, hidden: int = 48, layers: int = 2, tied: bool = True, seed: int = 0, heads: int = 4, kv_heads: int = 2
+    path: Path,
+    *,
+    hidden: int = 48,
+    layers: int = 2,
+    tied: bool = True,
+    seed: int = 0,
+    heads: int = 4,
+    kv_heads: int = 2,
 ) -> Path:
     """Writes a model directory with random weights."""
     import torch

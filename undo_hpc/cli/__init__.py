@@ -41,7 +41,9 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
     words = list(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # looking for plugins costs more than reading a run
+    os.environ.setdefault(
+        "PYDANTIC_DISABLE_PLUGINS", "1"
+    )  # looking for plugins costs more than reading a run
     verb = words[0] if words else ""
     if verb == "run":
         from undo_hpc.cli.run_iteration import main as run_main
@@ -72,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report_error(error)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
+    except (
+        BrokenPipeError
+    ):  # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.COMPLETE)
     except OSError as error:
@@ -90,7 +94,9 @@ def _overview(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="undo-hpc",
         usage="undo-hpc VERB [arguments]",
-        description=DESCRIPTION + "\n\nverbs:\n" + "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items()),
+        description=DESCRIPTION
+        + "\n\nverbs:\n"
+        + "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items()),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

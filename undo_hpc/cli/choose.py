@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from undo_hpc.commands import launcher, undo
 from undo_hpc.errors import ConfigError
-from undo_hpc.layout import Layout
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.system.invocation import launcher, undo
 
 CHECKPOINTS = Path("checkpoints")
 
@@ -21,7 +21,11 @@ def run_dirs(folder: Path) -> list[Path]:
 def changed_at(run_dir: Path) -> float:
     """When something last happened to a run."""
     layout = Layout(run_dir)
-    places = [layout.events, layout.config, *(layout.iteration(number).root for number in layout.iterations())]
+    places = [
+        layout.events,
+        layout.config,
+        *(layout.iteration(number).root for number in layout.iterations()),
+    ]
     return max(path.stat().st_mtime for path in places if path.exists())
 
 

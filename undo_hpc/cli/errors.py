@@ -8,7 +8,16 @@ import sys
 from undo_hpc.errors import StorageError, UndoError
 
 # What a place may do to anybody who reads or writes there: no permission, read-only, full, a server that is gone.
-_OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+_OUTSIDE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
 
 
 def report_error(error: UndoError) -> int:

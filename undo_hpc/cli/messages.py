@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.observe.dry_run import at_once
-from undo_hpc.plan import IterationPlan
-from undo_hpc.run import Run
+from undo_hpc.pipeline.plan import IterationPlan
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.workload import Workload
 from undo_hpc.storage.manifest import Manifest
-from undo_hpc.workload import Workload
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,12 @@ def show_prepared(run: Run, prepared: Manifest, console: Console) -> None:
         most = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:5])
         left = counts["rejected"]
         what = f"{left:,} row{'s'[: left != 1]} not used" if left else "rows to look at"
-        console.print(f"  {what} ({most}{more}), see {run.layout.rejected}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"  {what} ({most}{more}), see {run.layout.rejected}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def show_workload(config: RunConfig, plan: IterationPlan, console: Console) -> None:

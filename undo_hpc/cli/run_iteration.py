@@ -32,8 +32,14 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="NAME_OR_FILE", help="a preset of launchers/configs, or a YAML file (default: tiny)")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)")
+    parser.add_argument(
+        "--config",
+        metavar="NAME_OR_FILE",
+        help="a preset of launchers/configs, or a YAML file (default: tiny)",
+    )
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -42,11 +48,19 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         dest="sets",
         help="a value over the file's, e.g. train.epochs=2; repeatable",
     )
-    parser.add_argument("--iterations", type=int, metavar="N", help="most iterations, the one-shot iteration 0 included")
-    parser.add_argument("--cluster", choices=("local", "slurm"), help="where the tasks run")
-    parser.add_argument("--profile", metavar="FILE", help="YAML file that describes the SLURM cluster (implies --cluster slurm)")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check files and keys, print stages, tasks, sizes and resources; write nothing"
+        "--iterations", type=int, metavar="N", help="most iterations, the one-shot iteration 0 included"
+    )
+    parser.add_argument("--cluster", choices=("local", "slurm"), help="where the tasks run")
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="YAML file that describes the SLURM cluster (implies --cluster slurm)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check files and keys, print stages, tasks, sizes and resources; write nothing",
     )
     return parser
 
@@ -92,10 +106,10 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         show_plan(config, run_dir, console)
         return 0
     from undo_hpc.cli.messages import show_prepared
-    from undo_hpc.dispatch import require_unqueued
-    from undo_hpc.layout import Layout
-    from undo_hpc.precheck import check_changeable, check_config, check_packages
-    from undo_hpc.run import create_or_open, open_run
+    from undo_hpc.control.dispatch import require_unqueued
+    from undo_hpc.control.precheck import check_changeable, check_config, check_packages
+    from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.pipeline.run import create_or_open, open_run
     from undo_hpc.stages.prepare import prepare
     from undo_hpc.storage.lease import Lease
 
@@ -131,18 +145,20 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     """The configuration asked for; an existing run directory without --config speaks for itself."""
     from undo_hpc.cli.choose import CHECKPOINTS
     from undo_hpc.config.load import load_config, override
-    from undo_hpc.layout import Layout
+    from undo_hpc.pipeline.layout import Layout
 
     sets = list(arguments.sets)
     if arguments.iterations is not None:
         sets.append(f"iterations={arguments.iterations}")
     if arguments.profile:
-        sets.append(f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}")  # quoted: a value is read as YAML
+        sets.append(
+            f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}"
+        )  # quoted: a value is read as YAML
     if arguments.cluster or arguments.profile:
         sets.append(f"cluster.kind={arguments.cluster or 'slurm'}")
     known = arguments.run_dir and Layout(arguments.run_dir).config.exists()
     if known and not arguments.config:
-        from undo_hpc.run import open_run
+        from undo_hpc.pipeline.run import open_run
 
         return override(open_run(arguments.run_dir).config, sets)
     config = load_config(arguments.config or "tiny", sets)
@@ -152,10 +168,13 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
 def _where_it_runs(config: RunConfig, run_dir: Path) -> RunConfig:
     """A run that is on a cluster stays there unless something else is said: a login node is no place for its tasks."""
     from undo_hpc.config.load import override
-    from undo_hpc.layout import Layout
-    from undo_hpc.run import open_run
+    from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.pipeline.run import open_run
 
-    if not config.cluster.model_fields_set.isdisjoint({"kind", "profile"}) or not Layout(run_dir).config.exists():
+    if (
+        not config.cluster.model_fields_set.isdisjoint({"kind", "profile"})
+        or not Layout(run_dir).config.exists()
+    ):
         return config
     before = open_run(run_dir).config.cluster
     if before.kind == config.cluster.kind:

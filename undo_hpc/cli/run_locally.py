@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from undo_hpc.campaign import Position, discard_stale, locate
 from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.local import LocalCluster
-from undo_hpc.commands import launcher, shown, undo
+from undo_hpc.control.accounting import require_budget
+from undo_hpc.control.position import Position, discard_stale, locate
 from undo_hpc.errors import Incomplete
-from undo_hpc.observe.cost import require_budget
 from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary
-from undo_hpc.plan import refines
-from undo_hpc.run import Run
+from undo_hpc.pipeline.plan import refines
+from undo_hpc.pipeline.run import Run
+from undo_hpc.system.invocation import launcher, shown, undo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,9 @@ def run_locally(run: Run, console: Console) -> int:
     run.layout.paused.unlink(missing_ok=True)
     position = locate(run)
     if position.ended:
-        console.print(f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why}).")
+        console.print(
+            f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why})."
+        )
     seen = set()
     while not position.ended:
         state = (position.iteration, tuple((s.stage, s.index, s.state) for s in position.missing))

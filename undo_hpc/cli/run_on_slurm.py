@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.commands import require_slurm
 from undo_hpc.cluster.shared import check_shared
-from undo_hpc.commands import shown, undo
-from undo_hpc.dispatch import open_cluster, submit_missing
+from undo_hpc.control.dispatch import open_cluster, submit_missing
 from undo_hpc.observe.summary import show_summary
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
+from undo_hpc.system.invocation import shown, undo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,12 +30,16 @@ def run_on_slurm(run: Run, console: Console) -> int:
     run.layout.paused.unlink(missing_ok=True)
     done = submit_missing(run, cluster, check=True)
     if done.position.ended:
-        console.print(f"nothing to do: this run has ended after iteration {done.position.iteration} ({done.position.ended.why}).")
+        console.print(
+            f"nothing to do: this run has ended after iteration {done.position.iteration} ({done.position.ended.why})."
+        )
         show_summary(run, console)
         return 0
     if done.live:
         live = "1 task" if done.live == 1 else f"{done.live} tasks"
-        console.print(f"{live} of iteration {done.position.iteration}: queued or running already", highlight=False)
+        console.print(
+            f"{live} of iteration {done.position.iteration}: queued or running already", highlight=False
+        )
     for stage, ids, tasks in done.submitted:
         console.print(
             f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}",
@@ -44,13 +48,22 @@ def run_on_slurm(run: Run, console: Console) -> int:
     if any(stage == "generate" for stage, _, _ in done.submitted):
         show_workload(run.config, done.position.plan, console)
     for job in done.released:
-        console.print(f"job {job.task_id} ({job.stage}) had been given up by SLURM ({job.reason}); it is released", highlight=False)
+        console.print(
+            f"job {job.task_id} ({job.stage}) had been given up by SLURM ({job.reason}); it is released",
+            highlight=False,
+        )
     if not done.submitted and not done.released:
         console.print("nothing to submit")
     for job in done.held:
-        console.print(f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False)
+        console.print(
+            f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False
+        )
     root = shown(run.layout.root)
-    console.print("No process stays behind: the jobs carry the run on, iteration after iteration. Next:", highlight=False, soft_wrap=True)
+    console.print(
+        "No process stays behind: the jobs carry the run on, iteration after iteration. Next:",
+        highlight=False,
+        soft_wrap=True,
+    )
     for command in (undo(f"status {root}"), "squeue --me", undo(f"pause {root}"), undo(f"cancel {root}")):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     return 0

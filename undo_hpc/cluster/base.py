@@ -30,7 +30,9 @@ class JobState(StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"  # completing, or being requeued: it may still write
     HELD = "held"  # pending, and it will not start by itself: somebody held it
-    GIVEN_UP = "given up"  # held by the scheduler itself: its node failed to start it, or it was requeued too often
+    GIVEN_UP = (
+        "given up"  # held by the scheduler itself: its node failed to start it, or it was requeued too often
+    )
     STUCK = "stuck"  # pending behind a dependency that can never be fulfilled
 
 

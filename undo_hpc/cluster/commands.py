@@ -52,15 +52,27 @@ _REFUSALS = (
         "wait until some have ended; or set `max_array_size: N` in the profile: an array then has at most N elements, which do several tasks in turn",
         QueueFull,
     ),
-    Refusal(r"WallDuration", "the time limit is beyond what your account or quality of service allows", "lower `minutes` in the profile"),
+    Refusal(
+        r"WallDuration",
+        "the time limit is beyond what your account or quality of service allows",
+        "lower `minutes` in the profile",
+    ),
     Refusal(r"qos policy", *_ACCOUNT_LIMIT),  # its text speaks of time limits too
-    Refusal(r"invalid partition name", "the cluster has no such partition", "set `partition` in the profile; `sinfo -s` lists them"),
+    Refusal(
+        r"invalid partition name",
+        "the cluster has no such partition",
+        "set `partition` in the profile; `sinfo -s` lists them",
+    ),
     Refusal(
         r"invalid account|account/partition",
         "the account was refused",
         "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours",
     ),
-    Refusal(r"invalid qos", "the quality of service was refused", "set `qos` in the profile; `sacctmgr show qos` lists them"),
+    Refusal(
+        r"invalid qos",
+        "the quality of service was refused",
+        "set `qos` in the profile; `sacctmgr show qos` lists them",
+    ),
     Refusal(
         r"invalid generic resource|gres",
         "the cluster lacks the GPUs that are asked for",
@@ -71,13 +83,21 @@ _REFUSALS = (
         "the constraint names a feature that no node has",
         "set `constraint` in the profile; `sinfo -o '%N %f'` lists features",
     ),
-    Refusal(r"access/permission denied|invalid user id", "that job belongs to somebody else", "its owner can do it"),
+    Refusal(
+        r"access/permission denied|invalid user id",
+        "that job belongs to somebody else",
+        "its owner can do it",
+    ),
     Refusal(
         r"time limit",
         "the time limit is beyond what the partition allows",
         "lower `minutes` in the profile; `sinfo -o '%P %l'` shows the limits",
     ),
-    Refusal(r"job array specification", "the array is larger than the cluster allows", "set `max_array_size` in the profile"),
+    Refusal(
+        r"job array specification",
+        "the array is larger than the cluster allows",
+        "set `max_array_size` in the profile",
+    ),
     Refusal(
         r"memory|node configuration is not available|more processors|node count|cpu count",
         "no node of the partition has what a task asks for",
@@ -96,7 +116,8 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 _TOO_LATE = re.compile(
-    r"no longer pending|already completing or completed|already finished|invalid job id|can not be altered now", re.IGNORECASE
+    r"no longer pending|already completing or completed|already finished|invalid job id|can not be altered now",
+    re.IGNORECASE,
 )
 
 
@@ -121,7 +142,8 @@ def require_slurm() -> None:
     lacking = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]
     if lacking:
         raise ClusterError(
-            f"no SLURM here: {', '.join(lacking)} not found", hint="run this on a login node of the cluster, or use --cluster local"
+            f"no SLURM here: {', '.join(lacking)} not found",
+            hint="run this on a login node of the cluster, or use --cluster local",
         )
 
 
@@ -134,10 +156,13 @@ def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> s
     with scheduler_environment():
         try:
             # errors: in a list of jobs stand names that others have given
-            done = subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout)
+            done = subprocess.run(
+                command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout
+            )
         except FileNotFoundError as error:
             raise ClusterError(
-                f"{command[0]} is not installed here", hint="run this on a login node of the cluster, or use --cluster local"
+                f"{command[0]} is not installed here",
+                hint="run this on a login node of the cluster, or use --cluster local",
             ) from error
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{command[0]} gave no answer within {timeout:.0f} s", hint=_LATER) from error
@@ -157,4 +182,6 @@ def refusal_error(said: str, command: str) -> ClusterError:
     for refusal in _REFUSALS:
         if re.search(refusal.pattern, text, re.IGNORECASE):
             return refusal.error(f"{refusal.problem} ({command}: {text})", hint=refusal.hint)
-    return ClusterError(f"{command} was refused: {text}", hint="see the profile's keys in slurm/profiles/example.yaml")
+    return ClusterError(
+        f"{command} was refused: {text}", hint="see the profile's keys in slurm/profiles/example.yaml"
+    )

@@ -42,7 +42,15 @@ class SubmissionJournal:
     def _append(self, row: dict[str, object]) -> None:
         append_line(self.path, row, durable=True)
 
-    def intend(self, name: str, stage: str, iteration: int, attempt: int, indices: tuple[int, ...] | None, after: tuple[str, ...]) -> None:
+    def intend(
+        self,
+        name: str,
+        stage: str,
+        iteration: int,
+        attempt: int,
+        indices: tuple[int, ...] | None,
+        after: tuple[str, ...],
+    ) -> None:
         """Before sbatch."""
         self._append(
             {
@@ -60,7 +68,14 @@ class SubmissionJournal:
 
     def submitted(self, name: str, job_id: str, *, found: bool = False) -> None:
         """After sbatch; `found` where the id was looked up later."""
-        self._append({"event": "found" if found else "submitted", "name": name, "job_id": job_id, "time": round(time.time(), 3)})
+        self._append(
+            {
+                "event": "found" if found else "submitted",
+                "name": name,
+                "job_id": job_id,
+                "time": round(time.time(), 3),
+            }
+        )
 
     def refused(self, name: str, why: str) -> None:
         """sbatch said no."""

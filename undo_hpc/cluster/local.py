@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from undo_hpc.cluster.snapshot import project_root
 from undo_hpc.errors import ExitCode, Incomplete
-from undo_hpc.plan import Stage, Task
-from undo_hpc.run import Run
-from undo_hpc.state import TaskStatus, enough
+from undo_hpc.pipeline.plan import Stage, Task
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import explained
 from undo_hpc.storage.progress import read_progress
 
@@ -77,7 +77,9 @@ class LocalCluster:
 
     def __init__(self, run: Run, display: Display) -> None:
         self._run, self._display = run, display
-        self._max_processes = run.config.cluster.max_processes or default_parallelism(run.config.cluster.threads_per_process)
+        self._max_processes = run.config.cluster.max_processes or default_parallelism(
+            run.config.cluster.threads_per_process
+        )
         self._running: list[_Running] = []
         self._failed: list[tuple[Stage, Task, int]] = []
 
@@ -89,23 +91,34 @@ class LocalCluster:
             KeyboardInterrupt: after all workers have saved and ended.
         """
         todo = {(s.stage, s.index) for s in statuses if s.state != "done"}
-        waiting = [(stage, task) for stage in stages for task in stage.tasks if (stage.name, task.index) in todo]
-        open_tasks: dict[str, int] = {stage.name: sum((stage.name, t.index) in todo for t in stage.tasks) for stage in stages}
+        waiting = [
+            (stage, task) for stage in stages for task in stage.tasks if (stage.name, task.index) in todo
+        ]
+        open_tasks: dict[str, int] = {
+            stage.name: sum((stage.name, t.index) in todo for t in stage.tasks) for stage in stages
+        }
         plan = self._run.plan(stages[0].iteration)
 
         def settled(stage: Stage) -> bool:
             """Whether what comes behind a stage may start: all of it is done, or enough of it and no more is to come."""
             still = [s for s, _ in waiting if s is stage] + [r for r in self._running if r.stage is stage]
             done = len(stage.tasks) - open_tasks[stage.name]
-            return not still and plan is not None and enough(plan.policy_of(stage.name), done, len(stage.tasks))
+            return (
+                not still and plan is not None and enough(plan.policy_of(stage.name), done, len(stage.tasks))
+            )
 
         by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
         try:
             while waiting or self._running:
                 for stage, task in list(waiting):
-                    if stage.name != "serve" and self._count_busy() >= self._max_processes:  # servers wait most of their time
+                    if (
+                        stage.name != "serve" and self._count_busy() >= self._max_processes
+                    ):  # servers wait most of their time
                         break
-                    if all(settled(by_name[name]) for name in stage.after) and self._failures(stage) < MAX_FAILURES:
+                    if (
+                        all(settled(by_name[name]) for name in stage.after)
+                        and self._failures(stage) < MAX_FAILURES
+                    ):
                         waiting.remove((stage, task))
                         self._start(stage, task)
                 if not self._count_busy() or self._clients_are_stranded(by_name):
@@ -150,9 +163,13 @@ class LocalCluster:
             "OMP_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
             # workers run the code that this launcher runs, whatever else is installed
-            "PYTHONPATH": os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
         }
-        with log.open("ab") as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
+        with log.open(
+            "ab"
+        ) as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
             process = subprocess.Popen(
                 worker_command(self._run.layout.root, stage, task.index),
                 stdin=subprocess.DEVNULL,
@@ -177,7 +194,9 @@ class LocalCluster:
 
     def _show(self) -> None:
         now = time.monotonic()
-        self._display.tick([(r.stage, r.task, read_progress(self._progress(r)), now - r.began) for r in self._running])
+        self._display.tick(
+            [(r.stage, r.task, read_progress(self._progress(r)), now - r.began) for r in self._running]
+        )
 
     def _progress(self, item: _Running) -> Path:
         return self._run.layout.iteration(item.stage.iteration).progress(item.stage.name, item.task.index)

@@ -53,7 +53,12 @@ class ArrayPart:
     def indices(self, total: int) -> tuple[int, ...]:
         """The task indices that it runs, those below `total` where that is known (not 0)."""
         firsts = ((element + self.offset) * self.group for element in self.elements)
-        return tuple(index for first in firsts for index in range(first, first + self.group) if total == 0 or index < total)
+        return tuple(
+            index
+            for first in firsts
+            for index in range(first, first + self.group)
+            if total == 0 or index < total
+        )
 
 
 def split_array(indices: Sequence[int], max_array_size: int, max_parts: int) -> list[ArrayPart]:

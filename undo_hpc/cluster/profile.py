@@ -13,7 +13,7 @@ from undo_hpc.config.fields import Section, neutral
 from undo_hpc.config.load import read_yaml, validate_section
 from undo_hpc.config.schema import StageResources
 from undo_hpc.errors import ConfigError
-from undo_hpc.shipped import shipped
+from undo_hpc.system.data_files import data_file
 
 Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
 DEFAULT_MINUTES = 60  # time limit where nobody says one
@@ -45,7 +45,9 @@ _OURS = {
     "requeue": "set `requeue`",
     "no-requeue": "set `requeue`",
 }
-_OURS |= dict.fromkeys(("array", "dependency", "job-name", "output", "open-mode", "wait", "wrap", "test-only"), "leave it out")
+_OURS |= dict.fromkeys(
+    ("array", "dependency", "job-name", "output", "open-mode", "wait", "wrap", "test-only"), "leave it out"
+)
 _PATH_LIKE = re.compile(r"(_PATH|_FILE|_DIR)$", re.IGNORECASE)
 
 
@@ -56,7 +58,9 @@ class StageProfile(StageResources):
     account: str | None = neutral(None, "account that is charged")
     qos: str | None = neutral(None, "quality of service")
     constraint: str | None = neutral(None, "features that a node must have")
-    extra: dict[str, str | int | bool] = neutral({}, "further sbatch options by their long names, e.g. {exclude: node7}")
+    extra: dict[str, str | int | bool] = neutral(
+        {}, "further sbatch options by their long names, e.g. {exclude: node7}"
+    )
 
     @field_validator("extra")
     @classmethod
@@ -69,9 +73,13 @@ class StageProfile(StageResources):
 class ContainerProfile(Section):
     """The container in which tasks run."""
 
-    kind: Literal["none", "pyxis", "apptainer"] = neutral("none", "none, pyxis (srun --container-image) or apptainer")
+    kind: Literal["none", "pyxis", "apptainer"] = neutral(
+        "none", "none, pyxis (srun --container-image) or apptainer"
+    )
     image: str = neutral("", "image: a .sqsh or .sif file, or a registry's name")
-    mounts: list[str] = neutral([], "further folders as SOURCE:TARGET; the run directory and the code are always mounted")
+    mounts: list[str] = neutral(
+        [], "further folders as SOURCE:TARGET; the run directory and the code are always mounted"
+    )
     options: list[str] = neutral([], "further words for srun (pyxis) or for `apptainer exec`")
     python: str = neutral("python3", "the Python inside the image")
 
@@ -79,14 +87,18 @@ class ContainerProfile(Section):
     @classmethod
     def _keeps_variables(cls, options: list[str]) -> list[str]:
         for option in set(options) & {"-e", "--cleanenv", "-C", "--containall"}:
-            raise ValueError(f"'{option}' takes away the variables that tell a task its rank, its GPUs and where its code lies")
+            raise ValueError(
+                f"'{option}' takes away the variables that tell a task its rank, its GPUs and where its code lies"
+            )
         return options
 
 
 class Profile(Section):
     """A SLURM cluster."""
 
-    defaults: StageProfile = neutral(StageProfile(), "what every stage asks for, unless `stages` or the configuration says otherwise")
+    defaults: StageProfile = neutral(
+        StageProfile(), "what every stage asks for, unless `stages` or the configuration says otherwise"
+    )
     stages: dict[Stage, StageProfile] = neutral({}, "what a stage asks for, over `defaults`")
     gpu_syntax: Literal["gres", "gpus-per-node", "none"] = neutral(
         "gres", "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, or not at all"
@@ -96,8 +108,12 @@ class Profile(Section):
     setup: list[str] = neutral([], "shell lines to run before the task")
     python: str = neutral("", "Python on the compute nodes; empty takes the one that submits")
     container: ContainerProfile = neutral(ContainerProfile(), "the container in which tasks run")
-    export: list[str] = neutral([], "names of further environment variables to hand to the tasks; never secrets")
-    signal_lead_s: int = neutral(120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10)
+    export: list[str] = neutral(
+        [], "names of further environment variables to hand to the tasks; never secrets"
+    )
+    signal_lead_s: int = neutral(
+        120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10
+    )
     requeue: bool = neutral(True, "whether the site lets a job be requeued")
     restart_delay_s: int = neutral(
         3,
@@ -105,7 +121,9 @@ class Profile(Section):
         "or SLURM's own rule holds (two minutes)",
         ge=1,
     )
-    visible_within_s: float = neutral(60.0, "seconds within which a file written on one node shows on all others (NFS caches)", ge=0)
+    visible_within_s: float = neutral(
+        60.0, "seconds within which a file written on one node shows on all others (NFS caches)", ge=0
+    )
     array_parallelism: int = neutral(256, "tasks of an array at once, where a stage does not say", ge=1)
     max_array_size: int | None = neutral(None, "most tasks in an array; null asks the cluster", ge=1)
 
@@ -114,7 +132,9 @@ class Profile(Section):
     def _no_secrets(cls, names: list[str]) -> list[str]:
         for name in names:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"'{name}' is not the name of a variable (values do not belong in a profile)")
+                raise ValueError(
+                    f"'{name}' is not the name of a variable (values do not belong in a profile)"
+                )
             if _SECRET.search(name) and not _PATH_LIKE.search(name):
                 raise ValueError(
                     f"'{name}' looks like a secret, which SLURM would store; hand over a file instead "
@@ -127,7 +147,12 @@ class Profile(Section):
     def _no_secrets_in_setup(cls, lines: list[str]) -> list[str]:
         for line in lines:
             for name, value in re.findall(r"\b([A-Za-z_][A-Za-z0-9_]*)=(\S*)", line):
-                if _SECRET.search(name) and not _PATH_LIKE.search(name) and value and not value.strip("\"'").startswith("$("):
+                if (
+                    _SECRET.search(name)
+                    and not _PATH_LIKE.search(name)
+                    and value
+                    and not value.strip("\"'").startswith("$(")
+                ):
                     raise ValueError(
                         f"a line sets {name} to a value, which SLURM would store with the script; read it from a file "
                         f"on the node instead: export {name}=$(cat ~/.{name.lower()})"
@@ -153,10 +178,14 @@ class Profile(Section):
                 continue
             for key, value in layer.model_dump(exclude_none=True).items():
                 merged[key] = merged["extra"] | value if key == "extra" else value
-        if stage not in GPU_STAGES:  # a GPU among the defaults is for models; some sites want one from every job, and a stage may say so
+        if (
+            stage not in GPU_STAGES
+        ):  # a GPU among the defaults is for models; some sites want one from every job, and a stage may say so
             own = self.stages.get(stage)  # type: ignore[call-overload]
             merged["gpus_per_node"] = asked.gpus_per_node or (own.gpus_per_node if own else 0) or 0
-        if stage != "train":  # the only one whose processes work together; of the others each would do the whole task
+        if (
+            stage != "train"
+        ):  # the only one whose processes work together; of the others each would do the whole task
             merged["nodes"] = merged["tasks_per_node"] = 1
         minutes = merged.get("minutes") or DEFAULT_MINUTES
         if 60 * minutes <= self.signal_lead_s:
@@ -180,10 +209,16 @@ def require_used(stage: str, asked: StageResources, where: Callable[[str], str])
                 raise ConfigError(
                     f"{where(key)}: only the processes of train work together; a task of any other stage is one process on one node",
                     hint=f"say {key} of train alone"
-                    + ("; generate.shards and evaluate.problems_per_task make more tasks side by side" if stage != "defaults" else ""),
+                    + (
+                        "; generate.shards and evaluate.problems_per_task make more tasks side by side"
+                        if stage != "defaults"
+                        else ""
+                    ),
                 )
     if stage in SINGLE_STAGES and asked.array_parallelism is not None:
-        raise ConfigError(f"{where('array_parallelism')}: {stage} is one task, not an array", hint="leave it out")
+        raise ConfigError(
+            f"{where('array_parallelism')}: {stage} is one task, not an array", hint="leave it out"
+        )
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -192,7 +227,7 @@ def load_profile(path: str | Path) -> Profile:
         return Profile()
     file = Path(path)
     if not file.is_file():
-        known = sorted(str(p) for p in shipped("slurm/profiles").glob("*.yaml"))
+        known = sorted(str(p) for p in data_file("slurm/profiles").glob("*.yaml"))
         raise ConfigError(
             f"no such cluster profile: {path}",
             hint="write one with `undo-hpc doctor --write-profile FILE`, or start from "
@@ -200,7 +235,11 @@ def load_profile(path: str | Path) -> Profile:
         )
     text = read_yaml(file)
     profile = validate_section(Profile, text)
-    require_used("defaults", profile.defaults, lambda key: f"{text.where(('defaults', key))}: 'defaults.{key}'")
+
+    def place(*path: str) -> Callable[[str], str]:
+        return lambda key: f"{text.where((*path, key))}: '{'.'.join((*path, key))}'"
+
+    require_used("defaults", profile.defaults, place("defaults"))
     for stage, asked in profile.stages.items():
-        require_used(stage, asked, lambda key, stage=stage: f"{text.where(('stages', stage, key))}: 'stages.{stage}.{key}'")  # type: ignore[misc]
+        require_used(stage, asked, place("stages", stage))
     return profile

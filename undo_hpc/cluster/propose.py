@@ -37,7 +37,9 @@ def parse_partitions(text: str) -> list[Partition]:
         name, up, limit, nodes, cpus, memory, gres = line.strip().split("|", 6)
         if not up.startswith("up"):
             continue
-        gpu = re.search(r"gpu:(?:([^:,()]+):)?(\d+)(?![\w.])", gres)  # a type may begin with a digit: gpu:3090:8, gpu:1g.10gb:7
+        gpu = re.search(
+            r"gpu:(?:([^:,()]+):)?(\d+)(?![\w.])", gres
+        )  # a type may begin with a digit: gpu:3090:8, gpu:1g.10gb:7
         seconds = seconds_of(limit)
         one = Partition(
             name.rstrip("*"),
@@ -58,7 +60,9 @@ def parse_partitions(text: str) -> list[Partition]:
 def choose(partitions: list[Partition]) -> tuple[Partition, Partition]:
     """The partition for models (GPUs first, then the default, then the most nodes), and the one for small CPU jobs."""
     if not partitions:
-        raise ClusterError("sinfo lists no partition that is up", hint="ask the cluster's operators, or try later")
+        raise ClusterError(
+            "sinfo lists no partition that is up", hint="ask the cluster's operators, or try later"
+        )
     models = max(partitions, key=lambda p: (p.gpus > 0, p.default, p.nodes))
     small = max(partitions, key=lambda p: (p.gpus == 0, p.default, p.nodes))
     return models, small
@@ -75,7 +79,10 @@ def _accounts() -> list[str]:
     if shutil.which("sacctmgr") is None:
         return []
     try:
-        out = run(["sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=account"], timeout=20)
+        out = run(
+            ["sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=account"],
+            timeout=20,
+        )
     except ClusterError:
         return []  # a cluster without accounting has no accounts
     return list(dict.fromkeys(line.strip() for line in out.splitlines() if line.strip()))
@@ -100,14 +107,21 @@ def render(partitions: list[Partition], config: str, accounts: list[str]) -> str
         "defaults:",
         f"  partition: {_quoted(models.name)}" + (f"          # others: {others}" if others else ""),
         *(
-            [f"  account: {_quoted(accounts[0])}" + (f"          # others of yours: {', '.join(accounts[1:])}" if accounts[1:] else "")]
+            [
+                f"  account: {_quoted(accounts[0])}"
+                + (f"          # others of yours: {', '.join(accounts[1:])}" if accounts[1:] else "")
+            ]
             if accounts
             else ["  # account: ...            # where the site charges accounts"]
         ),
         f"  cpus_per_task: {cpus}",
         f"  memory_gb: {memory}",
         f"  minutes: {minutes}"
-        + (f"             # the partition allows {models.minutes}" if models.minutes else "             # the partition has no limit"),
+        + (
+            f"             # the partition allows {models.minutes}"
+            if models.minutes
+            else "             # the partition has no limit"
+        ),
         *(["  gpus_per_node: 1"] if models.gpus else []),
         "stages:",
         *(
@@ -132,10 +146,16 @@ def render(partitions: list[Partition], config: str, accounts: list[str]) -> str
             )
         ],
         f"gpu_syntax: {'gres' if models.gpus else 'none'}",
-        *([f"# gpu_type: {_quoted(models.gpu_type)}          # the only or most common type here"] if models.gpu_type else []),
+        *(
+            [f"# gpu_type: {_quoted(models.gpu_type)}          # the only or most common type here"]
+            if models.gpu_type
+            else []
+        ),
         f"requeue: {'false' if values.get('JobRequeue') == '0' else 'true'}",
         *(
-            ["restart_delay_s: 30          # the site runs an epilog, which must have ended before a requeued job may start"]
+            [
+                "restart_delay_s: 30          # the site runs an epilog, which must have ended before a requeued job may start"
+            ]
             if values.get("Epilog", "(null)") != "(null)"
             else []
         ),

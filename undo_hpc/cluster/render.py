@@ -11,7 +11,7 @@ from typing import Any
 from undo_hpc.cluster.base import HEALING_STAGES, Submission
 from undo_hpc.cluster.names import ArrayPart, JobName, array_spec
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, ContainerProfile, Profile, StageProfile
-from undo_hpc.layout import Layout
+from undo_hpc.pipeline.layout import Layout
 
 PRELUDE = Path(__file__).with_name("prelude.sh")
 
@@ -73,13 +73,23 @@ def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wa
         f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
         "export UNDO_CARRY_ON=1",
         PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
-        *(["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)] if profile.modules else []),
+        *(
+            ["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)]
+            if profile.modules
+            else []
+        ),
         *profile.setup,
     ]
 
 
 def render(
-    profile: Profile, submission: Submission, name: JobName, part: ArrayPart | None, code: Path, *, kill_wait_s: int = 30
+    profile: Profile,
+    submission: Submission,
+    name: JobName,
+    part: ArrayPart | None,
+    code: Path,
+    *,
+    kill_wait_s: int = 30,
 ) -> BatchJob:
     """One job (or one part of an array) as submitit's parameters and its command line."""
     asked = profile.for_stage(submission.stage, submission.resources)
@@ -115,10 +125,9 @@ def render(
         "use_srun": False,  # the prelude starts the step
         "stderr_to_stdout": True,
         "setup": setup_lines(profile, submission.stage, submission.run_dir, code, kill_wait_s),
-        "additional_parameters": flags | {key: value for key, value in asked.extra.items() if value is not False},
+        "additional_parameters": flags
+        | {key: value for key, value in asked.extra.items() if value is not False},
     }
     offset, group = (part.offset, part.group) if part else (0, 1)
-    command = (
-        f"undo_task {submission.stage} {shlex.quote(str(submission.run_dir))} {submission.iteration} {offset} {group} {submission.total}"
-    )
+    command = f"undo_task {submission.stage} {shlex.quote(str(submission.run_dir))} {submission.iteration} {offset} {group} {submission.total}"
     return BatchJob(parameters, command)

@@ -11,7 +11,21 @@ from undo_hpc.errors import ClusterError
 
 # File systems that live on one machine. Anything else is taken to be shared (nfs, lustre, gpfs, beegfs, ceph, wekafs, ...).
 LOCAL = frozenset(
-    {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "overlayfs", "f2fs", "squashfs", "fuse.portal"}
+    {
+        "ext2",
+        "ext3",
+        "ext4",
+        "xfs",
+        "btrfs",
+        "zfs",
+        "tmpfs",
+        "ramfs",
+        "overlay",
+        "overlayfs",
+        "f2fs",
+        "squashfs",
+        "fuse.portal",
+    }
 )
 
 
@@ -35,7 +49,11 @@ def other_hosts(nodes: str, own: str) -> list[str]:
     for line in nodes.splitlines():
         values = dict(re.findall(r"(\w+)=(\S+)", line))
         address = values.get("NodeAddr", "")
-        if values.get("NodeHostName", "").split(".")[0] == own or address.startswith("127.") or address == "localhost":
+        if (
+            values.get("NodeHostName", "").split(".")[0] == own
+            or address.startswith("127.")
+            or address == "localhost"
+        ):
             continue
         if values.get("NodeName"):
             found.append(values["NodeName"])

@@ -83,7 +83,9 @@ class StopSignals:
         end: asks for the job's real end.
     """
 
-    def __init__(self, env: Mapping[str, str] | None = None, end: Callable[[Mapping[str, str]], float | None] = ask_end) -> None:
+    def __init__(
+        self, env: Mapping[str, str] | None = None, end: Callable[[Mapping[str, str]], float | None] = ask_end
+    ) -> None:
         self._env = dict(os.environ if env is None else env)
         self._ask = end
         self._end: float | None = None
@@ -98,7 +100,9 @@ class StopSignals:
             self._old[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
@@ -127,7 +131,9 @@ class StopSignals:
             else:
                 # Asked again: a limit may have been changed meanwhile. What was known before serves where nobody answers.
                 end = self._ask(self._env) or self._end
-                self._reason = classify(self._signal, self._when, end, float(self._env.get("UNDO_SIGNAL_LEAD", "120")))
+                self._reason = classify(
+                    self._signal, self._when, end, float(self._env.get("UNDO_SIGNAL_LEAD", "120"))
+                )
         return self._reason
 
     def requeue_reason(self) -> str:

@@ -19,13 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.cluster.base import WAITING, JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import TooLate, Unreachable, refusal_error, require_slurm, run, scheduler_environment
+from undo_hpc.cluster.commands import (
+    TooLate,
+    Unreachable,
+    refusal_error,
+    require_slurm,
+    run,
+    scheduler_environment,
+)
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import BatchJob, dependency, render
 from undo_hpc.errors import ClusterError
-from undo_hpc.layout import Layout
+from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import explained
 
 # An iteration is at most eight sbatch calls: serve, generate (2), baseline, merge, train, evaluate, advance.
@@ -46,7 +53,19 @@ _STATES = {
     "SPECIAL_EXIT": JobState.HELD,
     "RESV_DEL_HOLD": JobState.HELD,
 }
-_ENDED = frozenset({"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"})
+_ENDED = frozenset(
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "REVOKED",
+        "TIMEOUT",
+    }
+)
 _HELD = re.compile(r"held|hold", re.IGNORECASE)
 _GIVEN_UP = re.compile(r"launch failed|JobHoldMaxRequeue", re.IGNORECASE)
 
@@ -83,7 +102,9 @@ class SlurmCluster:
 
     kind = "slurm"
 
-    def __init__(self, profile: Profile, code: Path, users: Iterable[int] = (), run_dir: Path | None = None) -> None:
+    def __init__(
+        self, profile: Profile, code: Path, users: Iterable[int] = (), run_dir: Path | None = None
+    ) -> None:
         self.profile = profile
         self.code = code
         self._run_dir = run_dir
@@ -112,8 +133,16 @@ class SlurmCluster:
             part = self.parts(bare)[0]
             job = self._batch_job(bare, part, self._name(bare, part))
             shape = str(
-                {k: v for k, v in job.parameters.items() if k not in ("job_name", "comment", "setup", "additional_parameters")}
-                | {k: v for k, v in job.parameters["additional_parameters"].items() if k not in ("output", "array")}
+                {
+                    k: v
+                    for k, v in job.parameters.items()
+                    if k not in ("job_name", "comment", "setup", "additional_parameters")
+                }
+                | {
+                    k: v
+                    for k, v in job.parameters["additional_parameters"].items()
+                    if k not in ("output", "array")
+                }
             )
             if shape in seen:
                 continue
@@ -133,7 +162,14 @@ class SlurmCluster:
         for part in self.parts(submission):
             name = self._name(submission, part)
             indices = submission.indices if part is None else part.indices(submission.total)
-            journal.intend(str(name), submission.stage, submission.iteration, submission.attempt, indices, submission.after)
+            journal.intend(
+                str(name),
+                submission.stage,
+                submission.iteration,
+                submission.attempt,
+                indices,
+                submission.after,
+            )
             try:
                 job_id = self._sbatch(self._batch_job(submission, part, name), submission)
             except Unreachable:
@@ -160,7 +196,15 @@ class SlurmCluster:
 
     def _name(self, submission: Submission, part: ArrayPart | None) -> JobName:
         offset, group = (part.offset, part.group) if part else (0, 1)
-        return JobName(submission.stage, submission.iteration, submission.tag, submission.attempt, offset, group, secrets.token_hex(4))
+        return JobName(
+            submission.stage,
+            submission.iteration,
+            submission.tag,
+            submission.attempt,
+            offset,
+            group,
+            secrets.token_hex(4),
+        )
 
     def _batch_job(self, submission: Submission, part: ArrayPart | None, name: JobName) -> BatchJob:
         return render(self.profile, submission, name, part, self.code, kill_wait_s=self.limits.kill_wait_s)
@@ -182,7 +226,11 @@ class SlurmCluster:
 
         executor = self._executor(job, submission)
         # it prints what it also raises, and leaves the batch file beside the logs
-        with scheduler_environment(), contextlib.redirect_stderr(io.StringIO()), explained(Path(executor.folder)):
+        with (
+            scheduler_environment(),
+            contextlib.redirect_stderr(io.StringIO()),
+            explained(Path(executor.folder)),
+        ):
             try:
                 return str(executor._submit_command(job.command).job_id)
             except (FailedJobError, FailedSubmissionError) as error:
@@ -191,7 +239,9 @@ class SlurmCluster:
     def _by_name(self, name: str, *, patient: bool = True) -> str:
         """The id of the job with this name, or nothing."""
         try:
-            out = run(["squeue", "-h", "-a", self._whose, "-n", name, "-o", "%F"], timeout=60 if patient else 15)
+            out = run(
+                ["squeue", "-h", "-a", self._whose, "-n", name, "-o", "%F"], timeout=60 if patient else 15
+            )
         except ClusterError:
             if patient:
                 raise
@@ -224,11 +274,18 @@ class SlurmCluster:
             *fields, last = line.split("|", 5)
             text, _, script = last.partition("|")
             name = JobName.parse(text)
-            if len(fields) != 5 or name is None or name.tag != tag or fields[3] in _ENDED:  # a foreign name may hold anything
+            if (
+                len(fields) != 5 or name is None or name.tag != tag or fields[3] in _ENDED
+            ):  # a foreign name may hold anything
                 continue
             root = submitted_from(script)
             gone = root is not None and not root.is_dir()
-            if root and self._run_dir and not gone and not (root == self._run_dir or root.samefile(self._run_dir)):
+            if (
+                root
+                and self._run_dir
+                and not gone
+                and not (root == self._run_dir or root.samefile(self._run_dir))
+            ):
                 continue  # of another copy of this run
             job_id, element, task_id, state, reason = fields
             common = LiveJob(job_id, None, text, _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id,
@@ -250,7 +307,14 @@ class SlurmCluster:
             if name is None:
                 continue
             with contextlib.suppress(TooLate):
-                run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(name.stage, tuple(after))}"])
+                run(
+                    [
+                        "scontrol",
+                        "update",
+                        f"JobId={job}",
+                        f"Dependency={dependency(name.stage, tuple(after))}",
+                    ]
+                )
 
     def release(self, task_ids: Iterable[str]) -> None:
         """`scontrol release`, and no waiting for the two minutes that follow a requeue (see base.Cluster)."""
@@ -275,7 +339,9 @@ class SlurmCluster:
         running = [job for job in jobs if job.state is JobState.RUNNING]
         self.cancel(job.task_id for job in waiting)
         for task in dict.fromkeys(job.task_id for job in running):
-            with contextlib.suppress(TooLate):  # it has just ended, or been requeued: then it sees the mark when it starts
+            with contextlib.suppress(
+                TooLate
+            ):  # it has just ended, or been requeued: then it sees the mark when it starts
                 run(["scancel", "--signal=USR1", task])
         return len({job.task_id for job in waiting + running})
 

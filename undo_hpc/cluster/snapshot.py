@@ -7,16 +7,16 @@ import shutil
 from pathlib import Path
 
 from undo_hpc.storage.atomic import explained, publish_dir
-
-
-def project_root() -> Path:
-    """The folder that holds the package as it is imported now."""
-    return Path(__file__).resolve().parents[2]
+from undo_hpc.system.data_files import project_root
 
 
 def code_files(package: Path) -> list[Path]:
     """All files of the package, in order."""
-    return sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith("."))
+    return sorted(
+        p
+        for p in package.rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith(".")
+    )
 
 
 def code_digest(package: Path) -> str:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
-from undo_hpc.shipped import shipped
+from undo_hpc.system.data_files import data_file
 
-PRESETS = shipped("launchers/configs")
+PRESETS = data_file("launchers/configs")
 PROMPT_SETS = Path(__file__).resolve().parents[1] / "prompts"
 M = TypeVar("M", bound=BaseModel)
 
@@ -51,7 +51,9 @@ def read_yaml(path: Path) -> YamlText:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: the file must hold keys and values", hint="see launchers/configs/tiny.yaml")
+        raise ConfigError(
+            f"{path}: the file must hold keys and values", hint="see launchers/configs/tiny.yaml"
+        )
     lines: dict[tuple[str, ...], int] = {}
     for keys, number in _lines(node, ()):
         if keys in lines:  # YAML would silently take the last one
@@ -83,7 +85,9 @@ def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
             yield model, True
 
 
-def unknown_keys(model: type[BaseModel], data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+def unknown_keys(
+    model: type[BaseModel], data: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
     """Each key that the model does not know, with what to do about it: the nearest valid key and its meaning."""
     if not isinstance(data, Mapping):
         return
@@ -151,14 +155,18 @@ def find_config(name_or_file: str) -> Path:
             there = sorted(str(p) for p in path.parent.glob("*.y*ml"))[:20] if path.parent.is_dir() else []
             near = difflib.get_close_matches(str(path), there, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            raise ConfigError(f"no such configuration file: {path}", hint=f"{hint}presets: {', '.join(preset_names())}")
+            raise ConfigError(
+                f"no such configuration file: {path}", hint=f"{hint}presets: {', '.join(preset_names())}"
+            )
         return path
     preset = PRESETS / f"{name_or_file}.yaml"
     if preset.is_file():
         return preset
     near = difflib.get_close_matches(name_or_file, preset_names(), n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    raise ConfigError(f"no preset or file named '{name_or_file}'", hint=f"{hint}presets: {', '.join(preset_names())}")
+    raise ConfigError(
+        f"no preset or file named '{name_or_file}'", hint=f"{hint}presets: {', '.join(preset_names())}"
+    )
 
 
 def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
@@ -174,13 +182,16 @@ def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
         for part in path[:-1]:
             if not isinstance(target.setdefault(part, {}), dict):
                 raise ConfigError(
-                    f"--set {item}: '{part}' is a value, not a section", hint="name a key inside a section, such as train.epochs"
+                    f"--set {item}: '{part}' is a value, not a section",
+                    hint="name a key inside a section, such as train.epochs",
                 )
             target = target[part]
         try:
             target[path[-1]] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {item}: the value is not valid YAML ({error})", hint="quote it") from error
+            raise ConfigError(
+                f"--set {item}: the value is not valid YAML ({error})", hint="quote it"
+            ) from error
         for length in range(1, len(path) + 1):
             lines.pop(path[:length], None)
     return YamlText(data, text.name, lines)
@@ -224,14 +235,22 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
     path = Path(value).expanduser()
     if path.is_absolute():
         return str(path)
-    is_path = "/" in value or path.suffix or (not path.exists() and _is_folder(base / path, key)) or (base / path / "config.json").is_file()
+    is_path = (
+        "/" in value
+        or path.suffix
+        or (not path.exists() and _is_folder(base / path, key))
+        or (base / path / "config.json").is_file()
+    )
     is_there = (base / path).exists() or ("*" in path.name and any((base / path).parent.glob(path.name)))
     return str((base / path).resolve()) if is_path and is_there else value
 
 
 def _is_folder(place: Path, key: str) -> bool:
     """Whether a bare word means a folder beside the file: it may be a name (of a benchmark, a prompt set, a model) instead."""
-    return place.is_dir() and (key == "path" or (key == "prompt" and any(place.glob("*.txt")) and not (PROMPT_SETS / place.name).is_dir()))
+    return place.is_dir() and (
+        key == "path"
+        or (key == "prompt" and any(place.glob("*.txt")) and not (PROMPT_SETS / place.name).is_dir())
+    )
 
 
 def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
@@ -249,20 +268,26 @@ def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
 
 def override(config: RunConfig, sets: Iterable[str]) -> RunConfig:
     """A configuration with `--set` values over it."""
-    return _finish(YamlText(config.model_dump(mode="json", exclude_unset=True), "the run's configuration", {}), sets)
+    return _finish(
+        YamlText(config.model_dump(mode="json", exclude_unset=True), "the run's configuration", {}), sets
+    )
 
 
 def _finish(text: YamlText, sets: Iterable[str]) -> RunConfig:
     sets = list(sets)
     if sets:
         text = apply_sets(text, sets)
-        text = YamlText(text.data, f"{text.name} with --set {' '.join(sets)}" if len(sets) < 4 else text.name, text.lines)
+        text = YamlText(
+            text.data, f"{text.name} with --set {' '.join(sets)}" if len(sets) < 4 else text.name, text.lines
+        )
     for keys in _PATHS:
         _absolute(text.data, Path.cwd(), keys)
     return validate_section(RunConfig, text)
 
 
-def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
+def differing_keys(
+    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Any, Any]]:
     """(key, old value, new value) for each leaf that differs."""
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)

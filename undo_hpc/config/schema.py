@@ -22,10 +22,19 @@ class FieldsConfig(Section):
     the assistant's the answer.
     """
 
-    problem: str | list[str] = about(["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'")
-    answer: str | list[str] = about(["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template")
-    solution: str | list[str] = about(["solution", "answer"], "column(s) of a worked solution, where there is one")
-    options: str = about("", "column holding a list of choices, or {A: ..., B: ...}; they are lettered and put behind the question")
+    problem: str | list[str] = about(
+        ["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'"
+    )
+    answer: str | list[str] = about(
+        ["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template"
+    )
+    solution: str | list[str] = about(
+        ["solution", "answer"], "column(s) of a worked solution, where there is one"
+    )
+    options: str = about(
+        "",
+        "column holding a list of choices, or {A: ..., B: ...}; they are lettered and put behind the question",
+    )
 
 
 class SourceConfig(Section):
@@ -43,7 +52,8 @@ class SourceConfig(Section):
     fields: FieldsConfig = about(FieldsConfig(), "which columns mean what")
     where: dict[str, str] = about({}, "keep only rows whose column has this value, e.g. {category: math}")
     answer_from: Literal["auto", "plain", "boxed", "hashes"] = about(
-        "auto", "where the ground truth stands: the plain field, the last \\boxed{}, after ####, or whichever is found"
+        "auto",
+        "where the ground truth stands: the plain field, the last \\boxed{}, after ####, or whichever is found",
     )
     answer_kind: AnswerKind = about("auto", "kind of answer: number, expression, letter, text, or auto")
     sample: int | None = about(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
@@ -55,8 +65,12 @@ class DataConfig(Section):
     """The training problems and how they are split."""
 
     train: SourceConfig = about(SourceConfig(), "the source of the training problems")
-    diagnosis: int | float = about(0.1, "problems held out to examine the student: a number, or a share below 1", ge=0)
-    validation: int | float = about(0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0)
+    diagnosis: int | float = about(
+        0.1, "problems held out to examine the student: a number, or a share below 1", ge=0
+    )
+    validation: int | float = about(
+        0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0
+    )
     contamination: Literal["off", "report", "drop"] = about(
         "drop", "training problems whose text stands in a benchmark: leave, report, or drop them"
     )
@@ -71,18 +85,28 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """A language model: a local directory or a Hub id, and how it is spoken to."""
 
-    model: str = about("", "local directory or Hub id of the model; 'tiny:teacher' and 'tiny:student' are the embedded ones")
+    model: str = about(
+        "", "local directory or Hub id of the model; 'tiny:teacher' and 'tiny:student' are the embedded ones"
+    )
     revision: str = about("", "git revision on the Hub")
-    trust_remote_code: bool = about(False, "run code that comes with the model; off unless you trust its author")
+    trust_remote_code: bool = about(
+        False, "run code that comes with the model; off unless you trust its author"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = about("auto", "precision of the weights")
     system_prompt: str = about("", "system message put before each prompt; empty for none")
-    chat_template_kwargs: dict[str, Any] = about({}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3")
+    chat_template_kwargs: dict[str, Any] = about(
+        {}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3"
+    )
 
 
 class TransformersEngineConfig(Section):
     """Settings of the transformers engine."""
 
-    batch_tokens: int = about(65536, "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts", ge=64)
+    batch_tokens: int = about(
+        65536,
+        "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts",
+        ge=64,
+    )
     max_batch: int = about(64, "most rows in a batch", ge=1)
     attn: str = about("auto", "attention implementation: auto, eager, sdpa, flash_attention_2")
     device: str = neutral("auto", "auto, cpu or cuda")
@@ -96,7 +120,9 @@ class TransformersEngineConfig(Section):
 class VllmEngineConfig(Section):
     """Settings of the vLLM engine; what is not here goes into `extra` (keyword arguments of vllm.LLM)."""
 
-    tensor_parallel_size: int = neutral(0, "GPUs a model is spread over; 0 takes all that the task was given", ge=0)
+    tensor_parallel_size: int = neutral(
+        0, "GPUs a model is spread over; 0 takes all that the task was given", ge=0
+    )
     max_num_seqs: int = neutral(512, "most sequences in a step", ge=1)
     max_num_batched_tokens: int | None = neutral(32768, "most tokens in a step")
     max_model_len: int | None = about(None, "longest prompt + completion; null takes the model's own")
@@ -104,7 +130,8 @@ class VllmEngineConfig(Section):
     enable_prefix_caching: bool = neutral(True, "share the work on equal prompt beginnings")
     enforce_eager: bool = neutral(False, "no CUDA graphs: slower, starts faster")
     batch_invariant: bool = about(
-        False, "vLLM's batch-invariant kernels (GPUs only): a completion does not depend on its neighbours in the batch; slower"
+        False,
+        "vLLM's batch-invariant kernels (GPUs only): a completion does not depend on its neighbours in the batch; slower",
     )
     extra: dict[str, Any] = about({}, "further keyword arguments of vllm.LLM")
 
@@ -112,7 +139,9 @@ class VllmEngineConfig(Section):
 class OpenAIEngineConfig(Section):
     """Settings of the client for any OpenAI-compatible server."""
 
-    base_url: str = neutral("", "address such as http://host:8000/v1; empty takes the run's own teacher service")
+    base_url: str = neutral(
+        "", "address such as http://host:8000/v1; empty takes the run's own teacher service"
+    )
     served_model: str = about("", "name of the model at the server; empty takes `model`")
     concurrency: int = neutral(64, "requests under way at once", ge=1)
     timeout_s: float = neutral(600.0, "seconds before a request is given up", gt=0)
@@ -126,10 +155,14 @@ class EngineConfig(Section):
     """Which engine generates, and its settings."""
 
     name: Literal["transformers", "vllm", "openai"] = about("transformers", "transformers, vllm or openai")
-    transformers: TransformersEngineConfig = about(TransformersEngineConfig(), "settings of the transformers engine")
+    transformers: TransformersEngineConfig = about(
+        TransformersEngineConfig(), "settings of the transformers engine"
+    )
     vllm: VllmEngineConfig = about(VllmEngineConfig(), "settings of the vLLM engine")
     openai: OpenAIEngineConfig = about(OpenAIEngineConfig(), "settings of the OpenAI-compatible client")
-    request_retries: int = about(2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1)
+    request_retries: int = about(
+        2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1
+    )
 
 
 class SamplingConfig(Section):
@@ -139,7 +172,9 @@ class SamplingConfig(Section):
     top_p: float = about(0.95, "nucleus sampling", gt=0, le=1)
     top_k: int = about(0, "0 for all", ge=0)
     max_tokens: int = about(2048, "most new tokens of a completion", ge=1)
-    max_tokens_by_iteration: dict[int, int] = about({}, "most new tokens from that iteration on, e.g. {1: 1024}")
+    max_tokens_by_iteration: dict[int, int] = about(
+        {}, "most new tokens from that iteration on, e.g. {1: 1024}"
+    )
     stop: list[str] = about([], "texts that end a completion, beside the template's end of turn")
 
 
@@ -163,22 +198,32 @@ class GenerateConfig(Section):
     max_attempts: int = about(4, "attempts a problem until one is right", ge=1)
     retry_temperature_step: float = about(0.0, "added to the temperature with each retry", ge=0)
     instruction: str = about("", "instruction put behind each problem; empty takes the template's")
-    prompt: str = about("default", "prompt templates: default, tiny, or a folder with problem.txt and refine.txt")
+    prompt: str = about(
+        "default", "prompt templates: default, tiny, or a folder with problem.txt and refine.txt"
+    )
     shards: int = neutral(0, "tasks of the array; 0 chooses from `target_minutes`", ge=0)
     target_minutes: float = neutral(60.0, "how long a task should run about, for shards: 0", gt=0)
-    tokens_per_second: float = neutral(0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0)
+    tokens_per_second: float = neutral(
+        0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0
+    )
     flush_rows: int = neutral(64, "rows in a durable group", ge=1)
     flush_seconds: float = neutral(10.0, "longest time before a group is made durable", gt=0)
     quality: QualityConfig = about(QualityConfig(), "what is good enough to learn from")
-    service: int = neutral(0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0)
+    service: int = neutral(
+        0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0
+    )
     service_slack_s: float = neutral(1800.0, "how long a client waits for a server to come up or back", gt=0)
 
     @model_validator(mode="after")
     def _attempts_cover_samples(self) -> GenerateConfig:
         if self.max_attempts < self.samples:
             raise ValueError(f"max_attempts ({self.max_attempts}) is below samples ({self.samples})")
-        if self.sampling.temperature == 0 and (self.samples > 1 or (self.max_attempts > 1 and not self.retry_temperature_step)):
-            raise ValueError("temperature 0 gives the same answer each time: set samples and max_attempts to 1, or a temperature")
+        if self.sampling.temperature == 0 and (
+            self.samples > 1 or (self.max_attempts > 1 and not self.retry_temperature_step)
+        ):
+            raise ValueError(
+                "temperature 0 gives the same answer each time: set samples and max_attempts to 1, or a temperature"
+            )
         return self
 
 
@@ -191,25 +236,35 @@ class MethodConfig(Section):
         "one_shot never refines; ground_truth learns from the data's own solutions",
     )
     errors_from: Literal["diagnosis", "train", "both"] = about(
-        "both", "the splits on which the student is examined for its errors; failed diagnosis problems are then learned from, too"
+        "both",
+        "the splits on which the student is examined for its errors; failed diagnosis problems are then learned from, too",
     )
-    regenerate: Literal["wrong", "wrong_and_unstable", "all"] = about("wrong", "which problems get a new rationale")
+    regenerate: Literal["wrong", "wrong_and_unstable", "all"] = about(
+        "wrong", "which problems get a new rationale"
+    )
     show_truth: bool = about(
-        False, "show the ground truth to the teacher, and the data's own solution of a diagnosis problem that has no rationale yet"
+        False,
+        "show the ground truth to the teacher, and the data's own solution of a diagnosis problem that has no rationale yet",
     )
     start_from: Literal["base", "previous"] = about("base", "weights that each iteration starts from")
     combine: Literal["replace", "add", "best"] = about(
         "replace", "new rationales replace the old, stand beside them, or the better one stays"
     )
-    wrong_rationales: Literal["drop", "keep"] = about("drop", "rationales with a wrong answer are dropped or kept")
-    validation_examples: int = about(0, "tuples of the validation split shown to the teacher as examples", ge=0)
+    wrong_rationales: Literal["drop", "keep"] = about(
+        "drop", "rationales with a wrong answer are dropped or kept"
+    )
+    validation_examples: int = about(
+        0, "tuples of the validation split shown to the teacher as examples", ge=0
+    )
 
 
 class EvaluateConfig(Section):
     """The student answers."""
 
     benchmarks: list[str] = about([], "names of the embedded benchmarks, or YAML files")
-    overrides: dict[str, SourceConfig] = about({}, "another source for a benchmark, e.g. a local file: {gsm8k: {path: test.jsonl}}")
+    overrides: dict[str, SourceConfig] = about(
+        {}, "another source for a benchmark, e.g. a local file: {gsm8k: {path: test.jsonl}}"
+    )
     limit: int = about(0, "use the first N problems of each benchmark; 0 for all", ge=0)
     engine: EngineConfig = about(EngineConfig(), "the engine of the student")
     sampling: SamplingConfig = about(SamplingConfig(temperature=0.0), "how the student answers")
@@ -223,14 +278,18 @@ class EvaluateConfig(Section):
     @model_validator(mode="after")
     def _samples_differ(self) -> EvaluateConfig:
         if self.samples > 1 and self.sampling.temperature == 0:
-            raise ValueError("several samples at temperature 0 are all the same: set sampling.temperature above 0")
+            raise ValueError(
+                "several samples at temperature 0 are all the same: set sampling.temperature above 0"
+            )
         return self
 
 
 class StopConfig(Section):
     """When the loop ends. Only the validation split is looked at."""
 
-    epsilon: float = about(0.0, "a gain on validation of at most this is none; a share, so 0.01 is one point", ge=0)
+    epsilon: float = about(
+        0.0, "a gain on validation of at most this is none; a share, so 0.01 is one point", ge=0
+    )
     patience: int = about(1, "iterations without gain before the loop ends", ge=1)
     enabled: bool = about(True, "false runs all iterations")
 
@@ -258,15 +317,21 @@ class StageResources(Section):
 class PolicyConfig(Section):
     """How much of a stage is enough for the next one."""
 
-    kind: Literal["all", "min_fraction", "quorum"] = about("all", "all tasks, at least a fraction of them, or at least a number")
+    kind: Literal["all", "min_fraction", "quorum"] = about(
+        "all", "all tasks, at least a fraction of them, or at least a number"
+    )
     value: float = about(1.0, "the fraction (0 to 1) or the number", gt=0)
 
     @model_validator(mode="after")
     def _can_be_met(self) -> PolicyConfig:
         if self.kind == "min_fraction" and self.value > 1:
-            raise ValueError(f"min_fraction is a share of the tasks, at most 1, not {self.value:g}; quorum takes a number of tasks")
+            raise ValueError(
+                f"min_fraction is a share of the tasks, at most 1, not {self.value:g}; quorum takes a number of tasks"
+            )
         if self.kind == "quorum" and self.value != int(self.value):
-            raise ValueError(f"quorum is a whole number of tasks, not {self.value:g}; min_fraction takes a share of them")
+            raise ValueError(
+                f"quorum is a whole number of tasks, not {self.value:g}; min_fraction takes a share of them"
+            )
         return self
 
 
@@ -281,8 +346,8 @@ class ClusterConfig(Section):
         ge=0,
     )
     threads_per_process: int = neutral(1, "local: CPU threads of each task", ge=1)
-    resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = neutral(
-        {}, "what a stage's task needs, over the profile"
+    resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = (
+        neutral({}, "what a stage's task needs, over the profile")
     )
     policy: dict[Literal["generate", "evaluate"], PolicyConfig] = about({}, "how much of a stage is enough")
     max_resubmits: int = neutral(3, "times that missing tasks of a stage are submitted again", ge=0)
@@ -295,7 +360,9 @@ class ClusterConfig(Section):
 class HubConfig(Section):
     """Publishing on the Hugging Face Hub."""
 
-    dataset_repo: str = neutral("", "repository of the distilled sets and predictions, e.g. me/undo-data; empty for none")
+    dataset_repo: str = neutral(
+        "", "repository of the distilled sets and predictions, e.g. me/undo-data; empty for none"
+    )
     model_repo: str = neutral("", "repository of the student; empty for none")
     private: bool = neutral(True, "create repositories as private")
     push_every_min: float = neutral(0.0, "minutes between pushes while the run goes on; 0 is off", ge=0)
@@ -314,7 +381,9 @@ class BudgetConfig(Section):
 class DisplayConfig(Section):
     """What the user sees."""
 
-    progress: Literal["auto", "rich", "plain", "none"] = neutral("auto", "live view, plain lines, or nothing; auto looks at the terminal")
+    progress: Literal["auto", "rich", "plain", "none"] = neutral(
+        "auto", "live view, plain lines, or nothing; auto looks at the terminal"
+    )
     report: bool = neutral(True, "write report/index.html after each iteration")
     report_examples: int = neutral(200, "examples in the report's browser", ge=0)
     chat_format: bool = neutral(False, "also write the distilled set in the `messages` chat format")

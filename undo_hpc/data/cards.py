@@ -9,7 +9,7 @@ import yaml
 
 from undo_hpc import __version__
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.manifest import Manifest
 
@@ -81,7 +81,10 @@ def distilled_card(run: Run, iteration: int, shards: Sequence[Manifest], counts:
             "configs": [{"config_name": "default", "data_files": "distilled-*.parquet"}],
         }
     )
-    left_out = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in counts["dropped"].items()) or "none"
+    left_out = (
+        ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in counts["dropped"].items())
+        or "none"
+    )
     rows, carried = counts["rows"], counts["carried"]
     fields = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in FIELDS.items())
     return f"""{head}

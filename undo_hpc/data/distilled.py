@@ -42,7 +42,10 @@ def _array(values: Sequence[Any], kind: Any) -> Any:
         return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(array("q", values))])
     if values.count(values[0]) == len(values):
         text, size = values[0].encode("utf-8", "replace"), len(values)
-        offsets, data = array("i", range(0, (size + 1) * len(text), len(text)) if text else [0] * (size + 1)), text * size
+        offsets, data = (
+            array("i", range(0, (size + 1) * len(text), len(text)) if text else [0] * (size + 1)),
+            text * size,
+        )
     else:
         texts = [value.encode("utf-8", "replace") for value in values]
         offsets, data = array("i", itertools.accumulate(map(len, texts), initial=0)), b"".join(texts)
@@ -101,12 +104,16 @@ class DistilledFile:
         with explained(self.path):
             if self._writer is None:
                 self._sink = _Hashed(self.path)
-                self._writer = pq.ParquetWriter(self._sink, schema, compression="lz4", use_dictionary=False, write_statistics=["idx"])
+                self._writer = pq.ParquetWriter(
+                    self._sink, schema, compression="lz4", use_dictionary=False, write_statistics=["idx"]
+                )
             arrays = [_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             # write_table closes its row group; write_batch would keep up to a million rows in memory
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and self._group:
             self._write()
         if self._sink is None:
@@ -141,7 +148,9 @@ class DistilledFolder:
             with explained(self.temporary / name), (self.temporary / name).open("rb") as file:
                 os.fsync(file.fileno())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 write_text(self.temporary / "README.md", self.card)
@@ -165,8 +174,14 @@ def read_distilled(folder: Path, low: int | None = None, high: int | None = None
     column = COLUMNS.index("idx")
     for path in parquet_files(folder):
         with pq.ParquetFile(path) as file:
-            groups = [g for g in range(file.num_row_groups) if _meets(file.metadata.row_group(g).column(column).statistics, low, high)]
-            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, row_groups=groups, columns=list(COLUMNS)):
+            groups = [
+                g
+                for g in range(file.num_row_groups)
+                if _meets(file.metadata.row_group(g).column(column).statistics, low, high)
+            ]
+            for batch in file.iter_batches(
+                batch_size=ROWS_PER_GROUP, row_groups=groups, columns=list(COLUMNS)
+            ):
                 for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     example = Example(*values)
                     if (low is None or example.idx >= low) and (high is None or example.idx < high):

@@ -6,8 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from undo_hpc.benchmarks import Benchmark, load_benchmark
 from undo_hpc.config.schema import SourceConfig
+from undo_hpc.data.benchmarks import Benchmark, load_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.grading.extract import last_boxed
 from undo_hpc.records import Problem
@@ -47,7 +47,9 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None)
         StorageError: `out` cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is there already", hint="give a folder that does not exist, or remove this one")
+        raise DataError(
+            f"{out} is there already", hint="give a folder that does not exist, or remove this one"
+        )
     benchmark = load_benchmark(name, override)
     import pyarrow
     import pyarrow.parquet
@@ -78,7 +80,10 @@ def card(benchmark: Benchmark) -> str:
     """The README.md of an exported benchmark, with the header that the Hub and `datasets` read."""
     licence = {"MIT": "mit", "Apache-2.0": "apache-2.0"}.get(benchmark.licence, "other")
     source = benchmark.source
-    where = source.get("hub") or f"{', '.join(f['file'] for f in source.get('files', [])) or source.get('kind', '')}"
+    where = (
+        source.get("hub")
+        or f"{', '.join(f['file'] for f in source.get('files', [])) or source.get('kind', '')}"
+    )
     n = len(benchmark.problems)
     of = f" of {benchmark.size}" if benchmark.size and benchmark.size != n else ""
     identity = source.get("revision") or source.get("digest") or source.get("seed", "")
@@ -99,7 +104,9 @@ def card(benchmark: Benchmark) -> str:
         "",
         "| column | content |",
         "|---|---|",
-        "| `problem` | the problem as a model sees it" + (", with lettered options" if benchmark.kind == "letter" else "") + " |",
+        "| `problem` | the problem as a model sees it"
+        + (", with lettered options" if benchmark.kind == "letter" else "")
+        + " |",
         "| `answer` | the ground truth alone |",
         "| `solution` | the source's solution where it has one, ending in `\\boxed{answer}` |",
         "| `id`, `idx` | hash of the problem's text; row in the source |",

@@ -68,7 +68,9 @@ def resolve(source: SourceConfig, columns: Sequence[str], name: str) -> Columns:
     problem = _first("problem", fields.problem, columns, name)
     answer = _first("answer", fields.answer, columns, name)
     solution = _present(fields.solution, columns)
-    if solution is None and isinstance(fields.solution, str) and fields.solution:  # one column, named on purpose
+    if (
+        solution is None and isinstance(fields.solution, str) and fields.solution
+    ):  # one column, named on purpose
         raise _no_column("solution", [fields.solution], columns, name)
     if fields.options and fields.options not in columns:
         raise _no_column("options", [fields.options], columns, name)
@@ -77,7 +79,9 @@ def resolve(source: SourceConfig, columns: Sequence[str], name: str) -> Columns:
 
 def _present(candidates: str | list[str], columns: Sequence[str]) -> str | None:
     names = [candidates] if isinstance(candidates, str) else candidates
-    return next((c for c in names if all(column_of(part, columns) in columns for part in template_columns(c))), None)
+    return next(
+        (c for c in names if all(column_of(part, columns) in columns for part in template_columns(c))), None
+    )
 
 
 def _first(meaning: str, candidates: str | list[str], columns: Sequence[str], name: str) -> str:
@@ -88,12 +92,20 @@ def _first(meaning: str, candidates: str | list[str], columns: Sequence[str], na
 
 
 def _no_column(meaning: str, candidates: Sequence[str], columns: Sequence[str], name: str) -> DataError:
-    wanted = list(dict.fromkeys(part for c in candidates for part in template_columns(c) if part not in columns))
+    wanted = list(
+        dict.fromkeys(part for c in candidates for part in template_columns(c) if part not in columns)
+    )
     lower = {column.lower(): column for column in columns}
-    near = [lower[hit] for w in wanted for hit in difflib.get_close_matches(w.lower(), lower, n=1, cutoff=0.6)]
+    near = [
+        lower[hit] for w in wanted for hit in difflib.get_close_matches(w.lower(), lower, n=1, cutoff=0.6)
+    ]
     chats = [column for column in columns if column in ("messages", "conversations")]
     advice = (
-        f"did you mean '{near[0]}'? " if near else f"the conversations can be read, too: fields.{meaning}: {chats[0]}; " if chats else ""
+        f"did you mean '{near[0]}'? "
+        if near
+        else f"the conversations can be read, too: fields.{meaning}: {chats[0]}; "
+        if chats
+        else ""
     )
     return DataError(
         f"{name} has no column for the {meaning}: looked for {', '.join(repr(c) for c in candidates)}; "
@@ -150,7 +162,11 @@ def cell(row: Mapping[str, Any], candidate: str, meaning: str) -> str:
             value = value[0]  # a list of final answers, with one in it
         return as_text(value, f"{meaning} ('{name}')")
 
-    return _TEMPLATE_KEY.sub(lambda key: text(key[1]), candidate).strip() if _TEMPLATE_KEY.search(candidate) else text(candidate)
+    return (
+        _TEMPLATE_KEY.sub(lambda key: text(key[1]), candidate).strip()
+        if _TEMPLATE_KEY.search(candidate)
+        else text(candidate)
+    )
 
 
 def turn(value: Any, meaning: str) -> Any:
@@ -158,12 +174,20 @@ def turn(value: Any, meaning: str) -> Any:
 
     What is no conversation is given back as it is. Raises Unusable where there is not exactly one such turn.
     """
-    if not (isinstance(value, list) and value and all(isinstance(said, Mapping) and _speaker(said) for said in value)):
+    if not (
+        isinstance(value, list)
+        and value
+        and all(isinstance(said, Mapping) and _speaker(said) for said in value)
+    ):
         return value
-    wanted, who = (("user", "human"), "user") if meaning == "problem" else (("assistant", "gpt", "model"), "assistant")
+    wanted, who = (
+        (("user", "human"), "user") if meaning == "problem" else (("assistant", "gpt", "model"), "assistant")
+    )
     found = [said.get("content", said.get("value")) for said in value if _speaker(said) in wanted]
     if len(found) != 1:
-        raise Unusable(f"the conversation has {len(found) or 'no'} turn{'s'[: len(found) > 1]} of the {who}, not one")
+        raise Unusable(
+            f"the conversation has {len(found) or 'no'} turn{'s'[: len(found) > 1]} of the {who}, not one"
+        )
     return found[0]
 
 
@@ -175,7 +199,9 @@ def ground_truth(text: str, source: SourceConfig) -> tuple[str, str]:
     r"""The final answer in a field and the way it was found: hashes, boxed or plain. Raises Unusable."""
     mode = source.answer_from
     if mode in ("auto", "hashes") and (found := after_hashes(text)):
-        return _GROUPED.sub(lambda m: m[0].replace(",", ""), found) if _GROUPED.fullmatch(found) else found, "hashes"
+        return _GROUPED.sub(lambda m: m[0].replace(",", ""), found) if _GROUPED.fullmatch(
+            found
+        ) else found, "hashes"
     if mode == "hashes":
         raise Unusable("no '####' with an answer behind it")
     if mode in ("auto", "boxed") and (found := last_boxed(text)):
@@ -199,7 +225,10 @@ def choices(value: Any) -> tuple[str, ...]:
         value = _labelled(value)
     if not isinstance(value, list | tuple) or not 2 <= len(value) <= len(string.ascii_uppercase):
         raise Unusable(f"options are no list of 2 to {len(string.ascii_uppercase)} choices")
-    return tuple(as_text(option, f"option {letter}") for letter, option in zip(string.ascii_uppercase, value, strict=False))
+    return tuple(
+        as_text(option, f"option {letter}")
+        for letter, option in zip(string.ascii_uppercase, value, strict=False)
+    )
 
 
 def _labelled(value: Mapping[str, Any]) -> list[Any] | None:
@@ -232,7 +261,9 @@ def _letter(raw: Any, answer: str, options: Sequence[str]) -> str:
     raise Unusable(f"the answer {answer[:40]!r} is none of the {len(options)} options")
 
 
-def to_problem(row: Mapping[str, Any], columns: Columns, source: SourceConfig, *, idx: int, label: str) -> Problem:
+def to_problem(
+    row: Mapping[str, Any], columns: Columns, source: SourceConfig, *, idx: int, label: str
+) -> Problem:
     """One row as a Problem. Raises Unusable with the reason."""
     question = cell(row, columns.problem, "problem")
     kind: AnswerKind = source.answer_kind
@@ -249,4 +280,13 @@ def to_problem(row: Mapping[str, Any], columns: Columns, source: SourceConfig, *
             solution = cell(row, columns.solution, "solution")
         except Unusable:  # a worked solution is welcome, not needed
             solution = ""
-    return Problem(id=content_id(question), problem=question, gt=gt, idx=idx, source=label, solution=solution, kind=kind, options=options)
+    return Problem(
+        id=content_id(question),
+        problem=question,
+        gt=gt,
+        idx=idx,
+        source=label,
+        solution=solution,
+        kind=kind,
+        options=options,
+    )

@@ -45,8 +45,21 @@ def to_messages(example: Example, *, prompt: str = "", system_prompt: str = "") 
 
 def llama_factory_info(name: str, file_name: str) -> dict[str, Any]:
     """LLaMA-Factory's dataset_info.json for one file of `to_messages` rows in the same folder (its data/README.md)."""
-    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
-    return {name: {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}}
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "system_tag": "system",
+    }
+    return {
+        name: {
+            "file_name": file_name,
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages"},
+            "tags": tags,
+        }
+    }
 
 
 def lm_eval_file_names(model: str, benchmark: str, when: datetime) -> tuple[str, str]:
@@ -79,7 +92,13 @@ def lm_eval_samples(
         given = sorted(answers.get(problem.id, ()), key=lambda a: a.attempt)
         if not given:
             continue
-        doc = {"id": problem.id, "problem": problem.problem, "answer": problem.gt, "source": problem.source, "idx": problem.idx}
+        doc = {
+            "id": problem.id,
+            "problem": problem.problem,
+            "answer": problem.gt,
+            "source": problem.source,
+            "idx": problem.idx,
+        }
         prompt = (prompts or {}).get(problem.id, problem.problem)
         extracted = [a.answer for a in given]
         rows.append(
@@ -127,14 +146,19 @@ def lm_eval_results(
     names = sorted(samples)
     scores = {name: [float(row[METRIC]) for row in samples[name]] for name in names}
     chosen = dict(generation or {})
-    digests = {n: _sha("".join(r["doc_hash"] + r["prompt_hash"] + r["target_hash"] for r in samples[n])) for n in names}
+    digests = {
+        n: _sha("".join(r["doc_hash"] + r["prompt_hash"] + r["target_hash"] for r in samples[n]))
+        for n in names
+    }
     return {
         "results": {
             name: {
                 "name": name,
                 "alias": (titles or {}).get(name, name),
                 "sample_len": len(scores[name]),
-                f"{METRIC},{FILTER}": math.fsum(scores[name]) / len(scores[name]) if scores[name] else math.nan,
+                f"{METRIC},{FILTER}": math.fsum(scores[name]) / len(scores[name])
+                if scores[name]
+                else math.nan,
                 f"{METRIC}_stderr,{FILTER}": _standard_error(scores[name]),
             }
             for name in names
@@ -155,7 +179,10 @@ def lm_eval_results(
         "versions": dict.fromkeys(names, VERSION),
         "n-shot": dict.fromkeys(names, 0),
         "higher_is_better": {name: {METRIC: True} for name in names},
-        "n-samples": {name: {"original": (sizes or {}).get(name, len(scores[name])), "effective": len(scores[name])} for name in names},
+        "n-samples": {
+            name: {"original": (sizes or {}).get(name, len(scores[name])), "effective": len(scores[name])}
+            for name in names
+        },
         "config": {
             "model": engine or "undo-hpc",
             "model_args": {"pretrained": model},

@@ -49,7 +49,9 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
 
     split = source.split
     try:
-        data = datasets.load_dataset(source.hub, name=source.hub_config or None, split=split, revision=source.revision or None)
+        data = datasets.load_dataset(
+            source.hub, name=source.hub_config or None, split=split, revision=source.revision or None
+        )
     except (ConnectionError, TimeoutError) as error:
         raise DataError(
             f"the Hub cannot be reached, and {source.hub} is not in the local cache ({_first_line(error)})",
@@ -63,7 +65,8 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         ) from error
     except ValueError as error:  # datasets' word on an unknown configuration or split
         raise DataError(
-            f"{source.hub}: {_first_line(error)}", hint=f"check `split` ({split}) and `hub_config` ({source.hub_config})"
+            f"{source.hub}: {_first_line(error)}",
+            hint=f"check `split` ({split}) and `hub_config` ({source.hub_config})",
         ) from error
     found = (_PINNED.match(str(url)) for url in (data.info.download_checksums or {}))
     revision = next((match[1] for match in found if match), source.revision)

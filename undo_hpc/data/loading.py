@@ -45,7 +45,9 @@ class LoadedProblems:
     source: dict[str, Any] = field(default_factory=dict)
 
 
-def load_problems(source: SourceConfig, *, base_dir: Path | None = None, lenient_where: bool = False) -> LoadedProblems:
+def load_problems(
+    source: SourceConfig, *, base_dir: Path | None = None, lenient_where: bool = False
+) -> LoadedProblems:
     """Reads the problems of a source: a local file or folder, the tiny world, or the Hub.
 
     With `sample`, rows are drawn in an order that follows from `sample_seed` until so many usable problems are found (or the
@@ -118,7 +120,9 @@ def load_problems(source: SourceConfig, *, base_dir: Path | None = None, lenient
         "duplicates": out.duplicates,
     }
     out.source["columns"] = {
-        name: column for name in ("problem", "answer", "solution", "options") if (column := getattr(shapes[0][0], name))
+        name: column
+        for name in ("problem", "answer", "solution", "options")
+        if (column := getattr(shapes[0][0], name))
     }
     if source.sample is not None:
         out.source |= {"sample": source.sample, "sample_seed": source.sample_seed}
@@ -134,7 +138,9 @@ def _nothing(label: str, rows: int, filtered: int, rejected: list[Rejected]) -> 
     what = f"none of the {rows} rows of {label} can be used"
     if filtered:
         what += f" ({filtered} do not meet `where`)"
-    return DataError(f"{what}{': ' + reasons if reasons else ''}", hint="check `fields`, `answer_from` and `where`")
+    return DataError(
+        f"{what}{': ' + reasons if reasons else ''}", hint="check `fields`, `answer_from` and `where`"
+    )
 
 
 def _plain(value: Any) -> str:
@@ -178,7 +184,9 @@ def _open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table
     given = Path(source.path).expanduser()
     tried = [base_dir / given] if base_dir is not None and not given.is_absolute() else []
     tried.append(given)
-    path = next((p for p in tried if p.exists()), next((p for p in tried if any(p.parent.glob(p.name))), tried[0]))
+    path = next(
+        (p for p in tried if p.exists()), next((p for p in tried if any(p.parent.glob(p.name))), tried[0])
+    )
     files = data_files(path, source.split, split_is_asked="split" in source.model_fields_set)
     tables, listed, digest = [], [], hashlib.sha256()
     for file in files:

@@ -55,7 +55,11 @@ def contamination(train: Iterable[Problem], benchmarks: Iterable[NamedProblems],
         whole = exact.get(text, {})
         found += [Overlap(problem.id, name, other, "exact") for name, other in whole.items()]
         shared = (item for run in _runs(_words(text), ngram) if run in runs for item in runs[run].items())
-        found += [Overlap(problem.id, name, other, "ngram") for name, other in dict.fromkeys(shared) if name not in whole]
+        found += [
+            Overlap(problem.id, name, other, "ngram")
+            for name, other in dict.fromkeys(shared)
+            if name not in whole
+        ]
     return found
 
 

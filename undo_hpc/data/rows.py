@@ -21,7 +21,12 @@ from undo_hpc.errors import DataError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-_ABOUT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # what `datasets` lays beside the rows
+_ABOUT_DATA = (
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+)  # what `datasets` lays beside the rows
 _DELIMITERS = (",", ";", "\t")
 _SPLIT_NAMES = ("train", "test", "validation", "valid", "val", "dev")
 _CELL_LIMIT = 1 << 28  # the csv module refuses cells over 128 KiB by default; worked solutions may be longer
@@ -112,7 +117,11 @@ def read_table(path: Path, split: str = "train") -> Table:
     if suffix in (".csv", ".tsv"):
         return _read_csv(path, data)
     # a file may be called .jsonl and hold a list, or .json and hold lines
-    return _read_json(path, data, split) if suffix == ".json" or data.lstrip()[:1] == b"[" else _read_jsonl(path, data)
+    return (
+        _read_json(path, data, split)
+        if suffix == ".json" or data.lstrip()[:1] == b"["
+        else _read_jsonl(path, data)
+    )
 
 
 def _suffix(path: Path) -> str:
@@ -138,7 +147,10 @@ def _read_bytes(path: Path) -> bytes:
             return bytes(stream.read())
     except OSError as error:
         why = error.strerror or str(error)
-        raise DataError(f"cannot read {path}: {why}", hint="check the path and its permissions, and whether the copy is whole") from error
+        raise DataError(
+            f"cannot read {path}: {why}",
+            hint="check the path and its permissions, and whether the copy is whole",
+        ) from error
 
 
 def data_files(path: Path, split: str, *, split_is_asked: bool) -> list[Path]:
@@ -154,7 +166,9 @@ def data_files(path: Path, split: str, *, split_is_asked: bool) -> list[Path]:
     if not path.exists() and any(sign in path.name for sign in "*?["):
         files = sorted(p for p in path.parent.glob(path.name) if p.is_file() and is_data(p))
         if not files:
-            raise DataError(f"no data file matches {path}", hint=f"check the pattern; known kinds: {', '.join(SUFFIXES)}")
+            raise DataError(
+                f"no data file matches {path}", hint=f"check the pattern; known kinds: {', '.join(SUFFIXES)}"
+            )
         return files
     if not path.exists():
         near = sorted(p.name for p in path.parent.iterdir() if is_data(p)) if path.parent.is_dir() else []
@@ -162,7 +176,9 @@ def data_files(path: Path, split: str, *, split_is_asked: bool) -> list[Path]:
         raise DataError(f"no such file or folder: {path}", hint=f"check the path{beside}")
     if path.is_file():
         return [path]
-    inside = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
+    inside = (
+        p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts)
+    )
     files = sorted(p for p in inside if is_data(p) and p.is_file() and p.name not in _ABOUT_DATA)
     if not files:
         raise DataError(f"the folder {path} holds no data file", hint=f"known kinds: {', '.join(SUFFIXES)}")
@@ -220,7 +236,11 @@ def _broken(path: Path, line: int, error: ValueError) -> DataError:
     if isinstance(error, UnicodeDecodeError):
         hint = "save the file as UTF-8, for example: iconv -f latin1 -t utf-8 (or -f utf-16, as Windows and Excel write it)"
         return DataError(f"{path} line {line}: not UTF-8 ({error})", hint=hint)
-    comma = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data" and error.doc[error.pos : error.pos + 1] == ","
+    comma = (
+        isinstance(error, json.JSONDecodeError)
+        and error.msg == "Extra data"
+        and error.doc[error.pos : error.pos + 1] == ","
+    )
     return DataError(
         f"{path} line {line}: invalid JSON: {error}",
         hint="one object a line, with no comma behind it; or put the whole into [ ]"
@@ -243,7 +263,9 @@ def _mapping(value: Any) -> Mapping[str, Any] | BadRow:
 
 def _read_jsonl(path: Path, data: bytes) -> Table:
     rows, lines = [], []
-    for number, line in enumerate(io.BytesIO(data), 1):  # the lines of a large file are never in memory beside it
+    for number, line in enumerate(
+        io.BytesIO(data), 1
+    ):  # the lines of a large file are never in memory beside it
         if line.strip():
             try:
                 rows.append(_mapping(_loads(line)))
@@ -257,17 +279,32 @@ def _read_json(path: Path, data: bytes, split: str) -> Table:
     try:
         value = _loads(data)
     except ValueError as error:
-        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":  # JSON lines under another name
+        if (
+            isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+        ):  # JSON lines under another name
             return _read_jsonl(path, data)
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise _broken(path, line, error) from error
     if isinstance(value, dict):
-        lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and any(isinstance(item, dict) for item in inner)}
-        if len(lists) > 1 and split not in lists and not any(isinstance(inner, str) for inner in value.values()):
-            raise DataError(f"{path} has no rows of the split '{split}'; it has {', '.join(lists)}", hint="set `split` to one of these")
+        lists = {
+            key: inner
+            for key, inner in value.items()
+            if isinstance(inner, list) and any(isinstance(item, dict) for item in inner)
+        }
+        if (
+            len(lists) > 1
+            and split not in lists
+            and not any(isinstance(inner, str) for inner in value.values())
+        ):
+            raise DataError(
+                f"{path} has no rows of the split '{split}'; it has {', '.join(lists)}",
+                hint="set `split` to one of these",
+            )
         value = lists[split] if split in lists else next(iter(lists.values())) if len(lists) == 1 else [value]
     if not isinstance(value, list) or not value:
-        raise DataError(f"{path} holds no rows", hint='give a list of objects: [{"problem": ..., "answer": ...}, ...]')
+        raise DataError(
+            f"{path} holds no rows", hint='give a list of objects: [{"problem": ..., "answer": ...}, ...]'
+        )
     rows = [_mapping(item) for item in value]
     return ListTable(path.name, _columns(rows), rows)
 
@@ -279,7 +316,9 @@ def _read_csv(path: Path, data: bytes) -> Table:
         raise _broken(path, data[: error.start].count(b"\n") + 1, error) from error
     csv.field_size_limit(_CELL_LIMIT)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign))))  # of equals the comma
+    delimiter = max(
+        _DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign)))
+    )  # of equals the comma
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows: list[Mapping[str, Any] | BadRow] = []
     lines: list[int] = []
@@ -296,7 +335,9 @@ def _read_csv(path: Path, data: bytes) -> Table:
                 lines.append(start)
             start = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: invalid CSV: {error}", hint="check the quotes") from error
+        raise DataError(
+            f"{path} line {reader.line_num}: invalid CSV: {error}", hint="check the quotes"
+        ) from error
     if not rows:
         raise DataError(f"{path} has a header but no rows", hint="give a file with at least one row")
     return ListTable(path.name, header, rows, lines)
@@ -317,7 +358,11 @@ def _read_arrow(path: Path) -> Table:
             table = pyarrow.parquet.ParquetFile(path).read()
     except (OSError, pyarrow.ArrowException) as error:
         empty = path.stat().st_size == 0
-        what = f"{path} is empty" if empty else f"{path} is no readable {'Arrow stream' if arrow else 'parquet file'}: {error}"
+        what = (
+            f"{path} is empty"
+            if empty
+            else f"{path} is no readable {'Arrow stream' if arrow else 'parquet file'}: {error}"
+        )
         raise DataError(what, hint="write it again; a copy may be unfinished") from error
     if not table.num_rows:
         raise DataError(f"{path} has columns but no rows", hint="give a file with at least one row")

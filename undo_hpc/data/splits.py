@@ -57,5 +57,7 @@ def _size(name: str, wanted: int | float, total: int) -> int:
     if 0 < wanted < 1:
         return max(1, round(total * wanted))
     if wanted != int(wanted):
-        raise ConfigError(f"data.{name} is {wanted}", hint="give a whole number of problems, or a share below 1")
+        raise ConfigError(
+            f"data.{name} is {wanted}", hint="give a whole number of problems, or a share below 1"
+        )
     return int(wanted)

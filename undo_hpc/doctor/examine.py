@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.precheck import check_config
 from undo_hpc.data import load_problems
 from undo_hpc.doctor.findings import Finding
 from undo_hpc.doctor.hub import check_cache, check_nodes, check_token
@@ -14,7 +15,6 @@ from undo_hpc.doctor.packages import check_packages, check_python
 from undo_hpc.doctor.scheduler import check_slurm
 from undo_hpc.errors import UndoError
 from undo_hpc.models import loaded_models, resolve_model
-from undo_hpc.precheck import check_config
 
 
 def examine(config: RunConfig | None, folder: Path, *, profile: str = "") -> Iterator[Finding]:
@@ -27,7 +27,9 @@ def examine(config: RunConfig | None, folder: Path, *, profile: str = "") -> Ite
     """
     cluster = bool(profile) or (config is not None and config.cluster.kind == "slurm")
     yield from check_python()
-    yield from check_packages(engines={config.generate.engine.name, config.evaluate.engine.name} if config else ())
+    yield from check_packages(
+        engines={config.generate.engine.name, config.evaluate.engine.name} if config else ()
+    )
     yield from check_gpu()
     yield from check_slurm(wanted=cluster, profile=profile or (config.cluster.profile if config else ""))
     yield from check_file_system(folder, cluster=cluster)

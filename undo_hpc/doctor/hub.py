@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from undo_hpc.benchmarks.loader import describe_benchmark
 from undo_hpc.config.schema import RunConfig, SourceConfig
+from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.doctor.findings import Finding
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
 from undo_hpc.errors import UndoError
@@ -26,7 +26,13 @@ def hub_models(config: RunConfig) -> dict[str, str]:
 def hub_data(config: RunConfig) -> list[SourceConfig]:
     """Sources of the run that come from the Hub."""
     overrides = config.evaluate.overrides
-    sources = [config.data.train, *(describe_benchmark(name, overrides.get(Path(name).stem)).source for name in config.evaluate.benchmarks)]
+    sources = [
+        config.data.train,
+        *(
+            describe_benchmark(name, overrides.get(Path(name).stem)).source
+            for name in config.evaluate.benchmarks
+        ),
+    ]
     return [source for source in sources if source.hub and not source.path and not source.tiny]
 
 
@@ -38,10 +44,18 @@ def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]
     place = existing(cache)
     _, kind = mount_of(place)
     if not os.access(place, os.W_OK):
-        yield Finding("bad", "Hub cache", f"{cache} cannot be written", "set HF_HOME to a folder of yours on the shared file system")
+        yield Finding(
+            "bad",
+            "Hub cache",
+            f"{cache} cannot be written",
+            "set HF_HOME to a folder of yours on the shared file system",
+        )
     elif cluster and kind not in SHARED:
         yield Finding(
-            "look", "Hub cache", f"{cache} on {kind}: this does not look shared", "set HF_HOME to a folder that compute nodes see"
+            "look",
+            "Hub cache",
+            f"{cache} on {kind}: this does not look shared",
+            "set HF_HOME to a folder that compute nodes see",
         )
     else:
         yield Finding("ok", "Hub cache", str(cache))
@@ -50,7 +64,10 @@ def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]
     for model, revision in hub_models(config).items():
         if weights(model, revision) is None:
             yield Finding(
-                "look", "model", f"{model} is not in the cache", "fetch it on this machine: undo-hpc doctor --config ... --prefetch"
+                "look",
+                "model",
+                f"{model} is not in the cache",
+                "fetch it on this machine: undo-hpc doctor --config ... --prefetch",
             )
         else:
             yield Finding("ok", "model", f"{model} is in the cache")
@@ -87,10 +104,17 @@ def check_token(config: RunConfig | None) -> Iterator[Finding]:
     wanted = bool(hub and (hub.dataset_repo or hub.model_repo))
     if wanted and not there:
         yield Finding(
-            "bad", "Hub token", "the run publishes, and there is no token", "hf auth login, or set HF_TOKEN_PATH or hub.token_file"
+            "bad",
+            "Hub token",
+            "the run publishes, and there is no token",
+            "hf auth login, or set HF_TOKEN_PATH or hub.token_file",
         )
     else:
-        yield Finding("ok", "Hub token", "there is one" if there else "none (needed for gated models and for undo-hpc push only)")
+        yield Finding(
+            "ok",
+            "Hub token",
+            "there is one" if there else "none (needed for gated models and for undo-hpc push only)",
+        )
 
 
 def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]:
@@ -104,10 +128,17 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
     for model, revision in hub_models(config).items():
         say(f"fetching {model}")
         try:
-            snapshot_download(model, revision=revision or None, ignore_patterns=["*.gguf", "*.onnx", "original/*", "*.msgpack", "*.h5"])
+            snapshot_download(
+                model,
+                revision=revision or None,
+                ignore_patterns=["*.gguf", "*.onnx", "original/*", "*.msgpack", "*.h5"],
+            )
         except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
             yield Finding(
-                "bad", "prefetch", f"{model}: {_first_line(error)}", "check the name, the token of a gated model, and the network"
+                "bad",
+                "prefetch",
+                f"{model}: {_first_line(error)}",
+                "check the name, the token of a gated model, and the network",
             )
         else:
             yield Finding("ok", "prefetch", model)

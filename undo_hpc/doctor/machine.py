@@ -15,24 +15,34 @@ from undo_hpc.doctor.findings import Finding
 from undo_hpc.doctor.packages import installed
 from undo_hpc.errors import UndoError
 from undo_hpc.models import resolve_model
-from undo_hpc.plan import effective_iterations
+from undo_hpc.pipeline.plan import effective_iterations
 
 SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cephfs", "fuse.ceph", "wekafs", "panfs", "pvfs2", "orangefs", "afs",
           "glusterfs", "fuse.glusterfs", "cifs", "smb3", "9p", "fuse.juicefs", "fuse.sshfs", "vast")  # fmt: skip
 BYTES_PER_TOKEN = 5.0  # text of a token, with its share of a row
-TRAINING_BYTES = {"fp32": 12.0, "bf16": 14.0}  # a weight in a checkpoint: master, two moments, and the weight itself
+TRAINING_BYTES = {
+    "fp32": 12.0,
+    "bf16": 14.0,
+}  # a weight in a checkpoint: master, two moments, and the weight itself
 
 
 def check_gpu() -> Iterator[Finding]:
     """GPUs, asked of the driver."""
     if shutil.which("nvidia-smi") is None:
-        yield Finding("ok", "GPU", "none on this machine (a login node needs none; the tiny preset runs on CPU)")
+        yield Finding(
+            "ok", "GPU", "none on this machine (a login node needs none; the tiny preset runs on CPU)"
+        )
         return
     try:
         done = subprocess.run(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
                               capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding("look", "GPU", f"nvidia-smi does not answer ({type(error).__name__})", "ask the administrators, or take another node")
+        yield Finding(
+            "look",
+            "GPU",
+            f"nvidia-smi does not answer ({type(error).__name__})",
+            "ask the administrators, or take another node",
+        )
         return
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if done.returncode or not lines:
@@ -46,7 +56,12 @@ def check_gpu() -> Iterator[Finding]:
     torch = installed().get("torch", "")
     yield Finding("ok", "GPU", f"{len(lines)} x {lines[0]}")
     if torch.endswith("+cpu"):
-        yield Finding("bad", "GPU", f"torch {torch} is a CPU build", "install torch without the CPU index on this machine")
+        yield Finding(
+            "bad",
+            "GPU",
+            f"torch {torch} is a CPU build",
+            "install torch without the CPU index on this machine",
+        )
 
 
 def mount_of(path: Path) -> tuple[str, str]:
@@ -82,7 +97,12 @@ def check_file_system(folder: Path, *, cluster: bool) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(dir=place, prefix=".undo-doctor-") as name:
             _try_out(Path(name))
     except OSError as error:
-        yield Finding("bad", "run directories", f"{place}: {error.strerror or error}", "choose another place with --run-dir")
+        yield Finding(
+            "bad",
+            "run directories",
+            f"{place}: {error.strerror or error}",
+            "choose another place with --run-dir",
+        )
         return
     point, kind = mount_of(place)
     detail = f"{place} on {kind or 'an unknown file system'}{f' ({point})' if point else ''}"
@@ -130,11 +150,17 @@ def weights(model: str, revision: str = "") -> int | None:
         if not isinstance(found, str):
             return None
         folder = Path(found).parent
-    sizes = [path.stat().st_size for pattern in ("*.safetensors", "pytorch_model*.bin") for path in folder.glob(pattern)]
+    sizes = [
+        path.stat().st_size
+        for pattern in ("*.safetensors", "pytorch_model*.bin")
+        for path in folder.glob(pattern)
+    ]
     return sum(sizes) or None
 
 
-def needed_bytes(config: RunConfig, student_bytes: int | None, problems: int | None = None) -> tuple[float, str]:
+def needed_bytes(
+    config: RunConfig, student_bytes: int | None, problems: int | None = None
+) -> tuple[float, str]:
     """PURE: an upper estimate of what a run takes on disk, and what it consists of.
 
     Args:
@@ -171,7 +197,11 @@ def check_space(config: RunConfig, folder: Path, problems: int | None = None) ->
     """Free space against the estimate, for a number of problems where it is known."""
     free = shutil.disk_usage(existing(folder)).free
     try:
-        student = weights(resolve_model(config.student.model), config.student.revision) if config.student.model else None
+        student = (
+            weights(resolve_model(config.student.model), config.student.revision)
+            if config.student.model
+            else None
+        )
     except UndoError:  # told by the check of the models
         student = None
     needed, parts = needed_bytes(config, student, problems)

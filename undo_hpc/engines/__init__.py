@@ -34,7 +34,9 @@ def load_engine(
     if config.name == "openai":
         from undo_hpc.engines.openai_engine import OpenAIEngine
 
-        return OpenAIEngine(config, model, run_dir=run_dir, iteration=iteration, service_slack_s=service_slack_s)
+        return OpenAIEngine(
+            config, model, run_dir=run_dir, iteration=iteration, service_slack_s=service_slack_s
+        )
     if config.name == "vllm":
         from undo_hpc.engines.vllm_engine import VllmEngine
 

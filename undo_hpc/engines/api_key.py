@@ -18,9 +18,14 @@ def find_key(file: str, variable: str, *, required: bool) -> str:
         try:
             key = Path(file).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"engine.openai.api_key_file: {file} cannot be read: {error}", hint="name a readable text file") from error
+            raise ConfigError(
+                f"engine.openai.api_key_file: {file} cannot be read: {error}",
+                hint="name a readable text file",
+            ) from error
         if not key:
-            raise ConfigError(f"engine.openai.api_key_file: {file} is empty", hint="put the key into it, and nothing else")
+            raise ConfigError(
+                f"engine.openai.api_key_file: {file} is empty", hint="put the key into it, and nothing else"
+            )
     else:
         key = os.environ.get(variable, "").strip()
     if required and not key:

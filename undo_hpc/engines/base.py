@@ -113,7 +113,9 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
+    def generate(
+        self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
+    ) -> Iterator[Completion]:
         """Yields each completion as it finishes, in any order.
 
         When `should_stop()` turns true the iterator ends soon; requests that are not finished by then are not yielded.

@@ -51,7 +51,9 @@ class Chat:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a completion, without special tokens."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return text
 
     def describe(self) -> dict[str, Any]:
@@ -71,7 +73,9 @@ class Chat:
 
         ids = {self.tokenizer.eos_token_id}
         try:
-            eos = GenerationConfig.from_pretrained(self.path, revision=self.config.revision or "main").eos_token_id
+            eos = GenerationConfig.from_pretrained(
+                self.path, revision=self.config.revision or "main"
+            ).eos_token_id
             ids.update(eos if isinstance(eos, list) else [eos])
         except OSError:
             pass  # a model without generation_config.json: the tokenizer's EOS stands alone
@@ -81,8 +85,12 @@ class Chat:
             tokenize=False,
             **self.config.chat_template_kwargs,
         )
-        closing = self.tokenizer(rendered.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)["input_ids"]
-        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | set(self.tokenizer.all_special_ids)
+        closing = self.tokenizer(rendered.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)[
+            "input_ids"
+        ]
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | set(
+            self.tokenizer.all_special_ids
+        )
         ids.update([i for i in closing if i in special][:1])  # what training teaches as the end of a turn
         return frozenset(i for i in ids if i is not None)
 
@@ -98,9 +106,13 @@ def load_tokenizer(path: str, model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, revision=model.revision or None, trust_remote_code=model.trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
+        )
     except (OSError, ValueError) as error:
-        raise DataError(f"{model.model}: its tokenizer cannot be loaded: {error}", hint=loading_hint(path)) from error
+        raise DataError(
+            f"{model.model}: its tokenizer cannot be loaded: {error}", hint=loading_hint(path)
+        ) from error
 
 
 def loading_hint(path: str) -> str:

@@ -57,7 +57,9 @@ def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
     return "length" if len(ids) >= work.limit else None
 
 
-def complete(request: Request, prompt_tokens: int, ids: Sequence[int], reason: FinishReason, chat: Chat) -> Completion:
+def complete(
+    request: Request, prompt_tokens: int, ids: Sequence[int], reason: FinishReason, chat: Chat
+) -> Completion:
     """The finished completion: special tokens, and all from the first stop text on, taken off."""
     text = chat.decode(ids[:-1] if ids and ids[-1] in chat.stop_ids else ids)
     cut = min((place for place in map(text.find, request.stop) if place >= 0), default=len(text))

@@ -43,7 +43,14 @@ class _Transient(Exception):
         unreachable: the server could not be asked at all.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float = 0.0, rate_limited: bool = False, unreachable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 0.0,
+        rate_limited: bool = False,
+        unreachable: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s, self.rate_limited, self.unreachable = retry_after_s, rate_limited, unreachable
 
@@ -102,14 +109,18 @@ class OpenAIEngine:
             "chat_template_kwargs": dict(self._model.chat_template_kwargs),
         }
 
-    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
+    def generate(
+        self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
+    ) -> Iterator[Completion]:
         """See `Engine.generate`. Requests under way are cancelled when the caller stops."""
         loop = asyncio.new_event_loop()
         waiting, under_way = deque(requests), set[asyncio.Task[tuple[Completion, bool]]]()
         failures = Failures("openai", limit=max(16, self._config.concurrency))
         client: httpx.AsyncClient | None = None
         try:
-            limits = httpx.Limits(max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency)
+            limits = httpx.Limits(
+                max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency
+            )
             client = httpx.AsyncClient(
                 timeout=httpx.Timeout(self._config.timeout_s, connect=30.0),
                 limits=limits,
@@ -119,8 +130,12 @@ class OpenAIEngine:
             while (waiting or under_way) and not should_stop():
                 while waiting and len(under_way) < self._config.concurrency:
                     under_way.add(loop.create_task(self._answer(client, waiting.popleft())))
-                finished, _ = loop.run_until_complete(asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED))
-                for task in sorted(finished, key=lambda task: task.exception() is not None):  # answers before what ends the run
+                finished, _ = loop.run_until_complete(
+                    asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
+                )
+                for task in sorted(
+                    finished, key=lambda task: task.exception() is not None
+                ):  # answers before what ends the run
                     completion, to_be_held = task.result()
                     if to_be_held:
                         failures.hold(completion)
@@ -161,7 +176,8 @@ class OpenAIEngine:
                     message = f"given up after {failed_tries} tries: {error}"
                     if error.unreachable:
                         raise EngineError(
-                            message, hint="is the server up, and engine.openai.base_url right? Answers so far are kept"
+                            message,
+                            hint="is the server up, and engine.openai.base_url right? Answers so far are kept",
                         ) from error
                     return failed(request, message), True
                 if error.rate_limited and time.monotonic() - began > self._config.timeout_s:
@@ -185,7 +201,9 @@ class OpenAIEngine:
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if self._pool.release(server, reached=False):
                     continue  # never sent, so it is not the request's fault
-                raise _Transient(f"no connection to {server.url}: {_named(error)}", unreachable=True) from error
+                raise _Transient(
+                    f"no connection to {server.url}: {_named(error)}", unreachable=True
+                ) from error
             except httpx.RequestError as error:
                 # A server that lives may be slow over one request; one that breaks off is passed over.
                 self._pool.release(server, reached=isinstance(error, httpx.TimeoutException))
@@ -201,11 +219,19 @@ class OpenAIEngine:
         """The server's answer; asked again where it wants the limit of new tokens under another name, or a smaller one."""
         url = f"{server.url}/chat/completions"
         response = await client.post(url, json=body)
-        if response.status_code == 400 and "max_tokens" in body and "use 'max_completion_tokens' instead" in response.text.lower():
+        if (
+            response.status_code == 400
+            and "max_tokens" in body
+            and "use 'max_completion_tokens' instead" in response.text.lower()
+        ):
             self._limit_name = "max_completion_tokens"  # OpenAI's reasoning models
             body[self._limit_name] = body.pop("max_tokens")
             response = await client.post(url, json=body)
-        if response.status_code == 400 and self._limit_name in body and any(w in response.text for w in ("context", self._limit_name)):
+        if (
+            response.status_code == 400
+            and self._limit_name in body
+            and any(w in response.text for w in ("context", self._limit_name))
+        ):
             # Prompt and limit together are over the context: without a limit the server stops at its end, before ours.
             del body[self._limit_name]
             response = await client.post(url, json=body)
@@ -278,12 +304,21 @@ def _completion(request: Request, response: httpx.Response) -> Completion:
         answer = response.json()
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         text, reason = choice["message"]["content"], choice["finish_reason"]
-        prompt_tokens, new_tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        prompt_tokens, new_tokens = (
+            int(usage.get("prompt_tokens") or 0),
+            int(usage.get("completion_tokens") or 0),
+        )
         # A model that only thinks (the server cuts that out), or stops at once, has no text; nor has a server that is not ready yet.
-        if not isinstance(text, str) and reason not in ("content_filter", "length") and not (text is None and new_tokens):
+        if (
+            not isinstance(text, str)
+            and reason not in ("content_filter", "length")
+            and not (text is None and new_tokens)
+        ):
             raise TypeError("no text")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _Transient(f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}") from error
+        raise _Transient(
+            f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}"
+        ) from error
     if reason not in ("stop", "length", "content_filter", "tool_calls", "function_call"):
         raise _Transient(f"the server broke the completion off ({reason!r})")
     if reason not in ("stop", "length"):
@@ -296,9 +331,14 @@ def _checked_url(base_url: str) -> str:
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL as error:
-        raise ConfigError(f"engine.openai.base_url: {base_url!r} is no address: {error}", hint="e.g. http://host:8000/v1") from error
+        raise ConfigError(
+            f"engine.openai.base_url: {base_url!r} is no address: {error}", hint="e.g. http://host:8000/v1"
+        ) from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigError(f"engine.openai.base_url: {base_url!r} does not begin with http:// or https://", hint="e.g. http://host:8000/v1")
+        raise ConfigError(
+            f"engine.openai.base_url: {base_url!r} does not begin with http:// or https://",
+            hint="e.g. http://host:8000/v1",
+        )
     return base_url
 
 

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from undo_hpc.engines.base import Completion
 from undo_hpc.engines.chat import Chat
@@ -25,7 +31,9 @@ if TYPE_CHECKING:
 class PaddedDecoder:
     """Runs up to `rows` requests at a time, to the end of all of them or until `should_stop()`."""
 
-    def __init__(self, model: PreTrainedModel, chat: Chat, *, rows: int, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, chat: Chat, *, rows: int, should_stop: Callable[[], bool]
+    ) -> None:
         self._model, self._chat, self._rows, self._should_stop = model, chat, rows, should_stop
         self._works: list[Work] = []
 
@@ -82,7 +90,9 @@ class _Draws(LogitsProcessor):
     def __init__(self, works: list[Work], width: int, device: torch.device) -> None:
         requests = [work.request for work in works]
         self._width, self._greedy = width, all(request.temperature <= 0 for request in requests)
-        self._uniforms = torch.nn.utils.rnn.pad_sequence([uniforms(w.request.seed, w.limit) for w in works], batch_first=True).to(device)
+        self._uniforms = torch.nn.utils.rnn.pad_sequence(
+            [uniforms(w.request.seed, w.limit) for w in works], batch_first=True
+        ).to(device)
         self._temperature = torch.tensor([r.temperature for r in requests]).to(device)
         self._top_p = torch.tensor([r.top_p for r in requests]).to(device)
         self._top_k = torch.tensor([r.top_k for r in requests]).to(device)

@@ -50,7 +50,9 @@ def draw(
     likeliest = logits.argmax(-1)
     if greedy if greedy is not None else not bool((temperature > 0).any()):
         return likeliest
-    ordered, tokens = (logits / temperature.clamp(min=1e-5)[:, None]).sort(dim=-1, descending=True, stable=True)
+    ordered, tokens = (logits / temperature.clamp(min=1e-5)[:, None]).sort(
+        dim=-1, descending=True, stable=True
+    )
     rank = torch.arange(logits.shape[1], device=logits.device)
     ordered = ordered.masked_fill((rank >= top_k[:, None]) & (top_k[:, None] > 0), float("-inf"))
     cumulative = ordered.softmax(-1).cumsum(-1)

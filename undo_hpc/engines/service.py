@@ -68,7 +68,9 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if time.time() - float(row["heartbeat"]) <= stale_s:
-                found.append(Server(row["url"], row["model"], row["template_sha"], {"stop_token_ids": row["stop_ids"]}))
+                found.append(
+                    Server(row["url"], row["model"], row["template_sha"], {"stop_token_ids": row["stop_ids"]})
+                )
         except OSError:
             continue  # removed just now, or replaced while we read it (NFS: "stale file handle")
         except (ValueError, KeyError, TypeError) as error:
@@ -104,8 +106,12 @@ def serve(
     host, bind = _addresses()
     port = _free_port(bind)
     command = server_command(config.vllm, model, chat.path, bind, port)
-    variables = {name: value for name, value in os.environ.items() if name not in variables_to_unset()} | environment(config.vllm)
-    if key := find_key(config.openai.api_key_file, config.openai.api_key_env, required=False):  # the one that clients send
+    variables = {
+        name: value for name, value in os.environ.items() if name not in variables_to_unset()
+    } | environment(config.vllm)
+    if key := find_key(
+        config.openai.api_key_file, config.openai.api_key_env, required=False
+    ):  # the one that clients send
         variables["VLLM_API_KEY"] = key  # by variable: a command line can be read by all users
     row = {
         "url": f"http://{host}:{port}/v1",
@@ -129,13 +135,21 @@ def serve(
     try:
         if _wait_until_healthy(process, health, should_stop, start_timeout_s, log_path):
             log.info("server %d answers at %s", index, row["url"])
-            _watch(process, health, should_stop, log_path, lambda: write_json(path, row | {"heartbeat": time.time()}))
+            _watch(
+                process,
+                health,
+                should_stop,
+                log_path,
+                lambda: write_json(path, row | {"heartbeat": time.time()}),
+            )
     finally:
         path.unlink(missing_ok=True)
         _terminate(process)
 
 
-def server_command(config: VllmEngineConfig, model: ModelConfig, path: str, bind: str, port: int) -> list[str]:
+def server_command(
+    config: VllmEngineConfig, model: ModelConfig, path: str, bind: str, port: int
+) -> list[str]:
     """The command that starts vLLM's server (its module rather than `vllm serve`, which the CPU build lacks)."""
     return [
         sys.executable,
@@ -174,7 +188,9 @@ def _wait_until_healthy(
         if _is_healthy(url):
             return True
         time.sleep(0.5)
-    raise EngineError(f"the server did not answer within {timeout_s:.0f} s:\n{_log_tail(log_path)}", hint=f"see {log_path}")
+    raise EngineError(
+        f"the server did not answer within {timeout_s:.0f} s:\n{_log_tail(log_path)}", hint=f"see {log_path}"
+    )
 
 
 def _watch(
@@ -189,11 +205,17 @@ def _watch(
         if process.poll() is not None:
             if _is_stopping(should_stop):
                 return
-            raise EngineError(f"the server died with code {process.returncode}:\n{_log_tail(log_path)}", hint=f"see {log_path}")
+            raise EngineError(
+                f"the server died with code {process.returncode}:\n{_log_tail(log_path)}",
+                hint=f"see {log_path}",
+            )
         if time.monotonic() >= due:
             silent = 0 if _is_healthy(url) else silent + 1
             if silent >= _MAX_FAILED_CHECKS:
-                raise EngineError(f"the server has not answered {silent} health checks:\n{_log_tail(log_path)}", hint=f"see {log_path}")
+                raise EngineError(
+                    f"the server has not answered {silent} health checks:\n{_log_tail(log_path)}",
+                    hint=f"see {log_path}",
+                )
             if silent == 0:
                 beat()
             due = time.monotonic() + HEARTBEAT_S

@@ -33,7 +33,9 @@ class SlotDecoder:
         length: tokens of a slot; no work in it may be longer.
     """
 
-    def __init__(self, model: PreTrainedModel, chat: Chat, *, rows: int, length: int, invariant: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, chat: Chat, *, rows: int, length: int, invariant: bool
+    ) -> None:
         self._slots = SlotModel(model, rows, length)
         self._chat, self._length, self._invariant = chat, length, invariant
         self._fill_rows = max(1, rows // 4)
@@ -79,7 +81,9 @@ class SlotDecoder:
             if self._invariant and self._width(queue[0]) != width:
                 break
             taken.append((free.pop(0), queue.popleft()))
-            self._works[taken[-1][0]] = taken[-1][1]  # entered first, so that `drop` finds it whatever happens
+            self._works[taken[-1][0]] = taken[-1][
+                1
+            ]  # entered first, so that `drop` finds it whatever happens
         prompts = torch.zeros(self._fill_rows if self._invariant else len(taken), width, dtype=torch.long)
         drawn = torch.zeros(len(taken), self._length)
         for index, (row, work) in enumerate(taken):
@@ -104,7 +108,9 @@ class SlotDecoder:
 
     def _step(self) -> list[Completion]:
         # What the host knows is not asked of the device: a GPU is waited for once a step, when the tokens are read.
-        active = [(work, ids) for work, ids in zip(self._works, self._written, strict=True) if work is not None]
+        active = [
+            (work, ids) for work, ids in zip(self._works, self._written, strict=True) if work is not None
+        ]
         window = self._length
         if not self._invariant:
             longest = max((len(work.prompt) + len(ids) for work, ids in active), default=1)

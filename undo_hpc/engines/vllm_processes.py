@@ -24,11 +24,15 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from undo_hpc.errors import EngineError
-from undo_hpc.process import DIES_WITH_PARENT, die_with_parent_if_told
+from undo_hpc.system.parent_death import DIES_WITH_PARENT, die_with_parent_if_told
 
 log = logging.getLogger(__name__)
 
-_BLOCKED_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what asks a task to save (cluster.signals)
+_BLOCKED_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)  # what asks a task to save (cluster.signals)
 _SHUTDOWN_S = 8.0  # for an engine process to end by itself: a preempted task may have 30 s in all
 _KILL_S = 30.0  # for the driver to take back the memory of a killed one
 

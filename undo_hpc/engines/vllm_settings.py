@@ -102,12 +102,17 @@ def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> di
         arguments["max_model_len"] = config.max_model_len
     if config.max_num_batched_tokens or not on_gpu:
         whole_prompt = 0 if on_gpu else config.max_model_len or _context(model, path)
-        arguments["max_num_batched_tokens"] = max(config.max_num_batched_tokens or 0, config.max_num_seqs, whole_prompt)
+        arguments["max_num_batched_tokens"] = max(
+            config.max_num_batched_tokens or 0, config.max_num_seqs, whole_prompt
+        )
     if on_gpu:
-        others = int(config.extra.get("data_parallel_size", 1)) * int(config.extra.get("pipeline_parallel_size", 1))
+        others = int(config.extra.get("data_parallel_size", 1)) * int(
+            config.extra.get("pipeline_parallel_size", 1)
+        )
         arguments |= {
             "gpu_memory_utilization": config.gpu_memory_utilization,
-            "tensor_parallel_size": config.tensor_parallel_size or tensor_parallel(model, path, max(1, on_gpu // others)),
+            "tensor_parallel_size": config.tensor_parallel_size
+            or tensor_parallel(model, path, max(1, on_gpu // others)),
         }
     return arguments | config.extra
 
@@ -163,10 +168,14 @@ def _text_config(model: ModelConfig, path: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(path, revision=model.revision or None, trust_remote_code=model.trust_remote_code)
+        found = AutoConfig.from_pretrained(
+            path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
+        )
         return found.get_text_config()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: its config.json cannot be read: {error}", hint="check the files of the model") from error
+        raise DataError(
+            f"{path}: its config.json cannot be read: {error}", hint="check the files of the model"
+        ) from error
 
 
 def server_flags(arguments: dict[str, Any]) -> list[str]:

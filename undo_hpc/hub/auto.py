@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from undo_hpc.hub.push import last_push
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
 
 LIMIT_S = 900.0
@@ -28,7 +28,14 @@ def due(run: Run, now: float, *, ended: bool) -> bool:
     return hub.push_every_min > 0 and now - last_push(run) >= 60 * hub.push_every_min
 
 
-def maybe_push(run: Run, now: float, *, ended: bool = False, limit_s: float = LIMIT_S, say: Callable[[str], None] = lambda _: None) -> bool:
+def maybe_push(
+    run: Run,
+    now: float,
+    *,
+    ended: bool = False,
+    limit_s: float = LIMIT_S,
+    say: Callable[[str], None] = lambda _: None,
+) -> bool:
     """Pushes where it is due; True where it was and all has arrived. Never raises for what happens at the Hub.
 
     Args:
@@ -46,10 +53,20 @@ def maybe_push(run: Run, now: float, *, ended: bool = False, limit_s: float = LI
     command = [sys.executable, "-m", "undo_hpc.cli", "push", str(run.layout.root)]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=limit_s, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        why = f"not finished after {limit_s:.0f} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+        why = (
+            f"not finished after {limit_s:.0f} s"
+            if isinstance(error, subprocess.TimeoutExpired)
+            else str(error)
+        )
     else:
         if done.returncode == 0:
             say("pushed to the Hub")

@@ -11,10 +11,10 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.data.cards import FIELDS, front_matter, provenance, rationale_licence, source_licence
 from undo_hpc.observe.summary import all_metrics
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import SPLITS
-from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
-from undo_hpc.workload import longest
 
 PREDICTIONS = {
     "problem, gt, idx, id": "as above",
@@ -35,7 +35,10 @@ def licences(run: Run) -> list[tuple[str, str]]:
     found = [("training problems", source_licence(run))]
     if run.layout.prepared.exists():
         benchmarks = read_json(run.layout.prepared).get("details", {}).get("benchmarks", {})
-        found += [(str(b.get("title") or name), str(b.get("licence") or "not stated")) for name, b in benchmarks.items()]
+        found += [
+            (str(b.get("title") or name), str(b.get("licence") or "not stated"))
+            for name, b in benchmarks.items()
+        ]
     return found
 
 
@@ -67,7 +70,8 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
     config, metrics = run.config, {int(m["iteration"]): m for m in all_metrics(run)}
     best = int(max(metrics.items())[1]["decision"]["best_iteration"]) if metrics else max(iterations)
     configs: list[dict[str, Any]] = [
-        {"config_name": f"iteration_{k:03d}", "data_files": f"data/iteration_{k:03d}/*.parquet"} | ({"default": True} if k == best else {})
+        {"config_name": f"iteration_{k:03d}", "data_files": f"data/iteration_{k:03d}/*.parquet"}
+        | ({"default": True} if k == best else {})
         for k in iterations
     ]
     configs += [
@@ -89,7 +93,9 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
         made = metrics.get(number, {}).get("generate", {})
         right = f"{made['correct']:g} of {made['rows']:g}" if made else f"of {counts.get('attempts', '?')}"
         mark = " (chosen)" if number == best and metrics else ""
-        rows.append(f"| {number}{mark} | {counts.get('rows', 0)} | {counts.get('carried', 0)} | {right} | {_drops(counts)} |")
+        rows.append(
+            f"| {number}{mark} | {counts.get('rows', 0)} | {counts.get('carried', 0)} | {right} | {_drops(counts)} |"
+        )
     fields = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in FIELDS.items())
     predicted = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in PREDICTIONS.items())
     sources = "\n".join(f"- {name}: {licence}" for name, licence in licences(run))
@@ -138,12 +144,26 @@ The student's answers to the training problems.
 def _licence_tag(name: str) -> str:
     """A licence as the Hub names it; what it does not know is 'other'."""
     plain = name.strip().lower().replace(" ", "-")
-    known = {"mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc0-1.0", "bsd-3-clause", "odc-by", "openrail", "unknown"}
+    known = {
+        "mit",
+        "apache-2.0",
+        "cc-by-4.0",
+        "cc-by-sa-4.0",
+        "cc-by-nc-4.0",
+        "cc0-1.0",
+        "bsd-3-clause",
+        "odc-by",
+        "openrail",
+        "unknown",
+    }
     return plain if plain in known else "other"
 
 
 def _drops(counts: dict[str, Any]) -> str:
-    return ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in counts.get("dropped", {}).items()) or "none"
+    return (
+        ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in counts.get("dropped", {}).items())
+        or "none"
+    )
 
 
 def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
@@ -169,7 +189,13 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
                 {
                     "task": {"type": "text-generation"},
                     "dataset": {"name": name, "type": name},
-                    "metrics": [{"type": "accuracy", "value": round(100 * chosen["sets"][name]["accuracy"], 2), "name": "accuracy in %"}],
+                    "metrics": [
+                        {
+                            "type": "accuracy",
+                            "value": round(100 * chosen["sets"][name]["accuracy"], 2),
+                            "name": "accuracy in %",
+                        }
+                    ],
                 }
                 for name in ("validation", *tests)
                 if name in chosen["sets"]
@@ -180,14 +206,22 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         f"| {name} | {item['n']} | {interval(baseline.get(name))} | {interval(item)} | {item['truncated']} of {item['answers']} |"
         for name, item in ((n, chosen["sets"][n]) for n in ("validation", *tests) if n in chosen["sets"])
     ]
-    start = "the untrained student" if config.method.start_from == "base" or not best else f"the student of iteration {best - 1}"
+    start = (
+        "the untrained student"
+        if config.method.start_from == "base" or not best
+        else f"the student of iteration {best - 1}"
+    )
     data = (
         f"`{config.hub.dataset_repo}`, configuration `iteration_{best:03d}`"
         if config.hub.dataset_repo
         else f"distilled set of iteration {best}"
     )
     train = chosen.get("train", {})
-    teacher = "the data's own solutions" if config.method.condition == "ground_truth" else f"`{public_name(config.teacher.model)}`"
+    teacher = (
+        "the data's own solutions"
+        if config.method.condition == "ground_truth"
+        else f"`{public_name(config.teacher.model)}`"
+    )
     choice = "The iteration was chosen on the validation split; the other sets chose nothing."
     if "validation" not in chosen["sets"]:
         choice = "There was no validation split: this is the last iteration, not a chosen one."

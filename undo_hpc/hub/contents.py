@@ -13,7 +13,7 @@ from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError
 from undo_hpc.hub.cards import data_card, student_card
 from undo_hpc.observe.summary import all_metrics
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs
 
@@ -68,12 +68,20 @@ def packages(run: Run) -> list[Package]:
 
 def merged_iterations(run: Run) -> list[int]:
     """Iterations whose distilled set is complete."""
-    return [k for k in run.layout.iterations() if _vouched(run, run.layout.iteration(k).stage_manifest("merge")) is not None]
+    return [
+        k
+        for k in run.layout.iterations()
+        if _vouched(run, run.layout.iteration(k).stage_manifest("merge")) is not None
+    ]
 
 
 def _vouched(run: Run, path: Path) -> Manifest | None:
     manifest = read_manifest(path)
-    return manifest if manifest is not None and not verify_outputs(run.layout.root, manifest, deep=False) else None
+    return (
+        manifest
+        if manifest is not None and not verify_outputs(run.layout.root, manifest, deep=False)
+        else None
+    )
 
 
 def _data(run: Run, repo: str) -> list[Package]:
@@ -88,12 +96,16 @@ def _data(run: Run, repo: str) -> list[Package]:
         for file in parquet_files(at.distilled):
             output = manifest.outputs.get(run.layout.relative(file))
             if output is None:
-                raise DataError(f"{file} is not in its manifest", hint="the file was put there from outside; take it away")
+                raise DataError(
+                    f"{file} is not in its manifest", hint="the file was put there from outside; take it away"
+                )
             items.append(Item(f"data/iteration_{number:03d}/{file.name}", file, known_sha256=output.sha256))
         advanced = _vouched(run, at.stage_manifest("advance"))
         if advanced is not None and run.layout.relative(at.predictions) in advanced.outputs:
             out = advanced.outputs[run.layout.relative(at.predictions)]
-            items.append(Item(f"predictions/iteration_{number:03d}.parquet", at.predictions, known_sha256=out.sha256))
+            items.append(
+                Item(f"predictions/iteration_{number:03d}.parquet", at.predictions, known_sha256=out.sha256)
+            )
         if advanced is not None:
             items.append(Item(f"metrics/iteration_{number:03d}.json", at.metrics))
         if at.chat.exists():

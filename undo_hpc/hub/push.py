@@ -17,7 +17,7 @@ from undo_hpc.config.schema import HubConfig
 from undo_hpc.errors import ConfigError, ExitCode, UndoError
 from undo_hpc.hub.contents import Item, Package, packages
 from undo_hpc.models import unreachable
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
 
 if TYPE_CHECKING:
@@ -51,16 +51,20 @@ def read_token(hub: HubConfig) -> str | None:
             token = Path(hub.token_file).expanduser().read_text().strip()
         except OSError as error:
             raise ConfigError(
-                f"hub.token_file: cannot read {hub.token_file}: {error.strerror}", hint="mend the path, or set HF_TOKEN"
+                f"hub.token_file: cannot read {hub.token_file}: {error.strerror}",
+                hint="mend the path, or set HF_TOKEN",
             ) from error
         if not token:
-            raise ConfigError(f"hub.token_file: {hub.token_file} is empty", hint="put the token there, or set HF_TOKEN")
+            raise ConfigError(
+                f"hub.token_file: {hub.token_file} is empty", hint="put the token there, or set HF_TOKEN"
+            )
         return token
     from huggingface_hub import get_token
 
     if not get_token():
         raise ConfigError(
-            "there is no Hub token", hint="`hf auth login`, or set HF_TOKEN, or hub.token_file (a file that only you can read)"
+            "there is no Hub token",
+            hint="`hf auth login`, or set HF_TOKEN, or hub.token_file (a file that only you can read)",
         )
     return None
 
@@ -119,13 +123,19 @@ def _push_package(api: HfApi, run: Run, package: Package, done: Pushed, say: Cal
     fresh = [item for item in package.items if not _same(item, remote.get(item.path))]
     ours = _read_ledger(run).get("files", {}).get(f"{package.kind}:{package.repo}", [])
     # Weights of an earlier student that this one does not have (other shards); nothing that we did not put there.
-    stale = sorted(set(ours) & set(remote) - {item.path for item in package.items}) if package.kind == "model" else []
+    stale = (
+        sorted(set(ours) & set(remote) - {item.path for item in package.items})
+        if package.kind == "model"
+        else []
+    )
     done.same += len(package.items) - len(fresh)
     if not fresh and not stale:
         return
     size = sum(item.size for item in fresh)
     say(f"{package.repo}: {package.message}, {len(fresh)} files, {size / 1e6:,.1f} MB")
-    operations: list[Any] = [CommitOperationAdd(item.path, str(item.local) if item.local else item.data) for item in fresh]
+    operations: list[Any] = [
+        CommitOperationAdd(item.path, str(item.local) if item.local else item.data) for item in fresh
+    ]
     operations += [CommitOperationDelete(path) for path in stale]
     api.create_commit(package.repo, operations, commit_message=package.message, repo_type=package.kind)
     done.sent += len(fresh)
@@ -173,25 +183,39 @@ def explain(error: Exception, hub: HubConfig) -> UndoError:
     again = "then: undo-hpc push RUN_DIR; it goes on where it stopped"
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(
-            "HF_HUB_OFFLINE is set: nothing was pushed", hint=f"push from a machine with a network, without HF_HUB_OFFLINE; {again}"
+            "HF_HUB_OFFLINE is set: nothing was pushed",
+            hint=f"push from a machine with a network, without HF_HUB_OFFLINE; {again}",
         )
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else 0
         repos = " and ".join(name for name in (hub.dataset_repo, hub.model_repo) if name)
         if status == 401:
-            return HubError(f"{where} does not know this token (401)", hint=f"`hf auth login` again, or renew the token; {again}")
+            return HubError(
+                f"{where} does not know this token (401)",
+                hint=f"`hf auth login` again, or renew the token; {again}",
+            )
         if status == 403:
             return HubError(
                 f"this token may not write to {repos} (403)",
                 hint=f"give a token with write rights to that account or organisation; {again}",
             )
         if status == 404:
-            return HubError(f"{repos}: no such place on {where} (404)", hint="check the account or organisation before the slash")
+            return HubError(
+                f"{repos}: no such place on {where} (404)",
+                hint="check the account or organisation before the slash",
+            )
         if status in (402, 413, 507):
-            return HubError(f"the storage at {where} is full, or the file is too large ({status})", hint=f"free storage there; {again}")
-        return HubError(f"{where} answered {status or 'in a way that cannot be read'}", hint=f"try again later, {again}")
+            return HubError(
+                f"the storage at {where} is full, or the file is too large ({status})",
+                hint=f"free storage there; {again}",
+            )
+        return HubError(
+            f"{where} answered {status or 'in a way that cannot be read'}", hint=f"try again later, {again}"
+        )
     if unreachable(error):
-        return HubError(f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {again}")
+        return HubError(
+            f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {again}"
+        )
     if isinstance(error, OSError):
         return HubError(f"the push broke off: {error.strerror or type(error).__name__}", hint=again)
     raise error

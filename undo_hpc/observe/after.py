@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from undo_hpc.errors import UndoError
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
 
 
 def after_iteration(run: Run, iteration: int, say: Callable[[str], None]) -> None:

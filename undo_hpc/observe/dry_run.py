@@ -10,12 +10,12 @@ from rich.text import Text
 
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.control.precheck import check_config
 from undo_hpc.data import LoadedProblems, kind_of, load_problems, split_problems
-from undo_hpc.layout import Layout
 from undo_hpc.models import loaded_models, resolve_model
-from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
-from undo_hpc.precheck import check_config
-from undo_hpc.workload import Workload
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.pipeline.workload import Workload
 
 
 def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
@@ -38,20 +38,34 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     ]
     for line in lines + (describe_problems(loaded) if loaded else []):
         console.print(Text(line), soft_wrap=True)
-    console.print(f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}", style="bold", highlight=False)
+    console.print(
+        f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}",
+        style="bold",
+        highlight=False,
+    )
     if config.method.condition != "ground_truth":
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
         console.print(Text(f"  {expected}"), soft_wrap=True)
     for stage in build_graph(config, layout, plan):
         outputs = sorted({path for task in stage.tasks for path in task.outputs})
-        shown = outputs if len(outputs) <= 3 else [outputs[0], f"... {len(outputs) - 2} more ...", outputs[-1]]
+        shown = (
+            outputs if len(outputs) <= 3 else [outputs[0], f"... {len(outputs) - 2} more ...", outputs[-1]]
+        )
         tasks = "1 task" if len(stage.tasks) == 1 else f"array of {len(stage.tasks)} tasks"
         after = f", after {' and '.join(stage.after)}" if stage.after else ""
         console.print(Text.assemble("  ", (stage.name, "bold"), f": {tasks}{after}"))
-        for what, items in (("reads", stage.inputs), ("writes", shown), ("needs", (describe_resources(stage, profile),))):
+        for what, items in (
+            ("reads", stage.inputs),
+            ("writes", shown),
+            ("needs", (describe_resources(stage, profile),)),
+        ):
             console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
     if most > 1:
-        seen = "" if config.method.condition == "blind" else "; the teacher then sees the errors of the last student"
+        seen = (
+            ""
+            if config.method.condition == "blind"
+            else "; the teacher then sees the errors of the last student"
+        )
         console.print(f"\nlater iterations have the same stages{seen}", highlight=False, soft_wrap=True)
 
 
@@ -65,14 +79,20 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
     reasons = Counter(kind_of(row.reason) for row in loaded.rejected)
     examples = {kind_of(row.reason): row for row in reversed(loaded.rejected)}
     for reason, count in reasons.most_common(5):
-        lines.append(f"  not used: {count:,} row{'s'[: count != 1]}, e.g. {examples[reason].where}: {examples[reason].reason}")
+        lines.append(
+            f"  not used: {count:,} row{'s'[: count != 1]}, e.g. {examples[reason].where}: {examples[reason].reason}"
+        )
     if len(reasons) > 5:
-        lines.append(f"  not used for {len(reasons) - 5} other reasons: {sum(c for _, c in reasons.most_common()[5:]):,} rows")
+        lines.append(
+            f"  not used for {len(reasons) - 5} other reasons: {sum(c for _, c in reasons.most_common()[5:]):,} rows"
+        )
     return lines
 
 
 def _short(text: str) -> str:
-    line = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
+    line = "".join(
+        sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split())
+    )
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 
@@ -81,7 +101,7 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool, LoadedProblems |
 
     The second is False where a size had to be guessed, for data on the Hub and benchmarks of unknown size; data on the Hub is not read (None).
     """
-    from undo_hpc.benchmarks.loader import describe_benchmark, load_benchmark
+    from undo_hpc.data.benchmarks.loader import describe_benchmark, load_benchmark
 
     source, loaded = config.data.train, None
     if source.hub and not source.path:
@@ -103,13 +123,21 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool, LoadedProblems |
         override = config.evaluate.overrides.get(Path(name).stem)
         described = describe_benchmark(name, override)
         local = described.source.path or described.source.tiny
-        known = len(load_benchmark(name, override).problems) if local else described.source.sample or described.size
+        known = (
+            len(load_benchmark(name, override).problems)
+            if local
+            else described.source.sample or described.size
+        )
         counted = counted and bool(known)
         sets[Path(name).stem] = min(known or 1000, config.evaluate.limit or known or 1000)
     sets |= {"validation": validation, "diagnosis": diagnosis}
     if config.evaluate.train_predictions:
         sets["train"] = train
-    return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), counted, loaded
+    return (
+        plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}),
+        counted,
+        loaded,
+    )
 
 
 def at_once(config: RunConfig, tasks: int) -> int:
@@ -130,7 +158,9 @@ def describe_resources(stage: Stage, profile: Profile | None) -> str:
     resources = stage.resources if profile is None else profile.for_stage(stage.name, stage.resources)
     given = {key: value for key, value in resources.model_dump().items() if value not in (None, {})}
     words = ", ".join(
-        f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        f"{key.replace('_', ' ')} {value:g}"
+        if isinstance(value, float)
+        else f"{key.replace('_', ' ')} {value}"
         for key, value in given.items()
     )
     return words or ("what this machine has" if profile is None else "what the cluster gives by itself")

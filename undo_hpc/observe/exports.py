@@ -7,10 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from undo_hpc.data.distilled import read_distilled
-from undo_hpc.data.formats import llama_factory_info, lm_eval_file_names, lm_eval_results, lm_eval_samples, to_messages
+from undo_hpc.data.formats import (
+    llama_factory_info,
+    lm_eval_file_names,
+    lm_eval_results,
+    lm_eval_samples,
+    to_messages,
+)
+from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SPLITS, Attempt
-from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
@@ -27,7 +33,11 @@ def write_chat(run: Run, iteration: int) -> Path:
     config, at = run.config, run.layout.iteration(iteration)
     prompts = load_prompts(config.evaluate.prompt)
     rows = [
-        to_messages(e, prompt=prompts.student(e.problem, config.evaluate.instruction), system_prompt=config.student.system_prompt)
+        to_messages(
+            e,
+            prompt=prompts.student(e.problem, config.evaluate.instruction),
+            system_prompt=config.student.system_prompt,
+        )
         for e in read_distilled(at.distilled)
     ]
     write_bytes(at.chat, dump_rows(rows))
@@ -50,7 +60,9 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     generation = config.evaluate.sampling.model_dump(mode="json")
     samples = {}
     for name in dict.fromkeys(part.group for part in plan.slices("evaluate") if part.group not in SPLITS):
-        paths = [at.shard("evaluate", part.shard, name) for part in plan.slices("evaluate") if part.group == name]
+        paths = [
+            at.shard("evaluate", part.shard, name) for part in plan.slices("evaluate") if part.group == name
+        ]
         rows = [row for path in paths if path.exists() for row in read_rows(path)]
         problems = run.problems(name)
         samples[name] = lm_eval_samples(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from undo_hpc.layout import Layout
+from undo_hpc.pipeline.layout import Layout
 
 TAIL_BYTES = 64 * 1024
 

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from undo_hpc.plan import Stage, Task
+from undo_hpc.pipeline.plan import Stage, Task
 
 Snapshot = Sequence[tuple[Stage, Task, dict[str, Any] | None, float]]
 PLAIN_EVERY_S = 15.0
@@ -52,7 +52,9 @@ def clock(seconds: float) -> str:
 
 def outcome(code: int) -> str:
     """An exit code in a word."""
-    return {0: "done", 75: "saved, starts again"}.get(code, f"failed (exit code {code})" if code > 0 else f"killed (signal {-code})")
+    return {0: "done", 75: "saved, starts again"}.get(
+        code, f"failed (exit code {code})" if code > 0 else f"killed (signal {-code})"
+    )
 
 
 class PlainDisplay:
@@ -64,11 +66,15 @@ class PlainDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def _line(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, markup=False, soft_wrap=True)
+        self._console.print(
+            f"{time.strftime('%H:%M:%S')} {text}", highlight=False, markup=False, soft_wrap=True
+        )
 
     def started(self, stage: Stage, task: Task) -> None:
         """Tells that a task begins."""
@@ -98,7 +104,9 @@ class RichDisplay(PlainDisplay):
         self._live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.__exit__(kind, error, trace)
 
     def started(self, stage: Stage, task: Task) -> None:
@@ -120,7 +128,13 @@ def task_table(running: Snapshot, width: int) -> Table:
         reported = progress or {}
         done, total = float(reported.get("done") or 0), float(reported.get("total") or 0)
         bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total and wide else Text("")
-        table.add_row(f"iteration {stage.iteration}", name(stage, task), bar, clock(seconds), describe(progress, seconds))
+        table.add_row(
+            f"iteration {stage.iteration}",
+            name(stage, task),
+            bar,
+            clock(seconds),
+            describe(progress, seconds),
+        )
     return table
 
 

@@ -17,7 +17,9 @@ def outcome(metrics: dict[str, Any]) -> str:
         parts.append(f"validation {_share(here)}")
         if before := (metrics.get("baseline") or {}).get("validation"):
             parts[-1] += f", untrained {_share(before)}"
-    parts.append(f"{made['correct']:,} of {made['rows']:,} attempts right, {metrics['distilled']['rows']:,} rationales learned from")
+    parts.append(
+        f"{made['correct']:,} of {made['rows']:,} attempts right, {metrics['distilled']['rows']:,} rationales learned from"
+    )
     parts.append("goes on" if decision["action"] == "continue" else decision["action"])
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
 
@@ -26,7 +28,9 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
     """Reasons to doubt an iteration before the next one costs as much; most often there are none."""
     found, made, kept = [], metrics["generate"], metrics["distilled"]
     if kept["refreshed"] < _FEW_RATIONALES * made["problems"]:
-        dropped = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items())
+        dropped = ", ".join(
+            f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items()
+        )
         found.append(
             f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
             "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_tokens may help"
@@ -40,7 +44,9 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
             "train.learning_rate may help"
         )
     if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
-        found.append(f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_tokens too small?")
+        found.append(
+            f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_tokens too small?"
+        )
     if failed := _over(metrics["sets"], "errors", _MANY_ERRORS):
         said = next((words for a in metrics["sets"].values() if (words := _because(a))), "")
         found.append(f"requests to the student failed: {failed}{said}")
@@ -48,7 +54,11 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
 
 
 def _over(sets: dict[str, Any], what: str, most: float) -> str:
-    return ", ".join(f"{name} {a[what]:,} of {a['answers']:,}" for name, a in sets.items() if a[what] > most * max(1, a["answers"]))
+    return ", ".join(
+        f"{name} {a[what]:,} of {a['answers']:,}"
+        for name, a in sets.items()
+        if a[what] > most * max(1, a["answers"])
+    )
 
 
 def _because(counts: dict[str, Any]) -> str:

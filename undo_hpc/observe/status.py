@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from undo_hpc.campaign import current_decision
-from undo_hpc.commands import launcher, shown, undo
 from undo_hpc.config.schema import PolicyConfig
-from undo_hpc.observe.evidence import gather, read_bytes, read_fast
-from undo_hpc.observe.live import Live, look_live
+from undo_hpc.control.live import Live, look_live
+from undo_hpc.control.position import current_decision
 from undo_hpc.observe.logs import logs_of, tail
 from undo_hpc.observe.remarks import remarks
-from undo_hpc.plan import IterationPlan, Stage, build_graph, effective_iterations, refines
-from undo_hpc.run import Run
-from undo_hpc.state import Evidence, Key, TaskStatus, derive, enough, unmet
+from undo_hpc.pipeline.evidence import gather, read_bytes, read_fast
+from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, refines
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.state import Evidence, Key, TaskStatus, derive, enough, unmet
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.events import read_events
+from undo_hpc.system.invocation import launcher, shown, undo
 
 STATES = ("done", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
 MAX_FAILURES = 3
@@ -248,8 +248,14 @@ def _last_start(run: Run, stage: Stage, index: int, view: StageView) -> str:
 
 def _failure(run: Run, stage: Stage, index: int, label: str, ended: str) -> Failure:
     logs = logs_of(run.layout, stage.iteration, stage.name, index)
-    why = "failed" if ended == "failed" else "ended without a word (killed, out of memory, or its node went down)"
-    return Failure(stage.name, index, label, why, str(logs[-1]) if logs else "", tail(logs[-1]) if logs else [])
+    why = (
+        "failed"
+        if ended == "failed"
+        else "ended without a word (killed, out of memory, or its node went down)"
+    )
+    return Failure(
+        stage.name, index, label, why, str(logs[-1]) if logs else "", tail(logs[-1]) if logs else []
+    )
 
 
 def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], running: list[int]) -> None:
@@ -266,13 +272,28 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
     if stage.name == "train" and counts:
         view.loss = counts[0].get("loss")
     if running:
-        _measure_running(run, stage, view, running, tokens_per_row=tokens / rows if rows else 0.0, rows_per_task=rows / max(1, len(done)))
+        _measure_running(
+            run,
+            stage,
+            view,
+            running,
+            tokens_per_row=tokens / rows if rows else 0.0,
+            rows_per_task=rows / max(1, len(done)),
+        )
     elif seconds:
         view.tokens_per_s = tokens / seconds if tokens else None
         view.rows_per_s = rows / seconds if rows else None
 
 
-def _measure_running(run: Run, stage: Stage, view: StageView, running: list[int], *, tokens_per_row: float, rows_per_task: float) -> None:
+def _measure_running(
+    run: Run,
+    stage: Stage,
+    view: StageView,
+    running: list[int],
+    *,
+    tokens_per_row: float,
+    rows_per_task: float,
+) -> None:
     """Adds what running tasks report, and the time left; the sizes of finished tasks tell of those that still wait."""
     tokens_per_s = open_rows = 0.0
     left: list[float] = []
@@ -319,7 +340,9 @@ def _stopped(run: Run, iteration: int) -> list[str]:
     if "stopped" in last:
         notes.append(f"stopped: {last['stopped']}")
     if "push_failed" in last:
-        notes.append(f"the last push to the Hub failed: {last['push_failed']} (again with: {undo(f'push {shown(run.layout.root)}')})")
+        notes.append(
+            f"the last push to the Hub failed: {last['push_failed']} (again with: {undo(f'push {shown(run.layout.root)}')})"
+        )
     return notes
 
 
@@ -342,11 +365,15 @@ def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[st
         why = "stop.patience" if ended == "converged" else f"method.condition: {run.config.method.condition}"
         return undo(f"report {root}"), f"writes the report again; more iterations would not be begun ({why})"
     if ended:
-        return f"{resume_command(run)} --iterations {run.config.iterations + 1}", "goes on for another iteration"
+        return (
+            f"{resume_command(run)} --iterations {run.config.iterations + 1}",
+            "goes on for another iteration",
+        )
     if live.given_up:
-        return resume_command(
-            run
-        ), f"SLURM could not start {live.given_up} task{'s'[: live.given_up != 1]} and gave up; this lets them wait for a node again"
+        return (
+            resume_command(run),
+            f"SLURM could not start {live.given_up} task{'s'[: live.given_up != 1]} and gave up; this lets them wait for a node again",
+        )
     busy = live.jobs > 0 or bool(live.launcher) or any(state == "running" for state, _ in live.tasks.values())
     if busy and not failures:
         return undo(f"status {root} --watch"), "nothing to do; looks again every few seconds"
@@ -355,14 +382,18 @@ def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[st
         which = f" {first.index}" if first.label != first.stage else ""
         look_at = undo(f"logs {root} {first.stage}{which}")
         return (
-            (look_at, "shows the whole log of the failed task") if busy else (resume_command(run), f"after mending the cause ({look_at})")
+            (look_at, "shows the whole log of the failed task")
+            if busy
+            else (resume_command(run), f"after mending the cause ({look_at})")
         )
     if live.paused:
         return resume_command(run), "goes on from where the run was paused"
     return resume_command(run), "nobody works on this run; goes on from where it stands"
 
 
-def _headline(ended: bool, why: str, complete: bool, views: list[StageView], failures: list[Failure], live: Live) -> str:
+def _headline(
+    ended: bool, why: str, complete: bool, views: list[StageView], failures: list[Failure], live: Live
+) -> str:
     if ended:
         return f"ended: {why}"
     if complete:

@@ -10,15 +10,35 @@ from undo_hpc.observe.progress import clock
 from undo_hpc.observe.status import RunView, StageView
 
 WIDE = 90
-_STYLE = {"done": "green", "running": "cyan", "failed": "bold red", "waiting": "yellow", "saved": "yellow", "stale": "magenta"}
-_MARK = {"done": "✓", "running": "▸", "failed": "✗", "waiting": "…", "saved": "…", "stale": "~", "ready": "·", "blocked": "·"}
+_STYLE = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "bold red",
+    "waiting": "yellow",
+    "saved": "yellow",
+    "stale": "magenta",
+}
+_MARK = {
+    "done": "✓",
+    "running": "▸",
+    "failed": "✗",
+    "waiting": "…",
+    "saved": "…",
+    "stale": "~",
+    "ready": "·",
+    "blocked": "·",
+}
 
 
 def render_status(view: RunView, width: int) -> RenderableType:
     """The whole view."""
     head = Text.assemble((view.name, "bold"), f"  {view.headline}")
     of = f"of 0 to {view.iterations - 1}" if view.iterations > 1 else "the only one"
-    place = Text(f"iteration {view.iteration} ({of}), {view.condition}, {view.cluster}, {view.root}", "dim", overflow="fold")
+    place = Text(
+        f"iteration {view.iteration} ({of}), {view.condition}, {view.cluster}, {view.root}",
+        "dim",
+        overflow="fold",
+    )
     parts: list[RenderableType] = [head, place]
     if view.launcher:
         parts.append(Text(f"held by {view.launcher}", "dim"))
@@ -34,7 +54,11 @@ def render_status(view: RunView, width: int) -> RenderableType:
     if view.report:
         parts.append(Text.assemble(("report      ", "bold"), (view.report, ""), overflow="fold"))
     parts += [Text(f"note: {note}", "yellow") for note in view.notes]
-    parts += [Text(), Text.assemble(("next  ", "bold"), (view.next_command, "bold cyan")), Text(f"      {view.next_why}", "dim")]
+    parts += [
+        Text(),
+        Text.assemble(("next  ", "bold"), (view.next_command, "bold cyan")),
+        Text(f"      {view.next_why}", "dim"),
+    ]
     return Group(*parts)
 
 
@@ -80,7 +104,14 @@ def _states(stage: StageView) -> Text:
 
 def _table(stages: list[StageView]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading, justify in (("", "left"), ("stage", "left"), ("tasks", "right"), ("state", "left"), ("so far", "left"), ("why", "left")):
+    for heading, justify in (
+        ("", "left"),
+        ("stage", "left"),
+        ("tasks", "right"),
+        ("state", "left"),
+        ("so far", "left"),
+        ("why", "left"),
+    ):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for stage in stages:
         mark = status_mark(stage)
@@ -95,7 +126,10 @@ def _lines(stages: list[StageView]) -> Group:
         mark = status_mark(stage)
         parts.append(
             Text.assemble(
-                (_MARK[mark] + " ", _STYLE.get(mark, "dim")), (stage.name, "bold"), f" {stage.done}/{stage.total}  ", _states(stage)
+                (_MARK[mark] + " ", _STYLE.get(mark, "dim")),
+                (stage.name, "bold"),
+                f" {stage.done}/{stage.total}  ",
+                _states(stage),
             )
         )
         for extra in (figures(stage), stage.waits_for):

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from undo_hpc.observe.cost import measure, rationale_cost
+from undo_hpc.control.accounting import measure, rationale_cost
 from undo_hpc.observe.remarks import outcome, remarks
+from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
-from undo_hpc.run import Run
 from undo_hpc.storage.atomic import read_json
 
 
@@ -33,7 +33,9 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     benchmarks = [name for name in last if name not in SPLITS]
     columns = [*(n for n in ("validation", "diagnosis") if n in last), *benchmarks]
     chosen = "chosen on validation" if "validation" in last else "the last"
-    table = Table(title=f"Accuracy in % and its 95 % interval; best: {chosen}", title_justify="left", show_lines=True)
+    table = Table(
+        title=f"Accuracy in % and its 95 % interval; best: {chosen}", title_justify="left", show_lines=True
+    )
     table.add_column("iteration")
     for name in columns:
         table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
@@ -48,7 +50,9 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
         mark = "\nbest" if number == best else ""
         label = f"{number}{mark}"
         yielded = f"{made['correct']}/{made['rows']}"
-        table.add_row(label, *(cell(item["sets"].get(n)) for n in columns), yielded, _truncated(item["sets"], columns))
+        table.add_row(
+            label, *(cell(item["sets"].get(n)) for n in columns), yielded, _truncated(item["sets"], columns)
+        )
     return table
 
 

@@ -86,7 +86,10 @@ class PromptSet:
         """Raises DataError where one of these templates is missing: a folder needs only those that its run uses."""
         for name in names:
             if name not in self._templates:
-                raise DataError(f"{self.where} has no {name}.txt", hint=f"add {name}.txt to it; see undo_hpc/prompts/default")
+                raise DataError(
+                    f"{self.where} has no {name}.txt",
+                    hint=f"add {name}.txt to it; see undo_hpc/prompts/default",
+                )
 
     def _render(self, name: str, **values: str) -> str:
         self.require(name)
@@ -103,7 +106,11 @@ def load_prompts(name_or_dir: str) -> PromptSet:
         DataError: no such set, an empty folder, a template that lacks a placeholder it cannot do without, or is badly
         formed.
     """
-    folder = _HERE / name_or_dir if name_or_dir.isidentifier() and (_HERE / name_or_dir).is_dir() else Path(name_or_dir)
+    folder = (
+        _HERE / name_or_dir
+        if name_or_dir.isidentifier() and (_HERE / name_or_dir).is_dir()
+        else Path(name_or_dir)
+    )
     if not folder.is_dir():
         embedded = sorted(path.name for path in _HERE.iterdir() if (path / "problem.txt").is_file())
         raise DataError(
@@ -125,5 +132,7 @@ def load_prompts(name_or_dir: str) -> PromptSet:
             raise DataError(f"{path}: is not UTF-8 text ({error})", hint="save it as UTF-8") from error
         missing = _NEEDED.get(name, set()) - templates[name].names
         if missing:
-            raise DataError(f"{path}: lacks {{{min(missing)}}}", hint="a prompt without it cannot be answered")
+            raise DataError(
+                f"{path}: lacks {{{min(missing)}}}", hint="a prompt without it cannot be answered"
+            )
     return PromptSet(templates, where=f"the prompt set {folder}")

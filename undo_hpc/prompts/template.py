@@ -93,19 +93,27 @@ class Template:
                 open_sections[-1][2].append(_Section(name, when_empty, tuple(inner)))
         if len(open_sections) > 1:
             name = open_sections[-1][0]
-            raise DataError(f"{self._where}: the section {{#{name}}} is not closed", hint=f"put {{/{name}}} behind it")
+            raise DataError(
+                f"{self._where}: the section {{#{name}}} is not closed", hint=f"put {{/{name}}} behind it"
+            )
         open_sections[0][2].append(text[position:])
         return tuple(open_sections[0][2])
 
     def _check_name(self, name: str, position: int) -> None:
         if name not in NAMES:
-            raise DataError(f"{self._place(position)}: no placeholder is called {name!r}", hint="there are: " + ", ".join(NAMES))
+            raise DataError(
+                f"{self._place(position)}: no placeholder is called {name!r}",
+                hint="there are: " + ", ".join(NAMES),
+            )
         self.names.add(name)
 
     def _refuse_misspelling(self, name: str, position: int) -> None:
         near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.8)
         if near:
-            raise DataError(f"{self._place(position)}: no placeholder is called {{{name}}}", hint=f"did you mean {{{near[0]}}}?")
+            raise DataError(
+                f"{self._place(position)}: no placeholder is called {{{name}}}",
+                hint=f"did you mean {{{near[0]}}}?",
+            )
 
     def _place(self, position: int) -> str:
         return f"{self._where}, line {self.text.count(chr(10), 0, position) + 1}"

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.data.distilled import read_distilled
-from undo_hpc.decision import Decision, decide_by_sets
-from undo_hpc.diagnosis import diagnose
-from undo_hpc.plan import effective_iterations
+from undo_hpc.method.decision import Decision, decide_by_sets
+from undo_hpc.method.diagnosis import diagnose
+from undo_hpc.method.stats import pass_at_k, wilson
+from undo_hpc.pipeline.plan import effective_iterations
+from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
-from undo_hpc.run import Run
 from undo_hpc.stages.answering import first_error
 from undo_hpc.stages.context import StageContext, gate
-from undo_hpc.statistics import pass_at_k, wilson
 from undo_hpc.storage.atomic import explained, read_json, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
 
@@ -230,5 +230,7 @@ def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:
 
 def next_decision(run: Run, iteration: int, metrics: dict[str, Any]) -> Decision:
     """The decision after this iteration, from validation accuracies alone (no test set is looked at)."""
-    history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration)] + [metrics["sets"]]
+    history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration)] + [
+        metrics["sets"]
+    ]
     return decide_by_sets(history, run.config.stop, effective_iterations(run.config))

@@ -25,13 +25,13 @@ from undo_hpc.config.schema import SamplingConfig
 from undo_hpc.engines.base import Completion, Engine, Request
 from undo_hpc.errors import EngineError, Requeue
 from undo_hpc.grading import Checker, GradeItem
-from undo_hpc.plan import request_seed
-from undo_hpc.quality import assess
+from undo_hpc.method.quality import assess
+from undo_hpc.pipeline.plan import request_seed
+from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import explained, write_bytes
 from undo_hpc.storage.shards import ShardWriter, dump_rows
-from undo_hpc.workload import longest
 
 Key = tuple[str, int]
 
@@ -59,7 +59,15 @@ class Answers:
         inputs: digests of what the answers come from, as the task's manifest will name them; rows of others are not taken.
     """
 
-    def __init__(self, ctx: StageContext, shard: Path, *, role: str, sampling: SamplingConfig, inputs: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        ctx: StageContext,
+        shard: Path,
+        *,
+        role: str,
+        sampling: SamplingConfig,
+        inputs: Mapping[str, str],
+    ) -> None:
         self._ctx, self.shard, self._role, self._sampling = ctx, shard, role, sampling
         self._folder = ctx.at.parts(shard)
         with explained(self._folder):
@@ -78,7 +86,9 @@ class Answers:
         if self.rows:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
-    def answer(self, engine: Engine, checker: Checker, asks: Sequence[Ask], total: int, before: int = 0) -> None:
+    def answer(
+        self, engine: Engine, checker: Checker, asks: Sequence[Ask], total: int, before: int = 0
+    ) -> None:
         """Answers, grades and keeps those asks that have no row yet.
 
         Args:
@@ -93,7 +103,9 @@ class Answers:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
             config, began = self._ctx.run.config.generate, time.monotonic()
             if not self._new_rows:  # long answers take their time; until then there is no rate to tell
-                self._ctx.progress.update(force=True, done=before + len(self.rows), total=total, left_s=None, unit="rows")
+                self._ctx.progress.update(
+                    force=True, done=before + len(self.rows), total=total, left_s=None, unit="rows"
+                )
 
             def keep(group: list[Completion]) -> None:
                 self._keep(group, wanted, checker, chat_digest(engine))
@@ -115,13 +127,24 @@ class Answers:
                 hint="answers so far are kept; look at the log above, then run the same command again",
             )
         if left:
-            raise Requeue(f"{self._ctx.stage.name} {self._ctx.task.label}: {len(self.rows)} answers are saved, more are wanted")
+            raise Requeue(
+                f"{self._ctx.stage.name} {self._ctx.task.label}: {len(self.rows)} answers are saved, more are wanted"
+            )
 
     def _request(self, name: str, ask: Ask) -> Request:
         ctx, sampling = self._ctx, self._sampling
         seed = request_seed(ctx.run.config.seed, ctx.plan.iteration, ask.problem.id, ask.attempt, self._role)
         limit = longest(sampling, ctx.plan.iteration)
-        return Request(name, ask.prompt, seed, ask.temperature, limit, sampling.top_p, sampling.top_k, tuple(sampling.stop))
+        return Request(
+            name,
+            ask.prompt,
+            seed,
+            ask.temperature,
+            limit,
+            sampling.top_p,
+            sampling.top_k,
+            tuple(sampling.stop),
+        )
 
     def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: Checker, chat_sha: str) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
@@ -251,7 +274,9 @@ class Group:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._save()
 
     def add(self, completion: Completion) -> None:
@@ -303,6 +328,10 @@ def open_checker(ctx: StageContext) -> Checker:
     return Checker(workers=grading.workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb)
 
 
-def make_asks(problems: Iterable[Problem], attempts: Iterable[int], prompt: Callable[[Problem], str], temperature: float) -> list[Ask]:
+def make_asks(
+    problems: Iterable[Problem], attempts: Iterable[int], prompt: Callable[[Problem], str], temperature: float
+) -> list[Ask]:
     """The same attempts of the student for each of the problems."""
-    return [Ask(p, k, prompt(p), "student", temperature) for p, k in itertools.product(problems, tuple(attempts))]
+    return [
+        Ask(p, k, prompt(p), "student", temperature) for p, k in itertools.product(problems, tuple(attempts))
+    ]

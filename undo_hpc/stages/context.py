@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import EvidenceError, Requeue
-from undo_hpc.layout import IterationLayout
-from undo_hpc.plan import IterationPlan, Stage, StageName, Task, build_graph
-from undo_hpc.run import Run
-from undo_hpc.state import combined_digest, enough
+from undo_hpc.pipeline.layout import IterationLayout
+from undo_hpc.pipeline.plan import IterationPlan, Stage, StageName, Task, build_graph
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.state import combined_digest, enough
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import Manifest, Output, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.manifest import (
+    Manifest,
+    Output,
+    describe_output,
+    read_manifest,
+    verify_outputs,
+    write_manifest,
+)
 from undo_hpc.storage.progress import ProgressFile
 
 # A file written on another node may show late over NFS (attribute caches): wait this long for evidence to appear.
@@ -64,7 +71,9 @@ class StageContext:
         if self.should_stop():
             raise Requeue(f"{self.stage.name} {self.task.label}: asked to stop before the model was loaded")
 
-    def publish(self, outputs: dict[Path, int | None], known: dict[Path, Output] | None = None, **parts: Any) -> Manifest:
+    def publish(
+        self, outputs: dict[Path, int | None], known: dict[Path, Output] | None = None, **parts: Any
+    ) -> Manifest:
         """Writes the task's manifest, last of all; asks the lease first, so that a zombie publishes nothing.
 
         Args:
@@ -100,11 +109,18 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
     announced = False
     while True:
         manifest = read_manifest(path)
-        problem = f"{task.manifest} is missing" if manifest is None else verify_outputs(run.layout.root, manifest, deep=deep)
+        problem = (
+            f"{task.manifest} is missing"
+            if manifest is None
+            else verify_outputs(run.layout.root, manifest, deep=deep)
+        )
         if manifest is not None and not problem:
             return manifest
         if time.monotonic() >= deadline:
-            raise EvidenceError(f"{task.stage} {task.label}: {problem}", hint="run the launcher again; it submits what is missing")
+            raise EvidenceError(
+                f"{task.stage} {task.label}: {problem}",
+                hint="run the launcher again; it submits what is missing",
+            )
         if not announced:
             print(f"waiting up to {wait_s:.0f} s for another node's file to show: {problem}", flush=True)
             announced = True
@@ -127,7 +143,9 @@ def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
         ) from error
 
 
-def gate(ctx: StageContext, stage_name: str, *, deep: bool = True) -> tuple[list[Manifest], list[Task], dict[str, str]]:
+def gate(
+    ctx: StageContext, stage_name: str, *, deep: bool = True
+) -> tuple[list[Manifest], list[Task], dict[str, str]]:
     """The evidence of an upstream stage: manifests, missing tasks, and the entry for our manifest's `inputs`.
 
     Raises:
@@ -143,7 +161,9 @@ def gate(ctx: StageContext, stage_name: str, *, deep: bool = True) -> tuple[list
     return manifests, missing, {stage_name: combined_digest(manifests)}
 
 
-def collect(ctx: StageContext, stage_name: str, *, deep: bool) -> tuple[list[Manifest], list[Task], list[str]]:
+def collect(
+    ctx: StageContext, stage_name: str, *, deep: bool
+) -> tuple[list[Manifest], list[Task], list[str]]:
     """Complete tasks of a stage, the others, and what is wrong with each of those. Digests are read by a few threads."""
     late_until = time.monotonic() + ctx.visibility_wait_s  # what is late is late together: one wait for all
 

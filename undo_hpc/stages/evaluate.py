@@ -6,7 +6,7 @@ import time
 
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.engines import load_engine
-from undo_hpc.plan import EvaluationSlice
+from undo_hpc.pipeline.plan import EvaluationSlice
 from undo_hpc.prompts import PromptSet
 from undo_hpc.stages.answering import Answers, Ask, counts, make_asks, open_checker
 from undo_hpc.stages.context import StageContext, gate
@@ -44,7 +44,9 @@ def run_stage(ctx: StageContext) -> None:
             for part in parts:
                 shard = ctx.at.shard(ctx.stage.name, part.shard, part.group)
                 role = f"{ctx.stage.name}/{part.group}"
-                answers[part] = Answers(ctx, shard, role=role, sampling=config.evaluate.sampling, inputs=inputs)
+                answers[part] = Answers(
+                    ctx, shard, role=role, sampling=config.evaluate.sampling, inputs=inputs
+                )
                 answers[part].answer(engine, checker, asks[part], total, before=done)
                 done += len(asks[part])
         described = engine.describe()
@@ -61,7 +63,11 @@ def run_stage(ctx: StageContext) -> None:
             "new_tokens": sum(a.new_tokens for a in answers.values()),
             "seconds": round(sum(a.seconds for a in answers.values()), 3),
         },
-        details={"engine": described, "sampling": config.evaluate.sampling.model_dump(), "prompts": prompts.digest},
+        details={
+            "engine": described,
+            "sampling": config.evaluate.sampling.model_dump(),
+            "prompts": prompts.digest,
+        },
     )
     for item in answers.values():
         item.finish()

@@ -13,7 +13,7 @@ from pathlib import Path
 from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
-from undo_hpc.plan import deal
+from undo_hpc.pipeline.plan import deal
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.answering import Answers, Ask, counts, first_error, open_checker
 from undo_hpc.stages.context import StageContext, previous_evidence
@@ -35,7 +35,9 @@ def run_stage(ctx: StageContext) -> None:
     inputs = _check_inputs(ctx)
     targets = targets_of(ctx.run, iteration)
     style = {target.problem.id: target.style for target in targets}
-    mine = sorted(deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index), key=lambda p: (p.idx, p.id))
+    mine = sorted(
+        deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index), key=lambda p: (p.idx, p.id)
+    )
     shard = ctx.at.shard("generate", ctx.task.index)
     prompts = planned_prompts(ctx.plan, "generate", config.generate.prompt)
     inputs["prompts"] = prompts.digest
@@ -73,12 +75,16 @@ def run_stage(ctx: StageContext) -> None:
     finally:
         answers.close()
         engine.close()
-    order = [(p.id, k) for p in mine for k in range(config.generate.max_attempts) if (p.id, k) in answers.rows]
+    order = [
+        (p.id, k) for p in mine for k in range(config.generate.max_attempts) if (p.id, k) in answers.rows
+    ]
     rows = answers.publish(order)
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
-        counts=counts(rows) | _yield(mine, rows) | {"new_tokens": answers.new_tokens, "seconds": round(answers.seconds, 3)},
+        counts=counts(rows)
+        | _yield(mine, rows)
+        | {"new_tokens": answers.new_tokens, "seconds": round(answers.seconds, 3)},
         details={
             "engine": described,
             "sampling": config.generate.sampling.model_dump(),
@@ -104,7 +110,10 @@ def _rounds(ctx: StageContext) -> Iterator[tuple[range, float]]:
     settings = ctx.run.config.generate
     yield range(settings.samples), settings.sampling.temperature
     for number, attempt in enumerate(range(settings.samples, settings.max_attempts), start=1):
-        yield range(attempt, attempt + 1), settings.sampling.temperature + number * settings.retry_temperature_step
+        yield (
+            range(attempt, attempt + 1),
+            settings.sampling.temperature + number * settings.retry_temperature_step,
+        )
 
 
 def _solved(answers: Answers, problem: Problem, before: int) -> bool:

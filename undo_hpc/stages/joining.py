@@ -23,8 +23,8 @@ import orjson
 
 from undo_hpc.data.distilled import COLUMNS, DistilledFile, read_distilled
 from undo_hpc.errors import EvidenceError, StorageError, UndoError
+from undo_hpc.method.selection import Combine, Row, accept, combine
 from undo_hpc.records import Example
-from undo_hpc.selection import Combine, Row, accept, combine
 from undo_hpc.storage.manifest import Output
 from undo_hpc.storage.shards import first_row_from, read_rows
 
@@ -111,7 +111,9 @@ class _Join:
         heads = ShardHeads(part.shards, part.low, part.high)
         take = heads.take
         high = math.inf if part.high is None else part.high
-        for problem in heapq.merge(*(_problems(path, part.low) for path in part.problems), key=itemgetter("idx", "id")):
+        for problem in heapq.merge(
+            *(_problems(path, part.low) for path in part.problems), key=itemgetter("idx", "id")
+        ):
             key = problem["idx"], problem["id"]
             if key[0] >= high:
                 break
@@ -138,7 +140,13 @@ class _Join:
             kept, dropped = accept(mine, most=self.part.samples, keep_wrong=self.part.keep_wrong)
             joined.dropped.update(dropped)
         joined.refreshed += bool(kept)
-        who, idx, text, gt, source = problem["id"], problem["idx"], problem["problem"], problem["gt"], problem.get("source", "")
+        who, idx, text, gt, source = (
+            problem["id"],
+            problem["idx"],
+            problem["problem"],
+            problem["gt"],
+            problem.get("source", ""),
+        )
         rows = []
         for row in kept:
             rationale, attempt, style, verdict, tokens = CHOSEN(row)
@@ -186,7 +194,8 @@ class ShardHeads:
         """Raises EvidenceError where a shard holds what is not among the problems, or not at its place."""
         for _, who in sorted(self._heads):
             raise EvidenceError(
-                f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order", hint=AGAIN
+                f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order",
+                hint=AGAIN,
             )
 
 
@@ -224,7 +233,11 @@ class _Closed(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Moves to an offset from the beginning, from here, or from the end."""
-        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._path.stat().st_size if whence == os.SEEK_END else 0}
+        begin = {
+            os.SEEK_SET: 0,
+            os.SEEK_CUR: self._at,
+            os.SEEK_END: self._path.stat().st_size if whence == os.SEEK_END else 0,
+        }
         self._at = begin[whence] + offset
         return self._at
 
@@ -236,7 +249,9 @@ class _Closed(io.RawIOBase):
         return count
 
 
-def _attempts_by_problem(file: BinaryIO, path: Path, low: int | None, high: int | None) -> Iterator[tuple[Order, list[Row]]]:
+def _attempts_by_problem(
+    file: BinaryIO, path: Path, low: int | None, high: int | None
+) -> Iterator[tuple[Order, list[Row]]]:
     with file:
         try:
             if low is not None:
@@ -246,7 +261,10 @@ def _attempts_by_problem(file: BinaryIO, path: Path, low: int | None, high: int 
                     return
                 rows = list(group)
                 if len(rows) > 1 and any(a["attempt"] >= b["attempt"] for a, b in itertools.pairwise(rows)):
-                    raise EvidenceError(f"an attempt at problem {key[1]} stands twice or is out of order in {path}", hint=AGAIN)
+                    raise EvidenceError(
+                        f"an attempt at problem {key[1]} stands twice or is out of order in {path}",
+                        hint=AGAIN,
+                    )
                 yield key, rows
         except (orjson.JSONDecodeError, TypeError, KeyError) as error:
             raise _blame(path, error) from error

@@ -22,12 +22,12 @@ import orjson
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder
 from undo_hpc.errors import DataError, EvidenceError, Incomplete
-from undo_hpc.process import die_with_parent
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.joining import Joined, Part, join
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.manifest import verify_outputs
 from undo_hpc.storage.shards import last_row, read_rows
+from undo_hpc.system.parent_death import die_with_parent
 
 PROBLEMS_PER_PART = 16_384
 PROCESSES = 2  # each adds some twenty MiB of its own
@@ -55,13 +55,18 @@ def run_stage(ctx: StageContext) -> None:
         parts = list(parts_of(ctx, used, previous, folder.temporary))
         with processes(len(parts)) as submit:
             joins = [submit(join, part) for part in parts]
-            checks = [submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []  # last: small, they even out
+            checks = (
+                [submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []
+            )  # last: small, they even out
             for done in as_completed(joins):
                 total.add(done.result())
                 folder.make_durable(done.result().outputs)  # while the others are at work
                 ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
             for problem in filter(None, (check.result() for check in checks)):
-                raise EvidenceError(f"merge: {problem}", hint="delete this shard and its manifest, and run the same command again")
+                raise EvidenceError(
+                    f"merge: {problem}",
+                    hint="delete this shard and its manifest, and run the same command again",
+                )
         _require(total, ctx.plan.problems if not missing else None)
         folder.card = distilled_card(ctx.run, ctx.plan.iteration, manifests, counts := _counts(total))
         ctx.lease.check()  # leaving the block publishes
@@ -108,7 +113,12 @@ def processes(parts: int) -> Iterator[Callable[..., Future[Any]]]:
     The processes are forked, for what they need is loaded here already; they touch nothing that a thread of this one may
     hold. They end with it, whatever ends it.
     """
-    number = min(parts, PROCESSES, len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK") or PROCESSES))
+    number = min(
+        parts,
+        PROCESSES,
+        len(os.sched_getaffinity(0)),
+        int(os.environ.get("SLURM_CPUS_PER_TASK") or PROCESSES),
+    )
     if number < 2:
         yield _at_once
         return
@@ -118,7 +128,8 @@ def processes(parts: int) -> Iterator[Callable[..., Future[Any]]]:
         yield pool.submit
     except BrokenProcessPool as error:
         raise Incomplete(
-            "a process of the merge was ended from outside", hint="give merge more memory, and run the same command again"
+            "a process of the merge was ended from outside",
+            hint="give merge more memory, and run the same command again",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.benchmarks import Benchmark, load_benchmark
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.data import LoadedProblems, Rejected, contamination, kind_of, load_problems, split_problems
+from undo_hpc.data.benchmarks import Benchmark, load_benchmark
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import check_hub_model, fingerprint, loaded_models, resolve_model
+from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
-from undo_hpc.run import Run
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
 from undo_hpc.storage.shards import dump_rows, encode_row
@@ -44,7 +44,8 @@ def prepare(run: Run) -> Manifest:
             hint="name its column in data.train.fields.solution",
         )
     benchmarks = [
-        load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit) for name in config.evaluate.benchmarks
+        load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit)
+        for name in config.evaluate.benchmarks
     ]
     _require_unique([b.name for b in benchmarks])
     rejected = [{"set": name, **asdict(row)} for name, rows in _rejected(loaded, benchmarks) for row in rows]
@@ -62,7 +63,8 @@ def prepare(run: Run) -> Manifest:
         index=0,
         inputs={"config": run.config_digest},
         outputs={
-            run.layout.relative(path): describe_output(path, len(rows)) for path, rows in (paths | {run.layout.rejected: rejected}).items()
+            run.layout.relative(path): describe_output(path, len(rows))
+            for path, rows in (paths | {run.layout.rejected: rejected}).items()
         },
         counts={name: len(ps) for name, ps in sets.items()}
         | {
@@ -73,7 +75,14 @@ def prepare(run: Run) -> Manifest:
         details={
             "train_source": loaded.source,
             "benchmarks": {
-                b.name: {"title": b.title, "licence": b.licence, "n": len(b.problems), "of": b.size, "source": b.source} for b in benchmarks
+                b.name: {
+                    "title": b.title,
+                    "licence": b.licence,
+                    "n": len(b.problems),
+                    "of": b.size,
+                    "source": b.source,
+                }
+                for b in benchmarks
             },
             "rejected_reasons": dict(Counter(f"{r['set']}: {kind_of(str(r['reason']))}" for r in rejected)),
             "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
@@ -108,7 +117,11 @@ def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher"
         if not recorded.get("files") or not folder.is_dir():
             continue
         now = fingerprint(folder)
-        changed = sorted(name for name in recorded["files"].keys() | now.keys() if recorded["files"].get(name) != now.get(name))
+        changed = sorted(
+            name
+            for name in recorded["files"].keys() | now.keys()
+            if recorded["files"].get(name) != now.get(name)
+        )
         if changed:
             raise DataError(
                 f"{role}.model: {folder} is not the model that this run began with: "
@@ -121,7 +134,9 @@ def prepared_digest(run: Run) -> str:
     """Digest of the frozen problems, for the `inputs` of manifests. Raises EvidenceError where they are missing or changed."""
     manifest = read_manifest(run.layout.prepared)
     if manifest is None:
-        raise EvidenceError(f"{run.layout.prepared} is missing", hint="start the run with launchers/run_iteration.py")
+        raise EvidenceError(
+            f"{run.layout.prepared} is missing", hint="start the run with launchers/run_iteration.py"
+        )
     problem = verify_outputs(run.layout.root, manifest, deep=True)
     if problem:
         raise EvidenceError(
@@ -144,8 +159,12 @@ def _without_overlaps(
             found = overlaps[problem.id]
             what = "the same text" if found.kind == "exact" else f"{run.config.data.ngram} words in a row"
             word = "dropped" if how == "drop" else "kept"
-            reason = f"contamination: {what} as problem {found.benchmark_problem_id} of {found.benchmark} ({word})"
-            rejected.append({"set": "train", "row": problem.idx, "where": f"row {problem.idx}", "reason": reason})
+            reason = (
+                f"contamination: {what} as problem {found.benchmark_problem_id} of {found.benchmark} ({word})"
+            )
+            rejected.append(
+                {"set": "train", "row": problem.idx, "where": f"row {problem.idx}", "reason": reason}
+            )
     if how == "report" or not overlaps:
         return problems, len(overlaps)
     left = [problem for problem in problems if problem.id not in overlaps]
@@ -157,7 +176,9 @@ def _without_overlaps(
     return left, len(overlaps)
 
 
-def _rejected(loaded: LoadedProblems, benchmarks: Sequence[Benchmark]) -> Iterator[tuple[str, list[Rejected]]]:
+def _rejected(
+    loaded: LoadedProblems, benchmarks: Sequence[Benchmark]
+) -> Iterator[tuple[str, list[Rejected]]]:
     """The rows that could not be used, set by set."""
     yield "train", loaded.rejected
     for benchmark in benchmarks:

@@ -39,6 +39,13 @@ def run_stage(ctx: StageContext) -> None:
     if complete():
         return
     config = ctx.run.config
-    serve(ctx.run.layout.root, ctx.plan.iteration, ctx.task.index, config.generate.engine, config.teacher, enough)
+    serve(
+        ctx.run.layout.root,
+        ctx.plan.iteration,
+        ctx.task.index,
+        config.generate.engine,
+        config.teacher,
+        enough,
+    )
     if not complete():
         raise Requeue("the server stops while generation still needs it")

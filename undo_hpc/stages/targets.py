@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from undo_hpc.errors import DataError
-from undo_hpc.plan import IterationPlan
+from undo_hpc.method.targets import Target, choose_targets, example_rows
+from undo_hpc.pipeline.plan import IterationPlan
+from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Feedback
-from undo_hpc.refinement import Target, choose_targets, example_rows
-from undo_hpc.run import Run
 from undo_hpc.storage.shards import read_rows
 
 
@@ -24,7 +24,9 @@ def targets_of(run: Run, iteration: int) -> list[Target]:
     """All problems that the teacher writes for in an iteration, before they are dealt to shards."""
     method = run.config.method
     held_out = run.problems("diagnosis") if method.errors_from != "train" else []
-    return choose_targets(iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed)
+    return choose_targets(
+        iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
+    )
 
 
 def planned_prompts(plan: IterationPlan, stage: str, name: str) -> PromptSet:
@@ -46,7 +48,9 @@ def planned_prompts(plan: IterationPlan, stage: str, name: str) -> PromptSet:
     return prompts
 
 
-def prompts_of(run: Run, iteration: int, targets: Iterable[Target], prompts: PromptSet | None = None) -> Iterator[str]:
+def prompts_of(
+    run: Run, iteration: int, targets: Iterable[Target], prompts: PromptSet | None = None
+) -> Iterator[str]:
     """What the teacher is asked of each target: the plain problem, or the refinement of its last rationale.
 
     Args:

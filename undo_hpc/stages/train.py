@@ -41,7 +41,9 @@ def run_stage(ctx: StageContext) -> None:
     spec.save(path)
     if rank == 0:
         forget_other_inputs(ctx, inputs)
-        shutil.rmtree(ctx.at.student, ignore_errors=True)  # nobody vouches for it: it may be damaged, or of other data
+        shutil.rmtree(
+            ctx.at.student, ignore_errors=True
+        )  # nobody vouches for it: it may be damaged, or of other data
     code = _run(ctx, path, ranks)
     if code == ExitCode.REQUEUE:
         raise Requeue("training saved a checkpoint and waits to be started again")
@@ -54,7 +56,9 @@ def run_stage(ctx: StageContext) -> None:
         raise error
     if rank:
         return
-    outputs: dict[Path, int | None] = {file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()}
+    outputs: dict[Path, int | None] = {
+        file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()
+    }
     ctx.publish(
         outputs,
         inputs=inputs,
@@ -120,13 +124,19 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
 
     Where srun started one process a rank (`ranks` of them), each of them starts its own.
     """
-    environment = os.environ | {"UNDO_DIE_WITH_PARENT": "1"}  # a killed worker must not leave ranks that write
-    if cluster_rank()[0] == 0:  # the first rank gives checkpoints and the student their names; the others hold no lease
+    environment = os.environ | {
+        "UNDO_DIE_WITH_PARENT": "1"
+    }  # a killed worker must not leave ranks that write
+    if (
+        cluster_rank()[0] == 0
+    ):  # the first rank gives checkpoints and the student their names; the others hold no lease
         environment |= ctx.lease.handed_down
     if ranks > 1:
         return run_this_rank(spec, environment, ctx.should_stop)
     here = ctx.run.config.train.ranks
-    return run_ranks(spec, here, env=environment, log_dir=ctx.at.logs if here > 1 else None, should_stop=ctx.should_stop)
+    return run_ranks(
+        spec, here, env=environment, log_dir=ctx.at.logs if here > 1 else None, should_stop=ctx.should_stop
+    )
 
 
 def _figures(path: Path) -> dict[str, Any]:

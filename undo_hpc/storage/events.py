@@ -22,7 +22,13 @@ class EventLog:
 
     def append(self, kind: str, **fields: Any) -> None:
         """Adds an event; `kind` says what happened. Raises StorageError where the disk is full or read-only."""
-        row = {"time": round(time.time(), 3), "kind": kind, "host": socket.gethostname(), "pid": os.getpid(), **fields}
+        row = {
+            "time": round(time.time(), 3),
+            "kind": kind,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            **fields,
+        }
         append_line(self.path, row)
 
 
@@ -33,11 +39,15 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)  # less the umask: a group may share a run
+        fd = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666
+        )  # less the umask: a group may share a run
         try:
             size = os.fstat(fd).st_size
             torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-            data = (b"\n" if torn else b"") + orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+            data = (b"\n" if torn else b"") + orjson.dumps(
+                row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+            )
             while data:  # in one piece, unless the disk is full: then the second call says so
                 data = data[os.write(fd, data) :]
             if durable:

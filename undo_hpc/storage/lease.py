@@ -138,7 +138,9 @@ class Lease:
             patience = max(self._wait_s, WATCH_S + 1) if self._looks_silent else self._wait_s
             if time.monotonic() - began >= patience:
                 other = read_lease(self.path) or {}
-                where = f"process {other.get('pid')} on {other.get('host')}" + (f", job {other['job']}" if other.get("job") else "")
+                where = f"process {other.get('pid')} on {other.get('host')}" + (
+                    f", job {other['job']}" if other.get("job") else ""
+                )
                 raise LeaseError(
                     f"{self.what} is in use by {where}",
                     hint="wait for it to end, or stop it; then run the same command again",
@@ -148,11 +150,15 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         if self._thread:
             self._thread.join()
-        with contextlib.suppress(OSError):  # what ends the work counts; a lease that stays behind is taken for dead soon
+        with contextlib.suppress(
+            OSError
+        ):  # what ends the work counts; a lease that stays behind is taken for dead soon
             if self.still_ours():
                 self._remove(self.token)
 
@@ -174,9 +180,16 @@ class Lease:
 
         That it has ceased is seen, by our own clock: the owner's may be wrong.
         """
-        if old.get("job") and old.get("job") == self._mine["job"] and int(old.get("restart", 0)) < self._mine["restart"]:
+        if (
+            old.get("job")
+            and old.get("job") == self._mine["job"]
+            and int(old.get("restart", 0)) < self._mine["restart"]
+        ):
             return True
-        if old.get("host") == self._mine["host"] and alive_here(int(old.get("pid", 0)), str(old.get("start"))) is False:
+        if (
+            old.get("host") == self._mine["host"]
+            and alive_here(int(old.get("pid", 0)), str(old.get("start"))) is False
+        ):
             return True
         beat, now = (old.get("token"), old.get("heartbeat")), time.monotonic()
         if self._seen[0] != beat:

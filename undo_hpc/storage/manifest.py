@@ -66,7 +66,8 @@ def read_manifest(path: Path) -> Manifest | None:
         data = read_json(path)
     except StorageError as error:
         raise EvidenceError(
-            error.message, hint="delete this manifest and run the same command again: what it vouched for is made anew"
+            error.message,
+            hint="delete this manifest and run the same command again: what it vouched for is made anew",
         ) from error
     if data.get("schema_version") != SCHEMA_VERSION:
         raise EvidenceError(

@@ -24,7 +24,9 @@ class ProgressFile:
             return
         self._last = now
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        data = orjson.dumps({"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS)
+        data = orjson.dumps(
+            {"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS
+        )
         with contextlib.suppress(OSError):  # a full disk is for those to report who write what matters
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(data)

@@ -44,7 +44,9 @@ def first_row_from(file: BinaryIO, idx: int) -> int:
     while low < high:
         middle = (low + high) // 2
         file.seek(max(0, middle - 1))
-        start = middle - 1 + len(file.readline()) if middle else 0  # of the first line that begins in the middle or behind it
+        start = (
+            middle - 1 + len(file.readline()) if middle else 0
+        )  # of the first line that begins in the middle or behind it
         if start >= high:
             high = middle
             continue
@@ -155,7 +157,9 @@ class ShardWriter:
                     data = data[self._file.write(data) :]
                 os.fsync(fd)
             except OSError:
-                with contextlib.suppress(OSError):  # half a row, which the next try would be glued to, and rows that it would double
+                with contextlib.suppress(
+                    OSError
+                ):  # half a row, which the next try would be glued to, and rows that it would double
                     os.ftruncate(fd, before)
                 raise
         self._pending.clear()
@@ -170,5 +174,7 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

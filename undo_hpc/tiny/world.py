@@ -43,13 +43,30 @@ SPLITS: dict[str, frozenset[Pool]] = {
 
 NAMES = ("Ann", "Ben", "Cem", "Dina", "Eve", "Finn", "Gita", "Hugo", "Iris", "Jan", "Kim", "Leo")
 THINGS = ("apples", "books", "cakes", "cards", "coins", "eggs", "pens", "plums", "shells", "stamps")
-OPENINGS = ("{name} has {a} {things}.", "{name} starts with {a} {things}.", "At first {name} owns {a} {things}.")
+OPENINGS = (
+    "{name} has {a} {things}.",
+    "{name} starts with {a} {things}.",
+    "At first {name} owns {a} {things}.",
+)
 PHRASES: dict[Operation, tuple[str, ...]] = {
-    "+": ("{name} buys {b} more.", "{name} finds {b} more.", "A friend brings another {b}.", "Then {b} more arrive."),
+    "+": (
+        "{name} buys {b} more.",
+        "{name} finds {b} more.",
+        "A friend brings another {b}.",
+        "Then {b} more arrive.",
+    ),
     "-": ("{name} sells {b}.", "{name} loses {b}.", "A friend takes {b}.", "Then {name} gives {b} away."),
-    "*": ("Soon there are {b} times as many.", "{name} makes it {b} times as many.", "Then the number becomes {b} times as large."),
+    "*": (
+        "Soon there are {b} times as many.",
+        "{name} makes it {b} times as many.",
+        "Then the number becomes {b} times as large.",
+    ),
 }
-QUESTIONS = ("How many {things} now?", "How many {things} are there in the end?", "What is the number of {things} now?")
+QUESTIONS = (
+    "How many {things} now?",
+    "How many {things} are there in the end?",
+    "What is the number of {things} now?",
+)
 
 
 _DRAWS = 120  # other problems of the same kind that are looked at for one whose hard equations are less used
@@ -249,7 +266,9 @@ def chains(split: str, count: int, seed: int, *, steps: int | None = None) -> li
             if other.hard == best.hard and (best.text in found or uses(other) < uses(best)):
                 best = other
         if best.text in found:
-            raise DataError(f"the tiny world has fewer than {count} problems in split '{split}'", hint="ask for fewer")
+            raise DataError(
+                f"the tiny world has fewer than {count} problems in split '{split}'", hint="ask for fewer"
+            )
         used.update(step for step in best.steps if step.hard)
         found[best.text] = best
     return list(found.values())

@@ -44,4 +44,6 @@ if __name__ == "__main__":
     code = main(sys.argv[1:], time.monotonic())
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # other ranks may hang in a collective that this one will not join; nothing may keep it here
+    os._exit(
+        code
+    )  # other ranks may hang in a collective that this one will not join; nothing may keep it here

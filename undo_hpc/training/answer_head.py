@@ -27,13 +27,17 @@ class _ChunkedLoss(torch.autograd.Function):
     """Summed cross-entropy of hidden states (positions, width) against a weight (words, width) and targets (positions,)."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int) -> torch.Tensor:
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int
+    ) -> torch.Tensor:
         """Computes the loss, and the gradients while the logits are there."""
         grad_hidden = torch.empty_like(hidden)
         grad_weight: torch.Tensor | None = None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         exact = torch.promote_types(hidden.dtype, torch.float32)
-        for h, target, out in zip(hidden.split(chunk), targets.split(chunk), grad_hidden.split(chunk), strict=True):
+        for h, target, out in zip(
+            hidden.split(chunk), targets.split(chunk), grad_hidden.split(chunk), strict=True
+        ):
             # A step over all logits is a pass through memory, which costs as much as the products: there are two, and no more.
             logits = h @ weight.T
             counted = target != -100
@@ -42,7 +46,9 @@ class _ChunkedLoss(torch.autograd.Function):
             target_log_probs = log_probs[row, column]
             total -= torch.where(counted, target_log_probs, 0.0).sum()
             grad_logits = torch.exp(log_probs, out=logits)
-            grad_logits[row, column] = target_log_probs.expm1().to(grad_logits.dtype)  # chance - 1, before it is rounded
+            grad_logits[row, column] = target_log_probs.expm1().to(
+                grad_logits.dtype
+            )  # chance - 1, before it is rounded
             torch.mm(grad_logits, weight, out=out)
             out *= counted[:, None]
             if weight.requires_grad:
@@ -74,7 +80,9 @@ class AnswerHead(torch.nn.Linear):
             return super().forward(input)
         targets, self.targets = self.targets, None
         flat = input.flatten(0, -2)
-        return _ChunkedLoss.apply(flat, self.weight, targets, max(128, _chunk_logits(flat.device) // self.out_features)).view(1, 1, 1)
+        return _ChunkedLoss.apply(
+            flat, self.weight, targets, max(128, _chunk_logits(flat.device) // self.out_features)
+        ).view(1, 1, 1)
 
 
 def install(model: Any, micro_batch_tokens: int) -> AnswerHead | None:
@@ -85,7 +93,12 @@ def install(model: Any, micro_batch_tokens: int) -> AnswerHead | None:
         getattr(config, name, None) not in (None, 1.0)
         for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
     )
-    if type(head) is not torch.nn.Linear or head.bias is not None or touched or head.out_features * micro_batch_tokens < _WORTH_IT:
+    if (
+        type(head) is not torch.nn.Linear
+        or head.bias is not None
+        or touched
+        or head.out_features * micro_batch_tokens < _WORTH_IT
+    ):
         return None
     head.__class__ = AnswerHead
     assert isinstance(head, AnswerHead)

@@ -71,7 +71,9 @@ class Segments:
     longest: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu", *, kernel: bool = False) -> Segments:
+    def of(
+        cls, lengths: Sequence[int], device: torch.device | str = "cpu", *, kernel: bool = False
+    ) -> Segments:
         """The segments of a row whose documents have these lengths, best in falling order; for the kernel, or in buckets."""
         device = torch.device(device)
         offsets = put(torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32), device)
@@ -108,7 +110,12 @@ def _bucket(lengths: Sequence[int], begin: int, device: torch.device) -> Bucket:
     column = torch.arange(longest)
     real = column < sizes[:, None]
     gather = torch.where(real, starts[:, None] + column, starts[:, None]).flatten()
-    scatter = torch.cat([torch.arange(at, at + n) for at, n in zip(range(0, longest * len(lengths), longest), lengths, strict=True)])
+    scatter = torch.cat(
+        [
+            torch.arange(at, at + n)
+            for at, n in zip(range(0, longest * len(lengths), longest), lengths, strict=True)
+        ]
+    )
     return Bucket(begin, begin + total, len(lengths), longest, put(gather, device), put(scatter, device))
 
 
@@ -140,7 +147,11 @@ def segment_attention(
             "train.attention is segment, but the model caps its attention's scores, or has sinks",
             hint="set train.attention to flash_attention_2 or eager",
         )
-    window = sliding_window if sliding_window and sliding_window < (segments.longest if segments else query.shape[2]) else None
+    window = (
+        sliding_window
+        if sliding_window and sliding_window < (segments.longest if segments else query.shape[2])
+        else None
+    )
     if window and (segments is None or segments.buckets):
         raise ConfigError(
             f"train.attention is segment, but the model looks back {window} tokens only, which needs a flash kernel here",
@@ -149,7 +160,13 @@ def segment_attention(
     shared = query.shape[1] != key.shape[1]
     if segments is None:
         out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=dropout, scale=scaling, is_causal=query.shape[2] > 1, enable_gqa=shared
+            query,
+            key,
+            value,
+            dropout_p=dropout,
+            scale=scaling,
+            is_causal=query.shape[2] > 1,
+            enable_gqa=shared,
         )
         return out.transpose(1, 2), None
     q, k, v = _exact_before(query, key, value)
@@ -161,13 +178,20 @@ def segment_attention(
 
 
 def _varlen(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, segments: Segments, scaling: float | None, shared: bool, window: int | None
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    segments: Segments,
+    scaling: float | None,
+    shared: bool,
+    window: int | None,
 ) -> torch.Tensor:
     """torch's kernel; it wants heads of a multiple of 8 channels, so zeros stand behind others, which change no score."""
     width = q.shape[-1]
     if width > _WIDEST:
         raise ConfigError(
-            f"the model's heads have {width} channels, flash kernels take at most {_WIDEST}", hint="set train.attention to sdpa"
+            f"the model's heads have {width} channels, flash kernels take at most {_WIDEST}",
+            hint="set train.attention to sdpa",
         )
     if more := -width % 8:
         q, k, v = (torch.nn.functional.pad(t, (0, more)) for t in (q, k, v))
@@ -229,7 +253,13 @@ def _exact_after(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bucket: Bucket, scaling: float | None, dropout: float, shared: bool
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bucket: Bucket,
+    scaling: float | None,
+    dropout: float,
+    shared: bool,
 ) -> torch.Tensor:
     def rows(t: torch.Tensor) -> torch.Tensor:
         t = t[bucket.begin : bucket.end]
@@ -238,7 +268,9 @@ def _attend(
         return t.reshape(bucket.count, bucket.longest, *t.shape[1:]).transpose(1, 2)
 
     queries, keys, values = rows(q), rows(k), rows(v)
-    if shared and q.device.type != "cpu":  # a GPU's fused kernels for fp32 know no shared heads; the way without them keeps all scores
+    if (
+        shared and q.device.type != "cpu"
+    ):  # a GPU's fused kernels for fp32 know no shared heads; the way without them keeps all scores
         keys, values = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (keys, values))
         shared = False
     out = torch.nn.functional.scaled_dot_product_attention(

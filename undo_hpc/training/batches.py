@@ -85,7 +85,10 @@ class Batcher:
         else:
             starts = np.cumsum([0, *lengths[:-1]])
             where = np.concatenate(
-                [np.arange(at + self._data.prompts[i], at + n) for i, at, n in zip(examples, starts, lengths, strict=True)]
+                [
+                    np.arange(at + self._data.prompts[i], at + n)
+                    for i, at, n in zip(examples, starts, lengths, strict=True)
+                ]
             )
             kept = torch.from_numpy(where - 1)  # a token is predicted one position before it
             targets = ids[torch.from_numpy(where)]
@@ -107,7 +110,9 @@ class Batcher:
             if self._attention == "eager":  # adds its mask to the scores
                 mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e30)
             inputs["attention_mask"] = mask
-        return MicroBatch(inputs, self._put(targets), 0 if idle else len(ids), len(ids), [] if idle else examples)
+        return MicroBatch(
+            inputs, self._put(targets), 0 if idle else len(ids), len(ids), [] if idle else examples
+        )
 
     def _padded(self, examples: list[int]) -> MicroBatch:
         rows = [self._data.tokens(i) for i in examples]
@@ -139,4 +144,7 @@ def _block_mask(owner: torch.Tensor) -> torch.Tensor:
 
     It is made where it is needed: a row of 16,384 tokens has 256 MiB of it.
     """
-    return ((owner[:, None] == owner) & torch.ones(len(owner), len(owner), dtype=torch.bool, device=owner.device).tril())[None, None]
+    return (
+        (owner[:, None] == owner)
+        & torch.ones(len(owner), len(owner), dtype=torch.bool, device=owner.device).tril()
+    )[None, None]

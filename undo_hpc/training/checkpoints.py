@@ -32,7 +32,14 @@ from undo_hpc.training.writer import CheckpointWriter
 
 _TAG = "state"  # DeepSpeed's folder inside ours
 _MANIFEST = "MANIFEST.json"
-_FREE = {"ranks", "micro_batch_tokens", "offload", "gradient_checkpointing", "attention", "deepspeed"}  # may differ on resume
+_FREE = {
+    "ranks",
+    "micro_batch_tokens",
+    "offload",
+    "gradient_checkpointing",
+    "attention",
+    "deepspeed",
+}  # may differ on resume
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,9 @@ class CheckpointManager:
             with explained(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for torn in self.folder.glob(".*"):
-                    say(f"checkpoint {torn.name.strip('.').removesuffix('.tmp')} was not finished; it is removed")
+                    say(
+                        f"checkpoint {torn.name.strip('.').removesuffix('.tmp')} was not finished; it is removed"
+                    )
                     shutil.rmtree(torn, ignore_errors=True)
         team.wait()
 
@@ -87,7 +96,11 @@ class CheckpointManager:
     def newest(self) -> Found | None:
         """The newest sound checkpoint. Raises ConfigError where it belongs to another run, other data or other settings."""
         steps = sorted((int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*")), reverse=True)
-        rank0_steps = [int(s) for s in self._team.highest(*self._first_padded(steps))] if self._team.who.world > 1 else steps
+        rank0_steps = (
+            [int(s) for s in self._team.highest(*self._first_padded(steps))]
+            if self._team.who.world > 1
+            else steps
+        )
         for step in rank0_steps:
             if step < 0:
                 continue
@@ -135,19 +148,32 @@ class CheckpointManager:
             )
         if manifest["zero_stage"] != zero_stage(self._config):
             raise ConfigError(
-                f"train.zero_stage is {self._config.zero_stage}, but {path.name} was made with {manifest['zero_stage']}", hint=afresh
+                f"train.zero_stage is {self._config.zero_stage}, but {path.name} was made with {manifest['zero_stage']}",
+                hint=afresh,
             )
         if manifest["data_digest"] != self._spec.data_digest:
-            raise ConfigError(f"the training data changed since {path.name} was made", hint=f"remove {self.folder} to start afresh")
+            raise ConfigError(
+                f"the training data changed since {path.name} was made",
+                hint=f"remove {self.folder} to start afresh",
+            )
         origin = self._spec.origin or self._spec.model
         if manifest["model"] not in (origin, self._spec.model):  # earlier versions noted the place
-            raise ConfigError(f"{path.name} was trained from {manifest['model']}, this run starts from {origin}", hint=afresh)
+            raise ConfigError(
+                f"{path.name} was trained from {manifest['model']}, this run starts from {origin}",
+                hint=afresh,
+            )
         if manifest["seed"] != self._spec.seed:
-            raise ConfigError(f"the seed is {self._spec.seed}, but {path.name} was made with {manifest['seed']}", hint=afresh)
+            raise ConfigError(
+                f"the seed is {self._spec.seed}, but {path.name} was made with {manifest['seed']}",
+                hint=afresh,
+            )
         now = settings_of(self._config)
         for key in sorted(now):
             if key in manifest["settings"] and manifest["settings"][key] != now[key] and key != "zero_stage":
-                raise ConfigError(f"train.{key} is {now[key]!r}, but {path.name} was made with {manifest['settings'][key]!r}", hint=afresh)
+                raise ConfigError(
+                    f"train.{key} is {now[key]!r}, but {path.name} was made with {manifest['settings'][key]!r}",
+                    hint=afresh,
+                )
 
     def universal(self, found: Found) -> Path:
         """The checkpoint in a form that any number of ranks can load; made where it is not there yet."""
@@ -158,7 +184,9 @@ class CheckpointManager:
     def _convert(self, found: Found, target: Path) -> None:
         for old in self.folder.glob("universal-*"):  # of a start that was killed while it loaded
             shutil.rmtree(old, ignore_errors=True)
-        self._say(f"checkpoint {found.path.name} was made by {found.world} ranks, this is {self._team.who.world}: converting it")
+        self._say(
+            f"checkpoint {found.path.name} was made by {found.world} ranks, this is {self._team.who.world}: converting it"
+        )
         from deepspeed.checkpoint import ds_to_universal
 
         temporary = self.folder / f".{target.name}.tmp"
@@ -177,14 +205,18 @@ class CheckpointManager:
                 ds_to_universal.main(options)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
             raise TrainingError(
-                f"{found.path} cannot be converted for {self._team.who.world} ranks: {error}", hint=f"start again with {found.world} ranks"
+                f"{found.path} cannot be converted for {self._team.who.world} ranks: {error}",
+                hint=f"start again with {found.world} ranks",
             ) from error
         temporary.rename(target)
         fsync_dir(self.folder)
 
     def load(self, engine: Any, found: Found, universal: Path | None) -> None:
         """Puts the checkpoint's state into the engine, and this rank's random numbers where the world is the same."""
-        settings = [{key: value for key, value in group.items() if key != "params"} for group in engine.optimizer.param_groups]
+        settings = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in engine.optimizer.param_groups
+        ]
         engine.load_checkpoint(str(universal or found.path), tag=_TAG, load_lr_scheduler_states=False)
         if universal:
             mend_universal(engine, settings)
@@ -279,7 +311,9 @@ class CheckpointManager:
         for path in kept[: -self._config.checkpoint.keep]:
             if path != best:
                 doomed = path.with_name(f".{path.name}.old")
-                path.rename(doomed)  # first the name, so that a kill here leaves no torn checkpoint of a good name
+                path.rename(
+                    doomed
+                )  # first the name, so that a kill here leaves no torn checkpoint of a good name
                 shutil.rmtree(doomed, ignore_errors=True)
 
     def _random_name(self) -> str:
@@ -317,7 +351,13 @@ def random_state() -> dict[str, Any]:
     version, internal, gauss_next = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
         "python": [version, list(internal), gauss_next],
     }
     if torch.cuda.is_available():

@@ -40,9 +40,15 @@ def in_use(config: TrainConfig, *, gpu: bool) -> list[str]:
             "which DeepSpeed keeps (and shares out among the ranks) from stage 1 on; the update is the same"
         )
     if config.offload != "none" and not gpu:
-        lines.append(f"offload: {config.offload} was asked for, but there is no GPU: everything lies in host memory anyway")
+        lines.append(
+            f"offload: {config.offload} was asked for, but there is no GPU: everything lies in host memory anyway"
+        )
     elif config.offload != "none":
-        what = "optimiser state and update" if config.offload == "optimizer" else "optimiser state, update and parameters"
+        what = (
+            "optimiser state and update"
+            if config.offload == "optimizer"
+            else "optimiser state, update and parameters"
+        )
         lines.append(f"offload: {what} on the host's CPU (torch's own fused AdamW: nothing is compiled)")
     return lines
 
@@ -65,7 +71,9 @@ def own_settings(config: TrainConfig) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": config.precision == "bf16"},
-        "timers": {"throughput": {"enabled": False}},  # it has the host wait for the GPU at every forward pass; the loop measures itself
+        "timers": {
+            "throughput": {"enabled": False}
+        },  # it has the host wait for the GPU at every forward pass; the loop measures itself
         # In fp32 without ZeRO the loop clips, since DeepSpeed would keep the norm to itself.
         "gradient_clipping": 0.0 if stage == 0 else config.clip,
     }
@@ -115,7 +123,10 @@ def deepspeed_settings(config: TrainConfig) -> dict[str, Any]:
         for parent in parents:
             section = section.get(parent, {}) if isinstance(section, dict) else {}
         if isinstance(section, dict) and last in section:
-            raise ConfigError(f"train.deepspeed: {dotted} is decided by {instead}", hint=f"remove {dotted} from train.deepspeed")
+            raise ConfigError(
+                f"train.deepspeed: {dotted} is decided by {instead}",
+                hint=f"remove {dotted} from train.deepspeed",
+            )
     merged = merge(own_settings(config), theirs)
     _validate(merged)
     for key in ("offload_optimizer", "offload_param"):
@@ -138,16 +149,28 @@ def _validate(settings: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"train.deepspeed: zero_optimization.{key}: {first['msg']}", hint="see DeepSpeed's configuration page") from error
-    known = {value for name, value in vars(constants).items() if name.isupper() and isinstance(value, str)} | set(
-        own_settings(TrainConfig())
-    )
-    known |= {"checkpoint", "data_types", "flops_profiler", "comms_logger", "activation_checkpointing", "aio", "wall_clock_breakdown"}
+        raise ConfigError(
+            f"train.deepspeed: zero_optimization.{key}: {first['msg']}",
+            hint="see DeepSpeed's configuration page",
+        ) from error
+    known = {
+        value for name, value in vars(constants).items() if name.isupper() and isinstance(value, str)
+    } | set(own_settings(TrainConfig()))
+    known |= {
+        "checkpoint",
+        "data_types",
+        "flops_profiler",
+        "comms_logger",
+        "activation_checkpointing",
+        "aio",
+        "wall_clock_breakdown",
+    }
     for key in settings:
         if key not in known:
             import difflib
 
             near = difflib.get_close_matches(key, known, 1)
             raise ConfigError(
-                f"train.deepspeed: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "see DeepSpeed's configuration page"
+                f"train.deepspeed: unknown key {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "see DeepSpeed's configuration page",
             )

@@ -76,11 +76,17 @@ def read_rows(paths: Iterable[str]) -> list[dict[str, Any]]:
         try:
             table = pq.ParquetFile(path).read(columns=needed)  # read_table would import pandas
         except FileNotFoundError as error:
-            raise DataError(f"{path}: no such data file", hint="the merge stage writes it; run the same command again") from error
+            raise DataError(
+                f"{path}: no such data file", hint="the merge stage writes it; run the same command again"
+            ) from error
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: cannot be read as parquet: {error}", hint="run the merge stage again") from error
+            raise DataError(
+                f"{path}: cannot be read as parquet: {error}", hint="run the merge stage again"
+            ) from error
         if absent := sorted(set(needed) - set(table.column_names)):
-            raise DataError(f"{path}: lacks the column {absent[0]!r}", hint=f"a distilled set has {', '.join(needed)}")
+            raise DataError(
+                f"{path}: lacks the column {absent[0]!r}", hint=f"a distilled set has {', '.join(needed)}"
+            )
         rows += table.to_pylist()
     return rows
 
@@ -97,9 +103,17 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Any, spec: TrainSpec) -> None:
-        check_tokenizer(tokenizer, name=spec.model, system_prompt=spec.system_prompt, template_kwargs=spec.chat_template_kwargs)
+        check_tokenizer(
+            tokenizer,
+            name=spec.model,
+            system_prompt=spec.system_prompt,
+            template_kwargs=spec.chat_template_kwargs,
+        )
         if tokenizer.eos_token_id is None:
-            raise DataError(f"the tokenizer of {spec.model} has no end-of-text token", hint="set eos_token in its tokenizer_config.json")
+            raise DataError(
+                f"the tokenizer of {spec.model} has no end-of-text token",
+                hint="set eos_token in its tokenizer_config.json",
+            )
         self._tokenizer, self._spec = tokenizer, spec
         self._prompts = load_prompts(spec.prompt)
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -116,7 +130,10 @@ class Encoder:
 
     def _render(self, problem: str, answer: str | None) -> str:
         text = self._tokenizer.apply_chat_template(
-            self._messages(problem, answer), tokenize=False, add_generation_prompt=answer is None, **self._spec.chat_template_kwargs
+            self._messages(problem, answer),
+            tokenize=False,
+            add_generation_prompt=answer is None,
+            **self._spec.chat_template_kwargs,
         )
         return str(text)
 
@@ -127,7 +144,10 @@ class Encoder:
         """
         prompt, whole = self._render(problem, None), self._render(problem, answer)
         if not whole.startswith(prompt):
-            at = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole)))
+            at = next(
+                (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b),
+                min(len(prompt), len(whole)),
+            )
             raise DataError(
                 f"the chat template of {self._spec.model} writes a conversation that does not begin with its own generation "
                 f"prompt: expected {prompt[at : at + 40]!r}, found {whole[at : at + 40]!r} at character {at}",
@@ -157,9 +177,15 @@ class Encoder:
         Only where its beginning would melt into the prompt's end are the two tokenised apart, as they are at examination.
         """
         pairs = [self.texts(row["problem"], row["teacher_solution"]) for row in rows]
-        prompts, wholes = self._ids([prompt for prompt, _ in pairs]), self._ids([prompt + tail for prompt, tail in pairs])
+        prompts, wholes = (
+            self._ids([prompt for prompt, _ in pairs]),
+            self._ids([prompt + tail for prompt, tail in pairs]),
+        )
         return [
-            (prompt, self._close(whole[len(prompt) :] if whole[: len(prompt)] == prompt else self._ids([tail])[0]))
+            (
+                prompt,
+                self._close(whole[len(prompt) :] if whole[: len(prompt)] == prompt else self._ids([tail])[0]),
+            )
             for prompt, whole, (_, tail) in zip(prompts, wholes, pairs, strict=True)
         ]
 
@@ -199,14 +225,23 @@ def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfi
             prompts.append(len(prompt))
             names.append(str(row["id"]))
     if not flat:
-        why = "; ".join(f"{len(ids)} rows: {reason}" for reason, ids in left_out.items()) or "the distilled set is empty"
+        why = (
+            "; ".join(f"{len(ids)} rows: {reason}" for reason, ids in left_out.items())
+            or "the distilled set is empty"
+        )
         raise DataError(
             f"there is nothing to learn from: {why}",
             hint="raise train.max_length, or look at the teacher's accepted rationales with `undo-hpc status`",
         )
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in flat])]).astype(np.int64)
     return EncodedSet(
-        np.concatenate(flat), starts, np.asarray(prompts, dtype=np.int64), np.asarray(names), encoder.end_token, len(rows), left_out
+        np.concatenate(flat),
+        starts,
+        np.asarray(prompts, dtype=np.int64),
+        np.asarray(names),
+        encoder.end_token,
+        len(rows),
+        left_out,
     )
 
 
@@ -227,7 +262,14 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
     meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
     with explained(path):
         try:
-            np.savez(temporary, ids=data.ids, starts=data.starts, prompts=data.prompts, names=data.names, meta=np.asarray(json.dumps(meta)))
+            np.savez(
+                temporary,
+                ids=data.ids,
+                starts=data.starts,
+                prompts=data.prompts,
+                names=data.names,
+                meta=np.asarray(json.dumps(meta)),
+            )
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -27,11 +27,21 @@ def exported(spec: TrainSpec) -> bool:
         record = json.loads((Path(spec.out_dir) / RECORD).read_text())
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return False
-    return bool(record.get("run_id") == spec.run_id and record.get("data_digest") == spec.data_digest and record.get("train") == spec.train)
+    return bool(
+        record.get("run_id") == spec.run_id
+        and record.get("data_digest") == spec.data_digest
+        and record.get("train") == spec.train
+    )
 
 
 def export(
-    spec: TrainSpec, config: TrainConfig, engine: Any, tokenizer: Any, data: EncodedSet, team: Team, summary: dict[str, Any]
+    spec: TrainSpec,
+    config: TrainConfig,
+    engine: Any,
+    tokenizer: Any,
+    data: EncodedSet,
+    team: Team,
+    summary: dict[str, Any],
 ) -> None:
     """Gathers the weights (all ranks take part) and publishes the directory."""
     in_pieces = zero_stage(config) == 3
@@ -66,15 +76,22 @@ def _publish(
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card(spec, config, summary))
-        write_json(temporary / RECORD, {"run_id": spec.run_id, "data_digest": spec.data_digest, "train": spec.train, **summary})
+        write_json(
+            temporary / RECORD,
+            {"run_id": spec.run_id, "data_digest": spec.data_digest, "train": spec.train, **summary},
+        )
         usual = (temporary / "README.md").stat().st_mode & 0o777
-        for file in temporary.iterdir():  # safetensors makes files that nobody else may read, whatever the umask says
+        for file in (
+            temporary.iterdir()
+        ):  # safetensors makes files that nobody else may read, whatever the umask says
             file.chmod(usual)
         check_inherited("the training")
         publish_dir(temporary, out)
 
 
-def _merged(spec: TrainSpec, config: TrainConfig, weights: dict[str, torch.Tensor]) -> tuple[Any, dict[str, torch.Tensor]]:
+def _merged(
+    spec: TrainSpec, config: TrainConfig, weights: dict[str, torch.Tensor]
+) -> tuple[Any, dict[str, torch.Tensor]]:
     """The adapters merged into fresh base weights; the trained model itself may lie in pieces on many ranks."""
     fresh = student.load_student(spec, config, "sdpa", lambda _: None)
     fresh.load_state_dict(weights)

@@ -32,12 +32,21 @@ def use_liger(model: Any, say: Say) -> bool:
         say("liger: installed, but its kernels need a GPU; plain kernels are in use")
         return False
     try:
-        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN, _apply_liger_kernel_to_instance
+        from liger_kernel.transformers.monkey_patch import (
+            MODEL_TYPE_TO_APPLY_LIGER_FN,
+            _apply_liger_kernel_to_instance,
+        )
     except (ImportError, RuntimeError) as error:  # without triton, or for another transformers
-        say(f"liger: installed, but cannot be loaded ({str(error).splitlines()[0]}); plain kernels are in use")
+        say(
+            f"liger: installed, but cannot be loaded ({str(error).splitlines()[0]}); plain kernels are in use"
+        )
         return False
-    if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:  # Liger itself would pass over it without a word
-        say(f"liger: it has no kernels for models of type {model.config.model_type}; plain kernels are in use")
+    if (
+        model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN
+    ):  # Liger itself would pass over it without a word
+        say(
+            f"liger: it has no kernels for models of type {model.config.model_type}; plain kernels are in use"
+        )
         return False
     # The loss is ours (answers only, summed), so Liger's fused loss would change nothing but the interface.
     _apply_liger_kernel_to_instance(model=model, fused_linear_cross_entropy=False, cross_entropy=False)
@@ -53,7 +62,11 @@ def fuse_norms(model: Any) -> int:
     count, same = 0, dict[type, bool]()
     for module in model.modules():
         kind = type(module)
-        if not (kind.__name__.endswith("RMSNorm") and hasattr(module, "weight") and hasattr(module, "variance_epsilon")):
+        if not (
+            kind.__name__.endswith("RMSNorm")
+            and hasattr(module, "weight")
+            and hasattr(module, "variance_epsilon")
+        ):
             continue
         if kind not in same:
             same[kind] = _computes_rms_norm(kind)

@@ -52,18 +52,31 @@ def run_ranks(
     else:
         port = str(free_port())
         variables = [
-            {"RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(r), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            {
+                "RANK": str(r),
+                "WORLD_SIZE": str(ranks),
+                "LOCAL_RANK": str(r),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
             for r in range(ranks)
         ]
     return _run(spec_path, [base | own for own in variables], log_dir, should_stop)
 
 
-def run_this_rank(spec_path: Path | str, env: Mapping[str, str], should_stop: Callable[[], bool] = never) -> int:
+def run_this_rank(
+    spec_path: Path | str, env: Mapping[str, str], should_stop: Callable[[], bool] = never
+) -> int:
     """Runs the one rank that a cluster's launcher (srun) started this process for, under the variables it gave."""
     return _run(spec_path, [dict(env)], None, should_stop)
 
 
-def _run(spec_path: Path | str, environments: Sequence[dict[str, str]], log_dir: Path | None, should_stop: Callable[[], bool]) -> int:
+def _run(
+    spec_path: Path | str,
+    environments: Sequence[dict[str, str]],
+    log_dir: Path | None,
+    should_stop: Callable[[], bool],
+) -> int:
     """One process for each environment, watched to their end."""
     command = [sys.executable, "-m", "undo_hpc.training", str(spec_path)]
     processes: list[subprocess.Popen[bytes]] = []
@@ -76,7 +89,11 @@ def _run(spec_path: Path | str, environments: Sequence[dict[str, str]], log_dir:
             if log_dir is not None:
                 log_dir.mkdir(parents=True, exist_ok=True)
                 log = files.enter_context((log_dir / f"rank-{rank:02d}.log").open("ab"))
-            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None))
+            processes.append(
+                subprocess.Popen(
+                    command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None
+                )
+            )
             for number in tuple(passed):  # it came before this process was there
                 processes[-1].send_signal(number)
         try:

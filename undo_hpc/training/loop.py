@@ -41,18 +41,25 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
     who = Rank.from_environment(env)
     if config.threads:
         torch.set_num_threads(config.threads)
-    if who.world == 1 and export.exported(spec):  # several ranks could see it at different times, and wait for each other
+    if who.world == 1 and export.exported(
+        spec
+    ):  # several ranks could see it at different times, and wait for each other
         _say(who, f"{spec.out_dir} is complete already")
         return ExitCode.COMPLETE
     Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
     team = Team(who, Path(spec.work_dir), env)
-    with contextlib.ExitStack() as at_end, preflight.memory_explained(f"the training does not fit in the memory of {team.device}", config):
+    with (
+        contextlib.ExitStack() as at_end,
+        preflight.memory_explained(f"the training does not fit in the memory of {team.device}", config),
+    ):
         code = train(spec, config, team, stopper, at_end)
     team.close()  # not after a failure: the others are somewhere else, and leaving in good order could wait for them
     return code
 
 
-def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at_end: contextlib.ExitStack) -> ExitCode:
+def train(
+    spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at_end: contextlib.ExitStack
+) -> ExitCode:
     """The whole training on this rank; see the module's text. What must be closed however it ends goes to `at_end`."""
 
     def say(text: str) -> None:
@@ -65,7 +72,13 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         say(line)
     tokenizer = student.load_tokenizer(spec)
     data = load_data(spec, tokenizer, team)
-    plan = StepPlan(data.lengths, budget=config.tokens_per_batch, epochs=config.epochs, max_steps=config.max_steps, seed=spec.seed)
+    plan = StepPlan(
+        data.lengths,
+        budget=config.tokens_per_batch,
+        epochs=config.epochs,
+        max_steps=config.max_steps,
+        seed=spec.seed,
+    )
     attention = student.choose_attention(config, team.device, say)
     batcher = Batcher(
         data,
@@ -83,9 +96,14 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         universal = checkpoints.universal(found)
         settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
     torch.manual_seed(spec.seed)
-    model = student.load_student(spec, config, attention, say, zero3_settings=settings if zero_stage(config) == 3 else None)
+    model = student.load_student(
+        spec, config, attention, say, zero3_settings=settings if zero_stage(config) == 3 else None
+    )
     head = answer_head.install(model, config.micro_batch_tokens)
-    weights, learned = (sum(student.size(p) for p in model.parameters() if p.requires_grad or not only) for only in (False, True))
+    weights, learned = (
+        sum(student.size(p) for p in model.parameters() if p.requires_grad or not only)
+        for only in (False, True)
+    )
     step_flops = StepFlops(model.config.get_text_config(), weights, learned)
     remarks = preflight.check_match(spec, tokenizer, model, data, attention)
     engine = build_engine(model, config, settings, team)
@@ -94,7 +112,10 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
     torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
     if config.preflight:
         tried = preflight.try_longest(
-            lambda batch: try_batch(engine, batch, head), preflight.longest_micro_batch(data, batcher, config), config, team.device
+            lambda batch: try_batch(engine, batch, head),
+            preflight.longest_micro_batch(data, batcher, config),
+            config,
+            team.device,
         )
         if team.who.first:
             preflight.report(
@@ -119,7 +140,11 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         say(f"stopped before the first step ({asked.name.lower()})")
         return asked.exit_code
     stopper.loading = False  # from here on there is something to save, and all ranks are here to do it
-    monitor = TrainingMonitor(spec, plan.total, begin, peak * team.who.world if peak else None) if team.who.first else None
+    monitor = (
+        TrainingMonitor(spec, plan.total, begin, peak * team.who.world if peak else None)
+        if team.who.first
+        else None
+    )
     if monitor:
         at_end.callback(monitor.close)  # dashboards write their last rows then
 
@@ -134,7 +159,9 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         for at, batch in enumerate(micro_batches):
             engine.set_gradient_accumulation_boundary(at == len(micro_batches) - 1)
             loss = answer_loss(engine, batch, head)
-            engine.backward(loss * (team.who.world / targets))  # DeepSpeed averages over ranks; the mean is over all targets
+            engine.backward(
+                loss * (team.who.world / targets)
+            )  # DeepSpeed averages over ranks; the mean is over all targets
             loss_sum += loss.detach()
         step_loss = float(loss_sum)
 
@@ -154,7 +181,9 @@ def train(spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at
         engine.step()
         grad_norm = float(norm if norm is not None else engine.get_global_grad_norm() or 0.0)
         if not math.isfinite(grad_norm):
-            raise bad_loss(spec, data, step, micro_batches, step_loss, team, what=f"gradient norm {grad_norm}")
+            raise bad_loss(
+                spec, data, step, micro_batches, step_loss, team, what=f"gradient norm {grad_norm}"
+            )
 
         done = step.number + 1
         for t in (tally, since_save):
@@ -270,7 +299,9 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team
             {"params": [p for p in learned if student.dims(p) < 2], "weight_decay": 0.0},
         ]
     model.to(team.device)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    optimizer = torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
+    )
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its memory use, whatever its log level
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     engine.train()

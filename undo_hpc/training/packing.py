@@ -113,7 +113,9 @@ class StepPlan:
         seed: the run's training seed.
     """
 
-    def __init__(self, lengths: npt.NDArray[np.int64], *, budget: int, epochs: float, max_steps: int, seed: int) -> None:
+    def __init__(
+        self, lengths: npt.NDArray[np.int64], *, budget: int, epochs: float, max_steps: int, seed: int
+    ) -> None:
         self._lengths, self._budget, self._seed = lengths, budget, seed
         self._starts = [0]  # number of the first step of each epoch
         self._epoch_cache: tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
@@ -138,7 +140,9 @@ class StepPlan:
         epoch = int(np.searchsorted(self._starts, number, side="right")) - 1
         order, cuts = self._epoch(epoch)
         within = number - self._starts[epoch]
-        return Step(number, epoch + float(cuts[within + 1]) / len(order), order[cuts[within] : cuts[within + 1]])
+        return Step(
+            number, epoch + float(cuts[within + 1]) / len(order), order[cuts[within] : cuts[within + 1]]
+        )
 
     def steps(self, begin: int = 0) -> Iterator[Step]:
         """The steps from `begin` to the end."""

@@ -62,12 +62,18 @@ def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet, a
         )
     text = tokenizer.decode(data.tokens(0).tolist())
     again = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in again and tokenizer.unk_token_id not in data.tokens(0):
+    if (
+        tokenizer.unk_token_id is not None
+        and tokenizer.unk_token_id in again
+        and tokenizer.unk_token_id not in data.tokens(0)
+    ):
         remarks.append("the tokenizer does not reproduce its own text: some characters are unknown to it")
     return remarks
 
 
-def check_documents_apart(forward: Callable[[MicroBatch], torch.Tensor], data: EncodedSet, batcher: Batcher, spec: TrainSpec) -> None:
+def check_documents_apart(
+    forward: Callable[[MicroBatch], torch.Tensor], data: EncodedSet, batcher: Batcher, spec: TrainSpec
+) -> None:
     """Raises ConfigError where the logits of a packed document depend on the document before it.
 
     A model may not hand on to its attention where documents lie, or carry a state along the row (Mamba, convolutions): packing
@@ -85,7 +91,8 @@ def check_documents_apart(forward: Callable[[MicroBatch], torch.Tensor], data: E
     changed[0, :begin] = changed[0, :begin].flip(0)
     second = torch.arange(begin, ids.shape[1], device=ids.device)[:_PROBED]  # its first tokens tell most
     before, after = (
-        forward(replace(batch, inputs=batch.inputs | {"input_ids": each, "logits_to_keep": second})).float() for each in (ids, changed)
+        forward(replace(batch, inputs=batch.inputs | {"input_ids": each, "logits_to_keep": second})).float()
+        for each in (ids, changed)
     )
     noise = 0.02 if spec.config.precision == "bf16" else 1e-5
     if float((before - after).abs().max()) > noise * float(before.abs().max()):
@@ -100,7 +107,10 @@ def attention_window(config: Any) -> int | None:
     layers = set(getattr(config, "layer_types", None) or ["sliding_attention"])
     windows = [
         getattr(config, name, None)
-        for name, kind in (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention"))
+        for name, kind in (
+            ("sliding_window", "sliding_attention"),
+            ("attention_chunk_size", "chunked_attention"),
+        )
         if kind in layers
     ]
     return min((int(window) for window in windows if window), default=None)
@@ -123,7 +133,9 @@ def length_histogram(data: EncodedSet) -> dict[str, Any]:
     }
 
 
-def memory_by_stage(weights: int, learned: int, ranks: int, precision: str, offload: str = "none") -> dict[str, float]:
+def memory_by_stage(
+    weights: int, learned: int, ranks: int, precision: str, offload: str = "none"
+) -> dict[str, float]:
     """GiB a rank for weights, gradients and optimiser state at each ZeRO stage; activations come on top.
 
     bf16: 2 bytes a weight, 4 a gradient, 12 for the fp32 copy and AdamW's two moments. fp32: 4, 4 and 8. What is offloaded lies in
@@ -144,7 +156,11 @@ def memory_by_stage(weights: int, learned: int, ranks: int, precision: str, offl
 def memory_advice(memory: dict[str, float], config: TrainConfig, room: float) -> str:
     """What to change, in words, where another ZeRO stage suits a device of `room` GiB better; empty where the one in use does."""
     stage = str(zero_stage(config))
-    fitting = [other for other, need in memory.items() if need < 0.7 * room and (other != "0" or config.precision == "fp32")]
+    fitting = [
+        other
+        for other, need in memory.items()
+        if need < 0.7 * room and (other != "0" or config.precision == "fp32")
+    ]
     if stage in fitting:
         return f"; ZeRO {fitting[0]} would fit and is faster" if fitting[0] < stage else ""
     better = (
@@ -171,9 +187,13 @@ def longest_micro_batch(data: EncodedSet, batcher: Batcher, config: TrainConfig)
     return batcher.build(chosen)
 
 
-def try_longest(run: Callable[[MicroBatch], None], batch: MicroBatch, config: TrainConfig, device: torch.device) -> dict[str, float]:
+def try_longest(
+    run: Callable[[MicroBatch], None], batch: MicroBatch, config: TrainConfig, device: torch.device
+) -> dict[str, float]:
     """One forward and backward pass of the heaviest micro-batch. Raises TrainingError with advice where memory is too small."""
-    with memory_explained(f"the longest micro-batch ({batch.slots:,} tokens) does not fit in the memory of {device}", config):
+    with memory_explained(
+        f"the longest micro-batch ({batch.slots:,} tokens) does not fit in the memory of {device}", config
+    ):
         run(batch)
     used = {"tokens": float(batch.slots)}
     if device.type == "cuda":
@@ -187,8 +207,13 @@ def memory_explained(what: str, config: TrainConfig) -> Iterator[None]:
     """Turns 'out of memory' inside the block, of a GPU or of this machine, into a TrainingError with advice."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError; on a CPU it has no class of its own
-        known = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    except (
+        RuntimeError,
+        MemoryError,
+    ) as error:  # torch's OutOfMemoryError is a RuntimeError; on a CPU it has no class of its own
+        known = isinstance(
+            error, torch.cuda.OutOfMemoryError | MemoryError
+        ) or "can't allocate memory" in str(error)
         if not known:
             raise
         advice = ["lower train.micro_batch_tokens"]
@@ -216,7 +241,10 @@ def report(
     say: Callable[[str], None],
 ) -> None:
     """Writes preflight.json and says the essentials."""
-    histogram, memory = length_histogram(data), memory_by_stage(weights, learned, ranks, config.precision, config.offload)
+    histogram, memory = (
+        length_histogram(data),
+        memory_by_stage(weights, learned, ranks, config.precision, config.offload),
+    )
     q = histogram["quantiles"]
     say(
         f"data: {len(data):,} of {data.rows:,} rows, {histogram['tokens']:,} tokens ({histogram['target_tokens']:,} learned); "
@@ -229,12 +257,16 @@ def report(
     advice = ""
     if device.type == "cuda":
         advice = memory_advice(memory, config, torch.cuda.get_device_properties(device).total_memory / 2**30)
-    say(f"model: {weights:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}")
+    say(
+        f"model: {weights:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}"
+    )
     write_json(
         Path(spec.work_dir) / "preflight.json",
         {
             "rows": data.rows,
-            "left_out": {reason: {"rows": len(ids), "ids": ids[:100]} for reason, ids in data.left_out.items()},
+            "left_out": {
+                reason: {"rows": len(ids), "ids": ids[:100]} for reason, ids in data.left_out.items()
+            },
             "lengths": histogram,
             "memory_gib_by_zero_stage": memory,
             "weights": weights,

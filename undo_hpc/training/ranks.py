@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import torch.distributed as dist
 
 _RENDEZVOUS_S = 600.0
-_COLLECTIVE = timedelta(hours=2)  # a rank that died is noticed by its launcher long before; slow file systems are not
+_COLLECTIVE = timedelta(
+    hours=2
+)  # a rank that died is noticed by its launcher long before; slow file systems are not
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Rank:
         if "RANK" in env or "WORLD_SIZE" in env:
             names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         elif "SLURM_PROCID" in env and int(env.get("SLURM_STEP_NUM_TASKS", env.get("SLURM_NTASKS", "1"))) > 1:
-            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS", "SLURM_LOCALID")
+            names = (
+                "SLURM_PROCID",
+                "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS",
+                "SLURM_LOCALID",
+            )
         else:
             return cls(0, 1, 0)
         try:
@@ -53,7 +59,9 @@ class Rank:
                 hint="set RANK, WORLD_SIZE and LOCAL_RANK together, or none of them for one process",
             ) from error
         except ValueError as error:
-            raise ConfigError(f"{', '.join(names)} must be whole numbers: {error}", hint="unset them for one process") from error
+            raise ConfigError(
+                f"{', '.join(names)} must be whole numbers: {error}", hint="unset them for one process"
+            ) from error
         if not 0 <= rank < world:
             raise ConfigError(f"{names[0]}={rank} is not below {names[1]}={world}", hint="ranks count from 0")
         return cls(rank, world, local)
@@ -61,7 +69,11 @@ class Rank:
 
 def rendezvous_key(env: Mapping[str, str]) -> str:
     """What tells this start's meeting file from that of an earlier start: job id, step and restart count."""
-    parts = (env.get("SLURM_JOB_ID", "local"), env.get("SLURM_STEP_ID", "0"), env.get("SLURM_RESTART_COUNT", "0"))
+    parts = (
+        env.get("SLURM_JOB_ID", "local"),
+        env.get("SLURM_STEP_ID", "0"),
+        env.get("SLURM_RESTART_COUNT", "0"),
+    )
     return "-".join(parts)
 
 
@@ -77,7 +89,9 @@ def own_address(env: Mapping[str, str]) -> str:
             return "127.0.0.1"
 
 
-def rendezvous(who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s: float = _RENDEZVOUS_S) -> dist.Store:
+def rendezvous(
+    who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s: float = _RENDEZVOUS_S
+) -> dist.Store:
     """The store through which the ranks find each other.
 
     With MASTER_PORT set, at MASTER_ADDR and that port. Else rank 0 listens on a port that the system gives it and publishes
@@ -92,7 +106,14 @@ def rendezvous(who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s:
     path = work_dir / f"meeting-{rendezvous_key(env)}.json"
     try:
         if who.first:
-            store = dist.TCPStore(address if port else "0.0.0.0", port, who.world, is_master=True, wait_for_workers=False, timeout=wait)  # noqa: S104
+            store = dist.TCPStore(
+                address if port else "0.0.0.0",  # noqa: S104
+                port,
+                who.world,
+                is_master=True,
+                wait_for_workers=False,
+                timeout=wait,
+            )
             if not port:
                 own = own_address(env) if int(env.get("SLURM_NNODES", "1")) > 1 else "127.0.0.1"
                 write_json(path, {"address": own, "port": store.port})
@@ -145,10 +166,14 @@ class Team:
         )  # DeepSpeed takes its device from it
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         if who.world == 1:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_COLLECTIVE)
+            dist.init_process_group(
+                backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_COLLECTIVE
+            )
         else:
             store = rendezvous(who, work_dir, env)
-            dist.init_process_group(backend, store=store, rank=who.rank, world_size=who.world, timeout=_COLLECTIVE)
+            dist.init_process_group(
+                backend, store=store, rank=who.rank, world_size=who.world, timeout=_COLLECTIVE
+            )
             self.wait()
             if who.first:  # all have met: the file must not mislead a later start
                 (work_dir / f"meeting-{rendezvous_key(env)}.json").unlink(missing_ok=True)
@@ -188,7 +213,9 @@ class Team:
         if failure is not None:
             raise failure
         if told:
-            elsewhere = TrainingError("rank 0 could not go on; its log says why", hint="see the log of rank 0")
+            elsewhere = TrainingError(
+                "rank 0 could not go on; its log says why", hint="see the log of rank 0"
+            )
             elsewhere.exit_code = ExitCode(int(told))
             raise elsewhere
 

@@ -13,6 +13,8 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
     done = (step - warmup) / max(1, total - warmup)
-    shape = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.schedule]
+    shape = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[
+        config.schedule
+    ]
     floor = config.min_learning_rate_ratio
     return config.learning_rate * (floor + (1.0 - floor) * shape)

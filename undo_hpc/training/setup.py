@@ -30,7 +30,9 @@ def quiet_deepspeed() -> None:
 
     _import_muon_uncompiled()
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.distributed.*deprecated")
-    if "__compatible_ops__" not in vars(deepspeed.ops):  # it would be filled by probing with a compiler, 0.9 s
+    if "__compatible_ops__" not in vars(
+        deepspeed.ops
+    ):  # it would be filled by probing with a compiler, 0.9 s
         deepspeed.ops.__compatible_ops__ = {}
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logger.setLevel(logging.WARNING)

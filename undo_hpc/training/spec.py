@@ -82,7 +82,10 @@ class TrainSpec:
             raise ConfigError(f"{path} is not valid JSON: {error}", hint=hint) from error
         known = {f.name for f in fields(cls)}
         if not isinstance(data, dict) or (unknown := set(data) - known):
-            raise ConfigError(f"{path}: unknown keys: {', '.join(sorted(unknown)) if isinstance(data, dict) else data}", hint=hint)
+            raise ConfigError(
+                f"{path}: unknown keys: {', '.join(sorted(unknown)) if isinstance(data, dict) else data}",
+                hint=hint,
+            )
         try:
             spec = cls(**data)
         except TypeError as error:

@@ -34,7 +34,12 @@ class Reason(IntEnum):
         return ExitCode.INTERRUPTED if self is Reason.INTERRUPT else ExitCode.REQUEUE
 
 
-_SIGNALS = {signal.SIGTERM: Reason.SIGNAL, signal.SIGUSR2: Reason.SIGNAL, signal.SIGUSR1: Reason.SIGNAL, signal.SIGINT: Reason.INTERRUPT}
+_SIGNALS = {
+    signal.SIGTERM: Reason.SIGNAL,
+    signal.SIGUSR2: Reason.SIGNAL,
+    signal.SIGUSR1: Reason.SIGNAL,
+    signal.SIGINT: Reason.INTERRUPT,
+}
 
 
 _LOADING_PATIENCE_S = 10.0  # SLURM's KillWait is 30 s by default
@@ -87,7 +92,10 @@ class Stopper:
                 if not heard:  # nobody listens any more
                     return
                 if deadline == math.inf and self.loading and heard[0] in _SIGNALS:
-                    deadline, reason = time.monotonic() + _LOADING_PATIENCE_S, _SIGNALS[signal.Signals(heard[0])]
+                    deadline, reason = (
+                        time.monotonic() + _LOADING_PATIENCE_S,
+                        _SIGNALS[signal.Signals(heard[0])],
+                    )
             if self.loading and time.monotonic() >= deadline:
                 print(f"stopped while loading ({reason.name.lower()}); there was nothing to save", flush=True)
                 os._exit(reason.exit_code)

@@ -23,7 +23,9 @@ def load_tokenizer(spec: TrainSpec) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code
+        )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"the tokenizer of {spec.model} cannot be loaded: {error}",
@@ -66,14 +68,27 @@ def pick_attention(config: TrainConfig, *, capability: tuple[int, int] | None, f
     kernel = attention.kernel_missing(config.precision, capability)
     name: str = config.attention
     if name == "auto":
-        name = attention.NAME if config.packing else "sdpa"  # FlashAttention's kernel is torch's own varlen kernel, with more around it
+        name = (
+            attention.NAME if config.packing else "sdpa"
+        )  # FlashAttention's kernel is torch's own varlen kernel, with more around it
     if name == "flash_attention_2" and (kernel or flash):
-        hint = "pip install flash-attn on the cluster, or set train.attention to auto" if not kernel else "set train.attention to auto"
+        hint = (
+            "pip install flash-attn on the cluster, or set train.attention to auto"
+            if not kernel
+            else "set train.attention to auto"
+        )
         raise ConfigError(f"train.attention is flash_attention_2, but {kernel or flash}", hint=hint)
     one_by_one = "documents of a row attended to one by one"
     if capability is not None:
-        one_by_one += f", in buckets of similar length: {kernel}" if kernel else ", torch's varlen flash kernel"
-    return name, {"segment": one_by_one, "sdpa": "torch", "eager": "plain, slow", "flash_attention_2": "FlashAttention 2, varlen"}[name]
+        one_by_one += (
+            f", in buckets of similar length: {kernel}" if kernel else ", torch's varlen flash kernel"
+        )
+    return name, {
+        "segment": one_by_one,
+        "sdpa": "torch",
+        "eager": "plain, slow",
+        "flash_attention_2": "FlashAttention 2, varlen",
+    }[name]
 
 
 class _Zero3:
@@ -117,7 +132,12 @@ def dims(weight: torch.nn.Parameter) -> int:
 
 
 def load_student(
-    spec: TrainSpec, config: TrainConfig, implementation: str, say: Say, *, zero3_settings: dict[str, Any] | None = None
+    spec: TrainSpec,
+    config: TrainConfig,
+    implementation: str,
+    say: Say,
+    *,
+    zero3_settings: dict[str, Any] | None = None,
 ) -> Any:
     """The model with its first weights, in the training precision: on the CPU, or shared out among the ranks.
 
@@ -142,7 +162,9 @@ def load_student(
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if str(error) == repr(implementation):  # architectures with attention classes of their own: Falcon, GPT-J
+        if str(error) == repr(
+            implementation
+        ):  # architectures with attention classes of their own: Falcon, GPT-J
             raise DataError(
                 f"the model {spec.model} has attention of its own kind, and none called {implementation!r}",
                 hint="set train.packing to false and train.attention to eager",
@@ -152,7 +174,9 @@ def load_student(
             hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?",
         ) from error
     except SafetensorError as error:
-        raise DataError(f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again") from error
+        raise DataError(
+            f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again"
+        ) from error
     model, told = loaded
     if absent := sorted(told["missing_keys"]):
         raise DataError(
@@ -161,7 +185,9 @@ def load_student(
         )
     if zero3_settings is not None:
         mine = sum(p.ds_tensor.numel() for p in model.parameters())
-        say(f"ZeRO 3: this rank holds {mine:,} of {sum(size(p) for p in model.parameters()):,} weights; no rank loaded them all")
+        say(
+            f"ZeRO 3: this rank holds {mine:,} of {sum(size(p) for p in model.parameters()):,} weights; no rank loaded them all"
+        )
     model.config.use_cache = False
     if torch.cuda.is_available() or config.liger:
         kernels.faster(model, config, say)
@@ -177,7 +203,9 @@ def load_student(
 
 def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
     if importlib.util.find_spec("peft") is None:
-        raise ConfigError("train.lora.enabled is on, but peft is not installed", hint="pip install 'undo-hpc[lora]'")
+        raise ConfigError(
+            "train.lora.enabled is on, but peft is not installed", hint="pip install 'undo-hpc[lora]'"
+        )
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
@@ -193,5 +221,7 @@ def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
         ),
     )
     learned = sum(size(p) for p in adapted.parameters() if p.requires_grad)
-    say(f"lora: rank {lora.r}, {learned:,} of {sum(size(p) for p in adapted.parameters()):,} weights learn; merged at export")
+    say(
+        f"lora: rank {lora.r}, {learned:,} of {sum(size(p) for p in adapted.parameters()):,} weights learn; merged at export"
+    )
     return adapted

@@ -65,15 +65,24 @@ class StepFlops:
 
     def __init__(self, config: Any, weights: int, learned: int) -> None:
         head = config.vocab_size * config.hidden_size
-        width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-        self._each = 4 + 2 * learned / weights  # 2 forward, 2 backward for the layer below, 2 more for a weight's own gradient
+        width = config.num_attention_heads * (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        self._each = (
+            4 + 2 * learned / weights
+        )  # 2 forward, 2 backward for the layer below, 2 more for a weight's own gradient
         self._body = weights - head * (1 if config.tie_word_embeddings else 2)
         self._head, self._attention = head, config.num_hidden_layers * width
-        self.known = not any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+        self.known = not any(
+            getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")
+        )
 
     def flops(self, lengths: list[int], targets: int) -> float:
         """FLOPs for documents of these lengths with this many target tokens: 6 a learned weight and token, 6 a causal score and channel."""
-        return float(self._each * (self._body * sum(lengths) + self._head * targets) + 6 * self._attention * sum(n * n for n in lengths))
+        return float(
+            self._each * (self._body * sum(lengths) + self._head * targets)
+            + 6 * self._attention * sum(n * n for n in lengths)
+        )
 
 
 class Sink(Protocol):
@@ -126,7 +135,9 @@ def check_sinks(config: TrainConfig) -> None:
     """Raises ConfigError where a dashboard asked for is not installed."""
     for name in config.sinks:
         found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:  # without an origin: a mere folder of that name, such as wandb leaves behind
+        if (
+            found is None or found.origin is None
+        ):  # without an origin: a mere folder of that name, such as wandb leaves behind
             raise ConfigError(
                 f"train.sinks names {name}, which is not installed",
                 hint=f"pip install 'undo-hpc[watch]' (or just {name}), or remove it from train.sinks",
@@ -135,7 +146,10 @@ def check_sinks(config: TrainConfig) -> None:
 
 def open_sinks(spec: TrainSpec, resumed_at: int) -> list[Sink]:
     """The dashboards asked for; `check_sinks` comes first."""
-    return [_TensorBoard(spec, resumed_at) if name == "tensorboard" else _WandbLike(name, spec) for name in spec.config.sinks]
+    return [
+        _TensorBoard(spec, resumed_at) if name == "tensorboard" else _WandbLike(name, spec)
+        for name in spec.config.sinks
+    ]
 
 
 def drop_rows_after(path: Path, step: int) -> dict[str, float]:

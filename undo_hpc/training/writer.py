@@ -96,7 +96,11 @@ class Snapshot:
     def _host(self, tensor: torch.Tensor) -> torch.Tensor:
         at = self._used
         self._used += 1
-        if at < len(self._buffers) and self._buffers[at].shape == tensor.shape and self._buffers[at].dtype == tensor.dtype:
+        if (
+            at < len(self._buffers)
+            and self._buffers[at].shape == tensor.shape
+            and self._buffers[at].dtype == tensor.dtype
+        ):
             buffer = self._buffers[at]
         else:
             buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
@@ -128,7 +132,9 @@ class CheckpointWriter(CheckpointEngine):
 
     def save(self, state_dict: Any, path: str) -> None:
         """Takes one file's content. The tensors may change as soon as this returns."""
-        self._queue.append((self._snapshot.copy(state_dict) if self._asynchronous else state_dict, Path(path)))
+        self._queue.append(
+            (self._snapshot.copy(state_dict) if self._asynchronous else state_dict, Path(path))
+        )
 
     def start(self, done: Callable[[dict[str, dict[str, Any]]], None]) -> None:
         """Writes what was saved; calls `done` with {file name: size and digest} when all of it is durable."""

@@ -17,7 +17,9 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)")
+    parser.add_argument(
+        "run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -26,9 +28,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
 
     from undo_hpc.cli.choose import choose_run
-    from undo_hpc.observe.cost import check_budget, energy, estimate_next, measure, rationale_cost
-    from undo_hpc.plan import refines
-    from undo_hpc.run import open_run
+    from undo_hpc.control.accounting import check_budget, energy, estimate_next, measure, rationale_cost
+    from undo_hpc.pipeline.plan import refines
+    from undo_hpc.pipeline.run import open_run
 
     opened = open_run(choose_run(arguments.run_dir))
     cost = measure(opened)
@@ -36,11 +38,21 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         import orjson
 
-        print(orjson.dumps({"cost": cost, "next": following}, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+        print(
+            orjson.dumps(
+                {"cost": cost, "next": following}, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+            ).decode()
+        )
         return 0
     total = cost.of()
     unit, factor = ("hours", 1) if total.total >= 1 else ("minutes", 60)  # a small run is not all 0.00
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"{cost.device}-{unit}", title_justify="left")
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+        title=f"{cost.device}-{unit}",
+        title_justify="left",
+    )
     for heading in ("iteration", "stage", "useful", "lost", "idle", "starts", "restarts"):
         table.add_column(heading, justify="left" if heading in ("iteration", "stage") else "right")
     for item in cost.stages:
@@ -48,15 +60,31 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         mark = " *" if item.open_ended else ""
         table.add_row(str(item.iteration), item.stage, *(f"{factor * h:,.2f}" for h in (hours.useful, hours.lost, hours.idle)),
                       f"{item.starts}{mark}", str(item.restarts))  # fmt: skip
-    table.add_row("all", "", *(f"[bold]{factor * h:,.2f}[/bold]" for h in (total.useful, total.lost, total.idle)), "", "")
+    table.add_row(
+        "all",
+        "",
+        *(f"[bold]{factor * h:,.2f}[/bold]" for h in (total.useful, total.lost, total.idle)),
+        "",
+        "",
+    )
     console.print(table)
     if any(item.open_ended for item in cost.stages):
-        console.print("* with starts that ended without a word; their time is a lower bound", style="dim", highlight=False)
+        console.print(
+            "* with starts that ended without a word; their time is a lower bound",
+            style="dim",
+            highlight=False,
+        )
     for line in rationale_cost(cost):
         console.print(line, highlight=False)
     if cost.per_point_h is not None:
-        console.print(f"{factor * cost.per_point_h:.3g} {cost.device}-{unit} for each point of validation accuracy gained", highlight=False)
-    console.print(f"energy: {energy(cost.kwh)} ({'measured' if cost.kwh_measured else 'an estimate from nominal power'})", highlight=False)
+        console.print(
+            f"{factor * cost.per_point_h:.3g} {cost.device}-{unit} for each point of validation accuracy gained",
+            highlight=False,
+        )
+    console.print(
+        f"energy: {energy(cost.kwh)} ({'measured' if cost.kwh_measured else 'an estimate from nominal power'})",
+        highlight=False,
+    )
     if refines(opened.config) or not following.iteration:
         word = f"next, iteration {following.iteration}: {following.gpu_hours:.3g} GPU-hours, {following.cpu_hours:.3g} CPU-hours"
         console.print(f"{word} ({following.basis})", highlight=False)

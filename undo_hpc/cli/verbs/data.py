@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Exports, or lists."""
     if arguments.what == "list":
-        from undo_hpc.benchmarks import benchmark_names
+        from undo_hpc.data.benchmarks import benchmark_names
 
         for name in benchmark_names():
             console.print(name, highlight=False)
@@ -39,5 +39,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.data.export import export_benchmark
 
     override = SourceConfig(path=arguments.path) if arguments.path else None
-    console.print(str(export_benchmark(arguments.benchmark, arguments.out, override)), highlight=False, soft_wrap=True)
+    console.print(
+        str(export_benchmark(arguments.benchmark, arguments.out, override)), highlight=False, soft_wrap=True
+    )
     return 0

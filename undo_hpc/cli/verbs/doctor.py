@@ -19,12 +19,35 @@ MARKS = {"ok": ("✓", "green"), "look": ("!", "yellow"), "bad": ("✗", "bold r
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("--config", metavar="NAME_OR_FILE", help="the run that is planned: a preset, or a YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets", help="a value over the file's; repeatable")
+    parser.add_argument(
+        "--config", metavar="NAME_OR_FILE", help="the run that is planned: a preset, or a YAML file"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="sets",
+        help="a value over the file's; repeatable",
+    )
     parser.add_argument("--profile", default="", metavar="FILE", help="profile of the cluster, to be checked")
-    parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="where run directories shall lie (default: checkpoints)")
-    parser.add_argument("--prefetch", action="store_true", help="fetch the run's models and data into the Hub's cache (needs --config)")
-    parser.add_argument("--write-profile", type=Path, metavar="FILE", help="write a profile proposed from what SLURM says of itself")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("checkpoints"),
+        help="where run directories shall lie (default: checkpoints)",
+    )
+    parser.add_argument(
+        "--prefetch",
+        action="store_true",
+        help="fetch the run's models and data into the Hub's cache (needs --config)",
+    )
+    parser.add_argument(
+        "--write-profile",
+        type=Path,
+        metavar="FILE",
+        help="write a profile proposed from what SLURM says of itself",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -40,7 +63,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
         config = load_config(arguments.config or "tiny", arguments.sets)
     elif arguments.prefetch:
-        raise ConfigError("--prefetch needs to know the run", hint="undo-hpc doctor --config NAME_OR_FILE --prefetch")
+        raise ConfigError(
+            "--prefetch needs to know the run", hint="undo-hpc doctor --config NAME_OR_FILE --prefetch"
+        )
     from undo_hpc.doctor import examine
     from undo_hpc.doctor.machine import dumps
 
@@ -69,19 +94,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.print(table)
     look = sum(finding.level == "look" for finding in findings)
     console.print()
-    console.print(f"{bad} in the way, {look} worth a look" if bad or look else "all is well", style="bold", highlight=False)
+    console.print(
+        f"{bad} in the way, {look} worth a look" if bad or look else "all is well",
+        style="bold",
+        highlight=False,
+    )
     return int(bool(bad))
 
 
 def _write_profile(path: Path, console: Console) -> int:
     from undo_hpc.cluster.propose import propose_profile
-    from undo_hpc.commands import launcher, shown
     from undo_hpc.errors import ConfigError
     from undo_hpc.storage.atomic import write_text
+    from undo_hpc.system.invocation import launcher, shown
 
     if path.exists():
         raise ConfigError(f"{path} is there already", hint="give another name, or remove it")
     write_text(path, propose_profile())
     trial = launcher(f"--config my.yaml --profile {shown(path)} --dry-run")
-    console.print(f"{path}: a proposal; read it, then: {trial}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{path}: a proposal; read it, then: {trial}", highlight=False, markup=False, soft_wrap=True
+    )
     return 0

@@ -18,7 +18,13 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("checkpoints"), help="where to look (default: checkpoints)")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("checkpoints"),
+        help="where to look (default: checkpoints)",
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -27,17 +33,23 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.text import Text
 
     from undo_hpc.cli.choose import changed_at, run_dirs
+    from undo_hpc.control.live import Live
     from undo_hpc.errors import UndoError
-    from undo_hpc.observe.live import Live
     from undo_hpc.observe.status import look
-    from undo_hpc.run import open_run
+    from undo_hpc.pipeline.run import open_run
 
     found = run_dirs(arguments.folder)
     if not found:
-        console.print(f"no run in {arguments.folder.resolve()}; start one: undo-hpc run", highlight=False, soft_wrap=True)
+        console.print(
+            f"no run in {arguments.folder.resolve()}; start one: undo-hpc run",
+            highlight=False,
+            soft_wrap=True,
+        )
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    console.print(f"runs in {arguments.folder.resolve()}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"runs in {arguments.folder.resolve()}", style="dim", highlight=False, markup=False, soft_wrap=True
+    )
     for heading in ("run", "changed", "iteration", "validation", "state"):
         table.add_column(heading, overflow="fold")
     for path in found:
@@ -49,9 +61,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         except UndoError as error:
             table.add_row(name, changed, "", "", Text(f"cannot be read: {error.message}", "red"))
             continue
-        best = max((h["accuracy"] for h in view.accuracy if "accuracy" in h), default=None)  # none without a validation split
+        best = max(
+            (h["accuracy"] for h in view.accuracy if "accuracy" in h), default=None
+        )  # none without a validation split
         share = "" if best is None else f"{100 * best:.1f} %"
-        of = f"{view.iteration} of 0 to {view.iterations - 1}" if view.iterations > 1 else f"{view.iteration}, the only one"
+        of = (
+            f"{view.iteration} of 0 to {view.iterations - 1}"
+            if view.iterations > 1
+            else f"{view.iteration}, the only one"
+        )
         table.add_row(name, changed, of, share, Text(view.headline.replace("stopped; ", "")))
     console.print(table)
     return 0

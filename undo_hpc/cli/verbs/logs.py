@@ -21,38 +21,60 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument("run_dir", type=Path, help="the run directory")
-    parser.add_argument("stage", nargs="?", help="generate, baseline, merge, train, evaluate or advance (default: list the logs)")
+    parser.add_argument(
+        "stage",
+        nargs="?",
+        help="generate, baseline, merge, train, evaluate or advance (default: list the logs)",
+    )
     parser.add_argument("task", type=int, nargs="?", default=0, help="number of the task (default 0)")
     parser.add_argument("--iteration", type=int, metavar="I", help="iteration (default: the last)")
-    parser.add_argument("--follow", action="store_true", help="go on printing what is added, until the task ends")
+    parser.add_argument(
+        "--follow", action="store_true", help="go on printing what is added, until the task ends"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints the task's logs, oldest first."""
+    from undo_hpc.control.live import look_live
     from undo_hpc.errors import ConfigError
-    from undo_hpc.observe.live import look_live
     from undo_hpc.observe.logs import follow, logs_of
-    from undo_hpc.plan import build_graph
-    from undo_hpc.run import open_run
+    from undo_hpc.pipeline.plan import build_graph
+    from undo_hpc.pipeline.run import open_run
 
     opened = open_run(arguments.run_dir)
     numbers = opened.layout.iterations()
     iteration = arguments.iteration if arguments.iteration is not None else (numbers[-1] if numbers else 0)
     plan = opened.plan(iteration)
     if plan is None:
-        raise ConfigError(f"iteration {iteration} has not begun", hint=f"iterations so far: {', '.join(map(str, numbers)) or 'none'}")
+        raise ConfigError(
+            f"iteration {iteration} has not begun",
+            hint=f"iterations so far: {', '.join(map(str, numbers)) or 'none'}",
+        )
     stages = {s.name: s for s in build_graph(opened.config, opened.layout, plan)}
     if arguments.stage is None:
         there = [
-            path for stage in stages.values() for task in stage.tasks for path in logs_of(opened.layout, iteration, stage.name, task.index)
+            path
+            for stage in stages.values()
+            for task in stage.tasks
+            for path in logs_of(opened.layout, iteration, stage.name, task.index)
         ]
-        console.print("\n".join(map(str, there)) or "nothing has been printed yet", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            "\n".join(map(str, there)) or "nothing has been printed yet",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         return 0
     if arguments.stage not in stages:
-        raise ConfigError(f"there is no stage '{arguments.stage}' in iteration {iteration}", hint=f"stages: {', '.join(stages)}")
+        raise ConfigError(
+            f"there is no stage '{arguments.stage}' in iteration {iteration}",
+            hint=f"stages: {', '.join(stages)}",
+        )
     total = len(stages[arguments.stage].tasks)
     if not 0 <= arguments.task < total:
-        raise ConfigError(f"{arguments.stage} has no task {arguments.task}", hint=f"its tasks are 0 to {total - 1}")
+        raise ConfigError(
+            f"{arguments.stage} has no task {arguments.task}", hint=f"its tasks are 0 to {total - 1}"
+        )
     paths = logs_of(opened.layout, iteration, arguments.stage, arguments.task)
     if not paths:
         raise ConfigError(

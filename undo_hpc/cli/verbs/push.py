@@ -22,8 +22,12 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument("run_dir", type=Path, help="the run directory")
-    parser.add_argument("--dataset-repo", metavar="ID", help="repository of data and predictions (default: hub.dataset_repo)")
-    parser.add_argument("--model-repo", metavar="ID", help="repository of the student (default: hub.model_repo)")
+    parser.add_argument(
+        "--dataset-repo", metavar="ID", help="repository of data and predictions (default: hub.dataset_repo)"
+    )
+    parser.add_argument(
+        "--model-repo", metavar="ID", help="repository of the student (default: hub.model_repo)"
+    )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--public", action="store_true", help="publish for all (default: hub.private)")
     choice.add_argument("--private", action="store_true", help="publish for yourself (default: hub.private)")
@@ -34,7 +38,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Pushes and says what was sent."""
     from undo_hpc.hub.contents import packages
     from undo_hpc.hub.push import push
-    from undo_hpc.run import Run, open_run
+    from undo_hpc.pipeline.run import Run, open_run
 
     opened = open_run(arguments.run_dir)
     hub = opened.config.hub

@@ -20,22 +20,31 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument("run_dir", type=Path, help="the run directory")
-    parser.add_argument("--apply", action="store_true", help="write the new verdicts into shards and manifests")
+    parser.add_argument(
+        "--apply", action="store_true", help="write the new verdicts into shards and manifests"
+    )
     parser.add_argument("--changes", type=Path, metavar="FILE", help="write every change to this JSONL file")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes of the checker (default: one a core)")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes of the checker (default: one a core)"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints the changes by kind, a few examples, and what follows."""
     from rich.table import Table
 
+    from undo_hpc.control.regrade import regrade
     from undo_hpc.observe.status import resume_command
-    from undo_hpc.regrade import regrade
-    from undo_hpc.run import open_run
+    from undo_hpc.pipeline.run import open_run
 
     opened = open_run(arguments.run_dir)
     workers = arguments.workers or len(os.sched_getaffinity(0))
-    done = regrade(opened, apply=arguments.apply, workers=workers, say=lambda text: console.print(text, style="dim", highlight=False))
+    done = regrade(
+        opened,
+        apply=arguments.apply,
+        workers=workers,
+        say=lambda text: console.print(text, style="dim", highlight=False),
+    )
     if arguments.changes:
         from dataclasses import asdict
 
@@ -45,7 +54,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         write_bytes(arguments.changes, dump_rows([asdict(change) for change in done.changes]))
     notes = f"; {done.skipped} task{'s'[: done.skipped != 1]} without results" if done.skipped else ""
     notes += f"; {done.late} were not decided in time and keep their verdict" if done.late else ""
-    console.print(f"{done.graded:,} answers graded again, {len(done.changes):,} verdicts differ{notes}", highlight=False)
+    console.print(
+        f"{done.graded:,} answers graded again, {len(done.changes):,} verdicts differ{notes}", highlight=False
+    )
     if not done.changes:
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -60,8 +71,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     rests = ", ".join(f"{stage} of iteration {k}" for k, stage in done.again)
     if done.applied:
-        console.print(f"written. What rests on these verdicts is stale now: {rests}", highlight=False, soft_wrap=True)
+        console.print(
+            f"written. What rests on these verdicts is stale now: {rests}", highlight=False, soft_wrap=True
+        )
         console.print(f"make it again: {resume_command(opened)}", highlight=False, soft_wrap=True)
     else:
-        console.print(f"nothing is written. With --apply, the next launch would make again: {rests}", highlight=False, soft_wrap=True)
+        console.print(
+            f"nothing is written. With --apply, the next launch would make again: {rests}",
+            highlight=False,
+            soft_wrap=True,
+        )
     return 0

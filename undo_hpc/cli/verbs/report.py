@@ -17,17 +17,24 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)")
+    parser.add_argument(
+        "run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Writes the report and says where it lies."""
     from undo_hpc.cli.choose import choose_run
     from undo_hpc.observe.report import plots, write_report
-    from undo_hpc.run import open_run
+    from undo_hpc.pipeline.run import open_run
 
     path = write_report(open_run(choose_run(arguments.run_dir)))
     console.print(str(path), highlight=False, soft_wrap=True)
     if not plots.available():
-        console.print("no PNG plots: matplotlib is missing (pip install 'undo-hpc[plots]')", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            "no PNG plots: matplotlib is missing (pip install 'undo-hpc[plots]')",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     return 0

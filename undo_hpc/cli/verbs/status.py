@@ -20,9 +20,15 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)")
-    parser.add_argument("--watch", action="store_true", help="look again every few seconds until the run ends")
-    parser.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between looks (default 5)")
+    parser.add_argument(
+        "run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="look again every few seconds until the run ends"
+    )
+    parser.add_argument(
+        "--every", type=float, default=5.0, metavar="S", help="seconds between looks (default 5)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--no-scheduler", action="store_true", help="do not ask squeue")
 
@@ -32,7 +38,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.cli.choose import choose_run
     from undo_hpc.observe.status import RunView, look
     from undo_hpc.observe.status_view import plain_console, render_status
-    from undo_hpc.run import open_run
+    from undo_hpc.pipeline.run import open_run
 
     gc.disable()  # a look makes a few hundred thousand objects and ends; searching them for cycles costs a tenth of it
     run_dir = choose_run(arguments.run_dir)

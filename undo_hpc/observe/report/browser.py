@@ -24,7 +24,9 @@ def browser(examples: Sequence[Example]) -> str:
     if not examples:
         return ""
     counts = {name: sum(e.outcome == name for e in examples) for name in OUTCOMES}
-    buttons = [f'<button type="button" data-outcome="" aria-pressed="true">All<span>{len(examples)}</span></button>']
+    buttons = [
+        f'<button type="button" data-outcome="" aria-pressed="true">All<span>{len(examples)}</span></button>'
+    ]
     buttons += [
         f'<button type="button" data-outcome="{name}" aria-pressed="false">{OUTCOME_NAMES[name]}<span>{counts[name]}</span></button>'
         for name in OUTCOMES
@@ -62,14 +64,18 @@ def _example(example: Example) -> str:
         f'<div class="truth">Ground truth <b>{escape(shorten(old.gt, 200))}</b></div></header>'
     )
     if new is None:
-        body = _side(f"Rationale of iteration {example.before}", escape(shorten(old.rationale)), "") + _answer(old, example.before)
+        body = _side(
+            f"Rationale of iteration {example.before}", escape(shorten(old.rationale)), ""
+        ) + _answer(old, example.before)
     else:
         left, right = escape(shorten(old.rationale)), escape(shorten(new.rationale))
         changed = old.rationale != new.rationale
         if changed and old.rationale and new.rationale:
             left, right = mark_differences(shorten(old.rationale), shorten(new.rationale))
         same = "" if changed or not old.rationale else "unchanged"
-        body = _side(f"Rationale of iteration {example.before}", left, "") + _side(f"Rationale of iteration {example.after}", right, same)
+        body = _side(f"Rationale of iteration {example.before}", left, "") + _side(
+            f"Rationale of iteration {example.after}", right, same
+        )
         body = f'<div class="pair">{body}</div><div class="pair">{_answer(old, example.before)}{_answer(new, example.after or 0)}</div>'
     if new is None:
         body = f'<div class="pair">{body}</div>'
@@ -85,5 +91,9 @@ def _answer(row: Feedback, iteration: int) -> str:
     right = row.verdict == "correct"
     word = "right" if right else row.verdict.replace("_", " ")
     score = f", {100 * row.score:.0f} % of its answers" if row.unstable else ""
-    text = f"<pre>{escape(shorten(row.student_answer))}</pre>" if row.student_answer.strip() else '<p class="none">an empty answer</p>'
+    text = (
+        f"<pre>{escape(shorten(row.student_answer))}</pre>"
+        if row.student_answer.strip()
+        else '<p class="none">an empty answer</p>'
+    )
     return f'<div><h4>Student of iteration {iteration} <span class="{"ok" if right else "no"}">{"✓" if right else "✗"} {word}{score}</span></h4>{text}</div>'

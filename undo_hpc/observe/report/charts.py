@@ -60,7 +60,9 @@ def _x_label(x: float, text: str, *, strong: bool = False) -> str:
     return f'<text class="tick{" strong" if strong else ""}" x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{text}</text>'
 
 
-def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: float, best: int | None, chooses: bool) -> str:
+def accuracy_chart(
+    title: str, points: Sequence[Point], *, low: float, high: float, best: int | None, chooses: bool
+) -> str:
     """Accuracy in per cent over students, with 95 % intervals; the chosen iteration stands on a band.
 
     Args:
@@ -96,8 +98,12 @@ def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: flo
         tip = f"{student_name(p.iteration)}: {100 * p.accuracy:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}], n = {p.n}"
         kind = "hollow" if p.iteration == UNTRAINED else "chosen" if p.iteration == best else "dot"
         parts.append(f'<g class="mark"><title>{escape(tip)}</title>')
-        parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>')
-        parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y(p.accuracy):.1f}" r="{5 if kind == "chosen" else 4}"/></g>')
+        parts.append(
+            f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>'
+        )
+        parts.append(
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y(p.accuracy):.1f}" r="{5 if kind == "chosen" else 4}"/></g>'
+        )
         right = x + 9 + 30 < WIDTH and p.iteration != UNTRAINED  # the dashed line leaves to the right
         if p.iteration in (best, points[0].iteration, points[-1].iteration):
             anchor, at = ("start", x + 8) if right else ("end", x - 8)
@@ -107,7 +113,11 @@ def accuracy_chart(title: str, points: Sequence[Point], *, low: float, high: flo
             )
         parts.append(_x_label(x, student_name(p.iteration), strong=p.iteration == best))
     description = "; ".join(f"{student_name(p.iteration)} {100 * p.accuracy:.1f} per cent" for p in points)
-    return _frame(f"{title}: accuracy by iteration", description + ("; this set chose the iteration" if chooses else ""), "".join(parts))
+    return _frame(
+        f"{title}: accuracy by iteration",
+        description + ("; this set chose the iteration" if chooses else ""),
+        "".join(parts),
+    )
 
 
 def loss_chart(losses: dict[int, list[tuple[float, float]]], best: int | None) -> str:
@@ -117,7 +127,10 @@ def loss_chart(losses: dict[int, list[tuple[float, float]]], best: int | None) -
         return ""
     steps = max(p[0] for v in curves.values() for p in v)
     values = sorted(p[1] for v in curves.values() for p in v)
-    marks = ticks(min(values[0], 0.0) if values[0] < 0.5 * values[-1] else values[0], values[max(0, math.ceil(0.995 * len(values)) - 1)])
+    marks = ticks(
+        min(values[0], 0.0) if values[0] < 0.5 * values[-1] else values[0],
+        values[max(0, math.ceil(0.995 * len(values)) - 1)],
+    )
     bottom, span = HEIGHT - BOTTOM, (marks[-1] - marks[0]) or 1
     right = WIDTH - RIGHT - 16
 
@@ -134,12 +147,18 @@ def loss_chart(losses: dict[int, list[tuple[float, float]]], best: int | None) -
     for rank, (number, points) in enumerate(curves.items()):
         line = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in points)
         tip = f"<title>iteration {number}: last loss {points[-1][1]:.3f}</title>"
-        parts.append(f'<polyline class="curve c{rank % 6}{" strong" if number == best else ""}" points="{line}">{tip}</polyline>')
+        parts.append(
+            f'<polyline class="curve c{rank % 6}{" strong" if number == best else ""}" points="{line}">{tip}</polyline>'
+        )
         if len(points) == 1:  # a line of one point cannot be seen
-            parts.append(f'<circle class="curve c{rank % 6}" cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2.5">{tip}</circle>')
+            parts.append(
+                f'<circle class="curve c{rank % 6}" cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2.5">{tip}</circle>'
+            )
         ends.append((y(points[-1][1]), number))
     parts += _end_labels(sorted(ends), list(curves), lambda n: x(curves[n][-1][0]))
-    description = "; ".join(f"iteration {k} ends at {v[-1][1]:.3f} after {v[-1][0]:.0f} steps" for k, v in curves.items())
+    description = "; ".join(
+        f"iteration {k} ends at {v[-1][1]:.3f} after {v[-1][0]:.0f} steps" for k, v in curves.items()
+    )
     return _frame("Training loss by step", description, "".join(parts))
 
 
@@ -150,7 +169,10 @@ def _end_labels(ends: list[tuple[float, int]], order: list[int], x_of) -> list[s
         placed.append((max(y, placed[-1][0] + 13 if placed else y), number))
     over = placed[-1][0] - (HEIGHT - BOTTOM) if placed else 0
     shift = max(0.0, over)
-    return [f'<text class="end c{order.index(n) % 6}" x="{x_of(n) + 6:.1f}" y="{y - shift + 4:.1f}">{n}</text>' for y, n in placed]
+    return [
+        f'<text class="end c{order.index(n) % 6}" x="{x_of(n) + 6:.1f}" y="{y - shift + 4:.1f}">{n}</text>'
+        for y, n in placed
+    ]
 
 
 def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
@@ -174,8 +196,12 @@ def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
             f'<g class="mark"><title>{tip}</title><line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(q[0]):.1f}" y2="{y(q[4]):.1f}"/>'
         )
         kind, height = "box chosen" if number == best else "box", max(1.0, y(q[1]) - y(q[3]))
-        parts.append(f'<rect class="{kind}" x="{x - half:.1f}" y="{y(q[3]):.1f}" width="{2 * half:.1f}" height="{height:.1f}" rx="3"/>')
-        parts.append(f'<line class="median" x1="{x - half:.1f}" x2="{x + half:.1f}" y1="{y(q[2]):.1f}" y2="{y(q[2]):.1f}"/></g>')
+        parts.append(
+            f'<rect class="{kind}" x="{x - half:.1f}" y="{y(q[3]):.1f}" width="{2 * half:.1f}" height="{height:.1f}" rx="3"/>'
+        )
+        parts.append(
+            f'<line class="median" x1="{x - half:.1f}" x2="{x + half:.1f}" y1="{y(q[2]):.1f}" y2="{y(q[2]):.1f}"/></g>'
+        )
         parts.append(f'<text class="value" x="{x + half + 6:.1f}" y="{y(q[2]) + 4:.1f}">{q[2]:.0f}</text>')
         parts.append(_x_label(x, str(number), strong=number == best))
     description = "; ".join(f"iteration {k}: median {q[2]:.0f} tokens" for k, q in shown.items())
@@ -191,5 +217,7 @@ def bar(parts: Sequence[tuple[str, float, str]], total: float, *, label_from: fl
         if value <= 0:
             continue
         text = f"{value:g}" if share >= label_from else ""
-        cells.append(f'<span class="{kind}" style="width:{share:.2f}%" title="{escape(what, quote=True)}">{text}</span>')
+        cells.append(
+            f'<span class="{kind}" style="width:{share:.2f}%" title="{escape(what, quote=True)}">{text}</span>'
+        )
     return f'<div class="bar">{"".join(cells)}</div>'

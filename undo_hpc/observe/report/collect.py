@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
+from undo_hpc.control.accounting import RunCost, measure
 from undo_hpc.errors import UndoError
-from undo_hpc.observe.cost import RunCost, measure
+from undo_hpc.method.stats import mcnemar, smallest_detectable_difference
 from undo_hpc.observe.summary import all_metrics
+from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
-from undo_hpc.run import Run
-from undo_hpc.statistics import mcnemar, smallest_detectable_difference
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.shards import read_rows
 
@@ -74,7 +74,9 @@ class ReportData:
     feedback: dict[int, list[Feedback]]
     benchmarks: dict[str, Any]
     notes: list[str] = field(default_factory=list)
-    against: dict[int, Flips] = field(default_factory=dict)  # the chosen student against the untrained, and the first, on validation
+    against: dict[int, Flips] = field(
+        default_factory=dict
+    )  # the chosen student against the untrained, and the first, on validation
 
     @property
     def best(self) -> int | None:
@@ -101,13 +103,17 @@ def collect(run: Run) -> ReportData:
     notes: list[str] = []
     if run.layout.prepared.exists():
         benchmarks = dict(read_json(run.layout.prepared).get("details", {}).get("benchmarks", {}))
-    data = ReportData(run, metrics, _series(metrics, benchmarks), {}, [], {}, measure(run), {}, benchmarks, notes)
+    data = ReportData(
+        run, metrics, _series(metrics, benchmarks), {}, [], {}, measure(run), {}, benchmarks, notes
+    )
     for item in metrics:
         number = int(item["iteration"])
         try:
             data.losses[number] = _loss(run, number)
             data.lengths[number] = _lengths(run, number)
-            data.feedback[number] = [Feedback.from_dict(row) for row in read_rows(run.layout.iteration(number).feedback)]
+            data.feedback[number] = [
+                Feedback.from_dict(row) for row in read_rows(run.layout.iteration(number).feedback)
+            ]
         except (UndoError, OSError) as error:
             notes.append(f"iteration {number} is shown in part: {str(error).splitlines()[0]}")
     try:
@@ -128,7 +134,9 @@ def _series(metrics: Sequence[dict[str, Any]], benchmarks: dict[str, Any]) -> li
         points = []
         if metrics[0].get("baseline", {}).get(name):
             points.append(_point(UNTRAINED, metrics[0]["baseline"][name]))
-        points += [_point(int(item["iteration"]), item["sets"][name]) for item in metrics if name in item["sets"]]
+        points += [
+            _point(int(item["iteration"]), item["sets"][name]) for item in metrics if name in item["sets"]
+        ]
         title = {"validation": "Validation", "diagnosis": "Diagnosis", "train": "Training problems"}.get(name)
         found.append(Series(name, title or str(benchmarks.get(name, {}).get("title") or name), points))
     return found
@@ -172,7 +180,11 @@ def _lengths(run: Run, iteration: int) -> list[float]:
     for path in parquet_files(run.layout.iteration(iteration).distilled):
         values += pq.read_table(path, columns=["completion_tokens"]).column(0).to_pylist()
     values.sort()
-    return [float(values[min(len(values) - 1, round(q * (len(values) - 1)))]) for q in QUANTILES] if values else []
+    return (
+        [float(values[min(len(values) - 1, round(q * (len(values) - 1)))]) for q in QUANTILES]
+        if values
+        else []
+    )
 
 
 def _verdicts(run: Run, iteration: int) -> dict[str, dict[str, float]]:
@@ -192,7 +204,9 @@ def _verdicts(run: Run, iteration: int) -> dict[str, dict[str, float]]:
     return {name: {key: sum(v) / len(v) for key, v in rows.items()} for name, rows in found.items()}
 
 
-def _flips(run: Run, metrics: Sequence[dict[str, Any]], best: int | None) -> tuple[list[Flips], dict[int, Flips]]:
+def _flips(
+    run: Run, metrics: Sequence[dict[str, Any]], best: int | None
+) -> tuple[list[Flips], dict[int, Flips]]:
     """From the untrained student to the first, from each to the next; a problem counts as right above one half. And the best
     against the untrained and the first, on validation."""
     students = [UNTRAINED] if metrics and metrics[0].get("baseline") else []
@@ -203,7 +217,11 @@ def _flips(run: Run, metrics: Sequence[dict[str, Any]], best: int | None) -> tup
     for position, student in enumerate(students):
         after = _verdicts(run, student)
         if position:
-            found += [compare(students[position - 1], student, name, before[name], after[name]) for name in after if name in before]
+            found += [
+                compare(students[position - 1], student, name, before[name], after[name])
+                for name in after
+                if name in before
+            ]
         before = after
         if student in (UNTRAINED, 0, best) and "validation" in after:
             validation[student] = after["validation"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from undo_hpc.observe.cost import energy, rationale_cost
+from undo_hpc.control.accounting import energy, rationale_cost
 from undo_hpc.observe.report import words
 from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, UNTRAINED, ReportData
@@ -20,14 +20,22 @@ def summary(data: ReportData) -> str:
     if not data.metrics:
         return "\n".join(lines) + "\n"
     lines += ["", "## Accuracy in % [95 % interval]", ""]
-    lines.append("| student | " + " | ".join(f"{_cell(s.title)} (n = {s.points[-1].n})" for s in data.series) + " |")
+    lines.append(
+        "| student | " + " | ".join(f"{_cell(s.title)} (n = {s.points[-1].n})" for s in data.series) + " |"
+    )
     lines.append("|---|" + "---:|" * len(data.series))
     for student in sorted({p.iteration for s in data.series for p in s.points}):
         cells = []
         for series in data.series:
             point = next((p for p in series.points if p.iteration == student), None)
-            cells.append(f"{100 * point.accuracy:.1f} [{100 * point.low:.1f}, {100 * point.high:.1f}]" if point else "")
-        name = student_name(student) if student == UNTRAINED else f"iteration {student}{' (chosen)' if student == data.best else ''}"
+            cells.append(
+                f"{100 * point.accuracy:.1f} [{100 * point.low:.1f}, {100 * point.high:.1f}]" if point else ""
+            )
+        name = (
+            student_name(student)
+            if student == UNTRAINED
+            else f"iteration {student}{' (chosen)' if student == data.best else ''}"
+        )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -46,7 +54,9 @@ def summary(data: ReportData) -> str:
         "",
         "## Teaching",
         "",
-        "| iteration | attempts | right | cut off | rows learned from | median tokens | " + " | ".join(KINDS) + " |",
+        "| iteration | attempts | right | cut off | rows learned from | median tokens | "
+        + " | ".join(KINDS)
+        + " |",
     ]
     lines.append("|---|" + "---:|" * (5 + len(KINDS)))
     for item in data.metrics:
@@ -62,7 +72,9 @@ def summary(data: ReportData) -> str:
               f"{energy(cost.kwh)} ({'measured' if cost.kwh_measured else 'an estimate'})."]  # fmt: skip
     lines += ["", *(f"- {line}" for line in rationale_cost(cost)), ""]
     if cost.per_point_h is not None:
-        lines.append(f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained.")
+        lines.append(
+            f"{cost.per_point_h:.3g} {cost.device}-hours for each point of validation accuracy gained."
+        )
     lines += [f"\nNote: {note}" for note in data.notes]
     return "\n".join(lines) + "\n"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
-from undo_hpc.observe.cost import energy
+from undo_hpc.control.accounting import energy
 from undo_hpc.observe.progress import clock
 from undo_hpc.observe.report import charts, words
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import KINDS, UNTRAINED, Flips, ReportData, Series
 from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.report.parts import legend, row, section, table
-from undo_hpc.plan import effective_iterations
+from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
 
 _HERE = Path(__file__).resolve().parent
@@ -31,7 +31,14 @@ def page(data: ReportData, written: str) -> str:
     examples = choose(data.feedback, config.display.report_examples)
     sections = [_head(data)]
     if data.metrics:
-        sections += [_accuracy(data), _changes(data), _learning(data), _errors(data), _cost(data), browser(examples)]
+        sections += [
+            _accuracy(data),
+            _changes(data),
+            _learning(data),
+            _errors(data),
+            _cost(data),
+            browser(examples),
+        ]
         sections.append(_figures(data))
     sections.append(_about(data))
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes)
@@ -57,8 +64,12 @@ def _head(data: ReportData) -> str:
         ("seed", str(config.seed)),
         ("iterations", f"{len(data.metrics)} of at most {most}" if len(data.metrics) < most else str(most)),
     ]
-    facts_shown = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value)
-    extra = "".join(f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text)
+    facts_shown = "".join(
+        f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value
+    )
+    extra = "".join(
+        f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text
+    )
     extra += _notes(*words.notes(data))
     return (
         f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
@@ -70,7 +81,11 @@ def _head(data: ReportData) -> str:
 def _notes(shown: list[str], others: list[str]) -> str:
     """One box, however many there are; those of iterations that matter less are folded away."""
     folded = "".join(f"<p>{escape(text)}</p>" for text in others)
-    folded = f"<details><summary>{len(others)} more of other iterations</summary>{folded}</details>" if others else ""
+    folded = (
+        f"<details><summary>{len(others)} more of other iterations</summary>{folded}</details>"
+        if others
+        else ""
+    )
     body = "".join(f"<p>{escape(text)}</p>" for text in shown) + folded
     return f'<div class="note">{body}</div>' if body else ""
 
@@ -91,19 +106,33 @@ def _tiles(data: ReportData) -> str:
     if series:
         chosen = next(p for p in series.points if p.iteration == data.best)
         between = f"95 % interval {100 * chosen.low:.1f} to {100 * chosen.high:.1f}"
-        tiles.append(_tile(f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", between))
+        tiles.append(
+            _tile(f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", between)
+        )
         first = series.points[0]
         if first.iteration != data.best:
             name = "untrained" if first.iteration == UNTRAINED else "one-shot"
             tiles.append(
-                _tile(f"Gain over {name}", words.points(chosen.accuracy - first.accuracy), "points", f"{100 * first.accuracy:.1f} % before")
+                _tile(
+                    f"Gain over {name}",
+                    words.points(chosen.accuracy - first.accuracy),
+                    "points",
+                    f"{100 * first.accuracy:.1f} % before",
+                )
             )
     made = [m["generate"] for m in data.metrics]
     rows, right = sum(int(m.get("rows", 0)) for m in made), sum(int(m.get("correct", 0)) for m in made)
     if rows:
-        tiles.append(_tile("Rationales right", f"{100 * right / rows:.0f}", "%", f"{right:,} of {rows:,} attempts"))
+        tiles.append(
+            _tile("Rationales right", f"{100 * right / rows:.0f}", "%", f"{right:,} of {rows:,} attempts")
+        )
     tiles.append(
-        _tile("Distilled set", f"{int(data.metrics[data.best]['distilled'].get('rows', 0)):,}", "rows", f"of iteration {data.best}")
+        _tile(
+            "Distilled set",
+            f"{int(data.metrics[data.best]['distilled'].get('rows', 0)):,}",
+            "rows",
+            f"of iteration {data.best}",
+        )
     )
     hours = data.cost.of()
     if hours.total:
@@ -131,8 +160,12 @@ def _accuracy(data: ReportData) -> str:
         n = series.points[-1].n
         tag = '<span class="tag">chooses the iteration</span>' if series.name == "validation" else ""
         kind = _kind(series.name, data)
-        chart = charts.accuracy_chart(series.title, series.points, low=low, high=high, best=data.best, chooses=bool(tag))
-        cards.append(f'<div class="card"><h3>{escape(series.title)} <span>{kind}, n = {n:,}</span>{tag}</h3>{chart}</div>')
+        chart = charts.accuracy_chart(
+            series.title, series.points, low=low, high=high, best=data.best, chooses=bool(tag)
+        )
+        cards.append(
+            f'<div class="card"><h3>{escape(series.title)} <span>{kind}, n = {n:,}</span>{tag}</h3>{chart}</div>'
+        )
     chosen = "the iteration that validation chose" if data.one("validation") else "the last iteration"
     intro = (
         f"Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is {chosen}; "
@@ -162,12 +195,18 @@ def _changes(data: ReportData) -> str:
 
     most = max(max(share(f.fixed, f), share(f.broken, f)) for f in data.flips) or 1.0
     rows, last = [], None
-    for flips in sorted(data.flips, key=lambda f: (f.after, order.index(f.name) if f.name in order else len(order))):
+    for flips in sorted(
+        data.flips, key=lambda f: (f.after, order.index(f.name) if f.name in order else len(order))
+    ):
         pair = flips.before, flips.after
         first = pair != last
         last = pair
         height = sum((f.before, f.after) == pair for f in data.flips)
-        move = f'<td rowspan="{height}" class="who">{charts.student_name(flips.before)} → {flips.after}</td>' if first else ""
+        move = (
+            f'<td rowspan="{height}" class="who">{charts.student_name(flips.before)} → {flips.after}</td>'
+            if first
+            else ""
+        )
         net = flips.fixed - flips.broken
         sign = "plus" if net > 0 else "minus" if net < 0 else ""
         widths = [100 * share(count, flips) / most for count in (flips.broken, flips.fixed)]
@@ -203,7 +242,11 @@ def _learning(data: ReportData) -> str:
     rows = []
     for item in data.metrics:
         made = item["generate"]
-        total, right, cut = int(made.get("rows", 0)), int(made.get("correct", 0)), int(made.get("truncated", 0))
+        total, right, cut = (
+            int(made.get("rows", 0)),
+            int(made.get("correct", 0)),
+            int(made.get("truncated", 0)),
+        )
         cut = min(cut, total - right)
         parts = [
             ("kept", right, f"{right} right"),
@@ -211,8 +254,17 @@ def _learning(data: ReportData) -> str:
             ("unkept", total - right - cut, f"{total - right - cut} wrong"),
         ]
         share = f"{100 * right / total:.0f} %" if total else ""
-        rows.append(row(item["iteration"], charts.bar([(k, v, w) for k, v, w in parts], total, label_from=20), share, data.best))
-    colours = legend([("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")])
+        rows.append(
+            row(
+                item["iteration"],
+                charts.bar([(k, v, w) for k, v, w in parts], total, label_from=20),
+                share,
+                data.best,
+            )
+        )
+    colours = legend(
+        [("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")]
+    )
     head = "<h3>Yield of the teacher <span>attempts by iteration; share that is right</span></h3>"
     cards.append(f'<div class="card">{head}<div class="rows">{"".join(rows)}</div>{colours}</div>')
     intro = "What the teacher wrote, and how the student took it. Longer rationales alone can raise accuracy, so look at both."
@@ -255,27 +307,52 @@ def _cost(data: ReportData) -> str:
     most = max(sum(v) for v in stages.values()) or 1.0
     rows = []
     for stage, (useful, lost, idle) in stages.items():
-        parts = [("useful", useful, f"useful {useful:.3f} h"), ("lost", lost, f"lost {lost:.3f} h"), ("idle", idle, f"idle {idle:.3f} h")]
+        parts = [
+            ("useful", useful, f"useful {useful:.3f} h"),
+            ("lost", lost, f"lost {lost:.3f} h"),
+            ("idle", idle, f"idle {idle:.3f} h"),
+        ]
         figure, unit = _hours(useful + lost + idle)
         bar = charts.bar(parts, most, label_from=101)
-        rows.append(f'<div class="row"><span class="name">{stage}</span>{bar}<span class="sum">{figure} {SHORT[unit]}</span></div>')
+        rows.append(
+            f'<div class="row"><span class="name">{stage}</span>{bar}<span class="sum">{figure} {SHORT[unit]}</span></div>'
+        )
     per = [f"iteration {k}: {v:.3g} s" for k, v in cost.per_rationale_s.items() if v is not None]
     entries = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
     if cost.per_point_h is not None:
         figure, unit = _hours(cost.per_point_h)
         entries.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
     entries.append(
-        ("Energy", f"{energy(cost.kwh)}, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}")
+        (
+            "Energy",
+            f"{energy(cost.kwh)}, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}",
+        )
     )
     restarts = sum(item.restarts for item in cost.stages)
-    entries.append(("Starts of tasks", f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop"))
+    entries.append(
+        (
+            "Starts of tasks",
+            f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop",
+        )
+    )
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
-    colours = legend([("useful", "useful"), ("lost", "lost to preemption or failure"), ("idle", "idle: loading and warm-up")])
+    colours = legend(
+        [
+            ("useful", "useful"),
+            ("lost", "lost to preemption or failure"),
+            ("idle", "idle: loading and warm-up"),
+        ]
+    )
     body = (
         f'<div class="cards even"><div class="card wide"><div class="rows">{"".join(rows)}</div>{colours}</div>'
         f'<div class="card wide"><dl>{facts}</dl></div></div>'
     )
-    return section("cost", "What it cost", f"{cost.device}-hours by stage over all iterations, from the run’s own events.", body)
+    return section(
+        "cost",
+        "What it cost",
+        f"{cost.device}-hours by stage over all iterations, from the run’s own events.",
+        body,
+    )
 
 
 def _figures(data: ReportData) -> str:
@@ -309,7 +386,10 @@ def _about(data: ReportData) -> str:
     environment = data.run.environment
     versions = ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items())
     rows = [
-        ("Run", f"{data.run.layout.root.name} ({environment.get('run_id', '')}), created {environment.get('created', '')}"),
+        (
+            "Run",
+            f"{data.run.layout.root.name} ({environment.get('run_id', '')}), created {environment.get('created', '')}",
+        ),
         ("Command", " ".join(environment.get("command", []))),
         ("Code", f"undo-hpc {environment.get('undo_hpc', '')} {environment.get('git', '')[:12]}"),
         ("Versions", versions),
@@ -318,7 +398,17 @@ def _about(data: ReportData) -> str:
         seconds = sum(float(m["generate"].get("seconds", 0)) for m in data.metrics)
         tokens = sum(float(m["generate"].get("new_tokens", 0)) for m in data.metrics)
         rows.append(("Generation", f"{tokens:,.0f} tokens in {clock(seconds)} of task time"))
-    licences = ", ".join(sorted({f"{b.get('title', name)}: {b.get('licence')}" for name, b in data.benchmarks.items() if b.get("licence")}))
+    licences = ", ".join(
+        sorted(
+            {
+                f"{b.get('title', name)}: {b.get('licence')}"
+                for name, b in data.benchmarks.items()
+                if b.get("licence")
+            }
+        )
+    )
     rows += [("Licences", licences)] if licences else []
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value.strip())
+    facts = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value.strip()
+    )
     return f'<section aria-labelledby="about"><h2 id="about">About this run</h2><div class="card wide" style="margin-top:14px"><dl>{facts}</dl></div></section>'

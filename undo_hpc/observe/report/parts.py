@@ -26,4 +26,8 @@ def row(iteration: int, bar: str, text: str, best: int | None) -> str:
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:
     """What the colours mean: (class, words)."""
-    return '<div class="legend">' + "".join(f'<span><i class="{kind}"></i>{escape(text)}</span>' for kind, text in entries) + "</div>"
+    return (
+        '<div class="legend">'
+        + "".join(f'<span><i class="{kind}"></i>{escape(text)}</span>' for kind, text in entries)
+        + "</div>"
+    )

@@ -46,7 +46,10 @@ def _accuracy(data: ReportData, axes) -> bool:  # type: ignore[no-untyped-def]
     for colour, series in zip(COLOURS * 4, shown, strict=False):
         xs = [p.iteration for p in series.points]
         ys = [100 * p.accuracy for p in series.points]
-        errors = [[100 * (p.accuracy - p.low) for p in series.points], [100 * (p.high - p.accuracy) for p in series.points]]
+        errors = [
+            [100 * (p.accuracy - p.low) for p in series.points],
+            [100 * (p.high - p.accuracy) for p in series.points],
+        ]
         chooses = " (chooses)" if series.name == "validation" else ""
         axes.errorbar(xs, ys, yerr=errors, color=colour, marker="o", markersize=4, capsize=2, linewidth=1.8, elinewidth=0.9,
                       label=f"{series.title}, n = {series.points[-1].n}{chooses}")  # fmt: skip
@@ -64,7 +67,13 @@ def _accuracy(data: ReportData, axes) -> bool:  # type: ignore[no-untyped-def]
 def _loss(data: ReportData, axes) -> bool:  # type: ignore[no-untyped-def]
     curves = {k: v for k, v in data.losses.items() if v}
     for colour, (number, points) in zip(COLOURS * 10, curves.items(), strict=False):
-        axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.5, label=f"iteration {number}")
+        axes.plot(
+            [p[0] for p in points],
+            [p[1] for p in points],
+            color=colour,
+            linewidth=1.5,
+            label=f"iteration {number}",
+        )
     axes.set_xlabel("step")
     axes.set_ylabel("training loss")
     if curves:

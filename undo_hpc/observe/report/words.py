@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from undo_hpc.commands import shown, undo
 from undo_hpc.observe.remarks import remarks
 from undo_hpc.observe.report.collect import UNTRAINED, ReportData
+from undo_hpc.system.invocation import shown, undo
 
 NAMES = {UNTRAINED: "the untrained student", 0: "the one-shot iteration 0"}
 
@@ -51,7 +51,11 @@ def caution(data: ReportData) -> str:
     if least is None or series is None:
         return ""
     n = series.points[-1].n
-    bias = " What was chosen as the best there is a little worse than it looks there." if len(data.metrics) > 1 else ""
+    bias = (
+        " What was chosen as the best there is a little worse than it looks there."
+        if len(data.metrics) > 1
+        else ""
+    )
     return (
         f"Validation has {n} problems: a difference of {100 * least:.1f} points is the smallest that two such examinations tell from chance in four "
         f"cases of five. Validation alone chose the iteration; the test sets chose nothing.{bias}"
@@ -74,4 +78,8 @@ def end(data: ReportData) -> str:
     if not data.metrics:
         return ""
     decision = data.metrics[-1]["decision"]
-    return f"The loop goes on: {decision['why']}." if decision["action"] == "continue" else f"The loop has ended: {decision['why']}."
+    return (
+        f"The loop goes on: {decision['why']}."
+        if decision["action"] == "continue"
+        else f"The loop has ended: {decision['why']}."
+    )

@@ -9,7 +9,7 @@ from undo_hpc.observe.report import plots
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.report.markdown import summary
 from undo_hpc.observe.report.page import page
-from undo_hpc.run import Run
+from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import write_text
 
 

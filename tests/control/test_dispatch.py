@@ -1,0 +1,220 @@
+"""PURE part of the dispatch: which tasks are wanted."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.observe.synthetic import RunBuilder
+from undo_hpc.cluster.base import JobState, LiveJob, Submission
+from undo_hpc.cluster.commands import QueueFull, TooLate, Unreachable, refusal_error
+from undo_hpc.cluster.slurm import _state
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.control import dispatch
+from undo_hpc.control.dispatch import _dependencies, related, submissions, wanted
+from undo_hpc.errors import ClusterError, ConfigError, LeaseError
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import build_graph, plan_iteration
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.state import TaskStatus
+
+CONFIG = RunConfig.model_validate({"generate": {"shards": 3}})
+STAGES = build_graph(
+    CONFIG, Layout(Path("/r")), plan_iteration(CONFIG, 0, problems=30, sets={"validation": 10, "train": 30})
+)
+
+
+def position(done: set[tuple[str, int]]) -> Any:
+    statuses = [
+        TaskStatus(s.name, t.index, "done" if (s.name, t.index) in done else "ready")
+        for s in STAGES
+        for t in s.tasks
+    ]
+    return SimpleNamespace(stages=STAGES, statuses=statuses)
+
+
+def job(stage: str, index: int | None) -> LiveJob:
+    return LiveJob("1", index, "", JobState.PENDING, "", stage, 0)
+
+
+def test_everything_at_first_and_nothing_that_somebody_works_on() -> None:
+    todo = {
+        stage.name: indices
+        for stage, indices in wanted(position(set()), [job("generate", 1), job("merge", None)])
+    }
+    assert todo == {"generate": (0, 2), "baseline": (0,), "train": (0,), "evaluate": (0,), "advance": (0,)}
+
+
+def test_shards_that_a_policy_left_out_are_not_made_after_the_merge() -> None:
+    done = {("generate", 0), ("generate", 1), ("merge", 0)}
+    assert "generate" not in {stage.name for stage, _ in wanted(position(done), [])}
+    assert "generate" in {stage.name for stage, _ in wanted(position(done - {("merge", 0)}), [])}
+
+
+def test_a_complete_iteration_wants_nothing() -> None:
+    assert wanted(position({(s.name, t.index) for s in STAGES for t in s.tasks}), []) == []
+
+
+def test_a_task_damaged_after_the_end_is_done_again_with_advance_behind_it() -> None:
+    finished = position({(s.name, t.index) for s in STAGES for t in s.tasks})
+    finished.statuses = [
+        TaskStatus(s.stage, s.index, "stale" if s.stage == "train" else s.state) for s in finished.statuses
+    ]
+    todo = wanted(finished, [])
+    assert {stage.name: indices for stage, indices in todo} == {"train": (0,), "advance": (0,)}
+    by_name = {stage.name: stage for stage in STAGES}
+    assert _dependencies(by_name["advance"], by_name, {"train": ["77"]}) == ("77",)
+    without = position({(s.name, t.index) for s in STAGES for t in s.tasks} - {("train", 0), ("evaluate", 0)})
+    assert {stage.name: indices for stage, indices in wanted(without, [])} == {
+        "train": (0,),
+        "advance": (0,),
+    }, "a student was deleted"
+
+
+def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
+    assert related(STAGES, "merge") == {"generate", "merge", "train", "evaluate", "advance"}
+    assert "baseline" in related(STAGES, "advance")
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("launch failed requeued held", JobState.GIVEN_UP),
+        ("JobHoldMaxRequeue", JobState.GIVEN_UP),
+        ("JobHeldUser", JobState.HELD),
+        ("JobHeldAdmin", JobState.HELD),
+        ("job requeued in held state", JobState.HELD),
+        ("Priority", JobState.PENDING),
+        ("DependencyNeverSatisfied", JobState.STUCK),
+    ],
+)
+def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
+    assert _state("PENDING", reason) is state
+
+
+class Queue:
+    """A scheduler whose queue is given; notes what is submitted. See cluster.base.Cluster."""
+
+    def __init__(self, *jobs: LiveJob) -> None:
+        self.jobs = list(jobs)
+        self.submitted: list[Submission] = []
+
+    def recover(self, run_dir: Path, tag: str) -> None: ...
+    def check(self, submissions: Sequence[Submission]) -> None: ...
+    def cancel(self, ids: Iterable[str]) -> None: ...
+    def release(self, task_ids: Iterable[str]) -> None: ...
+    def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None: ...
+
+    def pause(self, tag: str) -> int:
+        return len(self.jobs)
+
+    def live_jobs(self, tag: str) -> list[LiveJob]:
+        return self.jobs
+
+    def submit(self, submission: Submission) -> tuple[str, ...]:
+        self.submitted.append(submission)
+        return (str(100 + len(self.submitted)),)
+
+
+def test_an_advance_that_is_just_ending_gets_a_successor_behind_it(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", problems=20, sets=["display.report=false"]).play(1)
+    (run.layout.root / "iter_000" / "advance.manifest.json").unlink()
+
+    def last(state: JobState) -> LiveJob:
+        return LiveJob("77", None, "", state, "None", "advance", 0, task_id="77")
+
+    cancelled = Queue(last(JobState.STOPPING))  # it may have been: nobody else would go on with the run
+    dispatch.submit_missing(run, cancelled)
+    assert [(s.stage, s.after) for s in cancelled.submitted] == [("advance", ("77",))]
+    running = Queue(last(JobState.RUNNING))
+    dispatch.submit_missing(run, running)
+    assert running.submitted == []
+
+
+def test_a_state_that_we_do_not_know_is_alive() -> None:
+    assert _state("POWER_UP_NODE", "None") is JobState.RUNNING
+
+
+SUBMIT_LIMIT = (
+    "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: "
+    "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "word"),
+    [
+        (SUBMIT_LIMIT, QueueFull, "max_array_size"),
+        (
+            SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "AssocMaxWallDurationPerJobLimit"),
+            ClusterError,
+            "lower `minutes`",
+        ),
+        (
+            SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "QOSMaxGRESPerUser"),
+            ClusterError,
+            "a limit of your account is reached",
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
+            ClusterError,
+            "sinfo -o '%P %l'",
+        ),
+        ("Job is no longer pending execution for job 3", TooLate, "too late"),
+        (
+            "scancel: error: Kill job error on job id 4: Access/permission denied",
+            ClusterError,
+            "somebody else",
+        ),
+        (
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+            Unreachable,
+            "scontrol ping",
+        ),
+    ],
+)
+def test_what_slurm_says_is_told_apart(said: str, kind: type[ClusterError], word: str) -> None:
+    error = refusal_error(said, "sbatch")
+    assert type(error) is kind and word in str(error)
+
+
+def test_a_healing_stage_waits_for_room_in_the_queue_but_not_in_a_paused_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(Layout(tmp_path), CONFIG)
+    refusals: list[Exception] = [QueueFull("full"), Unreachable("down"), LeaseError("a launcher is slow")]
+
+    def submit(*_: Any, **__: Any) -> str:
+        if refusals:
+            raise refusals.pop()
+        return "submitted"
+
+    monkeypatch.setattr(dispatch, "open_cluster", lambda *_, **__: None)
+    monkeypatch.setattr(dispatch, "submit_missing", submit)
+    monkeypatch.setattr(dispatch.time, "sleep", lambda _: None)
+    assert dispatch._submit_when_possible(run, "advance") == "submitted"
+    run.layout.paused.touch()
+    assert dispatch._submit_when_possible(run, "advance") is None
+
+
+def test_a_path_that_would_end_in_the_middle_of_pythonpath_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="PYTHONPATH"):
+        dispatch.open_cluster(Run(Layout(tmp_path / "12:30"), CONFIG), from_launcher=True)
+
+
+def test_a_person_who_submits_again_gives_the_healing_stages_their_tries_back() -> None:
+    def submitted(by: str, *stages: str, iteration: int = 0) -> dict[str, Any]:
+        return {"kind": "submitted", "iteration": iteration, "by": by, "stages": dict.fromkeys(stages)}
+
+    events = [
+        submitted("launcher", "generate", "merge"),
+        submitted("merge", "generate", "merge"),
+        {"kind": "start"},
+        submitted("advance", "generate", iteration=1),
+    ]
+    assert submissions(events, 0) == {"generate": 2, "merge": 2}
+    assert submissions(events, 1) == {"generate": 1}
+    assert submissions([*events, submitted("launcher", "generate")], 0) == {"generate": 1}
+    assert not submissions([*events, {"kind": "superseded", "iteration": 0}], 0)

@@ -1,0 +1,178 @@
+"""Grading stored answers again: what it tells, what it writes, and that evidence stays whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.observe.synthetic import RunBuilder
+from undo_hpc.cli import main
+from undo_hpc.control.live import Live
+from undo_hpc.control.position import locate
+from undo_hpc.control.regrade import _renewed, regrade
+from undo_hpc.errors import LeaseError
+from undo_hpc.grading import GradeItem
+from undo_hpc.observe.status import look
+from undo_hpc.pipeline.evidence import gather
+from undo_hpc.pipeline.plan import build_graph
+from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.records import Attempt, Grade, Problem
+from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("regrade") / "run"
+    RunBuilder(root, problems=20, sets=["display.report=false"]).play(2)
+    return root
+
+
+@pytest.fixture
+def run(played: Path, tmp_path: Path) -> Run:
+    return open_run(Path(shutil.copytree(played, tmp_path / "run")))
+
+
+def spoil(run: Run, stage: str, iteration: int, verdict: str) -> str:
+    """Gives the first answer of a stage a verdict that the checker would not give, as an older checker may have."""
+    plan = run.plan(iteration)
+    assert plan is not None
+    task = next(s for s in build_graph(run.config, run.layout, plan) if s.name == stage).tasks[0]
+    name = task.outputs[0]
+    path, manifest = run.layout.root / name, read_manifest(run.layout.root / task.manifest)
+    assert manifest is not None
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    row = next(r for r in rows if (r["verdict"] == "correct") != (verdict == "correct"))
+    row["verdict"] = verdict
+    path.write_text("".join(json.dumps(r, separators=(",", ":"), ensure_ascii=False) + "\n" for r in rows))
+    outputs = manifest.outputs | {name: describe_output(path, len(rows))}
+    write_manifest(run.layout.root / task.manifest, Manifest(**(manifest.__dict__ | {"outputs": outputs})))
+    return name
+
+
+def test_the_present_checker_agrees_with_itself(run: Run) -> None:
+    done = regrade(run)
+    assert done.graded > 100 and done.changes == [] and done.skipped == 0
+
+
+def test_by_default_it_tells_and_writes_nothing(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    name = spoil(run, "evaluate", 1, "wrong")
+    before = {p: p.read_bytes() for p in run.layout.root.rglob("*") if p.is_file()}
+    assert (
+        main(
+            ["regrade", str(run.layout.root), "--changes", str(tmp_path / "changes.jsonl"), "--workers", "1"]
+        )
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "1 verdicts differ" in out and "nothing is written" in out and "advance of iteration 1" in out
+    (change,) = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
+    assert (change["shard"], change["before"], change["after"]) == (name, "wrong", "correct")
+    assert {p: p.read_bytes() for p in run.layout.root.rglob("*") if p.is_file()} == before
+
+
+def test_apply_writes_verdicts_and_evidence_stays_whole(run: Run, played: Path) -> None:
+    name = spoil(run, "generate", 1, "correct")
+    regrade(run, apply=True)
+    plan = run.plan(1)
+    assert plan is not None
+    stages = build_graph(run.config, run.layout, plan)
+    assert all(e.problem == "" for e in gather(run.layout.root, stages).values()), (
+        "every manifest vouches for its outputs"
+    )
+    assert (run.layout.root / name).read_bytes() == (played / name).read_bytes(), (
+        "flags and answers follow the verdict"
+    )
+    manifest, before = (
+        read_manifest(root / name.replace(".jsonl", ".manifest.json")) for root in (run.layout.root, played)
+    )
+    assert manifest is not None and before is not None
+    assert (manifest.counts, manifest.digest) == (before.counts, before.digest)
+    assert regrade(run).changes == []
+
+
+class Harsh:
+    """A checker of another version: nothing is right."""
+
+    def __init__(self, **_: object) -> None:
+        return None
+
+    def __enter__(self) -> Harsh:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
+        return (Grade("wrong") for _ in items)
+
+
+def test_what_rests_on_other_verdicts_is_stale(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("undo_hpc.control.regrade.Checker", Harsh)
+    assert main(["regrade", str(run.layout.root), "--apply", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "merge of iteration 0" in out and "launchers/run_iteration.py" in out
+    states = {s.name: s.states for s in look(run, live=Live()).stages}
+    assert states["generate"] == {"done": 2} and states["merge"] == {"stale": 1}
+    manifest = read_manifest(run.layout.iteration(0).root / "generate" / "shard-00000.manifest.json")
+    assert manifest is not None and (manifest.counts["correct"], manifest.counts["solved"]) == (0, 0)
+    assert manifest.counts["new_tokens"] > 0, "what it cost is kept"
+
+
+def test_a_word_of_the_problem_is_no_leak(run: Run) -> None:
+    problem = Problem("p", "The student buys 3 pens at 2 dollars. What does he pay?", "6", 0)
+    text = "The student pays 3 * 2 = 6 dollars. \\boxed{6}"
+    row = Attempt("p", 0, 0, "plain", text, "wrong", "6", "number", "stop", 1, 1, 0, 0.7, flags=("wrong",))
+    assert _renewed(run, row, Grade("correct", "6", "number"), problem).flags == ()
+
+
+def test_a_crash_between_shard_and_manifest_loses_no_answer(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = spoil(run, "generate", 1, "correct")
+    rows = len((run.layout.root / name).read_text().splitlines())
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("undo_hpc.control.regrade.write_manifest", crash)
+    with pytest.raises(KeyboardInterrupt):
+        regrade(run, apply=True)
+    parts = run.layout.iteration(1).parts(run.layout.root / name)
+    kept = [line for path in parts.glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert len(kept) == rows, "a task that is run again finds all its answers"
+
+
+def test_apply_needs_the_run_for_itself(run: Run) -> None:
+    with (
+        Lease(run.layout.iteration(1).lease("evaluate", 0), "evaluate 0"),
+        pytest.raises(LeaseError, match="at work"),
+    ):
+        regrade(run, apply=True)
+    with Lease(run.layout.lease, "the run"), pytest.raises(LeaseError, match="in use"):
+        regrade(run, apply=True)
+
+
+def test_unfinished_tasks_are_left_alone(run: Run) -> None:
+    (run.layout.iteration(1).root / "generate" / "shard-00000.manifest.json").unlink()
+    assert regrade(run).skipped == 1
+
+
+def test_the_next_launch_makes_again_what_an_early_verdict_touched(run: Run) -> None:
+    spoil(run, "generate", 0, "correct")
+    later = {p.name: p.read_bytes() for p in run.layout.iteration(1).root.iterdir() if p.is_file()}
+    done = regrade(run, apply=True)
+    assert done.again[-1] == (1, "all stages")
+    position = locate(run)
+    assert (position.iteration, position.ended) == (0, None)
+    assert [s.stage for s in position.statuses if s.state == "stale"] == ["merge"]
+    (aside,) = (run.layout.root / "superseded").iterdir()
+    assert {p.name: p.read_bytes() for p in aside.iterdir() if p.is_file()} == later, "nothing is lost"

@@ -1,0 +1,135 @@
+"""The plan: every problem in just one shard whatever their number, slices that cover, seeds that hang on nothing else."""
+
+import itertools
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import (
+    IterationPlan,
+    build_graph,
+    choose_shards,
+    deal,
+    pack_slices,
+    plan_iteration,
+    request_seed,
+    slice_sets,
+)
+from undo_hpc.pipeline.workload import Measured, estimate
+from undo_hpc.records import Problem
+
+
+def problems(count: int) -> list[Problem]:
+    return [Problem(f"id{k}", "x" * (k * 7 % 50), "1", k) for k in range(count)]
+
+
+@given(count=st.integers(0, 60), shards=st.integers(1, 20))
+def test_dealing_loses_and_doubles_nothing_and_is_even(count: int, shards: int) -> None:
+    parts = [deal(problems(count), shards, k) for k in range(shards)]
+    assert sorted(p.id for part in parts for p in part) == sorted(p.id for p in problems(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_long_problems_are_spread() -> None:
+    parts = [deal(problems(60), 4, k) for k in range(4)]
+    sizes = [sum(len(p.problem) for p in part) for part in parts]
+    assert max(sizes) - min(sizes) <= 50
+
+
+@given(
+    sizes=st.dictionaries(st.text("abc", min_size=1), st.integers(1, 5000), min_size=1),
+    per_task=st.integers(1, 700),
+)
+def test_slices_cover_each_set_once(sizes: dict[str, int], per_task: int) -> None:
+    slices = slice_sets(sizes, per_task)
+    for group, size in sizes.items():
+        mine = [s for s in slices if s.group == group]
+        assert [s.shard for s in mine] == list(range(len(mine)))
+        assert mine[0].start == 0 and mine[-1].stop == size
+        assert all(a.stop == b.start for a, b in itertools.pairwise(mine))
+        assert all(s.stop - s.start <= per_task for s in mine)
+
+
+@given(
+    sizes=st.dictionaries(st.text("abc", min_size=1), st.integers(1, 500), min_size=1),
+    per_task=st.integers(1, 700),
+)
+def test_packing_keeps_every_slice_and_the_limit(sizes: dict[str, int], per_task: int) -> None:
+    slices = slice_sets(sizes, per_task)
+    tasks = pack_slices(slices, per_task)
+    assert [part for parts in tasks for part in parts] == list(slices)
+    assert all(sum(part.stop - part.start for part in parts) <= per_task for parts in tasks)
+
+
+def test_seeds_differ_by_each_part_and_fit_31_bits() -> None:
+    base = request_seed(0, 0, "p", 0, "teacher")
+    others = [
+        request_seed(1, 0, "p", 0, "teacher"),
+        request_seed(0, 1, "p", 0, "teacher"),
+        request_seed(0, 0, "q", 0, "teacher"),
+        request_seed(0, 0, "p", 1, "teacher"),
+        request_seed(0, 0, "p", 0, "student"),
+    ]
+    assert base not in others and len(set(others)) == 5
+    assert all(0 <= seed < 2**31 for seed in others)
+
+
+def test_a_plan_survives_its_file() -> None:
+    plan = plan_iteration(RunConfig(), 0, problems=10, sets={"gsm8k": 5000, "validation": 3})
+    assert IterationPlan.from_dict(plan.to_dict()) == plan
+    assert {s.group for s in plan.slices("evaluate")} == {"gsm8k", "validation"}
+
+
+def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None:
+    from pathlib import Path
+
+    plan = plan_iteration(RunConfig(), 0, problems=10, sets={"train": 10, "validation": 3})
+    seen: set[str] = set()
+    for stage in build_graph(RunConfig(), Layout(Path("/r")), plan):
+        assert set(stage.after) <= seen
+        seen.add(stage.name)
+    assert seen == {"generate", "baseline", "merge", "train", "evaluate", "advance"}
+    assert {s.group for s in plan.slices("baseline")} == {"validation"}
+
+
+def test_shards_follow_the_measured_speed() -> None:
+    def shards(speed: float, **more: object) -> int:
+        generate = {"target_minutes": 10, "sampling": {"max_tokens": 1000}, "tokens_per_second": speed}
+        config = RunConfig.model_validate({"generate": generate} | more)
+        return choose_shards(config, 10_000, estimate(config, 0, 10_000))
+
+    assert shards(100.0) == 84 and shards(1000.0) == 9
+    limited = {"cluster": {"resources": {"generate": {"minutes": 5}}}}
+    assert shards(1000.0, **limited) == 21, "a task ends well within its time limit"
+    fixed = RunConfig.model_validate({"generate": {"shards": 50}})
+    assert choose_shards(fixed, 20, estimate(fixed, 0, 20)) == 20
+
+
+def test_the_workload_says_what_it_rests_on() -> None:
+    config = RunConfig.model_validate(
+        {"generate": {"samples": 2, "sampling": {"max_tokens": 1000, "max_tokens_by_iteration": {1: 400}}}}
+    )
+    guess = estimate(config, 0, 100, prompt_characters=350)
+    assert (guess.prompt_tokens, guess.completion_tokens, guess.most_completion_tokens) == (
+        20_000,
+        100_000,
+        400_000,
+    )
+    assert "A guess" in guess.basis and "guessed" in guess.basis
+    told = {"rows": 150, "problems": 100, "completion_tokens": 45_000, "new_tokens": 45_000, "seconds": 90.0}
+    measured = Measured.from_metrics({"iteration": 0, "generate": told})
+    known = estimate(config, 1, 20, prompt_characters=350, measured=measured)
+    assert (known.prompt_tokens, known.completion_tokens, known.tokens_per_second) == (3_000, 9_000, 500.0)
+    assert known.most_completion_tokens == 20 * 4 * 400 and "as measured in iteration 0" in known.basis
+    assert "18 seconds for 1 task at once" in known.in_words(1)
+    assert Measured.from_metrics({"generate": {"rows": 0}}) is None
+
+
+def test_where_nobody_is_asked_advance_waits_for_the_training() -> None:
+    config = RunConfig.model_validate({"evaluate": {"baseline": False}})
+    plan = plan_iteration(config, 0, problems=5, sets={})
+    stages = {s.name: s for s in build_graph(config, Layout(Path("/r")), plan)}
+    assert stages["evaluate"].tasks == () and stages["advance"].after == ("train",)

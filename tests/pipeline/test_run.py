@@ -1,0 +1,53 @@
+"""A run directory opens again whatever moment its first start was killed at, and a damaged one is named."""
+
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import ConfigError, StorageError
+from undo_hpc.pipeline.run import create_or_open, open_run
+from undo_hpc.storage.atomic import read_json, write_json
+
+
+def test_a_start_that_was_killed_before_its_configuration_stood(tmp_path: Path) -> None:
+    root = tmp_path / "a run"
+    create_or_open(RunConfig(), root, command=[]).layout.config.unlink()
+    (root / "events.jsonl").unlink()
+    assert create_or_open(RunConfig(seed=3), root, command=[]).config.seed == 3
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ConfigError, match="holds other files"):
+        create_or_open(RunConfig(), tmp_path, command=[])
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_changed_resource_brings_no_newer_key_into_the_file_of_an_older_version(tmp_path: Path) -> None:
+    """Jobs in the queue read the file with the code that they were submitted with, which refuses keys that it does not know."""
+    run = create_or_open(RunConfig(), tmp_path / "run", command=[])
+    run.layout.prepared.parent.mkdir()
+    run.layout.prepared.touch()
+    older = read_json(run.layout.config)
+    del older["budget"], older["cluster"]["max_timeouts"]  # say that these came with this version
+    write_json(run.layout.config, older)
+    wanted = RunConfig.model_validate(
+        {"cluster": {"max_preemptions": 7, "resources": {"train": {"minutes": 99}}}}
+    )
+    assert create_or_open(wanted, run.layout.root, command=[]).config == wanted
+    now = read_json(run.layout.config)
+    assert "budget" not in now and "max_timeouts" not in now["cluster"]
+    assert open_run(run.layout.root).config == wanted
+    create_or_open(RunConfig(), run.layout.root, command=[])
+    assert open_run(run.layout.root).config == RunConfig()
+    assert read_json(run.layout.config)["cluster"]["resources"] == {}
+
+
+def test_a_configuration_that_this_program_does_not_know_is_named(tmp_path: Path) -> None:
+    run = create_or_open(RunConfig(), tmp_path / "run", command=[])
+    write_json(run.layout.config, read_json(run.layout.config) | {"of_a_newer_version": 1})
+    with pytest.raises(
+        StorageError, match=r"config\.resolved\.json is not a configuration .*of_a_newer_version"
+    ):
+        open_run(run.layout.root)

@@ -1,5 +1,0 @@
-"""Benchmarks: one YAML file each, and the loader. A test set never chooses anything; it is only examined."""
-
-from undo_hpc.benchmarks.loader import Benchmark, benchmark_names, load_benchmark
-
-__all__ = ["Benchmark", "benchmark_names", "load_benchmark"]

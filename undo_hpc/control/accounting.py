@@ -1,0 +1,434 @@
+"""What a run has cost, from its own events: hours that were useful, lost, or idle. And what the next iteration will cost.
+
+How an hour is told, for each start of a task:
+
+- *idle*: loading the model and warming up, on the first start (the time until the event `ready`).
+- *lost*: loading again after a restart; the work of a start that failed or was killed and whose work is not kept; of a start that was
+  killed without a word, what lies between its last durable point and its end (at most a flush or a checkpoint interval).
+- *useful*: the rest. A start that saved and stopped (preempted, time limit) has worked usefully.
+
+A start without an end event (killed, node down) is counted up to the last sign of life of its task, so it is a lower bound. Queue time
+costs nothing here. The time from a job's start to the worker's first line is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.control.live import leased
+from undo_hpc.errors import Incomplete
+from undo_hpc.pipeline.evidence import read_bytes, read_fast
+from undo_hpc.pipeline.plan import refines
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.workload import Workload, estimate
+from undo_hpc.storage.atomic import read_json
+from undo_hpc.system.invocation import launcher, shown
+
+KEEPS_ROWS = ("generate", "baseline", "evaluate")
+GENERATION = ("serve", "generate")  # with a teacher service the GPUs are the servers'
+ORDER = ("serve", "generate", "baseline", "merge", "train", "evaluate", "advance")
+GPU_WATTS, CPU_CORE_WATTS = 400.0, 8.0  # nominal draw under load, where no counter is readable
+_FILE = re.compile(r"^([a-z]+)-(\d+)\.jsonl$")
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a task. `ended` is complete, requeue, failed, killed or running."""
+
+    began: float
+    seconds: float
+    gpus: float
+    cpus: float
+    load_s: float
+    ended: str
+    first: bool
+    joules: float | None = None
+
+
+@dataclass
+class Hours:
+    """Hours of one kind of device."""
+
+    useful: float = 0.0
+    lost: float = 0.0
+    idle: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All hours."""
+        return self.useful + self.lost + self.idle
+
+    def add(self, other: Hours, times: float = 1.0) -> None:
+        """Adds hours."""
+        self.useful += times * other.useful
+        self.lost += times * other.lost
+        self.idle += times * other.idle
+
+
+@dataclass
+class StageCost:
+    """Cost of a stage in one iteration. `seconds` is wall time summed over its starts."""
+
+    iteration: int
+    stage: str
+    gpu: Hours = field(default_factory=Hours)
+    cpu: Hours = field(default_factory=Hours)
+    starts: int = 0
+    restarts: int = 0
+    open_ended: int = 0
+    kwh: float = 0.0
+    kwh_measured: bool = True
+
+
+@dataclass
+class RunCost:
+    """Cost of a run.
+
+    Attributes:
+        per_rationale_s: device-seconds of generation for one kept rationale, by iteration (None where none was kept).
+        per_point_h: device-hours of the whole run for one point of validation accuracy over the untrained student (over the
+            first iteration, where there is no baseline); None without a gain.
+        device: 'GPU' where any task had one, else 'CPU'.
+    """
+
+    stages: list[StageCost]
+    device: str
+    gpu: Hours
+    cpu: Hours
+    kwh: float
+    kwh_measured: bool
+    per_rationale_s: dict[int, float | None]
+    per_point_h: float | None
+
+    def of(self, device: str = "") -> Hours:
+        """Hours of that device, or of the one that counts."""
+        return self.gpu if (device or self.device) == "GPU" else self.cpu
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json and the report."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an iteration will cost. `basis` says where the figure comes from."""
+
+    iteration: int
+    gpu_hours: float
+    cpu_hours: float
+    basis: str
+
+
+def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[Start]:
+    """PURE: the starts of a task from its events, oldest first.
+
+    Args:
+        last_sign: when the task was last seen alive, for a start that never ended.
+    """
+    rows = sorted(events, key=lambda e: float(e.get("time", 0)))
+    found: list[Start] = []
+    opened: dict[tuple[Any, Any], dict[str, Any]] = {}
+    begins = [float(e.get("time", 0)) for e in rows if e.get("kind") == "start"]
+
+    def close(start: dict[str, Any], seconds: float, ended: str, joules: Any = None) -> None:
+        began = float(start["time"])
+        used = None
+        if joules is not None and start.get("joules") is not None and joules >= start["joules"]:
+            used = float(joules) - float(start["joules"])
+        found.append(
+            Start(
+                began,
+                max(0.0, seconds),
+                float(start.get("gpus") or 0) * float(start.get("nodes") or 1),
+                float(start.get("cpus") or 1) * float(start.get("tasks") or 1),
+                min(max(0.0, seconds), float(start.get("load_s", 0.0))),
+                ended,
+                began == begins[0],
+                used,
+            )
+        )
+
+    def alive_until(start: dict[str, Any]) -> float:
+        """The last sign of life of a start that never ended: its last event, or the task's progress before the next start."""
+        began = float(start["time"])
+        following = min((b for b in begins if b > began), default=float("inf"))
+        seen = float(start.get("seen", began))
+        return max(seen, last_sign) if last_sign < following else seen
+
+    for event in rows:
+        who = (event.get("host"), event.get("pid"))
+        kind = event.get("kind")
+        if kind == "start":
+            if who in opened:
+                lost = opened.pop(who)
+                close(lost, alive_until(lost) - float(lost["time"]), "killed")
+            opened[who] = dict(event)
+        elif who in opened:
+            opened[who]["seen"] = event.get("time")
+            if kind == "ready":
+                opened[who]["load_s"] = float(event.get("time", 0)) - float(opened[who]["time"])
+            elif kind == "end":
+                start = opened.pop(who)
+                close(
+                    start,
+                    float(event.get("seconds") or 0),
+                    str(event.get("status") or "failed"),
+                    event.get("joules"),
+                )
+    for start in opened.values():
+        close(start, alive_until(start) - float(start["time"]), "killed")
+    return sorted(found, key=lambda s: s.began)
+
+
+def split_hours(start: Start, stage: str, interval_s: float) -> Hours:
+    """PURE: the hours of one device in a start.
+
+    Args:
+        interval_s: longest time between two durable points of the stage (a flush, a checkpoint).
+    """
+    load, work = start.load_s, start.seconds - start.load_s
+    hours = Hours(lost=0.0 if start.first else load, idle=load if start.first else 0.0)
+    if start.ended in ("complete", "requeue", "running") or (start.ended == "failed" and stage in KEEPS_ROWS):
+        hours.useful = work
+    elif stage in (*KEEPS_ROWS, "train"):
+        hours.lost += min(work, interval_s)
+        hours.useful = work - min(work, interval_s)
+    else:
+        hours.lost += work
+    return Hours(hours.useful / 3600, hours.lost / 3600, hours.idle / 3600)
+
+
+def measure(run: Run) -> RunCost:
+    """What the run has cost so far."""
+    stages: list[StageCost] = []
+    local_cpus = run.config.cluster.threads_per_process if run.config.cluster.kind == "local" else 0
+    for number in run.layout.iterations():
+        by_stage: dict[str, StageCost] = {}
+        alive = leased(run, number)
+        for stage, index, starts in _starts(run, number):
+            if starts and (stage, index) in alive and starts[-1].ended == "killed":
+                starts[-1] = replace(starts[-1], ended="running")
+            cost = by_stage.setdefault(stage, StageCost(number, stage))
+            interval = _interval_s(run.config, stage)
+            for start in starts:
+                hours = split_hours(start, stage, interval)
+                cpus = local_cpus * (run.config.train.ranks if stage == "train" else 1) or start.cpus
+                cost.gpu.add(hours, start.gpus)
+                cost.cpu.add(hours, cpus)
+                cost.starts += 1
+                cost.restarts += not start.first
+                cost.open_ended += start.ended == "killed"
+                cost.kwh_measured &= start.joules is not None
+                guessed = start.seconds * (start.gpus * GPU_WATTS + cpus * CPU_CORE_WATTS)
+                cost.kwh += (start.joules if start.joules is not None else guessed) / 3.6e6
+        stages += sorted(
+            by_stage.values(), key=lambda cost: ORDER.index(cost.stage) if cost.stage in ORDER else len(ORDER)
+        )
+    return summarise(stages, _kept(run), _gain(run))
+
+
+def summarise(stages: Sequence[StageCost], kept: dict[int, int], gain: float | None) -> RunCost:
+    """PURE: the run's cost from its stages', the rationales newly kept in each iteration, and the gain in points."""
+    gpu, cpu = Hours(), Hours()
+    for cost in stages:
+        gpu.add(cost.gpu)
+        cpu.add(cost.cpu)
+    device = "GPU" if gpu.total > 0 else "CPU"
+
+    def hours(cost: StageCost) -> float:
+        return (cost.gpu if device == "GPU" else cost.cpu).total
+
+    per_rationale = {
+        number: sum(hours(c) for c in stages if c.iteration == number and c.stage in GENERATION) * 3600 / rows
+        if rows
+        else None
+        for number, rows in kept.items()
+    }
+    total = (gpu if device == "GPU" else cpu).total
+    return RunCost(
+        list(stages),
+        device,
+        gpu,
+        cpu,
+        sum(c.kwh for c in stages),
+        bool(stages) and all(c.kwh_measured for c in stages),
+        per_rationale,
+        total / gain if gain and gain > 0 else None,
+    )
+
+
+def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
+    import orjson
+
+    at = run.layout.iteration(iteration)
+    folder = at.events("generate", 0).parent
+    for path in sorted(folder.glob("*.jsonl")):
+        found = _FILE.match(path.name)
+        if not found:
+            continue
+        events = []
+        for line in (read_bytes(str(path)) or b"").splitlines():
+            try:
+                events.append(orjson.loads(line))
+            except orjson.JSONDecodeError:
+                continue
+        progress = read_fast(str(at.progress(found[1], int(found[2])))) or {}
+        yield found[1], int(found[2]), starts_of(events, float(progress.get("time") or 0))
+
+
+def _interval_s(config: RunConfig, stage: str) -> float:
+    if stage == "train":
+        return 60 * config.train.checkpoint.every_minutes or float("inf")
+    return config.generate.flush_seconds
+
+
+def _kept(run: Run) -> dict[int, int]:
+    """Rationales newly kept in each merged iteration."""
+    kept = {}
+    for number in run.layout.iterations():
+        manifest = read_fast(str(run.layout.iteration(number).stage_manifest("merge")))
+        if manifest and "counts" in manifest:
+            counts = manifest["counts"]
+            kept[number] = int(counts.get("rows", 0)) - int(counts.get("carried", 0))
+    return kept
+
+
+def _gain(run: Run) -> float | None:
+    """Points of validation accuracy that the best iteration lies above the untrained student, or above iteration 0."""
+    accuracies, baseline = [], None
+    for number in run.layout.iterations():
+        metrics = read_fast(str(run.layout.iteration(number).metrics)) or {}
+        share = metrics.get("sets", {}).get("validation", {}).get("accuracy")
+        if share is not None:
+            accuracies.append(float(share))
+        if number == 0:
+            baseline = metrics.get("baseline", {}).get("validation", {}).get("accuracy")
+    if not accuracies:
+        return None
+    return 100 * (max(accuracies) - float(accuracies[0] if baseline is None else baseline))
+
+
+def estimate_next(run: Run) -> Estimate:
+    """What the next iteration will cost: the last complete one's, its generation scaled by the number of problems.
+
+    Before the first iteration there is nothing to go by but the configuration: tokens over speed for generation, and as much
+    again for training and evaluation. `basis` says which it is.
+    """
+    complete = [k for k in run.layout.iterations() if run.layout.iteration(k).metrics.exists()]
+    if not complete:
+        return _guess(run)
+    last = complete[-1]
+    cost = measure(run)
+    scale, problems = _scale(run, last)
+    gpu = cpu = 0.0
+    for item in cost.stages:
+        if item.iteration == last and item.stage != "baseline":
+            times = scale if item.stage in GENERATION else 1.0
+            useful_gpu, useful_cpu = item.gpu.useful + item.gpu.idle, item.cpu.useful + item.cpu.idle
+            gpu, cpu = gpu + times * useful_gpu, cpu + times * useful_cpu
+    return Estimate(
+        last + 1,
+        gpu,
+        cpu,
+        f"as iteration {last} without what was lost; the teacher writes for {problems} problems",
+    )
+
+
+def _scale(run: Run, last: int) -> tuple[float, int]:
+    """Problems of the next iteration over those of the last, and their number."""
+    from undo_hpc.stages.targets import targets_of
+
+    plan = run.plan(last)
+    if plan is None or not plan.problems:
+        return 1.0, 0
+    problems = len(targets_of(run, last + 1)) if refines(run.config) else plan.problems
+    return problems / plan.problems, problems
+
+
+def _guess(run: Run) -> Estimate:
+    plan = run.plan(0)
+    problems = plan.problems if plan else run.config.data.train.sample or 0
+    expected = Workload(**plan.workload) if plan and plan.workload else estimate(run.config, 0, problems)
+    speed = expected.tokens_per_second
+    hours = 2 * expected.completion_tokens / speed / 3600
+    gpus = _generation_gpus(run)
+    if not gpus:
+        return Estimate(
+            0,
+            0.0,
+            hours,
+            f"a guess: {problems} problems at {speed:g} tokens/s, and as much again for the rest",
+        )
+    return Estimate(
+        0,
+        hours * gpus,
+        0.0,
+        f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest",
+    )
+
+
+def _generation_gpus(run: Run) -> int:
+    """GPUs of one task of generation; on a cluster at least one is taken for granted."""
+    cluster = run.config.cluster
+    asked = cluster.resources.get("generate", StageResources())
+    if cluster.kind == "local":
+        return asked.gpus_per_node or 0
+    frozen = run.layout.profile
+    profile = Profile.model_validate(read_json(frozen)) if frozen.exists() else load_profile(cluster.profile)
+    resources = profile.for_stage("generate", asked)
+    return max(1, (resources.nodes or 1) * (resources.gpus_per_node or 0))
+
+
+def require_budget(run: Run, iteration: int, *, begun: bool) -> None:
+    """Asked before anything of an iteration is started.
+
+    Args:
+        begun: whether the iteration has begun; what has begun is brought to its end.
+
+    Raises:
+        Incomplete: the iteration would go over the budget; the same command goes on once the budget is raised.
+    """
+    why = None if begun else check_budget(run)
+    if why:
+        run.events.append("stopped", iteration=iteration, by="budget", why=why)
+        raise Incomplete(
+            why,
+            hint=f"{launcher(f'--run-dir {shown(run.layout.root)}')} --set budget.gpu_hours=N (0 is no limit)",
+        )
+
+
+def check_budget(run: Run, config: RunConfig | None = None) -> str | None:
+    """Why the next iteration must not begin, or None where it may: what is spent plus its estimate against the budget."""
+    budget = (config or run.config).budget
+    if not budget.gpu_hours and not budget.cpu_hours:
+        return None
+    cost, following = measure(run), estimate_next(run)
+    for name, limit, spent, more in (
+        ("GPU", budget.gpu_hours, cost.gpu.total, following.gpu_hours),
+        ("CPU", budget.cpu_hours, cost.cpu.total, following.cpu_hours),
+    ):
+        if limit and spent + more > limit:
+            return (
+                f"iteration {following.iteration} would go over the budget of {limit:g} {name}-hours: {spent:.3g} are spent, and it is "
+                f"estimated at {more:.3g} ({following.basis}); raise budget.{name.lower()}_hours to go on"
+            )
+    return None
+
+
+def energy(kwh: float) -> str:
+    """Energy in words, with the unit that suits it."""
+    return f"{kwh:,.2f} kWh" if kwh >= 1 else f"{1000 * kwh:.2f} Wh"
+
+
+def rationale_cost(cost: RunCost) -> list[str]:
+    """PURE: what each kept rationale has cost, a line an iteration."""
+    return [
+        f"iteration {number}: {seconds:.3g} {cost.device}-seconds of generation for each rationale kept"
+        for number, seconds in cost.per_rationale_s.items()
+        if seconds is not None
+    ]

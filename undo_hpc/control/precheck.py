@@ -1,0 +1,182 @@
+"""Mistakes in a configuration that a job would meet only hours later: refused before anything is started.
+
+What one key or one section tells of itself stands in `config`; here is what needs files, packages, or several sections at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from undo_hpc.cluster.profile import load_profile, require_used
+from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.errors import ConfigError
+from undo_hpc.models import context_of
+from undo_hpc.pipeline.plan import effective_iterations
+from undo_hpc.prompts import load_prompts
+from undo_hpc.system.invocation import program
+from undo_hpc.training.deepspeed_settings import read_settings
+
+
+def check_config(config: RunConfig) -> None:
+    """Refuses what no job could do, or what would be left aside without a word.
+
+    Raises:
+        ConfigError, DataError: the message names the key; files that the run needs only later are read, too.
+    """
+    _check_teacher(config)
+    _check_evaluation(config)
+    _check_contexts(config)
+    _check_prompts(config)
+    read_settings(config.train.deepspeed)
+    _check_cluster(config)
+    _check_hub(config)
+    if config.stop.epsilon >= 1:
+        raise ConfigError(
+            f"stop.epsilon is {config.stop.epsilon:g}, a gain of {100 * config.stop.epsilon:g} points: no iteration could reach it",
+            hint="it is a share of the validation problems: 0.01 is one point",
+        )
+    if config.method.validation_examples and not config.data.validation:
+        raise ConfigError(
+            "method.validation_examples asks for examples from the validation split, and data.validation is 0",
+            hint="hold out problems for it, or set method.validation_examples: 0",
+        )
+
+
+def check_changeable(config: RunConfig) -> None:
+    """Refuses what may have been changed in a run that exists, and which no job could do. Raises ConfigError."""
+    _check_teacher(config)
+    _check_cluster(config)
+    _check_hub(config)
+
+
+def check_packages(config: RunConfig) -> None:
+    """Raises ConfigError where a task would miss a package, as far as tasks are known to run with this Python."""
+    if config.cluster.kind == "slurm":
+        profile = load_profile(config.cluster.profile)
+        if profile.container.kind != "none" or profile.python or profile.modules or profile.setup:
+            return  # another environment, which only its nodes know
+    wanted = [
+        what
+        for what in ("generate", "evaluate")
+        if getattr(config, what).engine.name == "vllm" and not _no_teacher(config, what)
+    ]
+    if wanted and find_spec("vllm") is None:
+        instead = " ".join(f"--set {what}.engine.name=transformers" for what in wanted)
+        raise ConfigError(
+            f"{wanted[0]}.engine.name is vllm, and vLLM is not installed in {sys.prefix}",
+            hint=f"{program('python')} -m pip install 'undo-hpc[vllm]', or here without it: {instead}",
+        )
+    if config.train.lora.enabled and find_spec("peft") is None:
+        raise ConfigError(
+            f"train.lora.enabled is on, and peft is not installed in {sys.prefix}",
+            hint=f"{program('python')} -m pip install 'undo-hpc[lora]', or set train.lora.enabled to false",
+        )
+
+
+def _no_teacher(config: RunConfig, stage: str) -> bool:
+    return stage == "generate" and config.method.condition == "ground_truth"
+
+
+def _check_teacher(config: RunConfig) -> None:
+    settings = config.generate
+    if _no_teacher(config, "generate"):
+        return
+    server = settings.engine.openai.base_url
+    if settings.engine.name == "openai" and not server and not settings.service:
+        raise ConfigError(
+            "generate.engine.name is openai, and there is no server to ask",
+            hint="set generate.engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers of the run's own",
+        )
+    if settings.service and (settings.engine.name != "openai" or server):
+        other = (
+            f"generate.engine.openai.base_url is {server}"
+            if server
+            else f"generate.engine.name is {settings.engine.name}"
+        )
+        raise ConfigError(
+            f"generate.service asks for {settings.service} servers of the run's own, and {other}: nobody would ask them",
+            hint="set generate.engine.name to openai and leave base_url empty, or set generate.service to 0",
+        )
+
+
+def _check_evaluation(config: RunConfig) -> None:
+    settings = config.evaluate
+    if settings.engine.name == "openai":
+        raise ConfigError(
+            "evaluate.engine.name is openai: a server answers with the model that it holds, not with the student just trained",
+            hint="set evaluate.engine.name to vllm or transformers",
+        )
+    names = [Path(name).stem for name in settings.benchmarks]
+    for name in settings.overrides:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            advice = f"did you mean '{near[0]}'? " if near else ""
+            raise ConfigError(
+                f"evaluate.overrides.{name}: the run has no benchmark of that name",
+                hint=f"{advice}evaluate.benchmarks names: {', '.join(names) or 'none'}",
+            )
+
+
+def _check_contexts(config: RunConfig) -> None:
+    """vLLM does not start with a longer context than the model's own."""
+    for stage, engine, model in (
+        ("generate", config.generate.engine, config.teacher),
+        ("evaluate", config.evaluate.engine, config.student),
+    ):
+        limit = engine.vllm.max_model_len
+        if engine.name != "vllm" or not limit or _no_teacher(config, stage):
+            continue
+        context = context_of(model)
+        if context and limit > context:
+            raise ConfigError(
+                f"{stage}.engine.vllm.max_model_len is {limit}, and {model.model} reads at most {context} tokens",
+                hint=f"set it to {context}, or to null for the model's own",
+            )
+
+
+def _check_prompts(config: RunConfig) -> None:
+    needed = ["problem", "refine"] if effective_iterations(config) > 1 else ["problem"]
+    prompts = load_prompts(config.generate.prompt)
+    if not _no_teacher(config, "generate"):
+        prompts.require(*needed)
+    load_prompts(config.evaluate.prompt).require("student")
+
+
+def _check_cluster(config: RunConfig) -> None:
+    """A profile is there to be used; and training has a process for each GPU, for a GPU without one would be paid for and stand idle."""
+    cluster = config.cluster
+    if cluster.profile and "kind" not in cluster.model_fields_set:
+        raise ConfigError(
+            f"cluster.profile is {cluster.profile}, and cluster.kind is not said: the run would stay on this machine",
+            hint="set cluster.kind to slurm (or to local, to leave the profile aside)",
+        )
+    for stage, asked in cluster.resources.items():
+        require_used(stage, asked, lambda key, stage=stage: f"cluster.resources.{stage}.{key}")  # type: ignore[misc]
+    if cluster.kind != "slurm":
+        return
+    resources = load_profile(cluster.profile).for_stage(
+        "train", cluster.resources.get("train", StageResources())
+    )
+    gpus, ranks = resources.gpus_per_node or 0, resources.tasks_per_node or 1
+    if gpus and gpus != ranks:
+        raise ConfigError(
+            f"train asks for {gpus} GPU{'s'[: gpus != 1]} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
+            hint=f"set cluster.resources.train.tasks_per_node to {gpus}, or tasks_per_node of train in the profile",
+        )
+
+
+def _check_hub(config: RunConfig) -> None:
+    hub = config.hub
+    if not hub.push_at_end and not hub.push_every_min:
+        return
+    if not hub.dataset_repo and not hub.model_repo:
+        key = "push_at_end" if hub.push_at_end else "push_every_min"
+        raise ConfigError(
+            f"hub.{key} is on, and no repository is named: nothing would be pushed",
+            hint="set hub.dataset_repo, hub.model_repo, or both",
+        )
+    if hub.token_file and not Path(hub.token_file).expanduser().is_file():
+        raise ConfigError(f"hub.token_file: there is no file {hub.token_file}", hint="mend the path")

@@ -1,0 +1,259 @@
+"""Grading stored answers again with the present checker: no model is loaded, nothing is generated.
+
+By default it only tells what would change. With `apply` the new verdicts go into the shards, and each manifest is written anew: what was made
+from another verdict (the distilled set and all behind it, or the metrics) is then stale by its digests, and the next launch makes it again.
+Later iterations began with errors and rationales that are no longer so: they are put aside as they are, in `superseded/`, and made anew.
+
+A crash between shard and manifest costs nothing: the new rows lie in the shard's `.parts` folder first, where a task that is run again finds
+all its answers and generates none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.control.live import look_live
+from undo_hpc.errors import EvidenceError, LeaseError
+from undo_hpc.grading import Checker, GradeItem
+from undo_hpc.method.quality import assess
+from undo_hpc.pipeline.plan import Stage, Task, build_graph
+from undo_hpc.pipeline.run import Run
+from undo_hpc.records import SPLITS, Attempt, Grade, Problem
+from undo_hpc.stages.answering import basis_of, counts
+from undo_hpc.storage.atomic import explained, write_bytes
+from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.shards import dump_rows, read_rows
+
+STAGES = ("generate", "baseline", "evaluate")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One verdict that differs."""
+
+    iteration: int
+    stage: str
+    shard: str
+    problem_id: str
+    idx: int
+    attempt: int
+    before: str
+    after: str
+    answer_before: str
+    answer_after: str
+    method: str
+    gt: str
+
+
+@dataclass
+class Regrade:
+    """What was found.
+
+    Attributes:
+        graded: answers that were graded again.
+        changes: verdicts that differ.
+        late: answers that were not decided in time now and keep their verdict: the clock is no checker.
+        skipped: tasks without evidence, which have nothing to grade.
+        again: (iteration, stage) that the next launch makes again, after `apply`.
+    """
+
+    graded: int = 0
+    changes: list[Change] = field(default_factory=list)
+    late: int = 0
+    skipped: int = 0
+    again: list[tuple[int, str]] = field(default_factory=list)
+    applied: bool = False
+
+    def kinds(self) -> Counter[tuple[int, str, str, str]]:
+        """How many changes of each kind: (iteration, stage, before, after)."""
+        return Counter((c.iteration, c.stage, c.before, c.after) for c in self.changes)
+
+
+def regrade(
+    run: Run, *, apply: bool = False, workers: int = 1, say: Callable[[str], None] = lambda _: None
+) -> Regrade:
+    """Grades every stored answer of a run again.
+
+    Args:
+        apply: write the new verdicts; needs the run for itself.
+        workers: processes of the checker.
+
+    Raises:
+        LeaseError: with `apply`, where somebody works on the run.
+        EvidenceError: an answer belongs to no problem of the run.
+    """
+    if not apply:
+        return _regrade(run, False, workers, say)
+    for number in run.layout.iterations():
+        if busy := look_live(run, number).tasks:
+            (stage, index), (_, words) = next(iter(busy.items()))
+            raise LeaseError(
+                f"{stage} {index} of iteration {number} is at work or queued ({words}); its verdicts cannot be changed now",
+                hint=f"wait, or stop the run first: undo-hpc pause {run.layout.root}",
+            )
+    with Lease(run.layout.lease, f"the run directory {run.layout.root}"):
+        return _regrade(run, True, workers, say)
+
+
+def _regrade(run: Run, apply: bool, workers: int, say: Callable[[str], None]) -> Regrade:
+    done = Regrade(applied=apply)
+    numbers = run.layout.iterations()
+    grading = run.config.grading
+    problems = _problems(run)
+    with Checker(workers=workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb) as checker:
+        for number in numbers:
+            plan = run.plan(number)
+            if plan is None:  # not begun, or put aside just now
+                continue
+            for stage in build_graph(run.config, run.layout, plan):
+                if stage.name in STAGES:
+                    say(
+                        f"iteration {number}, {stage.name}: {len(stage.tasks)} task{'s'[: len(stage.tasks) != 1]}"
+                    )
+                    for task in stage.tasks:
+                        _task(run, stage, task, problems, checker, done, say)
+    if done.changes and apply:
+        run.events.append(
+            "regraded",
+            changes=len(done.changes),
+            kinds={" ".join(map(str, k)): n for k, n in sorted(done.kinds().items())},
+        )
+    done.again = _again(numbers, done.changes)
+    return done
+
+
+def _problems(run: Run) -> dict[str, dict[str, Problem]]:
+    """The problems of each split and benchmark by id: the same text may have its ground truth in another form in another set."""
+    manifest = read_manifest(run.layout.prepared)
+    names = [*SPLITS, *(manifest.details.get("benchmarks", {}) if manifest else {})]
+    return {name: {p.id: p for p in run.problems(name)} for name in names}
+
+
+def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: Checker, done: Regrade,
+          say: Callable[[str], None]) -> None:  # fmt: skip
+    root = run.layout.root
+    manifest = read_manifest(root / task.manifest)
+    if manifest is None or verify_outputs(root, manifest, deep=False):
+        done.skipped += 1
+        return
+    shards: dict[str, list[Attempt]] = {}
+    found = len(done.changes)
+    for name in task.outputs:
+        rows = [Attempt.from_dict(row) for row in read_rows(root / name)]
+        own = (
+            problems["train"] | problems["diagnosis"]
+            if stage.name == "generate"
+            else problems[Path(name).parent.name]
+        )
+        shards[name] = list(_grade(run, stage, name, rows, own, checker, done))
+    if done.applied and len(done.changes) > found:
+        _put_aside_later(
+            run, stage.iteration, say
+        )  # first: a crash in between leaves an iteration to make, never a stale one
+        _write(run, task, manifest, shards, stage)
+
+
+def _grade(
+    run: Run,
+    stage: Stage,
+    name: str,
+    rows: list[Attempt],
+    problems: dict[str, Problem],
+    checker: Checker,
+    done: Regrade,
+) -> Iterator[Attempt]:
+    items = []
+    for row in rows:
+        problem = problems.get(row.problem_id)
+        if problem is None:
+            raise EvidenceError(
+                f"{name}: problem {row.problem_id} is not in this run's splits",
+                hint="the shard belongs to another run",
+            )
+        items.append(GradeItem(row.text, problem.gt, problem.kind, problem.options))
+    for row, grade in zip(rows, checker.grade_many(items), strict=True):
+        done.graded += 1
+        if grade.verdict == "timeout" and row.verdict != "timeout":
+            done.late += 1
+            yield row
+            continue
+        if grade.verdict != row.verdict:
+            done.changes.append(_change(stage, name, row, grade, problems[row.problem_id].gt))
+        yield _renewed(run, row, grade, problems[row.problem_id])
+
+
+def _change(stage: Stage, name: str, row: Attempt, grade: Grade, gt: str) -> Change:
+    return Change(stage.iteration, stage.name, name, row.problem_id, row.idx, row.attempt, row.verdict, grade.verdict,
+                  row.answer, grade.answer, grade.method, gt)  # fmt: skip
+
+
+def _renewed(run: Run, row: Attempt, grade: Grade, problem: Problem) -> Attempt:
+    """The row with the new verdict; one whose verdict stands keeps every byte."""
+    if grade.verdict == row.verdict:
+        return row
+    quality = run.config.generate.quality
+    flags = assess(
+        row.text,
+        verdict=grade.verdict,
+        finish_reason=row.finish_reason,
+        config=quality,
+        problem=problem.problem,
+    )
+    return replace(row, verdict=grade.verdict, answer=grade.answer, method=grade.method, flags=flags)
+
+
+def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Attempt]], stage: Stage) -> None:
+    root, at = run.layout.root, run.layout.iteration(stage.iteration)
+    folders: list[Path] = []
+    for name, rows in shards.items():
+        folder = at.parts(root / name)
+        write_bytes(
+            folder / f"000-{basis_of(manifest.inputs)}-regraded.jsonl",
+            dump_rows([row.to_dict() for row in rows]),
+        )
+        folders.append(folder)
+    for name, rows in shards.items():
+        write_bytes(root / name, dump_rows([row.to_dict() for row in rows]))
+    everything = [row for rows in shards.values() for row in rows]
+    fresh: dict[str, Any] = manifest.counts | counts(everything)
+    if "solved" in fresh:
+        fresh["solved"] = len({row.problem_id for row in everything if row.verdict == "correct"})
+    outputs = {name: describe_output(root / name, len(rows)) for name, rows in shards.items()}
+    details = manifest.details | {"regraded": round(time.time(), 3)}
+    write_manifest(root / task.manifest, replace(manifest, outputs=outputs, counts=fresh, details=details))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_aside_later(run: Run, iteration: int, say: Callable[[str], None]) -> None:
+    """Moves the iterations behind one away, the last first, so that what stands is at any moment a run without gaps."""
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    for number in sorted((k for k in run.layout.iterations() if k > iteration), reverse=True):
+        place = run.layout.superseded(number, stamp)
+        with explained(place):
+            place.parent.mkdir(exist_ok=True)
+            run.layout.iteration(number).root.rename(place)
+        run.events.append(
+            "superseded", iteration=number, by=f"regrade of iteration {iteration}", moved_to=place.name
+        )
+        say(f"iteration {number} rests on other verdicts now: put aside in {place}")
+
+
+def _again(numbers: Sequence[int], changes: list[Change]) -> list[tuple[int, str]]:
+    """What rests on the changed verdicts, in order: the rest of that iteration, and every later one."""
+    if not changes:
+        return []
+    first = min(c.iteration for c in changes)
+    rewritten = any(c.iteration == first and c.stage == "generate" for c in changes)
+    found = [
+        (first, name) for name in (("merge", "train", "evaluate", "advance") if rewritten else ("advance",))
+    ]
+    later = [k for k in numbers if k > first]
+    return found + [(k, "all stages") for k in later]

@@ -1,0 +1,1 @@
+"""What a run and an iteration ARE: paths, plan, graph of stages, evidence and state."""

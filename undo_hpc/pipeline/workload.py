@@ -1,0 +1,123 @@
+"""PURE: how much the teacher will read and write in an iteration, told before it begins, and what the figure rests on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from undo_hpc.config.schema import RunConfig, SamplingConfig
+
+GUESSED_TOKENS_PER_SECOND = 1000.0
+CHARACTERS_PER_TOKEN = 3.5  # a round figure for English with mathematics
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the teacher of the last iteration needed. `tokens_per_second` is of one task, over its whole time of answering."""
+
+    iteration: int
+    attempts_per_problem: float
+    tokens_per_attempt: float
+    tokens_per_second: float
+
+    @classmethod
+    def from_metrics(cls, metrics: dict[str, Any]) -> Measured | None:
+        """From an iteration's metrics.json; None where it wrote nothing, or was not timed."""
+        generated = metrics.get("generate", {})
+        if not (
+            generated.get("rows")
+            and generated.get("problems")
+            and generated.get("seconds")
+            and generated.get("new_tokens")
+        ):
+            return None
+        return cls(
+            int(metrics.get("iteration", 0)),
+            generated["rows"] / generated["problems"],
+            generated["completion_tokens"] / generated["rows"],
+            generated["new_tokens"] / generated["seconds"],
+        )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Tokens of an iteration's generation.
+
+    Attributes:
+        prompt_tokens: to be read; 0 where the prompts are not known yet.
+        completion_tokens: to be written, as expected.
+        most_completion_tokens: if every attempt were needed and went to its limit.
+        tokens_per_second: written by one task.
+        basis: where the figures come from, in words.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    most_completion_tokens: int
+    tokens_per_second: float
+    basis: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in plan.json."""
+        return asdict(self)
+
+    def in_words(self, tasks: int) -> str:
+        """For the user, with the time that `tasks` tasks at once would take."""
+        read = f"{self.prompt_tokens:,} tokens to read and " if self.prompt_tokens else ""
+        minutes = self.completion_tokens / self.tokens_per_second / max(1, tasks) / 60
+        each = f"{minutes:,.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:,.0f} seconds"
+        each = f"{minutes / 60:,.0f} hours" if minutes >= 180 else each
+        return (
+            f"about {read}{self.completion_tokens:,} {'tokens ' if not read else ''}to write (at most {self.most_completion_tokens:,}); "
+            f"about {each} for {tasks} task{'s'[: tasks != 1]} at once. {self.basis}"
+        )
+
+
+def longest(sampling: SamplingConfig, iteration: int) -> int:
+    """Most new tokens of a completion in an iteration."""
+    begun = [first for first in sampling.max_tokens_by_iteration if first <= iteration]
+    return sampling.max_tokens_by_iteration[max(begun)] if begun else sampling.max_tokens
+
+
+def estimate(
+    config: RunConfig,
+    iteration: int,
+    problems: int,
+    *,
+    prompt_characters: float = 0.0,
+    measured: Measured | None = None,
+) -> Workload:
+    """The workload of an iteration.
+
+    Args:
+        problems: number of problems the teacher writes for.
+        prompt_characters: mean length of a prompt; 0 where no prompt is known.
+        measured: what the last iteration needed, where there was one.
+    """
+    settings = config.generate
+    limit = longest(settings.sampling, iteration)
+    if measured:
+        attempts = problems * measured.attempts_per_problem
+        per_attempt = min(float(limit), measured.tokens_per_attempt)
+        basis = (
+            f"Answers as measured in iteration {measured.iteration}: {measured.attempts_per_problem:.2f} attempts a problem "
+            f"of {measured.tokens_per_attempt:,.0f} tokens"
+        )
+    else:
+        attempts, per_attempt = float(problems * settings.samples), limit / 2
+        basis = f"A guess: {settings.samples} attempt{'s'[: settings.samples != 1]} a problem of half of max_tokens ({limit:,})"
+    speed, source = GUESSED_TOKENS_PER_SECOND, "guessed"
+    if measured:
+        speed, source = measured.tokens_per_second, "measured"
+    if settings.tokens_per_second:
+        speed, source = settings.tokens_per_second, "generate.tokens_per_second"
+    basis += f", {speed:,.0f} tokens/s a task ({source})"
+    if prompt_characters:
+        basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
+    return Workload(
+        round(attempts * prompt_characters / CHARACTERS_PER_TOKEN),
+        round(attempts * per_attempt),
+        problems * settings.max_attempts * limit,
+        speed,
+        basis,
+    )

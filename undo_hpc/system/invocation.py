@@ -1,0 +1,40 @@
+"""Our commands as they can be typed here, for messages that say what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+
+def program(name: str) -> str:
+    """How a program of this virtual environment is called from here: its bare name where that finds the right one."""
+    ours = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if not ours.exists() or (found and Path(found).parent == ours.parent):
+        return name
+    return shown(ours)
+
+
+def undo(words: str) -> str:
+    """A verb of undo-hpc with its arguments."""
+    return f"{program('undo-hpc')} {words}"
+
+
+def launcher(words: str = "") -> str:
+    """The launcher with its arguments: the script in a checkout of the project, the verb anywhere else."""
+    start = (
+        f"{program('python')} launchers/run_iteration.py"
+        if Path("launchers/run_iteration.py").is_file()
+        else undo("run")
+    )
+    return f"{start} {words}".rstrip()
+
+
+def shown(path: Path) -> str:
+    """A path relative to the current folder where it lies below it, in quotes where a shell needs them."""
+    try:
+        return shlex.quote(str(path.relative_to(Path.cwd())) or ".")
+    except (ValueError, FileNotFoundError):
+        return shlex.quote(str(path))
