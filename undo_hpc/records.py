@@ -47,11 +47,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Problem(Row):
-    """A problem with its ground truth. `id` comes from the text; `idx` is its row number in the source."""
+    """A problem with its ground truth. `problem_id` comes from the text; `idx` is its row number in the source."""
 
-    id: str
+    problem_id: str
     problem: str
-    gt: str
+    ground_truth: str
     idx: int
     source: str = ""
     solution: str = ""
@@ -117,7 +117,7 @@ class Feedback(Row):
     idx: int
     split: str
     problem: str
-    gt: str
+    ground_truth: str
     rationale: str
     student_answer: str
     verdict: Verdict

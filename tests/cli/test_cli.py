@@ -19,7 +19,7 @@ from undo_hpc.observe.logs import follow
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.lease import Lease
-from undo_hpc.system import invocation as commands
+from undo_hpc.system import invocation
 
 HEAVY = (
     "torch",
@@ -212,14 +212,16 @@ def test_logs_without_a_stage_lists_them(run: Run, capsys: pytest.CaptureFixture
 def test_commands_are_shown_as_they_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    assert commands.program("python") == "python"
-    assert "launchers" not in commands.launcher()  # no checkout here: the verb
+    assert invocation.program("python") == "python"
+    assert "launchers" not in invocation.launcher_hint()  # no checkout here: the verb
     (tmp_path / "launchers").mkdir()
     (tmp_path / "launchers" / "run_iteration.py").touch()
-    assert commands.launcher("--run-dir a") == "python launchers/run_iteration.py --run-dir a"
+    assert invocation.launcher_hint("--run-dir a") == "python launchers/run_iteration.py --run-dir a"
     monkeypatch.setenv("PATH", "/nowhere")
-    assert commands.program("python").endswith("/python")
-    assert commands.shown(tmp_path / "a b") == "'a b'" and commands.shown(Path("/a")) == "/a"
+    assert invocation.program("python").endswith("/python")
+    assert (
+        invocation.display_path(tmp_path / "a b") == "'a b'" and invocation.display_path(Path("/a")) == "/a"
+    )
 
 
 def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

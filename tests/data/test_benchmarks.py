@@ -58,14 +58,14 @@ def test_hub_columns_and_local_columns_give_the_same_problem(tmp_path: Path) -> 
         load_benchmark("svamp", jsonl(tmp_path / f"{i}.jsonl", [row])).problems[0]
         for i, row in enumerate((hub, local))
     )
-    assert (a.id, a.problem) == (b.id, b.problem)
+    assert (a.problem_id, a.problem) == (b.problem_id, b.problem)
 
     mmlu = {"question": "Which?", "options": ["red", "blue"], "answer": "B", "category": "math"}
     other = mmlu | {"question": "What law?", "category": "law"}
     local = {key: value for key, value in mmlu.items() if key != "category"}
     hub_like = load_benchmark("mmlu_pro_math", jsonl(tmp_path / "m.jsonl", [mmlu, other]))
     local_like = load_benchmark("mmlu_pro_math", jsonl(tmp_path / "l.jsonl", [local]))
-    assert hub_like.problems[0].id == local_like.problems[0].id
+    assert hub_like.problems[0].problem_id == local_like.problems[0].problem_id
     assert len(hub_like.problems) == 1, "other subjects are left out where the column tells them"
     assert local_like.source["where_ignored"] == ["category"]
 
@@ -78,7 +78,11 @@ def test_an_override_may_name_its_own_columns(tmp_path: Path) -> None:
         {"path": source.path, "fields": {"problem": "prompt", "answer": "reply"}}
     )
     loaded = load_benchmark("gsm8k", own)
-    assert (loaded.problems[0].gt, loaded.problems[0].kind, loaded.licence) == ("1", "number", "MIT")
+    assert (loaded.problems[0].ground_truth, loaded.problems[0].kind, loaded.licence) == (
+        "1",
+        "number",
+        "MIT",
+    )
 
 
 def test_a_relative_override_is_meant_from_the_working_directory(
@@ -86,7 +90,7 @@ def test_a_relative_override_is_meant_from_the_working_directory(
 ) -> None:
     jsonl(tmp_path / "a.jsonl", [{"question": "One?", "answer": "#### 1"}])
     monkeypatch.chdir(tmp_path)
-    assert load_benchmark("gsm8k", SourceConfig(path="a.jsonl")).problems[0].gt == "1"
+    assert load_benchmark("gsm8k", SourceConfig(path="a.jsonl")).problems[0].ground_truth == "1"
 
 
 def test_offline_says_what_to_do() -> None:
@@ -110,7 +114,7 @@ def test_ones_own_yaml_file(tmp_path: Path) -> None:
     )
     mine = load_benchmark(str(tmp_path / "mine.yaml"))
     assert (mine.name, mine.title, mine.licence, mine.kind) == ("mine", "Mine", "CC0", "text")
-    assert mine.problems[0].gt == "sieben"
+    assert mine.problems[0].ground_truth == "sieben"
 
 
 def test_a_wrong_key_in_a_yaml_file_names_the_nearest(tmp_path: Path) -> None:

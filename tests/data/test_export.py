@@ -31,7 +31,7 @@ def test_round_trip_through_datasets(tmp_path: Path) -> None:
     assert "license: mit" in card
     assert "rows.jsonl line 2" in card
     again = load_benchmark("gsm8k", SourceConfig.model_validate({"path": str(out)}))
-    assert again.problems[0].gt == "24", "what was exported is itself a source"
+    assert again.problems[0].ground_truth == "24", "what was exported is itself a source"
 
 
 def test_the_tiny_benchmark_is_exported(tmp_path: Path) -> None:

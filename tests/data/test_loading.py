@@ -88,10 +88,10 @@ def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -
         with pyarrow.output_stream(path, compression="zstd") as packed:
             packed.write(text.getvalue().encode())
     loaded = load(path)
-    assert [(p.problem, p.gt, p.idx) for p in loaded.problems] == [
+    assert [(p.problem, p.ground_truth, p.idx) for p in loaded.problems] == [
         (row["problem"], row["answer"], i) for i, row in enumerate(ROWS)
     ]
-    assert len({p.id for p in loaded.problems}) == 20
+    assert len({p.problem_id for p in loaded.problems}) == 20
     assert not loaded.rejected
     assert loaded.source["rows"] == 20
     assert len(loaded.source["files"][0]["sha256"]) == 64
@@ -110,7 +110,7 @@ def test_the_ground_truth_is_found(tmp_path: Path) -> None:
         {"question": "i?", "answer": ["7"]},
     ])  # fmt: skip
     loaded = load(path)
-    assert [p.gt for p in loaded.problems] == [
+    assert [p.ground_truth for p in loaded.problems] == [
         "1080",
         "\\frac{1}{2}",
         "51",
@@ -131,7 +131,7 @@ def test_a_proof_is_no_ground_truth(tmp_path: Path) -> None:
         {"problem": "Find x.", "solution": "\\boxed{3}"},
     ]
     loaded = load(write_jsonl(tmp_path / "a.jsonl", rows))
-    assert [p.gt for p in loaded.problems] == ["3"]
+    assert [p.ground_truth for p in loaded.problems] == ["3"]
     assert "no final answer" in reasons(loaded)[0]
     boxed = load(tmp_path / "a.jsonl", answer_from="boxed")
     assert "no \\boxed{}" in reasons(boxed)[0]
@@ -170,7 +170,7 @@ def test_templates_and_options(tmp_path: Path) -> None:
         write_jsonl(tmp_path / "s.jsonl", [{"Body": "Ann has 3.", "Question": "How many?", "Answer": 3.0}]),
         fields=FieldsConfig(problem="{Body} {Question}", answer="Answer"),
     )
-    assert (svamp.problems[0].problem, svamp.problems[0].gt) == ("Ann has 3. How many?", "3")
+    assert (svamp.problems[0].problem, svamp.problems[0].ground_truth) == ("Ann has 3. How many?", "3")
     rows = [
         {"question": "Which?", "options": ["red", "blue", "5"], "answer": "B"},
         {"question": "Which else?", "options": ["red", "blue"], "answer": 1},
@@ -180,7 +180,7 @@ def test_templates_and_options(tmp_path: Path) -> None:
         {"question": "Which?", "options": ["green", "blue"], "answer": "(a)"},
     ]
     loaded = load(write_jsonl(tmp_path / "o.jsonl", rows), fields=FieldsConfig(options="options"))
-    assert [p.gt for p in loaded.problems] == ["B", "B", "A", "A"]
+    assert [p.ground_truth for p in loaded.problems] == ["B", "B", "A", "A"]
     assert loaded.problems[0].problem == "Which?\n\nA. red\nB. blue\nC. 5"
     assert (loaded.problems[0].kind, loaded.problems[0].options) == ("letter", ("red", "blue", "5"))
     assert "none of the 2 options" in reasons(loaded)[3]
@@ -195,7 +195,7 @@ def test_options_with_labels_and_letters_with_texts(tmp_path: Path) -> None:
         {"problem": "d?", "answer": "2", "of": {"1": "x", "2": "y"}},
     ]
     loaded = load(write_jsonl(tmp_path / "a.jsonl", rows), fields=FieldsConfig(options="of"))
-    assert [(p.problem[:2], p.gt, p.options) for p in loaded.problems] == [
+    assert [(p.problem[:2], p.ground_truth, p.options) for p in loaded.problems] == [
         ("a?", "B", ("x", "y")),
         ("b?", "B", ("x", "y")),
     ]
@@ -221,7 +221,7 @@ def test_conversations_and_columns_inside_columns(tmp_path: Path, keys: tuple[st
     assert "fields.problem: messages" in str(caught.value.hint)
     for answer in ("messages", "reward.truth"):
         loaded = load(path, fields=FieldsConfig(problem="messages", answer=answer))
-        assert [(p.problem, p.gt) for p in loaded.problems] == [("What is 1+1?", "2")]
+        assert [(p.problem, p.ground_truth) for p in loaded.problems] == [("What is 1+1?", "2")]
         assert reasons(loaded)[1] == "the conversation has 2 turns of the user, not one"
 
 
@@ -377,7 +377,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
 def test_csv_rows_of_another_width_are_listed_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('problem,answer\n"One\nline?",1\nTwo?,2,3\nThree?,3\n')
     loaded = load(tmp_path / "a.csv")
-    assert [p.gt for p in loaded.problems] == ["1", "3"]
+    assert [p.ground_truth for p in loaded.problems] == ["1", "3"]
     assert (loaded.rejected[0].where, loaded.rejected[0].reason) == (
         "a.csv line 4",
         "the row has 3 cells, the header 2",
@@ -447,7 +447,7 @@ def test_the_tiny_world() -> None:
     loaded = load_problems(source)
     assert len(loaded.problems) + len(loaded.rejected) == 50
     assert loaded.problems == load_problems(source).problems
-    assert all(p.gt.isdigit() and "\\boxed" in p.solution for p in loaded.problems)
+    assert all(p.ground_truth.isdigit() and "\\boxed" in p.solution for p in loaded.problems)
     with pytest.raises(ConfigError, match="say how many"):
         load_problems(SourceConfig(tiny="train"))
 
@@ -469,5 +469,5 @@ def test_parquet_with_conditions_options_and_columns_that_nobody_asked_for(tmp_p
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     fields = FieldsConfig(problem="q", answer="a", options="choices")
     loaded = load(tmp_path / "a.parquet", fields=fields, where={"subject": "math"})
-    assert [p.gt for p in loaded.problems] == ["A", "B", "A", "B"]
+    assert [p.ground_truth for p in loaded.problems] == ["A", "B", "A", "B"]
     assert loaded.source["filtered"] == 2

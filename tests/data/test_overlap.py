@@ -38,9 +38,9 @@ def test_a_test_problem_inside_train_is_found() -> None:
     ]
     found = {(o.problem_id, o.kind, o.benchmark_problem_id) for o in contamination(train, [bench], 13)}
     assert found == {
-        (train[0].id, "exact", bench.problems[0].id),
-        (train[1].id, "ngram", bench.problems[0].id),
-        (train[2].id, "exact", bench.problems[1].id),
+        (train[0].problem_id, "exact", bench.problems[0].problem_id),
+        (train[1].problem_id, "ngram", bench.problems[0].problem_id),
+        (train[2].problem_id, "exact", bench.problems[1].problem_id),
     }
     assert len(contamination(train, [bench], 6)) == 4, "shorter runs catch more"
 

@@ -35,9 +35,11 @@ def test_benchmarks_are_whole(shared_data: Path, name: str) -> None:
     assert len(benchmark.problems) == benchmark.size == count
     assert [p.idx for p in benchmark.problems] == list(range(count))
     if benchmark.kind == "number":
-        assert all(re.fullmatch(r"-?\d+(\.\d+)?", p.gt) for p in benchmark.problems)
+        assert all(re.fullmatch(r"-?\d+(\.\d+)?", p.ground_truth) for p in benchmark.problems)
     if benchmark.kind == "letter":
-        assert all(len(p.gt) == 1 and ord(p.gt) - 65 < len(p.options) for p in benchmark.problems)
+        assert all(
+            len(p.ground_truth) == 1 and ord(p.ground_truth) - 65 < len(p.options) for p in benchmark.problems
+        )
         assert all(p.problem.endswith(p.options[-1]) for p in benchmark.problems)
 
 
@@ -50,9 +52,9 @@ def test_ground_truth_of_math500_is_the_last_box_of_its_solution(shared_data: Pa
         "math500", SourceConfig.model_validate({"path": path, "fields": fields, "answer_from": "boxed"})
     ).problems
     differing = [
-        (a.gt, b.gt)
+        (a.ground_truth, b.ground_truth)
         for a, b in zip(plain, boxed, strict=True)
-        if a.gt.replace(" ", "") != b.gt.replace(" ", "")
+        if a.ground_truth.replace(" ", "") != b.ground_truth.replace(" ", "")
     ]
     assert len(differing) <= 10, differing
 
@@ -72,4 +74,4 @@ def test_contamination_of_gsm8k(shared_data: Path, gsm8k_train: list[Problem]) -
     assert {o.kind for o in found} <= {"ngram"}
     assert len(found) < 20
     planted = contamination([*gsm8k_train, *test[:100]], benchmarks, 13)
-    assert {o.problem_id for o in planted if o.kind == "exact"} == {p.id for p in test[:100]}
+    assert {o.problem_id for o in planted if o.kind == "exact"} == {p.problem_id for p in test[:100]}

@@ -19,7 +19,11 @@ def make(count: int) -> list[Problem]:
 
 
 def ids(splits: Splits) -> tuple[set[str], set[str], set[str]]:
-    return {p.id for p in splits.train}, {p.id for p in splits.diagnosis}, {p.id for p in splits.validation}
+    return (
+        {p.problem_id for p in splits.train},
+        {p.problem_id for p in splits.diagnosis},
+        {p.problem_id for p in splits.validation},
+    )
 
 
 @settings(deadline=None)
@@ -29,7 +33,7 @@ def test_disjoint_complete_and_independent_of_order(count: int, seed: int, share
     config = DataConfig(diagnosis=number, validation=share)
     splits = split_problems(problems, config, seed)
     train, diagnosis, validation = ids(splits)
-    assert train | diagnosis | validation == {p.id for p in problems}
+    assert train | diagnosis | validation == {p.problem_id for p in problems}
     assert len(train) + len(diagnosis) + len(validation) == count
     assert len(diagnosis) == number
     assert len(validation) == max(1, round(count * share))

@@ -128,7 +128,7 @@ def folder(tmp_path: Path) -> Path:
 def test_recipe_data_set(folder: Path) -> None:
     source = SourceConfig.model_validate(yaml.safe_load(recipe("data source")))
     loaded = load_problems(source, base_dir=folder)
-    assert [(p.problem, p.gt) for p in loaded.problems] == [
+    assert [(p.problem, p.ground_truth) for p in loaded.problems] == [
         ("A pen costs 3 euros. What do 7 pens cost? Give the number.", "21"), ("What is half of 18? Give the number.", "9")]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_the_whole_graph_on_real_rows(shared_data: Path, tmp_path: Path) -> None
         row for row in read_rows(small.run_dir / "splits" / "rejected.jsonl") if row["set"] == "train"
     ]
     assert used + len(rejected) == 200
-    truths = {row["gt"] for row in read_rows(small.run_dir / "splits" / "train.jsonl")}
+    truths = {row["ground_truth"] for row in read_rows(small.run_dir / "splits" / "train.jsonl")}
     assert all("####" not in truth and truth for truth in truths)
     assert metrics["generate"]["problems"] == prepared["counts"]["train"]
     for name in overrides:

@@ -9,7 +9,7 @@ def row(key: str, verdict: str = "wrong", split: str = "train", **more: object) 
     base = {
         "idx": int(key[1:]),
         "problem": f"problem {key}",
-        "gt": "1",
+        "ground_truth": "1",
         "rationale": f"why {key}",
         "student_answer": f"mine {key}",
         "error_kind": "setup",
@@ -31,12 +31,12 @@ ROWS = [
 
 
 def chosen(**method: object) -> list[str]:
-    return [t.problem.id for t in choose_targets(1, TRAIN, HELD, ROWS, MethodConfig(**method), 0)]  # type: ignore[arg-type]
+    return [t.problem.problem_id for t in choose_targets(1, TRAIN, HELD, ROWS, MethodConfig(**method), 0)]  # type: ignore[arg-type]
 
 
 def test_iteration_0_asks_for_everything_plainly() -> None:
     targets = choose_targets(0, TRAIN, HELD, [], MethodConfig(), 0)
-    assert [t.problem.id for t in targets] == [p.id for p in TRAIN]
+    assert [t.problem.problem_id for t in targets] == [p.problem_id for p in TRAIN]
     assert {t.style for t in targets} == {"plain"}
 
 

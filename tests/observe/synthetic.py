@@ -74,7 +74,7 @@ def attempt(
     text = answer(problem, how, refined=refined)
     verdict: Verdict = "correct" if how == "right" else "wrong"  # as the checker says
     taken = text.rpartition("\\boxed{")[2].rstrip("}") if "\\boxed" in text else ""
-    return Attempt(problem.id, problem.idx, number, style, text, verdict, taken, "number", "length" if how == "truncated" else "stop",
+    return Attempt(problem.problem_id, problem.idx, number, style, text, verdict, taken, "number", "length" if how == "truncated" else "stop",
                    40, len(text) // 3, 7, 0.7,
                    flags=assess(text, verdict=verdict, finish_reason="length" if how == "truncated" else "stop", config=QualityConfig()))  # fmt: skip
 
@@ -190,7 +190,7 @@ class RunBuilder:
         from undo_hpc.storage.atomic import sha256_file
 
         stage = self.graph(plan)["generate"]
-        targets = {t.problem.id: t for t in targets_of(self.run, plan.iteration)}
+        targets = {t.problem.problem_id: t for t in targets_of(self.run, plan.iteration)}
         inputs = {"splits": prepared_digest(self.run)}
         if plan.iteration:
             inputs["feedback"] = sha256_file(self.run.layout.iteration(plan.iteration - 1).feedback)
@@ -200,14 +200,14 @@ class RunBuilder:
             rows: list[Attempt] = []
             for p in sorted(
                 deal([t.problem for t in targets.values()], plan.shards, task.index),
-                key=lambda p: (p.idx, p.id),
+                key=lambda p: (p.idx, p.problem_id),
             ):
-                style = targets[p.id].style
+                style = targets[p.problem_id].style
                 fails = self.rng.random() < 0.2
                 if fails:
                     rows.append(attempt(p, self.rng.choice(("arithmetic", "truncated")), 0, style=style))
                 if not fails or self.rng.random() < 0.7:
-                    rows.append(attempt(p, "right", int(bool(rows) and rows[-1].problem_id == p.id), style=style,
+                    rows.append(attempt(p, "right", int(bool(rows) and rows[-1].problem_id == p.problem_id), style=style,
                                         refined=style == "refine"))  # fmt: skip
             self.events(stage, task, ago=3000 - 1000 * plan.iteration)
             self.publish(stage, task, [rows], inputs)
@@ -278,7 +278,7 @@ class RunBuilder:
             self.publish(stage, task, shards, inputs)
 
     def _student(self, problem: Problem, skill: float) -> Attempt:
-        talent = random.Random(problem.id).random()  # the same problems stay easy
+        talent = random.Random(problem.problem_id).random()  # the same problems stay easy
         chance = skill + 0.35 * (talent - 0.5)
         how = (
             "right"

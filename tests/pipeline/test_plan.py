@@ -29,7 +29,9 @@ def problems(count: int) -> list[Problem]:
 @given(count=st.integers(0, 60), shards=st.integers(1, 20))
 def test_dealing_loses_and_doubles_nothing_and_is_even(count: int, shards: int) -> None:
     parts = [deal(problems(count), shards, k) for k in range(shards)]
-    assert sorted(p.id for part in parts for p in part) == sorted(p.id for p in problems(count))
+    assert sorted(p.problem_id for part in parts for p in part) == sorted(
+        p.problem_id for p in problems(count)
+    )
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 

@@ -22,7 +22,7 @@ def example() -> Feedback:
         idx=3,
         split="validation",
         problem="What is 7 * 8?",
-        gt="56",
+        ground_truth="56",
         rationale="7 * 8 = 56.",
         student_answer="7 * 8 = 54",
         verdict="no_answer",

@@ -56,16 +56,16 @@ def make_attempt(
     problem: Problem, number: int, *, chars: int = 40, correct: bool = True, **changes: object
 ) -> Attempt:
     """An attempt of the teacher with a text of about that many characters."""
-    rng = random.Random(f"{problem.id}/{number}")
-    text = " ".join(rng.choices(WORDS, k=max(1, chars // 5))) + f" \\boxed{{{problem.gt}}}"
+    rng = random.Random(f"{problem.problem_id}/{number}")
+    text = " ".join(rng.choices(WORDS, k=max(1, chars // 5))) + f" \\boxed{{{problem.ground_truth}}}"
     base: dict[str, object] = {
-        "problem_id": problem.id,
+        "problem_id": problem.problem_id,
         "idx": problem.idx,
         "attempt": number,
         "style": "plain",
         "text": text,
         "verdict": "correct" if correct else "wrong",
-        "answer": problem.gt,
+        "answer": problem.ground_truth,
         "method": "number",
         "finish_reason": "stop",
         "prompt_tokens": 30,
@@ -109,7 +109,7 @@ def write_shards(
     assert plan is not None
     at = run.layout.iteration(iteration)
     for index in range(plan.shards):
-        mine = sorted(deal(problems, plan.shards, index), key=lambda p: (p.idx, p.id))
+        mine = sorted(deal(problems, plan.shards, index), key=lambda p: (p.idx, p.problem_id))
         rows = [attempt.to_dict() for problem in mine for attempt in answer(problem)]
         shard = at.shard("generate", index)
         write_bytes(shard, dump_rows(rows))

@@ -21,7 +21,7 @@ def test_the_data_s_own_solution_is_kept_from_the_teacher(tmp_path: Path, shown:
     )
     built.play(1)
     rows = list(read_rows(built.run.layout.iteration(0).feedback))
-    solutions = {p.id: p.solution for split in ("diagnosis", "validation") for p in built.sets[split]}
+    solutions = {p.problem_id: p.solution for split in ("diagnosis", "validation") for p in built.sets[split]}
     for split, expected in (("diagnosis", shown), ("validation", True)):
         mine = [row for row in rows if row["split"] == split]
         assert mine and all(

@@ -48,7 +48,7 @@ def test_keeps_the_right_ones_in_order_and_counts_the_rest(tmp_path: Path) -> No
     run = merged(tmp_path, 4)
     rows = list(read_distilled(run.layout.iteration(0).distilled))
     assert [r.idx for r in rows] == [p.idx for p in PROBLEMS if p.idx % 7]
-    assert all(r.problem == PROBLEMS[r.idx].problem and r.gt == PROBLEMS[r.idx].gt for r in rows)
+    assert all(r.problem == PROBLEMS[r.idx].problem and r.gt == PROBLEMS[r.idx].ground_truth for r in rows)
     counts = read_json(run.layout.iteration(0).stage_manifest("merge"))["counts"]
     solved_late = sum(1 for p in PROBLEMS if p.idx % 7 and p.idx % 5 == 0)
     assert counts["dropped"] == {"wrong": 15 * 3 + solved_late}

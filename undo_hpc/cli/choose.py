@@ -6,7 +6,7 @@ from pathlib import Path
 
 from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.system.invocation import launcher, undo
+from undo_hpc.system.invocation import cli_hint, launcher_hint
 
 CHECKPOINTS = Path("checkpoints")
 
@@ -37,6 +37,6 @@ def choose_run(given: Path | None) -> Path:
     if not found:
         raise ConfigError(
             f"there is no run in {CHECKPOINTS.resolve()}",
-            hint=f"name one ({undo('status RUN_DIR')}), or start one: {launcher()}",
+            hint=f"name one ({cli_hint('status RUN_DIR')}), or start one: {launcher_hint()}",
         )
     return found[0]

@@ -13,7 +13,7 @@ from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary
 from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
-from undo_hpc.system.invocation import launcher, shown, undo
+from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,7 @@ def run_locally(run: Run, console: Console) -> int:
         if state in seen:
             raise Incomplete(
                 f"iteration {position.iteration} stands where it stood before: what was done is not taken for done",
-                hint=f"did the code or the files change meanwhile? see: {undo(f'status {shown(run.layout.root)}')}",
+                hint=f"did the code or the files change meanwhile? see: {cli_hint(f'status {display_path(run.layout.root)}')}",
             )
         seen.add(state)
         announce(run, position, console)
@@ -66,13 +66,15 @@ def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
     Args:
         may_go_on: the loop ended only because all its iterations are done.
     """
-    root = shown(run.layout.root)
-    commands = [undo(f"status {root}")]
+    root = display_path(run.layout.root)
+    commands = [cli_hint(f"status {root}")]
     if may_go_on and refines(run.config):
         more = run.config.iterations + 1
-        commands.append(f"{launcher(f'--run-dir {root} --iterations {more}')}    go on for another iteration")
+        commands.append(
+            f"{launcher_hint(f'--run-dir {root} --iterations {more}')}    go on for another iteration"
+        )
     if run.config.data.train.tiny:
-        own = launcher("--config my.yaml --dry-run")
+        own = launcher_hint("--config my.yaml --dry-run")
         commands.append(f"{own}    your own problems and models (the README has a my.yaml to begin with)")
     console.print("next:", highlight=False)
     for command in commands:

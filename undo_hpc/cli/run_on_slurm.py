@@ -10,7 +10,7 @@ from undo_hpc.cluster.shared import check_shared
 from undo_hpc.control.dispatch import open_cluster, submit_missing
 from undo_hpc.observe.summary import show_summary
 from undo_hpc.pipeline.run import Run
-from undo_hpc.system.invocation import shown, undo
+from undo_hpc.system.invocation import cli_hint, display_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,12 +58,17 @@ def run_on_slurm(run: Run, console: Console) -> int:
         console.print(
             f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False
         )
-    root = shown(run.layout.root)
+    root = display_path(run.layout.root)
     console.print(
         "No process stays behind: the jobs carry the run on, iteration after iteration. Next:",
         highlight=False,
         soft_wrap=True,
     )
-    for command in (undo(f"status {root}"), "squeue --me", undo(f"pause {root}"), undo(f"cancel {root}")):
+    for command in (
+        cli_hint(f"status {root}"),
+        "squeue --me",
+        cli_hint(f"pause {root}"),
+        cli_hint(f"cancel {root}"),
+    ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     return 0

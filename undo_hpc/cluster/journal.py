@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 
 from undo_hpc.cluster.names import ranges
-from undo_hpc.storage.atomic import explained
+from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.events import append_line
 
 
@@ -84,7 +84,7 @@ class SubmissionJournal:
     def _rows(self) -> Iterator[dict[str, object]]:
         if not self.path.exists():
             return
-        with explained(self.path):
+        with translate_os_error(self.path):
             lines = self.path.read_bytes().splitlines()
         for line in lines:
             try:

@@ -21,7 +21,7 @@ from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
-from undo_hpc.storage.atomic import explained
+from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
 
 POLL_S = 0.1
@@ -154,7 +154,7 @@ class LocalCluster:
 
     def _start(self, stage: Stage, task: Task) -> None:
         log = self._run.layout.iteration(stage.iteration).log(stage.name, task.index)
-        with explained(log):
+        with translate_os_error(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()
         threads = str(self._run.config.cluster.threads_per_process)

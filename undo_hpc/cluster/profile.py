@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from undo_hpc.config.fields import Section, neutral
+from undo_hpc.config.fields import Section, runtime_field
 from undo_hpc.config.load import read_yaml, validate_section
 from undo_hpc.config.schema import StageResources
 from undo_hpc.errors import ConfigError
@@ -54,11 +54,11 @@ _PATH_LIKE = re.compile(r"(_PATH|_FILE|_DIR)$", re.IGNORECASE)
 class StageProfile(StageResources):
     """What a task of a stage asks of the scheduler."""
 
-    partition: str | None = neutral(None, "partition(s), separated by commas")
-    account: str | None = neutral(None, "account that is charged")
-    qos: str | None = neutral(None, "quality of service")
-    constraint: str | None = neutral(None, "features that a node must have")
-    extra: dict[str, str | int | bool] = neutral(
+    partition: str | None = runtime_field(None, "partition(s), separated by commas")
+    account: str | None = runtime_field(None, "account that is charged")
+    qos: str | None = runtime_field(None, "quality of service")
+    constraint: str | None = runtime_field(None, "features that a node must have")
+    extra: dict[str, str | int | bool] = runtime_field(
         {}, "further sbatch options by their long names, e.g. {exclude: node7}"
     )
 
@@ -73,15 +73,15 @@ class StageProfile(StageResources):
 class ContainerProfile(Section):
     """The container in which tasks run."""
 
-    kind: Literal["none", "pyxis", "apptainer"] = neutral(
+    kind: Literal["none", "pyxis", "apptainer"] = runtime_field(
         "none", "none, pyxis (srun --container-image) or apptainer"
     )
-    image: str = neutral("", "image: a .sqsh or .sif file, or a registry's name")
-    mounts: list[str] = neutral(
+    image: str = runtime_field("", "image: a .sqsh or .sif file, or a registry's name")
+    mounts: list[str] = runtime_field(
         [], "further folders as SOURCE:TARGET; the run directory and the code are always mounted"
     )
-    options: list[str] = neutral([], "further words for srun (pyxis) or for `apptainer exec`")
-    python: str = neutral("python3", "the Python inside the image")
+    options: list[str] = runtime_field([], "further words for srun (pyxis) or for `apptainer exec`")
+    python: str = runtime_field("python3", "the Python inside the image")
 
     @field_validator("options")
     @classmethod
@@ -96,36 +96,36 @@ class ContainerProfile(Section):
 class Profile(Section):
     """A SLURM cluster."""
 
-    defaults: StageProfile = neutral(
+    defaults: StageProfile = runtime_field(
         StageProfile(), "what every stage asks for, unless `stages` or the configuration says otherwise"
     )
-    stages: dict[Stage, StageProfile] = neutral({}, "what a stage asks for, over `defaults`")
-    gpu_syntax: Literal["gres", "gpus-per-node", "none"] = neutral(
+    stages: dict[Stage, StageProfile] = runtime_field({}, "what a stage asks for, over `defaults`")
+    gpu_syntax: Literal["gres", "gpus-per-node", "none"] = runtime_field(
         "gres", "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, or not at all"
     )
-    gpu_type: str = neutral("", "type of GPU, e.g. a100")
-    modules: list[str] = neutral([], "environment modules to load, in order")
-    setup: list[str] = neutral([], "shell lines to run before the task")
-    python: str = neutral("", "Python on the compute nodes; empty takes the one that submits")
-    container: ContainerProfile = neutral(ContainerProfile(), "the container in which tasks run")
-    export: list[str] = neutral(
+    gpu_type: str = runtime_field("", "type of GPU, e.g. a100")
+    modules: list[str] = runtime_field([], "environment modules to load, in order")
+    setup: list[str] = runtime_field([], "shell lines to run before the task")
+    python: str = runtime_field("", "Python on the compute nodes; empty takes the one that submits")
+    container: ContainerProfile = runtime_field(ContainerProfile(), "the container in which tasks run")
+    export: list[str] = runtime_field(
         [], "names of further environment variables to hand to the tasks; never secrets"
     )
-    signal_lead_s: int = neutral(
+    signal_lead_s: int = runtime_field(
         120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10
     )
-    requeue: bool = neutral(True, "whether the site lets a job be requeued")
-    restart_delay_s: int = neutral(
+    requeue: bool = runtime_field(True, "whether the site lets a job be requeued")
+    restart_delay_s: int = runtime_field(
         3,
         "seconds after which a requeued job may start again; must be more than the site's epilog takes, "
         "or SLURM's own rule holds (two minutes)",
         ge=1,
     )
-    visible_within_s: float = neutral(
+    visible_within_s: float = runtime_field(
         60.0, "seconds within which a file written on one node shows on all others (NFS caches)", ge=0
     )
-    array_parallelism: int = neutral(256, "tasks of an array at once, where a stage does not say", ge=1)
-    max_array_size: int | None = neutral(None, "most tasks in an array; null asks the cluster", ge=1)
+    array_parallelism: int = runtime_field(256, "tasks of an array at once, where a stage does not say", ge=1)
+    max_array_size: int | None = runtime_field(None, "most tasks in an array; null asks the cluster", ge=1)
 
     @field_validator("export")
     @classmethod

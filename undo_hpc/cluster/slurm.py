@@ -33,7 +33,7 @@ from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import BatchJob, dependency, render
 from undo_hpc.errors import ClusterError
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.storage.atomic import explained
+from undo_hpc.storage.atomic import translate_os_error
 
 # An iteration is at most eight sbatch calls: serve, generate (2), baseline, merge, train, evaluate, advance.
 MAX_PARTS = {"generate": 2}
@@ -214,7 +214,7 @@ class SlurmCluster:
 
         logs = Layout(submission.run_dir).iteration(submission.iteration).logs
         folder = logs / "submitted"
-        with explained(folder):
+        with translate_os_error(folder):
             folder.mkdir(parents=True, exist_ok=True)
         executor = SlurmExecutor(folder=str(folder).replace("%", "%%"))
         executor.update_parameters(**job.parameters)
@@ -229,7 +229,7 @@ class SlurmCluster:
         with (
             scheduler_environment(),
             contextlib.redirect_stderr(io.StringIO()),
-            explained(Path(executor.folder)),
+            translate_os_error(Path(executor.folder)),
         ):
             try:
                 return str(executor._submit_command(job.command).job_id)

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from undo_hpc.storage.atomic import explained, publish_dir
+from undo_hpc.storage.atomic import publish_dir, translate_os_error
 from undo_hpc.system.data_files import project_root
 
 
@@ -40,7 +40,7 @@ def take_snapshot(folder: Path) -> Path:
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with explained(target):
+        with translate_os_error(target):
             for path in code_files(package):
                 copy = temporary / path.relative_to(package.parent)
                 copy.parent.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-def about(default: Any, text: str, **limits: Any) -> Any:
+def result_field(default: Any, text: str, **limits: Any) -> Any:
     """A field with its meaning, whose value belongs to the results."""
     return Field(default, description=text, **limits)
 
 
-def neutral(default: Any, text: str, **limits: Any) -> Any:
+def runtime_field(default: Any, text: str, **limits: Any) -> Any:
     """A field with its meaning, whose value changes speed or looks, never the results."""
-    return Field(default, description=text, json_schema_extra={"neutral": True}, **limits)
+    return Field(default, description=text, json_schema_extra={"runtime": True}, **limits)
 
 
 class Section(BaseModel):

@@ -304,7 +304,7 @@ def is_neutral(key: str) -> bool:
         info = current.model_fields.get(part)
         if info is None:
             return False
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("neutral"):
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("runtime"):
             return True
         inner = [m for m, _ in _models(info.annotation)]
         if not inner:

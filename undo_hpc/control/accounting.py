@@ -27,7 +27,7 @@ from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.storage.atomic import read_json
-from undo_hpc.system.invocation import launcher, shown
+from undo_hpc.system.invocation import display_path, launcher_hint
 
 KEEPS_ROWS = ("generate", "baseline", "evaluate")
 GENERATION = ("serve", "generate")  # with a teacher service the GPUs are the servers'
@@ -398,7 +398,7 @@ def require_budget(run: Run, iteration: int, *, begun: bool) -> None:
         run.events.append("stopped", iteration=iteration, by="budget", why=why)
         raise Incomplete(
             why,
-            hint=f"{launcher(f'--run-dir {shown(run.layout.root)}')} --set budget.gpu_hours=N (0 is no limit)",
+            hint=f"{launcher_hint(f'--run-dir {display_path(run.layout.root)}')} --set budget.gpu_hours=N (0 is no limit)",
         )
 
 

@@ -32,7 +32,7 @@ from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.lease import STALE_S, Lease
 from undo_hpc.system.data_files import project_root
-from undo_hpc.system.invocation import launcher, shown, undo
+from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
 
 PATIENCE_S = 1800.0  # a controller that is being mended or moved to its backup host; a queue that is full
 
@@ -143,7 +143,7 @@ def _require_unmoved(run: Run, jobs: Sequence[LiveJob]) -> None:
     if lost:
         raise ClusterError(
             f"jobs of this run ({lost[0].task_id}, ...) are queued or running in {lost[0].gone}, which is not there: was the run directory moved?",
-            hint=f"{undo(f'cancel {shown(run.layout.root)}')} ends them and keeps all data; then run the same command again. "
+            hint=f"{cli_hint(f'cancel {display_path(run.layout.root)}')} ends them and keeps all data; then run the same command again. "
             "Or move it back: a run directory stays where it is while jobs wait for it",
         )
 
@@ -158,11 +158,11 @@ def require_unqueued(run: Run) -> None:
     except ClusterError:  # nobody answers: leases keep two workers from one task all the same
         return
     if jobs:
-        root = shown(run.layout.root)
+        root = display_path(run.layout.root)
         raise ClusterError(
             f"SLURM holds jobs of this run ({', '.join(sorted({job.id for job in jobs})[:3])}, ...), which would go on with it at the same time",
-            hint=f"{undo(f'pause {root}')} lets them save and stop; then the same command again. Or leave the run to them: "
-            f"{launcher(f'--run-dir {root} --cluster slurm')}",
+            hint=f"{cli_hint(f'pause {root}')} lets them save and stop; then the same command again. Or leave the run to them: "
+            f"{launcher_hint(f'--run-dir {root} --cluster slurm')}",
         )
 
 

@@ -26,7 +26,7 @@ from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
 from undo_hpc.stages.answering import basis_of, counts
-from undo_hpc.storage.atomic import explained, write_bytes
+from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
@@ -133,7 +133,7 @@ def _problems(run: Run) -> dict[str, dict[str, Problem]]:
     """The problems of each split and benchmark by id: the same text may have its ground truth in another form in another set."""
     manifest = read_manifest(run.layout.prepared)
     names = [*SPLITS, *(manifest.details.get("benchmarks", {}) if manifest else {})]
-    return {name: {p.id: p for p in run.problems(name)} for name in names}
+    return {name: {p.problem_id: p for p in run.problems(name)} for name in names}
 
 
 def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: Checker, done: Regrade,
@@ -177,7 +177,7 @@ def _grade(
                 f"{name}: problem {row.problem_id} is not in this run's splits",
                 hint="the shard belongs to another run",
             )
-        items.append(GradeItem(row.text, problem.gt, problem.kind, problem.options))
+        items.append(GradeItem(row.text, problem.ground_truth, problem.kind, problem.options))
     for row, grade in zip(rows, checker.grade_many(items), strict=True):
         done.graded += 1
         if grade.verdict == "timeout" and row.verdict != "timeout":
@@ -185,7 +185,7 @@ def _grade(
             yield row
             continue
         if grade.verdict != row.verdict:
-            done.changes.append(_change(stage, name, row, grade, problems[row.problem_id].gt))
+            done.changes.append(_change(stage, name, row, grade, problems[row.problem_id].ground_truth))
         yield _renewed(run, row, grade, problems[row.problem_id])
 
 
@@ -237,7 +237,7 @@ def _put_aside_later(run: Run, iteration: int, say: Callable[[str], None]) -> No
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for number in sorted((k for k in run.layout.iterations() if k > iteration), reverse=True):
         place = run.layout.superseded(number, stamp)
-        with explained(place):
+        with translate_os_error(place):
             place.parent.mkdir(exist_ok=True)
             run.layout.iteration(number).root.rename(place)
         run.events.append(

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from undo_hpc.errors import DataError
 from undo_hpc.records import Example
-from undo_hpc.storage.atomic import explained, publish_dir, write_text
+from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_text
 from undo_hpc.storage.manifest import Output
 
 ROWS_PER_GROUP = 512
@@ -101,7 +101,7 @@ class DistilledFile:
         schema = _schema()
         columns = list(zip(*self._group, strict=True))
         self._group = []
-        with explained(self.path):
+        with translate_os_error(self.path):
             if self._writer is None:
                 self._sink = _Hashed(self.path)
                 self._writer = pq.ParquetWriter(
@@ -118,7 +118,7 @@ class DistilledFile:
             self._write()
         if self._sink is None:
             return
-        with explained(self.path):
+        with translate_os_error(self.path):
             self._writer.close()
             self._sink.close()
         self.output = Output(self._sink.sha.hexdigest(), self.path.stat().st_size)
@@ -136,7 +136,7 @@ class DistilledFolder:
         self.temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{time.time_ns():x}.tmp")
 
     def __enter__(self) -> Self:
-        with explained(self.temporary):
+        with translate_os_error(self.temporary):
             for left in self.folder.parent.glob(f".{self.folder.name}.*"):  # of starts that were killed
                 shutil.rmtree(left, ignore_errors=True)
             self.temporary.mkdir(parents=True)
@@ -145,7 +145,7 @@ class DistilledFolder:
     def make_durable(self, names: Iterable[str]) -> None:
         """Waits until these files are on the disk; publishing does the same for what is left."""
         for name in names:
-            with explained(self.temporary / name), (self.temporary / name).open("rb") as file:
+            with translate_os_error(self.temporary / name), (self.temporary / name).open("rb") as file:
                 os.fsync(file.fileno())
 
     def __exit__(

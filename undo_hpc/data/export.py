@@ -11,7 +11,7 @@ from undo_hpc.data.benchmarks import Benchmark, load_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.grading.extract import last_boxed
 from undo_hpc.records import Problem
-from undo_hpc.storage.atomic import explained, publish_dir, write_text
+from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_text
 
 DATA_FILE = "data/test-00000-of-00001.parquet"
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
@@ -26,7 +26,7 @@ def boxed_solution(problem: Problem) -> str:
     text = _FINAL.sub("", _CALCULATOR.sub("", problem.solution)).rstrip()
     if last_boxed(text) is not None:
         return text
-    box = f"\\boxed{{{problem.gt}}}"
+    box = f"\\boxed{{{problem.ground_truth}}}"
     return f"{text}\n{box}" if text else box
 
 
@@ -55,14 +55,14 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None)
     import pyarrow.parquet
 
     columns = {
-        "id": [p.id for p in benchmark.problems],
+        "id": [p.problem_id for p in benchmark.problems],
         "problem": [p.problem for p in benchmark.problems],
-        "answer": [p.gt for p in benchmark.problems],
+        "answer": [p.ground_truth for p in benchmark.problems],
         "solution": [boxed_solution(p) for p in benchmark.problems],
         "idx": [p.idx for p in benchmark.problems],
     }
     temporary = out.with_name(f".{out.name}.tmp")
-    with explained(out):
+    with translate_os_error(out):
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / DATA_FILE).parent.mkdir(parents=True)
         try:

@@ -281,9 +281,9 @@ def to_problem(
         except Unusable:  # a worked solution is welcome, not needed
             solution = ""
     return Problem(
-        id=content_id(question),
+        problem_id=content_id(question),
         problem=question,
-        gt=gt,
+        ground_truth=gt,
         idx=idx,
         source=label,
         solution=solution,

@@ -89,23 +89,23 @@ def lm_eval_samples(
         answers[attempt.problem_id].append(attempt)
     rows = []
     for doc_id, problem in enumerate(problems):
-        given = sorted(answers.get(problem.id, ()), key=lambda a: a.attempt)
+        given = sorted(answers.get(problem.problem_id, ()), key=lambda a: a.attempt)
         if not given:
             continue
         doc = {
-            "id": problem.id,
+            "id": problem.problem_id,
             "problem": problem.problem,
-            "answer": problem.gt,
+            "answer": problem.ground_truth,
             "source": problem.source,
             "idx": problem.idx,
         }
-        prompt = (prompts or {}).get(problem.id, problem.problem)
+        prompt = (prompts or {}).get(problem.problem_id, problem.problem)
         extracted = [a.answer for a in given]
         rows.append(
             {
                 "doc_id": doc_id,
                 "doc": doc,
-                "target": problem.gt,
+                "target": problem.ground_truth,
                 "arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": dict(generation or {})}},
                 "resps": [[a.text for a in given]],
                 "filtered_resps": extracted if len(given) == 1 else [extracted],
@@ -113,7 +113,7 @@ def lm_eval_samples(
                 "metrics": [METRIC],
                 "doc_hash": _sha(json.dumps(doc, indent=2, ensure_ascii=False)),
                 "prompt_hash": _sha(prompt),
-                "target_hash": _sha(problem.gt),
+                "target_hash": _sha(problem.ground_truth),
                 METRIC: sum(a.verdict == "correct" for a in given) / len(given),
                 "verdicts": [a.verdict for a in given],
                 "finish_reasons": [a.finish_reason for a in given],

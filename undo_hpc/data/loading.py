@@ -97,15 +97,15 @@ def load_problems(
         except Unusable as reason:
             out.rejected.append(Rejected(idx, table.where(index), str(reason)))
             continue
-        if problem.id in first:
+        if problem.problem_id in first:
             out.duplicates += 1
-            kept = first[problem.id]
+            kept = first[problem.problem_id]
             why = f"duplicate of row {kept.idx}"
-            if kept.gt != problem.gt:
-                why = f"duplicate with another answer of row {kept.idx}: {problem.gt[:40]!r}, there {kept.gt[:40]!r}"
+            if kept.ground_truth != problem.ground_truth:
+                why = f"duplicate with another answer of row {kept.idx}: {problem.ground_truth[:40]!r}, there {kept.ground_truth[:40]!r}"
             out.rejected.append(Rejected(idx, table.where(index), why))
             continue
-        first[problem.id] = problem
+        first[problem.problem_id] = problem
         out.problems.append(problem)
     out.problems.sort(key=lambda p: p.idx)
     out.rejected.sort(key=lambda r: r.row)

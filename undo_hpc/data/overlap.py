@@ -46,17 +46,17 @@ def contamination(train: Iterable[Problem], benchmarks: Iterable[NamedProblems],
     for benchmark in benchmarks:
         for problem in benchmark.problems:
             text = normalise_text(problem.problem)
-            exact.setdefault(text, {}).setdefault(benchmark.name, problem.id)
+            exact.setdefault(text, {}).setdefault(benchmark.name, problem.problem_id)
             for run in _runs(_words(text), ngram):
-                runs.setdefault(run, {}).setdefault(benchmark.name, problem.id)
+                runs.setdefault(run, {}).setdefault(benchmark.name, problem.problem_id)
     found: list[Overlap] = []
     for problem in train:
         text = normalise_text(problem.problem)
         whole = exact.get(text, {})
-        found += [Overlap(problem.id, name, other, "exact") for name, other in whole.items()]
+        found += [Overlap(problem.problem_id, name, other, "exact") for name, other in whole.items()]
         shared = (item for run in _runs(_words(text), ngram) if run in runs for item in runs[run].items())
         found += [
-            Overlap(problem.id, name, other, "ngram")
+            Overlap(problem.problem_id, name, other, "ngram")
             for name, other in dict.fromkeys(shared)
             if name not in whole
         ]

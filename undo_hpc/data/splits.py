@@ -48,7 +48,7 @@ def split_problems(problems: Sequence[Problem], config: DataConfig, seed: int) -
 
     def part(number: int) -> list[Problem]:
         keys = order[bounds[number] : bounds[number + 1]]
-        return sorted((p for key in keys for p in groups[key]), key=lambda p: (p.idx, p.id))
+        return sorted((p for key in keys for p in groups[key]), key=lambda p: (p.idx, p.problem_id))
 
     return Splits(train=part(2), diagnosis=part(1), validation=part(0))
 

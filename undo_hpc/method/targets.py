@@ -87,7 +87,7 @@ def choose_targets(
         rows = shuffle_errors(rows, seed + iteration)
     chosen = {row.problem_id: row for row in rows}
     pool = [*problems, *held_out] if method.errors_from != "train" else list(problems)
-    return [Target(problem, chosen[problem.id]) for problem in pool if problem.id in chosen]
+    return [Target(problem, chosen[problem.problem_id]) for problem in pool if problem.problem_id in chosen]
 
 
 def example_rows(feedback: Sequence[Feedback], count: int, seed: int) -> list[Feedback]:

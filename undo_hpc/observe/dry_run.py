@@ -75,7 +75,7 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
     columns = source.get("columns", {})
     said = ", ".join(f"{meaning} from '{column}'" for meaning, column in columns.items())
     lines = [f"problems: {len(loaded.problems):,} of {source['rows']:,} rows{f'; {said}' if said else ''}"]
-    lines.append(f"  the first: {_short(first.problem)} -> {_short(first.gt)}")
+    lines.append(f"  the first: {_short(first.problem)} -> {_short(first.ground_truth)}")
     reasons = Counter(kind_of(row.reason) for row in loaded.rejected)
     examples = {kind_of(row.reason): row for row in reversed(loaded.rejected)}
     for reason, count in reasons.most_common(5):

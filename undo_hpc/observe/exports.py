@@ -68,7 +68,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
         samples[name] = lm_eval_samples(
             problems,
             [Attempt.from_dict(row) for row in rows],
-            prompts={p.id: prompts.student(p.problem, config.evaluate.instruction) for p in problems},
+            prompts={p.problem_id: prompts.student(p.problem, config.evaluate.instruction) for p in problems},
             generation=generation,
         )
     if not samples:

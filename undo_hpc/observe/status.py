@@ -22,7 +22,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, Key, TaskStatus, derive, enough, unmet
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.events import read_events
-from undo_hpc.system.invocation import launcher, shown, undo
+from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
 
 STATES = ("done", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
 MAX_FAILURES = 3
@@ -341,7 +341,7 @@ def _stopped(run: Run, iteration: int) -> list[str]:
         notes.append(f"stopped: {last['stopped']}")
     if "push_failed" in last:
         notes.append(
-            f"the last push to the Hub failed: {last['push_failed']} (again with: {undo(f'push {shown(run.layout.root)}')})"
+            f"the last push to the Hub failed: {last['push_failed']} (again with: {cli_hint(f'push {display_path(run.layout.root)}')})"
         )
     return notes
 
@@ -355,15 +355,17 @@ def _not_planned(run: Run, live: Live, most: int) -> RunView:
 
 def resume_command(run: Run) -> str:
     """The command that goes on with a run."""
-    return launcher(f"--run-dir {shown(run.layout.root)}")
+    return launcher_hint(f"--run-dir {display_path(run.layout.root)}")
 
 
 def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[str, str]:
     """The exact next command, and what it does."""
-    root = shown(run.layout.root)
+    root = display_path(run.layout.root)
     if ended and (ended == "converged" or not refines(run.config)):
         why = "stop.patience" if ended == "converged" else f"method.condition: {run.config.method.condition}"
-        return undo(f"report {root}"), f"writes the report again; more iterations would not be begun ({why})"
+        return cli_hint(
+            f"report {root}"
+        ), f"writes the report again; more iterations would not be begun ({why})"
     if ended:
         return (
             f"{resume_command(run)} --iterations {run.config.iterations + 1}",
@@ -376,11 +378,11 @@ def _next(run: Run, ended: str, failures: list[Failure], live: Live) -> tuple[st
         )
     busy = live.jobs > 0 or bool(live.launcher) or any(state == "running" for state, _ in live.tasks.values())
     if busy and not failures:
-        return undo(f"status {root} --watch"), "nothing to do; looks again every few seconds"
+        return cli_hint(f"status {root} --watch"), "nothing to do; looks again every few seconds"
     if failures:
         first = failures[0]
         which = f" {first.index}" if first.label != first.stage else ""
-        look_at = undo(f"logs {root} {first.stage}{which}")
+        look_at = cli_hint(f"logs {root} {first.stage}{which}")
         return (
             (look_at, "shows the whole log of the failed task")
             if busy

@@ -108,7 +108,7 @@ def request_seed(run_seed: int, iteration: int, problem_id: str, attempt: int, r
 
 def deal(problems: Sequence[Problem], shards: int, index: int) -> list[Problem]:
     """The problems of a shard: dealt in turn from longest to shortest, so that each shard has its share of long ones."""
-    order = sorted(problems, key=lambda p: (-len(p.problem), p.id))
+    order = sorted(problems, key=lambda p: (-len(p.problem), p.problem_id))
     return order[index::shards]
 
 

@@ -27,11 +27,11 @@ from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.records import SCHEMA_VERSION, Problem
-from undo_hpc.storage.atomic import explained, read_json, write_json
+from undo_hpc.storage.atomic import read_json, translate_os_error, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.data_files import project_root
-from undo_hpc.system.invocation import launcher, undo
+from undo_hpc.system.invocation import cli_hint, launcher_hint
 
 PACKAGES = (
     "torch",
@@ -106,7 +106,7 @@ def open_run(run_dir: Path) -> Run:
     if not layout.config.exists():
         raise ConfigError(
             f"{run_dir} is not a run directory (it has no {layout.config.name})",
-            hint=f"start one with: {launcher('--run-dir DIR')}; {undo('list FOLDER')} shows those of a folder",
+            hint=f"start one with: {launcher_hint('--run-dir DIR')}; {cli_hint('list FOLDER')} shows those of a folder",
         )
     data = read_json(layout.config)
     version = data.pop("schema_version", None)
@@ -141,7 +141,7 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
         raise ConfigError(
             f"{run_dir} holds other files and is no run directory", hint="choose an empty or new --run-dir"
         )
-    with explained(layout.root):
+    with translate_os_error(layout.root):
         layout.root.mkdir(parents=True, exist_ok=True)
     write_json(layout.environment, describe_environment(config, command))
     write_json(layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))

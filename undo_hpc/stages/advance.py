@@ -20,7 +20,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
 from undo_hpc.stages.answering import first_error
 from undo_hpc.stages.context import StageContext, gate
-from undo_hpc.storage.atomic import explained, read_json, write_bytes, write_json
+from undo_hpc.storage.atomic import read_json, translate_os_error, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64)
@@ -127,7 +127,7 @@ def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Itera
     for split in SPLITS:
         if split not in answers:
             continue
-        problems = {p.id: p for p in ctx.run.problems(split)}
+        problems = {p.problem_id: p for p in ctx.run.problems(split)}
         by_problem: dict[str, list[Attempt]] = defaultdict(list)
         for row in answers[split]:
             by_problem[row.problem_id].append(row)
@@ -142,13 +142,13 @@ def _feedback(problem: Problem, split: str, rows: Sequence[Attempt], rationale: 
     shown = next((row for row in rows if row.verdict != "correct"), rows[0])
     kind = ""
     if shown.verdict != "correct":
-        kind = diagnose(shown.text, problem.gt, shown.verdict, shown.finish_reason, rationale).kind
+        kind = diagnose(shown.text, problem.ground_truth, shown.verdict, shown.finish_reason, rationale).kind
     return Feedback(
-        problem_id=problem.id,
+        problem_id=problem.problem_id,
         idx=problem.idx,
         split=split,
         problem=problem.problem,
-        gt=problem.gt,
+        ground_truth=problem.ground_truth,
         rationale=rationale,
         student_answer=shown.text,
         verdict=shown.verdict,
@@ -172,7 +172,7 @@ def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    problems = {p.id: p for p in ctx.run.problems("train")}
+    problems = {p.problem_id: p for p in ctx.run.problems("train")}
     solutions: dict[str, str] = {}
     for example in read_distilled(ctx.at.distilled):
         solutions.setdefault(example.id, example.teacher_solution)
@@ -182,7 +182,7 @@ def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
                 "problem": problems[row.problem_id].problem,
                 "teacher_solution": solutions.get(row.problem_id, ""),
                 "student_solution": row.text,
-                "gt": problems[row.problem_id].gt,
+                "gt": problems[row.problem_id].ground_truth,
                 "idx": row.idx,
                 "id": row.problem_id,
                 "attempt": row.attempt,
@@ -194,7 +194,7 @@ def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
         ]
     )
     temporary = ctx.at.predictions.with_name(".predictions.tmp")
-    with explained(ctx.at.predictions):
+    with translate_os_error(ctx.at.predictions):
         pq.write_table(table, temporary)
         write_bytes(ctx.at.predictions, temporary.read_bytes())
         temporary.unlink()

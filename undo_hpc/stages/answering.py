@@ -30,7 +30,7 @@ from undo_hpc.pipeline.plan import request_seed
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.context import StageContext
-from undo_hpc.storage.atomic import explained, write_bytes
+from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.shards import ShardWriter, dump_rows
 
 Key = tuple[str, int]
@@ -49,7 +49,7 @@ class Ask:
     @property
     def key(self) -> Key:
         """What makes it unique in its shard."""
-        return self.problem.id, self.attempt
+        return self.problem.problem_id, self.attempt
 
 
 class Answers:
@@ -70,7 +70,7 @@ class Answers:
     ) -> None:
         self._ctx, self.shard, self._role, self._sampling = ctx, shard, role, sampling
         self._folder = ctx.at.parts(shard)
-        with explained(self._folder):
+        with translate_os_error(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
         self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder, basis)}
@@ -98,7 +98,7 @@ class Answers:
         Raises:
             Requeue: the task was asked to stop; all rows so far are durable.
         """
-        wanted = {f"{ask.problem.id}/{ask.attempt}": ask for ask in asks if ask.key not in self.rows}
+        wanted = {f"{ask.problem.problem_id}/{ask.attempt}": ask for ask in asks if ask.key not in self.rows}
         if wanted:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
             config, began = self._ctx.run.config.generate, time.monotonic()
@@ -133,7 +133,9 @@ class Answers:
 
     def _request(self, name: str, ask: Ask) -> Request:
         ctx, sampling = self._ctx, self._sampling
-        seed = request_seed(ctx.run.config.seed, ctx.plan.iteration, ask.problem.id, ask.attempt, self._role)
+        seed = request_seed(
+            ctx.run.config.seed, ctx.plan.iteration, ask.problem.problem_id, ask.attempt, self._role
+        )
         limit = longest(sampling, ctx.plan.iteration)
         return Request(
             name,
@@ -152,7 +154,7 @@ class Answers:
         items, quality = [], self._ctx.run.config.generate.quality
         for completion in batch:
             problem = wanted[completion.id].problem
-            items.append(GradeItem(completion.text, problem.gt, problem.kind, problem.options))
+            items.append(GradeItem(completion.text, problem.ground_truth, problem.kind, problem.options))
         for completion, grade in zip(batch, checker.grade_many(items), strict=True):
             ask = wanted[completion.id]
             request = self._request(completion.id, ask)
@@ -164,7 +166,7 @@ class Answers:
                 problem=ask.problem.problem,
             )
             row = Attempt(
-                problem_id=ask.problem.id,
+                problem_id=ask.problem.problem_id,
                 idx=ask.problem.idx,
                 attempt=ask.attempt,
                 style=ask.style,

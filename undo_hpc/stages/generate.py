@@ -34,9 +34,10 @@ def run_stage(ctx: StageContext) -> None:
     config, iteration = ctx.run.config, ctx.plan.iteration
     inputs = _check_inputs(ctx)
     targets = targets_of(ctx.run, iteration)
-    style = {target.problem.id: target.style for target in targets}
+    style = {target.problem.problem_id: target.style for target in targets}
     mine = sorted(
-        deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index), key=lambda p: (p.idx, p.id)
+        deal([t.problem for t in targets], ctx.plan.shards, ctx.task.index),
+        key=lambda p: (p.idx, p.problem_id),
     )
     shard = ctx.at.shard("generate", ctx.task.index)
     prompts = planned_prompts(ctx.plan, "generate", config.generate.prompt)
@@ -58,14 +59,14 @@ def run_stage(ctx: StageContext) -> None:
     answers = Answers(ctx, shard, role="teacher", sampling=config.generate.sampling, inputs=inputs)
     try:
         with open_checker(ctx) as checker:
-            ids = {p.id for p in mine}
-            wanted = [target for target in targets if target.problem.id in ids]
+            ids = {p.problem_id for p in mine}
+            wanted = [target for target in targets if target.problem.problem_id in ids]
             prompted = zip(wanted, prompts_of(ctx.run, iteration, wanted, prompts), strict=True)
-            prompt = {target.problem.id: text for target, text in prompted}
+            prompt = {target.problem.problem_id: text for target, text in prompted}
             total = len(mine) * config.generate.samples
             for attempts, temperature in _rounds(ctx):
                 asks = [
-                    Ask(p, k, prompt[p.id], style[p.id], temperature)
+                    Ask(p, k, prompt[p.problem_id], style[p.problem_id], temperature)
                     for p in mine
                     if attempts.start == 0 or not _solved(answers, p, attempts.start)
                     for k in attempts
@@ -76,7 +77,10 @@ def run_stage(ctx: StageContext) -> None:
         answers.close()
         engine.close()
     order = [
-        (p.id, k) for p in mine for k in range(config.generate.max_attempts) if (p.id, k) in answers.rows
+        (p.problem_id, k)
+        for p in mine
+        for k in range(config.generate.max_attempts)
+        if (p.problem_id, k) in answers.rows
     ]
     rows = answers.publish(order)
     ctx.publish(
@@ -118,7 +122,7 @@ def _rounds(ctx: StageContext) -> Iterator[tuple[range, float]]:
 
 def _solved(answers: Answers, problem: Problem, before: int) -> bool:
     """Whether an earlier attempt was right."""
-    found = (answers.rows.get((problem.id, k)) for k in range(before))
+    found = (answers.rows.get((problem.problem_id, k)) for k in range(before))
     return any(row is not None and row.verdict == "correct" for row in found)
 
 
@@ -131,9 +135,13 @@ def _from_solutions(ctx: StageContext, shard: Path, mine: list[Problem], inputs:
     """The control `ground_truth`: the data's own solutions stand in for rationales; no teacher is loaded."""
     with open_checker(ctx) as checker:
         solutions = [boxed_solution(p) for p in mine]
-        items = [GradeItem(s, p.gt, p.kind, p.options) for s, p in zip(solutions, mine, strict=True)]
+        items = [
+            GradeItem(s, p.ground_truth, p.kind, p.options) for s, p in zip(solutions, mine, strict=True)
+        ]
         rows = [
-            Attempt(p.id, p.idx, 0, "ground_truth", s, g.verdict, g.answer, g.method, "stop", 0, 0, 0, 0.0)
+            Attempt(
+                p.problem_id, p.idx, 0, "ground_truth", s, g.verdict, g.answer, g.method, "stop", 0, 0, 0, 0.0
+            )
             for p, s, g in zip(mine, solutions, checker.grade_many(items), strict=True)
         ]
     write_bytes(shard, dump_rows([row.to_dict() for row in rows]))

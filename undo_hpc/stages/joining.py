@@ -114,7 +114,7 @@ class _Join:
         for problem in heapq.merge(
             *(_problems(path, part.low) for path in part.problems), key=itemgetter("idx", "id")
         ):
-            key = problem["idx"], problem["id"]
+            key = problem["idx"], problem["problem_id"]
             if key[0] >= high:
                 break
             mine = take(key)
@@ -141,10 +141,10 @@ class _Join:
             joined.dropped.update(dropped)
         joined.refreshed += bool(kept)
         who, idx, text, gt, source = (
-            problem["id"],
+            problem["problem_id"],
             problem["idx"],
             problem["problem"],
-            problem["gt"],
+            problem["ground_truth"],
             problem.get("source", ""),
         )
         rows = []

@@ -164,7 +164,7 @@ def _require(total: Joined, problems: int | None) -> None:
     if not total.rows:
         raise DataError(
             f"not one of {total.attempts} attempts is right and good enough to learn from: {dict(total.dropped)}",
-            hint="compare `answer` in iter_*/generate/*.jsonl with `gt` in splits/train.jsonl: are the ground truths "
+            hint="compare `answer` in iter_*/generate/*.jsonl with `ground_truth` in splits/train.jsonl: are the ground truths "
             "what you meant (data.train.fields, answer_from)? If so: a better teacher or prompt, more attempts, more tokens; a new --run-dir for each",
         )
 

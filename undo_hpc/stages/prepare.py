@@ -155,8 +155,8 @@ def _without_overlaps(
         return problems, 0
     overlaps = {o.problem_id: o for o in contamination(problems, benchmarks, run.config.data.ngram)}
     for problem in problems:
-        if problem.id in overlaps:
-            found = overlaps[problem.id]
+        if problem.problem_id in overlaps:
+            found = overlaps[problem.problem_id]
             what = "the same text" if found.kind == "exact" else f"{run.config.data.ngram} words in a row"
             word = "dropped" if how == "drop" else "kept"
             reason = (
@@ -167,7 +167,7 @@ def _without_overlaps(
             )
     if how == "report" or not overlaps:
         return problems, len(overlaps)
-    left = [problem for problem in problems if problem.id not in overlaps]
+    left = [problem for problem in problems if problem.problem_id not in overlaps]
     if not left:
         raise DataError(
             "every training problem stands in a benchmark",

@@ -69,7 +69,7 @@ def prompts_of(
                 feedback.rationale,
                 feedback.student_answer,
                 feedback.verdict,
-                truth=problem.gt if config.method.show_truth else "",
+                truth=problem.ground_truth if config.method.show_truth else "",
                 examples=examples,
                 instruction=config.generate.instruction,
             )

@@ -19,7 +19,7 @@ _JSON = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLIN
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_os_error(path: Path) -> Iterator[None]:
     """Turns the operating system's word on a full, read-only or missing place into a StorageError."""
     try:
         yield
@@ -50,7 +50,7 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> None:
     Raises StorageError where the disk is full or the place cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
+    with translate_os_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
@@ -106,7 +106,7 @@ def fsync_tree(folder: Path) -> None:
 
 def publish_dir(temporary: Path, final: Path) -> None:
     """Gives a finished folder its final name durably; an older one of that name goes only after the new one stands."""
-    with explained(final):
+    with translate_os_error(final):
         fsync_tree(temporary)
         final.parent.mkdir(parents=True, exist_ok=True)
         old = final.with_name(f".{final.name}.{os.getpid()}.old")

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from undo_hpc.storage.atomic import explained
+from undo_hpc.storage.atomic import translate_os_error
 
 
 class EventLog:
@@ -37,7 +37,7 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
 
     Raises StorageError where the disk is full or read-only.
     """
-    with explained(path):
+    with translate_os_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(
             path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666

@@ -21,7 +21,7 @@ from typing import Any, Self
 import orjson
 
 from undo_hpc.errors import LeaseError
-from undo_hpc.storage.atomic import explained
+from undo_hpc.storage.atomic import translate_os_error
 
 HEARTBEAT_S = 5.0
 STALE_S = 45.0  # NFS may show a heartbeat late; nine missed beats are death
@@ -200,7 +200,7 @@ class Lease:
     def _try_acquire(self) -> bool:
         """One try: link our file to the name (fails where it exists, on NFS too); a dead owner's file is moved away first."""
         mine = self.path.with_name(f".{self.path.name}.{self._mine['token']}")
-        with explained(self.path):
+        with translate_os_error(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 old = read_lease(self.path)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self
 import orjson
 
 from undo_hpc.errors import StorageError
-from undo_hpc.storage.atomic import explained, fsync_dir
+from undo_hpc.storage.atomic import fsync_dir, translate_os_error
 
 
 def repair_tail(path: Path) -> int:
@@ -129,7 +129,7 @@ class ShardWriter:
         self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
         self._pending: list[bytes] = []
         self._since = time.monotonic()
-        with explained(path):
+        with translate_os_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             repair_tail(path)
             new = not path.exists()
@@ -150,7 +150,7 @@ class ShardWriter:
         if not self._pending:
             return
         data, fd = memoryview(b"".join(self._pending)), self._file.fileno()
-        with explained(self.path):
+        with translate_os_error(self.path):
             before = os.fstat(fd).st_size
             try:
                 while data:

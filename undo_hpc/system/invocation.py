@@ -14,25 +14,25 @@ def program(name: str) -> str:
     found = shutil.which(name)
     if not ours.exists() or (found and Path(found).parent == ours.parent):
         return name
-    return shown(ours)
+    return display_path(ours)
 
 
-def undo(words: str) -> str:
+def cli_hint(words: str) -> str:
     """A verb of undo-hpc with its arguments."""
     return f"{program('undo-hpc')} {words}"
 
 
-def launcher(words: str = "") -> str:
+def launcher_hint(words: str = "") -> str:
     """The launcher with its arguments: the script in a checkout of the project, the verb anywhere else."""
     start = (
         f"{program('python')} launchers/run_iteration.py"
         if Path("launchers/run_iteration.py").is_file()
-        else undo("run")
+        else cli_hint("run")
     )
     return f"{start} {words}".rstrip()
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path relative to the current folder where it lies below it, in quotes where a shell needs them."""
     try:
         return shlex.quote(str(path.relative_to(Path.cwd())) or ".")

@@ -23,7 +23,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, StorageError, TrainingError
-from undo_hpc.storage.atomic import explained, fsync_dir, sha256_file, write_json
+from undo_hpc.storage.atomic import fsync_dir, sha256_file, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import Team
@@ -58,7 +58,7 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
         name: dump[name]
         for name, field in TrainConfig.model_fields.items()
         if name not in _FREE
-        and not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral"))
+        and not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime"))
         and name != "checkpoint"
     }
 
@@ -78,7 +78,7 @@ class CheckpointManager:
         self.blocked_s: list[float] = []
         self.whole_s: list[float] = []
         if team.who.first:
-            with explained(self.folder):
+            with translate_os_error(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for torn in self.folder.glob(".*"):
                     say(
@@ -293,7 +293,7 @@ class CheckpointManager:
                 "files": files,
             },
         )
-        with explained(final):
+        with translate_os_error(final):
             shutil.rmtree(final, ignore_errors=True)  # only a damaged one can stand here
             temporary.rename(final)
             fsync_dir(self.folder)

@@ -18,7 +18,7 @@ from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
-from undo_hpc.storage.atomic import explained
+from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.training.spec import TrainSpec
 
 _BATCH = 512  # rows tokenised in one call
@@ -260,7 +260,7 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
 
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
     meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
-    with explained(path):
+    with translate_os_error(path):
         try:
             np.savez(
                 temporary,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.storage.atomic import explained, publish_dir, write_json
+from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training import student
 from undo_hpc.training.deepspeed_settings import zero_stage
@@ -60,7 +60,7 @@ def _publish(
 ) -> None:
     out = Path(spec.out_dir)
     temporary = out.with_name(f".{out.name}.tmp")
-    with explained(out):
+    with translate_os_error(out):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         if config.lora.enabled:

@@ -15,7 +15,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
-from undo_hpc.storage.atomic import explained, write_text
+from undo_hpc.storage.atomic import translate_os_error, write_text
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.training.spec import TrainSpec
 
@@ -217,7 +217,7 @@ class TrainingMonitor:
         if self._peak:
             row["mfu"] = flops / seconds / self._peak
         self.last = row
-        with explained(self._metrics), self._metrics.open("a") as file:
+        with translate_os_error(self._metrics), self._metrics.open("a") as file:
             file.write(json.dumps({**row, "time": time.time()}) + "\n")
         self._progress.update(force=step == self._total, done=step, total=self._total, unit="steps", **row)
         for sink in self._sinks:

@@ -106,12 +106,12 @@ def _write_profile(path: Path, console: Console) -> int:
     from undo_hpc.cluster.propose import propose_profile
     from undo_hpc.errors import ConfigError
     from undo_hpc.storage.atomic import write_text
-    from undo_hpc.system.invocation import launcher, shown
+    from undo_hpc.system.invocation import display_path, launcher_hint
 
     if path.exists():
         raise ConfigError(f"{path} is there already", hint="give another name, or remove it")
     write_text(path, propose_profile())
-    trial = launcher(f"--config my.yaml --profile {shown(path)} --dry-run")
+    trial = launcher_hint(f"--config my.yaml --profile {display_path(path)} --dry-run")
     console.print(
         f"{path}: a proposal; read it, then: {trial}", highlight=False, markup=False, soft_wrap=True
     )

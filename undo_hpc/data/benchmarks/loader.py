@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.config.fields import Section, about
+from undo_hpc.config.fields import Section, result_field
 from undo_hpc.config.load import read_yaml, validate_section
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.loading import Rejected, load_problems
@@ -21,11 +21,11 @@ _PLACES = ("path", "hub", "tiny")
 class BenchmarkFile(Section):
     """What a benchmark's YAML file says."""
 
-    title: str = about("", "name as people write it")
-    homepage: str = about("", "where it is described")
-    citation: str = about("", "whom to cite, in one line")
-    size: int = about(0, "number of problems of the whole benchmark; 0 where it is not fixed", ge=0)
-    source: SourceConfig = about(
+    title: str = result_field("", "name as people write it")
+    homepage: str = result_field("", "where it is described")
+    citation: str = result_field("", "whom to cite, in one line")
+    size: int = result_field(0, "number of problems of the whole benchmark; 0 where it is not fixed", ge=0)
+    source: SourceConfig = result_field(
         SourceConfig(), "where the problems come from, with licence, fields and kind of answer"
     )
 

@@ -61,7 +61,7 @@ def _example(example: Example) -> str:
     meta += f"<span>{escape(kind)}</span>" if kind else ""
     head = (
         f'<header><div class="meta">{meta}</div><div class="problem">{escape(shorten(old.problem))}</div>'
-        f'<div class="truth">Ground truth <b>{escape(shorten(old.gt, 200))}</b></div></header>'
+        f'<div class="truth">Ground truth <b>{escape(shorten(old.ground_truth, 200))}</b></div></header>'
     )
     if new is None:
         body = _side(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from undo_hpc.observe.remarks import remarks
 from undo_hpc.observe.report.collect import UNTRAINED, ReportData
-from undo_hpc.system.invocation import shown, undo
+from undo_hpc.system.invocation import cli_hint, display_path
 
 NAMES = {UNTRAINED: "the untrained student", 0: "the one-shot iteration 0"}
 
@@ -30,7 +30,7 @@ def verdict(data: ReportData) -> str:
     best = data.best
     if series is None or best is None:
         return (
-            f"No iteration is complete yet. What runs, waits or has failed: {undo('status ' + shown(data.run.layout.root))}"
+            f"No iteration is complete yet. What runs, waits or has failed: {cli_hint('status ' + display_path(data.run.layout.root))}"
             if not data.metrics
             else "There is no validation split, so no iteration was chosen."
         )
