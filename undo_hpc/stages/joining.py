@@ -112,7 +112,7 @@ class _Join:
         take = heads.take
         high = math.inf if part.high is None else part.high
         for problem in heapq.merge(
-            *(_problems(path, part.low) for path in part.problems), key=itemgetter("idx", "id")
+            *(_problems(path, part.low) for path in part.problems), key=itemgetter("idx", "problem_id")
         ):
             key = problem["idx"], problem["problem_id"]
             if key[0] >= high:
