@@ -27,7 +27,7 @@ from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.storage.manifest import read_manifest
 
 PAGES = [
-    *sorted((REPO / "launchers" / "docs").glob("*.md")),
+    *sorted((REPO / "docs").glob("*.md")),
     REPO / "slurm" / "README.md",
     REPO / "README.md",
 ]
@@ -183,7 +183,7 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
         path.read_text() for folder in ("undo_hpc", "launchers") for path in (REPO / folder).rglob("*.py")
     )
     rows = re.findall(
-        r"^\| (`.*?) \|", (REPO / "launchers" / "docs" / "troubleshooting.md").read_text(), re.MULTILINE
+        r"^\| (`.*?) \|", (REPO / "docs" / "troubleshooting.md").read_text(), re.MULTILINE
     )
     assert len(rows) > 10
     for row in rows:
