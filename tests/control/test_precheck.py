@@ -23,7 +23,7 @@ def test_presets_pass(name: str) -> None:
 
 @pytest.mark.parametrize(
     "sets",
-    [[OPENAI, SERVER], [OPENAI, "generate.service=2"], ["iterations=1", "generate.prompt=PLAIN"]],
+    [[OPENAI, SERVER], [OPENAI, "generate.service=2"], ["iterations=1", "teacher.prompt=PLAIN"]],
     ids=str,
 )
 def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
@@ -33,9 +33,9 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        (["generate.prompt=tinny"], "no prompt set 'tinny'"),
-        (["generate.prompt=PLAIN"], r"no refine\.txt"),
-        (["evaluate.prompt=PLAIN"], r"no student\.txt"),
+        (["teacher.prompt=tinny"], "no prompt set 'tinny'"),
+        (["teacher.prompt=PLAIN"], r"no refine\.txt"),
+        (["student.prompt=PLAIN"], r"no student\.txt"),
         (["evaluate.overrides={tinny: {path: x.jsonl}}"], r"did you mean 'tiny'"),
         (
             ["evaluate.engine.name=openai", "evaluate.engine.openai.base_url=http://x/v1"],

@@ -284,7 +284,7 @@ def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
 def _interval_s(config: RunConfig, stage: str) -> float:
     if stage == "train":
         return 60 * config.train.checkpoint.every_minutes or float("inf")
-    return config.generate.flush_seconds
+    return config.storage.flush_seconds
 
 
 def _kept(run: Run) -> dict[int, int]:

@@ -139,10 +139,10 @@ def _check_contexts(config: RunConfig) -> None:
 
 def _check_prompts(config: RunConfig) -> None:
     needed = ["problem", "refine"] if effective_iterations(config) > 1 else ["problem"]
-    prompts = load_prompts(config.generate.prompt)
+    prompts = load_prompts(config.teacher.prompt)
     if not _no_teacher(config, "generate"):
         prompts.require(*needed)
-    load_prompts(config.evaluate.prompt).require("student")
+    load_prompts(config.student.prompt).require("student")
 
 
 def _check_cluster(config: RunConfig) -> None:

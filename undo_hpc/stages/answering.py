@@ -74,7 +74,7 @@ class Answers:
             self._folder.mkdir(parents=True, exist_ok=True)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
         self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder, basis)}
-        config = ctx.run.config.generate
+        config = ctx.run.config.storage
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
             self._folder / f"{number:03d}-{basis}-{os.getpid()}-{time.time_ns():x}.jsonl",
@@ -101,7 +101,7 @@ class Answers:
         wanted = {f"{ask.problem.problem_id}/{ask.attempt}": ask for ask in asks if ask.key not in self.rows}
         if wanted:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
-            config, began = self._ctx.run.config.generate, time.monotonic()
+            config, began = self._ctx.run.config.storage, time.monotonic()
             if not self._new_rows:  # long answers take their time; until then there is no rate to tell
                 self._ctx.progress.update(
                     force=True, done=before + len(self.rows), total=total, left_s=None, unit="rows"
