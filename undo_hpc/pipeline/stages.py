@@ -29,8 +29,10 @@ __all__ = [
 
 def resources_of(config: RunConfig, stage: str) -> StageResources:
     """What the configuration says that a task of a stage needs."""
-    given = config.cluster.resources
-    return given.get(stage) or given.get(spec_of(stage).resources_of) or StageResources()
+    given = [config.cluster.resources.get(name) for name in (spec_of(stage).resources_of, stage)]
+    return StageResources(
+        **{k: v for layer in given if layer for k, v in layer.model_dump(exclude_none=True).items()}
+    )
 
 
 def stage_entry(config: RunConfig, stage: str) -> str:
@@ -45,5 +47,3 @@ def ordered_own_stages(config: RunConfig) -> list[tuple[str, StageConfig]]:
         name = next(name for name, own in waiting.items() if not set(own.after) & waiting.keys())
         found.append((name, waiting.pop(name)))
     return found
-
-

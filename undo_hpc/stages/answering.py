@@ -24,11 +24,12 @@ import orjson
 from undo_hpc.config.schema import SamplingConfig
 from undo_hpc.engines.base import Completion, Engine, Request
 from undo_hpc.errors import EngineError, Requeue
-from undo_hpc.grading import Checker, GradeItem
+from undo_hpc.grading import GradeItem
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import request_seed
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem
+from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.shards import ShardWriter, dump_rows
@@ -87,7 +88,7 @@ class Answers:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
     def answer(
-        self, engine: Engine, checker: Checker, asks: Sequence[Ask], total: int, before: int = 0
+        self, engine: Engine, checker: AnswerChecker, asks: Sequence[Ask], total: int, before: int = 0
     ) -> None:
         """Answers, grades and keeps those asks that have no row yet.
 
@@ -148,7 +149,7 @@ class Answers:
             tuple(sampling.stop),
         )
 
-    def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: Checker, chat_sha: str) -> None:
+    def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: AnswerChecker, chat_sha: str) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
         self._ctx.lease.check()
         items, quality = [], self._ctx.run.config.generate.quality
@@ -324,10 +325,9 @@ def first_error(rows: Iterable[Attempt]) -> str:
     return next((row.error for row in rows if row.error), "")
 
 
-def open_checker(ctx: StageContext) -> Checker:
+def open_checker(ctx: StageContext) -> AnswerChecker:
     """The checker as configured."""
-    grading = ctx.run.config.grading
-    return Checker(workers=grading.workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb)
+    return checker_of(ctx.run.config)
 
 
 def make_asks(
