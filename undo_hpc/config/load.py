@@ -246,6 +246,8 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
     path = Path(value).expanduser()
     if path.is_absolute():
         return str(path)
+    if key == "plugins":  # always folders, and tasks have another working directory
+        return str((base / path).resolve()) if (base / path).is_dir() else value
     is_path = (
         "/" in value
         or path.suffix
@@ -259,7 +261,7 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
 def _is_folder(place: Path, key: str) -> bool:
     """Whether a bare word means a folder beside the file: it may be a name (of a benchmark, a prompt set, a model) instead."""
     return place.is_dir() and (
-        key in ("path", "plugins")
+        key == "path"
         or (key == "prompt" and any(place.glob("*.txt")) and not (PROMPT_SETS / place.name).is_dir())
     )
 

@@ -37,7 +37,7 @@ def resources_of(config: RunConfig, stage: str) -> StageResources:
 
 def stage_entry(config: RunConfig, stage: str) -> str:
     """Where a stage's `run_stage` is: a module of the table, or what the configuration registers."""
-    return STAGES[stage].module if stage in STAGES else config.stages[stage].module
+    return STAGES[stage].module if stage in STAGES else config.stages[stage].module or stage
 
 
 def ordered_own_stages(config: RunConfig) -> list[tuple[str, StageConfig]]:

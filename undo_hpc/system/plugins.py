@@ -30,7 +30,7 @@ def load_object(text: str, *, group: str, key: str, attribute: str = "") -> Any:
         ConfigError: there is none, it cannot be imported, or the module has no such name.
     """
     module, _, name = text.partition(":")
-    found = () if name else tuple(entry_points(group=group, name=text))
+    found = () if name or "." in text else tuple(entry_points(group=group, name=text))
     try:
         if found:
             return found[0].load()
