@@ -104,10 +104,23 @@ def validate_section(model: type[M], text: YamlText) -> M:
                 "" if isinstance(item["input"], dict | list) or path == () else f" (it is {item['input']!r})"
             )
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+            if item["type"] == "string_type" and isinstance(item["input"], int | float):
+                value += "; in quotes it is a text"
+            elif item["type"] in ("int_type", "float_type") and _is_number(item["input"]):
+                value += "; without quotes it is a number"
             found[path] = f"{found[path]}, or {message}" if path in found else f"{message}{value}"
         keys = {path: f"'{'.'.join(path)}': " if path else "" for path in found}
         lines = [f"{text.where(path)}: {keys[path]}{message}" for path, message in found.items()]
         raise ConfigError("\n".join(lines), hint=_meaning(model, next(iter(found)))) from error
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a text reads as a number."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(value, str)
 
 
 def _key_of(loc: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,10 +17,6 @@ class _Loader(yaml.SafeLoader):
     """YAML with the numbers of YAML 1.2: 1e-5 is a number, 1:30 and 2026-11-29 are texts. (yes, no, on and off stay truth values.)"""
 
 
-class _LeadingZero(yaml.YAMLError):
-    """A number such as 010: eight in YAML 1.1, ten in YAML 1.2."""
-
-
 _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
@@ -29,6 +25,7 @@ _Loader.yaml_implicit_resolvers = {
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")  # 010 is eight in YAML 1.1, ten in YAML 1.2
 _INT = re.compile(r"[-+]?(0|[0-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+)$")
 _FLOAT = re.compile(
     r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
@@ -40,12 +37,13 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node)).replace("_", "")
-    if re.fullmatch(r"[-+]?0[0-9]+", text):
-        raise _LeadingZero(
-            f"line {node.start_mark.line + 1}: {text} begins with a zero, which some read as an octal number: "
-            f"write {int(text)}, or quote it where it is a text"
-        )
+    if _LEADING_ZERO.fullmatch(text):
+        raise yaml.YAMLError(_zero(text))
     return int(text, 0)
+
+
+def _zero(text: str) -> str:
+    return f"{text} begins with a zero, which some programs read as an octal number: write {int(text)}, or quote it where it is a text"
 
 
 def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
@@ -91,9 +89,13 @@ def read_yaml(path: Path) -> YamlText:
         raise ConfigError(f"cannot read {path}: {error}", hint="check the path") from error
     try:
         node = yaml.compose(text, Loader=_Loader)
+        for keys, line, number in _scalars(node, ()):
+            if _LEADING_ZERO.fullmatch(number):
+                raise ConfigError(
+                    f"{path}, line {line}: '{'.'.join(keys)}': {_zero(number)}",
+                    hint="numbers are written without leading zeros",
+                )
         data = parse_value(text)
-    except _LeadingZero as error:
-        raise ConfigError(f"{path}, {error}", hint="numbers are written without leading zeros") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}", hint="fix the line that is named") from error
     if data is None:
@@ -111,6 +113,18 @@ def read_yaml(path: Path) -> YamlText:
             )
         lines[keys] = number
     return YamlText(data, str(path), lines)
+
+
+def _scalars(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, str]]:
+    """(keys, line, text) of each whole number."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _scalars(value, path)
+    elif isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int":
+        yield path, node.start_mark.line + 1, node.value
 
 
 def _lines(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
