@@ -13,7 +13,7 @@ from tests.conftest import REPO
 from undo_hpc.config.fields import merged
 
 PAGES = [
-    *sorted((REPO / "launchers" / "docs").glob("*.md")),
+    *sorted(path for place in ("docs", "launchers/docs") for path in (REPO / place).glob("*.md")),
     REPO / "slurm" / "README.md",
     REPO / "README.md",
 ]

@@ -112,7 +112,12 @@ def test_shards_follow_the_measured_speed() -> None:
 
 def test_the_workload_says_what_it_rests_on() -> None:
     config = RunConfig.model_validate(
-        {"generate": {"samples": 2, "sampling": {"max_new_tokens": 1000, "max_new_tokens_by_iteration": {1: 400}}}}
+        {
+            "generate": {
+                "samples": 2,
+                "sampling": {"max_new_tokens": 1000, "max_new_tokens_by_iteration": {1: 400}},
+            }
+        }
     )
     guess = estimate(config, 0, 100, prompt_characters=350)
     assert (guess.prompt_tokens, guess.completion_tokens, guess.most_completion_tokens) == (

@@ -56,6 +56,8 @@ def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
     )  # what Python makes of a folder ./wandb that earlier runs left
     for found in (None, folder):
         monkeypatch.setattr(watching.importlib.util, "find_spec", lambda _, found=found: found)
-        with pytest.raises(ConfigError, match=f"train.trackers names {name}, which is not installed") as caught:
+        with pytest.raises(
+            ConfigError, match=f"train.trackers names {name}, which is not installed"
+        ) as caught:
             watching.check_sinks(TrainConfig(trackers=[name]))
         assert "pip install 'undo-hpc[watch]'" in caught.value.hint

@@ -89,10 +89,10 @@ def read_yaml(path: Path) -> YamlText:
         raise ConfigError(f"cannot read {path}: {error}", hint="check the path") from error
     try:
         node = yaml.compose(text, Loader=_Loader)
-        for keys, line, number in _scalars(node, ()):
-            if _LEADING_ZERO.fullmatch(number):
+        for keys, line, digits in _scalars(node, ()):
+            if _LEADING_ZERO.fullmatch(digits):
                 raise ConfigError(
-                    f"{path}, line {line}: '{'.'.join(keys)}': {_zero(number)}",
+                    f"{path}, line {line}: '{'.'.join(keys)}': {_zero(digits)}",
                     hint="numbers are written without leading zeros",
                 )
         data = parse_value(text)

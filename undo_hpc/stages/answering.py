@@ -149,7 +149,9 @@ class Answers:
             tuple(sampling.stop),
         )
 
-    def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: AnswerChecker, chat_sha: str) -> None:
+    def _keep(
+        self, batch: list[Completion], wanted: dict[str, Ask], checker: AnswerChecker, chat_sha: str
+    ) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
         self._ctx.lease.check()
         items, quality = [], self._ctx.run.config.generate.quality
