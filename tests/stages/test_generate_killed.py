@@ -63,7 +63,7 @@ def prepared(
         "data.diagnosis=5",
         "generate.shards=1",
         "generate.max_attempts=2",
-        f"generate.flush_rows={FLUSH_ROWS}",
+        f"storage.flush_rows={FLUSH_ROWS}",
         f"generate.engine.name={engine}",
         *ENGINES[engine],
         "evaluate.limit=5",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.base import Completion, Engine, Request, never
+from undo_hpc.system.plugins import load_object, require_call, require_methods
 
-__all__ = ["Completion", "Engine", "Request", "load_engine", "never"]
+__all__ = ["Completion", "Engine", "Request", "load_engine", "load_own_engine", "never"]
+
+GROUP = "undo_hpc.engines"  # of entry points
+METHODS = ("describe", "generate", "close")
 
 
 def load_engine(
@@ -41,6 +46,22 @@ def load_engine(
         from undo_hpc.engines.vllm_engine import VllmEngine
 
         return VllmEngine(config, model)
-    from undo_hpc.engines.transformers_engine import TransformersEngine
+    if config.name == "transformers":
+        from undo_hpc.engines.transformers_engine import TransformersEngine
 
-    return TransformersEngine(config, model)
+        return TransformersEngine(config, model)
+    engine: Engine = load_own_engine(config.name)(config, model)
+    require_methods(engine, *METHODS, key="engine.name")
+    return engine
+
+
+def load_own_engine(name: str, key: str = "engine.name") -> Callable[..., Engine]:
+    """What makes an engine of the user's: a class (or function) that takes the EngineConfig and the ModelConfig.
+
+    Raises:
+        ConfigError: it cannot be imported, takes other arguments, or lacks a method.
+    """
+    found = load_object(name, group=GROUP, key=key)
+    if isinstance(found, type):
+        require_methods(found, *METHODS, key=key)
+    return require_call(found, "config", "model", key=key, what=getattr(found, "__name__", name))

@@ -31,11 +31,11 @@ def write_chat(run: Run, iteration: int) -> Path:
         DataError: there is no distilled set yet.
     """
     config, at = run.config, run.layout.iteration(iteration)
-    prompts = load_prompts(config.evaluate.prompt)
+    prompts = load_prompts(config.student.prompt)
     rows = [
         to_messages(
             e,
-            prompt=prompts.student(e.problem, config.evaluate.instruction),
+            prompt=prompts.student(e.problem, config.student.instruction),
             system_prompt=config.student.system_prompt,
         )
         for e in read_distilled(at.distilled)
@@ -56,7 +56,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     if plan is None:
         return None
     benchmarks = read_json(run.layout.prepared)["details"]["benchmarks"]
-    prompts = load_prompts(config.evaluate.prompt)
+    prompts = load_prompts(config.student.prompt)
     generation = config.evaluate.sampling.model_dump(mode="json")
     samples = {}
     for name in dict.fromkeys(part.group for part in plan.slices("evaluate") if part.group not in SPLITS):
@@ -68,7 +68,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
         samples[name] = lm_eval_samples(
             problems,
             [Attempt.from_dict(row) for row in rows],
-            prompts={p.problem_id: prompts.student(p.problem, config.evaluate.instruction) for p in problems},
+            prompts={p.problem_id: prompts.student(p.problem, config.student.instruction) for p in problems},
             generation=generation,
         )
     if not samples:

@@ -28,7 +28,7 @@ def run_stage(ctx: StageContext) -> None:
         inputs |= gate(ctx, "train")[2]
     parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
     model = config.student if untrained else student_of(config.student, str(ctx.at.student))
-    prompts = planned_prompts(ctx.plan, "evaluate", config.evaluate.prompt)
+    prompts = planned_prompts(ctx.plan, "evaluate", config.student.prompt)
     inputs["prompts"] = prompts.digest
     asks = {part: _asks(ctx, part, prompts) for part in parts}
     answers: dict[EvaluationSlice, Answers] = {}
@@ -80,7 +80,7 @@ def _asks(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[
     return make_asks(
         problems,
         range(settings.samples),
-        lambda p: prompts.student(p.problem, settings.instruction),
+        lambda p: prompts.student(p.problem, ctx.run.config.student.instruction),
         settings.sampling.temperature,
     )
 

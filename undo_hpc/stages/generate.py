@@ -40,7 +40,7 @@ def run_stage(ctx: StageContext) -> None:
         key=lambda p: (p.idx, p.problem_id),
     )
     shard = ctx.at.shard("generate", ctx.task.index)
-    prompts = planned_prompts(ctx.plan, "generate", config.generate.prompt)
+    prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     inputs["prompts"] = prompts.digest
     if config.method.condition == "ground_truth":
         _from_solutions(ctx, shard, mine, inputs)
