@@ -27,7 +27,7 @@ KNOWN_SERVERS: dict[str, dict[str, Any]] = {
 _SEED_BITS = 63
 _SMALL_SEED_BITS = 31  # Gemini: a signed 32-bit integer
 
-# How a refusal names a parameter; `stop` is too common a word to be found in prose.
+# How a refusal names a parameter.
 _SPELLINGS = {
     "seed": r"(?:random_)?seed",
     "temperature": r"temperature",
@@ -36,7 +36,7 @@ _SPELLINGS = {
     "min_p": r"min[_\- ]?p",
     "repetition_penalty": r"repetition[_\- ]?penalty",
     "repeat_penalty": r"repeat[_\- ]?penalty",
-    "stop": r"[`'\"]stop[`'\"]",
+    "stop": "stop",
     "stop_token_ids": r"stop_token_ids",
     "max_tokens": r"max[_\- ]?(?:new[_\- ]?|output[_\- ]?)?tokens|maximum tokens",
     "max_completion_tokens": r"max[_\- ]?completion[_\- ]?tokens|max[_\- ]?(?:output[_\- ]?)?tokens|completion tokens",
@@ -186,15 +186,7 @@ def changes_for(text: str, sent: Mapping[str, Any]) -> list[Change]:
     message, named = _message_and_names(text)
     if "max_tokens" in sent and _wants_other_name(message):
         return [Change("rename", "max_tokens", "max_completion_tokens")]
-    candidates = [name for name in sent if name in _SPELLINGS]
-    if named:
-        found = [name for name in candidates if _is_named(name, named)]
-    else:
-        found = [
-            name
-            for name in candidates
-            if re.search(rf"(?<![A-Za-z_]){_wrap(name)}(?![A-Za-z_])", message, re.I)
-        ]
+    found = [name for name in sent if name in _SPELLINGS and _is_named(name, message, named)]
     if {"temperature", "top_p"} <= set(found) and re.search(r"both|only one|either", message, re.I):
         return [Change("drop", "top_p")]
     return [_change(name, sent[name], message) for name in found]
@@ -214,7 +206,7 @@ def _largest_below(message: str, value: Any, *, whole: bool) -> float | int:
     if not isinstance(value, int | float) or not _OF_VALUE.search(message):
         return 0
     message = _plain_numbers(message)
-    numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])", message)]
+    numbers = [float(n) for n in re.findall(r"(?<!\w)(?<!\d\.)\d+(?:\.\d+)?(?!\w)", message)]
     most = max((n for n in numbers if 0 < n < value), default=0.0)
     if not whole:
         return most
@@ -231,12 +223,15 @@ def _wants_other_name(message: str) -> bool:
     )
 
 
-def _wrap(name: str) -> str:
-    return f"(?:{_SPELLINGS[name]})"
-
-
-def _is_named(name: str, named: set[str]) -> bool:
-    return any(re.fullmatch(_wrap(name).replace("[`'\"]", ""), other, re.I) for other in named)
+def _is_named(name: str, message: str, named: set[str]) -> bool:
+    """Whether a refusal is about a parameter: by its fields, where it has such, else by its words. `stop` is too common a word, and
+    counts in quotes only.
+    """
+    pattern = f"(?:{_SPELLINGS[name]})"
+    if named:
+        return any(re.fullmatch(pattern, other, re.IGNORECASE) for other in named)
+    around = "[`'\"]" if name == "stop" else ""
+    return bool(re.search(rf"(?<![A-Za-z_]){around}{pattern}{around}(?![A-Za-z_])", message, re.IGNORECASE))
 
 
 def _message_and_names(text: str) -> tuple[str, set[str]]:
