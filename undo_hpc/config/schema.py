@@ -131,7 +131,9 @@ class VllmEngineConfig(Section):
     )
     max_num_seqs: int = runtime_field(512, "most sequences in a step", ge=1)
     max_num_batched_tokens: int | None = runtime_field(32768, "most tokens in a step")
-    max_model_len: int | None = result_field(None, "longest prompt + completion in tokens; null derives it from the task's prompts and max_tokens, up to the model's own")
+    max_model_len: int | None = result_field(
+        None, "tokens of the longest prompt + completion; null derives it from the prompts and max_tokens"
+    )
     gpu_memory_utilization: float = runtime_field(0.9, "share of the GPU's memory", gt=0, le=1)
     enable_prefix_caching: bool = runtime_field(True, "share the work on equal prompt beginnings")
     enforce_eager: bool = runtime_field(False, "no CUDA graphs: slower, starts faster")
@@ -155,9 +157,12 @@ class OpenAIEngineConfig(Section):
     api_key_env: str = runtime_field("OPENAI_API_KEY", "environment variable with the key")
     api_key_file: str = runtime_field("", "file with the key; wins over the variable")
     require_key: bool = runtime_field(False, "refuse to start where no key is found")
-    omit: list[str] = result_field([], "parameters never sent, e.g. [seed, top_p]; refused ones are found and left out without this")
+    omit: list[str] = result_field(
+        [], "parameters never sent, e.g. [seed, top_p]; refused ones are found and left out without this"
+    )
     extra_body: dict[str, Any] = result_field(
-        {}, "further parameters of each request, which win over ours, e.g. {reasoning_effort: high}; see docs/servers.md"
+        {},
+        "further parameters of each request, which win over ours, e.g. {reasoning_effort: high}; see docs/servers.md",
     )
 
 
