@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -39,7 +39,9 @@ class VllmEngineConfig(Section):
     )
     max_num_seqs: int = runtime_field(512, "most sequences in a step", ge=1)
     max_num_batched_tokens: int | None = runtime_field(32768, "most tokens in a step")
-    max_model_len: int | None = result_field(None, "longest prompt + completion; null takes the model's own")
+    max_model_len: int | None = result_field(
+        None, "tokens of the longest prompt + completion; null derives it from the prompts and max_new_tokens"
+    )
     gpu_memory_utilization: float = runtime_field(0.9, "share of the GPU's memory", gt=0, le=1)
     enable_prefix_caching: bool = runtime_field(True, "share the work on equal prompt beginnings")
     enforce_eager: bool = runtime_field(False, "no CUDA graphs: slower, starts faster")
@@ -63,6 +65,13 @@ class OpenAIEngineConfig(Section):
     api_key_env: str = runtime_field("OPENAI_API_KEY", "environment variable with the key")
     api_key_file: str = runtime_field("", "file with the key; wins over the variable")
     require_key: bool = runtime_field(False, "refuse to start where no key is found")
+    omit: list[str] = result_field(
+        [], "parameters never sent, e.g. [seed, top_p]; refused ones are found and left out without this"
+    )
+    extra_body: dict[str, Any] = result_field(
+        {},
+        "further parameters of each request, which win over ours, e.g. {reasoning_effort: high}; see docs/servers.md",
+    )
 
 
 class EngineConfig(Section):
@@ -79,6 +88,10 @@ class EngineConfig(Section):
     vllm: VllmEngineConfig = result_field(VllmEngineConfig(), "settings of the vLLM engine")
     openai: OpenAIEngineConfig = result_field(
         OpenAIEngineConfig(), "settings of the OpenAI-compatible client"
+    )
+    reasoning: Literal["keep", "drop"] = result_field(
+        "keep",
+        "what a server returns apart as reasoning: keep it as <think>...</think> before the answer, or drop it (both are counted)",
     )
     request_retries: int = result_field(
         2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1

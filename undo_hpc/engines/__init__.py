@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
@@ -22,6 +22,8 @@ def load_engine(
     run_dir: Path | None = None,
     iteration: int | None = None,
     service_slack_s: float = 1800.0,
+    prompts: Sequence[str] = (),
+    max_tokens: int = 0,
 ) -> Engine:
     """The engine that the configuration names, ready to generate. Imports it only now, for that may take many seconds.
 
@@ -30,7 +32,9 @@ def load_engine(
         model: the model; a local directory, a Hub id, or one of the tiny world.
         run_dir, iteration: where the teacher service of a run publishes its servers (OpenAI engine without `base_url`);
             without `iteration`, the newest one that has servers.
-        service_slack_s: how long to wait for a server of that service to come up or back.
+        service_slack_s: how long to wait for a server of that service to come up or back, in seconds.
+        prompts: all prompts to come; vLLM's `max_model_len` is derived from the longest of them where nobody set it.
+        max_tokens: max new tokens of any request to come.
 
     Raises:
         ConfigError, DataError: the settings or the model cannot be used.
@@ -45,7 +49,7 @@ def load_engine(
     if config.name == "vllm":
         from undo_hpc.engines.vllm_engine import VllmEngine
 
-        return VllmEngine(config, model)
+        return VllmEngine(config, model, prompts=prompts, max_tokens=max_tokens)
     if config.name == "transformers":
         from undo_hpc.engines.transformers_engine import TransformersEngine
 

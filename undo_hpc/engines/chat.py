@@ -49,6 +49,10 @@ class Chat:
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         return ids
 
+    def longest(self, prompts: Sequence[str]) -> int:
+        """Tokens of the longest of these prompts, the template's included; 0 where there is none."""
+        return max((len(self.encode(prompt)) for prompt in prompts), default=0)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a completion, without special tokens."""
         text: str = self.tokenizer.decode(

@@ -22,7 +22,7 @@ from typing import Self
 import orjson
 
 from undo_hpc.config.schema import SamplingConfig
-from undo_hpc.engines.base import Completion, Engine, Request
+from undo_hpc.engines.base import Completion, Engine, Request, with_reasoning
 from undo_hpc.errors import EngineError, Requeue
 from undo_hpc.grading import GradeItem
 from undo_hpc.method.quality import assess
@@ -76,6 +76,8 @@ class Answers:
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
         self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder, basis)}
         config = ctx.run.config.storage
+        engine = (ctx.run.config.generate if role == "teacher" else ctx.run.config.evaluate).engine
+        self._keeps_reasoning = engine.reasoning == "keep"
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
             self._folder / f"{number:03d}-{basis}-{os.getpid()}-{time.time_ns():x}.jsonl",
@@ -155,14 +157,15 @@ class Answers:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
         self._ctx.lease.check()
         items, quality = [], self._ctx.run.config.generate.quality
-        for completion in batch:
+        texts = [with_reasoning(c) if self._keeps_reasoning else c.text for c in batch]
+        for completion, text in zip(batch, texts, strict=True):
             problem = wanted[completion.id].problem
-            items.append(GradeItem(completion.text, problem.ground_truth, problem.kind, problem.options))
-        for completion, grade in zip(batch, checker.grade_many(items), strict=True):
+            items.append(GradeItem(text, problem.ground_truth, problem.kind, problem.options))
+        for completion, text, grade in zip(batch, texts, checker.grade_many(items), strict=True):
             ask = wanted[completion.id]
             request = self._request(completion.id, ask)
             flags = assess(
-                completion.text,
+                text,
                 verdict=grade.verdict,
                 finish_reason=completion.finish_reason,
                 config=quality,
@@ -173,7 +176,7 @@ class Answers:
                 idx=ask.problem.idx,
                 attempt=ask.attempt,
                 style=ask.style,
-                text=completion.text,
+                text=text,
                 verdict=grade.verdict,
                 answer=grade.answer,
                 method=grade.method,
@@ -187,9 +190,14 @@ class Answers:
                 flags=flags,
                 top_p=request.top_p,
                 top_k=request.top_k,
-                max_tokens=request.max_tokens,
+                max_tokens=completion.sent.get(
+                    "max_completion_tokens", completion.sent.get("max_tokens", request.max_tokens)
+                ),
                 stop=request.stop,
                 chat_sha=chat_sha,
+                raw_finish_reason=completion.raw_finish_reason,
+                reasoning="" if not completion.reasoning else "kept" if self._keeps_reasoning else "dropped",
+                sent=completion.sent,
             )
             self.rows[ask.key] = row
             self._new_tokens += completion.completion_tokens
@@ -317,6 +325,8 @@ def counts(rows: Sequence[Attempt]) -> dict[str, int | float]:
         **verdicts,
         "truncated": sum(row.finish_reason == "length" for row in rows),
         "errors": sum(row.finish_reason == "error" for row in rows),
+        "reasoning_kept": sum(row.reasoning == "kept" for row in rows),
+        "reasoning_dropped": sum(row.reasoning == "dropped" for row in rows),
         "prompt_tokens": sum(row.prompt_tokens for row in rows),
         "completion_tokens": sum(row.completion_tokens for row in rows),
     }

@@ -7,6 +7,7 @@ import time
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.pipeline.plan import EvaluationSlice
+from undo_hpc.pipeline.workload import longest
 from undo_hpc.prompts import PromptSet
 from undo_hpc.stages.answering import Answers, Ask, counts, make_asks, open_checker
 from undo_hpc.stages.context import StageContext, gate
@@ -35,7 +36,13 @@ def run_stage(ctx: StageContext) -> None:
 
     ctx.before_loading()
     loading = time.monotonic()
-    engine = load_engine(config.evaluate.engine, model, run_dir=ctx.run.layout.root)
+    engine = load_engine(
+        config.evaluate.engine,
+        model,
+        run_dir=ctx.run.layout.root,
+        prompts=[ask.prompt for part in parts for ask in asks[part]],
+        max_tokens=longest(config.evaluate.sampling, ctx.plan.iteration),
+    )
     ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
     total = sum(map(len, asks.values()))
     try:
