@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 LFS_FROM = 4000  # bytes; parquet and safetensors are always large files
+Answer = tuple[int, Any, dict[str, str]]
 _REPO = r"/api/(?P<kind>datasets|models)/(?P<id>[\w.-]+/[\w.-]+)"
 
 
@@ -28,14 +29,17 @@ class Repo:
 
 
 class HubServer:
-    """The server; a context manager. `fault(method, path)` returns a status to answer with instead, or -1 to hang up."""
+    """The server; a context manager.
+
+    `fault(method, path)` returns a status to answer with instead, -1 to hang up, or status, body (JSON, or text as it is) and headers.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.lfs: dict[str, bytes] = {}
         self.tokens = {"writer": "write", "reader": "read"}
         self.requests: list[tuple[str, str]] = []
-        self.fault: Callable[[str, str], int | None] = lambda method, path: None
+        self.fault: Callable[[str, str], int | Answer | None] = lambda method, path: None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -85,6 +89,8 @@ class HubServer:
                     self.connection.close()
                     self.close_connection = True
                     return
+                if isinstance(fault, tuple):
+                    return self._reply(*fault)
                 if fault is not None:
                     return self._reply(fault, {"error": "on demand"})
                 if path.startswith("/lfs/"):  # a storage address needs no token
@@ -98,9 +104,11 @@ class HubServer:
                     return self._reply(403, {"error": "Forbidden"})
                 self._reply(*hub.answer(method, path, body))
 
-            def _reply(self, status: int, data: Any) -> None:
-                text = json.dumps(data).encode()
+            def _reply(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
+                text = data.encode() if isinstance(data, str) else json.dumps(data).encode()
                 self.send_response(status)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
