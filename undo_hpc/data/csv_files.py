@@ -30,6 +30,12 @@ class _Parsed:
         width = len(self.rows[0]) if self.rows else 0
         return sum(len(row) != width for row in self.rows) if self.error is None else 1 << 62
 
+    @property
+    def looks_quoted(self) -> bool:
+        """Whether most cells with a quote stand between quotes."""
+        cells = [cell for row in self.rows for cell in row if '"' in cell]
+        return 2 * sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells) > len(cells)
+
 
 def read_csv(path: Path, text: str, suffix: str) -> Table:
     """The rows of a CSV or TSV text with a header; a row of another width than the header is a BadRow.
@@ -42,8 +48,17 @@ def read_csv(path: Path, text: str, suffix: str) -> Table:
     parsed = _parse(text, delimiter)
     if delimiter == "\t" and '"' in text:
         plain = _parse(text, delimiter, quotes=False)
-        if not plain.misfits and (parsed.misfits or len(parsed.rows) != len(plain.rows)):
+        if plain.misfits < parsed.misfits and not plain.looks_quoted:
             parsed = plain  # a quote is a character like others there
+        elif not parsed.misfits and not plain.misfits and len(parsed.rows) != len(plain.rows):
+            several = (
+                line for row, line in zip(parsed.rows, parsed.lines, strict=True) if "\n" in "".join(row)
+            )
+            line = next(several, 1)
+            raise DataError(
+                f"{path} line {line}: the quotes can be read in two ways, as part of the text or around a cell of several lines",
+                hint="write the file as JSONL, or without tabs and line ends inside the cells",
+            )
     if parsed.misfits and '\\"' in text:
         escaped = _parse(_double_quotes(text), delimiter)
         parsed = escaped if escaped.misfits < parsed.misfits else parsed

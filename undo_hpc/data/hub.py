@@ -13,7 +13,8 @@ from undo_hpc.errors import DataError
 from undo_hpc.models import unreachable
 
 _CONVERTED = "set `revision: refs/convert/parquet`, where the Hub keeps its own conversion of most data sets"
-_PINNED = re.compile(r"^hf://datasets/[^@]+@([0-9a-f]{7,64})/")
+# The commit that was read, as it stands in the addresses of its files and in the name of its folder in the cache of `datasets`.
+_COMMIT = re.compile(r"[@/]([0-9a-f]{40})/")
 
 
 @dataclass
@@ -61,8 +62,9 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
     except Exception as error:  # whatever `datasets` meets in the files of others, the user learns the cause
         raise _explained(error, source) from error
     require_different(data.column_names, source.hub)
-    found = (_PINNED.match(str(url)) for url in (data.info.download_checksums or {}))
-    revision = next((match[1] for match in found if match), source.revision)
+    places = [*(data.info.download_checksums or {}), *(file["filename"] for file in data.cache_files)]
+    found = (match for place in places for match in [_COMMIT.search(str(place))] if match)
+    revision = next((match[1] for match in found), source.revision)
     identity = {
         "hub": source.hub,
         "config": source.hub_config,
@@ -75,6 +77,9 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
 
 def _explained(error: Exception, source: SourceConfig) -> DataError:
     """What `datasets` could not do, with its cause and the remedy."""
+    from datasets.exceptions import DataFilesNotFoundError
+    from huggingface_hub.errors import HFValidationError
+
     hub, cause = source.hub, root_cause(error)
     words = _words(cause)
     if isinstance(error, ConnectionError | TimeoutError) or unreachable(error):
@@ -88,10 +93,19 @@ def _explained(error: Exception, source: SourceConfig) -> DataError:
             f"{hub} is read by a loading script of its own, which `datasets` no longer runs ({words})",
             hint=f"{_CONVERTED}; or give its files as a local `path`",
         )
-    if isinstance(error, FileNotFoundError):  # datasets.DatasetNotFoundError is one, too
+    if isinstance(error, DataFilesNotFoundError):
+        return DataError(
+            f"{hub} has no data files of a kind that `datasets` reads ({words})",
+            hint=f"check `hub_config`, `split` and `revision`. {_CONVERTED}; or give a local `path`",
+        )
+    if isinstance(error, FileNotFoundError):  # DatasetNotFoundError is one, too
         return DataError(
             f"no such data set on the Hub: {hub} ({words})",
             hint="check `hub`, `hub_config` and `revision`; a gated data set needs a login (HF_TOKEN); or give a local `path`",
+        )
+    if isinstance(error, HFValidationError):
+        return DataError(
+            f"{hub!r} is no name of a data set on the Hub: {words}", hint="check `hub`: account/name"
         )
     if type(error) is ValueError:  # an unknown configuration or split
         return DataError(

@@ -84,10 +84,9 @@ def load_problems(
             if isinstance(row, BadRow):
                 raise Unusable(row.reason)
             values = {key: value_of(row, key) for key in conditions}
-            unmet = [key for key, value in values.items() if not meets(value, conditions[key])]
-            for key in unmet:
-                seen.add(key, values[key])
-            if unmet:
+            for key, value in values.items():
+                seen.add(key, value)
+            if not all(meets(value, conditions[key]) for key, value in values.items()):
                 filtered += 1
                 continue
             problem = to_problem(row, columns, source, idx=idx, label=label)

@@ -12,24 +12,14 @@ from undo_hpc.records import AnswerKind
 
 # What programs write for an empty cell (pandas, SQL, Excel, Java); no answer of any kind is meant by these.
 _EMPTY_CELL = {
-    "nan",
-    "null",
-    "n/a",
-    "<na>",
-    "#n/a",
-    "#na",
-    "#null!",
-    "#value!",
-    "#ref!",
-    "<null>",
-    "(null)",
-    "\\n",
-}
+    "nan", "null", "n/a", "<na>", "#n/a", "#na", "#null!", "#value!", "#ref!", "<null>", "(null)", "\\n", "<none>", "[none]", "<unknown>",
+    "[unknown]", "<unk>", "[missing]", "notfound", "not_found", "not-found", "no_answer", "noanswer",
+}  # fmt: skip
 # Words that could be the answer to a question whose answer is a text, but never a number, an expression or a letter.
 _WORDS = {
-    "none", "nil", "nat", "proof", "notfound", "not found", "not_found", "not-found", "unknown", "unk", "missing", "tbd", "todo", "no answer",
-    "no_answer", "noanswer", "not available", "unavailable", "not applicable", "not provided", "not given", "no ground truth", "<none>",
-    "<unknown>", "<unk>", "[none]", "[unknown]", "[missing]", "n.a.", "n.a", "-", "--", "---", "?", "??", "???", "...", "…", "–", "—", "_",
+    "none", "nil", "nat", "proof", "not found", "unknown", "unk", "missing", "tbd", "todo", "no answer",
+    "not available", "unavailable", "not applicable", "not provided", "not given", "no ground truth",
+    "n.a.", "n.a", "-", "--", "---", "?", "??", "???", "...", "…", "–", "—", "_",
 }  # fmt: skip
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|boxed|operatorname)\s*\{([^{}]*)\}")
 
