@@ -183,3 +183,16 @@ def test_a_row_that_cannot_be_decoded_is_listed(tmp_path: Path) -> None:
         loaded = load_problems(source)
         assert [p.problem for p in loaded.problems] == ["a?"]
         assert "cannot be decoded" in loaded.rejected[0].reason
+
+
+def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:
+    """`datasets` reads a directory as it reads the Hub; the reader's own code is the same."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_bytes(ROWS)
+    loaded = load_problems(SourceConfig(hub=str(tmp_path), sample=1))
+    assert len(loaded.problems) == 1
+    assert loaded.source["kind"] == "hub"
+    assert loaded.source["rows"] == 2
+    with pytest.raises(DataError, match="split"):
+        load_problems(SourceConfig(hub=str(tmp_path), split="nonesuch"))
