@@ -6,6 +6,7 @@ any other field never changes, for runs that were begun with it would lose their
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -75,6 +76,27 @@ class FieldsConfig(Section):
     )
 
 
+def _column(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"the name of a column is text, and YAML reads {key!r} here: put it in quotes")
+    return key
+
+
+def _condition(key: Any, wanted: Any) -> Any:
+    """A condition of `where` with dates as text. Raises ValueError where it is no scalar, list of scalars or {not: ...}."""
+    if isinstance(wanted, dict) and list(wanted) == ["not"] and not isinstance(wanted["not"], dict):
+        return {"not": _condition(key, wanted["not"])}
+    if isinstance(wanted, list) and wanted and not any(isinstance(item, list | dict) for item in wanted):
+        return [_condition(key, item) for item in wanted]
+    if isinstance(wanted, date):
+        return wanted.isoformat()
+    if isinstance(wanted, dict | list):
+        raise ValueError(
+            f"the condition of {key!r} is neither a value, a list of values, nor {{not: value or list}}"
+        )
+    return None if isinstance(wanted, float) and wanted != wanted else wanted
+
+
 class SourceConfig(Section):
     """Where problems come from: a local file (or folder), or a data set on the Hub."""
 
@@ -83,13 +105,16 @@ class SourceConfig(Section):
         "local JSONL, JSON, CSV, TSV (also .gz, .zst), parquet or Arrow file, a pattern like data/*.parquet, or a folder; wins over `hub`",
     )
     hub: str = result_field("", "id of a data set on the Hugging Face Hub")
-    hub_config: str = result_field("", "configuration name of the Hub data set")
+    hub_config: str = result_field(
+        "", "configuration of the data set on the Hub, or of a local copy with several"
+    )
     split: str = result_field("train", "split of the Hub data set")
     revision: str = result_field("", "git revision of the Hub data set")
     tiny: str = result_field("", "a split of the embedded tiny world (train, test)")
     fields: FieldsConfig = result_field(FieldsConfig(), "which columns mean what")
-    where: dict[str, str] = result_field(
-        {}, "keep only rows whose column has this value, e.g. {category: math}"
+    where: dict[str, Any] = result_field(
+        {},
+        "keep only rows whose column has this value, e.g. {category: math, ok: true}; a list means any of them, {not: proof} none of them",
     )
     answer_from: Literal["auto", "plain", "boxed", "hashes"] = result_field(
         "auto",
@@ -101,6 +126,13 @@ class SourceConfig(Section):
     sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
     sample_seed: int = result_field(42, "seed of the draw")
     licence: str = result_field("", "licence of the source, for the cards")
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _conditions(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {_column(key): _condition(key, wanted) for key, wanted in value.items()}
 
 
 class DataConfig(Section):

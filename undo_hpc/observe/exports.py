@@ -30,6 +30,14 @@ def write_chat(run: Run, iteration: int) -> Path:
     Raises:
         DataError: there is no distilled set yet.
     """
+    at = run.layout.iteration(iteration)
+    write_bytes(at.chat, chat_bytes(run, iteration))
+    write_json(at.chat.with_name("dataset_info.json"), llama_factory_info("undo", at.chat.name))
+    return at.chat
+
+
+def chat_bytes(run: Run, iteration: int) -> bytes:
+    """What `write_chat` writes. Raises DataError where there is no distilled set yet."""
     config, at = run.config, run.layout.iteration(iteration)
     prompts = load_prompts(config.student.prompt)
     rows = [
@@ -40,9 +48,7 @@ def write_chat(run: Run, iteration: int) -> Path:
         )
         for e in read_distilled(at.distilled)
     ]
-    write_bytes(at.chat, dump_rows(rows))
-    write_json(at.chat.with_name("dataset_info.json"), llama_factory_info("undo", at.chat.name))
-    return at.chat
+    return dump_rows(rows)
 
 
 def write_lm_eval(run: Run, iteration: int) -> Path | None:
