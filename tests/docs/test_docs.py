@@ -24,6 +24,8 @@ from undo_hpc.data import load_problems
 from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.engines.base import Request
 from undo_hpc.pipeline.plan import Stage, Task
+from undo_hpc.prompts import load_prompts
+from undo_hpc.prompts.prompt_set import KNOWN
 from undo_hpc.storage.manifest import read_manifest
 
 PAGES = [
@@ -45,7 +47,7 @@ def blocks(language: str) -> Iterator[tuple[str, str, str]]:
 def recipe(words: str) -> str:
     return next(
         text
-        for language in ("yaml", "json", "python")
+        for language in ("yaml", "json", "python", "jinja")
         for page, name, text in blocks(language)
         if page == "recipes.md" and name == words
     )
@@ -89,7 +91,7 @@ def test_every_command_of_the_docs_parses(page: str, line: str, capsys: pytest.C
 
 
 SECTIONS = "|".join(name for name in RunConfig.model_fields if name not in ("name", "seed", "iterations"))
-KEY = re.compile(rf"`(?!teacher\.py|student\.py)((?:{SECTIONS})(?:\.[a-z_]+)+)(?:=([^`]+))?`")
+KEY = re.compile(rf"`(?!teacher\.py|student\.py|student\.txt)((?:{SECTIONS})(?:\.[a-z_]+)+)(?:=([^`]+))?`")
 
 
 def test_every_key_of_the_docs_exists() -> None:
@@ -135,6 +137,19 @@ def test_recipe_data_set(folder: Path) -> None:
 def test_recipe_benchmark(folder: Path) -> None:
     benchmark = load_benchmark(str(folder / "pens.yaml"))
     assert (benchmark.title, len(benchmark.problems), benchmark.licence) == ("Pens", 2, "CC-BY-4.0")
+
+
+def test_recipe_prompts(tmp_path: Path) -> None:
+    (tmp_path / "problem.txt").write_text(recipe("prompt"))
+    prompts = load_prompts(str(tmp_path))
+    assert prompts.problem("1 + {1}?", "In words.") == (
+        "Solve this problem, and put the answer into \\boxed{}, fractions as \\frac{a}{b}.\n\n1 + {1}?\nAlso: In words.\n"
+        "Sets are written as {{1}, {2}}."
+    )
+    page = next(page for page in PAGES if page.name == "recipes.md").read_text()
+    for name, known in KNOWN.items():
+        row = next(line for line in page.splitlines() if line.startswith("| `") and f"`{name}.txt`" in line)
+        assert re.findall(r"`(\w+)`", row.split("|")[2]) == list(known)
 
 
 def test_recipe_engine() -> None:

@@ -20,7 +20,8 @@ _NEEDED = {
     "student": {"problem"},
     "example": set(),
 }
-_KNOWN = {
+# The placeholders of each template.
+KNOWN = {
     "problem": ("problem", "instruction"),
     "refine": NAMES,
     "student": ("problem", "instruction"),
@@ -93,7 +94,7 @@ class PromptSet:
         )
 
     def student(self, problem: str, instruction: str = "") -> str:
-        """What the student is asked in training and in examinations."""
+        """What the student is asked in training and in evaluations."""
         return self._render("student", problem=problem, instruction=instruction)
 
     def require(self, *names: str) -> None:
@@ -141,7 +142,7 @@ def load_prompts(name_or_dir: str) -> PromptSet:
     templates = {}
     for name, path in files.items():
         try:
-            template = Template(path.read_text(encoding="utf-8"), where=str(path), known=_KNOWN[name])
+            template = Template(path.read_text(encoding="utf-8"), where=str(path), known=KNOWN[name])
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not UTF-8 text ({error})", hint="save it as UTF-8") from error
         if missing := _NEEDED[name] - template.names:
