@@ -32,7 +32,7 @@ def recipe(words: str) -> str:
     """A block of the recipes, by the words behind its language."""
     return next(
         text
-        for language in ("yaml", "json", "python")
+        for language in ("yaml", "json", "python", "jinja")
         for page, name, text in blocks(language)
         if page == "recipes.md" and name == words
     )

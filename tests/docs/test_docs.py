@@ -58,7 +58,7 @@ def test_every_command_of_the_docs_parses(page: str, line: str, capsys: pytest.C
 
 
 SECTIONS = "|".join(name for name in RunConfig.model_fields if name not in ("name", "seed", "iterations"))
-KEY = re.compile(rf"`(?!teacher\.py|student\.py)((?:{SECTIONS})(?:\.[a-z_]+)+)(?:=([^`]+))?`")
+KEY = re.compile(rf"`(?!teacher\.py|student\.py|student\.txt)((?:{SECTIONS})(?:\.[a-z_]+)+)(?:=([^`]+))?`")
 
 
 def test_every_key_of_the_docs_exists() -> None:

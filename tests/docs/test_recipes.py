@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.docs.pages import follow_recipes, recipe
+from tests.docs.pages import PAGES, follow_recipes, recipe
 from tests.slurm.small import Campaign, make_campaign
 from undo_hpc.config.fields import merged
 from undo_hpc.config.load import load_config
@@ -17,6 +18,8 @@ from undo_hpc.config.schema import SourceConfig
 from undo_hpc.control.precheck import check_plugins
 from undo_hpc.data import load_problems
 from undo_hpc.errors import ConfigError
+from undo_hpc.prompts import load_prompts
+from undo_hpc.prompts.prompt_set import KNOWN
 from undo_hpc.storage.manifest import read_manifest
 
 
@@ -140,3 +143,16 @@ def test_an_entry_point_gives_a_short_name(tmp_path: Path, monkeypatch: pytest.M
     check_plugins(load_config(str(tmp_path / "my.yaml")))
     with pytest.raises(ConfigError, match="no engine 'ecco'"):
         load_config(str(tmp_path / "my.yaml"), ["generate.engine.name=ecco"])
+
+
+def test_recipe_prompts(tmp_path: Path) -> None:
+    (tmp_path / "problem.txt").write_text(recipe("prompt"))
+    prompts = load_prompts(str(tmp_path))
+    assert prompts.problem("1 + {1}?", "In words.") == (
+        "Solve this problem, and put the answer into \\boxed{}, fractions as \\frac{a}{b}.\n\n1 + {1}?\nAlso: In words.\n"
+        "Sets are written as {{1}, {2}}."
+    )
+    page = next(page for page in PAGES if page.name == "recipes.md").read_text()
+    for name, known in KNOWN.items():
+        row = next(line for line in page.splitlines() if line.startswith("| `") and f"`{name}.txt`" in line)
+        assert re.findall(r"`(\w+)`", row.split("|")[2]) == list(known)

@@ -18,7 +18,6 @@ TOGETHER = ("torch", "torchvision", "torchaudio", "triton", "transformers", "tok
             "peft", "accelerate", "datasets", "flash-attn", "xformers", "liger-kernel", "hf-xet")  # fmt: skip
 OPTIONAL = {
     "vllm": "fast generation on GPUs",
-    "matplotlib": "PNG plots",
     "peft": "LoRA",
     "hf-xet": "fast uploads to the Hub",
 }

@@ -111,6 +111,7 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
             "name": config.name,
             "iteration": iteration,
             "parent": name,
+            "base_model": config.student.model,
             "teacher": config.teacher.model,
             "data": f"distilled set of iteration {iteration}",
         },
