@@ -12,11 +12,7 @@ import yaml
 from tests.conftest import REPO
 from undo_hpc.config.fields import merged
 
-PAGES = [
-    *sorted((REPO / "docs").glob("*.md")),
-    REPO / "slurm" / "README.md",
-    REPO / "README.md",
-]
+PAGES = [*sorted((REPO / "docs").glob("*.md")), REPO / "slurm" / "README.md", REPO / "README.md"]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

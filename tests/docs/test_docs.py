@@ -96,9 +96,7 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
     code = "\n".join(
         path.read_text() for folder in ("undo_hpc", "launchers") for path in (REPO / folder).rglob("*.py")
     )
-    rows = re.findall(
-        r"^\| (`.*?) \|", (REPO / "docs" / "troubleshooting.md").read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| (`.*?) \|", (REPO / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
     assert len(rows) > 10
     for row in rows:
         for message in re.findall(r"`([^`]+)`", row):

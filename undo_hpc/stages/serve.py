@@ -41,7 +41,7 @@ def run_stage(ctx: StageContext) -> None:
     if complete():
         return
     config, iteration = ctx.run.config, ctx.plan.iteration
-    templates = planned_prompts(ctx.plan, "generate", config.generate.prompt)
+    templates = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     serve(
         ctx.run.layout.root,
         ctx.plan.iteration,
