@@ -94,3 +94,19 @@ def test_mistakes_are_named_with_their_place(text: str, message: str) -> None:
 @pytest.mark.parametrize("text", ["{score}", "{{ score }}", r"\boxed{{truth}}", "{#truth}", "{{1}}", "{%"])
 def test_anything_can_be_said_literally(text: str) -> None:
     assert Template("{% raw %}" + text + "{% endraw %}").render({}) == text
+
+
+PIECES = ["{", "}", "%", "#", "/", "^", "{{", "}}", "{%", "%}", "problem", "truth", "score", "if", "endif", "raw", "endraw", "for", " ", "\n",
+          "\\frac", "\\", "_", "1", "x", "|", ".", "[", "(", "'"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_any_text_is_a_template_or_refused_with_its_file(text: str) -> None:
+    """Never another error, and never a placeholder in single braces that reaches a model as it stands."""
+    try:
+        template = Template(text, where="f.txt")
+    except ConfigError as error:
+        assert error.message.startswith("f.txt") and error.hint
+    else:
+        shown = template.render(dict.fromkeys(NAMES, "V"))
+        assert "raw" in text or not any("{" + name + "}" in shown for name in NAMES)

@@ -22,7 +22,7 @@ import difflib
 import re
 from collections.abc import Collection, Mapping
 
-from jinja2 import StrictUndefined, TemplateError, meta, nodes
+from jinja2 import StrictUndefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from undo_hpc.errors import ConfigError
@@ -66,10 +66,11 @@ class Template:
         environment.globals.clear()  # a template knows its placeholders and nothing else
         try:
             tree = environment.parse(self.text)
-            self.names = self._check(tree)
             self._template = environment.from_string(self.text)
-        except TemplateError as error:
-            raise self._error(str(error.message), getattr(error, "lineno", None)) from error
+        except Exception as error:  # besides TemplateError, what Python says of the code that jinja2 makes
+            what = getattr(error, "message", None) or str(error)
+            raise self._error(what, getattr(error, "lineno", None)) from error
+        self.names = self._check(tree)
         for value in ("", "x"):  # what only rendering shows is seen before a run starts
             self.render(dict.fromkeys(known, value))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from undo_hpc.control.accounting import energy, rationale_cost
-from undo_hpc.observe.report import words
+from undo_hpc.observe.report import prose
 from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, ReportData
 from undo_hpc.system.templates import render
@@ -17,7 +17,7 @@ def summary(data: ReportData) -> str:
         Path(__file__).with_name("summary.md.jinja"),
         data=data,
         config=data.run.config,
-        words=words,
+        prose=prose,
         student_name=student_name,
         kinds=KINDS,
         hours=data.cost.of(),

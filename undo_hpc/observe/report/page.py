@@ -8,7 +8,7 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.control.accounting import energy
 from undo_hpc.observe.progress import clock
-from undo_hpc.observe.report import charts, words
+from undo_hpc.observe.report import charts, prose
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import UNTRAINED, Flips, ReportData, Series
 from undo_hpc.observe.report.examples import choose
@@ -32,7 +32,7 @@ def page(data: ReportData, written: str) -> str:
         _HERE / "page.html.jinja",
         data=data,
         config=config,
-        words=words,
+        prose=prose,
         student_name=charts.student_name,
         settings=[
             ("teacher", config.teacher.model),
@@ -71,7 +71,7 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str, str]]:
         if first.iteration != data.best:
             name = "untrained" if first.iteration == UNTRAINED else "one-shot"
             gain, before = (
-                words.points(chosen.accuracy - first.accuracy),
+                prose.points(chosen.accuracy - first.accuracy),
                 f"{100 * first.accuracy:.1f} % before",
             )
             tiles.append((f"Gain over {name}", gain, "points", before))
