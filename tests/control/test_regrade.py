@@ -131,7 +131,7 @@ def test_a_word_of_the_problem_is_no_leak(run: Run) -> None:
     problem = Problem("p", "The student buys 3 pens at 2 dollars. What does he pay?", "6", 0)
     text = "The student pays 3 * 2 = 6 dollars. \\boxed{6}"
     row = Attempt("p", 0, 0, "plain", text, "wrong", "6", "number", "stop", 1, 1, 0, 0.7, flags=("wrong",))
-    assert _renewed(run, row, Grade("correct", "6", "number"), problem).flags == ()
+    assert _renewed(run, "generate", row, Grade("correct", "6", "number"), problem).flags == ()
 
 
 def test_a_crash_between_shard_and_manifest_loses_no_answer(

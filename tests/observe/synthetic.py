@@ -271,7 +271,7 @@ class RunBuilder:
             if only is not None and task.index not in only:
                 continue
             shards = [
-                [self._student(p, skill) for p in self.sets[part.group][part.start : part.stop]]
+                [self._student(p, skill) for p in self.sets[part.problem_set][part.start : part.stop]]
                 for part in parts
             ]
             self.events(stage, task, seconds=40, ago=1200 - 400 * plan.iteration)

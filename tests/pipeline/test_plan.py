@@ -48,7 +48,7 @@ def test_long_problems_are_spread() -> None:
 def test_slices_cover_each_set_once(sizes: dict[str, int], per_task: int) -> None:
     slices = slice_sets(sizes, per_task)
     for group, size in sizes.items():
-        mine = [s for s in slices if s.group == group]
+        mine = [s for s in slices if s.problem_set == group]
         assert [s.shard for s in mine] == list(range(len(mine)))
         assert mine[0].start == 0 and mine[-1].stop == size
         assert all(a.stop == b.start for a, b in itertools.pairwise(mine))
@@ -82,7 +82,7 @@ def test_seeds_differ_by_each_part_and_fit_31_bits() -> None:
 def test_a_plan_survives_its_file() -> None:
     plan = plan_iteration(RunConfig(), 0, problems=10, sets={"gsm8k": 5000, "validation": 3})
     assert IterationPlan.from_dict(plan.to_dict()) == plan
-    assert {s.group for s in plan.slices("evaluate")} == {"gsm8k", "validation"}
+    assert {s.problem_set for s in plan.slices("evaluate")} == {"gsm8k", "validation"}
 
 
 def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None:
@@ -94,7 +94,7 @@ def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None
         assert set(stage.after) <= seen
         seen.add(stage.name)
     assert seen == {"generate", "baseline", "merge", "train", "evaluate", "advance"}
-    assert {s.group for s in plan.slices("baseline")} == {"validation"}
+    assert {s.problem_set for s in plan.slices("baseline")} == {"validation"}
 
 
 def test_shards_follow_the_measured_speed() -> None:

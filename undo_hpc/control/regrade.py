@@ -25,7 +25,7 @@ from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
-from undo_hpc.stages.answering import basis_of, counts
+from undo_hpc.stages.attempts import basis_of, counts
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
@@ -186,7 +186,7 @@ def _grade(
             continue
         if grade.verdict != row.verdict:
             done.changes.append(_change(stage, name, row, grade, problems[row.problem_id].ground_truth))
-        yield _renewed(run, row, grade, problems[row.problem_id])
+        yield _renewed(run, stage.name, row, grade, problems[row.problem_id])
 
 
 def _change(stage: Stage, name: str, row: Attempt, grade: Grade, gt: str) -> Change:
@@ -194,18 +194,19 @@ def _change(stage: Stage, name: str, row: Attempt, grade: Grade, gt: str) -> Cha
                   row.answer, grade.answer, grade.method, gt)  # fmt: skip
 
 
-def _renewed(run: Run, row: Attempt, grade: Grade, problem: Problem) -> Attempt:
+def _renewed(run: Run, stage: str, row: Attempt, grade: Grade, problem: Problem) -> Attempt:
     """The row with the new verdict; one whose verdict stands keeps every byte."""
     if grade.verdict == row.verdict:
         return row
-    quality = run.config.generate.quality
-    flags = assess(
-        row.text,
-        verdict=grade.verdict,
-        finish_reason=row.finish_reason,
-        config=quality,
-        problem=problem.problem,
-    )
+    flags: tuple[str, ...] = ()
+    if stage == "generate":  # only the teacher's attempts are judged as something to learn from
+        flags = assess(
+            row.text,
+            verdict=grade.verdict,
+            finish_reason=row.finish_reason,
+            config=run.config.generate.quality,
+            problem=problem.problem,
+        )
     return replace(row, verdict=grade.verdict, answer=grade.answer, method=grade.method, flags=flags)
 
 

@@ -26,7 +26,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
-from undo_hpc.records import SCHEMA_VERSION, Problem
+from undo_hpc.records import SCHEMA_VERSION, Problem, other_schema
 from undo_hpc.storage.atomic import read_json, translate_os_error, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.shards import read_rows
@@ -111,10 +111,8 @@ def open_run(run_dir: Path) -> Run:
     data = read_json(layout.config)
     version = data.pop("schema_version", None)
     if version != SCHEMA_VERSION:
-        raise StorageError(
-            f"{layout.config} has schema version {version}; this program reads {SCHEMA_VERSION}",
-            hint="use the version of undo-hpc that made this run, or start a new run directory",
-        )
+        message, hint = other_schema(version)
+        raise StorageError(f"{layout.root}: {message}", hint=hint)
     try:
         return Run(layout, RunConfig.model_validate(data))
     except ValidationError as error:

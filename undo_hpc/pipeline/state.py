@@ -65,7 +65,7 @@ def derive(
     Args:
         evidence: what lies on disk, by (stage, index).
         policies: how much of a stage is enough for the next.
-        outside: digests of inputs from outside the iteration (configuration, splits, the last iteration), by name.
+        outside: digests of inputs from outside the iteration (configuration, splits), by name; `Task.inputs` are added to them.
         live: what the cluster says of tasks it knows, by (stage, index).
     """
     policies, outside, live = policies or {}, outside or {}, live or {}
@@ -78,7 +78,9 @@ def derive(
         for task in stage.tasks:
             key = (stage.name, task.index)
             found = evidence.get(key, Evidence(None))
-            state, why = _one(stage, found, upstream, outside, upstream_done, live.get(key))
+            state, why = _one(
+                stage, found, upstream, {**outside, **task.inputs}, upstream_done, live.get(key)
+            )
             if state == "done" and found.manifest is not None:
                 good.append(found.manifest)
             statuses.append(TaskStatus(stage.name, task.index, state, why))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from undo_hpc.errors import DataError
 from undo_hpc.prompts.template import Template
-from undo_hpc.records import Feedback
+from undo_hpc.records import Feedback, ShownExample
 
 _HERE = Path(__file__).resolve().parent
 _NEEDED = {"problem": {"problem"}, "refine": {"problem", "rationale"}, "student": {"problem"}}
@@ -49,7 +49,7 @@ class PromptSet:
         verdict: str,
         *,
         truth: str = "",
-        examples: Sequence[Feedback] = (),
+        examples: Sequence[ShownExample | Feedback] = (),
         instruction: str = "",
     ) -> str:
         """What the teacher is asked for a new rationale.

@@ -197,10 +197,10 @@ def _verdicts(run: Run, iteration: int) -> dict[str, dict[str, float]]:
     stage = "baseline" if iteration == UNTRAINED else "evaluate"
     found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for part in plan.slices(stage):
-        path = at.shard(stage, part.shard, part.group)
+        path = at.shard(stage, part.shard, part.problem_set)
         if path.exists():
             for row in read_rows(path):
-                found[part.group][row["problem_id"]].append(row["verdict"] == "correct")
+                found[part.problem_set][row["problem_id"]].append(row["verdict"] == "correct")
     return {name: {key: sum(v) / len(v) for key, v in rows.items()} for name, rows in found.items()}
 
 

@@ -15,7 +15,7 @@ from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import EngineError
 from undo_hpc.observe.progress import describe
-from undo_hpc.stages.answering import Answers, make_asks, open_checker
+from undo_hpc.stages.attempts import AttemptStore, make_requests, open_checker
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.progress import read_progress
 
@@ -59,10 +59,10 @@ def asked(tmp_path: Path, engine: Slow, **config: Any) -> tuple[Path, Callable[[
     def ask() -> None:
         with Lease(at.lease("generate", 0), "this") as lease:
             ctx = context(run, "generate", lease)
-            answers = Answers(ctx, shard, role="teacher", sampling=sampling, inputs={})
+            store = AttemptStore(ctx, shard, role="teacher", sampling=sampling, inputs={})
             with open_checker(ctx) as checker:
-                asks = make_asks(PROBLEMS, range(1), lambda p: p.problem, 0.6)
-                answers.answer(engine, checker, asks, len(asks))  # type: ignore[arg-type]
+                requests = make_requests(PROBLEMS, range(1), lambda p: p.problem, 0.6)
+                store.answer(engine, checker, requests, len(requests))  # type: ignore[arg-type]
 
     return at.parts(shard), ask
 
