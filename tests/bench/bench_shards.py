@@ -95,7 +95,14 @@ def answered(root: Path, engine: Instant) -> float:
     at = run.layout.iteration(0)
     with Lease(at.lease("generate", 0), "the benchmark") as lease:
         ctx = context(run, "generate", lease)
-        store = AttemptStore(ctx, at.shard("generate", 0), role="teacher", sampling=SamplingConfig(), quality=QualityConfig(), inputs={})
+        store = AttemptStore(
+            ctx,
+            at.shard("generate", 0),
+            role="teacher",
+            sampling=SamplingConfig(),
+            quality=QualityConfig(),
+            inputs={},
+        )
         with open_checker(ctx) as checker:
             requests = make_requests(problems, range(1), lambda p: p.problem, 0.7)
             began = time.perf_counter()

@@ -63,14 +63,20 @@ def test_validation_problems_are_never_trained_on() -> None:
 def test_a_first_rationale_is_asked_for_plainly() -> None:
     target = first_target(PROBLEM, MethodConfig())
     assert target.style == "plain" and target.options == ("1", "2") and target.ground_truth == "1"
-    assert not any((target.rationale, target.student_answer, target.verdict, target.shown_ground_truth, target.solution))
+    assert not any(
+        (target.rationale, target.student_answer, target.verdict, target.shown_ground_truth, target.solution)
+    )
     assert first_target(PROBLEM, MethodConfig(condition="ground_truth")).solution == "1 is 1"
 
 
 def test_blind_takes_the_attempt_away_and_nothing_else() -> None:
     undo = refine_target(PROBLEM, ROWS[1], ROWS[1], MethodConfig()).to_dict()
     blind = refine_target(PROBLEM, ROWS[1], ROWS[1], MethodConfig(condition="blind")).to_dict()
-    assert undo["student_answer"] == "mine p1" and undo["rationale"] == "why p1" and not undo["shown_ground_truth"]
+    assert (
+        undo["student_answer"] == "mine p1"
+        and undo["rationale"] == "why p1"
+        and not undo["shown_ground_truth"]
+    )
     assert blind == undo | {"student_answer": "", "verdict": ""}
     assert refine_target(PROBLEM, ROWS[1], ROWS[1], MethodConfig(show_truth=True)).shown_ground_truth == "1"
 

@@ -132,9 +132,7 @@ def targets_in(run: Run, iteration: int, index: int) -> list[Target]:
     return [Target.from_dict(row) for row in read_rows(run.layout.iteration(iteration).targets_file(index))]
 
 
-def write_shards(
-    run: Run, answer: Callable[[Problem], list[Attempt]], iteration: int = 0
-) -> None:
+def write_shards(run: Run, answer: Callable[[Problem], list[Attempt]], iteration: int = 0) -> None:
     """All shards of a planned iteration with their manifests."""
     plan = run.plan(iteration)
     assert plan is not None

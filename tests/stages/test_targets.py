@@ -79,7 +79,9 @@ class Instant:
         return None
 
 
-def run_generate(run: Run, monkeypatch: pytest.MonkeyPatch, index: int, iteration: int = 0, most: int = 10**9) -> None:
+def run_generate(
+    run: Run, monkeypatch: pytest.MonkeyPatch, index: int, iteration: int = 0, most: int = 10**9
+) -> None:
     monkeypatch.setattr(generate, "load_engine", lambda *_, **__: Instant(most))
     with Lease(run.layout.root / "l", "generate") as lease:
         generate.run_stage(context(run, "generate", lease, index, iteration))
@@ -97,14 +99,14 @@ def test_one_can_read_what_the_teacher_is_asked(tmp_path: Path) -> None:
     assert all(text in prompt for text in shown)
     first = targets_in(run, 0, 0)[0]
     assert first.style == "plain" and first.to_problem().ground_truth == PROBLEMS[0].ground_truth
-    assert targets.prompt_of(first, load_prompts("default"), "") == load_prompts("default").problem(first.problem)
+    assert targets.prompt_of(first, load_prompts("default"), "") == load_prompts("default").problem(
+        first.problem
+    )
 
 
 def test_the_examples_and_the_ground_truth_are_shown_where_they_are_asked_for(tmp_path: Path) -> None:
     shown = [make_feedback(p, right=p.idx == 38, split="validation") for p in PROBLEMS[37:]]
-    run = refined(
-        tmp_path / "run", feedback=[*FEEDBACK[:37], *shown], validation_examples=2, show_truth=True
-    )
+    run = refined(tmp_path / "run", feedback=[*FEEDBACK[:37], *shown], validation_examples=2, show_truth=True)
     for target in all_targets(run, 1):
         assert sorted(e.problem_id for e in target.examples) == [PROBLEMS[k].problem_id for k in (37, 39)]
         assert target.shown_ground_truth == target.ground_truth
@@ -157,7 +159,11 @@ def test_a_task_reads_its_own_file_and_nothing_else(tmp_path: Path, monkeypatch:
     assert set(Instant.asked) == {targets.prompt_of(t, prompts, "") for t in targets_in(alone, 1, 1)}
     manifest, plan = read_manifest(at.manifest_of(shard)), alone.plan(1)
     assert manifest is not None and plan is not None
-    assert manifest.inputs["targets"] == plan.targets[1].sha256 and set(manifest.inputs) == {"config", "targets", "prompts"}
+    assert manifest.inputs["targets"] == plan.targets[1].sha256 and set(manifest.inputs) == {
+        "config",
+        "targets",
+        "prompts",
+    }
 
 
 def test_shards_and_kills_change_no_byte_of_the_distilled_set(
@@ -194,7 +200,9 @@ def test_a_lost_file_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         path.write_bytes(before.replace(b"guess", b"gness", 1) if harm == "damaged" else before[:-9])
     with pytest.raises(EvidenceError, match=r"targets/shard-00001\.jsonl, .* is (missing|damaged)"):
         run_generate(run, monkeypatch, 1, 1)
-    assert [e["file"] for e in events(run, "set_aside")] == ["iter_001/targets/shard-00001.jsonl"] * (harm != "missing")
+    assert [e["file"] for e in events(run, "set_aside")] == ["iter_001/targets/shard-00001.jsonl"] * (
+        harm != "missing"
+    )
     assert run.layout.damaged(path).exists() == (harm != "missing")
     locate(run)
     assert path.read_bytes() == before
@@ -208,7 +216,9 @@ def test_a_lost_file_whose_origin_has_changed_is_told(tmp_path: Path) -> None:
     feedback.unlink()
     locate(run)  # nobody needs it while the targets are there
     path.unlink()
-    with pytest.raises(StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 is made from it"):
+    with pytest.raises(
+        StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 is made from it"
+    ):
         locate(run)
     feedback.write_bytes(b"")
     with pytest.raises(EvidenceError, match=r"feedback\.jsonl has changed since") as error:
@@ -217,7 +227,9 @@ def test_a_lost_file_whose_origin_has_changed_is_told(tmp_path: Path) -> None:
     before, output = run.layout.iteration(0), describe_output(feedback, 0)
     outputs = {run.layout.relative(feedback): output}
     write_manifest(before.stage_manifest("advance"), Manifest("advance", 0, 0, {}, outputs))
-    with pytest.raises(EvidenceError, match=r"shard-00001\.jsonl is missing or damaged, and the splits or the feedback"):
+    with pytest.raises(
+        EvidenceError, match=r"shard-00001\.jsonl is missing or damaged, and the splits or the feedback"
+    ):
         locate(run)
 
 
