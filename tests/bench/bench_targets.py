@@ -27,23 +27,26 @@ from tests.bench.frame import Measure
 SIZES, PER_SHARD, REPEATS = (10_000, 1_000_000), 1_000, 5
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
-FRAME = """
-import json, resource, sys, time
+BARE = """
+import json, sys, time
 from pathlib import Path
+def status(key):  # of this process alone: getrusage's maximum begins with what the parent held when it forked
+    return int(Path('/proc/self/status').read_text().split(key + ':')[1].split()[0]) / 1024
+"""
+FRAME = (
+    BARE
+    + """
 import undo_hpc.worker
 from undo_hpc.pipeline.run import open_run
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-def resident():
-    return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() / 2**20
 """
+)
 TASK = (
     FRAME
     + """
 from tests.stages.build import context
 from undo_hpc.stages import generate
 from undo_hpc.stages.targets import planned_prompts, prompt_of, read_targets
-before, began = resident(), time.perf_counter()
+before, began = status('VmRSS'), time.perf_counter()
 run = open_run(Path(sys.argv[1]))
 ctx = context(run, 'generate', None, int(sys.argv[2]), 1)
 prompts = planned_prompts(ctx.plan, 'generate', run.config.generate.prompt)
@@ -51,22 +54,18 @@ targets = read_targets(ctx)
 asked = [prompt_of(target, prompts, '') for target in targets]
 took = time.perf_counter() - began
 assert len(asked) == len(targets) > 500 and min(map(len, asked)) > 3000
-print(json.dumps({'s': took, 'mib': peak(), 'growth_mib': peak() - before}))
+print(json.dumps({'s': took, 'mib': status('VmHWM'), 'growth_mib': status('VmHWM') - before}))
 """
 )
-BARE = """
-import resource
-print('{"mib": %f}' % (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
-"""
 PLAN = (
     FRAME
     + """
 from undo_hpc.control.position import make_plan
-before, began = resident(), time.perf_counter()
+before, began = status('VmRSS'), time.perf_counter()
 plan = make_plan(open_run(Path(sys.argv[1])), 1)
 took = time.perf_counter() - began
 assert plan.shards == int(sys.argv[2])
-print(json.dumps({'s': took, 'mib': peak(), 'growth_mib': peak() - before}))
+print(json.dumps({'s': took, 'mib': status('VmHWM'), 'growth_mib': status('VmHWM') - before}))
 """
 )
 
@@ -138,7 +137,7 @@ def build(root: Path, count: int, condition: str) -> None:
 
 def measures() -> Iterator[Measure]:
     """A task's reading and the making of the plan, at both sizes."""
-    bare = in_a_process(BARE)["mib"]
+    bare = in_a_process(BARE + "print(json.dumps({'mib': status('VmHWM')}))")["mib"]
     with tempfile.TemporaryDirectory(dir=".") as folder:
         for count in SIZES:
             root, shards = Path(folder) / str(count), count // PER_SHARD

@@ -108,6 +108,9 @@ def test_damaged_splits_are_found(tmp_path: Path) -> None:
         EvidenceError, match=r"the frozen problems are damaged: splits/train\.jsonl has changed"
     ):
         prepared_digest(run)
+    with pytest.raises(EvidenceError, match="damaged"):
+        prepared_digest(run, [path])
+    assert prepared_digest(run, [run.layout.split("validation")]), "a task checks what it reads"
 
 
 def test_a_zombie_publishes_no_distilled_set(tmp_path: Path) -> None:

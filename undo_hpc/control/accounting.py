@@ -266,7 +266,7 @@ def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
     import orjson
 
     at = run.layout.iteration(iteration)
-    folder = at.events("generate", 0).parent
+    folder = at.events_folder
     for path in sorted(folder.glob("*.jsonl")):
         found = _FILE.match(path.name)
         if not found:

@@ -216,7 +216,7 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
     for name, rows in shards.items():
         folder = at.parts(root / name)
         write_bytes(
-            folder / f"000-{basis_of(manifest.inputs)}-regraded.jsonl",
+            at.part(root / name, 0, basis_of(manifest.inputs), "regraded"),
             dump_rows([row.to_dict() for row in rows]),
         )
         folders.append(folder)

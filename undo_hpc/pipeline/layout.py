@@ -132,9 +132,14 @@ class IterationLayout:
         """Log of a task on the local cluster."""
         return self.logs / f"{stage}-{index:05d}.log"
 
+    @property
+    def events_folder(self) -> Path:
+        """Events of all tasks."""
+        return self.root / "events"
+
     def events(self, stage: str, index: int) -> Path:
         """Events of one task (a file of its own: no two nodes append to one)."""
-        return self.root / "events" / f"{stage}-{index:05d}.jsonl"
+        return self.events_folder / f"{stage}-{index:05d}.jsonl"
 
     def progress(self, stage: str, index: int) -> Path:
         """How far a task is (training writes its own, beside its metrics)."""
@@ -142,9 +147,14 @@ class IterationLayout:
             return self.train / "progress.json"
         return self.root / "progress" / f"{stage}-{index:05d}.json"
 
+    @property
+    def leases(self) -> Path:
+        """Leases of all tasks."""
+        return self.root / "leases"
+
     def lease(self, stage: str, index: int) -> Path:
         """Who may publish a task's outputs."""
-        return self.root / "leases" / f"{stage}-{index:05d}.lease"
+        return self.leases / f"{stage}-{index:05d}.lease"
 
     @property
     def targets(self) -> Path:
@@ -171,6 +181,10 @@ class IterationLayout:
     def parts(self, shard: Path) -> Path:
         """Folder of a shard's rows while it is being made, one file a start."""
         return shard.with_name(shard.stem + ".parts")
+
+    def part(self, shard: Path, number: int, basis: str, start: str) -> Path:
+        """The rows of one start: `basis` stands for the inputs that they come from, `start` is a name of its own."""
+        return self.parts(shard) / f"{number:03d}-{basis}-{start}.jsonl"
 
     def manifest_of(self, shard: Path) -> Path:
         """The manifest beside a shard."""

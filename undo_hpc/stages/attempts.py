@@ -80,7 +80,7 @@ class AttemptStore:
         config = ctx.run.config.generate
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
-            self._folder / f"{number:03d}-{basis}-{os.getpid()}-{time.time_ns():x}.jsonl",
+            ctx.at.part(shard, number, basis, f"{os.getpid()}-{time.time_ns():x}"),
             flush_rows=config.flush_rows,
             flush_seconds=config.flush_seconds,
         )

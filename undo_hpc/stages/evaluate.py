@@ -23,10 +23,10 @@ def run_stage(ctx: StageContext) -> None:
     """
     config = ctx.run.config
     untrained = ctx.stage.name == "baseline"
-    inputs = {"splits": prepared_digest(ctx.run)}
+    parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
+    inputs = {"splits": prepared_digest(ctx.run, [ctx.run.problems_file(part.problem_set) for part in parts])}
     if not untrained:
         inputs |= gate(ctx, "train")[2]
-    parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
     model = config.student if untrained else student_of(config.student, str(ctx.at.student))
     prompts = planned_prompts(ctx.plan, "evaluate", config.evaluate.prompt)
     inputs["prompts"] = prompts.digest
@@ -76,7 +76,7 @@ def run_stage(ctx: StageContext) -> None:
 def _requests(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[SampleRequest]:
     """The answers wanted for a slice."""
     settings = ctx.run.config.evaluate
-    problems = ctx.run.problems(part.problem_set)[part.start : part.stop]
+    problems = ctx.run.problems(part.problem_set, part.start, part.stop)
     return make_requests(
         problems,
         range(settings.samples),
