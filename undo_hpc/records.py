@@ -49,7 +49,7 @@ def content_id(*parts: str) -> str:
 
 
 class Row:
-    """What all rows share: to a plain dictionary and back, unknown keys left aside (rows of a newer schema)."""
+    """What all rows share: to a plain dictionary and back, unknown keys ignored (rows of a newer schema)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as it stands on disk. Shallow, for rows hold no rows: `asdict` copies each value, which takes longer than writing it."""

@@ -88,7 +88,12 @@ def test_seeds_differ_by_each_part_and_fit_31_bits() -> None:
 def test_a_plan_survives_its_file() -> None:
     plan = plan_iteration(RunConfig(), 0, problems=10, sets={"gsm8k": 5000, "validation": 3})
     plan = replace(
-        plan, targets=(TargetsFile("ab", 7, 1, 0), TargetsFile("cd", 0, 0, None)), inputs={"splits": "s"}
+        plan,
+        targets=(
+            TargetsFile(sha256="ab", bytes=7, rows=1, first=0),
+            TargetsFile(sha256="cd", bytes=0, rows=0, first=None),
+        ),
+        inputs={"splits": "s"},
     )
     assert IterationPlan.from_dict(orjson.loads(orjson.dumps(plan.to_dict()))) == plan
     assert {s.problem_set for s in plan.slices("evaluate")} == {"gsm8k", "validation"}

@@ -148,7 +148,7 @@ def write_shards(run: Run, answer: Callable[[Problem], list[Attempt]], iteration
             "generate",
             iteration,
             index,
-            {"config": run.config_digest, "targets": plan.targets[index].sha256},
+            {"config": run.config_digest, "targets": plan.targets[index]["sha256"]},
             outputs,
             counts=counts,
         )

@@ -134,7 +134,7 @@ def test_shards_are_contiguous_whatever_their_number(tmp_path: Path, condition: 
         plan, at = run.plan(1), run.layout.iteration(1)
         assert plan is not None and plan.shards == len(plan.targets) == shards
         files = [at.targets_file(index) for index in range(shards)]
-        assert [(f.sha256, f.bytes, f.rows, f.first) for f in plan.targets] == [
+        assert [tuple(f.values()) for f in plan.targets] == [
             (sha256_file(p), p.stat().st_size, len(rows := list(read_rows(p))), rows[0]["idx"]) for p in files
         ]
         assert sorted(at.targets.iterdir()) == files
@@ -159,7 +159,7 @@ def test_a_task_reads_its_own_file_and_nothing_else(tmp_path: Path, monkeypatch:
     assert set(Instant.asked) == {targets.prompt_of(t, prompts, "") for t in targets_in(alone, 1, 1)}
     manifest, plan = read_manifest(at.manifest_of(shard)), alone.plan(1)
     assert manifest is not None and plan is not None
-    assert manifest.inputs["targets"] == plan.targets[1].sha256 and set(manifest.inputs) == {
+    assert manifest.inputs["targets"] == plan.targets[1]["sha256"] and set(manifest.inputs) == {
         "config",
         "targets",
         "prompts",

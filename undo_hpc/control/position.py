@@ -182,7 +182,7 @@ def _missing(run: Run, path: Path, follower: int) -> StorageError:
     later = ", ".join(str(run.layout.iteration(k).root) for k in run.layout.iterations() if k >= follower)
     return StorageError(
         f"{path} is missing, and iteration {follower} rests on it",
-        hint=f"put it back; or move {later} away and run the same command again, which makes all of them anew",
+        hint=f"put it back; or move {later} away and run the same command again, which makes all of them again",
     )
 
 

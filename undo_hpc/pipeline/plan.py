@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.pipeline.layout import Layout
@@ -31,9 +31,13 @@ class EvaluationSlice:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class TargetsFile:
-    """The targets of one generation task: digest, size in bytes and rows of their file, and `idx` of the first row (None without one)."""
+class TargetsFile(TypedDict):
+    """What plan.json says of the targets of one generation task. (A plain dictionary: a status reads ten thousand of them.)
+
+    Attributes:
+        sha256, bytes, rows: of the file.
+        first: `idx` of its first row; None where it has none.
+    """
 
     sha256: str
     bytes: int
@@ -76,7 +80,7 @@ class IterationPlan:
             name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
             for name in ("evaluate", "baseline")
         }
-        return cls(**(data | tasks | {"targets": tuple(TargetsFile(**file) for file in data["targets"])}))
+        return cls(**(data | tasks | {"targets": tuple(data["targets"])}))
 
     def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
         """All slices of `evaluate` or `baseline`, in the order of their tasks."""
@@ -198,7 +202,7 @@ def plan_iteration(
     workload = workload or estimate(config, iteration, problems)
     per_task = config.evaluate.problems_per_task
     slices = slice_sets(sets, per_task)
-    examined = [
+    evaluated = [
         part for part in slices if part.problem_set != "train"
     ]  # nobody refines for the untrained student
     return IterationPlan(
@@ -206,7 +210,7 @@ def plan_iteration(
         problems=problems,
         shards=choose_shards(config, problems, workload) if problems else 1,
         evaluate=pack_slices(slices, per_task),
-        baseline=pack_slices(examined, per_task) if iteration == 0 and config.evaluate.baseline else (),
+        baseline=pack_slices(evaluated, per_task) if iteration == 0 and config.evaluate.baseline else (),
         servers=config.generate.service if config.generate.engine.name == "openai" else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
         workload=workload.to_dict(),
@@ -231,7 +235,7 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
 
     def shard_task(index: int) -> Task:
         shard, manifest = at.shard_names("generate", index)
-        inputs = {"targets": plan.targets[index].sha256} if plan.targets else {}
+        inputs = {"targets": plan.targets[index]["sha256"]} if plan.targets else {}
         return Task("generate", index, str(index), manifest, (shard,), inputs)
 
     def answer_task(stage: StageName, index: int, parts: Sequence[EvaluationSlice]) -> Task:

@@ -68,7 +68,7 @@ def run_stage(ctx: StageContext) -> None:
                     f"merge: {problem}",
                     hint="delete this shard and its manifest, and run the same command again",
                 )
-        _require(total, sum(ctx.plan.targets[index].rows for index in used))
+        _require(total, sum(ctx.plan.targets[index]["rows"] for index in used))
         folder.card = distilled_card(ctx.run, ctx.plan.iteration, manifests, counts := _counts(total))
         ctx.lease.check()  # leaving the block publishes
     ctx.publish(
@@ -115,7 +115,9 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
 
 def _shards(ctx: StageContext, used: Sequence[int]) -> Iterator[tuple[int, Shard]]:
     """The shards that hold anything, in order, each with the idx it begins with."""
-    begins = {index: file.first for index, file in enumerate(ctx.plan.targets) if file.first is not None}
+    begins = {
+        index: first for index, file in enumerate(ctx.plan.targets) if (first := file["first"]) is not None
+    }
     after: dict[int, int | None] = dict(zip(begins, [*list(begins.values())[1:], None], strict=False))
     for index in used:
         if index in begins:

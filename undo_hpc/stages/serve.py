@@ -1,6 +1,6 @@
 """serve: one teacher server of the run's own; the generation shards are its clients. It ends when they are complete.
 
-It vouches for nothing and leaves nothing behind: a server that is lost is only started again.
+It has no manifest and leaves nothing behind: a server that is lost is only started again.
 """
 
 from __future__ import annotations

@@ -179,7 +179,8 @@ def write_targets(
                         size += len(line)
                         sha.update(line)
                         file.write(line)
-                files.append(TargetsFile(sha.hexdigest(), size, stop - start, first))
+                digest = sha.hexdigest()
+                files.append(TargetsFile(sha256=digest, bytes=size, rows=stop - start, first=first))
         publish_dir(temporary, at.targets)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -193,19 +194,19 @@ def restore_targets(run: Run, plan: IterationPlan, indices: Iterable[int]) -> li
         EvidenceError: what they were made from has changed.
     """
     at = run.layout.iteration(plan.iteration)
-    lost = [k for k in indices if _size(at.targets_file(k)) != plan.targets[k].bytes]
+    lost = [k for k in indices if _size(at.targets_file(k)) != plan.targets[k]["bytes"]]
     if not lost:
         return []
     rows = (
         iter(Targets(run, plan.iteration)) if check_inputs(run, plan.iteration) == plan.inputs else iter(())
     )
     for index, file in enumerate(plan.targets[: max(lost) + 1]):
-        mine = itertools.islice(rows, file.rows)
+        mine = itertools.islice(rows, file["rows"])
         if index not in lost:
-            next(itertools.islice(mine, file.rows, None), None)  # passes them
+            next(itertools.islice(mine, file["rows"], None), None)  # passes them
             continue
         data = b"".join(encode_row(target.to_dict()) for target in mine)
-        if hashlib.sha256(data).hexdigest() != file.sha256:
+        if hashlib.sha256(data).hexdigest() != file["sha256"]:
             raise EvidenceError(
                 f"{at.targets_file(index)} is missing or damaged, and the splits or the feedback that it was made from have changed",
                 hint=f"put it back; or move {at.root} away and run the same command again, which plans the iteration from scratch",
@@ -239,12 +240,12 @@ def read_targets(ctx: StageContext) -> list[Target]:
     """
     path, planned = ctx.at.targets_file(ctx.task.index), ctx.plan.targets[ctx.task.index]
     deadline = time.monotonic() + ctx.visibility_wait_s
-    while _size(path) != planned.bytes and time.monotonic() < deadline:
+    while _size(path) != planned["bytes"] and time.monotonic() < deadline:
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes an NFS directory cache
         time.sleep(0.5)
     data = path.read_bytes() if path.exists() else b""
-    if hashlib.sha256(data).hexdigest() == planned.sha256:
+    if hashlib.sha256(data).hexdigest() == planned["sha256"]:
         return [Target.from_dict(orjson.loads(line)) for line in data.splitlines()]
     name, problem = ctx.run.layout.relative(path), "is missing"
     if path.exists():
