@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import secrets
@@ -26,7 +27,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
-from undo_hpc.records import SCHEMA_VERSION, Problem
+from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
 from undo_hpc.storage.atomic import read_json, translate_os_error, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.shards import read_rows
@@ -77,12 +78,14 @@ class Run:
         """The run's own log."""
         return EventLog(self.layout.events)
 
-    def problems(self, split: str) -> list[Problem]:
-        """Problems of a split or benchmark, in their frozen order."""
-        path = self.layout.split(split)
-        if not path.exists():
-            path = self.layout.benchmark(split)
-        return [Problem.from_dict(row) for row in read_rows(path)]
+    def problems(self, problem_set: str, start: int = 0, stop: int | None = None) -> list[Problem]:
+        """Problems of a split or benchmark in their frozen order, or a slice of them."""
+        rows = itertools.islice(read_rows(self.problems_file(problem_set)), start, stop)
+        return [Problem.from_dict(row) for row in rows]
+
+    def problems_file(self, problem_set: str) -> Path:
+        """The file of a split or benchmark."""
+        return self.layout.split(problem_set) if problem_set in SPLITS else self.layout.benchmark(problem_set)
 
     def plan(self, iteration: int) -> IterationPlan | None:
         """The frozen plan of an iteration, or None where it has not been made."""
@@ -111,10 +114,8 @@ def open_run(run_dir: Path) -> Run:
     data = read_json(layout.config)
     version = data.pop("schema_version", None)
     if version != SCHEMA_VERSION:
-        raise StorageError(
-            f"{layout.config} has schema version {version}; this program reads {SCHEMA_VERSION}",
-            hint="use the version of undo-hpc that made this run, or start a new run directory",
-        )
+        message, hint = other_schema(version)
+        raise StorageError(f"{layout.root}: {message}", hint=hint)
     try:
         return Run(layout, RunConfig.model_validate(data))
     except ValidationError as error:
