@@ -12,7 +12,7 @@ _THINKING_PARTS = ("thinking", "reasoning", "redacted_thinking")
 
 
 class Unusable(Exception):
-    """A row cannot be used; the text is the reason as the user reads it. The row is listed and the work goes on."""
+    """A row cannot be used; the text is the reason as the user reads it. The row is listed and the others are read."""
 
 
 def turn(value: Any, meaning: str) -> Any:
@@ -21,6 +21,8 @@ def turn(value: Any, meaning: str) -> Any:
     A conversation may also be JSON text (a cell of a CSV) or columns ({role: [...], content: [...]}, as `datasets` stores sequences).
     What is no conversation is given back as it is. Raises Unusable where there is not exactly one such turn, or it holds no text.
     """
+    if isinstance(value, str) and not value.lstrip().startswith("[{"):
+        return value
     said = _conversation(value)
     if said is None:
         return _joined(value, meaning)
@@ -34,7 +36,7 @@ def turn(value: Any, meaning: str) -> Any:
 
 
 def _conversation(value: Any) -> Sequence[Mapping[str, Any]] | None:
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
+    if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):

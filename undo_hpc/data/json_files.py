@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -16,16 +15,16 @@ from undo_hpc.data.split_names import SPLIT_WORDS
 from undo_hpc.data.tables import BadRow, EmptyFileError, ListTable, Table, columns_of
 from undo_hpc.errors import DataError
 
-_MANY_DIGITS = re.compile(
-    rb"[0-9]{19}"
-)  # may be an integer of over 64 bits, which orjson reads as the nearest float
+# Nineteen digits in a row may be an integer of over 64 bits, which orjson reads as the nearest float. Faster than a regular expression.
+_DIGITS_ONLY = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+_MANY_DIGITS = b"0" * 19
 _INT_DIGITS = 4000  # Python converts no longer integers; they stay text
 _ROWS_KEYS = ("data", "rows", "examples", "instances", "problems", "questions")
 
 
 def loads(data: bytes) -> Any:
     """JSON as orjson reads it, or else as Python does, which knows NaN and keeps numbers of any length exact. Raises ValueError."""
-    if not _MANY_DIGITS.search(data):
+    if _MANY_DIGITS not in data.translate(_DIGITS_ONLY):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:

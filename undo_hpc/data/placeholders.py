@@ -31,7 +31,7 @@ def is_placeholder(text: str, kind: AnswerKind = "auto") -> bool:
         text: what stands in the field.
         kind: the kind of answer; where it is `text`, only marks of an empty cell count, for `unknown` may be an answer.
     """
-    if len(text) > 60:
+    if len(text) > 60 or text.isdigit():
         return False
     bare = _WRAPPED.sub(r"\1", text).replace("$", "").strip().strip("\"'`*").strip()
     word = bare.casefold()
