@@ -48,9 +48,6 @@ def test_a_folder_with_a_train_and_a_test_file_gives_the_split_that_is_asked_for
         load(tmp_path, split="validation")
 
 
-P = {"problem": "p?", "answer": 1}
-
-
 def rows(*names: str) -> list[dict[str, Any]]:
     return [{"problem": f"{name}?", "answer": 1} for name in names]
 
@@ -259,3 +256,12 @@ def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone.jsonl")
     with pytest.raises(DataError, match=r"cannot read .*b\.jsonl"):
         load(tmp_path)
+
+
+def test_a_folder_of_several_splits_as_datasets_saves_it(tmp_path: Path) -> None:
+    import datasets
+
+    splits = {name: datasets.Dataset.from_list(rows(name, f"{name} more")) for name in ("train", "test")}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    assert [p.problem for p in load(tmp_path / "saved").problems] == ["train?", "train more?"]
+    assert [p.problem for p in load(tmp_path / "saved", split="test").problems] == ["test?", "test more?"]

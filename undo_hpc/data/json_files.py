@@ -6,18 +6,20 @@ import io
 import json
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from undo_hpc.data.split_names import SPLIT_WORDS
-from undo_hpc.data.tables import BadRow, EmptyFileError, ListTable, Table, columns_of
+from undo_hpc.data.tables import BadRow, EmptyFileError, ListTable, Table, columns_of, require_different
 from undo_hpc.errors import DataError
 
 # Nineteen digits in a row may be an integer of over 64 bits, which orjson reads as the nearest float. Faster than a regular expression.
 _DIGITS_ONLY = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _MANY_DIGITS = b"0" * 19
+_CHECKED = 20  # rows whose keys are compared; a file is written by one program, so the first ones show it
 _INT_DIGITS = 4000  # Python converts no longer integers; they stay text
 _ROWS_KEYS = ("data", "rows", "examples", "instances", "problems", "questions")
 
@@ -85,6 +87,8 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
         if line.strip():
             try:
                 rows.append(loads(line))
+                if len(rows) <= _CHECKED:
+                    json.loads(line, object_pairs_hook=partial(_different, path, number))
             except ValueError as error:
                 if not rows and data.lstrip()[:1] == b"{" and _is_one_value(data):
                     return _whole(path, data, split)  # one object over several lines
@@ -94,6 +98,11 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
         return _table(path, rows[0], split)
     found = [_mapping(row) for row in rows]
     return ListTable(path.name, columns_of(found), found, lines)
+
+
+def _different(path: Path, line: int, pairs: list[tuple[str, Any]]) -> None:
+    """Raises DataError where an object has one key twice: readers would take the last of its values silently."""
+    require_different([key for key, _ in pairs], f"{path} line {line}")
 
 
 def _is_one_value(data: bytes) -> bool:
