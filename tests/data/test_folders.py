@@ -226,6 +226,7 @@ def test_folders_of_subjects_are_one_data_set(tmp_path: Path) -> None:
         ("---\nconfigs:\n- {config_name: x, data_dir: socratic, data_files: '*.jsonl'}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: {train: 'socratic/*', test: main/test*}}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: 'main/*'}\n---\n", "train", "main"),
+        ("---\nconfigs:\n- {config_name: x, data_files: ['socratic/**', '', '**x', 'https://x/y']}\n---\n", "train", "socratic"),
     ],
 )  # fmt: skip
 def test_the_card_says_which_files_are_meant(tmp_path: Path, card: str, split: str, wanted: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
             try:
                 rows.append(loads(line))
                 if len(rows) <= _CHECKED:
-                    json.loads(line, object_pairs_hook=partial(_different, path, number))
+                    _require_single_keys(line, path, number)
             except ValueError as error:
                 if not rows and data.lstrip()[:1] == b"{" and _is_one_value(data):
                     return _whole(path, data, split)  # one object over several lines
@@ -100,9 +100,14 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
     return ListTable(path.name, columns_of(found), found, lines)
 
 
-def _different(path: Path, line: int, pairs: list[tuple[str, Any]]) -> None:
+def _require_single_keys(text: bytes, path: Path, line: int) -> None:
     """Raises DataError where an object has one key twice: readers would take the last of its values silently."""
-    require_different([key for key, _ in pairs], f"{path} line {line}")
+
+    def different(pairs: list[tuple[str, Any]]) -> None:
+        require_different([key for key, _ in pairs], f"{path} line {line}")
+
+    with suppress(RecursionError):
+        json.loads(text, object_pairs_hook=different, parse_int=str, parse_float=str)
 
 
 def _is_one_value(data: bytes) -> bool:
