@@ -86,6 +86,10 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
         lines.append(
             f"  not used for {len(reasons) - 5} other reasons: {sum(c for _, c in reasons.most_common()[5:]):,} rows"
         )
+    for item in source.get("ignored", [])[:5]:
+        lines.append(f"  ignored file: {item['file']}: {item['reason']}")
+    if len(source.get("ignored", [])) > 5:
+        lines.append(f"  ignored files: {len(source['ignored']) - 5} more")
     return lines
 
 
