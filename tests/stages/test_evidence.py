@@ -136,7 +136,7 @@ def test_checkpoints_of_another_distilled_set_are_not_gone_on_with(tmp_path: Pat
 def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     shutil.copytree(Path(prompts.__file__).parent / "tiny", folder)
-    run = make_run(tmp_path / "run", PROBLEMS, 2, generate={"shards": 2, "prompt": str(folder)})
+    run = make_run(tmp_path / "run", PROBLEMS, 2, teacher={"prompt": str(folder)})
     plan = make_plan(run, 0)
     template = folder / "problem.txt"
     before = template.read_text()
