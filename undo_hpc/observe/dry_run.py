@@ -59,7 +59,8 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
             ("writes", shown),
             ("needs", (describe_resources(stage, profile),)),
         ):
-            console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
+            if items:  # what a stage of the user's writes is known when it has run
+                console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
     if most > 1:
         seen = (
             ""

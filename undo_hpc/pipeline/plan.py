@@ -278,7 +278,8 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         own_tasks = tuple(
             Task(name, k, f"{k}" if own.tasks > 1 else name, path, ()) for k, path in enumerate(manifests)
         )
-        stages.append(stage(name, tuple(before for before in own.after if before in there), own_tasks))
+        after = tuple(before for before in own.after if before in there)
+        stages.append(stage(name, after, own_tasks, *(rel(at.root / before) for before in after)))
     last: tuple[StageName, ...] = ("evaluate", "baseline") if plan.baseline else ("evaluate",)
     if not answers:  # nobody is asked anything: only the training is left to wait for
         last = ("train",)

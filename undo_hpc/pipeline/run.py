@@ -123,8 +123,22 @@ def open_run(run_dir: Path) -> Run:
         where = ".".join(map(str, first["loc"]))
         raise StorageError(
             f"{layout.config} is not a configuration of this program: {where}: {first['msg']}",
-            hint="use the version of undo-hpc that made this run, or put the file back as it was",
+            hint=f"continue it with {_maker(layout)}, or put the file back as it was",
         ) from error
+
+
+def _maker(layout: Layout) -> str:
+    """The version that made a run, in words, as far as its environment.json tells."""
+    try:
+        made = read_json(layout.environment)
+    except (StorageError, OSError):
+        made = {}
+    version, revision = made.get("undo_hpc"), made.get("git")
+    if not version:
+        return "the version of undo-hpc that made this run"
+    return (
+        f"the version that made this run, undo-hpc {version}{f' (git {revision[:12]})' if revision else ''}"
+    )
 
 
 def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> Run:
