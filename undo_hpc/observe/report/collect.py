@@ -158,7 +158,7 @@ def _point(iteration: int, item: dict[str, Any]) -> Point:
 
 def _loss(run: Run, iteration: int) -> list[tuple[float, float]]:
     """(step, loss), thinned to 400 points; a torn last line is passed over."""
-    path = run.layout.iteration(iteration).train_metrics
+    path = run.layout.iteration(iteration).train / "metrics.jsonl"
     points = []
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
