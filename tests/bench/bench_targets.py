@@ -138,7 +138,7 @@ def build(root: Path, count: int, condition: str) -> None:
 def measures() -> Iterator[Measure]:
     """A task's reading and the making of the plan, at both sizes."""
     bare = in_a_process(BARE + "print(json.dumps({'mib': status('VmHWM')}))")["mib"]
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(dir="build") as folder:
         for count in SIZES:
             root, shards = Path(folder) / str(count), count // PER_SHARD
             build(root, count, "undo")
