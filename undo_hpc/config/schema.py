@@ -103,6 +103,21 @@ class ModelConfig(Section):
     chat_template_kwargs: dict[str, Any] = result_field(
         {}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3"
     )
+    date: str = result_field(
+        "",
+        "the day that a chat template with a date prints, YYYY-MM-DD; empty for the day on which the run was made",
+        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+    )
+
+
+class StudentConfig(ModelConfig):
+    """The student: a language model, and what it learns of a rationale."""
+
+    reasoning: Literal["keep", "strip", "drop"] = runtime_field(
+        "keep",
+        "the reasoning before a rationale's answer: keep (learned, in the form of the student's chat template), strip (only the "
+        "answer behind it is learned), or drop (rows with reasoning are left out); may change until a student is trained",
+    )
 
 
 class TransformersEngineConfig(Section):
@@ -413,7 +428,7 @@ class RunConfig(Section):
     iterations: int = runtime_field(3, "most iterations, the one-shot iteration 0 included", ge=1)
     data: DataConfig = result_field(DataConfig(), "problems and splits")
     teacher: ModelConfig = result_field(ModelConfig(), "the model that writes rationales")
-    student: ModelConfig = result_field(ModelConfig(), "the model that learns")
+    student: StudentConfig = result_field(StudentConfig(), "the model that learns")
     method: MethodConfig = result_field(MethodConfig(), "the choices of the method")
     generate: GenerateConfig = result_field(GenerateConfig(), "teacher generation")
     train: TrainConfig = result_field(TrainConfig(), "student training")

@@ -27,7 +27,9 @@ def run_stage(ctx: StageContext) -> None:
     if not untrained:
         inputs |= gate(ctx, "train")[2]
     parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
-    model = config.student if untrained else student_of(config.student, str(ctx.at.student))
+    model = ctx.run.model("student")
+    if not untrained:
+        model = student_of(model, str(ctx.at.student))
     prompts = planned_prompts(ctx.plan, "evaluate", config.evaluate.prompt)
     inputs["prompts"] = prompts.digest
     asks = {part: _asks(ctx, part, prompts) for part in parts}

@@ -44,7 +44,7 @@ def run_stage(ctx: StageContext) -> None:
         ctx.plan.iteration,
         ctx.task.index,
         config.generate.engine,
-        config.teacher,
+        ctx.run.model("teacher"),
         enough,
     )
     if not complete():

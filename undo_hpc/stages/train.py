@@ -105,6 +105,8 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
         instruction=config.evaluate.instruction,
         system_prompt=config.student.system_prompt,
         chat_template_kwargs=config.student.chat_template_kwargs,
+        reasoning=config.student.reasoning,
+        date=ctx.run.model("student").date,
         work_dir=str(ctx.at.train),
         out_dir=str(ctx.at.student),
         card={

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from undo_hpc.chat.training_text import Policy
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.storage.atomic import write_json
@@ -27,6 +28,8 @@ class TrainSpec:
         data: parquet files with the columns of records.Example.
         data_digest: digest of the data; a checkpoint made on other data is refused.
         prompt: name of the prompt set, or its folder.
+        reasoning: what becomes of a rationale's reasoning: keep, strip, or drop the row.
+        date: the day that a chat template with a date prints, YYYY-MM-DD; empty for today.
         work_dir: place of checkpoints/, metrics.jsonl, preflight.json and progress.json.
         out_dir: the student's Hugging Face directory; appears whole or not at all.
         card: name, iteration, parent, teacher, data for the model card.
@@ -50,6 +53,8 @@ class TrainSpec:
     instruction: str = ""
     system_prompt: str = ""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    reasoning: Policy = "keep"
+    date: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     time_limit_s: float | None = None
 
