@@ -86,6 +86,9 @@ def _bare(text: str) -> str:
 @example("{{ c.split('</think>')[-1] }}", "<|eot|>", "", "<think>\nFirst 1+1=2.\n</think>\n\n2", "keep")
 @example("{{ c.split('</think>')[-1] }}", "<|eot|>", "", "work 1</think>", "keep")
 @example("{{ c }}", "<|eot|>", "<think>\n", "First 1+1=2.\n</think>\n\n2", "keep")
+@example("{{ c }}", "<|eot|>", "", "7</think>[THINK]", "keep")
+@example("{{ c }}", "<|eot|>", "<|channel|>analysis<|message|>", "<|channel|>final<|message|><think>", "keep")
+@example("{{ c }}", "<|eot|>", "<|channel|>analysis<|message|>", "7", "keep")
 def test_the_whole_rationale_is_learned_or_nothing_of_it(
     content: str, end: str, prompt_end: str, rationale: str, policy: str
 ) -> None:

@@ -62,7 +62,7 @@ def split(text: str) -> Parts:
     if "<|channel|>" in text:
         return _split_channels(text)
     if bare := _BARE_CHANNELS.match(text):
-        return Parts(bare["reasoning"].strip(), bare["answer"].strip())
+        return _checked(bare["reasoning"].strip(), bare["answer"].strip(), "")
     opening, closing = _marks_of(text)
     if not opening:
         return Parts("", text)
@@ -76,10 +76,7 @@ def split(text: str) -> Parts:
         return Parts(reasoning.strip(), "", "its reasoning has no end")
     for mark in _AROUND_ANSWER:
         answer = answer.replace(mark, "")
-    flaw = ""
-    if opening in reasoning or opening in answer or closing in answer:
-        flaw = "its reasoning marks do not form one block"
-    return Parts(reasoning.strip(), answer.strip(), flaw)
+    return _checked(reasoning.strip(), answer.strip(), "")
 
 
 def join(reasoning: str, answer: str, marks: tuple[str, str] = THINK) -> str:
@@ -157,4 +154,10 @@ def _split_channels(text: str) -> Parts:
         flaw = "it has text outside of its channels"
     if not answer:
         flaw = flaw or "its reasoning has no end"
-    return Parts("\n\n".join(filter(None, reasoning)), "\n\n".join(answer), flaw)
+    return _checked("\n\n".join(filter(None, reasoning)), "\n\n".join(answer), flaw)
+
+
+def _checked(reasoning: str, answer: str, flaw: str) -> Parts:
+    """The parts, with a flaw where marks are left in them."""
+    left = any(mark in part for pair in MARKS for mark in pair for part in (reasoning, answer))
+    return Parts(reasoning, answer, flaw or ("its reasoning marks do not form one block" if left else ""))
