@@ -45,7 +45,7 @@ def test_the_loss_falls_on_the_answer_and_its_end_alone(
         spec.config,
         rank=0,
         ranks=1,
-        attention="segment" if packing else "sdpa",
+        attention="varlen" if packing else "sdpa",
         pad_token=0,
         device=torch.device("cpu"),
     )
@@ -116,9 +116,9 @@ def test_the_chat_formats_of_the_families_that_students_come_from(trainings: Tra
 
     stripped = Encoder(tokenizer, replace(spec, reasoning="strip")).encode([row, thinking])
     assert stripped[0] == plain and not isinstance(stripped[1], str)
-    assert tokenizer.decode(stripped[1][1]).endswith(f"{A}{family.gap}{family.end}") and "Check" not in tokenizer.decode(
-        stripped[1][1]
-    )
+    assert tokenizer.decode(stripped[1][1]).endswith(
+        f"{A}{family.gap}{family.end}"
+    ) and "Check" not in tokenizer.decode(stripped[1][1])
     dropped = Encoder(tokenizer, replace(spec, reasoning="drop")).encode([row, thinking])
     assert dropped == [plain, "it has reasoning, and student.reasoning is drop"]
 

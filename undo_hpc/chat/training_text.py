@@ -134,7 +134,9 @@ class TurnWriter:
         """The turn without the template: in the form of its reasoning, behind what the prompt opened, with its end."""
         opening, closing = self._form
         if opening == HARMONY_REASONING:
-            body = f"{opening}{parts.reasoning}{closing}" if parts.reasoning or self.opened else HARMONY_ANSWER
+            body = (
+                f"{opening}{parts.reasoning}{closing}" if parts.reasoning or self.opened else HARMONY_ANSWER
+            )
             return body.removeprefix(self.opened) + parts.answer + self.closing
         if self.opened:
             closing = next(pair[1] for pair in MARKS if pair[0] == self.opened.strip())

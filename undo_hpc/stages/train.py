@@ -1,4 +1,4 @@
-"""train: the student learns the distilled set. The loop itself is undo_hpc.training; this stage prepares and vouches."""
+"""train: the student learns the distilled set. The loop itself is undo_hpc.training; this stage prepares and publishes it."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def run_stage(ctx: StageContext) -> None:
         forget_other_inputs(ctx, inputs)
         shutil.rmtree(
             ctx.at.student, ignore_errors=True
-        )  # nobody vouches for it: it may be damaged, or of other data
+        )  # no manifest validates it: it may be damaged, or of other data
     code = _run(ctx, path, ranks)
     if code == ExitCode.REQUEUE:
         raise Requeue("training saved a checkpoint and waits to be started again")
     if code != ExitCode.COMPLETE:
         error = TrainingError(
             f"training ended with exit code {code}; its message stands above in the log",
-            hint="mend the cause and run again",
+            hint="fix the cause and run the same command again",
         )
         error.exit_code = ExitCode(code) if code in list(ExitCode) else ExitCode.FAILED
         raise error
@@ -62,7 +62,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         outputs,
         inputs=inputs,
-        counts=_figures(ctx.at.train / "metrics.jsonl"),
+        counts=train_metrics(ctx.at.train / "metrics.jsonl"),
         details={"rows": manifests[0].counts["rows"]},
     )
 
@@ -71,7 +71,7 @@ def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:
     """Removes the checkpoints of an unfinished training on another distilled set, or from another parent."""
     path = ctx.at.train / "inputs.json"
     if path.exists() and read_json(path) != inputs:
-        ctx.say("the distilled set or the parent has changed since the training began: it begins again")
+        ctx.say("the distilled set or the parent has changed since the training began: training starts from scratch")
         shutil.rmtree(ctx.at.train / "checkpoints", ignore_errors=True)
     write_json(path, inputs)
 
@@ -141,7 +141,7 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
     )
 
 
-def _figures(path: Path) -> dict[str, Any]:
+def train_metrics(path: Path) -> dict[str, Any]:
     """For the manifest: steps, last loss and last speed, and the tokens of the whole training (a row tells of those since the row before)."""
     last: dict[str, Any] = {}
     sums = {"tokens": 0, "target_tokens": 0}

@@ -7,6 +7,9 @@ A row that cannot be learned whole is left out with its reason; it never ends th
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +26,7 @@ from undo_hpc.errors import DataError
 from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
 
 _BATCH = 512  # rows tokenised in one call
@@ -59,6 +63,12 @@ class EncodedSet:
     def targets(self) -> npt.NDArray[np.int64]:
         """Tokens of each example that the loss falls on. Shape (examples,)."""
         return self.lengths - self.prompts
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Rows given and learned, and how many were left out for which reason."""
+        left_out = {reason: len(ids) for reason, ids in self.left_out.items()}
+        return {"rows": self.rows, "rows_learned": len(self), "rows_left_out": left_out}
 
     def tokens(self, index: int) -> npt.NDArray[np.int32]:
         """The tokens of one example."""
@@ -271,9 +281,6 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
 
     Raises StorageError where the disk is full.
     """
-    import json
-    import os
-
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
     meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
     with translate_os_error(path):
@@ -293,8 +300,39 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
 
 def load_encoded(path: Path) -> EncodedSet:
     """Reads what `save_encoded` wrote."""
-    import json
-
     with np.load(path, allow_pickle=False) as stored:
         meta = json.loads(str(stored["meta"]))
         return EncodedSet(stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta)
+
+
+def load_data(spec: TrainSpec, tokenizer: Any, dist_context: DistContext) -> EncodedSet:
+    """The encoded examples: tokenised by rank 0 once, kept for the other ranks and for later starts."""
+    key = f"{spec.data_digest or 'data'}-{abs(hash_of(spec)):x}"
+    path = Path(spec.work_dir) / f"encoded-{key}.npz"
+
+    def encode() -> None:
+        if not path.exists():
+            for old in path.parent.glob("encoded-*.npz"):
+                old.unlink()
+            save_encoded(encode_spec(spec, tokenizer), path)
+
+    dist_context.on_rank_zero(encode)
+    return load_encoded(path)
+
+
+def hash_of(spec: TrainSpec) -> int:
+    """A number for everything beside the data that decides the tokens."""
+    parts = [
+        spec.model,
+        spec.revision,
+        load_prompts(spec.prompt).digest,
+        spec.instruction,
+        spec.system_prompt,
+        spec.chat_template_kwargs,
+        spec.reasoning,
+        spec.date,
+        spec.config.max_length,
+        spec.config.too_long,
+        spec.data,
+    ]
+    return int.from_bytes(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:8], "big")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training import student
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
-from undo_hpc.training.ranks import Team
+from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
 
 RECORD = "training.json"
@@ -31,6 +32,7 @@ def exported(spec: TrainSpec) -> bool:
         record.get("run_id") == spec.run_id
         and record.get("data_digest") == spec.data_digest
         and record.get("train") == spec.train
+        and record.get("reasoning", "keep") == spec.reasoning
     )
 
 
@@ -40,13 +42,15 @@ def export(
     engine: Any,
     tokenizer: Any,
     data: EncodedSet,
-    team: Team,
+    dist_context: DistContext,
     summary: dict[str, Any],
 ) -> None:
     """Gathers the weights (all ranks take part) and publishes the directory."""
     in_pieces = zero_stage(config) == 3
     weights = engine._zero3_consolidated_16bit_state_dict() if in_pieces else engine.module.state_dict()
-    team.first_does(lambda: _publish(spec, config, engine.module, weights, tokenizer, data, summary))
+    dist_context.on_rank_zero(
+        lambda: _publish(spec, config, engine.module, weights, tokenizer, data, summary)
+    )
 
 
 def _publish(
@@ -78,7 +82,14 @@ def _publish(
         (temporary / "README.md").write_text(card(spec, config, summary))
         write_json(
             temporary / RECORD,
-            {"run_id": spec.run_id, "data_digest": spec.data_digest, "train": spec.train, **summary},
+            {
+                "run_id": spec.run_id,
+                "data_digest": spec.data_digest,
+                "train": spec.train,
+                "reasoning": spec.reasoning,
+                "date": spec.date,
+                **summary,
+            },
         )
         usual = (temporary / "README.md").stat().st_mode & 0o777
         for file in (
@@ -111,17 +122,25 @@ def _end_generation_at(model: Any, end_token: int) -> None:
     settings.use_cache = True
 
 
+def rows_learned(summary: Mapping[str, Any]) -> str:
+    """`38 rows, 4 learned (left out: 34 longer than max_length (40))`, from the counts of a training."""
+    rows, learned = summary["rows"], summary["rows_learned"]
+    reasons = "; ".join(f"{count:,} {reason}" for reason, count in summary["rows_left_out"].items())
+    return f"{rows:,} rows, {learned:,} learned" + (f" (left out: {reasons})" if reasons else "")
+
+
 def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
-    """The model card: where the student comes from, what it learned and how. Its accuracy is not known before it is examined."""
-    told = spec.card
+    """The model card: where the student comes from, what it learned and how. Its accuracy is not known before it is evaluated."""
+    facts_of_run = spec.card
     kind = f"LoRA rank {config.lora.r}, merged" if config.lora.enabled else "all weights"
     loss = summary["final_loss"]
     facts = {
-        "parent": f"`{told.get('parent', spec.model)}`",
-        **({"teacher": f"`{told['teacher']}`"} if told.get("teacher") else {}),
-        "data": told.get("data", ", ".join(Path(p).name for p in spec.data)),
+        "parent": f"`{facts_of_run.get('parent', spec.model)}`",
+        **({"teacher": f"`{facts_of_run['teacher']}`"} if facts_of_run.get("teacher") else {}),
+        "data": facts_of_run.get("data", ", ".join(Path(p).name for p in spec.data)),
         "data digest": f"`{spec.data_digest}`",
-        "examples": f"{summary['examples']:,} ({summary['target_tokens_in_data']:,} answer tokens)",
+        "rows": rows_learned(summary),
+        "answer tokens": f"{summary['target_tokens_in_data']:,}",
         "learned": f"{kind}, {config.precision}, {config.epochs:g} epochs, peak learning rate {config.learning_rate:g}",
         "loss on": f"answer tokens only; {'packed without cross-talk' if config.packing else 'padded'}",
         "steps": f"{summary['steps']:,}",
@@ -135,12 +154,12 @@ def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "tags: [distillation, undo]",
-        f"base_model: {json.dumps(str(told.get('parent', spec.model)))}",
+        f"base_model: {json.dumps(str(facts_of_run.get('parent', spec.model)))}",
         "---",
         "",
-        f"# {told.get('name', spec.run_id)}, iteration {told.get('iteration', 0)}",
+        f"# {facts_of_run.get('name', spec.run_id)}, iteration {facts_of_run.get('iteration', 0)}",
         "",
-        f"Student of an iterative distillation, trained from `{told.get('parent', spec.model)}`.",
+        f"Student of an iterative distillation, trained from `{facts_of_run.get('parent', spec.model)}`.",
         "",
         "| | |",
         "|---|---|",
@@ -148,7 +167,7 @@ def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
         "",
         "## Evaluation",
         "",
-        "The student is examined after this card is written: accuracies with n and intervals stand in `metrics.json` of its iteration,",
+        "The student is evaluated after this card is written: accuracies with n and intervals stand in `metrics.json` of its iteration,",
         "and in the card that `undo-hpc push` publishes with the model.",
     ]
     return "\n".join(lines) + "\n"

@@ -68,7 +68,7 @@ class TrainSpec:
             key = ".".join(["train", *(str(part) for part in first["loc"])])
             raise ConfigError(
                 f"training spec: {key}: {first['msg'].removeprefix('Value error, ')}",
-                hint="the spec is written by the train stage; mend the run's configuration and start again",
+                hint="the spec is written by the train stage; fix the run's configuration and start again",
             ) from error
 
     def save(self, path: Path) -> None:
