@@ -68,7 +68,7 @@ class EncodedSet:
     def counts(self) -> dict[str, Any]:
         """Rows given and learned, and how many were left out for which reason."""
         left_out = {reason: len(ids) for reason, ids in self.left_out.items()}
-        return {"rows": self.rows, "rows_learned": len(self), "rows_left_out": left_out}
+        return {"rows_given": self.rows, "rows_learned": len(self), "rows_left_out": left_out}
 
     def tokens(self, index: int) -> npt.NDArray[np.int32]:
         """The tokens of one example."""

@@ -17,9 +17,7 @@ from undo_hpc.training import student
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.ranks import DistContext
-from undo_hpc.training.spec import TrainSpec
-
-RECORD = "training.json"
+from undo_hpc.training.spec import RECORD, TrainSpec
 
 
 def exported(spec: TrainSpec) -> bool:
@@ -124,7 +122,7 @@ def _end_generation_at(model: Any, end_token: int) -> None:
 
 def rows_learned(summary: Mapping[str, Any]) -> str:
     """`38 rows, 4 learned (left out: 34 longer than max_length (40))`, from the counts of a training."""
-    rows, learned = summary["rows"], summary["rows_learned"]
+    rows, learned = summary["rows_given"], summary["rows_learned"]
     reasons = "; ".join(f"{count:,} {reason}" for reason, count in summary["rows_left_out"].items())
     return f"{rows:,} rows, {learned:,} learned" + (f" (left out: {reasons})" if reasons else "")
 

@@ -14,6 +14,8 @@ from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.storage.atomic import write_json
 
+RECORD = "training.json"  # in the student's folder: what it was trained with, and on how many rows
+
 
 @dataclass(frozen=True)
 class TrainSpec:
