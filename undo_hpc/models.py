@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ _TOKENIZER_FILES = (
 )
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _LFS_HEAD = b"version https://git-lfs"
 
 
@@ -67,6 +69,16 @@ def resolve_model(ref: str) -> str:
             f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'"
         )
     return ref
+
+
+def hub_id(name: str) -> bool:
+    """Whether a model's name is an id on the Hub (owner/name): neither a folder of this machine, nor tiny:..., nor a run's name."""
+    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def public_name(model: str) -> str:
+    """A model as strangers may read it: an id as it is, a local folder by its last name."""
+    return model if hub_id(model) or model.startswith("tiny:") else Path(model).name
 
 
 def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:

@@ -66,7 +66,9 @@ class Attempt(Row):
     `attempt` counts from 0 for each problem; `seed` follows from (run seed, iteration, problem id, attempt).
     `error` is set, and `text` empty, where the engine could not answer the request. `prompt_sha` is of the user's turn, `chat_sha`
     of what the engine put around it (chat template, system prompt, template arguments such as thinking on or off); the shard's
-    manifest spells both out.
+    manifest spells both out. Of a server's answers: `raw_finish_reason` is its own word, `sent` the parameters that it got (one that
+    it refuses is missing there, `max_tokens` is what was sent), `reasoning` is "kept" (in `text`) or "dropped", empty where it told
+    none apart.
     """
 
     problem_id: str
@@ -90,6 +92,9 @@ class Attempt(Row):
     max_tokens: int = 0
     stop: tuple[str, ...] = ()
     chat_sha: str = ""
+    raw_finish_reason: str = ""
+    reasoning: Literal["", "kept", "dropped"] = ""
+    sent: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
+from undo_hpc.stages import load_stage
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
 from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
@@ -23,8 +23,7 @@ from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
 from undo_hpc.system.parent_death import die_with_parent, die_with_parent_if_told
-
-STAGE_MODULES = {"baseline": "evaluate"}
+from undo_hpc.system.plugins import search_folders
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,6 +95,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
         UndoError: what went wrong, with the exit code to end with.
     """
     run = open_run(run_dir)
+    search_folders(run.config.plugins)
     plan = run.plan(iteration)
     if plan is None:
         raise EvidenceError(
@@ -154,9 +154,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
         )
         status, code = "failed", ExitCode.FAILED
         try:
-            importlib.import_module(f"undo_hpc.stages.{STAGE_MODULES.get(stage_name, stage_name)}").run_stage(
-                context
-            )
+            load_stage(run.config, stage_name)(context)
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
             print(f"{stop} ({stop_signals.requeue_reason()})", flush=True)
@@ -207,7 +205,7 @@ def _run_further_rank(context: StageContext) -> int:
     if done is not None and not verify_outputs(context.run.layout.root, done, deep=False):
         return int(ExitCode.COMPLETE)
     with contextlib.suppress(Requeue):
-        importlib.import_module(f"undo_hpc.stages.{context.stage.name}").run_stage(context)
+        load_stage(context.run.config, context.stage.name)(context)
     return int(ExitCode.COMPLETE)
 
 

@@ -27,7 +27,7 @@ def test_every_pair_of_marks_is_read_and_brought_into_the_normal_form(marks: tup
     assert normal_form(text) == NORMAL
     half = text.removeprefix(opening)
     assert split(half) == split(NORMAL), "the prompt held the opening mark"
-    assert normal_form(half, opened=f"{opening}") == NORMAL
+    assert normal_form(half, opened=f"{opening}") == NORMAL == normal_form(half)
     assert opened_by(f"<|assistant|>{opening}\n") == f"{opening}\n"
     assert turned_off_by(f"<|assistant|>{opening}\n\n{closing}\n\n") and not turned_off_by(
         f"<|assistant|>{opening}\n"

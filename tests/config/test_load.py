@@ -78,13 +78,13 @@ def test_a_bare_word_may_be_a_folder_beside_the_file(tmp_path: Path) -> None:
     for name in ("problems", "mine", "tiny"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "problem.txt").write_text("{problem}\n")
-    text = "data: {train: {path: problems}}\ngenerate: {prompt: mine}\nevaluate: {prompt: tiny, benchmarks: [problems]}\n"
+    text = "data: {train: {path: problems}}\nteacher: {prompt: mine}\nstudent: {prompt: tiny}\nevaluate: {benchmarks: [problems]}\n"
     config = load_config(write(tmp_path, text))
-    assert (config.data.train.path, config.generate.prompt) == (
+    assert (config.data.train.path, config.teacher.prompt) == (
         str(tmp_path / "problems"),
         str(tmp_path / "mine"),
     )
-    assert (config.evaluate.prompt, config.evaluate.benchmarks) == ("tiny", ["problems"]), "names stay names"
+    assert (config.student.prompt, config.evaluate.benchmarks) == ("tiny", ["problems"]), "names stay names"
 
 
 def test_every_preset_resolves() -> None:

@@ -23,7 +23,7 @@ def test_presets_pass(name: str) -> None:
 
 @pytest.mark.parametrize(
     "sets",
-    [[OPENAI, SERVER], [OPENAI, "generate.service=2"], ["iterations=1", "generate.prompt=PLAIN"]],
+    [[OPENAI, SERVER], [OPENAI, "generate.service=2"], ["iterations=1", "teacher.prompt=PLAIN"]],
     ids=str,
 )
 def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
@@ -33,9 +33,9 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        (["generate.prompt=tinny"], "no prompt set 'tinny'"),
-        (["generate.prompt=PLAIN"], r"no refine\.txt"),
-        (["evaluate.prompt=PLAIN"], r"no student\.txt"),
+        (["teacher.prompt=tinny"], "no prompt set 'tinny'"),
+        (["teacher.prompt=PLAIN"], r"no refine\.txt"),
+        (["student.prompt=PLAIN"], r"no student\.txt"),
         (["evaluate.overrides={tinny: {path: x.jsonl}}"], r"did you mean 'tiny'"),
         (
             ["evaluate.engine.name=openai", "evaluate.engine.openai.base_url=http://x/v1"],
@@ -54,7 +54,6 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
             r"resources\.evaluate\.tasks_per_node",
         ),
         (["cluster.resources.merge.array_parallelism=4"], "merge is one task"),
-        (["cluster={profile: mine.yaml}"], "would stay on this machine"),
         (["hub.push_at_end=true"], "no repository is named"),
         (
             ["hub={push_every_min: 30, model_repo: me/x, token_file: /nowhere/token}"],
@@ -92,3 +91,10 @@ def test_packages_of_another_environment_are_left_to_it(
     profile = tmp_path / "profile.yaml"
     profile.write_text("python: /opt/env/bin/python\n")
     check_packages(load_config("numina10k_qwen", [f"cluster.profile={profile}"]))
+
+
+def test_a_profile_without_a_kind_of_cluster_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("cluster: {profile: mine.yaml}\n")
+    with pytest.raises(ConfigError, match="would stay on this machine"):
+        check_config(load_config(str(path)))

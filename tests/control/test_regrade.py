@@ -116,7 +116,7 @@ class Harsh:
 def test_what_rests_on_other_verdicts_is_stale(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("undo_hpc.control.regrade.Checker", Harsh)
+    monkeypatch.setattr("undo_hpc.stages.checker.Checker", Harsh)
     assert main(["regrade", str(run.layout.root), "--apply", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "merge of iteration 0" in out and "launchers/run_iteration.py" in out

@@ -270,31 +270,6 @@ def test_the_draw_never_changes(tmp_path: Path) -> None:
     assert drawn == [124, 290, 368, 394, 684], drawn
 
 
-def test_folders(tmp_path: Path) -> None:
-    parts = tmp_path / "parts"
-    parts.mkdir()
-    write_jsonl(parts / "b.jsonl", [{"problem": "b", "answer": 1}])
-    write_jsonl(parts / "a.jsonl", [{"problem": "a", "answer": 1}, {"problem": "c", "answer": ""}])
-    (parts / "notes.md").write_text("not data")
-    loaded = load(parts)
-    assert [(p.problem, p.idx) for p in loaded.problems] == [("a", 0), ("b", 2)]
-    assert [f["file"] for f in loaded.source["files"]] == ["a.jsonl", "b.jsonl"]
-    assert loaded.rejected[0].where == "a.jsonl line 2"
-    assert [p.problem for p in load(parts / "*.jsonl").problems] == ["a", "b"]
-    assert [p.problem for p in load_problems(SourceConfig(path="b*"), base_dir=parts).problems] == ["b"]
-    with pytest.raises(DataError, match="no data file matches"):
-        load(parts / "*.csv")
-
-
-def test_a_folder_with_a_train_and_a_test_file_gives_the_split_that_is_asked_for(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "train.jsonl", [{"problem": "a", "answer": 1}])
-    write_jsonl(tmp_path / "test.jsonl", [{"problem": "b", "answer": 1}])
-    assert [p.problem for p in load(tmp_path).problems] == ["a"]
-    assert [p.problem for p in load(tmp_path, split="test").problems] == ["b"]
-    with pytest.raises(DataError, match="it has test, train"):
-        load(tmp_path, split="validation")
-
-
 def test_relative_paths_start_from_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "work").mkdir()
@@ -322,71 +297,6 @@ def test_no_such_file(tmp_path: Path) -> None:
     assert caught.value.exit_code == ExitCode.WRONG_INPUT
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
-def test_an_empty_file(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match="is empty"):
-        load(tmp_path / name)
-
-
-def test_files_without_rows(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("[]")
-    (tmp_path / "a.csv").write_text("problem,answer\n")
-    for name in ("a.json", "a.csv"):
-        with pytest.raises(DataError, match="no rows"):
-            load(tmp_path / name)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no data file"):
-        load(tmp_path / "empty")
-
-
-def test_invalid_json_names_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(
-        '{"problem": "a", "answer": 1}\n\n{"problem": "b", "answer": 2\n{"problem": "c", "answer": 3}\n'
-    )
-    with pytest.raises(DataError, match=r"a\.jsonl line 3: invalid JSON"):
-        load(path)
-    path.write_text('{"problem": "a", "answer": 1},\n{"problem": "b", "answer": 2},\n')
-    with pytest.raises(DataError, match=r"line 1: invalid JSON(.|\n)*no comma behind it"):
-        load(path)
-    path.write_text('{"problem": "a", "answer": ' + "[" * 9000 + "]" * 9000 + "}\n")
-    with pytest.raises(DataError, match="line 1: invalid JSON: nested too deeply"):
-        load(path)
-    (tmp_path / "b.json").write_text('[\n{"problem": "a", "answer": 1},\n{"problem" "b"}\n]')
-    with pytest.raises(DataError, match=r"b\.json line 3: invalid JSON"):
-        load(tmp_path / "b.json")
-
-
-def test_text_that_is_not_utf8_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(
-        b'{"problem": "a", "answer": 1}\n{"problem": "caf\xe9", "answer": 1}\n'
-    )
-    with pytest.raises(DataError, match=r"a\.jsonl line 2: not UTF-8"):
-        load(tmp_path / "a.jsonl")
-    (tmp_path / "a.csv").write_bytes(b"problem,answer\na,1\ncaf\xe9,2\n")
-    with pytest.raises(DataError, match=r"a\.csv line 3: not UTF-8"):
-        load(tmp_path / "a.csv")
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfproblem,answer\nOne?,1\n")
-    assert load(tmp_path / "a.csv").problems[0].problem == "One?"
-
-
-def test_csv_rows_of_another_width_are_listed_with_their_line(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text('problem,answer\n"One\nline?",1\nTwo?,2,3\nThree?,3\n')
-    loaded = load(tmp_path / "a.csv")
-    assert [p.ground_truth for p in loaded.problems] == ["1", "3"]
-    assert (loaded.rejected[0].where, loaded.rejected[0].reason) == (
-        "a.csv line 4",
-        "the row has 3 cells, the header 2",
-    )
-    (tmp_path / "a.csv").write_text("problem, answer ,answer\nOne?,1,2\n")
-    with pytest.raises(DataError, match="two columns named 'answer'"):
-        load(tmp_path / "a.csv")
-
-
 def test_a_wrong_field_lists_what_is_there_and_the_nearest(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"Problem_text": "a", "answer": 1}])
     with pytest.raises(DataError) as caught:
@@ -397,15 +307,6 @@ def test_a_wrong_field_lists_what_is_there_and_the_nearest(tmp_path: Path) -> No
     assert "did you mean 'Problem_text'?" in message
     with pytest.raises(DataError, match="no column for the answer: looked for 'answer', 'gt'"):
         load(write_jsonl(tmp_path / "b.jsonl", [{"problem": "a", "reply": 1}]))
-
-
-def test_a_broken_parquet_and_an_unknown_kind(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(DataError, match="no readable parquet"):
-        load(tmp_path / "a.parquet")
-    (tmp_path / "a.xlsx").write_bytes(b"x")
-    with pytest.raises(DataError, match="unknown kind"):
-        load(tmp_path / "a.xlsx")
 
 
 def test_nothing_usable_is_an_error_with_the_first_reasons(tmp_path: Path) -> None:
@@ -419,27 +320,6 @@ def test_nothing_usable_is_an_error_with_the_first_reasons(tmp_path: Path) -> No
 def test_no_source() -> None:
     with pytest.raises(ConfigError, match="no source of problems"):
         load_problems(SourceConfig())
-
-
-def test_the_hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_HUB_OFFLINE is set for all tests: nothing is asked of a network, and the hint says what to do."""
-    with pytest.raises(DataError, match="cannot be reached") as caught:
-        load_problems(SourceConfig(hub="nobody-such/no-such-data-set"))
-    assert "`path`" in caught.value.hint
-
-
-def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:
-    """`datasets` reads a directory as it reads the Hub; the reader's own code is the same."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write_jsonl(folder / "train.jsonl", ROWS)
-    loaded = load_problems(SourceConfig(hub=str(tmp_path), sample=5))
-    assert len(loaded.problems) == 5
-    assert loaded.source["kind"] == "hub"
-    assert loaded.source["rows"] == 20
-    assert all(p.problem == ROWS[p.idx]["problem"] for p in loaded.problems)
-    with pytest.raises(DataError, match="split"):
-        load_problems(SourceConfig(hub=str(tmp_path), split="nonesuch"))
 
 
 def test_the_tiny_world() -> None:

@@ -6,49 +6,18 @@ import argparse
 import importlib
 import re
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.conftest import REPO
-from tests.observe.synthetic import RunBuilder
+from tests.docs.pages import PAGES, blocks, recipe
 from undo_hpc.cli import VERBS
 from undo_hpc.cli.run_iteration import build_parser
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.config.load import override
-from undo_hpc.config.schema import RunConfig, SourceConfig
-from undo_hpc.data import load_problems
-from undo_hpc.data.benchmarks import load_benchmark
-from undo_hpc.engines.base import Request
-from undo_hpc.pipeline.plan import Stage, Task
-from undo_hpc.storage.manifest import read_manifest
-
-PAGES = [
-    *sorted((REPO / "launchers" / "docs").glob("*.md")),
-    REPO / "slurm" / "README.md",
-    REPO / "README.md",
-]
-BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> Iterator[tuple[str, str, str]]:
-    """(page, words after the language, text) of the fenced blocks."""
-    for page in PAGES:
-        for found, words, text in BLOCK.findall(page.read_text()):
-            if found == language:
-                yield page.name, words.strip(), text
-
-
-def recipe(words: str) -> str:
-    return next(
-        text
-        for language in ("yaml", "json", "python")
-        for page, name, text in blocks(language)
-        if page == "recipes.md" and name == words
-    )
+from undo_hpc.config.schema import RunConfig
 
 
 def commands() -> list[tuple[str, str]]:
@@ -89,7 +58,7 @@ def test_every_command_of_the_docs_parses(page: str, line: str, capsys: pytest.C
 
 
 SECTIONS = "|".join(name for name in RunConfig.model_fields if name not in ("name", "seed", "iterations"))
-KEY = re.compile(rf"`(?!teacher\.py|student\.py)((?:{SECTIONS})(?:\.[a-z_]+)+)(?:=([^`]+))?`")
+KEY = re.compile(rf"`(?!teacher\.py|student\.py|student\.txt)((?:{SECTIONS})(?:\.[a-z_]+)+)(?:=([^`]+))?`")
 
 
 def test_every_key_of_the_docs_exists() -> None:
@@ -118,61 +87,6 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "problems.jsonl").write_text(recipe("data problems.jsonl"))
-    (tmp_path / "pens.yaml").write_text(recipe("benchmark pens.yaml"))
-    return tmp_path
-
-
-def test_recipe_data_set(folder: Path) -> None:
-    source = SourceConfig.model_validate(yaml.safe_load(recipe("data source")))
-    loaded = load_problems(source, base_dir=folder)
-    assert [(p.problem, p.ground_truth) for p in loaded.problems] == [
-        ("A pen costs 3 euros. What do 7 pens cost? Give the number.", "21"), ("What is half of 18? Give the number.", "9")]  # fmt: skip
-
-
-def test_recipe_benchmark(folder: Path) -> None:
-    benchmark = load_benchmark(str(folder / "pens.yaml"))
-    assert (benchmark.title, len(benchmark.problems), benchmark.licence) == ("Pens", 2, "CC-BY-4.0")
-
-
-def test_recipe_engine() -> None:
-    names: dict[str, Any] = {}
-    exec(recipe("engine"), names)
-    engine = names["EchoEngine"]()
-    requests = [Request(str(k), f"say {k} again", k, 0.0, 2) for k in range(3)]
-    done = list(engine.generate(requests))
-    assert [(c.id, c.text, c.completion_tokens) for c in done] == [
-        ("0", "say 0", 2),
-        ("1", "say 1", 2),
-        ("2", "say 2", 2),
-    ]
-    assert list(engine.generate(requests, should_stop=lambda: True)) == []
-    engine.close()
-
-
-def test_recipe_stage(tmp_path: Path) -> None:
-    builder = RunBuilder(tmp_path / "run", problems=20, benchmarks={})
-    plan = builder.plan(0)
-    builder.generate(plan)
-    builder.single(plan, "merge")
-    names: dict[str, Any] = {}
-    exec(recipe("stage"), names)
-    task = Task("advance", 0, "count", "iter_000/count.manifest.json", ("iter_000/count.json",))
-    context = builder.context(
-        plan, Stage("advance", 0, ("merge",), (task,), (), builder.graph(plan)["merge"].resources), task
-    )
-    with context.lease:
-        names["run_stage"](context)
-    manifest = read_manifest(builder.root / "iter_000/count.manifest.json")
-    assert (
-        manifest is not None
-        and "merge" in manifest.inputs
-        and (builder.root / "iter_000/count.json").exists()
-    )
-
-
 def test_recipe_cluster() -> None:
     profile = Profile.model_validate(yaml.safe_load(recipe("profile")))
     assert profile.stages["train"].nodes == 2
@@ -182,9 +96,7 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
     code = "\n".join(
         path.read_text() for folder in ("undo_hpc", "launchers") for path in (REPO / folder).rglob("*.py")
     )
-    rows = re.findall(
-        r"^\| (`.*?) \|", (REPO / "launchers" / "docs" / "troubleshooting.md").read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| (`.*?) \|", (REPO / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
     assert len(rows) > 10
     for row in rows:
         for message in re.findall(r"`([^`]+)`", row):

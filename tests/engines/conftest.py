@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import missing
+from tests.engines.loopback import Server
 from undo_hpc.config.schema import (
     EngineConfig,
     ModelConfig,
@@ -16,7 +18,7 @@ from undo_hpc.config.schema import (
     TransformersEngineConfig,
     VllmEngineConfig,
 )
-from undo_hpc.engines import Engine, load_engine
+from undo_hpc.engines import Engine, load_engine, openai_engine
 from undo_hpc.engines.service import discover, serve
 from undo_hpc.engines.vllm_engine import is_installed
 from undo_hpc.errors import UndoError
@@ -90,6 +92,25 @@ def build_model(directory: Path, *, seed: int = 0, context: int = CONTEXT, **sha
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)  # type: ignore[attr-defined]
     return directory
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., Server]]:
+    """Makes loopback servers, and closes them."""
+    made: list[Server] = []
+
+    def make(*arguments: Any, **settings: Any) -> Server:
+        made.append(Server(*arguments, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_engine, "_backoff_s", lambda waits: 0.005)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,15 @@ import pytest
 import torch
 
 from tests.conftest import missing
-from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig, VllmEngineConfig
-from undo_hpc.engines import Request, vllm_settings
+from tests.engines.conftest import build_model
+from undo_hpc.config.schema import (
+    EngineConfig,
+    ModelConfig,
+    RunConfig,
+    TransformersEngineConfig,
+    VllmEngineConfig,
+)
+from undo_hpc.engines import Request, load_engine, vllm_settings
 from undo_hpc.engines.service import discover, serve, server_command
 from undo_hpc.engines.transformers_engine import TransformersEngine
 from undo_hpc.engines.vllm_engine import VllmEngine, is_installed
@@ -169,6 +176,73 @@ def test_a_model_with_code_of_its_own_is_asked_only_where_that_is_allowed(
     monkeypatch.setattr("builtins.input", lambda *_: "n")
     with pytest.raises(DataError, match="trust_remote_code"):
         vllm_settings.llm_arguments(VllmEngineConfig(), ModelConfig(), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("needed", "given", "shape", "taken"),
+    [  # needed tokens, engine.vllm.max_model_len, config.json, max_model_len of vLLM (None: the model's own)
+        (4500, None, {"max_position_embeddings": 262144}, 5120),
+        (5120, None, {"max_position_embeddings": 262144}, 5120),
+        (5121, None, {"max_position_embeddings": 262144}, 6144),
+        (5000, None, {"max_position_embeddings": 4096}, None),
+        (4000, None, {"max_position_embeddings": 4096}, None),
+        (3000, None, {"max_position_embeddings": 8192, "seq_length": 2048}, None),
+        (3000, None, {}, None),
+        (0, None, {"max_position_embeddings": 262144}, None),
+        (4500, 20000, {"max_position_embeddings": 262144}, 20000),
+    ],
+)
+def test_the_context_is_derived_from_what_is_asked_where_nobody_set_it(
+    needed: int, given: int | None, shape: dict[str, int], taken: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "intermediate_size": 1024}
+    monkeypatch.setattr(vllm_settings, "_text_config", lambda model, path: SimpleNamespace(**heads, **shape))
+    for count in (0, 1):
+        monkeypatch.setattr(vllm_settings, "gpus", lambda count=count: count)
+        config = VllmEngineConfig(max_model_len=given)
+        arguments = vllm_settings.llm_arguments(config, ModelConfig(), "some/model", needed)
+        assert arguments.get("max_model_len") == taken
+        command = server_command(config, ModelConfig(model="m"), "some/model", "h", 1, needed)
+        assert (f"--max-model-len {taken}" in " ".join(command)) == (taken is not None)
+    extra = VllmEngineConfig(extra={"max_model_len": 777})
+    assert vllm_settings.llm_arguments(extra, ModelConfig(), "some/model", needed)["max_model_len"] == 777
+
+
+def test_the_readmes_models_fit_on_one_gpu_of_80_gb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen3-30B-A3B-Instruct-2507 by its published config: its own context takes more cache than the weights leave."""
+    layers, kv_heads, head, weights = 48, 4, 128, 61.1e9
+    shape = {"max_position_embeddings": 262144, "num_attention_heads": 32, "num_key_value_heads": kv_heads}
+    monkeypatch.setattr(vllm_settings, "_text_config", lambda model, path: SimpleNamespace(**shape))
+    monkeypatch.setattr(vllm_settings, "gpus", lambda: 1)
+    defaults = RunConfig().generate
+    needed = 1500 + defaults.sampling.max_tokens  # tokens of a long prompt of MATH, refined
+    arguments = vllm_settings.llm_arguments(defaults.engine.vllm, ModelConfig(), "some/model", needed)
+    left = arguments["gpu_memory_utilization"] * 80e9 - weights
+    cache_of = 2 * layers * kv_heads * head * 2  # bytes a token in bfloat16
+    assert shape["max_position_embeddings"] * cache_of > left
+    assert arguments["max_model_len"] * cache_of < left / 10
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_starts_with_the_derived_context_and_answers_as_with_its_own(
+    vllm_engine: VllmEngine, tmp_path: Path
+) -> None:
+    model = ModelConfig(model=str(build_model(tmp_path / "long", context=8192)))
+    requests = [Request(f"r{i}", f"{i} cakes. " * (1 + 20 * i), i, 0.0, 12) for i in range(6)]
+    answers, contexts = [], []
+    vllm_engine.close()  # one vLLM at a time in a process
+    try:
+        for prompts in ([], [request.prompt for request in requests]):
+            config = EngineConfig(name="vllm", vllm=VllmEngineConfig(max_num_seqs=8))
+            engine = load_engine(config, model, prompts=prompts, max_tokens=12)
+            answers.append({c.id: (c.text, c.error) for c in engine.generate(requests)})
+            contexts.append(engine.describe()["context"])
+            engine.close()
+    finally:
+        vllm_engine._llm = vllm_engine._start_llm()
+    assert contexts == [8192, 1024]
+    assert answers[0] == answers[1] and all(text and not error for text, error in answers[0].values())
 
 
 @pytest.mark.vllm

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote
 
 LFS_FROM = 4000  # bytes; parquet and safetensors are always large files
+Answer = tuple[int, Any, dict[str, str]]
 _REPO = r"/api/(?P<kind>datasets|models)/(?P<id>[\w.-]+/[\w.-]+)"
 
 
@@ -28,14 +30,17 @@ class Repo:
 
 
 class HubServer:
-    """The server; a context manager. `fault(method, path)` returns a status to answer with instead, or -1 to hang up."""
+    """The server; a context manager.
+
+    `fault(method, path)` returns a status to answer with instead, -1 to hang up, or status, body (JSON, or text as it is) and headers.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.lfs: dict[str, bytes] = {}
         self.tokens = {"writer": "write", "reader": "read"}
         self.requests: list[tuple[str, str]] = []
-        self.fault: Callable[[str, str], int | None] = lambda method, path: None
+        self.fault: Callable[[str, str], int | Answer | None] = lambda method, path: None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -76,8 +81,11 @@ class HubServer:
             def do_PUT(self) -> None:
                 self._serve("PUT")
 
+            def do_HEAD(self) -> None:
+                self._serve("HEAD")
+
             def _serve(self, method: str) -> None:
-                path = self.path.split("?")[0]
+                path, _, query = self.path.partition("?")
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 hub.requests.append((method, path))
                 fault = hub.fault(method, path)
@@ -85,6 +93,8 @@ class HubServer:
                     self.connection.close()
                     self.close_connection = True
                     return
+                if isinstance(fault, tuple):
+                    return self._reply(*fault)
                 if fault is not None:
                     return self._reply(fault, {"error": "on demand"})
                 if path.startswith("/lfs/"):  # a storage address needs no token
@@ -96,19 +106,43 @@ class HubServer:
                     return self._reply(401, {"error": "Invalid credentials"})
                 if rights == "read" and method == "POST" and path != "/api/validate-yaml":
                     return self._reply(403, {"error": "Forbidden"})
-                self._reply(*hub.answer(method, path, body))
+                found = hub.file(path)
+                self._reply(*found) if found else self._reply(*hub.answer(method, path, body, query))
 
-            def _reply(self, status: int, data: Any) -> None:
-                text = json.dumps(data).encode()
+            def _reply(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
+                text = (
+                    data.encode()
+                    if isinstance(data, str)
+                    else data
+                    if isinstance(data, bytes)
+                    else json.dumps(data).encode()
+                )
                 self.send_response(status)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                self.wfile.write(text)
+                if self.command != "HEAD":
+                    self.wfile.write(text)
 
         return Handler
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+    def file(self, path: str) -> Answer | None:
+        """The reply to a reader who asks for a file of a data set or a model; None for other requests."""
+        asked = re.fullmatch(
+            r"/(?P<kind>datasets/)?(?P<id>[\w.-]+/[\w.-]+)/resolve/(?P<at>[^/]+)/(?P<file>.+)", path
+        )
+        repo = self.repos.get(f"{'datasets' if asked['kind'] else 'models'}/{asked['id']}") if asked else None
+        if asked is None or repo is None:
+            return None
+        headers = {"X-Repo-Commit": f"{len(repo.commits):040x}"}
+        data = repo.files.get(unquote(asked["file"]))
+        if data is None:
+            return 404, {"error": "Entry not found"}, {**headers, "X-Error-Code": "EntryNotFound"}
+        return 200, data, {**headers, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+
+    def answer(self, method: str, path: str, body: bytes, query: str = "") -> tuple[int, Any]:
         """The reply to a request of a writer."""
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
@@ -130,15 +164,18 @@ class HubServer:
         if rest.startswith("/preupload/"):
             return 200, {"files": [self._mode(f) for f in json.loads(body)["files"]]}
         if rest.startswith("/tree/"):
-            return 200, [self._entry(repo, name) for name in sorted(repo.files)]
+            folder = unquote(rest).split("/", 3)[3] + "/" if rest.count("/") > 2 else ""
+            return 200, self._tree(repo, folder, recursive="recursive=true" in query.lower())
+        if rest.startswith("/paths-info/"):
+            return 200, [self._entry(repo, name) for name in json.loads(body)["paths"] if name in repo.files]
         if rest.startswith("/commit/"):
             return self._commit(found["kind"], found["id"], repo, body)
-        if rest in ("", "/revision/main"):
+        if rest == "" or rest.startswith("/revision/"):
             return 200, {
                 "id": found["id"],
                 "sha": f"{len(repo.commits):040x}",
                 "private": repo.private,
-                "siblings": [],
+                "siblings": [{"rfilename": name} for name in sorted(repo.files)],
                 "tags": [],
             }
         return 404, {"error": f"nothing at {path}"}
@@ -163,6 +200,18 @@ class HubServer:
     def _mode(self, asked: dict[str, Any]) -> dict[str, Any]:
         large = asked["size"] >= LFS_FROM or asked["path"].endswith((".parquet", ".safetensors"))
         return {"path": asked["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+
+    def _tree(self, repo: Repo, folder: str, *, recursive: bool) -> list[dict[str, Any]]:
+        inside = [name for name in sorted(repo.files) if name.startswith(folder)]
+        if recursive:
+            return [self._entry(repo, name) for name in inside]
+        folders = {
+            folder + name[len(folder) :].split("/")[0] for name in inside if "/" in name[len(folder) :]
+        }
+        files = [self._entry(repo, name) for name in inside if "/" not in name[len(folder) :]]
+        return [
+            {"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in sorted(folders)
+        ] + files
 
     def _entry(self, repo: Repo, name: str) -> dict[str, Any]:
         data = repo.files[name]

@@ -84,8 +84,11 @@ def test_cards_say_what_a_reader_needs(publishable: Publishable, server: HubServ
     ],
 )
 def test_a_card_claims_no_more_than_was_done(condition: str, told: str, untold: str) -> None:
-    config = override(RunConfig(), [f"method.condition={condition}"])
-    words = provenance(config, "org/teacher", "org/student") + rationale_licence(config, "org/teacher")
+    config = override(
+        RunConfig(),
+        [f"method.condition={condition}", "teacher.model=org/teacher", "student.model=org/student"],
+    )
+    words = provenance(config) + rationale_licence(config)
     assert told in words and untold not in words
 
 

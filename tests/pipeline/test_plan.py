@@ -99,7 +99,7 @@ def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None
 
 def test_shards_follow_the_measured_speed() -> None:
     def shards(speed: float, **more: object) -> int:
-        generate = {"target_minutes": 10, "sampling": {"max_tokens": 1000}, "tokens_per_second": speed}
+        generate = {"target_minutes": 10, "sampling": {"max_new_tokens": 1000}, "tokens_per_second": speed}
         config = RunConfig.model_validate({"generate": generate} | more)
         return choose_shards(config, 10_000, estimate(config, 0, 10_000))
 
@@ -112,7 +112,12 @@ def test_shards_follow_the_measured_speed() -> None:
 
 def test_the_workload_says_what_it_rests_on() -> None:
     config = RunConfig.model_validate(
-        {"generate": {"samples": 2, "sampling": {"max_tokens": 1000, "max_tokens_by_iteration": {1: 400}}}}
+        {
+            "generate": {
+                "samples": 2,
+                "sampling": {"max_new_tokens": 1000, "max_new_tokens_by_iteration": {1: 400}},
+            }
+        }
     )
     guess = estimate(config, 0, 100, prompt_characters=350)
     assert (guess.prompt_tokens, guess.completion_tokens, guess.most_completion_tokens) == (

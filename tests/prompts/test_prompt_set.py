@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.errors import DataError
+from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Feedback
 
@@ -92,8 +92,8 @@ def test_a_folder_needs_only_what_is_used(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({}, "holds none of"),
-        ({"problem.txt": b"no placeholder"}, "lacks {problem}"),
-        ({"refine.txt": b"{problem}"}, "lacks {rationale}"),
+        ({"problem.txt": b"no placeholder"}, "lacks {{ problem }}"),
+        ({"refine.txt": b"{problem}"}, "lacks {{ rationale }}"),
         ({"problem.txt": b"\xff\xfe{problem}"}, "not UTF-8"),
     ],
 )
@@ -107,3 +107,25 @@ def test_a_bad_folder_is_refused(tmp_path: Path, files: dict[str, bytes], messag
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"no prompt set 'defualt'(.|\n)*default"):
         load_prompts("defualt")
+
+
+def test_a_template_knows_only_what_its_prompt_has(tmp_path: Path) -> None:
+    (tmp_path / "student.txt").write_text("{{ problem }}\n{{ truth }}")
+    with pytest.raises(
+        ConfigError, match=r"student.txt, line 2: no placeholder is called 'truth'\n.*problem, instruction;"
+    ):
+        load_prompts(str(tmp_path))
+
+
+def test_a_folder_in_the_syntax_of_earlier_versions_renders_as_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "refine.txt").write_text(
+        "{problem}\n{#student_answer}\nTried{#rationale} after reading{/rationale} ({verdict}):\n{student_answer}\n{/student_answer}\n"
+        "{^student_answer}\nNot tried.\n{/student_answer}\n{rationale} \\boxed{}"
+    )
+    prompts = load_prompts(str(tmp_path))
+    assert prompts.refine("P", "R", "A", "wrong") == "P\nTried after reading (wrong):\nA\nR \\boxed{}"
+    assert prompts.refine("P", "R", "", "wrong") == "P\nNot tried.\nR \\boxed{}"
+    load_prompts(str(tmp_path))
+    assert caplog.text.count("refine.txt: {name} is still read, but is written {{ name }} now") == 1

@@ -51,10 +51,10 @@ class Slow:
 
 def asked(tmp_path: Path, engine: Slow, **config: Any) -> tuple[Path, Callable[[], None]]:
     """The folder of a shard's rows, and what asks the engine for them."""
-    run = make_run(tmp_path / "run", PROBLEMS, 1, generate={"shards": 1, **config})
+    run = make_run(tmp_path / "run", PROBLEMS, 1, generate={"shards": 1}, storage=config)
     at = run.layout.iteration(0)
     shard = at.shard("generate", 0)
-    sampling = SamplingConfig(temperature=0.6, top_p=0.9, top_k=20, max_tokens=99, stop=["END"])
+    sampling = SamplingConfig(temperature=0.6, top_p=0.9, top_k=20, max_new_tokens=99, stop=["END"])
 
     def ask() -> None:
         with Lease(at.lease("generate", 0), "this") as lease:

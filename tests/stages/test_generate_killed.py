@@ -63,7 +63,7 @@ def prepared(
         "data.diagnosis=5",
         "generate.shards=1",
         "generate.max_attempts=2",
-        f"generate.flush_rows={FLUSH_ROWS}",
+        f"storage.flush_rows={FLUSH_ROWS}",
         f"generate.engine.name={engine}",
         *ENGINES[engine],
         "evaluate.limit=5",
@@ -290,7 +290,7 @@ def test_one_of_two_servers_is_killed(
     """kill -9 of a real server in mid-shard: the other one answers what is left; nothing is lost, repeated, or another text.
 
     Equal texts are more than vLLM promises without its batch-invariant kernels: the same seed draws from logits whose last
-    bits depend on the neighbours. With a model this small they have never differed (see launchers/docs/engines.md).
+    bits depend on the neighbours. With a model this small they have never differed (see docs/engines.md).
     """
     home, tasks = fleet
     client = worker(home)

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from tests.conftest import missing
 from tests.training import tiny_student
 from tests.training.conftest import Trainings, metrics, weights
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
+from undo_hpc.config.train import TrainConfig
+from undo_hpc.training.export import card
 from undo_hpc.training.spec import TrainSpec
 
 
@@ -75,21 +78,22 @@ def test_adapters_are_merged(trainings: Trainings, stage: int, ranks: int) -> No
 
 
 def test_the_card_tells_where_the_student_comes_from(trainings: Trainings) -> None:
-    card = {
+    told = {
         "name": "my-run",
         "iteration": 2,
         "parent": "org/base",
+        "base_model": "org/base",
         "teacher": "org/big",
         "data": "60 rationales",
     }
-    spec = replace(trainings.spec(rows=60, epochs=2.0, log_steps=7), card=card, dtype="bfloat16")
+    spec = replace(trainings.spec(rows=60, epochs=2.0, log_steps=7), card=told, dtype="bfloat16")
     trainings.run(spec)
     rows = metrics(spec)
     text = (Path(spec.out_dir) / "README.md").read_text()
     tokens = int(sum(row["tokens"] for row in rows))  # a row tells of the steps since the row before
     for piece in (
         "# my-run, iteration 2",
-        'base_model: "org/base"',
+        "base_model: org/base",
         "| parent | `org/base` |",
         "| teacher | `org/big` |",
         "| data | 60 rationales |",
@@ -158,3 +162,34 @@ def test_vllm_loads_the_student_and_says_the_same_tokens(trainings: Trainings) -
     assert any(
         reason == "stop" for _, _, reason in said["vllm"].values()
     )  # the learned end of turn ends vLLM's generation too
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "shown"),
+    [
+        ("org/base", "org/base", "org/base"),
+        ("tiny:student", None, "tiny:student"),
+        ("/models/mine", None, "mine"),
+        ("mine, iteration 0", None, "mine, iteration 0"),
+        ("parts/model", None, "model"),  # a folder, though it reads like an id
+        ("", None, ""),
+    ],
+)
+def test_the_base_model_of_a_card_is_an_id_on_the_hub_or_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, base: str | None, shown: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts" / "model").mkdir(parents=True)
+    spec = TrainSpec(train={}, seed=0, model=model, data=[], data_digest="d", prompt="tiny", work_dir="", out_dir="", run_id="r",
+                     card={"parent": model, "base_model": model})  # fmt: skip
+    summary = {
+        "final_loss": 1.0,
+        "examples": 1,
+        "target_tokens_in_data": 1,
+        "steps": 1,
+        "tokens": 1,
+        "ranks": 1,
+    }
+    found = ModelCard(card(spec, TrainConfig(), summary))
+    assert found.data.base_model == base and found.data.license == "other"
+    assert f"trained from `{shown}`" in found.text and "/models" not in found.content

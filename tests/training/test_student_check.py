@@ -71,20 +71,20 @@ def test_templates_that_cannot_be_trained_are_refused(
 
 
 def test_rationales_that_can_be_longer_than_training_takes_are_told(tmp_path: Path) -> None:
-    config = load_config("tiny", ["generate.sampling.max_tokens=160", "train.max_length=40"])
+    config = load_config("tiny", ["generate.sampling.max_new_tokens=160", "train.max_length=40"])
     turns = ["How many cakes has Ann?", "Ann has 17 cakes. Ann buys 7 more. How many cakes has Ann now?"]
     told = check_lengths(config, turns)
     assert "train.max_length is 40" in told and "160 tokens" in told and "left out of training" in told
     needed = int(told.rpartition("raise train.max_length to ")[2].split(",")[0])
     assert (
         check_lengths(
-            load_config("tiny", ["generate.sampling.max_tokens=160", f"train.max_length={needed}"]), turns
+            load_config("tiny", ["generate.sampling.max_new_tokens=160", f"train.max_length={needed}"]), turns
         )
         == ""
     )
     short = load_config(
         "tiny",
-        ["generate.sampling.max_tokens=160", f"train.max_length={needed - 1}", "train.too_long=truncate"],
+        ["generate.sampling.max_new_tokens=160", f"train.max_length={needed - 1}", "train.too_long=truncate"],
     )
     assert "cut at their end" in check_lengths(short, turns)
 
@@ -98,15 +98,15 @@ def test_the_measured_prompt_is_what_training_makes_of_it(trainings: Any) -> Non
     spec = trainings.spec()
     data = encode_spec(spec, load_tokenizer(spec))
     turns = [load_prompts("default").student(row["problem"], "") for row in tiny_student.rows(60)]
-    sets = [f"student.model={spec.model}", "generate.sampling.max_tokens=100", "train.max_length=100"]
+    sets = [f"student.model={spec.model}", "generate.sampling.max_new_tokens=100", "train.max_length=100"]
     longest = int(data.prompts.max())
     assert f"behind a prompt of {longest}:" in check_lengths(load_config("tiny", sets), turns)
 
 
 def test_later_limits_of_the_teacher_count() -> None:
     sets = [
-        "generate.sampling.max_tokens=100",
-        "generate.sampling.max_tokens_by_iteration={1: 5000}",
+        "generate.sampling.max_new_tokens=100",
+        "generate.sampling.max_new_tokens_by_iteration={1: 5000}",
         "train.max_length=4096",
     ]
     assert "5,000 tokens" in check_lengths(load_config("tiny", sets))

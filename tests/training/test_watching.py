@@ -20,12 +20,12 @@ SINKS = ("tensorboard", "wandb", "trackio")
 
 def test_the_curve_is_in_every_dashboard_and_goes_on_after_a_restart(trainings: Trainings) -> None:
     try:
-        watching.check_trackers(TrainConfig(sinks=list(SINKS)))
+        watching.check_trackers(TrainConfig(trackers=list(SINKS)))
     except ConfigError as error:
         missing(error.message)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    spec = trainings.spec("watched", rows=24, sinks=list(SINKS))
+    spec = trainings.spec("watched", rows=24, trackers=list(SINKS))
     quiet = {"WANDB_CONFIG_DIR": str(trainings.root), "WANDB_CACHE_DIR": str(trainings.root)}
     running = trainings.start(spec, 1, Moment(signal.SIGTERM, at=2), **quiet)
     assert running.wait() == [ExitCode.REQUEUE], running.text()
@@ -56,6 +56,8 @@ def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
     )  # what Python makes of a folder ./wandb that earlier runs left
     for found in (None, folder):
         monkeypatch.setattr(watching.importlib.util, "find_spec", lambda _, found=found: found)
-        with pytest.raises(ConfigError, match=f"train.sinks names {name}, which is not installed") as caught:
-            watching.check_trackers(TrainConfig(sinks=[name]))
+        with pytest.raises(
+            ConfigError, match=f"train.trackers names {name}, which is not installed"
+        ) as caught:
+            watching.check_trackers(TrainConfig(trackers=[name]))
         assert "pip install 'undo-hpc[watch]'" in caught.value.hint

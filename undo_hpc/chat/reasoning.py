@@ -90,17 +90,13 @@ def join(reasoning: str, answer: str, marks: tuple[str, str] = THINK) -> str:
 
 
 def normal_form(text: str, opened: str = "") -> str:
-    """A completion in the normal form; a text without reasoning marks, or with a `<think>` block, stays as it is.
+    """A completion in the normal form; a text without reasoning marks, or that begins with a `<think>` block, stays as it is.
 
     Args:
         opened: what `opened_by` found at the end of the prompt: the completion then begins inside the reasoning.
     """
     whole = text if opened and text.lstrip().startswith(opened.strip()) else opened + text
-    if (
-        "<|channel|>" not in whole
-        and not _BARE_CHANNELS.match(whole)
-        and _marks_of(whole) in (THINK, ("", ""))
-    ):
+    if whole.lstrip().startswith(THINK[0]):
         return whole
     parts = split(whole)
     if not parts.flaw:

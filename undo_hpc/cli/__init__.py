@@ -19,7 +19,7 @@ VERBS = {
     "status": "where a run stands, why it waits, what to do next",
     "logs": "what a task has printed",
     "list": "the runs of a folder",
-    "report": "write the report (HTML, Markdown, plots) again",
+    "report": "write the report (HTML, Markdown) again",
     "cost": "hours: useful, lost, idle; what a rationale and a point of accuracy cost",
     "regrade": "grade the stored answers again with the present checker",
     "data": "write a benchmark in boxed form",

@@ -15,13 +15,6 @@ from typing import Protocol
 
 from undo_hpc.config.schema import StageResources
 
-# Merge and advance must run whatever became of the tasks before them: they see what is missing and submit it again.
-# The others are of no use without their input. `afterok` spares them a start, and --kill-on-invalid-dep lets a chain
-# whose link has failed collapse at once down to advance, instead of waiting for ever (DependencyNeverSatisfied).
-# Measured on 22.05: the last job of such a chain starts a second after the failure. Either way every stage checks its
-# inputs itself: SLURM lets an `afterok` on a job that it has forgotten run at once.
-HEALING_STAGES = ("merge", "advance")
-
 
 class JobState(StrEnum):
     """What the scheduler says of a job that it still knows. Anything it no longer lists is not alive."""
@@ -46,7 +39,7 @@ class Submission:
     Attributes:
         run_dir: the run directory, absolute, seen by every compute node.
         iteration: 0-based.
-        stage: generate, serve, merge, train, evaluate or advance.
+        stage: its name.
         indices: the task indices to run, sorted; None for a stage of a single task (it runs as index 0).
         resources: what a task needs; values that are None come from the profile.
         after: job ids that these tasks wait for. Every part of an array stands here.

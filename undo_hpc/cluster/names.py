@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 _NAME = re.compile(
-    r"^(?P<stage>[a-z]+)-i(?P<iteration>\d+)-undo-(?P<tag>[0-9a-f]{8})"
+    r"^(?P<stage>[a-z][a-z0-9_]*)-i(?P<iteration>\d+)-undo-(?P<tag>[0-9a-f]{8})"
     r"-a(?P<attempt>\d+)-o(?P<offset>\d+)-g(?P<group>\d+)-(?P<nonce>[0-9a-f]{8})$"
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,11 @@ from pydantic import field_validator
 from undo_hpc.config.fields import Section, runtime_field
 from undo_hpc.config.load import read_yaml, validate_section
 from undo_hpc.config.schema import StageResources
+from undo_hpc.config.stages import STAGE_NAME, STAGES, spec_of
 from undo_hpc.errors import ConfigError
 from undo_hpc.system.data_files import data_file
 
-Stage = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
 DEFAULT_MINUTES = 60  # time limit where nobody says one
-SINGLE_STAGES = ("merge", "train", "advance")  # not arrays
-GPU_STAGES = ("serve", "generate", "baseline", "train", "evaluate")
 # What a task needs to find its programs and caches. Tokens travel by file: HF_HOME or HF_TOKEN_PATH lead to it.
 BASIC_EXPORTS = (
     "PATH",
@@ -99,7 +98,9 @@ class Profile(Section):
     defaults: StageProfile = runtime_field(
         StageProfile(), "what every stage asks for, unless `stages` or the configuration says otherwise"
     )
-    stages: dict[Stage, StageProfile] = runtime_field({}, "what a stage asks for, over `defaults`")
+    stages: dict[str, StageProfile] = runtime_field(
+        {}, "what a stage asks for, over `defaults`; stages of your own (configuration: `stages`) too"
+    )
     gpu_syntax: Literal["gres", "gpus-per-node", "none"] = runtime_field(
         "gres", "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, or not at all"
     )
@@ -169,23 +170,19 @@ class Profile(Section):
         Raises ConfigError where the time limit leaves no time to work before the signal that says to save.
         """
         merged: dict[str, Any] = {"extra": {}}
-        layers: list[StageResources | None] = [self.defaults]
-        if stage == "baseline" and "evaluate" in self.stages:
-            layers.append(self.stages["evaluate"])  # the same work, on the untrained student
-        layers += [self.stages.get(stage), asked]  # type: ignore[call-overload]
+        spec, own = spec_of(stage), self.stages.get(stage)
+        # of the same work, such as baseline's and evaluate's
+        layers: list[StageResources | None] = [self.defaults, self.stages.get(spec.resources_of), own, asked]
         for layer in layers:
             if layer is None:
                 continue
             for key, value in layer.model_dump(exclude_none=True).items():
                 merged[key] = merged["extra"] | value if key == "extra" else value
         if (
-            stage not in GPU_STAGES
-        ):  # a GPU among the defaults is for models; some sites want one from every job, and a stage may say so
-            own = self.stages.get(stage)  # type: ignore[call-overload]
+            not spec.gpu
+        ):  # a GPU among the defaults is for models; a stage may ask for one, as some sites want of every job
             merged["gpus_per_node"] = asked.gpus_per_node or (own.gpus_per_node if own else 0) or 0
-        if (
-            stage != "train"
-        ):  # the only one whose processes work together; of the others each would do the whole task
+        if not spec.cooperates:  # each process would do the whole task
             merged["nodes"] = merged["tasks_per_node"] = 1
         minutes = merged.get("minutes") or DEFAULT_MINUTES
         if 60 * minutes <= self.signal_lead_s:
@@ -197,13 +194,21 @@ class Profile(Section):
         return StageProfile(**merged)
 
 
-def require_used(stage: str, asked: StageResources, where: Callable[[str], str]) -> None:
-    """Refuses what a stage would leave aside without a word. `where` names a key of `asked`, for the message.
+def require_used(
+    stage: str, asked: StageResources, where: Callable[[str], str], *, single: bool | None = None
+) -> None:
+    """Refuses what a stage would ignore without a word.
+
+    Args:
+        where: names a key of `asked`, for the message.
+        single: whether the stage is one task; by default as the table says, where it knows the stage.
 
     Raises:
         ConfigError: several nodes or processes anywhere but in training; a number of tasks at once of a stage that is one task.
     """
-    if stage != "train":
+    if single is None:
+        single = stage in STAGES and not STAGES[stage].array
+    if not spec_of(stage).cooperates:
         for key in ("nodes", "tasks_per_node"):
             if (getattr(asked, key) or 1) > 1:
                 raise ConfigError(
@@ -215,7 +220,7 @@ def require_used(stage: str, asked: StageResources, where: Callable[[str], str])
                         else ""
                     ),
                 )
-    if stage in SINGLE_STAGES and asked.array_parallelism is not None:
+    if single and asked.array_parallelism is not None:
         raise ConfigError(
             f"{where('array_parallelism')}: {stage} is one task, not an array", hint="leave it out"
         )
@@ -241,5 +246,12 @@ def load_profile(path: str | Path) -> Profile:
 
     require_used("defaults", profile.defaults, place("defaults"))
     for stage, asked in profile.stages.items():
+        near = difflib.get_close_matches(stage, STAGES, n=1, cutoff=0.75)
+        if stage not in STAGES and (near or not STAGE_NAME.fullmatch(stage)):
+            raise ConfigError(
+                f"{place('stages')(stage)}: there is no stage '{stage}'",
+                hint=(f"did you mean '{near[0]}'? " if near else "")
+                + f"stages: {', '.join(STAGES)}, and your own (configuration: stages)",
+            )
         require_used(stage, asked, place("stages", stage))
     return profile

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.cluster.base import HEALING_STAGES, Submission
+from undo_hpc.cluster.base import Submission
 from undo_hpc.cluster.names import ArrayPart, JobName, array_spec
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, ContainerProfile, Profile, StageProfile
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 
 PRELUDE = Path(__file__).with_name("prelude.sh")
 
@@ -26,7 +27,7 @@ class BatchJob:
 
 def dependency(stage: str, after: tuple[str, ...]) -> str:
     """sbatch's --dependency on every part of what comes before."""
-    return ("afterany:" if stage in HEALING_STAGES else "afterok:") + ":".join(after)
+    return ("afterany:" if stage in RESUBMITTING_STAGES else "afterok:") + ":".join(after)
 
 
 def gpu_flags(profile: Profile, asked: StageProfile) -> dict[str, str | int]:
@@ -46,10 +47,10 @@ def bash_array(words: list[str]) -> str:
 def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wait_s: int) -> list[str]:
     """The part of a batch script before the task: settings of the prelude, modules, the user's lines, the prelude.
 
-    Healing stages stay outside of the container: they submit jobs, and SLURM's commands are not in an image. They need neither
+    Resubmitting stages stay outside of the container: they submit jobs, and SLURM's commands are not in an image. They need neither
     a GPU nor a model, only the Python that submits.
     """
-    box = profile.container if stage not in HEALING_STAGES else ContainerProfile()
+    box = profile.container if stage not in RESUBMITTING_STAGES else ContainerProfile()
     srun: list[str] = []
     inside: list[str] = []
     python = profile.python or sys.executable
@@ -106,7 +107,7 @@ def render(
         flags["array"] = array_spec(part.elements, asked.array_parallelism or profile.array_parallelism)
     if submission.after:
         flags["dependency"] = dependency(submission.stage, submission.after)
-        if submission.stage not in HEALING_STAGES:
+        if submission.stage not in RESUBMITTING_STAGES:
             flags["kill-on-invalid-dep"] = "yes"
     memory = asked.memory_gb
     parameters: dict[str, Any] = {

@@ -33,10 +33,9 @@ from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import BatchJob, dependency, render
 from undo_hpc.errors import ClusterError
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.stages import spec_of
 from undo_hpc.storage.atomic import translate_os_error
 
-# An iteration is at most eight sbatch calls: serve, generate (2), baseline, merge, train, evaluate, advance.
-MAX_PARTS = {"generate": 2}
 # What squeue may list. Any other state is alive too (sites have newer ones, such as POWER_UP_NODE), unless it is an end.
 _STATES = {
     "PENDING": JobState.PENDING,
@@ -123,7 +122,7 @@ class SlurmCluster:
         if submission.indices is None:
             return [None]
         largest = min(self.profile.max_array_size or self.limits.max_array_size, self.limits.max_array_size)
-        return list(split_array(submission.indices, largest, MAX_PARTS.get(submission.stage, 1)))
+        return list(split_array(submission.indices, largest, spec_of(submission.stage).max_arrays))
 
     def check(self, submissions: Sequence[Submission]) -> None:
         """Asks by `sbatch --test-only` for each kind of job that differs (see base.Cluster)."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 
 def result_field(default: Any, text: str, **limits: Any) -> Any:
@@ -17,7 +19,42 @@ def runtime_field(default: Any, text: str, **limits: Any) -> Any:
     return Field(default, description=text, json_schema_extra={"runtime": True}, **limits)
 
 
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are checked, nothing changes afterwards."""
+def wrong_key(path: tuple[str, ...], message: str) -> PydanticCustomError:
+    """What a validator of several sections raises: the key that is wrong, counted from the section that validates, and why."""
+    return PydanticCustomError("wrong_key", "{message}", {"message": message, "path": path})
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are checked and never converted, nothing changes afterwards.
+
+    A section that is given in part keeps the defaults of its place: `evaluate.sampling` is greedy by default, and stays so where only
+    `top_k` is set. (pydantic alone would take the defaults of the class.) A section without a value (`train:` in YAML) is all default.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keeps_defaults_of_its_place(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        result = dict(data)
+        for name, info in cls.model_fields.items():
+            if name not in result or not isinstance(info.default, Section):
+                continue
+            if result[name] is None:
+                del result[name]
+            elif isinstance(result[name], Mapping):
+                result[name] = merged(info.default.model_dump(exclude_unset=True), result[name])
+        return result
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` over `base`, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result

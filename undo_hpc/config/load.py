@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from undo_hpc.config.renamed import ALIASES, renamed, renamed_paths
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
 from undo_hpc.errors import ConfigError
 from undo_hpc.system.data_files import data_file
 
@@ -20,57 +22,7 @@ PRESETS = data_file("launchers/configs")
 PROMPT_SETS = Path(__file__).resolve().parents[1] / "prompts"
 M = TypeVar("M", bound=BaseModel)
 
-
-@dataclass(frozen=True)
-class YamlText:
-    """A YAML mapping with the line on which each key stands, for messages."""
-
-    data: dict[str, Any]
-    name: str
-    lines: Mapping[tuple[str, ...], int]
-
-    def where(self, path: tuple[str, ...]) -> str:
-        """'file, line n' for a key (or the nearest enclosing one that stands in the file)."""
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.lines:
-                return f"{self.name}, line {self.lines[path[:length]]}"
-        return self.name
-
-
-def read_yaml(path: Path) -> YamlText:
-    """Reads a YAML mapping. Raises ConfigError where the file is missing, not YAML, or not a mapping."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", hint="check the path") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}", hint="mend the line that is named") from error
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        raise ConfigError(
-            f"{path}: the file must hold keys and values", hint="see launchers/configs/tiny.yaml"
-        )
-    lines: dict[tuple[str, ...], int] = {}
-    for keys, number in _lines(node, ()):
-        if keys in lines:  # YAML would silently take the last one
-            raise ConfigError(
-                f"{path}, line {number}: key '{'.'.join(keys)}' stands twice (first on line {lines[keys]})",
-                hint="keep one of the two; the keys of a section stand together",
-            )
-        lines[keys] = number
-    return YamlText(data, str(path), lines)
-
-
-def _lines(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*path, str(key.value))
-            yield inner, key.start_mark.line + 1
-            yield from _lines(value, inner)
+__all__ = ["YamlText", "read_yaml"]  # beside what is defined here
 
 
 def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
@@ -94,11 +46,7 @@ def unknown_keys(
     for key, value in data.items():
         info = model.model_fields.get(str(key))
         if info is None:
-            near = difflib.get_close_matches(str(key), model.model_fields, n=1, cutoff=0.5)
-            advice = f"valid keys here: {', '.join(model.model_fields)}"
-            if near:
-                advice = f"did you mean '{near[0]}' ({model.model_fields[near[0]].description})?"
-            yield (*path, str(key)), advice
+            yield (*path, str(key)), _advice(model, str(key), path)
             continue
         for inner, free_keys in _models(info.annotation):
             if free_keys and isinstance(value, Mapping):
@@ -106,6 +54,36 @@ def unknown_keys(
                     yield from unknown_keys(inner, item, (*path, str(key), str(name)))
             else:
                 yield from unknown_keys(inner, value, (*path, str(key)))
+
+
+def _advice(model: type[BaseModel], key: str, path: tuple[str, ...]) -> str:
+    """What was meant by an unknown key: another program's word, the same key in another section, or the nearest key here."""
+    elsewhere = ALIASES.get(key) or tuple(dotted for dotted in _ALL_KEYS if dotted.rpartition(".")[2] == key)
+    here = [dotted for dotted in elsewhere if path and dotted.startswith(f"{'.'.join(path)}.")]
+    near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
+    if elsewhere and model.__module__.startswith("undo_hpc.config") and (here or not near or key in ALIASES):
+        return f"did you mean {' or '.join(_described(dotted) for dotted in (here or elsewhere)[:3])}?"
+    if near:
+        return f"did you mean '{near[0]}' ({model.model_fields[near[0]].description})?"
+    return f"valid keys here: {', '.join(model.model_fields)}"
+
+
+def _described(dotted: str) -> str:
+    meaning = _meaning(RunConfig, dotted.split("."))
+    return f"'{dotted}' ({meaning.partition(': ')[2]})" if meaning and dotted in _ALL_KEYS else f"'{dotted}'"
+
+
+def all_keys(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """The dotted names of all keys that hold a value; of a mapping with free keys its own name."""
+    for name, info in model.model_fields.items():
+        inner = [section for section, free_keys in _models(info.annotation) if not free_keys]
+        if inner:
+            yield from all_keys(inner[0], f"{path}{name}.")
+        else:
+            yield f"{path}{name}"
+
+
+_ALL_KEYS = tuple(all_keys(RunConfig))
 
 
 def validate_section(model: type[M], text: YamlText) -> M:
@@ -118,13 +96,36 @@ def validate_section(model: type[M], text: YamlText) -> M:
     try:
         return model.model_validate(text.data)
     except ValidationError as error:
-        lines = []
+        found: dict[tuple[str, ...], str] = {}
         for item in error.errors():
-            path = tuple(str(part) for part in item["loc"])
-            value = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
-            key = f"'{'.'.join(path)}': " if path else ""
-            lines.append(f"{text.where(path)}: {key}{item['msg'].removeprefix('Value error, ')}{value}")
-        raise ConfigError("\n".join(lines), hint=_meaning(model, error.errors()[0]["loc"])) from error
+            path = tuple(map(str, item.get("ctx", {}).get("path") or ()))
+            path = _key_of((*map(str, item["loc"]), *path))
+            value = (
+                "" if isinstance(item["input"], dict | list) or path == () else f" (it is {item['input']!r})"
+            )
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+            if item["type"] == "string_type" and isinstance(item["input"], int | float):
+                value += "; in quotes it is a text"
+            elif item["type"] in ("int_type", "float_type") and _is_number(item["input"]):
+                value += "; without quotes it is a number"
+            found[path] = f"{found[path]}, or {message}" if path in found else f"{message}{value}"
+        keys = {path: f"'{'.'.join(path)}': " if path else "" for path in found}
+        lines = [f"{text.where(path)}: {keys[path]}{message}" for path, message in found.items()]
+        raise ConfigError("\n".join(lines), hint=_meaning(model, next(iter(found)))) from error
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a text reads as a number."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(value, str)
+
+
+def _key_of(loc: tuple[str, ...]) -> tuple[str, ...]:
+    """A place without what pydantic adds to it: which member of a union it tried, whether it was a mapping's key."""
+    return tuple(part for part in loc if part not in ("int", "float", "str", "bool") and "[" not in part)
 
 
 def _meaning(model: type[BaseModel], loc: Iterable[Any]) -> str:
@@ -170,31 +171,53 @@ def find_config(name_or_file: str) -> Path:
 
 
 def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
-    """`a.b=value` over the file's values; a value is read as YAML. Raises ConfigError for a word without '='."""
-    data = yaml.safe_load(yaml.safe_dump(text.data))
+    """`a.b=value` over the file's values; a value is read as YAML, and a mapping goes over a section key by key.
+
+    Raises ConfigError for a word without '=', a value that is not YAML, an old name beside its new one.
+    """
+    data = copy.deepcopy(text.data)
     lines = dict(text.lines)
+    given: dict[tuple[str, ...], Any] = {}
     for item in sets:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {item}: expected KEY=VALUE", hint="for example --set train.epochs=2")
-        path = tuple(key.strip().split("."))
+        try:
+            parsed = parse_value(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {item}: the value cannot be read ({error})", hint="quote it") from error
+        for path, leaf in _leaves(tuple(key.strip().split(".")), parsed):
+            given.pop(path, None)
+            given[path] = leaf
+    for path, value in renamed_paths(given, "--set").items():
         target = data
         for part in path[:-1]:
-            if not isinstance(target.setdefault(part, {}), dict):
+            if target.get(part) is None:
+                target[part] = {}
+            target = target[part]
+            if not isinstance(target, dict):
                 raise ConfigError(
-                    f"--set {item}: '{part}' is a value, not a section",
+                    f"--set {'.'.join(path)}: '{part}' is a value, not a section",
                     hint="name a key inside a section, such as train.epochs",
                 )
-            target = target[part]
-        try:
-            target[path[-1]] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(
-                f"--set {item}: the value is not valid YAML ({error})", hint="quote it"
-            ) from error
+        target[path[-1]] = value
         for length in range(1, len(path) + 1):
             lines.pop(path[:length], None)
     return YamlText(data, text.name, lines)
+
+
+def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A value by its keys, as far as they are keys of sections; a mapping with free keys is one value."""
+    model: type[BaseModel] | None = RunConfig
+    for part in path:
+        info = model.model_fields.get(part) if model else None
+        inner = [section for section, free_keys in _models(info.annotation) if not free_keys] if info else []
+        model = inner[0] if inner else None
+    if model and isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves((*path, str(key)), item)
+    else:
+        yield path, value
 
 
 # Keys that hold a path; an entry of `*` stands for any key of a mapping.
@@ -203,13 +226,14 @@ _PATHS = (
     ("evaluate", "overrides", "*", "path"),
     ("evaluate", "benchmarks"),
     ("cluster", "profile"),
-    ("generate", "prompt"),
-    ("evaluate", "prompt"),
+    ("teacher", "prompt"),
+    ("student", "prompt"),
     ("generate", "engine", "openai", "api_key_file"),
     ("hub", "token_file"),
     ("train", "deepspeed"),
     ("teacher", "model"),
     ("student", "model"),
+    ("plugins",),
 )
 
 
@@ -235,6 +259,8 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
     path = Path(value).expanduser()
     if path.is_absolute():
         return str(path)
+    if key == "plugins":  # always folders, and tasks have another working directory
+        return str((base / path).resolve()) if (base / path).is_dir() else value
     is_path = (
         "/" in value
         or path.suffix
@@ -260,7 +286,7 @@ def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
     from the working directory; the run records them as absolute.
     """
     path = find_config(name_or_file)
-    text = read_yaml(path)
+    text = renamed(read_yaml(path))
     for keys in _PATHS:
         _absolute(text.data, path.resolve().parent, keys)
     return _finish(text, sets)

@@ -6,13 +6,52 @@ any other field never changes, for runs that were begun with it would lose their
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
+from undo_hpc.config.engines import (
+    EngineConfig,
+    OpenAIEngineConfig,
+    SamplingConfig,
+    TransformersEngineConfig,
+    VllmEngineConfig,
+)
 from undo_hpc.config.fields import Section, result_field, runtime_field
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.records import AnswerKind
+
+__all__ = [
+    "BudgetConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "DisplayConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "FieldsConfig",
+    "GenerateConfig",
+    "GradingConfig",
+    "HubConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "OpenAIEngineConfig",
+    "PolicyConfig",
+    "QualityConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "SourceConfig",
+    "StageConfig",
+    "StageResources",
+    "StopConfig",
+    "StorageConfig",
+    "StudentConfig",
+    "TeacherConfig",
+    "TrainConfig",
+    "TransformersEngineConfig",
+    "VllmEngineConfig",
+]
 
 
 class FieldsConfig(Section):
@@ -37,6 +76,27 @@ class FieldsConfig(Section):
     )
 
 
+def _column(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"the name of a column is text, and YAML reads {key!r} here: put it in quotes")
+    return key
+
+
+def _condition(key: Any, wanted: Any) -> Any:
+    """A condition of `where` with dates as text. Raises ValueError where it is no scalar, list of scalars or {not: ...}."""
+    if isinstance(wanted, dict) and list(wanted) == ["not"] and not isinstance(wanted["not"], dict):
+        return {"not": _condition(key, wanted["not"])}
+    if isinstance(wanted, list) and wanted and not any(isinstance(item, list | dict) for item in wanted):
+        return [_condition(key, item) for item in wanted]
+    if isinstance(wanted, date):
+        return wanted.isoformat()
+    if isinstance(wanted, dict | list):
+        raise ValueError(
+            f"the condition of {key!r} is neither a value, a list of values, nor {{not: value or list}}"
+        )
+    return None if isinstance(wanted, float) and wanted != wanted else wanted
+
+
 class SourceConfig(Section):
     """Where problems come from: a local file (or folder), or a data set on the Hub."""
 
@@ -45,13 +105,16 @@ class SourceConfig(Section):
         "local JSONL, JSON, CSV, TSV (also .gz, .zst), parquet or Arrow file, a pattern like data/*.parquet, or a folder; wins over `hub`",
     )
     hub: str = result_field("", "id of a data set on the Hugging Face Hub")
-    hub_config: str = result_field("", "configuration name of the Hub data set")
+    hub_config: str = result_field(
+        "", "configuration of the data set on the Hub, or of a local copy with several"
+    )
     split: str = result_field("train", "split of the Hub data set")
     revision: str = result_field("", "git revision of the Hub data set")
     tiny: str = result_field("", "a split of the embedded tiny world (train, test)")
     fields: FieldsConfig = result_field(FieldsConfig(), "which columns mean what")
-    where: dict[str, str] = result_field(
-        {}, "keep only rows whose column has this value, e.g. {category: math}"
+    where: dict[str, Any] = result_field(
+        {},
+        "keep only rows whose column has this value, e.g. {category: math, ok: true}; a list means any of them, {not: proof} none of them",
     )
     answer_from: Literal["auto", "plain", "boxed", "hashes"] = result_field(
         "auto",
@@ -63,6 +126,13 @@ class SourceConfig(Section):
     sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
     sample_seed: int = result_field(42, "seed of the draw")
     licence: str = result_field("", "licence of the source, for the cards")
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _conditions(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {_column(key): _condition(key, wanted) for key, wanted in value.items()}
 
 
 class DataConfig(Section):
@@ -110,9 +180,20 @@ class ModelConfig(Section):
     )
 
 
-class StudentConfig(ModelConfig):
-    """The student: a language model, and what it learns of a rationale."""
+class TeacherConfig(ModelConfig):
+    """The model that writes rationales, and what it is asked with."""
 
+    prompt: str = result_field(
+        "default", "prompt templates: default, tiny, or a folder with problem.txt and refine.txt"
+    )
+    instruction: str = result_field("", "instruction put behind each problem; empty takes the template's")
+
+
+class StudentConfig(ModelConfig):
+    """The model that learns, and what it is asked with, in training, evaluation and exports alike."""
+
+    prompt: str = result_field("default", "prompt templates: default, tiny, or a folder with student.txt")
+    instruction: str = result_field("", "instruction put behind each problem; empty takes the template's")
     reasoning: Literal["keep", "strip", "drop"] = runtime_field(
         "keep",
         "the reasoning before a rationale's answer: keep (learned, in the form of the student's chat template), strip (only the "
@@ -120,93 +201,10 @@ class StudentConfig(ModelConfig):
     )
 
 
-class TransformersEngineConfig(Section):
-    """Settings of the transformers engine."""
-
-    batch_tokens: int = result_field(
-        65536,
-        "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts",
-        ge=64,
-    )
-    max_batch: int = result_field(64, "most rows in a batch", ge=1)
-    attn: str = result_field("auto", "attention implementation: auto, eager, sdpa, flash_attention_2")
-    device: str = runtime_field("auto", "auto, cpu or cuda")
-    threads: int = runtime_field(0, "CPU threads; 0 leaves torch's choice", ge=0)
-    batch_invariant: bool = result_field(
-        False,
-        "make each completion independent of its neighbours in the batch (fixed batch shapes, one CPU thread); for exact repeats",
-    )
-
-
-class VllmEngineConfig(Section):
-    """Settings of the vLLM engine; what is not here goes into `extra` (keyword arguments of vllm.LLM)."""
-
-    tensor_parallel_size: int = runtime_field(
-        0, "GPUs a model is spread over; 0 takes all that the task was given", ge=0
-    )
-    max_num_seqs: int = runtime_field(512, "most sequences in a step", ge=1)
-    max_num_batched_tokens: int | None = runtime_field(32768, "most tokens in a step")
-    max_model_len: int | None = result_field(None, "longest prompt + completion; null takes the model's own")
-    gpu_memory_utilization: float = runtime_field(0.9, "share of the GPU's memory", gt=0, le=1)
-    enable_prefix_caching: bool = runtime_field(True, "share the work on equal prompt beginnings")
-    enforce_eager: bool = runtime_field(False, "no CUDA graphs: slower, starts faster")
-    batch_invariant: bool = result_field(
-        False,
-        "vLLM's batch-invariant kernels (GPUs only): a completion does not depend on its neighbours in the batch; slower",
-    )
-    extra: dict[str, Any] = result_field({}, "further keyword arguments of vllm.LLM")
-
-
-class OpenAIEngineConfig(Section):
-    """Settings of the client for any OpenAI-compatible server."""
-
-    base_url: str = runtime_field(
-        "", "address such as http://host:8000/v1; empty takes the run's own teacher service"
-    )
-    served_model: str = result_field("", "name of the model at the server; empty takes `model`")
-    concurrency: int = runtime_field(64, "requests under way at once", ge=1)
-    timeout_s: float = runtime_field(600.0, "seconds before a request is given up", gt=0)
-    max_retries: int = runtime_field(6, "tries of a request, with growing random waits", ge=1)
-    api_key_env: str = runtime_field("OPENAI_API_KEY", "environment variable with the key")
-    api_key_file: str = runtime_field("", "file with the key; wins over the variable")
-    require_key: bool = runtime_field(False, "refuse to start where no key is found")
-
-
-class EngineConfig(Section):
-    """Which engine generates, and its settings."""
-
-    name: Literal["transformers", "vllm", "openai"] = result_field(
-        "transformers", "transformers, vllm or openai"
-    )
-    transformers: TransformersEngineConfig = result_field(
-        TransformersEngineConfig(), "settings of the transformers engine"
-    )
-    vllm: VllmEngineConfig = result_field(VllmEngineConfig(), "settings of the vLLM engine")
-    openai: OpenAIEngineConfig = result_field(
-        OpenAIEngineConfig(), "settings of the OpenAI-compatible client"
-    )
-    request_retries: int = result_field(
-        2, "tries of a request that the engine itself fails on, before it is recorded as failed", ge=1
-    )
-
-
-class SamplingConfig(Section):
-    """How tokens are drawn."""
-
-    temperature: float = result_field(0.7, "0 is greedy", ge=0)
-    top_p: float = result_field(0.95, "nucleus sampling", gt=0, le=1)
-    top_k: int = result_field(0, "0 for all", ge=0)
-    max_tokens: int = result_field(2048, "most new tokens of a completion", ge=1)
-    max_tokens_by_iteration: dict[int, int] = result_field(
-        {}, "most new tokens from that iteration on, e.g. {1: 1024}"
-    )
-    stop: list[str] = result_field([], "texts that end a completion, beside the template's end of turn")
-
-
 class QualityConfig(Section):
     """Which right rationales are good enough to learn from; every reason to drop is counted in the manifest."""
 
-    drop_truncated: bool = result_field(True, "drop completions cut off by max_tokens")
+    drop_truncated: bool = result_field(True, "drop completions cut off by max_new_tokens")
     drop_leaks: bool = result_field(True, "drop rationales that mention the given answer or the student")
     min_chars: int = result_field(1, "shortest rationale in characters", ge=0)
     max_chars: int = result_field(0, "longest rationale in characters; 0 for no limit", ge=0)
@@ -222,17 +220,11 @@ class GenerateConfig(Section):
     samples: int = result_field(1, "rationales asked for each problem", ge=1)
     max_attempts: int = result_field(4, "attempts a problem until one is right", ge=1)
     retry_temperature_step: float = result_field(0.0, "added to the temperature with each retry", ge=0)
-    instruction: str = result_field("", "instruction put behind each problem; empty takes the template's")
-    prompt: str = result_field(
-        "default", "prompt templates: default, tiny, or a folder with problem.txt and refine.txt"
-    )
     shards: int = runtime_field(0, "tasks of the array; 0 chooses from `target_minutes`", ge=0)
     target_minutes: float = runtime_field(60.0, "how long a task should run about, for shards: 0", gt=0)
     tokens_per_second: float = runtime_field(
         0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0
     )
-    flush_rows: int = runtime_field(64, "rows in a durable group", ge=1)
-    flush_seconds: float = runtime_field(10.0, "longest time before a group is made durable", gt=0)
     quality: QualityConfig = result_field(QualityConfig(), "what is good enough to learn from")
     service: int = runtime_field(
         0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0
@@ -299,8 +291,6 @@ class EvaluateConfig(Section):
     train_predictions: bool = result_field(
         True, "answer the training problems too (needed to find errors on them)"
     )
-    instruction: str = result_field("", "instruction put behind each problem; empty takes the template's")
-    prompt: str = result_field("default", "prompt templates: default, tiny, or a folder with student.txt")
     problems_per_task: int = runtime_field(2000, "problems a task answers about", ge=1)
     baseline: bool = result_field(True, "evaluate the untrained student first")
 
@@ -323,69 +313,23 @@ class StopConfig(Section):
     enabled: bool = result_field(True, "false runs all iterations")
 
 
+class StorageConfig(Section):
+    """How rows of answers are made durable."""
+
+    flush_rows: int = runtime_field(64, "rows in a durable group", ge=1)
+    flush_seconds: float = runtime_field(10.0, "longest time before a group is made durable", gt=0)
+
+
 class GradingConfig(Section):
     """The checker of answers."""
 
+    checker: str = result_field(
+        "",
+        "a checker of your own: 'package.module:Class', or its name as an entry point (undo_hpc.checkers); empty for the built-in one",
+    )
     deadline_s: float = result_field(5.0, "seconds for one answer", gt=0)
     memory_mb: int = runtime_field(2048, "memory of a checking process", ge=256)
     workers: int = runtime_field(1, "processes for algebra", ge=1)
-
-
-class StageResources(Section):
-    """What one task of a stage needs on the cluster; null takes the profile's value."""
-
-    nodes: int | None = runtime_field(None, "nodes of a task", ge=1)
-    tasks_per_node: int | None = runtime_field(None, "processes a node (train: one a GPU)", ge=1)
-    gpus_per_node: int | None = runtime_field(None, "GPUs a node", ge=0)
-    cpus_per_task: int | None = runtime_field(None, "CPUs a process", ge=1)
-    memory_gb: float | None = runtime_field(None, "memory a node in GiB", gt=0)
-    minutes: int | None = runtime_field(None, "time limit in minutes", ge=1)
-    array_parallelism: int | None = runtime_field(None, "tasks of an array at once", ge=1)
-
-
-class PolicyConfig(Section):
-    """How much of a stage is enough for the next one."""
-
-    kind: Literal["all", "min_fraction", "quorum"] = result_field(
-        "all", "all tasks, at least a fraction of them, or at least a number"
-    )
-    value: float = result_field(1.0, "the fraction (0 to 1) or the number", gt=0)
-
-    @model_validator(mode="after")
-    def _can_be_met(self) -> PolicyConfig:
-        if self.kind == "min_fraction" and self.value > 1:
-            raise ValueError(
-                f"min_fraction is a share of the tasks, at most 1, not {self.value:g}; quorum takes a number of tasks"
-            )
-        if self.kind == "quorum" and self.value != int(self.value):
-            raise ValueError(
-                f"quorum is a whole number of tasks, not {self.value:g}; min_fraction takes a share of them"
-            )
-        return self
-
-
-class ClusterConfig(Section):
-    """Where tasks run."""
-
-    kind: Literal["local", "slurm"] = runtime_field("local", "local (this machine) or slurm")
-    profile: str = runtime_field("", "YAML file that describes the SLURM cluster")
-    max_processes: int = runtime_field(
-        0,
-        "local: tasks at once; 0 chooses: one where there is a GPU (a task takes all of its memory), else two where the CPUs suffice",
-        ge=0,
-    )
-    threads_per_process: int = runtime_field(1, "local: CPU threads of each task", ge=1)
-    resources: dict[Literal["generate", "serve", "merge", "train", "evaluate", "advance"], StageResources] = (
-        runtime_field({}, "what a stage's task needs, over the profile")
-    )
-    policy: dict[Literal["generate", "evaluate"], PolicyConfig] = result_field(
-        {}, "how much of a stage is enough"
-    )
-    max_resubmits: int = runtime_field(3, "times that missing tasks of a stage are submitted again", ge=0)
-    max_preemptions: int = runtime_field(100, "requeues of a task by preemption", ge=0)
-    max_timeouts: int = runtime_field(20, "requeues of a task by its time limit", ge=0)
-    code_snapshot: bool = runtime_field(True, "run the code as it was when the run was submitted")
-    check_shared: bool = runtime_field(True, "refuse a run directory that the compute nodes cannot see")
 
 
 class HubConfig(Section):
@@ -427,18 +371,30 @@ class RunConfig(Section):
     seed: int = result_field(0, "the seed that all others follow from", ge=0)
     iterations: int = runtime_field(3, "most iterations, the one-shot iteration 0 included", ge=1)
     data: DataConfig = result_field(DataConfig(), "problems and splits")
-    teacher: ModelConfig = result_field(ModelConfig(), "the model that writes rationales")
-    student: StudentConfig = result_field(StudentConfig(), "the model that learns")
+    teacher: TeacherConfig = result_field(
+        TeacherConfig(), "the model that writes rationales, and its prompts"
+    )
+    student: StudentConfig = result_field(StudentConfig(), "the model that learns, and its prompt")
     method: MethodConfig = result_field(MethodConfig(), "the choices of the method")
     generate: GenerateConfig = result_field(GenerateConfig(), "teacher generation")
     train: TrainConfig = result_field(TrainConfig(), "student training")
-    evaluate: EvaluateConfig = result_field(EvaluateConfig(), "examination of the student")
+    evaluate: EvaluateConfig = result_field(EvaluateConfig(), "evaluation of the student")
     stop: StopConfig = result_field(StopConfig(), "when the loop ends")
     grading: GradingConfig = result_field(GradingConfig(), "the checker of answers")
+    storage: StorageConfig = result_field(StorageConfig(), "how rows are made durable")
+    stages: dict[str, StageConfig] = result_field({}, "stages of your own, by name")
+    plugins: list[str] = runtime_field(
+        [], "folders with modules of your own (engines, stages, checkers), searched behind installed packages"
+    )
     cluster: ClusterConfig = result_field(ClusterConfig(), "where tasks run")
     hub: HubConfig = result_field(HubConfig(), "publishing")
     budget: BudgetConfig = result_field(BudgetConfig(), "what the run may cost")
     display: DisplayConfig = result_field(DisplayConfig(), "what the user sees")
+
+    @model_validator(mode="after")
+    def _stages_exist(self) -> RunConfig:
+        check_stages(self.stages, self.cluster)
+        return self
 
     @model_validator(mode="after")
     def _errors_can_be_found(self) -> RunConfig:

@@ -51,7 +51,7 @@ class TrainConfig(Section):
     weight_decay: float = result_field(0.0, "AdamW's weight decay", ge=0)
     betas: tuple[float, float] = result_field((0.9, 0.95), "AdamW's betas")
     eps: float = result_field(1e-8, "AdamW's epsilon", gt=0)
-    clip: float = result_field(1.0, "largest norm of the gradient; 0 for none", ge=0)
+    max_grad_norm: float = result_field(1.0, "largest norm of the gradient; 0 for none", ge=0)
     precision: Literal["fp32", "bf16"] = result_field("bf16", "bf16 or fp32")
     zero_stage: int = result_field(2, "DeepSpeed ZeRO stage, 0 to 3", ge=0, le=3)
     offload: Literal["none", "optimizer", "all"] = result_field(
@@ -68,7 +68,7 @@ class TrainConfig(Section):
     lora: LoraConfig = result_field(LoraConfig(), "low-rank adapters")
     checkpoint: CheckpointConfig = result_field(CheckpointConfig(), "how training survives")
     log_steps: int = runtime_field(10, "steps between log lines", ge=1)
-    sinks: list[Literal["tensorboard", "wandb", "trackio"]] = runtime_field(
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = runtime_field(
         [], "further places for the training curve"
     )
     ranks: int = result_field(
@@ -83,6 +83,11 @@ class TrainConfig(Section):
     @classmethod
     def _earlier_name(cls, value: Any) -> Any:
         return "varlen" if value == "segment" else value
+
+    @field_validator("betas", mode="before")
+    @classmethod
+    def _list_is_a_pair(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value  # neither YAML nor JSON has tuples
 
     @model_validator(mode="after")
     def _varlen_is_packed(self) -> TrainConfig:

@@ -25,15 +25,17 @@ from undo_hpc.errors import Incomplete
 from undo_hpc.pipeline.evidence import read_bytes, read_fast
 from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.system.invocation import display_path, launcher_hint
 
-KEEPS_ROWS = ("generate", "baseline", "evaluate")
-GENERATION = ("serve", "generate")  # with a teacher service the GPUs are the servers'
-ORDER = ("serve", "generate", "baseline", "merge", "train", "evaluate", "advance")
+GENERATION = tuple(
+    s.name for s in STAGES.values() if s.generation
+)  # with a teacher service the GPUs are the servers'
+ORDER = tuple(STAGES)
 GPU_WATTS, CPU_CORE_WATTS = 400.0, 8.0  # nominal draw under load, where no counter is readable
-_FILE = re.compile(r"^([a-z]+)-(\d+)\.jsonl$")
+_FILE = re.compile(r"^([a-z][a-z0-9_]*)-(\d+)\.jsonl$")
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,9 @@ def split_hours(start: Start, stage: str, interval_s: float) -> Hours:
     """
     load, work = start.load_s, start.seconds - start.load_s
     hours = Hours(lost=0.0 if start.first else load, idle=load if start.first else 0.0)
-    if start.ended in ("complete", "requeue", "running") or (start.ended == "failed" and stage in KEEPS_ROWS):
+    if start.ended in ("complete", "requeue", "running") or (start.ended == "failed" and stage in ROW_STAGES):
         hours.useful = work
-    elif stage in (*KEEPS_ROWS, "train"):
+    elif stage in (*ROW_STAGES, "train"):
         hours.lost += min(work, interval_s)
         hours.useful = work - min(work, interval_s)
     else:
@@ -284,7 +286,7 @@ def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
 def _interval_s(config: RunConfig, stage: str) -> float:
     if stage == "train":
         return 60 * config.train.checkpoint.every_minutes or float("inf")
-    return config.generate.flush_seconds
+    return config.storage.flush_seconds
 
 
 def _kept(run: Run) -> dict[int, int]:

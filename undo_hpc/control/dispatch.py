@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.cluster.base import HEALING_STAGES, WAITING, Cluster, JobState, LiveJob, Submission
+from undo_hpc.cluster.base import WAITING, Cluster, JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, Unreachable
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import Profile, load_profile
@@ -27,6 +27,7 @@ from undo_hpc.control.position import Position, discard_stale, locate
 from undo_hpc.errors import ClusterError, ConfigError, ExitCode, Incomplete, LeaseError
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 from undo_hpc.pipeline.state import Key, TaskState
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.events import read_events
@@ -336,7 +337,7 @@ def _check_resubmits(
     so_far = submissions(read_events(run.events.path), position.iteration)
     for stage, indices in todo:
         # A healing stage is submitted again each time that one of the others is.
-        allowed = most + 3 * most * (stage.name in HEALING_STAGES)
+        allowed = most + 3 * most * (stage.name in RESUBMITTING_STAGES)
         hopeless = [
             index
             for index in indices
@@ -374,7 +375,7 @@ def carry_on(run_dir: Path, stage: str, code: int) -> int:
     advance submits the next iteration when it is complete, and what is missing when it is not. merge submits missing
     shards and itself behind them; jobs that waited for it then wait for its successor.
     """
-    if stage not in HEALING_STAGES or code not in (ExitCode.COMPLETE, ExitCode.INCOMPLETE):
+    if stage not in RESUBMITTING_STAGES or code not in (ExitCode.COMPLETE, ExitCode.INCOMPLETE):
         return code
     run = open_run(run_dir)
     if stage == "merge" and code == ExitCode.COMPLETE:

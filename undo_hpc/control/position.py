@@ -98,8 +98,8 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
         sets={name: size for name, size in sets.items() if size},
         workload=workload_of(run, iteration, targets),
         prompts={
-            "generate": load_prompts(run.config.generate.prompt).digest,
-            "evaluate": load_prompts(run.config.evaluate.prompt).digest,
+            "generate": load_prompts(run.config.teacher.prompt).digest,
+            "evaluate": load_prompts(run.config.student.prompt).digest,
         },
     )
     write_json(run.layout.iteration(iteration).plan, plan.to_dict())

@@ -11,12 +11,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from undo_hpc.cluster.profile import load_profile, require_used
+from undo_hpc.config.engines import ENGINES
 from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.engines import load_own_engine
 from undo_hpc.errors import ConfigError
 from undo_hpc.models import context_of
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
+from undo_hpc.stages import load_stage
+from undo_hpc.stages.checker import load_checker
 from undo_hpc.system.invocation import program
+from undo_hpc.system.plugins import search_folders
 from undo_hpc.training.deepspeed_settings import read_settings
 
 
@@ -58,6 +63,7 @@ def check_packages(config: RunConfig) -> None:
         profile = load_profile(config.cluster.profile)
         if profile.container.kind != "none" or profile.python or profile.modules or profile.setup:
             return  # another environment, which only its nodes know
+    check_plugins(config)
     wanted = [
         what
         for what in ("generate", "evaluate")
@@ -74,6 +80,24 @@ def check_packages(config: RunConfig) -> None:
             f"train.lora.enabled is on, and peft is not installed in {sys.prefix}",
             hint=f"{program('python')} -m pip install 'undo-hpc[lora]', or set train.lora.enabled to false",
         )
+
+
+def check_plugins(config: RunConfig) -> None:
+    """Loads all that the user brings. Raises ConfigError where something cannot be imported or has the wrong shape."""
+    for folder in config.plugins:
+        if not Path(folder).is_dir():
+            raise ConfigError(
+                f"plugins: there is no folder {folder}", hint="name the folder that holds your package"
+            )
+    search_folders(config.plugins)
+    for role in ("generate", "evaluate"):
+        name = getattr(config, role).engine.name
+        if name not in ENGINES and not _no_teacher(config, role):
+            load_own_engine(name, f"{role}.engine.name")
+    for stage in config.stages:
+        load_stage(config, stage)
+    if config.grading.checker:
+        load_checker(config.grading.checker)
 
 
 def _no_teacher(config: RunConfig, stage: str) -> bool:
@@ -139,10 +163,10 @@ def _check_contexts(config: RunConfig) -> None:
 
 def _check_prompts(config: RunConfig) -> None:
     needed = ["problem", "refine"] if effective_iterations(config) > 1 else ["problem"]
-    prompts = load_prompts(config.generate.prompt)
+    prompts = load_prompts(config.teacher.prompt)
     if not _no_teacher(config, "generate"):
         prompts.require(*needed)
-    load_prompts(config.evaluate.prompt).require("student")
+    load_prompts(config.student.prompt).require("student")
 
 
 def _check_cluster(config: RunConfig) -> None:
@@ -154,7 +178,9 @@ def _check_cluster(config: RunConfig) -> None:
             hint="set cluster.kind to slurm (or to local, to leave the profile aside)",
         )
     for stage, asked in cluster.resources.items():
-        require_used(stage, asked, lambda key, stage=stage: f"cluster.resources.{stage}.{key}")  # type: ignore[misc]
+        single = config.stages[stage].tasks == 1 if stage in config.stages else None
+        where = f"cluster.resources.{stage}."
+        require_used(stage, asked, where.__add__, single=single)
     if cluster.kind != "slurm":
         return
     resources = load_profile(cluster.profile).for_stage(

@@ -20,18 +20,18 @@ from typing import Any
 
 from undo_hpc.control.live import look_live
 from undo_hpc.errors import EvidenceError, LeaseError
-from undo_hpc.grading import Checker, GradeItem
+from undo_hpc.grading import GradeItem
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.stages import ROW_STAGES, STAGES, followers
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
 from undo_hpc.stages.answering import basis_of, counts
+from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
-
-STAGES = ("generate", "baseline", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,14 @@ def regrade(
 def _regrade(run: Run, apply: bool, workers: int, say: Callable[[str], None]) -> Regrade:
     done = Regrade(applied=apply)
     numbers = run.layout.iterations()
-    grading = run.config.grading
     problems = _problems(run)
-    with Checker(workers=workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb) as checker:
+    with checker_of(run.config, workers=workers) as checker:
         for number in numbers:
             plan = run.plan(number)
             if plan is None:  # not begun, or put aside just now
                 continue
             for stage in build_graph(run.config, run.layout, plan):
-                if stage.name in STAGES:
+                if stage.name in ROW_STAGES:
                     say(
                         f"iteration {number}, {stage.name}: {len(stage.tasks)} task{'s'[: len(stage.tasks) != 1]}"
                     )
@@ -136,7 +135,7 @@ def _problems(run: Run) -> dict[str, dict[str, Problem]]:
     return {name: {p.problem_id: p for p in run.problems(name)} for name in names}
 
 
-def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: Checker, done: Regrade,
+def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: AnswerChecker, done: Regrade,
           say: Callable[[str], None]) -> None:  # fmt: skip
     root = run.layout.root
     manifest = read_manifest(root / task.manifest)
@@ -166,7 +165,7 @@ def _grade(
     name: str,
     rows: list[Attempt],
     problems: dict[str, Problem],
-    checker: Checker,
+    checker: AnswerChecker,
     done: Regrade,
 ) -> Iterator[Attempt]:
     items = []
@@ -251,9 +250,7 @@ def _again(numbers: Sequence[int], changes: list[Change]) -> list[tuple[int, str
     if not changes:
         return []
     first = min(c.iteration for c in changes)
-    rewritten = any(c.iteration == first and c.stage == "generate" for c in changes)
-    found = [
-        (first, name) for name in (("merge", "train", "evaluate", "advance") if rewritten else ("advance",))
-    ]
+    touched = {c.stage for c in changes if c.iteration == first}
+    found = [(first, name) for name in STAGES if any(name in followers(stage) for stage in touched)]
     later = [k for k in numbers if k > first]
     return found + [(k, "all stages") for k in later]

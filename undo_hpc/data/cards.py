@@ -1,17 +1,33 @@
-"""The cards (README.md) of what a run publishes. The same run always gives the same card: no times, no host."""
+"""The cards (README.md) of data on disk, and what they share with those on the Hub. The same run gives the same card: no
+times, no host.
+
+A local card has no `configs` in its head: with them, `datasets.load_dataset(folder)` names its cache by the patterns and not by
+the files, and every folder of that name gives the rows of the first one that was loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from undo_hpc import __version__
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.data.benchmarks import Benchmark
+from undo_hpc.models import public_name
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.manifest import Manifest
+from undo_hpc.system.templates import render_card
+
+_HERE = Path(__file__).resolve().parent
+TAGS = ["distillation", "mathematics", "undo"]
+# Licences as the Hub names them.
+_LICENCES = (
+    "mit apache-2.0 bsd-2-clause bsd-3-clause isc unlicense cc cc0-1.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-3.0 "
+    "cc-by-nc-4.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 odc-by odbl pddl gpl gpl-2.0 gpl-3.0 "
+    "agpl-3.0 lgpl lgpl-3.0 mpl-2.0 openrail gemma llama2 llama3 llama3.1 llama3.2 llama3.3 unknown"
+)
 
 FIELDS = {
     "id": "stable id of the problem, from its text",
@@ -34,9 +50,10 @@ def source_licence(run: Run) -> str:
     return str(prepared.get("details", {}).get("train_source", {}).get("licence", "")) or "unknown"
 
 
-def front_matter(data: dict[str, Any]) -> str:
-    """The YAML head that the Hub reads."""
-    return "---\n" + yaml.safe_dump(data, sort_keys=False, allow_unicode=True) + "---\n"
+def licence_tag(name: str) -> str:
+    """A licence as the Hub names it; what it does not know is 'other'."""
+    tag = "-".join(name.lower().replace("license", " ").replace("licence", " ").split())
+    return tag if tag in _LICENCES.split() else "other"
 
 
 # What the teacher saw from the second iteration on; the other conditions have no second one.
@@ -47,18 +64,25 @@ _SEEN = {
 }
 
 
-def provenance(config: RunConfig, teacher: str, student: str) -> str:
+def provenance(config: RunConfig) -> str:
     """Who wrote the rationales, for whom, and what the teacher saw, in sentences."""
+    teacher, student = public_name(config.teacher.model), public_name(config.student.model)
     if config.method.condition == "ground_truth":
         return f"The data's own solutions (a control: no teacher wrote them), for the student `{student}`."
     return f"Rationales by `{teacher}` for the student `{student}`. {_SEEN.get(config.method.condition, '')}".strip()
 
 
-def rationale_licence(config: RunConfig, teacher: str) -> str:
+def rationale_licence(config: RunConfig) -> str:
     """Whose licence applies to the rationales, beside that of the problems, in a sentence; empty where it is the same."""
     if config.method.condition == "ground_truth":
         return ""
-    return f"The rationales are the teacher's output: the licence of `{teacher}` applies to them too."
+    return f"The rationales are the teacher's output: the licence of `{public_name(config.teacher.model)}` applies to them too."
+
+
+def drops(counts: Mapping[str, Any]) -> str:
+    """What a merge left out, by reason, in words."""
+    told = (f"{number} {reason.replace('_', ' ')}" for reason, number in counts.get("dropped", {}).items())
+    return ", ".join(told) or "none"
 
 
 def distilled_card(run: Run, iteration: int, shards: Sequence[Manifest], counts: Mapping[str, Any]) -> str:
@@ -68,43 +92,43 @@ def distilled_card(run: Run, iteration: int, shards: Sequence[Manifest], counts:
         shards: manifests of the iteration's generation.
         counts: of the merge: `rows`, `carried`, and `dropped` by reason.
     """
-    config = run.config
-    attempts = sum(m.counts.get("rows", 0) for m in shards)
-    correct = sum(m.counts.get("correct", 0) for m in shards)
-    problems = sum(m.counts.get("problems", 0) for m in shards)
-    solved = sum(m.counts.get("solved", 0) for m in shards)
-    head = front_matter(
-        {
-            "license": source_licence(run),
-            "task_categories": ["text-generation"],
-            "tags": ["distillation", "mathematics", "undo"],
-            "configs": [{"config_name": "default", "data_files": "distilled-*.parquet"}],
-        }
+    from huggingface_hub import DatasetCardData
+
+    licence = source_licence(run)
+    return render_card(
+        _HERE / "distilled_card.md.jinja",
+        DatasetCardData(license=licence_tag(licence), task_categories=["text-generation"], tags=TAGS),
+        config=run.config,
+        version=__version__,
+        iteration=iteration,
+        provenance=provenance(run.config),
+        made={
+            name: sum(m.counts.get(name, 0) for m in shards)
+            for name in ("rows", "correct", "problems", "solved")
+        },
+        counts=counts,
+        drops=drops(counts),
+        fields=FIELDS,
+        licence=licence,
+        rationale_licence=rationale_licence(run.config),
     )
-    left_out = (
-        ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in counts["dropped"].items())
-        or "none"
+
+
+def benchmark_card(benchmark: Benchmark) -> str:
+    """Card of an exported benchmark."""
+    from huggingface_hub import DatasetCardData
+
+    source = benchmark.source
+    files = ", ".join(f["file"] for f in source.get("files", []))
+    return render_card(
+        _HERE / "benchmark_card.md.jinja",
+        DatasetCardData(
+            license=licence_tag(benchmark.licence),
+            task_categories=["text-generation"],
+            pretty_name=f"{benchmark.title} (boxed)",
+        ),
+        benchmark=benchmark,
+        n=len(benchmark.problems),
+        source=source.get("hub") or files or source.get("kind", ""),
+        identity=source.get("revision") or source.get("digest") or source.get("seed", ""),
     )
-    rows, carried = counts["rows"], counts["carried"]
-    fields = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in FIELDS.items())
-    return f"""{head}
-# {config.name}: distilled set of iteration {iteration}
-
-{provenance(config, config.teacher.model, config.student.model)}
-Made by undo-hpc {__version__} (UNDO, arXiv 2504.02521). Condition: {config.method.condition}; new rationales are combined by
-`{config.method.combine}`.
-
-In this iteration there were {attempts} attempts at {problems} problems; {correct} attempts are right, and {solved} of
-the problems have at least one that is. Each answer was checked against the ground truth.
-
-The set holds {rows} rows: {rows - carried} of this iteration, {carried} carried over from earlier ones. Attempts left out, by
-the first reason that applies (thresholds: `generate.quality`): {left_out}.
-
-| field | meaning |
-|---|---|
-{fields}
-
-Licence of the problems: {source_licence(run)}. {rationale_licence(config, config.teacher.model)}
-
-Made again by `python launchers/run_iteration.py` with the run's `config.resolved.json` (seed {config.seed}).
-"""

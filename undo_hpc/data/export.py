@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from undo_hpc.config.schema import SourceConfig
-from undo_hpc.data.benchmarks import Benchmark, load_benchmark
+from undo_hpc.data.benchmarks import load_benchmark
+from undo_hpc.data.cards import benchmark_card
 from undo_hpc.errors import DataError
 from undo_hpc.grading.extract import last_boxed
 from undo_hpc.records import Problem
@@ -67,60 +68,10 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None)
         (temporary / DATA_FILE).parent.mkdir(parents=True)
         try:
             pyarrow.parquet.write_table(pyarrow.table(columns), temporary / DATA_FILE, compression="zstd")
-            write_text(temporary / "README.md", card(benchmark))
+            write_text(temporary / "README.md", benchmark_card(benchmark))
             if out.is_dir():
                 out.rmdir()
             publish_dir(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out
-
-
-def card(benchmark: Benchmark) -> str:
-    """The README.md of an exported benchmark, with the header that the Hub and `datasets` read."""
-    licence = {"MIT": "mit", "Apache-2.0": "apache-2.0"}.get(benchmark.licence, "other")
-    source = benchmark.source
-    where = (
-        source.get("hub")
-        or f"{', '.join(f['file'] for f in source.get('files', [])) or source.get('kind', '')}"
-    )
-    n = len(benchmark.problems)
-    of = f" of {benchmark.size}" if benchmark.size and benchmark.size != n else ""
-    identity = source.get("revision") or source.get("digest") or source.get("seed", "")
-    lines = [
-        "---",
-        f"license: {licence}",
-        "task_categories: [text-generation]",
-        f"pretty_name: {_quoted(benchmark.title + ' (boxed)')}",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        "  - split: test",
-        "    path: data/test-*",
-        "---",
-        f"# {benchmark.title}, boxed",
-        "",
-        f"{n}{of} problems of {benchmark.title} for evaluation. A test set: do not train on it, and choose nothing by it.",
-        "",
-        "| column | content |",
-        "|---|---|",
-        "| `problem` | the problem as a model sees it"
-        + (", with lettered options" if benchmark.kind == "letter" else "")
-        + " |",
-        "| `answer` | the ground truth alone |",
-        "| `solution` | the source's solution where it has one, ending in `\\boxed{answer}` |",
-        "| `id`, `idx` | hash of the problem's text; row in the source |",
-        "",
-        f"- Source: {where}" + (f" ({identity})" if identity != "" else ""),
-        f"- Kind of answer: {benchmark.kind}",
-        f"- Rows not used: {len(benchmark.rejected)}",
-        f"- Licence of the source: {benchmark.licence or 'not stated'}",
-    ]
-    lines += [f"- Homepage: {benchmark.homepage}"] if benchmark.homepage else []
-    lines += [f"- Please cite: {benchmark.citation}"] if benchmark.citation else []
-    lines += [f"    - {r.where}: {r.reason}" for r in benchmark.rejected[:50]]
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

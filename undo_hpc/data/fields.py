@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,8 @@ from decimal import Decimal
 from typing import Any
 
 from undo_hpc.config.schema import SourceConfig
+from undo_hpc.data.conversations import Unusable, turn
+from undo_hpc.data.placeholders import is_placeholder
 from undo_hpc.errors import DataError
 from undo_hpc.grading.extract import after_hashes, last_boxed
 from undo_hpc.records import AnswerKind, Problem, content_id
@@ -26,10 +27,6 @@ _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 _BOX = re.compile(r"\\f?boxed\s*\{")
 _LETTER_AND_TEXT = re.compile(r"\(?([A-Z])[).:]+\s*(.+)", re.DOTALL)
 _TEMPLATE_KEY = re.compile(r"\{([^{}]+)\}")
-
-
-class Unusable(Exception):
-    """A row cannot be used; the text is the reason as the user reads it. The row is listed and the work goes on."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +118,16 @@ def as_text(value: Any, what: str) -> str:
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
-        if not math.isfinite(value):
-            raise Unusable(f"{what} is {'NaN' if math.isnan(value) else 'infinite'}")
-        shown = Decimal(repr(value))  # 1e25 as it was written, not the nearest sum of powers of two
-        return str(int(shown)) if value.is_integer() else format(shown, "f")
-    if isinstance(value, int | Decimal):
+        value = Decimal(repr(value))  # 1e25 as it was written, not the nearest sum of powers of two
+    if isinstance(value, int):
         return str(value)
+    if isinstance(value, Decimal):
+        return _decimal_text(value, what)
+    if isinstance(value, bytes):  # text columns that were written without their type (Spark, older Arrow)
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise Unusable(f"{what} is no text but bytes") from None
     if not isinstance(value, str):
         raise Unusable(f"{what} is no text but a {type(value).__name__}")
     if "\x00" in value:
@@ -138,9 +139,13 @@ def as_text(value: Any, what: str) -> str:
     text = value.strip()
     if not text:
         raise Unusable(f"{what} is empty")
-    if text.lower() == "nan":
-        raise Unusable(f"{what} is NaN")
     return text
+
+
+def _decimal_text(value: Decimal, what: str) -> str:
+    if not value.is_finite():
+        raise Unusable(f"{what} is {'NaN' if value.is_nan() else 'infinite'}")
+    return str(int(value)) if value == value.to_integral_value() else format(value, "f")
 
 
 def value_of(row: Mapping[str, Any], name: str) -> Any:
@@ -160,39 +165,16 @@ def cell(row: Mapping[str, Any], candidate: str, meaning: str) -> str:
         value = turn(value_of(row, name), meaning)
         if meaning == "answer" and isinstance(value, list) and len(value) == 1:
             value = value[0]  # a list of final answers, with one in it
-        return as_text(value, f"{meaning} ('{name}')")
+        shown = as_text(value, f"{meaning} ('{name}')")
+        if shown.lower() == "nan" and meaning != "answer":
+            raise Unusable(f"{meaning} ('{name}') is NaN")
+        return shown
 
     return (
         _TEMPLATE_KEY.sub(lambda key: text(key[1]), candidate).strip()
         if _TEMPLATE_KEY.search(candidate)
         else text(candidate)
     )
-
-
-def turn(value: Any, meaning: str) -> Any:
-    """The turn of a conversation (`messages`, `conversations`) that a meaning asks for: the problem is the user's, the rest the model's.
-
-    What is no conversation is given back as it is. Raises Unusable where there is not exactly one such turn.
-    """
-    if not (
-        isinstance(value, list)
-        and value
-        and all(isinstance(said, Mapping) and _speaker(said) for said in value)
-    ):
-        return value
-    wanted, who = (
-        (("user", "human"), "user") if meaning == "problem" else (("assistant", "gpt", "model"), "assistant")
-    )
-    found = [said.get("content", said.get("value")) for said in value if _speaker(said) in wanted]
-    if len(found) != 1:
-        raise Unusable(
-            f"the conversation has {len(found) or 'no'} turn{'s'[: len(found) > 1]} of the {who}, not one"
-        )
-    return found[0]
-
-
-def _speaker(said: Mapping[str, Any]) -> str:
-    return str(said.get("role") or said.get("from") or "")
 
 
 def ground_truth(text: str, source: SourceConfig) -> tuple[str, str]:
@@ -266,10 +248,14 @@ def to_problem(
 ) -> Problem:
     """One row as a Problem. Raises Unusable with the reason."""
     question = cell(row, columns.problem, "problem")
+    if is_placeholder(question):
+        raise Unusable(f"no problem: {question!r}")
     kind: AnswerKind = source.answer_kind
     options: tuple[str, ...] = ()
     field = cell(row, columns.answer, "answer")
     gt, how = ground_truth(field, source)
+    if not columns.options and is_placeholder(gt, kind):  # an option may be 'None'
+        raise Unusable(f"no ground truth: {gt!r}")
     if columns.options:
         options = choices(value_of(row, columns.options))
         gt = _letter(value_of(row, columns.answer), gt, options)
@@ -280,6 +266,7 @@ def to_problem(
             solution = cell(row, columns.solution, "solution")
         except Unusable:  # a worked solution is welcome, not needed
             solution = ""
+        solution = "" if is_placeholder(solution) else solution
     return Problem(
         problem_id=content_id(question),
         problem=question,

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from undo_hpc.config.schema import SourceConfig
-from undo_hpc.data.rows import BadRow
+from undo_hpc.data.tables import BadRow, decoded, require_different, short_decimals
 from undo_hpc.errors import DataError
+from undo_hpc.models import unreachable
 
-_PINNED = re.compile(r"^hf://datasets/[^@]+@([0-9a-f]{7,64})/")
+_CONVERTED = "set `revision: refs/convert/parquet`, where the Hub keeps its own conversion of most data sets"
+# The commit that was read, as it stands in the addresses of its files and in the name of its folder in the cache of `datasets`.
+_COMMIT = re.compile(r"[@/]([0-9a-f]{40})/")
 
 
 @dataclass
@@ -22,11 +25,14 @@ class HubTable:
     columns: list[str]
     data: Any
 
+    def __post_init__(self) -> None:
+        self._decimals = short_decimals(self.data.features.arrow_schema)
+
     def __len__(self) -> int:
         return len(self.data)
 
     def row(self, index: int) -> Mapping[str, Any] | BadRow:
-        return dict(self.data[index])
+        return decoded(lambda: dict(self.data[index]), self._decimals)
 
     def where(self, index: int) -> str:
         return f"{self.name} row {index}"
@@ -43,7 +49,8 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         The rows, and what identifies them: id, configuration, split, the revision that was read, fingerprint.
 
     Raises:
-        DataError: offline and not in the cache, no such data set, configuration, split or revision.
+        DataError: offline and not in the cache, no such data set, configuration, split or revision, a data set with a loading
+            script, files that are broken or do not fit together.
     """
     import datasets
 
@@ -52,24 +59,12 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         data = datasets.load_dataset(
             source.hub, name=source.hub_config or None, split=split, revision=source.revision or None
         )
-    except (ConnectionError, TimeoutError) as error:
-        raise DataError(
-            f"the Hub cannot be reached, and {source.hub} is not in the local cache ({_first_line(error)})",
-            hint="give a local file as `path`, or fetch it once on a machine with a network "
-            "(undo-hpc doctor --config FILE --prefetch) and share its HF_HOME",
-        ) from error
-    except FileNotFoundError as error:  # datasets.DatasetNotFoundError is one, too
-        raise DataError(
-            f"no such data set on the Hub: {source.hub} ({_first_line(error)})",
-            hint="check `hub`, `hub_config` and `revision`; a gated data set needs a login (HF_TOKEN); or give a local `path`",
-        ) from error
-    except ValueError as error:  # datasets' word on an unknown configuration or split
-        raise DataError(
-            f"{source.hub}: {_first_line(error)}",
-            hint=f"check `split` ({split}) and `hub_config` ({source.hub_config})",
-        ) from error
-    found = (_PINNED.match(str(url)) for url in (data.info.download_checksums or {}))
-    revision = next((match[1] for match in found if match), source.revision)
+    except Exception as error:  # whatever `datasets` meets in the files of others, the user learns the cause
+        raise _explained(error, source) from error
+    require_different(data.column_names, source.hub)
+    places = [*(data.info.download_checksums or {}), *(file["filename"] for file in data.cache_files)]
+    found = (match for place in places for match in [_COMMIT.search(str(place))] if match)
+    revision = next((match[1] for match in found), source.revision)
     identity = {
         "hub": source.hub,
         "config": source.hub_config,
@@ -80,5 +75,63 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
     return HubTable(source.hub, list(data.column_names), data), identity
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _explained(error: Exception, source: SourceConfig) -> DataError:
+    """What `datasets` could not do, with its cause and the remedy."""
+    from datasets.exceptions import DataFilesNotFoundError
+    from huggingface_hub.errors import HFValidationError
+
+    hub, cause = source.hub, root_cause(error)
+    words = _words(cause)
+    if isinstance(error, ConnectionError | TimeoutError) or unreachable(error):
+        return DataError(
+            f"the Hub cannot be reached, and {hub} is not in the local cache ({words})",
+            hint="give a local file as `path`, or fetch it once on a machine with a network "
+            "(undo-hpc doctor --config FILE --prefetch) and share its HF_HOME",
+        )
+    if isinstance(error, RuntimeError) and "script" in words.lower():
+        return DataError(
+            f"{hub} is read by a loading script of its own, which `datasets` no longer runs ({words})",
+            hint=f"{_CONVERTED}; or give its files as a local `path`",
+        )
+    if isinstance(error, DataFilesNotFoundError):
+        return DataError(
+            f"{hub} has no data files of a kind that `datasets` reads ({words})",
+            hint=f"check `hub_config`, `split` and `revision`. {_CONVERTED}; or give a local `path`",
+        )
+    if isinstance(error, FileNotFoundError):  # DatasetNotFoundError is one, too
+        return DataError(
+            f"no such data set on the Hub: {hub} ({words})",
+            hint="check `hub`, `hub_config` and `revision`; a gated data set needs a login (HF_TOKEN); or give a local `path`",
+        )
+    if isinstance(error, HFValidationError):
+        return DataError(
+            f"{hub!r} is no name of a data set on the Hub: {words}", hint="check `hub`: account/name"
+        )
+    if type(error) is ValueError:  # an unknown configuration or split
+        return DataError(
+            f"{hub}: {words}",
+            hint=f"check `split` ({source.split}) and `hub_config` ({source.hub_config or 'not set'})",
+        )
+    return DataError(
+        f"{hub} cannot be read: {words}",
+        hint=f"its files are broken or do not fit together. {_CONVERTED}; or download it, fix the file, and give it as a local `path`",
+    )
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error behind `datasets`' general ones (\"An error occurred while generating the dataset\")."""
+    from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError
+
+    while isinstance(error, DatasetGenerationError) and not isinstance(error, DatasetGenerationCastError):
+        inner = error.__cause__ or error.__context__
+        if inner is None:
+            break
+        error = inner
+    return error
+
+
+def _words(error: BaseException) -> str:
+    """The words of an error in one line, without those that say nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("An error occurred while generating")]
+    return " ".join(told)[:500] or type(error).__name__

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import SourceConfig
-from undo_hpc.data.fields import Unusable, as_text, column_of, resolve, to_problem
-from undo_hpc.data.rows import BadRow, ListTable, Table, data_files, read_table
+from undo_hpc.data.conditions import SeenValues, meets
+from undo_hpc.data.conversations import Unusable
+from undo_hpc.data.fields import Columns, column_of, resolve, to_problem, value_of
+from undo_hpc.data.local import open_local, require_one_configuration
+from undo_hpc.data.tables import BadRow, ListTable, Table
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem
-from undo_hpc.storage.atomic import sha256_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +67,12 @@ def load_problems(
         DataError: the source is missing, broken or empty, lacks a column, or none of its rows can be used.
     """
     tables, identity, label = _open(source, base_dir)
-    shapes = []
-    ignored: set[str] = set()
-    for table in tables:
-        absent = [key for key in source.where if key not in table.columns]
-        if absent and not lenient_where:
-            raise DataError(
-                f"{table.name} has no column '{absent[0]}' for `where`; it has {', '.join(map(repr, table.columns))}",
-                hint="remove the condition, or name one of these columns",
-            )
-        ignored.update(absent)
-        meant = resolve(source, table.columns, table.name)
-        shapes.append((meant, {key: value for key, value in source.where.items() if key not in absent}))
-        table.narrow([column_of(name, table.columns) for name in (*meant.used, *source.where)])
+    shapes, ignored = _shapes(tables, source, lenient_where)
+    seen = SeenValues(list(source.where))
     out = LoadedProblems(problems=[])
-    first: dict[str, Problem] = {}
+    first: dict[str, tuple[Problem, int]] = {}
+    usable: Counter[int] = Counter()
+    copies: Counter[tuple[int, int]] = Counter()
     filtered = looked_at = 0
     for idx, number, index in _order(tables, source):
         if source.sample is not None and len(out.problems) >= source.sample:
@@ -90,22 +83,27 @@ def load_problems(
         try:
             if isinstance(row, BadRow):
                 raise Unusable(row.reason)
-            if any(_plain(row.get(key)) != value for key, value in conditions.items()):
+            values = {key: value_of(row, key) for key in conditions}
+            for key, value in values.items():
+                seen.add(key, value)
+            if not all(meets(value, conditions[key]) for key, value in values.items()):
                 filtered += 1
                 continue
             problem = to_problem(row, columns, source, idx=idx, label=label)
         except Unusable as reason:
             out.rejected.append(Rejected(idx, table.where(index), str(reason)))
             continue
+        usable[number] += 1
         if problem.problem_id in first:
             out.duplicates += 1
-            kept = first[problem.problem_id]
+            kept, of_table = first[problem.problem_id]
+            copies[of_table, number] += 1
             why = f"duplicate of row {kept.idx}"
             if kept.ground_truth != problem.ground_truth:
                 why = f"duplicate with another answer of row {kept.idx}: {problem.ground_truth[:40]!r}, there {kept.ground_truth[:40]!r}"
             out.rejected.append(Rejected(idx, table.where(index), why))
             continue
-        first[problem.problem_id] = problem
+        first[problem.problem_id] = problem, number
         out.problems.append(problem)
     out.problems.sort(key=lambda p: p.idx)
     out.rejected.sort(key=lambda r: r.row)
@@ -129,25 +127,39 @@ def load_problems(
     if ignored:
         out.source["where_ignored"] = sorted(ignored)
     if not out.problems:
-        raise _nothing(label, rows, filtered, out.rejected)
+        raise _nothing(label, rows, filtered, out.rejected, seen)
+    require_one_configuration([f["file"] for f in identity.get("files", [])], usable, copies)
     return out
 
 
-def _nothing(label: str, rows: int, filtered: int, rejected: list[Rejected]) -> DataError:
+def _shapes(
+    tables: list[Table], source: SourceConfig, lenient_where: bool
+) -> tuple[list[tuple[Columns, dict[str, Any]]], set[str]]:
+    """For each table the columns that are meant and the conditions that apply; and the conditions whose column is absent."""
+    shapes = []
+    ignored: set[str] = set()
+    for table in tables:
+        absent = [key for key in source.where if column_of(key, table.columns) not in table.columns]
+        if absent and not lenient_where:
+            raise DataError(
+                f"{table.name} has no column '{absent[0]}' for `where`; it has {', '.join(map(repr, table.columns))}",
+                hint="remove the condition, or name one of these columns",
+            )
+        ignored.update(absent)
+        meant = resolve(source, table.columns, table.name)
+        shapes.append((meant, {key: value for key, value in source.where.items() if key not in absent}))
+        table.narrow([column_of(name, table.columns) for name in (*meant.used, *source.where)])
+    return shapes, ignored
+
+
+def _nothing(label: str, rows: int, filtered: int, rejected: list[Rejected], seen: SeenValues) -> DataError:
     reasons = "; ".join(f"{r.where}: {r.reason}" for r in rejected[:3])
     what = f"none of the {rows} rows of {label} can be used"
     if filtered:
-        what += f" ({filtered} do not meet `where`)"
+        what += f" ({filtered} do not meet `where`: {seen.told()})"
     return DataError(
         f"{what}{': ' + reasons if reasons else ''}", hint="check `fields`, `answer_from` and `where`"
     )
-
-
-def _plain(value: Any) -> str:
-    try:
-        return as_text(value, "value")
-    except Unusable:
-        return ""
 
 
 def _order(tables: list[Table], source: SourceConfig) -> Iterator[tuple[int, int, int]]:
@@ -164,7 +176,7 @@ def _order(tables: list[Table], source: SourceConfig) -> Iterator[tuple[int, int
 
 def _open(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table], dict[str, Any], str]:
     if source.path:
-        return _open_local(source, base_dir)
+        return open_local(source, base_dir)
     if source.tiny:
         return _open_tiny(source)
     if source.hub:
@@ -178,26 +190,6 @@ def _open(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table], dic
         "no source of problems is given",
         hint="set `path` (a local file or folder), `hub` (a data set on the Hub) or `tiny` (train, test)",
     )
-
-
-def _open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table], dict[str, Any], str]:
-    given = Path(source.path).expanduser()
-    tried = [base_dir / given] if base_dir is not None and not given.is_absolute() else []
-    tried.append(given)
-    path = next(
-        (p for p in tried if p.exists()), next((p for p in tried if any(p.parent.glob(p.name))), tried[0])
-    )
-    files = data_files(path, source.split, split_is_asked="split" in source.model_fields_set)
-    tables, listed, digest = [], [], hashlib.sha256()
-    for file in files:
-        table = read_table(file, source.split)
-        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        sha = sha256_file(file)
-        digest.update(bytes.fromhex(sha))
-        listed.append({"file": name, "sha256": sha, "bytes": file.stat().st_size, "rows": len(table)})
-        tables.append(table)
-    identity = {"kind": "file", "path": str(path), "files": listed, "digest": digest.hexdigest()}
-    return tables, identity, path.name
 
 
 def _open_tiny(source: SourceConfig) -> tuple[list[Table], dict[str, Any], str]:

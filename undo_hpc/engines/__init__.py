@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.base import Completion, Engine, Request, never
+from undo_hpc.system.plugins import load_object, require_call, require_methods
 
-__all__ = ["Completion", "Engine", "Request", "load_engine", "never"]
+__all__ = ["Completion", "Engine", "Request", "load_engine", "load_own_engine", "never"]
+
+GROUP = "undo_hpc.engines"  # of entry points
+METHODS = ("describe", "generate", "close")
 
 
 def load_engine(
@@ -17,6 +22,8 @@ def load_engine(
     run_dir: Path | None = None,
     iteration: int | None = None,
     service_slack_s: float = 1800.0,
+    prompts: Sequence[str] = (),
+    max_tokens: int = 0,
 ) -> Engine:
     """The engine that the configuration names, ready to generate. Imports it only now, for that may take many seconds.
 
@@ -25,7 +32,9 @@ def load_engine(
         model: the model; a local directory, a Hub id, or one of the tiny world.
         run_dir, iteration: where the teacher service of a run publishes its servers (OpenAI engine without `base_url`);
             without `iteration`, the newest one that has servers.
-        service_slack_s: how long to wait for a server of that service to come up or back.
+        service_slack_s: how long to wait for a server of that service to come up or back, in seconds.
+        prompts: all prompts to come; vLLM's `max_model_len` is derived from the longest of them where nobody set it.
+        max_tokens: max new tokens of any request to come.
 
     Raises:
         ConfigError, DataError: the settings or the model cannot be used.
@@ -40,7 +49,23 @@ def load_engine(
     if config.name == "vllm":
         from undo_hpc.engines.vllm_engine import VllmEngine
 
-        return VllmEngine(config, model)
-    from undo_hpc.engines.transformers_engine import TransformersEngine
+        return VllmEngine(config, model, prompts=prompts, max_tokens=max_tokens)
+    if config.name == "transformers":
+        from undo_hpc.engines.transformers_engine import TransformersEngine
 
-    return TransformersEngine(config, model)
+        return TransformersEngine(config, model)
+    engine: Engine = load_own_engine(config.name)(config, model)
+    require_methods(engine, *METHODS, key="engine.name")
+    return engine
+
+
+def load_own_engine(name: str, key: str = "engine.name") -> Callable[..., Engine]:
+    """What makes an engine of the user's: a class (or function) that takes the EngineConfig and the ModelConfig.
+
+    Raises:
+        ConfigError: it cannot be imported, takes other arguments, or lacks a method.
+    """
+    found = load_object(name, group=GROUP, key=key)
+    if isinstance(found, type):
+        require_methods(found, *METHODS, key=key)
+    return require_call(found, "config", "model", key=key, what=getattr(found, "__name__", name))

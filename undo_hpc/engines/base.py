@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from undo_hpc.chat.reasoning import normal_form
 from undo_hpc.errors import EngineError
 from undo_hpc.records import FinishReason
 
@@ -23,7 +24,7 @@ class Request:
         prompt: the user's turn; the engine puts the chat template and the system prompt around it.
         seed: the draw depends on it and on nothing else of the call, where the engine can promise that.
         temperature: 0 is greedy.
-        max_tokens: most new tokens.
+        max_tokens: max new tokens.
         top_p, top_k: nucleus and top-k sampling; 1.0 and 0 for all.
         stop: texts that end the completion and are not part of it, beside the template's end of turn.
     """
@@ -40,10 +41,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one request. `finish_reason` error: `text` is empty and `error` says why.
+    """The answer to one request.
 
-    `completion_tokens` counts the end-of-turn token too; `prompt_tokens` is after the chat template; `prompt_sha` is
-    `digest(prompt)`.
+    Attributes:
+        text: the answer; empty where `finish_reason` is error.
+        prompt_tokens: after the chat template.
+        completion_tokens: the end-of-turn token included.
+        prompt_sha: `digest(prompt)`.
+        error: why there is no answer.
+        reasoning: what the model wrote before its answer, where that is told apart; not part of `text`.
+        raw_finish_reason: a server's own word for it.
+        sent: sampling parameters as a server got them; empty for engines in this process, which apply all of a request's.
     """
 
     id: str
@@ -53,6 +61,9 @@ class Completion:
     completion_tokens: int
     prompt_sha: str
     error: str = ""
+    reasoning: str = ""
+    raw_finish_reason: str = ""
+    sent: dict[str, Any] = field(default_factory=dict)
 
 
 def digest(prompt: str) -> str:
@@ -60,9 +71,23 @@ def digest(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def failed(request: Request, error: str, *, prompt_tokens: int = 0) -> Completion:
-    """The completion of a request that could not be answered; `error` is kept short, for it stands in the shard."""
-    return Completion(request.id, "", "error", prompt_tokens, 0, digest(request.prompt), error=error[:500])
+def failed(request: Request, error: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> Completion:
+    """The completion of a request that could not be answered; `error` is cut at 500 characters, as it stands in the shard."""
+    return Completion(
+        request.id, "", "error", prompt_tokens, completion_tokens, digest(request.prompt), error=error[:500]
+    )
+
+
+def with_reasoning(completion: Completion) -> str:
+    """The text in the normal form of `chat/reasoning.py`: its reasoning before it in a block, which stays open where the
+    completion was cut inside it.
+    """
+    if not completion.reasoning:
+        return normal_form(completion.text)
+    is_open = not completion.text and completion.finish_reason == "length"
+    return f"<think>\n{completion.reasoning.strip()}" + (
+        "" if is_open else f"\n</think>\n\n{completion.text.lstrip()}"
+    )
 
 
 def too_long(prompt_tokens: int, context: int) -> str:
@@ -74,10 +99,8 @@ class Failures:
     """Tells requests that an engine cannot answer from an engine that cannot answer.
 
     A failure is held back until another request is answered, or all are done: only then was it the request's own. So a
-    dead engine turns no request into a recorded failure.
-
-    Raises (from `hold`):
-        EngineError: `limit` failures in a row; those are not recorded, and their requests come again.
+    dead engine turns no request into a recorded failure: after `limit` in a row it is raised as an error, and their requests
+    are sent again by the next start.
     """
 
     def __init__(self, engine: str, limit: int = MAX_FAILURES_IN_A_ROW) -> None:
@@ -85,16 +108,20 @@ class Failures:
         self._held: list[Completion] = []
 
     def hold(self, failure: Completion) -> None:
-        """Notes a failed request."""
+        """Holds a failed request.
+
+        Raises:
+            EngineError: `limit` of them in a row.
+        """
         self._held.append(failure)
         if len(self._held) >= self._limit:
             raise EngineError(
                 f"the {self._engine} engine failed on {self._limit} requests in a row; the last error: {failure.error}",
-                hint="requests answered so far are kept; mend the engine and start the same command again",
+                hint="requests answered so far are kept; fix the engine and start the same command again",
             )
 
     def release(self) -> list[Completion]:
-        """Notes a request that was answered, or the end: the failures before it, to be yielded."""
+        """A request was answered, or all are done: the failures held before, to be yielded."""
         held, self._held = self._held, []
         return held
 
@@ -108,9 +135,7 @@ class Engine(Protocol):
     """What generates. Made by `undo_hpc.engines.load_engine`."""
 
     def describe(self) -> dict[str, Any]:
-        """What the completions depend on: engine, versions, model, chat template digest, system prompt, template
-        arguments.
-        """
+        """What the completions depend on: engine, versions, model, chat template digest, system prompt, template arguments."""
         ...
 
     def generate(
@@ -122,10 +147,10 @@ class Engine(Protocol):
         A request that cannot be answered is yielded with `finish_reason` error.
 
         Raises:
-            EngineError: the engine itself cannot go on.
+            EngineError: the engine itself cannot continue.
         """
         ...
 
     def close(self) -> None:
-        """Gives memory, threads and processes back. The engine is not used afterwards."""
+        """Frees memory, threads and processes. The engine is not used afterwards. May be called again."""
         ...

@@ -62,6 +62,10 @@ class Chat:
             )
         )
 
+    def longest(self, prompts: Sequence[str]) -> int:
+        """Tokens of the longest of these prompts, the template's included; 0 where there is none."""
+        return max((len(self.encode(prompt)) for prompt in prompts), default=0)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a whole completion, its reasoning in the normal form (`chat/reasoning.py`), without other special tokens."""
         return self.normal_form(self.raw_text(ids))

@@ -1,66 +1,64 @@
 """The client for any OpenAI-compatible server: a hosted API, a vLLM of your own, or the run's teacher service.
 
-Requests run side by side up to `concurrency`. What becomes of one that is not answered depends on whose fault it is:
+Requests run side by side up to `concurrency`. What happens to one that is not answered depends on whose fault it is:
 
-* the request's (400, 413, 422, a content filter): it is recorded at once as failed;
-* unclear (a time-out, 5xx, an answer that is none): it is tried again after growing random waits, and recorded when its tries
-  are used up, unless many fail in a row: that is the server's fault then. So are refusals as long as the server has not
-  answered anything, for it may not take one of our parameters;
-* the server's (no connection, a rate limit that does not end, no credit): the run ends with a message, and nothing is recorded.
+* the request's (too long, moderated, refused by a server that has answered others): recorded at once as failed;
+* unclear (a time-out, 5xx, an answer that is no completion, a refusal before any answer): held until the server answers something
+  else, and only then recorded. Errors that may pass are tried again first, after growing random waits;
+* the server's (no connection, a wrong key, a rate limit that does not end, no credit): the task ends with the server's words, and
+  nothing is recorded.
+
+Where failures are held at the end, a short control question decides whose fault they were. What an answer means stands in
+`openai_reply`, what happens to a refused parameter in `openai_parameters`; both are pure. One call is `openai_client`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
-from undo_hpc.engines.api_key import find_key
-from undo_hpc.engines.base import Completion, Failures, Request, digest, failed, never
+from undo_hpc.engines.base import MAX_FAILURES_IN_A_ROW, Completion, Request, digest, failed, never
+from undo_hpc.engines.openai_client import OpenAIClient
+from undo_hpc.engines.openai_reply import Reply
 from undo_hpc.engines.pool import Pool, ServicePool, SingleServer
-from undo_hpc.engines.service import Server
-from undo_hpc.errors import ConfigError, EngineError
+from undo_hpc.errors import ConfigError, EngineError, UndoError
 
-_RETRY_STATUS = frozenset({408, 409, 425, 429})  # and all from 500 on
 _POLL_S = 0.2  # how often `should_stop` is asked while nothing finishes
 _MAX_WAIT_S = 60.0
+_FIRST_ALONE_S = 1.0  # the first request runs alone so long, so that a refused parameter costs one request and not `concurrency`
+_DRAIN_S = 120.0  # after an error that ends the task, for requests under way: they may be paid for already
+_CONTROL_S = 60.0  # time-out of the control question
+_CONTROL_QUESTION = "What is 1 + 1? Answer with the number alone."
+_CONTROL_TOKENS = 256
+_HINT = (
+    "answers so far are kept, and these failures are not recorded; fix the server or its settings and start the same command again. "
+    "Where it refuses a parameter: engine.openai.omit leaves one out, engine.openai.extra_body adds one (docs/servers.md)"
+)
+
+Outcome = Literal[
+    "answered", "failed", "refused", "unclear"
+]  # the last two are held until it is clear whose fault they are
 
 
-class _Transient(Exception):
-    """An error that another try may not meet.
+class _NotAnswered(Exception):
+    """A try that got no answer, or a refusal. `unreachable`: the server could not be asked at all."""
 
-    Attributes:
-        retry_after_s: what the server asked to wait.
-        rate_limited: it says nothing about the request, which loses no try by it.
-        unreachable: the server could not be asked at all.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after_s: float = 0.0,
-        rate_limited: bool = False,
-        unreachable: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.retry_after_s, self.rate_limited, self.unreachable = retry_after_s, rate_limited, unreachable
+    def __init__(self, reply: Reply, *, retry_after_s: float = 0.0, unreachable: bool = False) -> None:
+        super().__init__(reply.message)
+        self.reply, self.retry_after_s, self.unreachable = reply, retry_after_s, unreachable
 
 
-class _Refused(Exception):
-    """The server will not answer this request, however often it is asked. `of_request`: something in the prompt is the reason."""
-
-    def __init__(self, message: str, *, of_request: bool = False) -> None:
-        super().__init__(message)
-        self.of_request = of_request
+class _Abandoned(Exception):
+    """A request that would be tried again, but the task is ending."""
 
 
 class OpenAIEngine:
@@ -79,13 +77,11 @@ class OpenAIEngine:
         iteration: int | None = None,
         service_slack_s: float = 1800.0,
     ) -> None:
-        self._config, self._model = config.openai, model
-        self._name = self._config.served_model or model.model
-        key = find_key(self._config.api_key_file, self._config.api_key_env, required=self._config.require_key)
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._config = config.openai
+        self._client = OpenAIClient(config.openai, model)
         self._pool: Pool
         if self._config.base_url:
-            self._pool = SingleServer(_checked_url(self._config.base_url))
+            self._pool = SingleServer(self._config.base_url)
         elif run_dir is not None:
             self._pool = ServicePool(run_dir, iteration, slack_s=service_slack_s)
         else:
@@ -93,253 +89,251 @@ class OpenAIEngine:
                 "engine.openai.base_url is empty, and there is no run with a teacher service",
                 hint="set engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers",
             )
-        self._limit_name = "max_tokens"
-        self._has_answered = False
+        self._is_known = (
+            not self._config.base_url
+        )  # the run's own servers take every parameter, and have no defaults of the model
+        self._has_answered = self._ending = False
         self.tokens = {"prompt": 0, "completion": 0}
 
     def describe(self) -> dict[str, Any]:
         """What the completions depend on, as far as a client can know."""
-        return {
-            "engine": "openai",
-            "server": self._config.base_url or "teacher service",
-            "model": self._name,
-            "versions": {"httpx": httpx.__version__},
-            "template_sha": self._pool.template_sha,
-            "system_prompt": self._model.system_prompt,
-            "chat_template_kwargs": dict(self._model.chat_template_kwargs),
-        }
+        return self._client.describe() | {"template_sha": self._pool.template_sha}
 
     def generate(
         self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
     ) -> Iterator[Completion]:
-        """See `Engine.generate`. Requests under way are cancelled when the caller stops."""
+        """See `Engine.generate`. Requests under way are cancelled when the caller stops, and waited for after an error.
+
+        Raises:
+            ConfigError: key, address or model are wrong.
+            EngineError: the server cannot be reached, or answers nothing.
+        """
         loop = asyncio.new_event_loop()
-        waiting, under_way = deque(requests), set[asyncio.Task[tuple[Completion, bool]]]()
-        failures = Failures("openai", limit=max(16, self._config.concurrency))
-        client: httpx.AsyncClient | None = None
+        waiting, under_way = deque(requests), set[asyncio.Task[tuple[Completion, Outcome]]]()
+        held: list[tuple[Completion, Outcome]] = []
+        limit = max(MAX_FAILURES_IN_A_ROW, self._config.concurrency)
+        fatal: UndoError | None = None
+        http: httpx.AsyncClient | None = None
+        self._ending, began, end = False, time.monotonic(), float("inf")
         try:
-            limits = httpx.Limits(
-                max_connections=self._config.concurrency, max_keepalive_connections=self._config.concurrency
-            )
-            client = httpx.AsyncClient(
-                timeout=httpx.Timeout(self._config.timeout_s, connect=30.0),
-                limits=limits,
-                headers=self._headers,
-                trust_env=bool(self._config.base_url),
-            )  # no proxy stands between the nodes of a cluster
-            while (waiting or under_way) and not should_stop():
-                while waiting and len(under_way) < self._config.concurrency:
-                    under_way.add(loop.create_task(self._answer(client, waiting.popleft())))
+            http = self._client.open()
+            if waiting and not self._is_known:
+                loop.run_until_complete(self._identify(http))
+            while (waiting or under_way) and not should_stop() and time.monotonic() < end:
+                alone = (
+                    not self._has_answered
+                    and self._config.base_url
+                    and time.monotonic() - began < _FIRST_ALONE_S
+                )
+                while waiting and len(under_way) < (1 if alone else self._config.concurrency):
+                    under_way.add(loop.create_task(self._answer(http, waiting.popleft())))
                 finished, _ = loop.run_until_complete(
                     asyncio.wait(under_way, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
                 )
-                for task in sorted(
-                    finished, key=lambda task: task.exception() is not None
-                ):  # answers before what ends the run
-                    completion, to_be_held = task.result()
-                    if to_be_held:
-                        failures.hold(completion)
-                    else:
-                        yield from failures.release()
-                        yield completion
-                    under_way.remove(task)
-            if not waiting and not under_way:
-                yield from failures.release()
+                under_way -= finished
+                for task in sorted(finished, key=lambda task: task.exception() is not None):
+                    try:
+                        completion, outcome = task.result()
+                        if outcome in ("refused", "unclear"):
+                            held.append((completion, outcome))
+                            if len(held) >= limit and not fatal:
+                                self._judge(loop, http, requests[0], held, should_stop)
+                                yield from (failure for failure, _ in held)
+                                held.clear()
+                            continue
+                    except _Abandoned:
+                        continue
+                    except (
+                        UndoError
+                    ) as error:  # nothing more is asked; what is under way may still be answered
+                        waiting.clear()
+                        if fatal is None:
+                            self._ending, fatal, end = True, error, time.monotonic() + _DRAIN_S
+                        continue
+                    if outcome == "answered" and fatal is None:
+                        yield from (failure for failure, _ in held)
+                        held.clear()
+                    yield completion
+            if fatal is not None:
+                raise fatal
+            if held and not waiting and not under_way and not should_stop():
+                self._judge(loop, http, requests[0], held, should_stop)
+                yield from (failure for failure, _ in held)
         finally:
             for task in under_way:
                 task.cancel()
             if under_way:  # those that ended with an error beside the one raised are among them
                 loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
-            if client is not None:
-                loop.run_until_complete(client.aclose())
+            if http is not None:
+                loop.run_until_complete(http.aclose())
             loop.close()
 
     def close(self) -> None:
         """Nothing is held between calls."""
 
-    async def _answer(self, client: httpx.AsyncClient, request: Request) -> tuple[Completion, bool]:
-        """The completion of one request, after as many tries as it takes; and whether its failure may be the server's (see Failures).
+    def _judge(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        http: httpx.AsyncClient,
+        request: Request,
+        held: list[tuple[Completion, Outcome]],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Decides whose fault the failures held are; empties `held` where the caller stops meanwhile.
 
         Raises:
-            EngineError: the server is out of reach, or has refused more requests than it allows for too long.
+            EngineError: the server's, for it does not answer a control question either, or has failed on too many in a row.
         """
+        last, many = held[-1][0].error, len(held) >= max(MAX_FAILURES_IN_A_ROW, self._config.concurrency)
+        if many and any(outcome == "unclear" for _, outcome in held):
+            raise EngineError(
+                f"the server failed on {len(held)} requests in a row; the last error: {last}", hint=_HINT
+            )
+        words = _run(loop, self._ask_control(http, request), should_stop)
+        if words is None:
+            held.clear()
+        elif words:
+            raise EngineError(
+                f"the server failed on {len(held)} requests in a row and on a control question; the last error: {last}",
+                hint=_HINT,
+            )
+
+    async def _identify(self, http: httpx.AsyncClient) -> None:
+        self._is_known = True
+        await self._client.identify(http, await self._pool.acquire())
+
+    async def _answer(self, http: httpx.AsyncClient, request: Request) -> tuple[Completion, Outcome]:
+        """The completion of one request, after as many tries as it takes, and what became of it.
+
+        Raises:
+            UndoError: the server is out of reach, refuses the key, or has refused more requests than it allows for too long.
+            _Abandoned: the task is ending.
+        """
+        try:
+            return await self._try(http, request), "answered"
+        except _NotAnswered as error:
+            reply = error.reply
+        message = reply.message
+        if reply.kind in ("no_access", "not_found"):
+            message = f"the server refused the request {reply.message}"
+            if not self._has_answered and await self._ask_control(http, request):
+                raise self._client.access_error(reply)
+        completion = failed(request, message, reply.prompt_tokens, reply.completion_tokens)
+        if reply.kind == "transient":
+            return completion, "unclear"
+        certain = reply.kind == "refused" or reply.of_request
+        return completion, "failed" if certain and self._has_answered else "refused"
+
+    async def _try(
+        self, http: httpx.AsyncClient, request: Request, timeout_s: float | None = None
+    ) -> Completion:
+        """Raises _NotAnswered after the last try or for a refusal; else as `_answer`."""
         began, waits, failed_tries = time.monotonic(), 0, 0
         while True:
             try:
-                completion = await self._ask(client, request)
+                completion = await self._ask(http, request, timeout_s)
                 break
-            except _Refused as error:
-                return failed(request, str(error)), not (error.of_request or self._has_answered)
-            except _Transient as error:
-                failed_tries += not error.rate_limited
+            except _NotAnswered as error:
+                reply = error.reply
+                if reply.kind != "transient":
+                    raise
+                rate_limited = reply.status == 429
+                failed_tries += not rate_limited
                 if failed_tries >= self._config.max_retries:
-                    message = f"given up after {failed_tries} tries: {error}"
+                    message = f"abandoned after {failed_tries} tries: {error}"
                     if error.unreachable:
                         raise EngineError(
                             message,
                             hint="is the server up, and engine.openai.base_url right? Answers so far are kept",
                         ) from error
-                    return failed(request, message), True
-                if error.rate_limited and time.monotonic() - began > self._config.timeout_s:
+                    raise _NotAnswered(replace(reply, message=message)) from error
+                if rate_limited and time.monotonic() - began > self._config.timeout_s:
                     raise EngineError(
                         f"a request was put off for {self._config.timeout_s:.0f} s (engine.openai.timeout_s): {error}",
                         hint="lower engine.openai.concurrency, or the number of tasks at once; answers so far are kept",
                     ) from error
+                if self._ending:
+                    raise _Abandoned from error
                 waits += 1
                 await asyncio.sleep(max(_backoff_s(waits), min(error.retry_after_s, _MAX_WAIT_S)))
         self._has_answered = True
         self.tokens["prompt"] += completion.prompt_tokens
         self.tokens["completion"] += completion.completion_tokens
-        return completion, False
+        return completion
 
-    async def _ask(self, client: httpx.AsyncClient, request: Request) -> Completion:
-        """One try; a server of the service that cannot be reached does not count as one while there are others."""
+    async def _ask_control(self, http: httpx.AsyncClient, request: Request) -> str:
+        """Asks a short question with the parameters of a failed request; the server's words where it does not answer."""
+        most = min(_CONTROL_TOKENS, request.max_tokens)
+        question = replace(request, id="control", prompt=_CONTROL_QUESTION, max_tokens=most)
+        try:
+            await self._try(http, question, min(_CONTROL_S, self._config.timeout_s))
+        except (_NotAnswered, UndoError) as error:
+            return str(error) or "no answer"
+        return ""
+
+    async def _ask(self, http: httpx.AsyncClient, request: Request, timeout_s: float | None) -> Completion:
+        """One try; a server of the service that cannot be reached does not count as one while there are others.
+
+        Raises:
+            _NotAnswered: no answer, or a refusal.
+            ConfigError, EngineError: a fault of the server that no other try would change.
+        """
         while True:
             server = await self._pool.acquire()
             try:
-                response = await self._post(client, server, self._body(request) | server.extra)
+                reply, sent, retry_after_s = await self._client.chat(http, server, request, timeout_s)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if self._pool.release(server, reached=False):
                     continue  # never sent, so it is not the request's fault
-                raise _Transient(
-                    f"no connection to {server.url}: {_named(error)}", unreachable=True
-                ) from error
+                message = f"no connection to {server.url}: {_named(error)}"
+                raise _NotAnswered(Reply("transient", message=message), unreachable=True) from error
             except httpx.RequestError as error:
-                # A server that lives may be slow over one request; one that breaks off is passed over.
+                # A live server may be slow over one request; one that breaks off is avoided for a while.
                 self._pool.release(server, reached=isinstance(error, httpx.TimeoutException))
-                raise _Transient(f"no answer from {server.url}: {_named(error)}") from error
+                message = f"no answer from {server.url}: {_named(error)}"
+                raise _NotAnswered(Reply("transient", message=message)) from error
             except asyncio.CancelledError:
                 self._pool.release(server, reached=True)
                 raise
             self._pool.release(server, reached=True)
-            self._check_status(response)
-            return _completion(request, response)
-
-    async def _post(self, client: httpx.AsyncClient, server: Server, body: dict[str, Any]) -> httpx.Response:
-        """The server's answer; asked again where it wants the limit of new tokens under another name, or a smaller one."""
-        url = f"{server.url}/chat/completions"
-        response = await client.post(url, json=body)
-        if (
-            response.status_code == 400
-            and "max_tokens" in body
-            and "use 'max_completion_tokens' instead" in response.text.lower()
-        ):
-            self._limit_name = "max_completion_tokens"  # OpenAI's reasoning models
-            body[self._limit_name] = body.pop("max_tokens")
-            response = await client.post(url, json=body)
-        if (
-            response.status_code == 400
-            and self._limit_name in body
-            and any(w in response.text for w in ("context", self._limit_name))
-        ):
-            # Prompt and limit together are over the context: without a limit the server stops at its end, before ours.
-            del body[self._limit_name]
-            response = await client.post(url, json=body)
-        return response
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        from undo_hpc.engines.chat import messages
-
-        body: dict[str, Any] = {
-            "model": self._name,
-            "messages": messages(self._model.system_prompt, request.prompt),
-            "seed": request.seed % 2**63,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            self._limit_name: request.max_tokens,
-        }
-        if request.stop:
-            body["stop"] = list(request.stop)
-        if request.top_k:  # an extension: sent only where it is asked for
-            body["top_k"] = request.top_k
-        if self._model.chat_template_kwargs:
-            body["chat_template_kwargs"] = dict(self._model.chat_template_kwargs)
-        return body
-
-    def _check_status(self, response: httpx.Response) -> None:
-        """Returns where the server answered with 200.
-
-        Raises:
-            ConfigError: key, address or model are wrong.
-            EngineError: there is no credit left.
-            _Transient, _Refused: this request may be, or must not be, tried again.
-        """
-        status, said = response.status_code, f"({response.status_code}): {_short(response)}"
-        if status == 200:
-            return
-        if status in (401, 403):
-            raise ConfigError(
-                f"{response.url}: the server refuses the key {said}",
-                hint=f"put the key into {self._config.api_key_env}, or name its file in engine.openai.api_key_file "
-                "(only a file reaches the tasks of a SLURM run)",
-            )
-        if status in (404, 405, 410):
-            raise ConfigError(
-                f"{response.url}: the server does not know this address or the model {self._name!r} {said}",
-                hint="check engine.openai.base_url (it ends with /v1) and engine.openai.served_model",
-            )
-        if response.has_redirect_location:
-            raise ConfigError(
-                f"{response.url}: the server redirects to {response.headers['location']}",
-                hint="set engine.openai.base_url to where that leads, without /chat/completions",
-            )
-        if status == 402 or (status == 429 and "insufficient_quota" in response.text):
-            raise EngineError(
-                f"{response.url}: the account has no credit left {said}",
-                hint="answers so far are kept; once it has, run the same command again",
-            )
-        if status in _RETRY_STATUS or status >= 500:
-            raise _Transient(
-                f"the server answered {status}: {_short(response)}",
-                retry_after_s=_seconds(response.headers.get("retry-after", "")),
-                rate_limited=status == 429,
-            )
-        too_long = status == 413 or any(words in response.text.lower() for words in ("context", "too long"))
-        raise _Refused(f"the server refused the request {said}", of_request=too_long)
+            if reply.kind == "answer":
+                return _completion(request, reply, sent)
+            if reply.kind in ("no_credit", "redirect") or (reply.kind == "no_access" and reply.status == 401):
+                raise self._client.access_error(reply)
+            self._has_answered |= (
+                reply.kind == "refused" and reply.status == 200
+            )  # it wrote, and filtered that
+            raise _NotAnswered(reply, retry_after_s=retry_after_s)
 
 
-def _completion(request: Request, response: httpx.Response) -> Completion:
-    """What a server that answered with 200 has written. Raises _Transient for what is no completion, _Refused for a filtered one."""
-    try:
-        answer = response.json()
-        choice, usage = answer["choices"][0], answer.get("usage") or {}
-        text, reason = choice["message"]["content"], choice["finish_reason"]
-        prompt_tokens, new_tokens = (
-            int(usage.get("prompt_tokens") or 0),
-            int(usage.get("completion_tokens") or 0),
-        )
-        # A model that only thinks (the server cuts that out), or stops at once, has no text; nor has a server that is not ready yet.
-        if (
-            not isinstance(text, str)
-            and reason not in ("content_filter", "length")
-            and not (text is None and new_tokens)
-        ):
-            raise TypeError("no text")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _Transient(
-            f"the server's answer is no chat completion ({type(error).__name__}: {error}): {_short(response)}"
-        ) from error
-    if reason not in ("stop", "length", "content_filter", "tool_calls", "function_call"):
-        raise _Transient(f"the server broke the completion off ({reason!r})")
-    if reason not in ("stop", "length"):
-        raise _Refused(f"the server ended the completion with {reason!r}", of_request=True)
-    return Completion(request.id, text or "", reason, prompt_tokens, new_tokens, digest(request.prompt))
+def _completion(request: Request, reply: Reply, sent: dict[str, Any]) -> Completion:
+    """The completion as recorded; cut at a stop text also where the server does not take stop texts."""
+    cut = min((place for place in map(reply.text.find, request.stop) if place >= 0), default=None)
+    return Completion(
+        request.id,
+        reply.text[:cut],
+        reply.finish_reason if cut is None else "stop",
+        reply.prompt_tokens,
+        reply.completion_tokens,
+        digest(request.prompt),
+        reasoning=reply.reasoning,
+        raw_finish_reason=reply.raw_finish_reason,
+        sent=sent,
+    )
 
 
-def _checked_url(base_url: str) -> str:
-    """The address. Raises ConfigError where it is none."""
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise ConfigError(
-            f"engine.openai.base_url: {base_url!r} is no address: {error}", hint="e.g. http://host:8000/v1"
-        ) from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigError(
-            f"engine.openai.base_url: {base_url!r} does not begin with http:// or https://",
-            hint="e.g. http://host:8000/v1",
-        )
-    return base_url
+def _run(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, str], should_stop: Callable[[], bool]
+) -> str | None:
+    """The result of a coroutine; None where the caller stops meanwhile."""
+    task = loop.create_task(work)
+    while not task.done():
+        loop.run_until_complete(asyncio.wait({task}, timeout=_POLL_S))
+        if should_stop() and not task.done():
+            task.cancel()
+            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            return None
+    return task.result()
 
 
 def _backoff_s(waits: int) -> float:
@@ -347,21 +341,5 @@ def _backoff_s(waits: int) -> float:
     return random.uniform(0, min(_MAX_WAIT_S, 0.5 * 2 ** min(waits, 20)))
 
 
-def _seconds(retry_after: str) -> float:
-    """What a Retry-After header asks to wait: it holds seconds or a date (RFC 9110, 10.2.3). 0 where it says nothing."""
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
 def _named(error: Exception) -> str:
     return f"{type(error).__name__} {error}".strip()
-
-
-def _short(response: httpx.Response) -> str:
-    return " ".join(response.text.split())[:200]

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,12 +87,16 @@ def serve(
     should_stop: Callable[[], bool] = never,
     *,
     start_timeout_s: float = 3600.0,
+    prompts: Sequence[str] = (),
+    max_tokens: int = 0,
 ) -> None:
     """Runs one server until `should_stop()`; returns when it is down and its file is gone.
 
     Args:
         index: number of this server among those of the iteration.
         config: its `vllm` part says how the model is run, its `openai` part where a key may be found.
+        start_timeout_s: how long the server may take until it answers, in seconds.
+        prompts, max_tokens: as of `load_engine`, of all clients.
 
     Raises:
         EngineError: the server does not start, dies, or hangs. The end of its log is in the message.
@@ -105,7 +109,8 @@ def serve(
     path, log_path = folder / f"server-{index:05d}.json", folder / f"server-{index:05d}.log"
     host, bind = _addresses()
     port = _free_port(bind)
-    command = server_command(config.vllm, model, chat.path, bind, port)
+    needed_tokens = chat.longest(prompts) + max_tokens if prompts else 0
+    command = server_command(config.vllm, model, chat.path, bind, port, needed_tokens)
     variables = {
         name: value for name, value in os.environ.items() if name not in variables_to_unset()
     } | environment(config.vllm)
@@ -148,7 +153,7 @@ def serve(
 
 
 def server_command(
-    config: VllmEngineConfig, model: ModelConfig, path: str, bind: str, port: int
+    config: VllmEngineConfig, model: ModelConfig, path: str, bind: str, port: int, needed_tokens: int = 0
 ) -> list[str]:
     """The command that starts vLLM's server (its module rather than `vllm serve`, which the CPU build lacks)."""
     return [
@@ -163,7 +168,7 @@ def server_command(
         model.model,
         "--uvicorn-log-level",
         "warning",
-        *server_flags(llm_arguments(config, model, path)),
+        *server_flags(llm_arguments(config, model, path, needed_tokens)),
     ]
 
 

@@ -31,17 +31,23 @@ _PARTS = 8  # into which requests are split that were under way when vLLM failed
 class VllmEngine:
     """See the module.
 
+    Args:
+        prompts, max_tokens: as of `load_engine`.
+
     Raises:
         ConfigError: vLLM is not installed, or cannot keep `batch_invariant` here.
         DataError: the tokenizer has no usable chat template.
         EngineError: vLLM cannot start (model, memory, settings); the message is vLLM's own.
     """
 
-    def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
+    def __init__(
+        self, config: EngineConfig, model: ModelConfig, *, prompts: Sequence[str] = (), max_tokens: int = 0
+    ) -> None:
         self._retries = config.request_retries
         prepare_environment(config.vllm)
         self._chat = Chat(model)
-        self._arguments = llm_arguments(config.vllm, model, self._chat.path)
+        needed_tokens = self._chat.longest(prompts) + max_tokens if prompts else 0
+        self._arguments = llm_arguments(config.vllm, model, self._chat.path, needed_tokens)
         try:
             from vllm import LLM, SamplingParams
             from vllm.inputs import tokens_input
@@ -172,7 +178,7 @@ class VllmEngine:
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
             raise EngineError(
                 f"vLLM cannot start with {self._chat.config.model}: {error}",
-                hint=loading_hint(self._chat.path),
+                hint=_MEMORY_HINT if _is_memory(str(error)) else loading_hint(self._chat.path),
             ) from error
         self._processes.watch(llm.llm_engine.engine_core)
         return llm
@@ -220,6 +226,19 @@ class VllmEngine:
                 request, f"vLLM ended the request: {answer.finish_reason}", prompt_tokens=prompt_tokens
             )
         return complete(request, prompt_tokens, answer.token_ids, answer.finish_reason, self._chat)
+
+
+_MEMORY_HINT = (
+    "the GPU has too little memory for weights and key-value cache: set engine.vllm.max_model_len to the longest prompt + max_tokens, "
+    "give a task more GPUs (cluster.resources), or raise engine.vllm.gpu_memory_utilization"
+)
+
+
+def _is_memory(message: str) -> bool:
+    """Whether vLLM's words speak of memory."""
+    return any(
+        words in message.lower() for words in ("kv cache", "out of memory", "gpu memory", "cache blocks")
+    )
 
 
 def _version(package: str) -> str:

@@ -12,6 +12,17 @@ from undo_hpc.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
+_CONTEXT_STEP = 1024  # tokens
+_CONTEXT_KEYS = (  # where vLLM looks for it too
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
 _FITS_ONE_GPU = 45e9  # bytes of weights that leave an 80 GB GPU enough room for the key-value cache
 
 
@@ -71,8 +82,15 @@ def prepare_environment(config: VllmEngineConfig) -> None:
     os.environ.update(environment(config))
 
 
-def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> dict[str, Any]:
+def llm_arguments(
+    config: VllmEngineConfig, model: ModelConfig, path: str, needed_tokens: int = 0
+) -> dict[str, Any]:
     """Keyword arguments of `vllm.LLM`; `config.extra` has the last word.
+
+    Args:
+        needed_tokens: longest prompt + max new tokens of the requests to come; 0 where that is unknown. Where nobody set
+            `max_model_len`, it is derived from this: vLLM reserves the key-value cache of a whole context, and refuses to start
+            where that does not fit (262,144 tokens of Qwen3-30B-A3B take 24 GiB beside 57 GiB of weights).
 
     Raises:
         ConfigError: `batch_invariant` without a GPU; vLLM has no such kernels for CPUs.
@@ -98,10 +116,11 @@ def llm_arguments(config: VllmEngineConfig, model: ModelConfig, path: str) -> di
     }
     if model.revision:
         arguments |= {"revision": model.revision, "tokenizer_revision": model.revision}
-    if config.max_model_len:
-        arguments["max_model_len"] = config.max_model_len
+    context = config.max_model_len or _derived_context(model, path, needed_tokens)
+    if context:
+        arguments["max_model_len"] = context
     if config.max_num_batched_tokens or not on_gpu:
-        whole_prompt = 0 if on_gpu else config.max_model_len or _context(model, path)
+        whole_prompt = 0 if on_gpu else context or _model_context(model, path)
         arguments["max_num_batched_tokens"] = max(
             config.max_num_batched_tokens or 0, config.max_num_seqs, whole_prompt
         )
@@ -160,8 +179,19 @@ def _advise(path: str, count: int, chosen: int) -> None:
         )
 
 
-def _context(model: ModelConfig, path: str) -> int:
-    return int(getattr(_text_config(model, path), "max_position_embeddings", 0) or 0)
+def _derived_context(model: ModelConfig, path: str, needed_tokens: int) -> int:
+    """The `max_model_len` that `needed_tokens` ask for, rounded up so that shards of one run get the same; 0 leaves vLLM's own choice,
+    the model's context, where they need no less (or its config does not tell).
+    """
+    rounded = -(-needed_tokens // _CONTEXT_STEP) * _CONTEXT_STEP
+    return rounded if 0 < rounded < _model_context(model, path) else 0
+
+
+def _model_context(model: ModelConfig, path: str) -> int:
+    """Most tokens that a model reads, by its config.json; 0 where it does not say."""
+    config = _text_config(model, path)
+    values = [getattr(config, name, None) for name in _CONTEXT_KEYS]
+    return min((value for value in values if isinstance(value, int) and value > 0), default=0)
 
 
 def _text_config(model: ModelConfig, path: str) -> Any:

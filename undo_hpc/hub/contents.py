@@ -1,6 +1,7 @@
 """What a run publishes, as a list of files: the distilled sets and predictions of every iteration, and the chosen student.
 
-Only what a manifest vouches for is published, so a half-written iteration never leaves the machine.
+Only what a manifest lists is published, so a half-written iteration never leaves the machine; and only with the bytes that the manifest
+says, so a damaged file does not, either.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from undo_hpc.data.distilled import parquet_files
-from undo_hpc.errors import DataError
+from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.hub.cards import data_card, student_card
+from undo_hpc.observe.exports import chat_bytes
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import sha256_file
-from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs
+from undo_hpc.storage.manifest import Manifest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Item:
 
     @property
     def sha256(self) -> str:
-        """Digest of its bytes; of a file that a manifest vouches for without reading it again."""
+        """Digest of its bytes; of a file in a manifest the digest that stands there (`packages` has compared it)."""
         if self.local is None:
             return hashlib.sha256(self.data).hexdigest()
         return self.known_sha256 or sha256_file(self.local)
@@ -56,7 +57,14 @@ class Package:
 
 
 def packages(run: Run) -> list[Package]:
-    """Everything that is to be published now, oldest iteration first; empty where nothing is complete or asked for."""
+    """Everything that is to be published now, oldest iteration first; empty where nothing is complete or asked for.
+
+    Every file is read, and its digest compared with its manifest's.
+
+    Raises:
+        DataError: a file lies among the distilled set that no manifest lists.
+        EvidenceError: a file is missing or is not what its manifest says.
+    """
     found: list[Package] = []
     hub = run.config.hub
     if hub.dataset_repo:
@@ -68,48 +76,57 @@ def packages(run: Run) -> list[Package]:
 
 def merged_iterations(run: Run) -> list[int]:
     """Iterations whose distilled set is complete."""
-    return [
-        k
-        for k in run.layout.iterations()
-        if _vouched(run, run.layout.iteration(k).stage_manifest("merge")) is not None
-    ]
+    return [k for k in run.layout.iterations() if run.layout.iteration(k).stage_manifest("merge").exists()]
 
 
-def _vouched(run: Run, path: Path) -> Manifest | None:
-    manifest = read_manifest(path)
+def _item(run: Run, manifest: Manifest, name: str, file: Path) -> Item:
+    """A file with the digest of its manifest, which is compared. Raises DataError, EvidenceError as `packages`."""
+    output = manifest.outputs.get(run.layout.relative(file))
+    if output is None:
+        raise DataError(
+            f"{file} is not in its manifest", hint="the file was put there from outside; move it away"
+        )
+    try:
+        why = "" if sha256_file(file) == output.sha256 else "its digest is not the one in its manifest"
+    except OSError as error:
+        why = error.strerror or "it cannot be read"
+    if why:
+        raise EvidenceError(
+            f"{file} is not what was made ({why}); nothing was published",
+            hint="put the file back from a copy; or delete the manifest of its stage and run the launcher again, which makes it again",
+        )
+    return Item(name, file, known_sha256=output.sha256)
+
+
+def _metrics(run: Run, number: int) -> list[Item]:
+    at = run.layout.iteration(number)
+    manifest = read_manifest(at.stage_manifest("advance"))
     return (
-        manifest
-        if manifest is not None and not verify_outputs(run.layout.root, manifest, deep=False)
-        else None
+        [] if manifest is None else [_item(run, manifest, f"metrics/iteration_{number:03d}.json", at.metrics)]
     )
 
 
 def _data(run: Run, repo: str) -> list[Package]:
-    """A commit for each iteration, so that an interrupted push goes on with the first that is missing."""
+    """A commit for each iteration, so that an interrupted push continues with the first that is missing."""
     found = []
     merged = merged_iterations(run)
     for count, number in enumerate(merged, start=1):
         at = run.layout.iteration(number)
         manifest = read_manifest(at.stage_manifest("merge"))
-        assert manifest is not None, "it was complete a moment ago"
-        items = []
-        for file in parquet_files(at.distilled):
-            output = manifest.outputs.get(run.layout.relative(file))
-            if output is None:
-                raise DataError(
-                    f"{file} is not in its manifest", hint="the file was put there from outside; take it away"
-                )
-            items.append(Item(f"data/iteration_{number:03d}/{file.name}", file, known_sha256=output.sha256))
-        advanced = _vouched(run, at.stage_manifest("advance"))
-        if advanced is not None and run.layout.relative(at.predictions) in advanced.outputs:
-            out = advanced.outputs[run.layout.relative(at.predictions)]
-            items.append(
-                Item(f"predictions/iteration_{number:03d}.parquet", at.predictions, known_sha256=out.sha256)
-            )
+        assert manifest is not None, "it was there a moment ago"
+        there = {run.layout.relative(file) for file in at.distilled.glob("distilled-*.parquet")}
+        listed = {name for name in manifest.outputs if name.endswith(".parquet")}
+        files = [run.layout.root / name for name in sorted(there | listed)]
+        items = [_item(run, manifest, f"data/iteration_{number:03d}/{file.name}", file) for file in files]
+        advanced = read_manifest(at.stage_manifest("advance"))
         if advanced is not None:
-            items.append(Item(f"metrics/iteration_{number:03d}.json", at.metrics))
-        if at.chat.exists():
-            items.append(Item(f"chat/iteration_{number:03d}.jsonl", at.chat))
+            if run.layout.relative(at.predictions) in advanced.outputs:
+                items.append(
+                    _item(run, advanced, f"predictions/iteration_{number:03d}.parquet", at.predictions)
+                )
+            items += _metrics(run, number)
+        if at.chat.exists():  # no manifest lists it, so it is made from the rows again
+            items.append(Item(f"chat/iteration_{number:03d}.jsonl", data=chat_bytes(run, number)))
         if count == len(merged):
             items.append(Item("README.md", data=data_card(run, merged).encode()))
         found.append(Package(repo, "dataset", f"Distilled set of iteration {number}", items))
@@ -118,18 +135,20 @@ def _data(run: Run, repo: str) -> list[Package]:
 
 def _student(run: Run, repo: str) -> list[Package]:
     """The student that validation chose so far."""
+    for number in run.layout.iterations():  # the card tells their figures
+        _metrics(run, number)
     metrics = all_metrics(run)
     if not metrics:
         return []
     best = int(metrics[-1]["decision"]["best_iteration"])
     at = run.layout.iteration(best)
-    manifest = _vouched(run, at.stage_manifest("train"))
+    manifest = read_manifest(at.stage_manifest("train"))
     if manifest is None:
         return []
     student = f"{run.layout.relative(at.student)}/"
     items = [
-        Item(name.removeprefix(student), run.layout.root / name, known_sha256=output.sha256)
-        for name, output in sorted(manifest.outputs.items())
+        _item(run, manifest, name.removeprefix(student), run.layout.root / name)
+        for name in sorted(manifest.outputs)
         if name.startswith(student) and name != f"{student}README.md"
     ]
     items.append(Item("README.md", data=student_card(run, metrics, best).encode()))

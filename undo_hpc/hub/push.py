@@ -1,33 +1,27 @@
 """Pushes packages: only what differs from the repository, in one commit a package. Pushing again changes nothing.
 
-An interrupted push goes on where it stopped: large files that have arrived are not sent again, and finished commits are found. The token is
+An interrupted push continues where it stopped: large files that have arrived are not sent again, and finished commits are found. The token is
 read when it is needed and stays in memory.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undo_hpc.config.schema import HubConfig
-from undo_hpc.errors import ConfigError, ExitCode, UndoError
+from undo_hpc.errors import ConfigError, UndoError
 from undo_hpc.hub.contents import Item, Package, packages
-from undo_hpc.models import unreachable
+from undo_hpc.hub.refusals import HubError, explain, patiently
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-
-class HubError(UndoError):
-    """The Hub cannot be reached, or refuses. Nothing of the run is touched by it."""
-
-    exit_code = ExitCode.INCOMPLETE
 
 
 @dataclass
@@ -52,7 +46,7 @@ def read_token(hub: HubConfig) -> str | None:
         except OSError as error:
             raise ConfigError(
                 f"hub.token_file: cannot read {hub.token_file}: {error.strerror}",
-                hint="mend the path, or set HF_TOKEN",
+                hint="fix the path, or set HF_TOKEN",
             ) from error
         if not token:
             raise ConfigError(
@@ -69,12 +63,20 @@ def read_token(hub: HubConfig) -> str | None:
     return None
 
 
-def push(run: Run, say: Callable[[str], None] = lambda _: None) -> Pushed:
+def push(
+    run: Run, say: Callable[[str], None] = lambda _: None, wait: Callable[[float], None] = time.sleep
+) -> Pushed:
     """Publishes what is complete.
 
+    Args:
+        run: the run.
+        say: gets a line for each commit and each wait.
+        wait: sleeps so many seconds before a request that the Hub asks to make later.
+
     Raises:
-        ConfigError: no repository is named, or there is no token.
-        HubError: the Hub cannot be reached or refuses; what was sent stays, and the same command goes on.
+        ConfigError: no repository is named, its name is none, or there is no token.
+        DataError, EvidenceError: a file is not what was made (see `packages`); nothing was sent.
+        HubError: the Hub cannot be reached or refuses; what was sent stays, and the same command continues.
     """
     hub = run.config.hub
     if not hub.dataset_repo and not hub.model_repo:
@@ -89,16 +91,17 @@ def push(run: Run, say: Callable[[str], None] = lambda _: None) -> Pushed:
     api = HfApi(endpoint=hub.endpoint or None, token=token)
     done = Pushed()
     ready: set[str] = set()
-    try:
-        for package in found:
+    for package in found:
+        try:
             if package.repo not in ready:
-                done.urls.append(_repository(api, package, hub.private))
+                url = patiently(partial(_repository, api, package, hub.private), say, wait)
+                done.urls.append(url)
                 ready.add(package.repo)
-            _push_package(api, run, package, done, say)
-    except UndoError:
-        raise
-    except Exception as error:
-        raise explain(error, hub) from error
+            patiently(partial(_push_package, api, run, package, done, say), say, wait)
+        except UndoError:
+            raise
+        except Exception as error:
+            raise explain(error, hub, package.repo) from error
     write_json(run.layout.pushed, _read_ledger(run) | {"time": time.time(), "urls": done.urls})
     run.events.append("pushed", sent=done.sent, same=done.same, bytes=done.bytes)
     return done
@@ -173,49 +176,3 @@ def _read_ledger(run: Run) -> dict[str, Any]:
 def last_push(run: Run) -> float:
     """When the last push was complete; 0 for never."""
     return float(_read_ledger(run).get("time", 0.0))
-
-
-def explain(error: Exception, hub: HubConfig) -> UndoError:
-    """What went wrong at the Hub, in words: never a token, never a traceback. Bugs of ours are not dressed up."""
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    where = hub.endpoint or os.environ.get("HF_ENDPOINT") or "the Hugging Face Hub"
-    again = "then: undo-hpc push RUN_DIR; it goes on where it stopped"
-    if isinstance(error, OfflineModeIsEnabled):
-        return HubError(
-            "HF_HUB_OFFLINE is set: nothing was pushed",
-            hint=f"push from a machine with a network, without HF_HUB_OFFLINE; {again}",
-        )
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code if error.response is not None else 0
-        repos = " and ".join(name for name in (hub.dataset_repo, hub.model_repo) if name)
-        if status == 401:
-            return HubError(
-                f"{where} does not know this token (401)",
-                hint=f"`hf auth login` again, or renew the token; {again}",
-            )
-        if status == 403:
-            return HubError(
-                f"this token may not write to {repos} (403)",
-                hint=f"give a token with write rights to that account or organisation; {again}",
-            )
-        if status == 404:
-            return HubError(
-                f"{repos}: no such place on {where} (404)",
-                hint="check the account or organisation before the slash",
-            )
-        if status in (402, 413, 507):
-            return HubError(
-                f"the storage at {where} is full, or the file is too large ({status})",
-                hint=f"free storage there; {again}",
-            )
-        return HubError(
-            f"{where} answered {status or 'in a way that cannot be read'}", hint=f"try again later, {again}"
-        )
-    if unreachable(error):
-        return HubError(
-            f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {again}"
-        )
-    if isinstance(error, OSError):
-        return HubError(f"the push broke off: {error.strerror or type(error).__name__}", hint=again)
-    raise error

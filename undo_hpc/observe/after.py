@@ -24,11 +24,9 @@ def after_iteration(run: Run, iteration: int, say: Callable[[str], None]) -> Non
 
 
 def _report(run: Run, say: Callable[[str], None]) -> None:
-    from undo_hpc.observe.report import plots, write_report
+    from undo_hpc.observe.report import write_report
 
-    path = write_report(run)
-    missing = "" if plots.available() else " (no PNG plots: matplotlib is missing)"
-    say(f"report: {path}{missing}")
+    say(f"report: {write_report(run)}")
 
 
 def _try(run: Run, say: Callable[[str], None], what: str, work: Callable[[], object]) -> None:

@@ -30,19 +30,25 @@ def write_chat(run: Run, iteration: int) -> Path:
     Raises:
         DataError: there is no distilled set yet.
     """
+    at = run.layout.iteration(iteration)
+    write_bytes(at.chat, chat_bytes(run, iteration))
+    write_json(at.chat.with_name("dataset_info.json"), llama_factory_info("undo", at.chat.name))
+    return at.chat
+
+
+def chat_bytes(run: Run, iteration: int) -> bytes:
+    """What `write_chat` writes. Raises DataError where there is no distilled set yet."""
     config, at = run.config, run.layout.iteration(iteration)
-    prompts = load_prompts(config.evaluate.prompt)
+    prompts = load_prompts(config.student.prompt)
     rows = [
         to_messages(
             e,
-            prompt=prompts.student(e.problem, config.evaluate.instruction),
+            prompt=prompts.student(e.problem, config.student.instruction),
             system_prompt=config.student.system_prompt,
         )
         for e in read_distilled(at.distilled)
     ]
-    write_bytes(at.chat, dump_rows(rows))
-    write_json(at.chat.with_name("dataset_info.json"), llama_factory_info("undo", at.chat.name))
-    return at.chat
+    return dump_rows(rows)
 
 
 def write_lm_eval(run: Run, iteration: int) -> Path | None:
@@ -56,7 +62,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     if plan is None:
         return None
     benchmarks = read_json(run.layout.prepared)["details"]["benchmarks"]
-    prompts = load_prompts(config.evaluate.prompt)
+    prompts = load_prompts(config.student.prompt)
     generation = config.evaluate.sampling.model_dump(mode="json")
     samples = {}
     for name in dict.fromkeys(part.group for part in plan.slices("evaluate") if part.group not in SPLITS):
@@ -68,7 +74,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
         samples[name] = lm_eval_samples(
             problems,
             [Attempt.from_dict(row) for row in rows],
-            prompts={p.problem_id: prompts.student(p.problem, config.evaluate.instruction) for p in problems},
+            prompts={p.problem_id: prompts.student(p.problem, config.student.instruction) for p in problems},
             generation=generation,
         )
     if not samples:

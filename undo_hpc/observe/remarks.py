@@ -33,7 +33,7 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
         )
         found.append(
             f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
-            "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_tokens may help"
+            "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_new_tokens may help"
         )
     if made["errors"] > _MANY_ERRORS * made["rows"]:
         found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")
@@ -45,7 +45,7 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
         )
     if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
         found.append(
-            f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_tokens too small?"
+            f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_new_tokens too small?"
         )
     if failed := _over(metrics["sets"], "errors", _MANY_ERRORS):
         said = next((words for a in metrics["sets"].values() if (words := _because(a))), "")

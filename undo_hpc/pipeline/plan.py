@@ -10,15 +10,15 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.stages import STAGES, ordered_own_stages, resources_of
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.records import Problem
 
-StageName = Literal["serve", "generate", "baseline", "merge", "train", "evaluate", "advance"]
-ARRAYS: tuple[StageName, ...] = ("serve", "generate", "baseline", "evaluate")
+StageName = str  # of the table, or registered in the configuration
 WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
 
 
@@ -97,7 +97,7 @@ class Stage:
     @property
     def is_array(self) -> bool:
         """Whether it is an array of tasks."""
-        return self.name in ARRAYS
+        return STAGES[self.name].array if self.name in STAGES else len(self.tasks) > 1
 
 
 def request_seed(run_seed: int, iteration: int, problem_id: str, attempt: int, role: str) -> int:
@@ -210,8 +210,7 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
 
     def stage(name: StageName, after: tuple[StageName, ...], tasks: tuple[Task, ...], *inputs: str) -> Stage:
-        resources = config.cluster.resources.get("evaluate" if name == "baseline" else name, StageResources())
-        return Stage(name, plan.iteration, after, tasks, inputs, resources)
+        return Stage(name, plan.iteration, after, tasks, inputs, resources_of(config, name))
 
     previous = layout.iteration(plan.iteration - 1) if plan.iteration else None
     errors = (rel(previous.feedback), rel(previous.distilled)) if previous else ()
@@ -233,9 +232,21 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     stages.append(stage("train", ("merge",), single("train", rel(at.student)), rel(at.distilled), start))
     answers = tuple(answer_task("evaluate", k, parts) for k, parts in enumerate(plan.evaluate))
     stages.append(stage("evaluate", ("train",), answers, rel(at.student)))
+    there = {known.name for known in stages} | config.stages.keys()
+    for name, own in ordered_own_stages(config):
+        manifests = [rel(at.stage_manifest(name))]
+        if own.tasks > 1:
+            manifests = [rel(at.task_manifest(name, k)) for k in range(own.tasks)]
+        own_tasks = tuple(
+            Task(name, k, f"{k}" if own.tasks > 1 else name, path, ()) for k, path in enumerate(manifests)
+        )
+        stages.append(stage(name, tuple(before for before in own.after if before in there), own_tasks))
     last: tuple[StageName, ...] = ("evaluate", "baseline") if plan.baseline else ("evaluate",)
     if not answers:  # nobody is asked anything: only the training is left to wait for
         last = ("train",)
+    last += tuple(
+        name for name, _ in ordered_own_stages(config)
+    )  # the next iteration begins when all is done
     outputs = (rel(at.metrics), rel(at.feedback))
     stages.append(stage("advance", last, single("advance", *outputs), f"{rel(at.root)}/evaluate"))
     return tuple(stages)

@@ -75,8 +75,8 @@ class Workload:
 
 def longest(sampling: SamplingConfig, iteration: int) -> int:
     """Most new tokens of a completion in an iteration."""
-    begun = [first for first in sampling.max_tokens_by_iteration if first <= iteration]
-    return sampling.max_tokens_by_iteration[max(begun)] if begun else sampling.max_tokens
+    begun = [first for first in sampling.max_new_tokens_by_iteration if first <= iteration]
+    return sampling.max_new_tokens_by_iteration[max(begun)] if begun else sampling.max_new_tokens
 
 
 def estimate(
@@ -105,7 +105,7 @@ def estimate(
         )
     else:
         attempts, per_attempt = float(problems * settings.samples), limit / 2
-        basis = f"A guess: {settings.samples} attempt{'s'[: settings.samples != 1]} a problem of half of max_tokens ({limit:,})"
+        basis = f"A guess: {settings.samples} attempt{'s'[: settings.samples != 1]} a problem of half of max_new_tokens ({limit:,})"
     speed, source = GUESSED_TOKENS_PER_SECOND, "guessed"
     if measured:
         speed, source = measured.tokens_per_second, "measured"

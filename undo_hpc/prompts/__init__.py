@@ -1,7 +1,7 @@
 """Prompts as plain text files: what the teacher and the student are asked, with every input in its place.
 
 A set is a folder with `problem.txt` (first rationale), `refine.txt` (the next one, seeing the error) and `student.txt`
-(examination); `example.txt` (one in-context example of `refine.txt`) is optional. See `undo_hpc.prompts.template` for
+(training and evaluation); `example.txt` (one in-context example of `refine.txt`) is optional. See `undo_hpc.prompts.template` for
 the syntax.
 """
 

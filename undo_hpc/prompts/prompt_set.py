@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from undo_hpc.errors import DataError
-from undo_hpc.prompts.template import Template
+from undo_hpc.prompts.template import NAMES, Template
 from undo_hpc.records import Feedback
 
+log = logging.getLogger(__name__)
 _HERE = Path(__file__).resolve().parent
-_NEEDED = {"problem": {"problem"}, "refine": {"problem", "rationale"}, "student": {"problem"}}
+_NEEDED = {
+    "problem": {"problem"},
+    "refine": {"problem", "rationale"},
+    "student": {"problem"},
+    "example": set(),
+}
+# The placeholders of each template.
+KNOWN = {
+    "problem": ("problem", "instruction"),
+    "refine": NAMES,
+    "student": ("problem", "instruction"),
+    "example": ("problem", "rationale", "student_answer", "verdict"),
+}
 
-# What `{verdict}` says. A verdict that is not here stands as it is.
+# What `{{ verdict }}` says. A verdict that is not here stands as it is.
 _VERDICTS = {
     "no_answer": "no final answer",
     "unparsed": "final answer cannot be read",
@@ -79,7 +94,7 @@ class PromptSet:
         )
 
     def student(self, problem: str, instruction: str = "") -> str:
-        """What the student is asked in training and in examinations."""
+        """What the student is asked in training and in evaluations."""
         return self._render("student", problem=problem, instruction=instruction)
 
     def require(self, *names: str) -> None:
@@ -103,8 +118,8 @@ def load_prompts(name_or_dir: str) -> PromptSet:
     the default's.
 
     Raises:
-        DataError: no such set, an empty folder, a template that lacks a placeholder it cannot do without, or is badly
-        formed.
+        DataError: no such set, an empty folder, or a template that lacks a placeholder it cannot do without.
+        ConfigError: a template with an unknown placeholder, or one that cannot be read or rendered.
     """
     folder = (
         _HERE / name_or_dir
@@ -117,8 +132,8 @@ def load_prompts(name_or_dir: str) -> PromptSet:
             f"there is no prompt set {name_or_dir!r}",
             hint=f"take one of {', '.join(embedded)}, or a folder with problem.txt, refine.txt and student.txt",
         )
-    files = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.stem in (*_NEEDED, "example")}
-    if not files.keys() & _NEEDED.keys():
+    files = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.stem in _NEEDED}
+    if not files.keys() - {"example"}:
         raise DataError(
             f"{folder}: holds none of problem.txt, refine.txt, student.txt",
             hint="copy undo_hpc/prompts/default and change it",
@@ -127,12 +142,22 @@ def load_prompts(name_or_dir: str) -> PromptSet:
     templates = {}
     for name, path in files.items():
         try:
-            templates[name] = Template(path.read_text(encoding="utf-8"), where=str(path))
+            template = Template(path.read_text(encoding="utf-8"), where=str(path), known=KNOWN[name])
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not UTF-8 text ({error})", hint="save it as UTF-8") from error
-        missing = _NEEDED.get(name, set()) - templates[name].names
-        if missing:
+        if missing := _NEEDED[name] - template.names:
             raise DataError(
-                f"{path}: lacks {{{min(missing)}}}", hint="a prompt without it cannot be answered"
+                f"{path}: lacks {{{{ {min(missing)} }}}}", hint="a prompt without it cannot be answered"
             )
+        if template.old_syntax:
+            _tell_old_syntax(path)
+        templates[name] = template
     return PromptSet(templates, where=f"the prompt set {folder}")
+
+
+@cache  # once a process
+def _tell_old_syntax(path: Path) -> None:
+    log.warning(
+        "%s: {name} is still read, but is written {{ name }} now, and {#name} ... {/name} as {%% if name %%} ... {%% endif %%}",
+        path,
+    )

@@ -35,10 +35,10 @@ def run_stage(ctx: StageContext) -> None:
     gate(ctx, "merge")  # the rationales beside the answers are read too
     complete, _, inputs = gate(ctx, "evaluate")
     used = {"evaluate": [m.index for m in complete]}
-    if ctx.plan.baseline:
-        complete, _, digests = gate(ctx, "baseline")
+    for name in (*(["baseline"] if ctx.plan.baseline else []), *ctx.run.config.stages):
+        complete, _, digests = gate(ctx, name)
         inputs |= digests
-        used["baseline"] = [m.index for m in complete]
+        used[name] = [m.index for m in complete]
     answers = read_answers(ctx, "evaluate", used["evaluate"])
     untrained = read_answers(ctx, "baseline", used.get("baseline", ()))
 

@@ -22,13 +22,14 @@ from typing import Self
 import orjson
 
 from undo_hpc.config.schema import SamplingConfig
-from undo_hpc.engines.base import Completion, Engine, Request
+from undo_hpc.engines.base import Completion, Engine, Request, with_reasoning
 from undo_hpc.errors import EngineError, Requeue
-from undo_hpc.grading import Checker, GradeItem
+from undo_hpc.grading import GradeItem
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import request_seed
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem
+from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.shards import ShardWriter, dump_rows
@@ -74,7 +75,9 @@ class Answers:
             self._folder.mkdir(parents=True, exist_ok=True)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
         self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder, basis)}
-        config = ctx.run.config.generate
+        config = ctx.run.config.storage
+        engine = (ctx.run.config.generate if role == "teacher" else ctx.run.config.evaluate).engine
+        self._keeps_reasoning = engine.reasoning == "keep"
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
             self._folder / f"{number:03d}-{basis}-{os.getpid()}-{time.time_ns():x}.jsonl",
@@ -87,7 +90,7 @@ class Answers:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
     def answer(
-        self, engine: Engine, checker: Checker, asks: Sequence[Ask], total: int, before: int = 0
+        self, engine: Engine, checker: AnswerChecker, asks: Sequence[Ask], total: int, before: int = 0
     ) -> None:
         """Answers, grades and keeps those asks that have no row yet.
 
@@ -101,7 +104,7 @@ class Answers:
         wanted = {f"{ask.problem.problem_id}/{ask.attempt}": ask for ask in asks if ask.key not in self.rows}
         if wanted:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
-            config, began = self._ctx.run.config.generate, time.monotonic()
+            config, began = self._ctx.run.config.storage, time.monotonic()
             if not self._new_rows:  # long answers take their time; until then there is no rate to tell
                 self._ctx.progress.update(
                     force=True, done=before + len(self.rows), total=total, left_s=None, unit="rows"
@@ -148,18 +151,21 @@ class Answers:
             tuple(sampling.stop),
         )
 
-    def _keep(self, batch: list[Completion], wanted: dict[str, Ask], checker: Checker, chat_sha: str) -> None:
+    def _keep(
+        self, batch: list[Completion], wanted: dict[str, Ask], checker: AnswerChecker, chat_sha: str
+    ) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
         self._ctx.lease.check()
         items, quality = [], self._ctx.run.config.generate.quality
-        for completion in batch:
+        texts = [with_reasoning(c) if self._keeps_reasoning else c.text for c in batch]
+        for completion, text in zip(batch, texts, strict=True):
             problem = wanted[completion.id].problem
-            items.append(GradeItem(completion.text, problem.ground_truth, problem.kind, problem.options))
-        for completion, grade in zip(batch, checker.grade_many(items), strict=True):
+            items.append(GradeItem(text, problem.ground_truth, problem.kind, problem.options))
+        for completion, text, grade in zip(batch, texts, checker.grade_many(items), strict=True):
             ask = wanted[completion.id]
             request = self._request(completion.id, ask)
             flags = assess(
-                completion.text,
+                text,
                 verdict=grade.verdict,
                 finish_reason=completion.finish_reason,
                 config=quality,
@@ -170,7 +176,7 @@ class Answers:
                 idx=ask.problem.idx,
                 attempt=ask.attempt,
                 style=ask.style,
-                text=completion.text,
+                text=text,
                 verdict=grade.verdict,
                 answer=grade.answer,
                 method=grade.method,
@@ -184,9 +190,14 @@ class Answers:
                 flags=flags,
                 top_p=request.top_p,
                 top_k=request.top_k,
-                max_tokens=request.max_tokens,
+                max_tokens=completion.sent.get(
+                    "max_completion_tokens", completion.sent.get("max_tokens", request.max_tokens)
+                ),
                 stop=request.stop,
                 chat_sha=chat_sha,
+                raw_finish_reason=completion.raw_finish_reason,
+                reasoning="" if not completion.reasoning else "kept" if self._keeps_reasoning else "dropped",
+                sent=completion.sent,
             )
             self.rows[ask.key] = row
             self._new_tokens += completion.completion_tokens
@@ -314,6 +325,8 @@ def counts(rows: Sequence[Attempt]) -> dict[str, int | float]:
         **verdicts,
         "truncated": sum(row.finish_reason == "length" for row in rows),
         "errors": sum(row.finish_reason == "error" for row in rows),
+        "reasoning_kept": sum(row.reasoning == "kept" for row in rows),
+        "reasoning_dropped": sum(row.reasoning == "dropped" for row in rows),
         "prompt_tokens": sum(row.prompt_tokens for row in rows),
         "completion_tokens": sum(row.completion_tokens for row in rows),
     }
@@ -324,10 +337,9 @@ def first_error(rows: Iterable[Attempt]) -> str:
     return next((row.error for row in rows if row.error), "")
 
 
-def open_checker(ctx: StageContext) -> Checker:
+def open_checker(ctx: StageContext) -> AnswerChecker:
     """The checker as configured."""
-    grading = ctx.run.config.grading
-    return Checker(workers=grading.workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb)
+    return checker_of(ctx.run.config)
 
 
 def make_asks(

@@ -7,6 +7,7 @@ import time
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.pipeline.plan import EvaluationSlice
+from undo_hpc.pipeline.workload import longest
 from undo_hpc.prompts import PromptSet
 from undo_hpc.stages.answering import Answers, Ask, counts, make_asks, open_checker
 from undo_hpc.stages.context import StageContext, gate
@@ -30,14 +31,20 @@ def run_stage(ctx: StageContext) -> None:
     model = ctx.run.model("student")
     if not untrained:
         model = student_of(model, str(ctx.at.student))
-    prompts = planned_prompts(ctx.plan, "evaluate", config.evaluate.prompt)
+    prompts = planned_prompts(ctx.plan, "evaluate", config.student.prompt)
     inputs["prompts"] = prompts.digest
     asks = {part: _asks(ctx, part, prompts) for part in parts}
     answers: dict[EvaluationSlice, Answers] = {}
 
     ctx.before_loading()
     loading = time.monotonic()
-    engine = load_engine(config.evaluate.engine, model, run_dir=ctx.run.layout.root)
+    engine = load_engine(
+        config.evaluate.engine,
+        model,
+        run_dir=ctx.run.layout.root,
+        prompts=[ask.prompt for part in parts for ask in asks[part]],
+        max_tokens=longest(config.evaluate.sampling, ctx.plan.iteration),
+    )
     ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
     total = sum(map(len, asks.values()))
     try:
@@ -82,7 +89,7 @@ def _asks(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[
     return make_asks(
         problems,
         range(settings.samples),
-        lambda p: prompts.student(p.problem, settings.instruction),
+        lambda p: prompts.student(p.problem, ctx.run.config.student.instruction),
         settings.sampling.temperature,
     )
 

@@ -14,6 +14,7 @@ from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
 from undo_hpc.pipeline.plan import deal
+from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.answering import Answers, Ask, counts, first_error, open_checker
 from undo_hpc.stages.context import StageContext, previous_evidence
@@ -40,12 +41,16 @@ def run_stage(ctx: StageContext) -> None:
         key=lambda p: (p.idx, p.problem_id),
     )
     shard = ctx.at.shard("generate", ctx.task.index)
-    prompts = planned_prompts(ctx.plan, "generate", config.generate.prompt)
+    prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     inputs["prompts"] = prompts.digest
     if config.method.condition == "ground_truth":
         _from_solutions(ctx, shard, mine, inputs)
         return
 
+    ids = {p.problem_id for p in mine}
+    wanted = [target for target in targets if target.problem.problem_id in ids]
+    prompted = zip(wanted, prompts_of(ctx.run, iteration, wanted, prompts), strict=True)
+    prompt = {target.problem.problem_id: text for target, text in prompted}
     ctx.before_loading()
     loading = time.monotonic()
     engine = load_engine(
@@ -54,15 +59,13 @@ def run_stage(ctx: StageContext) -> None:
         run_dir=ctx.run.layout.root,
         iteration=iteration,
         service_slack_s=config.generate.service_slack_s,
+        prompts=list(prompt.values()),
+        max_tokens=longest(config.generate.sampling, iteration),
     )
     ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
     answers = Answers(ctx, shard, role="teacher", sampling=config.generate.sampling, inputs=inputs)
     try:
         with open_checker(ctx) as checker:
-            ids = {p.problem_id for p in mine}
-            wanted = [target for target in targets if target.problem.problem_id in ids]
-            prompted = zip(wanted, prompts_of(ctx.run, iteration, wanted, prompts), strict=True)
-            prompt = {target.problem.problem_id: text for target, text in prompted}
             total = len(mine) * config.generate.samples
             for attempts, temperature in _rounds(ctx):
                 asks = [

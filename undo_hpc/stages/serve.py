@@ -9,7 +9,9 @@ import time
 
 from undo_hpc.engines.service import serve
 from undo_hpc.errors import Requeue
+from undo_hpc.pipeline.workload import longest
 from undo_hpc.stages.context import StageContext
+from undo_hpc.stages.targets import planned_prompts, prompts_of, targets_of
 
 LOOK_EVERY_S = 5.0
 
@@ -38,7 +40,8 @@ def run_stage(ctx: StageContext) -> None:
 
     if complete():
         return
-    config = ctx.run.config
+    config, iteration = ctx.run.config, ctx.plan.iteration
+    templates = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     serve(
         ctx.run.layout.root,
         ctx.plan.iteration,
@@ -46,6 +49,8 @@ def run_stage(ctx: StageContext) -> None:
         config.generate.engine,
         ctx.run.model("teacher"),
         enough,
+        prompts=list(prompts_of(ctx.run, iteration, targets_of(ctx.run, iteration), templates)),
+        max_tokens=longest(config.generate.sampling, iteration),
     )
     if not complete():
         raise Requeue("the server stops while generation still needs it")

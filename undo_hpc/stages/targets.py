@@ -57,12 +57,12 @@ def prompts_of(
         prompts: the templates, where they are loaded already.
     """
     config = run.config
-    prompts = prompts or load_prompts(config.generate.prompt)
+    prompts = prompts or load_prompts(config.teacher.prompt)
     examples = example_rows(read_feedback(run, iteration), config.method.validation_examples, config.seed)
     for target in targets:
         problem, feedback = target.problem, target.feedback
         if feedback is None:
-            yield prompts.problem(problem.problem, config.generate.instruction)
+            yield prompts.problem(problem.problem, config.teacher.instruction)
         else:
             yield prompts.refine(
                 problem.problem,
@@ -71,5 +71,5 @@ def prompts_of(
                 feedback.verdict,
                 truth=problem.ground_truth if config.method.show_truth else "",
                 examples=examples,
-                instruction=config.generate.instruction,
+                instruction=config.teacher.instruction,
             )

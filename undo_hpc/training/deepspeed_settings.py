@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from undo_hpc.config.train import TrainConfig
+from undo_hpc.config.yaml_text import parse_value
 from undo_hpc.errors import ConfigError
 
 # What the loop itself decides. A user's value would silently fight it, so it is refused with the key to use instead.
@@ -18,7 +19,7 @@ _OURS = {
     "gradient_accumulation_steps": "train.tokens_per_batch and train.micro_batch_tokens",
     "optimizer": "train.learning_rate, betas, eps",
     "scheduler": "train.schedule",
-    "gradient_clipping": "train.clip",
+    "gradient_clipping": "train.max_grad_norm",
     "bf16": "train.precision",
     "fp16": "train.precision",
     "zero_optimization.stage": "train.zero_stage",
@@ -75,7 +76,7 @@ def own_settings(config: TrainConfig) -> dict[str, Any]:
             "throughput": {"enabled": False}
         },  # it has the host wait for the GPU at every forward pass; the loop measures itself
         # In fp32 without ZeRO the loop clips, since DeepSpeed would keep the norm to itself.
-        "gradient_clipping": 0.0 if stage == 0 else config.clip,
+        "gradient_clipping": 0.0 if stage == 0 else config.max_grad_norm,
     }
     if config.precision == "bf16":
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
@@ -92,7 +93,7 @@ def read_settings(source: dict[str, Any] | str) -> dict[str, Any]:
     hint = "train.deepspeed takes a mapping, or a JSON or YAML file with one"
     try:
         text = path.read_text()
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        data = json.loads(text) if path.suffix == ".json" else parse_value(text)
     except FileNotFoundError as error:
         raise ConfigError(f"train.deepspeed: {path} does not exist", hint=hint) from error
     except (json.JSONDecodeError, yaml.YAMLError) as error:

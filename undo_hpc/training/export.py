@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from undo_hpc.config.train import TrainConfig
+from undo_hpc.models import hub_id, public_name
 from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
+from undo_hpc.system.templates import render_card
 from undo_hpc.training import student
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
@@ -129,43 +131,26 @@ def rows_learned(summary: Mapping[str, Any]) -> str:
 
 def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
     """The model card: where the student comes from, what it learned and how. Its accuracy is not known before it is evaluated."""
-    facts_of_run = spec.card
-    kind = f"LoRA rank {config.lora.r}, merged" if config.lora.enabled else "all weights"
-    loss = summary["final_loss"]
-    facts = {
-        "parent": f"`{facts_of_run.get('parent', spec.model)}`",
-        **({"teacher": f"`{facts_of_run['teacher']}`"} if facts_of_run.get("teacher") else {}),
-        "data": facts_of_run.get("data", ", ".join(Path(p).name for p in spec.data)),
-        "data digest": f"`{spec.data_digest}`",
-        "rows": rows_learned(summary),
-        "answer tokens": f"{summary['target_tokens_in_data']:,}",
-        "learned": f"{kind}, {config.precision}, {config.epochs:g} epochs, peak learning rate {config.learning_rate:g}",
-        "loss on": f"answer tokens only; {'packed without cross-talk' if config.packing else 'padded'}",
-        "steps": f"{summary['steps']:,}",
-        "tokens seen": f"{summary['tokens']:,}",
-        "final training loss": f"{loss:.4f}",
-        "ranks": summary["ranks"],
-        "seed": spec.seed,
-    }
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "tags: [distillation, undo]",
-        f"base_model: {json.dumps(str(facts_of_run.get('parent', spec.model)))}",
-        "---",
-        "",
-        f"# {facts_of_run.get('name', spec.run_id)}, iteration {facts_of_run.get('iteration', 0)}",
-        "",
-        f"Student of an iterative distillation, trained from `{facts_of_run.get('parent', spec.model)}`.",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {key} | {value} |" for key, value in facts.items()),
-        "",
-        "## Evaluation",
-        "",
-        "The student is evaluated after this card is written: accuracies with n and intervals stand in `metrics.json` of its iteration,",
-        "and in the card that `undo-hpc push` publishes with the model.",
-    ]
-    return "\n".join(lines) + "\n"
+    from huggingface_hub import ModelCardData
+
+    told = spec.card
+    parent, base = str(told.get("parent", spec.model)), str(told.get("base_model", ""))
+    return render_card(
+        Path(__file__).with_name("student_card.md.jinja"),
+        ModelCardData(
+            license="other",
+            library_name="transformers",
+            pipeline_tag="text-generation",
+            tags=["distillation", "undo"],
+            base_model=base if hub_id(base) else None,
+        ),
+        spec=spec,
+        config=config,
+        summary=summary,
+        rows=rows_learned(summary),
+        name=told.get("name", spec.run_id),
+        iteration=told.get("iteration", 0),
+        parent=public_name(parent),
+        teacher=public_name(str(told.get("teacher", ""))),
+        data=told.get("data", ", ".join(Path(p).name for p in spec.data)),
+    )

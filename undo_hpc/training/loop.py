@@ -328,7 +328,7 @@ def logits_of(engine: Any, batch: MicroBatch) -> torch.Tensor:
 
 def clip_gradients(engine: Any, config: TrainConfig) -> torch.Tensor:
     """Clips in place where asked for; the norm before."""
-    return torch.nn.utils.clip_grad_norm_(engine.module.parameters(), config.clip or math.inf)
+    return torch.nn.utils.clip_grad_norm_(engine.module.parameters(), config.max_grad_norm or math.inf)
 
 
 def save_by_clock(config: TrainConfig, seconds: float) -> bool:

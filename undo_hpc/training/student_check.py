@@ -112,7 +112,7 @@ def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:
         user_turns: the student's prompts before the chat template; the longest is measured in the student's tokens.
     """
     sampling, limit = config.generate.sampling, config.train.max_length
-    most_new = max(sampling.max_tokens, *sampling.max_tokens_by_iteration.values(), 0)
+    most_new = max(sampling.max_new_tokens, *sampling.max_new_tokens_by_iteration.values(), 0)
     longest, exact = _longest_prompt(config, user_turns)
     if longest + most_new <= limit:
         return ""
@@ -120,8 +120,8 @@ def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:
     about = "" if exact else "about "
     prompts = f" behind a prompt of {about}{longest:,}" if user_turns else ""
     return (
-        f"train.max_length is {limit:,}, and a rationale may have up to {most_new:,} tokens (generate.sampling.max_tokens){prompts}: "
-        f"longer rows are {what}; raise train.max_length to {longest + most_new:,}, or lower generate.sampling.max_tokens"
+        f"train.max_length is {limit:,}, and a rationale may have up to {most_new:,} tokens (generate.sampling.max_new_tokens){prompts}: "
+        f"longer rows are {what}; raise train.max_length to {longest + most_new:,}, or lower generate.sampling.max_new_tokens"
     )
 
 

@@ -133,14 +133,14 @@ class _WandbLike:
 
 def check_trackers(config: TrainConfig) -> None:
     """Raises ConfigError where a dashboard asked for is not installed."""
-    for name in config.sinks:
+    for name in config.trackers:
         found = importlib.util.find_spec(name)
         if (
             found is None or found.origin is None
         ):  # without an origin: a mere folder of that name, such as wandb leaves behind
             raise ConfigError(
-                f"train.sinks names {name}, which is not installed",
-                hint=f"pip install 'undo-hpc[watch]' (or just {name}), or remove it from train.sinks",
+                f"train.trackers names {name}, which is not installed",
+                hint=f"pip install 'undo-hpc[watch]' (or just {name}), or remove it from train.trackers",
             )
 
 
@@ -148,7 +148,7 @@ def open_trackers(spec: TrainSpec, resumed_at: int) -> list[Tracker]:
     """The dashboards asked for; `check_trackers` comes first."""
     return [
         _TensorBoard(spec, resumed_at) if name == "tensorboard" else _WandbLike(name, spec)
-        for name in spec.config.sinks
+        for name in spec.config.trackers
     ]
 
 

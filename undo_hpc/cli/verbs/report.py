@@ -1,4 +1,4 @@
-"""Writes report/index.html (one page that works offline), report/summary.md and, with matplotlib, report/*.png."""
+"""Writes report/index.html (one page that works offline) and report/summary.md."""
 
 from __future__ import annotations
 
@@ -25,16 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Writes the report and says where it lies."""
     from undo_hpc.cli.choose import choose_run
-    from undo_hpc.observe.report import plots, write_report
+    from undo_hpc.observe.report import write_report
     from undo_hpc.pipeline.run import open_run
 
     path = write_report(open_run(choose_run(arguments.run_dir)))
     console.print(str(path), highlight=False, soft_wrap=True)
-    if not plots.available():
-        console.print(
-            "no PNG plots: matplotlib is missing (pip install 'undo-hpc[plots]')",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
     return 0

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing else, a Markdown summary, and plots where matplotlib is installed."""
+"""The report of a run: one HTML page that needs nothing else, and a Markdown summary."""
 
 from undo_hpc.observe.report.write import write_report
 

@@ -206,18 +206,3 @@ def length_chart(lengths: dict[int, list[float]], best: int | None) -> str:
         parts.append(_x_label(x, str(number), strong=number == best))
     description = "; ".join(f"iteration {k}: median {q[2]:.0f} tokens" for k, q in shown.items())
     return _frame("Length of rationales by iteration", description, "".join(parts))
-
-
-def bar(parts: Sequence[tuple[str, float, str]], total: float, *, label_from: float = 9.0) -> str:
-    """A horizontal stacked bar in HTML: (class, value, what it is). Widths are shares of `total`; parts of `label_from` per cent and more
-    carry their figure."""
-    cells = []
-    for kind, value, what in parts:
-        share = 100 * value / total if total else 0
-        if value <= 0:
-            continue
-        text = f"{value:g}" if share >= label_from else ""
-        cells.append(
-            f'<span class="{kind}" style="width:{share:.2f}%" title="{escape(what, quote=True)}">{text}</span>'
-        )
-    return f'<div class="bar">{"".join(cells)}</div>'

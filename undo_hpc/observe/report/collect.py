@@ -45,6 +45,10 @@ class Series:
     title: str
     points: list[Point]
 
+    def at(self, iteration: int) -> Point | None:
+        """The accuracy of that student."""
+        return next((p for p in self.points if p.iteration == iteration), None)
+
 
 @dataclass(frozen=True)
 class Flips:
@@ -86,6 +90,19 @@ class ReportData:
     def one(self, name: str) -> Series | None:
         """The series of that name."""
         return next((s for s in self.series if s.name == name), None)
+
+    def title(self, name: str) -> str:
+        """A set's name as it is shown."""
+        found = self.one(name)
+        return found.title if found else name
+
+    def students(self) -> list[int]:
+        """All students that were evaluated, the untrained one first."""
+        return sorted({p.iteration for s in self.series for p in s.points})
+
+    def errors(self, item: dict[str, Any]) -> dict[str, int]:
+        """Wrong answers of an iteration by kind, over all splits."""
+        return {kind: sum(split.get(kind, 0) for split in item["errors"].values()) for kind in KINDS}
 
     def detectable(self) -> float | None:
         """Smallest difference of two accuracies on validation that would show, as a share."""
@@ -157,7 +174,7 @@ def _point(iteration: int, item: dict[str, Any]) -> Point:
 
 
 def _loss(run: Run, iteration: int) -> list[tuple[float, float]]:
-    """(step, loss), thinned to 400 points; a torn last line is passed over."""
+    """(step, loss), thinned to 400 points; a torn last line is skipped."""
     path = run.layout.iteration(iteration).train / "metrics.jsonl"
     points = []
     for line in path.read_bytes().splitlines() if path.exists() else []:

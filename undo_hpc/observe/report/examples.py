@@ -7,9 +7,10 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise, zip_longest
 from typing import Literal
+
+from markupsafe import Markup, escape
 
 from undo_hpc.records import Feedback
 
@@ -71,18 +72,18 @@ def shorten(text: str, most: int = MOST_CHARS) -> str:
     return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
 
 
-def mark_differences(old: str, new: str) -> tuple[str, str]:
+def mark_differences(old: str, new: str) -> tuple[Markup, Markup]:
     """Both texts as HTML, with what went in <del> and what came in <ins>. Escaped: a text cannot become markup."""
     a, b = _WORD.findall(old), _WORD.findall(new)
     if len(a) + len(b) > 2 * MOST_WORDS:
         a, b = old.splitlines(keepends=True), new.splitlines(keepends=True)
-    left: list[str] = []
-    right: list[str] = []
+    left: list[Markup] = []
+    right: list[Markup] = []
     for tag, i1, i2, j1, j2 in _quiet(difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes(), a):
         gone, come = escape("".join(a[i1:i2])), escape("".join(b[j1:j2]))
-        left.append(gone if tag == "equal" or not gone.strip() else f"<del>{gone}</del>")
-        right.append(come if tag == "equal" or not come.strip() else f"<ins>{come}</ins>")
-    return "".join(left), "".join(right)
+        left.append(gone if tag == "equal" or not gone.strip() else Markup("<del>{}</del>").format(gone))
+        right.append(come if tag == "equal" or not come.strip() else Markup("<ins>{}</ins>").format(come))
+    return Markup("").join(left), Markup("").join(right)
 
 
 Opcode = tuple[str, int, int, int, int]

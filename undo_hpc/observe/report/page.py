@@ -1,21 +1,20 @@
-"""PURE: the report as one HTML page. Whatever a model wrote is escaped; the page loads nothing from anywhere."""
+"""PURE: the report as one HTML page, `page.html.jinja` filled. Whatever a model wrote is escaped; the page loads nothing from anywhere."""
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
 from undo_hpc.control.accounting import energy
 from undo_hpc.observe.progress import clock
-from undo_hpc.observe.report import charts, words
+from undo_hpc.observe.report import charts, prose
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
-from undo_hpc.observe.report.collect import KINDS, UNTRAINED, Flips, ReportData, Series
+from undo_hpc.observe.report.collect import UNTRAINED, Flips, ReportData, Series
 from undo_hpc.observe.report.examples import choose
-from undo_hpc.observe.report.parts import legend, row, section, table
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
+from undo_hpc.system.templates import render
 
 _HERE = Path(__file__).resolve().parent
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
@@ -27,119 +26,69 @@ def page(data: ReportData, written: str) -> str:
     Args:
         written: when it was written, in words.
     """
-    config = data.run.config
-    examples = choose(data.feedback, config.display.report_examples)
-    sections = [_head(data)]
-    if data.metrics:
-        sections += [
-            _accuracy(data),
-            _changes(data),
-            _learning(data),
-            _errors(data),
-            _cost(data),
-            browser(examples),
-        ]
-        sections.append(_figures(data))
-    sections.append(_about(data))
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes)
-    style, script = (_HERE / "style.css").read_text(), (_HERE / "script.js").read_text()
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
-        f'<title>{escape(config.name)} · UNDO report</title>\n<link rel="icon" href="data:,">\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n'
-        + "\n".join(part for part in (sections[0], notes, *sections[1:]) if part)
-        + f"\n<footer>Written {escape(written)} by undo-hpc {__version__}. This page needs no network.</footer>\n"
-        + f"</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
+    config, most = data.run.config, effective_iterations(data.run.config)
+    count = len(data.metrics)
+    return render(
+        _HERE / "page.html.jinja",
+        data=data,
+        config=config,
+        prose=prose,
+        student_name=charts.student_name,
+        settings=[
+            ("teacher", config.teacher.model),
+            ("student", config.student.model),
+            ("condition", config.method.condition.replace("_", " ")),
+            ("seed", str(config.seed)),
+            ("iterations", f"{count} of at most {most}" if count < most else str(most)),
+        ],
+        tiles=_tiles(data),
+        accuracy=_accuracy(data),
+        changes=_changes(data),
+        loss=charts.loss_chart(data.losses, data.best),
+        length=charts.length_chart(data.lengths, data.best),
+        yields=_yields(data),
+        errors=_errors(data),
+        cost=_cost(data),
+        examples=browser(choose(data.feedback, config.display.report_examples)),
+        about=_about(data),
+        style=(_HERE / "style.css").read_text(),
+        script=(_HERE / "script.js").read_text(),
+        written=written,
+        version=__version__,
     )
 
 
-def _head(data: ReportData) -> str:
-    config = data.run.config
-    most = effective_iterations(config)
-    facts = [
-        ("teacher", config.teacher.model),
-        ("student", config.student.model),
-        ("condition", config.method.condition.replace("_", " ")),
-        ("seed", str(config.seed)),
-        ("iterations", f"{len(data.metrics)} of at most {most}" if len(data.metrics) < most else str(most)),
-    ]
-    facts_shown = "".join(
-        f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value
-    )
-    extra = "".join(
-        f'<p class="caution">{escape(text)}</p>' for text in (words.end(data), words.caution(data)) if text
-    )
-    extra += _notes(*words.notes(data))
-    return (
-        f'<header>\n<p class="over">UNDO iterative distillation</p>\n<h1>{escape(config.name)}</h1>\n'
-        f'<p class="lead-in">{escape(words.verdict(data)).replace("p = ", "p&nbsp;=&nbsp;")}</p>\n{extra}\n'
-        f'<div class="facts">{facts_shown}</div>\n{_tiles(data)}</header>'
-    )
-
-
-def _notes(shown: list[str], others: list[str]) -> str:
-    """One box, however many there are; those of iterations that matter less are folded away."""
-    folded = "".join(f"<p>{escape(text)}</p>" for text in others)
-    folded = (
-        f"<details><summary>{len(others)} more of other iterations</summary>{folded}</details>"
-        if others
-        else ""
-    )
-    body = "".join(f"<p>{escape(text)}</p>" for text in shown) + folded
-    return f'<div class="note">{body}</div>' if body else ""
-
-
-def _tile(what: str, figure: str, unit: str, side: str) -> str:
-    small = f" <small>{escape(unit)}</small>" if unit else ""
-    return (
-        f'<div class="tile"><div class="what">{escape(what)}</div><div class="figure">{escape(figure)}{small}</div>'
-        f'<div class="side">{escape(side)}</div></div>'
-    )
-
-
-def _tiles(data: ReportData) -> str:
+def _tiles(data: ReportData) -> list[tuple[str, str, str, str]]:
+    """What, figure, unit and what stands below them."""
     if not data.metrics or data.best is None:
-        return ""
+        return []
     tiles = []
-    series = data.one("validation")
-    if series:
-        chosen = next(p for p in series.points if p.iteration == data.best)
+    if series := data.one("validation"):
+        chosen, first = series.at(data.best), series.points[0]
+        assert chosen is not None, "the best iteration was evaluated"
         between = f"95 % interval {100 * chosen.low:.1f} to {100 * chosen.high:.1f}"
-        tiles.append(
-            _tile(f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", between)
-        )
-        first = series.points[0]
+        tiles.append((f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", between))
         if first.iteration != data.best:
             name = "untrained" if first.iteration == UNTRAINED else "one-shot"
-            tiles.append(
-                _tile(
-                    f"Gain over {name}",
-                    words.points(chosen.accuracy - first.accuracy),
-                    "points",
-                    f"{100 * first.accuracy:.1f} % before",
-                )
+            gain, before = (
+                prose.points(chosen.accuracy - first.accuracy),
+                f"{100 * first.accuracy:.1f} % before",
             )
+            tiles.append((f"Gain over {name}", gain, "points", before))
     made = [m["generate"] for m in data.metrics]
     rows, right = sum(int(m.get("rows", 0)) for m in made), sum(int(m.get("correct", 0)) for m in made)
     if rows:
         tiles.append(
-            _tile("Rationales right", f"{100 * right / rows:.0f}", "%", f"{right:,} of {rows:,} attempts")
+            ("Rationales right", f"{100 * right / rows:.0f}", "%", f"{right:,} of {rows:,} attempts")
         )
-    tiles.append(
-        _tile(
-            "Distilled set",
-            f"{int(data.metrics[data.best]['distilled'].get('rows', 0)):,}",
-            "rows",
-            f"of iteration {data.best}",
-        )
-    )
+    learned = int(data.metrics[data.best]["distilled"].get("rows", 0))
+    tiles.append(("Distilled set", f"{learned:,}", "rows", f"of iteration {data.best}"))
     hours = data.cost.of()
     if hours.total:
         wasted = f"{100 * hours.lost / hours.total:.0f} % lost, {100 * hours.idle / hours.total:.0f} % idle"
         figure, unit = _hours(hours.total)
-        tiles.append(_tile("Cost so far", figure, f"{data.cost.device}-{unit}", wasted))
-    return f'<div class="tiles">{"".join(tiles)}</div>\n'
+        tiles.append(("Cost so far", figure, f"{data.cost.device}-{unit}", wasted))
+    return tiles
 
 
 def _hours(value: float) -> tuple[str, str]:
@@ -149,30 +98,15 @@ def _hours(value: float) -> tuple[str, str]:
     return (f"{60 * value:.1f}", "minutes") if value * 60 >= 1 else (f"{3600 * value:.0f}", "seconds")
 
 
-def _accuracy(data: ReportData) -> str:
+def _accuracy(data: ReportData) -> list[tuple[Series, str, str]]:
+    """A set, what it is to the student, and its chart; all on one scale."""
     shown = [s for s in data.series if s.name != "train"] or data.series
-    if not shown:  # nobody was asked anything
-        return ""
-    low = min(p.low for s in shown for p in s.points)
-    high = max(p.high for s in shown for p in s.points)
-    cards = []
-    for series in shown:
-        n = series.points[-1].n
-        tag = '<span class="tag">chooses the iteration</span>' if series.name == "validation" else ""
-        kind = _kind(series.name, data)
-        chart = charts.accuracy_chart(
-            series.title, series.points, low=low, high=high, best=data.best, chooses=bool(tag)
-        )
-        cards.append(
-            f'<div class="card"><h3>{escape(series.title)} <span>{kind}, n = {n:,}</span>{tag}</h3>{chart}</div>'
-        )
-    chosen = "the iteration that validation chose" if data.one("validation") else "the last iteration"
-    intro = (
-        f"Share of problems that the student answers rightly, in per cent, with 95 % Wilson intervals. The shaded column is {chosen}; "
-        "the hollow dot is the untrained student."
-    )
-    kind = "cards even" if len(cards) in (2, 4) else "cards"
-    return section("accuracy", "Accuracy", intro, f'<div class="{kind}">{"".join(cards)}</div>')
+    low = min((p.low for s in shown for p in s.points), default=0)
+    high = max((p.high for s in shown for p in s.points), default=1)
+    return [
+        (s, _kind(s.name, data), charts.accuracy_chart(s.title, s.points, low=low, high=high, best=data.best, chooses=s.name == "validation"))
+        for s in shown
+    ]  # fmt: skip
 
 
 def _kind(name: str, data: ReportData) -> str:
@@ -184,207 +118,99 @@ def _kind(name: str, data: ReportData) -> str:
     return "held out"
 
 
-def _changes(data: ReportData) -> str:
-    if not data.flips:
-        return ""
-    titles = {s.name: s.title for s in data.series}
-    order = list(titles)
+def _changes(data: ReportData) -> list[tuple[Flips, str, int, list[float]]]:
+    """Flips, the set's title, rows of the same pair of students (0 but for the first of them), widths of both bars in per cent."""
+    order = {s.name: k for k, s in enumerate(data.series)}
 
-    def share(count: int, flips: Flips) -> float:
-        return count / max(1, flips.fixed + flips.broken + flips.wrong + flips.right)
+    def share(count: int, f: Flips) -> float:
+        return count / max(1, f.fixed + f.broken + f.wrong + f.right)
 
-    most = max(max(share(f.fixed, f), share(f.broken, f)) for f in data.flips) or 1.0
-    rows, last = [], None
-    for flips in sorted(
-        data.flips, key=lambda f: (f.after, order.index(f.name) if f.name in order else len(order))
-    ):
-        pair = flips.before, flips.after
-        first = pair != last
-        last = pair
-        height = sum((f.before, f.after) == pair for f in data.flips)
-        move = (
-            f'<td rowspan="{height}" class="who">{charts.student_name(flips.before)} → {flips.after}</td>'
-            if first
-            else ""
-        )
-        net = flips.fixed - flips.broken
-        sign = "plus" if net > 0 else "minus" if net < 0 else ""
-        widths = [100 * share(count, flips) / most for count in (flips.broken, flips.fixed)]
-        swing = f'<div class="swing" aria-hidden="true"><b class="b" style="width:{widths[0]:.1f}%"></b><b class="f" style="width:{widths[1]:.1f}%"></b></div>'
+    most = max((share(max(f.fixed, f.broken), f) for f in data.flips), default=0) or 1.0
+    rows: list[tuple[Flips, str, int, list[float]]] = []
+    for f in sorted(data.flips, key=lambda f: (f.after, order.get(f.name, len(order)))):
+        pair = f.before, f.after
+        first = not rows or (rows[-1][0].before, rows[-1][0].after) != pair
+        height = sum((other.before, other.after) == pair for other in data.flips) if first else 0
         rows.append(
-            f"<tr{' class=first' if first else ''}>{move}<td>{escape(titles.get(flips.name, flips.name))}</td>"
-            f'<td class="num">{flips.broken}</td><td class="swings">{swing}</td><td class="num left">{flips.fixed}</td>'
-            f'<td class="num {sign}">{f"+{net}" if net > 0 else str(net).replace("-", "−")}</td>'
-            f'<td class="num">{flips.wrong}</td><td class="num">{flips.right}</td>'
-            f'<td class="num">{words.p_value(flips.p).removeprefix("p = ").removeprefix("p ")}</td></tr>'
+            (f, data.title(f.name), height, [100 * share(count, f) / most for count in (f.broken, f.fixed)])
         )
-    intro = (
-        "The same problems, before and after: fixed (wrong, then right), broken (right, then wrong), still wrong, still right. The p-value is "
-        "McNemar’s exact test of fixed against broken, not corrected for the number of rows; bars are shares of the problems."
-    )
-    head = '<th>students</th><th>problems</th><th class="num">broken</th><th></th><th class="num left">fixed</th><th class="num">net</th>'
-    head += '<th class="num">still wrong</th><th class="num">still right</th><th class="num">p</th>'
-    return section("changes", "What each student gained and lost", intro, table(head, rows, "grouped"))
+    return rows
 
 
-def _learning(data: ReportData) -> str:
-    cards = []
-    loss = charts.loss_chart(data.losses, data.best)
-    if loss:
-        cards.append(
-            f'<div class="card"><h3>Training loss <span>nats a token of the answers, by step, a line an iteration</span></h3>{loss}</div>'
-        )
-    length = charts.length_chart(data.lengths, data.best)
-    if length:
-        cards.append(
-            f'<div class="card"><h3>Length of rationales <span>teacher’s tokens: median, middle 50 % and 80 %</span></h3>{length}</div>'
-        )
+Part = tuple[str, float, str]  # class of a stretch of a bar, its value, what it is
+
+
+def _yields(data: ReportData) -> list[tuple[int, list[Part], int, str]]:
+    """Iteration, what became of the teacher's attempts, their number, the share that is right."""
     rows = []
     for item in data.metrics:
-        made = item["generate"]
-        total, right, cut = (
-            int(made.get("rows", 0)),
-            int(made.get("correct", 0)),
-            int(made.get("truncated", 0)),
-        )
+        total, right, cut = (int(item["generate"].get(name, 0)) for name in ("rows", "correct", "truncated"))
         cut = min(cut, total - right)
-        parts = [
+        wrong = total - right - cut
+        parts: list[Part] = [
             ("kept", right, f"{right} right"),
             ("cut", cut, f"{cut} cut off"),
-            ("unkept", total - right - cut, f"{total - right - cut} wrong"),
+            ("unkept", wrong, f"{wrong} wrong"),
         ]
-        share = f"{100 * right / total:.0f} %" if total else ""
-        rows.append(
-            row(
-                item["iteration"],
-                charts.bar([(k, v, w) for k, v, w in parts], total, label_from=20),
-                share,
-                data.best,
-            )
-        )
-    colours = legend(
-        [("kept", "right"), ("cut", "cut off by the token limit"), ("unkept", "wrong, or no answer")]
-    )
-    head = "<h3>Yield of the teacher <span>attempts by iteration; share that is right</span></h3>"
-    cards.append(f'<div class="card">{head}<div class="rows">{"".join(rows)}</div>{colours}</div>')
-    intro = "What the teacher wrote, and how the student took it. Longer rationales alone can raise accuracy, so look at both."
-    return section("learning", "Teaching and learning", intro, f'<div class="cards">{"".join(cards)}</div>')
+        rows.append((int(item["iteration"]), parts, total, f"{100 * right / total:.0f} %" if total else ""))
+    return rows
 
 
-def _errors(data: ReportData) -> str:
-    totals: list[tuple[dict[str, Any], dict[str, int], int]] = []
+def _errors(data: ReportData) -> dict[str, Any] | None:
+    """Wrong answers by their first error, a row an iteration; None where there is none."""
+    rows, most, used = [], 0, dict.fromkeys(KIND_NAMES, 0)
     for item in data.metrics:
-        counts = {kind: sum(split.get(kind, 0) for split in item["errors"].values()) for kind in KINDS}
-        examined = sum(item["sets"].get(split, {}).get("n", 0) for split in SPLITS)
-        totals.append((item, counts, examined))
-    most = max((sum(counts.values()) for _, counts, _ in totals), default=0)
-    if not most:
-        return ""
-    rows = []
-    for item, counts, examined in totals:
-        parts = [(kind, float(counts[kind]), f"{KIND_NAMES[kind]}: {counts[kind]}") for kind in KINDS]
+        counts = data.errors(item)
+        evaluated = sum(item["sets"].get(split, {}).get("n", 0) for split in SPLITS)
         wrong = sum(counts.values())
-        rows.append(row(item["iteration"], charts.bar(parts, most), f"{wrong} of {examined}", data.best))
-    used = [kind for kind in KINDS if any(counts[kind] for _, counts, _ in totals)]
-    intro = (
-        "Wrong answers on the training, diagnosis and validation problems by the first thing that is wrong in them; this is what the teacher "
-        "answers to in the next iteration."
-    )
-    body = f'<div class="card wide"><div class="rows">{"".join(rows)}</div>{legend([(k, KIND_NAMES[k]) for k in used])}</div>'
-    return section("errors", "How the student fails", intro, body)
+        most = max(most, wrong)
+        used = {kind: n + counts[kind] for kind, n in used.items()}
+        parts = [(kind, n, f"{KIND_NAMES[kind]}: {n}") for kind, n in counts.items()]
+        rows.append((item["iteration"], parts, f"{wrong} of {evaluated}"))
+    kinds = [(kind, KIND_NAMES[kind]) for kind, n in used.items() if n]
+    return {"rows": rows, "most": most, "kinds": kinds} if most else None
 
 
-def _cost(data: ReportData) -> str:
+def _cost(data: ReportData) -> dict[str, Any] | None:
+    """Hours by stage, and facts about them; None where no work is recorded."""
     cost = data.cost
     if not cost.of().total:
-        return ""
+        return None
     stages: dict[str, list[float]] = {}
     for item in cost.stages:
         hours = item.gpu if cost.device == "GPU" else item.cpu
         found = stages.setdefault(item.stage, [0.0, 0.0, 0.0])
         for k, value in enumerate((hours.useful, hours.lost, hours.idle)):
             found[k] += value
-    most = max(sum(v) for v in stages.values()) or 1.0
     rows = []
-    for stage, (useful, lost, idle) in stages.items():
-        parts = [
-            ("useful", useful, f"useful {useful:.3f} h"),
-            ("lost", lost, f"lost {lost:.3f} h"),
-            ("idle", idle, f"idle {idle:.3f} h"),
-        ]
-        figure, unit = _hours(useful + lost + idle)
-        bar = charts.bar(parts, most, label_from=101)
-        rows.append(
-            f'<div class="row"><span class="name">{stage}</span>{bar}<span class="sum">{figure} {SHORT[unit]}</span></div>'
-        )
+    for stage, values in stages.items():
+        figure, unit = _hours(sum(values))
+        parts = [(k, v, f"{k} {v:.3f} h") for k, v in zip(("useful", "lost", "idle"), values, strict=True)]
+        rows.append((stage, parts, f"{figure} {SHORT[unit]}"))
     per = [f"iteration {k}: {v:.3g} s" for k, v in cost.per_rationale_s.items() if v is not None]
-    entries = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
+    facts = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
     if cost.per_point_h is not None:
         figure, unit = _hours(cost.per_point_h)
-        entries.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
-    entries.append(
-        (
-            "Energy",
-            f"{energy(cost.kwh)}, {'measured' if cost.kwh_measured else 'estimated from nominal power (no counter is readable)'}",
-        )
-    )
-    restarts = sum(item.restarts for item in cost.stages)
-    entries.append(
-        (
-            "Starts of tasks",
-            f"{sum(item.starts for item in cost.stages):,}, of which {restarts:,} again after a stop",
-        )
-    )
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
-    colours = legend(
-        [
-            ("useful", "useful"),
-            ("lost", "lost to preemption or failure"),
-            ("idle", "idle: loading and warm-up"),
-        ]
-    )
-    body = (
-        f'<div class="cards even"><div class="card wide"><div class="rows">{"".join(rows)}</div>{colours}</div>'
-        f'<div class="card wide"><dl>{facts}</dl></div></div>'
-    )
-    return section(
-        "cost",
-        "What it cost",
-        f"{cost.device}-hours by stage over all iterations, from the run’s own events.",
-        body,
-    )
+        facts.append(("Each point of validation gained", f"{figure} {cost.device}-{unit}"))
+    source = "measured" if cost.kwh_measured else "estimated from nominal power (no counter is readable)"
+    facts.append(("Energy", f"{energy(cost.kwh)}, {source}"))
+    starts, restarts = (sum(getattr(item, name) for item in cost.stages) for name in ("starts", "restarts"))
+    facts.append(("Starts of tasks", f"{starts:,}, of which {restarts:,} again after a stop"))
+    return {"rows": rows, "most": max(map(sum, stages.values())) or 1.0, "facts": facts}
 
 
-def _figures(data: ReportData) -> str:
-    if not data.series:
-        return ""
-    head = "".join(f'<th class="num">{escape(s.title)}<br>n = {s.points[-1].n:,}</th>' for s in data.series)
-    students = list(dict.fromkeys(p.iteration for s in data.series for p in s.points))
-    rows = []
-    for student in sorted(students):
-        cells = "".join(_cell(series, student) for series in data.series)
-        name = charts.student_name(student) if student == UNTRAINED else f"iteration {student}"
-        rows.append(f"<tr{' class=pick' if student == data.best else ''}><td>{name}</td>{cells}</tr>")
-    intro = (
-        "Accuracy in per cent with its 95 % interval; below it the share of answers cut off by the token limit, and without any answer, and the mean "
-        "length in tokens."
-    )
-    return section("figures", "All figures", intro, table(f"<th>student</th>{head}", rows))
-
-
-def _cell(series: Series, student: int) -> str:
-    point = next((p for p in series.points if p.iteration == student), None)
-    if point is None:
-        return '<td class="num"></td>'
-    return (
-        f'<td class="num">{100 * point.accuracy:.1f} <small>[{100 * point.low:.1f}, {100 * point.high:.1f}]</small><br>'
-        f"<small>{100 * point.truncated:.0f} % cut, {100 * point.unanswered:.0f} % none, {point.mean_tokens:.0f} tok</small></td>"
-    )
-
-
-def _about(data: ReportData) -> str:
+def _about(data: ReportData) -> list[tuple[str, str]]:
+    """Where the run comes from; what is not known is left out."""
     environment = data.run.environment
-    versions = ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items())
+    generation = ""
+    if data.metrics:
+        seconds, tokens = (
+            sum(float(m["generate"].get(name, 0)) for m in data.metrics) for name in ("seconds", "new_tokens")
+        )
+        generation = f"{tokens:,.0f} tokens in {clock(seconds)} of task time"
+    licences = {
+        f"{b.get('title', name)}: {b['licence']}" for name, b in data.benchmarks.items() if b.get("licence")
+    }
     rows = [
         (
             "Run",
@@ -392,23 +218,11 @@ def _about(data: ReportData) -> str:
         ),
         ("Command", " ".join(environment.get("command", []))),
         ("Code", f"undo-hpc {environment.get('undo_hpc', '')} {environment.get('git', '')[:12]}"),
-        ("Versions", versions),
+        (
+            "Versions",
+            ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items()),
+        ),
+        ("Generation", generation),
+        ("Licences", ", ".join(sorted(licences))),
     ]
-    if data.metrics:
-        seconds = sum(float(m["generate"].get("seconds", 0)) for m in data.metrics)
-        tokens = sum(float(m["generate"].get("new_tokens", 0)) for m in data.metrics)
-        rows.append(("Generation", f"{tokens:,.0f} tokens in {clock(seconds)} of task time"))
-    licences = ", ".join(
-        sorted(
-            {
-                f"{b.get('title', name)}: {b.get('licence')}"
-                for name, b in data.benchmarks.items()
-                if b.get("licence")
-            }
-        )
-    )
-    rows += [("Licences", licences)] if licences else []
-    facts = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value.strip()
-    )
-    return f'<section aria-labelledby="about"><h2 id="about">About this run</h2><div class="card wide" style="margin-top:14px"><dl>{facts}</dl></div></section>'
+    return [(name, value) for name, value in rows if value.strip()]

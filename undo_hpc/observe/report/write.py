@@ -1,11 +1,10 @@
-"""Writes the report of a run as it stands: report/index.html, report/summary.md and report/*.png."""
+"""Writes the report of a run as it stands: report/index.html and report/summary.md."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from undo_hpc.observe.report import plots
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.report.markdown import summary
 from undo_hpc.observe.report.page import page
@@ -21,8 +20,6 @@ def write_report(run: Run) -> Path:
     """
     data = collect(run)
     folder = run.layout.report
-    if plots.available():
-        plots.write_plots(data, folder)
     write_text(folder / "summary.md", summary(data))
     path = folder / "index.html"
     write_text(path, page(data, time.strftime("%Y-%m-%d %H:%M %Z")))

@@ -57,7 +57,7 @@ def caution(data: ReportData) -> str:
         else ""
     )
     return (
-        f"Validation has {n} problems: a difference of {100 * least:.1f} points is the smallest that two such examinations tell from chance in four "
+        f"Validation has {n} problems: a difference of {100 * least:.1f} points is the smallest that two such evaluations can tell from chance in four "
         f"cases of five. Validation alone chose the iteration; the test sets chose nothing.{bias}"
     )
 

@@ -1,0 +1,116 @@
+"""Old names of keys are read everywhere with a note that names the new one; other programs' words are answered with ours."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.config import renamed
+from undo_hpc.config.load import all_keys, load_config
+from undo_hpc.config.renamed import ALIASES, RENAMED
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import ConfigError
+
+KEYS = set(all_keys(RunConfig))
+VALUES = {
+    "prompt": "tiny",
+    "instruction": "say it",
+    "flush_rows": 3,
+    "flush_seconds": 2.5,
+    "max_tokens": 99,
+    "max_tokens_by_iteration": {1: 50},
+    "clip": 0.5,
+    "sinks": ["wandb"],
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renamed, "_noted", set())
+
+
+def value_of(config: RunConfig, key: str) -> object:
+    found: object = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_read_with_one_note(
+    old: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new, value = RENAMED[old], VALUES[old.rpartition(".")[2]]
+    assert new in KEYS and old not in KEYS
+    path = tmp_path / "my.yaml"
+    *sections, last = old.split(".")
+    indented = [f"{'  ' * depth}{part}:" for depth, part in enumerate(sections)]
+    path.write_text("\n".join([*indented, f"{'  ' * len(sections)}{last}: {value}"]) + "\n")
+    with caplog.at_level(logging.WARNING):
+        config = load_config(str(path))
+        again = load_config("tiny", [f"{old}={value}"])
+        inside = load_config("tiny", [f"{'.'.join(sections)}={{{last}: {value}}}"])
+    assert value_of(config, new) == value_of(again, new) == value_of(inside, new) == value
+    notes = [record.getMessage() for record in caplog.records]
+    assert len(notes) == 1
+    assert f"{path}, line {len(sections) + 1}: '{old}' is now '{new}'" in notes[0]
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_both_names_are_refused(old: str, tmp_path: Path) -> None:
+    new, value = RENAMED[old], VALUES[old.rpartition(".")[2]]
+    with pytest.raises(ConfigError, match=f"'{old}' is the old name of '{new}', and both are given"):
+        load_config("tiny", [f"{old}={value}", f"{new}={value}"])
+
+
+def test_both_names_in_a_file_are_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("student: {prompt: tiny}\nevaluate:\n  prompt: tiny\n")
+    with pytest.raises(
+        ConfigError, match=r"my\.yaml, line 3: 'evaluate\.prompt' is the old name of 'student\.prompt'"
+    ):
+        load_config(str(path))
+
+
+def test_set_wins_over_the_file_whatever_the_names(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("evaluate: {prompt: tiny}\nteacher: {prompt: tiny}\n")
+    config = load_config(str(path), ["student.prompt=default", "generate.prompt=default"])
+    assert (config.student.prompt, config.teacher.prompt) == ("default", "default")
+
+
+def test_a_mistake_under_an_old_name_still_has_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("\ngenerate:\n  flush_rows: many\n")
+    with pytest.raises(ConfigError, match=r"line 3: 'storage\.flush_rows': should be a valid integer"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("lr: 1", "'train.learning_rate'"),
+        ("train: {lr: 1}", "'train.learning_rate'"),
+        ("batch_size: 8", "'train.tokens_per_batch'"),
+        ("max_tokens: 8", "'generate.sampling.max_new_tokens'.* or 'evaluate.sampling.max_new_tokens'"),
+        ("generate: {max_tokens: 8}", "'generate.sampling.max_new_tokens'"),
+        ("model: x", "'teacher.model'.* or 'student.model'"),
+        ("epochs: 2", "'train.epochs'"),
+    ],
+)
+def test_words_of_other_programs_are_answered_with_ours(text: str, meant: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError) as raised:
+        load_config(str(path))
+    assert "unknown key" in raised.value.message
+    assert re.search(rf"did you mean {meant}", raised.value.hint), raised.value.hint
+
+
+def test_every_alias_leads_to_a_key() -> None:
+    for targets in ALIASES.values():
+        for target in targets:
+            assert target in KEYS or "STAGE" in target or " " in target, target

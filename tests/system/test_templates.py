@@ -1,0 +1,40 @@
+"""Templates of pages and cards: strict about what they are given, escaped where they are HTML, whole in a table's cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import pytest
+from huggingface_hub import DatasetCardData, ModelCard
+
+from undo_hpc.system.templates import render, render_card
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_html_is_escaped_and_markdown_is_not(tmp_path: Path) -> None:
+    text = "a{% if x %}\n{% endif %}={{ x }}\n"
+    assert render(write(tmp_path, "a.html.jinja", text), x="<b>{{ y }}") == "a=&lt;b&gt;{{ y }}\n"
+    assert render(write(tmp_path, "a.md.jinja", text), x="<b>{{ y }}") == "a=<b>{{ y }}\n"
+
+
+def test_what_is_not_given_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(jinja2.UndefinedError, match="'x' is undefined"):
+        render(write(tmp_path, "a.md.jinja", "{{ x }}"), y=1)
+
+
+def test_a_text_stays_in_its_cell(tmp_path: Path) -> None:
+    assert render(write(tmp_path, "a.md.jinja", "| {{ x | cell }} |"), x="a | b\nc") == "| a \\| b c |"
+
+
+def test_a_card_has_the_head_that_the_hub_reads(tmp_path: Path) -> None:
+    metadata = DatasetCardData(license="mit", pretty_name="a: 'b' #c", tags=["x"])
+    card = ModelCard(
+        render_card(write(tmp_path, "a.md.jinja", "# {{ title }}\n---\nend\n"), metadata, title="T")
+    )
+    assert card.data.to_dict() == {"license": "mit", "pretty_name": "a: 'b' #c", "tags": ["x"]}
+    assert card.text == "\n# T\n---\nend\n"

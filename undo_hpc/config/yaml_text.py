@@ -1,0 +1,135 @@
+"""Reading YAML: the line of each key, and no value that means another than it looks like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from undo_hpc.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers of YAML 1.2: 1e-5 is a number, 1:30 and 2026-11-29 are texts. (yes, no, on and off stay truth values.)"""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")  # 010 is eight in YAML 1.1, ten in YAML 1.2
+_INT = re.compile(r"[-+]?(0|[0-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+)$")
+_FLOAT = re.compile(
+    r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    if _LEADING_ZERO.fullmatch(text):
+        raise yaml.YAMLError(_zero(text))
+    return int(text, 0)
+
+
+def _zero(text: str) -> str:
+    return f"{text} begins with a zero, which some programs read as an octal number: write {int(text)}, or quote it where it is a text"
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(
+        str(loader.construct_scalar(node))
+        .replace("_", "")
+        .replace(".inf", "inf")
+        .replace(".nan", "nan")
+        .lower()
+    )
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+
+
+@dataclass(frozen=True)
+class YamlText:
+    """A YAML mapping with the line on which each key stands, for messages."""
+
+    data: dict[str, Any]
+    name: str
+    lines: Mapping[tuple[str, ...], int]
+
+    def where(self, path: tuple[str, ...]) -> str:
+        """'file, line n' for a key (or the nearest enclosing one that stands in the file)."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return f"{self.name}, line {self.lines[path[:length]]}"
+        return self.name
+
+
+def parse_value(text: str) -> Any:
+    """One value as YAML, e.g. of `--set`. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+def read_yaml(path: Path) -> YamlText:
+    """Reads a YAML mapping. Raises ConfigError where the file is missing, not YAML, or not a mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint="check the path") from error
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        for keys, line, digits in _scalars(node, ()):
+            if _LEADING_ZERO.fullmatch(digits):
+                raise ConfigError(
+                    f"{path}, line {line}: '{'.'.join(keys)}': {_zero(digits)}",
+                    hint="numbers are written without leading zeros",
+                )
+        data = parse_value(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}", hint="fix the line that is named") from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path}: the file must hold keys and values", hint="see launchers/configs/tiny.yaml"
+        )
+    lines: dict[tuple[str, ...], int] = {}
+    for keys, number in _lines(node, ()):
+        if keys in lines:  # YAML would silently take the last one
+            raise ConfigError(
+                f"{path}, line {number}: key '{'.'.join(keys)}' stands twice (first on line {lines[keys]})",
+                hint="keep one of the two; the keys of a section stand together",
+            )
+        lines[keys] = number
+    return YamlText(data, str(path), lines)
+
+
+def _scalars(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, str]]:
+    """(keys, line, text) of each whole number."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _scalars(value, path)
+    elif isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int":
+        yield path, node.start_mark.line + 1, node.value
+
+
+def _lines(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            yield inner, key.start_mark.line + 1
+            yield from _lines(value, inner)

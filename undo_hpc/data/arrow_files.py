@@ -1,0 +1,61 @@
+"""Parquet and Arrow files (IPC stream or file, as `datasets` and pandas write them) as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.data.tables import ArrowTable, EmptyFileError, Table, require_different
+from undo_hpc.errors import DataError
+
+PARQUET = (".parquet", ".pq")
+ARROW = (".arrow", ".feather", ".ipc")
+
+
+def read_arrow(path: Path) -> Table:
+    """The rows of a parquet or Arrow file; Arrow files are mapped, so that only what is asked for takes memory.
+
+    Raises:
+        DataError: the file is empty, broken, or has two columns of one name.
+    """
+    import pyarrow
+
+    parquet = path.suffix.lower() in PARQUET
+    try:
+        table = _parquet(path) if parquet else _ipc(path)
+    except (OSError, ValueError, NotImplementedError, pyarrow.ArrowException) as error:
+        if path.stat().st_size == 0:
+            raise EmptyFileError(
+                f"{path} is empty", hint="write it again; a copy may be unfinished"
+            ) from error
+        kind = "parquet file" if parquet else "Arrow file"
+        raise DataError(
+            f"{path} is no readable {kind}: {str(error).splitlines()[0][:300] if str(error) else type(error).__name__}",
+            hint="write it again; a copy may be unfinished",
+        ) from error
+    require_different(table.column_names, path)
+    if not table.num_rows:
+        raise EmptyFileError(f"{path} has columns but no rows", hint="give a file with at least one row")
+    return ArrowTable(path.name, list(table.column_names), table)
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow.parquet
+
+    # ParquetFile, not read_table: the latter takes part of a path such as split=test for a column
+    return pyarrow.parquet.ParquetFile(path).read()
+
+
+def _ipc(path: Path) -> Any:
+    import pyarrow
+    import pyarrow.ipc
+
+    with pyarrow.memory_map(str(path)) as stream:
+        head = stream.read(6)
+        stream.seek(0)
+        if head[:4] == b"FEA1":
+            raise ValueError(
+                "Feather version 1, which current libraries no longer read; write it as version 2 or as parquet"
+            )
+        opened = pyarrow.ipc.open_file(stream) if head == b"ARROW1" else pyarrow.ipc.open_stream(stream)
+        return opened.read_all()

@@ -1,0 +1,84 @@
+"""What users bring of their own: an object by its dotted path or its entry point. Nothing of the package has to be edited for it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Any
+
+from undo_hpc.errors import ConfigError
+
+
+def search_folders(folders: Iterable[str]) -> None:
+    """Lets Python find modules in these folders, behind all that is installed."""
+    for folder in folders:
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def load_object(text: str, *, group: str, key: str, attribute: str = "") -> Any:
+    """The object that a configuration names.
+
+    Args:
+        text: 'package.module:name'; or the name of an entry point of `group`; or, with `attribute`, the module that has it.
+        key: the configuration's key, for messages.
+
+    Raises:
+        ConfigError: there is none, it cannot be imported, or the module has no such name.
+    """
+    module, _, name = text.partition(":")
+    found = () if name or "." in text else tuple(entry_points(group=group, name=text))
+    try:
+        if found:
+            return found[0].load()
+        name = name or attribute
+        if not name:
+            raise ConfigError(
+                f"{key}: '{text}' is neither 'package.module:name' nor an entry point of {group}",
+                hint=f"for example {key}: my_package.module:MyClass",
+            )
+        loaded: Any = importlib.import_module(module)
+        for part in name.split("."):
+            loaded = getattr(loaded, part)
+        return loaded
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a user's module does when it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"{key}: cannot load '{text}' ({what})",
+            hint="install its package with this Python, or name the folder that holds it under `plugins` (PYTHONPATH does not reach jobs)",
+        ) from error
+
+
+def require_call(found: Any, *arguments: str, key: str, what: str) -> Callable[..., Any]:
+    """Refuses what cannot be called with so many arguments.
+
+    Raises:
+        ConfigError: it is not callable, or takes others.
+    """
+    wanted = f"{what}({', '.join(arguments)})"
+    if not callable(found):
+        raise ConfigError(f"{key}: {found!r} cannot be called", hint=f"it is called as {wanted}")
+    try:
+        inspect.signature(found).bind(*arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"{key}: {what} cannot be called as {wanted}: {error}", hint="see docs: recipes"
+        ) from error
+    except ValueError:  # no signature is known, as of some built-in classes
+        pass
+    return found
+
+
+def require_methods(found: Any, *names: str, key: str) -> None:
+    """Refuses an object or class that lacks a method. Raises ConfigError."""
+    lacking = [name for name in names if not callable(getattr(found, name, None))]
+    if lacking:
+        raise ConfigError(
+            f"{key}: {getattr(found, '__name__', found)!r} has no method {', '.join(lacking)}",
+            hint=f"it needs {', '.join(names)}",
+        )

@@ -1,0 +1,35 @@
+"""The jinja2 templates of pages and cards, which lie beside the code that gathers their data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from huggingface_hub import CardData
+
+
+def render(template: Path, **values: object) -> str:
+    """The filled template. In `*.html.jinja` every value is escaped unless it is marked as HTML; the filter `cell` makes
+    a text fit into a cell of a Markdown table.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a value that is not given (a bug: nothing is left out silently).
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=template.name.endswith(".html.jinja"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    return environment.get_template(template.name).render(values)
+
+
+def render_card(template: Path, metadata: CardData, **values: object) -> str:
+    """A README.md for the Hub: its YAML head, as huggingface_hub writes it, and the filled template."""
+    return f"---\n{metadata.to_yaml()}\n---\n\n{render(template, **values)}"
