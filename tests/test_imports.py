@@ -16,7 +16,7 @@ LEVELS = [
     {"errors", "records", "__init__"},
     {"system"},
     {"config"},
-    {"storage"},
+    {"storage", "chat"},
     {"grading", "prompts", "tiny"},
     {"models"},
     {"method"},

@@ -123,7 +123,7 @@ def _checkpoint(place: Path) -> Iterator[Measure]:
     from undo_hpc.training import loop, student
     from undo_hpc.training.checkpoints import CheckpointManager
     from undo_hpc.training.deepspeed_settings import deepspeed_settings
-    from undo_hpc.training.ranks import Rank, Team
+    from undo_hpc.training.ranks import DistContext, RankInfo
     from undo_hpc.training.spec import TrainSpec
 
     torch.set_num_threads(1)
@@ -131,13 +131,13 @@ def _checkpoint(place: Path) -> Iterator[Measure]:
     spec = TrainSpec.load(place / "spec.json")
     spec = replace(spec, model=str(place / "larger"), work_dir=str(place / "checkpoint-bench"))
     config = spec.config
-    team = Team(Rank(0, 1, 0), Path(spec.work_dir), {})
-    model = student.load_student(spec, config, "segment", print)
-    engine = loop.build_engine(model, config, deepspeed_settings(config), team)
+    dist_context = DistContext(RankInfo(0, 1, 0), Path(spec.work_dir), {})
+    model = student.load_student(spec, config, "varlen", print)
+    engine = loop.build_engine(model, config, deepspeed_settings(config), dist_context)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     engine.optimizer.step()
-    keeper = CheckpointManager(spec, team, lambda text: None)
+    keeper = CheckpointManager(spec, dist_context, lambda text: None)
     keeper.attach(engine)
     steps = iter(range(1, 1000))
 
@@ -145,7 +145,7 @@ def _checkpoint(place: Path) -> Iterator[Measure]:
         began = time.perf_counter()
         keeper.save(engine, next(steps), 0.0)
         blocked = time.perf_counter() - began
-        keeper.settle()
+        keeper.finalize()
         return blocked
 
     def synchronous() -> float:
@@ -157,7 +157,7 @@ def _checkpoint(place: Path) -> Iterator[Measure]:
     ours()  # the first one takes its memory from the system
     mine, other = in_turn(ours, synchronous, max(REPEATS, 7))
     size = (place / "plain.pt").stat().st_size / 2**20
-    team.close()
+    dist_context.close()
     yield Measure(
         "P9",
         "time that training stands still for a checkpoint, against torch.save of the same state",

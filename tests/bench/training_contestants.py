@@ -182,16 +182,16 @@ def ours(place: Path, meter: Meter, *, saves: int = 0) -> Curve:
     return [(row["step"], row["loss"]) for row in rows]
 
 
-def _save(spec: TrainSpec, engine: Any, team: Any, count: int, meter: Meter) -> None:
+def _save(spec: TrainSpec, engine: Any, dist_context: Any, count: int, meter: Meter) -> None:
     """Checkpoints one after another. Only the first goes to the disk: of the others just the standing still counts."""
     from undo_hpc.training import writer
     from undo_hpc.training.checkpoints import CheckpointManager
 
-    keeper = CheckpointManager(spec, team, print)
+    keeper = CheckpointManager(spec, dist_context, print)
     keeper.attach(engine)
     for step in range(1, count + 1):
         keeper.save(engine, step, 0.0)
-        keeper.settle()
+        keeper.finalize()
         made = next(keeper.folder.glob("step-*"))
         if step == 1:
             meter.told["size_mib"] = (

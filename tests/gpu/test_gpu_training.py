@@ -75,7 +75,7 @@ def load(place: Path, implementation: str, precision: str) -> Any:
 @pytest.mark.parametrize("width", [12, 64])
 @pytest.mark.parametrize(
     ("implementation", "precision"),
-    [("segment", "bf16"), ("segment", "fp32"), ("sdpa", "bf16"), ("flash_attention_2", "bf16")],
+    [("varlen", "bf16"), ("varlen", "fp32"), ("sdpa", "bf16"), ("flash_attention_2", "bf16")],
 )
 def test_a_document_does_not_feel_its_neighbours(
     students: dict[int, Path], width: int, implementation: str, precision: str
@@ -120,13 +120,13 @@ def test_a_document_does_not_feel_its_neighbours(
 
 
 def test_gradients_have_the_same_bits_again(students: dict[int, Path]) -> None:
-    model, config = load(students[64], "segment", "bf16"), TrainConfig()
+    model, config = load(students[64], "varlen", "bf16"), TrainConfig()
     lengths = [900] * 8 + LENGTHS
 
     def gradients() -> list[torch.Tensor]:
         return list(
             torch.autograd.grad(
-                answer_loss(model, documents("segment", config, lengths=lengths)), list(model.parameters())
+                answer_loss(model, documents("varlen", config, lengths=lengths)), list(model.parameters())
             )
         )
 
@@ -157,10 +157,10 @@ def test_the_loss_in_pieces_is_the_plain_one() -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_torchs_fused_norm_learns_the_same(students: dict[int, Path], precision: str) -> None:
-    model, config = load(students[64], "segment", precision), TrainConfig(precision=precision)
+    model, config = load(students[64], "varlen", precision), TrainConfig(precision=precision)
 
     def gradients() -> torch.Tensor:
-        made = torch.autograd.grad(answer_loss(model, documents("segment", config)), list(model.parameters()))
+        made = torch.autograd.grad(answer_loss(model, documents("varlen", config)), list(model.parameters()))
         return torch.cat([g.flatten() for g in made]).float()
 
     plain = gradients()
@@ -174,19 +174,19 @@ def test_torchs_fused_norm_learns_the_same(students: dict[int, Path], precision:
 def test_ligers_kernels_learn_the_same(students: dict[int, Path]) -> None:
     config, told = TrainConfig(precision="fp32"), []
     for liger in (False, True):
-        model = load(students[64], "segment", "fp32")
+        model = load(students[64], "varlen", "fp32")
         if liger:
             said: list[str] = []
             assert kernels.use_liger(model, said.append)
             assert said == ["liger: kernels for norm, rotary positions and MLP are in use"]
-        loss = answer_loss(model, documents("segment", config))
+        loss = answer_loss(model, documents("varlen", config))
         told.append((loss.detach(), torch.autograd.grad(loss, list(model.parameters()))))
     torch.testing.assert_close(told[0], told[1], rtol=1e-3, atol=1e-3)
 
 
 def test_memory_that_does_not_suffice_is_told_with_advice(students: dict[int, Path]) -> None:
-    model, config = load(students[64], "segment", "bf16"), TrainConfig(zero_stage=2)
-    batch = documents("segment", config, lengths=[512] * 256)
+    model, config = load(students[64], "varlen", "bf16"), TrainConfig(zero_stage=2)
+    batch = documents("varlen", config, lengths=[512] * 256)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + 64 * 2**20) / total, GPU)

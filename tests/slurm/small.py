@@ -59,7 +59,7 @@ def base_config() -> dict[str, Any]:
             "learning_rate": 1e-3,
             "precision": "fp32",
             "zero_stage": 0,
-            "attention": "segment",
+            "attention": "varlen",
             "preflight": False,
             "threads": 1,
             "checkpoint": {"every_steps": 10},

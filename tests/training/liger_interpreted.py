@@ -43,8 +43,8 @@ def main(place: Path) -> None:
     attention.register()
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(place, attn_implementation="segment")
-    batch = packed_row("segment", torch.device("cpu"))
+    model = AutoModelForCausalLM.from_pretrained(place, attn_implementation="varlen")
+    batch = packed_row("varlen", torch.device("cpu"))
 
     def loss_and_gradients() -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         loss = answer_loss(model, batch)

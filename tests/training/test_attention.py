@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.training import tiny_student
 from undo_hpc.training import attention
-from undo_hpc.training.attention import Segments, segment_attention
+from undo_hpc.training.attention import VarlenLayout, varlen_attention
 
 
 @given(
@@ -31,7 +31,9 @@ def test_each_document_is_attended_to_by_itself(
         torch.randn(1, h, total, width, dtype=torch.float64, requires_grad=True)
         for h in (heads[0], heads[1], heads[1])
     )
-    out, _ = segment_attention(torch.nn.Module(), q, k, v, None, scaling=0.3, segments=Segments.of(lengths))
+    out, _ = varlen_attention(
+        torch.nn.Module(), q, k, v, None, scaling=0.3, varlen_layout=VarlenLayout.of(lengths)
+    )
     assert out.shape == (1, total, heads[0], width)
     weight = torch.randn_like(out)
     gradients = torch.autograd.grad((out * weight).sum(), (q, k, v))
@@ -54,10 +56,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     attention.register()
     place: Path = tiny_student.make_student(tmp_path_factory.mktemp("model"))
-    return AutoModelForCausalLM.from_pretrained(place, attn_implementation="segment").eval()
+    return AutoModelForCausalLM.from_pretrained(place, attn_implementation="varlen").eval()
 
 
-@pytest.mark.parametrize("implementation", ["segment", "sdpa", "eager"])
+@pytest.mark.parametrize("implementation", ["varlen", "sdpa", "eager"])
 def test_a_packed_row_gives_each_document_its_own_logits(model: Any, implementation: str) -> None:
     import numpy as np
 
@@ -115,7 +117,7 @@ def test_generation_works_with_it(model: Any) -> None:
     ids = torch.randint(3, 260, (1, 12), generator=torch.Generator().manual_seed(1))
     model.set_attn_implementation("sdpa")
     plain = model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=True)
-    model.set_attn_implementation("segment")
+    model.set_attn_implementation("varlen")
     assert (model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=True) == plain).all()
 
 
@@ -139,9 +141,9 @@ def test_loss_and_gradients_of_a_packed_row_are_those_of_transformers_own_loss(m
         4,
     )
     batcher = Batcher(
-        data, TrainConfig(), rank=0, ranks=1, attention="segment", pad_token=0, device=torch.device("cpu")
+        data, TrainConfig(), rank=0, ranks=1, attention="varlen", pad_token=0, device=torch.device("cpu")
     )
-    model.set_attn_implementation("segment")
+    model.set_attn_implementation("varlen")
     loss = answer_loss(model, batcher.build([0, 1, 2, 3]))
     ours = torch.autograd.grad(loss, list(model.parameters()))
     model.set_attn_implementation("sdpa")

@@ -16,7 +16,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, ExitCode
 from undo_hpc.training.deepspeed_settings import deepspeed_settings
-from undo_hpc.training.ranks import Rank
+from undo_hpc.training.ranks import RankInfo
 from undo_hpc.training.spec import TrainSpec
 
 
@@ -98,8 +98,27 @@ def test_a_model_with_attention_of_its_own_kind(trainings: Trainings) -> None:
     )
     FalconForCausalLM(config).save_pretrained(place)
     tokenizer.save_pretrained(place)
-    text = refused(trainings, "attention of its own kind", model=str(place))
-    assert "train.packing to false" in text
+    text = refused(
+        trainings, "cannot be run with the attention 'varlen'", model=str(place), attention="varlen"
+    )
+    assert "train.attention to eager" in text
+    text = trainings.run(trainings.spec(model=str(place), max_steps=1)).text()
+    assert "attention: eager, since" in text
+
+
+def test_a_tokenizer_larger_than_the_embedding_trains_where_the_data_does_not_use_the_difference(
+    trainings: Trainings,
+) -> None:
+    """Gemma 3 1B: the tokenizer has an image token that the embedding has not."""
+    place = trainings.root / "one-token-more"
+    shutil.copytree(trainings.model, place)
+    tokenizer = tiny_student.make_tokenizer()
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(place)
+    for packing in (True, False):
+        text = trainings.run(trainings.spec(model=str(place), max_steps=1, packing=packing)).text()
+        assert "none of those beyond it is in the data" in text
 
 
 def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:
@@ -118,9 +137,9 @@ def test_a_tokenizer_of_another_model(trainings: Trainings) -> None:
         }
     ]
     tokenizer = tiny_student.make_tokenizer()
-    tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
+    tokenizer.add_tokens(["cakes", "buys"])
     tokenizer.save_pretrained(place)
-    refused(trainings, "the model's embedding only", model=str(place))
+    refused(trainings, "embedding has", model=str(place))
 
 
 def test_settings_of_deepspeed_that_fight_ours_or_are_unknown(trainings: Trainings, tmp_path: Path) -> None:
@@ -149,8 +168,8 @@ def test_offload_and_attention_that_would_do_nothing() -> None:
     for train, message in (
         ({"offload": "optimizer", "zero_stage": 0, "precision": "fp32"}, "ZeRO 0 in fp32 offloads nothing"),
         ({"offload": "all", "zero_stage": 2}, "ZeRO 2 keeps the parameters on the GPU"),
-        ({"attention": "segment", "packing": False}, "packing is off"),
-        ({"attention": "flash"}, "should be 'auto', 'segment'"),
+        ({"attention": "varlen", "packing": False}, "packing is off"),
+        ({"attention": "flash"}, "should be 'auto', 'varlen'"),
     ):
         with pytest.raises(ConfigError, match=message):
             validate_section(RunConfig, YamlText({"train": train}, "my.yaml", {}))
@@ -181,12 +200,12 @@ def test_a_spec_that_is_missing_torn_or_unknown(tmp_path: Path) -> None:
 
 
 def test_rank_variables() -> None:
-    assert Rank.from_environment({}) == Rank(0, 1, 0)
-    assert Rank.from_environment({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Rank(3, 4, 1)
+    assert RankInfo.from_environment({}) == RankInfo(0, 1, 0)
+    assert RankInfo.from_environment({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == RankInfo(3, 4, 1)
     srun = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
-    assert Rank.from_environment(srun) == Rank(5, 8, 1)
-    assert Rank.from_environment(srun | {"SLURM_STEP_NUM_TASKS": "6"}) == Rank(5, 6, 1)
-    assert Rank.from_environment({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}) == Rank(0, 1, 0)
+    assert RankInfo.from_environment(srun) == RankInfo(5, 8, 1)
+    assert RankInfo.from_environment(srun | {"SLURM_STEP_NUM_TASKS": "6"}) == RankInfo(5, 6, 1)
+    assert RankInfo.from_environment({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}) == RankInfo(0, 1, 0)
     for env in ({"RANK": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}):
         with pytest.raises(ConfigError):
-            Rank.from_environment(env)
+            RankInfo.from_environment(env)

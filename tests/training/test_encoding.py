@@ -45,7 +45,7 @@ def test_the_loss_falls_on_the_answer_and_its_end_alone(
         spec.config,
         rank=0,
         ranks=1,
-        attention="segment" if packing else "sdpa",
+        attention="varlen" if packing else "sdpa",
         pad_token=0,
         device=torch.device("cpu"),
     )
@@ -86,36 +86,46 @@ def test_where_the_template_has_no_end_the_tokenizers_is_put_there(
     assert all(bare.eos_token_id not in data.tokens(i)[:-1] for i in range(5))
 
 
-def test_a_template_that_leaves_its_own_prompt_is_refused(trainings: Trainings) -> None:
-    odd = tiny_student.make_tokenizer()
-    odd.chat_template = tiny_student.TEMPLATE.replace(
-        "<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>{% endif %}"
-    )
-    with pytest.raises(DataError, match="does not begin with its own generation prompt") as caught:
-        Encoder(odd, trainings.spec())
-    assert "chat_template_kwargs" in caught.value.hint
+R, A = "Ann has 17. First 17+7=24.\n\nCheck: 24-7=17.", "17+7=24, so \\boxed{24}"
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_chat_formats_of_the_families_that_students_come_from(trainings: Trainings, name: str) -> None:
     family, row = FAMILIES[name], tiny_student.rows(1)[0]
     tokenizer = make_tokenizer(family)
-    encoder = Encoder(tokenizer, trainings.spec(chat_template_kwargs=family.template_kwargs))
-    ((prompt, answer),) = encoder.encode([row])
-    assert answer is not None
-    assert tokenizer.convert_ids_to_tokens(answer[-1]) == family.end and encoder.end_from_template
-    assert prompt.count(tokenizer.bos_token_id) == (family.bos is not None)  # not doubled
-    assert tokenizer.decode(prompt + answer).endswith(f"{family.begins}{row['teacher_solution']}{family.end}")
-    # What the student learns to write is what the tokenizer makes of the whole conversation: no space of its own before the answer.
-    whole = tokenizer(
-        "".join(encoder.texts(row["problem"], row["teacher_solution"])), add_special_tokens=False
-    )["input_ids"]
-    assert whole[: len(prompt) + len(answer)] == prompt + answer
+    spec = trainings.spec(chat_template_kwargs=family.template_kwargs, date="2026-02-03")
+    encoder = Encoder(tokenizer, spec)
+    thinking = row | {"teacher_solution": f"<think>\n{R}\n</think>\n\n{A}"}
+    plain, reasoned = encoder.encode([row, thinking])
+    assert not isinstance(plain, str)
+    wanted = {f"{family.begins}{row['teacher_solution']}": plain}
+    if family.reasoning.startswith("it has"):
+        assert reasoned == family.reasoning
+    else:
+        assert not isinstance(reasoned, str)
+        wanted[family.reasoning.replace("{R}", R).replace("{A}", A)] = reasoned
+        turn = encoder.turn(thinking)
+        assert not isinstance(turn, str) and turn.composed == family.composed
+    for target, (prompt, answer) in wanted.items():
+        assert tokenizer.convert_ids_to_tokens(answer[-1]) == family.end
+        assert prompt.count(tokenizer.bos_token_id) == (family.bos is not None)  # not doubled
+        assert tokenizer.decode(prompt + answer).endswith(f"{target}{family.gap}{family.end}")
+        # What the student learns to write is what the tokenizer makes of the whole conversation: no space of its own before it.
+        ids = tokenizer(tokenizer.decode(prompt + answer), add_special_tokens=False)["input_ids"]
+        assert family.sentencepiece or ids == prompt + answer
+
+    stripped = Encoder(tokenizer, replace(spec, reasoning="strip")).encode([row, thinking])
+    assert stripped[0] == plain and not isinstance(stripped[1], str)
+    assert tokenizer.decode(stripped[1][1]).endswith(
+        f"{A}{family.gap}{family.end}"
+    ) and "Check" not in tokenizer.decode(stripped[1][1])
+    dropped = Encoder(tokenizer, replace(spec, reasoning="drop")).encode([row, thinking])
+    assert dropped == [plain, "it has reasoning, and student.reasoning is drop"]
 
 
 def test_a_template_that_refuses_the_system_prompt_is_no_traceback(trainings: Trainings) -> None:
     with pytest.raises(DataError, match="System role not supported") as caught:
-        Encoder(make_tokenizer(FAMILIES["gemma"]), trainings.spec(system_prompt="Be brief."))
+        Encoder(make_tokenizer(FAMILIES["Gemma 2"]), trainings.spec(system_prompt="Be brief."))
     assert "system_prompt" in caught.value.hint
 
 

@@ -127,7 +127,7 @@ def test_the_preflight_is_written_down(trainings: Trainings) -> None:
     assert f"left out: {left['rows']} rows" in running.text()
     assert told["longest_micro_batch"]["tokens"] <= 400
     memory = told["memory_gib_by_zero_stage"]
-    assert memory["0"] == pytest.approx(told["weights"] * 16 / 2**30)
+    assert memory["0"] == pytest.approx(told["num_params"] * 16 / 2**30)
 
 
 @pytest.mark.vllm

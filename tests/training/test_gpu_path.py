@@ -24,7 +24,7 @@ from tests.training import tiny_student
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.training import answer_head, attention, kernels, student
-from undo_hpc.training.attention import Segments, segment_attention
+from undo_hpc.training.attention import VarlenLayout, varlen_attention
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.loop import answer_loss
@@ -55,7 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     attention.register()
     return AutoModelForCausalLM.from_pretrained(
-        tiny_student.make_student(tmp_path_factory.mktemp("model")), attn_implementation="segment"
+        tiny_student.make_student(tmp_path_factory.mktemp("model")), attn_implementation="varlen"
     )
 
 
@@ -73,7 +73,7 @@ def memoryless(heads: int) -> Any:
         num_key_value_heads=2,
         tie_word_embeddings=True,
         dtype="bfloat16",
-        attn_implementation="segment",
+        attn_implementation="varlen",
     )
     with torch.device("meta"):
         return Qwen2ForCausalLM(config).to(torch.bfloat16)
@@ -96,8 +96,8 @@ def test_a_step_mixes_no_devices_and_never_waits_for_the_gpu(
                 weights.update({name: mode.from_tensor(w) for name, w in weights.items() if w is not None})
         head = answer_head.install(net, 16384)
         assert head is not None
-        batch = packed_row("segment", device)
-        assert bool(batch.inputs["segments"].buckets) == (capability == VOLTA)
+        batch = packed_row("varlen", device)
+        assert bool(batch.inputs["varlen_layout"].buckets) == (capability == VOLTA)
         loss = answer_loss(net, batch, head)
         assert loss.device == device
         loss.backward()
@@ -134,8 +134,8 @@ def test_the_kernel_runs_in_torchs_deterministic_mode(monkeypatch: pytest.Monkey
     for outside in (False, True):
         torch.use_deterministic_algorithms(outside)
         try:
-            out, _ = segment_attention(
-                torch.nn.Module(), q, k, v, None, segments=Segments.of([4, 2], kernel=True)
+            out, _ = varlen_attention(
+                torch.nn.Module(), q, k, v, None, varlen_layout=VarlenLayout.of([4, 2], kernel=True)
             )
             assert out.shape == (1, 6, 4, 12)
             out.sum().backward()
@@ -152,9 +152,13 @@ def test_a_model_with_another_attention_is_refused() -> None:
         ({"sliding_window": 3}, "looks back 3 tokens only"),
     ):
         with pytest.raises(ConfigError, match=message) as caught:
-            segment_attention(torch.nn.Module(), q, q, q, None, segments=Segments.of([4, 2]), **options)
+            varlen_attention(
+                torch.nn.Module(), q, q, q, None, varlen_layout=VarlenLayout.of([4, 2]), **options
+            )
         assert caught.value.hint
-    segment_attention(torch.nn.Module(), q, q, q, None, segments=Segments.of([4, 2]), sliding_window=4)
+    varlen_attention(
+        torch.nn.Module(), q, q, q, None, varlen_layout=VarlenLayout.of([4, 2]), sliding_window=4
+    )
 
 
 MISSING = "flash-attn is not installed"
@@ -163,25 +167,25 @@ MISSING = "flash-attn is not installed"
 @pytest.mark.parametrize(
     ("settings", "capability", "flash", "name", "told"),
     [
-        ({}, None, MISSING, "segment", "documents of a row attended to one by one"),
-        ({}, HOPPER, MISSING, "segment", "torch's varlen flash kernel"),
-        ({}, HOPPER, "", "segment", "torch's varlen flash kernel"),
+        ({}, None, MISSING, "varlen", "documents of a row attended to one by one"),
+        ({}, HOPPER, MISSING, "varlen", "torch's varlen flash kernel"),
+        ({}, HOPPER, "", "varlen", "torch's varlen flash kernel"),
         (
             {},
             VOLTA,
             "",
-            "segment",
+            "varlen",
             "in buckets of similar length: flash kernels need compute capability 8.0, this GPU has 7.0",
         ),
         (
             {"precision": "fp32"},
             HOPPER,
             "",
-            "segment",
+            "varlen",
             "in buckets of similar length: no flash kernel takes fp32",
         ),
         ({"packing": False}, HOPPER, "", "sdpa", "torch"),
-        ({"attention": "segment"}, VOLTA, MISSING, "segment", "in buckets of similar length"),
+        ({"attention": "varlen"}, VOLTA, MISSING, "varlen", "in buckets of similar length"),
         ({"attention": "flash_attention_2"}, HOPPER, "", "flash_attention_2", "FlashAttention 2, varlen"),
         ({"attention": "flash_attention_2"}, HOPPER, MISSING, None, "flash-attn is not installed"),
         ({"attention": "flash_attention_2"}, VOLTA, "", None, "compute capability 8.0, this GPU has 7.0"),
@@ -267,7 +271,7 @@ def test_flash_attention_gets_the_documents_and_learns_the_same(
         loss = answer_loss(model, packed_row(implementation, torch.device("cpu")))
         return loss, torch.autograd.grad(loss, list(model.parameters()))
 
-    torch.testing.assert_close(learn("flash_attention_2"), learn("segment"), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(learn("flash_attention_2"), learn("varlen"), rtol=1e-5, atol=1e-5)
     assert calls == [[0, *np.cumsum(LENGTHS).tolist()]] * model.config.num_hidden_layers
 
 
@@ -276,7 +280,7 @@ def test_torchs_norm_stands_in_only_where_it_is_the_same(tmp_path: Path) -> None
 
     attention.register()
     model = AutoModelForCausalLM.from_pretrained(
-        tiny_student.make_student(tmp_path / "model"), attn_implementation="segment"
+        tiny_student.make_student(tmp_path / "model"), attn_implementation="varlen"
     )
     with torch.no_grad():
         for weight in model.parameters():
@@ -284,7 +288,7 @@ def test_torchs_norm_stands_in_only_where_it_is_the_same(tmp_path: Path) -> None
 
     def gradients() -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(
-            answer_loss(model, packed_row("segment", torch.device("cpu"))), list(model.parameters())
+            answer_loss(model, packed_row("varlen", torch.device("cpu"))), list(model.parameters())
         )
 
     plain = gradients()

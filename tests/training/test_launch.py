@@ -62,10 +62,10 @@ def test_run_ranks_gives_the_same_weights_as_srun_variables(trainings: Trainings
 
 def test_a_rank_waits_for_the_first_with_a_bound_and_says_what_for(tmp_path: Path) -> None:
     from undo_hpc.errors import TrainingError
-    from undo_hpc.training.ranks import Rank, rendezvous
+    from undo_hpc.training.ranks import RankInfo, rendezvous
 
     with pytest.raises(TrainingError, match=r"waited 0 s for .*meeting-9-0-0\.json"):
-        rendezvous(Rank(1, 2, 1), tmp_path, {"SLURM_JOB_ID": "9"}, patience_s=0.3)
+        rendezvous(RankInfo(1, 2, 1), tmp_path, {"SLURM_JOB_ID": "9"}, patience_s=0.3)
 
 
 def test_a_signal_to_the_launcher_reaches_the_ranks(trainings: Trainings, tmp_path: Path) -> None:

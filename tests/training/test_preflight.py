@@ -99,7 +99,7 @@ def test_a_model_that_lets_packed_documents_see_each_other_is_refused(trainings:
     spec = trainings.spec()
     tokenizer = student.load_tokenizer(spec)
     data = encode_spec(spec, tokenizer)
-    batcher = Batcher(data, spec.config, rank=0, ranks=1, attention="segment", pad_token=0, device=CPU)
+    batcher = Batcher(data, spec.config, rank=0, ranks=1, attention="varlen", pad_token=0, device=CPU)
     register()
 
     def check(config: type[PretrainedConfig], kind: type[torch.nn.Module]) -> None:
@@ -111,7 +111,7 @@ def test_a_model_that_lets_packed_documents_see_each_other_is_refused(trainings:
                 num_hidden_layers=1,
                 num_attention_heads=2,
                 num_key_value_heads=2,
-                attn_implementation="segment",
+                attn_implementation="varlen",
             )
         ).eval()
         with torch.no_grad():
@@ -140,10 +140,10 @@ def test_the_advice_on_memory() -> None:
 
 def test_attention_is_what_was_asked_for_or_an_error() -> None:
     said: list[str] = []
-    assert student.choose_attention(TrainConfig(), CPU, said.append) == "segment"
+    assert student.choose_attention(TrainConfig(), CPU, said.append) == "varlen"
     assert student.choose_attention(TrainConfig(packing=False), CPU, said.append) == "sdpa"
     assert said == [
-        "attention: segment (documents of a row attended to one by one); packing on",
+        "attention: varlen (documents of a row attended to one by one); packing on",
         "attention: sdpa (torch); packing off",
     ]
     with pytest.raises(ConfigError, match=r"there is no GPU|flash-attn is not installed") as caught:

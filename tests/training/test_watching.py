@@ -20,7 +20,7 @@ SINKS = ("tensorboard", "wandb", "trackio")
 
 def test_the_curve_is_in_every_dashboard_and_goes_on_after_a_restart(trainings: Trainings) -> None:
     try:
-        watching.check_sinks(TrainConfig(trackers=list(SINKS)))
+        watching.check_trackers(TrainConfig(trackers=list(SINKS)))
     except ConfigError as error:
         missing(error.message)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -59,5 +59,5 @@ def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
         with pytest.raises(
             ConfigError, match=f"train.trackers names {name}, which is not installed"
         ) as caught:
-            watching.check_sinks(TrainConfig(trackers=[name]))
+            watching.check_trackers(TrainConfig(trackers=[name]))
         assert "pip install 'undo-hpc[watch]'" in caught.value.hint

@@ -173,6 +173,11 @@ class ModelConfig(Section):
     chat_template_kwargs: dict[str, Any] = result_field(
         {}, "passed to the chat template, e.g. {enable_thinking: false} for Qwen3"
     )
+    date: str = result_field(
+        "",
+        "the day that a chat template with a date prints, YYYY-MM-DD; empty for the day on which the run was made",
+        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+    )
 
 
 class TeacherConfig(ModelConfig):
@@ -189,6 +194,11 @@ class StudentConfig(ModelConfig):
 
     prompt: str = result_field("default", "prompt templates: default, tiny, or a folder with student.txt")
     instruction: str = result_field("", "instruction put behind each problem; empty takes the template's")
+    reasoning: Literal["keep", "strip", "drop"] = runtime_field(
+        "keep",
+        "the reasoning before a rationale's answer: keep (learned, in the form of the student's chat template), strip (only the "
+        "answer behind it is learned), or drop (rows with reasoning are left out); may change until a student is trained",
+    )
 
 
 class QualityConfig(Section):

@@ -58,8 +58,8 @@ class TrainConfig(Section):
         "none", "DeepSpeed CPU offload of the optimiser, or of the parameters too"
     )
     gradient_checkpointing: bool = result_field(False, "recompute activations to save memory")
-    attention: Literal["auto", "segment", "sdpa", "eager", "flash_attention_2"] = result_field(
-        "auto", "auto, sdpa, eager, flash_attention_2, or segment (each packed document by itself)"
+    attention: Literal["auto", "varlen", "sdpa", "eager", "flash_attention_2"] = result_field(
+        "auto", "auto, sdpa, eager, flash_attention_2, or varlen (each packed document by itself)"
     )
     liger: bool = runtime_field(False, "use Liger kernels where installed")
     deepspeed: dict[str, Any] | str = result_field(
@@ -79,16 +79,21 @@ class TrainConfig(Section):
     threads: int = runtime_field(0, "CPU threads of a rank; 0 leaves torch's choice", ge=0)
     preflight: bool = runtime_field(True, "try the longest batch before the first step")
 
+    @field_validator("attention", mode="before")
+    @classmethod
+    def _earlier_name(cls, value: Any) -> Any:
+        return "varlen" if value == "segment" else value
+
     @field_validator("betas", mode="before")
     @classmethod
     def _list_is_a_pair(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value  # neither YAML nor JSON has tuples
 
     @model_validator(mode="after")
-    def _segments_are_packed(self) -> TrainConfig:
-        if self.attention == "segment" and not self.packing:
+    def _varlen_is_packed(self) -> TrainConfig:
+        if self.attention == "varlen" and not self.packing:
             raise ValueError(
-                "attention is 'segment', which is for packed rows, but packing is off: set train.attention to sdpa"
+                "attention is 'varlen', which is for packed rows, but packing is off: set train.attention to sdpa"
             )
         return self
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from undo_hpc.chat.reasoning import normal_form
 from undo_hpc.errors import EngineError
 from undo_hpc.records import FinishReason
 
@@ -78,11 +79,11 @@ def failed(request: Request, error: str, prompt_tokens: int = 0, completion_toke
 
 
 def with_reasoning(completion: Completion) -> str:
-    """The text with its reasoning before it, as a model writes it that opens the block itself; the block stays open where the
+    """The text in the normal form of `chat/reasoning.py`: its reasoning before it in a block, which stays open where the
     completion was cut inside it.
     """
     if not completion.reasoning:
-        return completion.text
+        return normal_form(completion.text)
     is_open = not completion.text and completion.finish_reason == "length"
     return f"<think>\n{completion.reasoning.strip()}" + (
         "" if is_open else f"\n</think>\n\n{completion.text.lstrip()}"

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from undo_hpc.chat.reasoning import normal_form, opened_by, reasoning_tokens
+from undo_hpc.chat.template import RenderError, clock_of, prints_date, rendered
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import check_tokenizer, resolve_model
@@ -20,6 +22,7 @@ class Chat:
         model: whose tokenizer and template; loaded from `path` where that is given.
 
     Attributes:
+        opened: what the prompt ends with where the template opens a block of reasoning; else empty.
         stop_ids: token ids that end a completion: the model's EOS tokens and the template's end of turn.
 
     Raises:
@@ -36,29 +39,51 @@ class Chat:
             system_prompt=model.system_prompt,
             template_kwargs=model.chat_template_kwargs,
         )
+        self._arguments = {**clock_of(model.date), **model.chat_template_kwargs}
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        self._special = special | set(self.tokenizer.all_special_ids)
         self.stop_ids = self._stop_ids()
+        names = {self.tokenizer.convert_ids_to_tokens(i): i for i in self._special}
+        self._marks = {names[name] for name in reasoning_tokens(names)} - self.stop_ids
+        self.opened = opened_by(self._rendered("?"))
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the chat with this user's turn, up to where the answer begins."""
-        rendered = self.tokenizer.apply_chat_template(
-            messages(self.config.system_prompt, prompt),
-            tokenize=False,
-            add_generation_prompt=True,
-            **self.config.chat_template_kwargs,
-        )
-        ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(self._rendered(prompt), add_special_tokens=False)["input_ids"]
         return ids
+
+    def _rendered(self, prompt: str) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages(self.config.system_prompt, prompt),
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._arguments,
+            )
+        )
 
     def longest(self, prompts: Sequence[str]) -> int:
         """Tokens of the longest of these prompts, the template's included; 0 where there is none."""
         return max((len(self.encode(prompt)) for prompt in prompts), default=0)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of a completion, without special tokens."""
+        """The text of a whole completion, its reasoning in the normal form (`chat/reasoning.py`), without other special tokens."""
+        return self.normal_form(self.raw_text(ids))
+
+    def raw_text(self, ids: Sequence[int]) -> str:
+        """The text of these ids as written. Special tokens are left out, except for those that tell reasoning from answer."""
+        ids = list(ids)
+        marked = not self._marks.isdisjoint(ids)
+        if marked:
+            ids = [i for i in ids if i in self._marks or i not in self._special]
         text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=not marked, clean_up_tokenization_spaces=False
         )
         return text
+
+    def normal_form(self, text: str) -> str:
+        """A whole completion's raw text with its reasoning in the normal form, also where the prompt opened the block."""
+        return normal_form(text, self.opened)
 
     def describe(self) -> dict[str, Any]:
         """What a completion depends on beside the engine."""
@@ -68,7 +93,8 @@ class Chat:
             "revision": self.config.revision,
             "template_sha": hashlib.sha256(str(template).encode()).hexdigest()[:16],
             "system_prompt": self.config.system_prompt,
-            "chat_template_kwargs": dict(self.config.chat_template_kwargs),
+            "chat_template_kwargs": dict(self.config.chat_template_kwargs)
+            | ({"strftime_now": self.config.date} if prints_date(str(template)) else {}),
             "stop_ids": sorted(self.stop_ids),
         }
 
@@ -84,18 +110,19 @@ class Chat:
         except OSError:
             pass  # a model without generation_config.json: the tokenizer's EOS stands alone
         # A base model's EOS may not be what its template closes a turn with (Qwen2.5: <|endoftext|> and <|im_end|>).
-        rendered = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}],
-            tokenize=False,
-            **self.config.chat_template_kwargs,
-        )
-        closing = self.tokenizer(rendered.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)[
-            "input_ids"
-        ]
-        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | set(
-            self.tokenizer.all_special_ids
-        )
-        ids.update([i for i in closing if i in special][:1])  # what training teaches as the end of a turn
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+        try:
+            text = rendered(
+                lambda: self.tokenizer.apply_chat_template(chat, tokenize=False, **self._arguments)
+            )
+        except (
+            RenderError
+        ):  # a template that refuses answers: training ends them with the tokenizer's EOS then
+            text = ""
+        closing = self.tokenizer(text.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)["input_ids"]
+        ids.update(
+            [i for i in closing if i in self._special][:1]
+        )  # what training teaches as the end of a turn
         return frozenset(i for i in ids if i is not None)
 
 

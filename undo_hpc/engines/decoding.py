@@ -51,7 +51,7 @@ def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
     if work.request.stop:
         # A token is a byte at least, so the newest stop text lies within that many tokens, and some more for broken
         # characters.
-        tail = chat.decode(ids[-(max(len(text.encode()) for text in work.request.stop) + 8) :])
+        tail = chat.raw_text(ids[-(max(len(text.encode()) for text in work.request.stop) + 8) :])
         if any(text in tail for text in work.request.stop):
             return "stop"
     return "length" if len(ids) >= work.max_new_tokens else None
@@ -60,7 +60,9 @@ def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
 def complete(
     request: Request, prompt_tokens: int, ids: Sequence[int], reason: FinishReason, chat: Chat
 ) -> Completion:
-    """The finished completion: special tokens, and all from the first stop text on, taken off."""
-    text = chat.decode(ids[:-1] if ids and ids[-1] in chat.stop_ids else ids)
+    """The finished completion: special tokens, and all from the first stop text on, taken off; reasoning in its normal form."""
+    text = chat.raw_text(ids[:-1] if ids and ids[-1] in chat.stop_ids else ids)
     cut = min((place for place in map(text.find, request.stop) if place >= 0), default=len(text))
-    return Completion(request.id, text[:cut], reason, prompt_tokens, len(ids), digest(request.prompt))
+    return Completion(
+        request.id, chat.normal_form(text[:cut]), reason, prompt_tokens, len(ids), digest(request.prompt)
+    )

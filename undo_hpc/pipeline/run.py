@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import ValidationError
 
 from undo_hpc import __version__
 from undo_hpc.config.load import differing_keys, is_neutral
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
@@ -65,6 +65,13 @@ class Run:
     def id(self) -> str:
         """Eight hexadecimal digits that no other run has: the tag of its jobs, the owner of its checkpoints."""
         return str(self.environment["run_id"])
+
+    def model(self, role: Literal["teacher", "student"]) -> ModelConfig:
+        """The teacher or the student as configured; a chat template with a date prints that of the day the run was made."""
+        model: ModelConfig = getattr(self.config, role)
+        return (
+            model if model.date else model.model_copy(update={"date": str(self.environment["created"])[:10]})
+        )
 
     @cached_property
     def config_digest(self) -> str:

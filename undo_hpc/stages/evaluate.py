@@ -28,7 +28,9 @@ def run_stage(ctx: StageContext) -> None:
     inputs = {"splits": prepared_digest(ctx.run, [ctx.run.problems_file(part.problem_set) for part in parts])}
     if not untrained:
         inputs |= gate(ctx, "train")[2]
-    model = config.student if untrained else student_of(config.student, str(ctx.at.student))
+    model = ctx.run.model("student")
+    if not untrained:
+        model = student_of(model, str(ctx.at.student))
     prompts = planned_prompts(ctx.plan, "evaluate", config.student.prompt)
     inputs["prompts"] = prompts.digest
     asked = {part: _requests(ctx, part, prompts) for part in parts}

@@ -45,7 +45,7 @@ def run_stage(ctx: StageContext) -> None:
     loading = time.monotonic()
     engine = load_engine(
         config.generate.engine,
-        config.teacher,
+        ctx.run.model("teacher"),
         run_dir=ctx.run.layout.root,
         iteration=iteration,
         service_slack_s=config.generate.service_slack_s,

@@ -50,7 +50,7 @@ def run_stage(ctx: StageContext) -> None:
         ctx.plan.iteration,
         ctx.task.index,
         config.generate.engine,
-        config.teacher,
+        ctx.run.model("teacher"),
         enough,
         prompts=heapq.nlargest(LONGEST_PROMPTS, asked, key=len),
         max_tokens=longest(config.generate.sampling, iteration),

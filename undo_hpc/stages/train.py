@@ -1,4 +1,4 @@
-"""train: the student learns the distilled set. The loop itself is undo_hpc.training; this stage prepares it and publishes the student."""
+"""train: the student learns the distilled set. The loop itself is undo_hpc.training; this stage prepares and publishes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.training.launch import run_ranks, run_this_rank
-from undo_hpc.training.spec import TrainSpec
+from undo_hpc.training.spec import RECORD, TrainSpec
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -40,7 +40,9 @@ def run_stage(ctx: StageContext) -> None:
     path = ctx.at.train_spec(rank)
     spec.save(path)
     if rank == 0:
-        forget_other_inputs(ctx, inputs)
+        # A changed student.reasoning makes other training texts of the same distilled set.
+        learned_as = {} if spec.reasoning == "keep" else {"reasoning": spec.reasoning}
+        forget_other_inputs(ctx, inputs | learned_as)
         shutil.rmtree(
             ctx.at.student, ignore_errors=True
         )  # no manifest validates it: it may be damaged, or of other data
@@ -56,14 +58,21 @@ def run_stage(ctx: StageContext) -> None:
         raise error
     if rank:
         return
+    record = read_json(ctx.at.student / RECORD)
     outputs: dict[Path, int | None] = {
         file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()
     }
     ctx.publish(
         outputs,
         inputs=inputs,
-        counts=train_metrics(ctx.at.train_metrics),
-        details={"rows": manifests[0].counts["rows"]},
+        counts=train_metrics(ctx.at.train_metrics)
+        | {key: record[key] for key in ("rows_given", "rows_learned") if key in record},
+        details={
+            "rows": manifests[0].counts["rows"],
+            "rows_left_out": record.get("rows_left_out", {}),
+            "reasoning": spec.reasoning,
+            "date": spec.date,
+        },
     )
 
 
@@ -71,7 +80,9 @@ def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:
     """Removes the checkpoints of an unfinished training on another distilled set, or from another parent."""
     path = ctx.at.train_inputs
     if path.exists() and read_json(path) != inputs:
-        ctx.say("the distilled set or the parent has changed since the training began: it begins again")
+        ctx.say(
+            "the distilled set, the parent or student.reasoning has changed since the training began: training starts from scratch"
+        )
         shutil.rmtree(ctx.at.checkpoints, ignore_errors=True)
     write_json(path, inputs)
 
@@ -105,6 +116,8 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
         instruction=config.student.instruction,
         system_prompt=config.student.system_prompt,
         chat_template_kwargs=config.student.chat_template_kwargs,
+        reasoning=config.student.reasoning,
+        date=ctx.run.model("student").date,
         work_dir=str(ctx.at.train),
         out_dir=str(ctx.at.student),
         card={

@@ -13,7 +13,7 @@ from undo_hpc.training.stopping import Stopper
 
 
 def main(argv: list[str], started: float) -> int:
-    """Runs a rank; the exit code says whether it is complete, saved, or cannot go on."""
+    """Runs a rank; the exit code says whether it is complete, saved, or has failed."""
     if len(argv) != 1:
         print("usage: python -m undo_hpc.training SPEC.json", file=sys.stderr)
         return ExitCode.WRONG_INPUT
@@ -33,7 +33,7 @@ def main(argv: list[str], started: float) -> int:
         except UndoError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return error.exit_code
-        except Exception:  # noqa: BLE001 -- told in full; only the interpreter's slow end is skipped (see below)
+        except Exception:  # noqa: BLE001 -- printed in full; only the interpreter's slow end is skipped (see below)
             traceback.print_exc()
             if early := stopper.asked_while_loading:  # the others have left already, as they were asked to
                 return early.exit_code

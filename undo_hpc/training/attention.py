@@ -1,6 +1,6 @@
 """Attention that keeps packed documents apart, without a dense mask.
 
-Registered with transformers under the name `segment`. On a GPU it is torch's variable-length flash attention. Where that kernel
+Registered with transformers under the name `varlen`. On a GPU it is torch's variable-length flash attention. Where that kernel
 cannot run (CPUs, fp32, GPUs before Ampere) the documents of a row are gathered into buckets of similar length, each one causal
 call. Padding stands behind a document, where causality hides it from every real token.
 """
@@ -17,7 +17,7 @@ import torch
 
 from undo_hpc.errors import ConfigError
 
-NAME = "segment"
+NAME = "varlen"
 _AMPERE = (8, 0)
 _WIDEST = 256  # channels of a head that the kernel takes
 _WASTE = 1.1  # a bucket may compute this many times its useful scores, plus a call's own cost
@@ -57,27 +57,27 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Segments:
+class VarlenLayout:
     """Where the documents of one packed row lie.
 
     Attributes:
         buckets: where there is no variable-length kernel; else none.
-        offsets: cumulative lengths, int32, shape (documents + 1,), for variable-length kernels.
-        longest: tokens of the longest document.
+        cu_seqlens: cumulative lengths, int32, shape (documents + 1,), for variable-length kernels.
+        max_seqlen: tokens of the longest document.
     """
 
     buckets: tuple[Bucket, ...]
-    offsets: torch.Tensor
-    longest: int
+    cu_seqlens: torch.Tensor
+    max_seqlen: int
 
     @classmethod
     def of(
         cls, lengths: Sequence[int], device: torch.device | str = "cpu", *, kernel: bool = False
-    ) -> Segments:
-        """The segments of a row whose documents have these lengths, best in falling order; for the kernel, or in buckets."""
+    ) -> VarlenLayout:
+        """The layout of a row whose documents have these lengths, best in falling order; for the kernel, or in buckets."""
         device = torch.device(device)
-        offsets = put(torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32), device)
-        return cls(() if kernel else tuple(_buckets(lengths, device)), offsets, max(lengths))
+        cu_seqlens = put(torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32), device)
+        return cls(() if kernel else tuple(_buckets(lengths, device)), cu_seqlens, max(lengths))
 
 
 def put(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -119,7 +119,7 @@ def _bucket(lengths: Sequence[int], begin: int, device: torch.device) -> Bucket:
     return Bucket(begin, begin + total, len(lengths), longest, put(gather, device), put(scatter, device))
 
 
-def segment_attention(
+def varlen_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -127,7 +127,7 @@ def segment_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    segments: Segments | None = None,
+    varlen_layout: VarlenLayout | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
@@ -137,28 +137,28 @@ def segment_attention(
 
     Args:
         query, key, value: shape (1, heads, tokens, width); key and value may have fewer heads.
-        segments: where documents lie; None treats each row as one document (generation, tests).
+        varlen_layout: where documents lie; None treats each row as one document (generation, tests).
 
     Returns the attended values, shape (1, tokens, heads, width), and None for the weights. Raises ConfigError for a model whose
     attention is another one: capped scores, sinks, or a window that is shorter than a document.
     """
     if softcap is not None or s_aux is not None:
         raise ConfigError(
-            "train.attention is segment, but the model caps its attention's scores, or has sinks",
-            hint="set train.attention to flash_attention_2 or eager",
+            "train.attention is varlen, but the model caps its attention's scores, or has sinks",
+            hint="set train.attention to auto (which takes eager then), flash_attention_2 or eager",
         )
     window = (
         sliding_window
-        if sliding_window and sliding_window < (segments.longest if segments else query.shape[2])
+        if sliding_window and sliding_window < (varlen_layout.max_seqlen if varlen_layout else query.shape[2])
         else None
     )
-    if window and (segments is None or segments.buckets):
+    if window and (varlen_layout is None or varlen_layout.buckets):
         raise ConfigError(
-            f"train.attention is segment, but the model looks back {window} tokens only, which needs a flash kernel here",
+            f"train.attention is varlen, but the model looks back {window} tokens only, which needs a flash kernel here",
             hint=f"set train.max_length to {window}, or train.packing to false",
         )
     shared = query.shape[1] != key.shape[1]
-    if segments is None:
+    if varlen_layout is None:
         out = torch.nn.functional.scaled_dot_product_attention(
             query,
             key,
@@ -171,9 +171,9 @@ def segment_attention(
         return out.transpose(1, 2), None
     q, k, v = _exact_before(query, key, value)
     q, k, v = (t[0].transpose(0, 1) for t in (q, k, v))  # (tokens, heads, width)
-    if not segments.buckets:
-        return _exact_after(_varlen(q, k, v, segments, scaling, shared, window)).unsqueeze(0), None
-    parts = [_attend(q, k, v, bucket, scaling, dropout, shared) for bucket in segments.buckets]
+    if not varlen_layout.buckets:
+        return _exact_after(_varlen(q, k, v, varlen_layout, scaling, shared, window)).unsqueeze(0), None
+    parts = [_attend(q, k, v, bucket, scaling, dropout, shared) for bucket in varlen_layout.buckets]
     return _exact_after(parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0), None
 
 
@@ -181,7 +181,7 @@ def _varlen(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    segments: Segments,
+    varlen_layout: VarlenLayout,
     scaling: float | None,
     shared: bool,
     window: int | None,
@@ -200,10 +200,10 @@ def _varlen(
         q,
         k,
         v,
-        segments.offsets,
-        segments.offsets,
-        segments.longest,
-        segments.longest,
+        varlen_layout.cu_seqlens,
+        varlen_layout.cu_seqlens,
+        varlen_layout.max_seqlen,
+        varlen_layout.max_seqlen,
         scale=width**-0.5 if scaling is None else scaling,
         window_size=(window - 1 if window else -1, 0),
         **({"enable_gqa": True} if shared and "enable_gqa" in options else {}),
@@ -281,11 +281,29 @@ def _attend(
 
 
 def register() -> None:
-    """Makes `attn_implementation="segment"` known to transformers.
+    """Makes `attn_implementation="varlen"` known to transformers.
 
     It is not made known to AttentionMaskInterface: for an attention without masks transformers then looks no further, where it
     would else examine the position ids, and the host would wait for the GPU at every forward pass.
     """
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, segment_attention)
+    AttentionInterface.register(NAME, varlen_attention)
+
+
+def register_strict_sdpa() -> str:
+    """Makes torch's attention known under a second name; it raises ConfigError for what it would leave out. The name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def strict(*tensors: Any, softcap: float | None = None, s_aux: Any = None, **options: Any) -> Any:
+        if softcap is not None or s_aux is not None:
+            raise ConfigError("the model caps its attention's scores, or has sinks", hint="use eager")
+        return plain(*tensors, **options)
+
+    AttentionInterface.register("sdpa_strict", strict)
+    AttentionMaskInterface.register("sdpa_strict", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    return "sdpa_strict"

@@ -10,7 +10,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.training import attention as attentions
-from undo_hpc.training.attention import Segments, put
+from undo_hpc.training.attention import VarlenLayout, put
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.packing import Step, pack, pad_bins
 
@@ -23,14 +23,14 @@ class MicroBatch:
         inputs: keyword arguments of the model.
         targets: ids the loss falls on, in the order of the kept logits; -100 where a kept logit has no target.
         tokens: real tokens in it.
-        slots: positions computed, padding included.
+        padded_tokens: positions computed, padding included.
         examples: which examples it holds.
     """
 
     inputs: dict[str, Any]
     targets: torch.Tensor
     tokens: int
-    slots: int
+    padded_tokens: int
     examples: list[int] = field(default_factory=list)
 
 
@@ -98,8 +98,8 @@ class Batcher:
             "logits_to_keep": self._put(kept),
             "use_cache": False,
         }
-        if self._attention == "segment":
-            inputs["segments"] = Segments.of(lengths, self._device, kernel=self._kernel)
+        if self._attention == "varlen":
+            inputs["varlen_layout"] = VarlenLayout.of(lengths, self._device, kernel=self._kernel)
         elif self._attention == "flash_attention_2":
             offsets = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
             inputs |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), self._put(offsets))

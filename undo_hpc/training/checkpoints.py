@@ -1,4 +1,4 @@
-"""Checkpoints: written beside, vouched for by a manifest written last, renamed into place; torn ones are passed over.
+"""Checkpoints: written beside, validated by a manifest written last, renamed into place; torn ones are skipped.
 
 There is no `latest` file that could be stale: the newest folder whose manifest matches its files is the latest.
 """
@@ -26,13 +26,13 @@ from undo_hpc.errors import ConfigError, StorageError, TrainingError
 from undo_hpc.storage.atomic import fsync_dir, sha256_file, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training.deepspeed_settings import zero_stage
-from undo_hpc.training.ranks import Team
+from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.writer import CheckpointWriter
 
 _TAG = "state"  # DeepSpeed's folder inside ours
 _MANIFEST = "MANIFEST.json"
-_FREE = {
+_MAY_CHANGE_ON_RESUME = {
     "ranks",
     "micro_batch_tokens",
     "offload",
@@ -44,11 +44,11 @@ _FREE = {
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint to go on from: its folder, the step it was made after, the number of ranks that made it."""
+    """A checkpoint to resume from: its folder, the step it was made after, the number of ranks that made it."""
 
     path: Path
     step: int
-    world: int
+    world_size: int
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     return {
         name: dump[name]
         for name, field in TrainConfig.model_fields.items()
-        if name not in _FREE
+        if name not in _MAY_CHANGE_ON_RESUME
         and not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime"))
         and name != "checkpoint"
     }
@@ -70,14 +70,14 @@ class CheckpointManager:
         say: where messages for the user go.
     """
 
-    def __init__(self, spec: TrainSpec, team: Team, say: Callable[[str], None]) -> None:
-        self._spec, self._config, self._team, self._say = spec, spec.config, team, say
+    def __init__(self, spec: TrainSpec, dist_context: DistContext, say: Callable[[str], None]) -> None:
+        self._spec, self._config, self._dist, self._say = spec, spec.config, dist_context, say
         self.folder = Path(spec.work_dir) / "checkpoints"
         self._writer = CheckpointWriter(asynchronous=self._config.checkpoint.asynchronous)
         self._pending: dict[str, Any] | None = None
         self.blocked_s: list[float] = []
         self.whole_s: list[float] = []
-        if team.who.first:
+        if dist_context.info.is_first:
             with translate_os_error(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for torn in self.folder.glob(".*"):
@@ -85,7 +85,7 @@ class CheckpointManager:
                         f"checkpoint {torn.name.strip('.').removesuffix('.tmp')} was not finished; it is removed"
                     )
                     shutil.rmtree(torn, ignore_errors=True)
-        team.wait()
+        dist_context.barrier()
 
     def attach(self, engine: Any) -> None:
         """Makes DeepSpeed write through us."""
@@ -93,21 +93,21 @@ class CheckpointManager:
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
-    def newest(self) -> Found | None:
+    def latest(self) -> Found | None:
         """The newest sound checkpoint. Raises ConfigError where it belongs to another run, other data or other settings."""
         steps = sorted((int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*")), reverse=True)
         rank0_steps = (
-            [int(s) for s in self._team.highest(*self._first_padded(steps))]
-            if self._team.who.world > 1
+            [int(s) for s in self._dist.all_reduce_max(*self._first_padded(steps))]
+            if self._dist.info.world_size > 1
             else steps
         )
         for step in rank0_steps:
             if step < 0:
                 continue
             path = self.folder / f"step-{step:08d}"
-            why = self._flaw(path)
-            if self._team.highest(float(bool(why)))[0]:
-                self._say(f"checkpoint {path.name} is passed over: {why or 'another rank found it damaged'}")
+            why = self._validation_error(path)
+            if self._dist.all_reduce_max(float(bool(why)))[0]:
+                self._say(f"checkpoint {path.name} is skipped: {why or 'another rank found it damaged'}")
                 continue
             manifest = json.loads((path / _MANIFEST).read_text())
             self._check(path, manifest)
@@ -115,12 +115,12 @@ class CheckpointManager:
         return None
 
     def _first_padded(self, steps: list[int]) -> list[float]:
-        """Rank 0's list, in a form that the largest-of-all makes known: the others offer -1."""
+        """RankInfo 0's list, in a form that the largest-of-all makes known: the others offer -1."""
         room = self._config.checkpoint.keep + 4
-        mine = (steps if self._team.who.first else [])[:room]
+        mine = (steps if self._dist.info.is_first else [])[:room]
         return [float(s) for s in mine] + [-1.0] * (room - len(mine))
 
-    def _flaw(self, path: Path) -> str:
+    def _validation_error(self, path: Path) -> str:
         """What is wrong with a checkpoint's files; each rank reads its share of them. Empty where nothing is."""
         try:
             manifest = json.loads((path / _MANIFEST).read_text())
@@ -129,18 +129,21 @@ class CheckpointManager:
             return "it has no manifest"
         except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
             return "its manifest is damaged"
-        for at, (name, told) in enumerate(files):
+        for at, (name, recorded) in enumerate(files):
             file = path / _TAG / name
             if not file.is_file():
                 return f"{name} is missing"
-            if file.stat().st_size != told["size"]:
-                return f"{name} has {file.stat().st_size} bytes instead of {told['size']}"
-            if at % self._team.who.world == self._team.who.rank and sha256_file(file) != told["sha256"]:
+            if file.stat().st_size != recorded["size"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {recorded['size']}"
+            if (
+                at % self._dist.info.world_size == self._dist.info.rank
+                and sha256_file(file) != recorded["sha256"]
+            ):
                 return f"{name} does not match its digest"
         return ""
 
     def _check(self, path: Path, manifest: dict[str, Any]) -> None:
-        afresh = f"remove {self.folder} to start afresh, or restore the old value to go on"
+        hint = f"remove {self.folder} to start from scratch, or restore the old value to resume"
         if manifest["run_id"] != self._spec.run_id:
             raise ConfigError(
                 f"{path} belongs to another run ({manifest['run_id']}, this is {self._spec.run_id})",
@@ -149,43 +152,41 @@ class CheckpointManager:
         if manifest["zero_stage"] != zero_stage(self._config):
             raise ConfigError(
                 f"train.zero_stage is {self._config.zero_stage}, but {path.name} was made with {manifest['zero_stage']}",
-                hint=afresh,
+                hint=hint,
             )
         if manifest["data_digest"] != self._spec.data_digest:
             raise ConfigError(
                 f"the training data changed since {path.name} was made",
-                hint=f"remove {self.folder} to start afresh",
+                hint=f"remove {self.folder} to start from scratch",
             )
         origin = self._spec.origin or self._spec.model
         if manifest["model"] not in (origin, self._spec.model):  # earlier versions noted the place
             raise ConfigError(
-                f"{path.name} was trained from {manifest['model']}, this run starts from {origin}",
-                hint=afresh,
+                f"{path.name} was trained from {manifest['model']}, this run starts from {origin}", hint=hint
             )
         if manifest["seed"] != self._spec.seed:
             raise ConfigError(
-                f"the seed is {self._spec.seed}, but {path.name} was made with {manifest['seed']}",
-                hint=afresh,
+                f"the seed is {self._spec.seed}, but {path.name} was made with {manifest['seed']}", hint=hint
             )
         now = settings_of(self._config)
         for key in sorted(now):
             if key in manifest["settings"] and manifest["settings"][key] != now[key] and key != "zero_stage":
                 raise ConfigError(
                     f"train.{key} is {now[key]!r}, but {path.name} was made with {manifest['settings'][key]!r}",
-                    hint=afresh,
+                    hint=hint,
                 )
 
     def universal(self, found: Found) -> Path:
         """The checkpoint in a form that any number of ranks can load; made where it is not there yet."""
         target = self.folder / f"universal-{found.step:08d}"
-        self._team.first_does(lambda: self._convert(found, target))
+        self._dist.on_rank_zero(lambda: self._convert(found, target))
         return target
 
     def _convert(self, found: Found, target: Path) -> None:
         for old in self.folder.glob("universal-*"):  # of a start that was killed while it loaded
             shutil.rmtree(old, ignore_errors=True)
         self._say(
-            f"checkpoint {found.path.name} was made by {found.world} ranks, this is {self._team.who.world}: converting it"
+            f"checkpoint {found.path.name} was made by {found.world_size} ranks, this is {self._dist.info.world_size}: converting it"
         )
         from deepspeed.checkpoint import ds_to_universal
 
@@ -199,14 +200,14 @@ class CheckpointManager:
             strict=True,
             inject_missing_state=True,
         )
-        told = io.StringIO()
+        output = io.StringIO()
         try:
-            with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 ds_to_universal.main(options)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
             raise TrainingError(
-                f"{found.path} cannot be converted for {self._team.who.world} ranks: {error}",
-                hint=f"start again with {found.world} ranks",
+                f"{found.path} cannot be converted for {self._dist.info.world_size} ranks: {error}",
+                hint=f"start again with {found.world_size} ranks",
             ) from error
         temporary.rename(target)
         fsync_dir(self.folder)
@@ -219,26 +220,26 @@ class CheckpointManager:
         ]
         engine.load_checkpoint(str(universal or found.path), tag=_TAG, load_lr_scheduler_states=False)
         if universal:
-            mend_universal(engine, settings)
-        if found.world == self._team.who.world:
+            fix_universal_optimizer_groups(engine, settings)
+        if found.world_size == self._dist.info.world_size:
             restore_random(torch.load(found.path / _TAG / self._random_name(), weights_only=True))
         if universal:
-            self._team.wait()
-            if self._team.who.first:
+            self._dist.barrier()
+            if self._dist.info.is_first:
                 shutil.rmtree(universal, ignore_errors=True)
         self._say(f"resumed after step {found.step}")
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
     def save(self, engine: Any, step: int, loss: float) -> None:
-        """Saves the state after `step` steps. Returns as soon as training may go on."""
-        self.settle()
+        """Saves the state after `step` steps. Returns as soon as training may continue."""
+        self.finalize()
         began = time.monotonic()
         temporary = self.folder / f".step-{step:08d}.tmp"
         engine.save_checkpoint(str(temporary), tag=_TAG, save_latest=False)
         folder = temporary / _TAG
         self._writer.save(random_state(), str(folder / self._random_name()))
-        part = folder / f"files-{self._team.who.rank:05d}.json"
+        part = folder / f"files-{self._dist.info.rank:05d}.json"
         self._pending = {"step": step, "loss": loss, "path": temporary, "began": began}
         self._writer.start(lambda files: write_json(part, files))
         self.blocked_s.append(time.monotonic() - began)
@@ -253,27 +254,27 @@ class CheckpointManager:
         """Whether a checkpoint is being written or waits to be published."""
         return self._pending is not None
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Waits for the pending checkpoint and publishes it. Raises StorageError on all ranks where one could not write."""
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
         failure = self._writer.finish()
-        if self._team.highest(float(failure is not None))[0]:
-            if self._team.who.first:
+        if self._dist.all_reduce_max(float(failure is not None))[0]:
+            if self._dist.info.is_first:
                 shutil.rmtree(pending["path"], ignore_errors=True)
             raise failure or StorageError(
                 "another rank could not write its part of the checkpoint",
                 hint="the checkpoint before it is untouched; see the other ranks' logs",
             )
-        self._team.first_does(lambda: self._publish(pending))
+        self._dist.on_rank_zero(lambda: self._publish(pending))
         self.whole_s.append(time.monotonic() - pending["began"])
 
     def _publish(self, pending: dict[str, Any]) -> None:
         check_inherited("the training")
         temporary, step = pending["path"], pending["step"]
         files: dict[str, Any] = {}
-        for rank in range(self._team.who.world):
+        for rank in range(self._dist.info.world_size):
             part = temporary / _TAG / f"files-{rank:05d}.json"
             files |= json.loads(part.read_text())
         final = self.folder / f"step-{step:08d}"
@@ -284,7 +285,7 @@ class CheckpointManager:
                 "run_id": self._spec.run_id,
                 "step": step,
                 "loss": pending["loss"],
-                "world": self._team.who.world,
+                "world": self._dist.info.world_size,
                 "zero_stage": zero_stage(self._config),
                 "model": self._spec.origin or self._spec.model,
                 "seed": self._spec.seed,
@@ -317,7 +318,7 @@ class CheckpointManager:
                 shutil.rmtree(doomed, ignore_errors=True)
 
     def _random_name(self) -> str:
-        return f"random-{self._team.who.rank:05d}.pt"
+        return f"random-{self._dist.info.rank:05d}.pt"
 
     @property
     def save_seconds(self) -> float:
@@ -325,7 +326,7 @@ class CheckpointManager:
         return max(self.whole_s, default=0.0)
 
 
-def mend_universal(engine: Any, settings: list[dict[str, Any]]) -> None:
+def fix_universal_optimizer_groups(engine: Any, settings: list[dict[str, Any]]) -> None:
     """Undoes what DeepSpeed 0.19 does to an optimiser with several groups when it loads a universal checkpoint under ZeRO 3.
 
     All groups are given the settings of the first (the weight decay of norms and biases with them), and one and the same

@@ -1,12 +1,17 @@
 """From rows of the distilled set to token ids with a known answer part: what the student sees, and what it is judged on.
 
-The prompt is tokenised exactly as it will be at examination (the chat template with the generation prompt); the answer begins
+The prompt is tokenised exactly as it will be at evaluation (the chat template with the generation prompt); the answer begins
 where that ends and stops at the template's own end of turn. The loss falls on the answer and that one end token, nothing else.
+A row that cannot be learned whole is left out with its reason; it never ends the training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from undo_hpc.chat.template import Message, clock_of, rendered
+from undo_hpc.chat.training_text import NotLearned, Turn, TurnWriter
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
 
 _BATCH = 512  # rows tokenised in one call
-_PROBE = "Two."
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,12 @@ class EncodedSet:
     def targets(self) -> npt.NDArray[np.int64]:
         """Tokens of each example that the loss falls on. Shape (examples,)."""
         return self.lengths - self.prompts
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Rows given and learned, and how many were left out for which reason."""
+        left_out = {reason: len(ids) for reason, ids in self.left_out.items()}
+        return {"rows_given": self.rows, "rows_learned": len(self), "rows_left_out": left_out}
 
     def tokens(self, index: int) -> npt.NDArray[np.int32]:
         """The tokens of one example."""
@@ -96,7 +109,11 @@ class Encoder:
 
     Args:
         tokenizer: a transformers tokenizer with a chat template.
-        spec: for the prompt set, instruction, system prompt and the template's arguments.
+        spec: for the prompt set, instruction, system prompt, the template's arguments and date, and what becomes of reasoning.
+
+    Attributes:
+        end_token: the id that ends a turn.
+        end_from_template: whether the template writes it; else it is the tokenizer's end of text, put behind each answer.
 
     Raises:
         DataError: the tokenizer has no chat template, one that refuses the system prompt, or no end-of-text token.
@@ -114,82 +131,86 @@ class Encoder:
                 f"the tokenizer of {spec.model} has no end-of-text token",
                 hint="set eos_token in its tokenizer_config.json",
             )
-        self._tokenizer, self._spec = tokenizer, spec
+        self._tokenizer, self._instruction = tokenizer, spec.instruction
         self._prompts = load_prompts(spec.prompt)
         self._special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._special.add(tokenizer.eos_token_id)
-        self.end_token, self.end_from_template = self._find_end()
-
-    def _messages(self, problem: str, answer: str | None) -> list[dict[str, str]]:
-        system, user = self._spec.system_prompt, self._prompts.student(problem, self._spec.instruction)
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": user})
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
-        return messages
-
-    def _render(self, problem: str, answer: str | None) -> str:
-        text = self._tokenizer.apply_chat_template(
-            self._messages(problem, answer),
-            tokenize=False,
-            add_generation_prompt=answer is None,
-            **self._spec.chat_template_kwargs,
+        self._arguments = {**clock_of(spec.date), **spec.chat_template_kwargs}
+        self.writer = TurnWriter(
+            self._render,
+            source=str(tokenizer.chat_template),
+            eos_token=tokenizer.eos_token,
+            policy=spec.reasoning,
+            system_prompt=spec.system_prompt,
         )
-        return str(text)
+        # The first special token behind an answer: a template may write more (Phi-3: `<|end|>`, then `<|endoftext|>`), but
+        # generation ends there.
+        closing = [i for i in self._ids([self.writer.closing])[0] if i in self._special]
+        self.end_from_template = bool(closing)
+        self.end_token: int = closing[0] if closing else tokenizer.eos_token_id
 
-    def texts(self, problem: str, answer: str) -> tuple[str, str]:
-        """The rendered prompt, and what follows it in the whole conversation (the answer and the template's closing).
-
-        Raises DataError where the template does not continue its own generation prompt.
-        """
-        prompt, whole = self._render(problem, None), self._render(problem, answer)
-        if not whole.startswith(prompt):
-            at = next(
-                (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b),
-                min(len(prompt), len(whole)),
+    def _render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
+        return rendered(
+            lambda: self._tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=generation_prompt, **self._arguments
             )
-            raise DataError(
-                f"the chat template of {self._spec.model} writes a conversation that does not begin with its own generation "
-                f"prompt: expected {prompt[at : at + 40]!r}, found {whole[at : at + 40]!r} at character {at}",
-                hint="set student.chat_template_kwargs as at examination (e.g. {enable_thinking: false}), or mend the template",
-            )
-        return prompt, whole[len(prompt) :]
-
-    def _find_end(self) -> tuple[int, bool]:
-        """The token that the template closes an answer with, else the tokenizer's end-of-text; and whether it is the template's.
-
-        It is the first special one behind the answer: a template may write more (Phi-3: `<|end|>`, then `<|endoftext|>`), but
-        generation ends there.
-        """
-        _, tail = self.texts("1+1?", _PROBE)
-        closing = tail.rpartition(_PROBE)[2]
-        found = [i for i in self._ids([closing])[0] if i in self._special]
-        return (found[0], True) if found else (self._tokenizer.eos_token_id, False)
+        )
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids
 
-    def encode(self, rows: list[dict[str, Any]]) -> list[tuple[list[int], list[int] | None]]:
-        """Prompt ids and answer ids (end token last) of each row; None where the answer itself holds an end token.
+    def turn(self, row: Mapping[str, Any]) -> Turn | str:
+        """The rendered prompt of a row and the text learned behind it; or the reason why it is not learned from."""
+        problem, rationale = (row[key] or "" for key in ("problem", "teacher_solution"))
+        if not problem.strip() or not rationale.strip():
+            return "no problem or no answer"
+        try:
+            return self.writer.write(self._prompts.student(problem, self._instruction), rationale)
+        except NotLearned as error:
+            return str(error)
+
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], list[int]] | str]:
+        """Prompt ids and answer ids (end token last) of each row, or the reason why it cannot be learned from.
 
         The answer is tokenised in its place, behind the prompt: by itself, a SentencePiece tokenizer would put a space before it.
-        Only where its beginning would melt into the prompt's end are the two tokenised apart, as they are at examination.
+        Only where its beginning would melt into the prompt's end are the two tokenised apart, as they are at evaluation.
         """
-        pairs = [self.texts(row["problem"], row["teacher_solution"]) for row in rows]
-        prompts, wholes = (
-            self._ids([prompt for prompt, _ in pairs]),
-            self._ids([prompt + tail for prompt, tail in pairs]),
-        )
-        return [
-            (
-                prompt,
-                self._close(whole[len(prompt) :] if whole[: len(prompt)] == prompt else self._ids([tail])[0]),
+        found: list[Any] = [self.turn(row) for row in rows]
+        turns = [turn for turn in found if isinstance(turn, Turn)]
+        if not turns:
+            return found
+        prompts = self._ids([turn.prompt for turn in turns])
+        wholes = self._ids([turn.prompt + turn.target for turn in turns])
+        encoded = []
+        for turn, prompt, whole in zip(turns, prompts, wholes, strict=True):
+            joined = whole[: len(prompt)] == prompt
+            encoded.append(
+                (prompt, self._close(whole[len(prompt) :] if joined else self._ids([turn.target])[0]))
             )
-            for prompt, whole, (_, tail) in zip(prompts, wholes, pairs, strict=True)
-        ]
+        texts = self._tokenizer.batch_decode(
+            [answer or [] for _, answer in encoded], clean_up_tokenization_spaces=False
+        )
+        checked = iter(
+            "the answer holds an end-of-turn token"
+            if answer is None
+            else (prompt, answer)
+            if self._survives(turn.target, text)
+            else "the tokenizer does not know some of its characters"
+            for turn, (prompt, answer), text in zip(turns, encoded, texts, strict=True)
+        )
+        return [next(checked) if isinstance(turn, Turn) else turn for turn in found]
+
+    def _survives(self, target: str, decoded: str) -> bool:
+        """Whether the tokens under the loss give the whole text again (white space and Unicode's compatible forms aside)."""
+        wanted, found = (
+            "".join(unicodedata.normalize("NFKC", text).split())
+            for text in (target.removesuffix(self.writer.closing), decoded)
+        )
+        return found.startswith(wanted)
 
     def _close(self, tail: list[int]) -> list[int] | None:
+        """The answer's tokens up to its end token; None where the answer itself holds one."""
         ends = [at for at, token in enumerate(tail) if token == self.end_token]
         if not self.end_from_template:
             return None if ends else [*tail, self.end_token]
@@ -206,19 +227,17 @@ def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfi
     names: list[str] = []
     left_out: dict[str, list[str]] = {}
     for begin in range(0, len(rows), _BATCH):
-        batch = []
-        for row in rows[begin : begin + _BATCH]:
-            if not (row["problem"] or "").strip() or not (row["teacher_solution"] or "").strip():
-                left_out.setdefault("no problem or no answer", []).append(row["id"])
-            else:
-                batch.append(row)
-        for row, (prompt, answer) in zip(batch, encoder.encode(batch) if batch else [], strict=True):
-            if answer is None:
-                left_out.setdefault("the answer holds an end-of-turn token", []).append(row["id"])
+        batch = rows[begin : begin + _BATCH]
+        for row, encoded in zip(batch, encoder.encode(batch), strict=True):
+            if isinstance(encoded, str):
+                left_out.setdefault(encoded, []).append(str(row["id"]))
                 continue
+            prompt, answer = encoded
             if len(prompt) + len(answer) > config.max_length:
                 if config.too_long == "drop" or len(prompt) >= config.max_length:
-                    left_out.setdefault(f"longer than max_length ({config.max_length})", []).append(row["id"])
+                    left_out.setdefault(f"longer than max_length ({config.max_length})", []).append(
+                        str(row["id"])
+                    )
                     continue
                 answer = answer[: config.max_length - len(prompt)]
             flat.append(np.asarray(prompt + answer, dtype=np.int32))
@@ -229,10 +248,7 @@ def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfi
             "; ".join(f"{len(ids)} rows: {reason}" for reason, ids in left_out.items())
             or "the distilled set is empty"
         )
-        raise DataError(
-            f"there is nothing to learn from: {why}",
-            hint="raise train.max_length, or look at the teacher's accepted rationales with `undo-hpc status`",
-        )
+        raise DataError(f"there is nothing to learn from: {why}", hint=_hint(left_out))
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in flat])]).astype(np.int64)
     return EncodedSet(
         np.concatenate(flat),
@@ -245,6 +261,16 @@ def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfi
     )
 
 
+def _hint(left_out: Mapping[str, Sequence[str]]) -> str:
+    """What to change where no row can be learned from, by the most frequent reason. Both keys may change in an existing run."""
+    reason = max(left_out, key=lambda each: len(left_out[each]), default="")
+    if "max_length" in reason:
+        return "raise train.max_length, or set train.too_long to truncate"
+    if "reasoning" in reason and "no answer" not in reason:
+        return "set student.reasoning to strip (the same run continues with it): the answers behind the reasoning are learned"
+    return "look at the teacher's accepted rationales in the distilled set"
+
+
 def encode_spec(spec: TrainSpec, tokenizer: Any) -> EncodedSet:
     """The examples of a spec, encoded."""
     return encode_rows(read_rows(spec.data), Encoder(tokenizer, spec), spec.config)
@@ -255,9 +281,6 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
 
     Raises StorageError where the disk is full.
     """
-    import json
-    import os
-
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
     meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
     with translate_os_error(path):
@@ -277,8 +300,39 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
 
 def load_encoded(path: Path) -> EncodedSet:
     """Reads what `save_encoded` wrote."""
-    import json
-
     with np.load(path, allow_pickle=False) as stored:
         meta = json.loads(str(stored["meta"]))
         return EncodedSet(stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta)
+
+
+def load_data(spec: TrainSpec, tokenizer: Any, dist_context: DistContext) -> EncodedSet:
+    """The encoded examples: tokenised by rank 0 once, kept for the other ranks and for later starts."""
+    key = f"{spec.data_digest or 'data'}-{abs(hash_of(spec)):x}"
+    path = Path(spec.work_dir) / f"encoded-{key}.npz"
+
+    def encode() -> None:
+        if not path.exists():
+            for old in path.parent.glob("encoded-*.npz"):
+                old.unlink()
+            save_encoded(encode_spec(spec, tokenizer), path)
+
+    dist_context.on_rank_zero(encode)
+    return load_encoded(path)
+
+
+def hash_of(spec: TrainSpec) -> int:
+    """A number for everything beside the data that decides the tokens."""
+    parts = [
+        spec.model,
+        spec.revision,
+        load_prompts(spec.prompt).digest,
+        spec.instruction,
+        spec.system_prompt,
+        spec.chat_template_kwargs,
+        spec.reasoning,
+        spec.date,
+        spec.config.max_length,
+        spec.config.too_long,
+        spec.data,
+    ]
+    return int.from_bytes(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:8], "big")

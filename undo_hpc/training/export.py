@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,8 @@ from undo_hpc.system.templates import render_card
 from undo_hpc.training import student
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
-from undo_hpc.training.ranks import Team
-from undo_hpc.training.spec import TrainSpec
-
-RECORD = "training.json"
+from undo_hpc.training.ranks import DistContext
+from undo_hpc.training.spec import RECORD, TrainSpec
 
 
 def exported(spec: TrainSpec) -> bool:
@@ -33,6 +32,7 @@ def exported(spec: TrainSpec) -> bool:
         record.get("run_id") == spec.run_id
         and record.get("data_digest") == spec.data_digest
         and record.get("train") == spec.train
+        and record.get("reasoning", "keep") == spec.reasoning
     )
 
 
@@ -42,13 +42,15 @@ def export(
     engine: Any,
     tokenizer: Any,
     data: EncodedSet,
-    team: Team,
+    dist_context: DistContext,
     summary: dict[str, Any],
 ) -> None:
     """Gathers the weights (all ranks take part) and publishes the directory."""
     in_pieces = zero_stage(config) == 3
     weights = engine._zero3_consolidated_16bit_state_dict() if in_pieces else engine.module.state_dict()
-    team.first_does(lambda: _publish(spec, config, engine.module, weights, tokenizer, data, summary))
+    dist_context.on_rank_zero(
+        lambda: _publish(spec, config, engine.module, weights, tokenizer, data, summary)
+    )
 
 
 def _publish(
@@ -80,7 +82,14 @@ def _publish(
         (temporary / "README.md").write_text(card(spec, config, summary))
         write_json(
             temporary / RECORD,
-            {"run_id": spec.run_id, "data_digest": spec.data_digest, "train": spec.train, **summary},
+            {
+                "run_id": spec.run_id,
+                "data_digest": spec.data_digest,
+                "train": spec.train,
+                "reasoning": spec.reasoning,
+                "date": spec.date,
+                **summary,
+            },
         )
         usual = (temporary / "README.md").stat().st_mode & 0o777
         for file in (
@@ -113,6 +122,13 @@ def _end_generation_at(model: Any, end_token: int) -> None:
     settings.use_cache = True
 
 
+def rows_learned(summary: Mapping[str, Any]) -> str:
+    """`38 rows, 4 learned (left out: 34 longer than max_length (40))`, from the counts of a training."""
+    rows, learned = summary["rows_given"], summary["rows_learned"]
+    reasons = "; ".join(f"{count:,} {reason}" for reason, count in summary["rows_left_out"].items())
+    return f"{rows:,} rows, {learned:,} learned" + (f" (left out: {reasons})" if reasons else "")
+
+
 def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
     """The model card: where the student comes from, what it learned and how. Its accuracy is not known before it is evaluated."""
     from huggingface_hub import ModelCardData
@@ -131,6 +147,7 @@ def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
         spec=spec,
         config=config,
         summary=summary,
+        rows=rows_learned(summary),
         name=told.get("name", spec.run_id),
         iteration=told.get("iteration", 0),
         parent=public_name(parent),

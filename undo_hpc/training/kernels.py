@@ -81,7 +81,7 @@ def _rms_norm(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
 
 
 def _computes_rms_norm(kind: type) -> bool:
-    """Whether such a layer, made anew, computes what torch's function does. (Gemma's adds one to its weights, for example.)"""
+    """Whether such a layer, made from scratch, computes what torch's function does. (Gemma's adds one to its weights, for example.)"""
     try:
         probe = kind(16, eps=1e-3)
     except TypeError:

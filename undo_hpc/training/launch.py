@@ -35,7 +35,7 @@ def run_ranks(
 ) -> int:
     """Runs `ranks` processes of one training to their end and returns the training's exit code.
 
-    SIGTERM, SIGUSR1, SIGUSR2 and SIGINT are passed on to all ranks. When a rank fails, the others are told to end, and killed where
+    SIGTERM, SIGUSR1, SIGUSR2 and SIGINT are passed on to all ranks. When a rank fails, the others are asked to end, and killed where
     they do not within 20 s. A killed rank counts as failed.
 
     Args:

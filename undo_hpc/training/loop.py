@@ -1,7 +1,7 @@
 """The training of a student, top to bottom, in one sitting.
 
-Setup: tokenizer, data, weights, DeepSpeed, the newest sound checkpoint. Then steps: this rank's micro-batches forward and
-backward, a vote of all ranks (is the loss finite, shall we stop, is a checkpoint on disk), the update, a log line, a
+Setup: tokenizer, data, weights, DeepSpeed, the latest valid checkpoint. Then steps: this rank's micro-batches forward and
+backward, a vote of all ranks (is the loss finite, is it time to stop, is a checkpoint on disk), the update, a log line, a
 checkpoint. At the end the student is published.
 """
 
@@ -23,55 +23,65 @@ from undo_hpc.errors import ExitCode, TrainingError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.training import answer_head, export, preflight, student
 from undo_hpc.training.answer_head import AnswerHead
+from undo_hpc.training.attention_check import settle_attention
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.checkpoints import CheckpointManager
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
-from undo_hpc.training.encoding import EncodedSet, encode_spec, load_encoded, save_encoded
+from undo_hpc.training.encoding import EncodedSet, load_data
 from undo_hpc.training.packing import Step, StepPlan
-from undo_hpc.training.ranks import Rank, Team
+from undo_hpc.training.ranks import DistContext, RankInfo
 from undo_hpc.training.schedule import learning_rate
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.stopping import Reason, Stopper
-from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_sinks, peak_flops
+from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_trackers, peak_flops
 
 
 def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitCode:
     """What one rank does. Returns COMPLETE (published), REQUEUE or INTERRUPTED (saved); raises UndoError otherwise."""
     config = spec.config
-    who = Rank.from_environment(env)
+    info = RankInfo.from_environment(env)
     if config.threads:
         torch.set_num_threads(config.threads)
-    if who.world == 1 and export.exported(
-        spec
-    ):  # several ranks could see it at different times, and wait for each other
-        _say(who, f"{spec.out_dir} is complete already")
+    # Alone only: several ranks could see it at different times, and wait for each other.
+    if info.world_size == 1 and export.exported(spec):
+        _say(info, f"{spec.out_dir} is complete already")
         return ExitCode.COMPLETE
     Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
-    team = Team(who, Path(spec.work_dir), env)
+    dist_context = DistContext(info, Path(spec.work_dir), env)
     with (
         contextlib.ExitStack() as at_end,
-        preflight.memory_explained(f"the training does not fit in the memory of {team.device}", config),
+        preflight.memory_explained(
+            f"the training does not fit in the memory of {dist_context.device}", config
+        ),
     ):
-        code = train(spec, config, team, stopper, at_end)
-    team.close()  # not after a failure: the others are somewhere else, and leaving in good order could wait for them
+        code = train(spec, config, dist_context, stopper, at_end)
+    # Not after a failure: the others are somewhere else, and leaving in good order could wait for them.
+    dist_context.close()
     return code
 
 
 def train(
-    spec: TrainSpec, config: TrainConfig, team: Team, stopper: Stopper, at_end: contextlib.ExitStack
+    spec: TrainSpec,
+    config: TrainConfig,
+    dist_context: DistContext,
+    stopper: Stopper,
+    at_end: contextlib.ExitStack,
 ) -> ExitCode:
     """The whole training on this rank; see the module's text. What must be closed however it ends goes to `at_end`."""
+    info, device = dist_context.info, dist_context.device
 
     def say(text: str) -> None:
-        _say(team.who, text)
+        _say(info, text)
 
-    # -- setup ----------------------------------------------------------------------------------------------------
-    check_sinks(config)
+    # -- setup: settings, data, model, engine ---------------------------------------------------------------------
+    check_trackers(config)
     settings = deepspeed_settings(config)
-    for line in in_use(config, gpu=team.device.type == "cuda"):
+    for line in in_use(config, gpu=device.type == "cuda"):
         say(line)
+
+    # Data: token ids of all examples on every rank; a step is a slice of their shuffled order.
     tokenizer = student.load_tokenizer(spec)
-    data = load_data(spec, tokenizer, team)
+    data = load_data(spec, tokenizer, dist_context)
     plan = StepPlan(
         data.lengths,
         budget=config.tokens_per_batch,
@@ -79,155 +89,177 @@ def train(
         max_steps=config.max_steps,
         seed=spec.seed,
     )
-    attention = student.choose_attention(config, team.device, say)
+
+    # The checkpoint to resume from. Another number of ranks needs it in DeepSpeed's universal form.
+    checkpoints = CheckpointManager(spec, dist_context, say)
+    found = checkpoints.latest()
+    universal = None
+    if found and found.world_size != info.world_size and zero_stage(config) > 0:
+        universal = checkpoints.universal(found)
+        settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
+
+    # Model: first weights, the last layer that computes the loss in pieces, DeepSpeed around both.
+    attention = student.choose_attention(config, device, say)
+    torch.manual_seed(spec.seed)
+    zero3_settings = settings if zero_stage(config) == 3 else None
+    model, attention = student.load_with_attention(
+        spec, config, attention, say, zero3_settings=zero3_settings
+    )
+    head = answer_head.install(model, config.micro_batch_tokens)
+    parameters = list(model.parameters())
+    num_params = sum(student.size(p) for p in parameters)
+    num_trainable = sum(student.size(p) for p in parameters if p.requires_grad)
+    step_flops = StepFlops(model.config.get_text_config(), num_params, num_trainable)
+    engine = build_engine(model, config, settings, dist_context)
+
+    # Checks that need the model: its attention, its vocabulary, packed documents, memory for the longest micro-batch.
+    attention = settle_attention(
+        student.base_model(model),
+        lambda batch: logits_of(engine, batch),
+        config,
+        attention,
+        dist_context,
+        spec_model=spec.model,
+        say=say,
+    )
+    warnings = preflight.check_match(spec, tokenizer, model, data, attention)
     batcher = Batcher(
         data,
         config,
-        rank=team.who.rank,
-        ranks=team.who.world,
+        rank=info.rank,
+        ranks=info.world_size,
         attention=attention,
-        pad_token=tokenizer.pad_token_id or 0,
-        device=team.device,
+        pad_token=preflight.pad_token(tokenizer, model),
+        device=device,
     )
-    checkpoints = CheckpointManager(spec, team, say)
-    found = checkpoints.newest()
-    universal = None
-    if found and found.world != team.who.world and zero_stage(config) > 0:
-        universal = checkpoints.universal(found)
-        settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
-    torch.manual_seed(spec.seed)
-    model = student.load_student(
-        spec, config, attention, say, zero3_settings=settings if zero_stage(config) == 3 else None
-    )
-    head = answer_head.install(model, config.micro_batch_tokens)
-    weights, learned = (
-        sum(student.size(p) for p in model.parameters() if p.requires_grad or not only)
-        for only in (False, True)
-    )
-    step_flops = StepFlops(model.config.get_text_config(), weights, learned)
-    remarks = preflight.check_match(spec, tokenizer, model, data, attention)
-    engine = build_engine(model, config, settings, team)
     if config.packing:
         preflight.check_documents_apart(lambda batch: logits_of(engine, batch), data, batcher, spec)
-    torch.manual_seed(spec.seed * 1_000_003 + team.who.rank)  # dropout differs between ranks
+    torch.manual_seed(spec.seed * 1_000_003 + info.rank)  # dropout differs between ranks
     if config.preflight:
         tried = preflight.try_longest(
             lambda batch: try_batch(engine, batch, head),
             preflight.longest_micro_batch(data, batcher, config),
             config,
-            team.device,
+            device,
         )
-        if team.who.first:
+        if info.is_first:
             preflight.report(
                 spec,
                 config,
                 data,
-                weights=weights,
-                learned=learned,
-                ranks=team.who.world,
-                device=team.device,
+                num_params=num_params,
+                num_trainable=num_trainable,
+                ranks=info.world_size,
+                device=device,
                 steps=plan.total,
-                remarks=remarks,
+                warnings=warnings,
                 tried=tried,
                 say=say,
             )
+
     checkpoints.attach(engine)
     if found:
         checkpoints.load(engine, found, universal)
-    peak = peak_flops(team.device, config.precision) if step_flops.known else None
     begin = found.step if found else 0
-    if asked := Reason(int(team.highest(stopper.reason(0.0, 0.0))[0])):
+    asked = Reason(int(dist_context.all_reduce_max(stopper.reason(0.0, 0.0))[0]))
+    if asked:
         say(f"stopped before the first step ({asked.name.lower()})")
         return asked.exit_code
     stopper.loading = False  # from here on there is something to save, and all ranks are here to do it
-    monitor = (
-        TrainingMonitor(spec, plan.total, begin, peak * team.who.world if peak else None)
-        if team.who.first
-        else None
-    )
-    if monitor:
+    monitor = None
+    if info.is_first:
+        peak = peak_flops(device, config.precision) if step_flops.known else None
+        monitor = TrainingMonitor(spec, plan.total, begin, peak * info.world_size if peak else None)
         at_end.callback(monitor.close)  # dashboards write their last rows then
 
     # -- steps ----------------------------------------------------------------------------------------------------
     clip_here = zero_stage(config) == 0
-    slowest_step, last_saved, saved_at, reason = 0.0, begin, time.monotonic(), Reason.NONE
-    tally, since_save, total_loss = Tally(), Tally(), math.nan
+    slowest_step_s, last_saved, saved_at, reason = 0.0, begin, time.monotonic(), Reason.NONE
+    tally, since_save, mean_loss = Tally(), Tally(), math.nan
     for step in plan.steps(begin):
         step_began = time.monotonic()
-        targets, lr = batcher.targets(step), learning_rate(config, step.number, plan.total)
-        micro_batches, loss_sum = batcher.micro_batches(step), torch.zeros((), device=team.device)
-        for at, batch in enumerate(micro_batches):
-            engine.set_gradient_accumulation_boundary(at == len(micro_batches) - 1)
+        lr = learning_rate(config, step.number, plan.total)
+
+        # 1. Forward and backward of this rank's micro-batches. The loss is the mean over the target tokens of the whole step, on
+        #    all ranks and in all micro-batches: each sums its own, and DeepSpeed, which averages over ranks, is undone here.
+        num_targets = batcher.targets(step)
+        micro_batches = batcher.micro_batches(step)
+        loss_sum = torch.zeros((), device=device)
+        for index, batch in enumerate(micro_batches):
+            engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
             loss = answer_loss(engine, batch, head)
-            engine.backward(
-                loss * (team.who.world / targets)
-            )  # DeepSpeed averages over ranks; the mean is over all targets
+            engine.backward(loss * (info.world_size / num_targets))
             loss_sum += loss.detach()
         step_loss = float(loss_sum)
 
-        my_word = (
-            stopper.reason(checkpoints.save_seconds, slowest_step),
+        # 2. One vote of all ranks, so that none leaves or saves alone. The clock of rank 0 counts for all.
+        stop, bad, unwritten, save_is_due = dist_context.all_reduce_max(
+            stopper.reason(checkpoints.save_seconds, slowest_step_s),
             not math.isfinite(step_loss),
             not checkpoints.written,
-            team.who.first and save_late(config, time.monotonic() - saved_at),
-        )  # the clock of rank 0 counts for all
-        stop, bad, unwritten, late = team.highest(*my_word)
+            info.is_first and save_by_clock(config, time.monotonic() - saved_at),
+        )
         reason = Reason(int(stop))
         if bad:
-            raise bad_loss(spec, data, step, micro_batches, step_loss, team)
+            raise bad_loss(spec, data, step, micro_batches, step_loss, dist_context)
+
+        # 3. The update: learning rate, clipping, optimiser step.
         for group in engine.optimizer.param_groups:
             group["lr"] = lr
         norm = clip_gradients(engine, config) if clip_here else None
         engine.step()
         grad_norm = float(norm if norm is not None else engine.get_global_grad_norm() or 0.0)
         if not math.isfinite(grad_norm):
-            raise bad_loss(
-                spec, data, step, micro_batches, step_loss, team, what=f"gradient norm {grad_norm}"
-            )
+            what = f"gradient norm {grad_norm}"
+            raise bad_loss(spec, data, step, micro_batches, step_loss, dist_context, what=what)
 
+        # 4. Logging.
         done = step.number + 1
-        for t in (tally, since_save):
-            t.add(step_loss, targets, micro_batches)
-        tally.flops += step_flops.flops([int(n) for n in data.lengths[step.examples]], targets)
-        last = done == plan.total
-        if done % config.log_steps == 0 or last or reason:
-            total_loss, tokens, slots = tally.over(team)
+        is_last = done == plan.total
+        tally.add(step_loss, num_targets, micro_batches)
+        since_save.add(step_loss, num_targets, micro_batches)
+        tally.flops += step_flops.flops([int(n) for n in data.lengths[step.examples]], num_targets)
+        if done % config.log_steps == 0 or is_last or reason:
+            mean_loss, tokens, padded_tokens = tally.over(dist_context)
             if monitor:
                 monitor.log(
                     done,
                     epoch=step.epoch,
-                    loss=total_loss,
+                    loss=mean_loss,
                     lr=lr,
                     grad_norm=grad_norm,
                     tokens=tokens,
-                    slots=slots,
+                    padded_tokens=padded_tokens,
                     targets=tally.targets,
                     flops=tally.flops,
                 )
             tally = Tally()
+
+        # 5. Checkpoint: publish the one that all ranks have written, begin the next where it is due, leave where asked to.
         if not unwritten:
-            checkpoints.settle()
-        slowest_step = max(slowest_step, time.monotonic() - step_began)
-        if done - last_saved >= config.checkpoint.every_steps or late or reason:
-            checkpoints.save(engine, done, since_save.over(team)[0])
+            checkpoints.finalize()
+        slowest_step_s = max(slowest_step_s, time.monotonic() - step_began)
+        if done - last_saved >= config.checkpoint.every_steps or save_is_due or reason:
+            checkpoints.save(engine, done, since_save.over(dist_context)[0])
             last_saved, saved_at, since_save = done, time.monotonic(), Tally()
-        if reason and not last:
-            checkpoints.settle()
+        if reason and not is_last:
+            checkpoints.finalize()
             say(f"stopped after step {done} ({reason.name.lower()}); the state is saved")
             return reason.exit_code
 
     # -- the student ----------------------------------------------------------------------------------------------
-    checkpoints.settle()
+    checkpoints.finalize()
     summary = {
         "steps": plan.total,
         "epochs": config.epochs,
+        **data.counts,
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),
         "tokens": plan.tokens(),
-        "final_loss": monitor.last.get("loss", total_loss) if monitor else total_loss,
-        "ranks": team.who.world,
+        "final_loss": monitor.last.get("loss", mean_loss) if monitor else mean_loss,
+        "ranks": info.world_size,
     }
-    export.export(spec, config, engine, tokenizer, data, team, summary)
+    export.export(spec, config, engine, tokenizer, data, dist_context, summary)
     say(f"published {spec.out_dir}")
     return ExitCode.COMPLETE
 
@@ -236,58 +268,25 @@ class Tally:
     """Sums between two log steps on this rank; `targets` and `flops` are of all ranks."""
 
     def __init__(self) -> None:
-        self.loss, self.targets, self.tokens, self.slots, self.flops = 0.0, 0, 0, 0, 0.0
+        self.loss, self.flops = 0.0, 0.0
+        self.targets, self.tokens, self.padded_tokens = 0, 0, 0
 
     def add(self, loss: float, targets: int, batches: list[MicroBatch]) -> None:
         """Counts one step."""
         self.loss += loss
         self.targets += targets
         self.tokens += sum(batch.tokens for batch in batches)
-        self.slots += sum(batch.slots for batch in batches)
+        self.padded_tokens += sum(batch.padded_tokens for batch in batches)
 
-    def over(self, team: Team) -> tuple[float, float, float]:
+    def over(self, dist_context: DistContext) -> tuple[float, float, float]:
         """Over all ranks: mean loss of a target token, real tokens, computed positions."""
-        loss, tokens, slots = team.sum(self.loss, float(self.tokens), float(self.slots))
-        return loss / max(1, self.targets), tokens, slots
+        loss, tokens, padded_tokens = dist_context.all_reduce_sum(
+            self.loss, float(self.tokens), float(self.padded_tokens)
+        )
+        return loss / max(1, self.targets), tokens, padded_tokens
 
 
-def load_data(spec: TrainSpec, tokenizer: Any, team: Team) -> EncodedSet:
-    """The encoded examples: tokenised by rank 0 once, kept for the other ranks and for later starts."""
-    key = f"{spec.data_digest or 'data'}-{abs(hash_of(spec)):x}"
-    path = Path(spec.work_dir) / f"encoded-{key}.npz"
-
-    def encode() -> None:
-        if not path.exists():
-            for old in path.parent.glob("encoded-*.npz"):
-                old.unlink()
-            save_encoded(encode_spec(spec, tokenizer), path)
-
-    team.first_does(encode)
-    return load_encoded(path)
-
-
-def hash_of(spec: TrainSpec) -> int:
-    """A number for everything beside the data that decides the tokens."""
-    import hashlib
-    import json
-
-    from undo_hpc.prompts import load_prompts
-
-    parts = [
-        spec.model,
-        spec.revision,
-        load_prompts(spec.prompt).digest,
-        spec.instruction,
-        spec.system_prompt,
-        spec.chat_template_kwargs,
-        spec.config.max_length,
-        spec.config.too_long,
-        spec.data,
-    ]
-    return int.from_bytes(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:8], "big")
-
-
-def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team: Team) -> Any:
+def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], dist_context: DistContext) -> Any:
     """DeepSpeed around the model, with torch's own AdamW (DeepSpeed's would be compiled at the first start)."""
     import deepspeed
 
@@ -298,7 +297,7 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], team
             {"params": [p for p in learned if student.dims(p) >= 2], "weight_decay": config.weight_decay},
             {"params": [p for p in learned if student.dims(p) < 2], "weight_decay": 0.0},
         ]
-    model.to(team.device)
+    model.to(dist_context.device)
     optimizer = torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
     )
@@ -332,7 +331,7 @@ def clip_gradients(engine: Any, config: TrainConfig) -> torch.Tensor:
     return torch.nn.utils.clip_grad_norm_(engine.module.parameters(), config.max_grad_norm or math.inf)
 
 
-def save_late(config: TrainConfig, seconds: float) -> bool:
+def save_by_clock(config: TrainConfig, seconds: float) -> bool:
     """Whether a checkpoint is due by the clock."""
     return config.checkpoint.every_minutes > 0 and seconds >= 60 * config.checkpoint.every_minutes
 
@@ -351,11 +350,11 @@ def bad_loss(
     step: Step,
     batches: list[MicroBatch],
     loss: float,
-    team: Team,
+    dist_context: DistContext,
     what: str = "",
 ) -> TrainingError:
     """Keeps the ids of the rows that this rank was learning from; the error to stop with."""
-    path = Path(spec.work_dir) / f"bad-batch-rank{team.who.rank:05d}.json"
+    path = Path(spec.work_dir) / f"bad-batch-rank{dist_context.info.rank:05d}.json"
     mine = [str(data.names[i]) for batch in batches for i in batch.examples]
     write_json(path, {"step": step.number + 1, "epoch": step.epoch, "loss": str(loss), "rows": mine})
     return TrainingError(
@@ -364,6 +363,6 @@ def bad_loss(
     )
 
 
-def _say(who: Rank, text: str) -> None:
-    if who.first:
+def _say(info: RankInfo, text: str) -> None:
+    if info.is_first:
         print(text, flush=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from undo_hpc.chat.template import prints_date
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError, TrainingError
 from undo_hpc.storage.atomic import write_json
@@ -25,16 +26,21 @@ _PROBED = 64  # positions: all logits of a long example would be gigabytes
 def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet, attention: str) -> list[str]:
     """Whether tokenizer, model, data and attention belong together.
 
-    Returns remarks. Raises DataError (or ConfigError, where a setting is at fault) where training would go wrong.
+    Returns warnings. Raises DataError (or ConfigError, where a setting is at fault) where training would go wrong.
     """
-    remarks = []
+    warnings = []
     config = model.config.get_text_config()
-    vocabulary = model.get_input_embeddings().weight
-    room = int(getattr(vocabulary, "ds_shape", vocabulary.shape)[0])
-    if len(tokenizer) > room or int(data.ids.max()) >= room:
+    room = _embedding_rows(model)
+    highest = max(int(data.ids.max()), data.end_token)
+    if highest >= room:
         raise DataError(
-            f"{spec.model}: the tokenizer has {len(tokenizer)} tokens, the model's embedding only {room}",
+            f"{spec.model}: the training data has the token {tokenizer.convert_ids_to_tokens(highest)!r} ({highest}), the model's "
+            f"embedding has {room}",
             hint="the tokenizer belongs to another model; copy the model's own tokenizer files",
+        )
+    if len(tokenizer) > room:
+        warnings.append(
+            f"the tokenizer has {len(tokenizer)} tokens, the model's embedding {room}; none of those beyond it is in the data"
         )
     longest = int(data.lengths.max())
     positions = getattr(config, "max_position_embeddings", None)
@@ -50,13 +56,12 @@ def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet, a
             "the mask of a packed row knows no such window",
             hint=f"set train.packing to false, or train.max_length to {window}, or, on a GPU, train.attention to auto",
         )
-    if "strftime_now" in str(tokenizer.chat_template) and "date_string" not in spec.chat_template_kwargs:
-        remarks.append(
-            "the chat template writes today's date into each prompt, so the same run on another day sees other prompts; where the "
-            'template takes it, student.chat_template_kwargs={date_string: "26 Jul 2024"} holds it still'
+    if prints_date(str(tokenizer.chat_template)) and spec.date:
+        warnings.append(
+            f"the chat template writes the date into each prompt; in this run it is {spec.date} on every day"
         )
     if data.end_token != tokenizer.eos_token_id:
-        remarks.append(
+        warnings.append(
             f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(data.end_token)!r}, not with the tokenizer's "
             f"end of text {tokenizer.eos_token!r}: the student learns the former, and its generation config will say so"
         )
@@ -67,8 +72,19 @@ def check_match(spec: TrainSpec, tokenizer: Any, model: Any, data: EncodedSet, a
         and tokenizer.unk_token_id in again
         and tokenizer.unk_token_id not in data.tokens(0)
     ):
-        remarks.append("the tokenizer does not reproduce its own text: some characters are unknown to it")
-    return remarks
+        warnings.append("the tokenizer does not reproduce its own text: some characters are unknown to it")
+    return warnings
+
+
+def pad_token(tokenizer: Any, model: Any) -> int:
+    """The id that fills padded rows: the tokenizer's, or 0 where it has none that the model knows. It is masked everywhere."""
+    token = tokenizer.pad_token_id
+    return int(token) if token is not None and token < _embedding_rows(model) else 0
+
+
+def _embedding_rows(model: Any) -> int:
+    weight = model.get_input_embeddings().weight
+    return int(getattr(weight, "ds_shape", weight.shape)[0])
 
 
 def check_documents_apart(
@@ -134,7 +150,7 @@ def length_histogram(data: EncodedSet) -> dict[str, Any]:
 
 
 def memory_by_stage(
-    weights: int, learned: int, ranks: int, precision: str, offload: str = "none"
+    num_params: int, num_trainable: int, ranks: int, precision: str, offload: str = "none"
 ) -> dict[str, float]:
     """GiB a rank for weights, gradients and optimiser state at each ZeRO stage; activations come on top.
 
@@ -145,10 +161,10 @@ def memory_by_stage(
     kept = state if offload == "none" else 0
     shared = 0 if offload == "all" else weight
     totals = {
-        "0": weights * weight + learned * (gradient + state),
-        "1": weights * weight + learned * (gradient + kept / ranks),
-        "2": weights * weight + learned * (gradient + kept) / ranks,
-        "3": (weights * shared + learned * (gradient + kept)) / ranks,
+        "0": num_params * weight + num_trainable * (gradient + state),
+        "1": num_params * weight + num_trainable * (gradient + kept / ranks),
+        "2": num_params * weight + num_trainable * (gradient + kept) / ranks,
+        "3": (num_params * shared + num_trainable * (gradient + kept)) / ranks,
     }
     return {stage: total / 2**30 for stage, total in totals.items()}
 
@@ -192,10 +208,11 @@ def try_longest(
 ) -> dict[str, float]:
     """One forward and backward pass of the heaviest micro-batch. Raises TrainingError with advice where memory is too small."""
     with memory_explained(
-        f"the longest micro-batch ({batch.slots:,} tokens) does not fit in the memory of {device}", config
+        f"the longest micro-batch ({batch.padded_tokens:,} tokens) does not fit in the memory of {device}",
+        config,
     ):
         run(batch)
-    used = {"tokens": float(batch.slots)}
+    used = {"tokens": float(batch.padded_tokens)}
     if device.type == "cuda":
         used["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
         used["device_gib"] = torch.cuda.get_device_properties(device).total_memory / 2**30
@@ -231,19 +248,19 @@ def report(
     config: TrainConfig,
     data: EncodedSet,
     *,
-    weights: int,
-    learned: int,
+    num_params: int,
+    num_trainable: int,
     ranks: int,
     device: torch.device,
     steps: int,
-    remarks: list[str],
+    warnings: list[str],
     tried: dict[str, float] | None,
     say: Callable[[str], None],
 ) -> None:
     """Writes preflight.json and says the essentials."""
     histogram, memory = (
         length_histogram(data),
-        memory_by_stage(weights, learned, ranks, config.precision, config.offload),
+        memory_by_stage(num_params, num_trainable, ranks, config.precision, config.offload),
     )
     q = histogram["quantiles"]
     say(
@@ -252,28 +269,29 @@ def report(
     )
     for reason, ids in data.left_out.items():
         say(f"left out: {len(ids):,} rows, {reason} (e.g. {', '.join(ids[:3])})")
-    for remark in remarks:
-        say(f"note: {remark}")
+    for warning in warnings:
+        say(f"warning: {warning}")
     advice = ""
     if device.type == "cuda":
         advice = memory_advice(memory, config, torch.cuda.get_device_properties(device).total_memory / 2**30)
     say(
-        f"model: {weights:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}"
+        f"model: {num_params:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}"
     )
     write_json(
         Path(spec.work_dir) / "preflight.json",
         {
             "rows": data.rows,
+            "rows_learned": len(data),
             "left_out": {
                 reason: {"rows": len(ids), "ids": ids[:100]} for reason, ids in data.left_out.items()
             },
             "lengths": histogram,
             "memory_gib_by_zero_stage": memory,
-            "weights": weights,
-            "learned": learned,
+            "num_params": num_params,
+            "num_trainable": num_trainable,
             "ranks": ranks,
             "end_token": data.end_token,
-            "remarks": remarks,
+            "warnings": warnings,
             "longest_micro_batch": tried,
             "steps": steps,
         },

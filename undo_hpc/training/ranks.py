@@ -25,20 +25,20 @@ _COLLECTIVE = timedelta(
 
 
 @dataclass(frozen=True)
-class Rank:
-    """This process among the others: `rank` of `world`, `local` on its machine."""
+class RankInfo:
+    """This process among the others: `rank` of `world_size`, `local_rank` on its machine; all count from 0."""
 
     rank: int
-    world: int
-    local: int
+    world_size: int
+    local_rank: int
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is rank 0, which writes what is written once."""
         return self.rank == 0
 
     @classmethod
-    def from_environment(cls, env: Mapping[str, str]) -> Rank:
+    def from_environment(cls, env: Mapping[str, str]) -> RankInfo:
         """From RANK, WORLD_SIZE, LOCAL_RANK, else from srun's variables, else alone. Raises ConfigError where they are inconsistent."""
         if "RANK" in env or "WORLD_SIZE" in env:
             names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -90,7 +90,7 @@ def own_address(env: Mapping[str, str]) -> str:
 
 
 def rendezvous(
-    who: Rank, work_dir: Path, env: Mapping[str, str], *, patience_s: float = _RENDEZVOUS_S
+    info: RankInfo, work_dir: Path, env: Mapping[str, str], *, patience_s: float = _RENDEZVOUS_S
 ) -> dist.Store:
     """The store through which the ranks find each other.
 
@@ -105,11 +105,11 @@ def rendezvous(
     address, port = env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT", "0"))
     path = work_dir / f"meeting-{rendezvous_key(env)}.json"
     try:
-        if who.first:
+        if info.is_first:
             store = dist.TCPStore(
                 address if port else "0.0.0.0",  # noqa: S104
                 port,
-                who.world,
+                info.world_size,
                 is_master=True,
                 wait_for_workers=False,
                 timeout=wait,
@@ -119,16 +119,16 @@ def rendezvous(
                 write_json(path, {"address": own, "port": store.port})
             return store
         if not port:
-            address, port = _published(path, who, patience_s)
-        return dist.TCPStore(address, port, who.world, is_master=False, timeout=wait)
+            address, port = _published(path, info, patience_s)
+        return dist.TCPStore(address, port, info.world_size, is_master=False, timeout=wait)
     except dist.DistError as error:
         raise TrainingError(
-            f"rank {who.rank} cannot meet the others at {address}:{port}: {error}",
+            f"rank {info.rank} cannot meet the others at {address}:{port}: {error}",
             hint="is rank 0 running, and may the nodes talk to each other on this port?",
         ) from error
 
 
-def _published(path: Path, who: Rank, patience_s: float) -> tuple[str, int]:
+def _published(path: Path, info: RankInfo, patience_s: float) -> tuple[str, int]:
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         if path.parent.is_dir():
@@ -139,55 +139,66 @@ def _published(path: Path, who: Rank, patience_s: float) -> tuple[str, int]:
         except (FileNotFoundError, json.JSONDecodeError):
             time.sleep(0.2)
     raise TrainingError(
-        f"rank {who.rank} waited {patience_s:.0f} s for {path}, which rank 0 writes at its start",
+        f"rank {info.rank} waited {patience_s:.0f} s for {path}, which rank 0 writes at its start",
         hint="is rank 0 running, and is this folder shared by all nodes?",
     )
 
 
-class Team:
-    """The ranks together: one process group, and the few things they agree on.
+class DistContext:
+    """The ranks together: one process group, and the few things they agree on. Alone, nothing is sent and no port is opened.
 
-    Use as a context manager; alone, nothing is sent and no port is opened.
+    Args:
+        info: this process among the ranks.
+        work_dir: where rank 0 publishes its address, a folder that all nodes share.
+        env: MASTER_ADDR and MASTER_PORT, or SLURM's variables.
+
+    Attributes:
+        device: this rank's GPU, or the CPU.
+
+    Raises:
+        TrainingError: the other ranks do not come within 10 minutes.
     """
 
-    def __init__(self, who: Rank, work_dir: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, info: RankInfo, work_dir: Path, env: Mapping[str, str]) -> None:
         import torch
         import torch.distributed as dist
 
-        self.who = who
+        self.info = info
         if torch.cuda.is_available():
             count = torch.cuda.device_count()
-            self.device = torch.device("cuda", who.local if who.local < count else who.local % count)
+            self.device = torch.device(
+                "cuda", info.local_rank if info.local_rank < count else info.local_rank % count
+            )
             torch.cuda.set_device(self.device)
         else:
             self.device = torch.device("cpu")
         os.environ["LOCAL_RANK"] = str(
-            self.device.index or 0 if self.device.type == "cuda" else who.local
+            self.device.index or 0 if self.device.type == "cuda" else info.local_rank
         )  # DeepSpeed takes its device from it
         backend = "nccl" if self.device.type == "cuda" else "gloo"
-        if who.world == 1:
+        if info.world_size == 1:
             dist.init_process_group(
                 backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_COLLECTIVE
             )
         else:
-            store = rendezvous(who, work_dir, env)
+            store = rendezvous(info, work_dir, env)
             dist.init_process_group(
-                backend, store=store, rank=who.rank, world_size=who.world, timeout=_COLLECTIVE
+                backend, store=store, rank=info.rank, world_size=info.world_size, timeout=_COLLECTIVE
             )
-            self.wait()
-            if who.first:  # all have met: the file must not mislead a later start
+            self.barrier()
+            if info.is_first:  # all have met: the file must not mislead a later start
                 (work_dir / f"meeting-{rendezvous_key(env)}.json").unlink(missing_ok=True)
 
-    def highest(self, *values: float) -> list[float]:
+    def all_reduce_max(self, *values: float) -> list[float]:
         """The largest of each value over all ranks, known to all."""
         return self._reduce(values, "MAX")
 
-    def sum(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         """The sum of each value over all ranks, known to all."""
         return self._reduce(values, "SUM")
 
     def _reduce(self, values: tuple[float, ...], how: str) -> list[float]:
-        if self.who.world == 1:
+        if self.info.world_size == 1:
             return list(values)
         import torch
         import torch.distributed as dist
@@ -196,26 +207,24 @@ class Team:
         dist.all_reduce(box, op=getattr(dist.ReduceOp, how))
         return [float(v) for v in box.tolist()]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Returns when all ranks are here."""
-        self.highest(0.0)
+        self.all_reduce_max(0.0)
 
-    def first_does(self, work: Callable[[], None]) -> None:
-        """Rank 0 does the work, the others wait. Its failure is raised on rank 0, and as TrainingError of the same exit code elsewhere."""
+    def on_rank_zero(self, work: Callable[[], None]) -> None:
+        """RankInfo 0 does the work, the others wait. Its failure is raised on rank 0, and as TrainingError of the same exit code elsewhere."""
         failure: Exception | None = None
-        if self.who.first:
+        if self.info.is_first:
             try:
                 work()
             except Exception as error:  # noqa: BLE001 -- raised again below, after the others know
                 failure = error
         code = failure.exit_code if isinstance(failure, UndoError) else ExitCode.FAILED
-        told = self.highest(float(code) if failure is not None else 0.0)[0]
+        told = self.all_reduce_max(float(code) if failure is not None else 0.0)[0]
         if failure is not None:
             raise failure
         if told:
-            elsewhere = TrainingError(
-                "rank 0 could not go on; its log says why", hint="see the log of rank 0"
-            )
+            elsewhere = TrainingError("rank 0 failed; its log says why", hint="see the log of rank 0")
             elsewhere.exit_code = ExitCode(int(told))
             raise elsewhere
 

@@ -9,9 +9,12 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from undo_hpc.chat.training_text import Policy
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.storage.atomic import write_json
+
+RECORD = "training.json"  # in the student's folder: what it was trained with, and on how many rows
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class TrainSpec:
         data: parquet files with the columns of records.Example.
         data_digest: digest of the data; a checkpoint made on other data is refused.
         prompt: name of the prompt set, or its folder.
+        reasoning: what becomes of a rationale's reasoning: keep, strip, or drop the row.
+        date: the day that a chat template with a date prints, YYYY-MM-DD; empty for today.
         work_dir: place of checkpoints/, metrics.jsonl, preflight.json and progress.json.
         out_dir: the student's Hugging Face directory; appears whole or not at all.
         card: name, iteration, parent, teacher, data for the model card.
@@ -50,6 +55,8 @@ class TrainSpec:
     instruction: str = ""
     system_prompt: str = ""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    reasoning: Policy = "keep"
+    date: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     time_limit_s: float | None = None
 
@@ -63,7 +70,7 @@ class TrainSpec:
             key = ".".join(["train", *(str(part) for part in first["loc"])])
             raise ConfigError(
                 f"training spec: {key}: {first['msg'].removeprefix('Value error, ')}",
-                hint="the spec is written by the train stage; mend the run's configuration and start again",
+                hint="the spec is written by the train stage; fix the run's configuration and start again",
             ) from error
 
     def save(self, path: Path) -> None:

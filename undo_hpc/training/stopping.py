@@ -67,11 +67,11 @@ class Stopper:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Signals set a flag inside this block; the handlers before it come back at its end."""
-        ear, mouth = os.pipe()
-        os.set_blocking(mouth, False)
+        read_fd, write_fd = os.pipe()  # a self-pipe: the interpreter writes each signal's number into it
+        os.set_blocking(write_fd, False)
         before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
-        fd = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-        watcher = threading.Thread(target=self._leave_where_loading_takes_long, args=(ear,), daemon=True)
+        fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        watcher = threading.Thread(target=self._leave_where_loading_takes_long, args=(read_fd,), daemon=True)
         watcher.start()
         try:
             yield
@@ -79,16 +79,16 @@ class Stopper:
             signal.set_wakeup_fd(fd)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            os.close(mouth)  # the watcher reads the end, and ends
+            os.close(write_fd)  # the watcher reads the end, and ends
             watcher.join()
-            os.close(ear)
+            os.close(read_fd)
 
-    def _leave_where_loading_takes_long(self, ear: int) -> None:
+    def _leave_where_loading_takes_long(self, read_fd: int) -> None:
         """Python's handlers wait while the main thread is inside a library (meeting the others, reading weights); this does not."""
         deadline, reason = math.inf, Reason.NONE
         while True:
-            if select.select([ear], [], [], None if deadline == math.inf else 0.2)[0]:
-                heard = os.read(ear, 1)
+            if select.select([read_fd], [], [], None if deadline == math.inf else 0.2)[0]:
+                heard = os.read(read_fd, 1)
                 if not heard:  # nobody listens any more
                     return
                 if deadline == math.inf and self.loading and heard[0] in _SIGNALS:

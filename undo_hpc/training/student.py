@@ -84,11 +84,15 @@ def pick_attention(config: TrainConfig, *, capability: tuple[int, int] | None, f
             f", in buckets of similar length: {kernel}" if kernel else ", torch's varlen flash kernel"
         )
     return name, {
-        "segment": one_by_one,
+        "varlen": one_by_one,
         "sdpa": "torch",
         "eager": "plain, slow",
         "flash_attention_2": "FlashAttention 2, varlen",
     }[name]
+
+
+class AttentionMissing(DataError):
+    """The model's code has no such attention."""
 
 
 class _Zero3:
@@ -105,15 +109,15 @@ class _Zero3:
 def _partitioned_init(settings: dict[str, Any] | None) -> Iterator[None]:
     """Inside, transformers makes models whose weights are shared out among the ranks as they are made (deepspeed.zero.Init).
 
-    Rank 0 alone reads each weight from its file; no rank ever holds the whole model. Without settings, nothing is different.
+    RankInfo 0 alone reads each weight from its file; no rank ever holds the whole model. Without settings, nothing is different.
     """
     if settings is None:
         yield
         return
     from transformers.integrations import deepspeed
 
-    told = _Zero3(settings)  # transformers keeps a weak reference
-    deepspeed.set_hf_deepspeed_config(told)
+    ours = _Zero3(settings)  # transformers keeps a weak reference
+    deepspeed.set_hf_deepspeed_config(ours)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
@@ -162,12 +166,12 @@ def load_student(
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if str(error) == repr(
-            implementation
-        ):  # architectures with attention classes of their own: Falcon, GPT-J
-            raise DataError(
-                f"the model {spec.model} has attention of its own kind, and none called {implementation!r}",
-                hint="set train.packing to false and train.attention to eager",
+        # Architectures with attention classes of their own (Falcon, GPT-J), or with sinks, which torch's attention has not (gpt-oss).
+        if str(error) == repr(implementation) or "does not support an attention implementation" in str(error):
+            raise AttentionMissing(
+                f"the model {spec.model} cannot be run with the attention {implementation!r}",
+                hint="set train.attention to eager"
+                + (" and train.packing to false, where that is refused, too" if config.packing else ""),
             ) from error
         raise DataError(
             f"the model {spec.model} cannot be loaded: {str(error).splitlines()[0]}",
@@ -177,8 +181,8 @@ def load_student(
         raise DataError(
             f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again"
         ) from error
-    model, told = loaded
-    if absent := sorted(told["missing_keys"]):
+    model, loading = loaded
+    if absent := sorted(loading["missing_keys"]):
         raise DataError(
             f"the model {spec.model} lacks {len(absent)} of its weights ({absent[0]} is the first)",
             hint="they would begin at random: copy or download the model again",
@@ -201,6 +205,29 @@ def load_student(
     return model
 
 
+def load_with_attention(
+    spec: TrainSpec,
+    config: TrainConfig,
+    attention_name: str,
+    say: Say,
+    *,
+    zero3_settings: dict[str, Any] | None = None,
+) -> tuple[Any, str]:
+    """The model and the attention that it has: eager where its code lacks the chosen one, and the choice was ours (`auto`)."""
+    try:
+        return load_student(spec, config, attention_name, say, zero3_settings=zero3_settings), attention_name
+    except AttentionMissing as error:
+        if config.attention != "auto":
+            raise
+        say(f"attention: eager, since {error.message}")
+    return load_student(spec, config, "eager", say, zero3_settings=zero3_settings), "eager"
+
+
+def base_model(model: Any) -> Any:
+    """The transformers model itself, without LoRA's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
     if importlib.util.find_spec("peft") is None:
         raise ConfigError(
@@ -220,8 +247,8 @@ def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
             target_modules=lora.target_modules or "all-linear",
         ),
     )
-    learned = sum(size(p) for p in adapted.parameters() if p.requires_grad)
+    num_trainable = sum(size(p) for p in adapted.parameters() if p.requires_grad)
     say(
-        f"lora: rank {lora.r}, {learned:,} of {sum(size(p) for p in adapted.parameters()):,} weights learn; merged at export"
+        f"lora: rank {lora.r}, {num_trainable:,} of {sum(size(p) for p in adapted.parameters()):,} weights learn; merged at export"
     )
     return adapted

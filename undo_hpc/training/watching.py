@@ -57,21 +57,21 @@ class StepFlops:
     """FLOPs that a step needs, forward and backward: no padding, no recomputation, answers only in the last layer.
 
     Args:
-        config: the configuration of the (text) model; weights: its number of weights; learned: how many of them get a gradient.
+        config: the configuration of the (text) model; num_params: its number of weights; num_trainable: how many of them get a gradient.
 
     Attributes:
-        known: whether the count holds. Of a mixture of experts a token meets only some weights, which are not told apart here.
+        known: whether the count holds. Of a mixture of experts a token meets only some weights, which are not counted here.
     """
 
-    def __init__(self, config: Any, weights: int, learned: int) -> None:
+    def __init__(self, config: Any, num_params: int, num_trainable: int) -> None:
         head = config.vocab_size * config.hidden_size
         width = config.num_attention_heads * (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
         self._each = (
-            4 + 2 * learned / weights
+            4 + 2 * num_trainable / num_params
         )  # 2 forward, 2 backward for the layer below, 2 more for a weight's own gradient
-        self._body = weights - head * (1 if config.tie_word_embeddings else 2)
+        self._body = num_params - head * (1 if config.tie_word_embeddings else 2)
         self._head, self._attention = head, config.num_hidden_layers * width
         self.known = not any(
             getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")
@@ -85,7 +85,7 @@ class StepFlops:
         )
 
 
-class Sink(Protocol):
+class Tracker(Protocol):
     """A further place for the curve."""
 
     def log(self, row: dict[str, float], step: int) -> None:
@@ -99,7 +99,7 @@ class _TensorBoard:
     def __init__(self, spec: TrainSpec, resumed_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What a killed training told after its last checkpoint is told again, so it leaves the curve.
+        # What a killed training logged after its last checkpoint is logged again, so it leaves the curve.
         self._writer = SummaryWriter(str(Path(spec.work_dir) / "tensorboard"), purge_step=resumed_at + 1)
 
     def log(self, row: dict[str, float], step: int) -> None:
@@ -111,7 +111,7 @@ class _TensorBoard:
 
 
 class _WandbLike:
-    """wandb, and trackio, which speaks the same way. A training that was started again goes on with its own curve."""
+    """wandb, and trackio, which speaks the same way. A training that was started again continues its own curve."""
 
     def __init__(self, module: str, spec: TrainSpec) -> None:
         import importlib
@@ -131,7 +131,7 @@ class _WandbLike:
         self._module.finish()
 
 
-def check_sinks(config: TrainConfig) -> None:
+def check_trackers(config: TrainConfig) -> None:
     """Raises ConfigError where a dashboard asked for is not installed."""
     for name in config.trackers:
         found = importlib.util.find_spec(name)
@@ -144,8 +144,8 @@ def check_sinks(config: TrainConfig) -> None:
             )
 
 
-def open_sinks(spec: TrainSpec, resumed_at: int) -> list[Sink]:
-    """The dashboards asked for; `check_sinks` comes first."""
+def open_trackers(spec: TrainSpec, resumed_at: int) -> list[Tracker]:
+    """The dashboards asked for; `check_trackers` comes first."""
     return [
         _TensorBoard(spec, resumed_at) if name == "tensorboard" else _WandbLike(name, spec)
         for name in spec.config.trackers
@@ -167,7 +167,7 @@ def drop_rows_after(path: Path, step: int) -> dict[str, float]:
 
 
 class TrainingMonitor:
-    """Collects a training's figures between log steps and tells them. Only rank 0 has one.
+    """Collects a training's figures between log steps and writes them. Only rank 0 has one.
 
     Args:
         total: steps of the whole training.
@@ -179,7 +179,7 @@ class TrainingMonitor:
         self._metrics = self._work_dir / "metrics.jsonl"
         self.last = drop_rows_after(self._metrics, resumed_at)
         self._progress = ProgressFile(self._work_dir / "progress.json")
-        self._sinks = open_sinks(spec, resumed_at)
+        self._trackers = open_trackers(spec, resumed_at)
         self._times: deque[tuple[int, float]] = deque([(resumed_at, time.monotonic())], maxlen=20)
 
     def log(
@@ -191,11 +191,11 @@ class TrainingMonitor:
         lr: float,
         grad_norm: float,
         tokens: float,
-        slots: float,
+        padded_tokens: float,
         targets: float,
         flops: float,
     ) -> None:
-        """Tells of the steps since the last call. `tokens` are real ones, `slots` all computed positions, over all ranks."""
+        """Logs the steps since the last call. `tokens` are real ones, `padded_tokens` all computed positions, over all ranks."""
         now = time.monotonic()
         seconds = max(now - self._times[-1][1], 1e-9)
         first_step, first_time = self._times[0]
@@ -210,7 +210,7 @@ class TrainingMonitor:
             "tokens": tokens,
             "target_tokens": targets,
             "tokens_per_s": tokens / seconds,
-            "useful": tokens / slots if slots else 1.0,
+            "useful": tokens / padded_tokens if padded_tokens else 1.0,
             "seconds": seconds,
             "left_s": left,
         }
@@ -220,8 +220,8 @@ class TrainingMonitor:
         with translate_os_error(self._metrics), self._metrics.open("a") as file:
             file.write(json.dumps({**row, "time": time.time()}) + "\n")
         self._progress.update(force=step == self._total, done=step, total=self._total, unit="steps", **row)
-        for sink in self._sinks:
-            sink.log(row, step)
+        for tracker in self._trackers:
+            tracker.log(row, step)
         mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
         print(
             f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.4f}  lr {lr:.2e}  grad {grad_norm:.3f}  "
@@ -231,8 +231,8 @@ class TrainingMonitor:
 
     def close(self) -> None:
         """Closes the dashboards."""
-        for sink in self._sinks:
-            sink.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def _clock(seconds: float) -> str:

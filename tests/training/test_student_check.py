@@ -1,0 +1,112 @@
+"""What is told of the student on a login node, before the first rationale is paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.chat_families import FAMILIES, OFF, make_tokenizer
+from undo_hpc.config.load import load_config
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import DataError
+from undo_hpc.training.student_check import check_lengths, check_student
+
+
+def student(tmp_path: Path, template: str, **settings: Any) -> RunConfig:
+    """A run whose student has this template. Its weights are never read."""
+    tokenizer = make_tokenizer(FAMILIES["Qwen2.5"])
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(tmp_path)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    sets = [f"student.model={tmp_path}", *(f"student.{key}={value}" for key, value in settings.items())]
+    return load_config("tiny", sets)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_all_families_can_be_trained_and_what_is_not_obvious_is_told(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    kwargs = {key: str(value).lower() for key, value in family.template_kwargs.items()}
+    config = student(tmp_path, family.template, chat_template_kwargs=str(kwargs).replace("'", ""))
+    notes = " ".join(check_student(config, date="2026-02-03"))
+    assert ("will be left out" in notes) == (family.reasoning == OFF)
+    assert ("writes such turns itself" in notes) == family.composed
+    assert ("which is 2026-02-03 throughout the run" in notes) == ("strftime_now" in family.template)
+    strip = config.model_copy(update={"student": config.student.model_copy(update={"reasoning": "strip"})})
+    assert "left out" not in " ".join(check_student(strip))
+
+
+def test_the_shipped_student_has_nothing_to_tell() -> None:
+    assert check_student(load_config("tiny", [])) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "settings", "message", "hint"),
+    [
+        (
+            "{{ raise_exception('never') }}",
+            {},
+            "cannot be rendered: TemplateError: never",
+            "chat_template.jinja",
+        ),
+        ("{{ nothing.at.all }}", {}, "cannot be rendered: UndefinedError", "chat_template.jinja"),
+        ("{% if %}", {}, "cannot be rendered: TemplateSyntaxError", "chat_template.jinja"),
+        (
+            FAMILIES["Gemma 2"].template,
+            {"system_prompt": "Brief."},
+            "System role not supported",
+            "system_prompt",
+        ),
+        ("<|im_start|>assistant", {}, "drops the user's text", "chat_template.jinja"),
+    ],
+)
+def test_templates_that_cannot_be_trained_are_refused(
+    tmp_path: Path, template: str, settings: dict[str, str], message: str, hint: str
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        check_student(student(tmp_path, template, **settings))
+    assert hint in caught.value.hint
+
+
+def test_rationales_that_can_be_longer_than_training_takes_are_told(tmp_path: Path) -> None:
+    config = load_config("tiny", ["generate.sampling.max_new_tokens=160", "train.max_length=40"])
+    turns = ["How many cakes has Ann?", "Ann has 17 cakes. Ann buys 7 more. How many cakes has Ann now?"]
+    told = check_lengths(config, turns)
+    assert "train.max_length is 40" in told and "160 tokens" in told and "left out of training" in told
+    needed = int(told.rpartition("raise train.max_length to ")[2].split(",")[0])
+    assert (
+        check_lengths(
+            load_config("tiny", ["generate.sampling.max_new_tokens=160", f"train.max_length={needed}"]), turns
+        )
+        == ""
+    )
+    short = load_config(
+        "tiny",
+        ["generate.sampling.max_new_tokens=160", f"train.max_length={needed - 1}", "train.too_long=truncate"],
+    )
+    assert "cut at their end" in check_lengths(short, turns)
+
+
+def test_the_measured_prompt_is_what_training_makes_of_it(trainings: Any) -> None:
+    from tests.training import tiny_student
+    from undo_hpc.prompts import load_prompts
+    from undo_hpc.training.encoding import encode_spec
+    from undo_hpc.training.student import load_tokenizer
+
+    spec = trainings.spec()
+    data = encode_spec(spec, load_tokenizer(spec))
+    turns = [load_prompts("default").student(row["problem"], "") for row in tiny_student.rows(60)]
+    sets = [f"student.model={spec.model}", "generate.sampling.max_new_tokens=100", "train.max_length=100"]
+    longest = int(data.prompts.max())
+    assert f"behind a prompt of {longest}:" in check_lengths(load_config("tiny", sets), turns)
+
+
+def test_later_limits_of_the_teacher_count() -> None:
+    sets = [
+        "generate.sampling.max_new_tokens=100",
+        "generate.sampling.max_new_tokens_by_iteration={1: 5000}",
+        "train.max_length=4096",
+    ]
+    assert "5,000 tokens" in check_lengths(load_config("tiny", sets))

@@ -1,0 +1,1 @@
+"""How a chat is written and read: the forms of reasoning, chat templates without torch, and the text a student learns."""

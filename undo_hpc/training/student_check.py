@@ -1,0 +1,145 @@
+"""What training will make of rationales, told on a login node before the first of them is paid for. Loads no torch.
+
+Read are the student's chat template and tokenizer, a few files; of a model on the Hub they are fetched where they are not in the
+cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from undo_hpc.chat.template import ChatTemplate, RenderError, prints_date
+from undo_hpc.chat.training_text import TurnWriter, sample_turns
+from undo_hpc.config.schema import ModelConfig, RunConfig
+from undo_hpc.errors import DataError
+from undo_hpc.models import resolve_model
+
+_FILES = ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json")
+_MEASURED = 100  # the longest prompts by characters, which are counted in tokens
+_CHARS_A_TOKEN = 3.0  # where no tokenizer is at hand
+
+
+def student_files(model: ModelConfig) -> Path | None:
+    """The folder with a student's tokenizer files: local, or in the Hub's cache after fetching them. None where that fails."""
+    place = resolve_model(model.model)
+    if Path(place).is_dir():
+        return Path(place)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    folder = None
+    for name in _FILES:
+        try:
+            folder = Path(hf_hub_download(place, name, revision=model.revision or None)).parent
+        except EntryNotFoundError as error:
+            if type(error).__name__ == "LocalEntryNotFoundError":  # not in the cache, and no network
+                return folder
+        except (HfHubHTTPError, OSError, ValueError):
+            return folder
+    return folder
+
+
+def check_student(config: RunConfig, *, date: str = "") -> list[str]:
+    """Whether the student's chat template can be trained, and what training will do that is not obvious.
+
+    Args:
+        date: the day that a template with a date prints; empty for today.
+
+    Returns sentences worth a reader's attention; most often none.
+
+    Raises:
+        DataError: no rationale could be learned with this template; the hint says what to change.
+    """
+    model = config.student
+    folder = student_files(model)
+    if folder is None or not any((folder / name).is_file() for name in _FILES[:2]):
+        return [f"student.model: the chat template of {model.model} cannot be read here; training checks it"]
+    template = ChatTemplate.load(folder, kwargs=model.chat_template_kwargs, date=model.date or date)
+    try:
+        writer = TurnWriter(
+            template.render,
+            source=template.source,
+            eos_token=template.eos_token,
+            policy=model.reasoning,
+            system_prompt=model.system_prompt,
+        )
+        prompt = template.render(writer.chat("7 + 8"), True)
+    except RenderError as error:
+        hint = (
+            "leave student.system_prompt empty"
+            if model.system_prompt
+            else "fix its chat_template.jinja in a local copy"
+        )
+        raise DataError(f"{model.model}: its chat template cannot be rendered: {error}", hint=hint) from error
+    if "7 + 8" not in prompt:
+        raise DataError(
+            f"{model.model}: its chat template drops the user's text",
+            hint="fix its chat_template.jinja in a local copy",
+        )
+    if not writer.closing.strip() and not template.eos_token:
+        raise DataError(
+            f"{model.model}: neither its chat template nor its tokenizer has an end of turn",
+            hint="set eos_token in its tokenizer_config.json",
+        )
+    turns = sample_turns(writer)
+    if isinstance(turns["answer"], str):
+        raise DataError(
+            f"{model.model}: no rationale can be learned with its chat template: {turns['answer']}",
+            hint="fix its chat_template.jinja in a local copy, or take another student",
+        )
+    notes = []
+    if isinstance(turns["reasoning"], str) and model.reasoning == "keep":
+        notes.append(
+            f"student: rationales with reasoning will be left out of training ({turns['reasoning']}); student.reasoning: strip "
+            "learns the answers behind it, and may be set in the run as it stands"
+        )
+    elif not isinstance(turns["reasoning"], str) and turns["reasoning"].composed:
+        notes.append(
+            "student: its chat template cuts or changes reasoning; training writes such turns itself, behind the template's prompt"
+        )
+    if prints_date(template.source) and (model.date or date):
+        notes.append(
+            f"student: its chat template prints the date, which is {model.date or date} throughout the run"
+        )
+    return notes
+
+
+def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:
+    """Whether rationales can become longer than training takes; the sentence to show, empty where they cannot.
+
+    Args:
+        user_turns: the student's prompts before the chat template; the longest is measured in the student's tokens.
+    """
+    sampling, limit = config.generate.sampling, config.train.max_length
+    most_new = max(sampling.max_new_tokens, *sampling.max_new_tokens_by_iteration.values(), 0)
+    longest, exact = _longest_prompt(config, user_turns)
+    if longest + most_new <= limit:
+        return ""
+    what = "cut at their end" if config.train.too_long == "truncate" else "left out of training"
+    about = "" if exact else "about "
+    prompts = f" behind a prompt of {about}{longest:,}" if user_turns else ""
+    return (
+        f"train.max_length is {limit:,}, and a rationale may have up to {most_new:,} tokens (generate.sampling.max_new_tokens){prompts}: "
+        f"longer rows are {what}; raise train.max_length to {longest + most_new:,}, or lower generate.sampling.max_new_tokens"
+    )
+
+
+def _longest_prompt(config: RunConfig, user_turns: Sequence[str]) -> tuple[int, bool]:
+    """Tokens of the longest prompt with its chat template, and whether they were counted rather than estimated."""
+    longest = sorted(user_turns, key=len, reverse=True)[:_MEASURED]
+    if not longest:
+        return 0, False
+    folder = student_files(config.student)
+    try:
+        from tokenizers import Tokenizer
+
+        assert folder is not None
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        template = ChatTemplate.load(folder, kwargs=config.student.chat_template_kwargs, date="2026-01-01")
+        system = config.student.system_prompt
+        first = [{"role": "system", "content": system}] if system else []
+        texts = [template.render([*first, {"role": "user", "content": turn}], True) for turn in longest]
+        return max(len(each.ids) for each in tokenizer.encode_batch(texts, add_special_tokens=False)), True
+    except Exception:  # noqa: BLE001 -- an estimate stands in for whatever cannot be read (tokenizers raises bare Exception)
+        return round(max(map(len, longest)) / _CHARS_A_TOKEN), False
