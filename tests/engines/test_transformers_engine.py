@@ -1,6 +1,4 @@
-"""The transformers engine's own promises: bitwise independence of the batch, out-of-memory, poison, models without
-slots.
-"""
+"""The transformers engine's own promises: bitwise independence of the batch, out-of-memory, poison, static batches."""
 
 from __future__ import annotations
 
@@ -28,9 +26,8 @@ from undo_hpc.errors import ConfigError, DataError, EngineError
 
 def engine(path: Path, retries: int = 2, **settings: Any) -> TransformersEngine:
     part = TransformersEngineConfig(**{"threads": 1, "batch_tokens": 4096, **settings})
-    loaded = load_engine(
-        EngineConfig(transformers=part, request_retries=retries), ModelConfig(model=str(path))
-    )
+    config = EngineConfig(transformers=part, request_retries=retries)
+    loaded = load_engine(config, ModelConfig(model=str(path)))
     assert isinstance(loaded, TransformersEngine)
     return loaded
 
