@@ -117,9 +117,7 @@ def test_the_watch_would_see_a_dependence(tiny_model: Path, watched: Watched) ->
 
 
 def test_draws_depend_on_the_requests_own_seed_in_every_mode(tiny_model: Path) -> None:
-    """Texts are equal between slots, invariant slots and padded batches: the draw is the same function of the same
-    seed.
-    """
+    """Texts are equal in continuous, invariant and static batches: the draw is the same function of the same seed."""
     requests = mixture(60, seed=5)
     padded = engine(tiny_model, max_batch=8)
     padded._static_reason = "asked for by a test"
