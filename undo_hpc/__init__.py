@@ -1,3 +1,3 @@
 """UNDO-HPC: iterative distillation on SLURM clusters, from one command to the last iteration."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

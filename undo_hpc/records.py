@@ -8,7 +8,10 @@ import unicodedata
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of all files of a run directory
+_WRITTEN_BY = {
+    1: ("0.1", "v0.1.0")
+}  # schema -> the version of undo-hpc that continues such a run, and its tag
 SPLITS = (
     "train",
     "diagnosis",
@@ -18,6 +21,20 @@ SPLITS = (
 Verdict = Literal["correct", "wrong", "no_answer", "unparsed", "timeout"]
 AnswerKind = Literal["auto", "number", "expression", "letter", "text"]
 FinishReason = Literal["stop", "length", "error"]
+
+
+def other_schema(version: object) -> tuple[str, str]:
+    """A message and a hint for a file of another schema than SCHEMA_VERSION."""
+    if isinstance(version, int) and version in _WRITTEN_BY:
+        number, tag = _WRITTEN_BY[version]
+        return (
+            f"this run was made by undo-hpc {number} (schema version {version}; this program reads {SCHEMA_VERSION})",
+            f"continue it with that version (git checkout {tag}), or start a new run",
+        )
+    return (
+        f"schema version {version}; this program reads {SCHEMA_VERSION}",
+        "use the version of undo-hpc that made this run, or start a new run",
+    )
 
 
 def normalise_text(text: str) -> str:
@@ -32,7 +49,7 @@ def content_id(*parts: str) -> str:
 
 
 class Row:
-    """What all rows share: to a plain dictionary and back, unknown keys left aside (rows of a newer schema)."""
+    """What all rows share: to a plain dictionary and back, unknown keys ignored (rows of a newer schema)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as it stands on disk. Shallow, for rows hold no rows: `asdict` copies each value, which takes longer than writing it."""
@@ -129,6 +146,60 @@ class Feedback(Row):
     error_kind: str
     score: float
     unstable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShownExample(Row):
+    """Another problem with its rationale and an attempt, shown to the teacher as an example."""
+
+    problem_id: str
+    problem: str
+    rationale: str
+    student_answer: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Row):
+    """What the teacher is asked of one problem: a row of a targets file, from which alone the prompt is rendered.
+
+    `style` is `plain` for a first rationale and `refine` for a later one. Down to `examples` stands what the teacher is shown: its
+    last rationale, an attempt of the student with its verdict (both empty where nothing of it is shown; another problem's in the
+    control `shuffled`), the ground truth where `method.show_truth` asks for it. The rest is for grading; `solution`, the data's
+    own, is filled in the control `ground_truth` only.
+    """
+
+    problem_id: str
+    idx: int
+    style: str
+    problem: str
+    rationale: str = ""
+    student_answer: str = ""
+    verdict: str = ""
+    shown_ground_truth: str = ""
+    examples: tuple[ShownExample, ...] = ()
+    ground_truth: str = ""
+    kind: AnswerKind = "auto"
+    options: tuple[str, ...] = ()
+    solution: str = ""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The row from its form on disk. Raises TypeError where a required key is missing."""
+        examples = tuple(ShownExample.from_dict(row) for row in data.get("examples", ()))
+        return super(Target, cls).from_dict(data | {"examples": examples})
+
+    def to_problem(self) -> Problem:
+        """The problem to grade an answer against."""
+        return Problem(
+            self.problem_id,
+            self.problem,
+            self.ground_truth,
+            self.idx,
+            solution=self.solution,
+            kind=self.kind,
+            options=self.options,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def build(root: Path, rows: int) -> None:
     """A run whose generate stage is complete."""
     problems = make_problems(rows)
     run = make_run(root, problems, SHARDS)
-    write_shards(run, problems, lambda p: [make_attempt(p, 0, chars=CHARS)])
+    write_shards(run, lambda p: [make_attempt(p, 0, chars=CHARS)])
 
 
 def measures() -> Iterator[Measure]:

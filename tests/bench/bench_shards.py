@@ -84,10 +84,10 @@ def writer(root: Path) -> float:
 def answered(root: Path, engine: Instant) -> float:
     """Rows a second from the engine to the disk, in a run directory of its own or one that was begun."""
     from tests.stages.build import context, make_problems, make_run
-    from undo_hpc.config.schema import SamplingConfig
+    from undo_hpc.config.schema import QualityConfig, SamplingConfig
     from undo_hpc.errors import EngineError
     from undo_hpc.pipeline.run import open_run
-    from undo_hpc.stages.answering import Answers, make_asks, open_checker
+    from undo_hpc.stages.attempts import AttemptStore, make_requests, open_checker
     from undo_hpc.storage.lease import Lease
 
     problems = make_problems(ROWS)
@@ -95,14 +95,21 @@ def answered(root: Path, engine: Instant) -> float:
     at = run.layout.iteration(0)
     with Lease(at.lease("generate", 0), "the benchmark") as lease:
         ctx = context(run, "generate", lease)
-        answers = Answers(ctx, at.shard("generate", 0), role="teacher", sampling=SamplingConfig(), inputs={})
+        store = AttemptStore(
+            ctx,
+            at.shard("generate", 0),
+            role="teacher",
+            sampling=SamplingConfig(),
+            quality=QualityConfig(),
+            inputs={},
+        )
         with open_checker(ctx) as checker:
-            asks = make_asks(problems, range(1), lambda p: p.problem, 0.7)
+            requests = make_requests(problems, range(1), lambda p: p.problem, 0.7)
             began = time.perf_counter()
             with contextlib.suppress(EngineError):
-                answers.answer(engine, checker, asks, len(asks))
+                store.answer(engine, checker, requests, len(requests))
             seconds = time.perf_counter() - began
-        answers.close()
+        store.close()
     return ROWS / seconds
 
 

@@ -16,7 +16,7 @@ import orjson
 from tests.bench.frame import Measure
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.pipeline.plan import IterationPlan, build_graph, pack_slices, slice_sets
+from undo_hpc.pipeline.plan import IterationPlan, TargetsFile, build_graph, pack_slices, slice_sets
 from undo_hpc.pipeline.run import create_or_open
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.events import EventLog
@@ -32,7 +32,8 @@ def make(root: Path) -> None:
     )
     run = create_or_open(config, root, command=["bench"])
     slices = slice_sets({"gsm8k": 1319, "validation": 5000, "train": 50 * SHARDS}, 2000)
-    plan = IterationPlan(0, 50 * SHARDS, SHARDS, pack_slices(slices, 2000))
+    files = (TargetsFile(sha256=f"{k:064x}", bytes=20_000, rows=50, first=50 * k) for k in range(SHARDS))
+    plan = IterationPlan(0, 50 * SHARDS, SHARDS, pack_slices(slices, 2000), targets=tuple(files))
     at = run.layout.iteration(0)
     write_json(at.plan, plan.to_dict())
     stage = next(s for s in build_graph(config, run.layout, plan) if s.name == "generate")
@@ -62,7 +63,7 @@ def make(root: Path) -> None:
                 at.log("generate", task.index).write_text("loading\n" * 50 + "EngineError: out of memory\n")
             continue
         path.write_bytes(b"x" * 100)
-        manifest = Manifest("generate", 0, task.index, {"config": run.config_digest}, {task.outputs[0]: Output("0" * 64, 100, 50)},
+        manifest = Manifest("generate", 0, task.index, {"config": run.config_digest} | task.inputs, {task.outputs[0]: Output("0" * 64, 100, 50)},
                             counts, details, {}, time.time() - 90, time.time())  # fmt: skip
         (root / task.manifest).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 

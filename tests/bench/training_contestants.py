@@ -79,7 +79,7 @@ def prepare(
         "precision": "fp32",
         "zero_stage": 0,
         "betas": [0.9, 0.999],
-        "clip": 1.0,
+        "max_grad_norm": 1.0,
         "log_steps": 5,
         "preflight": False,
         "checkpoint": {"every_steps": 10**6, "every_minutes": 0},

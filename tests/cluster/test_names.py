@@ -8,7 +8,8 @@ from undo_hpc.cluster.names import JobName, array_spec, split_array
 
 def test_a_name_comes_back_whole_and_foreign_names_are_not_ours() -> None:
     name = JobName("generate", 2, "0123abcd", 1, 1000, 3, "deadbeef")
-    assert JobName.parse(str(name)) == name
+    own = JobName("count_rows2", 0, "0123abcd", 0, 0, 1, "deadbeef")  # a stage that a user registers
+    assert JobName.parse(str(name)) == name and JobName.parse(str(own)) == own
     assert JobName.parse("generate-i2-someone-elses") is None
     assert JobName.parse("bash") is None
 

@@ -104,7 +104,7 @@ def test_a_step_that_a_signal_ended_before_it_could_listen_is_started_again() ->
         assert meaning_of(f"exit {number}") == meaning
     for name in ("USR1", "USR2", "TERM"):
         assert meaning_of(f"kill -{name} $$") == 75
-    assert meaning_of("kill -KILL $$") == 137  # lost: SLURM and the next healing stage decide
+    assert meaning_of("kill -KILL $$") == 137  # lost: SLURM and the next resubmitting stage decide
 
 
 def meaning_of(command: str) -> int:
@@ -113,14 +113,14 @@ def meaning_of(command: str) -> int:
     return int(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
-def test_healing_stages_run_in_any_case_and_the_others_only_on_success() -> None:
+def test_resubmitting_stages_run_in_any_case_and_the_others_only_on_success() -> None:
     assert "--dependency=afterok:41:42" in batch_file(Profile(), TRAIN, None)
     assert "--kill-on-invalid-dep=yes" in batch_file(Profile(), TRAIN, None)
     merge = batch_file(Profile(), replace(TRAIN, stage="merge"), None)
     assert "--dependency=afterany:41:42" in merge and "kill-on-invalid-dep" not in merge
 
 
-def test_healing_stages_stay_outside_of_the_container_where_sbatch_is() -> None:
+def test_resubmitting_stages_stay_outside_of_the_container_where_sbatch_is() -> None:
     for kind in ("pyxis", "apptainer"):
         profile = Profile(python="/p/python", container=ContainerProfile(kind=kind, image="/img/undo.sif"))
         assert "/img/undo.sif" in batch_file(profile, TRAIN, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from undo_hpc.config import renamed
-from undo_hpc.config.load import all_keys, load_config
+from undo_hpc.config.load import all_keys, load_config, preset_names
 from undo_hpc.config.renamed import ALIASES, RENAMED
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
@@ -114,3 +114,9 @@ def test_every_alias_leads_to_a_key() -> None:
     for targets in ALIASES.values():
         for target in targets:
             assert target in KEYS or "STAGE" in target or " " in target, target
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_use_the_new_names(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    load_config(name)
+    assert not caplog.records

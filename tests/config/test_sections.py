@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from undo_hpc.cluster.profile import Profile
+from undo_hpc.config.fields import merged
 from undo_hpc.config.load import all_keys, load_config, override
 from undo_hpc.config.schema import EvaluateConfig, RunConfig
 from undo_hpc.pipeline.run import leaves
@@ -119,3 +122,25 @@ def defaults_of_places(model: type[BaseModel]) -> Iterator[Mapping[str, Any]]:
 def test_there_is_a_section_with_defaults_of_its_place() -> None:
     """Else the tests above would show nothing."""
     assert any(given for given in defaults_of_places(RunConfig))
+
+
+ACCEPTED = {key: next(accepted(RunConfig, key), None) for key in all_keys(RunConfig)}
+
+
+@given(st.sets(st.sampled_from([key for key, found in ACCEPTED.items() if found]), max_size=12))
+def test_any_keys_together_change_no_other(keys: set[str]) -> None:
+    asked: dict[str, Any] = {}
+    expected = dumped(RunConfig())
+    for key in keys:
+        found = ACCEPTED[key]
+        assert found is not None
+        asked = merged(asked, nested(key, found[0]))
+        alone = dumped(found[1])
+        expected = {k: v for k, v in expected.items() if k != key and not k.startswith(f"{key}.")}
+        expected |= {k: v for k, v in alone.items() if k == key or k.startswith(f"{key}.")}
+    try:
+        made = RunConfig.model_validate(asked)
+    except ValidationError as error:  # some values exclude each other
+        assert all(item["type"] in ("value_error", "wrong_key") for item in error.errors()), error
+        assume(False)
+    assert dumped(made) == expected

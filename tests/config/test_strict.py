@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from undo_hpc.config.load import load_config
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import parse_value
 from undo_hpc.errors import ConfigError
 
@@ -73,3 +75,13 @@ def test_a_leading_zero_of_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--set seed=010: .*write 10"):
         load(tmp_path, "", "seed=010")
     assert load(tmp_path, "", "name='010'").name == "010"
+
+
+def test_a_configuration_survives_json(tmp_path: Path) -> None:
+    """JSON has neither tuples nor whole numbers as keys."""
+    config = load(
+        tmp_path,
+        "train: {betas: [0.8, 0.9]}\ngenerate: {sampling: {max_new_tokens_by_iteration: {1: 50}}}\n"
+        "stages: {count: {tasks: 2}}\ncluster: {resources: {count: {minutes: 5}}}\n",
+    )
+    assert RunConfig.model_validate(json.loads(json.dumps(config.model_dump(mode="json")))) == config

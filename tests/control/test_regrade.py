@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,9 @@ def test_a_word_of_the_problem_is_no_leak(run: Run) -> None:
     problem = Problem("p", "The student buys 3 pens at 2 dollars. What does he pay?", "6", 0)
     text = "The student pays 3 * 2 = 6 dollars. \\boxed{6}"
     row = Attempt("p", 0, 0, "plain", text, "wrong", "6", "number", "stop", 1, 1, 0, 0.7, flags=("wrong",))
-    assert _renewed(run, row, Grade("correct", "6", "number"), problem).flags == ()
+    assert _renewed(run, "generate", row, Grade("correct", "6", "number"), problem).flags == ()
+    student = replace(row, verdict="correct", flags=())
+    assert _renewed(run, "evaluate", student, Grade("wrong", "6", "number"), problem).flags == ()
 
 
 def test_a_crash_between_shard_and_manifest_loses_no_answer(

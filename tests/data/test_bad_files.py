@@ -150,6 +150,14 @@ def test_two_columns_of_one_name(tmp_path: Path, kind: str) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_one_key_twice_in_a_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"problem": "p?", "answer": 1, "x": {"y": 1}}\n{"problem": "p?", "answer": 1, "answer": 2}\n'
+    )
+    with pytest.raises(DataError, match="line 2 has two columns named 'answer'"):
+        load(tmp_path / "a.jsonl")
+
+
 def test_columns_of_different_lengths(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"problem": ["a", "b", "c"], "answer": [1, 2]}))
     with pytest.raises(DataError, match="columns of different lengths: 'problem' 3, 'answer' 2"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data import LoadedProblems, load_problems
@@ -46,9 +49,6 @@ def test_a_folder_with_a_train_and_a_test_file_gives_the_split_that_is_asked_for
     assert [p.problem for p in load(tmp_path, split="test").problems] == ["b"]
     with pytest.raises(DataError, match="it has test, train"):
         load(tmp_path, split="validation")
-
-
-P = {"problem": "p?", "answer": 1}
 
 
 def rows(*names: str) -> list[dict[str, Any]]:
@@ -226,6 +226,7 @@ def test_folders_of_subjects_are_one_data_set(tmp_path: Path) -> None:
         ("---\nconfigs:\n- {config_name: x, data_dir: socratic, data_files: '*.jsonl'}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: {train: 'socratic/*', test: main/test*}}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: 'main/*'}\n---\n", "train", "main"),
+        ("---\nconfigs:\n- {config_name: x, data_files: ['socratic/**', '', '**x', 'https://x/y']}\n---\n", "train", "socratic"),
     ],
 )  # fmt: skip
 def test_the_card_says_which_files_are_meant(tmp_path: Path, card: str, split: str, wanted: str) -> None:
@@ -259,3 +260,45 @@ def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone.jsonl")
     with pytest.raises(DataError, match=r"cannot read .*b\.jsonl"):
         load(tmp_path)
+
+
+def test_a_folder_of_several_splits_as_datasets_saves_it(tmp_path: Path) -> None:
+    import datasets
+
+    splits = {name: datasets.Dataset.from_list(rows(name, f"{name} more")) for name in ("train", "test")}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    assert [p.problem for p in load(tmp_path / "saved").problems] == ["train?", "train more?"]
+    assert [p.problem for p in load(tmp_path / "saved", split="test").problems] == ["test?", "test more?"]
+
+
+NAMES = ["train.jsonl", "test.jsonl", "part-0.jsonl", "a_train_b.json", "metadata.json", "main/train-00000-of-00001.jsonl", "other/train-00000-of-00001.jsonl",
+         "x.csv", "x.tsv", "val/y.jsonl.gz", "README.md", "z.parquet", "train/sub.d/train.test.jsonl", "Train_1.ndjson"]  # fmt: skip
+CONTENTS = [b"", b"[]", b"{}", b'{"problem": "a?", "answer": 1}\n', b'[{"problem": "b?", "answer": 2}]', b"problem,answer\nc?,3\n", b"problem\tanswer\nd?\t4\n",
+            b'{"k": {"a": 1}, "l": {"a": 2}}', b"version https://git-lfs.github.com/spec/v1\n", b'{"broken', b"\xff\xfe", CARD.encode(), b"PAR1"]  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    files=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CONTENTS), min_size=1, max_size=6),
+    split=st.sampled_from(["", "train", "test", "validation", "sub"]),
+    config=st.sampled_from(["", "main", "other", "x"]),
+)
+def test_any_folder_is_read_or_refused(files: dict[str, bytes], split: str, config: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "data"
+        for name, content in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+        asked: dict[str, Any] = {"split": split} if split else {}
+        try:
+            loaded = load(root, hub_config=config, **asked)
+        except DataError as error:
+            assert error.hint and (
+                "data" in error.message or any(Path(name).name in error.message for name in files)
+            )
+            return
+    read = {item["file"] for item in loaded.source["files"]}
+    assert read and not read & ignored(loaded).keys()
+    assert read | ignored(loaded).keys() == {name for name in files if name != "README.md"}, (
+        "each file is read or listed"
+    )

@@ -60,6 +60,7 @@ SETS: dict[str, dict[str, bytes]] = {
         "other/train.jsonl": ROWS,
         "README.md": b"---\nconfigs:\n- config_name: main\n  data_files: main/*\n- config_name: other\n  data_files: other/*\n---\n",
     },
+    "gated": {"train.jsonl": ROWS},
     "twice": {
         "train.parquet": parquet(problem=["a?"], answer=["1"], x=["2"]).replace(b"problem", b"answer\0")
     },
@@ -81,6 +82,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServer, d
     with HubServer() as server:
         for name, files in SETS.items():
             server.repos[f"datasets/me/{name}"] = Repo(private=False, files=dict(files), commits=["first"])
+        server.fault = lambda method, path: (
+            403 if path.startswith("/datasets/me/gated/resolve") and path.endswith("jsonl") else None
+        )
         home = str(tmp_path_factory.mktemp("hf"))
         yield (
             server,
@@ -133,6 +137,7 @@ def test_floats_of_32_bits_are_short(told: dict[str, dict[str, Any]]) -> None:
         ("torn", "arquet", "fix the file"),
         ("twice", "answer", ""),
         ("empty", "me/empty", "hub"),
+        ("gated", "403", "login"),
         ("absent", "no such data set", "login"),
         ("split", "nonesuch", "split"),
         ("config", "main", "hub_config"),

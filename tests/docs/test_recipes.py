@@ -95,7 +95,7 @@ BROKEN = {
 }
 WRONG = {
     "import nothing_like_this\n": "cannot load",
-    "1 / 0\n": "ZeroDivisionError",
+    "1 / 0\n": r"ZeroDivisionError.*\.py, line 1",
     "class EchoEngine: pass\nclass LastWord: pass\nrun_stage = 3\n": "has no method|cannot be called",
     "class EchoEngine:\n  def __init__(self): ...\n  describe = generate = close = print\n"
     "class LastWord:\n  def __init__(self, a): ...\n  def grade_many(self, items): ...\ndef run_stage(): ...\n": "cannot be called as",
@@ -119,6 +119,21 @@ def test_what_cannot_be_loaded_is_refused_before_anything_starts(
     with pytest.raises(ConfigError, match=WRONG[text]) as raised:
         check_plugins(load_config("my.yaml"))
     assert key in raised.value.message and raised.value.hint
+
+
+def test_another_python_may_know_more_packages_but_a_wrong_shape_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the profile sets up the environment of tasks, the login node's Python need not have the package."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profile.yaml").write_text("setup: [source env.sh]\n")
+    (tmp_path / "other_pkg_shape.py").write_text("class LastWord: pass\n")
+    text = "cluster: {kind: slurm, profile: profile.yaml}\nplugins: [.]\ngrading: {checker: '%s:LastWord'}\n"
+    (tmp_path / "my.yaml").write_text(text % "nobody_has_this")
+    check_plugins(load_config("my.yaml"))
+    (tmp_path / "my.yaml").write_text(text % "other_pkg_shape")
+    with pytest.raises(ConfigError, match="has no method grade_many"):
+        check_plugins(load_config("my.yaml"))
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

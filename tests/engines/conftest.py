@@ -191,7 +191,7 @@ def engines(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Callab
                 )
                 loaded[name] = load_engine(EngineConfig(transformers=part), model)
                 if name.endswith("padded"):
-                    loaded[name]._not_slots = "asked for by a test"  # what a model without slots gets
+                    loaded[name]._static_reason = "asked for by a test"  # what a model without slots gets
         return loaded[name]
 
     yield get

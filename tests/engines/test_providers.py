@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import REPO
 from tests.engines.loopback import client, run
 from tests.engines.providers import PROVIDERS, Body, Provider, prompt_of
 from undo_hpc.engines import Request
@@ -109,3 +110,10 @@ def test_a_server_that_answers_nothing_ends_the_task_with_its_words(
         assert not found
     broken[0] = False
     assert {c.text for c in run(client(there.url), asked("problem 0", "problem 1")).values()} == {"42"}
+
+
+def test_the_page_names_every_provider() -> None:
+    page = (REPO / "docs" / "servers.md").read_text().lower()
+    names = {line.split("|")[1].split(",")[0].strip() for line in page.splitlines() if line.startswith("| ")}
+    held = {"azure": "azure openai", "openai reasoning": "openai"}
+    assert {held.get(provider.name, provider.name) for provider in PROVIDERS} <= names

@@ -50,7 +50,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
         monkeypatch.setattr(
             service,
             "server_command",
-            lambda *a: [sys.executable, "-c", STAND_IN, str(a[-1]), str(answers), then],
+            lambda *a: [sys.executable, "-c", STAND_IN, str(a[4]), str(answers), then],
         )
 
     return use

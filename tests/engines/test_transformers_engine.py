@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig
-from undo_hpc.engines import Request, load_engine, slot_decoder
+from undo_hpc.engines import Request, continuous_batching, load_engine
 from undo_hpc.engines.chat import Chat
+from undo_hpc.engines.continuous_batching import ContinuousBatchDecoder, rounded
 from undo_hpc.engines.decoding import Work
-from undo_hpc.engines.slot_decoder import SlotDecoder, rounded
-from undo_hpc.engines.slots import SlotModel, slots_agree
+from undo_hpc.engines.slot_cache import SlotModel, why_unsupported
 from undo_hpc.engines.transformers_engine import TransformersEngine
 from undo_hpc.errors import ConfigError, DataError, EngineError
 
@@ -71,13 +71,13 @@ class Watched:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """Looks at the logits of every step from outside."""
-    watch, step, decode = Watched(), SlotModel.step, SlotDecoder._step
+    watch, step, decode = Watched(), SlotModel.step, ContinuousBatchDecoder._step
 
     def seen_step(self: SlotModel, *arguments: Any) -> torch.Tensor:
         watch.logits = step(self, *arguments)
         return watch.logits
 
-    def seen_decode(self: SlotDecoder) -> Any:
+    def seen_decode(self: ContinuousBatchDecoder) -> Any:
         works = list(self._works)
         finished = decode(self)
         assert watch.logits is not None
@@ -87,7 +87,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
         return finished
 
     monkeypatch.setattr(SlotModel, "step", seen_step)
-    monkeypatch.setattr(SlotDecoder, "_step", seen_decode)
+    monkeypatch.setattr(ContinuousBatchDecoder, "_step", seen_decode)
     yield watch
 
 
@@ -125,7 +125,7 @@ def test_draws_depend_on_the_requests_own_seed_in_every_mode(tiny_model: Path) -
     """
     requests = mixture(60, seed=5)
     padded = engine(tiny_model, max_batch=8)
-    padded._not_slots = "asked for by a test"
+    padded._static_reason = "asked for by a test"
     texts = [
         {c.id: c.text for c in tested.generate(requests)}
         for tested in (engine(tiny_model), engine(tiny_model, batch_invariant=True), padded)
@@ -208,7 +208,7 @@ def test_a_poison_request_is_a_recorded_failure_after_its_tries(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, padded: bool, retries: int = 3
 ) -> None:
     tested = engine(tiny_model, retries=retries, max_batch=8)
-    tested._not_slots = "asked for by a test" if padded else ""
+    tested._static_reason = "asked for by a test" if padded else ""
     encode, tries = tested._chat.encode, []
 
     def poisoned(prompt: str) -> list[int]:
@@ -252,7 +252,9 @@ def test_an_engine_that_fails_on_everything_is_an_error_and_not_a_shard_of_failu
     assert not found, "no request is blamed for what the engine has done"
 
 
-def test_a_model_without_full_attention_runs_padded_and_cannot_be_invariant(tmp_path: Path) -> None:
+def test_a_model_without_full_attention_runs_in_static_batches_and_cannot_be_invariant(
+    tmp_path: Path,
+) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
     from tests.engines.conftest import build_tokenizer
@@ -273,7 +275,7 @@ def test_a_model_without_full_attention_runs_padded_and_cannot_be_invariant(tmp_
     MistralForCausalLM(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)  # type: ignore[attr-defined]
     tested = engine(tmp_path)
-    assert tested.describe()["decoder"].startswith("padded (")
+    assert tested.describe()["decoder"].startswith("static batching (")
     requests = [Request(f"r{i}", "7 8 " * i, i, 1.0, 12) for i in range(5)]
     assert all(c.error == "" and c.completion_tokens for c in tested.generate(requests))
     with pytest.raises(ConfigError, match="batch_invariant cannot be kept"):
@@ -301,7 +303,7 @@ def test_slots_are_used_only_where_they_give_the_models_own_logits(family: str) 
     extra = {"head_dim": 16} if family in ("Qwen3", "Gemma") else {}
     config = getattr(transformers, f"{family}Config")(vocab_size=99, pad_token_id=0, **sizes, **extra)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    assert bool(slots_agree(model)) == (family == "Bloom")  # Bloom reads positions off the mask
+    assert bool(why_unsupported(model)) == (family == "Bloom")  # Bloom reads positions off the mask
 
 
 def test_no_gpu_where_one_is_asked_for_is_a_configuration_error(tiny_model: Path) -> None:
@@ -331,7 +333,7 @@ def test_rounded_lengths_are_few_and_never_short(per_octave: int) -> None:
 def test_the_module_draws_with_the_function_under_test() -> None:
     from undo_hpc.engines.sampling import draw
 
-    assert slot_decoder.draw is draw
+    assert continuous_batching.draw is draw
 
 
 @pytest.mark.parametrize("invariant", [False, True])
@@ -354,7 +356,7 @@ def test_slots_ask_the_device_once_a_step_and_never_mix_it_with_the_host(
     monkeypatch.setattr(torch.Tensor, "tolist", tolist)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).to("meta")
     chat = Chat(ModelConfig(model=str(tiny_model)))
-    decoder = SlotDecoder(model, chat, rows=4, length=64, invariant=invariant)
+    decoder = ContinuousBatchDecoder(model, chat, rows=4, length=64, invariant=invariant)
     works = [
         Work(Request(f"r{i}", "", i, float(i % 2), 9), list(range(3, 8 + 3 * i)), 8 + i) for i in range(7)
     ]
@@ -369,29 +371,31 @@ def test_the_memory_of_a_decoder_is_free_as_soon_as_it_is_dropped(tiny_model: Pa
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    decoder = SlotDecoder(model, Chat(ModelConfig(model=str(tiny_model))), rows=2, length=32, invariant=False)
+    decoder = ContinuousBatchDecoder(
+        model, Chat(ModelConfig(model=str(tiny_model))), rows=2, length=32, invariant=False
+    )
     decoder.advance(deque([Work(Request("r", "", 0, 1.0, 9), [3, 4, 5], 8)]))
     keys = weakref.ref(decoder._slots.cache._slot_layers[0].keys)
     gc.disable()
     try:
         del decoder
-        assert keys() is None, "the next lane's cache would have to share the GPU with it"
+        assert keys() is None, "the next bucket's cache would have to share the GPU with it"
     finally:
         gc.enable()
 
 
-def test_on_a_gpu_lanes_are_joined_while_rows_are_left(tiny_model: Path) -> None:
+def test_on_a_gpu_lanes_are_merged_while_rows_are_left(tiny_model: Path) -> None:
     part = TransformersEngineConfig(threads=1, max_batch=8, batch_tokens=1024)
     engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(tiny_model)))
     works = [
         Work(Request(f"r{i}", "", i, 1.0, 9), [3] * 4, total - 4)
         for i, total in enumerate((60, 250, 120, 100, 30))
     ]
-    lanes = {64: [works[0], works[4]], 128: [works[2], works[3]], 256: [works[1]]}
-    totals = [[work.total for work in lane] for _, lane in engine._joined(lanes)]
+    buckets = {64: [works[0], works[4]], 128: [works[2], works[3]], 256: [works[1]]}
+    totals = [[work.total for work in bucket] for _, bucket in engine._merged(buckets)]
     assert totals == [[250], [120, 100], [60, 30]]
     engine._device = torch.device("cuda")
-    totals = [[work.total for work in lane] for _, lane in engine._joined(lanes)]
+    totals = [[work.total for work in bucket] for _, bucket in engine._merged(buckets)]
     assert totals == [[250, 120, 100, 60, 30]], (
         "four rows of 256 fit; three were taken when the shortest came"
     )

@@ -271,7 +271,7 @@ def test_vllm_and_its_server_take_the_settings(
 
 
 @pytest.mark.vllm
-def test_a_failed_step_starts_vllm_anew_and_loses_nothing(
+def test_a_failed_step_restarts_vllm_and_loses_nothing(
     vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [Request(f"r{i}", f"{i} cakes", i, 0.0, 12) for i in range(6)]

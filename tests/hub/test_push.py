@@ -102,7 +102,7 @@ def test_pushing_again_changes_nothing(publishable: Publishable, server: HubServ
     assert [repo.commits for repo in server.repos.values()] == commits and server.uploads() == uploads
 
 
-def test_an_interrupted_push_goes_on_and_sends_large_files_once(
+def test_an_interrupted_push_continues_and_sends_large_files_once(
     publishable: Publishable, server: HubServer
 ) -> None:
     run = publishable()
@@ -235,7 +235,7 @@ def test_an_automatic_push_arrives_or_fails_without_harm(publishable: Publishabl
     server.fault = lambda method, path: 400
     said: list[str] = []
     assert not maybe_push(run, 0.0, ended=True, say=said.append)
-    assert "the run goes on" in said[0]
+    assert "the run continues" in said[0]
     assert [e["kind"] for e in read_events(run.layout.events)][-1] == "push_failed"
     server.fault = lambda method, path: None
     assert maybe_push(run, 0.0, ended=True, say=said.append), said

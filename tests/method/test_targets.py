@@ -1,11 +1,23 @@
 """Which problems are regenerated, and that the controls change only what they say."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from undo_hpc.config.schema import MethodConfig
-from undo_hpc.method.targets import choose_targets, example_rows, shuffle_errors
+from undo_hpc.method.targets import (
+    choose_examples,
+    first_target,
+    is_chosen,
+    learned_splits,
+    partners,
+    refine_target,
+    shuffle_group,
+)
 from undo_hpc.records import Feedback, Problem
 
 
-def row(key: str, verdict: str = "wrong", split: str = "train", **more: object) -> Feedback:
+def row(key: str, verdict: str = "wrong", split: str = "train", **more: object) -> dict[str, Any]:
     base = {
         "idx": int(key[1:]),
         "problem": f"problem {key}",
@@ -15,29 +27,22 @@ def row(key: str, verdict: str = "wrong", split: str = "train", **more: object) 
         "error_kind": "setup",
         "score": 0.0,
     }
-    return Feedback(problem_id=key, split=split, verdict=verdict, **(base | more))  # type: ignore[arg-type]
+    return Feedback(problem_id=key, split=split, verdict=verdict, **(base | more)).to_dict()  # type: ignore[arg-type]
 
 
-TRAIN = [Problem(f"p{k}", f"problem p{k}", "1", k) for k in range(6)]
-HELD = [Problem("d9", "problem d9", "1", 9)]
+PROBLEM = Problem("p1", "problem p1", "1", 1, solution="1 is 1", options=("1", "2")).to_dict()
 ROWS = [
     row("p0", "correct"),
     row("p1"),
     row("p2", "no_answer"),
     row("p3", "correct", unstable=True),
-    row("d9", split="diagnosis"),
     row("v7", split="validation"),
+    row("d9", split="diagnosis"),
 ]
 
 
 def chosen(**method: object) -> list[str]:
-    return [t.problem.problem_id for t in choose_targets(1, TRAIN, HELD, ROWS, MethodConfig(**method), 0)]  # type: ignore[arg-type]
-
-
-def test_iteration_0_asks_for_everything_plainly() -> None:
-    targets = choose_targets(0, TRAIN, HELD, [], MethodConfig(), 0)
-    assert [t.problem.problem_id for t in targets] == [p.problem_id for p in TRAIN]
-    assert {t.style for t in targets} == {"plain"}
+    return [r["problem_id"] for r in ROWS if is_chosen(r, MethodConfig(**method))]  # type: ignore[arg-type]
 
 
 def test_which_problems() -> None:
@@ -50,27 +55,44 @@ def test_which_problems() -> None:
 
 def test_validation_problems_are_never_trained_on() -> None:
     assert "v7" not in chosen(errors_from="both", regenerate="all")
+    for errors_from in ("train", "diagnosis", "both"):
+        assert "validation" not in learned_splits(MethodConfig(errors_from=errors_from), 1)
+        assert learned_splits(MethodConfig(errors_from=errors_from), 0) == ("train",)
+
+
+def test_a_first_rationale_is_asked_for_plainly() -> None:
+    target = first_target(PROBLEM, MethodConfig())
+    assert target.style == "plain" and target.options == ("1", "2") and target.ground_truth == "1"
+    assert not any(
+        (target.rationale, target.student_answer, target.verdict, target.shown_ground_truth, target.solution)
+    )
+    assert first_target(PROBLEM, MethodConfig(condition="ground_truth")).solution == "1 is 1"
 
 
 def test_blind_takes_the_attempt_away_and_nothing_else() -> None:
-    undo = choose_targets(1, TRAIN, HELD, ROWS, MethodConfig(), 0)
-    blind = choose_targets(1, TRAIN, HELD, ROWS, MethodConfig(condition="blind"), 0)
-    assert [t.problem for t in blind] == [t.problem for t in undo]
-    assert all(t.feedback and t.feedback.student_answer == "" and t.feedback.rationale for t in blind)
+    undo = refine_target(PROBLEM, ROWS[1], ROWS[1], MethodConfig()).to_dict()
+    blind = refine_target(PROBLEM, ROWS[1], ROWS[1], MethodConfig(condition="blind")).to_dict()
+    assert (
+        undo["student_answer"] == "mine p1"
+        and undo["rationale"] == "why p1"
+        and not undo["shown_ground_truth"]
+    )
+    assert blind == undo | {"student_answer": "", "verdict": ""}
+    assert refine_target(PROBLEM, ROWS[1], ROWS[1], MethodConfig(show_truth=True)).shown_ground_truth == "1"
 
 
 def test_shuffled_gives_each_problem_a_foreign_attempt() -> None:
-    rows = [row(f"p{k}") for k in range(20)]
-    mixed = shuffle_errors(rows, seed=3)
-    assert [r.problem_id for r in mixed] == [r.problem_id for r in rows]
-    assert all(r.student_answer != f"mine {r.problem_id}" for r in mixed)
-    assert sorted(r.student_answer for r in mixed) == sorted(r.student_answer for r in rows)
-    assert mixed == shuffle_errors(rows, seed=3)
-    (alone,) = shuffle_errors([*rows, row("p20", error_kind="format")], seed=3)[-1:]
-    assert alone.student_answer != "mine p20", "nor does one that has no like keep its own"
+    groups = [shuffle_group(row(f"p{k}", student_answer="x = " * (k % 2))) for k in range(20)]
+    mixed = partners(groups, seed=3)
+    assert sorted(mixed) == list(range(20)) and mixed == partners(groups, seed=3) != partners(groups, seed=4)
+    assert all(other != mine and groups[other] == groups[mine] for mine, other in enumerate(mixed))
+    assert partners([*groups, ("format", 0)], seed=3)[-1] != 20, "nor does one that has no like keep its own"
+    assert partners([("a", 0), ("b", 0), ("c", 1)], seed=3) in ([1, 2, 0], [2, 0, 1])
+    assert partners([], seed=3) == []
 
 
-def test_examples_come_from_validation_wrong_first() -> None:
-    rows = [row("v1", "correct", "validation"), row("v2", "wrong", "validation"), row("p1")]
-    assert [r.problem_id for r in example_rows(rows, 2, 0)] == ["v2", "v1"]
-    assert example_rows(rows, 0, 0) == []
+def test_examples_are_wrong_ones_first() -> None:
+    assert choose_examples([True, False, True], 1, 0) == [1]
+    assert sorted(choose_examples([True, False, True], 5, 0)) == [0, 1, 2]
+    assert choose_examples([True, False], 0, 0) == []
+    assert len({tuple(choose_examples([False] * 50, 3, seed)) for seed in range(5)}) > 1

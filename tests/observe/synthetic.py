@@ -10,20 +10,21 @@ from pathlib import Path
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
+from undo_hpc.control.position import make_plan
 from undo_hpc.method.quality import assess
 from undo_hpc.observe.after import after_iteration
-from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, deal, plan_iteration
+from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run, create_or_open
-from undo_hpc.records import Attempt, Problem, Verdict, content_id
+from undo_hpc.records import Attempt, Problem, Target, Verdict, content_id
 from undo_hpc.stages import advance, merge
-from undo_hpc.stages.answering import counts
+from undo_hpc.stages.attempts import counts
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
 from undo_hpc.storage.progress import ProgressFile
-from undo_hpc.storage.shards import dump_rows
+from undo_hpc.storage.shards import dump_rows, read_rows
 
 PEOPLE = ("Mia", "Noor", "Ada", "Li", "Tomás", "Ife")
 THINGS = ("apples", "marbles", "stamps", "books", "shells")
@@ -110,14 +111,15 @@ class RunBuilder:
         }
         for name, size in ({"gsm": 40, "hard": 30} if benchmarks is None else benchmarks).items():
             self.sets[name] = [make_problem(k, self.rng, name) for k in range(size)]
-        self._prepare()
+        self.prepare()
 
     @property
     def root(self) -> Path:
         """The run directory."""
         return self.run.layout.root
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Writes the splits and benchmarks with their manifest."""
         layout, splits = self.run.layout, ("train", "diagnosis", "validation")
         paths = {layout.split(n) if n in splits else layout.benchmark(n): ps for n, ps in self.sets.items()}
         for path, rows in paths.items():
@@ -133,12 +135,7 @@ class RunBuilder:
 
     def plan(self, iteration: int) -> IterationPlan:
         """Freezes an iteration's plan; from the second on the teacher writes for what the last student got wrong."""
-        from undo_hpc.stages.targets import targets_of
-
-        plan = plan_iteration(self.run.config, iteration, problems=len(targets_of(self.run, iteration)),
-                              sets={n: len(ps) for n, ps in self.sets.items() if ps})  # fmt: skip
-        write_json(self.run.layout.iteration(iteration).plan, plan.to_dict())
-        return plan
+        return make_plan(self.run, iteration)
 
     def graph(self, plan: IterationPlan) -> dict[str, Stage]:
         """The stages of an iteration by name."""
@@ -185,24 +182,13 @@ class RunBuilder:
 
     def generate(self, plan: IterationPlan, only: Iterable[int] | None = None) -> None:
         """The teacher's shards, or some of them."""
-        from undo_hpc.stages.prepare import prepared_digest
-        from undo_hpc.stages.targets import targets_of
-        from undo_hpc.storage.atomic import sha256_file
-
-        stage = self.graph(plan)["generate"]
-        targets = {t.problem.problem_id: t for t in targets_of(self.run, plan.iteration)}
-        inputs = {"splits": prepared_digest(self.run)}
-        if plan.iteration:
-            inputs["feedback"] = sha256_file(self.run.layout.iteration(plan.iteration - 1).feedback)
+        stage, at = self.graph(plan)["generate"], self.run.layout.iteration(plan.iteration)
         for task in stage.tasks:
             if only is not None and task.index not in only:
                 continue
             rows: list[Attempt] = []
-            for p in sorted(
-                deal([t.problem for t in targets.values()], plan.shards, task.index),
-                key=lambda p: (p.idx, p.problem_id),
-            ):
-                style = targets[p.problem_id].style
+            for target in map(Target.from_dict, read_rows(at.targets_file(task.index))):
+                p, style = target.to_problem(), target.style
                 fails = self.rng.random() < 0.2
                 if fails:
                     rows.append(attempt(p, self.rng.choice(("arithmetic", "truncated")), 0, style=style))
@@ -210,7 +196,7 @@ class RunBuilder:
                     rows.append(attempt(p, "right", int(bool(rows) and rows[-1].problem_id == p.problem_id), style=style,
                                         refined=style == "refine"))  # fmt: skip
             self.events(stage, task, ago=3000 - 1000 * plan.iteration)
-            self.publish(stage, task, [rows], inputs)
+            self.publish(stage, task, [rows], dict(task.inputs))
 
     def single(self, plan: IterationPlan, name: str) -> None:
         """merge or advance, by the stage itself."""
@@ -271,7 +257,7 @@ class RunBuilder:
             if only is not None and task.index not in only:
                 continue
             shards = [
-                [self._student(p, skill) for p in self.sets[part.group][part.start : part.stop]]
+                [self._student(p, skill) for p in self.sets[part.problem_set][part.start : part.stop]]
                 for part in parts
             ]
             self.events(stage, task, seconds=40, ago=1200 - 400 * plan.iteration)

@@ -65,8 +65,14 @@ def test_a_finished_run_says_so_and_what_to_do(finished: Path) -> None:
 def test_a_control_that_nobody_examines_has_no_next_iteration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    built = RunBuilder(tmp_path / "run", problems=12, benchmarks={}, sets=["method.condition=one_shot"])
-    built.sets = {}
+    built = RunBuilder(
+        tmp_path / "run",
+        problems=12,
+        benchmarks={},
+        sets=["method.condition=one_shot", "evaluate.train_predictions=false"],
+    )
+    built.sets |= {"diagnosis": [], "validation": []}
+    built.prepare()
     run = built.play(1)
     assert (run.layout.report / "index.html").exists()
     view = look(run)

@@ -1,8 +1,10 @@
 """The plan: every problem in just one shard whatever their number, slices that cover, seeds that hang on nothing else."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,35 +12,39 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import (
     IterationPlan,
+    TargetsFile,
     build_graph,
     choose_shards,
-    deal,
+    cut_evenly,
     pack_slices,
     plan_iteration,
     request_seed,
     slice_sets,
 )
 from undo_hpc.pipeline.workload import Measured, estimate
-from undo_hpc.records import Problem
 
 
-def problems(count: int) -> list[Problem]:
-    return [Problem(f"id{k}", "x" * (k * 7 % 50), "1", k) for k in range(count)]
+@given(lengths=st.lists(st.integers(0, 500), max_size=60), shards=st.integers(1, 20))
+def test_shards_lose_and_double_nothing_and_none_is_empty(lengths: list[int], shards: int) -> None:
+    bounds = cut_evenly(lengths, shards)
+    assert len(bounds) == shards + 1 and bounds[0] == 0 and bounds[-1] == len(lengths)
+    sizes = [b - a for a, b in itertools.pairwise(bounds)]
+    assert min(sizes) >= (1 if len(lengths) >= shards else 0)
 
 
-@given(count=st.integers(0, 60), shards=st.integers(1, 20))
-def test_dealing_loses_and_doubles_nothing_and_is_even(count: int, shards: int) -> None:
-    parts = [deal(problems(count), shards, k) for k in range(shards)]
-    assert sorted(p.problem_id for part in parts for p in part) == sorted(
-        p.problem_id for p in problems(count)
-    )
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+@given(lengths=st.lists(st.integers(0, 500), min_size=40, max_size=200), shards=st.integers(1, 10))
+def test_shards_take_about_equally_long(lengths: list[int], shards: int) -> None:
+    each = max(1, sum(lengths) // len(lengths))
+    costs = [each + length for length in lengths]
+    bounds = cut_evenly(lengths, shards)
+    for start, stop in itertools.pairwise(bounds):
+        assert abs(sum(costs[start:stop]) - sum(costs) / shards) <= max(costs)
 
 
-def test_long_problems_are_spread() -> None:
-    parts = [deal(problems(60), 4, k) for k in range(4)]
-    sizes = [sum(len(p.problem) for p in part) for part in parts]
-    assert max(sizes) - min(sizes) <= 50
+def test_sorted_lengths_leave_no_shard_with_all_the_long_ones() -> None:
+    bounds = cut_evenly([10] * 500 + [100] * 500, 10)
+    sizes = [b - a for a, b in itertools.pairwise(bounds)]
+    assert max(sizes) <= 2.5 * min(sizes) and sizes[0] > sizes[-1]
 
 
 @given(
@@ -47,8 +53,8 @@ def test_long_problems_are_spread() -> None:
 )
 def test_slices_cover_each_set_once(sizes: dict[str, int], per_task: int) -> None:
     slices = slice_sets(sizes, per_task)
-    for group, size in sizes.items():
-        mine = [s for s in slices if s.group == group]
+    for name, size in sizes.items():
+        mine = [s for s in slices if s.problem_set == name]
         assert [s.shard for s in mine] == list(range(len(mine)))
         assert mine[0].start == 0 and mine[-1].stop == size
         assert all(a.stop == b.start for a, b in itertools.pairwise(mine))
@@ -81,8 +87,16 @@ def test_seeds_differ_by_each_part_and_fit_31_bits() -> None:
 
 def test_a_plan_survives_its_file() -> None:
     plan = plan_iteration(RunConfig(), 0, problems=10, sets={"gsm8k": 5000, "validation": 3})
-    assert IterationPlan.from_dict(plan.to_dict()) == plan
-    assert {s.group for s in plan.slices("evaluate")} == {"gsm8k", "validation"}
+    plan = replace(
+        plan,
+        targets=(
+            TargetsFile(sha256="ab", bytes=7, rows=1, first=0),
+            TargetsFile(sha256="cd", bytes=0, rows=0, first=None),
+        ),
+        inputs={"splits": "s"},
+    )
+    assert IterationPlan.from_dict(orjson.loads(orjson.dumps(plan.to_dict()))) == plan
+    assert {s.problem_set for s in plan.slices("evaluate")} == {"gsm8k", "validation"}
 
 
 def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None:
@@ -94,7 +108,7 @@ def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None
         assert set(stage.after) <= seen
         seen.add(stage.name)
     assert seen == {"generate", "baseline", "merge", "train", "evaluate", "advance"}
-    assert {s.group for s in plan.slices("baseline")} == {"validation"}
+    assert {s.problem_set for s in plan.slices("baseline")} == {"validation"}
 
 
 def test_shards_follow_the_measured_speed() -> None:

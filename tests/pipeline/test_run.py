@@ -51,3 +51,21 @@ def test_a_configuration_that_this_program_does_not_know_is_named(tmp_path: Path
         StorageError, match=r"config\.resolved\.json is not a configuration .*of_a_newer_version"
     ):
         open_run(run.layout.root)
+
+
+def test_a_run_of_the_version_before_is_refused_with_the_version_that_continues_it(tmp_path: Path) -> None:
+    root = tmp_path / "old"
+    run = create_or_open(RunConfig(), root, command=[])
+    write_json(run.layout.config, read_json(run.layout.config) | {"schema_version": 1})
+    slices = [[{"group": "validation", "shard": 0, "start": 0, "stop": 3}]]
+    plan = {"iteration": 0, "problems": 5, "shards": 1, "evaluate": slices, "baseline": []}
+    write_json(run.layout.iteration(0).plan, plan)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for opens in (lambda: open_run(root), lambda: create_or_open(RunConfig(), root, command=[])):
+        with pytest.raises(StorageError, match=r"this run was made by undo-hpc 0\.1 ") as error:
+            opens()
+        assert error.value.hint == "continue it with that version (git checkout v0.1.0), or start a new run"
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    write_json(run.layout.config, read_json(run.layout.config) | {"schema_version": 99})
+    with pytest.raises(StorageError, match="schema version 99; this program reads 2"):
+        open_run(root)

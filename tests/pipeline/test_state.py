@@ -49,6 +49,14 @@ def test_damage_and_changed_outside_inputs_are_stale() -> None:
     assert states([*SHARDS, MERGE], outside={"config": "another"})[3] == "stale"
 
 
+def test_a_shard_of_other_targets_is_stale() -> None:
+    tasks = tuple(Task("generate", k, str(k), f"generate{k}", (), {"targets": f"t{k}"}) for k in range(2))
+    mine = Stage("generate", 0, (), tasks, (), StageResources())
+    made = [manifest("generate", k, inputs={"targets": "t0"}) for k in range(2)]
+    found = derive([mine], {(m.stage, m.index): Evidence(m) for m in made})
+    assert [s.state for s in found] == ["done", "stale"] and "'targets' has changed" in found[1].why
+
+
 def test_live_jobs_only_tell_waiting_from_forgotten() -> None:
     live = {("generate", 1): ("running", ""), ("merge", 0): ("waiting", "Dependency")}
     assert states(SHARDS[:1], live=live) == ["done", "running", "ready", "waiting", "blocked"]

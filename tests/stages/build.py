@@ -7,16 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.pipeline.plan import build_graph, deal, plan_iteration
+from undo_hpc.control.position import make_plan
+from undo_hpc.pipeline.plan import IterationPlan, build_graph
 from undo_hpc.pipeline.run import Run, create_or_open
-from undo_hpc.records import Attempt, Problem
+from undo_hpc.records import Attempt, Feedback, Problem, Target
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, write_manifest
 from undo_hpc.storage.progress import ProgressFile
-from undo_hpc.storage.shards import dump_rows
+from undo_hpc.storage.shards import dump_rows, read_rows
 
 WORDS = [
     "so",
@@ -96,27 +97,60 @@ def make_run(root: Path, problems: list[Problem], shards: int, **config: object)
     write_manifest(
         run.layout.prepared, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details)
     )
-    plan = plan_iteration(run.config, 0, problems=len(problems), sets={"train": len(problems)})
-    write_json(run.layout.iteration(0).plan, plan.to_dict())
+    make_plan(run, 0)
     return run
 
 
-def write_shards(
-    run: Run, problems: list[Problem], answer: Callable[[Problem], list[Attempt]], iteration: int = 0
-) -> None:
+def make_feedback(problem: Problem, *, right: bool = False, split: str = "train") -> Feedback:
+    """How the student did on a problem."""
+    return Feedback(
+        problem_id=problem.problem_id,
+        idx=problem.idx,
+        split=split,
+        problem=problem.problem,
+        ground_truth=problem.ground_truth,
+        rationale=f"First we add: the answer is {problem.ground_truth}.",
+        student_answer=f"I guess {problem.idx}",
+        verdict="correct" if right else "wrong",
+        error_kind="" if right else "setup",
+        score=float(right),
+    )
+
+
+def advance_to(run: Run, iteration: int, feedback: list[Feedback]) -> IterationPlan:
+    """The plan of an iteration after one that ended with this feedback."""
+    at = run.layout.iteration(iteration - 1)
+    write_json(at.metrics, {"iteration": iteration - 1, "sets": {}})
+    write_bytes(at.feedback, dump_rows([row.to_dict() for row in feedback]))
+    outputs = {run.layout.relative(at.feedback): describe_output(at.feedback, len(feedback))}
+    write_manifest(at.stage_manifest("advance"), Manifest("advance", iteration - 1, 0, {}, outputs))
+    return make_plan(run, iteration)
+
+
+def targets_in(run: Run, iteration: int, index: int) -> list[Target]:
+    """What a task of generate is asked."""
+    return [Target.from_dict(row) for row in read_rows(run.layout.iteration(iteration).targets_file(index))]
+
+
+def write_shards(run: Run, answer: Callable[[Problem], list[Attempt]], iteration: int = 0) -> None:
     """All shards of a planned iteration with their manifests."""
     plan = run.plan(iteration)
     assert plan is not None
     at = run.layout.iteration(iteration)
     for index in range(plan.shards):
-        mine = sorted(deal(problems, plan.shards, index), key=lambda p: (p.idx, p.problem_id))
+        mine = [target.to_problem() for target in targets_in(run, iteration, index)]
         rows = [attempt.to_dict() for problem in mine for attempt in answer(problem)]
         shard = at.shard("generate", index)
         write_bytes(shard, dump_rows(rows))
         counts = {"rows": len(rows), "correct": len(rows), "problems": len(mine), "solved": len(mine)}
         outputs = {run.layout.relative(shard): describe_output(shard, len(rows))}
         manifest = Manifest(
-            "generate", iteration, index, {"config": run.config_digest}, outputs, counts=counts
+            "generate",
+            iteration,
+            index,
+            {"config": run.config_digest, "targets": plan.targets[index]["sha256"]},
+            outputs,
+            counts=counts,
         )
         write_manifest(at.manifest_of(shard), manifest)
 

@@ -129,7 +129,7 @@ class _Told:
 
 def _die_at(where: str) -> None:
     """Kills this process when half of its second group is written, the final shard stands, or its manifest stands."""
-    from undo_hpc.stages import answering, context
+    from undo_hpc.stages import attempts, context
     from undo_hpc.storage.shards import ShardWriter
 
     def die(*_: Any) -> None:
@@ -151,7 +151,7 @@ def _die_at(where: str) -> None:
     elif where == "published":
         context.write_manifest = die  # type: ignore[assignment]
     elif where == "vouched":
-        answering.Answers.finish = die  # type: ignore[method-assign]
+        attempts.AttemptStore.finish = die  # type: ignore[method-assign]
 
 
 def main(engine: str) -> None:

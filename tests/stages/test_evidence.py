@@ -5,20 +5,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
+from tests.stages.build import (
+    advance_to,
+    context,
+    make_attempt,
+    make_feedback,
+    make_problems,
+    make_run,
+    write_shards,
+)
 from undo_hpc import prompts
-from undo_hpc.control.position import locate, make_plan
-from undo_hpc.errors import DataError, EvidenceError, LeaseError, StorageError
-from undo_hpc.pipeline.plan import plan_iteration
+from undo_hpc.control.position import make_plan
+from undo_hpc.errors import DataError, EvidenceError, LeaseError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages import generate, merge
 from undo_hpc.stages.advance import read_answers
-from undo_hpc.stages.answering import Answers
+from undo_hpc.stages.attempts import AttemptStore
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.train import forget_other_inputs
-from undo_hpc.storage.atomic import write_bytes, write_json
+from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.shards import dump_rows
 
@@ -32,11 +39,10 @@ def right(problem: Problem) -> list[Attempt]:
 def second_iteration(tmp_path: Path) -> Run:
     """A run with a merged iteration 0, and an iteration 1 in which the teacher had nothing to write."""
     run = make_run(tmp_path / "run", PROBLEMS, 2)
-    write_shards(run, PROBLEMS, right)
+    write_shards(run, right)
     with Lease(tmp_path / "l", "merge") as lease:
         merge.run_stage(context(run, "merge", lease))
-    plan = plan_iteration(run.config, 1, problems=0, sets={"train": len(PROBLEMS)})
-    write_json(run.layout.iteration(1).plan, plan.to_dict())
+    advance_to(run, 1, [make_feedback(problem, right=True) for problem in PROBLEMS])
     with Lease(tmp_path / "l", "generate") as lease:
         ctx = context(run, "generate", lease, iteration=1)
         shard = ctx.at.shard("generate", 0)
@@ -51,8 +57,8 @@ def test_rows_of_other_inputs_are_not_taken(tmp_path: Path) -> None:
         ctx = context(run, "evaluate", lease)
         shard = ctx.at.shard("evaluate", 0, "train")
 
-        def start(student: str) -> Answers:
-            return Answers(
+        def start(student: str) -> AttemptStore:
+            return AttemptStore(
                 ctx, shard, role="x", sampling=run.config.evaluate.sampling, inputs={"train": student}
             )
 
@@ -102,24 +108,19 @@ def test_damaged_splits_are_found(tmp_path: Path) -> None:
         EvidenceError, match=r"the frozen problems are damaged: splits/train\.jsonl has changed"
     ):
         prepared_digest(run)
+    with pytest.raises(EvidenceError, match="damaged"):
+        prepared_digest(run, [path])
+    assert prepared_digest(run, [run.layout.split("validation")]), "a task checks what it reads"
 
 
 def test_a_zombie_publishes_no_distilled_set(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", PROBLEMS, 1)
-    write_shards(run, PROBLEMS, right)
+    write_shards(run, right)
     with Lease(tmp_path / "l", "merge") as lease:
         (tmp_path / "l").write_text('{"token": "the successor"}')
         with pytest.raises(LeaseError):
             merge.run_stage(context(run, "merge", lease))
     assert not list(run.layout.iteration(0).root.glob("*distilled*"))
-
-
-def test_a_missing_feedback_of_the_last_iteration_is_told(tmp_path: Path) -> None:
-    run = second_iteration(tmp_path)
-    with pytest.raises(
-        StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 rests on it"
-    ):
-        locate(run)
 
 
 def test_checkpoints_of_another_distilled_set_are_not_gone_on_with(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_checkpoints_of_another_distilled_set_are_not_gone_on_with(tmp_path: Pat
 def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     shutil.copytree(Path(prompts.__file__).parent / "tiny", folder)
-    run = make_run(tmp_path / "run", PROBLEMS, 2, generate={"shards": 2, "prompt": str(folder)})
+    run = make_run(tmp_path / "run", PROBLEMS, 2, generate={"shards": 2}, teacher={"prompt": str(folder)})
     plan = make_plan(run, 0)
     template = folder / "problem.txt"
     before = template.read_text()

@@ -169,7 +169,7 @@ def test_offload_and_attention_that_would_do_nothing() -> None:
         ({"offload": "optimizer", "zero_stage": 0, "precision": "fp32"}, "ZeRO 0 in fp32 offloads nothing"),
         ({"offload": "all", "zero_stage": 2}, "ZeRO 2 keeps the parameters on the GPU"),
         ({"attention": "varlen", "packing": False}, "packing is off"),
-        ({"attention": "flash"}, "Input should be 'auto', 'varlen'"),
+        ({"attention": "flash"}, "should be 'auto', 'varlen'"),
     ):
         with pytest.raises(ConfigError, match=message):
             validate_section(RunConfig, YamlText({"train": train}, "my.yaml", {}))

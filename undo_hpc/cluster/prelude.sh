@@ -40,7 +40,7 @@ undo_state() {
 # undo_requeue RUN_DIR: starts this job again. Fails where it must not, or cannot, be started again.
 undo_requeue() {
   [ -e "$1/PAUSED" ] && { undo_say "the run is paused: saved, and not started again"; return 1; }
-  [ "${UNDO_REQUEUE:-1}" = 1 ] || { undo_say "no requeueing here: the rest is submitted anew by the next healing stage"; return 1; }
+  [ "${UNDO_REQUEUE:-1}" = 1 ] || { undo_say "no requeueing here: the next merge or advance submits the rest"; return 1; }
   undo_delay=${UNDO_RESTART_DELAY:-3}  # from here on a SIGTERM is the answer to our own request
   local state; state=$(undo_state)
   case $state in

@@ -67,7 +67,7 @@ LAST_STAGE = "advance"  # closes an iteration and begins the next one
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")  # part of job names and paths
 # Names in an iteration's folder that no stage of a user may take.
 RESERVED = frozenset({*STAGES, "targets", "distilled", "student", "logs", "events", "progress", "leases", "plan", "metrics",
-                      "feedback", "predictions", "chat", "lm_eval", "defaults"})  # fmt: skip
+                      "feedback", "predictions", "chat", "lm_eval", "inputs", "README", "checkpoints", "defaults"})  # fmt: skip
 
 
 def spec_of(name: str) -> StageSpec:

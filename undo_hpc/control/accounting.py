@@ -268,7 +268,7 @@ def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
     import orjson
 
     at = run.layout.iteration(iteration)
-    folder = at.events("generate", 0).parent
+    folder = at.events_folder
     for path in sorted(folder.glob("*.jsonl")):
         found = _FILE.match(path.name)
         if not found:
@@ -342,13 +342,16 @@ def estimate_next(run: Run) -> Estimate:
 
 
 def _scale(run: Run, last: int) -> tuple[float, int]:
-    """Problems of the next iteration over those of the last, and their number."""
-    from undo_hpc.stages.targets import targets_of
-
-    plan = run.plan(last)
+    """Problems of the next iteration over those of the last, and their number: from its plan, else as `advance` counted them."""
+    plan, following = run.plan(last), run.plan(last + 1)
     if plan is None or not plan.problems:
         return 1.0, 0
-    problems = len(targets_of(run, last + 1)) if refines(run.config) else plan.problems
+    problems = plan.problems
+    if following is not None:
+        problems = following.problems
+    elif refines(run.config):
+        metrics = read_fast(str(run.layout.iteration(last).metrics)) or {}
+        problems = int(metrics.get("to_refine", problems))
     return problems / plan.problems, problems
 
 

@@ -118,7 +118,7 @@ def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
 def leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
     """Tasks whose owner is alive, by their leases (which are gone when a task ends)."""
     found: dict[Key, tuple[TaskState, str]] = {}
-    folder = run.layout.iteration(iteration).lease("generate", 0).parent
+    folder = run.layout.iteration(iteration).leases
     for path in folder.glob("[!.]*.lease"):
         data = read_fast(str(path))
         stage, _, index = path.stem.rpartition("-")

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.errors import StorageError
 from undo_hpc.method.decision import Decision, decide_by_sets
-from undo_hpc.method.targets import Target
-from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.method.targets import expected_length
+from undo_hpc.pipeline.plan import (
+    IterationPlan,
+    Stage,
+    build_graph,
+    cut_evenly,
+    effective_iterations,
+    plan_iteration,
+)
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, Key, TaskState, TaskStatus, derive, unmet
-from undo_hpc.pipeline.workload import Measured, Workload, estimate
+from undo_hpc.pipeline.workload import Measured, estimate
 from undo_hpc.prompts import load_prompts
-from undo_hpc.stages.targets import prompts_of, targets_of
-from undo_hpc.storage.atomic import read_json, sha256_file, write_json
+from undo_hpc.records import Target
+from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, write_targets
+from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 
 PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
@@ -46,7 +55,7 @@ class Position:
 
 
 def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) -> Position:
-    """Finds where the run stands, from evidence; makes the plan of an iteration whose turn has come.
+    """Finds where the run stands, from evidence; makes the plan of an iteration whose turn has come, and targets files that were lost.
 
     Args:
         live: what a cluster says of the tasks of the current iteration.
@@ -54,13 +63,16 @@ def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) ->
     # A plan is made only after the iteration before was complete; what lies further back is history.
     iteration = max((k for k in run.layout.iterations() if run.plan(k)), default=0)
     while True:
-        plan = run.plan(iteration) or make_plan(run, iteration)
+        plan = _current_plan(run, iteration)
         stages = build_graph(run.config, run.layout, plan)
         policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
         statuses = derive(
-            stages, gather(run, stages), policies=policies, outside=outside_digests(run, iteration), live=live
+            stages, gather(run, stages), policies=policies, outside=outside_digests(run), live=live
         )
         if unmet(stages, policies, statuses):
+            restore_targets(
+                run, plan, (s.index for s in statuses if s.stage == "generate" and s.state != "done")
+            )
             return Position(iteration, plan, stages, statuses)
         decision = current_decision(run, iteration)
         if decision.action != "continue":
@@ -79,8 +91,22 @@ def current_decision(run: Run, iteration: int) -> Decision:
     return decide_by_sets(history, run.config.stop, effective_iterations(run.config))
 
 
+def _current_plan(run: Run, iteration: int) -> IterationPlan:
+    """The plan of an iteration, made where there is none, or where it was made from other problems than the run has now."""
+    plan, prepared = run.plan(iteration), read_manifest(run.layout.prepared)
+    if plan is None or (prepared is not None and plan.inputs["splits"] != prepared.digest):
+        return make_plan(run, iteration)
+    return plan
+
+
 def make_plan(run: Run, iteration: int) -> IterationPlan:
-    """Makes and freezes the plan of an iteration. The one before must be complete."""
+    """Makes and freezes the plan of an iteration: first the targets files, durably, then plan.json, which holds their digests.
+
+    The iteration before must be complete. Its feedback and the splits are read twice, as streams.
+
+    Raises:
+        EvidenceError, StorageError: what the plan is made from is missing or damaged.
+    """
     prepared = read_manifest(run.layout.prepared)
     if prepared is None:
         raise StorageError(
@@ -90,18 +116,39 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
     sets |= {"validation": int(prepared.counts["validation"]), "diagnosis": int(prepared.counts["diagnosis"])}
     if run.config.evaluate.train_predictions:
         sets["train"] = int(prepared.counts["train"])
-    targets = targets_of(run, iteration)
+    inputs = check_inputs(run, iteration)
+    targets = Targets(run, iteration)
+    lengths = array("q", map(expected_length, targets))
+    measured = None
+    if iteration:
+        measured = Measured.from_metrics(read_json(run.layout.iteration(iteration - 1).metrics))
+    prompts = load_prompts(run.config.teacher.prompt)
     plan = plan_iteration(
         run.config,
         iteration,
-        problems=len(targets),
+        problems=len(lengths),
         sets={name: size for name, size in sets.items() if size},
-        workload=workload_of(run, iteration, targets),
-        prompts={
-            "generate": load_prompts(run.config.teacher.prompt).digest,
-            "evaluate": load_prompts(run.config.student.prompt).digest,
-        },
+        workload=estimate(run.config, iteration, len(lengths), measured=measured),
+        prompts={"generate": prompts.digest, "evaluate": load_prompts(run.config.student.prompt).digest},
     )
+    rendered: list[int] = []  # characters of a sample of the prompts
+
+    def sampled() -> Iterator[Target]:
+        step = max(1, len(lengths) // PROMPT_SAMPLE)
+        for number, target in enumerate(targets):
+            if number % step == 0 and run.config.method.condition != "ground_truth":
+                rendered.append(len(prompt_of(target, prompts, run.config.teacher.instruction)))
+            yield target
+
+    files = write_targets(run, iteration, sampled(), cut_evenly(lengths, plan.shards))
+    workload = estimate(
+        run.config,
+        iteration,
+        len(lengths),
+        prompt_characters=sum(rendered) / max(1, len(rendered)),
+        measured=measured,
+    )
+    plan = replace(plan, targets=files, inputs=inputs, workload=workload.to_dict())
     write_json(run.layout.iteration(iteration).plan, plan.to_dict())
     run.events.append(
         "planned",
@@ -111,18 +158,6 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
         evaluations=len(plan.evaluate),
     )
     return plan
-
-
-def workload_of(run: Run, iteration: int, targets: Sequence[Target]) -> Workload:
-    """What the teacher will read and write: from the last iteration's figures and the length of a sample of the prompts."""
-    measured = None
-    if iteration:
-        measured = Measured.from_metrics(read_json(run.layout.iteration(iteration - 1).metrics))
-    characters = 0.0
-    if targets and run.config.method.condition != "ground_truth":
-        sample = targets[:: max(1, len(targets) // PROMPT_SAMPLE)]
-        characters = sum(map(len, prompts_of(run, iteration, sample))) / len(sample)
-    return estimate(run.config, iteration, len(targets), prompt_characters=characters, measured=measured)
 
 
 def gather(run: Run, stages: Sequence[Stage]) -> dict[Key, Evidence]:
@@ -137,23 +172,17 @@ def gather(run: Run, stages: Sequence[Stage]) -> dict[Key, Evidence]:
     return found
 
 
-def outside_digests(run: Run, iteration: int) -> dict[str, str]:
-    """Digests of what an iteration reads from outside itself."""
+def outside_digests(run: Run) -> dict[str, str]:
+    """Digests of what all tasks read from outside the iteration. (The last iteration's feedback is in the targets files.)"""
     prepared = read_manifest(run.layout.prepared)
-    digests = {"config": run.config_digest, "splits": prepared.digest if prepared else ""}
-    if iteration:
-        feedback = run.layout.iteration(iteration - 1).feedback
-        if not feedback.exists():
-            raise _missing(run, feedback, iteration)
-        digests["feedback"] = sha256_file(feedback)
-    return digests
+    return {"config": run.config_digest, "splits": prepared.digest if prepared else ""}
 
 
 def _missing(run: Run, path: Path, follower: int) -> StorageError:
     later = ", ".join(str(run.layout.iteration(k).root) for k in run.layout.iterations() if k >= follower)
     return StorageError(
         f"{path} is missing, and iteration {follower} rests on it",
-        hint=f"put it back; or move {later} away and run the same command again, which makes all of them anew",
+        hint=f"put it back; or move {later} away and run the same command again, which makes all of them again",
     )
 
 
@@ -171,9 +200,7 @@ def discard_stale(run: Run, position: Position) -> int:
             if (stage.name, task.index) in redone:
                 (run.layout.root / task.manifest).unlink(missing_ok=True)
                 if stage.name == "train":
-                    shutil.rmtree(
-                        run.layout.iteration(position.iteration).train / "checkpoints", ignore_errors=True
-                    )
+                    shutil.rmtree(run.layout.iteration(position.iteration).checkpoints, ignore_errors=True)
                 run.events.append(
                     "discarded", iteration=position.iteration, stage=stage.name, index=task.index
                 )

@@ -21,7 +21,7 @@ from undo_hpc.prompts import load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
 from undo_hpc.system.invocation import program
-from undo_hpc.system.plugins import search_folders
+from undo_hpc.system.plugins import NotInstalled, search_folders
 from undo_hpc.training.deepspeed_settings import read_settings
 
 
@@ -37,6 +37,7 @@ def check_config(config: RunConfig) -> None:
     _check_prompts(config)
     read_settings(config.train.deepspeed)
     _check_cluster(config)
+    check_plugins(config)
     _check_hub(config)
     if config.stop.epsilon >= 1:
         raise ConfigError(
@@ -54,16 +55,14 @@ def check_changeable(config: RunConfig) -> None:
     """Refuses what may have been changed in a run that exists, and which no job could do. Raises ConfigError."""
     _check_teacher(config)
     _check_cluster(config)
+    check_plugins(config)
     _check_hub(config)
 
 
 def check_packages(config: RunConfig) -> None:
     """Raises ConfigError where a task would miss a package, as far as tasks are known to run with this Python."""
-    if config.cluster.kind == "slurm":
-        profile = load_profile(config.cluster.profile)
-        if profile.container.kind != "none" or profile.python or profile.modules or profile.setup:
-            return  # another environment, which only its nodes know
-    check_plugins(config)
+    if _other_environment(config):
+        return
     wanted = [
         what
         for what in ("generate", "evaluate")
@@ -82,14 +81,30 @@ def check_packages(config: RunConfig) -> None:
         )
 
 
+def _other_environment(config: RunConfig) -> bool:
+    """Whether tasks run with another Python, which only its nodes know."""
+    if config.cluster.kind != "slurm":
+        return False
+    profile = load_profile(config.cluster.profile)
+    return bool(profile.container.kind != "none" or profile.python or profile.modules or profile.setup)
+
+
 def check_plugins(config: RunConfig) -> None:
-    """Loads all that the user brings. Raises ConfigError where something cannot be imported or has the wrong shape."""
+    """Loads all that the user brings. Raises ConfigError where something cannot be loaded or has the wrong shape."""
     for folder in config.plugins:
         if not Path(folder).is_dir():
             raise ConfigError(
                 f"plugins: there is no folder {folder}", hint="name the folder that holds your package"
             )
     search_folders(config.plugins)
+    try:
+        _load_plugins(config)
+    except NotInstalled:
+        if not _other_environment(config):
+            raise
+
+
+def _load_plugins(config: RunConfig) -> None:
     for role in ("generate", "evaluate"):
         name = getattr(config, role).engine.name
         if name not in ENGINES and not _no_teacher(config, role):

@@ -26,7 +26,7 @@ from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES, followers
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
-from undo_hpc.stages.answering import basis_of, counts
+from undo_hpc.stages.attempts import basis_of, counts
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
@@ -185,7 +185,7 @@ def _grade(
             continue
         if grade.verdict != row.verdict:
             done.changes.append(_change(stage, name, row, grade, problems[row.problem_id].ground_truth))
-        yield _renewed(run, row, grade, problems[row.problem_id])
+        yield _renewed(run, stage.name, row, grade, problems[row.problem_id])
 
 
 def _change(stage: Stage, name: str, row: Attempt, grade: Grade, gt: str) -> Change:
@@ -193,18 +193,19 @@ def _change(stage: Stage, name: str, row: Attempt, grade: Grade, gt: str) -> Cha
                   row.answer, grade.answer, grade.method, gt)  # fmt: skip
 
 
-def _renewed(run: Run, row: Attempt, grade: Grade, problem: Problem) -> Attempt:
+def _renewed(run: Run, stage: str, row: Attempt, grade: Grade, problem: Problem) -> Attempt:
     """The row with the new verdict; one whose verdict stands keeps every byte."""
     if grade.verdict == row.verdict:
         return row
-    quality = run.config.generate.quality
-    flags = assess(
-        row.text,
-        verdict=grade.verdict,
-        finish_reason=row.finish_reason,
-        config=quality,
-        problem=problem.problem,
-    )
+    flags: tuple[str, ...] = ()
+    if stage == "generate":  # only the teacher's attempts are judged as something to learn from
+        flags = assess(
+            row.text,
+            verdict=grade.verdict,
+            finish_reason=row.finish_reason,
+            config=run.config.generate.quality,
+            problem=problem.problem,
+        )
     return replace(row, verdict=grade.verdict, answer=grade.answer, method=grade.method, flags=flags)
 
 
@@ -214,7 +215,7 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
     for name, rows in shards.items():
         folder = at.parts(root / name)
         write_bytes(
-            folder / f"000-{basis_of(manifest.inputs)}-regraded.jsonl",
+            at.part(root / name, 0, basis_of(manifest.inputs), "regraded"),
             dump_rows([row.to_dict() for row in rows]),
         )
         folders.append(folder)

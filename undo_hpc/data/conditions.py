@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 _TRUE, _FALSE = (
     ("true", "yes", "on"),
     ("false", "no", "off"),
 )  # YAML reads each of them as a boolean where it is not quoted
-_KEPT, _SHOWN = 1000, 8
+_KEPT, _SHOWN, _WIDTH = 1000, 8, 60
 
 
 def meets(value: Any, condition: Any) -> bool:
@@ -31,6 +32,8 @@ def meets(value: Any, condition: Any) -> bool:
 
 
 def _same(value: Any, wanted: Any) -> bool:
+    if type(value) is type(wanted) is not float and value == wanted:
+        return True
     if _missing(value) or _missing(wanted):
         return _missing(value) and _missing(wanted)
     if isinstance(value, bool) or isinstance(wanted, bool):
@@ -38,8 +41,11 @@ def _same(value: Any, wanted: Any) -> bool:
         return truth[0] is not None and truth[0] == truth[1]
     if isinstance(value, str) and isinstance(wanted, str):
         return value.strip() == wanted.strip()
-    numbers = _number(value), _number(wanted)
-    return numbers[0] == numbers[1] if None not in numbers else _text(value) == _text(wanted)
+    if isinstance(value, Hashable):
+        numbers = _number(value), _number(wanted)
+        if None not in numbers:
+            return numbers[0] == numbers[1]
+    return _text(value) == _text(wanted)
 
 
 def _missing(value: Any) -> bool:
@@ -59,6 +65,7 @@ def _truth(value: Any) -> bool | None:
     return bool(value) if isinstance(value, int | float | Decimal) and value in (0, 1) else None
 
 
+@lru_cache(4096, typed=True)
 def _number(value: Any) -> Decimal | None:
     if isinstance(value, str | int | float | Decimal):
         try:
@@ -83,29 +90,29 @@ class SeenValues:
     """The values that the columns of the conditions hold, for the message where no row meets them."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._seen: dict[str, Counter[str]] = {name: Counter() for name in names}
+        self._seen: dict[str, Counter[Any]] = {name: Counter() for name in names}
 
     def add(self, name: str, value: Any) -> None:
         """Counts one value (or the members of a list); beyond a thousand different ones only those that are known."""
         seen = self._seen[name]
-        for item in value if isinstance(value, list | tuple) else [value]:
-            shown = (
-                "null"
-                if _missing(item)
-                else str(item).lower()
-                if isinstance(item, bool)
-                else repr(_text(item)[:60])
-                if isinstance(item, str)
-                else _text(item)
-            )
-            if shown in seen or len(seen) < _KEPT:
-                seen[shown] += 1
+        for item in value if isinstance(value, list | tuple) else (value,):
+            key = (type(item), item if isinstance(item, Hashable) else str(item)[:_WIDTH])
+            if key in seen or len(seen) < _KEPT:
+                seen[key] += 1
 
     def told(self) -> str:
-        """'the column 'a' holds 'x' (3 rows), 'y' (1)'."""
+        """For example: 'ok' holds true (3), false (1)."""
         parts = []
         for name, seen in self._seen.items():
-            values = ", ".join(f"{value} ({count})" for value, count in seen.most_common(_SHOWN))
+            values = ", ".join(f"{_shown(value)} ({count})" for (_, value), count in seen.most_common(_SHOWN))
             more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
             parts.append(f"{name!r} holds {values or 'nothing'}{more}")
         return "; ".join(parts)
+
+
+def _shown(value: Any) -> str:
+    if _missing(value):
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value[:_WIDTH]) if isinstance(value, str) else _text(value)[:_WIDTH]

@@ -12,7 +12,7 @@ _THINKING_PARTS = ("thinking", "reasoning", "redacted_thinking")
 
 
 class Unusable(Exception):
-    """A row cannot be used; the text is the reason as the user reads it. The row is listed and the work goes on."""
+    """A row cannot be used; the text is the reason as the user reads it. The row is listed and the others are read."""
 
 
 def turn(value: Any, meaning: str) -> Any:
@@ -21,11 +21,15 @@ def turn(value: Any, meaning: str) -> Any:
     A conversation may also be JSON text (a cell of a CSV) or columns ({role: [...], content: [...]}, as `datasets` stores sequences).
     What is no conversation is given back as it is. Raises Unusable where there is not exactly one such turn, or it holds no text.
     """
+    if isinstance(value, str) and not value.lstrip().startswith("[{"):
+        return value
     said = _conversation(value)
     if said is None:
         return _joined(value, meaning)
     wanted, who = (_USER, "user") if meaning == "problem" else (_MODEL, "assistant")
-    found = [one.get("content", one.get("value")) for one in said if _speaker(one) in wanted]
+    found = [
+        one.get("content", one.get("value", one.get("parts"))) for one in said if _speaker(one) in wanted
+    ]
     if len(found) != 1:
         raise Unusable(
             f"the conversation has {len(found) or 'no'} turn{'s'[: len(found) > 1]} of the {who}, not one"
@@ -34,7 +38,7 @@ def turn(value: Any, meaning: str) -> Any:
 
 
 def _conversation(value: Any) -> Sequence[Mapping[str, Any]] | None:
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
+    if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
@@ -53,19 +57,23 @@ def _speaker(said: Mapping[str, Any]) -> str:
     return str(said.get("role") or said.get("from") or "")
 
 
+def _kind(part: Mapping[str, Any]) -> str:
+    """The type of a part; a part that holds a text alone is one of text."""
+    kind = part.get("type", "text" if list(part) == ["text"] else "")
+    return kind if isinstance(kind, str) else ""
+
+
 def _joined(value: Any, meaning: str) -> Any:
     """Typed parts as one text. Of thinking, a solution keeps `<think>` blocks; for problem and answer it counts nothing."""
     parts = [value] if isinstance(value, Mapping) else value
     typed = (
-        isinstance(parts, list)
-        and parts
-        and all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts)
+        isinstance(parts, list) and parts and all(isinstance(part, Mapping) and _kind(part) for part in parts)
     )
     if not typed:
         return value
     texts = []
     for part in parts:
-        kind = part["type"]
+        kind = _kind(part)
         if kind in _THINKING_PARTS:
             thought = part.get("thinking") or part.get("reasoning") or part.get("text") or ""
             inner = _joined(thought, meaning) if isinstance(thought, list) else thought

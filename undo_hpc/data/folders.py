@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -72,10 +73,13 @@ def _matching(path: Path) -> list[Path]:
 
 def files_inside(path: Path) -> list[Path]:
     """All data files of a folder and of the folders in it, in the order of their names; hidden ones are not looked at."""
-    visible = (
-        p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts)
-    )
+    visible = (p for p in path.rglob("*") if not any(map(_hidden, p.relative_to(path).parts)))
     return sorted(p for p in visible if is_data(p) and not p.is_dir() and p.name not in _ABOUT_DATA)
+
+
+def _hidden(name: str) -> bool:
+    """Hidden names, and folders of programs: what Spark has not finished, what macOS packs beside the files."""
+    return name.startswith(".") or name in ("_temporary", "__MACOSX")
 
 
 def _of_split(path: Path, files: list[Path], split: str, split_is_asked: bool) -> list[list[Path]]:
@@ -209,10 +213,10 @@ def _list(value: Any) -> list[str]:
 
 
 def _globbed(files: list[Path], path: Path, folder: str, patterns: list[str]) -> list[Path]:
-    wanted = {
-        found
-        for pattern in patterns
-        if not PurePath(pattern).is_absolute()
-        for found in (path / folder).glob(pattern)
-    }
+    wanted: set[Path] = set()
+    for pattern in patterns:
+        with suppress(
+            ValueError, NotImplementedError, OSError
+        ):  # no pattern, or an address: such a file is not here
+            wanted.update((path / folder).glob(f"{pattern}/*" if pattern.endswith("**") else pattern))
     return [file for file in files if file in wanted]

@@ -140,7 +140,7 @@ def lm_eval_results(
 ) -> dict[str, Any]:
     """What `results_*.json` holds, from the samples of each benchmark (`lm_eval_samples`).
 
-    The score is `exact_match,undo`: the share that our checker found equal to the gold answer, with the standard error of
+    The score is `exact_match,undo`: the share that our checker found equal to the ground truth, with the standard error of
     the mean over problems, as the harness computes it.
     """
     names = sorted(samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +78,23 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
 def _explained(error: Exception, source: SourceConfig) -> DataError:
     """What `datasets` could not do, with its cause and the remedy."""
     from datasets.exceptions import DataFilesNotFoundError
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     hub, cause = source.hub, root_cause(error)
     words = _words(cause)
+    refused = next(
+        (
+            e
+            for e in _chain(error)
+            if isinstance(e, HfHubHTTPError) and getattr(e, "response", None) is not None
+        ),
+        None,
+    )
+    if refused is not None and refused.response.status_code != 404:
+        return DataError(
+            f"the Hub does not give {hub}: {_words(refused)}",
+            hint="a gated or private data set needs a login (`hf auth login`, HF_TOKEN) and its owner's consent; else try again later",
+        )
     if isinstance(error, ConnectionError | TimeoutError) or unreachable(error):
         return DataError(
             f"the Hub cannot be reached, and {hub} is not in the local cache ({words})",
@@ -128,6 +141,12 @@ def root_cause(error: BaseException) -> BaseException:
             break
         error = inner
     return error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _words(error: BaseException) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from typing import Any
 import orjson
 
 from undo_hpc.data.split_names import SPLIT_WORDS
-from undo_hpc.data.tables import BadRow, EmptyFileError, ListTable, Table, columns_of
+from undo_hpc.data.tables import BadRow, EmptyFileError, ListTable, Table, columns_of, require_different
 from undo_hpc.errors import DataError
 
-_MANY_DIGITS = re.compile(
-    rb"[0-9]{19}"
-)  # may be an integer of over 64 bits, which orjson reads as the nearest float
+# Nineteen digits in a row may be an integer of over 64 bits, which orjson reads as the nearest float. Faster than a regular expression.
+_DIGITS_ONLY = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+_MANY_DIGITS = b"0" * 19
+_CHECKED = 20  # rows whose keys are compared; a file is written by one program, so the first ones show it
 _INT_DIGITS = 4000  # Python converts no longer integers; they stay text
 _ROWS_KEYS = ("data", "rows", "examples", "instances", "problems", "questions")
 
 
 def loads(data: bytes) -> Any:
     """JSON as orjson reads it, or else as Python does, which knows NaN and keeps numbers of any length exact. Raises ValueError."""
-    if not _MANY_DIGITS.search(data):
+    if _MANY_DIGITS not in data.translate(_DIGITS_ONLY):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -86,6 +87,8 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
         if line.strip():
             try:
                 rows.append(loads(line))
+                if len(rows) <= _CHECKED:
+                    _require_single_keys(line, path, number)
             except ValueError as error:
                 if not rows and data.lstrip()[:1] == b"{" and _is_one_value(data):
                     return _whole(path, data, split)  # one object over several lines
@@ -95,6 +98,16 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
         return _table(path, rows[0], split)
     found = [_mapping(row) for row in rows]
     return ListTable(path.name, columns_of(found), found, lines)
+
+
+def _require_single_keys(text: bytes, path: Path, line: int) -> None:
+    """Raises DataError where an object has one key twice: readers would take the last of its values silently."""
+
+    def different(pairs: list[tuple[str, Any]]) -> None:
+        require_different([key for key, _ in pairs], f"{path} line {line}")
+
+    with suppress(RecursionError):
+        json.loads(text, object_pairs_hook=different, parse_int=str, parse_float=str)
 
 
 def _is_one_value(data: bytes) -> bool:

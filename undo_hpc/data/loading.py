@@ -38,7 +38,8 @@ class LoadedProblems:
     """What a source gave.
 
     `source` says what was read (files with digests, or the Hub's id and revision; licence) and how many rows there were,
-    were looked at, and were left aside by `where`; and the columns that were taken (of the first file). `rejected` lists duplicates, too.
+    were looked at, and were filtered by `where`; the columns that were taken (of the first file); and files that were ignored. `rejected`
+    lists duplicates, too.
     """
 
     problems: list[Problem]
@@ -59,7 +60,7 @@ def load_problems(
     Args:
         source: where the problems come from and what their columns mean.
         base_dir: the folder that a relative `path` starts from; where nothing is there, the working directory.
-        lenient_where: leave a condition of `where` aside whose column the source lacks (it is then named in
+        lenient_where: ignore a condition of `where` whose column the source lacks (it is then named in
             `source['where_ignored']`), for a local copy of a benchmark that holds the wanted rows only.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.precheck import check_config, check_plugins
+from undo_hpc.control.precheck import check_config
 from undo_hpc.data import load_problems
 from undo_hpc.doctor.findings import Finding
 from undo_hpc.doctor.hub import check_cache, check_nodes, check_token
@@ -65,7 +65,6 @@ def _config(config: RunConfig) -> Iterator[Finding]:
     """What the launcher would refuse in the configuration."""
     try:
         check_config(config)
-        check_plugins(config)
     except UndoError as error:
         yield Finding("bad", "configuration", error.message, error.hint)
 

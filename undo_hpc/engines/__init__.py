@@ -31,7 +31,7 @@ def load_engine(
         config: which engine, and its settings.
         model: the model; a local directory, a Hub id, or one of the tiny world.
         run_dir, iteration: where the teacher service of a run publishes its servers (OpenAI engine without `base_url`);
-            without `iteration`, the newest one that has servers.
+            without `iteration`, the latest one that has servers.
         service_slack_s: how long to wait for a server of that service to come up or back, in seconds.
         prompts: all prompts to come; vLLM's `max_model_len` is derived from the longest of them where nobody set it.
         max_tokens: max new tokens of any request to come.

@@ -14,17 +14,17 @@ from undo_hpc.records import FinishReason
 
 @dataclass(slots=True)
 class Work:
-    """A request on its way: prompt token ids, the most new tokens that fit, and how often it has failed."""
+    """A request on its way: prompt token ids, max new tokens (as many as fit), and how often it has failed."""
 
     request: Request
     prompt: list[int]
-    limit: int
+    max_new_tokens: int
     tries: int = 0
 
     @property
     def total(self) -> int:
         """Most tokens that prompt and completion can take."""
-        return len(self.prompt) + self.limit
+        return len(self.prompt) + self.max_new_tokens
 
 
 class Decoder(Protocol):
@@ -45,7 +45,7 @@ class Decoder(Protocol):
 
 
 def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
-    """Why a completion ends after these ids, or None where it goes on."""
+    """Why a completion ends after these ids, or None where it continues."""
     if ids[-1] in chat.stop_ids:
         return "stop"
     if work.request.stop:
@@ -54,7 +54,7 @@ def ending(work: Work, ids: list[int], chat: Chat) -> FinishReason | None:
         tail = chat.raw_text(ids[-(max(len(text.encode()) for text in work.request.stop) + 8) :])
         if any(text in tail for text in work.request.stop):
             return "stop"
-    return "length" if len(ids) >= work.limit else None
+    return "length" if len(ids) >= work.max_new_tokens else None
 
 
 def complete(

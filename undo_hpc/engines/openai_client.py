@@ -111,7 +111,7 @@ class OpenAIClient:
             response = await http.post(_endpoint(server.url, "chat/completions"), content=data, **options)
             reply = read_reply(response.status_code, response.content, max_tokens=request.max_tokens)
             if reply.kind == "redirect" and response.has_redirect_location:
-                reply = replace(reply, message=f"to {short(response.headers['location'])}")
+                reply = replace(reply, message=short(response.headers["location"]))
             accepted = reply.kind == "answer" or (reply.kind == "refused" and reply.status == 200)
             if accepted:
                 for change in self._accepted.apply(changes):
@@ -160,7 +160,7 @@ class OpenAIClient:
             )
         if reply.kind == "redirect":
             return ConfigError(
-                f"{url}: the server redirects {reply.message}",
+                f"{url}: the server redirects to {reply.message}",
                 hint="set engine.openai.base_url to where that leads, without /chat/completions",
             )
         return ConfigError(

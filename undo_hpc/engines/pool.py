@@ -11,8 +11,10 @@ from typing import Protocol
 from undo_hpc.engines.service import Server, discover
 from undo_hpc.errors import EngineError
 
-_DISCOVER_EVERY_S = 2.0  # the run directory lies on a shared file system: it is not read for each request
-_AVOID_S = 10.0  # how long a server that could not be reached is passed over
+_DISCOVER_EVERY_S = (
+    2.0  # seconds; the run directory lies on a shared file system: it is not read for each request
+)
+_AVOID_S = 10.0  # seconds for which a server that could not be reached is skipped
 
 
 class Pool(Protocol):
@@ -50,7 +52,7 @@ class ServicePool:
     """The servers that a run publishes.
 
     Args:
-        slack_s: how long a request waits while no server is alive.
+        slack_s: seconds that a request waits while no server is alive.
     """
 
     def __init__(self, run_dir: Path, iteration: int | None, *, slack_s: float) -> None:
@@ -83,7 +85,7 @@ class ServicePool:
             await asyncio.sleep(min(0.5, self._slack_s))
 
     def release(self, server: Server, *, reached: bool) -> bool:
-        """A server that could not be reached is passed over for a while; `acquire` bounds how long that may go on."""
+        """A server that could not be reached is skipped for a while; `acquire` bounds how long that may last."""
         self._busy[server.url] -= 1
         if reached:
             self._silent_since = None

@@ -1,7 +1,7 @@
 """The teacher as a service: server tasks that publish their address in the run directory, and how clients find them.
 
 A server's file is written when it answers, rewritten as a heartbeat, and removed at the end. A file whose heartbeat
-has stopped is a server that was killed: clients pass it over. Nothing secret is in it: where the user names a key (a file,
+has stopped is a server that was killed: clients skip it. Nothing secret is in it: where the user names a key (a file,
 or a variable), servers ask for that key and clients send it.
 """
 
@@ -58,11 +58,14 @@ def serve_dir(run_dir: Path, iteration: int) -> Path:
 
 
 def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = STALE_S) -> list[Server]:
-    """The servers whose heartbeat goes on, by number. Without `iteration`, those of the newest one that has a `serve`
-    folder.
+    """The servers whose heartbeat is recent, by number. Without `iteration`, those of the latest one that has a `serve` folder.
+
+    Args:
+        stale_s: age in seconds from which on a heartbeat counts as stopped.
+
     """
-    newest = sorted(Path(run_dir).glob("iter_*/serve"))[-1:]
-    folders = newest if iteration is None else [serve_dir(run_dir, iteration)]
+    latest = sorted(Path(run_dir).glob("iter_*/serve"))[-1:]
+    folders = latest if iteration is None else [serve_dir(run_dir, iteration)]
     found = []
     for path in sorted(file for folder in folders for file in folder.glob("server-*.json")):
         try:
@@ -228,7 +231,7 @@ def _watch(
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ends the server, and whatever it leaves behind: an engine without its server would keep the GPU."""
+    """Ends the server and its child processes: an engine without its server would keep the GPU."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -276,7 +279,7 @@ def _free_port(bind: str) -> int:
 
 def _prepare_child() -> None:
     """Before vLLM starts: a server whose task was killed must not hold the GPU (Linux's PR_SET_PDEATHSIG). And SLURM
-    signals every process of a step: those that only say "save soon" would kill it, so it never hears them.
+    signals every process of a step: those that only say "save soon" would kill it, so it blocks them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
     if sys.platform == "linux":

@@ -1,8 +1,8 @@
 """The transformers engine: runs wherever torch does, batches by length and token budget, survives out-of-memory.
 
-Requests are sorted into lanes of about equal length. In a lane, `batch_tokens` and `max_batch` fix the number of rows.
+Requests are sorted into buckets of about equal length. In a bucket, `batch_tokens` and `max_batch` fix the number of rows.
 A batch that runs out of memory is halved and run again; a batch that fails is run again one request at a time, to find
-the one to blame.
+the one that fails.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import transformers
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.base import Completion, Failures, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
+from undo_hpc.engines.continuous_batching import ContinuousBatchDecoder, rounded
 from undo_hpc.engines.decoding import Decoder, Work
-from undo_hpc.engines.padded_decoder import PaddedDecoder
-from undo_hpc.engines.slot_decoder import SlotDecoder, rounded
-from undo_hpc.engines.slots import slots_agree
+from undo_hpc.engines.slot_cache import why_unsupported
+from undo_hpc.engines.static_batching import StaticBatchDecoder
 from undo_hpc.errors import ConfigError, DataError, EngineError
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class TransformersEngine:
         self._model = self._load(model)
         text_config = self._model.config.get_text_config()
         self._context = int(getattr(text_config, "max_position_embeddings", None) or 2**31)
-        self._not_slots = slots_agree(self._model)
+        self._static_reason = why_unsupported(self._model)
         if self._config.batch_invariant:
             experts = getattr(text_config, "num_experts", 0) or getattr(text_config, "num_local_experts", 0)
-            reason = self._not_slots or (
+            reason = self._static_reason or (
                 "a mixture of experts, whose batches depend on the routing" if experts else ""
             )
             if reason:
@@ -68,7 +68,9 @@ class TransformersEngine:
             "device": self._device.type,
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "attention": self._model.config._attn_implementation,
-            "decoder": f"padded ({self._not_slots})" if self._not_slots else "slots",
+            "decoder": f"static batching ({self._static_reason})"
+            if self._static_reason
+            else "continuous batching",
             "batch_invariant": self._config.batch_invariant,
             "batch_tokens": self._config.batch_tokens,
             "max_batch": self._config.max_batch,
@@ -81,7 +83,7 @@ class TransformersEngine:
     ) -> Iterator[Completion]:
         """See `Engine.generate`. Longest requests first, so that a lack of memory shows at once."""
         failures = Failures("transformers")
-        lanes: dict[int, list[Work]] = {}
+        buckets: dict[int, list[Work]] = {}
         for request in requests:
             prompt = self._chat.encode(request.prompt)
             room = self._context - len(prompt)
@@ -89,13 +91,13 @@ class TransformersEngine:
                 yield failed(request, too_long(len(prompt), self._context), prompt_tokens=len(prompt))
                 continue
             work = Work(request, prompt, min(request.max_tokens, room))
-            # Slots of an invariant batch are looked at in full, so their lengths are cut finer.
-            lanes.setdefault(
+            # Attention of an invariant batch covers the whole slot, so its lengths are graded finer.
+            buckets.setdefault(
                 rounded(work.total, 4 if self._config.batch_invariant else 1, least=64), []
             ).append(work)
-        for length, lane in self._joined(lanes):
-            slot = length if self._config.batch_invariant else max(work.total for work in lane)
-            yield from self._run(lane, slot, should_stop, failures)
+        for length, bucket in self._merged(buckets):
+            slot = length if self._config.batch_invariant else max(work.total for work in bucket)
+            yield from self._run(bucket, slot, should_stop, failures)
         if not should_stop():
             yield from failures.release()
 
@@ -105,30 +107,30 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _joined(self, lanes: dict[int, list[Work]]) -> list[tuple[int, list[Work]]]:
-        """The lanes, longest first, each in the order in which it is run.
+    def _merged(self, buckets: dict[int, list[Work]]) -> list[tuple[int, list[Work]]]:
+        """The buckets, longest first, each in the order in which it is run.
 
         On a GPU the time of a step hardly depends on its rows and columns while they are few: what counts is the number
-        of steps. So shorter requests join a longer lane as long as rows of that length are left in the budget, and the
+        of steps. So shorter requests join a longer bucket as long as rows of that length are left in the budget, and the
         longest of all go first.
         """
         found: list[tuple[int, list[Work]]] = []
         join = self._device.type == "cuda" and not self._config.batch_invariant
-        for length in sorted(lanes, reverse=True):
-            lane = sorted(lanes[length], key=lambda work: -(work.total if join else len(work.prompt)))
+        for length in sorted(buckets, reverse=True):
+            bucket = sorted(buckets[length], key=lambda work: -(work.total if join else len(work.prompt)))
             if join and found:
                 longest, before = found[-1]
                 rows = self._rows(longest, self._max_rows)
                 if rows == self._max_rows or rows > len(before):
-                    before.extend(lane)
+                    before.extend(bucket)
                     continue
-            found.append((length, lane))
+            found.append((length, bucket))
         return found
 
     def _run(
-        self, lane: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures
+        self, bucket: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures
     ) -> Iterator[Completion]:
-        groups = deque([deque(lane)])  # run one after another; after a failure, those under way come alone
+        groups = deque([deque(bucket)])  # run one after another; after a failure, those under way run alone
         decoder: Decoder | None = None
         while groups:
             if not groups[0] and not (decoder and decoder.active):
@@ -138,12 +140,12 @@ class TransformersEngine:
                 return
             try:
                 if decoder is None:
-                    decoder = self._decoder(length, len(lane), should_stop)
+                    decoder = self._decoder(length, len(bucket), should_stop)
                 finished = decoder.advance(groups[0])
             except torch.OutOfMemoryError as error:
                 under_way, decoder = decoder.drop() if decoder else [], None
                 groups[0].extendleft(reversed(under_way))
-                self._halve(self._rows(length, len(lane)), length, groups[0], failures, error)
+                self._halve(self._rows(length, len(bucket)), length, groups[0], failures, error)
             except (RuntimeError, ValueError, IndexError) as error:
                 suspects = decoder.drop() if decoder else []
                 decoder = None
@@ -167,16 +169,16 @@ class TransformersEngine:
 
     def _decoder(self, length: int, waiting: int, should_stop: Callable[[], bool]) -> Decoder:
         rows = self._rows(length, waiting)
-        if self._not_slots:
-            return PaddedDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
-        return SlotDecoder(
+        if self._static_reason:
+            return StaticBatchDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
+        return ContinuousBatchDecoder(
             self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant
         )
 
     def _halve(
         self, rows: int, length: int, queue: deque[Work], failures: Failures, error: torch.OutOfMemoryError
     ) -> None:
-        """Makes later batches smaller; a request that does not even fit alone is given up."""
+        """Makes later batches smaller; a request that does not even fit alone fails."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if rows == 1:
@@ -184,7 +186,7 @@ class TransformersEngine:
             return
         self._max_rows = rows // 2
         log.warning(
-            "out of memory with %d rows of %d tokens; going on with %d%s",
+            "out of memory with %d rows of %d tokens; continuing with %d%s",
             rows,
             length,
             self._max_rows,

@@ -86,8 +86,8 @@ class VllmEngine:
     ) -> Iterator[Completion]:
         """See `Engine.generate`.
 
-        When a step fails, vLLM is started anew, for its state is not to be trusted; the requests under way come again
-        in ever smaller groups, and one that fails alone is given up after its tries.
+        When a step fails, vLLM is restarted, because its state may be corrupt; the requests under way run again in ever
+        smaller groups, and one that fails alone is recorded as failed after its tries.
         """
         failures = Failures("vLLM", limit=_FAILURES_IN_A_ROW)
         groups = deque([deque(requests)])
@@ -110,7 +110,9 @@ class VllmEngine:
                     yield from refused
                     suspects = list(under_way.values())
                     under_way.clear()
-                    if should_stop():  # no time for a new start; what was under way is asked for again
+                    if (
+                        should_stop()
+                    ):  # no time for a restart; what was under way is asked for again by the next start
                         log.warning("vLLM failed in its last step (%s: %s)", type(error).__name__, error)
                         return
                     groups.extendleft(reversed(self._recover(error, suspects, tries, failures)))
@@ -140,8 +142,8 @@ class VllmEngine:
     def _recover(
         self, error: Exception, suspects: list[Request], tries: dict[str, int], failures: Failures
     ) -> list[deque[Request]]:
-        """Starts vLLM anew after a failed step; the requests that were under way, in smaller groups. One that was alone in it
-        loses a try, and is given up after its last.
+        """Restarts vLLM after a failed step; the requests that were under way, in smaller groups. One that was alone in it
+        loses a try, and has failed after its last.
         """
         if len(suspects) == 1:
             name = suspects[0].id
@@ -150,7 +152,7 @@ class VllmEngine:
                 failures.hold(failed(suspects.pop(), f"{type(error).__name__}: {error}"))
         size = -(-len(suspects) // _PARTS)
         log.warning(
-            "vLLM failed in a step (%s: %s); it is started anew, and %d requests come again, %d at a time",
+            "vLLM failed in a step (%s: %s); it is restarted, and %d requests run again, %d at a time",
             type(error).__name__,
             error,
             len(suspects),
@@ -161,7 +163,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """Ends vLLM's processes and frees its memory. May be called again."""
-        if self._llm is None:  # closed, or a new start has failed
+        if self._llm is None:  # closed, or a restart has failed
             return
         separate = self._processes.separate
         self._processes.end(self._llm.llm_engine.engine_core)

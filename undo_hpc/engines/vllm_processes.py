@@ -5,7 +5,7 @@ Three things that vLLM 0.32 leaves to us:
 * SLURM signals every process of a step. vLLM's would end at once and report the requests under way as aborted, before
   ours has saved. So they are started with those signals blocked, which a child inherits however it is started, and ours
   alone decides. It ends them with SIGINT, which vLLM takes like SIGTERM.
-* An engine process that dies without a word (SIGKILL, the out-of-memory killer) leaves `LLMEngine.step` waiting for
+* An engine process that dies without an exit status (SIGKILL, the out-of-memory killer) leaves `LLMEngine.step` waiting for
   ever. So a thread waits for its end and passes it on.
 * When our own process is killed they would stay, and keep the GPU's memory. So they ask Linux to be killed with us.
 """
@@ -40,7 +40,7 @@ os.register_at_fork(after_in_child=die_with_parent_if_told)  # spawned ones: see
 
 
 class VllmProcesses:
-    """What one start of vLLM has brought to life. Empty where vLLM runs in our own process."""
+    """The processes of one start of vLLM. Empty where vLLM runs in our own process."""
 
     def __init__(self) -> None:
         self._engines: list[BaseProcess] = []
@@ -81,12 +81,12 @@ class VllmProcesses:
 
         def pass_on() -> None:
             connection.wait(ends)
-            queue.put(EngineError("vLLM's engine process has died; its last words stand above"))
+            queue.put(EngineError("vLLM's engine process has died; its last lines are in the log above"))
 
         threading.Thread(target=pass_on, daemon=True, name="vllm-watch").start()
 
     def end(self, engine_core: Any) -> None:
-        """Ends them and waits until they are gone, and the GPU's memory with them; kills what does not go."""
+        """Ends them and waits until they and their GPU memory are gone; kills what does not end."""
         engines = {engine.pid for engine in self._engines}
         for process in self._all:
             if process.pid in engines:

@@ -58,10 +58,10 @@ def environment(config: VllmEngineConfig) -> dict[str, str]:
 
 
 def variables_to_unset() -> list[str]:
-    """Environment variables that vLLM is better off without: a job's own OMP_NUM_THREADS, where there is a GPU.
+    """Environment variables to remove for vLLM: a job's own OMP_NUM_THREADS, where there is a GPU.
 
     vLLM loads weights with all cores that are ours and then goes down to one thread, for more only wait and take time
-    from it; a value in the environment would stand instead. Another value is the user's, and stays.
+    from it; a value in the environment would override that. Another value is the user's, and stays.
     """
     ours = os.environ.get("OMP_NUM_THREADS", "") == os.environ.get("SLURM_CPUS_PER_TASK", "1")
     return ["OMP_NUM_THREADS"] if ours and gpus() else []
@@ -160,7 +160,7 @@ def tensor_parallel(model: ModelConfig, path: str, count: int) -> int:
 
 
 def _advise(path: str, count: int, chosen: int) -> None:
-    """Says what the GPUs of this task could do better."""
+    """Warns where the GPUs of this task could be used better."""
     weights = sum(file.stat().st_size for file in Path(path).glob("*.safetensors"))
     if chosen < count:
         log.warning(

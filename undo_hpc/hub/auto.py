@@ -41,7 +41,7 @@ def maybe_push(
     Args:
         now: seconds since 1970.
         ended: whether the loop has ended.
-        limit_s: seconds after which the push is given up for this time.
+        limit_s: seconds after which the push is abandoned for this time.
     """
     if not due(run, now, ended=ended):
         return False
@@ -74,7 +74,7 @@ def maybe_push(
         last = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         why = last[-1].removeprefix("error: ") if last else f"exit code {done.returncode}"
     run.events.append("push_failed", why=why)
-    say(f"push to the Hub failed, the run goes on: {why}")
+    say(f"push to the Hub failed, the run continues: {why}")
     return False
 
 

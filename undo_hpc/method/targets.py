@@ -2,96 +2,122 @@
 
 The method (arXiv 2504.02521) leaves both open; the switches are MethodConfig's. The controls live here too: `blind` shows
 the same problems without the student's attempt, `shuffled` shows another problem's attempt.
+
+Problems and feedback come as they stand on disk (rows of Problem and Feedback): there may be a million of each.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 from undo_hpc.config.schema import MethodConfig
-from undo_hpc.records import Feedback, Problem
+from undo_hpc.records import ShownExample, Target
+
+Fields = dict[str, Any]  # a row as it stands on disk
+
+_SPLITS = {"train": ("train",), "diagnosis": ("diagnosis",), "both": ("train", "diagnosis")}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A problem for the teacher. `feedback` is None for a first rationale."""
-
-    problem: Problem
-    feedback: Feedback | None = None
-
-    @property
-    def style(self) -> str:
-        """How the attempt is labelled: `plain` or `refine`."""
-        return "plain" if self.feedback is None else "refine"
+def is_chosen(feedback: Fields, method: MethodConfig) -> bool:
+    """Whether a problem is to be regenerated: it is of the chosen splits, and wrong, unstable, or any."""
+    if feedback["split"] not in _SPLITS[method.errors_from]:
+        return False
+    if method.regenerate == "all" or feedback["verdict"] != "correct":
+        return True
+    return method.regenerate == "wrong_and_unstable" and bool(feedback["unstable"])
 
 
-def select_feedback(feedback: Sequence[Feedback], method: MethodConfig) -> list[Feedback]:
-    """The rows whose problems are to be regenerated: from the chosen splits, wrong, unstable, or all."""
-    splits = {"train": ("train",), "diagnosis": ("diagnosis",), "both": ("train", "diagnosis")}[
-        method.errors_from
-    ]
-    rows = [row for row in feedback if row.split in splits]
-    if method.regenerate == "all":
-        return rows
-    unstable = method.regenerate == "wrong_and_unstable"
-    return [row for row in rows if row.verdict != "correct" or (unstable and row.unstable)]
+def learned_splits(method: MethodConfig, iteration: int) -> tuple[str, ...]:
+    """The splits whose problems the teacher may write for: diagnosis only after its problems were failed."""
+    return ("train",) if iteration == 0 or method.errors_from == "train" else ("train", "diagnosis")
 
 
-def shuffle_errors(rows: Sequence[Feedback], seed: int) -> list[Feedback]:
-    """Each row with the attempt of another problem of a like structure: the neighbour in a random order within the same
-    kind of error and number of equations, so that only the link between problem and error is cut."""
+def shuffle_group(feedback: Fields) -> tuple[str, int]:
+    """The structure within which attempts are exchanged: the kind of error, and how many equations there are."""
+    return feedback["error_kind"], feedback["student_answer"].count("=")
+
+
+def partners(groups: Sequence[Hashable], seed: int) -> list[int]:
+    """For each row the number of the row whose attempt is shown instead of its own (control `shuffled`).
+
+    It is the neighbour in a random order within the same group, so that only the link between problem and error is cut. Rows
+    that are alone in their group exchange among themselves.
+    """
     rng = random.Random(seed)
-    groups: dict[tuple[str, int], list[Feedback]] = {}
-    for row in rows:
-        groups.setdefault((row.error_kind, row.student_answer.count("=")), []).append(row)
-    lonely = [group[0] for group in groups.values() if len(group) == 1]
-    pools = [group for group in groups.values() if len(group) > 1]
+    members: dict[Hashable, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    lonely = [rows[0] for rows in members.values() if len(rows) == 1]
+    pools = [rows for rows in members.values() if len(rows) > 1]
     if len(lonely) == 1 and pools:  # by itself it would keep its own attempt
         pools[0] += lonely
     else:
         pools.append(lonely)
-    shuffled: dict[str, Feedback] = {}
+    found = [0] * len(groups)
     for pool in pools:
-        order = list(pool)
-        rng.shuffle(order)
-        for row, other in zip(order, [*order[1:], *order[:1]], strict=True):
-            shuffled[row.problem_id] = replace(
-                row, student_answer=other.student_answer, verdict=other.verdict
-            )
-    return [shuffled[row.problem_id] for row in rows]
+        rng.shuffle(pool)
+        for row, other in zip(pool, [*pool[1:], *pool[:1]], strict=True):
+            found[row] = other
+    return found
 
 
-def choose_targets(
-    iteration: int,
-    problems: Sequence[Problem],
-    held_out: Sequence[Problem],
-    feedback: Sequence[Feedback],
-    method: MethodConfig,
-    seed: int,
-) -> list[Target]:
-    """What the teacher writes for in an iteration, in the order of the splits.
+def choose_examples(correct: Sequence[bool], count: int, seed: int) -> list[int]:
+    """Which validation problems are shown to the teacher as examples, wrong answers first; the same for every problem.
 
     Args:
-        problems: the training split.
-        held_out: the diagnosis split; its failed problems become training material where `errors_from` includes it.
-        feedback: rows of the last iteration; empty in iteration 0.
+        correct: whether the student was right, for each validation problem in its order.
     """
-    if iteration == 0:
-        return [Target(problem) for problem in problems]
-    rows = select_feedback(feedback, method)
-    if method.condition == "blind":
-        rows = [replace(row, student_answer="") for row in rows]
-    elif method.condition == "shuffled":
-        rows = shuffle_errors(rows, seed + iteration)
-    chosen = {row.problem_id: row for row in rows}
-    pool = [*problems, *held_out] if method.errors_from != "train" else list(problems)
-    return [Target(problem, chosen[problem.problem_id]) for problem in pool if problem.problem_id in chosen]
+    order = list(range(len(correct)))
+    random.Random(seed).shuffle(order)
+    return sorted(order, key=lambda row: correct[row])[:count]
 
 
-def example_rows(feedback: Sequence[Feedback], count: int, seed: int) -> list[Feedback]:
-    """Tuples of the validation split to show the teacher as examples, wrong answers first; the same for every problem."""
-    rows = [row for row in feedback if row.split == "validation"]
-    random.Random(seed).shuffle(rows)
-    return sorted(rows, key=lambda row: row.verdict == "correct")[:count]
+def first_target(problem: Fields, method: MethodConfig) -> Target:
+    """What the teacher is asked for a first rationale. Only the control `ground_truth` takes the data's own solution along."""
+    return Target(
+        problem_id=problem["problem_id"],
+        idx=problem["idx"],
+        style="plain",
+        problem=problem["problem"],
+        ground_truth=problem["ground_truth"],
+        kind=problem["kind"],
+        options=tuple(problem["options"]),
+        solution=problem["solution"] if method.condition == "ground_truth" else "",
+    )
+
+
+def refine_target(
+    problem: Fields,
+    feedback: Fields,
+    attempt: Fields,
+    method: MethodConfig,
+    examples: tuple[ShownExample, ...] = (),
+) -> Target:
+    """What the teacher is asked for a new rationale.
+
+    Args:
+        feedback: the problem's row of the last iteration.
+        attempt: the row whose attempt is shown: the same one, or its partner's in the control `shuffled`.
+    """
+    blind = method.condition == "blind"
+    return Target(
+        problem_id=problem["problem_id"],
+        idx=problem["idx"],
+        style="refine",
+        problem=problem["problem"],
+        rationale=feedback["rationale"],
+        student_answer="" if blind else attempt["student_answer"],
+        verdict="" if blind else attempt["verdict"],
+        shown_ground_truth=problem["ground_truth"] if method.show_truth else "",
+        examples=examples,
+        ground_truth=problem["ground_truth"],
+        kind=problem["kind"],
+        options=tuple(problem["options"]),
+    )
+
+
+def expected_length(target: Target) -> int:
+    """How long answering takes, in characters: a long problem has a long answer, and a rationale is replaced by one like it."""
+    return len(target.problem) + len(target.rationale)

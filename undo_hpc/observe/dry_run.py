@@ -59,7 +59,8 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
             ("writes", shown),
             ("needs", (describe_resources(stage, profile),)),
         ):
-            console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
+            if items:  # what a stage of the user's writes is known when it has run
+                console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
     if most > 1:
         seen = (
             ""
@@ -86,6 +87,10 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
         lines.append(
             f"  not used for {len(reasons) - 5} other reasons: {sum(c for _, c in reasons.most_common()[5:]):,} rows"
         )
+    for item in source.get("ignored", [])[:5]:
+        lines.append(f"  ignored file: {item['file']}: {item['reason']}")
+    if len(source.get("ignored", [])) > 5:
+        lines.append(f"  ignored files: {len(source['ignored']) - 5} more")
     return lines
 
 

@@ -65,9 +65,13 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     prompts = load_prompts(config.student.prompt)
     generation = config.evaluate.sampling.model_dump(mode="json")
     samples = {}
-    for name in dict.fromkeys(part.group for part in plan.slices("evaluate") if part.group not in SPLITS):
+    for name in dict.fromkeys(
+        part.problem_set for part in plan.slices("evaluate") if part.problem_set not in SPLITS
+    ):
         paths = [
-            at.shard("evaluate", part.shard, name) for part in plan.slices("evaluate") if part.group == name
+            at.shard("evaluate", part.shard, name)
+            for part in plan.slices("evaluate")
+            if part.problem_set == name
         ]
         rows = [row for path in paths if path.exists() for row in read_rows(path)]
         problems = run.problems(name)

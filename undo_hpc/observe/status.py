@@ -20,7 +20,6 @@ from undo_hpc.pipeline.evidence import gather, read_bytes, read_fast
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, refines
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, Key, TaskStatus, derive, enough, unmet
-from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.events import read_events
 from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
 
@@ -121,7 +120,7 @@ def look(run: Run, *, live: Live | None = None, scheduler: bool = True) -> RunVi
     stages = build_graph(run.config, run.layout, plan)
     evidence = gather(run.layout.root, stages)
     policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
-    statuses = derive(stages, evidence, policies=policies, outside=_outside(run, iteration), live=live.tasks)
+    statuses = derive(stages, evidence, policies=policies, outside=_outside(run), live=live.tasks)
     views, failures = _stages(run, plan, stages, evidence, statuses, live)
     complete = not unmet(stages, policies, statuses)
     decision = current_decision(run, iteration) if complete and len(history) == iteration + 1 else None
@@ -177,15 +176,12 @@ def _remarks(run: Run, iteration: int) -> list[str]:
     return [f"iteration {iteration}: {remark}" for remark in remarks(metrics)] if whole else []
 
 
-def _outside(run: Run, iteration: int) -> dict[str, str]:
-    """As campaign.outside_digests, but a file that is missing does not end the look."""
+def _outside(run: Run) -> dict[str, str]:
+    """As position.outside_digests, but a file that is missing does not end the look."""
     prepared = read_fast(str(run.layout.prepared)) or {}
     digests = {"config": run.config_digest}
     if "digest" in prepared:
         digests["splits"] = str(prepared["digest"])
-    feedback = run.layout.iteration(iteration - 1).feedback if iteration else None
-    if feedback is not None and feedback.exists():
-        digests["feedback"] = sha256_file(feedback)
     return digests
 
 

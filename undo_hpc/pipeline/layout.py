@@ -93,6 +93,10 @@ class Layout:
         """Where an iteration is put aside whose beginnings have changed."""
         return self.root / "superseded" / f"iter_{number:03d}-{stamp}"
 
+    def damaged(self, path: Path) -> Path:
+        """Where a damaged file is set aside, beside its place."""
+        return path.with_name(f"{path.name}.damaged")
+
     def iterations(self) -> list[int]:
         """Numbers of the iterations that have begun."""
         return sorted(int(p.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]") if p.is_dir())
@@ -128,9 +132,14 @@ class IterationLayout:
         """Log of a task on the local cluster."""
         return self.logs / f"{stage}-{index:05d}.log"
 
+    @property
+    def events_folder(self) -> Path:
+        """Events of all tasks."""
+        return self.root / "events"
+
     def events(self, stage: str, index: int) -> Path:
         """Events of one task (a file of its own: no two nodes append to one)."""
-        return self.root / "events" / f"{stage}-{index:05d}.jsonl"
+        return self.events_folder / f"{stage}-{index:05d}.jsonl"
 
     def progress(self, stage: str, index: int) -> Path:
         """How far a task is (training writes its own, beside its metrics)."""
@@ -138,22 +147,44 @@ class IterationLayout:
             return self.train / "progress.json"
         return self.root / "progress" / f"{stage}-{index:05d}.json"
 
+    @property
+    def leases(self) -> Path:
+        """Leases of all tasks."""
+        return self.root / "leases"
+
     def lease(self, stage: str, index: int) -> Path:
         """Who may publish a task's outputs."""
-        return self.root / "leases" / f"{stage}-{index:05d}.lease"
+        return self.leases / f"{stage}-{index:05d}.lease"
 
-    def shard(self, stage: str, index: int, group: str = "") -> Path:
-        """Final rows of an array's task; `group` is the benchmark or split in an evaluation."""
-        return self.root / stage / group / f"shard-{index:05d}.jsonl"
+    @property
+    def targets(self) -> Path:
+        """What the teacher is asked: a file for each task of generate."""
+        return self.root / "targets"
 
-    def shard_names(self, stage: str, index: int, group: str = "") -> tuple[str, str]:
+    def targets_file(self, index: int, folder: Path | None = None) -> Path:
+        """The targets of one task of generate; `folder` is where they are being made."""
+        return (folder or self.targets) / f"shard-{index:05d}.jsonl"
+
+    def answers(self, stage: str) -> Path:
+        """Folder of all answers of generate, evaluate or baseline."""
+        return self.root / stage
+
+    def shard(self, stage: str, index: int, problem_set: str = "") -> Path:
+        """Final rows of an array's task; `problem_set` is the benchmark or split in an evaluation."""
+        return self.answers(stage) / problem_set / f"shard-{index:05d}.jsonl"
+
+    def shard_names(self, stage: str, index: int) -> tuple[str, str]:
         """`shard` and its `manifest_of` as manifests hold them: plain text, for ten thousand at once."""
-        folder = f"iter_{self.number:03d}/{stage}/{group}/" if group else f"iter_{self.number:03d}/{stage}/"
+        folder = f"iter_{self.number:03d}/{stage}/"
         return f"{folder}shard-{index:05d}.jsonl", f"{folder}shard-{index:05d}.manifest.json"
 
     def parts(self, shard: Path) -> Path:
         """Folder of a shard's rows while it is being made, one file a start."""
         return shard.with_name(shard.stem + ".parts")
+
+    def part(self, shard: Path, number: int, basis: str, start: str) -> Path:
+        """The rows of one start: `basis` stands for the inputs that they come from, `start` is a name of its own."""
+        return self.parts(shard) / f"{number:03d}-{basis}-{start}.jsonl"
 
     def manifest_of(self, shard: Path) -> Path:
         """The manifest beside a shard."""
@@ -161,7 +192,7 @@ class IterationLayout:
 
     def task_manifest(self, stage: str, index: int) -> Path:
         """Manifest of an evaluation task, which may have answered several sets."""
-        return self.root / stage / f"task-{index:05d}.manifest.json"
+        return self.answers(stage) / f"task-{index:05d}.manifest.json"
 
     def stage_manifest(self, stage: str) -> Path:
         """Manifest of a stage with a single task."""
@@ -172,10 +203,38 @@ class IterationLayout:
         """The distilled set: parquet files and their card."""
         return self.root / "distilled"
 
+    def distilled_file(self, index: int, folder: Path) -> Path:
+        """A part of the distilled set, in the folder where it is being made."""
+        return folder / f"distilled-{index:05d}.parquet"
+
+    @property
+    def distilled_card(self) -> Path:
+        """The card of the distilled set."""
+        return self.distilled / "README.md"
+
     @property
     def train(self) -> Path:
         """Checkpoints and training metrics."""
         return self.root / "train"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of a training that is not complete."""
+        return self.train / "checkpoints"
+
+    @property
+    def train_metrics(self) -> Path:
+        """Loss and speed of the training, a row a logging step."""
+        return self.train / "metrics.jsonl"
+
+    @property
+    def train_inputs(self) -> Path:
+        """Digests of what the training began with."""
+        return self.train / "inputs.json"
+
+    def train_spec(self, rank: int) -> Path:
+        """What a rank is asked to train."""
+        return self.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")
 
     @property
     def student(self) -> Path:

@@ -10,13 +10,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import STAGES, ordered_own_stages, resources_of
 from undo_hpc.pipeline.workload import Workload, estimate
-from undo_hpc.records import Problem
 
 StageName = str  # of the table, or registered in the configuration
 WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
@@ -26,16 +25,36 @@ WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
 class EvaluationSlice:
     """Rows `start` to `stop` of a benchmark or split: one shard of answers."""
 
-    group: str
+    problem_set: str
     shard: int
     start: int
     stop: int
 
 
+class TargetsFile(TypedDict):
+    """What plan.json says of the targets of one generation task. (A plain dictionary: a status reads ten thousand of them.)
+
+    Attributes:
+        sha256, bytes, rows: of the file.
+        first: `idx` of its first row; None where it has none.
+    """
+
+    sha256: str
+    bytes: int
+    rows: int
+    first: int | None
+
+
 @dataclass(frozen=True)
 class IterationPlan:
-    """The frozen shape of an iteration. `evaluate` and `baseline` give the slices of each of their tasks, `workload` what the
-    teacher was expected to read and write, `prompts` the digest of the templates that `generate` and `evaluate` ask with.
+    """The frozen shape of an iteration.
+
+    Attributes:
+        evaluate, baseline: the slices of each of their tasks.
+        workload: what the teacher was expected to read and write.
+        prompts: digest of the templates that `generate` and `evaluate` ask with.
+        targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
+        inputs: digests of what the targets were made from: `splits`, and `feedback` after the first iteration.
     """
 
     iteration: int
@@ -47,6 +66,8 @@ class IterationPlan:
     policy: dict[str, dict[str, Any]] = field(default_factory=dict)
     workload: dict[str, Any] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
+    targets: tuple[TargetsFile, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json."""
@@ -59,7 +80,7 @@ class IterationPlan:
             name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
             for name in ("evaluate", "baseline")
         }
-        return cls(**(data | tasks))
+        return cls(**(data | tasks | {"targets": tuple(data["targets"])}))
 
     def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
         """All slices of `evaluate` or `baseline`, in the order of their tasks."""
@@ -74,13 +95,15 @@ class IterationPlan:
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a stage: what it is called, what it makes, and what vouches for it (paths in the run directory)."""
+    """One task of a stage: what it is called, its manifest and its outputs (paths in the run directory), and the digests of
+    inputs that are its own: a manifest that names others is stale."""
 
     stage: StageName
     index: int
     label: str
     manifest: str
     outputs: tuple[str, ...]
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,10 +129,21 @@ def request_seed(run_seed: int, iteration: int, problem_id: str, attempt: int, r
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def deal(problems: Sequence[Problem], shards: int, index: int) -> list[Problem]:
-    """The problems of a shard: dealt in turn from longest to shortest, so that each shard has its share of long ones."""
-    order = sorted(problems, key=lambda p: (-len(p.problem), p.problem_id))
-    return order[index::shards]
+def cut_evenly(lengths: Sequence[int], shards: int) -> list[int]:
+    """Where to cut a sequence into contiguous shards that take about equally long: their `shards + 1` bounds.
+
+    A problem is taken to cost the mean length and its own (asking costs something, however short the answer). No shard is
+    empty where there are enough problems.
+    """
+    count = len(lengths)
+    each = max(1, sum(lengths) // max(1, count))
+    total, passed, bounds = each * count + sum(lengths), 0, [0]
+    for number, length in enumerate(lengths, start=1):
+        passed += each + length
+        left = shards - len(bounds)  # bounds to be set before the last
+        if left and (passed * shards >= total * len(bounds) or count - number == left):
+            bounds.append(number)
+    return bounds + [count] * (shards + 1 - len(bounds))
 
 
 def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
@@ -127,10 +161,10 @@ def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
 def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, ...]:
     """Benchmarks and splits cut into even slices of about `per_task` problems."""
     slices = []
-    for group, size in sizes.items():
+    for name, size in sizes.items():
         parts = max(1, math.ceil(size / per_task))
         bounds = [size * k // parts for k in range(parts + 1)]
-        slices += [EvaluationSlice(group, k, bounds[k], bounds[k + 1]) for k in range(parts)]
+        slices += [EvaluationSlice(name, k, bounds[k], bounds[k + 1]) for k in range(parts)]
     return tuple(slices)
 
 
@@ -168,13 +202,15 @@ def plan_iteration(
     workload = workload or estimate(config, iteration, problems)
     per_task = config.evaluate.problems_per_task
     slices = slice_sets(sets, per_task)
-    examined = [part for part in slices if part.group != "train"]  # nobody refines for the untrained student
+    evaluated = [
+        part for part in slices if part.problem_set != "train"
+    ]  # nobody refines for the untrained student
     return IterationPlan(
         iteration=iteration,
         problems=problems,
         shards=choose_shards(config, problems, workload) if problems else 1,
         evaluate=pack_slices(slices, per_task),
-        baseline=pack_slices(examined, per_task) if iteration == 0 and config.evaluate.baseline else (),
+        baseline=pack_slices(evaluated, per_task) if iteration == 0 and config.evaluate.baseline else (),
         servers=config.generate.service if config.generate.engine.name == "openai" else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
         workload=workload.to_dict(),
@@ -199,11 +235,14 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
 
     def shard_task(index: int) -> Task:
         shard, manifest = at.shard_names("generate", index)
-        return Task("generate", index, str(index), manifest, (shard,))
+        inputs = {"targets": plan.targets[index]["sha256"]} if plan.targets else {}
+        return Task("generate", index, str(index), manifest, (shard,), inputs)
 
     def answer_task(stage: StageName, index: int, parts: Sequence[EvaluationSlice]) -> Task:
-        names = ", ".join(part.group if part.shard == 0 else f"{part.group} {part.shard}" for part in parts)
-        outputs = tuple(rel(at.shard(stage, part.shard, part.group)) for part in parts)
+        names = ", ".join(
+            part.problem_set if part.shard == 0 else f"{part.problem_set} {part.shard}" for part in parts
+        )
+        outputs = tuple(rel(at.shard(stage, part.shard, part.problem_set)) for part in parts)
         return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs)
 
     def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
@@ -213,18 +252,17 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         return Stage(name, plan.iteration, after, tasks, inputs, resources_of(config, name))
 
     previous = layout.iteration(plan.iteration - 1) if plan.iteration else None
-    errors = (rel(previous.feedback), rel(previous.distilled)) if previous else ()
     stages = []
     if plan.servers:
         servers = tuple(Task("serve", k, str(k), "", (rel(at.servers),)) for k in range(plan.servers))
         stages.append(stage("serve", (), servers, config.teacher.model))
     generate = tuple(shard_task(k) for k in range(plan.shards))
-    stages.append(stage("generate", (), generate, rel(layout.split("train")), config.teacher.model, *errors))
+    stages.append(stage("generate", (), generate, rel(at.targets), config.teacher.model))
     if plan.baseline:
         tasks = tuple(answer_task("baseline", k, parts) for k, parts in enumerate(plan.baseline))
         stages.append(stage("baseline", (), tasks, config.student.model))
     stages.append(
-        stage("merge", ("generate",), single("merge", rel(at.distilled)), f"{rel(at.root)}/generate")
+        stage("merge", ("generate",), single("merge", rel(at.distilled)), rel(at.answers("generate")))
     )
     start = config.student.model
     if previous and config.method.start_from == "previous":
@@ -240,7 +278,8 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         own_tasks = tuple(
             Task(name, k, f"{k}" if own.tasks > 1 else name, path, ()) for k, path in enumerate(manifests)
         )
-        stages.append(stage(name, tuple(before for before in own.after if before in there), own_tasks))
+        after = tuple(before for before in own.after if before in there)
+        stages.append(stage(name, after, own_tasks, *(rel(at.root / before) for before in after)))
     last: tuple[StageName, ...] = ("evaluate", "baseline") if plan.baseline else ("evaluate",)
     if not answers:  # nobody is asked anything: only the training is left to wait for
         last = ("train",)
@@ -248,5 +287,5 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         name for name, _ in ordered_own_stages(config)
     )  # the next iteration begins when all is done
     outputs = (rel(at.metrics), rel(at.feedback))
-    stages.append(stage("advance", last, single("advance", *outputs), f"{rel(at.root)}/evaluate"))
+    stages.append(stage("advance", last, single("advance", *outputs), rel(at.answers("evaluate"))))
     return tuple(stages)

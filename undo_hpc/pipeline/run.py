@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import secrets
@@ -26,7 +27,7 @@ from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
-from undo_hpc.records import SCHEMA_VERSION, Problem
+from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
 from undo_hpc.storage.atomic import read_json, translate_os_error, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.shards import read_rows
@@ -84,12 +85,14 @@ class Run:
         """The run's own log."""
         return EventLog(self.layout.events)
 
-    def problems(self, split: str) -> list[Problem]:
-        """Problems of a split or benchmark, in their frozen order."""
-        path = self.layout.split(split)
-        if not path.exists():
-            path = self.layout.benchmark(split)
-        return [Problem.from_dict(row) for row in read_rows(path)]
+    def problems(self, problem_set: str, start: int = 0, stop: int | None = None) -> list[Problem]:
+        """Problems of a split or benchmark in their frozen order, or a slice of them."""
+        rows = itertools.islice(read_rows(self.problems_file(problem_set)), start, stop)
+        return [Problem.from_dict(row) for row in rows]
+
+    def problems_file(self, problem_set: str) -> Path:
+        """The file of a split or benchmark."""
+        return self.layout.split(problem_set) if problem_set in SPLITS else self.layout.benchmark(problem_set)
 
     def plan(self, iteration: int) -> IterationPlan | None:
         """The frozen plan of an iteration, or None where it has not been made."""
@@ -118,10 +121,8 @@ def open_run(run_dir: Path) -> Run:
     data = read_json(layout.config)
     version = data.pop("schema_version", None)
     if version != SCHEMA_VERSION:
-        raise StorageError(
-            f"{layout.config} has schema version {version}; this program reads {SCHEMA_VERSION}",
-            hint="use the version of undo-hpc that made this run, or start a new run directory",
-        )
+        message, hint = other_schema(version)
+        raise StorageError(f"{layout.root}: {message}", hint=hint)
     try:
         return Run(layout, RunConfig.model_validate(data))
     except ValidationError as error:
@@ -129,8 +130,22 @@ def open_run(run_dir: Path) -> Run:
         where = ".".join(map(str, first["loc"]))
         raise StorageError(
             f"{layout.config} is not a configuration of this program: {where}: {first['msg']}",
-            hint="use the version of undo-hpc that made this run, or put the file back as it was",
+            hint=f"continue it with {_maker(layout)}, or put the file back as it was",
         ) from error
+
+
+def _maker(layout: Layout) -> str:
+    """The version that made a run, in words, as far as its environment.json tells."""
+    try:
+        made = read_json(layout.environment)
+    except (StorageError, OSError):
+        made = {}
+    version, revision = made.get("undo_hpc"), made.get("git")
+    if not version:
+        return "the version of undo-hpc that made this run"
+    return (
+        f"the version that made this run, undo-hpc {version}{f' (git {revision[:12]})' if revision else ''}"
+    )
 
 
 def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> Run:

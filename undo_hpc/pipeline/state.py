@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from undo_hpc.config.schema import PolicyConfig
-from undo_hpc.pipeline.plan import Stage, StageName
+from undo_hpc.pipeline.plan import Stage, StageName, Task
 from undo_hpc.storage.manifest import Manifest
 
 TaskState = Literal["done", "stale", "running", "waiting", "ready", "blocked"]
@@ -65,7 +65,7 @@ def derive(
     Args:
         evidence: what lies on disk, by (stage, index).
         policies: how much of a stage is enough for the next.
-        outside: digests of inputs from outside the iteration (configuration, splits, the last iteration), by name.
+        outside: digests of inputs from outside the iteration (configuration, splits), by name; `Task.inputs` are added to them.
         live: what the cluster says of tasks it knows, by (stage, index).
     """
     policies, outside, live = policies or {}, outside or {}, live or {}
@@ -78,7 +78,7 @@ def derive(
         for task in stage.tasks:
             key = (stage.name, task.index)
             found = evidence.get(key, Evidence(None))
-            state, why = _one(stage, found, upstream, outside, upstream_done, live.get(key))
+            state, why = _one(stage, task, found, upstream, outside, upstream_done, live.get(key))
             if state == "done" and found.manifest is not None:
                 good.append(found.manifest)
             statuses.append(TaskStatus(stage.name, task.index, state, why))
@@ -104,6 +104,7 @@ def unmet(
 
 def _one(
     stage: Stage,
+    task: Task,
     found: Evidence,
     upstream: _Upstream,
     outside: Mapping[str, str],
@@ -112,7 +113,7 @@ def _one(
 ) -> tuple[TaskState, str]:
     why = ""
     if found.manifest is not None:
-        why = found.problem or _outdated(stage, found.manifest, upstream, outside)
+        why = found.problem or _outdated(stage, task, found.manifest, upstream, outside)
         if not why:
             return "done", ""
     if live is not None:
@@ -122,11 +123,14 @@ def _one(
     return ("stale", why) if why else ("ready", "")
 
 
-def _outdated(stage: Stage, manifest: Manifest, upstream: _Upstream, outside: Mapping[str, str]) -> str:
+def _outdated(
+    stage: Stage, task: Task, manifest: Manifest, upstream: _Upstream, outside: Mapping[str, str]
+) -> str:
     """Which input has changed since the manifest was written, in words; empty where none has."""
-    for name, digest in outside.items():
-        if name in manifest.inputs and manifest.inputs[name] != digest:
-            return f"its input '{name}' has changed"
+    for digests in (outside, task.inputs):
+        for name, digest in digests.items():
+            if name in manifest.inputs and manifest.inputs[name] != digest:
+                return f"its input '{name}' has changed"
     for name in stage.after:
         if (
             name in manifest.inputs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from undo_hpc.errors import DataError
 from undo_hpc.prompts.template import NAMES, Template
-from undo_hpc.records import Feedback
+from undo_hpc.records import Feedback, ShownExample
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).resolve().parent
@@ -64,7 +64,7 @@ class PromptSet:
         verdict: str,
         *,
         truth: str = "",
-        examples: Sequence[Feedback] = (),
+        examples: Sequence[ShownExample | Feedback] = (),
         instruction: str = "",
     ) -> str:
         """What the teacher is asked for a new rationale.

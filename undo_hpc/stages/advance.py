@@ -15,10 +15,11 @@ from undo_hpc.data.distilled import read_distilled
 from undo_hpc.method.decision import Decision, decide_by_sets
 from undo_hpc.method.diagnosis import diagnose
 from undo_hpc.method.stats import pass_at_k, wilson
+from undo_hpc.method.targets import is_chosen
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
-from undo_hpc.stages.answering import first_error
+from undo_hpc.stages.attempts import first_error
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.storage.atomic import read_json, translate_os_error, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
@@ -42,7 +43,7 @@ def run_stage(ctx: StageContext) -> None:
     answers = read_answers(ctx, "evaluate", used["evaluate"])
     untrained = read_answers(ctx, "baseline", used.get("baseline", ()))
 
-    feedback = list(make_feedback(ctx, answers))
+    feedback = sorted(make_feedback(ctx, answers), key=lambda row: (row.idx, row.problem_id))
     write_bytes(ctx.at.feedback, dump_rows([row.to_dict() for row in feedback]))
     if "train" in answers:
         write_predictions(ctx, answers["train"])
@@ -51,6 +52,7 @@ def run_stage(ctx: StageContext) -> None:
         "sets": {name: summarise(rows) for name, rows in answers.items()},
         "baseline": {name: summarise(rows) for name, rows in untrained.items()},
         "errors": count_errors(feedback),
+        "to_refine": sum(is_chosen(row.to_dict(), ctx.run.config.method) for row in feedback),
         "generate": generation_summary(ctx),
         "train": stage_counts(ctx, "train"),
         "distilled": stage_counts(ctx, "merge"),
@@ -71,13 +73,13 @@ def run_stage(ctx: StageContext) -> None:
 
 
 def read_answers(ctx: StageContext, stage: str, complete: Iterable[int]) -> dict[str, list[Attempt]]:
-    """The answers of a stage's complete tasks by benchmark or split. A shard that no manifest vouches for is not read: it
+    """The answers of a stage's complete tasks by benchmark or split. A shard without a manifest that validates it is not read: it
     may be half of a task, or an earlier student's."""
     answers: dict[str, list[Attempt]] = defaultdict(list)
     tasks = ctx.plan.baseline if stage == "baseline" else ctx.plan.evaluate
     for part in (part for index in sorted(complete) for part in tasks[index]):
-        rows = read_rows(ctx.at.shard(stage, part.shard, part.group))
-        answers[part.group] += [Attempt.from_dict(row) for row in rows]
+        rows = read_rows(ctx.at.shard(stage, part.shard, part.problem_set))
+        answers[part.problem_set] += [Attempt.from_dict(row) for row in rows]
     return dict(answers)
 
 
@@ -115,7 +117,7 @@ def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Iterable[Feedback]:
-    """A row for each examined problem: the teacher's present rationale, the student's answer, how it failed.
+    """A row for each evaluated problem: the teacher's present rationale, the student's answer, how it failed.
 
     Where there is no rationale, the data's own solution stands in for it only where it tells the teacher no ground truth of what it is
     to write: on validation, whose rows are shown as examples, and on diagnosis with `method.show_truth`.

@@ -139,7 +139,7 @@ def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
     except EvidenceError as error:
         raise EvidenceError(
             f"iteration {last.iteration}, {error.message}",
-            hint=f"put the file back; or move {ctx.at.root} away and run the launcher again, which mends that iteration first",
+            hint=f"put the file back; or move {ctx.at.root} away and run the launcher again: it completes that iteration first",
         ) from error
 
 

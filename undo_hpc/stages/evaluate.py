@@ -9,7 +9,7 @@ from undo_hpc.engines import load_engine
 from undo_hpc.pipeline.plan import EvaluationSlice
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.prompts import PromptSet
-from undo_hpc.stages.answering import Answers, Ask, counts, make_asks, open_checker
+from undo_hpc.stages.attempts import AttemptStore, SampleRequest, counts, make_requests, open_checker
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import planned_prompts
@@ -24,17 +24,17 @@ def run_stage(ctx: StageContext) -> None:
     """
     config = ctx.run.config
     untrained = ctx.stage.name == "baseline"
-    inputs = {"splits": prepared_digest(ctx.run)}
+    parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
+    inputs = {"splits": prepared_digest(ctx.run, [ctx.run.problems_file(part.problem_set) for part in parts])}
     if not untrained:
         inputs |= gate(ctx, "train")[2]
-    parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
     model = ctx.run.model("student")
     if not untrained:
         model = student_of(model, str(ctx.at.student))
     prompts = planned_prompts(ctx.plan, "evaluate", config.student.prompt)
     inputs["prompts"] = prompts.digest
-    asks = {part: _asks(ctx, part, prompts) for part in parts}
-    answers: dict[EvaluationSlice, Answers] = {}
+    asked = {part: _requests(ctx, part, prompts) for part in parts}
+    stores: dict[EvaluationSlice, AttemptStore] = {}
 
     ctx.before_loading()
     loading = time.monotonic()
@@ -42,35 +42,35 @@ def run_stage(ctx: StageContext) -> None:
         config.evaluate.engine,
         model,
         run_dir=ctx.run.layout.root,
-        prompts=[ask.prompt for part in parts for ask in asks[part]],
+        prompts=[ask.prompt for part in parts for ask in asked[part]],
         max_tokens=longest(config.evaluate.sampling, ctx.plan.iteration),
     )
     ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
-    total = sum(map(len, asks.values()))
+    total = sum(map(len, asked.values()))
     try:
         with open_checker(ctx) as checker:
             done = 0
             for part in parts:
-                shard = ctx.at.shard(ctx.stage.name, part.shard, part.group)
-                role = f"{ctx.stage.name}/{part.group}"
-                answers[part] = Answers(
+                shard = ctx.at.shard(ctx.stage.name, part.shard, part.problem_set)
+                role = f"{ctx.stage.name}/{part.problem_set}"
+                stores[part] = AttemptStore(
                     ctx, shard, role=role, sampling=config.evaluate.sampling, inputs=inputs
                 )
-                answers[part].answer(engine, checker, asks[part], total, before=done)
-                done += len(asks[part])
+                stores[part].answer(engine, checker, asked[part], total, before=done)
+                done += len(asked[part])
         described = engine.describe()
     finally:
-        for item in answers.values():
+        for item in stores.values():
             item.close()
         engine.close()
-    rows = {part: answers[part].publish(ask.key for ask in asks[part]) for part in parts}
+    rows = {part: stores[part].publish(request.key for request in asked[part]) for part in parts}
     ctx.publish(
-        {answers[part].shard: len(rows[part]) for part in parts},
+        {stores[part].shard: len(rows[part]) for part in parts},
         inputs=inputs,
         counts=counts([row for part in parts for row in rows[part]])
         | {
-            "new_tokens": sum(a.new_tokens for a in answers.values()),
-            "seconds": round(sum(a.seconds for a in answers.values()), 3),
+            "new_tokens": sum(a.new_tokens for a in stores.values()),
+            "seconds": round(sum(a.seconds for a in stores.values()), 3),
         },
         details={
             "engine": described,
@@ -78,15 +78,15 @@ def run_stage(ctx: StageContext) -> None:
             "prompts": prompts.digest,
         },
     )
-    for item in answers.values():
+    for item in stores.values():
         item.finish()
 
 
-def _asks(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[Ask]:
+def _requests(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[SampleRequest]:
     """The answers wanted for a slice."""
     settings = ctx.run.config.evaluate
-    problems = ctx.run.problems(part.group)[part.start : part.stop]
-    return make_asks(
+    problems = ctx.run.problems(part.problem_set, part.start, part.stop)
+    return make_requests(
         problems,
         range(settings.samples),
         lambda p: prompts.student(p.problem, ctx.run.config.student.instruction),

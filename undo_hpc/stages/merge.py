@@ -1,12 +1,13 @@
 """merge: all shards checked against the plan, the right rationales kept, the distilled set written.
 
-The problems are dealt with in parts by their idx, a file each; parts and the checks of digests are spread over two
-processes. How a part is joined stands in `joining`.
+The problems are processed in parts by their idx, a parquet file each, whatever the number of shards; parts and the checks of
+digests are spread over two processes. How a part is joined stands in `merge_join`.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -23,7 +24,7 @@ from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder
 from undo_hpc.errors import DataError, EvidenceError, Incomplete
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
-from undo_hpc.stages.joining import Joined, Part, join
+from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.manifest import verify_outputs
 from undo_hpc.storage.shards import last_row, read_rows
@@ -39,7 +40,7 @@ def run_stage(ctx: StageContext) -> None:
     Raises:
         EvidenceError: shards are missing, damaged, or do not hold just the problems of the plan.
         DataError: not one rationale was good enough.
-        Incomplete: one of the processes was ended from outside.
+        Incomplete: a merge process was killed.
     """
     # Where every shard is needed, digests are checked while the rows are read; else a damaged one is left out first.
     strict = ctx.plan.policy_of("generate").kind == "all"
@@ -67,11 +68,11 @@ def run_stage(ctx: StageContext) -> None:
                     f"merge: {problem}",
                     hint="delete this shard and its manifest, and run the same command again",
                 )
-        _require(total, ctx.plan.problems if not missing else None)
+        _require(total, sum(ctx.plan.targets[index]["rows"] for index in used))
         folder.card = distilled_card(ctx.run, ctx.plan.iteration, manifests, counts := _counts(total))
         ctx.lease.check()  # leaving the block publishes
     ctx.publish(
-        {ctx.at.distilled / "README.md": None},
+        {ctx.at.distilled_card: None},
         {ctx.at.distilled / name: output for name, output in sorted(total.outputs.items())},
         inputs=inputs,
         counts=counts,
@@ -91,19 +92,36 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
     last = max((orjson.loads(last_row(path))["idx"] for path in files), default=0)
     number = max(1, -(-count // PROBLEMS_PER_PART))
     bounds = [None, *(first + (last + 1 - first) * k // number for k in range(1, number)), None]
-    for k in range(number):
+    shards = list(_shards(ctx, used))
+    for k, (low, high) in enumerate(itertools.pairwise(bounds)):
         yield Part(
-            low=bounds[k],
-            high=bounds[k + 1],
+            low=low,
+            high=high,
             problems=files,
-            shards=tuple(ctx.at.shard("generate", index) for index in used),
+            shards=tuple(
+                shard
+                for begins, shard in shards
+                if (high is None or begins < high)
+                and (low is None or shard.last is None or shard.last >= low)
+            ),
             previous=previous,
-            target=folder / f"distilled-{k:05d}.parquet",
+            target=ctx.at.distilled_file(k, folder),
             iteration=ctx.plan.iteration,
             samples=config.generate.samples,
             keep_wrong=config.method.wrong_rationales == "keep",
             combine=config.method.combine,
         )
+
+
+def _shards(ctx: StageContext, used: Sequence[int]) -> Iterator[tuple[int, Shard]]:
+    """The shards that hold anything, in order, each with the idx it begins with."""
+    begins = {
+        index: first for index, file in enumerate(ctx.plan.targets) if (first := file["first"]) is not None
+    }
+    after: dict[int, int | None] = dict(zip(begins, [*list(begins.values())[1:], None], strict=False))
+    for index in used:
+        if index in begins:
+            yield begins[index], Shard(ctx.at.shard("generate", index), after[index])
 
 
 @contextmanager
@@ -128,8 +146,8 @@ def processes(parts: int) -> Iterator[Callable[..., Future[Any]]]:
         yield pool.submit
     except BrokenProcessPool as error:
         raise Incomplete(
-            "a process of the merge was ended from outside",
-            hint="give merge more memory, and run the same command again",
+            "a merge process was killed (out of memory?)",
+            hint="give merge more memory (cluster.resources.merge), and run the same command again",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -152,13 +170,11 @@ def _lines(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def _require(total: Joined, problems: int | None) -> None:
-    """Raises EvidenceError unless the shards held every planned problem (with shards left out: any), DataError where nothing is kept."""
-    if problems is None and not total.problems:
-        raise EvidenceError("the complete shards hold no problem at all", hint="look at the logs of generate")
-    if problems is not None and total.problems != problems:
+def _require(total: Joined, problems: int) -> None:
+    """Raises EvidenceError unless the shards held every problem of their targets, DataError where nothing is kept."""
+    if total.problems != problems:
         raise EvidenceError(
-            f"the shards hold {total.problems} problems, the plan has {problems}",
+            f"the shards hold {total.problems} problems, their targets {problems}",
             hint="delete iter_*/generate of this iteration and run the same command again",
         )
     if not total.rows:

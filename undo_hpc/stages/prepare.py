@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +130,24 @@ def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher"
             )
 
 
-def prepared_digest(run: Run) -> str:
-    """Digest of the frozen problems, for the `inputs` of manifests. Raises EvidenceError where they are missing or changed."""
+def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
+    """Digest of the frozen problems, for the `inputs` of manifests. Raises EvidenceError where they are missing or changed.
+
+    Args:
+        files: the only ones that are read here, so that only they need to be checked; all by default.
+    """
     manifest = read_manifest(run.layout.prepared)
     if manifest is None:
         raise EvidenceError(
             f"{run.layout.prepared} is missing", hint="start the run with launchers/run_iteration.py"
         )
-    problem = verify_outputs(run.layout.root, manifest, deep=True)
+    names = manifest.outputs.keys() if files is None else set(map(run.layout.relative, files))
+    outputs = {name: output for name, output in manifest.outputs.items() if name in names}
+    problem = verify_outputs(run.layout.root, replace(manifest, outputs=outputs), deep=True)
     if problem:
         raise EvidenceError(
             f"the frozen problems are damaged: {problem}",
-            hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data anew",
+            hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data from scratch",
         )
     return manifest.digest
 

@@ -1,19 +1,21 @@
 """serve: one teacher server of the run's own; the generation shards are its clients. It ends when they are complete.
 
-It vouches for nothing and leaves nothing behind: a server that is lost is only started again.
+It has no manifest and leaves nothing behind: a server that is lost is only started again.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
 
 from undo_hpc.engines.service import serve
 from undo_hpc.errors import Requeue
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.stages.context import StageContext
-from undo_hpc.stages.targets import planned_prompts, prompts_of, targets_of
+from undo_hpc.stages.targets import Targets, planned_prompts, prompt_of
 
 LOOK_EVERY_S = 5.0
+LONGEST_PROMPTS = 256  # that the engine measures in tokens, to know its context length
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -42,6 +44,7 @@ def run_stage(ctx: StageContext) -> None:
         return
     config, iteration = ctx.run.config, ctx.plan.iteration
     templates = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
+    asked = (prompt_of(t, templates, config.teacher.instruction) for t in Targets(ctx.run, iteration))
     serve(
         ctx.run.layout.root,
         ctx.plan.iteration,
@@ -49,7 +52,7 @@ def run_stage(ctx: StageContext) -> None:
         config.generate.engine,
         ctx.run.model("teacher"),
         enough,
-        prompts=list(prompts_of(ctx.run, iteration, targets_of(ctx.run, iteration), templates)),
+        prompts=heapq.nlargest(LONGEST_PROMPTS, asked, key=len),
         max_tokens=longest(config.generate.sampling, iteration),
     )
     if not complete():

@@ -1,31 +1,259 @@
-"""Which problems the teacher writes for in an iteration: the splits and the last iteration's feedback, read and chosen."""
+"""The teacher's work as files: made once with the plan of an iteration, a file for each task of generate, which reads nothing else.
+
+`Targets` reads the splits and the last iteration's feedback as streams, both in the order of (idx, problem_id); `write_targets`
+cuts them into files. What is made is a function of its inputs alone, so a file that was lost is made again by `restore_targets`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import heapq
+import itertools
+import os
+import shutil
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import BinaryIO
 
-from undo_hpc.errors import DataError
-from undo_hpc.method.targets import Target, choose_targets, example_rows
-from undo_hpc.pipeline.plan import IterationPlan
+import orjson
+
+from undo_hpc.errors import DataError, EvidenceError, StorageError
+from undo_hpc.method.targets import (
+    Fields,
+    choose_examples,
+    first_target,
+    is_chosen,
+    learned_splits,
+    partners,
+    refine_target,
+    shuffle_group,
+)
+from undo_hpc.pipeline.plan import IterationPlan, TargetsFile
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import PromptSet, load_prompts
-from undo_hpc.records import Feedback
-from undo_hpc.storage.shards import read_rows
+from undo_hpc.records import SPLITS, ShownExample, Target
+from undo_hpc.stages.context import StageContext
+from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.storage.atomic import publish_dir, sha256_file, translate_os_error, write_bytes
+from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.shards import encode_row, read_rows
+
+ORDER = itemgetter("idx", "problem_id")
 
 
-def read_feedback(run: Run, iteration: int) -> list[Feedback]:
-    """What the iteration before found out about the student; empty for iteration 0."""
-    if iteration == 0:
+class Targets:
+    """All that the teacher writes for in an iteration, in the order of (idx, problem_id). Iterating reads the files as streams.
+
+    Held are the examples that are shown, and for the control `shuffled` a few numbers a problem.
+    """
+
+    def __init__(self, run: Run, iteration: int) -> None:
+        self._method, self._iteration = run.config.method, iteration
+        self._splits = [run.layout.split(name) for name in learned_splits(self._method, iteration)]
+        self._feedback = run.layout.iteration(iteration - 1).feedback if iteration else None
+        self._examples: tuple[ShownExample, ...] = ()
+        self._partners: array[int] | None = None  # offset in the feedback of the row whose attempt is shown
+        if self._feedback is None:
+            return
+        if self._method.validation_examples:
+            self._examples = tuple(self._choose_examples(self._feedback, run.config.seed))
+        if self._method.condition == "shuffled":
+            self._partners = self._choose_partners(self._feedback, run.config.seed + iteration)
+
+    def __iter__(self) -> Iterator[Target]:
+        problems = heapq.merge(*map(read_rows, self._splits), key=ORDER)
+        if self._feedback is None:
+            return (first_target(problem, self._method) for problem in problems)
+        return self._refined(self._feedback, problems)
+
+    def _refined(self, path: Path, problems: Iterator[Fields]) -> Iterator[Target]:
+        """The chosen rows of the feedback, each beside its problem. Raises EvidenceError for a row without one."""
+        chosen = (row for row in read_rows(path) if is_chosen(row, self._method))
+        with path.open("rb") as others:
+            for number, row in enumerate(chosen):
+                problem = next((p for p in problems if ORDER(p) >= ORDER(row)), None)
+                if problem is None or ORDER(problem) != ORDER(row):
+                    raise EvidenceError(
+                        f"{path}: problem {row['problem_id']} is not in the splits, or its row is out of order",
+                        hint="the file belongs to another run or was changed; start a new run directory",
+                    )
+                attempt = row if self._partners is None else _row_at(others, self._partners[number])
+                yield refine_target(problem, row, attempt, self._method, self._examples)
+
+    def _choose_examples(self, path: Path, seed: int) -> Iterator[ShownExample]:
+        places, correct = array("q"), []
+        for place, row in _rows_with_places(path):
+            if row["split"] == "validation":
+                places.append(place)
+                correct.append(row["verdict"] == "correct")
+        with path.open("rb") as file:
+            for number in choose_examples(correct, self._method.validation_examples, seed):
+                yield ShownExample.from_dict(_row_at(file, places[number]))
+
+    def _choose_partners(self, path: Path, seed: int) -> array[int]:
+        places, splits, groups = array("q"), array("b"), array("q")
+        numbers: dict[tuple[str, int], int] = {}
+        for place, row in _rows_with_places(path):
+            if is_chosen(row, self._method):
+                places.append(place)
+                splits.append(SPLITS.index(row["split"]))
+                groups.append(numbers.setdefault(shuffle_group(row), len(numbers)))
+        order = sorted(range(len(places)), key=splits.__getitem__)  # split by split
+        found = array("q", bytes(8 * len(places)))
+        for position, other in enumerate(partners([groups[row] for row in order], seed)):
+            found[order[position]] = places[order[other]]
+        return found
+
+
+def _rows_with_places(path: Path) -> Iterator[tuple[int, Fields]]:
+    """The rows of a JSONL file, each with its offset."""
+    place = 0
+    with path.open("rb") as file:
+        for line, row in zip(file, read_rows(path), strict=True):
+            yield place, row
+            place += len(line)
+
+
+def _row_at(file: BinaryIO, place: int) -> Fields:
+    file.seek(place)
+    row: Fields = orjson.loads(file.readline())
+    return row
+
+
+def check_inputs(run: Run, iteration: int) -> dict[str, str]:
+    """Digests of what an iteration's targets are made from: the splits, and the last iteration's feedback.
+
+    Raises:
+        EvidenceError, StorageError: a file is missing or is not what its manifest says.
+    """
+    inputs = {"splits": prepared_digest(run)}
+    if iteration:
+        before = run.layout.iteration(iteration - 1)
+        manifest = read_manifest(before.stage_manifest("advance"))
+        if manifest is None or not before.feedback.exists():
+            gone = before.feedback if manifest else before.stage_manifest("advance")
+            raise StorageError(
+                f"{gone} is missing, and iteration {iteration} is made from it",
+                hint=f"put it back; or move {before.root} and all later iterations away and run the same command again",
+            )
+        inputs["feedback"] = sha256_file(before.feedback)
+        if inputs["feedback"] != manifest.outputs[run.layout.relative(before.feedback)].sha256:
+            if run.plan(iteration) is None:
+                _set_aside(run, before.feedback, run.events)
+            raise EvidenceError(
+                f"{before.feedback} has changed since its manifest was written",
+                hint="run the same command again: the file is set aside and made again"
+                if run.plan(iteration) is None
+                else f"put it back; or move it away, with iteration {iteration} and all later ones, and run the same command again",
+            )
+    return inputs
+
+
+def write_targets(
+    run: Run, iteration: int, targets: Iterable[Target], bounds: Sequence[int]
+) -> tuple[TargetsFile, ...]:
+    """Writes the targets files of an iteration durably; they appear together.
+
+    Args:
+        bounds: where each file begins and the last one ends, in rows.
+    """
+    at = run.layout.iteration(iteration)
+    rows = iter(targets)
+    for left in at.root.glob(f".{at.targets.name}.*"):  # of a start that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = at.targets.with_name(f".{at.targets.name}.{os.getpid()}-{time.time_ns():x}.tmp")
+    files = []
+    try:
+        with translate_os_error(at.targets):
+            temporary.mkdir(parents=True)
+            for index, (start, stop) in enumerate(itertools.pairwise(bounds)):
+                sha, size, first = hashlib.sha256(), 0, None
+                with at.targets_file(index, temporary).open("wb") as file:
+                    for target in itertools.islice(rows, stop - start):
+                        line = encode_row(target.to_dict())
+                        first = target.idx if first is None else first
+                        size += len(line)
+                        sha.update(line)
+                        file.write(line)
+                digest = sha.hexdigest()
+                files.append(TargetsFile(sha256=digest, bytes=size, rows=stop - start, first=first))
+        publish_dir(temporary, at.targets)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return tuple(files)
+
+
+def restore_targets(run: Run, plan: IterationPlan, indices: Iterable[int]) -> list[int]:
+    """Makes targets files again that are missing or have another size than the plan says; returns their indices.
+
+    Raises:
+        EvidenceError: what they were made from has changed.
+    """
+    at = run.layout.iteration(plan.iteration)
+    lost = [k for k in indices if _size(at.targets_file(k)) != plan.targets[k]["bytes"]]
+    if not lost:
         return []
-    return [Feedback.from_dict(row) for row in read_rows(run.layout.iteration(iteration - 1).feedback)]
+    rows = (
+        iter(Targets(run, plan.iteration)) if check_inputs(run, plan.iteration) == plan.inputs else iter(())
+    )
+    for index, file in enumerate(plan.targets[: max(lost) + 1]):
+        mine = itertools.islice(rows, file["rows"])
+        if index not in lost:
+            next(itertools.islice(mine, file["rows"], None), None)  # passes them
+            continue
+        data = b"".join(encode_row(target.to_dict()) for target in mine)
+        if hashlib.sha256(data).hexdigest() != file["sha256"]:
+            raise EvidenceError(
+                f"{at.targets_file(index)} is missing or damaged, and the splits or the feedback that it was made from have changed",
+                hint=f"put it back; or move {at.root} away and run the same command again, which plans the iteration from scratch",
+            )
+        write_bytes(at.targets_file(index), data)
+        run.events.append(
+            "restored", iteration=plan.iteration, file=run.layout.relative(at.targets_file(index))
+        )
+    return lost
 
 
-def targets_of(run: Run, iteration: int) -> list[Target]:
-    """All problems that the teacher writes for in an iteration, before they are dealt to shards."""
-    method = run.config.method
-    held_out = run.problems("diagnosis") if method.errors_from != "train" else []
-    return choose_targets(
-        iteration, run.problems("train"), held_out, read_feedback(run, iteration), method, run.config.seed
+def _set_aside(run: Run, path: Path, events: EventLog) -> None:
+    """Keeps a damaged file under another name, so that it counts as missing and is made again."""
+    with translate_os_error(path):
+        path.replace(run.layout.damaged(path))
+    events.append("set_aside", file=run.layout.relative(path))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def read_targets(ctx: StageContext) -> list[Target]:
+    """What a task of generate is asked to do.
+
+    Raises:
+        EvidenceError: the file is missing or damaged; a damaged one is set aside, and the launcher makes it again.
+    """
+    path, planned = ctx.at.targets_file(ctx.task.index), ctx.plan.targets[ctx.task.index]
+    deadline = time.monotonic() + ctx.visibility_wait_s
+    while _size(path) != planned["bytes"] and time.monotonic() < deadline:
+        if path.parent.is_dir():
+            list(path.parent.iterdir())  # refreshes an NFS directory cache
+        time.sleep(0.5)
+    data = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(data).hexdigest() == planned["sha256"]:
+        return [Target.from_dict(orjson.loads(line)) for line in data.splitlines()]
+    name, problem = ctx.run.layout.relative(path), "is missing"
+    if path.exists():
+        problem = "is damaged (its digest is not the one in plan.json)"
+        _set_aside(ctx.run, path, ctx.events)
+    raise EvidenceError(
+        f"{name}, what the teacher is to be asked, {problem}",
+        hint="run the launcher again; it makes the file again",
     )
 
 
@@ -48,28 +276,16 @@ def planned_prompts(plan: IterationPlan, stage: str, name: str) -> PromptSet:
     return prompts
 
 
-def prompts_of(
-    run: Run, iteration: int, targets: Iterable[Target], prompts: PromptSet | None = None
-) -> Iterator[str]:
-    """What the teacher is asked of each target: the plain problem, or the refinement of its last rationale.
-
-    Args:
-        prompts: the templates, where they are loaded already.
-    """
-    config = run.config
-    prompts = prompts or load_prompts(config.teacher.prompt)
-    examples = example_rows(read_feedback(run, iteration), config.method.validation_examples, config.seed)
-    for target in targets:
-        problem, feedback = target.problem, target.feedback
-        if feedback is None:
-            yield prompts.problem(problem.problem, config.teacher.instruction)
-        else:
-            yield prompts.refine(
-                problem.problem,
-                feedback.rationale,
-                feedback.student_answer,
-                feedback.verdict,
-                truth=problem.ground_truth if config.method.show_truth else "",
-                examples=examples,
-                instruction=config.teacher.instruction,
-            )
+def prompt_of(target: Target, prompts: PromptSet, instruction: str) -> str:
+    """What the teacher is asked, in words: the plain problem, or the refinement of its last rationale."""
+    if target.style == "plain":
+        return prompts.problem(target.problem, instruction)
+    return prompts.refine(
+        target.problem,
+        target.rationale,
+        target.student_answer,
+        target.verdict,
+        truth=target.shown_ground_truth,
+        examples=target.examples,
+        instruction=instruction,
+    )

@@ -37,7 +37,7 @@ def run_stage(ctx: StageContext) -> None:
         check_models(ctx.run, prepared, ["student"])
     rank, ranks = cluster_rank()
     spec = make_spec(ctx, manifests[0].digest)
-    path = ctx.at.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")
+    path = ctx.at.train_spec(rank)
     spec.save(path)
     if rank == 0:
         # A changed student.reasoning makes other training texts of the same distilled set.
@@ -65,7 +65,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         outputs,
         inputs=inputs,
-        counts=train_metrics(ctx.at.train / "metrics.jsonl")
+        counts=train_metrics(ctx.at.train_metrics)
         | {key: record[key] for key in ("rows_given", "rows_learned") if key in record},
         details={
             "rows": manifests[0].counts["rows"],
@@ -78,12 +78,12 @@ def run_stage(ctx: StageContext) -> None:
 
 def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:
     """Removes the checkpoints of an unfinished training on another distilled set, or from another parent."""
-    path = ctx.at.train / "inputs.json"
+    path = ctx.at.train_inputs
     if path.exists() and read_json(path) != inputs:
         ctx.say(
             "the distilled set, the parent or student.reasoning has changed since the training began: training starts from scratch"
         )
-        shutil.rmtree(ctx.at.train / "checkpoints", ignore_errors=True)
+        shutil.rmtree(ctx.at.checkpoints, ignore_errors=True)
     write_json(path, inputs)
 
 

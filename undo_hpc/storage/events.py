@@ -57,7 +57,7 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a log; a torn line (a crash in the middle of a write) is passed over."""
+    """The events of a log; a torn line (a crash in the middle of a write) is ignored."""
     if not path.exists():
         return
     for line in path.read_bytes().splitlines():

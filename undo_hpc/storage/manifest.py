@@ -1,4 +1,4 @@
-"""Manifests: a small JSON file, written last, that vouches for a task's outputs and names the inputs they came from."""
+"""Manifests: a small JSON file, written last, that validates a task's outputs and names the inputs they came from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import EvidenceError, StorageError
-from undo_hpc.records import SCHEMA_VERSION
+from undo_hpc.records import SCHEMA_VERSION, other_schema
 from undo_hpc.storage.atomic import read_json, sha256_file, write_json
 
 
@@ -66,14 +66,11 @@ def read_manifest(path: Path) -> Manifest | None:
         data = read_json(path)
     except StorageError as error:
         raise EvidenceError(
-            error.message,
-            hint="delete this manifest and run the same command again: what it vouched for is made anew",
+            error.message, hint="delete this manifest and run the same command again: its task is done again"
         ) from error
     if data.get("schema_version") != SCHEMA_VERSION:
-        raise EvidenceError(
-            f"{path} has schema version {data.get('schema_version')}, this program writes {SCHEMA_VERSION}",
-            hint="read this run with the version of undo-hpc that made it, or start a new run directory",
-        )
+        message, hint = other_schema(data.get("schema_version"))
+        raise EvidenceError(f"{path}: {message}", hint=hint)
     data.pop("digest", None)
     data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
     return Manifest(**data)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any
 
 from undo_hpc.errors import ConfigError
+
+
+class NotInstalled(ConfigError):
+    """A module that this Python does not find; another Python, such as a container's, may."""
 
 
 def search_folders(folders: Iterable[str]) -> None:
@@ -27,7 +32,8 @@ def load_object(text: str, *, group: str, key: str, attribute: str = "") -> Any:
         key: the configuration's key, for messages.
 
     Raises:
-        ConfigError: there is none, it cannot be imported, or the module has no such name.
+        NotInstalled: there is no such module.
+        ConfigError: it cannot be imported, or has no such name.
     """
     module, _, name = text.partition(":")
     found = () if name or "." in text else tuple(entry_points(group=group, name=text))
@@ -46,11 +52,16 @@ def load_object(text: str, *, group: str, key: str, attribute: str = "") -> Any:
         return loaded
     except ConfigError:
         raise
-    except Exception as error:  # whatever a user's module does when it is imported
-        what = f"{type(error).__name__}: {error}"
-        raise ConfigError(
-            f"{key}: cannot load '{text}' ({what})",
+    except ModuleNotFoundError as error:
+        raise NotInstalled(
+            f"{key}: cannot load '{text}' ({error})",
             hint="install its package with this Python, or name the folder that holds it under `plugins` (PYTHONPATH does not reach jobs)",
+        ) from error
+    except Exception as error:  # whatever a user's module does when it is imported
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{key}: cannot load '{text}' ({type(error).__name__}: {error}; {where.filename}, line {where.lineno})",
+            hint="fix that module",
         ) from error
 
 

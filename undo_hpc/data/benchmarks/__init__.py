@@ -1,4 +1,4 @@
-"""Benchmarks: one YAML file each, and the loader. A test set never chooses anything; it is only examined."""
+"""Benchmarks: one YAML file each, and the loader. A test set never chooses anything; it is only measured on."""
 
 from undo_hpc.data.benchmarks.loader import Benchmark, benchmark_names, load_benchmark
 

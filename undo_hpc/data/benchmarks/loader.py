@@ -64,7 +64,7 @@ def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limi
     Args:
         name_or_file: name of an embedded benchmark, or a YAML file of the same shape (its name is then the file's).
         override: another source, e.g. a local file; what it leaves unsaid (fields, kind of answer, split) is as in the
-            benchmark's file. A condition of the file's `where` is left aside where a local file lacks the column.
+            benchmark's file. A condition of the file's `where` is ignored where a local file lacks the column.
         limit: the first so many problems; 0 for all.
 
     Raises:

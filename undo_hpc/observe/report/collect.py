@@ -175,7 +175,7 @@ def _point(iteration: int, item: dict[str, Any]) -> Point:
 
 def _loss(run: Run, iteration: int) -> list[tuple[float, float]]:
     """(step, loss), thinned to 400 points; a torn last line is skipped."""
-    path = run.layout.iteration(iteration).train / "metrics.jsonl"
+    path = run.layout.iteration(iteration).train_metrics
     points = []
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
@@ -214,10 +214,10 @@ def _verdicts(run: Run, iteration: int) -> dict[str, dict[str, float]]:
     stage = "baseline" if iteration == UNTRAINED else "evaluate"
     found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for part in plan.slices(stage):
-        path = at.shard(stage, part.shard, part.group)
+        path = at.shard(stage, part.shard, part.problem_set)
         if path.exists():
             for row in read_rows(path):
-                found[part.group][row["problem_id"]].append(row["verdict"] == "correct")
+                found[part.problem_set][row["problem_id"]].append(row["verdict"] == "correct")
     return {name: {key: sum(v) / len(v) for key, v in rows.items()} for name, rows in found.items()}
 
 

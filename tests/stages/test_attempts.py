@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from tests.stages.build import context, make_problems, make_run
-from undo_hpc.config.schema import SamplingConfig
+from undo_hpc.config.schema import QualityConfig, SamplingConfig
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import EngineError
 from undo_hpc.observe.progress import describe
-from undo_hpc.stages.answering import Answers, make_asks, open_checker
+from undo_hpc.stages.attempts import AttemptStore, make_requests, open_checker
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.progress import read_progress
 
@@ -59,10 +59,10 @@ def asked(tmp_path: Path, engine: Slow, **config: Any) -> tuple[Path, Callable[[
     def ask() -> None:
         with Lease(at.lease("generate", 0), "this") as lease:
             ctx = context(run, "generate", lease)
-            answers = Answers(ctx, shard, role="teacher", sampling=sampling, inputs={})
+            store = AttemptStore(ctx, shard, role="teacher", sampling=sampling, inputs={})
             with open_checker(ctx) as checker:
-                asks = make_asks(PROBLEMS, range(1), lambda p: p.problem, 0.6)
-                answers.answer(engine, checker, asks, len(asks))  # type: ignore[arg-type]
+                requests = make_requests(PROBLEMS, range(1), lambda p: p.problem, 0.6)
+                store.answer(engine, checker, requests, len(requests))  # type: ignore[arg-type]
 
     return at.parts(shard), ask
 
@@ -123,3 +123,32 @@ def test_before_the_first_answer_a_start_tells_what_is_there_and_no_rate(tmp_pat
         with pytest.raises(EngineError, match="once"):
             ask()
     assert [words for _, words in told] == ["0/20 rows", "3/20 rows"]
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_only_the_teacher_s_attempts_are_judged_as_something_to_learn_from(
+    tmp_path: Path, judged: bool
+) -> None:
+    run = make_run(tmp_path / "run", PROBLEMS, 1)
+    shard = run.layout.iteration(0).shard("generate", 0)
+    with Lease(tmp_path / "l", "this") as lease:
+        ctx = context(run, "generate", lease)
+        quality = QualityConfig(min_chars=100) if judged else None
+        store = AttemptStore(ctx, shard, role="x", sampling=SamplingConfig(), quality=quality, inputs={})
+        with open_checker(ctx) as checker, pytest.raises(EngineError, match="by itself"):
+            requests = make_requests(PROBLEMS, range(1), lambda p: p.problem, 0.6)
+            store.answer(ThreeAnswers(), checker, requests, len(requests))  # type: ignore[arg-type]
+        store.close()
+    assert [row.flags for row in store.rows.values()] == [("wrong", "too_short") if judged else ()] * 3
+
+
+class ThreeAnswers(Slow):
+    """Stops after three answers."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+
+    def generate(
+        self, requests: Sequence[Request], *, should_stop: Callable[[], bool]
+    ) -> Iterator[Completion]:
+        return super().generate(requests[1:4], should_stop=should_stop)

@@ -1,8 +1,8 @@
-"""A batch whose rows come and go: a static key-value cache with one slot a row, each row at its own position.
+"""A static key-value cache with one slot a row, each row at its own position, for continuous batching.
 
 Prompts stand at the left of their slot and completions follow, so a row that is done can be given to the next request
-while the others go on, and no row pays for the padding of another. Only for decoder models with full attention in each
-layer; `slots_agree` asks the model at hand.
+while the others continue, and no row pays for the padding of another. Only for decoder models with full attention in each
+layer; `why_unsupported` tests the model at hand.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Places:
-    """Where the layers write and read next. They share this and not the cache itself, for in a circle with it their
-    memory would wait for the garbage collector, while the next cache needs it.
+class SlotLayout:
+    """Where the layers write and read next. They share this and not the cache itself: a reference cycle would
+    keep their memory until the garbage collector runs, while the next cache needs it.
     """
 
     rows: int
@@ -34,13 +34,13 @@ class Places:
 class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer, each (rows, heads, slot length, head size)."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, layout: SlotLayout) -> None:
         super().__init__()
-        self._places = places
+        self._layout = layout
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Takes the memory, now that shapes and types are known. Zeros, for what is masked must still be finite."""
-        rows, length = self._places.rows, self._places.length
+        rows, length = self._layout.rows, self._layout.length
         self.keys = key_states.new_zeros(rows, key_states.shape[1], length, key_states.shape[3])
         self.values = value_states.new_zeros(rows, value_states.shape[1], length, value_states.shape[3])
         self.is_initialized = True
@@ -52,15 +52,15 @@ class SlotLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        places = self._places
-        if places.filling is not None:
-            width, count = key_states.shape[2], len(places.filling)
-            self.keys[places.filling, :, :width] = key_states[:count]
-            self.values[places.filling, :, :width] = value_states[:count]
+        layout = self._layout
+        if layout.filling is not None:
+            width, count = key_states.shape[2], len(layout.filling)
+            self.keys[layout.filling, :, :width] = key_states[:count]
+            self.values[layout.filling, :, :width] = value_states[:count]
             return key_states, value_states
-        self.keys[places.row_index, :, places.positions] = key_states[:, :, 0]
-        self.values[places.row_index, :, places.positions] = value_states[:, :, 0]
-        return self.keys[:, :, : places.window], self.values[:, :, : places.window]
+        self.keys[layout.row_index, :, layout.positions] = key_states[:, :, 0]
+        self.values[layout.row_index, :, layout.positions] = value_states[:, :, 0]
+        return self.keys[:, :, : layout.window], self.values[:, :, : layout.window]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Unused, for we always bring our own mask; there to satisfy the base class."""
@@ -72,7 +72,7 @@ class SlotLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         """The length of a slot."""
-        return self._places.length
+        return self._layout.length
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps these rows, in this order."""
@@ -91,13 +91,13 @@ class SlotCache(Cache):
 
     def __init__(self, layers: int, rows: int, length: int, device: torch.device) -> None:
         zeros = torch.zeros(rows, dtype=torch.long, device=device)
-        self.places = Places(rows, length, length, torch.arange(rows, device=device), zeros)
-        self._slot_layers = [SlotLayer(self.places) for _ in range(layers)]
+        self.layout = SlotLayout(rows, length, length, torch.arange(rows, device=device), zeros)
+        self._slot_layers = [SlotLayer(self.layout) for _ in range(layers)]
         super().__init__(layers=list(self._slot_layers))
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps these rows, in this order."""
-        self.places.rows, self.places.row_index = len(rows), self.places.row_index[: len(rows)]
+        self.layout.rows, self.layout.row_index = len(rows), self.layout.row_index[: len(rows)]
         for layer in self._slot_layers:
             layer.select(rows)
 
@@ -119,7 +119,7 @@ class SlotModel:
         """
         width = prompts.shape[1]
         causal = self._columns[:width] <= self._columns[:width, None]
-        self.cache.places.filling = rows
+        self.cache.layout.filling = rows
         try:
             self._forward(
                 prompts,
@@ -127,13 +127,13 @@ class SlotModel:
                 causal.expand(len(prompts), 1, -1, -1),
             )
         finally:
-            self.cache.places.filling = None
+            self.cache.layout.filling = None
 
     def step(self, tokens: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
         """Logits (rows, vocabulary) after `tokens` (rows,) at `positions` (rows,); rows look at the first `window`
         columns at most.
         """
-        self.cache.places.positions, self.cache.places.window = positions, window
+        self.cache.layout.positions, self.cache.layout.window = positions, window
         visible = self._columns[:window] <= positions[:, None]
         return self._forward(tokens[:, None], positions[:, None], visible[:, None, None, :])[:, -1]
 
@@ -151,8 +151,8 @@ class SlotModel:
 
 
 @torch.inference_mode()
-def slots_agree(model: PreTrainedModel) -> str:
-    """Why a model cannot be run in slots; empty where it can. Compares with a plain forward pass over a few tokens."""
+def why_unsupported(model: PreTrainedModel) -> str:
+    """Why a model cannot be run with this cache; empty where it can. Compares with a plain forward pass over a few tokens."""
     config = model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         return "an encoder-decoder model"

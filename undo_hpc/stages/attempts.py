@@ -21,7 +21,7 @@ from typing import Self
 
 import orjson
 
-from undo_hpc.config.schema import SamplingConfig
+from undo_hpc.config.schema import QualityConfig, SamplingConfig
 from undo_hpc.engines.base import Completion, Engine, Request, with_reasoning
 from undo_hpc.errors import EngineError, Requeue
 from undo_hpc.grading import GradeItem
@@ -38,7 +38,7 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Ask:
+class SampleRequest:
     """One answer wanted: the problem, which attempt, and the user's turn."""
 
     problem: Problem
@@ -53,11 +53,12 @@ class Ask:
         return self.problem.problem_id, self.attempt
 
 
-class Answers:
+class AttemptStore:
     """The rows of one shard: those of earlier starts, and those that this start adds.
 
     Args:
-        inputs: digests of what the answers come from, as the task's manifest will name them; rows of others are not taken.
+        quality: what makes an attempt fit to learn from, for the `flags` of its row; None for a student, whose answers are only graded.
+        inputs: digests of what the answers come from, as the task's manifest will name them; rows of others are ignored.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class Answers:
         *,
         role: str,
         sampling: SamplingConfig,
+        quality: QualityConfig | None = None,
         inputs: Mapping[str, str],
     ) -> None:
         self._ctx, self.shard, self._role, self._sampling = ctx, shard, role, sampling
+        self._quality = quality
         self._folder = ctx.at.parts(shard)
         with translate_os_error(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ class Answers:
         self._keeps_reasoning = engine.reasoning == "keep"
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
-            self._folder / f"{number:03d}-{basis}-{os.getpid()}-{time.time_ns():x}.jsonl",
+            ctx.at.part(shard, number, basis, f"{os.getpid()}-{time.time_ns():x}"),
             flush_rows=config.flush_rows,
             flush_seconds=config.flush_seconds,
         )
@@ -90,9 +93,14 @@ class Answers:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
     def answer(
-        self, engine: Engine, checker: AnswerChecker, asks: Sequence[Ask], total: int, before: int = 0
+        self,
+        engine: Engine,
+        checker: AnswerChecker,
+        asked: Sequence[SampleRequest],
+        total: int,
+        before: int = 0,
     ) -> None:
-        """Answers, grades and keeps those asks that have no row yet.
+        """Answers, grades and keeps those requests that have no row yet.
 
         Args:
             total: rows expected of the whole task in the end, for the progress.
@@ -101,7 +109,7 @@ class Answers:
         Raises:
             Requeue: the task was asked to stop; all rows so far are durable.
         """
-        wanted = {f"{ask.problem.problem_id}/{ask.attempt}": ask for ask in asks if ask.key not in self.rows}
+        wanted = {f"{ask.problem.problem_id}/{ask.attempt}": ask for ask in asked if ask.key not in self.rows}
         if wanted:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
             config, began = self._ctx.run.config.storage, time.monotonic()
@@ -114,19 +122,19 @@ class Answers:
                 self._keep(group, wanted, checker, chat_digest(engine))
                 self._show(total, before, time.monotonic() - began)
 
-            with Group(keep, rows=config.flush_rows, seconds=config.flush_seconds) as group:
+            with WriteBuffer(keep, rows=config.flush_rows, seconds=config.flush_seconds) as buffer:
 
                 def should_stop() -> bool:
-                    group.save_if_old()
+                    buffer.save_if_old()
                     return self._ctx.should_stop()
 
                 for completion in engine.generate(requests, should_stop=should_stop):
-                    group.add(completion)
+                    buffer.add(completion)
             self._seconds += time.monotonic() - began
-        left = sum(ask.key not in self.rows for ask in asks)
+        left = sum(ask.key not in self.rows for ask in asked)
         if left and not self._ctx.should_stop():
             raise EngineError(
-                f"the engine ended by itself and left {left} of {len(asks)} requests without an answer",
+                f"the engine ended by itself and left {left} of {len(asked)} requests without an answer",
                 hint="answers so far are kept; look at the log above, then run the same command again",
             )
         if left:
@@ -134,7 +142,7 @@ class Answers:
                 f"{self._ctx.stage.name} {self._ctx.task.label}: {len(self.rows)} answers are saved, more are wanted"
             )
 
-    def _request(self, name: str, ask: Ask) -> Request:
+    def _request(self, name: str, ask: SampleRequest) -> Request:
         ctx, sampling = self._ctx, self._sampling
         seed = request_seed(
             ctx.run.config.seed, ctx.plan.iteration, ask.problem.problem_id, ask.attempt, self._role
@@ -152,11 +160,11 @@ class Answers:
         )
 
     def _keep(
-        self, batch: list[Completion], wanted: dict[str, Ask], checker: AnswerChecker, chat_sha: str
+        self, batch: list[Completion], wanted: dict[str, SampleRequest], checker: AnswerChecker, chat_sha: str
     ) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
         self._ctx.lease.check()
-        items, quality = [], self._ctx.run.config.generate.quality
+        items = []
         texts = [with_reasoning(c) if self._keeps_reasoning else c.text for c in batch]
         for completion, text in zip(batch, texts, strict=True):
             problem = wanted[completion.id].problem
@@ -164,13 +172,15 @@ class Answers:
         for completion, text, grade in zip(batch, texts, checker.grade_many(items), strict=True):
             ask = wanted[completion.id]
             request = self._request(completion.id, ask)
-            flags = assess(
-                text,
-                verdict=grade.verdict,
-                finish_reason=completion.finish_reason,
-                config=quality,
-                problem=ask.problem.problem,
-            )
+            flags: tuple[str, ...] = ()
+            if self._quality is not None:
+                flags = assess(
+                    text,
+                    verdict=grade.verdict,
+                    finish_reason=completion.finish_reason,
+                    config=self._quality,
+                    problem=ask.problem.problem,
+                )
             row = Attempt(
                 problem_id=ask.problem.problem_id,
                 idx=ask.problem.idx,
@@ -268,10 +278,10 @@ def _earlier_rows(folder: Path, basis: str) -> Iterator[Attempt]:
             try:
                 yield Attempt.from_dict(orjson.loads(line))
             except (orjson.JSONDecodeError, TypeError, AttributeError):
-                print(f"{path.name}: a damaged line is left aside; its answer is made again", flush=True)
+                print(f"{path.name}: a damaged line is ignored; its answer is made again", flush=True)
 
 
-class Group:
+class WriteBuffer:
     """Completions on their way to the disk: handed on when there are `rows` of them, when the first has waited for
     `seconds`, and at the end, whatever ended it. So a kill costs one group at most, and an error nothing.
 
@@ -342,10 +352,11 @@ def open_checker(ctx: StageContext) -> AnswerChecker:
     return checker_of(ctx.run.config)
 
 
-def make_asks(
+def make_requests(
     problems: Iterable[Problem], attempts: Iterable[int], prompt: Callable[[Problem], str], temperature: float
-) -> list[Ask]:
+) -> list[SampleRequest]:
     """The same attempts of the student for each of the problems."""
     return [
-        Ask(p, k, prompt(p), "student", temperature) for p, k in itertools.product(problems, tuple(attempts))
+        SampleRequest(p, k, prompt(p), "student", temperature)
+        for p, k in itertools.product(problems, tuple(attempts))
     ]

@@ -1,9 +1,9 @@
-"""Continuous batching over slots: a finished row is given to the next request while the others go on.
+"""Continuous batching over slots: a finished row is given to the next request while the others continue.
 
 Two ways to shape the batches. `invariant`: all shapes follow from the decoder's own size and from the request's own
 lengths, and free rows are computed as dummies, so that neither neighbours nor their number can change a request's
-arithmetic. Otherwise shapes follow the need: rows look no further than the longest one, and rows that nothing is left
-for are given up.
+arithmetic. Otherwise shapes follow the need: attention ends at the longest row, and rows
+without a request are dropped at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from undo_hpc.engines.base import Completion
 from undo_hpc.engines.chat import Chat
 from undo_hpc.engines.decoding import Work, complete, ending
 from undo_hpc.engines.sampling import draw, uniforms
-from undo_hpc.engines.slots import SlotModel
+from undo_hpc.engines.slot_cache import SlotModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _WINDOW = 64  # columns that the view of a step grows by
 
 
-class SlotDecoder:
-    """The decoder for models that `slots_agree` accepts.
+class ContinuousBatchDecoder:
+    """Decodes models for which `why_unsupported` finds no reason.
 
     Args:
         rows: slots.
@@ -74,7 +74,7 @@ class SlotDecoder:
         return self._step()
 
     def _fill(self, queue: deque[Work], free: list[int]) -> None:
-        """Starts the next requests in free rows; those taken vanish from `queue` and `free`."""
+        """Starts the next requests in free rows; those taken are removed from `queue` and `free`."""
         width = self._width(queue[0])
         taken: list[tuple[int, Work]] = []
         while queue and free and len(taken) < self._fill_rows and self._width(queue[0]) <= width:
@@ -90,7 +90,7 @@ class SlotDecoder:
             prompts[index, : len(work.prompt) - 1] = torch.tensor(work.prompt[:-1])
             self._written[row] = []
             if work.request.temperature > 0:
-                drawn[index, : work.limit] = uniforms(work.request.seed, work.limit)
+                drawn[index, : work.max_new_tokens] = uniforms(work.request.seed, work.max_new_tokens)
         device = self._tokens.device
         rows, works = torch.tensor([row for row, _ in taken]).to(device), [work for _, work in taken]
         self._tokens[rows] = torch.tensor([work.prompt[-1] for work in works]).to(device)
@@ -138,7 +138,7 @@ class SlotDecoder:
         return finished
 
     def _shrink(self) -> None:
-        """Gives free rows up, now that nothing waits for them."""
+        """Drops free rows, when no request waits."""
         kept = [row for row, work in enumerate(self._works) if work is not None]
         rows = torch.tensor(kept).to(self._tokens.device)
         self._slots.cache.select(rows)

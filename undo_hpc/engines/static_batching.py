@@ -1,6 +1,6 @@
-"""The decoder for any model that transformers can generate with: padded batches through `generate`, with our own draws.
+"""Static batching, for any model that transformers can generate with: padded batches through `generate`, with our own draws.
 
-Slower than slots (a batch lasts as long as its longest row), but it leaves cache and attention to the model's own code.
+Slower than continuous batching (a batch lasts as long as its longest row), but it leaves cache and attention to the model's own code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class PaddedDecoder:
+class StaticBatchDecoder:
     """Runs up to `rows` requests at a time, to the end of all of them or until `should_stop()`."""
 
     def __init__(
@@ -64,7 +64,7 @@ class PaddedDecoder:
             do_sample=False,
             num_beams=1,
             use_cache=True,
-            max_new_tokens=max(work.limit for work in self._works),
+            max_new_tokens=max(work.max_new_tokens for work in self._works),
             pad_token_id=0,
             eos_token_id=None,
         )
@@ -91,7 +91,7 @@ class _Draws(LogitsProcessor):
         requests = [work.request for work in works]
         self._width, self._greedy = width, all(request.temperature <= 0 for request in requests)
         self._uniforms = torch.nn.utils.rnn.pad_sequence(
-            [uniforms(w.request.seed, w.limit) for w in works], batch_first=True
+            [uniforms(w.request.seed, w.max_new_tokens) for w in works], batch_first=True
         ).to(device)
         self._temperature = torch.tensor([r.temperature for r in requests]).to(device)
         self._top_p = torch.tensor([r.top_p for r in requests]).to(device)

@@ -1,23 +1,19 @@
 """One part of a merge: the problems of a range of idx, joined with their attempts and their earlier rationales.
 
-Three streams in the order of (idx, id) meet: the problems, the attempts of all shards (each is sorted), and the last
-iteration's distilled set. Memory does not grow with the data.
+Three streams in the order of (idx, problem_id) are joined: the problems, the attempts (the shards one after another, for they are
+contiguous ranges), and the last iteration's distilled set. Memory does not grow with the data.
 """
 
 from __future__ import annotations
 
 import heapq
-import io
 import itertools
-import math
-import os
-import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Generic, TypeVar
 
 import orjson
 
@@ -28,12 +24,21 @@ from undo_hpc.records import Example
 from undo_hpc.storage.manifest import Output
 from undo_hpc.storage.shards import first_row_from, read_rows
 
-Order = tuple[int, str]  # (idx, id)
+Order = tuple[int, str]  # (idx, problem_id)
 Values = tuple[Any, ...]  # an Example's fields, in their order
 CHOSEN = itemgetter("text", "attempt", "style", "verdict", "completion_tokens")
+ORDER = itemgetter("idx", "problem_id")
 AGAIN = "the shards belong to another run or were damaged; delete iter_*/generate of this iteration and run the same command again"
-READ_AHEAD = 2 << 20  # bytes, of all shards together
-_END: tuple[None, Iterator[Any]] = (None, iter(()))
+ANOTHER_RUN = "the set belongs to another run or was damaged; start a new run directory"
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of attempts, and the greatest idx that it may hold (None has no bound): the first one of the next shard."""
+
+    path: Path
+    last: int | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Part:
     Attributes:
         low, high: the range of idx, `low` in it and `high` not; None has no bound.
         problems: files of problems that may have rationales.
-        shards: files of attempts.
+        shards: files of attempts that may hold some of the range, in order.
         previous: folder of the last iteration's distilled set.
         target: the parquet file to be written.
         samples, keep_wrong, combine: see GenerateConfig and MethodConfig.
@@ -52,7 +57,7 @@ class Part:
     low: int | None
     high: int | None
     problems: tuple[Path, ...]
-    shards: tuple[Path, ...]
+    shards: tuple[Shard, ...]
     previous: Path | None
     target: Path
     iteration: int
@@ -106,28 +111,28 @@ class _Join:
     def kept(self) -> Iterator[list[Values]]:
         """The kept rows of each problem, as tuples of Example's fields."""
         part = self.part
-        old = _grouped(read_distilled(part.previous, part.low, part.high)) if part.previous else iter(())
-        old_key, before = next(old, _END)
-        heads = ShardHeads(part.shards, part.low, part.high)
-        take = heads.take
-        high = math.inf if part.high is None else part.high
-        for problem in heapq.merge(
-            *(_problems(path, part.low) for path in part.problems), key=itemgetter("idx", "problem_id")
-        ):
-            key = problem["idx"], problem["problem_id"]
-            if key[0] >= high:
-                break
-            mine = take(key)
-            if old_key == key:
-                yield self._renew(problem, mine, list(before))
-                old_key, before = next(old, _END)
+        attempts = _Head(
+            itertools.chain.from_iterable(_attempts(s, part.low, part.high) for s in part.shards)
+        )
+        earlier = read_distilled(part.previous, part.low, part.high) if part.previous else ()
+        before = _Head((key, list(rows)) for key, rows in itertools.groupby(earlier, lambda e: (e.idx, e.id)))
+        problems = (_problems(path, part.low, part.high) for path in part.problems)
+        for problem in heapq.merge(*problems, key=ORDER):
+            key = ORDER(problem)
+            mine, old = attempts.take(key), before.take(key)
+            if old:
+                yield self._renew(problem, mine or [], old)
             elif mine:
                 yield self._select(problem, mine)
-        heads.require_empty()
-        if old_key is not None:
+        if attempts.key is not None:
             raise EvidenceError(
-                f"the last iteration's distilled set holds problem {old_key[1]}, which is not in the splits",
-                hint="the set belongs to another run or was damaged; start a new run directory",
+                f"a shard holds problem {attempts.key[1]}, which is not in the splits, stands there twice, or is out of order",
+                hint=AGAIN,
+            )
+        if before.key is not None:
+            raise EvidenceError(
+                f"the last iteration's distilled set holds problem {before.key[1]}, which is not in the splits",
+                hint=ANOTHER_RUN,
             )
 
     def _select(self, problem: Row, mine: list[Row]) -> list[Values]:
@@ -160,103 +165,46 @@ class _Join:
         return [tuple(getattr(example, name) for name in COLUMNS) for example in combined]
 
 
-class ShardHeads:
-    """The next problem of every shard. Each shard is sorted, so whose turn it is stands at the head of one of them, or of none.
-
-    Raises:
-        EvidenceError, StorageError: a line is no row, or the same problem or attempt stands twice.
+class _Head(Generic[Item]):
+    """The head of a stream in order: `key` is that of its next item, None at its end. An item that is not asked for at its
+    turn stays at the head to the end.
     """
 
-    def __init__(self, paths: Sequence[Path], low: int | None = None, high: int | None = None) -> None:
-        open_shard = _open if _may_open(len(paths)) else _open_each_time
-        buffer = max(4096, min(1 << 16, READ_AHEAD // max(1, len(paths))))
-        self._heads: dict[Order, tuple[list[Row], Iterator[tuple[Order, list[Row]]]]] = {}
-        for path in paths:
-            self._advance(_attempts_by_problem(open_shard(path, buffer), path, low, high))
+    def __init__(self, items: Iterable[tuple[Order, Item]]) -> None:
+        self._items = iter(items)
+        self.key: Order | None = None
+        self._item: Item | None = None
+        self._advance()
 
-    def take(self, key: Order) -> list[Row]:
-        """All attempts at a problem, in order; none where no shard has it at its head."""
-        found = self._heads.pop(key, None)
-        if found is None:
-            return []
-        rows, rest = found
-        self._advance(rest)
-        return rows
+    def _advance(self) -> None:
+        self.key, self._item = next(self._items, (None, None))
 
-    def _advance(self, rest: Iterator[tuple[Order, list[Row]]]) -> None:
-        for key, rows in rest:
-            if key in self._heads:
-                raise EvidenceError(f"problem {key[1]} stands twice in the shards", hint=AGAIN)
-            self._heads[key] = rows, rest
-            return
-
-    def require_empty(self) -> None:
-        """Raises EvidenceError where a shard holds what is not among the problems, or not at its place."""
-        for _, who in sorted(self._heads):
-            raise EvidenceError(
-                f"a shard holds problem {who}, which is not in the splits, stands there twice, or is out of order",
-                hint=AGAIN,
-            )
+    def take(self, key: Order) -> Item | None:
+        """The item of a problem; None where another one is at the head."""
+        if self.key != key:
+            return None
+        item = self._item
+        self._advance()
+        return item
 
 
-def _may_open(files: int) -> bool:
-    """Whether this process may hold so many files open at once; its own limit is raised as far as the system lets it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft == resource.RLIM_INFINITY or soft >= wanted
+def _attempts(shard: Shard, low: int | None, high: int | None) -> Iterator[tuple[Order, list[Row]]]:
+    """The attempts of a shard at each problem of a range.
 
-
-def _open(path: Path, buffer: int) -> BinaryIO:
-    return path.open("rb", buffering=buffer)
-
-
-def _open_each_time(path: Path, buffer: int) -> BinaryIO:
-    return io.BufferedReader(_Closed(path), buffer)
-
-
-class _Closed(io.RawIOBase):
-    """A file that is open only while it is read from: a run may have more shards than a process may hold files open."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Moves to an offset from the beginning, from here, or from the end."""
-        begin = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._at,
-            os.SEEK_END: self._path.stat().st_size if whence == os.SEEK_END else 0,
-        }
-        self._at = begin[whence] + offset
-        return self._at
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Fills a buffer from here on; the number of bytes read."""
-        with self._path.open("rb", buffering=0) as file:
-            count = os.preadv(file.fileno(), [buffer], self._at)
-        self._at += count
-        return count
-
-
-def _attempts_by_problem(
-    file: BinaryIO, path: Path, low: int | None, high: int | None
-) -> Iterator[tuple[Order, list[Row]]]:
-    with file:
+    Raises:
+        EvidenceError, StorageError: a line is no row, an attempt stands twice, or a problem is of another shard.
+    """
+    path = shard.path
+    with path.open("rb") as file:
         try:
             if low is not None:
                 file.seek(first_row_from(file, low))
-            for key, group in itertools.groupby(map(orjson.loads, file), key=itemgetter("idx", "problem_id")):
+            for key, group in itertools.groupby(map(orjson.loads, file), key=ORDER):
+                if shard.last is not None and key[0] > shard.last:
+                    raise EvidenceError(
+                        f"{path}: problem {key[1]} is not in the splits, or belongs to another shard",
+                        hint=AGAIN,
+                    )
                 if high is not None and key[0] >= high:
                     return
                 rows = list(group)
@@ -270,12 +218,15 @@ def _attempts_by_problem(
             raise _blame(path, error) from error
 
 
-def _problems(path: Path, low: int | None) -> Iterator[Row]:
-    """The problems of a file from an idx on; its digest was compared already."""
+def _problems(path: Path, low: int | None, high: int | None) -> Iterator[Row]:
+    """The problems of a file in a range of idx; its digest was compared already."""
     with path.open("rb") as file:
         if low is not None:
             file.seek(first_row_from(file, low))
-        yield from map(orjson.loads, file)
+        for problem in map(orjson.loads, file):
+            if high is not None and problem["idx"] >= high:
+                return
+            yield problem
 
 
 def _blame(path: Path, error: Exception) -> UndoError:
@@ -287,7 +238,3 @@ def _blame(path: Path, error: Exception) -> UndoError:
     except StorageError as found:
         return found
     return EvidenceError(f"{path}: {error!r}", hint=AGAIN)
-
-
-def _grouped(examples: Iterable[Example]) -> Iterator[tuple[Order, Iterator[Example]]]:
-    return itertools.groupby(examples, key=lambda e: (e.idx, e.id))
