@@ -18,11 +18,12 @@ from undo_hpc.pipeline.run import open_run
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
 from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
-from undo_hpc.storage.lease import STALE_S, Lease
+from undo_hpc.storage.heartbeat import STALE_S
+from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
-from undo_hpc.system.parent_death import die_with_parent, die_with_parent_if_told
+from undo_hpc.system.parent_death import die_with_parent_if_asked
 
 STAGE_MODULES = {"baseline": "evaluate"}
 
@@ -35,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--iteration", type=int, required=True)
     parser.add_argument("--index", type=int, default=0)
     arguments = parser.parse_args(argv)
-    if os.environ.get("UNDO_DIE_WITH_PARENT") == "1":
-        die_with_parent()
+    die_with_parent_if_asked(pass_on=False)
     with StopSignals() as stop_signals:
         try:
             code = run_task(
@@ -49,10 +49,10 @@ def main(argv: list[str] | None = None) -> int:
         if (
             os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]
         ):  # set in jobs that the launcher submitted
-            from undo_hpc.control.dispatch import carry_on
+            from undo_hpc.control.continue_run import continue_run
 
             try:
-                code = carry_on(arguments.run_dir, arguments.stage, code)
+                code = continue_run(arguments.run_dir, arguments.stage, code)
             except UndoError as error:
                 failed = _report(error)
                 code = code or failed
@@ -71,7 +71,7 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
     if stage == "merge":
-        from undo_hpc.control.accounting import measure, rationale_cost
+        from undo_hpc.control.spent import measure, rationale_cost
 
         say(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
@@ -224,6 +224,6 @@ def _gpus() -> int:
 if (
     __name__ == "__mp_main__"
 ):  # a process that multiprocessing has spawned from this one, such as vLLM's engine
-    die_with_parent_if_told()
+    die_with_parent_if_asked()
 if __name__ == "__main__":
     raise SystemExit(main())

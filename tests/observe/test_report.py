@@ -21,7 +21,7 @@ from undo_hpc.observe.report import plots, write_report
 from undo_hpc.observe.report.charts import loss_chart, ticks
 from undo_hpc.observe.report.collect import UNTRAINED, collect, compare
 from undo_hpc.observe.report.examples import choose, mark_differences
-from undo_hpc.observe.status import look
+from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.records import Feedback
 from undo_hpc.storage.events import read_events
@@ -202,7 +202,7 @@ def test_a_run_without_validation_says_that_nothing_was_chosen(tmp_path: Path) -
     builder = RunBuilder(tmp_path / "run", problems=20, validation=0)
     text = write_report(builder.play(2)).read_text()
     assert "There is no validation split" in text and "chooses the iteration" not in text
-    assert "accuracy" in text and look(builder.run).accuracy
+    assert "accuracy" in text and collect_status(builder.run).accuracy
 
 
 def test_damaged_parts_are_left_out_and_named(copied: Path) -> None:

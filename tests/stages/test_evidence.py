@@ -7,7 +7,7 @@ import pytest
 
 from tests.stages.build import context, make_attempt, make_problems, make_run, write_shards
 from undo_hpc import prompts
-from undo_hpc.control.position import locate, make_plan
+from undo_hpc.control.position import current_state, make_plan
 from undo_hpc.errors import DataError, EvidenceError, LeaseError, StorageError
 from undo_hpc.pipeline.plan import plan_iteration
 from undo_hpc.pipeline.run import Run
@@ -119,7 +119,7 @@ def test_a_missing_feedback_of_the_last_iteration_is_told(tmp_path: Path) -> Non
     with pytest.raises(
         StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 rests on it"
     ):
-        locate(run)
+        current_state(run)
 
 
 def test_checkpoints_of_another_distilled_set_are_not_gone_on_with(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         show_plan(config, run_dir, console)
         return 0
     from undo_hpc.cli.messages import show_prepared
-    from undo_hpc.control.dispatch import require_unqueued
     from undo_hpc.control.precheck import check_changeable, check_config, check_packages
+    from undo_hpc.control.run_cluster import require_unqueued
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import create_or_open, open_run
     from undo_hpc.stages.prepare import prepare

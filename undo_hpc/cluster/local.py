@@ -23,6 +23,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
+from undo_hpc.system.parent_death import DIE_WITH_PARENT
 
 POLL_S = 0.1
 STOP_WAIT_S = 120.0
@@ -159,7 +160,7 @@ class LocalCluster:
             log.touch()
         threads = str(self._run.config.cluster.threads_per_process)
         environment = os.environ | {
-            "UNDO_DIE_WITH_PARENT": "1",
+            DIE_WITH_PARENT: "TERM",
             "OMP_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
             # workers run the code that this launcher runs, whatever else is installed

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.control.live import look_live
+from undo_hpc.control.live import query_live
 from undo_hpc.errors import EvidenceError, LeaseError
 from undo_hpc.grading import Checker, GradeItem
 from undo_hpc.method.quality import assess
@@ -92,7 +92,7 @@ def regrade(
     if not apply:
         return _regrade(run, False, workers, say)
     for number in run.layout.iterations():
-        if busy := look_live(run, number).tasks:
+        if busy := query_live(run, number).tasks:
             (stage, index), (_, words) = next(iter(busy.items()))
             raise LeaseError(
                 f"{stage} {index} of iteration {number} is at work or queued ({words}); its verdicts cannot be changed now",

@@ -1,7 +1,7 @@
 """The teacher as a service: server tasks that publish their address in the run directory, and how clients find them.
 
 A server's file is written when it answers, rewritten as a heartbeat, and removed at the end. A file whose heartbeat
-has stopped is a server that was killed: clients pass it over. Nothing secret is in it: where the user names a key (a file,
+has stopped is a server that was killed: clients skip it. Nothing secret is in it: where the user names a key (a file,
 or a variable), servers ask for that key and clients send it.
 """
 
@@ -29,12 +29,12 @@ from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
+from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 5.0
-STALE_S = 60.0  # generous: clocks of nodes differ, and shared file systems lag
 _LOOPBACK, _ALL_INTERFACES = "127.0.0.1", "0.0.0.0"  # noqa: S104  only inside a SLURM job
 _LIBC = ctypes.CDLL(None)
 _MAX_FAILED_CHECKS = 6  # health checks without answer until a server counts as hung
@@ -54,20 +54,20 @@ class Server:
 
 def serve_dir(run_dir: Path, iteration: int) -> Path:
     """The folder in which the servers of an iteration publish themselves."""
-    return Path(run_dir) / f"iter_{iteration:03d}" / "serve"
+    return Layout(Path(run_dir)).iteration(iteration).servers
 
 
 def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = STALE_S) -> list[Server]:
     """The servers whose heartbeat goes on, by number. Without `iteration`, those of the newest one that has a `serve`
     folder.
     """
-    newest = sorted(Path(run_dir).glob("iter_*/serve"))[-1:]
-    folders = newest if iteration is None else [serve_dir(run_dir, iteration)]
+    layout = Layout(Path(run_dir))
+    folders = [layout.iteration(k).servers for k in layout.iterations() if iteration in (None, k)]
     found = []
-    for path in sorted(file for folder in folders for file in folder.glob("server-*.json")):
+    for path in sorted(file for folder in [f for f in folders if f.is_dir()][-1:] for file in folder.glob("server-*.json")):
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
-            if time.time() - float(row["heartbeat"]) <= stale_s:
+            if is_alive(row, stale_s=stale_s):
                 found.append(
                     Server(row["url"], row["model"], row["template_sha"], {"stop_token_ids": row["stop_ids"]})
                 )
@@ -102,7 +102,8 @@ def serve(
     chat = Chat(model)
     folder = serve_dir(run_dir, iteration)
     folder.mkdir(parents=True, exist_ok=True)
-    path, log_path = folder / f"server-{index:05d}.json", folder / f"server-{index:05d}.log"
+    at = Layout(Path(run_dir)).iteration(iteration)
+    path, log_path = at.server(index), at.server_log(index)
     host, bind = _addresses()
     port = _free_port(bind)
     command = server_command(config.vllm, model, chat.path, bind, port)
@@ -116,8 +117,7 @@ def serve(
     row = {
         "url": f"http://{host}:{port}/v1",
         "model": model.model,
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
+        **own_process(),
         "started": time.time(),
         "stop_ids": sorted(chat.stop_ids),
         "template_sha": chat.describe()["template_sha"],

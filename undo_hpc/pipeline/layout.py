@@ -58,6 +58,11 @@ class Layout:
         return self.root / "report"
 
     @property
+    def report_page(self) -> Path:
+        """The report as a page."""
+        return self.report / "index.html"
+
+    @property
     def pushed(self) -> Path:
         """What was published, and when."""
         return self.root / "hub.json"
@@ -128,9 +133,14 @@ class IterationLayout:
         """Log of a task on the local cluster."""
         return self.logs / f"{stage}-{index:05d}.log"
 
+    @property
+    def events_folder(self) -> Path:
+        """Events of all tasks."""
+        return self.root / "events"
+
     def events(self, stage: str, index: int) -> Path:
         """Events of one task (a file of its own: no two nodes append to one)."""
-        return self.root / "events" / f"{stage}-{index:05d}.jsonl"
+        return self.events_folder / f"{stage}-{index:05d}.jsonl"
 
     def progress(self, stage: str, index: int) -> Path:
         """How far a task is (training writes its own, beside its metrics)."""
@@ -138,9 +148,14 @@ class IterationLayout:
             return self.train / "progress.json"
         return self.root / "progress" / f"{stage}-{index:05d}.json"
 
+    @property
+    def leases(self) -> Path:
+        """Leases of all tasks."""
+        return self.root / "leases"
+
     def lease(self, stage: str, index: int) -> Path:
         """Who may publish a task's outputs."""
-        return self.root / "leases" / f"{stage}-{index:05d}.lease"
+        return self.leases / f"{stage}-{index:05d}.lease"
 
     def shard(self, stage: str, index: int, group: str = "") -> Path:
         """Final rows of an array's task; `group` is the benchmark or split in an evaluation."""
@@ -178,6 +193,16 @@ class IterationLayout:
         return self.root / "train"
 
     @property
+    def checkpoints(self) -> Path:
+        """Training checkpoints, one folder a step."""
+        return self.train / "checkpoints"
+
+    @property
+    def train_metrics(self) -> Path:
+        """Loss, speed and learning rate of each logged training step."""
+        return self.train / "metrics.jsonl"
+
+    @property
     def student(self) -> Path:
         """The trained student, a Hugging Face directory."""
         return self.root / "student"
@@ -211,3 +236,11 @@ class IterationLayout:
     def servers(self) -> Path:
         """Addresses that teacher servers publish."""
         return self.root / "serve"
+
+    def server(self, index: int) -> Path:
+        """Address and heartbeat of a teacher server."""
+        return self.servers / f"server-{index:05d}.json"
+
+    def server_log(self, index: int) -> Path:
+        """What a teacher server prints."""
+        return self.server(index).with_suffix(".log")

@@ -17,6 +17,7 @@ from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
+from undo_hpc.system.parent_death import DIE_WITH_PARENT
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import TrainSpec
 
@@ -62,7 +63,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         outputs,
         inputs=inputs,
-        counts=_figures(ctx.at.train / "metrics.jsonl"),
+        counts=_figures(ctx.at.train_metrics),
         details={"rows": manifests[0].counts["rows"]},
     )
 
@@ -72,7 +73,7 @@ def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:
     path = ctx.at.train / "inputs.json"
     if path.exists() and read_json(path) != inputs:
         ctx.say("the distilled set or the parent has changed since the training began: it begins again")
-        shutil.rmtree(ctx.at.train / "checkpoints", ignore_errors=True)
+        shutil.rmtree(ctx.at.checkpoints, ignore_errors=True)
     write_json(path, inputs)
 
 
@@ -124,9 +125,7 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
 
     Where srun started one process a rank (`ranks` of them), each of them starts its own.
     """
-    environment = os.environ | {
-        "UNDO_DIE_WITH_PARENT": "1"
-    }  # a killed worker must not leave ranks that write
+    environment = os.environ | {DIE_WITH_PARENT: "KILL"}  # a killed worker must not leave ranks that write
     if (
         cluster_rank()[0] == 0
     ):  # the first rank gives checkpoints and the student their names; the others hold no lease

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints the task's logs, oldest first."""
-    from undo_hpc.control.live import look_live
+    from undo_hpc.control.live import query_live
     from undo_hpc.errors import ConfigError
     from undo_hpc.observe.logs import follow, logs_of
     from undo_hpc.pipeline.plan import build_graph
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         sys.stdout.write(path.read_text(errors="replace"))
 
     def going_on() -> bool:
-        return arguments.follow and (arguments.stage, arguments.task) in look_live(opened, iteration).tasks
+        return arguments.follow and (arguments.stage, arguments.task) in query_live(opened, iteration).tasks
 
     for text in follow(paths[-1], going_on=going_on):
         sys.stdout.write(text)

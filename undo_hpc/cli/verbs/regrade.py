@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
 
     from undo_hpc.control.regrade import regrade
-    from undo_hpc.observe.status import resume_command
     from undo_hpc.pipeline.run import open_run
+    from undo_hpc.system.invocation import resume_hint
 
     opened = open_run(arguments.run_dir)
     workers = arguments.workers or len(os.sched_getaffinity(0))
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(
             f"written. What rests on these verdicts is stale now: {rests}", highlight=False, soft_wrap=True
         )
-        console.print(f"make it again: {resume_command(opened)}", highlight=False, soft_wrap=True)
+        console.print(f"make it again: {resume_hint(opened.layout.root)}", highlight=False, soft_wrap=True)
     else:
         console.print(
             f"nothing is written. With --apply, the next launch would make again: {rests}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from undo_hpc.control.accounting import energy, rationale_cost
+from undo_hpc.control.spent import energy, rationale_cost
 from undo_hpc.observe.report import words
 from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, UNTRAINED, ReportData

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
-from undo_hpc.control.accounting import energy
-from undo_hpc.observe.progress import clock
+from undo_hpc.control.spent import energy
 from undo_hpc.observe.report import charts, words
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import KINDS, UNTRAINED, Flips, ReportData, Series
@@ -16,6 +15,7 @@ from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.report.parts import legend, row, section, table
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
+from undo_hpc.system.wording import format_duration
 
 _HERE = Path(__file__).resolve().parent
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
@@ -397,7 +397,7 @@ def _about(data: ReportData) -> str:
     if data.metrics:
         seconds = sum(float(m["generate"].get("seconds", 0)) for m in data.metrics)
         tokens = sum(float(m["generate"].get("new_tokens", 0)) for m in data.metrics)
-        rows.append(("Generation", f"{tokens:,.0f} tokens in {clock(seconds)} of task time"))
+        rows.append(("Generation", f"{tokens:,.0f} tokens in {format_duration(seconds)} of task time"))
     licences = ", ".join(
         sorted(
             {

@@ -24,6 +24,6 @@ def write_report(run: Run) -> Path:
     if plots.available():
         plots.write_plots(data, folder)
     write_text(folder / "summary.md", summary(data))
-    path = folder / "index.html"
+    path = run.layout.report_page
     write_text(path, page(data, time.strftime("%Y-%m-%d %H:%M %Z")))
     return path

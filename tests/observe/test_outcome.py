@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from undo_hpc.observe.remarks import outcome, remarks
+from undo_hpc.observe.outcome import outcome, warnings_of
 
 SOUND: dict[str, Any] = {
     "iteration": 0,
@@ -68,8 +68,8 @@ def test_the_outcome_in_a_line() -> None:
     ],
 )
 def test_each_doubt_is_told_and_no_other(place: str, values: dict[str, Any], words: str) -> None:
-    assert remarks(SOUND) == []
+    assert warnings_of(SOUND) == []
     metrics = copy.deepcopy(SOUND)
     (metrics["sets"][place] if place in metrics["sets"] else metrics[place]).update(values)
-    (told,) = remarks(metrics)
+    (told,) = warnings_of(metrics)
     assert re.search(words, told), told

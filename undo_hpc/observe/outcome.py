@@ -24,7 +24,7 @@ def outcome(metrics: dict[str, Any]) -> str:
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
 
 
-def remarks(metrics: dict[str, Any]) -> list[str]:
+def warnings_of(metrics: dict[str, Any]) -> list[str]:
     """Reasons to doubt an iteration before the next one costs as much; most often there are none."""
     found, made, kept = [], metrics["generate"], metrics["distilled"]
     if kept["refreshed"] < _FEW_RATIONALES * made["problems"]:
