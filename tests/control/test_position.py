@@ -78,7 +78,7 @@ def test_a_damaged_manifest_is_removed_before_its_task_can_start(copied: Path) -
 def test_a_manifest_of_another_version_is_refused_and_kept(run: Run) -> None:
     path = manifest_of(run, 2)
     path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | {"schema_version": 99}))
-    with pytest.raises(EvidenceError, match="generate 2 of iteration 0: .* schema version 99"):
+    with pytest.raises(EvidenceError, match=r"generate 2 of iteration 0: .* schema version 99"):
         current_state(run)
     assert path.exists()
     assert "schema version 99" in str(read_state(run))

@@ -1,7 +1,6 @@
 """One owner at a time; a dead owner is followed at once, a zombie publishes nothing."""
 
 import errno
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ import pytest
 
 from undo_hpc.errors import LeaseError, StorageError
 from undo_hpc.storage import lease as lease_module
-from undo_hpc.storage.heartbeat import STALE_S, alive_here
+from undo_hpc.storage.heartbeat import STALE_S
 from undo_hpc.storage.lease import Lease
 
 

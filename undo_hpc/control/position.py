@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.errors import EvidenceError, StorageError
@@ -84,13 +85,14 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
     statuses = derive(stages, evidence, policies=policies, outside=outside, live=live)
     complete = not unmet(stages, policies, statuses)
     lost = [] if "feedback" in outside or not iteration else [run.layout.iteration(iteration - 1).feedback]
-    history = []
+    history: list[dict[str, Any]] = []
     for number in range(iteration + complete):
         path = run.layout.iteration(number).metrics
         sets = (read_fast(path) or {}).get("sets")
         if sets is None:
             lost.append(path)
-        history.append(sets)
+        else:
+            history.append(sets)
     # The decision under the present configuration: `iterations` may have been raised since.
     decision = (
         decide_by_sets(history, run.config.stop, effective_iterations(run.config))
