@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import logging
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +23,11 @@ from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
+from undo_hpc.system.invocation import resume_hint
+from undo_hpc.system.logs import log_to_task_log
 from undo_hpc.system.parent_death import die_with_parent_if_asked
+
+log = logging.getLogger(__name__)
 
 STAGE_MODULES = {"baseline": "evaluate"}
 
@@ -37,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--index", type=int, default=0)
     arguments = parser.parse_args(argv)
     die_with_parent_if_asked(pass_on=False)
+    log_to_task_log()
     with StopSignals() as stop_signals:
         try:
             code = run_task(
@@ -46,9 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             code = _report(error)
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
-        if (
-            os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]
-        ):  # set in jobs that the launcher submitted
+        if os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]:  # set in jobs of a cluster
             from undo_hpc.control.continue_run import continue_run
 
             try:
@@ -62,30 +65,27 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
-    """Report and push, last of all: the next iteration is submitted by then, and nothing of the run waits for them or fails by them."""
+    """Report and push, last of all: the next iteration is submitted by then, and nothing in the run waits for them or fails with them."""
     if stage not in ("merge", "advance"):
         return
     run = open_run(run_dir)
 
-    def say(text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
     if stage == "merge":
         from undo_hpc.control.spent import measure, rationale_cost
 
-        say(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
+        log.info(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
         from undo_hpc.observe.after import after_iteration
 
-        after_iteration(run, iteration, say)
+        after_iteration(run, iteration)
     if run.config.hub.push_every_min or run.config.hub.push_at_end:
         from undo_hpc.hub.auto import has_ended, maybe_push
 
-        maybe_push(run, time.time(), ended=has_ended(run, iteration), say=say)
+        maybe_push(run, time.time(), ended=has_ended(run, iteration), say=log.info)
 
 
 def _report(error: UndoError) -> int:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    log.error("%s: %s", type(error).__name__, error)
     return int(error.exit_code)
 
 
@@ -99,7 +99,8 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
     plan = run.plan(iteration)
     if plan is None:
         raise EvidenceError(
-            f"iteration {iteration} has no plan yet", hint="start it with launchers/run_iteration.py"
+            f"iteration {iteration} has no plan yet",
+            hint=f"run the launcher, which plans it: {resume_hint(run_dir)}",
         )
     stages = {stage.name: stage for stage in build_graph(run.config, run.layout, plan)}
     if stage_name not in stages:
@@ -138,7 +139,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
             and not verify_outputs(run.layout.root, done, deep=False)
             and not _stale(run.config_digest, done.inputs)
         ):
-            print(f"{stage_name} {index} of iteration {iteration} is complete already", flush=True)
+            log.info("%s %d of iteration %d is complete already", stage_name, index, iteration)
             return int(ExitCode.COMPLETE)
         context.progress.clear()
         context.started = time.time()  # without the wait for the lease
@@ -159,7 +160,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
             )
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
-            print(f"{stop} ({stop_signals.requeue_reason()})", flush=True)
+            log.info("%s (%s)", stop, stop_signals.requeue_reason())
             code = ExitCode.INCOMPLETE
             _within_limits(run.config.cluster, events, stop_signals.reason)
             status, code = "requeue", ExitCode.REQUEUE
@@ -179,7 +180,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
 
 
 def _within_limits(limits: ClusterConfig, events: EventLog, reason: str) -> None:
-    """Raises Incomplete where a task has been preempted, or has reached its time limit, too often to go on like this."""
+    """Raises Incomplete where a task has been preempted, or has reached its time limit, too often."""
     so_far = count_restarts(read_events(events.path))
     if reason == "timeout" and so_far.timeout >= limits.max_timeouts:
         raise Incomplete(
@@ -201,8 +202,8 @@ def _visibility_wait_s() -> float:
 
 
 def _run_further_rank(context: StageContext) -> int:
-    """A further rank: works, but owns, records and publishes nothing. Rank 0 alone says that the task must start again:
-    the first rank to end with a code other than 0 takes the others with it (--kill-on-bad-exit)."""
+    """A rank other than 0 trains with the others, but holds no lease and writes no events or manifest. Only rank 0 exits with REQUEUE:
+    the first rank that ends with a code other than 0 ends the others (--kill-on-bad-exit)."""
     done = read_manifest(context.run.layout.root / context.task.manifest)
     if done is not None and not verify_outputs(context.run.layout.root, done, deep=False):
         return int(ExitCode.COMPLETE)

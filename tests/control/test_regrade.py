@@ -154,7 +154,7 @@ def test_a_crash_between_shard_and_manifest_loses_no_answer(
 def test_apply_needs_the_run_for_itself(run: Run) -> None:
     with (
         Lease(run.layout.iteration(1).lease("evaluate", 0), "evaluate 0"),
-        pytest.raises(LeaseError, match="at work"),
+        pytest.raises(LeaseError, match="running or queued"),
     ):
         regrade(run, apply=True)
     with Lease(run.layout.lease, "the run"), pytest.raises(LeaseError, match="in use"):

@@ -8,8 +8,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import LAUNCHER_EXAMPLES, add_verbosity, interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,20 +18,13 @@ if TYPE_CHECKING:
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.errors import ConfigError
 
-EXAMPLES = """examples:
-  python launchers/run_iteration.py                                    the embedded tiny world, three iterations
-  python launchers/run_iteration.py --config my.yaml                   your own problems and models (see the README)
-  python launchers/run_iteration.py --config my.yaml --profile slurm/profiles/mycluster.yaml
-  python launchers/run_iteration.py --config numina10k_qwen --dry-run  what would be done; writes nothing
-"""
-
 
 def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
     """The arguments of the launcher."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Runs UNDO iterative distillation to its end. The same command again resumes it.",
-        epilog=EXAMPLES,
+        epilog=LAUNCHER_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -63,6 +57,7 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         action="store_true",
         help="check files and keys, print stages, tasks, sizes and resources; write nothing",
     )
+    add_verbosity(parser)
     return parser
 
 
@@ -77,9 +72,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
 
     from undo_hpc.cli.errors import report_error, report_os_error
     from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.system.logs import level_for, log_to_terminal
 
-    console = Console(soft_wrap=False)
-    signal.signal(signal.SIGTERM, _interrupt)
+    log_to_terminal(level_for(arguments.verbose, arguments.quiet))
+    console = Console(soft_wrap=False, quiet=bool(arguments.quiet) and not arguments.dry_run)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         return launch(arguments, console)
     except UndoError as error:
@@ -89,10 +86,6 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
     except KeyboardInterrupt:
         print("\nstopped; all finished work is saved. The same command resumes the run.", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
@@ -12,6 +13,8 @@ from undo_hpc.control.checks.sources import hub_sources
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
 from undo_hpc.errors import UndoError
 from undo_hpc.models import loaded_models
+
+log = logging.getLogger(__name__)
 
 
 def hub_models(config: RunConfig) -> dict[str, str]:
@@ -104,7 +107,7 @@ def check_token(config: RunConfig | None) -> Iterator[Finding]:
         )
 
 
-def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]:
+def prefetch(config: RunConfig) -> Iterator[Finding]:
     """Fetches the run's models and data sets into the cache.
 
     Errors become findings: what could not be fetched, and why.
@@ -113,7 +116,7 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     for model, revision in hub_models(config).items():
-        say(f"fetching {model}")
+        log.info("fetching %s", model)
         try:
             snapshot_download(
                 model,
@@ -132,7 +135,7 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
     from undo_hpc.data.hub import read_hub
 
     for source in hub_sources(config):
-        say(f"fetching {source.hub}")
+        log.info("fetching %s", source.hub)
         try:
             read_hub(source)
         except UndoError as error:

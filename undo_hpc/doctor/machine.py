@@ -207,7 +207,7 @@ def check_space(config: RunConfig, folder: Path, problems: int | None = None) ->
     needed, parts = needed_bytes(config, student, problems)
     detail = f"{size(free)} free, the run takes about {size(needed)} ({parts})"
     if free < needed:
-        yield Finding("error" if free < needed / 3 else "look", "free space", detail, "free some, choose another --run-dir, or keep fewer checkpoints "
+        yield Finding("error" if free < needed / 3 else "warning", "free space", detail, "free some, choose another --run-dir, or keep fewer checkpoints "
                       "(train.checkpoint.keep); a quota may be smaller still")  # fmt: skip
     else:
         yield Finding("ok", "free space", detail)

@@ -34,7 +34,7 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
         version = run(["sinfo", "--version"]).strip()
     except ClusterError as error:
         yield Finding(
-            "error" if wanted else "look",
+            "error" if wanted else "warning",
             "SLURM",
             error.message,
             error.hint if wanted else "runs on this machine need none",

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.prefetch and config is not None:
         from undo_hpc.doctor.hub import prefetch
 
-        findings += prefetch(config, lambda text: console.print(text, style="dim", highlight=False))
+        findings += prefetch(config)
     errors = sum(finding.level == "error" for finding in findings)
     if arguments.json:
         print(dumps(findings))

@@ -39,12 +39,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     opened = open_run(arguments.run_dir)
     workers = arguments.workers or len(os.sched_getaffinity(0))
-    done = regrade(
-        opened,
-        apply=arguments.apply,
-        workers=workers,
-        say=lambda text: console.print(text, style="dim", highlight=False),
-    )
+    done = regrade(opened, apply=arguments.apply, workers=workers)
     if arguments.changes:
         from dataclasses import asdict
 
