@@ -138,6 +138,10 @@ class IterationLayout:
         """Events of all tasks."""
         return self.root / "events"
 
+    def job_log(self, stage: str, job: str) -> Path:
+        """Log of a SLURM job, or of a task of an array (JOB_TASK)."""
+        return self.logs / f"{stage}-{job}.log"
+
     def events(self, stage: str, index: int) -> Path:
         """Events of one task (a file of its own: no two nodes append to one)."""
         return self.events_folder / f"{stage}-{index:05d}.jsonl"
@@ -197,6 +201,15 @@ class IterationLayout:
         """Training checkpoints, one folder a step."""
         return self.train / "checkpoints"
 
+    def train_spec(self, rank: int) -> Path:
+        """What a training was asked to do, for a rank that srun started."""
+        return self.train / (f"spec-rank-{rank}.json" if rank else "spec.json")
+
+    @property
+    def train_inputs(self) -> Path:
+        """Digests of what the training began with."""
+        return self.train / "inputs.json"
+
     @property
     def train_metrics(self) -> Path:
         """Loss, speed and learning rate of each logged training step."""
@@ -236,6 +249,10 @@ class IterationLayout:
     def servers(self) -> Path:
         """Addresses that teacher servers publish."""
         return self.root / "serve"
+
+    def server_files(self) -> list[Path]:
+        """Addresses of all servers that have published one, by number."""
+        return sorted(self.servers.glob("server-*.json"))
 
     def server(self, index: int) -> Path:
         """Address and heartbeat of a teacher server."""

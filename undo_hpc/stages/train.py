@@ -38,7 +38,7 @@ def run_stage(ctx: StageContext) -> None:
         check_models(ctx.run, prepared, ["student"])
     rank, ranks = cluster_rank()
     spec = make_spec(ctx, manifests[0].digest)
-    path = ctx.at.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")
+    path = ctx.at.train_spec(rank)
     spec.save(path)
     if rank == 0:
         forget_other_inputs(ctx, inputs)
@@ -70,7 +70,7 @@ def run_stage(ctx: StageContext) -> None:
 
 def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:
     """Removes the checkpoints of an unfinished training on another distilled set, or from another parent."""
-    path = ctx.at.train / "inputs.json"
+    path = ctx.at.train_inputs
     if path.exists() and read_json(path) != inputs:
         ctx.say("the distilled set or the parent has changed since the training began: it begins again")
         shutil.rmtree(ctx.at.checkpoints, ignore_errors=True)
