@@ -75,7 +75,12 @@ CASES: list[tuple[object, str, str, bool | None]] = [
     (parts, "1, 2", "2, 1", True),
     (parts, "(1, 2)", "(2, 1)", False),
     (parts, "3 \\pm \\sqrt{5}", "3+\\sqrt5, 3-\\sqrt5", True),
-    (parts, "9 \\text{ chickens and } 10 \\text{ rabbits}", "10 \\text{ chickens and } 9 \\text{ rabbits}", False),
+    (
+        parts,
+        "9 \\text{ chickens and } 10 \\text{ rabbits}",
+        "10 \\text{ chickens and } 9 \\text{ rabbits}",
+        False,
+    ),
     (parts, "5", "6", None),
     (relation, "y = 2x+3", "2x - y + 3 = 0", True),
     (relation, "x = 11", "11", True),
@@ -129,7 +134,9 @@ def test_numbers_are_read_exactly(written: str, value: Fraction) -> None:
     assert quantity.value == value
 
 
-@pytest.mark.parametrize("written", ["3x", "x", "2\\pi", "1,2", "(3)", "5m", "12abc", "", "1/0", "--5", "1..2"])
+@pytest.mark.parametrize(
+    "written", ["3x", "x", "2\\pi", "1,2", "(3)", "5m", "12abc", "", "1/0", "--5", "1..2"]
+)
 def test_what_is_no_plain_number_is_not_read_as_one(written: str) -> None:
     assert numbers.read(written) is None
 

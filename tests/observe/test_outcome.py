@@ -32,7 +32,7 @@ SOUND: dict[str, Any] = {
 def test_the_outcome_in_a_line() -> None:
     assert outcome(SOUND) == (
         "iteration 0 is done: validation 45.0 % [38, 52], untrained 40.0 % [33, 47]; "
-        "834 of 918 attempts right, 834 rationales learned from; goes on"
+        "834 of 918 attempts right, 834 rationales learned from; continues"
     )
     later = SOUND | {"iteration": 2, "baseline": None, "decision": {"action": "converged"}, "sets": {}}
     assert (

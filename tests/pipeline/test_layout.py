@@ -14,6 +14,9 @@ LAYOUT = ROOT / "pipeline" / "layout.py"
 ELSEWHERE = {"training", "tiny", "grading", "prompts", "models.py"}
 
 
+JOINING = ("joinpath", "glob", "rglob", "with_name")
+
+
 def joined(path: Path) -> set[tuple[int, str]]:
     """Texts that a file puts behind a path: the right side of `/`, and the argument of joinpath, glob and with_name."""
     found = set()
@@ -21,9 +24,8 @@ def joined(path: Path) -> set[tuple[int, str]]:
         parts: list[ast.expr] = []
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             parts = [node.right]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in ("joinpath", "glob", "rglob", "with_name"):
-                parts = node.args
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in JOINING:
+            parts = node.args
         for part in parts:
             if isinstance(part, ast.Constant) and isinstance(part.value, str):
                 found.add((part.lineno, part.value))

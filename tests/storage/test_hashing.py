@@ -12,7 +12,9 @@ from undo_hpc.storage.hashing import HashingFile
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8))
-def test_digest_and_size_are_those_of_the_file(tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]) -> None:
+def test_digest_and_size_are_those_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
     path = tmp_path_factory.mktemp("f") / "f"
     with HashingFile(path) as file:
         for number, piece in enumerate(pieces):

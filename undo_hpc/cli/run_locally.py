@@ -24,16 +24,14 @@ def run_locally(run: Run, console: Console) -> int:
     run.layout.paused.unlink(missing_ok=True)
     state = current_state(run)
     if state.ended:
-        console.print(
-            f"nothing to do: this run has ended after iteration {state.iteration} ({state.ended.why})."
-        )
+        console.print(f"nothing to do: this run ended after iteration {state.iteration} ({state.ended.why}).")
     seen = set()
     while not state.ended:
         key = (state.iteration, tuple((s.stage, s.index, s.state) for s in state.missing))
         if key in seen:
             raise Incomplete(
-                f"iteration {state.iteration} stands where it stood before: what was done is not taken for done",
-                hint=f"did the code or the files change meanwhile? see: {cli_hint(f'status {display_path(run.layout.root)}')}",
+                f"no progress in iteration {state.iteration}: its tasks finished, but their manifests do not match the plan",
+                hint=f"did the code or the files change while it ran? see: {cli_hint(f'status {display_path(run.layout.root)}')}",
             )
         seen.add(key)
         announce(run, state, console)
@@ -44,7 +42,7 @@ def run_locally(run: Run, console: Console) -> int:
         show_outcome(run, state.iteration, console)
         state = current_state(run)
     show_summary(run, console)
-    next_commands(run, console, may_go_on=state.ended.action == "finished")
+    next_commands(run, console, may_continue=state.ended.action == "finished")
     return 0
 
 
@@ -60,19 +58,17 @@ def announce(run: Run, state: RunState, console: Console) -> None:
         show_workload(run.config, state.plan, console)
 
 
-def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
+def next_commands(run: Run, console: Console, *, may_continue: bool) -> None:
     """What to try now, as it can be typed here.
 
     Args:
-        may_go_on: the loop ended only because all its iterations are done.
+        may_continue: the loop ended only because all its iterations are done.
     """
     root = display_path(run.layout.root)
     commands = [cli_hint(f"status {root}")]
-    if may_go_on and refines(run.config):
+    if may_continue and refines(run.config):
         more = run.config.iterations + 1
-        commands.append(
-            f"{launcher_hint(f'--run-dir {root} --iterations {more}')}    go on for another iteration"
-        )
+        commands.append(f"{launcher_hint(f'--run-dir {root} --iterations {more}')}    runs another iteration")
     if run.config.data.train.tiny:
         own = launcher_hint("--config my.yaml --dry-run")
         commands.append(f"{own}    your own problems and models (the README has a my.yaml to begin with)")

@@ -19,17 +19,18 @@ def stop(run_dir: Path, how: Literal["pause", "cancel"], console: Console) -> in
     from undo_hpc.storage.heartbeat import is_alive
     from undo_hpc.storage.reading import read_fast
     from undo_hpc.system.invocation import resume_hint
+    from undo_hpc.system.wording import counted
 
     run = open_run(run_dir)
     if run.config.cluster.kind == "local":
         lease = read_fast(run.layout.lease)
         if lease and is_alive(lease):
             console.print(
-                f"this run is at work on {lease.get('host')}, process {lease.get('pid')}, and not on a cluster.",
+                f"this run is running on {lease.get('host')} (process {lease.get('pid')}), not on a cluster.",
                 highlight=False,
             )
             console.print(
-                f"stop it where it runs with Ctrl-C, or: kill -TERM {lease.get('pid')}    (it saves, then ends)",
+                f"stop it there with Ctrl-C, or: kill -TERM {lease.get('pid')}    (it saves, then ends)",
                 highlight=False,
             )
             return 3
@@ -39,8 +40,10 @@ def stop(run_dir: Path, how: Literal["pause", "cancel"], console: Console) -> in
 
     count = pause(run) if how == "pause" else cancel(run)
     words = (
-        "asked to save and stop, or taken out of the queue" if how == "pause" else "cancelled; all data stays"
+        "asked to save and stop, or cancelled while waiting"
+        if how == "pause"
+        else "cancelled; all data stays"
     )
-    console.print(f"{count} job{'s'[: count != 1]} {words}", highlight=False)
-    console.print(f"go on: {resume_hint(run.layout.root)}", highlight=False, soft_wrap=True)
+    console.print(f"{counted(count, 'job')} {words}", highlight=False)
+    console.print(f"resume: {resume_hint(run.layout.root)}", highlight=False, soft_wrap=True)
     return 0

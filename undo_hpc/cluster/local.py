@@ -134,7 +134,10 @@ class LocalCluster:
                 self._show()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and self._running:
-                log.warning("stopping: running tasks save, in %g s at most; Ctrl-C again ends them at once", STOP_WAIT_S)
+                log.warning(
+                    "stopping: running tasks save, in %g s at most; Ctrl-C again ends them at once",
+                    STOP_WAIT_S,
+                )
             self._stop_all()
             raise
         if self._failed and not all(settled(stage) for stage in stages if stage.name != "serve"):

@@ -198,7 +198,7 @@ class Profile(Section):
 
 
 def require_used(stage: str, asked: StageResources, where: Callable[[str], str]) -> None:
-    """Refuses what a stage would leave aside without a word. `where` names a key of `asked`, for the message.
+    """Refuses what a stage would ignore. `where` names a key of `asked`, for the message.
 
     Raises:
         ConfigError: several nodes or processes anywhere but in training; a number of tasks at once of a stage that is one task.

@@ -84,7 +84,7 @@ def _guess(run: Run) -> Estimate:
 
 
 def _generation_gpus(run: Run) -> int:
-    """GPUs of one task of generation; on a cluster at least one is taken for granted."""
+    """GPUs of one task of generation; on a cluster at least one is assumed."""
     cluster = run.config.cluster
     asked = cluster.resources.get("generate", StageResources())
     if cluster.kind == "local":

@@ -113,7 +113,7 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
     with Checker(workers=workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb) as checker:
         for number in numbers:
             plan = run.plan(number)
-            if plan is None:  # not begun, or put aside just now
+            if plan is None:  # not begun, or moved away just now
                 continue
             for stage in build_graph(run.config, run.layout, plan):
                 if stage.name in STAGES:

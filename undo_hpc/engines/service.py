@@ -64,7 +64,9 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
     layout = Layout(Path(run_dir))
     iterations = [layout.iteration(k) for k in layout.iterations() if iteration in (None, k)]
     found = []
-    for path in [file for at in [at for at in iterations if at.servers.is_dir()][-1:] for file in at.server_files()]:
+    for path in [
+        file for at in [at for at in iterations if at.servers.is_dir()][-1:] for file in at.server_files()
+    ]:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if is_alive(row, stale_s=stale_s):

@@ -18,7 +18,17 @@ from undo_hpc.grading.options import GradeItem, GradeOptions
 from undo_hpc.grading.pool import Checker
 from undo_hpc.records import Grade
 
-__all__ = ["Checker", "Grade", "GradeItem", "GradeOptions", "after_hashes", "extract_gold", "grade", "grade_many", "last_boxed"]
+__all__ = [
+    "Checker",
+    "Grade",
+    "GradeItem",
+    "GradeOptions",
+    "after_hashes",
+    "extract_gold",
+    "grade",
+    "grade_many",
+    "last_boxed",
+]
 
 _DEFAULT = GradeOptions()
 _checkers: dict[tuple[int, float, int], Checker] = {}
@@ -40,7 +50,9 @@ def grade(prediction: str, gold: str, *, options: GradeOptions = _DEFAULT) -> Gr
         return _checkers[key].grade(GradeItem(prediction, gold, options.kind, options.choices))
 
 
-def grade_many(pairs: Iterable[tuple[str, str]], *, workers: int | None = None, options: GradeOptions = _DEFAULT) -> Iterator[Grade]:
+def grade_many(
+    pairs: Iterable[tuple[str, str]], *, workers: int | None = None, options: GradeOptions = _DEFAULT
+) -> Iterator[Grade]:
     """Grades pairs of prediction and gold in their order, as a stream with bounded memory.
 
     Args:

@@ -26,7 +26,9 @@ def equal(gold: str, pred: str) -> bool | None:
     """
     guard.check(gold)
     guard.check(pred)
-    if _letters(gold) != _letters(pred) and {c.lower() for c in _letters(gold)} == {c.lower() for c in _letters(pred)}:
+    if _letters(gold) != _letters(pred) and {c.lower() for c in _letters(gold)} == {
+        c.lower() for c in _letters(pred)
+    }:
         return False  # math-verify folds case: 3R^2 is not 3r^2
     left, right = _parse(gold), _parse(pred)
     if left is None or right is None:
@@ -65,7 +67,10 @@ def _confirmed(left: Any, right: Any) -> bool:
         if a == b:
             continue
         try:
-            difference, size = sympy.N(a - b, _DIGITS[0], maxn=_DIGITS[1] * 10), sympy.N(a, _DIGITS[0], maxn=_DIGITS[1] * 10)
+            difference, size = (
+                sympy.N(a - b, _DIGITS[0], maxn=_DIGITS[1] * 10),
+                sympy.N(a, _DIGITS[0], maxn=_DIGITS[1] * 10),
+            )
         except (ValueError, TypeError, ArithmeticError):
             continue
         if difference.is_number and size.is_number and abs(difference) > abs(size) * sympy.Float(10) ** -20:

@@ -62,7 +62,11 @@ class Answer:
             unit = match["unit"].strip()
             body = text[: len(text) - len(match["unit"])].rstrip(" ,*")
             found = units.read_unit(unit)
-            known = found is not None and (bool(found[0]) or "\u27e6" in unit) and not any(w in NAMES for w in found[2])
+            known = (
+                found is not None
+                and (bool(found[0]) or "\u27e6" in unit)
+                and not any(w in NAMES for w in found[2])
+            )
             angle = unit.strip("^{} ") in ("°", "\\circ") and _TRIGONOMETRIC.search(body)
             if body and known and not angle and not body.endswith(("^", "_", "\\", "=", "<", ">")):
                 return body, unit
@@ -89,11 +93,17 @@ class Answer:
         found = []
         for match in _RUN.finditer(self.clean):
             word = match.group()
-            marked = "\u27e6" in self.clean[max(0, match.start() - 40) : match.start()].rpartition("\u27e7")[2]
+            marked = (
+                "\u27e6" in self.clean[max(0, match.start() - 40) : match.start()].rpartition("\u27e7")[2]
+            )
             low = word.lower()
             if low in ("and", "or", "if", "for", "otherwise") or word in NAMES:
                 continue
-            if (marked and len(word) > 1) or (len(word) > 3 and _pronounceable(low)) or low in ("yes", "no", "odd", "red", "not", "all"):
+            if (
+                (marked and len(word) > 1)
+                or (len(word) > 3 and _pronounceable(low))
+                or low in ("yes", "no", "odd", "red", "not", "all")
+            ):
                 found.append(low)
         return found
 
@@ -103,6 +113,23 @@ def _pronounceable(word: str) -> bool:
     if not any(c in "aeiouy" for c in word):
         return False
     rest = word
-    for name in ("sqrt", "theta", "sin", "cos", "tan", "log", "ln", "pi", "alpha", "beta", "arc", "exp", "max", "min", "gcd", "lcm"):
+    for name in (
+        "sqrt",
+        "theta",
+        "sin",
+        "cos",
+        "tan",
+        "log",
+        "ln",
+        "pi",
+        "alpha",
+        "beta",
+        "arc",
+        "exp",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+    ):
         rest = rest.replace(name, "")
     return len(rest) > 3

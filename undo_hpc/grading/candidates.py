@@ -42,13 +42,17 @@ _NUMBER = re.compile(
     rf"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:{_FRACTION}|(?:{_GROUPED}|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
-_NOT_BUT = re.compile(r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
+_NOT_BUT = re.compile(
+    r"^\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE
+)
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTER_ANSWER = re.compile(
     r"(?i:answer|choice|option|réponse|respuesta|antwort|答案|答|选项|正解|정답|ответ)\s*(?:\*\*)?[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*(?<![A-Za-z])([A-Z])(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{2,}\s+[a-z])"
     rf"(?!{ANOTHER_LETTER})"
 )
-_NEGATED = re.compile(r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE
+)
 _BUT_LETTER = re.compile(
     r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b"
 )
@@ -66,7 +70,9 @@ _LETTER_SAYS = re.compile(
 _DRAWING = re.compile(r"\[asy\][^\0]{0,20000}?\[/asy\]")
 _VARIABLE = re.compile(r"\\?[A-Za-z]+")
 _VALUE = re.compile(r"\d|\\(?:pi|infty)")
-_UNIT_SPAN = re.compile(r"\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*")
+_UNIT_SPAN = re.compile(
+    r"\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
+)
 _IS_OUR_ANSWER = re.compile(r"\s*is\s+(?:our|the|your)\s+(?:final\s+|correct\s+|desired\s+)?answer\b")
 _STATES = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
@@ -116,7 +122,9 @@ def find(text: str, wants: str) -> Found | None:
     tagged = [m for m in _TAGGED.finditer(text) if m[1].strip()]
     if tagged and (box is None or box.end < tagged[-1].end()) and not find_boxes(tagged[-1][1]):
         return Found(tagged[-1][1].strip(), "tag")
-    anchored = _anchored(text, box.end if box else 0, wants) or (_before_anchor(text, wants) if box is None else None)
+    anchored = _anchored(text, box.end if box else 0, wants) or (
+        _before_anchor(text, wants) if box is None else None
+    )
     if box and not anchored:
         return Found(box.content, "box")
     if anchored:
@@ -210,7 +218,11 @@ def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
     while len(spans) > 1 and _VARIABLE.fullmatch(_inside(spans[-1])) and _VALUE.search(_inside(spans[-2])):
         spans = spans[:-1]  # `there are $7$ values of $n$`
     chosen = spans[-1:]
-    if len(spans) > 1 and _UNIT_SPAN.fullmatch(_inside(spans[-1])) and not text[spans[-2].end() : spans[-1].start()].strip():
+    if (
+        len(spans) > 1
+        and _UNIT_SPAN.fullmatch(_inside(spans[-1]))
+        and not text[spans[-2].end() : spans[-1].start()].strip()
+    ):
         chosen = spans[-2:]  # `$18\\pi$ $\\mathrm{ft}^3$`: joined by `_joined_spans`
         spans = spans[:-1]
     for span in reversed(spans[:-1]):
@@ -249,8 +261,15 @@ def is_prose(text: str) -> bool:
     """Whether this is a sentence rather than an answer: three words or more that are not LaTeX or inside of a text command."""
     bare = re.sub(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}", " ", text)
     words = [w for w in _PROSE.findall(bare) if w.lower() not in _MATHS_WORDS]
-    other = sum(1 for c in text if ord(c) > 0x2E80 or 0x0400 <= ord(c) <= 0x052F or 0x0590 <= ord(c) <= 0x0E7F)
-    return len(words) >= 3 or (len(words) >= 1 and bool(_SENTENCES.search(bare))) or other > 3 or (len(words) >= 1 and len(text) > 400)
+    other = sum(
+        1 for c in text if ord(c) > 0x2E80 or 0x0400 <= ord(c) <= 0x052F or 0x0590 <= ord(c) <= 0x0E7F
+    )
+    return (
+        len(words) >= 3
+        or (len(words) >= 1 and bool(_SENTENCES.search(bare)))
+        or other > 3
+        or (len(words) >= 1 and len(text) > 400)
+    )
 
 
 _SENTENCES = re.compile(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b")
@@ -322,7 +341,13 @@ def _value_in(phrase: str, first: bool = False) -> str | None:
         counted = _COUNTED.match(rest)
         if counted and not is_known(rest[counted.end(1) :]):
             return counted[1].strip()
-        if rest and len(rest) < 80 and _BEGINS.match(rest) and len(words) <= 1 and not _OTHER_SCRIPT.search(rest):
+        if (
+            rest
+            and len(rest) < 80
+            and _BEGINS.match(rest)
+            and len(words) <= 1
+            and not _OTHER_SCRIPT.search(rest)
+        ):
             return rest
     return _number_in(phrase, first)
 
@@ -341,7 +366,10 @@ def _number_in(phrase: str, first: bool) -> str | None:
     cut = max(phrase.rfind("="), phrase.rfind("≈"))
     if cut < 0:
         says = list(
-            re.finditer(rf"\b(?:is|are|equals|of|has|have|had|gives|rounds (?:up |down )?to)\b|\b(?:{_ACTS})\s+(?=[-$€£]?\d)", phrase)
+            re.finditer(
+                rf"\b(?:is|are|equals|of|has|have|had|gives|rounds (?:up |down )?to)\b|\b(?:{_ACTS})\s+(?=[-$€£]?\d)",
+                phrase,
+            )
         )
         cut = says[-1].end() if says else -1
     behind = [number for number in numbers if number.start() >= cut]
@@ -349,7 +377,9 @@ def _number_in(phrase: str, first: bool) -> str | None:
     return chosen.group().strip()
 
 
-_CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")
+_CONCLUDES = re.compile(
+    r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
+)
 
 
 def _conclusion(tail: str, wants: str) -> str | None:
@@ -359,7 +389,12 @@ def _conclusion(tail: str, wants: str) -> str | None:
         return None
     rest = tail[found[-1].end() :]
     line = rest[: _sentence(rest)]
-    if len(rest) - len(line) > 200 or len(line) > 300 or _NUMBER.search(rest, len(line)) or "$" in rest[len(line) :]:
+    if (
+        len(rest) - len(line) > 200
+        or len(line) > 300
+        or _NUMBER.search(rest, len(line))
+        or "$" in rest[len(line) :]
+    ):
         return None
     spans = list(_SPAN.finditer(line))
     if spans:
@@ -380,7 +415,11 @@ def _without_anchor(text: str, wants: str, sentence: bool) -> Found | None:
     bare = _HEDGE.sub("", re.sub(r"```\w*", "", text).strip().strip("*").strip())
     spans = list(_SPAN.finditer(bare)) if len(bare) <= 2000 else []
     before, after = (bare[: spans[0].start()], bare[spans[-1].end() :]) if spans else ("", "")
-    if re.match(r"[A-Za-z]{2,}[^$\\]{0,60}\s$", before) and len(_PROSE.findall(after)) < 3 and wants != "text":
+    if (
+        re.match(r"[A-Za-z]{2,}[^$\\]{0,60}\s$", before)
+        and len(_PROSE.findall(after)) < 3
+        and wants != "text"
+    ):
         if _STATES.match(after) and _NUMBER.search(after):
             return Found(_value_in(after) or after, "last number")
         return Found(_joined_spans(_neighbours(bare, spans), wants), "last maths")
@@ -388,11 +427,20 @@ def _without_anchor(text: str, wants: str, sentence: bool) -> Found | None:
         said = _words_in(bare)
         if said:
             return Found(said, "sentence")
-    if wants != "text" and _PRONOUN.match(bare) and not _SENTENCE_END.search(bare.rstrip(" .")) and _SAYS_AMOUNT.search(bare):
+    if (
+        wants != "text"
+        and _PRONOUN.match(bare)
+        and not _SENTENCE_END.search(bare.rstrip(" ."))
+        and _SAYS_AMOUNT.search(bare)
+    ):
         return Found(_SAYS_AMOUNT.findall(bare)[-1].strip(), "last number")
     if wants != "text" and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
-    if len(bare) <= 2000 and "\n\n" not in bare and (not is_prose(bare) or (wants == "text" and len(bare) <= 200)):
+    if (
+        len(bare) <= 2000
+        and "\n\n" not in bare
+        and (not is_prose(bare) or (wants == "text" and len(bare) <= 200))
+    ):
         return Found(bare, "whole")
     tail = bare[-4000:]
     closing = _conclusion(tail, wants)
@@ -401,14 +449,24 @@ def _without_anchor(text: str, wants: str, sentence: bool) -> Found | None:
     spans = list(_SPAN.finditer(tail))
     numbers = list(_NUMBER.finditer(tail))
     if wants == "text":
-        return Found(_inside(spans[-1]), "last maths") if spans else Found(bare.splitlines()[-1].strip()[-300:], "last line")
+        return (
+            Found(_inside(spans[-1]), "last maths")
+            if spans
+            else Found(bare.splitlines()[-1].strip()[-300:], "last line")
+        )
     bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
-    if spans and (not numbers or numbers[-1].end() <= spans[-1].end() or len(_PROSE.findall(tail[spans[-1].end() :])) <= 6):
+    if spans and (
+        not numbers
+        or numbers[-1].end() <= spans[-1].end()
+        or len(_PROSE.findall(tail[spans[-1].end() :])) <= 6
+    ):
         inside = _joined_spans(_neighbours(tail, spans), wants)
         percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", tail[spans[-1].end() :]) else ""
         return Found(inside + percent, "last maths")
     if bold and _NUMBER.search(bold[-1]) and numbers and tail.rfind(bold[-1]) >= 0:
-        return Found(bold[-1].strip(" :.") if not is_prose(bold[-1]) else _NUMBER.findall(bold[-1])[-1], "bold")
+        return Found(
+            bold[-1].strip(" :.") if not is_prose(bold[-1]) else _NUMBER.findall(bold[-1])[-1], "bold"
+        )
     if numbers:
         value = _value_in(_last_sentence(tail)) if len(bare) <= 2000 else None
         return Found(value or numbers[-1].group().strip(), "last number")
@@ -492,5 +550,7 @@ def option_stated(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None
 
 def _pronoun(text: str, match: re.Match[str]) -> bool:
     return (
-        match[1] in "AI" and bool(re.match(r"\s+[a-z]+", text[match.end(1) : match.end(1) + 20])) and text[match.start(1) - 1] not in "([{"
+        match[1] in "AI"
+        and bool(re.match(r"\s+[a-z]+", text[match.end(1) : match.end(1) + 20]))
+        and text[match.start(1) - 1] not in "([{"
     )

@@ -47,7 +47,11 @@ def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Undecided
 
 def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
     gold = gold_of(item.gold)
-    text = item.prediction if isinstance(item.prediction, str) else ("" if item.prediction is None else str(item.prediction))
+    text = (
+        item.prediction
+        if isinstance(item.prediction, str)
+        else ("" if item.prediction is None else str(item.prediction))
+    )
     letter, gold = _letter_wanted(gold, item)
     if letter:
         found = candidates.find_letter(text, item.choices)
@@ -55,7 +59,9 @@ def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
             return Grade("correct" if found.text == letter else "wrong", found.text, "letter")
         if item.kind == "letter":
             other = candidates.find(text, "text")
-            return Grade("wrong", _shown(other.text), "letter") if other else Grade("no_answer", "", "extract")
+            return (
+                Grade("wrong", _shown(other.text), "letter") if other else Grade("no_answer", "", "extract")
+            )
     found = candidates.find(text, _wants(gold, item))
     if found is None or not found.text.strip():
         return Grade("no_answer", "", "extract")
@@ -88,10 +94,16 @@ def _letter_wanted(gold: str, item: GradeItem) -> tuple[str | None, str]:
     if re.fullmatch(r"[A-J]", bare):
         return bare, gold
     cleaned = re.sub(r"[\u27e6\u27e7]", "", Answer(gold).clean).strip()
-    marked = re.match(r"\(([A-J])\)\s*(?=[A-Za-z0-9$\\-])(?!\\(?:cup|cap|times|cdot|in)|(?:and|or)\b)(.+)", cleaned, re.DOTALL)
+    marked = re.match(
+        r"\(([A-J])\)\s*(?=[A-Za-z0-9$\\-])(?!\\(?:cup|cap|times|cdot|in)|(?:and|or)\b)(.+)",
+        cleaned,
+        re.DOTALL,
+    )
     if marked:
         return marked[1], marked[2]
-    prediction = item.prediction.strip() if isinstance(item.prediction, str) and len(item.prediction) < 10 else ""
+    prediction = (
+        item.prediction.strip() if isinstance(item.prediction, str) and len(item.prediction) < 10 else ""
+    )
     if re.fullmatch(r"\(?[A-J]\)?", prediction) and re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+[A-Za-z]", gold):
         return _beginning(gold), gold
     return None, gold

@@ -11,7 +11,11 @@ from undo_hpc.grading.syntax import Node
 
 MAX_BITS = 100_000
 MAX_EXACT_FACTORIAL = 3000
-_MPMATH_NAMES = {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")} | {"sgn": "sign", "Re": "re", "Im": "im"}
+_MPMATH_NAMES = {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")} | {
+    "sgn": "sign",
+    "Re": "re",
+    "Im": "im",
+}
 REAL = "\0real"  # in an environment: roots and logarithms of negative numbers have no value
 
 
@@ -202,7 +206,12 @@ def _real_root(a: Any, exponent: Node, mp: Any) -> Any:
     if mp.im(a) or mp.re(a) >= 0 or exponent[1][0] != "num" or exponent[2][0] != "num":
         return None
     power = exponent[1][1] / exponent[2][1] if exponent[2][1] else None
-    if power is None or power.denominator % 2 == 0 or power.denominator > 1000 or abs(power.numerator) > 10**6:
+    if (
+        power is None
+        or power.denominator % 2 == 0
+        or power.denominator > 1000
+        or abs(power.numerator) > 10**6
+    ):
         return None
     return (-mp.root(-a, power.denominator)) ** power.numerator
 
@@ -213,7 +222,11 @@ def _numeric_function(node: Node, env: dict[str, Any], mp: Any, log10: bool) -> 
     x = args[0]
     if abs(x) > mp.mpf(10) ** 25 and name not in ("sqrt", "ln", "log", "log10", "abs", "max", "min", "cbrt"):
         raise TooLarge(name)
-    if REAL in env and mp.re(x) < 0 and (name in ("ln", "log", "log10", "lg") or (name == "sqrt" and parameter is None)):
+    if (
+        REAL in env
+        and mp.re(x) < 0
+        and (name in ("ln", "log", "log10", "lg") or (name == "sqrt" and parameter is None))
+    ):
         raise Undefined("a root or a logarithm of a negative number")
     if name == "sqrt":
         if parameter is None:

@@ -154,30 +154,49 @@ _SPACING = {
     "/": "",
     "-": "",
 }
-_DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)")
+_DOUBLED = re.compile(
+    r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)"
+)
 _GLUED_QUAD = re.compile(r"\\(q?quad)(?=[a-zA-Z])")
 _THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))")
 _ASCII_RELATION = re.compile(r"<=|>=|=<|=>|!=|==|<>")
-_ASCII_NAMES = {"<=": r"\le ", ">=": r"\ge ", "=<": r"\le ", "=>": r"\to ", "!=": r"\ne ", "==": "=", "<>": r"\ne "}
+_ASCII_NAMES = {
+    "<=": r"\le ",
+    ">=": r"\ge ",
+    "=<": r"\le ",
+    "=>": r"\to ",
+    "!=": r"\ne ",
+    "==": "=",
+    "<>": r"\ne ",
+}
 _TRAILING = " \t\n.,;:\\"
 OPEN_MARK, CLOSE_MARK = "\u27e6", "\u27e7"
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:\.[^\W\d_]\.)?")
-_SEGMENT = re.compile(r"\\(?:overline|overrightarrow|overleftrightarrow|widehat|vec|bar)\s*\{\s*([A-Z]{2,})\s*\}")
-_UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*\}\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*(\^\s*\{?\d\}?)?\s*\}")
+_SEGMENT = re.compile(
+    r"\\(?:overline|overrightarrow|overleftrightarrow|widehat|vec|bar)\s*\{\s*([A-Z]{2,})\s*\}"
+)
+_UNIT_FRACTION = re.compile(
+    r"\\frac\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*\}\s*\{\s*\u27e6([^\u27e7]+)\u27e7\s*(\^\s*\{?\d\}?)?\s*\}"
+)
 
 
 _FORMULA = re.compile(r"[\w)]\s*[-+=]\s*[\w(\\]|sqrt\s*\(|\binf(?:inity)?\b|^-?\d*(?:pi|(?<=\d)i)$")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _TEXT_SPACE = re.compile(r"\\[,;:~ ]")  # inside of a text command these part words
-_MINUTES = re.compile(r"\d[\s~]*\\(?:text|mathrm|textrm)\s*\{[\s~]*min[\s~]*\}(?![({_])")  # `15 \text{ min}`, not `\text{min}(x, y)`
+_MINUTES = re.compile(
+    r"\d[\s~]*\\(?:text|mathrm|textrm)\s*\{[\s~]*min[\s~]*\}(?![({_])"
+)  # `15 \text{ min}`, not `\text{min}(x, y)`
 _DEGREES = re.compile(r"\^\s*\{\s*\\circ\s*\}")
 _BRACED_SIGN = re.compile(r"\{\s*([:=])\s*\}")
 _INNER_REMARK = re.compile(r"\u27e6([^\u27e6\u27e7()]+)\(([A-Za-z ]+)\)\s*\u27e7$")  # `6 ways (in total)`
-_REMARK = re.compile(r"(?:\(\s*\u27e6|\u27e6\s*\()([^\u27e7()]{2,})(?:\u27e7\s*\)|\)\s*\u27e7)$")  # `120 (ways)`
+_REMARK = re.compile(
+    r"(?:\(\s*\u27e6|\u27e6\s*\()([^\u27e7()]{2,})(?:\u27e7\s*\)|\)\s*\u27e7)$"
+)  # `120 (ways)`
 _LEAD_IN = re.compile(
-    r"[\u27e6\s]*(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is\b)?[\u27e7\s]*:?[\u27e7\s]*(?=[^\s\u27e7])", re.IGNORECASE
+    r"[\u27e6\s]*(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is\b)?[\u27e7\s]*:?[\u27e7\s]*(?=[^\s\u27e7])",
+    re.IGNORECASE,
 )
 _ABOUT = re.compile(r"\u27e6?\s*(?:about|approximately)(?:\s*\u27e7\s*|\s+)(?=[-$\d])", re.IGNORECASE)
 _FOR_ALL = re.compile(
@@ -198,16 +217,24 @@ def _texts(text: str) -> str:
         inside = text[match.end() : end]
         bare = inside.strip().strip("$")
         out.append(text[last : match.start()])
-        if _FORMULA.search(bare) and all(len(run) == 1 or run in NAMES or run in ("and", "or") for run in _LETTERS.findall(bare)):
+        if _FORMULA.search(bare) and all(
+            len(run) == 1 or run in NAMES or run in ("and", "or") for run in _LETTERS.findall(bare)
+        ):
             out.append(f" {inside} ")  # `\\text{6 - 5i}`: mathematics, set upright
-        elif bare in _OPERATOR and not (bare == "min" and _MINUTES.search(text[max(0, match.start() - 8) : end + 2])):
+        elif bare in _OPERATOR and not (
+            bare == "min" and _MINUTES.search(text[max(0, match.start() - 8) : end + 2])
+        ):
             out.append(f"\\{bare} ")
         elif "\\" in bare or not any(c.isalpha() for c in bare):
             out.append(f" {_texts(_TEXT_SPACE.sub(' ', inside))} " if "\\" in bare else inside)
         elif any(c.isdigit() for c in bare):
             out.append(" " + _WORD.sub(lambda m: f"{OPEN_MARK}{m[0]}{CLOSE_MARK}", inside) + " ")
         elif len(bare) == 1:
-            out.append(f" {bare} " if "mat" in match[0] or "bold" in match[0] or "oper" in match[0] else f" {OPEN_MARK}{bare}{CLOSE_MARK} ")
+            out.append(
+                f" {bare} "
+                if "mat" in match[0] or "bold" in match[0] or "oper" in match[0]
+                else f" {OPEN_MARK}{bare}{CLOSE_MARK} "
+            )
         else:
             out.append(f" {OPEN_MARK}{inside.strip()}{CLOSE_MARK} ")
         last = end + 1
@@ -256,7 +283,9 @@ def clean(text: str) -> str:
     if text.find("=") >= 0 or "<" in text:
         text = _ASCII_RELATION.sub(lambda m: _ASCII_NAMES[m[0]], text)
     text = text.replace("**", "^").replace("~", " ").replace("`", "")
-    return _bare(" ".join(text.split()).rstrip(_TRAILING + "*").lstrip(" ,;:*=") if text.strip() != "=" else text)
+    return _bare(
+        " ".join(text.split()).rstrip(_TRAILING + "*").lstrip(" ,;:*=") if text.strip() != "=" else text
+    )
 
 
 def _bare(text: str) -> str:
@@ -266,7 +295,9 @@ def _bare(text: str) -> str:
     if "nswer" in text:
         text = _LEAD_IN.sub("", text, count=1) if _LEAD_IN.match(text) else text
     if text[-1:] in (")", CLOSE_MARK) and CLOSE_MARK in text and "(" in text:
-        text = _INNER_REMARK.sub(f"{OPEN_MARK}\\1\\2{CLOSE_MARK}", _REMARK.sub(f"{OPEN_MARK}\\1{CLOSE_MARK}", text))
+        text = _INNER_REMARK.sub(
+            f"{OPEN_MARK}\\1\\2{CLOSE_MARK}", _REMARK.sub(f"{OPEN_MARK}\\1{CLOSE_MARK}", text)
+        )
     if "=" in text and (tail := _FOR_ALL.search(text)):
         text = text[: tail.start()]
     return _outward_brackets(text) if text[:1] == "]" or text[-1:] == "[" else text

@@ -24,13 +24,13 @@ _NUMBER = re.compile(
 )
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _DOTTED = re.compile(r"([+-]?)(\d*\.\d*?)(\d{1,6}?)\3{2,}\s*\\ldots")
-_CURRENCY_CODE = re.compile(r"\u27e6?\s*(USD|US ?\$|EUR|GBP|INR|Rs)\b\.?\s*\u27e7?\s*(?=[\d.])", re.IGNORECASE)
+_CURRENCY_CODE = re.compile(
+    r"\u27e6?\s*(USD|US ?\$|EUR|GBP|INR|Rs)\b\.?\s*\u27e7?\s*(?=[\d.])", re.IGNORECASE
+)
 _MEASURE = r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)\.?(?:\s*,|\s+and\b)?\s*"
 _COMPOUND = re.compile(rf"(?:{_MEASURE}){{2,4}}")
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_UP_TO_NINETEEN = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-)
+_UP_TO_NINETEEN = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _WORDS = {word: i for i, word in enumerate(_UP_TO_NINETEEN.split(" "))}
 _WORDS |= {word: 10 * i for i, word in enumerate(_TENS.split(" "), start=2)}
@@ -78,7 +78,10 @@ def read(text: str) -> Quantity | None:
     significant = 0
     try:
         if group("whole"):
-            numerator, denominator = group("mn") or group("mn1") or group("an"), group("md") or group("md1") or group("ad")
+            numerator, denominator = (
+                group("mn") or group("mn1") or group("an"),
+                group("md") or group("md1") or group("ad"),
+            )
             value = int(group("whole")) + Fraction(int(numerator), int(denominator))
         elif group("fn") or group("fn1"):
             value = _fraction(group("fn") or group("fn1")) / _fraction(group("fd") or group("fd1"))
@@ -118,7 +121,11 @@ def read(text: str) -> Quantity | None:
         found = units.read_unit(unit)
         if found is None:
             return None
-        if not found[0] and not marked and any(word.isascii() and (not spaced or len(word) < 3 or word in NAMES) for word in found[2]):
+        if (
+            not found[0]
+            and not marked
+            and any(word.isascii() and (not spaced or len(word) < 3 or word in NAMES) for word in found[2])
+        ):
             return None
         if not any(c.isalpha() for c in unit) and not found[0]:
             return None
@@ -134,7 +141,13 @@ def _compound(text: str) -> Quantity | None:
     total, dimension, size = Fraction(0), None, None
     for value, name in re.findall(_MEASURE, plain):
         unit = units.read_unit(name)
-        if unit is None or not unit[0] or unit[2] or dimension not in (None, unit[0]) or (size is not None and unit[1] >= size):
+        if (
+            unit is None
+            or not unit[0]
+            or unit[2]
+            or dimension not in (None, unit[0])
+            or (size is not None and unit[1] >= size)
+        ):
             return None
         dimension, size = unit[0], unit[1]
         total += Fraction(value) * size

@@ -45,7 +45,9 @@ DECIDERS = (
     ("expression", expression.decide),  # identity of expressions
 )
 _WORD_THEN_NUMBER = re.compile(r"(?<![\\A-Za-z])(?!mod\b)[A-Za-z]{2,}\u27e7?\s+\d")  # `1 over 6`
-_SIDE_BY_SIDE = re.compile(r"(?<!frac)(?:^|[\s,(])\d+(?:\.\d+)?\s+\d+(?:\.\d+)?(?=[\s,)]|$)")  # `0.25 1.0 1.6` is no product
+_SIDE_BY_SIDE = re.compile(
+    r"(?<!frac)(?:^|[\s,(])\d+(?:\.\d+)?\s+\d+(?:\.\d+)?(?=[\s,)]|$)"
+)  # `0.25 1.0 1.6` is no product
 MAX_LENGTH = 5000
 MAX_COMPARISONS = 4000
 MAX_DEPTH = 12
@@ -109,4 +111,7 @@ def hopeless(a: Answer, b: Answer) -> bool:
     """Whether algebra could not make sense of the answers either: words, or nothing at all."""
     if not a.clean or not b.clean or len(b.plain_words) > 2 or len(a.plain_words) > 2:
         return True
-    return any((_WORD_THEN_NUMBER.search(answer.clean) and answer.wordy) or _SIDE_BY_SIDE.search(answer.clean) for answer in (a, b))
+    return any(
+        (_WORD_THEN_NUMBER.search(answer.clean) and answer.wordy) or _SIDE_BY_SIDE.search(answer.clean)
+        for answer in (a, b)
+    )

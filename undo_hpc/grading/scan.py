@@ -6,7 +6,9 @@ import re
 
 OPEN = {"(": ")", "[": "]", "{": "}"}
 CLOSE = {")", "]", "}"}
-_PIECE = re.compile(r"\\begin\s*\{[a-zA-Z*]+\}|\\end\s*\{[a-zA-Z*]+\}|\\[a-zA-Z]+|\\.|[()\[\]{},;:]", re.DOTALL)
+_PIECE = re.compile(
+    r"\\begin\s*\{[a-zA-Z*]+\}|\\end\s*\{[a-zA-Z*]+\}|\\[a-zA-Z]+|\\.|[()\[\]{},;:]", re.DOTALL
+)
 
 
 def closing_brace(text: str, start: int) -> int:
@@ -31,9 +33,17 @@ def split_top(text: str, separators: str = ",") -> list[str]:
     parts, depth, last = [], 0, 0
     for match in _PIECE.finditer(text):
         piece = match.group()
-        if piece in "([{" or piece in (r"\{", r"\lbrace", r"\langle", r"\lfloor", r"\lceil") or piece[1:6] == "begin":
+        if (
+            piece in "([{"
+            or piece in (r"\{", r"\lbrace", r"\langle", r"\lfloor", r"\lceil")
+            or piece[1:6] == "begin"
+        ):
             depth += 1
-        elif piece in ")]}" or piece in (r"\}", r"\rbrace", r"\rangle", r"\rfloor", r"\rceil") or piece[1:4] == "end":
+        elif (
+            piece in ")]}"
+            or piece in (r"\}", r"\rbrace", r"\rangle", r"\rfloor", r"\rceil")
+            or piece[1:4] == "end"
+        ):
             depth = max(0, depth - 1)
         elif depth == 0 and piece in separators:
             parts.append(text[last : match.start()])

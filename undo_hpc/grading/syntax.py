@@ -37,7 +37,12 @@ _SAME = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "l
 def _is_fraction(tokens: list[tuple[str, str]]) -> bool:
     """Two integers with a slash between them, as in the mixed number `3 1/2`."""
     kinds = [kind for kind, _ in tokens]
-    return kinds == ["num", "op", "num"] and tokens[1][1] == "/" and tokens[0][1].isdigit() and tokens[2][1].isdigit()
+    return (
+        kinds == ["num", "op", "num"]
+        and tokens[1][1] == "/"
+        and tokens[0][1].isdigit()
+        and tokens[2][1].isdigit()
+    )
 
 
 class _Parser:
@@ -114,7 +119,20 @@ class _Parser:
         if kind in ("num", "sym", "word"):
             return True
         if kind == "cmd":
-            return text not in ("mod", "bmod", "rfloor", "rceil", "cdot", "times", "div", "choose", "over", "end", "pmod", "rangle")
+            return text not in (
+                "mod",
+                "bmod",
+                "rfloor",
+                "rceil",
+                "cdot",
+                "times",
+                "div",
+                "choose",
+                "over",
+                "end",
+                "pmod",
+                "rangle",
+            )
         return text in ("(", "[", "{") or (text == "|" and self.bars == 0)
 
     bars = 0
@@ -245,7 +263,12 @@ class _Parser:
         r"""`3\frac{1}{2}` is a mixed number where both parts are bare integers."""
         self.take()
         top, bottom = self.argument(), self.argument()
-        if top[0] == "num" and bottom[0] == "num" and top[1].denominator == bottom[1].denominator == 1 and bottom[1] > 0:
+        if (
+            top[0] == "num"
+            and bottom[0] == "num"
+            and top[1].denominator == bottom[1].denominator == 1
+            and bottom[1] > 0
+        ):
             return ("num", whole + top[1] / bottom[1], None)
         return None
 
@@ -337,7 +360,11 @@ class _Parser:
             name, exponent = _INVERSE[name], None
         kind, text = self.peek()
         arguments: tuple[Node, ...]
-        if (kind, text) == ("op", "(") or (kind in ("op", "esc") and text in ("{", "\\{")) or (kind, text) == ("op", "["):
+        if (
+            (kind, text) == ("op", "(")
+            or (kind in ("op", "esc") and text in ("{", "\\{"))
+            or (kind, text) == ("op", "[")
+        ):
             closing = _OPENING[text]
             self.at += 1
             found = [self.expression()]
@@ -359,7 +386,9 @@ class _Parser:
         node = self.power()
         while True:
             kind, text = self.peek()
-            if kind in ("num", "sym") or (kind == "cmd" and (text in GREEK or text in ("pi", "frac", "sqrt"))):
+            if kind in ("num", "sym") or (
+                kind == "cmd" and (text in GREEK or text in ("pi", "frac", "sqrt"))
+            ):
                 node = ("mul", node, self.power())
             elif (kind, text) == ("op", "/"):
                 self.at += 1

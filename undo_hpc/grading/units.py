@@ -112,7 +112,15 @@ _NO_UNIT = {
     "except",
     "without",
 }  # `3 or more` is no quantity of three
-_PAIRS = (("profit", "loss"), ("gain", "loss"), ("north", "south"), ("east", "west"), ("above", "below"), ("left", "right"), ("up", "down"))
+_PAIRS = (
+    ("profit", "loss"),
+    ("gain", "loss"),
+    ("north", "south"),
+    ("east", "west"),
+    ("above", "below"),
+    ("left", "right"),
+    ("up", "down"),
+)
 OPPOSITES = tuple(pair for x, y in _PAIRS for pair in ((x, y), (y, x)))
 _PERCENT = {"percent", "percentage", "pct", "%", "per cent"}
 _TEMPERATURE = re.compile(r"(?:°|degrees?)\s*(c|f)(?:elsius|ahrenheit)?\b")
@@ -130,7 +138,9 @@ def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
     words: list[str] = []
     sign, pending, last = 1, 1, ""
     plain = _COMPOUND.sub(lambda m: _COMPOUNDS[m[0]], text.lower().translate(_NO_MARKS))
-    plain = _TEMPERATURE.sub(lambda m: "celsius" if m[1] == "c" else "fahrenheit", plain.replace("^\\circ", "°"))
+    plain = _TEMPERATURE.sub(
+        lambda m: "celsius" if m[1] == "c" else "fahrenheit", plain.replace("^\\circ", "°")
+    )
     for match in _PIECE.finditer(plain):
         piece = match.group().rstrip(".")
         if piece in ("/", "per"):
@@ -161,7 +171,11 @@ def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
             return None
         elif piece.isalpha():
             if piece not in _NEUTRAL:
-                words.append(piece[:-1] if piece.endswith("s") and not piece.endswith("ss") and len(piece) > 3 else piece)
+                words.append(
+                    piece[:-1]
+                    if piece.endswith("s") and not piece.endswith("ss") and len(piece) > 3
+                    else piece
+                )
         else:
             return None
     dimension = tuple(sorted((quantity, power) for quantity, power in powers.items() if power))
@@ -181,4 +195,6 @@ def is_percent(text: str) -> bool:
 
 def is_single(text: str) -> bool:
     """Whether this could as well be a variable: `m`, `g`, `s`."""
-    return text.strip() in _SINGLE or (len(text.strip()) == 1 and text.strip().isascii() and text.strip().isalpha())
+    return text.strip() in _SINGLE or (
+        len(text.strip()) == 1 and text.strip().isascii() and text.strip().isalpha()
+    )

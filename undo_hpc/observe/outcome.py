@@ -20,7 +20,7 @@ def outcome(metrics: dict[str, Any]) -> str:
     parts.append(
         f"{made['correct']:,} of {made['rows']:,} attempts right, {metrics['distilled']['rows']:,} rationales learned from"
     )
-    parts.append("goes on" if decision["action"] == "continue" else decision["action"])
+    parts.append("continues" if decision["action"] == "continue" else decision["action"])
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
 
 

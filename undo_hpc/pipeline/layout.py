@@ -95,7 +95,7 @@ class Layout:
         return IterationLayout(self.root, number)
 
     def superseded(self, number: int, stamp: str) -> Path:
-        """Where an iteration is put aside whose beginnings have changed."""
+        """Where an iteration is moved whose inputs have changed."""
         return self.root / "superseded" / f"iter_{number:03d}-{stamp}"
 
     def iterations(self) -> list[int]:

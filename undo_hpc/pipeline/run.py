@@ -153,7 +153,8 @@ def require_free(layout: Layout) -> None:
         raise ConfigError(f"{layout.root} is a file", hint="choose an empty or new --run-dir")
     if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(ours)):
         raise ConfigError(
-            f"{layout.root} holds other files and is no run directory", hint="choose an empty or new --run-dir"
+            f"{layout.root} holds other files and is no run directory",
+            hint="choose an empty or new --run-dir",
         )
 
 

@@ -31,7 +31,7 @@ def translate_os_error(path: Path) -> Iterator[None]:
             ) from error
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}",
-            hint="choose a writable place with --run-dir, or mend the permissions",
+            hint="choose a writable place with --run-dir, or correct the permissions",
         ) from error
 
 

@@ -24,7 +24,7 @@ from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, own_process
 
 OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
-WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it is taken for dead
+WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it counts as dead
 
 
 def _own_identity() -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Lease:
             self._thread.join()
         with contextlib.suppress(
             OSError
-        ):  # what ends the work counts; a lease that stays behind is taken for dead soon
+        ):  # what ends the work counts; a lease that stays behind counts as dead soon
             if self.still_ours():
                 self._remove(self.token)
 

@@ -1,4 +1,4 @@
-"""Manifests: a small JSON file, written last, that vouches for a task's outputs and names the inputs they came from."""
+"""Manifests: a small JSON file, written last, that validates a task's outputs and names the inputs they came from."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> Manifest | None:
     except StorageError as error:
         raise EvidenceError(
             error.message,
-            hint="delete this manifest and run the same command again: what it vouched for is made anew",
+            hint="delete this manifest and run the same command again: its task is then done again",
         ) from error
     if data.get("schema_version") != SCHEMA_VERSION:
         raise EvidenceError(

@@ -82,7 +82,7 @@ def read_rows(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
             except orjson.JSONDecodeError as error:
                 raise StorageError(
                     f"{path}, line {number}{after}: not valid JSON ({error})",
-                    hint="a line was damaged from outside; delete the file and run the same command again: its rows are made anew",
+                    hint="a line was damaged from outside; delete the file and run the same command again: its rows are made again",
                 ) from error
             if not isinstance(row, dict):
                 raise StorageError(

@@ -25,7 +25,7 @@ def write_file(state: Any, path: Path) -> dict[str, Any]:
     """torch.save, durable. Returns size and SHA-256. Raises OSError where the disk refuses."""
     file = HashingFile(path)
     try:
-        torch.save(state, file)  # type: ignore[arg-type]  # it writes from beginning to end
+        torch.save(state, file)  # it writes from beginning to end
         return {"size": file.size, "sha256": file.sync()}
     except RuntimeError as error:  # torch's zip writer hides the system's word on a full disk
         if isinstance(error.__context__, OSError):

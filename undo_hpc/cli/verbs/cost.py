@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.print(table)
     if any(item.open_ended for item in cost.stages):
         console.print(
-            "* with starts that ended without a word; their time is a lower bound",
+            "* with starts that died without an exit status; their time is a lower bound",
             style="dim",
             highlight=False,
         )

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", type=int, nargs="?", default=0, help="number of the task (default 0)")
     parser.add_argument("--iteration", type=int, metavar="I", help="iteration (default: the last)")
     parser.add_argument(
-        "--follow", action="store_true", help="go on printing what is added, until the task ends"
+        "--follow", action="store_true", help="keep printing what is added, until the task ends"
     )
 
 

@@ -17,6 +17,7 @@ from undo_hpc.models import context_of
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
 from undo_hpc.system.invocation import program
+from undo_hpc.system.wording import counted
 
 
 def check_packages(config: RunConfig) -> None:
@@ -134,7 +135,7 @@ def check_cluster(config: RunConfig) -> None:
     gpus, ranks = resources.gpus_per_node or 0, resources.tasks_per_node or 1
     if gpus and gpus != ranks:
         raise ConfigError(
-            f"train asks for {gpus} GPU{'s'[: gpus != 1]} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
+            f"train asks for {counted(gpus, 'GPU')} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
             hint=f"set cluster.resources.train.tasks_per_node to {gpus}, or tasks_per_node of train in the profile",
         )
 

@@ -7,7 +7,19 @@ import re
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare
 
-_NAMES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
+_NAMES = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "twelve": 12,
+    "sixteen": 16,
+}
 _NUMERAL = re.compile(
     r"\(?([0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\)?\s*(?:_\s*\{?\s*\u27e6?\s*(?:base\s*)?(\d{1,2}|[a-z]+)\s*\u27e7?\s*\}?|\s\(?\u27e6?\s*\(?(?:in\s+)?base[\s-]*(\d{1,2}|[a-z]+)\)?\s*\u27e7?\)?)"
 )
@@ -28,7 +40,12 @@ def read(text: str) -> tuple[str, int] | None:
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     """Same digits and same base; a prediction that leaves the base out counts by its digits."""
-    if "_" not in gold.clean and "_" not in pred.clean and "base" not in gold.clean and "base" not in pred.clean:
+    if (
+        "_" not in gold.clean
+        and "_" not in pred.clean
+        and "base" not in gold.clean
+        and "base" not in pred.clean
+    ):
         return None
     a, b = read(gold.clean), read(pred.clean)
     if a is None and b is None:

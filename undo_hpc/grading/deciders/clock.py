@@ -7,7 +7,9 @@ import re
 from undo_hpc.grading.answer import Answer
 from undo_hpc.grading.deciders import Compare
 
-_CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?|\s*([ap])\.?\s?m\.?)", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(\d{1,2})(?::([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?|\s*([ap])\.?\s?m\.?)", re.IGNORECASE
+)
 Time = tuple[int, int, int, str]
 
 

@@ -28,7 +28,11 @@ class Congruence:
 def read(text: str) -> Congruence | None:
     """The congruence that the whole text is. A plain remainder such as `17 \\bmod 5` is none."""
     match = _CONGRUENCE.fullmatch(text)
-    if not match or ("equiv" not in text and "pmod" not in text and "(" not in text) or int(match["modulus"]) < 1:
+    if (
+        not match
+        or ("equiv" not in text and "pmod" not in text and "(" not in text)
+        or int(match["modulus"]) < 1
+    ):
         return None
     pieces = split_top(re.sub(r"\u27e6?(?:and|or)\u27e7?", ",", match["residues"]), ",;")
     numbers = [piece.strip() for piece in pieces if piece.strip()]
@@ -36,7 +40,10 @@ def read(text: str) -> Congruence | None:
         return None
     modulus = int(match["modulus"])
     return Congruence(
-        re.sub(r"[\s{}]", "", match["left"] or ""), frozenset(int(n) % modulus for n in numbers), modulus, frozenset(map(int, numbers))
+        re.sub(r"[\s{}]", "", match["left"] or ""),
+        frozenset(int(n) % modulus for n in numbers),
+        modulus,
+        frozenset(map(int, numbers)),
     )
 
 
@@ -46,8 +53,18 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         return None
     a, b = read(gold.clean), read(pred.clean)
     if a is None:
-        return True if b is not None and gold.quantity is not None and b.written == {gold.quantity.value} else None
+        return (
+            True
+            if b is not None and gold.quantity is not None and b.written == {gold.quantity.value}
+            else None
+        )
     if b is not None:
-        return a.modulus == b.modulus and a.residues == b.residues and (a.left == b.left or not a.left or not b.left)
+        return (
+            a.modulus == b.modulus
+            and a.residues == b.residues
+            and (a.left == b.left or not a.left or not b.left)
+        )
     bare = pred.quantity
-    return bare is not None and not bare.unit and a.residues == {bare.value} if "mod" not in pred.clean else None
+    return (
+        bare is not None and not bare.unit and a.residues == {bare.value} if "mod" not in pred.clean else None
+    )

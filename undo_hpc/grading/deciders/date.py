@@ -14,7 +14,11 @@ _NAME = (
 )
 _DAY, _YEAR = r"(?P<day>\d{1,2})\s*(?:st|nd|rd|th)?", r"(?:\s*,?\s*(?P<year>\d{4}))?"
 _FORMS = tuple(
-    re.compile(form) for form in (rf"{_NAME}(?:\s+{_DAY}(?!\d))?{_YEAR}", rf"(?:the\s+)?{_DAY}\s+(?:day\s+)?(?:of\s+)?{_NAME}{_YEAR}")
+    re.compile(form)
+    for form in (
+        rf"{_NAME}(?:\s+{_DAY}(?!\d))?{_YEAR}",
+        rf"(?:the\s+)?{_DAY}\s+(?:day\s+)?(?:of\s+)?{_NAME}{_YEAR}",
+    )
 )
 Date = tuple[int, int, int]
 

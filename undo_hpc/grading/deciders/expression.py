@@ -25,7 +25,10 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     factor = conversion(gold.body_and_unit[1], pred.body_and_unit[1])
     if factor is None:
         return False
-    a, b = _in_radians(a, gold.body_and_unit[1], b, pred.body_and_unit[1]), _in_radians(b, pred.body_and_unit[1], a, gold.body_and_unit[1])
+    a, b = (
+        _in_radians(a, gold.body_and_unit[1], b, pred.body_and_unit[1]),
+        _in_radians(b, pred.body_and_unit[1], a, gold.body_and_unit[1]),
+    )
     if factor != 1:
         b = ("mul", b, ("num", factor, None))
     if len(symbols(a) | symbols(b)) > 12:
@@ -35,7 +38,11 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
 
 def _in_radians(node: Node, unit: str, other: Node, other_unit: str) -> Node:
     """Degrees are turned into radians where the other side has none and is a multiple of pi."""
-    if other_unit or unit.strip("^{} ").lower() not in ("°", "\\circ", "\u27e6degrees\u27e7", "degrees") or not holds(other, "const", "pi"):
+    if (
+        other_unit
+        or unit.strip("^{} ").lower() not in ("°", "\\circ", "\u27e6degrees\u27e7", "degrees")
+        or not holds(other, "const", "pi")
+    ):
         return node
     return ("mul", node, ("const", "degree"))
 
@@ -131,7 +138,9 @@ def _agree(a: Node, b: Node, env: Env, mpmath: Any, log10: bool, real: bool) -> 
     return _close(left, right, _HIGH - 20)
 
 
-def _values(a: Node, b: Node, env: Env, mpmath: Any, digits: int, log10: bool, real: bool = False) -> tuple[Any, Any] | None:
+def _values(
+    a: Node, b: Node, env: Env, mpmath: Any, digits: int, log10: bool, real: bool = False
+) -> tuple[Any, Any] | None:
     left, right = (_value(node, env, mpmath, digits, log10, real) for node in (a, b))
     return None if left is None or right is None else (left, right)
 
@@ -228,6 +237,10 @@ def _numeric_ratio(a: Node, b: Node, names: list[str]) -> float | None:
             ratios.append(values[0] / values[1])
         if len(ratios) < 2:
             return None
-        if all(_close(ratio, ratios[0], _LOW - 10) for ratio in ratios) and ratios[0] != 0 and not mpmath.im(ratios[0]):
+        if (
+            all(_close(ratio, ratios[0], _LOW - 10) for ratio in ratios)
+            and ratios[0] != 0
+            and not mpmath.im(ratios[0])
+        ):
             return float(mpmath.re(ratios[0]))
     return 0.0

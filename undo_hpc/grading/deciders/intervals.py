@@ -14,7 +14,9 @@ from undo_hpc.grading.evaluate import TooLarge, Undefined, exact, numeric
 from undo_hpc.grading.scan import encloses, split_top
 from undo_hpc.grading.syntax import Node, parse, symbols
 
-_MARK = re.compile(r"\\(?:cup|cap|setminus|infty|in|mathbb|emptyset|le|ge|ne|backslash)(?![a-zA-Z])|[<>]|\binf(?:ty|inity)?\b|\boo\b")
+_MARK = re.compile(
+    r"\\(?:cup|cap|setminus|infty|in|mathbb|emptyset|le|ge|ne|backslash)(?![a-zA-Z])|[<>]|\binf(?:ty|inity)?\b|\boo\b"
+)
 _HALF_OPEN = re.compile(r"\[[^\[\]()]*\)|\([^\[\]()]*\]")
 _INEQUALITY = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-zA-Z])")
 _MAX_PIECES = 100
@@ -67,7 +69,10 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
 def same(a: list[Piece], b: list[Piece]) -> bool:
     """Whether two lists of pieces in normal order are one set."""
     return len(a) == len(b) and all(
-        x.low_in == y.low_in and x.high_in == y.high_in and _same_end(x.low, y.low) and _same_end(x.high, y.high)
+        x.low_in == y.low_in
+        and x.high_in == y.high_in
+        and _same_end(x.low, y.low)
+        and _same_end(x.high, y.high)
         for x, y in zip(a, b, strict=True)
     )
 
@@ -126,14 +131,17 @@ def _union(text: str, names: set[str], depth: int) -> list[Piece]:
     if depth > 8:
         raise NoSet("deep")
     parts = _split_top_on(text, ",") if "," in text else [text]
-    if len(parts) > 1 and all(_INEQUALITY.search(part) for part in parts):  # `x > 1, x < 2` means both, `x < 1, x > 2` either
+    if len(parts) > 1 and all(
+        _INEQUALITY.search(part) for part in parts
+    ):  # `x > 1, x < 2` means both, `x < 1, x > 2` either
         sets = [_union(part, names, depth + 1) for part in parts]
         both = sets[0]
         for other in sets[1:]:
             both = _intersection(both, other)
         return both or _normal([piece for found in sets for piece in found])
     parts = _split_top_on(
-        text, r"\\cup(?![a-zA-Z])|\u27e6\s*or\s*\u27e7|(?<![A-Za-z])or(?![A-Za-z])|(?<=[\])])\s*U\s*(?=[\[(])|\\(?:vee|lor)(?![a-zA-Z])"
+        text,
+        r"\\cup(?![a-zA-Z])|\u27e6\s*or\s*\u27e7|(?<![A-Za-z])or(?![A-Za-z])|(?<=[\])])\s*U\s*(?=[\[(])|\\(?:vee|lor)(?![a-zA-Z])",
     )
     if len(parts) > 1:
         return _normal([piece for part in parts for piece in _union(part, names, depth + 1)])
@@ -143,7 +151,9 @@ def _union(text: str, names: set[str], depth: int) -> list[Piece]:
         for part in parts[1:]:
             found = _intersection(found, _complement(_union(part, names, depth + 1)))
         return found
-    parts = _split_top_on(text, r"\\cap(?![a-zA-Z])|\u27e6\s*and\s*\u27e7|(?<![A-Za-z])and(?![A-Za-z])|\\wedge(?![a-zA-Z])")
+    parts = _split_top_on(
+        text, r"\\cap(?![a-zA-Z])|\u27e6\s*and\s*\u27e7|(?<![A-Za-z])and(?![A-Za-z])|\\wedge(?![a-zA-Z])"
+    )
     if len(parts) > 1:
         found = _union(parts[0], names, depth + 1)
         for part in parts[1:]:
@@ -294,7 +304,9 @@ def _linear(node: Node, name: str) -> tuple[Any, Any]:
             if any(abs(mpmath.im(v)) > 0 for v in values):
                 raise NoSet("not real") from None
             slope = values[1] - values[0]
-            if abs(slope) < 1e-40 or any(abs(values[i] - values[0] - slope * x) > 1e-35 for i, x in ((2, 5), (3, -11))):
+            if abs(slope) < 1e-40 or any(
+                abs(values[i] - values[0] - slope * x) > 1e-35 for i, x in ((2, 5), (3, -11))
+            ):
                 raise NoSet("not linear") from None
             return -values[0] / slope, slope
     slope = values[1] - values[0]
@@ -361,7 +373,9 @@ def _complement(pieces: list[Piece]) -> list[Piece]:
 def _empty(piece: Piece) -> bool:
     if piece.low is None or piece.high is None:
         return False
-    return _less(piece.high, piece.low) or (_equal(piece.low, piece.high) and not (piece.low_in and piece.high_in))
+    return _less(piece.high, piece.low) or (
+        _equal(piece.low, piece.high) and not (piece.low_in and piece.high_in)
+    )
 
 
 def _intersection(a: list[Piece], b: list[Piece]) -> list[Piece]:

@@ -25,7 +25,10 @@ _OTHERWISE = re.compile(r"\u27e6?\s*(?:otherwise|else)\s*\u27e7?", re.IGNORECASE
 
 
 def _rows(body: str) -> list[list[str]]:
-    rows = [[cell.strip() for cell in row.split("&")] for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body.replace("\\hline", ""))]
+    rows = [
+        [cell.strip() for cell in row.split("&")]
+        for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body.replace("\\hline", ""))
+    ]
     return [row for row in rows if any(row)]
 
 
@@ -65,7 +68,11 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     if left is None and right is None:
         return None
     if left is None or right is None:
-        return _against_tuple(left, b, compare) if left is not None else (None if right is None else _against_tuple(right, a, compare))
+        return (
+            _against_tuple(left, b, compare)
+            if left is not None
+            else (None if right is None else _against_tuple(right, a, compare))
+        )
     if [len(row) for row in left] != [len(row) for row in right]:
         return False
     return all(compare(x, y) for r, s in zip(left, right, strict=True) for x, y in zip(r, s, strict=True))
@@ -85,7 +92,11 @@ def _against_tuple(matrix: list[list[str]], other: str, compare: Compare) -> boo
     if not match or (len(matrix) > 1 and len(matrix[0]) > 1):
         return False
     cells = [cell.strip() for cell in (match[1] or match[2]).split(",")]
-    return len(cells) == len(flat) and len(cells) > 1 and all(compare(x, y) for x, y in zip(flat, cells, strict=True))
+    return (
+        len(cells) == len(flat)
+        and len(cells) > 1
+        and all(compare(x, y) for x, y in zip(flat, cells, strict=True))
+    )
 
 
 def _piecewise(gold: re.Match[str], pred: re.Match[str], compare: Compare) -> bool:
@@ -98,7 +109,9 @@ def _piecewise(gold: re.Match[str], pred: re.Match[str], compare: Compare) -> bo
 def _pieces(body: str) -> list[tuple[str, str]]:
     out = []
     for row in _rows(body):
-        text = _IF.sub(" ", " & ".join(cell for cell in row if cell)).replace("\u27e7", "").replace("\u27e6", "")
+        text = (
+            _IF.sub(" ", " & ".join(cell for cell in row if cell)).replace("\u27e7", "").replace("\u27e6", "")
+        )
         value, _, condition = text.partition("&")
         if not condition and "," in value:
             value, _, condition = value.rpartition(",")

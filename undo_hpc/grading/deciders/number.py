@@ -65,7 +65,9 @@ def _share_a_name(gold_unit: str, pred_unit: str) -> bool:
     names = {unit.strip("^{}\u27e6\u27e7 ").lower() for unit in (gold_unit, pred_unit)}
     if "£" in names:
         return bool(names & {"pound", "pounds"})
-    return bool(names & {"°", "\\circ", "degree", "degrees"}) and any(_TEMPERATURE.fullmatch(name) for name in names)
+    return bool(names & {"°", "\\circ", "degree", "degrees"}) and any(
+        _TEMPERATURE.fullmatch(name) for name in names
+    )
 
 
 def same_value(a: Quantity, b: Quantity, factor: Fraction = Fraction(1)) -> bool:
@@ -75,7 +77,11 @@ def same_value(a: Quantity, b: Quantity, factor: Fraction = Fraction(1)) -> bool
         return True
     if a.decimals is not None and b.decimals is not None:
         places = min(a.decimals, b.decimals)
-        return places >= LONG_ENOUGH and abs(left - right) <= Fraction(1, 10**places) and min(a.significant, b.significant) >= LONG_ENOUGH
+        return (
+            places >= LONG_ENOUGH
+            and abs(left - right) <= Fraction(1, 10**places)
+            and min(a.significant, b.significant) >= LONG_ENOUGH
+        )
     if a.decimals is None and b.decimals is None:
         return False
     rounded, precise = (a, b) if a.decimals is not None else (b, a)

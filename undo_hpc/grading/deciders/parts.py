@@ -96,7 +96,10 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     nouns = _nouns(gold.clean, pred.clean)
     if nouns is not None:
         return nouns
-    a, b = _expanded(read(_unnamed_point(gold.clean, pred.clean))), _expanded(read(_unnamed_point(pred.clean, gold.clean)))
+    a, b = (
+        _expanded(read(_unnamed_point(gold.clean, pred.clean))),
+        _expanded(read(_unnamed_point(pred.clean, gold.clean))),
+    )
     if len(a.items) <= 1 and len(b.items) <= 1:
         return _unwrapped(gold, pred, a, b, compare)
     if gold.quantity is not None and pred.quantity is not None:
@@ -122,13 +125,20 @@ def _unwrapped(gold: Answer, pred: Answer, a: Parts, b: Parts, compare: Compare)
     if (a.brackets == "{}") != (b.brackets == "{}") and len(a.items) == len(b.items) == 1:
         return compare(a.items[0], b.items[0])
     if a.brackets == b.brackets == "{}":
-        return len(a.items) == len(b.items) and all(compare(x, y) for x, y in zip(a.items, b.items, strict=True))
+        return len(a.items) == len(b.items) and all(
+            compare(x, y) for x, y in zip(a.items, b.items, strict=True)
+        )
     changed = [
         (old, new.items[0])
         for old, new in ((gold.clean, a), (pred.clean, b))
         if len(new.items) == 1 and new.items[0] != old.strip().rstrip(" .\\")
     ]
-    if changed and a.items and b.items and len(a.items[0]) + len(b.items[0]) < len(gold.clean) + len(pred.clean):
+    if (
+        changed
+        and a.items
+        and b.items
+        and len(a.items[0]) + len(b.items[0]) < len(gold.clean) + len(pred.clean)
+    ):
         return compare(a.items[0], b.items[0])
     return None
 
@@ -148,7 +158,11 @@ def _nouns(gold: str, pred: str) -> bool | None:
     if len(a) < 2 or len(b) < 2:
         return None
     left, right = ({_noun(name): numbers.plain_number(value) for value, name in found} for found in (a, b))
-    if len(left) != len(a) or len(right) != len(b) or any(value is None for value in (*left.values(), *right.values())):
+    if (
+        len(left) != len(a)
+        or len(right) != len(b)
+        or any(value is None for value in (*left.values(), *right.values()))
+    ):
         return None
     if any(units.is_known(name) for name in left):
         return None
@@ -186,14 +200,24 @@ def _by_label(a: Parts, b: Parts, compare: Compare) -> bool | None:
         return _any_order(a.items, b.items, lambda x, y: _same_pair(x, y, compare))
     for labelled, bare, gold_first in ((left, b, True), (right, a, False)):
         names = [pair[0] for pair in labelled if pair]
-        if len(names) == len(labelled) > 1 and len(set(names)) == len(names) and len(bare.items) == len(names):
+        if (
+            len(names) == len(labelled) > 1
+            and len(set(names)) == len(names)
+            and len(bare.items) == len(names)
+        ):
             if any(_label(item) for item in bare.items):
                 return None
             values = [pair[1] for pair in labelled if pair]
-            pairs = zip(values, bare.items, strict=True) if gold_first else zip(bare.items, values, strict=True)
+            pairs = (
+                zip(values, bare.items, strict=True) if gold_first else zip(bare.items, values, strict=True)
+            )
             if all(compare(x, y) for x, y in pairs):
                 return True
-            return _any_order(bare.items, tuple(values), compare) if not gold_first and not bare.ordered else False
+            return (
+                _any_order(bare.items, tuple(values), compare)
+                if not gold_first and not bare.ordered
+                else False
+            )
     return None
 
 

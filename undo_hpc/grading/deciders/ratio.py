@@ -18,7 +18,11 @@ def _terms(text: str) -> list[Node] | None:
     if ":" not in text or "=" in text or _LEADING_ZERO.search(text):  # 1:04 is a time
         return None
     parts = [parse(part.strip()) for part in split_top(text, ":")]
-    return [part for part in parts if part is not None] if all(part is not None for part in parts) and len(parts) > 1 else None
+    return (
+        [part for part in parts if part is not None]
+        if all(part is not None for part in parts) and len(parts) > 1
+        else None
+    )
 
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
@@ -27,9 +31,16 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         return False if re.search(r"[,:+]", gold.clean) else None
     if ":" not in gold.clean and ":" not in pred.clean:
         return None
-    if ":" in gold.clean and ":" in pred.clean and (_LEADING_ZERO.search(gold.clean) or _LEADING_ZERO.search(pred.clean)):
+    if (
+        ":" in gold.clean
+        and ":" in pred.clean
+        and (_LEADING_ZERO.search(gold.clean) or _LEADING_ZERO.search(pred.clean))
+    ):
         return False
-    a, b = _terms(gold.clean.replace("\u27e6to\u27e7", ":")), _terms(pred.clean.replace("\u27e6to\u27e7", ":"))
+    a, b = (
+        _terms(gold.clean.replace("\u27e6to\u27e7", ":")),
+        _terms(pred.clean.replace("\u27e6to\u27e7", ":")),
+    )
     if a is None and b is None:
         return None
     if a is not None and b is not None:

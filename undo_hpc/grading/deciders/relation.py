@@ -40,7 +40,9 @@ def is_label(text: str) -> bool:
         return False
     bare = re.sub(r"_\s*(?:\{[^{}]*\}|\w)", "", text)
     bare = re.sub(r"(?<=[A-Za-z'}])\s*\(\s*-?[\w\s,.\\]*\)", "", bare)
-    bare = re.sub(r"\\(?:frac|overline|angle|triangle|mathrm|vec|hat|bar|overrightarrow|measuredangle|text)\b", "", bare)
+    bare = re.sub(
+        r"\\(?:frac|overline|angle|triangle|mathrm|vec|hat|bar|overrightarrow|measuredangle|text)\b", "", bare
+    )
     bare = re.sub(r"\^\{?-1\}?", "", bare)
     return not re.search(r"[\d^-]", bare) and bool(re.search(r"[A-Za-z]", text))
 
@@ -54,7 +56,9 @@ def value_of(text: str) -> str | None:
         return sides[-1]
     first = parse(sides[0])
     last = parse(sides[-1])
-    if ((first is not None and not symbols(first)) or _of_quantities(sides[0])) and Answer(sides[-1]).quantity is not None:
+    if ((first is not None and not symbols(first)) or _of_quantities(sides[0])) and Answer(
+        sides[-1]
+    ).quantity is not None:
         return sides[-1]
     if len(sides) > 2 and last is not None and not symbols(last):
         return sides[-1]
@@ -71,7 +75,10 @@ def _of_quantities(text: str) -> bool:
 
 def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     """Equations up to a constant factor, inequalities up to a positive one; a label is taken away where one side has none."""
-    a, b = (text[1:-1].strip() if encloses(text) and text[0] in "({" else text for text in (gold.clean, pred.clean))
+    a, b = (
+        text[1:-1].strip() if encloses(text) and text[0] in "({" else text
+        for text in (gold.clean, pred.clean)
+    )
     if not _RELATION.search(a) and not _RELATION.search(b):
         return None
     approximate = _approximate(a, b, compare)
@@ -98,9 +105,15 @@ def _approximate(a: str, b: str, compare: Compare) -> bool | None:
     return None
 
 
-def _both(left: tuple[list[str], list[str]], right: tuple[list[str], list[str]], compare: Compare) -> bool | None:
+def _both(
+    left: tuple[list[str], list[str]], right: tuple[list[str], list[str]], compare: Compare
+) -> bool | None:
     (a, signs_a), (b, signs_b) = left, right
-    if len(a) == len(b) and signs_a == signs_b and all(x.replace(" ", "") == y.replace(" ", "") for x, y in zip(a, b, strict=True)):
+    if (
+        len(a) == len(b)
+        and signs_a == signs_b
+        and all(x.replace(" ", "") == y.replace(" ", "") for x, y in zip(a, b, strict=True))
+    ):
         return True
     if set(signs_a) == {"="} and set(signs_b) == {"="}:
         labels = is_label(a[0]), is_label(b[0])
@@ -139,7 +152,9 @@ def _proportional(a: list[str], sign_a: str, b: list[str], sign_b: str) -> bool 
     nodes: list[Node | None] = [parse(side) for side in (*a, *b)]
     if any(node is None for node in nodes):
         return None
-    ratio = expression.constant_ratio(("add", nodes[0], ("neg", nodes[1])), ("add", nodes[2], ("neg", nodes[3])))
+    ratio = expression.constant_ratio(
+        ("add", nodes[0], ("neg", nodes[1])), ("add", nodes[2], ("neg", nodes[3]))
+    )
     if ratio is None:
         return None
     if ratio == 0:

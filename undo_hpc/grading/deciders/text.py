@@ -28,7 +28,9 @@ _SYNONYMS = (
     ),
     frozenset({"infinity", "infinite", "unbounded"}),
     frozenset({"undefined", "not defined"}),
-    frozenset({"infinitely many", "infinitely many solutions", "infinite solutions", "infinite number of solutions"}),
+    frozenset(
+        {"infinitely many", "infinitely many solutions", "infinite solutions", "infinite number of solutions"}
+    ),
 )
 _LEAD_IN = re.compile(r"^(?:there (?:is|are|exists?)|(?:it|this|answer) is|it's|they are)\s+(?=\S)")
 _TRUTHS = {"true", "false", "yes", "no"}
@@ -54,7 +56,9 @@ def decide(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
         return True
     if _REALS.fullmatch(left) and (_REALS.fullmatch(right) or _REAL_LINE.fullmatch(pred.compact)):
         return True
-    if any(left in group and right in group for group in _SYNONYMS) or (left in _SYNONYMS[2] and _EMPTY.fullmatch(pred.clean)):
+    if any(left in group and right in group for group in _SYNONYMS) or (
+        left in _SYNONYMS[2] and _EMPTY.fullmatch(pred.clean)
+    ):
         return True
     if left == right:
         return None
@@ -82,7 +86,9 @@ def _by_fragments(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
     for answer in (gold, pred):
         found = [word.lower() for word in _WORD.findall(answer.clean) if word not in "\u27e6\u27e7"]
         pieces = [piece.strip(" .,;:") for piece in _WORD.split(answer.clean)]
-        sides.append(([word for word in found if word not in ("a", "an", "the")], [piece for piece in pieces if piece]))
+        sides.append(
+            ([word for word in found if word not in ("a", "an", "the")], [piece for piece in pieces if piece])
+        )
     (words, maths), (other_words, other_maths) = sides
     if words != other_words or len(maths) != len(other_maths):
         return False
@@ -91,7 +97,9 @@ def _by_fragments(gold: Answer, pred: Answer, compare: Compare) -> bool | None:
 
 _LOOSE = str.maketrans("", "", "{}\u27e6\u27e7\"'.,;:$")
 _GROUPING, _POINT = re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), re.compile(r"(?<=\d)\.(?=\d)")
-_BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s{}\u27e6\u27e7\"'.,;:$]+(?=\d)")  # `19, 99`: with nothing between them they would be one number
+_BETWEEN_DIGITS = re.compile(
+    r"(?<=\d)[\s{}\u27e6\u27e7\"'.,;:$]+(?=\d)"
+)  # `19, 99`: with nothing between them they would be one number
 
 
 def _form(text: str) -> str:
