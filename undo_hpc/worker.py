@@ -13,14 +13,15 @@ from pathlib import Path
 from undo_hpc.cluster.signals import StopSignals, count_restarts
 from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
+from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
+from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
 from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.heartbeat import STALE_S
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
 from undo_hpc.system.invocation import resume_hint
@@ -133,12 +134,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
     if cluster_rank()[0]:
         return _run_further_rank(context)
     with lease:
-        done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
-        if (
-            done is not None
-            and not verify_outputs(run.layout.root, done, deep=False)
-            and not _stale(run.config_digest, done.inputs)
-        ):
+        if _is_complete(context):
             log.info("%s %d of iteration %d is complete already", stage_name, index, iteration)
             return int(ExitCode.COMPLETE)
         context.progress.clear()
@@ -204,16 +200,31 @@ def _visibility_wait_s() -> float:
 def _run_further_rank(context: StageContext) -> int:
     """A rank other than 0 trains with the others, but holds no lease and writes no events or manifest. Only rank 0 exits with REQUEUE:
     the first rank that ends with a code other than 0 ends the others (--kill-on-bad-exit)."""
-    done = read_manifest(context.run.layout.root / context.task.manifest)
-    if done is not None and not verify_outputs(context.run.layout.root, done, deep=False):
+    if _is_complete(context):
         return int(ExitCode.COMPLETE)
     with contextlib.suppress(Requeue):
         importlib.import_module(f"undo_hpc.stages.{context.stage.name}").run_stage(context)
     return int(ExitCode.COMPLETE)
 
 
-def _stale(config_digest: str, inputs: dict[str, str]) -> bool:
-    return inputs.get("config", config_digest) != config_digest
+def _is_complete(context: StageContext) -> bool:
+    """Whether an earlier start has completed the task under this configuration. A damaged manifest counts as none.
+
+    Raises:
+        EvidenceError: the manifest is another version's: it is not overwritten.
+    """
+    run, task = context.run, context.task
+    found = task_evidence(run.layout.root, task, context.plan.iteration) if task.manifest else None
+    if found is None or found.manifest is None:
+        return False
+    if found.manifest.schema_version != SCHEMA_VERSION:
+        raise EvidenceError(
+            f"{task.manifest}: {found.problem}",
+            hint="continue this run with the version of undo-hpc that made it, or start a new run directory",
+        )
+    if found.problem:
+        log.warning("%s: %s; the task is done again", task.manifest, found.problem)
+    return not found.problem and found.manifest.inputs.get("config", run.config_digest) == run.config_digest
 
 
 def _gpus() -> int:

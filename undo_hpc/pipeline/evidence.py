@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.pipeline.plan import Stage
+from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.state import Evidence, Key
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.storage.manifest import Manifest, Output
@@ -33,10 +33,26 @@ def gather_evidence(run_dir: Path, stages: Sequence[Stage]) -> dict[Key, Evidenc
             if folder not in listings:
                 listings[folder] = _names(root + folder)
             if name in listings[folder]:
-                data = read_fast(root + task.manifest)
-                if data is not None:
-                    found[stage.name, task.index] = _evidence(root, data, stage, task.index)
+                evidence = task_evidence(run_dir, task, stage.iteration)
+                if evidence is not None:
+                    found[stage.name, task.index] = evidence
     return found
+
+
+def task_evidence(run_dir: Path, task: Task, iteration: int) -> Evidence | None:
+    """The evidence of one task; None where it has no manifest."""
+    root = f"{run_dir}/"
+    data = read_fast(root + task.manifest)
+    if data is None:
+        return None
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION and isinstance(version, int):
+        other = Manifest(task.stage, iteration, task.index, {}, {}, schema_version=version)
+        return Evidence(other, f"its manifest has schema version {version}, not {SCHEMA_VERSION}")
+    manifest = as_manifest(data)
+    if manifest is None:
+        return Evidence(Manifest(task.stage, iteration, task.index, {}, {}), DAMAGED)
+    return Evidence(manifest, _outputs(root, manifest))
 
 
 def _names(folder: str) -> frozenset[str]:
@@ -45,17 +61,6 @@ def _names(folder: str) -> frozenset[str]:
         return frozenset(os.listdir(folder))  # noqa: PTH208 (names alone)
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
-
-
-def _evidence(root: str, data: dict[str, Any], stage: Stage, index: int) -> Evidence:
-    version = data.get("schema_version")
-    if version != SCHEMA_VERSION and isinstance(version, int):
-        other = Manifest(stage.name, stage.iteration, index, {}, {}, schema_version=version)
-        return Evidence(other, f"its manifest has schema version {version}, not {SCHEMA_VERSION}")
-    manifest = as_manifest(data)
-    if manifest is None:
-        return Evidence(Manifest(stage.name, stage.iteration, index, {}, {}), DAMAGED)
-    return Evidence(manifest, _outputs(root, manifest))
 
 
 def _outputs(root: str, manifest: Manifest) -> str:
