@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts or goes on with an UNDO run. `--help` lists the arguments; the work is done by undo_hpc.cli.run_iteration."""
+"""Starts or resumes an UNDO run. `--help` lists the arguments; the work is done by undo_hpc.cli.run_iteration."""
 
 import sys
 from pathlib import Path

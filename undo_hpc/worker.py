@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
-import sys
 import time
 from pathlib import Path
 
 from undo_hpc.cluster.signals import StopSignals, count_restarts
 from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
+from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
+from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
 from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
-from undo_hpc.storage.lease import STALE_S, Lease
-from undo_hpc.storage.manifest import read_manifest, verify_outputs
+from undo_hpc.storage.heartbeat import STALE_S
+from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
-from undo_hpc.system.parent_death import die_with_parent, die_with_parent_if_told
+from undo_hpc.system.invocation import resume_hint
+from undo_hpc.system.logs import log_to_task_log
+from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.plugins import search_folders
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--iteration", type=int, required=True)
     parser.add_argument("--index", type=int, default=0)
     arguments = parser.parse_args(argv)
-    if os.environ.get("UNDO_DIE_WITH_PARENT") == "1":
-        die_with_parent()
+    die_with_parent_if_asked(pass_on=False)
+    log_to_task_log()
     with StopSignals() as stop_signals:
         try:
             code = run_task(
@@ -45,13 +51,11 @@ def main(argv: list[str] | None = None) -> int:
             code = _report(error)
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
-        if (
-            os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]
-        ):  # set in jobs that the launcher submitted
-            from undo_hpc.control.dispatch import carry_on
+        if os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]:  # set in jobs of a cluster
+            from undo_hpc.control.continue_run import continue_run
 
             try:
-                code = carry_on(arguments.run_dir, arguments.stage, code)
+                code = continue_run(arguments.run_dir, arguments.stage, code)
             except UndoError as error:
                 failed = _report(error)
                 code = code or failed
@@ -61,30 +65,27 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
-    """Report and push, last of all: the next iteration is submitted by then, and nothing of the run waits for them or fails by them."""
+    """Report and push, last of all: the next iteration is submitted by then, and nothing in the run waits for them or fails with them."""
     if stage not in ("merge", "advance"):
         return
     run = open_run(run_dir)
 
-    def say(text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
     if stage == "merge":
-        from undo_hpc.control.accounting import measure, rationale_cost
+        from undo_hpc.control.spent import measure, rationale_cost
 
-        say(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
+        log.info(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
         from undo_hpc.observe.after import after_iteration
 
-        after_iteration(run, iteration, say)
+        after_iteration(run, iteration)
     if run.config.hub.push_every_min or run.config.hub.push_at_end:
         from undo_hpc.hub.auto import has_ended, maybe_push
 
-        maybe_push(run, time.time(), ended=has_ended(run, iteration), say=say)
+        maybe_push(run, time.time(), ended=has_ended(run, iteration), say=log.info)
 
 
 def _report(error: UndoError) -> int:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    log.error("%s: %s", type(error).__name__, error)
     return int(error.exit_code)
 
 
@@ -99,7 +100,8 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
     plan = run.plan(iteration)
     if plan is None:
         raise EvidenceError(
-            f"iteration {iteration} has no plan yet", hint="start it with launchers/run_iteration.py"
+            f"iteration {iteration} has no plan yet",
+            hint=f"run the launcher, which plans it: {resume_hint(run_dir)}",
         )
     stages = {stage.name: stage for stage in build_graph(run.config, run.layout, plan)}
     if stage_name not in stages:
@@ -132,13 +134,8 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
     if cluster_rank()[0]:
         return _run_further_rank(context)
     with lease:
-        done = read_manifest(run.layout.root / task.manifest) if task.manifest else None
-        if (
-            done is not None
-            and not verify_outputs(run.layout.root, done, deep=False)
-            and not _stale(run.config_digest, done.inputs)
-        ):
-            print(f"{stage_name} {index} of iteration {iteration} is complete already", flush=True)
+        if _is_complete(context):
+            log.info("%s %d of iteration %d is complete already", stage_name, index, iteration)
             return int(ExitCode.COMPLETE)
         context.progress.clear()
         context.started = time.time()  # without the wait for the lease
@@ -157,7 +154,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
             load_stage(run.config, stage_name)(context)
             status, code = "complete", ExitCode.COMPLETE
         except Requeue as stop:
-            print(f"{stop} ({stop_signals.requeue_reason()})", flush=True)
+            log.info("%s (%s)", stop, stop_signals.requeue_reason())
             code = ExitCode.INCOMPLETE
             _within_limits(run.config.cluster, events, stop_signals.reason)
             status, code = "requeue", ExitCode.REQUEUE
@@ -177,7 +174,7 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
 
 
 def _within_limits(limits: ClusterConfig, events: EventLog, reason: str) -> None:
-    """Raises Incomplete where a task has been preempted, or has reached its time limit, too often to go on like this."""
+    """Raises Incomplete where a task has been preempted, or has reached its time limit, too often."""
     so_far = count_restarts(read_events(events.path))
     if reason == "timeout" and so_far.timeout >= limits.max_timeouts:
         raise Incomplete(
@@ -199,18 +196,33 @@ def _visibility_wait_s() -> float:
 
 
 def _run_further_rank(context: StageContext) -> int:
-    """A further rank: works, but owns, records and publishes nothing. Rank 0 alone says that the task must start again:
-    the first rank to end with a code other than 0 takes the others with it (--kill-on-bad-exit)."""
-    done = read_manifest(context.run.layout.root / context.task.manifest)
-    if done is not None and not verify_outputs(context.run.layout.root, done, deep=False):
+    """A rank other than 0 trains with the others, but holds no lease and writes no events or manifest. Only rank 0 exits with REQUEUE:
+    the first rank that ends with a code other than 0 ends the others (--kill-on-bad-exit)."""
+    if _is_complete(context):
         return int(ExitCode.COMPLETE)
     with contextlib.suppress(Requeue):
         load_stage(context.run.config, context.stage.name)(context)
     return int(ExitCode.COMPLETE)
 
 
-def _stale(config_digest: str, inputs: dict[str, str]) -> bool:
-    return inputs.get("config", config_digest) != config_digest
+def _is_complete(context: StageContext) -> bool:
+    """Whether an earlier start has completed the task under this configuration. A damaged manifest counts as none.
+
+    Raises:
+        EvidenceError: the manifest is another version's: it is not overwritten.
+    """
+    run, task = context.run, context.task
+    found = task_evidence(run.layout.root, task, context.plan.iteration) if task.manifest else None
+    if found is None or found.manifest is None:
+        return False
+    if found.manifest.schema_version != SCHEMA_VERSION:
+        raise EvidenceError(
+            f"{task.manifest}: {found.problem}",
+            hint="continue this run with the version of undo-hpc that made it, or start a new run directory",
+        )
+    if found.problem:
+        log.warning("%s: %s; the task is done again", task.manifest, found.problem)
+    return not found.problem and found.manifest.inputs.get("config", run.config_digest) == run.config_digest
 
 
 def _gpus() -> int:
@@ -222,6 +234,6 @@ def _gpus() -> int:
 if (
     __name__ == "__mp_main__"
 ):  # a process that multiprocessing has spawned from this one, such as vLLM's engine
-    die_with_parent_if_told()
+    die_with_parent_if_asked()
 if __name__ == "__main__":
     raise SystemExit(main())

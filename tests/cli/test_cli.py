@@ -183,7 +183,7 @@ student: {{model: "tiny:student"}}
 def test_a_missing_engine_is_told_before_the_data_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("undo_hpc.control.precheck.find_spec", lambda name: None)
+    monkeypatch.setattr("undo_hpc.control.checks.settings.find_spec", lambda name: None)
     assert (
         main(
             [

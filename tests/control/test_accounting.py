@@ -12,21 +12,19 @@ from hypothesis import strategies as st
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
 from undo_hpc.config.load import override
-from undo_hpc.control.accounting import (
+from undo_hpc.control.budget import check_budget, estimate_next, require_budget
+from undo_hpc.control.spent import (
     Hours,
     StageCost,
     Start,
-    check_budget,
-    estimate_next,
     measure,
     rationale_cost,
-    require_budget,
     split_hours,
     starts_of,
     summarise,
 )
 from undo_hpc.errors import Incomplete
-from undo_hpc.observe.status import look
+from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
 
 
@@ -181,7 +179,7 @@ def test_the_budget_stops_a_new_iteration_and_lets_a_begun_one_end(copied: Path)
     poor = Run(run.layout, override(run.config, ["budget.gpu_hours=0.001"]))
     require_budget(poor, 3, begun=True)
     require_budget(run, 3, begun=False)
-    with pytest.raises(Incomplete, match="over the budget"):
+    with pytest.raises(Incomplete, match="exceed the budget"):
         require_budget(poor, 3, begun=False)
-    view = look(poor)
-    assert view.ended or any("over the budget" in note for note in view.notes)
+    view = collect_status(poor)
+    assert view.ended or any("exceed the budget" in note for note in view.notes)

@@ -1,4 +1,4 @@
-"""PURE part of the dispatch: which tasks are wanted."""
+"""PURE part of the dispatch: which tasks are submitted."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +12,9 @@ from undo_hpc.cluster.base import JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, TooLate, Unreachable, refusal_error
 from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control import dispatch
-from undo_hpc.control.dispatch import _dependencies, related, submissions, wanted
+from undo_hpc.control import continue_run, dispatch, run_cluster
+from undo_hpc.control.dependencies import connected_stages, dependencies
+from undo_hpc.control.dispatch import count_submissions, missing_tasks
 from undo_hpc.errors import ClusterError, ConfigError, LeaseError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import build_graph, plan_iteration
@@ -26,7 +27,7 @@ STAGES = build_graph(
 )
 
 
-def position(done: set[tuple[str, int]]) -> Any:
+def state(done: set[tuple[str, int]]) -> Any:
     statuses = [
         TaskStatus(s.name, t.index, "done" if (s.name, t.index) in done else "ready")
         for s in STAGES
@@ -42,40 +43,40 @@ def job(stage: str, index: int | None) -> LiveJob:
 def test_everything_at_first_and_nothing_that_somebody_works_on() -> None:
     todo = {
         stage.name: indices
-        for stage, indices in wanted(position(set()), [job("generate", 1), job("merge", None)])
+        for stage, indices in missing_tasks(state(set()), [job("generate", 1), job("merge", None)])
     }
     assert todo == {"generate": (0, 2), "baseline": (0,), "train": (0,), "evaluate": (0,), "advance": (0,)}
 
 
 def test_shards_that_a_policy_left_out_are_not_made_after_the_merge() -> None:
     done = {("generate", 0), ("generate", 1), ("merge", 0)}
-    assert "generate" not in {stage.name for stage, _ in wanted(position(done), [])}
-    assert "generate" in {stage.name for stage, _ in wanted(position(done - {("merge", 0)}), [])}
+    assert "generate" not in {stage.name for stage, _ in missing_tasks(state(done), [])}
+    assert "generate" in {stage.name for stage, _ in missing_tasks(state(done - {("merge", 0)}), [])}
 
 
 def test_a_complete_iteration_wants_nothing() -> None:
-    assert wanted(position({(s.name, t.index) for s in STAGES for t in s.tasks}), []) == []
+    assert missing_tasks(state({(s.name, t.index) for s in STAGES for t in s.tasks}), []) == []
 
 
 def test_a_task_damaged_after_the_end_is_done_again_with_advance_behind_it() -> None:
-    finished = position({(s.name, t.index) for s in STAGES for t in s.tasks})
+    finished = state({(s.name, t.index) for s in STAGES for t in s.tasks})
     finished.statuses = [
         TaskStatus(s.stage, s.index, "stale" if s.stage == "train" else s.state) for s in finished.statuses
     ]
-    todo = wanted(finished, [])
+    todo = missing_tasks(finished, [])
     assert {stage.name: indices for stage, indices in todo} == {"train": (0,), "advance": (0,)}
     by_name = {stage.name: stage for stage in STAGES}
-    assert _dependencies(by_name["advance"], by_name, {"train": ["77"]}) == ("77",)
-    without = position({(s.name, t.index) for s in STAGES for t in s.tasks} - {("train", 0), ("evaluate", 0)})
-    assert {stage.name: indices for stage, indices in wanted(without, [])} == {
+    assert dependencies(by_name["advance"], by_name, {"train": ["77"]}) == ("77",)
+    without = state({(s.name, t.index) for s in STAGES for t in s.tasks} - {("train", 0), ("evaluate", 0)})
+    assert {stage.name: indices for stage, indices in missing_tasks(without, [])} == {
         "train": (0,),
         "advance": (0,),
     }, "a student was deleted"
 
 
-def test_merge_heals_what_it_rests_on_and_what_rests_on_it() -> None:
-    assert related(STAGES, "merge") == {"generate", "merge", "train", "evaluate", "advance"}
-    assert "baseline" in related(STAGES, "advance")
+def test_merge_submits_what_it_depends_on_and_what_depends_on_it() -> None:
+    assert connected_stages(STAGES, "merge") == {"generate", "merge", "train", "evaluate", "advance"}
+    assert "baseline" in connected_stages(STAGES, "advance")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_what_slurm_says_is_told_apart(said: str, kind: type[ClusterError], word
     assert type(error) is kind and word in str(error)
 
 
-def test_a_healing_stage_waits_for_room_in_the_queue_but_not_in_a_paused_run(
+def test_a_resubmitting_stage_waits_for_room_in_the_queue_but_not_in_a_paused_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(Layout(tmp_path), CONFIG)
@@ -191,20 +192,20 @@ def test_a_healing_stage_waits_for_room_in_the_queue_but_not_in_a_paused_run(
             raise refusals.pop()
         return "submitted"
 
-    monkeypatch.setattr(dispatch, "open_cluster", lambda *_, **__: None)
-    monkeypatch.setattr(dispatch, "submit_missing", submit)
-    monkeypatch.setattr(dispatch.time, "sleep", lambda _: None)
-    assert dispatch._submit_when_possible(run, "advance") == "submitted"
+    monkeypatch.setattr(continue_run, "open_cluster", lambda *_, **__: None)
+    monkeypatch.setattr(continue_run, "submit_missing", submit)
+    monkeypatch.setattr(continue_run.time, "sleep", lambda _: None)
+    assert continue_run._submit_when_possible(run, "advance") == "submitted"
     run.layout.paused.touch()
-    assert dispatch._submit_when_possible(run, "advance") is None
+    assert continue_run._submit_when_possible(run, "advance") is None
 
 
 def test_a_path_that_would_end_in_the_middle_of_pythonpath_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="PYTHONPATH"):
-        dispatch.open_cluster(Run(Layout(tmp_path / "12:30"), CONFIG), from_launcher=True)
+        run_cluster.open_cluster(Run(Layout(tmp_path / "12:30"), CONFIG), from_launcher=True)
 
 
-def test_a_person_who_submits_again_gives_the_healing_stages_their_tries_back() -> None:
+def test_a_person_who_submits_again_gives_the_resubmitting_stages_their_tries_back() -> None:
     def submitted(by: str, *stages: str, iteration: int = 0) -> dict[str, Any]:
         return {"kind": "submitted", "iteration": iteration, "by": by, "stages": dict.fromkeys(stages)}
 
@@ -214,7 +215,7 @@ def test_a_person_who_submits_again_gives_the_healing_stages_their_tries_back() 
         {"kind": "start"},
         submitted("advance", "generate", iteration=1),
     ]
-    assert submissions(events, 0) == {"generate": 2, "merge": 2}
-    assert submissions(events, 1) == {"generate": 1}
-    assert submissions([*events, submitted("launcher", "generate")], 0) == {"generate": 1}
-    assert not submissions([*events, {"kind": "superseded", "iteration": 0}], 0)
+    assert count_submissions(events, 0) == {"generate": 2, "merge": 2}
+    assert count_submissions(events, 1) == {"generate": 1}
+    assert count_submissions([*events, submitted("launcher", "generate")], 0) == {"generate": 1}
+    assert not count_submissions([*events, {"kind": "superseded", "iteration": 0}], 0)

@@ -12,13 +12,13 @@ import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
-from undo_hpc.control.live import Live
-from undo_hpc.control.position import locate
+from undo_hpc.control.live import LiveTasks
+from undo_hpc.control.position import current_state
 from undo_hpc.control.regrade import _renewed, regrade
 from undo_hpc.errors import LeaseError
 from undo_hpc.grading import GradeItem
-from undo_hpc.observe.status import look
-from undo_hpc.pipeline.evidence import gather
+from undo_hpc.observe.status import collect_status
+from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.records import Attempt, Grade, Problem
@@ -84,7 +84,7 @@ def test_apply_writes_verdicts_and_evidence_stays_whole(run: Run, played: Path) 
     plan = run.plan(1)
     assert plan is not None
     stages = build_graph(run.config, run.layout, plan)
-    assert all(e.problem == "" for e in gather(run.layout.root, stages).values()), (
+    assert all(e.problem == "" for e in gather_evidence(run.layout.root, stages).values()), (
         "every manifest vouches for its outputs"
     )
     assert (run.layout.root / name).read_bytes() == (played / name).read_bytes(), (
@@ -121,7 +121,7 @@ def test_what_rests_on_other_verdicts_is_stale(
     assert main(["regrade", str(run.layout.root), "--apply", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "merge of iteration 0" in out and "launchers/run_iteration.py" in out
-    states = {s.name: s.states for s in look(run, live=Live()).stages}
+    states = {s.name: s.states for s in collect_status(run, live=LiveTasks()).stages}
     assert states["generate"] == {"done": 2} and states["merge"] == {"stale": 1}
     manifest = read_manifest(run.layout.iteration(0).root / "generate" / "shard-00000.manifest.json")
     assert manifest is not None and (manifest.counts["correct"], manifest.counts["solved"]) == (0, 0)
@@ -157,7 +157,7 @@ def test_a_crash_between_shard_and_manifest_loses_no_answer(
 def test_apply_needs_the_run_for_itself(run: Run) -> None:
     with (
         Lease(run.layout.iteration(1).lease("evaluate", 0), "evaluate 0"),
-        pytest.raises(LeaseError, match="at work"),
+        pytest.raises(LeaseError, match="running or queued"),
     ):
         regrade(run, apply=True)
     with Lease(run.layout.lease, "the run"), pytest.raises(LeaseError, match="in use"):
@@ -174,7 +174,7 @@ def test_the_next_launch_makes_again_what_an_early_verdict_touched(run: Run) -> 
     later = {p.name: p.read_bytes() for p in run.layout.iteration(1).root.iterdir() if p.is_file()}
     done = regrade(run, apply=True)
     assert done.again[-1] == (1, "all stages")
-    position = locate(run)
+    position = current_state(run)
     assert (position.iteration, position.ended) == (0, None)
     assert [s.stage for s in position.statuses if s.state == "stale"] == ["merge"]
     (aside,) = (run.layout.root / "superseded").iterdir()

@@ -12,10 +12,12 @@ from packaging.requirements import Requirement
 from undo_hpc.cli import main
 from undo_hpc.config.load import load_config, override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.doctor import Finding, examine
-from undo_hpc.doctor.hub import check_cache, check_token, hub_data, hub_models
+from undo_hpc.control.checks import Finding
+from undo_hpc.control.checks.sources import hub_sources
+from undo_hpc.doctor import checkup
+from undo_hpc.doctor.hub import check_cache, check_token, hub_models
 from undo_hpc.doctor.machine import check_file_system, check_gpu, existing, mount_of, needed_bytes, size
-from undo_hpc.doctor.packages import check_packages, conflicts, fits, installed
+from undo_hpc.doctor.packages import check_versions, conflicts, fits, installed
 from undo_hpc.doctor.scheduler import check_slurm
 
 
@@ -31,16 +33,16 @@ def program(folder: Path, name: str, body: str) -> None:
 
 def test_this_environment_is_fit_for_the_tiny_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "none"))  # whatever GPU or SLURM the test machine has
-    findings = list(examine(load_config("tiny", []), tmp_path))
-    assert [f for f in findings if f.level == "bad"] == []
+    findings = list(checkup(load_config("tiny", []), tmp_path))
+    assert [f for f in findings if f.level == "error"] == []
     assert "torch" in one(findings, "packages").detail and "free" in one(findings, "free space").detail
 
 
 def test_a_package_that_is_missing_or_of_a_wrong_version_is_named() -> None:
     found = installed()
     lacking = {name: version for name, version in found.items() if name != "submitit"} | {"rich": "9.0"}
-    findings = list(check_packages(lacking))
-    assert "submitit" in findings[0].detail and findings[0].level == "bad"
+    findings = list(check_versions(lacking))
+    assert "submitit" in findings[0].detail and findings[0].level == "error"
     assert "rich 9.0 (needs" in findings[1].detail
 
 
@@ -67,14 +69,14 @@ def test_gpus_are_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
     assert "2 x NVIDIA H100" in next(check_gpu()).detail
     program(tmp_path / "bin", "nvidia-smi", "echo 'No devices were found'; exit 6")
-    assert next(check_gpu()).level == "look"
+    assert next(check_gpu()).level == "warning"
 
 
-def test_a_cluster_run_without_slurm_is_in_the_way_and_a_local_one_is_not(
+def test_a_cluster_run_without_slurm_is_an_error_and_a_local_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert next(check_slurm(wanted=True)).level == "bad"
+    assert next(check_slurm(wanted=True)).level == "error"
     assert next(check_slurm(wanted=False)).level == "ok"
 
 
@@ -96,7 +98,7 @@ def test_a_slurm_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         one(findings, "partitions").detail.startswith("gpu*")
         and "old" not in one(findings, "partitions").detail
     )
-    assert one(findings, "profile").level == "bad"
+    assert one(findings, "profile").level == "error"
 
 
 def test_the_file_system(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_the_file_system(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "it leaves nothing behind"
     if os.geteuid():
         tmp_path.chmod(0o500)
-        assert next(check_file_system(tmp_path, cluster=False)).level == "bad"
+        assert next(check_file_system(tmp_path, cluster=False)).level == "error"
 
 
 def test_local_data_is_looked_at(tmp_path: Path) -> None:
@@ -116,15 +118,18 @@ def test_local_data_is_looked_at(tmp_path: Path) -> None:
     sets = [
         f"data.train.path={path}",
         "data.train.tiny=''",
+        "data.train.sample=null",
+        "data.validation=0",
+        "data.diagnosis=0",
         "data.train.fields.problem=question",
         "data.train.fields.answer=answer",
     ]
-    found = one(list(examine(load_config("tiny", sets), tmp_path)), "data")
-    assert found.level == "look" and "1 problem, 1 row not used" in found.detail
+    found = one(list(checkup(load_config("tiny", sets), tmp_path)), "data")
+    assert found.level == "warning" and "1 problem, 1 row not used" in found.detail
     found = one(
-        list(examine(load_config("tiny", [*sets, "data.train.fields.problem=quest"]), tmp_path)), "data"
+        list(checkup(load_config("tiny", [*sets, "data.train.fields.problem=quest"]), tmp_path)), "data"
     )
-    assert found.level == "bad" and "'quest'" in found.detail and "question" in found.hint
+    assert found.level == "error" and "'quest'" in found.detail and "question" in found.hint
 
 
 def test_space_grows_with_what_is_asked() -> None:
@@ -141,7 +146,7 @@ def test_what_comes_from_the_hub(tmp_path: Path) -> None:
     config = override(RunConfig(), ["teacher.model=org/teacher", f"student.model={tmp_path}", "data.train.hub=org/data",
                                     "evaluate.benchmarks=[gsm8k, tiny]", "evaluate.overrides.gsm8k.path=local.jsonl"])  # fmt: skip
     assert hub_models(config) == {"org/teacher": ""}
-    assert [s.hub for s in hub_data(config)] == ["org/data"]
+    assert [s.hub for s in hub_sources(config)] == ["org/data"]
     other = override(
         config,
         [
@@ -149,7 +154,7 @@ def test_what_comes_from_the_hub(tmp_path: Path) -> None:
             "generate.engine={name: openai, openai: {base_url: 'http://x/v1'}}",
         ],
     )
-    assert [(s.hub, s.split) for s in hub_data(other)] == [("org/data", "train"), ("org/gsm", "test")], (
+    assert [(s.hub, s.split) for s in hub_sources(other)] == [("org/data", "train"), ("org/gsm", "test")], (
         "what a run would read"
     )
     assert hub_models(other) == {}, "a server of others holds its own model"
@@ -163,7 +168,7 @@ def test_a_token_is_never_shown_and_a_file_that_others_may_read_is_named(tmp_pat
     token.chmod(0o644)
     config = override(RunConfig(), ["hub.dataset_repo=me/x", f"hub.token_file={token}"])
     (finding,) = check_token(config)
-    assert finding.level == "look" and "chmod 600" in finding.hint and "hf_secret" not in str(finding)
+    assert finding.level == "warning" and "chmod 600" in finding.hint and "hf_secret" not in str(finding)
     token.chmod(0o600)
     assert next(check_token(config)).level == "ok"
 
@@ -189,5 +194,5 @@ def test_the_verb(
         )
         == 1
     )
-    assert "in the way" in capsys.readouterr().out
+    assert " error" in capsys.readouterr().out
     assert main(["doctor", "--prefetch"]) == 2

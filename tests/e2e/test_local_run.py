@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.campaign import Small
-from undo_hpc.control.position import gather, locate
+from undo_hpc.control.position import current_state
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.records import normalise_text
 from undo_hpc.storage.manifest import verify_outputs
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 
 def test_every_task_is_vouched_for_and_the_loop_has_ended(undisturbed: Small) -> None:
     run = open_run(undisturbed.run_dir)
-    position = locate(run)
-    assert position.ended is not None and position.iteration == 1
-    for evidence in gather(run, position.stages).values():
+    state = current_state(run)
+    assert state.ended is not None and state.iteration == 1
+    for evidence in state.evidence.values():
         assert evidence.manifest is not None
         assert verify_outputs(run.layout.root, evidence.manifest, deep=True) == ""
     assert not list(undisturbed.run_dir.rglob("*.parts"))

@@ -284,5 +284,5 @@ class RunBuilder:
             self.train(plan)
             self.evaluate(plan, skill=(0.45, 0.6, 0.66, 0.62)[k % 4])
             self.single(plan, "advance")
-            after_iteration(self.run, k, lambda _: None)
+            after_iteration(self.run, k)
         return self.run

@@ -17,16 +17,15 @@ from undo_hpc.cli import main
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import JobName
 from undo_hpc.config.load import override
-from undo_hpc.control.dispatch import require_unqueued
-from undo_hpc.control.live import Live, explain_reason, look_live
-from undo_hpc.control.position import gather as careful_gather
-from undo_hpc.control.position import locate
+from undo_hpc.control.live import LiveTasks, explain_reason, query_live
+from undo_hpc.control.position import current_state
+from undo_hpc.control.run_cluster import require_unqueued
 from undo_hpc.errors import ClusterError
 from undo_hpc.observe.logs import logs_of, tail
 from undo_hpc.observe.progress import task_table
-from undo_hpc.observe.status import RunView, StageView, look
+from undo_hpc.observe.stage_view import StageView
+from undo_hpc.observe.status import RunView, collect_status
 from undo_hpc.observe.status_view import render_status
-from undo_hpc.pipeline.evidence import gather
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, create_or_open, open_run
 from undo_hpc.storage.atomic import write_json, write_text
@@ -51,7 +50,7 @@ def as_slurm(root: Path) -> Run:
 
 
 def test_a_finished_run_says_so_and_what_to_do(finished: Path) -> None:
-    view = look(open_run(finished))
+    view = collect_status(open_run(finished))
     assert view.ended and view.headline.startswith("ended")
     assert all(s.done == s.total for s in view.stages)
     assert len(view.accuracy) == 3 and view.best_iteration in (0, 1, 2)
@@ -75,21 +74,11 @@ def test_a_control_that_nobody_examines_has_no_next_iteration(
     built.prepare()
     run = built.play(1)
     assert (run.layout.report / "index.html").exists()
-    view = look(run)
+    view = collect_status(run)
     assert view.ended and "the only iteration is done" in view.headline
     assert "report" in view.next_command and "one_shot" in view.next_why
     assert main(["cost", str(run.layout.root)]) == 0 and "next, iteration" not in capsys.readouterr().out
     assert main(["list", str(tmp_path)]) == 0 and "%" not in capsys.readouterr().out
-
-
-def test_the_quick_look_at_evidence_equals_the_careful_one(copied: Path) -> None:
-    run = open_run(copied)
-    plan = run.plan(1)
-    assert plan is not None
-    stages = build_graph(run.config, run.layout, plan)
-    (copied / stages[0].tasks[0].outputs[0]).write_bytes(b"shorter")
-    (copied / stages[0].tasks[1].manifest).unlink()
-    assert gather(copied, stages) == careful_gather(run, stages)
 
 
 def test_a_run_in_the_middle_shows_rows_speed_and_time_left(tmp_path: Path) -> None:
@@ -101,7 +90,7 @@ def test_a_run_in_the_middle_shows_rows_speed_and_time_left(tmp_path: Path) -> N
         ProgressFile(at.progress("generate", 2)).update(
             force=True, done=5, total=15, correct=4, tokens_per_s=100.0, unit="rows"
         )
-        view = look(builder.run)
+        view = collect_status(builder.run)
     generate = stage(view, "generate")
     assert generate.states == {"done": 2, "running": 1, "ready": 1}
     assert generate.rows > 5 and generate.tokens_per_s == 100.0
@@ -120,7 +109,7 @@ def test_training_shows_loss(tmp_path: Path) -> None:
         ProgressFile(at.progress("train", 0)).update(
             force=True, done=30, total=120, unit="steps", loss=0.75, tokens_per_s=5000.0, left_s=42.0
         )
-        view = look(builder.run)
+        view = collect_status(builder.run)
     train = stage(view, "train")
     assert (train.loss, train.left_s, train.progress) == (0.75, 42.0, "30 of 120 steps")
     assert "loss 0.750" in shown(view)
@@ -136,7 +125,7 @@ def test_a_failed_task_is_shown_with_its_last_words_and_the_next_command(tmp_pat
         builder.run.layout.iteration(0).log("generate", 1),
         "loading\nEngineError: the GPU is out of memory\n  -> lower max_num_seqs\n",
     )
-    view = look(builder.run)
+    view = collect_status(builder.run)
     assert stage(view, "generate").states == {"done": 1, "failed": 1}
     assert view.failures[0].lines[-2:] == ["EngineError: the GPU is out of memory", "  -> lower max_num_seqs"]
     text = shown(view)
@@ -150,9 +139,9 @@ def test_a_task_that_was_killed_and_one_that_saved_are_told_apart(tmp_path: Path
     generate = builder.graph(plan)["generate"]
     builder.events(generate, generate.tasks[0], ends=False)
     builder.events(generate, generate.tasks[1], status="requeue")
-    view = look(builder.run)
+    view = collect_status(builder.run)
     assert stage(view, "generate").states == {"failed": 1, "saved": 1}
-    assert "without a word" in view.failures[0].why
+    assert "without an exit status" in view.failures[0].why
 
 
 def test_half_written_run_directories_are_shown_as_far_as_they_go(copied: Path) -> None:
@@ -164,7 +153,7 @@ def test_half_written_run_directories_are_shown_as_far_as_they_go(copied: Path) 
     EventLog(run.layout.events).append("note")
     with run.layout.events.open("ab") as file:
         file.write(b'{"kind": "torn')
-    view = look(run)
+    view = collect_status(run)
     assert stage(view, "generate").states["stale"] == 1
     assert len(view.accuracy) == 2 and not view.ended
     assert "damaged" in shown(view)
@@ -174,19 +163,19 @@ def test_a_finished_run_of_which_something_was_deleted_says_so_and_how_it_is_men
     run = open_run(copied)
     shard = sorted((run.layout.iteration(2).root / "generate").glob("shard-*.jsonl"))[0]
     shard.unlink()
-    view = look(run)
+    view = collect_status(run)
     assert not view.ended and view.headline.startswith("stopped") and "--iterations" not in view.next_command
     shard.with_name(f"{shard.stem}.manifest.json").unlink()  # a whole folder: nothing vouches for it any more
-    view = look(run)
+    view = collect_status(run)
     assert not view.ended and stage(view, "merge").done == 0
-    assert locate(run).ended is None
+    assert current_state(run).ended is None
     run.layout.iteration(0).metrics.unlink()
-    assert any("iter_000/metrics.json is missing" in note for note in look(run).notes)
+    assert any("iter_000/metrics.json is missing" in note for note in collect_status(run).notes)
 
 
 def test_a_created_run_that_was_not_started(tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path / "run")
-    view = look(builder.run)
+    view = collect_status(builder.run)
     assert "not started" in view.headline and "launchers/run_iteration.py" in view.next_command
     shown(view)
 
@@ -209,7 +198,7 @@ def test_what_cannot_be_read_is_said_without_a_traceback(
 def test_manifests_of_an_older_schema_show_as_stale_with_the_reason(copied: Path) -> None:
     path = copied / "iter_002" / "merge.manifest.json"
     write_json(path, json.loads(path.read_text()) | {"schema_version": 0})
-    view = look(open_run(copied))
+    view = collect_status(open_run(copied))
     assert stage(view, "merge").states == {"stale": 1}
     assert "schema version 0" in stage(view, "merge").waits_for
 
@@ -219,8 +208,8 @@ def test_without_squeue_the_evidence_is_shown_and_the_lack_is_said(
 ) -> None:
     run = as_slurm(copied)
     monkeypatch.setenv("PATH", str(tmp_path))
-    view = look(run)
-    assert any("queue is not known" in note for note in view.notes)
+    view = collect_status(run)
+    assert any("queue is unknown" in note for note in view.notes)
     assert stage(view, "generate").done == 2
 
 
@@ -241,19 +230,19 @@ def test_squeue_tells_what_waits_and_why(tmp_path: Path, monkeypatch: pytest.Mon
         (bin_dir / command).write_text(f"#!/bin/sh\n{body}\n")
         (bin_dir / command).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
-    view = look(run)
+    view = collect_status(run)
     assert stage(view, "generate").states == {"done": 1, "running": 1, "waiting": 1}
     assert "a limit of your quality of service is reached" in stage(view, "generate").waits_for
     assert view.jobs == 2 and "--watch" in view.next_command
     with pytest.raises(
-        ClusterError, match="would go on with it at the same time"
+        ClusterError, match="would work on it at the same time"
     ):  # a local launcher beside them
         SubmissionJournal(run.layout.submissions).intend(str(name), "generate", 0, 0, (1, 2), ())
         require_unqueued(run)
 
 
 @pytest.mark.parametrize(("reason", "words"), [
-    ("Priority", "other jobs come first"), ("(Resources)", "no node is free"), ("AssocGrpGRES", "limit of your account"),
+    ("Priority", "other jobs have a higher priority"), ("(Resources)", "no node is free"), ("AssocGrpGRES", "limit of your account"),
     ("ReqNodeNotAvail, UnavailableNodes:n1", "down or reserved"), ("Nodes_on_strike", "Nodes_on_strike")])  # fmt: skip
 def test_reasons_in_words(reason: str, words: str) -> None:
     assert words in explain_reason(reason)
@@ -263,11 +252,9 @@ def test_a_paused_and_a_stopped_run_say_why(tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path / "run")
     builder.generate(builder.plan(0), only=[0])
     builder.run.layout.paused.write_text("{}")
-    builder.run.events.append("stopped", iteration=0, why="task 1 of generate says that its input is wrong")
-    view = look(builder.run, live=look_live(builder.run, 0))
-    assert any("paused" in note for note in view.notes) and any(
-        "input is wrong" in note for note in view.notes
-    )
+    builder.run.events.append("stopped", iteration=0, why="task 1 of generate found its input wrong")
+    view = collect_status(builder.run, live=query_live(builder.run, 0))
+    assert any("paused" in note for note in view.notes) and any("input wrong" in note for note in view.notes)
 
 
 def test_logs_of_a_cluster_are_found_by_job_and_task(tmp_path: Path) -> None:
@@ -291,7 +278,7 @@ def test_the_tail_of_a_large_log_is_cheap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [34, 60, 200])
 def test_no_line_is_wider_than_the_terminal(finished: Path, width: int) -> None:
-    text = shown(look(open_run(finished), live=Live()), width)
+    text = shown(collect_status(open_run(finished), live=LiveTasks()), width)
     assert all(len(line) <= width for line in text.splitlines())
 
 
@@ -331,7 +318,7 @@ def test_json_for_programs(finished: Path) -> None:
 def test_looking_changes_nothing(copied: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
     time.sleep(0.01)
-    look(open_run(copied))
+    collect_status(open_run(copied))
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
 
 

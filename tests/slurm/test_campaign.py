@@ -168,7 +168,7 @@ echo "$out"; exit $code''',
 def test_pause_and_resume_then_cancel_and_resume(
     start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
 ) -> None:
-    from undo_hpc.control.dispatch import cancel, pause
+    from undo_hpc.control.stopping_run import cancel, pause
     from undo_hpc.pipeline.run import open_run
 
     lab = start_lab(**STOCK)

@@ -13,7 +13,7 @@ from tests.slurm.conftest import STOCK, same_results
 from tests.slurm.small import Campaign, continued, has_output, make_campaign
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import command_of, job_processes, wait_until
-from undo_hpc.observe.status import look
+from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import open_run
 
 Make = Callable[..., Campaign]
@@ -272,7 +272,7 @@ def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(
     small = campaign()
     small.launch()
     wait_until(lambda: given_up(lab), 60, "the tasks to fail")
-    view = look(open_run(small.run_dir))
+    view = collect_status(open_run(small.run_dir))
     assert "gave up" in view.next_why and "run_iteration.py" in view.next_command
     broken.unlink()
     for node in lab.nodes:
@@ -288,7 +288,7 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     """SLURM lets `afterok` on a job that it has forgotten run at once: the stage itself must refuse."""
     from undo_hpc.cluster.base import Submission
     from undo_hpc.config.schema import StageResources
-    from undo_hpc.control.dispatch import open_cluster
+    from undo_hpc.control.run_cluster import open_cluster
 
     lab = start_lab(**STOCK, min_job_age=2)
     small = campaign()

@@ -17,9 +17,9 @@ from undo_hpc.cluster.names import JobName
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.signals import ask_end
 from undo_hpc.cluster.slurm import SlurmCluster
-from undo_hpc.control.dispatch import cancel
 from undo_hpc.control.live import REASONS
-from undo_hpc.observe.status import look
+from undo_hpc.control.stopping_run import cancel
+from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.storage.lease import Lease
 
@@ -28,7 +28,7 @@ Make = Callable[..., Campaign]
 
 def reasons(run: Run) -> dict[str, str]:
     """Why each stage waits, in words."""
-    return {stage.name: stage.waits_for for stage in look(run).stages}
+    return {stage.name: stage.waits_for for stage in collect_status(run).stages}
 
 
 def test_what_waits_is_shown_with_its_reason_and_cancelled(
@@ -44,7 +44,7 @@ def test_what_waits_is_shown_with_its_reason_and_cancelled(
         60,
         "the scheduler's reasons",
     )
-    view = look(run)
+    view = collect_status(run)
     states = {stage.name: stage.states for stage in view.stages}
     assert states["generate"] == {"waiting": 2} and states["merge"] == {"waiting": 1}
     assert view.jobs >= 5 and "--watch" in view.next_command and not view.notes
@@ -60,8 +60,8 @@ def test_what_waits_is_shown_with_its_reason_and_cancelled(
     assert not lab.jobs(), "what was submitted meanwhile is cancelled too"
     assert main(["cancel", str(small.run_dir)]) == 0
     assert "cancelled; all data stays" in capsys.readouterr().out
-    wait_until(lambda: look(run).jobs == 0, 60, "the jobs to leave the queue")
-    after = look(run)
+    wait_until(lambda: collect_status(run).jobs == 0, 60, "the jobs to leave the queue")
+    after = collect_status(run)
     assert "launchers/run_iteration.py --run-dir" in after.next_command
 
 

@@ -51,7 +51,7 @@ def main() -> int:
 In another terminal, from {REPO}:
 
   export SLURM_CONF={lab.slurm_conf}
-  {shown} launchers/run_iteration.py --profile slurm/profiles/lab.yaml --run-dir checkpoints/lab
+  {shown} launchers/run_iteration.py --config tiny --profile slurm/profiles/lab.yaml --run-dir checkpoints/lab
 
 It submits three iterations of the tiny world and returns. To watch them, to stop, and to go on (the launcher's command again):
 

@@ -99,7 +99,7 @@ def _work(asked: dict[str, Any]) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.environ["UNDO_DIE_WITH_PARENT"] = "1"
+    os.environ["UNDO_DIE_WITH_PARENT"] = "TERM"
     load = generate.load_engine
     generate.load_engine = lambda *a, **k: _Told(load(*a, **k), asked["told"])  # type: ignore[assignment]
     _die_at(asked["die"])

@@ -1,7 +1,6 @@
 """One owner at a time; a dead owner is followed at once, a zombie publishes nothing."""
 
 import errno
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,8 @@ import pytest
 
 from undo_hpc.errors import LeaseError, StorageError
 from undo_hpc.storage import lease as lease_module
-from undo_hpc.storage.lease import STALE_S, Lease, alive_here
+from undo_hpc.storage.heartbeat import STALE_S
+from undo_hpc.storage.lease import Lease
 
 
 def test_a_second_owner_is_refused_with_a_name(tmp_path: Path) -> None:
@@ -121,19 +121,6 @@ def test_a_heartbeat_that_comes_late_does_not_land_on_the_successor(
         assert not zombie._thread.is_alive()
         assert successor.still_ours()
     assert successor.still_ours()
-
-
-def test_a_process_that_is_hidden_from_us_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert alive_here(os.getpid(), lease_module.process_start(os.getpid())) is True
-    assert alive_here(os.getpid(), "an earlier process of that number") is False
-    assert alive_here(2**22 + 1, "1") is False
-
-    def another_users(pid: int, signal: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(lease_module, "process_start", lambda pid: "")  # /proc is mounted with hidepid
-    monkeypatch.setattr(os, "kill", another_users)
-    assert alive_here(77, "1") is None
 
 
 def test_a_requeued_job_follows_its_zombie_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The command line: thin doors. Nothing heavy is imported before the arguments are read.
+"""The command line: thin entry points. Nothing heavy is imported before the arguments are read.
 
 Each verb is a module of `cli.verbs` with `add_arguments(parser)` and `run(arguments, console) -> int`; only the verb that is
 asked for is imported.
@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+
+from undo_hpc.cli.common import VERB_EXAMPLES, add_verbosity, interrupt
 
 VERBS = {
-    "run": "start a run, or go on with it",
+    "run": "start a run, or resume it",
     "status": "where a run stands, why it waits, what to do next",
     "logs": "what a task has printed",
     "list": "the runs of a folder",
@@ -25,17 +26,10 @@ VERBS = {
     "data": "write a benchmark in boxed form",
     "push": "publish data, predictions and students on the Hub",
     "doctor": "check this machine, and the cluster, before a run",
-    "pause": "let running tasks save and stop; the run goes on later",
+    "pause": "let running tasks save and stop; the run can be resumed later",
     "cancel": "end the jobs of a run; all data stays",
 }
 DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it, understand it, share it."
-EXAMPLES = """examples:
-  undo-hpc run                                  the embedded tiny world
-  undo-hpc run --config my.yaml --profile slurm/profiles/mycluster.yaml
-  undo-hpc status checkpoints/tiny --watch
-  undo-hpc logs checkpoints/tiny generate 3 --follow
-  undo-hpc VERB --help                          what a verb takes, with an example
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,13 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    add_verbosity(parser)
     arguments = parser.parse_args(words[1:])
     from rich.console import Console
 
     from undo_hpc.cli.errors import report_error, report_os_error
     from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.system.logs import level_for, log_to_terminal
 
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    log_to_terminal(level_for(arguments.verbose, arguments.quiet))
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         code = int(module.run(arguments, Console(soft_wrap=False)))
         sys.stdout.flush()
@@ -85,10 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _overview(words: list[str]) -> int:
     """The list of verbs, the version, or what is wrong with the verb given."""
     parser = argparse.ArgumentParser(
@@ -97,7 +90,7 @@ def _overview(words: list[str]) -> int:
         description=DESCRIPTION
         + "\n\nverbs:\n"
         + "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items()),
-        epilog=EXAMPLES,
+        epilog=VERB_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")

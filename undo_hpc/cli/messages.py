@@ -1,4 +1,4 @@
-"""What the launcher says of a run, on this machine and on a cluster alike."""
+"""What the launcher shows of a run, on this machine and on a cluster alike."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload
 from undo_hpc.storage.manifest import Manifest
+from undo_hpc.system.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,7 @@ def show_prepared(run: Run, prepared: Manifest, console: Console) -> None:
         more = f"; {len(reasons) - 5} other reasons" if len(reasons) > 5 else ""
         most = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:5])
         left = counts["rejected"]
-        what = f"{left:,} row{'s'[: left != 1]} not used" if left else "rows to look at"
+        what = f"{counted(left, 'row')} not used" if left else "rows to look at"
         console.print(
             f"  {what} ({most}{more}), see {run.layout.rejected}",
             highlight=False,

@@ -1,4 +1,4 @@
-"""`python launchers/run_iteration.py`: starts or goes on with a run, on this machine or on a SLURM cluster."""
+"""`python launchers/run_iteration.py`: starts or resumes a run, on this machine or on a SLURM cluster."""
 
 from __future__ import annotations
 
@@ -8,28 +8,23 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import LAUNCHER_EXAMPLES, add_verbosity, interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from undo_hpc.config.schema import RunConfig
-
-EXAMPLES = """examples:
-  python launchers/run_iteration.py                                    the embedded tiny world, three iterations
-  python launchers/run_iteration.py --config my.yaml                   your own problems and models (see the README)
-  python launchers/run_iteration.py --config my.yaml --profile slurm/profiles/mycluster.yaml
-  python launchers/run_iteration.py --config numina10k_qwen --dry-run  what would be done; writes nothing
-"""
+    from undo_hpc.errors import ConfigError
 
 
 def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
     """The arguments of the launcher."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Runs UNDO iterative distillation to its end. The same command again goes on from where it stood.",
-        epilog=EXAMPLES,
+        description="Runs UNDO iterative distillation to its end. The same command again resumes it.",
+        epilog=LAUNCHER_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -62,6 +57,7 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         action="store_true",
         help="check files and keys, print stages, tasks, sizes and resources; write nothing",
     )
+    add_verbosity(parser)
     return parser
 
 
@@ -76,9 +72,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
 
     from undo_hpc.cli.errors import report_error, report_os_error
     from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.system.logs import level_for, log_to_terminal
 
-    console = Console(soft_wrap=False)
-    signal.signal(signal.SIGTERM, _interrupt)
+    log_to_terminal(level_for(arguments.verbose, arguments.quiet))
+    console = Console(soft_wrap=False, quiet=bool(arguments.quiet) and not arguments.dry_run)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         return launch(arguments, console)
     except UndoError as error:
@@ -86,16 +84,12 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
     except OSError as error:
         return report_os_error(error)
     except KeyboardInterrupt:
-        print("\nstopped; all finished work is saved. The same command goes on from here.", file=sys.stderr)
+        print("\nstopped; all finished work is saved. The same command resumes the run.", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def launch(arguments: argparse.Namespace, console: Console) -> int:
-    """What the arguments ask for. Raises UndoError for all that a user can mend."""
+    """What the arguments ask for. Raises UndoError for all that a user can correct."""
     from undo_hpc.cli.choose import CHECKPOINTS
 
     config = read_config(arguments)
@@ -106,23 +100,16 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         show_plan(config, run_dir, console)
         return 0
     from undo_hpc.cli.messages import show_prepared
-    from undo_hpc.control.dispatch import require_unqueued
-    from undo_hpc.control.precheck import check_changeable, check_config, check_packages
+    from undo_hpc.control.checks import require
     from undo_hpc.pipeline.layout import Layout
-    from undo_hpc.pipeline.run import create_or_open, open_run
+    from undo_hpc.pipeline.run import create_or_open
     from undo_hpc.stages.prepare import prepare
     from undo_hpc.storage.lease import Lease
 
     layout = Layout(run_dir.resolve())
     with Lease(layout.lease, f"the run directory {run_dir}"):
         new = not layout.prepared.exists()
-        check_packages(config)
-        if new:
-            check_config(config)
-        else:
-            check_changeable(config)
-        if config.cluster.kind == "local" and layout.submissions.exists():
-            require_unqueued(open_run(run_dir))
+        require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
         prepared = prepare(run)
         if new:
@@ -142,7 +129,11 @@ def command_line() -> list[str]:
 
 
 def read_config(arguments: argparse.Namespace) -> RunConfig:
-    """The configuration asked for; an existing run directory without --config speaks for itself."""
+    """The configuration asked for; an existing run directory without --config has its own.
+
+    Raises:
+        ConfigError: --run-dir without --config, and there is no run.
+    """
     from undo_hpc.cli.choose import CHECKPOINTS
     from undo_hpc.config.load import load_config, override
     from undo_hpc.pipeline.layout import Layout
@@ -161,8 +152,28 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
         from undo_hpc.pipeline.run import open_run
 
         return override(open_run(arguments.run_dir).config, sets)
+    if arguments.run_dir and not arguments.config:
+        raise _no_run(arguments.run_dir)
     config = load_config(arguments.config or "tiny", sets)
     return _where_it_runs(config, arguments.run_dir or CHECKPOINTS / config.name)
+
+
+def _no_run(run_dir: Path) -> ConfigError:
+    """The error for a --run-dir that holds no run, given without a configuration: most likely a misspelt name."""
+    import difflib
+
+    from undo_hpc.cli.choose import run_dirs
+    from undo_hpc.errors import ConfigError
+    from undo_hpc.system.invocation import display_path, launcher_hint
+
+    beside = [path.name for path in run_dirs(run_dir.parent) if path != run_dir.parent]
+    near = difflib.get_close_matches(run_dir.name, beside, n=1)
+    there = f"did you mean {run_dir.parent / near[0]}? " if near else ""
+    new = launcher_hint(f"--run-dir {display_path(run_dir)} --config NAME_OR_FILE")
+    return ConfigError(
+        f"there is no run in {run_dir}, and no --config to start one with",
+        hint=f"{there}To resume a run, give its directory; to start one there: {new} (the embedded demo is --config tiny)",
+    )
 
 
 def _where_it_runs(config: RunConfig, run_dir: Path) -> RunConfig:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.local import LocalCluster
-from undo_hpc.control.accounting import require_budget
-from undo_hpc.control.position import Position, discard_stale, locate
+from undo_hpc.control.budget import require_budget
+from undo_hpc.control.position import RunState, current_state, discard_stale
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary
@@ -22,57 +22,53 @@ if TYPE_CHECKING:
 def run_locally(run: Run, console: Console) -> int:
     """Runs iteration after iteration on this machine, until the loop ends."""
     run.layout.paused.unlink(missing_ok=True)
-    position = locate(run)
-    if position.ended:
-        console.print(
-            f"nothing to do: this run has ended after iteration {position.iteration} ({position.ended.why})."
-        )
+    state = current_state(run)
+    if state.ended:
+        console.print(f"nothing to do: this run ended after iteration {state.iteration} ({state.ended.why}).")
     seen = set()
-    while not position.ended:
-        state = (position.iteration, tuple((s.stage, s.index, s.state) for s in position.missing))
-        if state in seen:
+    while not state.ended:
+        key = (state.iteration, tuple((s.stage, s.index, s.state) for s in state.missing))
+        if key in seen:
             raise Incomplete(
-                f"iteration {position.iteration} stands where it stood before: what was done is not taken for done",
-                hint=f"did the code or the files change meanwhile? see: {cli_hint(f'status {display_path(run.layout.root)}')}",
+                f"no progress in iteration {state.iteration}: its tasks finished, but their manifests do not match the plan",
+                hint=f"did the code or the files change while it ran? see: {cli_hint(f'status {display_path(run.layout.root)}')}",
             )
-        seen.add(state)
-        announce(run, position, console)
-        require_budget(run, position.iteration, begun=len(position.missing) < len(position.statuses))
-        discard_stale(run, position)
+        seen.add(key)
+        announce(run, state, console)
+        require_budget(run, state.iteration, begun=len(state.missing) < len(state.statuses))
+        discard_stale(run, state)
         with choose_display(run.config.display.progress, console) as display:
-            LocalCluster(run, display).run_graph(position.stages, position.statuses)
-        show_outcome(run, position.iteration, console)
-        position = locate(run)
+            LocalCluster(run, display).run_graph(state.stages, state.statuses)
+        show_outcome(run, state.iteration, console)
+        state = current_state(run)
     show_summary(run, console)
-    next_commands(run, console, may_go_on=position.ended.action == "finished")
+    next_commands(run, console, may_continue=state.ended.action == "finished")
     return 0
 
 
-def announce(run: Run, position: Position, console: Console) -> None:
+def announce(run: Run, state: RunState, console: Console) -> None:
     """Says what is about to be done in an iteration."""
-    done = len(position.statuses) - len(position.missing)
-    kept = f", {done} of {len(position.statuses)} tasks are done already" if done else ""
+    done = len(state.statuses) - len(state.missing)
+    kept = f", {done} of {len(state.statuses)} tasks are done already" if done else ""
     console.print(
-        f"[bold]iteration {position.iteration}[/bold]: the teacher writes for {position.plan.problems} problems{kept}",
+        f"[bold]iteration {state.iteration}[/bold]: the teacher writes for {state.plan.problems} problems{kept}",
         highlight=False,
     )
     if not done:
-        show_workload(run.config, position.plan, console)
+        show_workload(run.config, state.plan, console)
 
 
-def next_commands(run: Run, console: Console, *, may_go_on: bool) -> None:
+def next_commands(run: Run, console: Console, *, may_continue: bool) -> None:
     """What to try now, as it can be typed here.
 
     Args:
-        may_go_on: the loop ended only because all its iterations are done.
+        may_continue: the loop ended only because all its iterations are done.
     """
     root = display_path(run.layout.root)
     commands = [cli_hint(f"status {root}")]
-    if may_go_on and refines(run.config):
+    if may_continue and refines(run.config):
         more = run.config.iterations + 1
-        commands.append(
-            f"{launcher_hint(f'--run-dir {root} --iterations {more}')}    go on for another iteration"
-        )
+        commands.append(f"{launcher_hint(f'--run-dir {root} --iterations {more}')}    runs another iteration")
     if run.config.data.train.tiny:
         own = launcher_hint("--config my.yaml --dry-run")
         commands.append(f"{own}    your own problems and models (the README has a my.yaml to begin with)")

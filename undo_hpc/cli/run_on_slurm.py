@@ -1,4 +1,4 @@
-"""What the launcher does on a SLURM cluster: submit, say what was submitted, leave."""
+"""What the launcher does on a SLURM cluster: submit, show what was submitted, leave."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.commands import require_slurm
 from undo_hpc.cluster.shared import check_shared
-from undo_hpc.control.dispatch import open_cluster, submit_missing
+from undo_hpc.control.dispatch import submit_missing
+from undo_hpc.control.run_cluster import open_cluster
 from undo_hpc.observe.summary import show_summary
 from undo_hpc.pipeline.run import Run
 from undo_hpc.system.invocation import cli_hint, display_path
+from undo_hpc.system.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def run_on_slurm(run: Run, console: Console) -> int:
-    """Submits what is missing of the run and returns at once; the jobs go on by themselves.
+    """Submits what is missing of the run and returns at once; the jobs continue by themselves.
 
     Raises:
         ClusterError: the cluster refuses or cannot be reached; nothing was submitted.
@@ -29,27 +31,27 @@ def run_on_slurm(run: Run, console: Console) -> int:
     cluster = open_cluster(run, from_launcher=True)
     run.layout.paused.unlink(missing_ok=True)
     done = submit_missing(run, cluster, check=True)
-    if done.position.ended:
+    if done.state.ended:
         console.print(
-            f"nothing to do: this run has ended after iteration {done.position.iteration} ({done.position.ended.why})."
+            f"nothing to do: this run ended after iteration {done.state.iteration} ({done.state.ended.why})."
         )
         show_summary(run, console)
         return 0
     if done.live:
-        live = "1 task" if done.live == 1 else f"{done.live} tasks"
         console.print(
-            f"{live} of iteration {done.position.iteration}: queued or running already", highlight=False
+            f"{counted(done.live, 'task')} of iteration {done.state.iteration}: queued or running already",
+            highlight=False,
         )
     for stage, ids, tasks in done.submitted:
         console.print(
-            f"submitted {stage} of iteration {done.position.iteration}: {tasks} task{'s'[: tasks != 1]}, job {', '.join(ids)}",
+            f"submitted {stage} of iteration {done.state.iteration}: {counted(tasks, 'task')}, job {', '.join(ids)}",
             highlight=False,
         )
     if any(stage == "generate" for stage, _, _ in done.submitted):
-        show_workload(run.config, done.position.plan, console)
+        show_workload(run.config, done.state.plan, console)
     for job in done.released:
         console.print(
-            f"job {job.task_id} ({job.stage}) had been given up by SLURM ({job.reason}); it is released",
+            f"job {job.task_id} ({job.stage}) was held by SLURM ({job.reason}); it is released",
             highlight=False,
         )
     if not done.submitted and not done.released:
@@ -60,7 +62,7 @@ def run_on_slurm(run: Run, console: Console) -> int:
         )
     root = display_path(run.layout.root)
     console.print(
-        "No process stays behind: the jobs carry the run on, iteration after iteration. Next:",
+        "No process stays behind: the jobs continue the run, iteration after iteration. Next:",
         highlight=False,
         soft_wrap=True,
     )

@@ -15,32 +15,35 @@ def stop(run_dir: Path, how: Literal["pause", "cancel"], console: Console) -> in
     Raises:
         ClusterError: the scheduler cannot be reached; nothing was changed but the mark of a pause.
     """
-    from undo_hpc.control.live import beats
-    from undo_hpc.observe.status import resume_command
     from undo_hpc.pipeline.run import open_run
-    from undo_hpc.storage.progress import read_progress
+    from undo_hpc.storage.heartbeat import is_alive
+    from undo_hpc.storage.reading import read_fast
+    from undo_hpc.system.invocation import resume_hint
+    from undo_hpc.system.wording import counted
 
     run = open_run(run_dir)
     if run.config.cluster.kind == "local":
-        lease = read_progress(run.layout.lease)
-        if lease and beats(lease):
+        lease = read_fast(run.layout.lease)
+        if lease and is_alive(lease):
             console.print(
-                f"this run is at work on {lease.get('host')}, process {lease.get('pid')}, and not on a cluster.",
+                f"this run is running on {lease.get('host')} (process {lease.get('pid')}), not on a cluster.",
                 highlight=False,
             )
             console.print(
-                f"stop it where it runs with Ctrl-C, or: kill -TERM {lease.get('pid')}    (it saves, then ends)",
+                f"stop it there with Ctrl-C, or: kill -TERM {lease.get('pid')}    (it saves, then ends)",
                 highlight=False,
             )
             return 3
         console.print("nothing runs; nothing to stop", highlight=False)
         return 0
-    from undo_hpc.control.dispatch import cancel, pause
+    from undo_hpc.control.stopping_run import cancel, pause
 
     count = pause(run) if how == "pause" else cancel(run)
     words = (
-        "asked to save and stop, or taken out of the queue" if how == "pause" else "cancelled; all data stays"
+        "asked to save and stop, or cancelled while waiting"
+        if how == "pause"
+        else "cancelled; all data stays"
     )
-    console.print(f"{count} job{'s'[: count != 1]} {words}", highlight=False)
-    console.print(f"go on: {resume_command(run)}", highlight=False, soft_wrap=True)
+    console.print(f"{counted(count, 'job')} {words}", highlight=False)
+    console.print(f"resume: {resume_hint(run.layout.root)}", highlight=False, soft_wrap=True)
     return 0

@@ -116,13 +116,13 @@ class Cluster(Protocol):
         """
 
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None:
-        """Makes pending jobs wait for `after` instead of what they wait for now. Jobs that are gone are left aside."""
+        """Makes pending jobs wait for `after` instead of what they wait for now. Jobs that are gone are skipped."""
 
     def release(self, task_ids: Iterable[str]) -> None:
-        """Lets tasks that the scheduler gave up wait for a node again. Raises ClusterError where that is refused."""
+        """Lets tasks that the scheduler has abandoned wait for a node again. Raises ClusterError where that is refused."""
 
     def cancel(self, ids: Iterable[str]) -> None:
-        """Ends the jobs. Ids that are gone are left aside."""
+        """Ends the jobs. Ids that are gone are skipped."""
 
     def pause(self, tag: str) -> int:
         """Cancels what waits, and asks what runs to save and stop without starting again; returns the number of jobs."""

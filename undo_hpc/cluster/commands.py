@@ -107,7 +107,7 @@ _REFUSALS = (
     Refusal(
         r"dependency",
         "the cluster refused the dependency between stages",
-        "run the same command again: what is missing is submitted anew",
+        "run the same command again: what is missing is submitted again",
     ),
 )
 _UNREACHABLE = re.compile(

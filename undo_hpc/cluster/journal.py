@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from undo_hpc.cluster.names import ranges
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.events import append_line
+from undo_hpc.storage.reading import read_rows_tolerant
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,8 @@ class SubmissionJournal:
         self._append({"event": "refused", "name": name, "why": why, "time": round(time.time(), 3)})
 
     def _rows(self) -> Iterator[dict[str, object]]:
-        if not self.path.exists():
-            return
         with translate_os_error(self.path):
-            lines = self.path.read_bytes().splitlines()
-        for line in lines:
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue  # a torn line: the sbatch behind it has not happened
-            if isinstance(row, dict):
-                yield row
+            yield from read_rows_tolerant(self.path)  # a torn line: its sbatch was not called
 
     def users(self) -> set[int]:
         """Numbers of the users who have submitted jobs of the run: a group may share one."""

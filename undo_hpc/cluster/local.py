@@ -1,11 +1,12 @@
 """The machine at hand as a cluster: at most N worker processes, dependencies kept, a log for each task.
 
-Unlike a SLURM cluster it needs a process that stays: the launcher. Workers die with it (see process.py), after they have
-saved, and the same command goes on.
+Unlike a SLURM cluster it needs a process that stays: the launcher. Workers end with it (see system.parent_death), after they have
+saved, and the same command resumes the run.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -23,6 +24,9 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
+from undo_hpc.system.parent_death import DIE_WITH_PARENT
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 STOP_WAIT_S = 120.0
@@ -122,7 +126,7 @@ class LocalCluster:
                         waiting.remove((stage, task))
                         self._start(stage, task)
                 if not self._count_busy() or self._clients_are_stranded(by_name):
-                    self._stop_all()  # servers that nobody asks any more, or clients that wait for one
+                    self._stop_all()  # servers without clients, or clients that wait for a server in vain
                     break
                 time.sleep(POLL_S)
                 for item in [r for r in self._running if r.process.poll() is not None]:
@@ -130,10 +134,9 @@ class LocalCluster:
                 self._show()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and self._running:
-                print(
-                    f"stopping: running tasks save, in {STOP_WAIT_S:g} s at most; Ctrl-C again ends them at once",
-                    file=sys.stderr,
-                    flush=True,
+                log.warning(
+                    "stopping: running tasks save, in %g s at most; Ctrl-C again ends them at once",
+                    STOP_WAIT_S,
                 )
             self._stop_all()
             raise
@@ -159,7 +162,7 @@ class LocalCluster:
             log.touch()
         threads = str(self._run.config.cluster.threads_per_process)
         environment = os.environ | {
-            "UNDO_DIE_WITH_PARENT": "1",
+            DIE_WITH_PARENT: "TERM",
             "OMP_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
             # workers run the code that this launcher runs, whatever else is installed
@@ -226,7 +229,7 @@ class LocalCluster:
         error = Incomplete(
             f"{stage.name}{f' {task.label}' if stage.is_array else ''} of iteration {stage.iteration} {what}{others}. The end of its log ({log}):\n"
             + "\n".join(f"  | {line}" for line in lines),
-            hint="all finished work is kept. Mend the cause, then run the same command again; it goes on from there",
+            hint="all finished work is kept. Fix the cause, then run the same command again: it resumes from there",
         )
         if code == ExitCode.WRONG_INPUT:
             error.exit_code = ExitCode.WRONG_INPUT

@@ -2,7 +2,7 @@
 
 SLURM says it in different ways, and all mean the same to a stage: SIGTERM at the start of a grace time (or just before the
 end, where there is none), SIGUSR1 some time before the time limit (our --signal), SIGUSR2 from tools that send their own.
-Which it was is told by the job's real end, start + time limit: its EndTime is moved forward when it is preempted.
+Which it was is derived from the job's real end, start + time limit: its EndTime is moved forward when it is preempted.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def classify(number: int, when: float, end: float | None, lead_s: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """How often a task was started again, by cause. `lost` were ended without a word (SIGKILL, a node's failure)."""
+    """How often a task was started again, by cause. `lost` died without an exit status (SIGKILL, a node's failure)."""
 
     preempted: int = 0
     timeout: int = 0

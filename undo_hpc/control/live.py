@@ -1,30 +1,27 @@
-"""Who works on a run just now: what the scheduler holds, and whose leases still beat. Asks squeue once, never sacct."""
+"""Who works on a run now: what the scheduler holds, and which leases have a live owner. Asks squeue once, never sacct."""
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from undo_hpc.errors import ClusterError
-from undo_hpc.pipeline.evidence import read_fast
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Key, TaskState
-from undo_hpc.storage.lease import STALE_S, alive_here
+from undo_hpc.storage.heartbeat import is_alive
+from undo_hpc.storage.reading import read_fast
 
 # The scheduler's reasons in words. What is not here is shown as squeue says it.
 REASONS = {
-    "Priority": "other jobs come first (priority)",
-    "Resources": "first in line; no node is free yet",
+    "Priority": "other jobs have a higher priority",
+    "Resources": "next in the queue; no node is free yet",
     "Dependency": "waits for the stage before it",
     "DependencyNeverSatisfied": "waits for a job that failed; it will never start by itself",
     "BeginTime": "its start time has not come yet; a job that starts again is held back for a while",
-    "JobArrayTaskLimit": "as many tasks of its array run as may at once",
-    "JobHeldUser": "held by hand; release it with: scontrol release JOB",
+    "JobArrayTaskLimit": "the limit of simultaneous tasks of its array is reached (array_parallelism)",
+    "JobHeldUser": "held by a user; release it with: scontrol release JOB",
     "JobHeldAdmin": "held by the administrators",
-    "JobHoldMaxRequeue": "SLURM gave it up after too many restarts; the launcher, run again, releases it",
+    "JobHoldMaxRequeue": "SLURM holds it after too many restarts; run the launcher again to release it",
     "PartitionDown": "the partition is down",
     "PartitionInactive": "the partition is closed",
     "PartitionTimeLimit": "asks for more time than the partition allows; lower cluster.resources.STAGE.minutes",
@@ -33,12 +30,12 @@ REASONS = {
     "NodeDown": "a node that it needs is down",
     "Reservation": "waits for its reservation",
     "Licenses": "waits for a licence",
-    "InvalidAccount": "the account is not valid; mend `account` in the profile",
-    "InvalidQOS": "the quality of service is not valid; mend `qos` in the profile",
+    "InvalidAccount": "the account is not valid; fix `account` in the profile",
+    "InvalidQOS": "the quality of service is not valid; fix `qos` in the profile",
     "AccountNotAllowed": "the account may not use this partition",
     "QOSNotAllowed": "the quality of service may not use this partition",
     "MaxGRESPerAccount": "the account uses all GPUs that it may",
-    "launch failed requeued held": "its node failed to start it and SLURM gave it up; the launcher, run again, releases it",
+    "launch failed requeued held": "its node failed to start it and SLURM holds it; run the launcher again to release it",
     "None": "just submitted",
 }
 
@@ -59,16 +56,16 @@ def explain_reason(reason: str) -> str:
 
 
 @dataclass
-class Live:
+class LiveTasks:
     """What is alive.
 
     Attributes:
-        tasks: state and words of each task of the iteration that somebody works on, or will.
-        launcher: who holds the run (a launcher on this machine, or a stage that submits), in words; empty where nobody does.
+        tasks: state and a short text for each task of the iteration that is running or queued.
+        launcher: who holds the run (a launcher, or a stage that submits); empty where nobody does.
         note: why the scheduler could not be asked; empty where it could, or need not be.
         jobs: number of tasks that the scheduler holds.
         paused: whether the run was paused.
-        given_up: tasks that the scheduler holds because it could not start them.
+        abandoned: tasks that the scheduler holds because it could not start them.
     """
 
     tasks: dict[Key, tuple[TaskState, str]] = field(default_factory=dict)
@@ -76,25 +73,25 @@ class Live:
     note: str = ""
     jobs: int = 0
     paused: bool = False
-    given_up: int = 0
+    abandoned: int = 0
 
 
-def look_live(run: Run, iteration: int) -> Live:
-    """Asks leases, and on SLURM squeue. A scheduler that does not answer is told in `note`, and the rest stands."""
-    live = Live(paused=run.layout.paused.exists())
-    lease = read_fast(str(run.layout.lease))
-    if lease and beats(lease):
+def query_live(run: Run, iteration: int) -> LiveTasks:
+    """Asks leases, and on SLURM squeue. A scheduler that does not answer is reported in `note`; the rest is still valid."""
+    live = LiveTasks(paused=run.layout.paused.exists())
+    lease = read_fast(run.layout.lease)
+    if lease and is_alive(lease):
         live.launcher = f"process {lease.get('pid')} on {lease.get('host')}"
     live.tasks.update(leased(run, iteration))
     if run.config.cluster.kind == "slurm":
         try:
             _ask_slurm(run, iteration, live)
         except ClusterError as error:
-            live.note = f"{error.message}; what waits in the queue is not known"
+            live.note = f"{error.message}; what waits in the queue is unknown"
     return live
 
 
-def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
+def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
     from undo_hpc.cluster.base import JobState
     from undo_hpc.cluster.journal import SubmissionJournal
     from undo_hpc.cluster.profile import Profile
@@ -103,7 +100,7 @@ def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
     users = SubmissionJournal(run.layout.submissions).users()
     for job in SlurmCluster(Profile(), run.layout.code, users, run.layout.root).live_jobs(run.id):
         live.jobs += 1
-        live.given_up += job.state is JobState.GIVEN_UP
+        live.abandoned += job.state is JobState.GIVEN_UP
         if job.iteration != iteration:
             continue
         key = job.stage, job.index or 0
@@ -118,20 +115,10 @@ def _ask_slurm(run: Run, iteration: int, live: Live) -> None:
 def leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
     """Tasks whose owner is alive, by their leases (which are gone when a task ends)."""
     found: dict[Key, tuple[TaskState, str]] = {}
-    folder = run.layout.iteration(iteration).leases
-    for path in folder.glob("[!.]*.lease"):
-        data = read_fast(str(path))
+    for path in run.layout.iteration(iteration).leases.glob("[!.]*.lease"):
+        data = read_fast(path)
         stage, _, index = path.stem.rpartition("-")
-        if data and stage and index.isdigit() and beats(data):
+        if data and stage and index.isdigit() and is_alive(data):
             job = f", job {data['job']}" if data.get("job") else ""
             found[stage, int(index)] = "running", f"on {data.get('host')}{job}"
     return found
-
-
-def beats(lease: dict[str, Any]) -> bool:
-    """Whether a lease's owner is alive: on this host its process is asked, elsewhere its heartbeat."""
-    if lease.get("host") == socket.gethostname():
-        alive = alive_here(int(lease.get("pid", 0)), str(lease.get("start")))
-        if alive is not None:
-            return alive
-    return time.time() - float(lease.get("heartbeat", 0)) <= STALE_S

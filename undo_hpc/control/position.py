@@ -1,17 +1,19 @@
-"""Plan + evidence + cluster: where a run stands, and what is to be done now. Used by the launcher and by `advance`."""
+"""Where a run stands: "what is done" is derived here, once, from evidence. And the plan of the iteration whose turn has come."""
 
 from __future__ import annotations
 
 import shutil
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.config.schema import PolicyConfig
-from undo_hpc.errors import StorageError
+from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.decision import Decision, decide_by_sets
 from undo_hpc.method.targets import expected_length
+from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
 from undo_hpc.pipeline.plan import (
     IterationPlan,
     Stage,
@@ -24,29 +26,41 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, Key, TaskState, TaskStatus, derive, unmet
 from undo_hpc.pipeline.workload import Measured, estimate
 from undo_hpc.prompts import load_prompts
-from undo_hpc.records import Target
+from undo_hpc.records import SCHEMA_VERSION, Target
 from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, write_targets
 from undo_hpc.storage.atomic import read_json, write_json
-from undo_hpc.storage.manifest import read_manifest, verify_outputs
+from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.reading import read_fast
 
 PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a run stands.
+class RunState:
+    """Where a run stands: what is done, derived from evidence. Views render it; the launcher and `advance` act on it.
 
     Attributes:
-        iteration: the iteration at work, or the last one where the run has ended.
+        iteration: the latest planned iteration.
+        evidence: manifests of its tasks, and what is wrong with their outputs.
         statuses: state of every task of that iteration.
-        ended: the decision that ended the loop, or None while it goes on.
+        complete: whether the iteration needs nothing more.
+        lost: files of earlier iterations on which this one rests, and which are missing or damaged.
+        decision: what follows a complete iteration; None while it is not complete, or cannot be decided because of `lost`.
     """
 
     iteration: int
     plan: IterationPlan
     stages: tuple[Stage, ...]
+    evidence: Mapping[Key, Evidence]
     statuses: list[TaskStatus]
-    ended: Decision | None = None
+    complete: bool = False
+    lost: tuple[Path, ...] = ()
+    decision: Decision | None = None
+
+    @property
+    def ended(self) -> Decision | None:
+        """The decision that ended the loop, or None while it continues."""
+        return self.decision if self.decision is not None and self.decision.action != "continue" else None
 
     @property
     def missing(self) -> list[TaskStatus]:
@@ -54,49 +68,100 @@ class Position:
         return [status for status in self.statuses if status.state != "done"]
 
 
-def locate(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) -> Position:
-    """Finds where the run stands, from evidence; makes the plan of an iteration whose turn has come, and targets files that were lost.
+def latest_planned(run: Run) -> int:
+    """The latest iteration that has a plan. It is made after the one before was complete: earlier ones are not looked at again."""
+    return max((k for k in run.layout.iterations() if run.layout.iteration(k).plan.exists()), default=0)
+
+
+def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) -> RunState | None:
+    """The state of the latest planned iteration; None where nothing is planned yet. Reads only.
 
     Args:
-        live: what a cluster says of the tasks of the current iteration.
+        live: what a cluster says of the tasks of that iteration.
+
+    Raises:
+        StorageError: its plan is damaged.
     """
-    # A plan is made only after the iteration before was complete; what lies further back is history.
-    iteration = max((k for k in run.layout.iterations() if run.plan(k)), default=0)
-    while True:
-        plan = _current_plan(run, iteration)
-        stages = build_graph(run.config, run.layout, plan)
-        policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
-        statuses = derive(
-            stages, gather(run, stages), policies=policies, outside=outside_digests(run), live=live
-        )
-        if unmet(stages, policies, statuses):
-            restore_targets(
-                run, plan, (s.index for s in statuses if s.stage == "generate" and s.state != "done")
+    iteration = latest_planned(run)
+    plan = run.plan(iteration)
+    if plan is None:
+        return None
+    stages = build_graph(run.config, run.layout, plan)
+    evidence = gather_evidence(run.layout.root, stages)
+    policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
+    statuses = derive(stages, evidence, policies=policies, outside=outside_digests(run), live=live)
+    complete = not unmet(stages, policies, statuses)
+    lost: list[Path] = []
+    history: list[dict[str, Any]] = []
+    for number in range(iteration + complete):
+        path = run.layout.iteration(number).metrics
+        sets = (read_fast(path) or {}).get("sets")
+        if sets is None:
+            lost.append(path)
+        else:
+            history.append(sets)
+    # The decision under the present configuration: `iterations` may have been raised since.
+    decision = (
+        decide_by_sets(history, run.config.stop, effective_iterations(run.config))
+        if complete and not lost
+        else None
+    )
+    return RunState(iteration, plan, stages, evidence, statuses, complete, tuple(lost), decision)
+
+
+def current_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) -> RunState:
+    """`read_state` for those who act on it: makes the plan of an iteration whose turn has come, and targets files
+    that were lost.
+
+    Raises:
+        StorageError: a file is missing on which the iteration rests.
+        EvidenceError: a manifest was written by another version of this program.
+    """
+    state = read_state(run, live)
+    if state is None or _planned_for_other_problems(run, state.plan):
+        state = _planned(run, state.iteration if state else 0)
+    while state.complete and not state.lost and not state.ended:
+        state = _planned(run, state.iteration + 1)
+    _require_readable(run, state)
+    if not state.complete:
+        unfinished = (s.index for s in state.statuses if s.stage == "generate" and s.state != "done")
+        restore_targets(run, state.plan, unfinished)
+    return state
+
+
+def _planned(run: Run, iteration: int) -> RunState:
+    make_plan(run, iteration)
+    state = read_state(run)
+    assert state is not None, "its plan was written just now"
+    return state
+
+
+def _planned_for_other_problems(run: Run, plan: IterationPlan) -> bool:
+    prepared = read_manifest(run.layout.prepared)
+    return prepared is not None and plan.inputs["splits"] != prepared.digest
+
+
+def _require_readable(run: Run, state: RunState) -> None:
+    """Raises where the state cannot be acted on: nothing is discarded that another version may still read."""
+    if state.complete and state.lost:
+        path = state.lost[0]
+        follower = 1 + next(k for k in run.layout.iterations() if path.parent == run.layout.iteration(k).root)
+        rest = [k for k in run.layout.iterations() if k >= follower]
+        if not rest:
+            raise StorageError(
+                f"{path} is missing or damaged", hint="put it back, then run the same command again"
             )
-            return Position(iteration, plan, stages, statuses)
-        decision = current_decision(run, iteration)
-        if decision.action != "continue":
-            return Position(iteration, plan, stages, statuses, decision)
-        iteration += 1
-
-
-def current_decision(run: Run, iteration: int) -> Decision:
-    """The decision after an iteration under the present configuration (`iterations` may have been raised since)."""
-    history = []
-    for k in range(iteration + 1):
-        metrics = run.layout.iteration(k).metrics
-        if k < iteration and not metrics.exists():
-            raise _missing(run, metrics, k + 1)
-        history.append(read_json(metrics)["sets"])
-    return decide_by_sets(history, run.config.stop, effective_iterations(run.config))
-
-
-def _current_plan(run: Run, iteration: int) -> IterationPlan:
-    """The plan of an iteration, made where there is none, or where it was made from other problems than the run has now."""
-    plan, prepared = run.plan(iteration), read_manifest(run.layout.prepared)
-    if plan is None or (prepared is not None and plan.inputs["splits"] != prepared.digest):
-        return make_plan(run, iteration)
-    return plan
+        later = ", ".join(str(run.layout.iteration(k).root) for k in rest)
+        raise StorageError(
+            f"{path} is missing, and iteration {follower} rests on it",
+            hint=f"put it back; or move {later} away and run the same command again: these iterations are then made again",
+        )
+    for (stage, index), found in state.evidence.items():
+        if found.manifest is not None and found.manifest.schema_version != SCHEMA_VERSION:
+            raise EvidenceError(
+                f"{stage} {index} of iteration {state.iteration}: {found.problem}",
+                hint="continue this run with the version of undo-hpc that made it, or start a new run directory",
+            )
 
 
 def make_plan(run: Run, iteration: int) -> IterationPlan:
@@ -160,48 +225,36 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
     return plan
 
 
-def gather(run: Run, stages: Sequence[Stage]) -> dict[Key, Evidence]:
-    """The evidence of all tasks: manifests, and whether their outputs stand with the right size."""
-    found: dict[Key, Evidence] = {}
-    for stage in stages:
-        for task in stage.tasks:
-            manifest = read_manifest(run.layout.root / task.manifest) if task.manifest else None
-            if manifest is not None:
-                problem = verify_outputs(run.layout.root, manifest, deep=False)
-                found[stage.name, task.index] = Evidence(manifest, problem)
-    return found
-
-
 def outside_digests(run: Run) -> dict[str, str]:
-    """Digests of what all tasks read from outside the iteration. (The last iteration's feedback is in the targets files.)"""
-    prepared = read_manifest(run.layout.prepared)
-    return {"config": run.config_digest, "splits": prepared.digest if prepared else ""}
+    """Digests of what all tasks read from outside the iteration; what is missing or damaged has no entry.
+
+    (The last iteration's feedback is in the targets files.)
+    """
+    prepared = read_fast(run.layout.prepared) or {}
+    digests = {"config": run.config_digest}
+    if "digest" in prepared:
+        digests["splits"] = str(prepared["digest"])
+    return digests
 
 
-def _missing(run: Run, path: Path, follower: int) -> StorageError:
-    later = ", ".join(str(run.layout.iteration(k).root) for k in run.layout.iterations() if k >= follower)
-    return StorageError(
-        f"{path} is missing, and iteration {follower} rests on it",
-        hint=f"put it back; or move {later} away and run the same command again, which makes all of them again",
-    )
-
-
-def discard_stale(run: Run, position: Position) -> int:
-    """Takes the manifests of stale tasks away, so that their work is done again; returns how many there were.
+def discard_stale(run: Run, state: RunState) -> int:
+    """Removes the manifests of stale tasks, and damaged ones, so that their work is done again; returns how many there were.
 
     That of advance too, where something before it is to be made again: it rests on everything, and submits what is stale after it.
     """
-    stale = {(status.stage, status.index) for status in position.statuses if status.state == "stale"}
-    redone = stale | {
-        (s.stage, s.index) for s in position.statuses if s.stage == "advance" and (stale or s.state == "done")
+    stale = {
+        (status.stage, status.index)
+        for status in state.statuses
+        if status.state == "stale" or (status.state == "blocked" and status.why == DAMAGED)
     }
-    for stage in position.stages:
+    redone = stale | {
+        (s.stage, s.index) for s in state.statuses if s.stage == "advance" and (stale or s.state == "done")
+    }
+    for stage in state.stages:
         for task in stage.tasks:
             if (stage.name, task.index) in redone:
                 (run.layout.root / task.manifest).unlink(missing_ok=True)
                 if stage.name == "train":
-                    shutil.rmtree(run.layout.iteration(position.iteration).checkpoints, ignore_errors=True)
-                run.events.append(
-                    "discarded", iteration=position.iteration, stage=stage.name, index=task.index
-                )
+                    shutil.rmtree(run.layout.iteration(state.iteration).checkpoints, ignore_errors=True)
+                run.events.append("discarded", iteration=state.iteration, stage=stage.name, index=task.index)
     return len(stale)

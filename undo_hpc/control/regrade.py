@@ -1,8 +1,8 @@
 """Grading stored answers again with the present checker: no model is loaded, nothing is generated.
 
-By default it only tells what would change. With `apply` the new verdicts go into the shards, and each manifest is written anew: what was made
+By default it only tells what would change. With `apply` the new verdicts go into the shards, and each manifest is written again: what was made
 from another verdict (the distilled set and all behind it, or the metrics) is then stale by its digests, and the next launch makes it again.
-Later iterations began with errors and rationales that are no longer so: they are put aside as they are, in `superseded/`, and made anew.
+Later iterations began with errors and rationales that have changed: they are moved as they are to `superseded/`, and made again.
 
 A crash between shard and manifest costs nothing: the new rows lie in the shard's `.parts` folder first, where a task that is run again finds
 all its answers and generates none.
@@ -10,15 +10,16 @@ all its answers and generates none.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.control.live import look_live
+from undo_hpc.control.live import query_live
 from undo_hpc.errors import EvidenceError, LeaseError
 from undo_hpc.grading import GradeItem
 from undo_hpc.method.quality import assess
@@ -32,6 +33,10 @@ from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
+from undo_hpc.system.invocation import cli_hint, display_path
+from undo_hpc.system.wording import counted
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,7 @@ class Regrade:
         return Counter((c.iteration, c.stage, c.before, c.after) for c in self.changes)
 
 
-def regrade(
-    run: Run, *, apply: bool = False, workers: int = 1, say: Callable[[str], None] = lambda _: None
-) -> Regrade:
+def regrade(run: Run, *, apply: bool = False, workers: int = 1) -> Regrade:
     """Grades every stored answer of a run again.
 
     Args:
@@ -90,34 +93,32 @@ def regrade(
         EvidenceError: an answer belongs to no problem of the run.
     """
     if not apply:
-        return _regrade(run, False, workers, say)
+        return _regrade(run, False, workers)
     for number in run.layout.iterations():
-        if busy := look_live(run, number).tasks:
+        if busy := query_live(run, number).tasks:
             (stage, index), (_, words) = next(iter(busy.items()))
             raise LeaseError(
-                f"{stage} {index} of iteration {number} is at work or queued ({words}); its verdicts cannot be changed now",
-                hint=f"wait, or stop the run first: undo-hpc pause {run.layout.root}",
+                f"{stage} {index} of iteration {number} is running or queued ({words}); its verdicts cannot be changed now",
+                hint=f"wait, or stop the run first: {cli_hint(f'pause {display_path(run.layout.root)}')}",
             )
     with Lease(run.layout.lease, f"the run directory {run.layout.root}"):
-        return _regrade(run, True, workers, say)
+        return _regrade(run, True, workers)
 
 
-def _regrade(run: Run, apply: bool, workers: int, say: Callable[[str], None]) -> Regrade:
+def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
     done = Regrade(applied=apply)
     numbers = run.layout.iterations()
     problems = _problems(run)
     with checker_of(run.config, workers=workers) as checker:
         for number in numbers:
             plan = run.plan(number)
-            if plan is None:  # not begun, or put aside just now
+            if plan is None:  # not begun, or moved away just now
                 continue
             for stage in build_graph(run.config, run.layout, plan):
                 if stage.name in ROW_STAGES:
-                    say(
-                        f"iteration {number}, {stage.name}: {len(stage.tasks)} task{'s'[: len(stage.tasks) != 1]}"
-                    )
+                    log.info("iteration %d, %s: %s", number, stage.name, counted(len(stage.tasks), "task"))
                     for task in stage.tasks:
-                        _task(run, stage, task, problems, checker, done, say)
+                        _task(run, stage, task, problems, checker, done)
     if done.changes and apply:
         run.events.append(
             "regraded",
@@ -135,8 +136,7 @@ def _problems(run: Run) -> dict[str, dict[str, Problem]]:
     return {name: {p.problem_id: p for p in run.problems(name)} for name in names}
 
 
-def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: AnswerChecker, done: Regrade,
-          say: Callable[[str], None]) -> None:  # fmt: skip
+def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: AnswerChecker, done: Regrade) -> None:  # fmt: skip
     root = run.layout.root
     manifest = read_manifest(root / task.manifest)
     if manifest is None or verify_outputs(root, manifest, deep=False):
@@ -154,7 +154,7 @@ def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Prob
         shards[name] = list(_grade(run, stage, name, rows, own, checker, done))
     if done.applied and len(done.changes) > found:
         _put_aside_later(
-            run, stage.iteration, say
+            run, stage.iteration
         )  # first: a crash in between leaves an iteration to make, never a stale one
         _write(run, task, manifest, shards, stage)
 
@@ -232,7 +232,7 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_aside_later(run: Run, iteration: int, say: Callable[[str], None]) -> None:
+def _put_aside_later(run: Run, iteration: int) -> None:
     """Moves the iterations behind one away, the last first, so that what stands is at any moment a run without gaps."""
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for number in sorted((k for k in run.layout.iterations() if k > iteration), reverse=True):
@@ -243,7 +243,7 @@ def _put_aside_later(run: Run, iteration: int, say: Callable[[str], None]) -> No
         run.events.append(
             "superseded", iteration=number, by=f"regrade of iteration {iteration}", moved_to=place.name
         )
-        say(f"iteration {number} rests on other verdicts now: put aside in {place}")
+        log.info("iteration %d depends on verdicts that have changed: moved to %s", number, place)
 
 
 def _again(numbers: Sequence[int], changes: list[Change]) -> list[tuple[int, str]]:

@@ -5,8 +5,6 @@ Rows lie in the order of (idx, id, attempt), and are written and read as streams
 
 from __future__ import annotations
 
-import hashlib
-import io
 import itertools
 import os
 import shutil
@@ -21,6 +19,7 @@ from typing import Any, Self
 from undo_hpc.errors import DataError
 from undo_hpc.records import Example
 from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_text
+from undo_hpc.storage.hashing import HashingFile
 from undo_hpc.storage.manifest import Output
 
 ROWS_PER_GROUP = 512
@@ -52,23 +51,6 @@ def _array(values: Sequence[Any], kind: Any) -> Any:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-class _Hashed(io.FileIO):
-    """A file for writing that keeps the digest of what went into it: nobody has to read it again for its manifest."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w")
-        self.path, self.sha = path, hashlib.sha256()
-
-    def write(self, data: Any) -> int:
-        """Writes all of the data."""
-        left = memoryview(data).cast("B")
-        self.sha.update(left)
-        size = len(left)
-        while left:
-            left = left[super().write(left) :]
-        return size
-
-
 class DistilledFile:
     """Writes one parquet file of a distilled set, in groups of rows; a set has one for each range of problems.
 
@@ -82,7 +64,7 @@ class DistilledFile:
         self.output: Output | None = None
         self._group: list[tuple[Any, ...]] = []
         self._writer: Any = None
-        self._sink: _Hashed | None = None
+        self._sink: HashingFile | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +85,7 @@ class DistilledFile:
         self._group = []
         with translate_os_error(self.path):
             if self._writer is None:
-                self._sink = _Hashed(self.path)
+                self._sink = HashingFile(self.path)
                 self._writer = pq.ParquetWriter(
                     self._sink, schema, compression="lz4", use_dictionary=False, write_statistics=["idx"]
                 )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from undo_hpc.config.schema import RunConfig, SourceConfig
-from undo_hpc.data.benchmarks.loader import describe_benchmark
-from undo_hpc.doctor.findings import Finding
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.checks.finding import Finding
+from undo_hpc.control.checks.sources import hub_sources
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
 from undo_hpc.errors import UndoError
 from undo_hpc.models import loaded_models
+
+log = logging.getLogger(__name__)
 
 
 def hub_models(config: RunConfig) -> dict[str, str]:
@@ -23,19 +26,6 @@ def hub_models(config: RunConfig) -> dict[str, str]:
     }
 
 
-def hub_data(config: RunConfig) -> list[SourceConfig]:
-    """Sources of the run that come from the Hub."""
-    overrides = config.evaluate.overrides
-    sources = [
-        config.data.train,
-        *(
-            describe_benchmark(name, overrides.get(Path(name).stem)).source
-            for name in config.evaluate.benchmarks
-        ),
-    ]
-    return [source for source in sources if source.hub and not source.path and not source.tiny]
-
-
 def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]:
     """Where the cache lies, and which models of the run are in it."""
     from huggingface_hub import constants
@@ -45,14 +35,14 @@ def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]
     _, kind = mount_of(place)
     if not os.access(place, os.W_OK):
         yield Finding(
-            "bad",
+            "error",
             "Hub cache",
             f"{cache} cannot be written",
             "set HF_HOME to a folder of yours on the shared file system",
         )
     elif cluster and kind not in SHARED:
         yield Finding(
-            "look",
+            "warning",
             "Hub cache",
             f"{cache} on {kind}: this does not look shared",
             "set HF_HOME to a folder that compute nodes see",
@@ -64,7 +54,7 @@ def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]
     for model, revision in hub_models(config).items():
         if weights(model, revision) is None:
             yield Finding(
-                "look",
+                "warning",
                 "model",
                 f"{model} is not in the cache",
                 "fetch it on this machine: undo-hpc doctor --config ... --prefetch",
@@ -76,7 +66,7 @@ def check_cache(config: RunConfig | None, *, cluster: bool) -> Iterator[Finding]
 def check_nodes() -> Iterator[Finding]:
     """HF_HUB_OFFLINE: on compute nodes without a network it must be set, on the node that prepares the data it must not."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        yield Finding("look", "HF_HUB_OFFLINE", "is set here: nothing can be fetched or pushed from this machine",
+        yield Finding("warning", "HF_HUB_OFFLINE", "is set here: nothing can be fetched or pushed from this machine",
                       "unset it on the login node; jobs get it through the profile's export or setup")  # fmt: skip
     else:
         yield Finding(
@@ -95,16 +85,16 @@ def check_token(config: RunConfig | None) -> Iterator[Finding]:
     if hub and hub.token_file:
         path = Path(hub.token_file).expanduser()
         if not path.is_file():
-            yield Finding("bad", "Hub token", f"{path} is missing", "mend hub.token_file")
+            yield Finding("error", "Hub token", f"{path} is missing", "correct hub.token_file")
             return
         if path.stat().st_mode & 0o077:
-            yield Finding("look", "Hub token", f"others may read {path}", f"chmod 600 {path}")
+            yield Finding("warning", "Hub token", f"others may read {path}", f"chmod 600 {path}")
             return
         there = True
     wanted = bool(hub and (hub.dataset_repo or hub.model_repo))
     if wanted and not there:
         yield Finding(
-            "bad",
+            "error",
             "Hub token",
             "the run publishes, and there is no token",
             "hf auth login, or set HF_TOKEN_PATH or hub.token_file",
@@ -117,7 +107,7 @@ def check_token(config: RunConfig | None) -> Iterator[Finding]:
         )
 
 
-def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]:
+def prefetch(config: RunConfig) -> Iterator[Finding]:
     """Fetches the run's models and data sets into the cache.
 
     Errors become findings: what could not be fetched, and why.
@@ -126,7 +116,7 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     for model, revision in hub_models(config).items():
-        say(f"fetching {model}")
+        log.info("fetching %s", model)
         try:
             snapshot_download(
                 model,
@@ -135,7 +125,7 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
             )
         except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
             yield Finding(
-                "bad",
+                "error",
                 "prefetch",
                 f"{model}: {_first_line(error)}",
                 "check the name, the token of a gated model, and the network",
@@ -144,12 +134,12 @@ def prefetch(config: RunConfig, say: Callable[[str], None]) -> Iterator[Finding]
             yield Finding("ok", "prefetch", model)
     from undo_hpc.data.hub import read_hub
 
-    for source in hub_data(config):
-        say(f"fetching {source.hub}")
+    for source in hub_sources(config):
+        log.info("fetching %s", source.hub)
         try:
             read_hub(source)
         except UndoError as error:
-            yield Finding("bad", "prefetch", error.message, error.hint)
+            yield Finding("error", "prefetch", error.message, error.hint)
         else:
             yield Finding("ok", "prefetch", source.hub)
 

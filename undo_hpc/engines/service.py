@@ -29,12 +29,12 @@ from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
+from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 5.0
-STALE_S = 60.0  # generous: clocks of nodes differ, and shared file systems lag
 _LOOPBACK, _ALL_INTERFACES = "127.0.0.1", "0.0.0.0"  # noqa: S104  only inside a SLURM job
 _LIBC = ctypes.CDLL(None)
 _MAX_FAILED_CHECKS = 6  # health checks without answer until a server counts as hung
@@ -54,7 +54,7 @@ class Server:
 
 def serve_dir(run_dir: Path, iteration: int) -> Path:
     """The folder in which the servers of an iteration publish themselves."""
-    return Path(run_dir) / f"iter_{iteration:03d}" / "serve"
+    return Layout(Path(run_dir)).iteration(iteration).servers
 
 
 def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = STALE_S) -> list[Server]:
@@ -64,13 +64,15 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
         stale_s: age in seconds from which on a heartbeat counts as stopped.
 
     """
-    latest = sorted(Path(run_dir).glob("iter_*/serve"))[-1:]
-    folders = latest if iteration is None else [serve_dir(run_dir, iteration)]
+    layout = Layout(Path(run_dir))
+    iterations = [layout.iteration(k) for k in layout.iterations() if iteration in (None, k)]
     found = []
-    for path in sorted(file for folder in folders for file in folder.glob("server-*.json")):
+    for path in [
+        file for at in [at for at in iterations if at.servers.is_dir()][-1:] for file in at.server_files()
+    ]:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
-            if time.time() - float(row["heartbeat"]) <= stale_s:
+            if is_alive(row, stale_s=stale_s):
                 found.append(
                     Server(row["url"], row["model"], row["template_sha"], {"stop_token_ids": row["stop_ids"]})
                 )
@@ -109,7 +111,8 @@ def serve(
     chat = Chat(model)
     folder = serve_dir(run_dir, iteration)
     folder.mkdir(parents=True, exist_ok=True)
-    path, log_path = folder / f"server-{index:05d}.json", folder / f"server-{index:05d}.log"
+    at = Layout(Path(run_dir)).iteration(iteration)
+    path, log_path = at.server(index), at.server_log(index)
     host, bind = _addresses()
     port = _free_port(bind)
     needed_tokens = chat.longest(prompts) + max_tokens if prompts else 0
@@ -124,8 +127,7 @@ def serve(
     row = {
         "url": f"http://{host}:{port}/v1",
         "model": model.model,
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
+        **own_process(),
         "started": time.time(),
         "stop_ids": sorted(chat.stop_ids),
         "template_sha": chat.describe()["template_sha"],

@@ -24,7 +24,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from undo_hpc.errors import EngineError
-from undo_hpc.system.parent_death import DIES_WITH_PARENT, die_with_parent_if_told
+from undo_hpc.system.parent_death import DIE_WITH_PARENT, die_with_parent_if_asked
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _BLOCKED_SIGNALS = (
 _SHUTDOWN_S = 8.0  # for an engine process to end by itself: a preempted task may have 30 s in all
 _KILL_S = 30.0  # for the driver to take back the memory of a killed one
 
-os.register_at_fork(after_in_child=die_with_parent_if_told)  # spawned ones: see undo_hpc.worker
+os.register_at_fork(after_in_child=die_with_parent_if_asked)  # spawned ones: see undo_hpc.worker
 
 
 class VllmProcesses:
@@ -58,11 +58,11 @@ class VllmProcesses:
         resource_tracker.ensure_running()
         earlier |= {p for p in _descendants() if p not in earlier}
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_SIGNALS)
-        os.environ[DIES_WITH_PARENT] = str(os.getpid())
+        os.environ[DIE_WITH_PARENT] = "KILL"
         try:
             yield
         finally:
-            os.environ.pop(DIES_WITH_PARENT, None)
+            os.environ.pop(DIE_WITH_PARENT, None)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._engines = [child for child in active_children() if child not in engines]
             self._all = [process for process in _descendants() if process not in earlier]

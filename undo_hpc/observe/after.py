@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from undo_hpc.errors import UndoError
 from undo_hpc.pipeline.run import Run
 
+log = logging.getLogger(__name__)
 
-def after_iteration(run: Run, iteration: int, say: Callable[[str], None]) -> None:
+
+def after_iteration(run: Run, iteration: int) -> None:
     """Writes chat format (by option), lm-evaluation-harness results and the report (unless display.report is off).
 
-    What goes wrong is told in the log and in the run's events; the iteration stands all the same.
+    What goes wrong is logged and noted in the run's events; the iteration is complete all the same.
     """
     from undo_hpc.observe.exports import write_chat, write_lm_eval
 
     display = run.config.display
     if display.chat_format:
-        _try(run, say, "the chat format", lambda: write_chat(run, iteration))
-    _try(run, say, "the lm-evaluation-harness results", lambda: write_lm_eval(run, iteration))
+        _try(run, "the chat format", lambda: write_chat(run, iteration))
+    _try(run, "the lm-evaluation-harness results", lambda: write_lm_eval(run, iteration))
     if display.report:
-        _try(run, say, "the report", lambda: _report(run, say))
+        _try(run, "the report", lambda: _report(run))
 
 
-def _report(run: Run, say: Callable[[str], None]) -> None:
+def _report(run: Run) -> None:
     from undo_hpc.observe.report import write_report
 
-    say(f"report: {write_report(run)}")
+    log.info("report: %s", write_report(run))
 
 
-def _try(run: Run, say: Callable[[str], None], what: str, work: Callable[[], object]) -> None:
+def _try(run: Run, what: str, work: Callable[[], object]) -> None:
     try:
         work()
     except (UndoError, OSError) as error:
         why = str(error).splitlines()[0]
-        say(f"{what} could not be written, the run goes on: {why}")
+        log.warning("%s could not be written: %s; the run continues without it", what, why)
         run.events.append("not_written", what=what, why=why)

@@ -1,4 +1,7 @@
-"""`--dry-run`: the graph of an iteration in words. Local data is read and counted, the Hub is not asked, nothing is written."""
+"""`--dry-run`: every check of a launch, then the graph of an iteration in words. Nothing is written.
+
+Local data is read and counted; of models and data on the Hub it is asked only whether they exist.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,72 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.config.schema import RunConfig, StageResources
-from undo_hpc.control.precheck import check_config
-from undo_hpc.data import LoadedProblems, kind_of, load_problems, split_problems
-from undo_hpc.models import loaded_models, resolve_model
+from undo_hpc.control.checks import NOT_BEFORE_A_START, NotChecked, Subject, find_problems, when_for
+from undo_hpc.data import LoadedProblems, kind_of
+from undo_hpc.data.benchmarks.loader import describe_benchmark
+from undo_hpc.errors import ConfigError, UndoError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
 from undo_hpc.pipeline.workload import Workload
+from undo_hpc.stages.prepare import Sources
+from undo_hpc.system.wording import counted
 
 
 def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
-    """Prints stages, tasks, inputs, outputs and resources.
+    """Prints stages, tasks, inputs, outputs and resources, and what could not be checked.
 
     Raises:
-        ConfigError, DataError: what a launch would refuse before it starts anything: the profile, local data, a local model.
+        UndoError: what a launch would refuse; several errors come as one.
     """
-    check_config(config)
-    layout = Layout(run_dir.resolve())
+    subject, when = Subject(config, run_dir), when_for(run_dir)
+    found = [error for _, error in find_problems(subject, when)]
+    errors = [error for error in found if not isinstance(error, NotChecked)]
+    sources: Sources | None = None
+    try:
+        sources = subject.sources
+    except UndoError as error:  # an existing run has its own copy of the data
+        if when == "launch" and error.message not in {e.message for e in errors}:
+            errors.append(error)
+    if not errors or (when == "launch" and _can_plan(config)):
+        _show(subject, sources, console)
+    if errors:
+        raise _all_of(errors)
+    console.print("\nchecked: all that can be checked before a start. Not checked here:", highlight=False)
+    for what in (*(error.message for error in found if isinstance(error, NotChecked)), *NOT_BEFORE_A_START):
+        console.print(Text(f"  {what}"), soft_wrap=True)
+
+
+def _can_plan(config: RunConfig) -> bool:
+    """Whether the graph can be drawn in spite of errors: not with a profile that cannot be read."""
+    try:
+        if config.cluster.kind == "slurm":
+            load_profile(config.cluster.profile)
+    except UndoError:
+        return False
+    return bool(config.teacher.model or config.student.model)
+
+
+def _all_of(errors: list[UndoError]) -> UndoError:
+    """The only error, or one that holds all."""
+    if len(errors) == 1:
+        return errors[0]
+    listed = "\n".join(f"  {number}. {error}" for number, error in enumerate(errors, start=1))
+    found = ConfigError(
+        f"a launch would be refused for {len(errors)} reasons:\n{listed}",
+        hint="correct these, then try again",
+    )
+    found.exit_code = errors[0].exit_code
+    return found
+
+
+def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
+    config, layout = subject.config, Layout(subject.run_dir.resolve())
     profile = load_profile(config.cluster.profile) if config.cluster.kind == "slurm" else None
-    for model in loaded_models(config).values():
-        resolve_model(model.model)
-    plan, counted, loaded = guess_plan(config)
+    plan, counted_all = guess_plan(config, sources)
+    loaded = sources.loaded if sources else None
     most = effective_iterations(config)
     lines = [
         f"run {config.name} in {layout.root} on {config.cluster.kind}; nothing is written",
@@ -39,7 +86,7 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     for line in lines + (describe_problems(loaded) if loaded else []):
         console.print(Text(line), soft_wrap=True)
     console.print(
-        f"\niteration 0{'' if counted else ' (sizes of the data are estimates)'}",
+        f"\niteration 0{'' if counted_all else ' (sizes of the data are estimates)'}",
         style="bold",
         highlight=False,
     )
@@ -81,7 +128,7 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
     examples = {kind_of(row.reason): row for row in reversed(loaded.rejected)}
     for reason, count in reasons.most_common(5):
         lines.append(
-            f"  not used: {count:,} row{'s'[: count != 1]}, e.g. {examples[reason].where}: {examples[reason].reason}"
+            f"  not used: {counted(count, 'row')}, e.g. {examples[reason].where}: {examples[reason].reason}"
         )
     if len(reasons) > 5:
         lines.append(
@@ -101,17 +148,11 @@ def _short(text: str) -> str:
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 
-def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool, LoadedProblems | None]:
-    """The plan of iteration 0, and the training problems.
-
-    The second is False where a size had to be guessed, for data on the Hub and benchmarks of unknown size; data on the Hub is not read (None).
-    """
-    from undo_hpc.data.benchmarks.loader import describe_benchmark, load_benchmark
-
-    source, loaded = config.data.train, None
-    if source.hub and not source.path:
-        counted = source.sample is not None
-        size = source.sample or 10_000
+def guess_plan(config: RunConfig, sources: Sources | None) -> tuple[IterationPlan, bool]:
+    """The plan of iteration 0, and whether all sizes are known: False for data on the Hub and benchmarks of unknown size."""
+    if sources is None:
+        known = config.data.train.sample is not None
+        size = config.data.train.sample or 10_000
 
         def part(wanted: int | float) -> int:
             return round(size * wanted) if 0 < wanted < 1 else int(wanted)
@@ -119,30 +160,21 @@ def guess_plan(config: RunConfig) -> tuple[IterationPlan, bool, LoadedProblems |
         validation, diagnosis = part(config.data.validation), part(config.data.diagnosis)
         train = max(1, size - validation - diagnosis)
     else:
-        counted = True
-        loaded = load_problems(source)
-        splits = split_problems(loaded.problems, config.data, config.seed)
+        known = True
+        splits = sources.splits
         train, validation, diagnosis = len(splits.train), len(splits.validation), len(splits.diagnosis)
+    read = {benchmark.name: len(benchmark.problems) for benchmark in sources.benchmarks} if sources else {}
     sets: dict[str, int] = {}
     for name in config.evaluate.benchmarks:
-        override = config.evaluate.overrides.get(Path(name).stem)
-        described = describe_benchmark(name, override)
-        local = described.source.path or described.source.tiny
-        known = (
-            len(load_benchmark(name, override).problems)
-            if local
-            else described.source.sample or described.size
-        )
-        counted = counted and bool(known)
-        sets[Path(name).stem] = min(known or 1000, config.evaluate.limit or known or 1000)
+        stem = Path(name).stem
+        described = describe_benchmark(name, config.evaluate.overrides.get(stem))
+        count = read.get(stem) or described.source.sample or described.size
+        known = known and bool(count)
+        sets[stem] = min(count or 1000, config.evaluate.limit or count or 1000)
     sets |= {"validation": validation, "diagnosis": diagnosis}
     if config.evaluate.train_predictions:
         sets["train"] = train
-    return (
-        plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}),
-        counted,
-        loaded,
-    )
+    return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), known
 
 
 def at_once(config: RunConfig, tasks: int) -> int:
@@ -152,8 +184,6 @@ def at_once(config: RunConfig, tasks: int) -> int:
         asked = config.cluster.resources.get("generate", StageResources())
         most = profile.for_stage("generate", asked).array_parallelism or profile.array_parallelism
     else:
-        from undo_hpc.cluster.local import default_parallelism
-
         most = config.cluster.max_processes or default_parallelism(config.cluster.threads_per_process)
     return min(tasks, most)
 

@@ -24,9 +24,9 @@ def logs_of(layout: Layout, iteration: int, stage: str, index: int) -> list[Path
             if entry.iteration != iteration or entry.stage != stage or not entry.job_id:
                 continue
             if entry.indices is None:
-                found.append(at.logs / f"{stage}-{entry.job_id}.log")
+                found.append(at.job_log(stage, entry.job_id))
             elif index in entry.indices and (name := JobName.parse(entry.name)):
-                found.append(at.logs / f"{stage}-{entry.job_id}_{index // name.group - name.offset}.log")
+                found.append(at.job_log(stage, f"{entry.job_id}_{index // name.group - name.offset}"))
     return [path for path in found if path.is_file()]
 
 

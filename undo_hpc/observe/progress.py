@@ -14,13 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from undo_hpc.pipeline.plan import Stage, Task
+from undo_hpc.system.wording import format_duration
 
 Snapshot = Sequence[tuple[Stage, Task, dict[str, Any] | None, float]]
 PLAIN_EVERY_S = 15.0
 
 
 def describe(progress: dict[str, Any] | None, seconds: float) -> str:
-    """What a task says of itself, in one line, what matters most first, for a narrow terminal cuts the end."""
+    """A task's progress in one line; the most important first, since a narrow terminal cuts the end."""
     if not progress:
         return "starting"
     parts = []
@@ -31,7 +32,7 @@ def describe(progress: dict[str, Any] | None, seconds: float) -> str:
     if "left_s" not in progress and done and total and 0 < done < total:
         left = seconds / done * (total - done)
     if left:
-        parts.append(f"{clock(left)} left")
+        parts.append(f"{format_duration(left)} left")
     if progress.get("correct") is not None and done:
         parts.append(f"{100 * progress['correct'] / done:.0f} % right")
     if progress.get("loss") is not None:
@@ -43,16 +44,9 @@ def describe(progress: dict[str, Any] | None, seconds: float) -> str:
     return ", ".join(parts) or "working"
 
 
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    whole = int(seconds + 0.5)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def outcome(code: int) -> str:
     """An exit code in a word."""
-    return {0: "done", 75: "saved, starts again"}.get(
+    return {0: "done", 75: "saved its progress, starts again"}.get(
         code, f"failed (exit code {code})" if code > 0 else f"killed (signal {-code})"
     )
 
@@ -82,7 +76,9 @@ class PlainDisplay:
 
     def ended(self, stage: Stage, task: Task, code: int, seconds: float) -> None:
         """Tells that a task has ended."""
-        self._line(f"iteration {stage.iteration} {name(stage, task)}: {outcome(code)} after {clock(seconds)}")
+        self._line(
+            f"iteration {stage.iteration} {name(stage, task)}: {outcome(code)} after {format_duration(seconds)}"
+        )
 
     def tick(self, running: Snapshot) -> None:
         """Tells how far things are, every fifteen seconds."""
@@ -132,7 +128,7 @@ def task_table(running: Snapshot, width: int) -> Table:
             f"iteration {stage.iteration}",
             name(stage, task),
             bar,
-            clock(seconds),
+            format_duration(seconds),
             describe(progress, seconds),
         )
     return table

@@ -6,8 +6,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from undo_hpc.observe.progress import clock
-from undo_hpc.observe.status import RunView, StageView
+from undo_hpc.observe.stage_view import StageView
+from undo_hpc.observe.status import RunView
+from undo_hpc.system.wording import format_duration
 
 WIDE = 90
 _STYLE = {
@@ -87,9 +88,9 @@ def figures(stage: StageView) -> str:
     if stage.restarts:
         parts.append(f"{stage.restarts} restart{'s' if stage.restarts > 1 else ''}")
     if stage.left_s:
-        parts.append(f"{clock(stage.left_s)} left")
+        parts.append(f"{format_duration(stage.left_s)} left")
     elif stage.seconds and stage.done == stage.total:
-        parts.append(f"took {clock(stage.seconds)}")
+        parts.append(f"took {format_duration(stage.seconds)}")
     return ", ".join(parts)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from undo_hpc.control.accounting import measure, rationale_cost
-from undo_hpc.observe.remarks import outcome, remarks
+from undo_hpc.control.spent import measure, rationale_cost
+from undo_hpc.observe.outcome import outcome, warnings_of
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
@@ -66,7 +66,7 @@ def show_outcome(run: Run, iteration: int, console: Console) -> None:
     if not path.exists():
         return
     metrics = read_json(path)
-    for line in [outcome(metrics), *(f"  note: {remark}" for remark in remarks(metrics))]:
+    for line in [outcome(metrics), *(f"  warning: {warning}" for warning in warnings_of(metrics))]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -79,7 +79,7 @@ def show_summary(run: Run, console: Console) -> None:
     console.print(accuracy_table(metrics))
     for item in metrics:
         decision = item["decision"]
-        text = f"iteration {item['iteration']}: {'goes on' if decision['action'] == 'continue' else decision['action']}: {decision['why']}"
+        text = f"iteration {item['iteration']}: {'continues' if decision['action'] == 'continue' else decision['action']}: {decision['why']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     for line in rationale_cost(measure(run)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -89,7 +89,7 @@ def show_summary(run: Run, console: Console) -> None:
         ("best student", at.student),
         ("its distilled set", at.distilled),
         ("its errors", at.feedback),
-        ("report", run.layout.report / "index.html"),
+        ("report", run.layout.report_page),
         ("all of the run", root),
     ]
     for what, path in places:

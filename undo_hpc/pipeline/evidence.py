@@ -1,6 +1,7 @@
-"""The evidence of many tasks at once, for looking at. Same answer as campaign.gather, a few microseconds a task.
+"""The evidence of many tasks at once: manifests, and whether their outputs have the right size. A few microseconds a task.
 
-A damaged or foreign manifest is no reason to stop looking: the task shows as stale, with the reason.
+The only answer to "what is done": `control.position` decides by it, and views show what was derived from it. A damaged manifest is
+no error here: its task counts as stale, with the reason, and is done again.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from undo_hpc.pipeline.plan import Stage
+from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.state import Evidence, Key
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.storage.manifest import Manifest, Output
+from undo_hpc.storage.reading import read_fast
 
-_CHUNK = 1 << 16
+DAMAGED = "its manifest is damaged"
 
 
-def gather(run_dir: Path, stages: Sequence[Stage]) -> dict[Key, Evidence]:
+def gather_evidence(run_dir: Path, stages: Sequence[Stage]) -> dict[Key, Evidence]:
     """Manifests of all tasks, and what is wrong with their outputs as far as names and sizes tell."""
     root = f"{run_dir}/"
     found: dict[Key, Evidence] = {}
@@ -33,10 +33,26 @@ def gather(run_dir: Path, stages: Sequence[Stage]) -> dict[Key, Evidence]:
             if folder not in listings:
                 listings[folder] = _names(root + folder)
             if name in listings[folder]:
-                evidence = _one(root, task.manifest)
+                evidence = task_evidence(run_dir, task, stage.iteration)
                 if evidence is not None:
                     found[stage.name, task.index] = evidence
     return found
+
+
+def task_evidence(run_dir: Path, task: Task, iteration: int) -> Evidence | None:
+    """The evidence of one task; None where it has no manifest."""
+    root = f"{run_dir}/"
+    data = read_fast(root + task.manifest)
+    if data is None:
+        return None
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION and isinstance(version, int):
+        other = Manifest(task.stage, iteration, task.index, {}, {}, schema_version=version)
+        return Evidence(other, f"its manifest has schema version {version}, not {SCHEMA_VERSION}")
+    manifest = as_manifest(data)
+    if manifest is None:
+        return Evidence(Manifest(task.stage, iteration, task.index, {}, {}), DAMAGED)
+    return Evidence(manifest, _outputs(root, manifest))
 
 
 def _names(folder: str) -> frozenset[str]:
@@ -45,23 +61,6 @@ def _names(folder: str) -> frozenset[str]:
         return frozenset(os.listdir(folder))  # noqa: PTH208 (names alone)
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
-
-
-def _one(root: str, name: str) -> Evidence | None:
-    data = read_fast(root + name)
-    if data is None:
-        return None
-    manifest = as_manifest(data)
-    if manifest is None:
-        empty = Manifest("", 0, 0, {}, {})
-        version = data.get("schema_version")
-        word = (
-            "is damaged"
-            if version == SCHEMA_VERSION or not data
-            else f"has schema version {version}, not {SCHEMA_VERSION}"
-        )
-        return Evidence(empty, f"its manifest {word}")
-    return Evidence(manifest, _outputs(root, manifest))
 
 
 def _outputs(root: str, manifest: Manifest) -> str:
@@ -86,33 +85,3 @@ def as_manifest(data: dict[str, Any]) -> Manifest | None:
         return Manifest(**data)
     except (TypeError, KeyError, AttributeError):
         return None
-
-
-def read_fast(path: str) -> dict[str, Any] | None:
-    """A small JSON object by bare system calls; None where there is no file, an empty one where it is damaged."""
-    data = read_bytes(path)
-    if data is None:
-        return None
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def read_bytes(path: str) -> bytes | None:
-    """A file's bytes by bare system calls (pathlib costs ten times as much, which counts for ten thousand files)."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        data = os.read(fd, _CHUNK)
-        if len(data) == _CHUNK:
-            pieces = [data]
-            while piece := os.read(fd, _CHUNK):
-                pieces.append(piece)
-            data = b"".join(pieces)
-    finally:
-        os.close(fd)
-    return data

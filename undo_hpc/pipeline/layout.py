@@ -58,6 +58,11 @@ class Layout:
         return self.root / "report"
 
     @property
+    def report_page(self) -> Path:
+        """The report as a page."""
+        return self.report / "index.html"
+
+    @property
     def pushed(self) -> Path:
         """What was published, and when."""
         return self.root / "hub.json"
@@ -90,7 +95,7 @@ class Layout:
         return IterationLayout(self.root, number)
 
     def superseded(self, number: int, stamp: str) -> Path:
-        """Where an iteration is put aside whose beginnings have changed."""
+        """Where an iteration is moved whose inputs have changed."""
         return self.root / "superseded" / f"iter_{number:03d}-{stamp}"
 
     def damaged(self, path: Path) -> Path:
@@ -136,6 +141,10 @@ class IterationLayout:
     def events_folder(self) -> Path:
         """Events of all tasks."""
         return self.root / "events"
+
+    def job_log(self, stage: str, job: str) -> Path:
+        """Log of a SLURM job, or of a task of an array (JOB_TASK)."""
+        return self.logs / f"{stage}-{job}.log"
 
     def events(self, stage: str, index: int) -> Path:
         """Events of one task (a file of its own: no two nodes append to one)."""
@@ -233,8 +242,8 @@ class IterationLayout:
         return self.train / "inputs.json"
 
     def train_spec(self, rank: int) -> Path:
-        """What a rank is asked to train."""
-        return self.train / ("spec.json" if rank == 0 else f"spec-rank-{rank}.json")
+        """What a training was asked to do, for a rank that srun started."""
+        return self.train / (f"spec-rank-{rank}.json" if rank else "spec.json")
 
     @property
     def student(self) -> Path:
@@ -270,3 +279,15 @@ class IterationLayout:
     def servers(self) -> Path:
         """Addresses that teacher servers publish."""
         return self.root / "serve"
+
+    def server_files(self) -> list[Path]:
+        """Addresses of all servers that have published one, by number."""
+        return sorted(self.servers.glob("server-*.json"))
+
+    def server(self, index: int) -> Path:
+        """Address and heartbeat of a teacher server."""
+        return self.servers / f"server-{index:05d}.json"
+
+    def server_log(self, index: int) -> Path:
+        """What a teacher server prints."""
+        return self.server(index).with_suffix(".log")

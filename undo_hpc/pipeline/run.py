@@ -157,12 +157,7 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
     layout = Layout(run_dir.resolve())
     if layout.config.exists():
         return _reopen(open_run(run_dir), config)
-    # environment.json is written first: alone, it is what a start leaves that was killed before the configuration stood
-    ours = (layout.lease.name, layout.environment.name, ".")
-    if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(ours)):
-        raise ConfigError(
-            f"{run_dir} holds other files and is no run directory", hint="choose an empty or new --run-dir"
-        )
+    require_free(layout)
     with translate_os_error(layout.root):
         layout.root.mkdir(parents=True, exist_ok=True)
     write_json(layout.environment, describe_environment(config, command))
@@ -172,18 +167,39 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
     return run
 
 
-def _reopen(run: Run, config: RunConfig) -> Run:
+def require_free(layout: Layout) -> None:
+    """Raises ConfigError where a new run cannot be made because the directory holds other files."""
+    # environment.json is written first: alone, it is what a start leaves that was killed before config.resolved.json was written
+    ours = (layout.lease.name, layout.environment.name, ".")
+    if layout.root.exists() and not layout.root.is_dir():
+        raise ConfigError(f"{layout.root} is a file", hint="choose an empty or new --run-dir")
+    if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(ours)):
+        raise ConfigError(
+            f"{layout.root} holds other files and is no run directory",
+            hint="choose an empty or new --run-dir",
+        )
+
+
+def changed_keys(run: Run, config: RunConfig) -> list[tuple[str, Any, Any]]:
+    """Keys with the run's value and the one now asked for; all may change. Raises ConfigError where one may not."""
     if not run.layout.prepared.exists():  # nothing was done yet: the first try failed on its data
-        write_json(run.layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
-        return Run(run.layout, config)
+        return []
     differences = list(differing_keys(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
     touching = [(key, old, new) for key, old, new in differences if not is_neutral(key)]
     if touching:
         lines = [f"  {key}: the run has {old!r}, now asked for {new!r}" for key, old, new in touching]
         raise ConfigError(
             f"the run in {run.layout.root} was made with another configuration:\n" + "\n".join(lines),
-            hint="take another --run-dir for the new configuration, or give the old values to go on with this run",
+            hint="take another --run-dir for the new configuration, or give the old values to resume this run",
         )
+    return differences
+
+
+def _reopen(run: Run, config: RunConfig) -> Run:
+    if not run.layout.prepared.exists():
+        write_json(run.layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
+        return Run(run.layout, config)
+    differences = changed_keys(run, config)
     if differences:
         write_json(
             run.layout.config,

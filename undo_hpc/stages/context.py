@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from undo_hpc.storage.manifest import (
     write_manifest,
 )
 from undo_hpc.storage.progress import ProgressFile
+
+log = logging.getLogger(__name__)
 
 # A file written on another node may show late over NFS (attribute caches): wait this long for evidence to appear.
 VISIBILITY_WAIT_S = 60.0
@@ -64,7 +67,7 @@ class StageContext:
 
     def say(self, text: str) -> None:
         """A line in the task's log."""
-        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+        log.info(text)
 
     def before_loading(self) -> None:
         """Raises Requeue where the task was asked to stop: a large model may take longer to load than there is time."""
@@ -122,7 +125,7 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
                 hint="run the launcher again; it submits what is missing",
             )
         if not announced:
-            print(f"waiting up to {wait_s:.0f} s for another node's file to show: {problem}", flush=True)
+            log.info("waiting up to %.0f s for another node's file to show: %s", wait_s, problem)
             announced = True
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes an NFS directory cache

@@ -8,12 +8,20 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.config.schema import ModelConfig
-from undo_hpc.data import LoadedProblems, Rejected, contamination, kind_of, load_problems, split_problems
+from undo_hpc.config.schema import ModelConfig, RunConfig
+from undo_hpc.data import (
+    LoadedProblems,
+    Rejected,
+    Splits,
+    contamination,
+    kind_of,
+    load_problems,
+    split_problems,
+)
 from undo_hpc.data.benchmarks import Benchmark, load_benchmark
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import check_hub_model, fingerprint, loaded_models, resolve_model
@@ -37,20 +45,9 @@ def prepare(run: Run) -> Manifest:
         return done
     config = run.config
     models = {role: describe_model(model) for role, model in loaded_models(config).items()}
-    loaded = load_problems(config.data.train)
-    if config.method.condition == "ground_truth" and not any(p.solution for p in loaded.problems):
-        raise DataError(
-            "method.condition is ground_truth, and not one training problem has a worked solution",
-            hint="name its column in data.train.fields.solution",
-        )
-    benchmarks = [
-        load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit)
-        for name in config.evaluate.benchmarks
-    ]
-    _require_unique([b.name for b in benchmarks])
-    rejected = [{"set": name, **asdict(row)} for name, rows in _rejected(loaded, benchmarks) for row in rows]
-    problems, contaminated = _without_overlaps(run, loaded.problems, benchmarks, rejected)
-    splits = split_problems(problems, config.data, config.seed)
+    sources = read_sources(config)
+    loaded, benchmarks, splits = sources.loaded, sources.benchmarks, sources.splits
+    rejected, contaminated = sources.rejected, sources.contaminated
     sets: dict[str, list[Problem]] = {name: getattr(splits, name) for name in SPLITS}
     paths: dict[Path, list[Problem]] = {run.layout.split(n): ps for n, ps in sets.items()}
     paths |= {run.layout.benchmark(b.name): b.problems for b in benchmarks}
@@ -91,6 +88,43 @@ def prepare(run: Run) -> Manifest:
     )
     write_manifest(run.layout.prepared, manifest)
     return manifest
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Training problems and benchmarks as they were read, and what was made of them."""
+
+    loaded: LoadedProblems
+    benchmarks: list[Benchmark]
+    rejected: list[dict[str, Any]]
+    contaminated: int
+    splits: Splits
+
+
+def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sources:
+    """Reads, compares and splits the data of a run; writes nothing.
+
+    Args:
+        names: the benchmarks to read; None reads those of the configuration.
+
+    Raises:
+        ConfigError, DataError: the data cannot be used; the message says what, where, and what to do.
+    """
+    loaded = load_problems(config.data.train)
+    if config.method.condition == "ground_truth" and not any(p.solution for p in loaded.problems):
+        raise DataError(
+            "method.condition is ground_truth, and not one training problem has a worked solution",
+            hint="name its column in data.train.fields.solution",
+        )
+    benchmarks = [
+        load_benchmark(name, config.evaluate.overrides.get(Path(name).stem), config.evaluate.limit)
+        for name in (config.evaluate.benchmarks if names is None else names)
+    ]
+    _require_unique([b.name for b in benchmarks])
+    rejected = [{"set": name, **asdict(row)} for name, rows in _rejected(loaded, benchmarks) for row in rows]
+    problems, contaminated = _without_overlaps(config, loaded.problems, benchmarks, rejected)
+    splits = split_problems(problems, config.data, config.seed)
+    return Sources(loaded, benchmarks, rejected, contaminated, splits)
 
 
 def describe_model(model: ModelConfig) -> dict[str, Any]:
@@ -153,17 +187,17 @@ def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
 
 
 def _without_overlaps(
-    run: Run, problems: list[Problem], benchmarks: list[Benchmark], rejected: list[dict[str, Any]]
+    config: RunConfig, problems: list[Problem], benchmarks: list[Benchmark], rejected: list[dict[str, Any]]
 ) -> tuple[list[Problem], int]:
     """The training problems without those that stand in a benchmark, which are listed among the rejected."""
-    how = run.config.data.contamination
+    how = config.data.contamination
     if how == "off":
         return problems, 0
-    overlaps = {o.problem_id: o for o in contamination(problems, benchmarks, run.config.data.ngram)}
+    overlaps = {o.problem_id: o for o in contamination(problems, benchmarks, config.data.ngram)}
     for problem in problems:
         if problem.problem_id in overlaps:
             found = overlaps[problem.problem_id]
-            what = "the same text" if found.kind == "exact" else f"{run.config.data.ngram} words in a row"
+            what = "the same text" if found.kind == "exact" else f"{config.data.ngram} words in a row"
             word = "dropped" if how == "drop" else "kept"
             reason = (
                 f"contamination: {what} as problem {found.benchmark_problem_id} of {found.benchmark} ({word})"

@@ -17,6 +17,7 @@ from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
+from undo_hpc.system.parent_death import DIE_WITH_PARENT
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import RECORD, TrainSpec
 
@@ -138,9 +139,7 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
 
     Where srun started one process a rank (`ranks` of them), each of them starts its own.
     """
-    environment = os.environ | {
-        "UNDO_DIE_WITH_PARENT": "1"
-    }  # a killed worker must not leave ranks that write
+    environment = os.environ | {DIE_WITH_PARENT: "KILL"}  # a killed worker must not leave ranks that write
     if (
         cluster_rank()[0] == 0
     ):  # the first rank gives checkpoints and the student their names; the others hold no lease

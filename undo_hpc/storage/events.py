@@ -1,4 +1,4 @@
-"""Events: what happened, appended line by line and kept. What happens just now is progress.py's matter."""
+"""Events: what happened, appended line by line and kept. How far a task is just now: progress.py."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.reading import read_rows_tolerant
 
 
 class EventLog:
@@ -57,11 +58,5 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a log; a torn line (a crash in the middle of a write) is ignored."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().splitlines():
-        try:
-            yield orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
+    """The events of a log; a torn line (a crash in the middle of a write) is skipped."""
+    return read_rows_tolerant(path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
 import threading
 import time
 from pathlib import Path
@@ -22,42 +21,16 @@ import orjson
 
 from undo_hpc.errors import LeaseError
 from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, own_process
 
-HEARTBEAT_S = 5.0
-STALE_S = 45.0  # NFS may show a heartbeat late; nine missed beats are death
 OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
-WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it is taken for dead
-
-
-def process_start(pid: int) -> str:
-    """Start time of a process of this host in clock ticks (a pid alone may be given again), or empty where it is dead."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def alive_here(pid: int, start: str) -> bool | None:
-    """Whether a process of this host lives; None where that is hidden from us (another user's, and /proc with hidepid)."""
-    found = process_start(pid)
-    if found:
-        return found == start
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return None
-    except (ProcessLookupError, OverflowError):
-        return False
-    return False  # ours, and ended: its parent has not taken note yet
+WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it counts as dead
 
 
 def _own_identity() -> dict[str, Any]:
     return {
         "token": secrets.token_hex(8),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "start": process_start(os.getpid()),
+        **own_process(),
         "job": os.environ.get("SLURM_JOB_ID", ""),
         "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0") or 0),
     }
@@ -84,7 +57,7 @@ def taken_over_error(what: str) -> LeaseError:
     """The error of one who owns it no more."""
     return LeaseError(
         f"{what} was taken over by a later start of this task; this one publishes nothing",
-        hint="nothing to do: the later start goes on",
+        hint="nothing to do: the later start continues the work",
     )
 
 
@@ -110,8 +83,8 @@ class Lease:
 
     Args:
         path: the lease file.
-        what: what is is_owner, in words, for messages.
-        wait_s: how long to wait for another owner's heartbeat to cease, before LeaseError is raised.
+        what: what is owned, in words, for messages.
+        wait_s: how long to wait for another owner's heartbeat to stop, before LeaseError is raised.
     """
 
     def __init__(self, path: Path, what: str, *, wait_s: float = 0.0) -> None:
@@ -158,7 +131,7 @@ class Lease:
             self._thread.join()
         with contextlib.suppress(
             OSError
-        ):  # what ends the work counts; a lease that stays behind is taken for dead soon
+        ):  # what ends the work counts; a lease that stays behind counts as dead soon
             if self.still_ours():
                 self._remove(self.token)
 

@@ -66,7 +66,8 @@ def read_manifest(path: Path) -> Manifest | None:
         data = read_json(path)
     except StorageError as error:
         raise EvidenceError(
-            error.message, hint="delete this manifest and run the same command again: its task is done again"
+            error.message,
+            hint="delete this manifest and run the same command again: its task is then done again",
         ) from error
     if data.get("schema_version") != SCHEMA_VERSION:
         message, hint = other_schema(data.get("schema_version"))

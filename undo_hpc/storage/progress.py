@@ -1,4 +1,4 @@
-"""Progress: what a task says of itself just now. Overwritten, never fsynced, no evidence of anything."""
+"""Progress: how far a task is now. Overwritten, never fsynced, no evidence of anything."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from undo_hpc.storage.reading import read_fast
 
 
 class ProgressFile:
@@ -27,21 +29,19 @@ class ProgressFile:
         data = orjson.dumps(
             {"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS
         )
-        with contextlib.suppress(OSError):  # a full disk is for those to report who write what matters
+        with contextlib.suppress(OSError):  # a full disk is reported by those who write results
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(data)
             temporary.replace(self.path)
 
     def clear(self) -> None:
-        """Forgets what an earlier start said: its rate and its time left are not those of this one."""
+        """Removes the progress of an earlier start: its rate and its time left are not those of this one."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """What a task last said of itself, or None."""
-    try:
-        data = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):  # replaced while we read it: NFS may say "stale file handle"
-        return None
-    return data if isinstance(data, dict) else None
+    """The last progress of a task, or None."""
+    with contextlib.suppress(OSError):  # replaced while we read it: NFS may say "stale file handle"
+        return read_fast(path) or None
+    return None

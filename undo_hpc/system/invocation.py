@@ -32,6 +32,11 @@ def launcher_hint(words: str = "") -> str:
     return f"{start} {words}".rstrip()
 
 
+def resume_hint(run_dir: Path) -> str:
+    """The command that resumes a run."""
+    return launcher_hint(f"--run-dir {display_path(run_dir)}")
+
+
 def display_path(path: Path) -> str:
     """A path relative to the current folder where it lies below it, in quotes where a shell needs them."""
     try:

@@ -7,9 +7,8 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
-DIES_WITH_PARENT = (
-    "UNDO_ENDS_WITH_PARENT"  # in the environment of processes that are of no use without their parent
-)
+# In the environment of processes that are of no use without their parent: the signal that ends them, TERM (they save first) or KILL.
+DIE_WITH_PARENT = "UNDO_DIE_WITH_PARENT"
 
 
 def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
@@ -26,7 +25,12 @@ def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
         os.kill(os.getpid(), signum)
 
 
-def die_with_parent_if_told() -> None:
-    """`die_with_parent(SIGKILL)` in a process that was started to end with its parent (`DIES_WITH_PARENT` is set); else nothing."""
-    if os.environ.get(DIES_WITH_PARENT):
-        die_with_parent(signal.SIGKILL)
+def die_with_parent_if_asked(*, pass_on: bool = True) -> None:
+    """`die_with_parent` with the signal named in DIE_WITH_PARENT; nothing where that is not set.
+
+    Args:
+        pass_on: False removes the variable, so that children of this process are not bound to it.
+    """
+    name = os.environ.get(DIE_WITH_PARENT, "") if pass_on else os.environ.pop(DIE_WITH_PARENT, "")
+    if name:
+        die_with_parent(signal.SIGKILL if name == "KILL" else signal.SIGTERM)

@@ -7,8 +7,6 @@ checkpoint) read them.
 from __future__ import annotations
 
 import errno
-import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,46 +18,21 @@ from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointComm
 
 from undo_hpc.errors import StorageError
 from undo_hpc.storage.atomic import fsync_dir
-
-
-class _HashingFile:
-    """A file that knows the digest of what went through it. torch.save writes from beginning to end."""
-
-    def __init__(self, path: Path) -> None:
-        self._file, self._sha, self.size = path.open("wb"), hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self._file.write(data)
-        self._sha.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> dict[str, Any]:
-        """Makes the file durable; its size and digest."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return {"size": self.size, "sha256": self._sha.hexdigest()}
-
-    def abandon(self) -> None:
-        self._file.close()
+from undo_hpc.storage.hashing import HashingFile
 
 
 def write_file(state: Any, path: Path) -> dict[str, Any]:
     """torch.save, durable. Returns size and SHA-256. Raises OSError where the disk refuses."""
-    file = _HashingFile(path)
+    file = HashingFile(path)
     try:
-        torch.save(state, file)  # type: ignore[arg-type]  # it needs no more than write and flush
-        return file.close()
+        torch.save(state, file)  # it writes from beginning to end
+        return {"size": file.size, "sha256": file.sync()}
     except RuntimeError as error:  # torch's zip writer hides the system's word on a full disk
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         raise OSError(errno.EIO, f"{path}: {error}") from error
     finally:
-        file.abandon()
+        file.close()
 
 
 class Snapshot:

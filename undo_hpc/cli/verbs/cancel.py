@@ -1,4 +1,4 @@
-"""Ends all jobs of a run at once. All data stays; work since the last save is done again when the run goes on."""
+"""Ends all jobs of a run at once. All data stays; work since the last save is done again when the run is resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """example:
   undo-hpc cancel checkpoints/mine
-  python launchers/run_iteration.py --run-dir checkpoints/mine     goes on
+  python launchers/run_iteration.py --run-dir checkpoints/mine     resumes it
 """
 
 

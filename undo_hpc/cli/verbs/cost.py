@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
 
     from undo_hpc.cli.choose import choose_run
-    from undo_hpc.control.accounting import check_budget, energy, estimate_next, measure, rationale_cost
+    from undo_hpc.control.budget import check_budget, estimate_next
+    from undo_hpc.control.spent import energy, measure, rationale_cost
     from undo_hpc.pipeline.plan import refines
     from undo_hpc.pipeline.run import open_run
 
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.print(table)
     if any(item.open_ended for item in cost.stages):
         console.print(
-            "* with starts that ended without a word; their time is a lower bound",
+            "* with starts that died without an exit status; their time is a lower bound",
             style="dim",
             highlight=False,
         )

@@ -14,7 +14,7 @@ EXAMPLE = """examples:
   undo-hpc doctor --config my.yaml --prefetch             fetch models and data for nodes without a network
   undo-hpc doctor --write-profile slurm/profiles/mine.yaml  propose a profile of this cluster
 """
-MARKS = {"ok": ("✓", "green"), "look": ("!", "yellow"), "bad": ("✗", "bold red")}
+MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "bold red")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Prints the findings; 1 where something is in the way."""
+    """Prints the findings; 1 where there are errors."""
     from undo_hpc.errors import ConfigError
 
     if arguments.write_profile:
@@ -66,20 +66,22 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(
             "--prefetch needs to know the run", hint="undo-hpc doctor --config NAME_OR_FILE --prefetch"
         )
-    from undo_hpc.doctor import examine
+    from undo_hpc.doctor import checkup
     from undo_hpc.doctor.machine import dumps
 
-    findings = list(examine(config, arguments.folder, profile=arguments.profile))
+    findings = list(checkup(config, arguments.folder, profile=arguments.profile))
     if arguments.prefetch and config is not None:
         from undo_hpc.doctor.hub import prefetch
 
-        findings += prefetch(config, lambda text: console.print(text, style="dim", highlight=False))
-    bad = sum(finding.level == "bad" for finding in findings)
+        findings += prefetch(config)
+    errors = sum(finding.level == "error" for finding in findings)
     if arguments.json:
         print(dumps(findings))
-        return int(bool(bad))
+        return int(bool(errors))
     from rich.table import Table
     from rich.text import Text
+
+    from undo_hpc.system.wording import counted
 
     table = Table.grid(padding=(0, 2))
     table.add_column()
@@ -92,14 +94,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             detail.append(f"\n-> {finding.hint}", "cyan" if finding.level != "ok" else "dim")
         table.add_row(Text(mark, style), finding.what, detail)
     console.print(table)
-    look = sum(finding.level == "look" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
     console.print()
     console.print(
-        f"{bad} in the way, {look} worth a look" if bad or look else "all is well",
+        f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        if errors or warnings
+        else "no errors, no warnings",
         style="bold",
         highlight=False,
     )
-    return int(bool(bad))
+    return int(bool(errors))
 
 
 def _write_profile(path: Path, console: Console) -> int:
@@ -109,10 +113,13 @@ def _write_profile(path: Path, console: Console) -> int:
     from undo_hpc.system.invocation import display_path, launcher_hint
 
     if path.exists():
-        raise ConfigError(f"{path} is there already", hint="give another name, or remove it")
+        raise ConfigError(f"{path} exists already", hint="give another name, or remove it")
     write_text(path, propose_profile())
     trial = launcher_hint(f"--config my.yaml --profile {display_path(path)} --dry-run")
     console.print(
-        f"{path}: a proposal; read it, then: {trial}", highlight=False, markup=False, soft_wrap=True
+        f"{path}: a proposal; review and edit it, then: {trial}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     return 0

@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.text import Text
 
     from undo_hpc.cli.choose import changed_at, run_dirs
-    from undo_hpc.control.live import Live
+    from undo_hpc.control.live import LiveTasks
     from undo_hpc.errors import UndoError
-    from undo_hpc.observe.status import look
+    from undo_hpc.observe.status import collect_status
     from undo_hpc.pipeline.run import open_run
 
     found = run_dirs(arguments.folder)
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         name = Text(str(path.relative_to(arguments.folder)) if inside else path.resolve().name)
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed_at(path)))
         try:
-            view = look(open_run(path), live=Live())
+            view = collect_status(open_run(path), live=LiveTasks())
         except UndoError as error:
             table.add_row(name, changed, "", "", Text(f"cannot be read: {error.message}", "red"))
             continue

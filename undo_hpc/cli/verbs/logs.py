@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", type=int, nargs="?", default=0, help="number of the task (default 0)")
     parser.add_argument("--iteration", type=int, metavar="I", help="iteration (default: the last)")
     parser.add_argument(
-        "--follow", action="store_true", help="go on printing what is added, until the task ends"
+        "--follow", action="store_true", help="keep printing what is added, until the task ends"
     )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints the task's logs, oldest first."""
-    from undo_hpc.control.live import look_live
+    from undo_hpc.control.live import query_live
     from undo_hpc.errors import ConfigError
     from undo_hpc.observe.logs import follow, logs_of
     from undo_hpc.pipeline.plan import build_graph
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         sys.stdout.write(path.read_text(errors="replace"))
 
     def going_on() -> bool:
-        return arguments.follow and (arguments.stage, arguments.task) in look_live(opened, iteration).tasks
+        return arguments.follow and (arguments.stage, arguments.task) in query_live(opened, iteration).tasks
 
     for text in follow(paths[-1], going_on=going_on):
         sys.stdout.write(text)

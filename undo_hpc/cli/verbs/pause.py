@@ -1,4 +1,4 @@
-"""Lets the running tasks of a run save and stop, and takes its waiting jobs out of the queue. The launcher goes on from there."""
+"""Lets the running tasks of a run save and stop, and cancels its waiting jobs. The launcher resumes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """example:
   undo-hpc pause checkpoints/mine
-  python launchers/run_iteration.py --run-dir checkpoints/mine     goes on
+  python launchers/run_iteration.py --run-dir checkpoints/mine     resumes it
 """
 
 

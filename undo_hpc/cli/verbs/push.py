@@ -1,6 +1,6 @@
 """Publishes the distilled sets, the predictions and the chosen student of a run on the Hugging Face Hub.
 
-Only what differs is sent; the same command again goes on where a push stopped. Repositories are made private unless hub.private is false.
+Only what differs is sent; the same command again resumes a push that stopped. Repositories are made private unless hub.private is false.
 """
 
 from __future__ import annotations

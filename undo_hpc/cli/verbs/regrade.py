@@ -34,17 +34,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
 
     from undo_hpc.control.regrade import regrade
-    from undo_hpc.observe.status import resume_command
     from undo_hpc.pipeline.run import open_run
+    from undo_hpc.system.invocation import resume_hint
+    from undo_hpc.system.wording import counted
 
     opened = open_run(arguments.run_dir)
     workers = arguments.workers or len(os.sched_getaffinity(0))
-    done = regrade(
-        opened,
-        apply=arguments.apply,
-        workers=workers,
-        say=lambda text: console.print(text, style="dim", highlight=False),
-    )
+    done = regrade(opened, apply=arguments.apply, workers=workers)
     if arguments.changes:
         from dataclasses import asdict
 
@@ -52,7 +48,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from undo_hpc.storage.shards import dump_rows
 
         write_bytes(arguments.changes, dump_rows([asdict(change) for change in done.changes]))
-    notes = f"; {done.skipped} task{'s'[: done.skipped != 1]} without results" if done.skipped else ""
+    notes = f"; {counted(done.skipped, 'task')} without results" if done.skipped else ""
     notes += f"; {done.late} were not decided in time and keep their verdict" if done.late else ""
     console.print(
         f"{done.graded:,} answers graded again, {len(done.changes):,} verdicts differ{notes}", highlight=False
@@ -74,7 +70,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(
             f"written. What rests on these verdicts is stale now: {rests}", highlight=False, soft_wrap=True
         )
-        console.print(f"make it again: {resume_command(opened)}", highlight=False, soft_wrap=True)
+        console.print(f"make it again: {resume_hint(opened.layout.root)}", highlight=False, soft_wrap=True)
     else:
         console.print(
             f"nothing is written. With --apply, the next launch would make again: {rests}",

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints the view once, or again and again."""
     from undo_hpc.cli.choose import choose_run
-    from undo_hpc.observe.status import RunView, look
+    from undo_hpc.observe.status import RunView, collect_status
     from undo_hpc.observe.status_view import plain_console, render_status
     from undo_hpc.pipeline.run import open_run
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     run_dir = choose_run(arguments.run_dir)
 
     def view() -> RunView:
-        return look(open_run(run_dir), scheduler=not arguments.no_scheduler)
+        return collect_status(open_run(run_dir), scheduler=not arguments.no_scheduler)
 
     if arguments.json:
         import orjson

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-from undo_hpc.control.accounting import RunCost, measure
+from undo_hpc.control.spent import RunCost, measure
 from undo_hpc.errors import UndoError
 from undo_hpc.method.stats import mcnemar, smallest_detectable_difference
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
 from undo_hpc.storage.atomic import read_json
+from undo_hpc.storage.reading import read_rows_tolerant
 from undo_hpc.storage.shards import read_rows
 
 UNTRAINED = -1
@@ -174,15 +174,11 @@ def _point(iteration: int, item: dict[str, Any]) -> Point:
 
 
 def _loss(run: Run, iteration: int) -> list[tuple[float, float]]:
-    """(step, loss), thinned to 400 points; a torn last line is skipped."""
-    path = run.layout.iteration(iteration).train_metrics
+    """(step, loss), thinned to 400 points."""
     points = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            row = orjson.loads(line)
+    for row in read_rows_tolerant(run.layout.iteration(iteration).train_metrics):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
             points.append((float(row["step"]), float(row["loss"])))
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            continue
     thin = max(1, len(points) // 400)
     return points[::thin] + (points[-1:] if points and (len(points) - 1) % thin else [])
 

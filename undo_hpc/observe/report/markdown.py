@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from undo_hpc.control.accounting import energy, rationale_cost
+from undo_hpc.control.spent import energy, rationale_cost
 from undo_hpc.observe.report import prose
 from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, ReportData

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
-from undo_hpc.control.accounting import energy
-from undo_hpc.observe.progress import clock
+from undo_hpc.control.spent import energy
 from undo_hpc.observe.report import charts, prose
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import UNTRAINED, Flips, ReportData, Series
@@ -15,6 +14,7 @@ from undo_hpc.observe.report.examples import choose
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
 from undo_hpc.system.templates import render
+from undo_hpc.system.wording import format_duration
 
 _HERE = Path(__file__).resolve().parent
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
@@ -207,7 +207,7 @@ def _about(data: ReportData) -> list[tuple[str, str]]:
         seconds, tokens = (
             sum(float(m["generate"].get(name, 0)) for m in data.metrics) for name in ("seconds", "new_tokens")
         )
-        generation = f"{tokens:,.0f} tokens in {clock(seconds)} of task time"
+        generation = f"{tokens:,.0f} tokens in {format_duration(seconds)} of task time"
     licences = {
         f"{b.get('title', name)}: {b['licence']}" for name, b in data.benchmarks.items() if b.get("licence")
     }

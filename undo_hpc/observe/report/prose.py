@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from undo_hpc.observe.remarks import remarks
+from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.report.collect import UNTRAINED, ReportData
 from undo_hpc.system.invocation import cli_hint, display_path
 
@@ -68,7 +68,7 @@ def notes(data: ReportData) -> tuple[list[str], list[str]]:
     told = [
         (k in (data.best, last), f"Iteration {item['iteration']}: {remark}")
         for k, item in enumerate(data.metrics)
-        for remark in remarks(item)
+        for remark in warnings_of(item)
     ]
     return [text for now, text in told if now], [text for now, text in told if not now]
 

@@ -21,6 +21,6 @@ def write_report(run: Run) -> Path:
     data = collect(run)
     folder = run.layout.report
     write_text(folder / "summary.md", summary(data))
-    path = folder / "index.html"
+    path = run.layout.report_page
     write_text(path, page(data, time.strftime("%Y-%m-%d %H:%M %Z")))
     return path

@@ -20,11 +20,11 @@ def outcome(metrics: dict[str, Any]) -> str:
     parts.append(
         f"{made['correct']:,} of {made['rows']:,} attempts right, {metrics['distilled']['rows']:,} rationales learned from"
     )
-    parts.append("goes on" if decision["action"] == "continue" else decision["action"])
+    parts.append("continues" if decision["action"] == "continue" else decision["action"])
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
 
 
-def remarks(metrics: dict[str, Any]) -> list[str]:
+def warnings_of(metrics: dict[str, Any]) -> list[str]:
     """Reasons to doubt an iteration before the next one costs as much; most often there are none."""
     found, made, kept = [], metrics["generate"], metrics["distilled"]
     if kept["refreshed"] < _FEW_RATIONALES * made["problems"]:

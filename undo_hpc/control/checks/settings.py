@@ -1,6 +1,5 @@
-"""Mistakes in a configuration that a job would meet only hours later: refused before anything is started.
-
-What one key or one section tells of itself stands in `config`; here is what needs files, packages, or several sections at once.
+"""Settings that a job would find wrong only hours later. What one key or one section tells of itself stands in `config`;
+here is what needs files, packages, or several sections at once. Each raises ConfigError or DataError that names the key.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from undo_hpc.cluster.profile import load_profile, require_used
 from undo_hpc.config.engines import ENGINES
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.engines import load_own_engine
+from undo_hpc.engines.api_key import find_key
 from undo_hpc.errors import ConfigError
 from undo_hpc.models import context_of
 from undo_hpc.pipeline.plan import effective_iterations
@@ -22,45 +22,11 @@ from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
 from undo_hpc.system.invocation import program
 from undo_hpc.system.plugins import NotInstalled, search_folders
-from undo_hpc.training.deepspeed_settings import read_settings
-
-
-def check_config(config: RunConfig) -> None:
-    """Refuses what no job could do, or what would be left aside without a word.
-
-    Raises:
-        ConfigError, DataError: the message names the key; files that the run needs only later are read, too.
-    """
-    _check_teacher(config)
-    _check_evaluation(config)
-    _check_contexts(config)
-    _check_prompts(config)
-    read_settings(config.train.deepspeed)
-    _check_cluster(config)
-    check_plugins(config)
-    _check_hub(config)
-    if config.stop.epsilon >= 1:
-        raise ConfigError(
-            f"stop.epsilon is {config.stop.epsilon:g}, a gain of {100 * config.stop.epsilon:g} points: no iteration could reach it",
-            hint="it is a share of the validation problems: 0.01 is one point",
-        )
-    if config.method.validation_examples and not config.data.validation:
-        raise ConfigError(
-            "method.validation_examples asks for examples from the validation split, and data.validation is 0",
-            hint="hold out problems for it, or set method.validation_examples: 0",
-        )
-
-
-def check_changeable(config: RunConfig) -> None:
-    """Refuses what may have been changed in a run that exists, and which no job could do. Raises ConfigError."""
-    _check_teacher(config)
-    _check_cluster(config)
-    check_plugins(config)
-    _check_hub(config)
+from undo_hpc.system.wording import counted
 
 
 def check_packages(config: RunConfig) -> None:
-    """Raises ConfigError where a task would miss a package, as far as tasks are known to run with this Python."""
+    """The packages of engines and of LoRA are installed, as far as tasks are known to run with this Python."""
     if _other_environment(config):
         return
     wanted = [
@@ -116,17 +82,19 @@ def _load_plugins(config: RunConfig) -> None:
 
 
 def _no_teacher(config: RunConfig, stage: str) -> bool:
+    """Whether the stage asks no model: the data's own solutions teach."""
     return stage == "generate" and config.method.condition == "ground_truth"
 
 
-def _check_teacher(config: RunConfig) -> None:
+def check_teacher(config: RunConfig) -> None:
+    """There is one place that answers for the teacher."""
     settings = config.generate
     if _no_teacher(config, "generate"):
         return
     server = settings.engine.openai.base_url
     if settings.engine.name == "openai" and not server and not settings.service:
         raise ConfigError(
-            "generate.engine.name is openai, and there is no server to ask",
+            "generate.engine.name is openai, and no server is configured",
             hint="set generate.engine.openai.base_url, e.g. http://host:8000/v1, or generate.service to a number of servers of the run's own",
         )
     if settings.service and (settings.engine.name != "openai" or server):
@@ -136,12 +104,13 @@ def _check_teacher(config: RunConfig) -> None:
             else f"generate.engine.name is {settings.engine.name}"
         )
         raise ConfigError(
-            f"generate.service asks for {settings.service} servers of the run's own, and {other}: nobody would ask them",
+            f"generate.service asks for {settings.service} servers of the run's own, and {other}: no task would use these servers",
             hint="set generate.engine.name to openai and leave base_url empty, or set generate.service to 0",
         )
 
 
-def _check_evaluation(config: RunConfig) -> None:
+def check_evaluation(config: RunConfig) -> None:
+    """The student itself is evaluated, and overrides name benchmarks of the run."""
     settings = config.evaluate
     if settings.engine.name == "openai":
         raise ConfigError(
@@ -159,7 +128,7 @@ def _check_evaluation(config: RunConfig) -> None:
             )
 
 
-def _check_contexts(config: RunConfig) -> None:
+def check_contexts(config: RunConfig) -> None:
     """vLLM does not start with a longer context than the model's own."""
     for stage, engine, model in (
         ("generate", config.generate.engine, config.teacher),
@@ -176,7 +145,8 @@ def _check_contexts(config: RunConfig) -> None:
             )
 
 
-def _check_prompts(config: RunConfig) -> None:
+def check_prompts(config: RunConfig) -> None:
+    """The prompt sets have all templates that the run needs, later iterations included."""
     needed = ["problem", "refine"] if effective_iterations(config) > 1 else ["problem"]
     prompts = load_prompts(config.teacher.prompt)
     if not _no_teacher(config, "generate"):
@@ -184,13 +154,13 @@ def _check_prompts(config: RunConfig) -> None:
     load_prompts(config.student.prompt).require("student")
 
 
-def _check_cluster(config: RunConfig) -> None:
+def check_cluster(config: RunConfig) -> None:
     """A profile is there to be used; and training has a process for each GPU, for a GPU without one would be paid for and stand idle."""
     cluster = config.cluster
     if cluster.profile and "kind" not in cluster.model_fields_set:
         raise ConfigError(
-            f"cluster.profile is {cluster.profile}, and cluster.kind is not said: the run would stay on this machine",
-            hint="set cluster.kind to slurm (or to local, to leave the profile aside)",
+            f"cluster.profile is {cluster.profile}, and cluster.kind is not set: the run would stay on this machine",
+            hint="set cluster.kind to slurm (or to local, to ignore the profile)",
         )
     for stage, asked in cluster.resources.items():
         single = config.stages[stage].tasks == 1 if stage in config.stages else None
@@ -204,12 +174,13 @@ def _check_cluster(config: RunConfig) -> None:
     gpus, ranks = resources.gpus_per_node or 0, resources.tasks_per_node or 1
     if gpus and gpus != ranks:
         raise ConfigError(
-            f"train asks for {gpus} GPU{'s'[: gpus != 1]} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
+            f"train asks for {counted(gpus, 'GPU')} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
             hint=f"set cluster.resources.train.tasks_per_node to {gpus}, or tasks_per_node of train in the profile",
         )
 
 
-def _check_hub(config: RunConfig) -> None:
+def check_hub(config: RunConfig) -> None:
+    """What is to be pushed has a repository, and a token file exists."""
     hub = config.hub
     if not hub.push_at_end and not hub.push_every_min:
         return
@@ -220,4 +191,27 @@ def _check_hub(config: RunConfig) -> None:
             hint="set hub.dataset_repo, hub.model_repo, or both",
         )
     if hub.token_file and not Path(hub.token_file).expanduser().is_file():
-        raise ConfigError(f"hub.token_file: there is no file {hub.token_file}", hint="mend the path")
+        raise ConfigError(
+            f"hub.token_file: there is no file {hub.token_file}", hint="correct the path, or remove the key"
+        )
+
+
+def check_stop(config: RunConfig) -> None:
+    """The stopping rule can be met, and examples have a split to come from."""
+    if config.stop.epsilon >= 1:
+        raise ConfigError(
+            f"stop.epsilon is {config.stop.epsilon:g}, a gain of {100 * config.stop.epsilon:g} points: no iteration could reach it",
+            hint="it is a share of the validation problems: 0.01 is one point",
+        )
+    if config.method.validation_examples and not config.data.validation:
+        raise ConfigError(
+            "method.validation_examples asks for examples from the validation split, and data.validation is 0",
+            hint="hold out problems for it, or set method.validation_examples: 0",
+        )
+
+
+def check_key_files(config: RunConfig) -> None:
+    """A file that holds the key of a server can be read. (A variable is read by the tasks, with their environment.)"""
+    settings = config.generate.engine
+    if settings.name == "openai" and settings.openai.api_key_file and not _no_teacher(config, "generate"):
+        find_key(settings.openai.api_key_file, "", required=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from undo_hpc.observe.remarks import outcome, remarks
+from undo_hpc.observe.outcome import outcome, warnings_of
 
 SOUND: dict[str, Any] = {
     "iteration": 0,
@@ -32,7 +32,7 @@ SOUND: dict[str, Any] = {
 def test_the_outcome_in_a_line() -> None:
     assert outcome(SOUND) == (
         "iteration 0 is done: validation 45.0 % [38, 52], untrained 40.0 % [33, 47]; "
-        "834 of 918 attempts right, 834 rationales learned from; goes on"
+        "834 of 918 attempts right, 834 rationales learned from; continues"
     )
     later = SOUND | {"iteration": 2, "baseline": None, "decision": {"action": "converged"}, "sets": {}}
     assert (
@@ -68,8 +68,8 @@ def test_the_outcome_in_a_line() -> None:
     ],
 )
 def test_each_doubt_is_told_and_no_other(place: str, values: dict[str, Any], words: str) -> None:
-    assert remarks(SOUND) == []
+    assert warnings_of(SOUND) == []
     metrics = copy.deepcopy(SOUND)
     (metrics["sets"][place] if place in metrics["sets"] else metrics[place]).update(values)
-    (told,) = remarks(metrics)
+    (told,) = warnings_of(metrics)
     assert re.search(words, told), told

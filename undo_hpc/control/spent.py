@@ -1,10 +1,10 @@
-"""What a run has cost, from its own events: hours that were useful, lost, or idle. And what the next iteration will cost.
+"""What a run has cost, from its own events: hours that were useful, lost, or idle.
 
-How an hour is told, for each start of a task:
+How an hour is counted, for each start of a task:
 
 - *idle*: loading the model and warming up, on the first start (the time until the event `ready`).
 - *lost*: loading again after a restart; the work of a start that failed or was killed and whose work is not kept; of a start that was
-  killed without a word, what lies between its last durable point and its end (at most a flush or a checkpoint interval).
+  killed without an exit status, what lies between its last durable point and its end (at most a flush or a checkpoint interval).
 - *useful*: the rest. A start that saved and stopped (preempted, time limit) has worked usefully.
 
 A start without an end event (killed, node down) is counted up to the last sign of life of its task, so it is a lower bound. Queue time
@@ -18,17 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from undo_hpc.cluster.profile import Profile, load_profile
-from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.live import leased
-from undo_hpc.errors import Incomplete
-from undo_hpc.pipeline.evidence import read_bytes, read_fast
-from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
-from undo_hpc.pipeline.workload import Workload, estimate
-from undo_hpc.storage.atomic import read_json
-from undo_hpc.system.invocation import display_path, launcher_hint
+from undo_hpc.storage.reading import read_fast, read_rows_tolerant
 
 GENERATION = tuple(
     s.name for s in STAGES.values() if s.generation
@@ -114,16 +108,6 @@ class RunCost:
     def to_dict(self) -> dict[str, Any]:
         """For --json and the report."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What an iteration will cost. `basis` says where the figure comes from."""
-
-    iteration: int
-    gpu_hours: float
-    cpu_hours: float
-    basis: str
 
 
 def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[Start]:
@@ -265,22 +249,13 @@ def summarise(stages: Sequence[StageCost], kept: dict[int, int], gain: float | N
 
 
 def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
-    import orjson
-
     at = run.layout.iteration(iteration)
-    folder = at.events_folder
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(at.events_folder.glob("*.jsonl")):
         found = _FILE.match(path.name)
         if not found:
             continue
-        events = []
-        for line in (read_bytes(str(path)) or b"").splitlines():
-            try:
-                events.append(orjson.loads(line))
-            except orjson.JSONDecodeError:
-                continue
-        progress = read_fast(str(at.progress(found[1], int(found[2])))) or {}
-        yield found[1], int(found[2]), starts_of(events, float(progress.get("time") or 0))
+        progress = read_fast(at.progress(found[1], int(found[2]))) or {}
+        yield found[1], int(found[2]), starts_of(read_rows_tolerant(path), float(progress.get("time") or 0))
 
 
 def _interval_s(config: RunConfig, stage: str) -> float:
@@ -293,7 +268,7 @@ def _kept(run: Run) -> dict[int, int]:
     """Rationales newly kept in each merged iteration."""
     kept = {}
     for number in run.layout.iterations():
-        manifest = read_fast(str(run.layout.iteration(number).stage_manifest("merge")))
+        manifest = read_fast(run.layout.iteration(number).stage_manifest("merge"))
         if manifest and "counts" in manifest:
             counts = manifest["counts"]
             kept[number] = int(counts.get("rows", 0)) - int(counts.get("carried", 0))
@@ -304,7 +279,7 @@ def _gain(run: Run) -> float | None:
     """Points of validation accuracy that the best iteration lies above the untrained student, or above iteration 0."""
     accuracies, baseline = [], None
     for number in run.layout.iterations():
-        metrics = read_fast(str(run.layout.iteration(number).metrics)) or {}
+        metrics = read_fast(run.layout.iteration(number).metrics) or {}
         share = metrics.get("sets", {}).get("validation", {}).get("accuracy")
         if share is not None:
             accuracies.append(float(share))
@@ -313,116 +288,6 @@ def _gain(run: Run) -> float | None:
     if not accuracies:
         return None
     return 100 * (max(accuracies) - float(accuracies[0] if baseline is None else baseline))
-
-
-def estimate_next(run: Run) -> Estimate:
-    """What the next iteration will cost: the last complete one's, its generation scaled by the number of problems.
-
-    Before the first iteration there is nothing to go by but the configuration: tokens over speed for generation, and as much
-    again for training and evaluation. `basis` says which it is.
-    """
-    complete = [k for k in run.layout.iterations() if run.layout.iteration(k).metrics.exists()]
-    if not complete:
-        return _guess(run)
-    last = complete[-1]
-    cost = measure(run)
-    scale, problems = _scale(run, last)
-    gpu = cpu = 0.0
-    for item in cost.stages:
-        if item.iteration == last and item.stage != "baseline":
-            times = scale if item.stage in GENERATION else 1.0
-            useful_gpu, useful_cpu = item.gpu.useful + item.gpu.idle, item.cpu.useful + item.cpu.idle
-            gpu, cpu = gpu + times * useful_gpu, cpu + times * useful_cpu
-    return Estimate(
-        last + 1,
-        gpu,
-        cpu,
-        f"as iteration {last} without what was lost; the teacher writes for {problems} problems",
-    )
-
-
-def _scale(run: Run, last: int) -> tuple[float, int]:
-    """Problems of the next iteration over those of the last, and their number: from its plan, else as `advance` counted them."""
-    plan, following = run.plan(last), run.plan(last + 1)
-    if plan is None or not plan.problems:
-        return 1.0, 0
-    problems = plan.problems
-    if following is not None:
-        problems = following.problems
-    elif refines(run.config):
-        metrics = read_fast(str(run.layout.iteration(last).metrics)) or {}
-        problems = int(metrics.get("to_refine", problems))
-    return problems / plan.problems, problems
-
-
-def _guess(run: Run) -> Estimate:
-    plan = run.plan(0)
-    problems = plan.problems if plan else run.config.data.train.sample or 0
-    expected = Workload(**plan.workload) if plan and plan.workload else estimate(run.config, 0, problems)
-    speed = expected.tokens_per_second
-    hours = 2 * expected.completion_tokens / speed / 3600
-    gpus = _generation_gpus(run)
-    if not gpus:
-        return Estimate(
-            0,
-            0.0,
-            hours,
-            f"a guess: {problems} problems at {speed:g} tokens/s, and as much again for the rest",
-        )
-    return Estimate(
-        0,
-        hours * gpus,
-        0.0,
-        f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest",
-    )
-
-
-def _generation_gpus(run: Run) -> int:
-    """GPUs of one task of generation; on a cluster at least one is taken for granted."""
-    cluster = run.config.cluster
-    asked = cluster.resources.get("generate", StageResources())
-    if cluster.kind == "local":
-        return asked.gpus_per_node or 0
-    frozen = run.layout.profile
-    profile = Profile.model_validate(read_json(frozen)) if frozen.exists() else load_profile(cluster.profile)
-    resources = profile.for_stage("generate", asked)
-    return max(1, (resources.nodes or 1) * (resources.gpus_per_node or 0))
-
-
-def require_budget(run: Run, iteration: int, *, begun: bool) -> None:
-    """Asked before anything of an iteration is started.
-
-    Args:
-        begun: whether the iteration has begun; what has begun is brought to its end.
-
-    Raises:
-        Incomplete: the iteration would go over the budget; the same command goes on once the budget is raised.
-    """
-    why = None if begun else check_budget(run)
-    if why:
-        run.events.append("stopped", iteration=iteration, by="budget", why=why)
-        raise Incomplete(
-            why,
-            hint=f"{launcher_hint(f'--run-dir {display_path(run.layout.root)}')} --set budget.gpu_hours=N (0 is no limit)",
-        )
-
-
-def check_budget(run: Run, config: RunConfig | None = None) -> str | None:
-    """Why the next iteration must not begin, or None where it may: what is spent plus its estimate against the budget."""
-    budget = (config or run.config).budget
-    if not budget.gpu_hours and not budget.cpu_hours:
-        return None
-    cost, following = measure(run), estimate_next(run)
-    for name, limit, spent, more in (
-        ("GPU", budget.gpu_hours, cost.gpu.total, following.gpu_hours),
-        ("CPU", budget.cpu_hours, cost.cpu.total, following.cpu_hours),
-    ):
-        if limit and spent + more > limit:
-            return (
-                f"iteration {following.iteration} would go over the budget of {limit:g} {name}-hours: {spent:.3g} are spent, and it is "
-                f"estimated at {more:.3g} ({following.basis}); raise budget.{name.lower()}_hours to go on"
-            )
-    return None
 
 
 def energy(kwh: float) -> str:

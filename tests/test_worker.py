@@ -1,0 +1,62 @@
+"""One task, one exit code: what lies there already is kept, done again where it is damaged, and left alone where it is another version's."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.stages.build import make_attempt, make_problems, make_run, write_shards
+from undo_hpc import worker
+from undo_hpc.errors import ExitCode
+from undo_hpc.storage.manifest import read_manifest
+
+PROBLEMS = make_problems(12)
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> Path:
+    run = make_run(tmp_path / "run", PROBLEMS, 2)
+    write_shards(run, PROBLEMS, lambda problem: [make_attempt(problem, 0)])
+    assert merge(run.layout.root) == ExitCode.COMPLETE
+    return run.layout.iteration(0).stage_manifest("merge")
+
+
+def merge(root: Path) -> int:
+    return worker.main([str(root), "merge", "--iteration", "0"])
+
+
+@pytest.mark.parametrize("content", [b"{torn", b"", b"{}", b"\0" * 99])
+def test_a_damaged_manifest_of_its_own_is_no_obstacle(
+    merged: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_manifest(merged)
+    merged.write_bytes(content)
+    assert merge(merged.parents[1]) == ExitCode.COMPLETE
+    after = read_manifest(merged)
+    assert before is not None and after is not None and before.outputs == after.outputs
+    said = capsys.readouterr().out
+    assert " WARNING iter_000/merge.manifest.json: its manifest is damaged; the task is done again" in said
+
+
+def test_a_complete_task_is_not_done_again(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = merged.read_bytes()
+    assert merge(merged.parents[1]) == ExitCode.COMPLETE
+    assert (
+        merged.read_bytes() == before
+        and "INFO merge 0 of iteration 0 is complete already" in capsys.readouterr().out
+    )
+
+
+def test_a_manifest_of_another_version_is_not_overwritten(
+    merged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = orjson.dumps(orjson.loads(merged.read_bytes()) | {"schema_version": 77})
+    merged.write_bytes(content)
+    assert merge(merged.parents[1]) not in (ExitCode.COMPLETE, ExitCode.REQUEUE)
+    assert merged.read_bytes() == content
+    said = capsys.readouterr().out
+    assert (
+        "ERROR EvidenceError" in said
+        and "schema version 77" in said
+        and "the version of undo-hpc that made it" in said
+    )

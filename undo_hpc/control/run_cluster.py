@@ -1,0 +1,73 @@
+"""The SLURM cluster of a run: opened with the profile and the code that its jobs use, held by one process at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from undo_hpc.cluster.base import LiveJob
+from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.cluster.slurm import SlurmCluster
+from undo_hpc.cluster.snapshot import take_snapshot
+from undo_hpc.errors import ClusterError, ConfigError
+from undo_hpc.pipeline.run import Run
+from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.heartbeat import STALE_S
+from undo_hpc.storage.lease import Lease
+from undo_hpc.system.data_files import project_root
+from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
+
+
+def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
+    """The run's cluster. The launcher freezes profile and code for the jobs that it submits; jobs pass on what they were given."""
+    if from_launcher:
+        if os.pathsep in str(run.layout.code):
+            raise ConfigError(
+                f"{run.layout.root}: its path contains '{os.pathsep}', which separates entries of PYTHONPATH: jobs could not import the code from there",
+                hint=f"choose a --run-dir without '{os.pathsep}'",
+            )
+        profile = load_profile(run.config.cluster.profile)
+        # without defaults: jobs in the queue read it with the code they were submitted with, which may not know a newer key
+        write_json(run.layout.profile, profile.model_dump(mode="json", exclude_defaults=True))
+        code = take_snapshot(run.layout.code) if run.config.cluster.code_snapshot else project_root()
+    else:
+        profile = Profile.model_validate(read_json(run.layout.profile))
+        code = Path(os.environ.get("UNDO_CODE") or project_root())
+    return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users(), run.layout.root)
+
+
+def run_lease(run: Run) -> Lease:
+    """Held by whoever plans and submits: one process at a time."""
+    return Lease(run.layout.lease, f"the run directory {run.layout.root}", wait_s=2 * STALE_S)
+
+
+def require_unmoved(run: Run, jobs: Sequence[LiveJob]) -> None:
+    """Raises ClusterError where jobs know the run directory by a path that no longer exists: they would fail, and others wait for them."""
+    lost = [job for job in jobs if job.gone]
+    if lost:
+        raise ClusterError(
+            f"jobs of this run ({lost[0].task_id}, ...) are queued or running in {lost[0].gone}, which does not exist: was the run directory moved?",
+            hint=f"{cli_hint(f'cancel {display_path(run.layout.root)}')} ends them and keeps all data; then run the same command again. "
+            "Or move it back: a run directory must stay where it is while jobs wait for it",
+        )
+
+
+def require_unqueued(run: Run) -> None:
+    """Before the run is continued on this machine: raises ClusterError while SLURM holds jobs that would work on it at the same time."""
+    journal = SubmissionJournal(run.layout.submissions)
+    if not journal.path.exists() or shutil.which("squeue") is None:
+        return
+    try:
+        jobs = SlurmCluster(Profile(), run.layout.code, journal.users(), run.layout.root).live_jobs(run.id)
+    except ClusterError:  # no answer: leases still keep two workers from one task
+        return
+    if jobs:
+        root = display_path(run.layout.root)
+        raise ClusterError(
+            f"SLURM holds jobs of this run ({', '.join(sorted({job.id for job in jobs})[:3])}, ...), which would work on it at the same time",
+            hint=f"{cli_hint(f'pause {root}')} lets them save and stop; then run the same command again. Or leave the run to them: "
+            f"{launcher_hint(f'--run-dir {root} --cluster slurm')}",
+        )

@@ -1,0 +1,68 @@
+"""A run in one sentence, and the exact command to type next. PURE but for the paths in the commands."""
+
+from __future__ import annotations
+
+from undo_hpc.control.live import LiveTasks
+from undo_hpc.control.position import RunState
+from undo_hpc.observe.stage_view import Failure, StageView
+from undo_hpc.pipeline.plan import refines
+from undo_hpc.pipeline.run import Run
+from undo_hpc.system.invocation import cli_hint, display_path, resume_hint
+from undo_hpc.system.wording import counted
+
+
+def next_command(run: Run, state: RunState, failures: list[Failure], live: LiveTasks) -> tuple[str, str]:
+    """The exact next command, and what it does."""
+    root, resume = display_path(run.layout.root), resume_hint(run.layout.root)
+    ended = state.ended.action if state.ended else ""
+    if ended and (ended == "converged" or not refines(run.config)):
+        why = "stop.patience" if ended == "converged" else f"method.condition: {run.config.method.condition}"
+        return cli_hint(
+            f"report {root}"
+        ), f"writes the report again; no more iterations would be started ({why})"
+    if ended:
+        return (f"{resume} --iterations {run.config.iterations + 1}", "runs another iteration")
+    if live.abandoned:
+        return (
+            resume,
+            f"SLURM could not start {counted(live.abandoned, 'task')} and holds them; this releases them",
+        )
+    busy = live.jobs > 0 or bool(live.launcher) or any(word == "running" for word, _ in live.tasks.values())
+    if busy and not failures:
+        return cli_hint(f"status {root} --watch"), "nothing to do; shows the status every few seconds"
+    if failures:
+        first = failures[0]
+        which = f" {first.index}" if first.label != first.stage else ""
+        look_at = cli_hint(f"logs {root} {first.stage}{which}")
+        return (
+            (look_at, "shows the whole log of the failed task")
+            if busy
+            else (resume, f"resumes, once the cause is fixed ({look_at})")
+        )
+    if live.paused:
+        return resume, "resumes the paused run"
+    return resume, "nothing works on this run; resumes it"
+
+
+def headline(state: RunState, views: list[StageView], failures: list[Failure], live: LiveTasks) -> str:
+    """The state of the whole in a sentence."""
+    if state.ended:
+        return f"ended: {state.ended.why}"
+    if state.complete:
+        return "this iteration is complete; the next is not planned yet"
+    total = sum(v.total for v in views)
+    done = sum(v.done for v in views)
+    names = [v.name for v in views if v.states.get("running")]
+    if names:
+        text = f"{' and '.join(names)} running"
+    elif any(v.states.get("waiting") for v in views):
+        text = "waiting in the queue"
+    elif live.launcher:
+        text = "a launcher is working on it"
+    elif live.note:
+        text = "unknown what is running"
+    else:
+        text = "paused" if live.paused else "stopped"
+    failed = sum(v.states.get("failed", 0) for v in views)
+    trouble = f", {failed} failed" if failed and failures else ""
+    return f"{text}; {done} of {total} tasks done{trouble}"

@@ -1,0 +1,184 @@
+"""The stages of the iteration at work, as people see them: states, speeds, time left, and the tasks that failed. Reads only."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from undo_hpc.control.position import RunState
+from undo_hpc.observe.logs import logs_of, tail
+from undo_hpc.pipeline.plan import Stage
+from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.state import Evidence, TaskStatus, enough
+from undo_hpc.storage.events import read_events
+from undo_hpc.storage.reading import read_fast
+
+STATES = ("done", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
+MAX_FAILURES = 3
+FRESH_PROGRESS_S = 600.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that ended without being complete, and the last lines that it printed."""
+
+    stage: str
+    index: int
+    label: str
+    why: str
+    log: str
+    lines: list[str]
+
+
+@dataclass
+class StageView:
+    """A stage of the iteration at work. Speeds and times are None where they are not known."""
+
+    name: str
+    total: int
+    states: dict[str, int]
+    waits_for: str = ""
+    starts: int = 0
+    restarts: int = 0
+    rows: int = 0
+    right: int = 0
+    truncated: int = 0
+    rows_per_s: float | None = None
+    tokens_per_s: float | None = None
+    loss: float | None = None
+    progress: str = ""
+    left_s: float | None = None
+    seconds: float | None = None
+
+    @property
+    def done(self) -> int:
+        """Complete tasks."""
+        return self.states.get("done", 0)
+
+
+def stage_views(run: Run, state: RunState) -> tuple[list[StageView], list[Failure]]:
+    """All stages of the iteration in order, and the first failures of each."""
+    views: list[StageView] = []
+    failures: list[Failure] = []
+    by_stage: dict[str, list[TaskStatus]] = {}
+    for status in state.statuses:
+        by_stage.setdefault(status.stage, []).append(status)
+    for stage in state.stages:
+        mine = by_stage.get(stage.name, [])  # none where it has no tasks
+        view = StageView(stage.name, len(stage.tasks), {})
+        counts: Counter[str] = Counter()
+        waits: Counter[str] = Counter()
+        for status, task in zip(mine, stage.tasks, strict=True):
+            now = status.state
+            if now == "done":
+                counts["done"] += 1
+                continue
+            ended = _last_start(run, stage, status.index, view)
+            shown: str = now
+            if now in ("ready", "blocked", "stale") and ended in ("failed", "killed"):
+                shown = "failed"
+                if sum(f.stage == stage.name for f in failures) < MAX_FAILURES:
+                    failures.append(_failure(run, stage, status.index, task.label, ended))
+            elif now in ("ready", "blocked") and ended == "requeue":
+                shown = "saved"
+            counts[shown] += 1
+            if now in ("waiting", "blocked", "stale") and status.why:
+                waits[status.why.partition(": ")[2] or status.why] += 1
+        view.states = {name: counts[name] for name in STATES if counts[name]}
+        view.waits_for = waits.most_common(1)[0][0] if waits else ""
+        if view.done < view.total and enough(state.plan.policy_of(stage.name), view.done, view.total):
+            view.waits_for = "enough for the next stage, by the policy"
+        _measure(run, stage, view, [state.evidence[stage.name, s.index] for s in mine if s.state == "done"],
+                 [s.index for s in mine if s.state == "running"])  # fmt: skip
+        views.append(view)
+    return views, failures
+
+
+def _last_start(run: Run, stage: Stage, index: int, view: StageView) -> str:
+    """Counts the starts of an unfinished task; returns how the last one ended: complete, requeue, failed, killed, or nothing."""
+    starts, ended = 0, ""
+    for event in read_events(run.layout.iteration(stage.iteration).events(stage.name, index)):
+        if event.get("kind") == "start":
+            starts, ended = starts + 1, "killed"
+        elif event.get("kind") == "end":
+            ended = str(event.get("status", ""))
+    view.starts += starts
+    view.restarts += max(0, starts - 1)
+    return ended
+
+
+def _failure(run: Run, stage: Stage, index: int, label: str, ended: str) -> Failure:
+    logs = logs_of(run.layout, stage.iteration, stage.name, index)
+    why = (
+        "failed"
+        if ended == "failed"
+        else "died without an exit status (killed, out of memory, or its node went down)"
+    )
+    return Failure(
+        stage.name, index, label, why, str(logs[-1]) if logs else "", tail(logs[-1]) if logs else []
+    )
+
+
+def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], running: list[int]) -> None:
+    """Sums of the finished tasks, and the progress of the running ones."""
+    manifests = [e.manifest for e in done if e.manifest is not None]
+    counts = [m.counts for m in manifests]
+    view.rows = rows = sum(int(c.get("rows", 0)) for c in counts)
+    view.right = sum(int(c.get("correct", 0)) for c in counts)
+    view.truncated = sum(int(c.get("truncated", 0)) for c in counts)
+    tokens = sum(float(c.get("new_tokens", 0)) for c in counts)
+    seconds = sum(float(c.get("seconds", 0)) for c in counts)
+    if spans := [(m.started, m.finished) for m in manifests if m.finished]:
+        view.seconds = max(finished for _, finished in spans) - min(started for started, _ in spans)
+    if stage.name == "train" and counts:
+        view.loss = counts[0].get("loss")
+    if running:
+        _measure_running(
+            run,
+            stage,
+            view,
+            running,
+            tokens_per_row=tokens / rows if rows else 0.0,
+            rows_per_task=rows / max(1, len(done)),
+        )
+    elif seconds:
+        view.tokens_per_s = tokens / seconds if tokens else None
+        view.rows_per_s = rows / seconds if rows else None
+
+
+def _measure_running(
+    run: Run,
+    stage: Stage,
+    view: StageView,
+    running: list[int],
+    *,
+    tokens_per_row: float,
+    rows_per_task: float,
+) -> None:
+    """Adds what running tasks report, and the time left; the sizes of finished tasks tell of those that still wait."""
+    tokens_per_s = open_rows = 0.0
+    left: list[float] = []
+    for index in running:
+        progress = read_fast(run.layout.iteration(stage.iteration).progress(stage.name, index))
+        if not progress or time.time() - float(progress.get("time", 0)) > FRESH_PROGRESS_S:
+            continue
+        tokens_per_s += float(progress.get("tokens_per_s") or 0)
+        done, total = float(progress.get("done") or 0), float(progress.get("total") or 0)
+        view.loss = progress.get("loss", view.loss)
+        if progress.get("unit") == "rows":
+            view.rows += int(done)
+            view.right += int(progress.get("correct") or 0)
+            open_rows += max(0.0, total - done)
+        elif total:
+            view.progress = f"{done:.0f} of {total:.0f} {progress.get('unit', '')}".strip()
+        if progress.get("left_s") is not None:
+            left.append(float(progress["left_s"]))
+    if tokens_per_s:
+        view.tokens_per_s = tokens_per_s
+        if tokens_per_row:
+            view.rows_per_s = tokens_per_s / tokens_per_row
+            waiting = view.total - view.done - len(running)
+            left.append((open_rows + waiting * rows_per_task) / view.rows_per_s)
+    if left:
+        view.left_s = max(left)

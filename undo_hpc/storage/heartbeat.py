@@ -1,0 +1,57 @@
+"""Signs of life in a file: who holds a lease, and which teacher server answers. One rule for when an owner counts as dead.
+
+A record holds host, pid, start (of the process, see `process_start`) and heartbeat (seconds since the epoch).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HEARTBEAT_S = 5.0
+STALE_S = 45.0  # NFS may show a heartbeat late, and clocks of nodes differ; nine missed beats are death
+
+
+def own_process() -> dict[str, Any]:
+    """The record of this process, without its heartbeat."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "start": process_start(os.getpid())}
+
+
+def process_start(pid: int) -> str:
+    """Start time of a process of this host in clock ticks (a pid alone may be given again), or empty where it is dead."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def alive_here(pid: int, start: str) -> bool | None:
+    """Whether a process of this host lives; None where that is hidden from us (another user's, and /proc with hidepid)."""
+    found = process_start(pid)
+    if found:
+        return found == start
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return None
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False  # ours, and ended: its parent has not collected its status yet
+
+
+def is_alive(record: Mapping[str, Any], *, stale_s: float = STALE_S) -> bool:
+    """Whether a record's owner is alive: on this host its process is asked, elsewhere its heartbeat.
+
+    Raises:
+        ValueError, TypeError: the record is none.
+    """
+    if record.get("start") and record.get("host") == socket.gethostname():
+        alive = alive_here(int(record.get("pid", 0)), str(record["start"]))
+        if alive is not None:
+            return alive
+    return time.time() - float(record.get("heartbeat", 0)) <= stale_s

@@ -1,0 +1,60 @@
+"""One logger tree, `undo_hpc`: messages of every module go through `logging.getLogger(__name__)`.
+
+A command's result is printed (rich); what happens on the way is logged. In a task's log each line has time and level; the command
+line shows messages on standard error without them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any, TextIO
+
+TREE = "undo_hpc"
+LEVEL = "UNDO_LOG_LEVEL"  # in the environment: the level of the command that started this process
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes to the stream that `sys` names at that moment."""
+
+    def __init__(self, name: str) -> None:
+        logging.Handler.__init__(self)
+        self._name = name
+
+    @property
+    def stream(self) -> TextIO:
+        """sys.stdout or sys.stderr as it is now."""
+        stream: TextIO = getattr(sys, self._name)
+        return stream
+
+
+def level_for(verbose: int, quiet: int) -> int:
+    """The level for -v (debug) and -q (warnings; twice: errors)."""
+    if quiet:
+        return logging.WARNING if quiet == 1 else logging.ERROR
+    return logging.DEBUG if verbose else logging.INFO
+
+
+def log_to_terminal(level: int) -> None:
+    """For commands: messages on standard error. Processes that are started from here inherit the level."""
+    os.environ[LEVEL] = logging.getLevelName(level)
+    _install("stderr", "%(message)s", level)
+
+
+def log_to_task_log() -> None:
+    """For tasks: messages on standard output, which is the task's log, with time and level."""
+    level = logging.getLevelName(os.environ.get(LEVEL, "INFO"))
+    _install(
+        "stdout", "%(asctime)s %(levelname)s %(message)s", level if isinstance(level, int) else logging.INFO
+    )
+
+
+def _install(stream: str, form: str, level: int) -> None:
+    tree = logging.getLogger(TREE)
+    for old in [handler for handler in tree.handlers if isinstance(handler, _Handler)]:
+        tree.removeHandler(old)
+    handler = _Handler(stream)
+    handler.setFormatter(logging.Formatter(form, datefmt="%H:%M:%S"))
+    tree.addHandler(handler)
+    tree.setLevel(level)
