@@ -22,7 +22,7 @@ from tests.stages.build import (
     write_shards,
 )
 from undo_hpc.control import position
-from undo_hpc.control.position import locate, make_plan
+from undo_hpc.control.position import current_state, make_plan
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import EngineError, EvidenceError, StorageError
@@ -206,7 +206,7 @@ def test_a_lost_file_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         harm != "missing"
     )
     assert run.layout.damaged(path).exists() == (harm != "missing")
-    locate(run)
+    current_state(run)
     assert path.read_bytes() == before
     assert [e["file"] for e in events(run, "restored")] == ["iter_001/targets/shard-00001.jsonl"]
     run_generate(run, monkeypatch, 1, 1)
@@ -216,15 +216,15 @@ def test_a_lost_file_whose_origin_has_changed_is_told(tmp_path: Path) -> None:
     run = refined(tmp_path / "run")
     path, feedback = run.layout.iteration(1).targets_file(1), run.layout.iteration(0).feedback
     feedback.unlink()
-    locate(run)  # nobody needs it while the targets are there
+    current_state(run)  # nobody needs it while the targets are there
     path.unlink()
     with pytest.raises(
         StorageError, match=r"iter_000/feedback\.jsonl is missing, and iteration 1 is made from it"
     ):
-        locate(run)
+        current_state(run)
     feedback.write_bytes(b"")
     with pytest.raises(EvidenceError, match=r"feedback\.jsonl has changed since") as error:
-        locate(run)
+        current_state(run)
     assert "put it back" in error.value.hint and feedback.exists()
     before, output = run.layout.iteration(0), describe_output(feedback, 0)
     outputs = {run.layout.relative(feedback): output}
@@ -232,7 +232,7 @@ def test_a_lost_file_whose_origin_has_changed_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         EvidenceError, match=r"shard-00001\.jsonl is missing or damaged, and the splits or the feedback"
     ):
-        locate(run)
+        current_state(run)
 
 
 def test_changed_feedback_is_set_aside_before_a_plan_is_made_of_it(tmp_path: Path) -> None:
@@ -269,14 +269,14 @@ def test_the_plan_comes_last_and_a_start_that_was_killed_before_it_changes_nothi
 def test_other_problems_are_planned_for_again(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", PROBLEMS, 2)
     write_shards(run, lambda p: [make_attempt(p, 0)])
-    states = [s.state for s in locate(run).statuses if s.stage == "generate"]
+    states = [s.state for s in current_state(run).statuses if s.stage == "generate"]
     path = run.layout.split("train")
     path.write_bytes(path.read_bytes().replace(b"apples", b"grapes"))
     manifest = read_manifest(run.layout.prepared)
     assert manifest is not None
     manifest.outputs[run.layout.relative(path)] = describe_output(path, len(PROBLEMS))
     write_manifest(run.layout.prepared, manifest)
-    after = locate(run)
+    after = current_state(run)
     assert states == ["done"] * 2
     assert [s.state for s in after.statuses if s.stage == "generate"] == ["stale"] * 2
     assert "grapes" in targets_in(run, 0, 0)[0].problem
