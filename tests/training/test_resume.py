@@ -155,7 +155,7 @@ def half_way(trainings: Trainings, name: str, ranks: int = 1, **changes: object)
     return spec
 
 
-def test_torn_checkpoints_are_passed_over(trainings: Trainings) -> None:
+def test_torn_checkpoints_are_skipped(trainings: Trainings) -> None:
     whole = trainings.spec(**LONG)
     trainings.run(whole)
     spec = half_way(trainings, "torn", checkpoint={"every_steps": 2, "every_minutes": 0, "keep": 9})
@@ -172,7 +172,7 @@ def test_torn_checkpoints_are_passed_over(trainings: Trainings) -> None:
     running = go_on(trainings, spec, 1)
     text = running.text()
     for name, why in ((names[-1], "no manifest"), (names[-2], "digest"), (names[-3], "bytes")):
-        assert f"checkpoint {name} is passed over" in text and why in text
+        assert f"checkpoint {name} is skipped" in text and why in text
     assert f"resumed after step {int(names[-4][5:])}" in text
     assert "step-00000099 was not finished; it is removed" in text
     assert same_bits(weights(spec), weights(whole))
