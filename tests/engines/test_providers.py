@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import REPO
 from tests.engines.loopback import client, run
-from tests.engines.providers import PROVIDERS, Body, Provider, prompt_of
+from tests.engines.provider import Body, Provider, prompt_of
+from tests.engines.providers import PROVIDERS
 from undo_hpc.engines import Request
 from undo_hpc.engines.openai_engine import OpenAIEngine
 from undo_hpc.errors import ConfigError, EngineError

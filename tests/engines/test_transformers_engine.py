@@ -1,6 +1,4 @@
-"""The transformers engine's own promises: bitwise independence of the batch, out-of-memory, poison, models without
-slots.
-"""
+"""The transformers engine's own promises: bitwise independence of the batch, out-of-memory, poison, static batches."""
 
 from __future__ import annotations
 
@@ -28,9 +26,8 @@ from undo_hpc.errors import ConfigError, DataError, EngineError
 
 def engine(path: Path, retries: int = 2, **settings: Any) -> TransformersEngine:
     part = TransformersEngineConfig(**{"threads": 1, "batch_tokens": 4096, **settings})
-    loaded = load_engine(
-        EngineConfig(transformers=part, request_retries=retries), ModelConfig(model=str(path))
-    )
+    config = EngineConfig(transformers=part, request_retries=retries)
+    loaded = load_engine(config, ModelConfig(model=str(path)))
     assert isinstance(loaded, TransformersEngine)
     return loaded
 
@@ -120,9 +117,7 @@ def test_the_watch_would_see_a_dependence(tiny_model: Path, watched: Watched) ->
 
 
 def test_draws_depend_on_the_requests_own_seed_in_every_mode(tiny_model: Path) -> None:
-    """Texts are equal between slots, invariant slots and padded batches: the draw is the same function of the same
-    seed.
-    """
+    """Texts are equal in continuous, invariant and static batches: the draw is the same function of the same seed."""
     requests = mixture(60, seed=5)
     padded = engine(tiny_model, max_batch=8)
     padded._static_reason = "asked for by a test"
