@@ -71,7 +71,7 @@ class Chat:
         return self.normal_form(self.raw_text(ids))
 
     def raw_text(self, ids: Sequence[int]) -> str:
-        """The text of these ids as written. Special tokens are left out, except for those that tell reasoning from answer."""
+        """The text of these ids as written. Special tokens are left out, except for those that separate reasoning from answer."""
         ids = list(ids)
         marked = not self._marks.isdisjoint(ids)
         if marked:
