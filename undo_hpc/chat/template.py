@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message], bool], str]
 """Messages and whether the generation prompt follows -> text. Raises RenderError."""
 
+_STRFTIME = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -88,6 +90,16 @@ class ChatTemplate:
 def clock_of(date: str) -> dict[str, Any]:
     """`strftime_now` for a template's arguments, telling noon of that day (YYYY-MM-DD); nothing where `date` is empty."""
     return {"strftime_now": datetime.datetime.fromisoformat(f"{date}T12:00:00").strftime} if date else {}
+
+
+def with_fixed_date(source: str, date: str) -> str:
+    """A template's text with its calls of `strftime_now` replaced by what they give on that day (YYYY-MM-DD), for servers, which
+    take no function as an argument. Calls whose format is computed stay.
+    """
+    strftime = clock_of(date)["strftime_now"] if date else None
+    if strftime is None:
+        return source
+    return _STRFTIME.sub(lambda call: json.dumps(strftime(call["format"]), ensure_ascii=False), source)
 
 
 def prints_date(source: str) -> bool:

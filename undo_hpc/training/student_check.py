@@ -1,4 +1,4 @@
-"""What training will make of rationales, told on a login node before the first of them is paid for. Loads no torch.
+"""What training will make of rationales, checked on a login node before the first of them is paid for. Loads no torch.
 
 Read are the student's chat template and tokenizer, a few files; of a model on the Hub they are fetched where they are not in the
 cache.
