@@ -6,7 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.checks.lengths import warn_of_lengths
 from undo_hpc.observe.dry_run import at_once
 from undo_hpc.observe.wording import evaluation_settings
 from undo_hpc.pipeline.plan import IterationPlan
@@ -39,8 +38,6 @@ def show_prepared(run: Run, prepared: Manifest, console: Console) -> None:
     console.print(
         f"evaluation: {evaluation_settings(run.config)}", highlight=False, markup=False, soft_wrap=True
     )
-    if warning := warn_of_lengths(run.config, run.problems("train")):
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_workload(config: RunConfig, plan: IterationPlan, console: Console) -> None:

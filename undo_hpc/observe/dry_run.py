@@ -15,11 +15,9 @@ from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.control.checks import NOT_BEFORE_A_START, NotChecked, Subject, find_problems, when_for
-from undo_hpc.control.checks.lengths import warn_of_lengths
 from undo_hpc.data import LoadedProblems, kind_of
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError, UndoError
-from undo_hpc.observe.wording import evaluation_settings
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
 from undo_hpc.pipeline.workload import Workload
@@ -95,9 +93,6 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
     if config.method.condition != "ground_truth":
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
         console.print(Text(f"  {expected}"), soft_wrap=True)
-    console.print(Text(f"  the student answers at {evaluation_settings(config)}"), soft_wrap=True)
-    if warning := warn_of_lengths(config, sources.splits.train if sources else ()):
-        console.print(Text(f"  warning: {warning}", "yellow"), soft_wrap=True)
     for stage in build_graph(config, layout, plan):
         outputs = sorted({path for task in stage.tasks for path in task.outputs})
         shown = (
