@@ -82,4 +82,6 @@ def test_rows_that_training_left_out_are_told_with_the_reason() -> None:
         "learned from 4 of 38 rows (34: longer than max_length (40))" in told and "train.max_length" in told
     )
     assert "4 rationales learned from" in outcome(SOUND | {"train": train})
-    assert warnings_of(SOUND | {"train": train | {"rows_learned": 38, "rows_left_out": {}}}) == warnings_of(SOUND)
+    assert warnings_of(SOUND | {"train": train | {"rows_learned": 38, "rows_left_out": {}}}) == warnings_of(
+        SOUND
+    )
