@@ -56,7 +56,14 @@ def test_what_is_not_there_is_named(finished: Path, tmp_path: Path) -> None:  # 
 def test_a_run_is_started_and_resumed(tmp_path: Path) -> None:
     config = undo_hpc.load_config(
         "tiny",
-        ["iterations=1", "data.train.sample=36", "data.validation=6", "data.diagnosis=6", "train.epochs=1", "evaluate.limit=4"],
+        [
+            "iterations=1",
+            "data.train.sample=36",
+            "data.validation=6",
+            "data.diagnosis=6",
+            "train.epochs=1",
+            "evaluate.limit=4",
+        ],
     )
     run = undo_hpc.start(config, tmp_path / "run", quiet=True)
     assert undo_hpc.metrics(run)[0]["decision"]["action"] == "finished"
