@@ -1,18 +1,92 @@
 r"""Finding the answer in a text, in linear time and without looking at the gold answer's value.
 
-Ground truths: `after_hashes` for `#### 42`, `last_boxed` for the last `\boxed{}`, `extract_gold` for either or the plain field.
+In this order: a box, a tag, JSON, `####` or "answer is" (each behind the last box), the last sentence that concludes, the last
+mathematics, the last number. Ground truths: `extract_gold`, `after_hashes`, `last_boxed`.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections import deque
+from dataclasses import dataclass
 from typing import Literal
 
-from undo_hpc.grading.boxes import last_answer
+from undo_hpc.grading import units
+from undo_hpc.grading.boxes import find_boxes, last_answer
+from undo_hpc.grading.reasoning import visible
+from undo_hpc.grading.tokens import _is_word
 
-_TRIES = 50  # empty `####` that are passed over
 GoldMode = Literal["auto", "plain", "boxed", "hashes"]
+_TRIES = 50  # empty `####` that are skipped
+_ELSEWHERE = (
+    "odpowiedź|đáp án|정답|답|答え|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|"
+    "最终答案|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
+)
+_ANSWER = r"(?:(?:final|correct|right|best)\s+)?answer"
+_ANCHOR = re.compile(
+    rf"####|{_ANSWER}(?=\s*(?:\$|\\[(\[]))"
+    rf"|{_ANSWER}\s*(?:\([^)\n]{{0,20}}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|(?:would|should|must) be\b|:|=|：)\s*(?:\*\*)?\s*:?"
+    r"|(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*[ \t]*)?(?:final\s+)?answer\s*(?:\*\*)?\s*:?\s*\n"
+    r"|(?:^|\n)[ \t]*(?:\*\*)?(?:A|Ans)[ \t]?\.?:(?:\*\*)?"
+    rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
+    re.IGNORECASE,
+)
+_SPAN = re.compile(
+    r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
+    r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
+    re.DOTALL,
+)
+_JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
+_FRACTION = r"\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
+_GROUPED = r"\d{1,3}(?:(?:,\d{3})+|(?:[ \u00a0\u202f]\d{3})+(?!\d))"  # 1,500 and 1 500
+_NUMBER = re.compile(
+    rf"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:{_FRACTION}|(?:{_GROUPED}|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)"
+    r"(?:\s?\\?%|\s?°)?(?![\d])"
+)
+_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
+_NOT_BUT = re.compile(r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
+_MATHS_WORDS = frozenset(
+    "and or pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise".split()
+)
+_TWO_SENTENCES = re.compile(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b")
+_OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
+_TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
+# What explains an answer rather than gives it: `the minimum is 3, attained when x = 1`, `7 apples are left, out of 10`.
+_ASIDE = re.compile(
+    r"\s*[,(;]\s*(?:(?:which|that)\s+is\s+)?(?:attained|achieved|reached|obtained|occurring|when|where|out of|compared|down from|up from|"
+    r"not|instead|rather than)\b|\s*[,(;]?\s*\b(?:because|since|as there|as we|as it|out of the original)\b|[,，]?\s*(?:而不是|而非)"
+)
+_HEDGE = re.compile(
+    r"(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+",
+    re.IGNORECASE,
+)
+_VERBS = (
+    r"(?:pay|cost|spend|earn|make|save|owe|charge|receive|raise|lose|collect|get|need|take|buy|sell|eat|read|win|walk|run|drive|use|weigh|"
+    r"have|equal|give|total)s?|paid|spent|made|lost|got|took|bought|sold|ate|won|ran|drove|has|had|is|are|was|were|be|at|of|as|obtain"
+)
+_SAYS = re.compile(rf"(?:\b(?:{_VERBS})\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{{\\√π.])", re.IGNORECASE)
+_FOR_WHAT = re.compile(r"\s+(?:for|on|from|in|at|by|with|after|over|per|each|every|than|as)\b")
+_TOTAL = re.compile(r"(?:\s+[A-Za-z]+){0,2}\s+(?:in total|in all|altogether)\b", re.IGNORECASE)
+_CONCLUDES = re.compile(
+    r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
+)
+_VALUE_BEHIND = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
+_UNIT_SPAN = re.compile(r"\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*")
+_CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An extracted answer and where it was found: `box`, `tag`, `json`, `answer is`, `whole`, `last maths`, `last number` ..."""
+
+    text: str
+    where: str
+
+
+# -- ground truths
 def last_boxed(text: str) -> str | None:
     r"""The content of the last non-empty `\boxed{}`; neighbours joined by 'and', 'or' or commas come as one list."""
     box = last_answer(text)
@@ -37,8 +111,8 @@ def extract_gold(text: str, mode: GoldMode = "auto") -> str | None:
     r"""The ground truth in a field.
 
     Args:
-        text: the field: a bare answer, or a worked solution that ends in `#### 42` or in a `\boxed{}`.
-        mode: where the answer stands; `auto` tries hashes, then a box, then takes the field as it is.
+        text: the field: a bare answer, or a worked solution that ends in `#### 42`, in a `\boxed{}`, or in `the answer is: 42.`
+        mode: where the answer stands; `auto` tries hashes, then a box, then a closing `answer is`, then takes the field as it is.
 
     Returns:
         The answer without surrounding white space, or None where it is not there or empty.
@@ -51,4 +125,251 @@ def extract_gold(text: str, mode: GoldMode = "auto") -> str | None:
         found = last_boxed(text)
         if found or mode == "boxed":
             return found
-    return text.strip() or None
+    bare = text.strip()
+    if mode == "auto" and " " in bare and is_prose(bare):
+        said = anchored(bare[-20_000:], 0, 0)
+        if said:
+            return said.text
+        spans = list(_SPAN.finditer(bare[-4000:]))
+        if spans and len(_WORD.findall(bare)) > 2 and not bare[-4000:][spans[-1].end() :].strip(" ."):
+            return _joined(_neighbours(bare[-4000:], spans))
+    return bare or None
+
+
+# -- predictions
+def find(text: str, words: int) -> Found | None:
+    """The answer in a prediction, or None. `words`: how many words the gold answer has, 0 where it is mathematics."""
+    text = visible(text)
+    if not text.strip():
+        return None
+    box = last_answer(text)
+    tagged = [m for m in _TAGGED.finditer(text) if m[1].strip()] if "<answer>" in text or "<ANSWER>" in text else []
+    if tagged and (box is None or box.end < tagged[-1].end()) and not find_boxes(tagged[-1][1]):
+        return Found(tagged[-1][1].strip(), "tag")
+    if box is None and (inside := _in_json(text)):
+        return Found(inside, "json")
+    said = anchored(text, box.end if box else 0, words)
+    if said:
+        return said
+    if box:
+        return Found(box.content, "box")
+    return _without_anchor(text, words)
+
+
+def _in_json(text: str) -> str | None:
+    """The answer in a JSON object that the text ends with."""
+    end, start = text.rfind("}"), text.rfind("{", 0, text.rfind("answer\"") + 1)
+    if start < 0 or end < start or text[end + 1 :].strip("` \n") or end - start > 20_000:
+        return None
+    try:
+        row = json.loads(text[start : end + 1])
+    except (ValueError, RecursionError):
+        return None
+    for key in ("final_answer", "answer", "Answer", "result"):
+        if isinstance(row, dict) and isinstance(row.get(key), (str, int, float)):
+            return str(row[key])
+    return None
+
+
+def anchored(text: str, start: int, words: int) -> Found | None:
+    """The payload of the last anchor behind `start` that has one."""
+    for match in reversed(anchors(text, start)):
+        payload = _payload(text[match.end() : match.end() + 700], words, start > 0)
+        if payload:
+            return Found(payload, "hashes" if match.group() == "####" else "answer is")
+    return None
+
+
+def anchors(text: str, start: int) -> list[re.Match[str]]:
+    """The last ten anchors behind `start`, among the last 50,000 characters."""
+    return list(deque(_ANCHOR.finditer(text, max(start, len(text) - 50_000)), maxlen=10))
+
+
+def _payload(rest: str, words: int, strict: bool) -> str | None:
+    rest = rest.lstrip(" \t*:：\n").replace("**", "")
+    rest = _NOT_BUT.sub("", rest, count=1) if _NOT_BUT.match(rest) else rest
+    nested = _ANCHOR.search(rest[:300])
+    if nested and rest[nested.end() :].strip(" .*\n") and "\n" not in rest[: nested.start()].strip():
+        rest = rest[nested.end() :].lstrip(" *:")
+    line = rest[: sentence_end(rest)]
+    span = _leading_spans(rest, line, words)
+    if span:
+        return span
+    phrase = line.strip().strip("*_`\"' ").rstrip(".")
+    if words:
+        return None if strict or not phrase else phrase
+    hedge = _HEDGE.match(phrase)
+    phrase = phrase[hedge.end() :] if hedge else phrase
+    aside = _ASIDE.search(phrase)
+    phrase = phrase[: aside.start()] if aside and aside.start() else phrase
+    if not phrase:
+        return None
+    if not is_prose(phrase):
+        return phrase if not strict or re.search(r"[\d=+*/^\\<>]|^[A-Za-z]$", phrase) else None
+    return stated(phrase, True) or (None if strict else phrase)
+
+
+def sentence_end(text: str) -> int:
+    """Where the first sentence ends; empty lines before it do not count."""
+    match = _SENTENCE_END.search(text)
+    while match and match.group() == "\n" and not text[: match.start()].strip():
+        match = _SENTENCE_END.search(text, match.end())
+    return match.start() if match else len(text)
+
+
+def _leading_spans(rest: str, line: str, words: int) -> str | None:
+    """The maths span that a sentence holds (the last one, if there are several), with the neighbours joined to it."""
+    spans = [span for span in _SPAN.finditer(rest, 0, max(len(line), 1) + 600) if span.start() <= len(line)]
+    if not spans or len(_WORD.findall(rest[: spans[0].start()])) > 12:
+        return None
+    aside = _ASIDE.search(rest, spans[0].end())
+    spans = [span for span in spans if not aside or span.start() < aside.start()]
+    outside = _SPAN.sub(" ", line)
+    if re.search(r"\d", outside) and not is_prose(outside) and spans[-1].end() <= len(line):
+        return line.strip().strip("*_`\"' ").rstrip(".")
+    chosen = _neighbours(rest, spans)
+    behind = line[chosen[-1].end() :]
+    if _VALUE_BEHIND.match(behind) and _NUMBER.search(behind):
+        return None
+    percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", rest[chosen[-1].end() : chosen[-1].end() + 12]) else ""
+    return _joined(chosen) + percent
+
+
+def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
+    """The last span with those before it that only 'and', 'or' or a comma parts from it."""
+    while len(spans) > 1 and re.fullmatch(r"\\?[A-Za-z]+", _inside(spans[-1])) and re.search(r"\d|\\(?:pi|infty)", _inside(spans[-2])):
+        spans = spans[:-1]  # `there are $7$ values of $n$`
+    chosen = spans[-1:]
+    if len(spans) > 1 and _UNIT_SPAN.fullmatch(_inside(spans[-1])) and not text[spans[-2].end() : spans[-1].start()].strip():
+        chosen, spans = spans[-2:], spans[:-1]  # `$18\pi$ $\mathrm{ft}^3$`
+    for span in reversed(spans[:-1]):
+        if not _JOIN.fullmatch(text[span.end() : chosen[0].start()]):
+            break
+        chosen.insert(0, span)
+    return chosen
+
+
+def _joined(spans: list[re.Match[str]]) -> str:
+    """The answer that neighbouring spans make up: a list, or a value and its unit."""
+    pieces = [_inside(span) for span in spans]
+    if len(pieces) > 1 and _UNIT_SPAN.fullmatch(pieces[-1]):
+        unit = pieces.pop()
+        pieces[-1] += " " + unit
+    return ", ".join(pieces)
+
+
+def _inside(match: re.Match[str]) -> str:
+    """What stands in a maths span; of the lines of a display the last one."""
+    text = next(group for group in match.groups() if group is not None).strip()
+    if "\\begin{align" in text or match.group().startswith("\\begin"):
+        text = re.sub(r"\\(?:begin|end)\s*\{align(?:ed)?\*?\}", " ", text)
+        rows = [row for row in text.split("\\\\") if row.strip()]
+        text = rows[-1] if rows else text
+    return text.strip().rstrip(".,;")
+
+
+def is_prose(text: str) -> bool:
+    """Whether this is a sentence rather than an answer: three English words that are no products of letters, names or units."""
+    bare = _TEXT_COMMAND.sub(" ", text)
+    found = [w for w in _WORD.findall(bare) if w.lower() not in _MATHS_WORDS and not units.known(w)]
+    count = sum(1 for w in found if _is_word(w, w.lower(), w, len(w), ("", "", False), True))
+    count = len(found) if any(len(w) > 3 for w in found) and count else count
+    other = len(_OTHER_SCRIPT.findall(bare))
+    return count >= 3 or (count >= 1 and bool(_TWO_SENTENCES.search(bare))) or other > 3 or (count >= 1 and len(text) > 400)
+
+
+def stated(phrase: str, first: bool = False) -> str | None:
+    """The value that a sentence states: behind its last verb or equals sign, if that is mathematics, else a number."""
+    aside = _ASIDE.search(phrase)
+    if aside and _NUMBER.search(phrase, 0, aside.start()):
+        phrase = phrase[: aside.start()]
+    numbers = list(_NUMBER.finditer(phrase))
+    for number in reversed(numbers):
+        if _TOTAL.match(phrase, number.end()):
+            return number.group().strip()
+    says = list(_SAYS.finditer(phrase))
+    if says:
+        rest = phrase[says[-1].end() :].strip(" .*")
+        number = _NUMBER.match(phrase, says[-1].end())
+        if number and (_FOR_WHAT.match(phrase, number.end()) or re.match(r"\s+[A-Za-z]+", phrase[number.end() :])):
+            unit = re.match(r"\s+([A-Za-z]+)", phrase[number.end() :])
+            if not (unit and units.known(unit[1]) and unit[1] != "in"):
+                return number.group().strip()
+        words = [w for w in _WORD.findall(rest) if w.lower() not in _MATHS_WORDS and len(w) > 2 and not units.known(w)]
+        if rest and len(rest) < 80 and not words and not _OTHER_SCRIPT.search(rest):
+            return rest
+        if number:
+            return number.group().strip()
+    if not numbers:
+        return None
+    return (numbers[0] if first and not says else numbers[-1]).group().strip()
+
+
+def _conclusion(tail: str, words: int) -> str | None:
+    """The answer in the last sentence that draws a conclusion, if only little follows it."""
+    found = list(_CONCLUDES.finditer(tail))
+    if not found or words:
+        return None
+    rest = tail[found[-1].end() :]
+    line = rest[: sentence_end(rest)]
+    if len(rest) - len(line) > 200 or len(line) > 300 or _NUMBER.search(rest, len(line)) or "$" in rest[len(line) :]:
+        return None
+    spans = list(_SPAN.finditer(line))
+    if not spans:
+        return stated(line)
+    behind = line[spans[-1].end() :]
+    if _VALUE_BEHIND.match(behind) and _NUMBER.search(behind):
+        return stated(behind)
+    aside = _ASIDE.search(line, spans[0].end())
+    spans = [span for span in spans if not aside or span.start() < aside.start()]
+    return _joined(_neighbours(line, spans))
+
+
+def _without_anchor(text: str, words: int) -> Found | None:
+    bare = re.sub(r"```\w*", "", text).strip().strip("*").strip()
+    hedge = _HEDGE.match(bare)
+    bare = bare[hedge.end() :] if hedge else bare
+    if 0 < words <= 3 and is_prose(bare) and len(bare) <= 2000 and (said := _in_words(bare)):
+        return Found(said, "sentence")
+    if not words and (caption := _CAPTION.match(bare)):
+        bare = bare[caption.end() :]
+        if "=" in bare and "\n" not in bare and len(_WORD.findall(bare)) > 1 and (said := stated(bare)):
+            return Found(said, "last number")
+    prose = is_prose(bare)
+    sentence = prose or bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}\s\$[^$]+\$|[A-Za-z]{2,}[^$\\]{0,60}\\[(\[]", bare))
+    if len(bare) <= 2000 and "\n\n" not in bare and (not sentence or (words and len(bare) <= 300)):
+        return Found(bare, "whole")
+    tail = bare[-4000:]
+    closing = _conclusion(tail, words)
+    if closing:
+        return Found(closing, "conclusion")
+    spans, numbers = list(_SPAN.finditer(tail)), list(_NUMBER.finditer(tail))
+    if words:
+        return Found(_inside(spans[-1]), "last maths") if spans else Found(bare.splitlines()[-1].strip()[-300:], "last line")
+    if spans and (not numbers or numbers[-1].end() <= spans[-1].end() or len(_WORD.findall(tail[spans[-1].end() :])) <= 6):
+        aside = _ASIDE.search(tail, spans[0].end()) if len(tail) < 400 and "\n" not in tail else None
+        spans = [span for span in spans if not aside or span.start() < aside.start()]
+        behind = tail[spans[-1].end() : aside.start() if aside else None]
+        if _VALUE_BEHIND.match(behind) and _NUMBER.search(behind):
+            return Found(stated(behind) or behind, "last number")
+        percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", behind) else ""
+        return Found(_joined(_neighbours(tail, spans)) + percent, "last maths")
+    bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
+    if bold and (inner := list(_NUMBER.finditer(bold[-1]))):
+        return Found(bold[-1].strip(" :.") if not is_prose(bold[-1]) else inner[-1].group(), "bold")
+    if not numbers:
+        return None
+    sentences = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", tail) if any(c.isdigit() for c in piece)]
+    value = stated(sentences[-1]) if len(bare) <= 2000 and sentences else None
+    return Found(value or numbers[-1].group().strip(), "last number")
+
+
+def _in_words(text: str) -> str | None:
+    """The words that a sentence answers with: a leading yes or no, or what stands behind its last 'is'."""
+    leading = re.match(r"(yes|no|true|false)\b\s*[,.!]", text, re.IGNORECASE)
+    if leading:
+        return leading[1]
+    last = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", text) if piece.strip()][-1]
+    says = list(re.finditer(r"\b(?:is|are|was|were|be|on)\s+(?:an?\s+|the\s+)?", last))
+    rest = last[says[-1].end() :].strip(" .!*") if says else ""
+    return rest if rest and len(rest.split()) <= 4 else None
