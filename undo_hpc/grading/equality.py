@@ -129,6 +129,8 @@ def about(a: About, b: Value) -> Said:
     """A side of an approximation that holds a value is the answer, or an exact answer rounds to it."""
     if isinstance(b, About):
         agree = not (a.label and b.label) or labels_agree(a.label, b.label)
+        if agree and len(a.values) == len(b.values):
+            return every(equal(x, y) for x, y in zip(a.values, b.values, strict=True))
         return some(equal(x, y) for x in a.values for y in b.values) if agree else False
     if isinstance(b, Labelled):
         return about(a, b.value) if labels_agree(a.label, b.label) else False
@@ -228,7 +230,8 @@ def real_sets(a: Value, b: Value) -> Said:
 def reals_and_list(a: Reals, b: List) -> Said:
     """Intervals side by side are their union."""
     parts = [reals(item) for item in b.items]
-    if any(part is None for part in parts):
+    names = {item.name for item in b.items if isinstance(item, Reals)} - {""}
+    if any(part is None for part in parts) or len(names | {a.name} - {""}) > 1:
         return False
     return sets.same_pieces(a.pieces, sets.normal([p for part in parts if part for p in part]))
 
@@ -267,7 +270,7 @@ def _difference(relation: Node) -> tuple[str, Node]:
 def labels_agree(a: str, b: str) -> bool:
     """Whether two names can be of one thing: the names of unknowns (x, k) must be the same, those of quantities need not."""
     unknown = [len(n.partition("_")[0]) == 1 and n.islower() for n in (a, b)]
-    if any(n.startswith("words (") for n in (a, b)):
+    if any(n.startswith("words (") for n in (a, b)) or (a.startswith("of ") and b.startswith("of ")):
         return a == b
     return a == b or not all(unknown)
 
@@ -280,7 +283,10 @@ def equations(a: Relation, b: Relation) -> Said:
         return every((identical(a.left, b.left), identical(a.right, b.right)))
     plain = {name for side in (a.left, a.right, b.left, b.right) for name in symbols(side)}
     x, y = (opaque(("add", r.left, ("neg", r.right)), plain) for r in (a, b))
-    said = some((every((identical(a.left, b.left), identical(a.right, b.right))), proportional(x, y)))
+    sides = every((identical(a.left, b.left), identical(a.right, b.right)))
+    if not symbols(x) and not symbols(y):
+        return sides
+    said = some((sides, proportional(x, y)))
     return said or (said if symbols(x) != symbols(y) else same_roots(x, y) or said)
 
 

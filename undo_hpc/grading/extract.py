@@ -10,6 +10,7 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from undo_hpc.grading import units
@@ -32,6 +33,7 @@ _ANCHOR = re.compile(
     rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
+_HINTS = ("answer", "####", "\na:", "\na.:", "a :", "**a:", "ans", "odpow", "jawaban", "antwo", "svar", "respuesta", "resposta", "risposta", "cevap")
 _SPAN = re.compile(
     r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
     r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
@@ -49,7 +51,7 @@ _NOT_BUT = re.compile(r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
 _MATHS_WORDS = frozenset(
-    "and or pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise".split()
+    "and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise".split()
 )
 _TWO_SENTENCES = re.compile(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b")
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
@@ -74,7 +76,8 @@ _CONCLUDES = re.compile(
     r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
 )
 _VALUE_BEHIND = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
-_UNIT_SPAN = re.compile(r"\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*")
+_UNIT_SPAN = re.compile(r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*")
+_SUBJECT = re.compile(r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}")  # `8 boats crossed the river in 20 minutes`
 _CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 
 
@@ -182,7 +185,11 @@ def anchored(text: str, start: int, words: int) -> Found | None:
 
 def anchors(text: str, start: int) -> list[re.Match[str]]:
     """The last ten anchors behind `start`, among the last 50,000 characters."""
-    return list(deque(_ANCHOR.finditer(text, max(start, len(text) - 50_000)), maxlen=10))
+    start = max(start, len(text) - 50_000)
+    low = text[start:].lower()
+    if low.isascii() and not any(word in low for word in _HINTS):
+        return []
+    return list(deque(_ANCHOR.finditer(text, start), maxlen=10))
 
 
 def _payload(rest: str, words: int, strict: bool) -> str | None:
@@ -195,7 +202,7 @@ def _payload(rest: str, words: int, strict: bool) -> str | None:
     span = _leading_spans(rest, line, words)
     if span:
         return span
-    phrase = line.strip().strip("*_`\"' ").rstrip(".")
+    phrase = line.strip().strip("*_` " if line.strip()[:1] not in "\"'" else "*_`\"' ").rstrip(".")
     if words:
         return None if strict or not phrase else phrase
     hedge = _HEDGE.match(phrase)
@@ -243,7 +250,8 @@ def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
     if len(spans) > 1 and _UNIT_SPAN.fullmatch(_inside(spans[-1])) and not text[spans[-2].end() : spans[-1].start()].strip():
         chosen, spans = spans[-2:], spans[:-1]  # `$18\pi$ $\mathrm{ft}^3$`
     for span in reversed(spans[:-1]):
-        if not _JOIN.fullmatch(text[span.end() : chosen[0].start()]):
+        equation = "=" in _inside(span) and not re.match(r"\\?[A-Za-z](?:_\S+|\([a-z]\))?\s*=", _inside(span))
+        if equation or not _JOIN.fullmatch(text[span.end() : chosen[0].start()]):
             break
         chosen.insert(0, span)
     return chosen
@@ -270,12 +278,22 @@ def _inside(match: re.Match[str]) -> str:
 
 def is_prose(text: str) -> bool:
     """Whether this is a sentence rather than an answer: three English words that are no products of letters, names or units."""
-    bare = _TEXT_COMMAND.sub(" ", text)
-    found = [w for w in _WORD.findall(bare) if w.lower() not in _MATHS_WORDS and not units.known(w)]
-    count = sum(1 for w in found if _is_word(w, w.lower(), w, len(w), ("", "", False), True))
+    bare = _TEXT_COMMAND.sub(" ", text[:1000])
+    found = [w for w in _WORD.findall(bare) if not _of_maths(w)][:40]
+    count = sum(map(_english, found))
     count = len(found) if any(len(w) > 3 for w in found) and count else count
     other = len(_OTHER_SCRIPT.findall(bare))
     return count >= 3 or (count >= 1 and bool(_TWO_SENTENCES.search(bare))) or other > 3 or (count >= 1 and len(text) > 400)
+
+
+@lru_cache(maxsize=65536)
+def _of_maths(word: str) -> bool:
+    return word.lower() in _MATHS_WORDS or units.known(word)
+
+
+@lru_cache(maxsize=65536)
+def _english(word: str) -> bool:
+    return _is_word(word, word.lower(), word, len(word), ("", "", False), True)
 
 
 def stated(phrase: str, first: bool = False) -> str | None:
@@ -288,6 +306,7 @@ def stated(phrase: str, first: bool = False) -> str | None:
         if _TOTAL.match(phrase, number.end()):
             return number.group().strip()
     says = list(_SAYS.finditer(phrase))
+    says = [m for m in says if m[0][0] in "=≈"] or says
     if says:
         rest = phrase[says[-1].end() :].strip(" .*")
         number = _NUMBER.match(phrase, says[-1].end())
@@ -302,7 +321,7 @@ def stated(phrase: str, first: bool = False) -> str | None:
             return number.group().strip()
     if not numbers:
         return None
-    return (numbers[0] if first and not says else numbers[-1]).group().strip()
+    return (numbers[0] if (first and not says) or _SUBJECT.match(phrase) else numbers[-1]).group().strip()
 
 
 def _conclusion(tail: str, words: int) -> str | None:
@@ -333,10 +352,11 @@ def _without_anchor(text: str, words: int) -> Found | None:
         return Found(said, "sentence")
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
-        if "=" in bare and "\n" not in bare and len(_WORD.findall(bare)) > 1 and (said := stated(bare)):
-            return Found(said, "last number")
     prose = is_prose(bare)
     sentence = prose or bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}\s\$[^$]+\$|[A-Za-z]{2,}[^$\\]{0,60}\\[(\[]", bare))
+    if not words and not sentence and "=" in bare and not re.search(r"[\\$]", bare) and re.search("[A-Za-z]{3}", bare):
+        value = stated(bare.splitlines()[-1])  # `40 - 12 = 28 trees`
+        return Found(value, "last number") if value else None
     if len(bare) <= 2000 and "\n\n" not in bare and (not sentence or (words and len(bare) <= 300)):
         return Found(bare, "whole")
     tail = bare[-4000:]

@@ -47,6 +47,8 @@ class Grammar(Terms):
         found = ""
         while True:
             kind, text = self.peek()
+            if (kind, text) == ("cmd", "ldots") and not found:
+                return ","
             if kind == "op" and (text in (",", ";", "quad") or text in names.CONNECTORS):
                 text = {"quad": ","}.get(text, text)
                 text = {"or": "or", "oder": "or", "ou": "or", "o": "or"}.get(text, "and" if text in names.CONNECTORS else text)
@@ -177,7 +179,7 @@ class Grammar(Terms):
     # -- one side of a relation: sets, ratios, quantities
     def side(self) -> Node:
         node = self.measured()
-        if self.peek() == ("op", ":") and self.peek(1) != ("op", "="):
+        if self.peek() == ("op", ":") and self.peek(1) != ("op", "=") and node[0] != "named":
             sides = [node]
             written = self.peek(1)[1]
             while self.op(":"):

@@ -63,7 +63,7 @@ def opaque(node: Node, plain: set[str]) -> Node:
         return node
     if node[0] == "apply":
         arguments = tuple(opaque(a, plain) for a in node[2])
-        if node[1] in plain and len(arguments) == 1:
+        if node[1] in plain and len(arguments) == 1 and symbols(arguments[0]) and node[1] not in "fF":
             return ("mul", ("sym", node[1]), arguments[0])
         return ("sym", f"{node[1]}{arguments!r}")
     return tuple(opaque(part, plain) if isinstance(part, tuple) else part for part in node)
@@ -88,7 +88,8 @@ def identical(a: Node, b: Node) -> bool | None:
         return _constants(a, b, held)
     if len(names) > 12:
         return None
-    return _sampled(a, b, names, held)
+    said = _sampled(a, b, names, held)
+    return False if said is None and any("∑" in name for name in names) else said  # terms with an index
 
 
 def _infinite(a: Node, b: Node) -> bool | None:
@@ -268,6 +269,8 @@ def proportional(a: Node, b: Node, sign: bool = False) -> bool | None:
     plain = {name for name in symbols(a) | symbols(b) if "(" not in name}
     a, b = opaque(a, plain), opaque(b, plain)
     names = sorted(symbols(a) | symbols(b))
+    if any("∑" in name for name in names):
+        return False
     if not names or "infty" in held:
         return None
     ratio, seen = None, 0

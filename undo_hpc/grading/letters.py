@@ -56,6 +56,14 @@ def option(text: str) -> tuple[str, str] | None:
     return found[1], found[2].strip().rstrip("$").strip()
 
 
+def several(gold: str, pred: str) -> bool:
+    """Whether both answers choose the same several letters: `BD`, and `B, D` or `B and D`."""
+    wanted = bare(gold)
+    if not re.fullmatch(r"[A-J]{2,6}", wanted) or list(wanted) != sorted(set(wanted)):
+        return False
+    return "".join(re.findall(r"[A-J]", bare(pred))) == wanted and not re.sub(r"[A-J(),;&.\s]|\band\b", "", bare(pred))
+
+
 def letter_of(text: str, limit: int = 20) -> str | None:
     r"""The letter that an answer gives: `C`, `(c)`, `\text{(C)}\ 12`, `C: because`; None where it is no such thing."""
     plain = bare(text)

@@ -25,13 +25,14 @@ _BASED = re.compile(
     r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)"
 )
 MAX_ITEMS = 200
+_LEAST = {"Z": float("-inf"), "N": 0.0, "Z+": 1.0}
 _SPLIT = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
 
 
 def readings(text: str) -> tuple[Value, ...]:
     """The values that a text may have; more than one only where a comma may part thousands or items."""
     first = read(text)
-    if not _SPLIT.search(text) or isinstance(first, (Text, Unread)):
+    if not _SPLIT.search(text) or re.search(r"\d,0\d\d", text) or isinstance(first, (Text, Unread)):
         return (first,)
     second = read(text, False)
     return (first,) if second == first or isinstance(second, (Text, Unread)) else (first, second)
@@ -311,6 +312,8 @@ def approximation(sides: tuple[Node, ...]) -> Value:
     """`x \\approx 1.5`, `\\ln 3 \\approx 1.0986`: the label is no value."""
     label = label_of(sides[0], sides[-1])
     held = sides[1:] if label else sides
+    if any(symbols(side) for side in held) and not all(symbols(side) for side in held):
+        raise SyntaxProblem("an approximation of an expression")
     return About(tuple(value_of(side) for side in held if side[0] != "words"), label)
 
 
@@ -329,9 +332,10 @@ def equation(sides: tuple[Node, ...]) -> Value:
         return Labelled(label, value_of(last), Relation("=", left, last) if pure and len(sides) == 2 else None)
     if len(sides) == 2 and (label := label_of(last, left)) and last[0] in ("sym", "apply") and not symbols(left):
         return Labelled(label, value_of(left), Relation("=", left, last))
-    if all(not symbols(side) for side in sides) and not kinds(("", *sides)) & (_STRUCTURES - {"ratio"} | BIG | {"apply"}):
-        holds = all(identical(left, side) for side in sides[1:])
-        return Labelled("=", value_of(last), None if holds else Relation("=", left, last))
+    if all(not symbols(side) for side in sides) and not kinds(("", *sides)) & (_STRUCTURES - {"ratio", "quantity"} | BIG | {"apply"}):
+        bare = [side[1] if side[0] == "quantity" else side for side in sides]
+        holds = all(identical(bare[0], side) for side in bare[1:])
+        return Labelled("=", value_of(last)) if holds else Relation("=", left, last)
     if len(sides) == 2 and not (kinds(left) | kinds(last)) & _STRUCTURES:
         return Relation("=", left, last)
     raise SyntaxProblem("an equation between structures")
@@ -363,8 +367,8 @@ def label_of(left: Node, right: Node) -> str:
         return ""
     names = symbols(left)
     measured = left[0] in ("mul", "div", "ratio", "fn", "pow") and names and "num" not in kinds(left)
-    if measured and all(n[0].isupper() or ":" in n for n in names):
-        return "of " + "".join(sorted(names))
+    if measured and (left[0] == "ratio" or all(n[0].isupper() or ":" in n for n in names)):
+        return "of " + ("".join(sorted(names)) if left[0] == "mul" else repr(left))
     if left[0] == "fn" and left[1] not in ("sqrt", "abs", "max", "min", "gcd", "lcm", "floor", "ceil", "log", "ln") and len(names) == 1:
         return left[1] + " " + names.pop()
     return ""
@@ -482,6 +486,8 @@ def family(node: Node, domains: tuple[tuple[str, str], ...]) -> Value:
     """All values of a node as its parameters run; the node itself where the domains say nothing (all reals, a label)."""
     if domains and domains[0][0] == "":
         domains = tuple((name, domains[0][1]) for name in sorted(symbols(node) - _labels(node)))
+    if node[0] in ("rel", "list") and len(domains) == 1 and domains[0][1] in _LEAST and (whole := _integers(node, domains[0])):
+        return whole
     running = tuple((name, domain) for name, domain in domains if name in symbols(node) - _labels(node))
     if not running or all(domain in ("R", "C", "Q") for _, domain in running):
         if domains and any(domain not in ("R", "C") for _, domain in domains) and node[0] == "rel":
@@ -489,6 +495,22 @@ def family(node: Node, domains: tuple[tuple[str, str], ...]) -> Value:
         return value_of(node)
     label, items = _family_items(node)
     return Family(tuple(items), running, label)
+
+
+def _integers(node: Node, domain: tuple[str, str]) -> Value | None:
+    """The integers that a bounded set of reals holds: `3 \\le n \\le 7, n \\in N`."""
+    value = value_of(node)
+    if not isinstance(value, Reals) or value.name != domain[0]:
+        return None
+    try:
+        ends = [sets.place(end) for here in value.pieces for end in (here.low, here.high)]
+        low, high = max(min(ends), _LEAST[domain[1]]), max(ends)
+        if high - low > MAX_ITEMS:
+            return Named("given", (value, Text(domain[1])))
+        found = [n for n in range(int(low) - 1, int(high) + 2) if n >= low and sets.contains(value.pieces, Fraction(n))]
+    except (Undefined, ValueError, OverflowError):
+        return None
+    return Labelled(value.name, List(tuple(value_of(("num", Fraction(n), None)) for n in found)))
 
 
 def _labels(node: Node) -> set[str]:

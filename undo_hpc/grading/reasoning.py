@@ -9,6 +9,7 @@ _RUN_ON = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|end|user|assistant|return|call)\|>|</s>|<end_of_turn>|<｜end▁of▁sentence｜>"
     r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
 )
+_CALCULATION = re.compile(r"<<[^<>]{1,80}>>")  # the calculator's notes of GSM8K
 _SAID = re.compile(r"\\boxed|####|answer", re.IGNORECASE)
 # (opening, closing) of reasoning as models write it. The template may have opened it, so the closing mark alone counts, too.
 _BLOCKS = (
@@ -34,6 +35,8 @@ def visible(text: str) -> str:
         text = text[-MAX_TEXT:]
     if "[asy]" in text:
         text = _without_drawings(text)
+    if "<<" in text:
+        text = _CALCULATION.sub("", text)
     for match in _RUN_ON.finditer(text):
         before = text[: match.start()]
         if before.strip() and (match.group()[0] in "<[" or _SAID.search(before)):

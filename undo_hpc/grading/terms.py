@@ -27,7 +27,7 @@ _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", 
 _SAME = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "lg": "log10"}
 _NO_FACTOR = names._set(
     "mod bmod pmod rfloor rceil cdot times div choose over rangle cup cap setminus in notin equiv approx to subset subseteq not "
-    "perp parallel propto Rightarrow Leftrightarrow implies leftrightarrow rightarrow longrightarrow pm mp"
+    "perp parallel propto ldots Rightarrow Leftrightarrow implies leftrightarrow rightarrow longrightarrow pm mp"
 )
 CURRENCIES = "$€£¥₹"
 ONE_HUNDREDTH: Node = ("num", Fraction(1, 100), None)
@@ -46,6 +46,8 @@ def turned_outward(tokens: list[Token]) -> bool:
 
 def _renamed(node: Node, name: str, index: str) -> Node:
     """The node with the bound name of a sum replaced, in subscripts, too."""
+    if node == ("const", name):
+        return ("sym", index)
     if node[0] == "sym":
         head, underscore, subscript = node[1].partition("_")
         return ("sym", index) if node[1] == name else ("sym", head + underscore + subscript.replace(name, index))
@@ -360,10 +362,16 @@ class Terms:
                 break
             size += 1
             commas += depth == 1 and (text in (",", ";") or (self.tokens[i][0] == "num" and "," in text))
-        return commas > 0 or size == 2 or (name[0] in "fF" and not self.is_remark()) or (name[-1] == "'" and size > 1)
+        inside = {text for _, text, _ in self.tokens[self.at : self.at + size + 1]}
+        return commas > 0 or bool(names.RELATIONS & inside and name.isupper()) or size == 2 or (name[0] in "fF" and not self.is_remark()) or (name[-1] == "'" and size > 1)
 
     def applied(self, name: str) -> Node:
         self.need("(")
+        closing = next((i for i in range(self.at, len(self.tokens)) if self.tokens[i][1] in ("(", ")")), self.at)
+        inside = [text for _, text, _ in self.tokens[self.at : closing]]
+        if names.RELATIONS.intersection(inside) and self.tokens[closing][1] == ")":  # P(X = 0)
+            self.at = closing + 1
+            return ("sym", f"{name}({' '.join(inside)})")
         bars, self.bars = self.bars, 0
         self.brackets += 1
         arguments = [self.expression()]
@@ -448,7 +456,7 @@ class Terms:
         r"""`\sum_{k=1}^{n} body`; the body is the term behind it."""
         self.need("_")
         self.need("{")
-        variable = self.name_of(self.symbol(self.take()[1]))
+        variable = self.take()[1]
         self.need("=")
         low = self.expression()
         self.need("}")

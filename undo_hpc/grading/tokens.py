@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from undo_hpc.grading import names, units
 from undo_hpc.grading.scan import closing_brace
@@ -19,7 +20,7 @@ _REPEATING = re.compile(  # 0.\overline{3}, 0.\dot1\dot8, 0.(3), 0.333...
     r"(?P<head>\d*\.\d*)(?:\\(?:overline|bar)\s*\{?\s*(?P<bar>\d{1,30})\s*\}?"
     r"|\\dot\s*\{?(?P<first>\d)\}?(?:\s*(?P<middle>\d{0,30})\s*\\dot\s*\{?(?P<last>\d)\}?)?"
     r"|\((?P<round>\d{1,30})\)(?=\s*(?:$|[,;=%\\])))"
-    r"|(?P<dotted>\d{0,9}\.\d{0,9}?)(?P<cycle>\d{1,6}?)(?P=cycle){2,9}\s*(?:\\ldots|\\dots|\.\.\.)"
+    r"|(?P<dotted>\d{0,9}\.\d{0,9}?)(?:(?P<cycle>\d)(?P=cycle){2,9}|(?P<cycles>\d{2,6}?)(?P=cycles){1,9})\s*(?:\\ldots|\\dots|\.\.\.)"
 )
 _TOKEN = re.compile(
     r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,4}(?![\d.]))?|\.\d+)"
@@ -39,6 +40,7 @@ _THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _DELIMITERS = re.compile(r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")
+_UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
 _BRACED = re.compile(r"\{\s*([:=,;])\s*\}")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = names._set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
@@ -56,11 +58,13 @@ class Wordy(SyntaxProblem):
 
 def prepare(text: str) -> str:
     """The text without maths delimiters, separators of thousands and the punctuation around an answer."""
+    if "$" in text and (behind := _UNIT_BEHIND.search(text)) and units.known(behind[1]):
+        text = f"{text[: behind.start(1)]}\\text{{{behind[1]}}}"
     if "\\" in text:
         if "\\\\" in text and "\\begin" not in text:
             text = _DOUBLED.sub(r"\\", text)
         text = _BRACED.sub(r"\1", _DELIMITERS.sub(" ", _GLUED.sub(r"\\\1 ", _THOUSANDS.sub("", text))))
-        text = text.replace(r"\$", "\x01").replace("$", " ").replace("\x01", "$")
+        text = text.replace("{ }^", "^").replace("{}^", "^").replace(r"\$", "\x01").replace("$", " ").replace("\x01", "$")
     elif "$" in text or "'" in text or "{" in text:
         text = _undollar(_THOUSANDS.sub("", text))
     text = _SPACED.sub(lambda m: m[0].replace(" ", ""), text)
@@ -98,7 +102,7 @@ def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
     while at < len(text):
         if len(out) > MAX_TOKENS:
             raise SyntaxProblem("too many tokens")
-        if at in repeating:
+        if at in repeating and not (repeating[at]["round"] and out and out[-1][1] not in ",;=-"):
             out.append(("num", str(_repeating(repeating[at])), space))
             at, space = repeating[at].end(), False
             continue
@@ -142,7 +146,7 @@ def _repeating(match: re.Match[str]) -> Fraction:
     """The exact value of a repeating decimal."""
     head = match["head"] if match["dotted"] is None else match["dotted"]
     dots = (match["first"] or "") + (match["middle"] or "") + (match["last"] or "")
-    cycle = match["bar"] or match["round"] or match["cycle"] or dots
+    cycle = match["bar"] or match["round"] or match["cycle"] or match["cycles"] or dots
     whole, _, digits = head.partition(".")
     scale = 10 ** len(digits)
     return Fraction(int((whole or "0") + digits), scale) + Fraction(int(cycle), (10 ** len(cycle) - 1) * scale)
@@ -172,7 +176,9 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
     if name in names.DROPPED:
         return at
     name = names.RENAMED.get(name, name)
-    if name == "quad":
+    if name == "Omega" and out and out[-1][0] == "num":
+        out.append(("word", "Ω", space))
+    elif name == "quad":
         out.append(("op", "quad", True))
     elif name in ("e", "i"):
         out.append(("sym", name, space))
@@ -191,7 +197,7 @@ def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) 
     runs = _LETTERS.findall(bare)
     previous = out[-1] if out else ("", "", False)
     if bare in names.FUNCTIONS | names.MULTI_ARGUMENT | {"mod", "arcsinh", "arccosh", "arctanh"} and (
-        bare != "min" or previous[0] != "num"
+        bare != "min" or (previous[0] != "num" and previous[1] != "/")
     ):
         out.append(("cmd", names.RENAMED.get(bare, bare), space))
         return
@@ -230,10 +236,14 @@ def _letters(run: str, text: str, start: int, end: int, out: list[Token], space:
 def _is_word(run: str, lower: str, text: str, end: int, previous: Token, space: bool) -> bool:
     if not run.isascii():
         return True
+    if run == "a" and previous[0] == "word" and space and text[end : end + 1] == " ":
+        return True  # 3 hours a week
     if len(run) == 1:
         behind = text[end : end + 1]
         unit = run in units.SINGLE and previous[0] == "num" and space and (not behind or behind in ",;/)")
         return unit or (run in units.SINGLE and previous[1] == "/" and text[:end].count("/") == 1 and _unit_before(text, end))
+    if run == "min" and (previous[0] == "num" or previous[1] == "/"):
+        return True
     if run in names.NAMES or run in ("dx", "dy", "dt"):
         return False
     if (units.known(run) and run != "in") and (previous[0] in ("num", "word") or (space and previous[1] not in "+-*/^_=(<>")):
@@ -255,19 +265,11 @@ def _unit_before(text: str, end: int) -> bool:
     return bool(before and units.known(before[1]) and re.search(r"\d\s*" + before[1], text[max(0, end - 60) : end]))
 
 
-_LONGEST_FIRST = sorted(names.NAMES, key=len, reverse=True)
+_NAME = re.compile("|".join(sorted(names.NAMES - {"inf"}, key=len, reverse=True)) + "|^inf$|.")
 
 
-def split_letters(run: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=8192)
+def split_letters(run: str) -> tuple[tuple[str, str], ...]:
     """A run of ASCII letters as known names and single letters, longest names first."""
-    out: list[tuple[str, str]] = []
-    i = 0
-    while i < len(run):
-        name = next((n for n in _LONGEST_FIRST if run.startswith(n, i)), "") if len(run) > 1 else ""
-        if name and (name != "inf" or run in ("inf", "infinity")):
-            out.append(("cmd", names.RENAMED.get(name, name)))
-            i += len(name)
-        else:
-            out.append(("sym", run[i]))
-            i += 1
-    return out
+    pieces = _NAME.findall(run) if len(run) > 1 else [run]
+    return tuple(("cmd", names.RENAMED.get(p, p)) if len(p) > 1 else ("sym", p) for p in pieces)

@@ -40,7 +40,7 @@ FILLER = frozenset(
 # With one of these it is no quantity: `3 or more`, `at most 5`.
 NO_UNIT = frozenset(
     "or and not to but if than when most least except without where for is are was because since so then when while "
-    "over by with no none either neither between from until cannot never".split()
+    "over by with no none either neither between from until cannot never has have had".split()
 )
 _PERCENT = frozenset("percent percentage pct % percents".split())
 _OPPOSITE = ("profit loss", "gain loss", "north south", "east west", "above below", "left right", "up down", "am pm")
@@ -116,7 +116,7 @@ def read(text: str) -> Unit | None:
     """
     powers: dict[str, int] = {}
     size, words = Fraction(1), []
-    sign, pending, last, group = 1, 1, None, False
+    sign, pending, last, group, side = 1, 1, None, False, 1
     pieces = list(_PIECE.finditer(text))
     for i, match in enumerate(pieces):
         piece = match.group()
@@ -134,20 +134,20 @@ def read(text: str) -> Unit | None:
         elif low in _PERCENT:
             powers["percent"] = 1
         elif low in ("squared", "cubed") and last:
-            size = _multiply(powers, size, last, sign * (_POWERS[low] - 1))
+            size = _multiply(powers, size, last, side * (_POWERS[low] - 1))
         elif low in _POWERS:
             pending = _POWERS[low]
         elif match[1] is not None:
             if not last:
                 return None
-            size = _multiply(powers, size, last, sign * (int(match[1]) - 1))
+            size = _multiply(powers, size, last, side * (int(match[1]) - 1))
         elif low in ("c", "f") and i and pieces[i - 1].group().lower().rstrip("s") in ("°", "degree"):
             powers["celsius" if low == "c" else "fahrenheit"] = 1
         elif low in _MONTHS:
             return None
         elif (found := _find(piece)) and not (low == "in" and sign == 1 and (last or words or not _alone(pieces, i))):
             size = _multiply(powers, size, found, sign * pending)
-            last, pending = found, 1
+            last, pending, side = found, 1, sign
             sign = sign if group else 1
         elif low in NO_UNIT:
             return None
