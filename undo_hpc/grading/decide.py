@@ -79,7 +79,11 @@ def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
         said = compare(gold, given[1], algebra)
         if not (isinstance(said, Grade) and said.verdict == "wrong" and not letter):
             return _boxed(said, answer.where, text)
-    return _boxed(compare(gold, pred, algebra), answer.where, text)
+    said = compare(gold, pred, algebra)
+    loose = answer.where in ("conclusion", "last maths", "answer is", "last number")
+    if loose and isinstance(said, Grade) and said.verdict != "correct" and "=" in pred and not _RELATION.search(gold):
+        said = compare(gold, pred.rsplit("=", 1)[1], algebra)  # `$x^2 + y^2 = 6$` in a sentence gives 6
+    return _boxed(said, answer.where, text)
 
 
 def _boxed(grade: Grade | Undecided, where: str, text: str) -> Grade | Undecided:
@@ -130,6 +134,7 @@ def same(a: str, b: str) -> bool:
     return left == right and bool(left) and len(a) <= MAX_ANSWER and len(b) <= MAX_ANSWER
 
 
+_RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b")
 _SEPARATE = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
 
 

@@ -78,6 +78,8 @@ def expressions(a: Expression, b: Expression) -> Said:
         said = identical(*plain)
     if said is False and families.implied(a.node, b.node):
         return True
+    if said is False and {*symbols(a.node) ^ symbols(b.node)} in ({"C", "c"}, {"C", "K"}, {"C", "k"}):
+        return some(identical(a.node, node) for node in families.constants_renamed(a.node, b.node))
     return said
 
 
@@ -244,6 +246,12 @@ def reals_and_condition(a: Reals, b: Condition) -> Said:
     return sets.agree(a.pieces, b.relations, b.every)
 
 
+def condition_and_set(a: Condition, b: Value) -> Said:
+    """A condition and an interval, a finite set or a named set."""
+    pieces = reals(b)
+    return False if pieces is None else sets.agree(pieces, a.relations, a.every)
+
+
 def conditions(a: Condition, b: Condition) -> Said:
     """Two inequalities that are a positive factor of each other, or hold at the same values."""
     if len(a.relations) == len(b.relations) == 1 and len(a.relations[0][2]) == len(b.relations[0][2]) == 2:
@@ -296,6 +304,9 @@ def labelled(a: Labelled, b: Labelled) -> Said:
     said = equal(a.value, b.value) if agree else False
     if said or not (a.relation and b.relation):
         return said if said or not agree else some((said, _constants_renamed(a.value, b.value)))
+    p, q = a.relation.left, b.relation.left
+    if agree and p[0] == q[0] == "apply" and p != q and len(p[2]) == len(q[2]) == 1 and p[2][0][0] == q[2][0][0] == "sym":
+        return identical(a.relation.right, substitute(b.relation.right, q[2][0][1], p[2][0]))  # f(n) = n + 1, f(x) = x + 1
     if not symbols(a.relation.right) and not symbols(b.relation.right):
         return said
     return some((said, equations(a.relation, b.relation), agree and _constants_renamed(a.value, b.value)))
@@ -393,6 +404,8 @@ def matrix_and_tuple(a: Matrix, b: Tuple) -> Said:
 def ratios(a: Ratio, b: Ratio) -> Said:
     """Proportional, or the same time of day."""
     times = [_minutes(r) for r in (a, b)]
+    if a.clock and b.clock and ({a.half, b.half} & {"am", "pm"}) and not (a.half in ("am", "pm") and b.half in ("am", "pm")):
+        return times[0] == times[1] or a.clock == b.clock
     if a.half or b.half or (times[0] is not None and times[1] is not None):
         return times[0] == times[1] and None not in times
     if len(a.items) != len(b.items) or any(isinstance(v, Dots) for v in (*a.items, *b.items)):
@@ -497,6 +510,7 @@ RULES |= {(Quantity, kind): quantity_and_bare for kind in (Number, Expression)}
 RULES |= {(About, kind): about for kind in (About, Number, Expression, Quantity, Labelled, Ratio)}
 RULES |= {(Set, kind): one_item for kind in (Number, Expression, Quantity)}
 RULES |= {(Reals, kind): real_sets for kind in (Reals, Tuple, Set, Named)}
+RULES |= {(Condition, kind): condition_and_set for kind in (Tuple, Set, Named)}
 RULES |= {(Named, kind): real_sets for kind in (Tuple, Set)}
 RULES |= {(Solutions, kind): solutions_and_items for kind in (Tuple, List, Set)}
 RULES |= {(Solutions, kind): solutions_and_value for kind in (Number, Expression)}

@@ -43,7 +43,7 @@ _JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
 _FRACTION = r"\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
 _GROUPED = r"\d{1,3}(?:(?:,\d{3})+|(?:[ \u00a0\u202f]\d{3})+(?!\d))"  # 1,500 and 1 500
 _NUMBER = re.compile(
-    rf"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:{_FRACTION}|(?:{_GROUPED}|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)"
+    rf"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:{_FRACTION}|\d{{1,2}}:[0-5]\d(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?|(?:{_GROUPED}|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)"
     r"(?:\s?\\?%|\s?°)?(?![\d])"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
@@ -77,6 +77,11 @@ _CONCLUDES = re.compile(
 )
 _VALUE_BEHIND = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
 _UNIT_SPAN = re.compile(r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*")
+_SEVERAL = re.compile(  # `are x = 2 and x = 3`, `are 2 and 3`
+    r"\b[A-Za-z]\s*=\s*[^\s,=]+(?:(?:\s*,|\s+and|\s+or)+\s*[A-Za-z]\s*=\s*[^\s,=.]+)+$"
+    r"|(?<=\bare )-?\d+(?:\.\d+)?(?:(?:\s*,|\s+and|\s+or)+\s*-?\d+(?:\.\d+)?)+$"
+)
+_SENTENCE = re.compile(r"[A-Za-z]{2,}[^$\\]{0,60}\s\$[^$]+\$|[A-Za-z]{2,}[^$\\]{0,60}\\[(\[]")
 _SUBJECT = re.compile(r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}")  # `8 boats crossed the river in 20 minutes`
 _CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 
@@ -298,6 +303,7 @@ def _english(word: str) -> bool:
 
 def stated(phrase: str, first: bool = False) -> str | None:
     """The value that a sentence states: behind its last verb or equals sign, if that is mathematics, else a number."""
+    phrase = phrase.rstrip(" .*")
     aside = _ASIDE.search(phrase)
     if aside and _NUMBER.search(phrase, 0, aside.start()):
         phrase = phrase[: aside.start()]
@@ -306,7 +312,10 @@ def stated(phrase: str, first: bool = False) -> str | None:
         if _TOTAL.match(phrase, number.end()):
             return number.group().strip()
     says = list(_SAYS.finditer(phrase))
+    says = [m for m in says if m[0][0] != ":" or not (numbers and numbers[0].start() < m.start())]
     says = [m for m in says if m[0][0] in "=≈"] or says
+    if several := _SEVERAL.search(phrase):
+        return several.group().strip()
     if says:
         rest = phrase[says[-1].end() :].strip(" .*")
         number = _NUMBER.match(phrase, says[-1].end())
@@ -352,8 +361,7 @@ def _without_anchor(text: str, words: int) -> Found | None:
         return Found(said, "sentence")
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
-    prose = is_prose(bare)
-    sentence = prose or bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}\s\$[^$]+\$|[A-Za-z]{2,}[^$\\]{0,60}\\[(\[]", bare))
+    sentence = is_prose(bare) or bool(_SENTENCE.match(text.strip()))
     if not words and not sentence and "=" in bare and not re.search(r"[\\$]", bare) and re.search("[A-Za-z]{3}", bare):
         value = stated(bare.splitlines()[-1])  # `40 - 12 = 28 trees`
         return Found(value, "last number") if value else None
@@ -390,6 +398,6 @@ def _in_words(text: str) -> str | None:
     if leading:
         return leading[1]
     last = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", text) if piece.strip()][-1]
-    says = list(re.finditer(r"\b(?:is|are|was|were|be|on)\s+(?:an?\s+|the\s+)?", last))
+    says = list(re.finditer(r"\b(?:is|are|was|were|be|on|has|have)\s+(?:an?\s+|the\s+)?", last))
     rest = last[says[-1].end() :].strip(" .!*") if says else ""
     return rest if rest and len(rest.split()) <= 4 else None

@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from undo_hpc.grading.evaluate import Env, TooLarge, Undefined, Unreadable, exact, kinds, numeric, symbols
-from undo_hpc.grading.identity import context
+from undo_hpc.grading.identity import context, identical
+from undo_hpc.grading.sets import substitute
 from undo_hpc.grading.terms import Node
 from undo_hpc.grading.values import Expression, Family, Labelled, List, Number, Quantity, Solutions, Tuple, Value
 
@@ -25,6 +26,8 @@ def same_family(a: Family, b: Family) -> bool | None:
         return None
     if len(a.domains) != len(b.domains):
         return None
+    if any(domain not in ("Z", "N", "Z+") for _, domain in (*a.domains, *b.domains)):
+        return _renamed(a, b)
     others = (_free(a) | _free(b)) - {name for f in (a, b) for name, _ in f.domains}
     draw = random.Random(3)
     env: Env = {name: Fraction(draw.randint(100, 900), 97) for name in sorted(others)}
@@ -35,6 +38,20 @@ def same_family(a: Family, b: Family) -> bool | None:
     window = min(_reach(left), _reach(right)) / 2
     near = [{key for key, size in found.items() if size <= window} for found in (left, right)]
     return near[0] == near[1] and len(near[0]) > 1 if near[0] or near[1] else None
+
+
+def _renamed(a: Family, b: Family) -> bool | None:
+    """Families over other domains are the same where only the names of their parameters differ."""
+    wanted = [name for name, _ in a.domains]
+    if len(a.items) != len(b.items):
+        return False
+    for order in itertools.permutations([name for name, _ in b.domains]):
+        items = b.items
+        for old, new in zip(order, wanted, strict=True):
+            items = substitute(items, old, ("sym", new))
+        if all(identical(x, y) for p, q in zip(a.items, items, strict=True) for x, y in zip(p, q, strict=True)):
+            return True
+    return False
 
 
 def _free(family: Family) -> set[str]:
@@ -128,8 +145,6 @@ def implied(a: Node, b: Node) -> bool | None:
 
 def constants_renamed(a: Node, b: Node) -> list[Node]:
     """Versions of `b` in which its arbitrary constants have the names of those of `a`: y = C_1 e^x and y = A e^x."""
-    from undo_hpc.grading.sets import substitute
-
     only_a, only_b = sorted(symbols(a) - symbols(b)), sorted(symbols(b) - symbols(a))
     if not only_a or len(only_a) != len(only_b) or len(only_a) > 3:
         return []

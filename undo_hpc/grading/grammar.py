@@ -104,6 +104,9 @@ class Grammar(Terms):
         if self.peek()[0] != "word":
             return self.side()
         kind, text = self.peek()
+        if text.lower() in ("negative", "minus") and self.peek(1)[0] == "num":
+            self.at += 1
+            return ("neg", self.side())
         if text.lower() in _CODES and self.peek(1)[0] == "num":
             self.at += 1
             return ("quantity", self.expression(), _CODES[text.lower()])

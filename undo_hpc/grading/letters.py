@@ -29,7 +29,7 @@ _BUT = re.compile(
 )
 _IS_RIGHT = re.compile(
     r"(?:(?i:option|choice|answer|statement)\s+|(?<![A-Za-z]))[*(\[]*([A-Z])[)\]*.]*\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?"
-    r"(?:correct|right|best|true)\b(?!\s*\?|\s+(?:at first|only|if|when))"
+    r"(?:correct|right|best|true|one|option|choice)\b(?!\s*\?|\s+(?:at first|only|if|when))"
 )
 _SAYS = re.compile(
     r"(?:it's|it is|is|be|choose|pick|select|therefore|thus|so|hence)\s*:?\s*(?:option|choice)?\s*"

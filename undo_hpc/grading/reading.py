@@ -65,6 +65,8 @@ def in_words(text: str) -> Value:
         value = Number(("num", number[0], None), number[0])
         return Quantity(value, number[1]) if number[1] else value
     said = words.plain(text)
+    if said in words.SETS:
+        return Named(words.SETS[said])
     return Set(()) if said == words.EMPTY else Text(said)
 
 
@@ -489,7 +491,8 @@ def family(node: Node, domains: tuple[tuple[str, str], ...]) -> Value:
     if node[0] in ("rel", "list") and len(domains) == 1 and domains[0][1] in _LEAST and (whole := _integers(node, domains[0])):
         return whole
     running = tuple((name, domain) for name, domain in domains if name in symbols(node) - _labels(node))
-    if not running or all(domain in ("R", "C", "Q") for _, domain in running):
+    tuples = node[0] == "bracket" or (node[0] == "rel" and node[2][-1][0] == "bracket")
+    if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not tuples):
         if domains and any(domain not in ("R", "C") for _, domain in domains) and node[0] == "rel":
             return Named("given", (value_of(node), Text(repr(domains))))
         return value_of(node)

@@ -119,13 +119,13 @@ def solve(operator: str, left: Node, right: Node, name: str) -> tuple[Piece, ...
         return None
     difference: Node = ("add", left, ("neg", right))
     zero, one, two = (substitute(difference, name, ("num", Fraction(k), None)) for k in (0, 1, 2))
-    far = substitute(difference, name, ("num", Fraction(-977, 13), None))
-    values = [rational(node) if rational(node) is not None else number(node) for node in (zero, one, two, far)]
+    far, near = (substitute(difference, name, ("num", Fraction(sign * 977, 13), None)) for sign in (-1, 1))
+    values = [rational(node) if rational(node) is not None else number(node) for node in (zero, one, two, far, near)]
     if any(v is None or (not isinstance(v, Fraction) and context().im(v)) for v in values):
         return None
     slope = values[1] - values[0]
     at_far = values[0] + slope * Fraction(-977, 13) if isinstance(slope, Fraction) else None
-    if at_far is None or at_far != values[3] or values[2] - values[1] != slope or slope == 0:
+    if at_far is None or at_far != values[3] or values[4] + values[3] != 2 * values[0] or values[2] - values[1] != slope or slope == 0:
         return None
     root: Node = ("num", -values[0] / slope, None)
     return _side(operator if slope > 0 else _FLIPPED[operator], root)

@@ -363,13 +363,14 @@ class Terms:
             size += 1
             commas += depth == 1 and (text in (",", ";") or (self.tokens[i][0] == "num" and "," in text))
         inside = {text for _, text, _ in self.tokens[self.at : self.at + size + 1]}
-        return commas > 0 or bool(names.RELATIONS & inside and name.isupper()) or size == 2 or (name[0] in "fF" and not self.is_remark()) or (name[-1] == "'" and size > 1)
+        said = names.RELATIONS & inside or self.peek(1)[0] == "word"
+        return commas > 0 or bool(said and len(name) == 1 and name.isupper() and not self.spaced()) or size == 2 or (name[0] in "fF" and not self.is_remark()) or (name[-1] == "'" and size > 1)
 
     def applied(self, name: str) -> Node:
         self.need("(")
         closing = next((i for i in range(self.at, len(self.tokens)) if self.tokens[i][1] in ("(", ")")), self.at)
         inside = [text for _, text, _ in self.tokens[self.at : closing]]
-        if names.RELATIONS.intersection(inside) and self.tokens[closing][1] == ")":  # P(X = 0)
+        if (names.RELATIONS.intersection(inside) or self.peek()[0] == "word") and self.tokens[closing][1] == ")":  # P(X = 0)
             self.at = closing + 1
             return ("sym", f"{name}({' '.join(inside)})")
         bars, self.bars = self.bars, 0

@@ -250,6 +250,8 @@ def _is_word(run: str, lower: str, text: str, end: int, previous: Token, space: 
         return True
     if units.known(run) and previous[1] == "/" and _unit_before(text, end):
         return True
+    if lower in ("by", "at", "an", "as", "us", "am", "so", "do"):  # words beside other words only: ax + by
+        return previous[0] == "word" or bool(re.match(r"\s+[A-Za-z]{2,}", text[end : end + 12]))
     if lower in names.SHORT_WORDS and not run.isupper():
         return True
     if len(run) < 4 or run.isupper() or lower in names.LETTER_PRODUCTS or not re.search("[aeiouy]", lower):

@@ -21,16 +21,21 @@ _SAME = {
     "not enough information": "cannot be determined", "can not be determined": "cannot be determined",
     "right": "right", "equals": "equal",
 }  # fmt: skip
-_LEAD = re.compile(r"(?:(?:there (?:is|are|exist|exists)|it is|it's|they are|he is|she is|answer(?: is)?|final answer(?: is)?|it)\s+)+")
+SETS = {f"all {kind}": name for kind, name in (
+    ("real numbers", "R"), ("reals", "R"), ("real", "R"), ("integers", "Z"), ("positive integers", "Z+"), ("natural numbers", "Z+"),
+    ("positive real numbers", "R+"), ("positive reals", "R+"), ("rational numbers", "Q"), ("nonnegative integers", "N0"),
+)}  # fmt: skip
+_LEAD = re.compile(r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|he is|she is|answer(?: is)?|final answer(?: is)?|it)\s+)+")
 _MONTHS = "january february march april may june july august september october november december".split()
 _MONTH = {name: i for i, name in enumerate(_MONTHS, 1)} | {name[:3]: i for i, name in enumerate(_MONTHS, 1)} | {"sept": 9}
 _DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?$")
+_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
 EMPTY = "no solution"
 
 
 def plain(text: str) -> str:
     """An answer as words: lower case, without commands for text, brackets, punctuation, articles and lead-ins."""
-    text = _NOISE.sub(" ", text).replace("\\", " ").lower()
+    text = _NOISE.sub(" ", text.replace("'", "")).replace("\\", " ").lower()
     words = [word for word in _POINT.sub(" ", text).split() if word not in _ARTICLES]
     said = " ".join(words)
     said = _LEAD.sub("", said, count=1) if _LEAD.match(said) and _LEAD.sub("", said, count=1) else said
@@ -50,7 +55,7 @@ def _date(said: str) -> str | None:
 
 def same(a: str, b: str) -> bool:
     """Whether two plain forms say the same; names joined by `and` have no order."""
-    if a == b:
+    if a == b or any(x in ("yes", "no") and y.startswith((x + " it ", x + " because ", x + " since ")) for x, y in ((a, b), (b, a))):
         return True
     if a.replace(" ", "") == b.replace(" ", "") and not re.search(r"\d", a):
         return True
@@ -74,6 +79,8 @@ def spelled(text: str) -> tuple[Fraction, str] | None:
             break
         used += 1
     rest = pieces[used:]
+    if used and rest and rest[0].rstrip("s") in _PARTS:
+        return Fraction(value + part, _PARTS[rest[0].rstrip("s")]), " ".join(rest[1:])
     if not used or len(rest) > 4 or any(word in CONNECTORS or not word.isalpha() for word in rest):
         return None
     return Fraction(value + part), " ".join(rest)
