@@ -315,8 +315,18 @@ _TEXTS: list[tuple[str, str, str, bool]] = [
     ("reasoning", "6", "<think>It is \\boxed{4}. No: 6.</think>The answer is \\boxed{6}.", True),
     ("reasoning", "4", "<think>It is \\boxed{4}. No: 6.</think>The answer is \\boxed{6}.", False),
     ("reasoning", "6", "It is \\boxed{4}, or rather not.</think>\n\nSo we have \\boxed{6}.", True),
-    ("reasoning", "6", "<|channel|>analysis<|message|>Try \\boxed{4}.<|end|><|start|>assistant<|channel|>final<|message|>\\boxed{6}<|return|>", True),
-    ("reasoning", "4", "<|channel|>analysis<|message|>Try \\boxed{4}.<|end|><|start|>assistant<|channel|>final<|message|>\\boxed{6}<|return|>", False),
+    (
+        "reasoning",
+        "6",
+        "<|channel|>analysis<|message|>Try \\boxed{4}.<|end|><|start|>assistant<|channel|>final<|message|>\\boxed{6}<|return|>",
+        True,
+    ),
+    (
+        "reasoning",
+        "4",
+        "<|channel|>analysis<|message|>Try \\boxed{4}.<|end|><|start|>assistant<|channel|>final<|message|>\\boxed{6}<|return|>",
+        False,
+    ),
     ("reasoning", "6", "analysisLet us try 4.assistantfinalThe answer is 6.", True),
     ("reasoning", "4", "<|channel|>analysis<|message|>Then \\boxed{4}, but", False),
     ("reasoning", "6", "[THINK]Perhaps \\boxed{4}?[/THINK]It is \\boxed{6}.", True),
@@ -341,7 +351,12 @@ _TEXTS: list[tuple[str, str, str, bool]] = [
     ("extraction", "11", "So the total is **11**.", True),
     ("extraction", "x = -2", "Hence $3x = -6$ and $x = -2$.", True),
     ("extraction", "27", "Therefore, the volume is $3^3 = 27$.", True),
-    ("extraction", "12", "First we get \\boxed{10}. But the question asks for two more, so the final answer is 12.", True),
+    (
+        "extraction",
+        "12",
+        "First we get \\boxed{10}. But the question asks for two more, so the final answer is 12.",
+        True,
+    ),
 ]
 FORMS: list[tuple[str, str, str, bool]] = []
 for _line in _PAIRS.strip().splitlines():

@@ -8,18 +8,44 @@ from fractions import Fraction
 
 _DIGIT = re.compile(r"(?<![A-Za-z_^{\\])\d(?![^{]*\\text)")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[a-z](?![A-Za-z])")
-_OTHER_LETTER = {"x": "y", "y": "z", "n": "m", "m": "n", "a": "b", "b": "c", "k": "m", "t": "s", "r": "s", "p": "q"}
+_OTHER_LETTER = {
+    "x": "y",
+    "y": "z",
+    "n": "m",
+    "m": "n",
+    "a": "b",
+    "b": "c",
+    "k": "m",
+    "t": "s",
+    "r": "s",
+    "p": "q",
+}
 _UNITS = {"cm": "m", "m": "km", "inches": "feet", "feet": "inches", "hours": "minutes", "minutes": "hours", "degrees": "radians",
           "cents": "dollars", "dollars": "cents", "km": "cm", "seconds": "hours", "miles": "feet", "pounds": "ounces"}  # fmt: skip
-_SWAPS = (("\\sin", "\\cos"), ("\\tan", "\\cot"), ("\\gcd", "\\max"), ("\\lfloor", "\\lceil"), ("\\max", "\\min"), ("\\ln", "\\exp"))
+_SWAPS = (
+    ("\\sin", "\\cos"),
+    ("\\tan", "\\cot"),
+    ("\\gcd", "\\max"),
+    ("\\lfloor", "\\lceil"),
+    ("\\max", "\\min"),
+    ("\\ln", "\\exp"),
+)
 _RELATIONS = (("\\le", "<"), ("\\geq", ">"), ("\\leq", "<"), ("<", ">"), (">", "<"), ("\\ge", ">"))
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def items_of(gold: str) -> tuple[str, list[str], str] | None:
     """(before, items, behind) of a list of values, a tuple or a set without nesting; None for anything else."""
-    match = re.fullmatch(r"(\\\{|[({[]|\\left[(\[]|\\left\\\{)?([^()\[\]{}]*|(?:[^()\[\]]|\\[a-z]+\{[^{}]*\})*?)(\\\}|[)}\]]|\\right[)\]]|\\right\\\})?", gold)
-    if not match or bool(match[1]) != bool(match[3]) or re.search(r"\d,\\?!?\d{3}(?!\d)", gold) or "\\text" in gold:
+    match = re.fullmatch(
+        r"(\\\{|[({[]|\\left[(\[]|\\left\\\{)?([^()\[\]{}]*|(?:[^()\[\]]|\\[a-z]+\{[^{}]*\})*?)(\\\}|[)}\]]|\\right[)\]]|\\right\\\})?",
+        gold,
+    )
+    if (
+        not match
+        or bool(match[1]) != bool(match[3])
+        or re.search(r"\d,\\?!?\d{3}(?!\d)", gold)
+        or "\\text" in gold
+    ):
         return None
     parts, depth, last = [], 0, 0
     for i, char in enumerate(match[2]):
@@ -28,7 +54,11 @@ def items_of(gold: str) -> tuple[str, list[str], str] | None:
             parts.append(match[2][last:i])
             last = i + 1
     parts.append(match[2][last:])
-    return (match[1] or "", [p.strip() for p in parts], match[3] or "") if len(parts) > 1 and all(p.strip() for p in parts) else None
+    return (
+        (match[1] or "", [p.strip() for p in parts], match[3] or "")
+        if len(parts) > 1 and all(p.strip() for p in parts)
+        else None
+    )
 
 
 def mutations(gold: str) -> Iterator[tuple[str, str]]:
@@ -47,11 +77,16 @@ def mutations(gold: str) -> Iterator[tuple[str, str]]:
     if match and "circ" not in gold[match.start() : match.end() + 5]:
         yield "exponent", f"{gold[: match.start()]}^{{{int(match[1]) + 1}}}{gold[match.end() :]}"
         yield "exponent", gold[: match.start()] + gold[match.end() :]
-    if re.match(r"(?:\\left)?[(\[][^()\[\]]+,[^()\[\]]+[)\]]$", gold.replace("\\right", "")) and gold.count(",") == 1:
+    if (
+        re.match(r"(?:\\left)?[(\[][^()\[\]]+,[^()\[\]]+[)\]]$", gold.replace("\\right", ""))
+        and gold.count(",") == 1
+    ):
         swapped = {"(": "[", "[": "(", ")": "]", "]": ")"}
         yield "bracket", "".join(swapped.get(c, c) if c in "([" else c for c in gold)
         yield "bracket", "".join(swapped.get(c, c) if c in ")]" else c for c in gold)
-    for match in list(_VARIABLE.finditer(re.sub(r"\\(?:text|mathrm|mbox)\{[^}]*\}", lambda m: "#" * len(m[0]), gold)))[:2]:
+    for match in list(
+        _VARIABLE.finditer(re.sub(r"\\(?:text|mathrm|mbox)\{[^}]*\}", lambda m: "#" * len(m[0]), gold))
+    )[:2]:
         if match[0] in _OTHER_LETTER and _OTHER_LETTER[match[0]] not in gold:
             yield "variable", gold[: match.start()] + _OTHER_LETTER[match[0]] + gold[match.end() :]
     for unit, other in _UNITS.items():
@@ -71,10 +106,16 @@ def mutations(gold: str) -> Iterator[tuple[str, str]]:
         yield "fraction", flipped
     for pattern in ("\\pi", "\\sqrt", "\\infty"):
         if pattern in gold:
-            yield "constant", gold.replace(pattern, {"\\pi": "", "\\sqrt": "", "\\infty": "0"}[pattern], 1) or "0"
+            yield (
+                "constant",
+                gold.replace(pattern, {"\\pi": "", "\\sqrt": "", "\\infty": "0"}[pattern], 1) or "0",
+            )
     for old, new in _SWAPS:
         if old in gold:
-            yield "function", gold.replace(old, new).replace("\\rfloor", "\\rceil" if old == "\\lfloor" else "\\rfloor")
+            yield (
+                "function",
+                gold.replace(old, new).replace("\\rfloor", "\\rceil" if old == "\\lfloor" else "\\rfloor"),
+            )
             break
     for old, new in _RELATIONS:
         if re.search(re.escape(old) + r"(?![a-z])", gold) and "\\text" not in gold:
@@ -100,11 +141,23 @@ def rewrites(gold: str) -> Iterator[tuple[str, str]]:
         yield "left", gold.replace("\\left", "").replace("\\right", "")
     elif re.fullmatch(r"[(\[][^()\[\]]*[)\]]", gold):
         yield "left", "\\left" + gold[:-1] + "\\right" + gold[-1]
-    if not re.search(r"\\text|\\mbox|\\math|<=|>=|<<|!=|[A-Za-z]{3}", re.sub(r"\\(?:frac|sqrt|left|right|cup|pi|infty|circ)", "", gold)):
+    if not re.search(
+        r"\\text|\\mbox|\\math|<=|>=|<<|!=|[A-Za-z]{3}",
+        re.sub(r"\\(?:frac|sqrt|left|right|cup|pi|infty|circ)", "", gold),
+    ):
         yield "spacing", re.sub(r"(?<=[-+=,<>])(?![!;:])", " ", gold)
-        yield "spacing", re.sub(r"(?<=[-+=<>)(])", r"\\,", gold) if "\\begin" not in gold and "\\!" not in gold else gold
+        yield (
+            "spacing",
+            re.sub(r"(?<=[-+=<>)(])", r"\\,", gold) if "\\begin" not in gold and "\\!" not in gold else gold,
+        )
     found = items_of(gold)
-    if found and found[0] in ("", "\\{", "\\left\\{") and "=" not in gold and "\\ldots" not in gold and not re.search("[A-Za-z]{4}", gold):
+    if (
+        found
+        and found[0] in ("", "\\{", "\\left\\{")
+        and "=" not in gold
+        and "\\ldots" not in gold
+        and not re.search("[A-Za-z]{4}", gold)
+    ):
         yield "order", found[0] + ", ".join(reversed(found[1])) + found[2]
     if _PLAIN.fullmatch(gold):
         value = Fraction(gold)
@@ -123,7 +176,9 @@ def legitimate(kind: str, gold: str, mutated: str) -> str:
         return "only spacing differs"
     if kind == "bracket" and "infty" in gold:
         return "an end at infinity is open, whatever the bracket says"
-    if kind == "sign" and re.fullmatch(r"-?(?:0(?:\.0*)?|\\frac\{0\}\{\d+\})(?:\s*\\?%|\\text.*|\^\\circ)?", gold):
+    if kind == "sign" and re.fullmatch(
+        r"-?(?:0(?:\.0*)?|\\frac\{0\}\{\d+\})(?:\s*\\?%|\\text.*|\^\\circ)?", gold
+    ):
         return "zero has no sign"
     if kind == "variable" and re.match(r"\(?[a-z](?:,\s*[a-z])*\)?\s*(?:=|\\in\b)", gold):
         return "the name before the equals sign is of one unknown or function, whatever its letter"

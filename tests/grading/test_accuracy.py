@@ -27,11 +27,17 @@ def graded(shared_data: Path, checker: Checker) -> list[tuple[dict[str, Any], Gr
     path = shared_data / "grading" / "cases.jsonl"
     if not path.is_file():
         pytest.skip("the shared grading cases are not on this machine")
-    cases = [case for case in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if not case["disputed"]]
+    cases = [
+        case
+        for case in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        if not case["disputed"]
+    ]
     return list(zip(cases, checker.grade_many(GradeItem(c["pred"], c["gold"]) for c in cases), strict=True))
 
 
-def missed(graded: list[tuple[dict[str, Any], Grade]], wanted: Any) -> tuple[float, list[tuple[str, str, str, Grade]]]:
+def missed(
+    graded: list[tuple[dict[str, Any], Grade]], wanted: Any
+) -> tuple[float, list[tuple[str, str, str, Grade]]]:
     """Share of right verdicts among the wanted cases, and the wrong ones."""
     chosen = [(case, grade) for case, grade in graded if wanted(case)]
     wrong = [(c["id"], c["gold"][:80], c["pred"][-80:], g) for c, g in chosen if g.correct != c["is_equal"]]
@@ -49,7 +55,11 @@ def test_shared_cases(graded: list[tuple[dict[str, Any], Grade]], name: str, flo
 
 
 def test_no_false_positive_among_dangerous_cases(graded: list[tuple[dict[str, Any], Grade]]) -> None:
-    false = [c["id"] for c, g in graded if c["category"] in ("code_execution", "adversarial") and g.correct and not c["is_equal"]]
+    false = [
+        c["id"]
+        for c, g in graded
+        if c["category"] in ("code_execution", "adversarial") and g.correct and not c["is_equal"]
+    ]
     assert false == []
 
 
@@ -60,13 +70,18 @@ def test_no_verdict_is_a_fault_or_a_timeout(graded: list[tuple[dict[str, Any], G
 def golds(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """(gold field, bare gold) by data set."""
     read = lambda path: path.read_text(encoding="utf-8")  # noqa: E731
-    gsm8k = [json.loads(line)["answer"] for name in ("train", "test") for line in read(folder / "gsm8k" / f"{name}.jsonl").splitlines()]
+    gsm8k = [
+        json.loads(line)["answer"]
+        for name in ("train", "test")
+        for line in read(folder / "gsm8k" / f"{name}.jsonl").splitlines()
+    ]
     svamp = [str(row["Answer"]) for row in json.loads(read(folder / "svamp" / "SVAMP.json"))]
     math500 = json.loads(read(folder / "math500" / "math500_test.json"))
     return {
         "gsm8k": [(text, extract_gold(text) or "") for text in gsm8k],
         "svamp": [(text, text) for text in svamp],
-        "math500": [(row["answer"], row["answer"]) for row in math500] + [(row["solution"], row["answer"]) for row in math500],
+        "math500": [(row["answer"], row["answer"]) for row in math500]
+        + [(row["solution"], row["answer"]) for row in math500],
     }
 
 
@@ -87,7 +102,13 @@ def test_real_letters_and_options(shared_data: Path) -> None:
         row = json.loads(line)
         options, letter = tuple(row["options"]), row["answer"]
         text = options[row["answer_index"]]
-        forms = [letter, f"({letter})", f"The answer is ({letter}).", f"\\boxed{{{letter}}}", f"{letter}: {text}"]
+        forms = [
+            letter,
+            f"({letter})",
+            f"The answer is ({letter}).",
+            f"\\boxed{{{letter}}}",
+            f"{letter}: {text}",
+        ]
         if options.count(text) == 1 and len(text) > 1:
             forms += [text, f"\\boxed{{{text}}}", f"The answer is {text}"]
         for form in forms:

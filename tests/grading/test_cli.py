@@ -18,7 +18,9 @@ def rows(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_rows_keep_what_they_have_and_gain_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_keep_what_they_have_and_gain_the_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     data = [
         {"id": 1, "pred": "\\boxed{0.5}", "gold": "1/2"},
@@ -36,8 +38,26 @@ def test_rows_keep_what_they_have_and_gain_the_verdict(tmp_path: Path, capsys: p
 
 def test_other_field_names_and_choices(tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text(json.dumps({"output": "it is forty", "target": "B", "choices": ["ten", "forty"]}) + "\n")
-    assert main([str(source), str(target), "--pred-field", "output", "--gold-field", "target", "--kind", "letter", "--workers", "1"]) == 0
+    source.write_text(
+        json.dumps({"output": "it is forty", "target": "B", "choices": ["ten", "forty"]}) + "\n"
+    )
+    assert (
+        main(
+            [
+                str(source),
+                str(target),
+                "--pred-field",
+                "output",
+                "--gold-field",
+                "target",
+                "--kind",
+                "letter",
+                "--workers",
+                "1",
+            ]
+        )
+        == 0
+    )
     assert rows(target)[0]["verdict"] in ("correct", "wrong")
 
 
@@ -50,7 +70,9 @@ def test_other_field_names_and_choices(tmp_path: Path) -> None:
         ("\x00\n", "not JSON"),
     ],
 )
-def test_bad_lines_name_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str) -> None:
+def test_bad_lines_name_file_and_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str
+) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(content)
     assert main([str(source), str(target), "--workers", "1"]) == ExitCode.WRONG_INPUT
@@ -60,7 +82,10 @@ def test_bad_lines_name_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_missing_input_and_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "no.jsonl"), str(tmp_path / "out.jsonl"), "--workers", "1"]) == ExitCode.WRONG_INPUT
+    assert (
+        main([str(tmp_path / "no.jsonl"), str(tmp_path / "out.jsonl"), "--workers", "1"])
+        == ExitCode.WRONG_INPUT
+    )
     source = tmp_path / "in.jsonl"
     source.write_text("")
     assert main([str(source), str(tmp_path / "no" / "out.jsonl"), "--workers", "1"]) == ExitCode.WRONG_INPUT

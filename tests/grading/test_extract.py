@@ -32,7 +32,13 @@ def test_last_boxed(text: str, answer: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [("work\n#### 1,000", "1,000"), ("#### 1\n#### 2\n", "2"), ("a #### ", None), ("none", None), ("x\n#### 5\n####", "5")],
+    [
+        ("work\n#### 1,000", "1,000"),
+        ("#### 1\n#### 2\n", "2"),
+        ("a #### ", None),
+        ("none", None),
+        ("x\n#### 5\n####", "5"),
+    ],
 )
 def test_after_hashes(text: str, answer: str | None) -> None:
     assert after_hashes(text) == answer

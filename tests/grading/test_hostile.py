@@ -139,7 +139,11 @@ PIECES = [
 
 @pytest.mark.parametrize("text", HUGE)
 def test_huge_expressions_are_never_correct_and_never_hang(checker: Checker, text: str) -> None:
-    for prediction, gold in ((f"\\boxed{{{text}}}", "12345"), ("\\boxed{12345}", text), (f"The answer is {text}", "12345")):
+    for prediction, gold in (
+        (f"\\boxed{{{text}}}", "12345"),
+        ("\\boxed{12345}", text),
+        (f"The answer is {text}", "12345"),
+    ):
         assert not checker.grade(GradeItem(prediction, gold)).correct
 
 
@@ -185,11 +189,25 @@ def test_soups_of_symbols_never_break_a_decider() -> None:
     draw = random.Random(7)
     soups = ["".join(draw.choice(PIECES) for _ in range(draw.randint(1, 60))) for _ in range(1500)]
     soups += [draw.choice(PIECES) * draw.randint(1, 2000) + draw.choice(PIECES) for _ in range(300)]
-    golds = ["5", "\\frac{1}{2}", "(1,2)", "x^2+1", "\\text{Evelyn}", "[0,1)", "C", "3:4", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"]
+    golds = [
+        "5",
+        "\\frac{1}{2}",
+        "(1,2)",
+        "x^2+1",
+        "\\text{Evelyn}",
+        "[0,1)",
+        "C",
+        "3:4",
+        "\\begin{pmatrix}1\\\\2\\end{pmatrix}",
+    ]
     items = [GradeItem(soup, draw.choice([*golds, soup])) for soup in soups] + [
         GradeItem("\\boxed{" + s + "}", draw.choice(soups)) for s in soups
     ]
     with Checker(workers=2, deadline_s=30.0) as pool:
         grades = list(pool.grade_many(items))
     assert len(grades) == len(items)
-    assert [(item, grade) for item, grade in zip(items, grades, strict=True) if grade.method == "fault" or grade.verdict == "timeout"] == []
+    assert [
+        (item, grade)
+        for item, grade in zip(items, grades, strict=True)
+        if grade.method == "fault" or grade.verdict == "timeout"
+    ] == []

@@ -33,7 +33,10 @@ def correct(prediction: str, gold: str) -> bool:
 def forms_of(value: Fraction) -> list[str]:
     """Ways to write a fraction whose decimal form ends."""
     sign, size = ("-" if value < 0 else ""), abs(value)
-    forms = [f"{value.numerator}/{value.denominator}", f"{sign}\\frac{{{size.numerator}}}{{{size.denominator}}}"]
+    forms = [
+        f"{value.numerator}/{value.denominator}",
+        f"{sign}\\frac{{{size.numerator}}}{{{size.denominator}}}",
+    ]
     if value.denominator == 1:
         forms += [
             str(value),
@@ -70,14 +73,20 @@ def test_decimals_equal_themselves_and_their_fractions(value: object, place: str
 
 @EASY
 @given(
-    st.fractions(max_denominator=300, min_value=-1000, max_value=1000), st.fractions(max_denominator=300, min_value=-1000, max_value=1000)
+    st.fractions(max_denominator=300, min_value=-1000, max_value=1000),
+    st.fractions(max_denominator=300, min_value=-1000, max_value=1000),
 )
 def test_different_numbers_are_different(a: Fraction, b: Fraction) -> None:
-    assert correct(f"\\boxed{{{a.numerator}/{a.denominator}}}", f"\\frac{{{b.numerator}}}{{{b.denominator}}}") is (a == b)
+    assert correct(
+        f"\\boxed{{{a.numerator}/{a.denominator}}}", f"\\frac{{{b.numerator}}}{{{b.denominator}}}"
+    ) is (a == b)
 
 
 @EASY
-@given(st.integers(-(10**6), 10**6), st.sampled_from(["cm", "dollars", "apples", "square feet", "miles per hour", "\\%", "^\\circ"]))
+@given(
+    st.integers(-(10**6), 10**6),
+    st.sampled_from(["cm", "dollars", "apples", "square feet", "miles per hour", "\\%", "^\\circ"]),
+)
 def test_a_unit_that_the_gold_leaves_out_does_not_matter(value: int, unit: str) -> None:
     written = f"{value}{unit}" if unit.startswith(("\\", "^")) else f"{value}\\text{{ {unit}}}"
     assert correct(f"\\boxed{{{written}}}", str(value))
@@ -96,7 +105,9 @@ def test_lists_have_no_order_and_tuples_have_one(values: list[int], shuffler: ob
 
 
 @EASY
-@given(st.lists(st.integers(-9, 9), min_size=2, max_size=5), st.lists(st.integers(-9, 9), min_size=2, max_size=5))
+@given(
+    st.lists(st.integers(-9, 9), min_size=2, max_size=5), st.lists(st.integers(-9, 9), min_size=2, max_size=5)
+)
 def test_polynomials_are_equal_exactly_when_their_coefficients_are(a: list[int], b: list[int]) -> None:
     def written(coefficients: list[int]) -> str:
         return " + ".join(f"({c})x^{{{i}}}" if i else f"({c})" for i, c in enumerate(coefficients))

@@ -76,7 +76,12 @@ def test_it_streams_with_a_bounded_window(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hung_answer_times_out_and_the_rest_goes_on(workers: int) -> None:
-    items = [GradeItem("1", "1"), GradeItem(f"\\boxed{{{SLOW}}}", "0.25"), GradeItem(f"\\boxed{{{ALGEBRA}}}", "1"), GradeItem("2", "2")]
+    items = [
+        GradeItem("1", "1"),
+        GradeItem(f"\\boxed{{{SLOW}}}", "0.25"),
+        GradeItem(f"\\boxed{{{ALGEBRA}}}", "1"),
+        GradeItem("2", "2"),
+    ]
     assert not isinstance(decide(items[1]), Grade)  # the cheap deciders leave it open
     with Checker(workers, deadline_s=60.0) as checker:
         checker.warm()
@@ -144,7 +149,9 @@ def test_the_module_function_leaves_nothing_at_exit() -> None:
         f"print(grading.grade({f'boxed: {ALGEBRA}'!r}.replace('boxed: ', ''), '1').verdict)\n"
         "print(*[w.process.pid for c in grading._checkers.values() for w in c._pool])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+    )
     verdict, workers = done.stdout.splitlines()
     assert verdict == "correct"
     assert workers and not any(alive(int(pid)) for pid in workers.split())
@@ -152,14 +159,23 @@ def test_the_module_function_leaves_nothing_at_exit() -> None:
 
 def test_the_import_is_cheap() -> None:
     code = "import sys, undo_hpc.grading; print([m for m in ('sympy','math_verify','mpmath','torch','numpy','transformers') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_grade_and_grade_many() -> None:
     assert grade("so \\boxed{0.5}", "1/2").correct
     assert grade("The answer is (B).", "B", options=GradeOptions(kind="letter", choices=("1", "2"))).correct
     assert grade("two", "B", options=GradeOptions(kind="letter", choices=("one", "two"))).correct
-    assert [g.verdict for g in grade_many([("1", "1"), ("", "1"), ("2", "1")], workers=1)] == ["correct", "no_answer", "wrong"]
+    assert [g.verdict for g in grade_many([("1", "1"), ("", "1"), ("2", "1")], workers=1)] == [
+        "correct",
+        "no_answer",
+        "wrong",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [(0, 5.0, 2048), (1, 0.0, 2048), (1, 5.0, 10)])

@@ -20,7 +20,18 @@ from undo_hpc.records import Grade
 
 # Raised with every change that can change a verdict; manifests and results name it, so that scores are compared like with like.
 CHECKER_VERSION = "2.0"
-__all__ = ["CHECKER_VERSION", "Checker", "Grade", "GradeItem", "GradeOptions", "after_hashes", "extract_gold", "grade", "grade_many", "last_boxed"]
+__all__ = [
+    "CHECKER_VERSION",
+    "Checker",
+    "Grade",
+    "GradeItem",
+    "GradeOptions",
+    "after_hashes",
+    "extract_gold",
+    "grade",
+    "grade_many",
+    "last_boxed",
+]
 
 _DEFAULT = GradeOptions()
 _checkers: dict[tuple[int, float, int], Checker] = {}
@@ -42,7 +53,9 @@ def grade(prediction: str, gold: str, *, options: GradeOptions = _DEFAULT) -> Gr
         return _checkers[key].grade(GradeItem(prediction, gold, options.kind, options.choices))
 
 
-def grade_many(pairs: Iterable[tuple[str, str]], *, workers: int | None = None, options: GradeOptions = _DEFAULT) -> Iterator[Grade]:
+def grade_many(
+    pairs: Iterable[tuple[str, str]], *, workers: int | None = None, options: GradeOptions = _DEFAULT
+) -> Iterator[Grade]:
     """Grades pairs of prediction and gold in their order, as a stream with bounded memory.
 
     Args:

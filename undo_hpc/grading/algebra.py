@@ -24,7 +24,9 @@ def equal(gold: str, pred: str) -> bool | None:
 
     May run for ever: the caller holds the clock.
     """
-    if _letters(gold) != _letters(pred) and {c.lower() for c in _letters(gold)} == {c.lower() for c in _letters(pred)}:
+    if _letters(gold) != _letters(pred) and {c.lower() for c in _letters(gold)} == {
+        c.lower() for c in _letters(pred)
+    }:
         return False  # math-verify folds case: 3R^2 is not 3r^2
     left, right = _parse(gold), _parse(pred)
     if left is None or right is None:
@@ -57,7 +59,10 @@ def _confirmed(left: Any, right: Any) -> bool:
         return True
     names = sorted(left.free_symbols | right.free_symbols, key=str)
     for seed in (3, 7):
-        point = {name: sympy.Rational((seed * 37 + 11 * i) * (-1) ** (i * seed % 3), 29) for i, name in enumerate(names)}
+        point = {
+            name: sympy.Rational((seed * 37 + 11 * i) * (-1) ** (i * seed % 3), 29)
+            for i, name in enumerate(names)
+        }
         a, b = left.subs(point).doit(), right.subs(point).doit()
         if a == b:
             continue

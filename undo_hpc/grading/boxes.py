@@ -30,7 +30,9 @@ class Box:
 def find_boxes(text: str) -> list[Box]:
     """All closed, non-empty, outermost boxes in their order. A box that is never closed counts for nothing."""
     boxes: list[Box] = []
-    stack: list[tuple[int, int] | None] = []  # (start of the command, start of the content) or None for a plain brace
+    stack: list[
+        tuple[int, int] | None
+    ] = []  # (start of the command, start of the content) or None for a plain brace
     if "\\boxed" not in text and "\\fbox" not in text and "\\framebox" not in text:
         return boxes
     for match in _TOKEN.finditer(text):

@@ -56,17 +56,27 @@ def _text(field: object) -> str:
 
 def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
     text, field = _text(item.prediction), _text(item.gold)
-    if text and text.strip() == field.strip() and len(text) < MAX_ANSWER and item.kind != "letter" and "\\boxed" not in text:
+    if (
+        text
+        and text.strip() == field.strip()
+        and len(text) < MAX_ANSWER
+        and item.kind != "letter"
+        and "\\boxed" not in text
+    ):
         return Grade("correct", _shown(text.strip()), "same")
     gold = gold_of(field)
     letter, gold, strict = _letter_wanted(gold, item)
     if letter:
         found = letters.find_letter(text, item.choices)
         if found and (found.text != letter or not strict):
-            return _boxed(Grade("correct" if found.text == letter else "wrong", found.text, "letter"), found.where, text)
+            return _boxed(
+                Grade("correct" if found.text == letter else "wrong", found.text, "letter"), found.where, text
+            )
         if item.kind == "letter":
             other = extract.find(text, 1)
-            return Grade("wrong", _shown(other.text), "letter") if other else Grade("no_answer", "", "extract")
+            return (
+                Grade("wrong", _shown(other.text), "letter") if other else Grade("no_answer", "", "extract")
+            )
     answer = extract.find(text, _wants_words(gold, item))
     if answer is None or not answer.text.strip():
         return Grade("no_answer", "", "extract")
@@ -81,7 +91,13 @@ def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
             return _boxed(said, answer.where, text)
     said = compare(gold, pred, algebra)
     loose = answer.where in ("conclusion", "last maths", "answer is", "last number")
-    if loose and isinstance(said, Grade) and said.verdict != "correct" and "=" in pred and not _RELATION.search(gold):
+    if (
+        loose
+        and isinstance(said, Grade)
+        and said.verdict != "correct"
+        and "=" in pred
+        and not _RELATION.search(gold)
+    ):
         said = compare(gold, pred.rsplit("=", 1)[1], algebra)  # `$x^2 + y^2 = 6$` in a sentence gives 6
     return _boxed(said, answer.where, text)
 
@@ -96,7 +112,9 @@ def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Und
     if same(gold, pred):
         return Grade("correct", _shown(pred), "same")
     if len(gold) > MAX_ANSWER or len(pred) > MAX_ANSWER:
-        return Grade("unparsed", _shown(pred), "guard", {"reason": f"an answer of more than {MAX_ANSWER} characters"})
+        return Grade(
+            "unparsed", _shown(pred), "guard", {"reason": f"an answer of more than {MAX_ANSWER} characters"}
+        )
     numbers = _number(gold), _number(pred)
     if numbers[0] is not None and numbers[1] is not None:
         return Grade("correct" if numbers[0] == numbers[1] else "wrong", _shown(pred), "number")
@@ -130,7 +148,9 @@ def same(a: str, b: str) -> bool:
     """Whether two answers are written the same, but for white space and delimiters."""
     if a.strip() == b.strip():
         return True
-    left, right = ("".join(_SEPARATE.sub("~", text).split()).strip("$.") for text in (a[:MAX_ANSWER], b[:MAX_ANSWER]))
+    left, right = (
+        "".join(_SEPARATE.sub("~", text).split()).strip("$.") for text in (a[:MAX_ANSWER], b[:MAX_ANSWER])
+    )
     return left == right and bool(left) and len(a) <= MAX_ANSWER and len(b) <= MAX_ANSWER
 
 

@@ -231,7 +231,12 @@ def _real_root(a: Any, exponent: Node, mp: Any) -> Any:
         power = exact(exponent, {})
     except (Undefined, TooLarge):
         return None
-    if power.denominator % 2 == 0 or power.denominator == 1 or power.denominator > 1000 or abs(power.numerator) > 10**6:
+    if (
+        power.denominator % 2 == 0
+        or power.denominator == 1
+        or power.denominator > 1000
+        or abs(power.numerator) > 10**6
+    ):
         return None
     return (-mp.root(-a, power.denominator)) ** power.numerator
 
@@ -245,7 +250,14 @@ def _numeric_function(node: Node, env: Env, mp: Any) -> Any:
     negative = mp.re(x) < 0 and not mp.im(x)
     if name == "sqrt":
         degree = 2 if parameter is None else numeric(parameter, env, mp)
-        if negative and degree != 2 and not mp.im(degree) and degree == mp.floor(degree) and int(degree) % 2 == 1 and 0 < degree < 10**6:
+        if (
+            negative
+            and degree != 2
+            and not mp.im(degree)
+            and degree == mp.floor(degree)
+            and int(degree) % 2 == 1
+            and 0 < degree < 10**6
+        ):
             return -mp.root(-x, int(degree))
         if negative and REAL in env:
             raise Undefined("a root of a negative number")

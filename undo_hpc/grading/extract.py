@@ -33,7 +33,23 @@ _ANCHOR = re.compile(
     rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
-_HINTS = ("answer", "####", "\na:", "\na.:", "a :", "**a:", "ans", "odpow", "jawaban", "antwo", "svar", "respuesta", "resposta", "risposta", "cevap")
+_HINTS = (
+    "answer",
+    "####",
+    "\na:",
+    "\na.:",
+    "a :",
+    "**a:",
+    "ans",
+    "odpow",
+    "jawaban",
+    "antwo",
+    "svar",
+    "respuesta",
+    "resposta",
+    "risposta",
+    "cevap",
+)
 _SPAN = re.compile(
     r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
     r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
@@ -47,7 +63,9 @@ _NUMBER = re.compile(
     r"(?:\s?\\?%|\s?°)?(?![\d])"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
-_NOT_BUT = re.compile(r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)
+_NOT_BUT = re.compile(
+    r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE
+)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
 _MATHS_WORDS = frozenset(
@@ -69,20 +87,27 @@ _VERBS = (
     r"(?:pay|cost|spend|earn|make|save|owe|charge|receive|raise|lose|collect|get|need|take|buy|sell|eat|read|win|walk|run|drive|use|weigh|"
     r"have|equal|give|total)s?|paid|spent|made|lost|got|took|bought|sold|ate|won|ran|drove|has|had|is|are|was|were|be|at|of|as|obtain"
 )
-_SAYS = re.compile(rf"(?:\b(?:{_VERBS})\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{{\\√π.])", re.IGNORECASE)
+_SAYS = re.compile(
+    rf"(?:\b(?:{_VERBS})\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{{\\√π.])",
+    re.IGNORECASE,
+)
 _FOR_WHAT = re.compile(r"\s+(?:for|on|from|in|at|by|with|after|over|per|each|every|than|as)\b")
 _TOTAL = re.compile(r"(?:\s+[A-Za-z]+){0,2}\s+(?:in total|in all|altogether)\b", re.IGNORECASE)
 _CONCLUDES = re.compile(
     r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
 )
 _VALUE_BEHIND = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
-_UNIT_SPAN = re.compile(r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*")
+_UNIT_SPAN = re.compile(
+    r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
+)
 _SEVERAL = re.compile(  # `are x = 2 and x = 3`, `are 2 and 3`
     r"\b[A-Za-z]\s*=\s*[^\s,=]+(?:(?:\s*,|\s+and|\s+or)+\s*[A-Za-z]\s*=\s*[^\s,=.]+)+$"
     r"|(?<=\bare )-?\d+(?:\.\d+)?(?:(?:\s*,|\s+and|\s+or)+\s*-?\d+(?:\.\d+)?)+$"
 )
 _SENTENCE = re.compile(r"[A-Za-z]{2,}[^$\\]{0,60}\s\$[^$]+\$|[A-Za-z]{2,}[^$\\]{0,60}\\[(\[]")
-_SUBJECT = re.compile(r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}")  # `8 boats crossed the river in 20 minutes`
+_SUBJECT = re.compile(
+    r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}"
+)  # `8 boats crossed the river in 20 minutes`
 _CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 
 
@@ -151,7 +176,11 @@ def find(text: str, words: int) -> Found | None:
     if not text.strip():
         return None
     box = last_answer(text)
-    tagged = [m for m in _TAGGED.finditer(text) if m[1].strip()] if "<answer>" in text or "<ANSWER>" in text else []
+    tagged = (
+        [m for m in _TAGGED.finditer(text) if m[1].strip()]
+        if "<answer>" in text or "<ANSWER>" in text
+        else []
+    )
     if tagged and (box is None or box.end < tagged[-1].end()) and not find_boxes(tagged[-1][1]):
         return Found(tagged[-1][1].strip(), "tag")
     if box is None and (inside := _in_json(text)):
@@ -166,7 +195,7 @@ def find(text: str, words: int) -> Found | None:
 
 def _in_json(text: str) -> str | None:
     """The answer in a JSON object that the text ends with."""
-    end, start = text.rfind("}"), text.rfind("{", 0, text.rfind("answer\"") + 1)
+    end, start = text.rfind("}"), text.rfind("{", 0, text.rfind('answer"') + 1)
     if start < 0 or end < start or text[end + 1 :].strip("` \n") or end - start > 20_000:
         return None
     try:
@@ -243,16 +272,26 @@ def _leading_spans(rest: str, line: str, words: int) -> str | None:
     behind = line[chosen[-1].end() :]
     if _VALUE_BEHIND.match(behind) and _NUMBER.search(behind):
         return None
-    percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", rest[chosen[-1].end() : chosen[-1].end() + 12]) else ""
+    percent = (
+        "\\%" if re.match(r"\s*(?:%|\\%|percent)", rest[chosen[-1].end() : chosen[-1].end() + 12]) else ""
+    )
     return _joined(chosen) + percent
 
 
 def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
     """The last span with those before it that only 'and', 'or' or a comma parts from it."""
-    while len(spans) > 1 and re.fullmatch(r"\\?[A-Za-z]+", _inside(spans[-1])) and re.search(r"\d|\\(?:pi|infty)", _inside(spans[-2])):
+    while (
+        len(spans) > 1
+        and re.fullmatch(r"\\?[A-Za-z]+", _inside(spans[-1]))
+        and re.search(r"\d|\\(?:pi|infty)", _inside(spans[-2]))
+    ):
         spans = spans[:-1]  # `there are $7$ values of $n$`
     chosen = spans[-1:]
-    if len(spans) > 1 and _UNIT_SPAN.fullmatch(_inside(spans[-1])) and not text[spans[-2].end() : spans[-1].start()].strip():
+    if (
+        len(spans) > 1
+        and _UNIT_SPAN.fullmatch(_inside(spans[-1]))
+        and not text[spans[-2].end() : spans[-1].start()].strip()
+    ):
         chosen, spans = spans[-2:], spans[:-1]  # `$18\pi$ $\mathrm{ft}^3$`
     for span in reversed(spans[:-1]):
         equation = "=" in _inside(span) and not re.match(r"\\?[A-Za-z](?:_\S+|\([a-z]\))?\s*=", _inside(span))
@@ -288,7 +327,12 @@ def is_prose(text: str) -> bool:
     count = sum(map(_english, found))
     count = len(found) if any(len(w) > 3 for w in found) and count else count
     other = len(_OTHER_SCRIPT.findall(bare))
-    return count >= 3 or (count >= 1 and bool(_TWO_SENTENCES.search(bare))) or other > 3 or (count >= 1 and len(text) > 400)
+    return (
+        count >= 3
+        or (count >= 1 and bool(_TWO_SENTENCES.search(bare)))
+        or other > 3
+        or (count >= 1 and len(text) > 400)
+    )
 
 
 @lru_cache(maxsize=65536)
@@ -319,11 +363,17 @@ def stated(phrase: str, first: bool = False) -> str | None:
     if says:
         rest = phrase[says[-1].end() :].strip(" .*")
         number = _NUMBER.match(phrase, says[-1].end())
-        if number and (_FOR_WHAT.match(phrase, number.end()) or re.match(r"\s+[A-Za-z]+", phrase[number.end() :])):
+        if number and (
+            _FOR_WHAT.match(phrase, number.end()) or re.match(r"\s+[A-Za-z]+", phrase[number.end() :])
+        ):
             unit = re.match(r"\s+([A-Za-z]+)", phrase[number.end() :])
             if not (unit and units.known(unit[1]) and unit[1] != "in"):
                 return number.group().strip()
-        words = [w for w in _WORD.findall(rest) if w.lower() not in _MATHS_WORDS and len(w) > 2 and not units.known(w)]
+        words = [
+            w
+            for w in _WORD.findall(rest)
+            if w.lower() not in _MATHS_WORDS and len(w) > 2 and not units.known(w)
+        ]
         if rest and len(rest) < 80 and not words and not _OTHER_SCRIPT.search(rest):
             return rest
         if number:
@@ -340,7 +390,12 @@ def _conclusion(tail: str, words: int) -> str | None:
         return None
     rest = tail[found[-1].end() :]
     line = rest[: sentence_end(rest)]
-    if len(rest) - len(line) > 200 or len(line) > 300 or _NUMBER.search(rest, len(line)) or "$" in rest[len(line) :]:
+    if (
+        len(rest) - len(line) > 200
+        or len(line) > 300
+        or _NUMBER.search(rest, len(line))
+        or "$" in rest[len(line) :]
+    ):
         return None
     spans = list(_SPAN.finditer(line))
     if not spans:
@@ -362,7 +417,13 @@ def _without_anchor(text: str, words: int) -> Found | None:
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
     sentence = is_prose(bare) or bool(_SENTENCE.match(text.strip()))
-    if not words and not sentence and "=" in bare and not re.search(r"[\\$]", bare) and re.search("[A-Za-z]{3}", bare):
+    if (
+        not words
+        and not sentence
+        and "=" in bare
+        and not re.search(r"[\\$]", bare)
+        and re.search("[A-Za-z]{3}", bare)
+    ):
         value = stated(bare.splitlines()[-1])  # `40 - 12 = 28 trees`
         return Found(value, "last number") if value else None
     if len(bare) <= 2000 and "\n\n" not in bare and (not sentence or (words and len(bare) <= 300)):
@@ -373,8 +434,16 @@ def _without_anchor(text: str, words: int) -> Found | None:
         return Found(closing, "conclusion")
     spans, numbers = list(_SPAN.finditer(tail)), list(_NUMBER.finditer(tail))
     if words:
-        return Found(_inside(spans[-1]), "last maths") if spans else Found(bare.splitlines()[-1].strip()[-300:], "last line")
-    if spans and (not numbers or numbers[-1].end() <= spans[-1].end() or len(_WORD.findall(tail[spans[-1].end() :])) <= 6):
+        return (
+            Found(_inside(spans[-1]), "last maths")
+            if spans
+            else Found(bare.splitlines()[-1].strip()[-300:], "last line")
+        )
+    if spans and (
+        not numbers
+        or numbers[-1].end() <= spans[-1].end()
+        or len(_WORD.findall(tail[spans[-1].end() :])) <= 6
+    ):
         aside = _ASIDE.search(tail, spans[0].end()) if len(tail) < 400 and "\n" not in tail else None
         spans = [span for span in spans if not aside or span.start() < aside.start()]
         behind = tail[spans[-1].end() : aside.start() if aside else None]

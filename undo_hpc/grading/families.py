@@ -11,7 +11,17 @@ from undo_hpc.grading.evaluate import Env, TooLarge, Undefined, Unreadable, exac
 from undo_hpc.grading.identity import context, identical
 from undo_hpc.grading.sets import substitute
 from undo_hpc.grading.terms import Node
-from undo_hpc.grading.values import Expression, Family, Labelled, List, Number, Quantity, Solutions, Tuple, Value
+from undo_hpc.grading.values import (
+    Expression,
+    Family,
+    Labelled,
+    List,
+    Number,
+    Quantity,
+    Solutions,
+    Tuple,
+    Value,
+)
 
 _RANGE = 48
 _PERIODS = frozenset(("pi", "degree"))
@@ -49,7 +59,9 @@ def _renamed(a: Family, b: Family) -> bool | None:
         items = b.items
         for old, new in zip(order, wanted, strict=True):
             items = substitute(items, old, ("sym", new))
-        if all(identical(x, y) for p, q in zip(a.items, items, strict=True) for x, y in zip(p, q, strict=True)):
+        if all(
+            identical(x, y) for p, q in zip(a.items, items, strict=True) for x, y in zip(p, q, strict=True)
+        ):
             return True
     return False
 
@@ -68,7 +80,9 @@ def members(family: Family, env: Env) -> dict[Any, float]:
     out: dict[Any, float] = {}
     names = [name for name, _ in family.domains]
     size = _RANGE if len(names) == 1 else 12
-    spans = [range({"Z": -size, "N": 0, "Z+": 1}.get(domain, -size), size + 1) for _, domain in family.domains]
+    spans = [
+        range({"Z": -size, "N": 0, "Z+": 1}.get(domain, -size), size + 1) for _, domain in family.domains
+    ]
     for values in itertools.product(*spans):
         here = env | {name: Fraction(v) for name, v in zip(names, values, strict=True)}
         for item in family.items:
@@ -85,7 +99,11 @@ def _key(node: Node, env: Env) -> tuple[str, float]:
     """A value rounded far below its distance to others, and its absolute value."""
     try:
         value = exact(node, env)
-        return (str(value), float(abs(value))) if value.denominator < 10**9 else (f"{float(value):.12g}", float(abs(value)))
+        return (
+            (str(value), float(abs(value)))
+            if value.denominator < 10**9
+            else (f"{float(value):.12g}", float(abs(value)))
+        )
     except Undefined:
         mp = context()
         found = numeric(node, env, mp)
@@ -129,7 +147,11 @@ def _nodes(value: Value) -> tuple[Node, ...] | None:
         return (("mul", value.value.node, ("const", "degree")),)
     if isinstance(value, Tuple):
         parts = [_nodes(item) for item in value.items]
-        return tuple(part[0] for part in parts if part) if all(part and len(part) == 1 for part in parts) else None
+        return (
+            tuple(part[0] for part in parts if part)
+            if all(part and len(part) == 1 for part in parts)
+            else None
+        )
     return None
 
 

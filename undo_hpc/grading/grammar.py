@@ -12,7 +12,9 @@ from undo_hpc.grading.terms import CURRENCIES, Node, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
 
 MAX_LENGTH = 3000
-_HEDGES = frozenset("about approximately exactly roughly around only just simply thus therefore hence so answer final".split())
+_HEDGES = frozenset(
+    "about approximately exactly roughly around only just simply thus therefore hence so answer final".split()
+)
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
 _CLAUSES = frozenset("where for with if when provided any some integer integers".split())
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
@@ -51,7 +53,9 @@ class Grammar(Terms):
                 return ","
             if kind == "op" and (text in (",", ";", "quad") or text in names.CONNECTORS):
                 text = {"quad": ","}.get(text, text)
-                text = {"or": "or", "oder": "or", "ou": "or", "o": "or"}.get(text, "and" if text in names.CONNECTORS else text)
+                text = {"or": "or", "oder": "or", "ou": "or", "o": "or"}.get(
+                    text, "and" if text in names.CONNECTORS else text
+                )
                 found = max(found, text, key=["", ",", "and", "or", ";"].index)
             elif kind == "row" and self.brackets == 0:
                 found = max(found, ",", key=["", ",", "and", "or", ";"].index)
@@ -70,7 +74,12 @@ class Grammar(Terms):
             self.depth -= 1
 
     def relation(self) -> Node:
-        if self.peek() == ("op", "(") and self.peek(1)[0] == "word" and len(self.peek(1)[1]) < 3 and self.peek(2) == ("op", ")"):
+        if (
+            self.peek() == ("op", "(")
+            and self.peek(1)[0] == "word"
+            and len(self.peek(1)[1]) < 3
+            and self.peek(2) == ("op", ")")
+        ):
             label = self.peek(1)[1]
             self.at += 3
             return ("rel", ("=",), (("words", f"({label})"), self.relation()))
@@ -113,10 +122,14 @@ class Grammar(Terms):
         words = []
         while self.peek()[0] == "word" or (words and self.peek()[0] == "sym"):
             words.append(self.take()[1])
-        said = words[-1].lower() in ("is", "are", "be", "equals") and not any(w.lower() in units.NO_UNIT for w in words[:-1])
+        said = words[-1].lower() in ("is", "are", "be", "equals") and not any(
+            w.lower() in units.NO_UNIT for w in words[:-1]
+        )
         if self.op(":") or said:
             return self.side()
-        if self.peek() in (("op", "="), ("cmd", "approx")) and not any(w.lower() in units.NO_UNIT for w in words):
+        if self.peek() in (("op", "="), ("cmd", "approx")) and not any(
+            w.lower() in units.NO_UNIT for w in words
+        ):
             return ("words", " ".join(words))
         raise Wordy("words")
 
@@ -171,7 +184,10 @@ class Grammar(Terms):
             (spoken if kind == "sym" else said).append(text.lower() if kind == "word" else text)
         if domains:
             return ("given", node, tuple(domains))
-        if any(word in ("not", "except", "but", "otherwise", "than", "less", "greater", "least", "most") for word in said):
+        if any(
+            word in ("not", "except", "but", "otherwise", "than", "less", "greater", "least", "most")
+            for word in said
+        ):
             raise Wordy("a condition in words")
         stems = [word.rstrip("s") for word in said]
         domain = next((name for wanted, name in _DOMAINS if all(word in stems for word in wanted)), None)
@@ -190,11 +206,17 @@ class Grammar(Terms):
             clock = "0" if written[0] == "0" else ":" if len(written) == 2 else ""
             clock = self.take()[1] if self.peek() in (("word", "am"), ("word", "pm")) else clock
             return ("ratio", tuple(sides), clock)
-        if self.peek() in (("word", "to"), ("op", "to"), ("word", "over")) and self.peek(1)[0] == "num" and node[0] == "num":
+        if (
+            self.peek() in (("word", "to"), ("op", "to"), ("word", "over"))
+            and self.peek(1)[0] == "num"
+            and node[0] == "num"
+        ):
             word = self.take()[1]
             other = self.measured()
             return ("ratio", (node, other), "") if word == "to" else ("div", node, other)
-        while self.peek() in (("cmd", "cup"), ("cmd", "cap"), ("cmd", "setminus")) or self.set_difference(node):
+        while self.peek() in (("cmd", "cup"), ("cmd", "cap"), ("cmd", "setminus")) or self.set_difference(
+            node
+        ):
             operator = self.take()[1]
             node = ("setop", "setminus" if operator == "-" else operator, node, self.measured())
         return node
@@ -218,7 +240,13 @@ class Grammar(Terms):
             if self.peek()[0] == "num" and self.peek(1)[0] == "word":
                 rest = self.measured()
                 first, second = units.read(unit), units.read(rest[2]) if rest[0] == "quantity" else None
-                if not (first and second and first.dimension and first.dimension == second.dimension and second.size < first.size):
+                if not (
+                    first
+                    and second
+                    and first.dimension
+                    and first.dimension == second.dimension
+                    and second.size < first.size
+                ):
                     raise Wordy("numbers and words in turn")
                 factor = ("num", first.size / second.size, None)
                 return ("quantity", ("add", ("mul", node[1], factor), rest[1]), rest[2])
@@ -229,7 +257,11 @@ class Grammar(Terms):
         pieces: list[str] = []
         while True:
             kind, text = self.peek()
-            if kind == "word" and text.lower() not in _CLAUSES and (text not in ("to", "am", "pm", "over") or pieces):
+            if (
+                kind == "word"
+                and text.lower() not in _CLAUSES
+                and (text not in ("to", "am", "pm", "over") or pieces)
+            ):
                 if text.lower() in ("where", "if"):
                     break
                 pieces.append(text)
@@ -281,7 +313,9 @@ class Grammar(Terms):
             closing = closings[0]
         else:
             node = self.listing()
-            if opening in ("\\{", "{") and (self.op("|", "mid") or (node[0] in ("rel", "sym") and self.op(":"))):
+            if opening in ("\\{", "{") and (
+                self.op("|", "mid") or (node[0] in ("rel", "sym") and self.op(":"))
+            ):
                 node = ("builder", node, self.listing())
             elif node[0] == "ratio" and opening == "\\{" and len(node[1]) == 2:
                 node = ("builder", node[1][0], node[1][1])
@@ -326,7 +360,13 @@ class Grammar(Terms):
                 self.at += 1
                 rows, row = [*rows, tuple(row)] if row else rows, []
             elif not self.op("&"):
-                row.append(self.condition() if name == "cases" and row else self.listing() if name == "cases" else self.expression())
+                row.append(
+                    self.condition()
+                    if name == "cases" and row
+                    else self.listing()
+                    if name == "cases"
+                    else self.expression()
+                )
         if self.take() != ("end", name):
             raise SyntaxProblem("an environment that is never closed")
         self.brackets -= 1

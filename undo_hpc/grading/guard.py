@@ -19,7 +19,9 @@ MAX_FACTORIAL = 200
 MAX_TERMS = 1000
 
 _ALLOWED = re.compile(r"[A-Za-z0-9\s\\{}()\[\]|+\-*/^_=<>!.,;:&%'~\u27e6\u27e7°?]*")
-_CODE = re.compile(r"__|\bimport\b|\blambda\b|\beval\b|\bexec\b|\bopen\s*\(|\bgetattr\b|\bglobals\b|\.\s*[a-z_]{3,}\s*\(")
+_CODE = re.compile(
+    r"__|\bimport\b|\blambda\b|\beval\b|\bexec\b|\bopen\s*\(|\bgetattr\b|\bglobals\b|\.\s*[a-z_]{3,}\s*\("
+)
 _EXPONENT = re.compile(r"\^\s*\{?\s*[+-]?\s*(\d+)")
 _FACTORIAL = re.compile(r"(\d+|[)}])\s*!")
 _TOWER = re.compile(r"\^\s*\{?[^{}^]{0,20}\^\s*\{?[^{}^]{0,20}\^")
@@ -44,7 +46,9 @@ def check(text: str) -> None:
         raise OutOfBounds(f"an exponent above {MAX_EXPONENT}")
     if _TOWER.search(text):
         raise OutOfBounds("a tower of powers")
-    if re.search(r"!\s*!", text) or any(f.isdigit() and (len(f) > 4 or int(f) > MAX_FACTORIAL) for f in _FACTORIAL.findall(text)):
+    if re.search(r"!\s*!", text) or any(
+        f.isdigit() and (len(f) > 4 or int(f) > MAX_FACTORIAL) for f in _FACTORIAL.findall(text)
+    ):
         raise OutOfBounds("a large factorial")
     if _LARGE_BOUND.search(text):
         raise OutOfBounds("a sum or product up to a power or a factorial")

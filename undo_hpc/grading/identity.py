@@ -13,7 +13,18 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from undo_hpc.grading.evaluate import REAL, TEN, Env, TooLarge, Undefined, Unreadable, exact, kinds, numeric, symbols
+from undo_hpc.grading.evaluate import (
+    REAL,
+    TEN,
+    Env,
+    TooLarge,
+    Undefined,
+    Unreadable,
+    exact,
+    kinds,
+    numeric,
+    symbols,
+)
 from undo_hpc.grading.terms import Node
 
 _STEPS = frozenset(("floor", "ceil", "gcd", "lcm", "mod", "fact", "fact2", "binom", "big"))
@@ -130,7 +141,7 @@ def _sampled(a: Node, b: Node, names: list[str], held: set[str]) -> bool | None:
     """Agreement at points. Where the real points say nothing (all roots are complex), complex values are allowed."""
     complex_values = "i" in held
     for env in ({}, {TEN: Fraction(1)}) if "log" in held else ({},):
-        for mode in ((env,) if complex_values else (env | {REAL: True}, env)):
+        for mode in (env,) if complex_values else (env | {REAL: True}, env):
             said = _agree(a, b, names, held, mode)
             if said is True:
                 return True
@@ -210,7 +221,29 @@ def points(a: Node, b: Node, names: list[str], held: set[str]) -> Any:
     edges = [c + d for c in constants for d in (-1, 0, 1)] + [2 * c for c in constants]
     if integral(names, held, a, b):
         low = [] if held & _POSITIVE else [0, -1, -2, -5]
-        values = [*range(1, 14), *low, *edges, 16, 17, 24, 25, 26, 27, 31, 32, 36, 48, 49, 63, 64, 65, 81, 99, 100, 120]
+        values = [
+            *range(1, 14),
+            *low,
+            *edges,
+            16,
+            17,
+            24,
+            25,
+            26,
+            27,
+            31,
+            32,
+            36,
+            48,
+            49,
+            63,
+            64,
+            65,
+            81,
+            99,
+            100,
+            120,
+        ]
         if len(names) == 1:
             yield from ({names[0]: Fraction(v)} for v in values)
             return
@@ -316,7 +349,10 @@ def same_roots(a: Node, b: Node) -> bool | None:
                 for node in (a, b):
                     values = [numeric(node, env | {name: Fraction(v)}, mp) for v in (2, 3, 5)]
                     slope = values[1] - values[0]
-                    if abs(values[2] - values[1] - 2 * slope) > mp.mpf(10) ** -25 * (1 + abs(slope)) or abs(slope) < mp.mpf(10) ** -25:
+                    if (
+                        abs(values[2] - values[1] - 2 * slope) > mp.mpf(10) ** -25 * (1 + abs(slope))
+                        or abs(slope) < mp.mpf(10) ** -25
+                    ):
                         break
                     roots.append(2 - values[0] / slope)
             except (Undefined, TooLarge, ArithmeticError):
@@ -342,4 +378,6 @@ def approximates(value: Fraction, places: int | None, node: Node) -> bool:
     if target is None or context().im(target):
         return False
     mp = context()
-    return bool(abs(mp.mpf(value.numerator) / value.denominator - target) < mp.mpf(10) ** -places) and math.isfinite(target)
+    return bool(
+        abs(mp.mpf(value.numerator) / value.denominator - target) < mp.mpf(10) ** -places
+    ) and math.isfinite(target)

@@ -11,8 +11,13 @@ from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.reasoning import visible
 from undo_hpc.grading.tokens import prepare
 
-_COMMANDS = re.compile(r"\\(?:text(?:bf|rm|it|sf)?|mathrm|mathbf|mbox|boldsymbol|bf|rm)\s*\{?|\\[:;,! ]|\\q?quad|~")
-_FORM = re.compile(r"(?:(?:option|choice|answer)\s*)?[(\[{]{0,2}\s*([A-Za-z])\s*[)\]}]{0,2}\s*(?:[).:,\-]|$)\s*(.*)", re.DOTALL | re.IGNORECASE)
+_COMMANDS = re.compile(
+    r"\\(?:text(?:bf|rm|it|sf)?|mathrm|mathbf|mbox|boldsymbol|bf|rm)\s*\{?|\\[:;,! ]|\\q?quad|~"
+)
+_FORM = re.compile(
+    r"(?:(?:option|choice|answer)\s*)?[(\[{]{0,2}\s*([A-Za-z])\s*[)\]}]{0,2}\s*(?:[).:,\-]|$)\s*(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
 # What stands behind a letter where a second one follows: `B, C`, `(B) and (C)`.
 _SECOND = r"[)}\]*\s]{0,6}(?:[,;&]|and|or|\s){1,8}[(*\s]{0,6}[A-Z][)}\]*\s.]{0,6}(?:[,;&\n]|and\b|or\b|$)"
 _ANOTHER = re.compile(_SECOND)
@@ -23,7 +28,9 @@ _SAID = re.compile(
     r"[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*(?<![A-Za-z])([A-Z])"
     rf"(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{{2,}}\s+[a-z])(?!{_SECOND})"
 )
-_NEGATED = re.compile(r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE
+)
 _BUT = re.compile(
     r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b"
 )
@@ -36,12 +43,17 @@ _SAYS = re.compile(
     r"[*(\[]*([A-Z])\b[)\]*]*(?=\s*(?:[.,;!—–]|-|$|\n))",
     re.IGNORECASE,
 )
-_OPTION = re.compile(r"[\s$]*[({\[]*\s*([A-J])\s*[)}\]]+\s*[.:]?\s*(?=[A-Za-z0-9$\\.-])(?!\\(?:cup|cap|times|cdot|in)|(?:and|or)\b)(.+)", re.DOTALL)
+_OPTION = re.compile(
+    r"[\s$]*[({\[]*\s*([A-J])\s*[)}\]]+\s*[.:]?\s*(?=[A-Za-z0-9$\\.-])(?!\\(?:cup|cap|times|cdot|in)|(?:and|or)\b)(.+)",
+    re.DOTALL,
+)
 
 
 def bare(text: str) -> str:
     """An answer without delimiters and text commands, so that a letter stands alone."""
-    return " ".join(re.sub(r"[{}$]", " ", _COMMANDS.sub(" ", prepare(unify(text[:2000])))).split()).strip(" .*")
+    return " ".join(re.sub(r"[{}$]", " ", _COMMANDS.sub(" ", prepare(unify(text[:2000])))).split()).strip(
+        " .*"
+    )
 
 
 def option(text: str) -> tuple[str, str] | None:
@@ -49,9 +61,17 @@ def option(text: str) -> tuple[str, str] | None:
     plain = unify(text[:2000]).strip()
     if not re.match(r"[\s$\\({\[]", plain) or not re.search(r"[A-J]\s*\)", plain[:24]):
         return None
-    head = re.match(r"[\s$]*\\(?:text(?:bf|rm)?|mathrm|mathbf)\s*\{?\s*\(?\s*([A-J])\s*\)\s*\}?(?:\s|\\[:;,! ]|\\q?quad|~)*(.+)", plain, re.DOTALL)
+    head = re.match(
+        r"[\s$]*\\(?:text(?:bf|rm)?|mathrm|mathbf)\s*\{?\s*\(?\s*([A-J])\s*\)\s*\}?(?:\s|\\[:;,! ]|\\q?quad|~)*(.+)",
+        plain,
+        re.DOTALL,
+    )
     found = head or _OPTION.match(re.sub(r"^(\([A-J]\))(?:\s|\\[:;,! ]|\\q?quad|~)*", r"\1 ", plain))
-    if not found or not found[2].strip(" $}.") or re.match(r"\s*(?:,|and\b|or\b|[-+*/^=<>|]|\\(?:cup|cap|text\s*\{\s*(?:and|or)))", found[2]):
+    if (
+        not found
+        or not found[2].strip(" $}.")
+        or re.match(r"\s*(?:,|and\b|or\b|[-+*/^=<>|]|\\(?:cup|cap|text\s*\{\s*(?:and|or)))", found[2])
+    ):
         return None
     return found[1], found[2].strip().rstrip("$").strip()
 
@@ -61,7 +81,9 @@ def several(gold: str, pred: str) -> bool:
     wanted = bare(gold)
     if not re.fullmatch(r"[A-J]{2,6}", wanted) or list(wanted) != sorted(set(wanted)):
         return False
-    return "".join(re.findall(r"[A-J]", bare(pred))) == wanted and not re.sub(r"[A-J(),;&.\s]|\band\b", "", bare(pred))
+    return "".join(re.findall(r"[A-J]", bare(pred))) == wanted and not re.sub(
+        r"[A-J(),;&.\s]|\band\b", "", bare(pred)
+    )
 
 
 def letter_of(text: str, limit: int = 20) -> str | None:

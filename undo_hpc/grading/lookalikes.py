@@ -22,7 +22,9 @@ _INVISIBLE = re.compile(
 )
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff]")
 # "\frac" whose backslash was eaten by a careless string literal: a control character and the rest of the command.
-_EATEN = re.compile("\\\\?([\x0c\x08\t\r\x0b\x07])(rac|oxed|egin|inom|ext|imes|heta|frac|ight|ho|ec)(?![a-z])")
+_EATEN = re.compile(
+    "\\\\?([\x0c\x08\t\r\x0b\x07])(rac|oxed|egin|inom|ext|imes|heta|frac|ight|ho|ec)(?![a-z])"
+)
 _EATEN_LETTER = {"\x0c": "f", "\x08": "b", "\t": "t", "\r": "r", "\x0b": "v", "\x07": "a"}
 _COMMANDS = (
     "α alpha β beta γ gamma δ delta ε epsilon ζ zeta η eta θ theta ι iota κ kappa λ lambda μ mu ν nu ξ xi π pi ρ rho "
@@ -63,5 +65,8 @@ def unify(text: str) -> str:
     text = text.translate(_TABLE)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_TABLE)
-        text = "".join(str(unicodedata.digit(c)) if not c.isascii() and unicodedata.category(c) == "Nd" else c for c in text)
+        text = "".join(
+            str(unicodedata.digit(c)) if not c.isascii() and unicodedata.category(c) == "Nd" else c
+            for c in text
+        )
     return text

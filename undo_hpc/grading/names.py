@@ -47,7 +47,9 @@ TEXT_COMMANDS = _set(
     "text textnormal textrm textbf textit texttt textsf mbox hbox mathrm mathit mathsf mathtt operatorname rm bf it emph underline"
 )
 # Accents and marks that make a name of their own: \vec{a} is not a.
-MARKS = _set("overline hat vec bold tilde angle triangle measuredangle mathcal mathfrak mathscr overleftrightarrow")
+MARKS = _set(
+    "overline hat vec bold tilde angle triangle measuredangle mathcal mathfrak mathscr overleftrightarrow"
+)
 RELATIONS = _set("= < > le ge ne approx in notin equiv subset subseteq to perp parallel propto")
 CONNECTORS = _set("and or und oder et ou y o")
 NUMBER_WORDS = {
@@ -56,7 +58,10 @@ NUMBER_WORDS = {
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
         "eighteen nineteen".split()
     )
-} | {word: 10 * i for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
+} | {
+    word: 10 * i
+    for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+}
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 # English words of two and three letters, which are no products of letters. Longer runs of letters are words anyway.
 SHORT_WORDS = _set(

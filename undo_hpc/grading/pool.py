@@ -54,9 +54,18 @@ class _Worker:
 
 def trimmed(item: GradeItem) -> GradeItem:
     """The item as it is sent: only the end of a text counts; what is no text becomes one."""
-    prediction = item.prediction if isinstance(item.prediction, str) else ("" if item.prediction is None else str(item.prediction))
+    prediction = (
+        item.prediction
+        if isinstance(item.prediction, str)
+        else ("" if item.prediction is None else str(item.prediction))
+    )
     gold = item.gold if isinstance(item.gold, str) else ("" if item.gold is None else str(item.gold))
-    if len(prediction) <= MAX_TEXT and len(gold) <= MAX_TEXT and prediction is item.prediction and gold is item.gold:
+    if (
+        len(prediction) <= MAX_TEXT
+        and len(gold) <= MAX_TEXT
+        and prediction is item.prediction
+        and gold is item.gold
+    ):
         return item
     return GradeItem(prediction[-MAX_TEXT:], gold[-MAX_TEXT:], item.kind, item.choices)
 
@@ -171,8 +180,19 @@ class Checker:
     def _start(self) -> _Worker:
         root = str(Path(__file__).resolve().parent.parent.parent)
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "undo_hpc.grading.worker", str(self.memory_mb), str(2 * self.deadline_s + 5), str(os.getpid())]
+        environment = os.environ | {
+            "PYTHONPATH": path,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "undo_hpc.grading.worker",
+            str(self.memory_mb),
+            str(2 * self.deadline_s + 5),
+            str(os.getpid()),
+        ]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -234,7 +254,9 @@ class Checker:
     def _patience(self) -> float:
         """Seconds until the first clock runs out."""
         now = time.monotonic()
-        ends = [self._end_of(worker) - now for worker in self._pool if worker.job is not None or not worker.ready]
+        ends = [
+            self._end_of(worker) - now for worker in self._pool if worker.job is not None or not worker.ready
+        ]
         return max(0.0, min([*ends, 1.0]))
 
     def _end_of(self, worker: _Worker) -> float:
@@ -258,7 +280,10 @@ class Checker:
             if worker.ready and worker.job is not None:
                 self._late(worker)
             elif not worker.ready:
-                raise UndoError("a grading worker did not start", hint="run `python -m undo_hpc.grading.worker 2048 10 1` to see why")
+                raise UndoError(
+                    "a grading worker did not start",
+                    hint="run `python -m undo_hpc.grading.worker 2048 10 1` to see why",
+                )
         self._hand_out()
 
     def _read(self, worker: _Worker) -> None:

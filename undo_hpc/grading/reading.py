@@ -10,6 +10,7 @@ from undo_hpc.grading import sets, units, words
 from undo_hpc.grading.evaluate import Undefined, kinds, symbols
 from undo_hpc.grading.grammar import domain_of, parse
 from undo_hpc.grading.identity import identical, rational
+from undo_hpc.grading.labels import label_of
 from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.names import BIG
 from undo_hpc.grading.terms import Node
@@ -20,7 +21,9 @@ from undo_hpc.grading.values import (
 )  # fmt: skip
 
 _ORDERS = frozenset(("<", ">", "le", "ge", "ne"))
-_STRUCTURES = frozenset("bracket list rel setop named ratio modulo given builder cases words about ldots quantity base matrix".split())
+_STRUCTURES = frozenset(
+    "bracket list rel setop named ratio modulo given builder cases words about ldots quantity base matrix".split()
+)
 _BASED = re.compile(
     r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)"
 )
@@ -89,7 +92,9 @@ def expression(node: Node) -> Value:
     if node[0] == "neg" and node[1][0] in ("quantity", "percent"):
         inner = value_of(node[1])
         assert isinstance(inner, Quantity)
-        return Quantity(value_of(("neg", inner.value.node)) if hasattr(inner.value, "node") else inner.value, inner.unit)
+        return Quantity(
+            value_of(("neg", inner.value.node)) if hasattr(inner.value, "node") else inner.value, inner.unit
+        )
     if held & _STRUCTURES:
         raise SyntaxProblem("a structure inside of an expression")
     degrees = _in_degrees(node)
@@ -119,7 +124,11 @@ def branches(node: Node) -> list[Node]:
     if signs > 4:
         raise SyntaxProblem("many plus-minus signs")
     linked = "mp" in kinds(node)
-    choices = [tuple(bool(c >> i & 1) for i in range(signs)) for c in range(2**signs)] if not linked else [(False,) * signs, (True,) * signs]
+    choices = (
+        [tuple(bool(c >> i & 1) for i in range(signs)) for c in range(2**signs)]
+        if not linked
+        else [(False,) * signs, (True,) * signs]
+    )
     return list(dict.fromkeys(_choose(node, iter(choice)) for choice in choices))
 
 
@@ -173,7 +182,9 @@ def entries(node: Node) -> list[list[Node]] | Node:
         return determinant(inner)
     if node[0] == "neg":
         inner = entries(node[1])
-        return [[("neg", cell) for cell in row] for row in inner] if isinstance(inner, list) else ("neg", inner)
+        return (
+            [[("neg", cell) for cell in row] for row in inner] if isinstance(inner, list) else ("neg", inner)
+        )
     if node[0] not in ("add", "mul", "div"):
         raise SyntaxProblem("an operation that matrices do not have here")
     a, b = entries(node[1]), entries(node[2])
@@ -238,7 +249,9 @@ def flat(values: list[Value]) -> list[Value]:
 def ratio(node: Node) -> Value:
     """`a:b:c`, or a time of day."""
     clock = None
-    if len(node[1]) == 2 and all(side[0] == "num" and side[1].denominator == 1 and side[2] is None for side in node[1]):
+    if len(node[1]) == 2 and all(
+        side[0] == "num" and side[1].denominator == 1 and side[2] is None for side in node[1]
+    ):
         hour, minute = (int(side[1]) for side in node[1])
         clock = (hour, minute) if node[2] and hour < 25 and minute < 60 else None
     return Ratio(tuple(value_of(side) for side in node[1]), clock, node[2].strip(":"))
@@ -257,7 +270,11 @@ def reals(value: Value) -> tuple[sets.Piece, ...] | None:
             "R0+": (sets.piece(zero, sets.INFINITY, True, False),),
             "R-": (sets.piece(sets.MINUS, zero, False, False),),
         }.get(value.name)
-    if isinstance(value, Tuple) and len(value.items) == 2 and all(isinstance(v, (Number, Expression)) for v in value.items):
+    if (
+        isinstance(value, Tuple)
+        and len(value.items) == 2
+        and all(isinstance(v, (Number, Expression)) for v in value.items)
+    ):
         low, high = (_end(v) for v in value.items)
         return sets.normal([sets.piece(low, high, value.opening == "[", value.closing == "]")])
     if isinstance(value, Set) and all(isinstance(v, (Number, Expression)) for v in value.items):
@@ -273,7 +290,10 @@ def _end(value: Value) -> Node:
 
 def set_operation(node: Node) -> Value:
     """Unions, intersections and differences: of real sets carried out, of others kept as operands."""
-    left, right = (Set((v,)) if isinstance(v, (Number, Expression)) else v for v in (value_of(node[2]), value_of(node[3])))
+    left, right = (
+        Set((v,)) if isinstance(v, (Number, Expression)) else v
+        for v in (value_of(node[2]), value_of(node[3]))
+    )
     a, b = reals(left), reals(right)
     if a is not None and b is not None:
         try:
@@ -322,7 +342,11 @@ def approximation(sides: tuple[Node, ...]) -> Value:
 def equation(sides: tuple[Node, ...]) -> Value:
     """A chain of equal signs."""
     *names, last = sides
-    if len(names) > 1 and all(name[0] == "sym" for name in names) and len({n[1] for n in names}) == len(names):
+    if (
+        len(names) > 1
+        and all(name[0] == "sym" for name in names)
+        and len({n[1] for n in names}) == len(names)
+    ):
         value = value_of(last)
         return Solutions((tuple((str(name[1]), value) for name in names),))
     left = sides[0]
@@ -331,10 +355,19 @@ def equation(sides: tuple[Node, ...]) -> Value:
     label = label_of(left, last)
     if label:
         pure = not (kinds(left) | kinds(last)) & _STRUCTURES
-        return Labelled(label, value_of(last), Relation("=", left, last) if pure and len(sides) == 2 else None)
-    if len(sides) == 2 and (label := label_of(last, left)) and last[0] in ("sym", "apply") and not symbols(left):
+        return Labelled(
+            label, value_of(last), Relation("=", left, last) if pure and len(sides) == 2 else None
+        )
+    if (
+        len(sides) == 2
+        and (label := label_of(last, left))
+        and last[0] in ("sym", "apply")
+        and not symbols(left)
+    ):
         return Labelled(label, value_of(left), Relation("=", left, last))
-    if all(not symbols(side) for side in sides) and not kinds(("", *sides)) & (_STRUCTURES - {"ratio", "quantity"} | BIG | {"apply"}):
+    if all(not symbols(side) for side in sides) and not kinds(("", *sides)) & (
+        _STRUCTURES - {"ratio", "quantity"} | BIG | {"apply"}
+    ):
         bare = [side[1] if side[0] == "quantity" else side for side in sides]
         holds = all(identical(bare[0], side) for side in bare[1:])
         return Labelled("=", value_of(last)) if holds else Relation("=", left, last)
@@ -349,42 +382,6 @@ def assigned(names: list[str], value: Value) -> Value:
     if not all(isinstance(t, Tuple) and len(t.items) == len(names) for t in tuples):
         return Labelled(f"({', '.join(names)})", value)
     return Solutions(tuple(tuple(zip(names, t.items, strict=True)) for t in tuples if isinstance(t, Tuple)))
-
-
-def label_of(left: Node, right: Node) -> str:
-    """The name that the left side is for the right one; an empty string where it is part of an equation.
-
-    Symbols and applied names are labels where they do not come again; so are words, segments (AB), marked letters, measures of them
-    (AB:CD, sin A) where the right side is a closed value.
-    """
-    if left[0] == "opaque" and "opaque" not in kinds(right):
-        return "of " + left[1]
-    if left[0] == "words":
-        return "words " + words.plain(left[1])
-    if left[0] == "sym" and left[1] not in symbols(right):
-        return str(left[1])
-    if left[0] == "apply" and ("apply", left[1]) not in _applied(right):
-        return f"{left[1]}()"
-    if symbols(right) or kinds(right) & {"apply"}:
-        return ""
-    names = symbols(left)
-    measured = left[0] in ("mul", "div", "ratio", "fn", "pow") and names and "num" not in kinds(left)
-    if measured and (left[0] == "ratio" or all(n[0].isupper() or ":" in n for n in names)):
-        return "of " + ("".join(sorted(names)) if left[0] == "mul" else repr(left))
-    if left[0] == "fn" and left[1] not in ("sqrt", "abs", "max", "min", "gcd", "lcm", "floor", "ceil", "log", "ln") and len(names) == 1:
-        return left[1] + " " + names.pop()
-    return ""
-
-
-def _applied(node: Node) -> set[tuple[str, str]]:
-    found, stack = set(), [node]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, tuple) and item:
-            if item[0] == "apply":
-                found.add(("apply", item[1]))
-            stack.extend(item)
-    return found
 
 
 def membership(left: Node, right: Node) -> Value:
@@ -421,10 +418,14 @@ def inequality(node: Node) -> Value:
                 break
         if found is not None:
             return Reals(found, name)
-    return Condition((node,)) if len(sides) > 2 or operators[0] != "ne" else Relation("ne", sides[0], sides[1])
+    return (
+        Condition((node,)) if len(sides) > 2 or operators[0] != "ne" else Relation("ne", sides[0], sides[1])
+    )
 
 
-def _both(a: tuple[sets.Piece, ...] | None, b: tuple[sets.Piece, ...] | None) -> tuple[sets.Piece, ...] | None:
+def _both(
+    a: tuple[sets.Piece, ...] | None, b: tuple[sets.Piece, ...] | None
+) -> tuple[sets.Piece, ...] | None:
     """The intersection; rays with endpoints that hold variables are joined to one piece."""
     if a is None or b is None:
         return None
@@ -433,7 +434,9 @@ def _both(a: tuple[sets.Piece, ...] | None, b: tuple[sets.Piece, ...] | None) ->
     except Undefined:
         if len(a) == len(b) == 1:
             low, left = (b[0].low, b[0].closed[0]) if a[0].low == sets.MINUS else (a[0].low, a[0].closed[0])
-            high, right = (b[0].high, b[0].closed[1]) if a[0].high == sets.INFINITY else (a[0].high, a[0].closed[1])
+            high, right = (
+                (b[0].high, b[0].closed[1]) if a[0].high == sets.INFINITY else (a[0].high, a[0].closed[1])
+            )
             return (sets.Piece(low, high, (left, right)),)
         return None
 
@@ -476,7 +479,12 @@ def cases(node: Node) -> Value:
     if any(len(row) != 2 for row in node[1]):
         rows = [item for row in node[1] for item in row]
         return listing(("list", (",",) * (len(rows) - 1), tuple(rows)))
-    return Cases(tuple((value_of(row[0]), Text(row[1][1]) if row[1][0] == "words" else value_of(row[1])) for row in node[1]))
+    return Cases(
+        tuple(
+            (value_of(row[0]), Text(row[1][1]) if row[1][0] == "words" else value_of(row[1]))
+            for row in node[1]
+        )
+    )
 
 
 def given(node: Node) -> Value:
@@ -488,7 +496,12 @@ def family(node: Node, domains: tuple[tuple[str, str], ...]) -> Value:
     """All values of a node as its parameters run; the node itself where the domains say nothing (all reals, a label)."""
     if domains and domains[0][0] == "":
         domains = tuple((name, domains[0][1]) for name in sorted(symbols(node) - _labels(node)))
-    if node[0] in ("rel", "list") and len(domains) == 1 and domains[0][1] in _LEAST and (whole := _integers(node, domains[0])):
+    if (
+        node[0] in ("rel", "list")
+        and len(domains) == 1
+        and domains[0][1] in _LEAST
+        and (whole := _integers(node, domains[0]))
+    ):
         return whole
     running = tuple((name, domain) for name, domain in domains if name in symbols(node) - _labels(node))
     tuples = node[0] == "bracket" or (node[0] == "rel" and node[2][-1][0] == "bracket")
@@ -510,7 +523,11 @@ def _integers(node: Node, domain: tuple[str, str]) -> Value | None:
         low, high = max(min(ends), _LEAST[domain[1]]), max(ends)
         if high - low > MAX_ITEMS:
             return Named("given", (value, Text(domain[1])))
-        found = [n for n in range(int(low) - 1, int(high) + 2) if n >= low and sets.contains(value.pieces, Fraction(n))]
+        found = [
+            n
+            for n in range(int(low) - 1, int(high) + 2)
+            if n >= low and sets.contains(value.pieces, Fraction(n))
+        ]
     except (Undefined, ValueError, OverflowError):
         return None
     return Labelled(value.name, List(tuple(value_of(("num", Fraction(n), None)) for n in found)))
@@ -531,9 +548,15 @@ def _family_items(node: Node) -> tuple[str, list[tuple[Node, ...]]]:
         parts = [_family_items(item) for item in node[2]]
         labels = [label for label, _ in parts if label]
         if len(parts) > 1 and len(set(labels)) == len(parts):  # x = 2k, y = 3k
-            return ",".join(sorted(labels)), [tuple(items[0][0] for _, (_, items) in sorted(zip(labels, parts, strict=True)))]
+            return ",".join(sorted(labels)), [
+                tuple(items[0][0] for _, (_, items) in sorted(zip(labels, parts, strict=True)))
+            ]
         return labels[0] if labels else "", [item for _, items in parts for item in items]
-    if node[0] == "rel" and node[1] == ("=",) and (label := label_of(node[2][0], node[2][1]) or node[2][0][0] == "bracket"):
+    if (
+        node[0] == "rel"
+        and node[1] == ("=",)
+        and (label := label_of(node[2][0], node[2][1]) or node[2][0][0] == "bracket")
+    ):
         return label if isinstance(label, str) else "", _family_items(node[2][1])[1]
     if node[0] == "bracket" and node[1] == "\\{":
         return "", [item for part in node[3] for item in _family_items(part)[1]]
@@ -594,7 +617,9 @@ def joined(separators: tuple[str, ...], values: list[Value]) -> Value:
     if all(isinstance(v, Family) for v in values):
         families = [v for v in values if isinstance(v, Family)]
         if len({f.domains for f in families}) == 1:
-            return Family(tuple(item for f in families for item in f.items), families[0].domains, families[0].label)
+            return Family(
+                tuple(item for f in families for item in f.items), families[0].domains, families[0].label
+            )
     head = values[0]
     bare = not any(isinstance(v, (Labelled, Solutions, Relation, Reals, Condition)) for v in values[1:])
     if isinstance(head, Labelled) and bare and not head.label.startswith("words ("):
@@ -608,13 +633,25 @@ def joined(separators: tuple[str, ...], values: list[Value]) -> Value:
 
 def compound(values: list[Value]) -> Value | None:
     """`5 feet and 4 inches` as one quantity in the last unit: units of one dimension, each smaller than the one before."""
-    read = [units.read(v.unit) if isinstance(v, Quantity) and isinstance(v.value, Number) else None for v in values]
-    if any(u is None or not u.dimension or u.words or u.dimension != read[0].dimension for u in read if read[0]) or None in read:
+    read = [
+        units.read(v.unit) if isinstance(v, Quantity) and isinstance(v.value, Number) else None
+        for v in values
+    ]
+    if (
+        any(
+            u is None or not u.dimension or u.words or u.dimension != read[0].dimension
+            for u in read
+            if read[0]
+        )
+        or None in read
+    ):
         return None
     sizes = [u.size for u in read if u]
     if sorted(set(sizes), reverse=True) != sizes:
         return None
-    total = sum((v.value.value * size for v, size in zip(values, sizes, strict=True)), Fraction(0)) / sizes[-1]  # type: ignore[attr-defined]
+    total = (
+        sum((v.value.value * size for v, size in zip(values, sizes, strict=True)), Fraction(0)) / sizes[-1]
+    )  # type: ignore[attr-defined]
     return Quantity(Number(("num", total, None), total), values[-1].unit)  # type: ignore[attr-defined]
 
 
@@ -637,7 +674,11 @@ def solutions(values: list[Value]) -> Value | None:
     if len(names) == 1:
         items = tuple(row[name] for row in rows for name in row)
         return Labelled(names.pop(), List(items))
-    return Solutions(tuple(tuple(row.items()) for row in rows)) if all(set(row) == names for row in rows) else None
+    return (
+        Solutions(tuple(tuple(row.items()) for row in rows))
+        if all(set(row) == names for row in rows)
+        else None
+    )
 
 
 def conditions(separators: tuple[str, ...], values: list[Value]) -> Value:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from undo_hpc.grading.evaluate import REAL, TooLarge, Undefined, Unreadable, numeric, symbols
-from undo_hpc.grading.identity import context, identical, number, rational
+from undo_hpc.grading.identity import context, identical, number, proportional, rational
 from undo_hpc.grading.terms import Node
 
 INFINITY: Node = ("const", "infty")
@@ -68,7 +68,14 @@ def normal(pieces: list[Piece]) -> tuple[Piece, ...]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return bool(a == b or (context().isfinite(a) and context().isfinite(b) and abs(a - b) < context().mpf(10) ** -25 * (1 + abs(a))))
+    return bool(
+        a == b
+        or (
+            context().isfinite(a)
+            and context().isfinite(b)
+            and abs(a - b) < context().mpf(10) ** -25 * (1 + abs(a))
+        )
+    )
 
 
 def complement(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
@@ -94,7 +101,11 @@ def same_pieces(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> bool | None:
     left = list(b)
     for here in a:
         for other in left:
-            if here.closed == other.closed and identical(here.low, other.low) and identical(here.high, other.high):
+            if (
+                here.closed == other.closed
+                and identical(here.low, other.low)
+                and identical(here.high, other.high)
+            ):
                 left.remove(other)
                 break
         else:
@@ -102,11 +113,27 @@ def same_pieces(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> bool | None:
     return True
 
 
+def replace(node: Node, old: Node, new: Node) -> Node:
+    """The node with another one in the place of one that it holds."""
+    if node == old:
+        return new
+    return tuple(replace(part, old, new) if isinstance(part, tuple) else part for part in node)
+
+
 def substitute(node: Node, name: str, value: Node) -> Node:
     """The node with a value in the place of a symbol."""
-    if node == ("sym", name):
-        return value
-    return tuple(substitute(part, name, value) if isinstance(part, tuple) else part for part in node)
+    return replace(node, ("sym", name), value)
+
+
+def same_inequality(a: Node, b: Node) -> bool:
+    """Whether two inequalities of two sides are a positive factor of each other."""
+    ordered = []
+    for _, (operator,), (left, right) in (a, b):
+        flip = operator in (">", "ge")
+        difference = ("add", left, ("neg", right)) if flip else ("add", right, ("neg", left))
+        ordered.append((_FLIPPED[operator] if flip else operator, difference))
+    (first, x), (second, y) = ordered
+    return first == second and symbols(x) == symbols(y) and bool(proportional(x, y, sign=True))
 
 
 def solve(operator: str, left: Node, right: Node, name: str) -> tuple[Piece, ...] | None:
@@ -120,12 +147,20 @@ def solve(operator: str, left: Node, right: Node, name: str) -> tuple[Piece, ...
     difference: Node = ("add", left, ("neg", right))
     zero, one, two = (substitute(difference, name, ("num", Fraction(k), None)) for k in (0, 1, 2))
     far, near = (substitute(difference, name, ("num", Fraction(sign * 977, 13), None)) for sign in (-1, 1))
-    values = [rational(node) if rational(node) is not None else number(node) for node in (zero, one, two, far, near)]
+    values = [
+        rational(node) if rational(node) is not None else number(node) for node in (zero, one, two, far, near)
+    ]
     if any(v is None or (not isinstance(v, Fraction) and context().im(v)) for v in values):
         return None
     slope = values[1] - values[0]
     at_far = values[0] + slope * Fraction(-977, 13) if isinstance(slope, Fraction) else None
-    if at_far is None or at_far != values[3] or values[4] + values[3] != 2 * values[0] or values[2] - values[1] != slope or slope == 0:
+    if (
+        at_far is None
+        or at_far != values[3]
+        or values[4] + values[3] != 2 * values[0]
+        or values[2] - values[1] != slope
+        or slope == 0
+    ):
         return None
     root: Node = ("num", -values[0] / slope, None)
     return _side(operator if slope > 0 else _FLIPPED[operator], root)
@@ -168,7 +203,9 @@ def contains(pieces: tuple[Piece, ...], value: Fraction) -> bool:
     x = mp.mpf(value.numerator) / value.denominator
     for here in pieces:
         low, high = place(here.low), place(here.high)
-        if (low < x or (here.closed[0] and _same(low, x))) and (x < high or (here.closed[1] and _same(high, x))):
+        if (low < x or (here.closed[0] and _same(low, x))) and (
+            x < high or (here.closed[1] and _same(high, x))
+        ):
             return True
     return False
 
@@ -191,7 +228,9 @@ def agree(pieces: tuple[Piece, ...], relations: tuple[Node, ...], every: bool) -
         return False
     name = names.pop()
     try:
-        return all(contains(pieces, value) == satisfied(relations, every, name, value) for value in probes(pieces))
+        return all(
+            contains(pieces, value) == satisfied(relations, every, name, value) for value in probes(pieces)
+        )
     except (Undefined, Unreadable, TypeError, ValueError):
         return None
 

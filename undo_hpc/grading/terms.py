@@ -19,11 +19,14 @@ from undo_hpc.grading.tokens import SyntaxProblem, Token, Wordy
 
 Node = tuple[Any, ...]
 MAX_DEPTH = 60
-_INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"} | {
-    "sinh": "asinh",
-    "cosh": "acosh",
-    "tanh": "atanh",
-}
+_INVERSE = {
+    "sin": "arcsin",
+    "cos": "arccos",
+    "tan": "arctan",
+    "cot": "arccot",
+    "sec": "arcsec",
+    "csc": "arccsc",
+} | {"sinh": "asinh", "cosh": "acosh", "tanh": "atanh"}
 _SAME = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "lg": "log10"}
 _NO_FACTOR = names._set(
     "mod bmod pmod rfloor rceil cdot times div choose over rangle cup cap setminus in notin equiv approx to subset subseteq not "
@@ -50,7 +53,9 @@ def _renamed(node: Node, name: str, index: str) -> Node:
         return ("sym", index)
     if node[0] == "sym":
         head, underscore, subscript = node[1].partition("_")
-        return ("sym", index) if node[1] == name else ("sym", head + underscore + subscript.replace(name, index))
+        return (
+            ("sym", index) if node[1] == name else ("sym", head + underscore + subscript.replace(name, index))
+        )
     return tuple(_renamed(part, name, index) if isinstance(part, tuple) and part else part for part in node)
 
 
@@ -152,7 +157,9 @@ class Terms:
         if kind in ("num", "sym", "begin"):
             return True
         if kind == "cmd":
-            return text not in _NO_FACTOR and not (text == "frac" and self.peek(1)[1] == "{" and self.peek(2)[0] == "word")
+            return text not in _NO_FACTOR and not (
+                text == "frac" and self.peek(1)[1] == "{" and self.peek(2)[0] == "word"
+            )
         if kind != "op":
             return False
         if text == "(" or (text == "[" and not self.outward):
@@ -162,7 +169,12 @@ class Terms:
     def is_remark(self) -> bool:
         """Whether the bracket here holds words, a modulus, or the domain of a parameter, so that it is no factor."""
         first, second = self.peek(1), self.peek(2)
-        return first[0] == "word" or first[1] in ("mod", "bmod") or second[1] in ("in", "ne") or first[1] == "sym:"
+        return (
+            first[0] == "word"
+            or first[1] in ("mod", "bmod")
+            or second[1] in ("in", "ne")
+            or first[1] == "sym:"
+        )
 
     def power(self) -> Node:
         node = self.postfix(self.atom())
@@ -187,7 +199,11 @@ class Terms:
         """Takes `\\circ` or `{\\circ}` behind a caret."""
         if self.cmd("circ") or self.op("°"):
             return True
-        if self.peek() == ("op", "{") and self.peek(1) in (("cmd", "circ"), ("op", "°")) and self.peek(2) == ("op", "}"):
+        if (
+            self.peek() == ("op", "{")
+            and self.peek(1) in (("cmd", "circ"), ("op", "°"))
+            and self.peek(2) == ("op", "}")
+        ):
             self.at += 3
             return True
         return False
@@ -198,7 +214,9 @@ class Terms:
             return ("quantity", node, "celsius" if self.take()[1] == "C" else "fahrenheit")
         for marks, share in (("'", 60), ('"', 3600)):
             if self.peek()[0] == "num":
-                minute = self.peek(1) == ("op", marks) or (self.peek(1)[1] == "^" and self.peek(2)[1] in ("prime", "{"))
+                minute = self.peek(1) == ("op", marks) or (
+                    self.peek(1)[1] == "^" and self.peek(2)[1] in ("prime", "{")
+                )
                 if not minute:
                     break
                 value = Fraction(self.take()[1])
@@ -283,7 +301,9 @@ class Terms:
     def number(self, text: str) -> Node:
         if "," in text and (self.brackets or not self.thousands):
             pieces = text.split(",")
-            rest: list[Token] = [t for piece in pieces[1:] for t in (("op", ",", False), ("num", piece, False))]
+            rest: list[Token] = [
+                t for piece in pieces[1:] for t in (("op", ",", False), ("num", piece, False))
+            ]
             self.tokens[self.at : self.at] = rest
             text = pieces[0]
         value = Fraction(text.replace(",", ""))
@@ -312,7 +332,13 @@ class Terms:
             at, tokens = self.at, list(self.tokens)
             self.at += 1
             top, bottom = (self.argument() if self.peek()[0] != "end" else None for _ in range(2))
-            if top and bottom and top[0] == bottom[0] == "num" and top[1].denominator == bottom[1].denominator == 1 and bottom[1]:
+            if (
+                top
+                and bottom
+                and top[0] == bottom[0] == "num"
+                and top[1].denominator == bottom[1].denominator == 1
+                and bottom[1]
+            ):
                 return ("num", whole + top[1] / bottom[1], None)
             self.at, self.tokens = at, tokens
             return None
@@ -364,13 +390,23 @@ class Terms:
             commas += depth == 1 and (text in (",", ";") or (self.tokens[i][0] == "num" and "," in text))
         inside = {text for _, text, _ in self.tokens[self.at : self.at + size + 1]}
         said = names.RELATIONS & inside or self.peek(1)[0] == "word"
-        return commas > 0 or bool(said and len(name) == 1 and name.isupper() and not self.spaced()) or size == 2 or (name[0] in "fF" and not self.is_remark()) or (name[-1] == "'" and size > 1)
+        return (
+            commas > 0
+            or bool(said and len(name) == 1 and name.isupper() and not self.spaced())
+            or size == 2
+            or (name[0] in "fF" and not self.is_remark())
+            or (name[-1] == "'" and size > 1)
+        )
 
     def applied(self, name: str) -> Node:
         self.need("(")
-        closing = next((i for i in range(self.at, len(self.tokens)) if self.tokens[i][1] in ("(", ")")), self.at)
+        closing = next(
+            (i for i in range(self.at, len(self.tokens)) if self.tokens[i][1] in ("(", ")")), self.at
+        )
         inside = [text for _, text, _ in self.tokens[self.at : closing]]
-        if (names.RELATIONS.intersection(inside) or self.peek()[0] == "word") and self.tokens[closing][1] == ")":  # P(X = 0)
+        if (names.RELATIONS.intersection(inside) or self.peek()[0] == "word") and self.tokens[closing][
+            1
+        ] == ")":  # P(X = 0)
             self.at = closing + 1
             return ("sym", f"{name}({' '.join(inside)})")
         bars, self.bars = self.bars, 0
@@ -430,7 +466,9 @@ class Terms:
         if self.peek()[1] in ("{", "("):
             return self.raw_subscript()
         letters = self.take()[1]
-        while self.peek()[0] == "sym" and self.peek()[1].isupper() and letters.isupper() and not self.spaced():
+        while (
+            self.peek()[0] == "sym" and self.peek()[1].isupper() and letters.isupper() and not self.spaced()
+        ):
             letters += self.take()[1]
         return letters
 
@@ -464,7 +502,9 @@ class Terms:
         self.need("^")
         high = self.argument()
         body = self.term()
-        index = "∑" + "'" * str(body).count("'big'")  # bound names are all the same: the sum over i is the sum over k
+        index = "∑" + "'" * str(body).count(
+            "'big'"
+        )  # bound names are all the same: the sum over i is the sum over k
         return ("big", name, index, low, high, _renamed(body, variable, index))
 
     def opaque(self, name: str) -> Node:
@@ -473,7 +513,9 @@ class Terms:
         while self.peek()[0] != "end":
             text = self.peek()[1]
             depth += (text in "({[") - (text in ")}]") if len(text) == 1 else 0
-            if depth < 0 or (depth == 0 and text in ("=", "approx", ",", ";", "<", ">", "le", "ge", "and", "or")):
+            if depth < 0 or (
+                depth == 0 and text in ("=", "approx", ",", ";", "<", ">", "le", "ge", "and", "or")
+            ):
                 break
             parts.append(self.take()[1])
         return ("opaque", " ".join(parts))
@@ -517,7 +559,9 @@ class Terms:
         node = self.power()
         while True:
             kind, text = self.peek()
-            if kind in ("num", "sym") or (kind == "cmd" and (text in names.GREEK or text in ("pi", "frac", "sqrt"))):
+            if kind in ("num", "sym") or (
+                kind == "cmd" and (text in names.GREEK or text in ("pi", "frac", "sqrt"))
+            ):
                 node = ("mul", node, self.power())
             elif (kind, text) == ("op", "/"):
                 self.at += 1

@@ -30,22 +30,39 @@ _TOKEN = re.compile(
     r"|(?P<op>[-+*/^_!|()\[\]{},;:'\"°%<>=$€£¥₹?~])|(?P<space>\s+)",
     re.DOTALL,
 )
-_SIGNS = {"**": "^", "<=": "le", ">=": "ge", "=<": "le", "!=": "ne", "<>": "ne", "==": "=", "=>": "to", "->": "to", "&": "&"}
+_SIGNS = {
+    "**": "^",
+    "<=": "le",
+    ">=": "ge",
+    "=<": "le",
+    "!=": "ne",
+    "<>": "ne",
+    "==": "=",
+    "=>": "to",
+    "->": "to",
+    "&": "&",
+}
 _ESCAPED = {"{": "\\{", "}": "\\}", "|": "|", "%": "%", "$": "$", "&": "and", "#": "#", "_": "_"}
 _DOUBLED = re.compile(
     r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)"
 )
 _GLUED = re.compile(r"\\(q?quad)(?=[a-zA-Z])")
-_THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(
+    r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))"
+)
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
-_DELIMITERS = re.compile(r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")
+_DELIMITERS = re.compile(
+    r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}"
+)
 _UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
 _BRACED = re.compile(r"\{\s*([:=,;])\s*\}")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = names._set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
 _LETTERS = re.compile(r"[^\W\d_]+")
-_ABBREVIATED = re.compile(r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})")
+_ABBREVIATED = re.compile(
+    r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})"
+)
 
 
 class SyntaxProblem(ValueError):
@@ -64,7 +81,13 @@ def prepare(text: str) -> str:
         if "\\\\" in text and "\\begin" not in text:
             text = _DOUBLED.sub(r"\\", text)
         text = _BRACED.sub(r"\1", _DELIMITERS.sub(" ", _GLUED.sub(r"\\\1 ", _THOUSANDS.sub("", text))))
-        text = text.replace("{ }^", "^").replace("{}^", "^").replace(r"\$", "\x01").replace("$", " ").replace("\x01", "$")
+        text = (
+            text.replace("{ }^", "^")
+            .replace("{}^", "^")
+            .replace(r"\$", "\x01")
+            .replace("$", " ")
+            .replace("\x01", "$")
+        )
     elif "$" in text or "'" in text or "{" in text:
         text = _undollar(_THOUSANDS.sub("", text))
     text = _SPACED.sub(lambda m: m[0].replace(" ", ""), text)
@@ -121,7 +144,11 @@ def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
             at = _command(text, at, value, out, space, words, depth)
         elif kind == "name":
             if words:
-                out.append(("op", value.lower(), space) if value.lower() in names.CONNECTORS else ("word", value, space))
+                out.append(
+                    ("op", value.lower(), space)
+                    if value.lower() in names.CONNECTORS
+                    else ("word", value, space)
+                )
             else:
                 _letters(value, text, start, at, out, space)
         elif kind == "esc":
@@ -149,7 +176,9 @@ def _repeating(match: re.Match[str]) -> Fraction:
     cycle = match["bar"] or match["round"] or match["cycle"] or match["cycles"] or dots
     whole, _, digits = head.partition(".")
     scale = 10 ** len(digits)
-    return Fraction(int((whole or "0") + digits), scale) + Fraction(int(cycle), (10 ** len(cycle) - 1) * scale)
+    return Fraction(int((whole or "0") + digits), scale) + Fraction(
+        int(cycle), (10 ** len(cycle) - 1) * scale
+    )
 
 
 def _command(text: str, at: int, name: str, out: list[Token], space: bool, words: bool, depth: int) -> int:
@@ -184,7 +213,11 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
         out.append(("sym", name, space))
     elif name in ("and", "or", "le", "ge", "ne", "mid", "to") or not name.isalpha():
         out.append(("op", name, space))
-    elif words and name not in names.NAMES and name not in ("circ", "cdot", "emptyset", "infty", "frac", "sqrt", "pm", "ldots"):
+    elif (
+        words
+        and name not in names.NAMES
+        and name not in ("circ", "cdot", "emptyset", "infty", "frac", "sqrt", "pm", "ldots")
+    ):
         raise SyntaxProblem(f"the command {name} inside of words")
     else:
         out.append(("cmd", name, space))
@@ -208,7 +241,11 @@ def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) 
         out.append(("sym" if symbol else "word", bare, space))
         return
     unit = previous[0] == "num" and runs and all(units.known(run) for run in runs)
-    upright = not unit and all(len(run) == 1 or run in names.NAMES for run in runs) and re.search(r"\d|[=<>]|infty", bare)
+    upright = (
+        not unit
+        and all(len(run) == 1 or run in names.NAMES for run in runs)
+        and re.search(r"\d|[=<>]|infty", bare)
+    )
     count = len(out)
     _scan(inside.replace("$", " "), out, not upright, depth + 1)
     if len(out) > count:
@@ -241,12 +278,19 @@ def _is_word(run: str, lower: str, text: str, end: int, previous: Token, space: 
     if len(run) == 1:
         behind = text[end : end + 1]
         unit = run in units.SINGLE and previous[0] == "num" and space and (not behind or behind in ",;/)")
-        return unit or (run in units.SINGLE and previous[1] == "/" and text[:end].count("/") == 1 and _unit_before(text, end))
+        return unit or (
+            run in units.SINGLE
+            and previous[1] == "/"
+            and text[:end].count("/") == 1
+            and _unit_before(text, end)
+        )
     if run == "min" and (previous[0] == "num" or previous[1] == "/"):
         return True
     if run in names.NAMES or run in ("dx", "dy", "dt"):
         return False
-    if (units.known(run) and run != "in") and (previous[0] in ("num", "word") or (space and previous[1] not in "+-*/^_=(<>")):
+    if (units.known(run) and run != "in") and (
+        previous[0] in ("num", "word") or (space and previous[1] not in "+-*/^_=(<>")
+    ):
         return True
     if units.known(run) and previous[1] == "/" and _unit_before(text, end):
         return True
@@ -264,7 +308,9 @@ def _is_word(run: str, lower: str, text: str, end: int, previous: Token, space: 
 def _unit_before(text: str, end: int) -> bool:
     """Whether the word before the slash is a unit: `5 m/s`."""
     before = re.search(r"([A-Za-z]+)\s*/\s*[A-Za-z]+$", text[max(0, end - 40) : end])
-    return bool(before and units.known(before[1]) and re.search(r"\d\s*" + before[1], text[max(0, end - 60) : end]))
+    return bool(
+        before and units.known(before[1]) and re.search(r"\d\s*" + before[1], text[max(0, end - 60) : end])
+    )
 
 
 _NAME = re.compile("|".join(sorted(names.NAMES - {"inf"}, key=len, reverse=True)) + "|^inf$|.")

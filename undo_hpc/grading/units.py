@@ -31,7 +31,17 @@ rev : revolution : 1 turn | rpm : rpm : 1/60 turn1 s-1 | mph : mph : 1397/3125 m
 kph : kmh kmph : 5/18 m1 s-1 | nickel : nickel : 1/20 dollar | dime : dime : 1/10 dollar
 """
 _PREFIXES = {"k": 3, "c": -2, "m": -3, "d": -1, "M": 6, "G": 9, "T": 12, "μ": -6, "n": -9, "p": -12}
-_LONG_PREFIXES = {"kilo": 3, "centi": -2, "milli": -3, "deci": -1, "mega": 6, "giga": 9, "micro": -6, "nano": -9, "hecto": 2}
+_LONG_PREFIXES = {
+    "kilo": 3,
+    "centi": -2,
+    "milli": -3,
+    "deci": -1,
+    "mega": 6,
+    "giga": 9,
+    "micro": -6,
+    "nano": -9,
+    "hecto": 2,
+}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 # Words beside a number that say nothing about what it counts.
 FILLER = frozenset(
@@ -43,8 +53,19 @@ NO_UNIT = frozenset(
     "over by with no none either neither between from until cannot never has have had".split()
 )
 _PERCENT = frozenset("percent percentage pct % percents".split())
-_OPPOSITE = ("profit loss", "gain loss", "north south", "east west", "above below", "left right", "up down", "am pm")
-_MONTHS = frozenset("january february march april may june july august september october november december".split())
+_OPPOSITE = (
+    "profit loss",
+    "gain loss",
+    "north south",
+    "east west",
+    "above below",
+    "left right",
+    "up down",
+    "am pm",
+)
+_MONTHS = frozenset(
+    "january february march april may june july august september october november december".split()
+)
 _PIECE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|[$€£¥₹¢°%Ω]|\^\s*\(?\s*(-?\d{1,2})\s*\)?|[/*()]")
 
 
@@ -88,8 +109,28 @@ def _build() -> tuple[dict[str, tuple[Fraction, dict[str, int]]], dict[str, tupl
         for name in others:
             words[name] = (size, powers)
             words.setdefault(name + "s", (size, powers))
-    for symbol in ("ft", "in", "hr", "min", "kg", "cm", "mm", "km", "ml", "sec", "gal", "mi", "yd", "oz", "lb", "day", "cal"):
-        words.setdefault(symbol, symbols.get(symbol) or symbols["mL"])  # CM, Km, ML: where the case says nothing
+    for symbol in (
+        "ft",
+        "in",
+        "hr",
+        "min",
+        "kg",
+        "cm",
+        "mm",
+        "km",
+        "ml",
+        "sec",
+        "gal",
+        "mi",
+        "yd",
+        "oz",
+        "lb",
+        "day",
+        "cal",
+    ):
+        words.setdefault(
+            symbol, symbols.get(symbol) or symbols["mL"]
+        )  # CM, Km, ML: where the case says nothing
         words.setdefault(symbol + "s", words[symbol])
     symbols["ml"], symbols["l"] = symbols["mL"], symbols["L"]
     return symbols, words
@@ -121,7 +162,12 @@ def read(text: str) -> Unit | None:
     for i, match in enumerate(pieces):
         piece = match.group()
         low = piece.lower()
-        if low.rstrip("s") in ("°", "degree") and i + 1 < len(pieces) and pieces[i + 1].group().lower()[:1] in "cf" and sign == 1:
+        if (
+            low.rstrip("s") in ("°", "degree")
+            and i + 1 < len(pieces)
+            and pieces[i + 1].group().lower()[:1] in "cf"
+            and sign == 1
+        ):
             continue  # degrees Celsius
         if piece == "/" or low == "per":
             sign, last = -1, None
@@ -145,7 +191,9 @@ def read(text: str) -> Unit | None:
             powers["celsius" if low == "c" else "fahrenheit"] = 1
         elif low in _MONTHS:
             return None
-        elif (found := _find(piece)) and not (low == "in" and sign == 1 and (last or words or not _alone(pieces, i))):
+        elif (found := _find(piece)) and not (
+            low == "in" and sign == 1 and (last or words or not _alone(pieces, i))
+        ):
             size = _multiply(powers, size, found, sign * pending)
             last, pending, side = found, 1, sign
             sign = sign if group else 1
@@ -161,7 +209,9 @@ def _alone(pieces: list[re.Match[str]], i: int) -> bool:
     return i + 1 >= len(pieces) or pieces[i + 1].group()[0] in "^/*)"
 
 
-def _multiply(powers: dict[str, int], size: Fraction, unit: tuple[Fraction, dict[str, int]], power: int) -> Fraction:
+def _multiply(
+    powers: dict[str, int], size: Fraction, unit: tuple[Fraction, dict[str, int]], power: int
+) -> Fraction:
     for name, exponent in unit[1].items():
         powers[name] = powers.get(name, 0) + exponent * power
     return size * unit[0] ** power

@@ -7,7 +7,9 @@ from fractions import Fraction
 
 from undo_hpc.grading.names import CONNECTORS, NUMBER_WORDS, SCALES
 
-_NOISE = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]")
+_NOISE = re.compile(
+    r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]"
+)
 _POINT = re.compile(r"[.,;:!?]+(?=\s|$)")
 _ARTICLES = frozenset("the a an".split())
 _SAME = {
@@ -25,11 +27,28 @@ SETS = {f"all {kind}": name for kind, name in (
     ("real numbers", "R"), ("reals", "R"), ("real", "R"), ("integers", "Z"), ("positive integers", "Z+"), ("natural numbers", "Z+"),
     ("positive real numbers", "R+"), ("positive reals", "R+"), ("rational numbers", "Q"), ("nonnegative integers", "N0"),
 )}  # fmt: skip
-_LEAD = re.compile(r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|he is|she is|answer(?: is)?|final answer(?: is)?|it)\s+)+")
+_LEAD = re.compile(
+    r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|he is|she is|answer(?: is)?|final answer(?: is)?|it)\s+)+"
+)
 _MONTHS = "january february march april may june july august september october november december".split()
-_MONTH = {name: i for i, name in enumerate(_MONTHS, 1)} | {name[:3]: i for i, name in enumerate(_MONTHS, 1)} | {"sept": 9}
+_MONTH = (
+    {name: i for i, name in enumerate(_MONTHS, 1)}
+    | {name[:3]: i for i, name in enumerate(_MONTHS, 1)}
+    | {"sept": 9}
+)
 _DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?$")
-_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+INFINITE = ("infinitely many", "infinity", "positive infinity")
+_PARTS = {
+    "half": 2,
+    "halve": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "eighth": 8,
+    "tenth": 10,
+}
 EMPTY = "no solution"
 
 
@@ -55,13 +74,20 @@ def _date(said: str) -> str | None:
 
 def same(a: str, b: str) -> bool:
     """Whether two plain forms say the same; names joined by `and` have no order."""
-    if a == b or any(x in ("yes", "no") and y.startswith((x + " it ", x + " because ", x + " since ")) for x, y in ((a, b), (b, a))):
+    if a == b or any(
+        x in ("yes", "no") and y.startswith((x + " it ", x + " because ", x + " since "))
+        for x, y in ((a, b), (b, a))
+    ):
         return True
     if a.replace(" ", "") == b.replace(" ", "") and not re.search(r"\d", a):
         return True
     lists = [re.split(r"\s*(?:,|\band\b|&)\s*", text) for text in (a, b)]
     joined = all(len(items) > 1 and " and " in f" {text} " for items, text in zip(lists, (a, b), strict=True))
-    return joined and sorted(filter(None, lists[0])) == sorted(filter(None, lists[1])) and not re.search(r"\d|true|false|yes|no\b", a)
+    return (
+        joined
+        and sorted(filter(None, lists[0])) == sorted(filter(None, lists[1]))
+        and not re.search(r"\d|true|false|yes|no\b", a)
+    )
 
 
 def spelled(text: str) -> tuple[Fraction, str] | None:
