@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from undo_hpc.grading.extract import find
+from undo_hpc.grading.extract import after_hashes, extract_gold, find, last_boxed
 from undo_hpc.grading.letters import find_letter
 from undo_hpc.grading.reasoning import visible
-from undo_hpc.grading.extract import after_hashes, extract_gold, last_boxed
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Literal
 
 from undo_hpc.grading import units
 from undo_hpc.grading.boxes import find_boxes, last_answer
+from undo_hpc.grading.names import word_set
 from undo_hpc.grading.reasoning import visible
 from undo_hpc.grading.tokens import _is_word
 
@@ -68,8 +69,8 @@ _NOT_BUT = re.compile(
 )
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
-_MATHS_WORDS = frozenset(
-    "and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise".split()
+_MATHS_WORDS = word_set(
+    "and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise"
 )
 _TWO_SENTENCES = re.compile(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b")
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
@@ -91,7 +92,6 @@ _SAYS = re.compile(
     rf"(?:\b(?:{_VERBS})\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{{\\√π.])",
     re.IGNORECASE,
 )
-_FOR_WHAT = re.compile(r"\s+(?:for|on|from|in|at|by|with|after|over|per|each|every|than|as)\b")
 _TOTAL = re.compile(r"(?:\s+[A-Za-z]+){0,2}\s+(?:in total|in all|altogether)\b", re.IGNORECASE)
 _CONCLUDES = re.compile(
     r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
@@ -362,13 +362,10 @@ def stated(phrase: str, first: bool = False) -> str | None:
         return several.group().strip()
     if says:
         rest = phrase[says[-1].end() :].strip(" .*")
-        number = _NUMBER.match(phrase, says[-1].end())
-        if number and (
-            _FOR_WHAT.match(phrase, number.end()) or re.match(r"\s+[A-Za-z]+", phrase[number.end() :])
-        ):
-            unit = re.match(r"\s+([A-Za-z]+)", phrase[number.end() :])
-            if not (unit and units.known(unit[1]) and unit[1] != "in"):
-                return number.group().strip()
+        value = _NUMBER.match(phrase, says[-1].end())
+        unit = re.match(r"\s+([A-Za-z]+)", phrase[value.end() :]) if value else None
+        if value and unit and not (units.known(unit[1]) and unit[1] != "in"):
+            return value.group().strip()
         words = [
             w
             for w in _WORD.findall(rest)
@@ -376,8 +373,8 @@ def stated(phrase: str, first: bool = False) -> str | None:
         ]
         if rest and len(rest) < 80 and not words and not _OTHER_SCRIPT.search(rest):
             return rest
-        if number:
-            return number.group().strip()
+        if value:
+            return value.group().strip()
     if not numbers:
         return None
     return (numbers[0] if (first and not says) or _SUBJECT.match(phrase) else numbers[-1]).group().strip()

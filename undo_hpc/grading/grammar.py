@@ -8,15 +8,16 @@ from __future__ import annotations
 from functools import lru_cache
 
 from undo_hpc.grading import names, units
+from undo_hpc.grading.names import word_set
 from undo_hpc.grading.terms import CURRENCIES, Node, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
 
 MAX_LENGTH = 3000
-_HEDGES = frozenset(
-    "about approximately exactly roughly around only just simply thus therefore hence so answer final".split()
+_HEDGES = word_set(
+    "about approximately exactly roughly around only just simply thus therefore hence so answer final"
 )
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
-_CLAUSES = frozenset("where for with if when provided any some integer integers".split())
+_CLAUSES = word_set("where for with if when provided any some integer integers")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
 _DOMAINS = (  # the first whose words are all said
     (("positive", "integer"), "Z+"), (("natural",), "Z+"), (("nonnegative", "integer"), "N"), (("non-negative", "integer"), "N"),
@@ -112,14 +113,14 @@ class Grammar(Terms):
         """The first side: an expression, or words that name one (`Area = 12`, `Total: 260 sheep`)."""
         if self.peek()[0] != "word":
             return self.side()
-        kind, text = self.peek()
+        text = self.peek()[1]
         if text.lower() in ("negative", "minus") and self.peek(1)[0] == "num":
             self.at += 1
             return ("neg", self.side())
         if text.lower() in _CODES and self.peek(1)[0] == "num":
             self.at += 1
             return ("quantity", self.expression(), _CODES[text.lower()])
-        words = []
+        words: list[str] = []
         while self.peek()[0] == "word" or (words and self.peek()[0] == "sym"):
             words.append(self.take()[1])
         said = words[-1].lower() in ("is", "are", "be", "equals") and not any(
@@ -301,10 +302,10 @@ class Grammar(Terms):
     def bracket(self, opening: str) -> Node:
         """What stands in brackets: an expression, a tuple, an interval (also `]0, 1[`), a set, a set by its condition."""
         if opening == "langle":
-            items = self.inside()
+            inside = self.inside()
             if not self.cmd("rangle"):
                 raise SyntaxProblem("open angle bracket")
-            return ("bracket", "(", ")", items)
+            return ("bracket", "(", ")", inside)
         bars, self.bars = self.bars, int(opening == "\\{" and self.odd_bars())
         latex = opening == "{"
         self.brackets += not latex

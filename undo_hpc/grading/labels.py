@@ -5,9 +5,10 @@ from __future__ import annotations
 from undo_hpc.grading import words
 from undo_hpc.grading.evaluate import kinds, symbols
 from undo_hpc.grading.identity import identical, opaque, proportional, same_roots
+from undo_hpc.grading.names import word_set
 from undo_hpc.grading.terms import Node
 
-_NO_LABEL = frozenset("sqrt abs max min gcd lcm floor ceil log ln".split())
+_NO_LABEL = word_set("sqrt abs max min gcd lcm floor ceil log ln")
 Equation = tuple[str, Node, Node]
 
 
@@ -29,9 +30,9 @@ def label_of(left: Node, right: Node) -> str:
     if symbols(right) or "apply" in kinds(right):
         return ""
     names = symbols(left)
-    if kind in ("mul", "div", "ratio", "fn", "pow") and names and "num" not in kinds(left):
-        if kind == "ratio" or all(name[0].isupper() or ":" in name for name in names):
-            return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
+    measures = kind in ("mul", "div", "ratio", "fn", "pow") and names and "num" not in kinds(left)
+    if measures and (kind == "ratio" or all(name[0].isupper() or ":" in name for name in names)):
+        return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
     return f"{left[1]} {names.pop()}" if kind == "fn" and left[1] not in _NO_LABEL and len(names) == 1 else ""
 
 

@@ -9,6 +9,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from undo_hpc.grading.names import word_list
+
 _SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣʸ", "0123456789+-=()nixy")
 _SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₖₓ", "0123456789+-=()nkx")
 _SUPER_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣʸ]+")
@@ -26,18 +28,18 @@ _EATEN = re.compile(
     "\\\\?([\x0c\x08\t\r\x0b\x07])(rac|oxed|egin|inom|ext|imes|heta|frac|ight|ho|ec)(?![a-z])"
 )
 _EATEN_LETTER = {"\x0c": "f", "\x08": "b", "\t": "t", "\r": "r", "\x0b": "v", "\x07": "a"}
-_COMMANDS = (
+_COMMANDS = word_list(
     "α alpha β beta γ gamma δ delta ε epsilon ζ zeta η eta θ theta ι iota κ kappa λ lambda μ mu ν nu ξ xi π pi ρ rho "
     "σ sigma τ tau υ upsilon φ phi ϕ phi χ chi ψ psi ω omega Γ Gamma Δ Delta Θ Theta Λ Lambda Ξ Xi Π Pi Σ Sigma Φ Phi "
     "Ψ Psi Ω Omega ϵ epsilon ϑ theta ∞ infty ≤ le ≥ ge ≦ le ≧ ge ⩽ le ⩾ ge ≠ ne ≈ approx ≃ approx ≅ approx ∪ cup ∩ cap "
     "∖ setminus ∈ in ∉ notin ∅ emptyset ⌀ emptyset ± pm ∓ mp × times ✕ times ✖ times ⨯ times ÷ div · cdot ⋅ cdot ∙ cdot "
     "• cdot ∗ cdot ⟨ langle ⟩ rangle ⌊ lfloor ⌋ rfloor ⌈ lceil ⌉ rceil … ldots ⋯ cdots ∑ sum ∏ prod ∫ int → to ∧ land "
     "∨ lor ℝ mathbb{R} ℤ mathbb{Z} ℚ mathbb{Q} ℕ mathbb{N} ℂ mathbb{C} ≡ equiv ∝ propto ∠ angle △ triangle ∣ mid"
-).split()
-_PLAIN = (
+)
+_PLAIN = word_list(
     "− - ‐ - ‑ - ‒ - – - — - ― - ﹣ - ⁄ / ∕ / ⟋ / ∶ : ： : ， , 、 , 。 . ； ; “ \" ” \" ‘ ' ’ ' ′ ' ″ '' ´ ' º ° ˚ ° ％ % "
     "⟦ [ ⟧ ] ˄ ^ ˆ ^ ＝ = ﹢ + ＋ + ٫ . ٬ ,"
-).split()
+)
 _TABLE = {ord(sign): f"\\{name} " for sign, name in zip(_COMMANDS[::2], _COMMANDS[1::2], strict=True)} | {
     ord(sign): plain for sign, plain in zip(_PLAIN[::2], _PLAIN[1::2], strict=True)
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from undo_hpc.grading.evaluate import REAL, TooLarge, Undefined, Unreadable, numeric, symbols
@@ -55,7 +56,7 @@ def normal(pieces: list[Piece]) -> tuple[Piece, ...]:
         if out:
             last_low, last_high, last = out[-1]
             touching = _same(low, last_high) and (here.closed[0] or last.closed[1])
-            if low < last_high and not _same(low, last_high) or touching:
+            if (low < last_high and not _same(low, last_high)) or touching:
                 if _same(high, last_high):
                     joined = Piece(last.low, last.high, (last.closed[0], last.closed[1] or here.closed[1]))
                 else:
@@ -147,9 +148,8 @@ def solve(operator: str, left: Node, right: Node, name: str) -> tuple[Piece, ...
     difference: Node = ("add", left, ("neg", right))
     zero, one, two = (substitute(difference, name, ("num", Fraction(k), None)) for k in (0, 1, 2))
     far, near = (substitute(difference, name, ("num", Fraction(sign * 977, 13), None)) for sign in (-1, 1))
-    values = [
-        rational(node) if rational(node) is not None else number(node) for node in (zero, one, two, far, near)
-    ]
+    nodes = (zero, one, two, far, near)
+    values: list[Any] = [rational(n) if rational(n) is not None else number(n) for n in nodes]
     if any(v is None or (not isinstance(v, Fraction) and context().im(v)) for v in values):
         return None
     slope = values[1] - values[0]
@@ -217,7 +217,7 @@ def probes(pieces: tuple[Piece, ...]) -> list[Fraction]:
     finite = sorted(Fraction(context().nstr(end, 30)) for end in ends if context().isfinite(end))
     out = [e for e in exact if e is not None]
     out += [end + side for end in finite for side in (-_GAP, _GAP, Fraction(-1, 1000), Fraction(1, 1000))]
-    out += [(a + b) / 2 for a, b in zip(finite, finite[1:], strict=False)]
+    out += [(a + b) / 2 for a, b in pairwise(finite)]
     return out + [Fraction(k * k * (1 if k > 0 else -1), 7) + Fraction(1, 1009) for k in range(-40, 41)]
 
 

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from undo_hpc.grading import names
+from undo_hpc.grading.names import word_set
 from undo_hpc.grading.tokens import SyntaxProblem, Token, Wordy
 
 Node = tuple[Any, ...]
@@ -28,7 +29,7 @@ _INVERSE = {
     "csc": "arccsc",
 } | {"sinh": "asinh", "cosh": "acosh", "tanh": "atanh"}
 _SAME = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "lg": "log10"}
-_NO_FACTOR = names._set(
+_NO_FACTOR = word_set(
     "mod bmod pmod rfloor rceil cdot times div choose over rangle cup cap setminus in notin equiv approx to subset subseteq not "
     "perp parallel propto ldots Rightarrow Leftrightarrow implies leftrightarrow rightarrow longrightarrow pm mp"
 )

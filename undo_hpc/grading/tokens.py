@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from undo_hpc.grading import names, units
+from undo_hpc.grading.names import word_set
 from undo_hpc.grading.scan import closing_brace
 
 Token = tuple[str, str, bool]
@@ -58,7 +59,7 @@ _DELIMITERS = re.compile(
 _UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
 _BRACED = re.compile(r"\{\s*([:=,;])\s*\}")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
-_MATRICES = names._set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
+_MATRICES = word_set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _ABBREVIATED = re.compile(
     r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})"

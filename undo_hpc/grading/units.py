@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from undo_hpc.grading.names import word_set
+
 Dimension = tuple[tuple[str, int], ...]
 # symbol : names : size and base units. Base dimensions: m g s A K mol, angle, and one for each currency.
 _TABLE = """
@@ -44,15 +46,15 @@ _LONG_PREFIXES = {
 }
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 # Words beside a number that say nothing about what it counts.
-FILLER = frozenset(
-    "unit units of the a an total in all about exactly only approximately each more less left way ways per-cent remaining".split()
+FILLER = word_set(
+    "unit units of the a an total in all about exactly only approximately each more less left way ways per-cent remaining"
 )
 # With one of these it is no quantity: `3 or more`, `at most 5`.
-NO_UNIT = frozenset(
+NO_UNIT = word_set(
     "or and not to but if than when most least except without where for is are was because since so then when while "
-    "over by with no none either neither between from until cannot never has have had".split()
+    "over by with no none either neither between from until cannot never has have had"
 )
-_PERCENT = frozenset("percent percentage pct % percents".split())
+_PERCENT = word_set("percent percentage pct % percents")
 _OPPOSITE = (
     "profit loss",
     "gain loss",
@@ -63,9 +65,7 @@ _OPPOSITE = (
     "up down",
     "am pm",
 )
-_MONTHS = frozenset(
-    "january february march april may june july august september october november december".split()
-)
+_MONTHS = word_set("january february march april may june july august september october november december")
 _PIECE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|[$€£¥₹¢°%Ω]|\^\s*\(?\s*(-?\d{1,2})\s*\)?|[/*()]")
 
 
@@ -156,7 +156,8 @@ def read(text: str) -> Unit | None:
     Words that are no unit (`apples`) are kept in the singular, for they contradict other words.
     """
     powers: dict[str, int] = {}
-    size, words = Fraction(1), []
+    size = Fraction(1)
+    words: list[str] = []
     sign, pending, last, group, side = 1, 1, None, False, 1
     pieces = list(_PIECE.finditer(text))
     for i, match in enumerate(pieces):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from undo_hpc.grading.names import CONNECTORS, NUMBER_WORDS, SCALES
+from undo_hpc.grading.names import CONNECTORS, NUMBER_WORDS, SCALES, word_list, word_set
 
 _NOISE = re.compile(
     r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]"
 )
 _POINT = re.compile(r"[.,;:!?]+(?=\s|$)")
-_ARTICLES = frozenset("the a an".split())
+_ARTICLES = word_set("the a an")
 _SAME = {
     "emptyset": "no solution", "∅": "no solution", "none": "no solution", "no solutions": "no solution", "nothing": "no solution",
     "no real solution": "no solution", "no real solutions": "no solution", "empty set": "no solution", "no such": "no solution",
@@ -30,7 +30,7 @@ SETS = {f"all {kind}": name for kind, name in (
 _LEAD = re.compile(
     r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|he is|she is|answer(?: is)?|final answer(?: is)?|it)\s+)+"
 )
-_MONTHS = "january february march april may june july august september october november december".split()
+_MONTHS = word_list("january february march april may june july august september october november december")
 _MONTH = (
     {name: i for i, name in enumerate(_MONTHS, 1)}
     | {name[:3]: i for i, name in enumerate(_MONTHS, 1)}
