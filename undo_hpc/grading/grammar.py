@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from undo_hpc.grading import names, units
 from undo_hpc.grading.names import word_set
-from undo_hpc.grading.terms import CURRENCIES, Node, Terms
+from undo_hpc.grading.terms import CURRENCIES, MAX_DEPTH, Node, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
 
 MAX_LENGTH = 3000
@@ -67,7 +67,7 @@ class Grammar(Terms):
     # -- one item: a value, a relation, a label with its value
     def item(self) -> Node:
         self.depth += 1
-        if self.depth > 40:
+        if self.depth > MAX_DEPTH:
             raise SyntaxProblem("nested too deep")
         try:
             return self.suffixes(self.relation())

@@ -37,10 +37,11 @@ def visible(text: str) -> str:
         text = _without_drawings(text)
     if "<<" in text:
         text = _CALCULATION.sub("", text)
+    said = _SAID.search(text)
+    start = len(text) - len(text.lstrip())
     for match in _RUN_ON.finditer(text):
-        before = text[: match.start()]
-        if before.strip() and (match.group()[0] in "<[" or _SAID.search(before)):
-            return before
+        if start < match.start() and (match.group()[0] in "<[" or (said and said.end() <= match.start())):
+            return text[: match.start()]
     return text
 
 

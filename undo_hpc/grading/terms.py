@@ -19,7 +19,7 @@ from undo_hpc.grading.names import word_set
 from undo_hpc.grading.tokens import SyntaxProblem, Token, Wordy
 
 Node = tuple[Any, ...]
-MAX_DEPTH = 60
+MAX_DEPTH = 100
 _INVERSE = {
     "sin": "arcsin",
     "cos": "arccos",
