@@ -37,7 +37,7 @@ _PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
 def items_of(gold: str) -> tuple[str, list[str], str] | None:
     """(before, items, behind) of a list of values, a tuple or a set without nesting; None for anything else."""
     match = re.fullmatch(
-        r"(\\\{|[({[]|\\left[(\[]|\\left\\\{)?([^()\[\]{}]*|(?:[^()\[\]]|\\[a-z]+\{[^{}]*\})*?)(\\\}|[)}\]]|\\right[)\]]|\\right\\\})?",
+        r"(\\\{|[({[]|\\left[(\[]|\\left\\\{)?([^()\[\]{}]*?|(?:[^()\[\]]|\\[a-z]+\{[^{}]*\})*?)(\\\}|[)}\]]|\\right[)\]]|\\right\\\})?",
         gold,
     )
     if (
@@ -142,7 +142,7 @@ def rewrites(gold: str) -> Iterator[tuple[str, str]]:
     elif re.fullmatch(r"[(\[][^()\[\]]*[)\]]", gold):
         yield "left", "\\left" + gold[:-1] + "\\right" + gold[-1]
     if not re.search(
-        r"\\text|\\mbox|\\math|<=|>=|<<|!=|[A-Za-z]{3}",
+        r"\\text|\\mbox|\\math|<=|>=|\.\(|<<|!=|[A-Za-z]{3}",
         re.sub(r"\\(?:frac|sqrt|left|right|cup|pi|infty|circ)", "", gold),
     ):
         yield "spacing", re.sub(r"(?<=[-+=,<>])(?![!;:])", " ", gold)
@@ -182,11 +182,11 @@ def legitimate(kind: str, gold: str, mutated: str) -> str:
         return "zero has no sign"
     if kind == "variable" and re.match(r"\(?[a-z](?:,\s*[a-z])*\)?\s*(?:=|\\in\b)", gold):
         return "the name before the equals sign is of one unknown or function, whatever its letter"
-    if kind == "variable" and re.match(r"[a-z]\([a-z]\)\s*=", gold):
-        return "the name of a function"
+    if kind == "variable" and re.search(r"[a-z]\([a-z]\)\s*[=<>]", gold):
+        return "the name of a function or of its argument"
     if kind == "sign" and (re.search(r"(?<![\d.])0(?![.\d])", gold) or "\\pm" in gold or "mathbb{Z}" in gold):
         return "zero, plus-minus and a parameter that runs over the integers have no sign"
-    if re.search(r"lfloor|operatorname|\\cap|\^343|10\^1$", gold):
+    if re.search(r"lfloor|operatorname|gcd|max|equiv|\\cap|\^343|10\^1$", gold):
         return "the value does not depend on this digit"
     if kind == "dropped" and "\\in\\mathbb" in gold:
         return "the domain of the parameter goes without saying"

@@ -97,6 +97,7 @@ for _rule, _type, _others in (
     (quantity_bare, Quantity, (Number, Expression)),
     (about, About, (About, Number, Expression, Quantity, Labelled, Ratio)),
     (one_item, Set, (Number, Expression, Quantity)),
+    (one_item, List, (Number, Expression, Quantity)),
     (real_sets, Reals, (Reals, Tuple, Set, Named)),
     (real_sets, Named, (Tuple, Set)),
     (condition_set, Condition, (Reals, Tuple, Set, Named)),

@@ -176,7 +176,7 @@ def _agree(a: Node, b: Node, names: list[str], held: set[str], mode: Env) -> boo
         both += 1
         if both >= wanted and not (one and held & _CORNERS):
             break
-    if one > 2 and held & _CORNERS:
+    if one > 2 and (held & _CORNERS or (one * 3 > both and integral(names, held, a, b))):
         return False  # ln |x| is not ln x
     return True if both >= min(3, wanted) else None
 

@@ -33,7 +33,7 @@ def label_of(left: Node, right: Node) -> str:
     measures = kind in ("mul", "div", "ratio", "fn", "pow") and names and "num" not in kinds(left)
     if measures and (kind == "ratio" or all(name[0].isupper() or ":" in name for name in names)):
         return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
-    return f"{left[1]} {names.pop()}" if kind == "fn" and left[1] not in _NO_LABEL and len(names) == 1 else ""
+    return f"of {left[1]} {names.pop()}" if kind == "fn" and left[1] not in _NO_LABEL and len(names) == 1 else ""
 
 
 def applied(node: Node) -> set[str]:

@@ -150,7 +150,9 @@ def builder(node: Node) -> Value:
     """`{x | x > 3}`: the condition, or a family `{2k | k in Z}`."""
     domains = domain_of(node[2])
     if node[1][0] in ("rel", "sym") and not (domains and node[1][0] == "rel" and node[1][1] != ("in",)):
-        value = value_of(node[2])
+        value, name = value_of(node[2]), node[1] if node[1][0] == "sym" else node[1][2][0]
+        if isinstance(value, Reals) and name != ("sym", value.name):
+            raise SyntaxProblem("a condition on another name")
         if isinstance(value, (Reals, Condition)):
             return value
     if domains:

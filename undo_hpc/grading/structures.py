@@ -52,9 +52,10 @@ def tuple_list(a: Tuple, b: List) -> Said:
     return in_order(a.items, b.items) if a.opening + a.closing == "()" else False
 
 
-def one_item(a: Set, b: Value) -> Said:
-    """A set of one element and that element."""
-    return equal(a.items[0], b) if len(a.items) == 1 else False
+def one_item(a: Set | List, b: Value) -> Said:
+    """A set of one element and that element; a list of forms of one value and that value."""
+    items = distinct(a.items)
+    return equal(items[0], b) if len(items) == 1 else False
 
 
 def matrix_tuple(a: Matrix, b: Tuple) -> Said:
