@@ -9,7 +9,7 @@ from typing import Any
 
 from undo_hpc.grading.evaluate import REAL, TooLarge, Undefined, Unreadable, numeric, symbols
 from undo_hpc.grading.identity import context, identical, number, proportional, rational
-from undo_hpc.grading.terms import Node
+from undo_hpc.grading.terms import Node, replace
 
 INFINITY: Node = ("const", "infty")
 MINUS: Node = ("neg", INFINITY)
@@ -112,13 +112,6 @@ def same_pieces(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> bool | None:
         else:
             return False
     return True
-
-
-def replace(node: Node, old: Node, new: Node) -> Node:
-    """The node with another one in the place of one that it holds."""
-    if node == old:
-        return new
-    return tuple(replace(part, old, new) if isinstance(part, tuple) else part for part in node)
 
 
 def substitute(node: Node, name: str, value: Node) -> Node:

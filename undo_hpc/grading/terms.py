@@ -48,6 +48,13 @@ def turned_outward(tokens: list[Token]) -> bool:
     return depth > 0
 
 
+def replace(node: Node, old: Node, new: Node) -> Node:
+    """The node with another one in the place of one that it holds."""
+    if node == old:
+        return new
+    return tuple(replace(part, old, new) if isinstance(part, tuple) else part for part in node)
+
+
 def _renamed(node: Node, name: str, index: str) -> Node:
     """The node with the bound name of a sum replaced, in subscripts, too."""
     if node == ("const", name):
@@ -329,7 +336,7 @@ class Terms:
 
     def mixed(self, whole: Fraction) -> Node | None:
         r"""`3\frac{1}{2}`, `3 1/2`: a mixed number where all parts are bare integers."""
-        if self.peek() == ("cmd", "frac"):
+        if self.peek() == ("cmd", "frac") and self.peek(2)[0] != "word":
             at, tokens = self.at, list(self.tokens)
             self.at += 1
             top, bottom = (self.argument() if self.peek()[0] != "end" else None for _ in range(2))
