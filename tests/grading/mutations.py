@@ -190,6 +190,8 @@ def legitimate(kind: str, gold: str, mutated: str) -> str:
         return "the value does not depend on this digit"
     if kind == "dropped" and "\\in\\mathbb" in gold:
         return "the domain of the parameter goes without saying"
+    if kind == "dropped" and re.match(r"(?:Yes|No), because", gold):
+        return "the reason is left out"
     if re.search(r"=.*=", gold):
         return "the last side of a chain is the answer"
     return ""

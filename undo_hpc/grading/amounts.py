@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from undo_hpc.grading import families, sets, units
+from undo_hpc.grading import families, units
 from undo_hpc.grading.compare import Said, equal, in_order, some
 from undo_hpc.grading.evaluate import kinds, symbols
 from undo_hpc.grading.identity import approximates, context, identical, number
 from undo_hpc.grading.labels import labels_agree
 from undo_hpc.grading.names import word_set
-from undo_hpc.grading.terms import Node, replace
+from undo_hpc.grading.nodes import Node, replace
 from undo_hpc.grading.values import About, Expression, Labelled, Number, Quantity, Value
 
 _TRIGONOMETRY = word_set("sin cos tan cot sec csc")
@@ -38,8 +38,7 @@ def expressions(a: Expression, b: Expression) -> Said:
     if ("degree" in kinds(a.node)) != ("degree" in kinds(b.node)):
         one: Node = ("num", Fraction(1), None)
         plain = [
-            n if kinds(n) & _TRIGONOMETRY else replace(n, ("const", "degree"), one)
-            for n in (a.node, b.node)
+            n if kinds(n) & _TRIGONOMETRY else replace(n, ("const", "degree"), one) for n in (a.node, b.node)
         ]
         said = identical(*plain)
     if symbols(a.node) ^ symbols(b.node) in ({"C", "c"}, {"C", "K"}, {"C", "k"}):

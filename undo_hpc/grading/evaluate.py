@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from undo_hpc.grading.names import FUNCTIONS
-from undo_hpc.grading.terms import Node
+from undo_hpc.grading.nodes import Node
 
 MAX_BITS = 100_000
 MAX_FACTORIAL = 3000

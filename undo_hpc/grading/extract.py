@@ -10,14 +10,11 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
-from undo_hpc.grading import units
 from undo_hpc.grading.boxes import find_boxes, last_answer
-from undo_hpc.grading.names import word_set
 from undo_hpc.grading.reasoning import visible
-from undo_hpc.grading.tokens import _is_word
+from undo_hpc.grading.sentences import ASIDE, NUMBER, WORD, in_words, is_prose, sentence_end, stated
 
 GoldMode = Literal["auto", "plain", "boxed", "hashes"]
 _TRIES = 50  # empty `####` that are skipped
@@ -57,42 +54,14 @@ _SPAN = re.compile(
     re.DOTALL,
 )
 _JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
-_FRACTION = r"\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
-_GROUPED = r"\d{1,3}(?:(?:,\d{3})+|(?:[ \u00a0\u202f]\d{3})+(?!\d))"  # 1,500 and 1 500
-_NUMBER = re.compile(
-    rf"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:{_FRACTION}|\d{{1,2}}:[0-5]\d(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?|(?:{_GROUPED}|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)"
-    r"(?:\s?\\?%|\s?°)?(?![\d])"
-)
-_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
 _NOT_BUT = re.compile(
     r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE
 )
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
-_MATHS_WORDS = word_set(
-    "and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise"
-)
-_TWO_SENTENCES = re.compile(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b")
-_OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
-# What explains an answer rather than gives it: `the minimum is 3, attained when x = 1`, `7 apples are left, out of 10`.
-_ASIDE = re.compile(
-    r"\s*[,(;]\s*(?:(?:which|that)\s+is\s+)?(?:attained|achieved|reached|obtained|occurring|when|where|out of|compared|down from|up from|"
-    r"not|instead|rather than)\b|\s*[,(;]?\s*\b(?:because|since|as there|as we|as it|out of the original)\b|[,，]?\s*(?:而不是|而非)"
-)
 _HEDGE = re.compile(
     r"(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+",
     re.IGNORECASE,
 )
-_VERBS = (
-    r"(?:pay|cost|spend|earn|make|save|owe|charge|receive|raise|lose|collect|get|need|take|buy|sell|eat|read|win|walk|run|drive|use|weigh|"
-    r"have|equal|give|total)s?|paid|spent|made|lost|got|took|bought|sold|ate|won|ran|drove|has|had|is|are|was|were|be|at|of|as|obtain"
-)
-_SAYS = re.compile(
-    rf"(?:\b(?:{_VERBS})\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{{\\√π.])",
-    re.IGNORECASE,
-)
-_TOTAL = re.compile(r"(?:\s+[A-Za-z]+){0,2}\s+(?:in total|in all|altogether)\b", re.IGNORECASE)
 _CONCLUDES = re.compile(
     r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
 )
@@ -100,14 +69,7 @@ _VALUE_BEHIND = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
 _UNIT_SPAN = re.compile(
     r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
 )
-_SEVERAL = re.compile(  # `are x = 2 and x = 3`, `are 2 and 3`
-    r"\b[A-Za-z]\s*=\s*[^\s,=]+(?:(?:\s*,|\s+and|\s+or)+\s*[A-Za-z]\s*=\s*[^\s,=.]+)+$"
-    r"|(?<=\bare )-?\d+(?:\.\d+)?(?:(?:\s*,|\s+and|\s+or)+\s*-?\d+(?:\.\d+)?)+$"
-)
 _SENTENCE = re.compile(r"[A-Za-z]{2,}[^$\\]{0,60}\s\$[^$]+\$|[A-Za-z]{2,}[^$\\]{0,60}\\[(\[]")
-_SUBJECT = re.compile(
-    r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}"
-)  # `8 boats crossed the river in 20 minutes`
 _CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 
 
@@ -164,7 +126,7 @@ def extract_gold(text: str, mode: GoldMode = "auto") -> str | None:
         if said:
             return said.text
         spans = list(_SPAN.finditer(bare[-4000:]))
-        if spans and len(_WORD.findall(bare)) > 2 and not bare[-4000:][spans[-1].end() :].strip(" ."):
+        if spans and len(WORD.findall(bare)) > 2 and not bare[-4000:][spans[-1].end() :].strip(" ."):
             return _joined(_neighbours(bare[-4000:], spans))
     return bare or None
 
@@ -241,7 +203,7 @@ def _payload(rest: str, words: int, strict: bool) -> str | None:
         return None if strict or not phrase else phrase
     hedge = _HEDGE.match(phrase)
     phrase = phrase[hedge.end() :] if hedge else phrase
-    aside = _ASIDE.search(phrase)
+    aside = ASIDE.search(phrase)
     phrase = phrase[: aside.start()] if aside and aside.start() else phrase
     if not phrase:
         return None
@@ -250,27 +212,19 @@ def _payload(rest: str, words: int, strict: bool) -> str | None:
     return stated(phrase, True) or (None if strict else phrase)
 
 
-def sentence_end(text: str) -> int:
-    """Where the first sentence ends; empty lines before it do not count."""
-    match = _SENTENCE_END.search(text)
-    while match and match.group() == "\n" and not text[: match.start()].strip():
-        match = _SENTENCE_END.search(text, match.end())
-    return match.start() if match else len(text)
-
-
 def _leading_spans(rest: str, line: str, words: int) -> str | None:
     """The maths span that a sentence holds (the last one, if there are several), with the neighbours joined to it."""
     spans = [span for span in _SPAN.finditer(rest, 0, max(len(line), 1) + 600) if span.start() <= len(line)]
-    if not spans or len(_WORD.findall(rest[: spans[0].start()])) > 12:
+    if not spans or len(WORD.findall(rest[: spans[0].start()])) > 12:
         return None
-    aside = _ASIDE.search(rest, spans[0].end())
+    aside = ASIDE.search(rest, spans[0].end())
     spans = [span for span in spans if not aside or span.start() < aside.start()]
     outside = _SPAN.sub(" ", line)
     if re.search(r"\d", outside) and not is_prose(outside) and spans[-1].end() <= len(line):
         return line.strip().strip("*_`\"' ").rstrip(".")
     chosen = _neighbours(rest, spans)
     behind = line[chosen[-1].end() :]
-    if _VALUE_BEHIND.match(behind) and _NUMBER.search(behind):
+    if _VALUE_BEHIND.match(behind) and NUMBER.search(behind):
         return None
     percent = (
         "\\%" if re.match(r"\s*(?:%|\\%|percent)", rest[chosen[-1].end() : chosen[-1].end() + 12]) else ""
@@ -320,66 +274,6 @@ def _inside(match: re.Match[str]) -> str:
     return text.strip().rstrip(".,;")
 
 
-def is_prose(text: str) -> bool:
-    """Whether this is a sentence rather than an answer: three English words that are no products of letters, names or units."""
-    bare = _TEXT_COMMAND.sub(" ", text[:1000])
-    found = [w for w in _WORD.findall(bare) if not _of_maths(w)][:40]
-    count = sum(map(_english, found))
-    count = len(found) if any(len(w) > 3 for w in found) and count else count
-    other = len(_OTHER_SCRIPT.findall(bare))
-    return (
-        count >= 3
-        or (count >= 1 and bool(_TWO_SENTENCES.search(bare)))
-        or other > 3
-        or (count >= 1 and len(text) > 400)
-    )
-
-
-@lru_cache(maxsize=65536)
-def _of_maths(word: str) -> bool:
-    return word.lower() in _MATHS_WORDS or units.known(word)
-
-
-@lru_cache(maxsize=65536)
-def _english(word: str) -> bool:
-    return _is_word(word, word.lower(), word, len(word), ("", "", False), True)
-
-
-def stated(phrase: str, first: bool = False) -> str | None:
-    """The value that a sentence states: behind its last verb or equals sign, if that is mathematics, else a number."""
-    phrase = phrase.rstrip(" .*")
-    aside = _ASIDE.search(phrase)
-    if aside and _NUMBER.search(phrase, 0, aside.start()):
-        phrase = phrase[: aside.start()]
-    numbers = list(_NUMBER.finditer(phrase))
-    for number in reversed(numbers):
-        if _TOTAL.match(phrase, number.end()):
-            return number.group().strip()
-    says = list(_SAYS.finditer(phrase))
-    says = [m for m in says if m[0][0] != ":" or not (numbers and numbers[0].start() < m.start())]
-    says = [m for m in says if m[0][0] in "=≈"] or says
-    if several := _SEVERAL.search(phrase):
-        return several.group().strip()
-    if says:
-        rest = phrase[says[-1].end() :].strip(" .*")
-        value = _NUMBER.match(phrase, says[-1].end())
-        unit = re.match(r"\s+([A-Za-z]+)", phrase[value.end() :]) if value else None
-        if value and unit and not (units.known(unit[1]) and unit[1] != "in"):
-            return value.group().strip()
-        words = [
-            w
-            for w in _WORD.findall(rest)
-            if w.lower() not in _MATHS_WORDS and len(w) > 2 and not units.known(w)
-        ]
-        if rest and len(rest) < 80 and not words and not _OTHER_SCRIPT.search(rest):
-            return rest
-        if value:
-            return value.group().strip()
-    if not numbers:
-        return None
-    return (numbers[0] if (first and not says) or _SUBJECT.match(phrase) else numbers[-1]).group().strip()
-
-
 def _conclusion(tail: str, words: int) -> str | None:
     """The answer in the last sentence that draws a conclusion, if only little follows it."""
     found = list(_CONCLUDES.finditer(tail))
@@ -390,7 +284,7 @@ def _conclusion(tail: str, words: int) -> str | None:
     if (
         len(rest) - len(line) > 200
         or len(line) > 300
-        or _NUMBER.search(rest, len(line))
+        or NUMBER.search(rest, len(line))
         or "$" in rest[len(line) :]
     ):
         return None
@@ -398,9 +292,9 @@ def _conclusion(tail: str, words: int) -> str | None:
     if not spans:
         return stated(line)
     behind = line[spans[-1].end() :]
-    if _VALUE_BEHIND.match(behind) and _NUMBER.search(behind):
+    if _VALUE_BEHIND.match(behind) and NUMBER.search(behind):
         return stated(behind)
-    aside = _ASIDE.search(line, spans[0].end())
+    aside = ASIDE.search(line, spans[0].end())
     spans = [span for span in spans if not aside or span.start() < aside.start()]
     return _joined(_neighbours(line, spans))
 
@@ -409,7 +303,7 @@ def _without_anchor(text: str, words: int) -> Found | None:
     bare = re.sub(r"```\w*", "", text).strip().strip("*").strip()
     hedge = _HEDGE.match(bare)
     bare = bare[hedge.end() :] if hedge else bare
-    if 0 < words <= 3 and is_prose(bare) and len(bare) <= 2000 and (said := _in_words(bare)):
+    if 0 < words <= 3 and is_prose(bare) and len(bare) <= 2000 and (said := in_words(bare)):
         return Found(said, "sentence")
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
@@ -429,7 +323,7 @@ def _without_anchor(text: str, words: int) -> Found | None:
     closing = _conclusion(tail, words)
     if closing:
         return Found(closing, "conclusion")
-    spans, numbers = list(_SPAN.finditer(tail)), list(_NUMBER.finditer(tail))
+    spans, numbers = list(_SPAN.finditer(tail)), list(NUMBER.finditer(tail))
     if words:
         return (
             Found(_inside(spans[-1]), "last maths")
@@ -437,33 +331,20 @@ def _without_anchor(text: str, words: int) -> Found | None:
             else Found(bare.splitlines()[-1].strip()[-300:], "last line")
         )
     if spans and (
-        not numbers
-        or numbers[-1].end() <= spans[-1].end()
-        or len(_WORD.findall(tail[spans[-1].end() :])) <= 6
+        not numbers or numbers[-1].end() <= spans[-1].end() or len(WORD.findall(tail[spans[-1].end() :])) <= 6
     ):
-        aside = _ASIDE.search(tail, spans[0].end()) if len(tail) < 400 and "\n" not in tail else None
+        aside = ASIDE.search(tail, spans[0].end()) if len(tail) < 400 and "\n" not in tail else None
         spans = [span for span in spans if not aside or span.start() < aside.start()]
         behind = tail[spans[-1].end() : aside.start() if aside else None]
-        if _VALUE_BEHIND.match(behind) and _NUMBER.search(behind):
+        if _VALUE_BEHIND.match(behind) and NUMBER.search(behind):
             return Found(stated(behind) or behind, "last number")
         percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", behind) else ""
         return Found(_joined(_neighbours(tail, spans)) + percent, "last maths")
     bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
-    if bold and (inner := list(_NUMBER.finditer(bold[-1]))):
+    if bold and (inner := list(NUMBER.finditer(bold[-1]))):
         return Found(bold[-1].strip(" :.") if not is_prose(bold[-1]) else inner[-1].group(), "bold")
     if not numbers:
         return None
     sentences = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", tail) if any(c.isdigit() for c in piece)]
     value = stated(sentences[-1]) if len(bare) <= 2000 and sentences else None
     return Found(value or numbers[-1].group().strip(), "last number")
-
-
-def _in_words(text: str) -> str | None:
-    """The words that a sentence answers with: a leading yes or no, or what stands behind its last 'is'."""
-    leading = re.match(r"(yes|no|true|false)\b\s*[,.!]", text, re.IGNORECASE)
-    if leading:
-        return leading[1]
-    last = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", text) if piece.strip()][-1]
-    says = list(re.finditer(r"\b(?:is|are|was|were|be|on|has|have)\s+(?:an?\s+|the\s+)?", last))
-    rest = last[says[-1].end() :].strip(" .!*") if says else ""
-    return rest if rest and len(rest.split()) <= 4 else None

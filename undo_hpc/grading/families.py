@@ -9,8 +9,8 @@ from typing import Any
 
 from undo_hpc.grading.evaluate import Env, TooLarge, Undefined, Unreadable, exact, kinds, numeric, symbols
 from undo_hpc.grading.identity import context, identical
+from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.sets import substitute
-from undo_hpc.grading.terms import Node
 from undo_hpc.grading.values import (
     Expression,
     Family,

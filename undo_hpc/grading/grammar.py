@@ -8,8 +8,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from undo_hpc.grading import names, units
+from undo_hpc.grading.atoms import CURRENCIES
 from undo_hpc.grading.names import word_set
-from undo_hpc.grading.terms import CURRENCIES, MAX_DEPTH, Node, Terms
+from undo_hpc.grading.nodes import Node
+from undo_hpc.grading.terms import MAX_DEPTH, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
 
 MAX_LENGTH = 3000

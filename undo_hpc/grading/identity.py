@@ -25,7 +25,7 @@ from undo_hpc.grading.evaluate import (
     numeric,
     symbols,
 )
-from undo_hpc.grading.terms import Node, replace
+from undo_hpc.grading.nodes import Node, replace
 
 _STEPS = frozenset(("floor", "ceil", "gcd", "lcm", "mod", "fact", "fact2", "binom", "big"))
 _POSITIVE = frozenset(("gcd", "lcm", "fact", "fact2", "binom", "big"))

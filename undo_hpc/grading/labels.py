@@ -6,7 +6,7 @@ from undo_hpc.grading import words
 from undo_hpc.grading.evaluate import kinds, symbols
 from undo_hpc.grading.identity import identical, opaque, proportional, same_roots
 from undo_hpc.grading.names import word_set
-from undo_hpc.grading.terms import Node
+from undo_hpc.grading.nodes import Node
 
 _NO_LABEL = word_set("sqrt abs max min gcd lcm floor ceil log ln")
 Equation = tuple[str, Node, Node]
@@ -33,7 +33,9 @@ def label_of(left: Node, right: Node) -> str:
     measures = kind in ("mul", "div", "ratio", "fn", "pow") and names and "num" not in kinds(left)
     if measures and (kind == "ratio" or all(name[0].isupper() or ":" in name for name in names)):
         return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
-    return f"of {left[1]} {names.pop()}" if kind == "fn" and left[1] not in _NO_LABEL and len(names) == 1 else ""
+    return (
+        f"of {left[1]} {names.pop()}" if kind == "fn" and left[1] not in _NO_LABEL and len(names) == 1 else ""
+    )
 
 
 def applied(node: Node) -> set[str]:

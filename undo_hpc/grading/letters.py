@@ -9,6 +9,7 @@ from undo_hpc.grading.boxes import last_answer
 from undo_hpc.grading.extract import Found
 from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.reasoning import visible
+from undo_hpc.grading.sentences import sentence_end
 from undo_hpc.grading.tokens import prepare
 
 _COMMANDS = re.compile(
@@ -182,7 +183,7 @@ def _option_stated(text: str, choices: tuple[str, ...]) -> tuple[int, str] | Non
         return None
     for match in reversed(extract.anchors(text, 0)[-5:]):
         rest = text[match.end() : match.end() + 2000].lstrip(" *:\n")
-        for line in (rest.split("\n", 1)[0], rest[: extract.sentence_end(rest)]):
+        for line in (rest.split("\n", 1)[0], rest[: sentence_end(rest)]):
             letter = choice_of(line.strip(" .*"), choices) if len(line.strip()) > 1 else None
             if letter:
                 return match.start(), letter

@@ -9,7 +9,7 @@ from undo_hpc.grading.evaluate import Undefined, kinds, symbols
 from undo_hpc.grading.grammar import domain_of
 from undo_hpc.grading.labels import label_of
 from undo_hpc.grading.making import MAX_ITEMS, STRUCTURES, branches, flat, value_of
-from undo_hpc.grading.terms import Node
+from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.tokens import SyntaxProblem
 from undo_hpc.grading.values import (
     Condition,

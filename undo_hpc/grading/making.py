@@ -10,7 +10,7 @@ from undo_hpc.grading.evaluate import Undefined, kinds
 from undo_hpc.grading.identity import rational
 from undo_hpc.grading.matrices import entries
 from undo_hpc.grading.names import word_set
-from undo_hpc.grading.terms import Node
+from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.tokens import SyntaxProblem
 from undo_hpc.grading.values import (
     Cases,

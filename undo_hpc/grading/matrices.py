@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from undo_hpc.grading.evaluate import kinds
-from undo_hpc.grading.terms import Node
+from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.tokens import SyntaxProblem
 
 

@@ -12,7 +12,7 @@ from undo_hpc.grading.labels import label_of
 from undo_hpc.grading.listing import assigned, family
 from undo_hpc.grading.making import ORDERS, STRUCTURES, branches, reals, value_of
 from undo_hpc.grading.names import BIG
-from undo_hpc.grading.terms import Node
+from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.tokens import SyntaxProblem
 from undo_hpc.grading.values import (
     About,

@@ -9,7 +9,7 @@ from typing import Any
 
 from undo_hpc.grading.evaluate import REAL, TooLarge, Undefined, Unreadable, numeric, symbols
 from undo_hpc.grading.identity import context, identical, number, proportional, rational
-from undo_hpc.grading.terms import Node, replace
+from undo_hpc.grading.nodes import Node, replace
 
 INFINITY: Node = ("const", "infty")
 MINUS: Node = ("neg", INFINITY)

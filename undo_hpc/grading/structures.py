@@ -55,7 +55,8 @@ def tuple_list(a: Tuple, b: List) -> Said:
 def one_item(a: Set | List, b: Value) -> Said:
     """A set of one element and that element; a list of forms of one value and that value."""
     items = distinct(a.items)
-    return equal(items[0], b) if len(items) == 1 else False
+    forms = isinstance(a, Set) or len(set(a.items)) == len(a.items)  # `15 39/40 or 639/40`, but not `5, 5`
+    return equal(items[0], b) if len(items) == 1 and forms else False
 
 
 def matrix_tuple(a: Matrix, b: Tuple) -> Said:

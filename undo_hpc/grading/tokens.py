@@ -263,7 +263,7 @@ def _letters(run: str, text: str, start: int, end: int, out: list[Token], space:
         out.append(("cmd", "times", space))
     elif run == "U" and previous[1] in (")", "]", "\\}") and re.match(r"\s*[(\[{\\]", text[end : end + 4]):
         out.append(("cmd", "cup", space))
-    elif _is_word(run, lower, text, end, previous, space):
+    elif is_word(run, lower, text, end, previous, space):
         out.append(("word", run, space))
     else:
         for kind, value in split_letters(run):
@@ -271,7 +271,7 @@ def _letters(run: str, text: str, start: int, end: int, out: list[Token], space:
             space = False
 
 
-def _is_word(run: str, lower: str, text: str, end: int, previous: Token, space: bool) -> bool:
+def is_word(run: str, lower: str, text: str, end: int, previous: Token, space: bool) -> bool:
     if not run.isascii():
         return True
     if run == "a" and previous[0] == "word" and space and text[end : end + 1] == " ":

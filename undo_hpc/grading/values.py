@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, dataclass_transform
 
+from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.sets import Piece
-from undo_hpc.grading.terms import Node
 
 
 @dataclass_transform(frozen_default=True)
