@@ -6,8 +6,8 @@ import re
 from fractions import Fraction
 
 from undo_hpc.grading import names
-from undo_hpc.grading.nodes import Node
-from undo_hpc.grading.tokens import SyntaxProblem, Token, Wordy
+from undo_hpc.grading.nodes import Node, rename_index
+from undo_hpc.grading.tokens import SyntaxProblem, Token, Wordy, turned_outward
 
 _INVERSE = {
     "sin": "arcsin",
@@ -17,31 +17,8 @@ _INVERSE = {
     "sec": "arcsec",
     "csc": "arccsc",
 } | {"sinh": "asinh", "cosh": "acosh", "tanh": "atanh"}
-_SAME = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "lg": "log10"}
+_SAME = {"lg": "log10"}
 CURRENCIES = "$€£¥₹"
-
-
-def _renamed(node: Node, name: str, index: str) -> Node:
-    """The node with the bound name of a sum replaced, in subscripts, too."""
-    if node == ("const", name):
-        return ("sym", index)
-    if node[0] == "sym":
-        head, underscore, subscript = node[1].partition("_")
-        return (
-            ("sym", index) if node[1] == name else ("sym", head + underscore + subscript.replace(name, index))
-        )
-    return tuple(_renamed(part, name, index) if isinstance(part, tuple) and part else part for part in node)
-
-
-def turned_outward(tokens: list[Token]) -> bool:
-    """Whether brackets stand as in `]0, 1[`, so that a `[` closes: they do not nest when each opens that looks like opening."""
-    depth = 0
-    for kind, text, _ in tokens:
-        if kind == "op" and text in "([])":
-            depth += 1 if text in "([" else -1
-            if depth < 0:
-                return True
-    return depth > 0
 
 
 class Atoms:
@@ -203,7 +180,6 @@ class Atoms:
         return None
 
     def raw_subscript(self) -> str:
-        """The tokens of a subscript as one string."""
         kind, text = self.take()
         if kind != "op" or text not in ("{", "("):
             return text
@@ -299,7 +275,7 @@ class Atoms:
             return self.big(name)
         if name in ("lim", "limsup", "liminf", "int", "iint", "oint", "iiint"):
             return self.opaque(name)
-        if name in ("bold",):
+        if name == "bold":
             return self.argument()
         if name in names.MARKS:
             return ("sym", f"{name}:{self.marked()}")
@@ -316,7 +292,6 @@ class Atoms:
         raise SyntaxProblem(f"command {name}")
 
     def marked(self) -> str:
-        """What an accent or a sign such as the angle's stands on."""
         if self.peek()[1] in ("{", "("):
             return self.raw_subscript()
         letters = self.take()[1]
@@ -332,6 +307,8 @@ class Atoms:
         match = re.match(r"\{ (?:d|partial) (\w+ )?\} \{ (?:d|partial) (\w+) \}", " ".join(found))
         if not match:
             return None
+        if not match[1]:
+            raise SyntaxProblem("a derivative to be carried out")
         self.at += 7 + bool(match[1])
         return ("sym", f"d{(match[1] or '').strip()}/d{match[2]}")
 
@@ -359,7 +336,7 @@ class Atoms:
         index = "∑" + "'" * str(body).count(
             "'big'"
         )  # bound names are all the same: the sum over i is the sum over k
-        return ("big", name, index, low, high, _renamed(body, variable, index))
+        return ("big", name, index, low, high, rename_index(body, variable, index))
 
     def opaque(self, name: str) -> Node:
         """A limit or an integral up to the end of this side: a name for its value, which only algebra can compute."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from undo_hpc.grading.names import FUNCTIONS
@@ -75,6 +76,15 @@ def exact(node: Node, env: Env) -> Fraction:
     if kind == "big":
         return _big(node, env, lambda body, inner: _bounded(exact(body, inner)))
     raise Undefined(kind)
+
+
+@lru_cache(maxsize=8192)
+def rational(node: Node) -> Fraction | None:
+    """The exact value of a node without variables, if its form gives one."""
+    try:
+        return exact(node, {})
+    except (Undefined, TooLarge, Unreadable):
+        return None
 
 
 def _big(node: Node, env: Env, value_of: Any) -> Any:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from undo_hpc.grading import names, units
 from undo_hpc.grading.atoms import CURRENCIES
+from undo_hpc.grading.domains import domain_of, said_domain
 from undo_hpc.grading.names import word_set
 from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.terms import MAX_DEPTH, Terms
@@ -21,11 +22,6 @@ _HEDGES = word_set(
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
 _CLAUSES = word_set("where for with if when provided any some integer integers")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
-_DOMAINS = (  # the first whose words are all said
-    (("positive", "integer"), "Z+"), (("natural",), "Z+"), (("nonnegative", "integer"), "N"), (("non-negative", "integer"), "N"),
-    (("whole",), "N"), (("integer",), "Z"), (("real",), "R"), (("constant",), "R"), (("rational",), "Q"),
-    (("complex",), "C"), (("all",), "R"), (("any",), "R"), (("every",), "R"), (("arbitrary",), "R"),
-)  # fmt: skip
 
 
 class Grammar(Terms):
@@ -140,10 +136,10 @@ class Grammar(Terms):
         """A modulus, remarks in brackets, and clauses such as `where k is an integer`."""
         while True:
             if self.cmd("pmod"):
-                node = self.modulo(node, self.argument())
+                node = ("modulo", node, self.argument())
             elif self.peek() == ("op", "(") and self.peek(1)[1] in ("mod", "bmod"):
                 self.at += 2
-                node = self.modulo(node, self.expression())
+                node = ("modulo", node, self.expression())
                 self.need(")")
             elif self.peek() == ("op", "(") and self.is_remark():
                 self.at += 1
@@ -152,9 +148,6 @@ class Grammar(Terms):
                 node = self.clause(node)
             else:
                 return node
-
-    def modulo(self, node: Node, modulus: Node) -> Node:
-        return ("modulo", node, modulus)
 
     def remark(self, node: Node) -> Node:
         if self.peek()[0] == "word" and self.peek()[1].lower() not in _CLAUSES | {"all", "every"}:
@@ -193,7 +186,7 @@ class Grammar(Terms):
         ):
             raise Wordy("a condition in words")
         stems = [word.rstrip("s") for word in said]
-        domain = next((name for wanted, name in _DOMAINS if all(word in stems for word in wanted)), None)
+        domain = said_domain(stems)
         if domain is None:
             raise Wordy("a clause")
         return ("given", node, tuple((name, domain) for name in dict.fromkeys(spoken)) or (("", domain),))
@@ -217,15 +210,11 @@ class Grammar(Terms):
             word = self.take()[1]
             other = self.measured()
             return ("ratio", (node, other), "") if word == "to" else ("div", node, other)
-        while self.peek() in (("cmd", "cup"), ("cmd", "cap"), ("cmd", "setminus")) or self.set_difference(
-            node
-        ):
+        sets = (("cmd", "cup"), ("cmd", "cap"), ("cmd", "setminus"))
+        while self.peek() in sets or (node[0] in ("named", "bracket") and self.peek() == ("op", "-")):
             operator = self.take()[1]
             node = ("setop", "setminus" if operator == "-" else operator, node, self.measured())
         return node
-
-    def set_difference(self, node: Node) -> bool:
-        return node[0] in ("named", "bracket") and self.peek() == ("op", "-")
 
     def measured(self) -> Node:
         """An expression with its unit; `5 feet 4 inches` is one quantity."""
@@ -385,17 +374,6 @@ class Grammar(Terms):
         if self.peek()[0] in ("row", "end"):
             return ("words", "otherwise" if words and words[0] in ("otherwise", "else") else " ".join(words))
         return self.listing()
-
-
-def domain_of(node: Node) -> list[tuple[str, str]] | None:
-    """The names and their set, where a relation only says that parameters are numbers of a kind: `k, m in Z`."""
-    if node[0] != "rel" or node[1] != ("in",) or node[2][1][0] != "named":
-        return None
-    left, name = node[2][0], node[2][1][1]
-    items = left[2] if left[0] == "list" else left[3] if left[0] == "bracket" else (left,)
-    found = [item[1] if item[0] == "sym" else "i" if item == ("const", "i") else None for item in items]
-    kinds = {"N": "Z+", "Z+": "Z+", "N+": "Z+", "N*": "Z+", "N0+": "N", "Z0+": "N", "Z": "Z"}
-    return None if None in found else [(str(item), kinds.get(name, name)) for item in found]
 
 
 @lru_cache(maxsize=8192)

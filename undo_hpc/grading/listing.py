@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from undo_hpc.grading import sets, units
+from undo_hpc.grading.domains import domain_of
 from undo_hpc.grading.evaluate import Undefined, kinds, symbols
-from undo_hpc.grading.grammar import domain_of
 from undo_hpc.grading.labels import label_of
 from undo_hpc.grading.making import MAX_ITEMS, STRUCTURES, branches, flat, value_of
 from undo_hpc.grading.nodes import Node

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from undo_hpc.grading import sets, words
-from undo_hpc.grading.evaluate import Undefined, kinds
-from undo_hpc.grading.identity import rational
+from undo_hpc.grading.evaluate import Undefined, kinds, rational
 from undo_hpc.grading.matrices import entries
 from undo_hpc.grading.names import word_set
 from undo_hpc.grading.nodes import Node

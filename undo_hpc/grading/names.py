@@ -40,7 +40,7 @@ RENAMED = _map(
     "exponentialE=e imath=i imaginaryI=i simeq=approx cong=approx sim=approx thickapprox=approx colon=: backslash=setminus "
     "smallsetminus=setminus bigcup=cup bigcap=cap bar=overline ulcorner=lceil urcorner=rceil llcorner=lfloor "
     "lrcorner=rfloor tg=tan ctg=cot cotan=cot arctg=arctan arcctg=arccot cosec=csc land=and wedge=and lor=or vee=or "
-    "arcsinh=asinh arccosh=acosh arctanh=atanh asin=arcsin acos=arccos atan=arctan sign=sgn overrightarrow=vec "
+    "arsinh=asinh arcosh=acosh artanh=atanh arcsinh=asinh arccosh=acosh arctanh=atanh asin=arcsin acos=arccos atan=arctan sign=sgn overrightarrow=vec "
     "widehat=hat widetilde=tilde mathbf=bold boldsymbol=bold bm=bold lang=langle rang=rangle qquad=quad iff=Leftrightarrow"
 )
 DROPPED = word_set(

@@ -20,3 +20,17 @@ def replace(node: Node, old: Node, new: Node) -> Node:
     if node == old:
         return new
     return tuple(replace(part, old, new) if isinstance(part, tuple) else part for part in node)
+
+
+def rename_index(node: Node, name: str, index: str) -> Node:
+    """The node with the bound name of a sum replaced, in subscripts, too."""
+    if node == ("const", name):
+        return ("sym", index)
+    if node[0] == "sym":
+        head, underscore, subscript = node[1].partition("_")
+        return (
+            ("sym", index) if node[1] == name else ("sym", head + underscore + subscript.replace(name, index))
+        )
+    return tuple(
+        rename_index(part, name, index) if isinstance(part, tuple) and part else part for part in node
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from undo_hpc.grading import sets
+from undo_hpc.grading.domains import domain_of
 from undo_hpc.grading.evaluate import Undefined, kinds, symbols
-from undo_hpc.grading.grammar import domain_of
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.labels import label_of
 from undo_hpc.grading.listing import assigned, family
@@ -20,6 +20,7 @@ from undo_hpc.grading.values import (
     Family,
     Labelled,
     List,
+    Named,
     Reals,
     Relation,
     Set,
@@ -161,20 +162,22 @@ def builder(node: Node) -> Value:
 
 
 def modulo(node: Node) -> Value:
-    """`x \\equiv 1, 4 \\pmod 5` as a family of integers."""
-    inner = node[1]
+    """`x \\equiv 1, 4 \\pmod 5` as a family of integers; a congruence of letters as it stands."""
+    inner, modulus = node[1], node[2]
     items = inner[2] if inner[0] == "list" else (inner,)
     label = ""
     residues: list[Node] = []
     for item in items:
         if item[0] == "rel":
-            if item[1] != ("equiv",):
+            if item[1] != ("equiv",) or kinds(modulus) & STRUCTURES:
                 raise SyntaxProblem("a modulus without a congruence")
-            label, item = label_of(item[2][0], item[2][1]), item[2][1]
-            if not label:
-                raise SyntaxProblem("a congruence of expressions")
+            left, right = item[2]
+            label = label_of(left, right)
+            if not label or symbols(modulus) or symbols(right):
+                return Named("modulo", (value_of(left), value_of(right), value_of(modulus)))
+            item = right
         residues.extend(branches(item) if kinds(item) & {"pm", "mp"} else [item])
-    if kinds(node[2]) & STRUCTURES or symbols(node[2]):
+    if kinds(modulus) & STRUCTURES or symbols(modulus):
         raise SyntaxProblem("a modulus that is no number")
-    k: Node = ("mul", node[2], ("sym", "\0k"))
+    k: Node = ("mul", modulus, ("sym", "\0k"))
     return Family(tuple((("add", residue, k),) for residue in residues), (("\0k", "Z"),), label)

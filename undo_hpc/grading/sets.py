@@ -7,8 +7,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from undo_hpc.grading.evaluate import REAL, TooLarge, Undefined, Unreadable, numeric, symbols
-from undo_hpc.grading.identity import context, identical, number, proportional, rational
+from undo_hpc.grading.evaluate import REAL, TooLarge, Undefined, Unreadable, numeric, rational, symbols
+from undo_hpc.grading.identity import context, identical, number, proportional
 from undo_hpc.grading.nodes import Node, replace
 
 INFINITY: Node = ("const", "infty")

@@ -164,4 +164,4 @@ def named_sets(a: Named, b: Named) -> Said:
     """The same set by name, or the same operation on the same sets."""
     if a.name != b.name:
         return {a.name, b.name} == {"N", "Z+"} and not a.operands
-    return (in_order if a.name in ("setminus", "given") else in_any_order)(a.operands, b.operands)
+    return (in_order if a.name in ("setminus", "given", "modulo") else in_any_order)(a.operands, b.operands)

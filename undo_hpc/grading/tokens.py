@@ -97,6 +97,7 @@ def prepare(text: str) -> str:
     elif text.endswith("."):
         text = _ABBREVIATED.sub(r"\1", text)
     text = text.strip().lstrip(" ,;:*`").rstrip(" \t\n,;:*`")
+    text = text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
     while text.endswith((".", "\\")) and not text.endswith("..."):
         text = text[:-1].rstrip(" \t\n,;:*")
     return text.lstrip("=").strip() if text[:1] == "=" and text.count("=") == 1 else text
@@ -230,18 +231,23 @@ def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) 
     bare = inside.strip(" ~$\\,;")
     runs = _LETTERS.findall(bare)
     previous = out[-1] if out else ("", "", False)
-    if bare in names.FUNCTIONS | names.MULTI_ARGUMENT | {"mod", "arcsinh", "arccosh", "arctanh"} and (
-        bare != "min" or (previous[0] != "num" and previous[1] != "/")
-    ):
+    known = names.RENAMED.get(bare, bare) in names.FUNCTIONS | names.MULTI_ARGUMENT | {"mod"}
+    if known and (bare != "min" or (previous[0] != "num" and previous[1] != "/")):
         out.append(("cmd", names.RENAMED.get(bare, bare), space))
         return
     if len(bare) == 1 and bare.isalpha():
-        symbol = command.startswith(("math", "oper", "rm", "textit", "textbf")) and not (
-            bare in units.SINGLE and previous[0] in ("num", "word")
+        unit = bare in units.SINGLE or not command.startswith(("math", "oper", "rm", "textit", "textbf"))
+        symbol = not (unit and previous[0] in ("num", "word")) and previous[1] not in (
+            "frac",
+            "{",
+            "/",
+            "^",
+            "}",
         )
+        symbol |= command.startswith(("math", "oper")) and previous[0] not in ("num", "word")
         out.append(("sym" if symbol else "word", bare, space))
         return
-    unit = previous[0] == "num" and runs and all(units.known(run) for run in runs)
+    unit = previous[0] == "num" and bool(runs) and all(units.known(run) for run in runs)
     upright = (
         not unit
         and all(len(run) == 1 or run in names.NAMES for run in runs)
@@ -322,3 +328,14 @@ def split_letters(run: str) -> tuple[tuple[str, str], ...]:
     """A run of ASCII letters as known names and single letters, longest names first."""
     pieces = _NAME.findall(run) if len(run) > 1 else [run]
     return tuple(("cmd", names.RENAMED.get(p, p)) if len(p) > 1 else ("sym", p) for p in pieces)
+
+
+def turned_outward(tokens: list[Token]) -> bool:
+    """Whether brackets stand as in `]0, 1[`, so that a `[` closes: they do not nest when each opens that looks like opening."""
+    depth = 0
+    for kind, text, _ in tokens:
+        if kind == "op" and text in "([])":
+            depth += 1 if text in "([" else -1
+            if depth < 0:
+                return True
+    return depth > 0
