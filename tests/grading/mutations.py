@@ -159,6 +159,10 @@ def rewrites(gold: str) -> Iterator[tuple[str, str]]:
         and not re.search("[A-Za-z]{4}", gold)
     ):
         yield "order", found[0] + ", ".join(reversed(found[1])) + found[2]
+    if re.search(r"\bk ?\\in ?\\mathbb\{Z\}", gold) and "m" not in gold.replace("\\mathbb", "").replace(
+        "\\pmod", ""
+    ):
+        yield "parameter", re.sub(r"(?<![A-Za-z\\])k(?![A-Za-z])", "m", gold)
     if _PLAIN.fullmatch(gold):
         value = Fraction(gold)
         yield "fraction", f"\\frac{{{value.numerator * 3}}}{{{value.denominator * 3}}}"

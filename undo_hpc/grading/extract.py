@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from undo_hpc.grading.boxes import find_boxes, last_answer
+from undo_hpc.grading.names import word_list
 from undo_hpc.grading.reasoning import visible
 from undo_hpc.grading.sentences import ASIDE, NUMBER, WORD, in_words, is_prose, sentence_end, stated
 
@@ -31,23 +32,13 @@ _ANCHOR = re.compile(
     rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
-_HINTS = (
-    "answer",
-    "####",
+_HINTS = [
+    *word_list("#### ans odpow jawaban antwo svar respuesta resposta risposta cevap"),
     "\na:",
     "\na.:",
     "a :",
     "**a:",
-    "ans",
-    "odpow",
-    "jawaban",
-    "antwo",
-    "svar",
-    "respuesta",
-    "resposta",
-    "risposta",
-    "cevap",
-)
+]
 _SPAN = re.compile(
     r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
     r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",

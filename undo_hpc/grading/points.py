@@ -17,6 +17,7 @@ CORNERS = frozenset(("abs", "max", "min", "sgn"))
 _INTEGER_NAMES = frozenset("ijklmnpqNMK")
 _SIZES = (Fraction(3, 7), Fraction(17, 9), Fraction(71, 11), Fraction(523, 13), Fraction(20011, 17))
 _FACTORED = (1, 2, 3, 4, 6, 8, 9, 12, 15, 16, 20, 30, 36, 60)
+_TELLING = (16, 17, 24, 25, 26, 27, 31, 32, 36, 48, 49, 63, 64, 65, 81, 99, 100, 120)
 
 
 def integral(names: list[str], held: set[str], a: Node, b: Node) -> bool:
@@ -33,29 +34,7 @@ def points(a: Node, b: Node, names: list[str], held: set[str]) -> Iterator[Env]:
     edges = [c + d for c in constants for d in (-1, 0, 1)] + [2 * c for c in constants]
     if integral(names, held, a, b):
         low = [] if held & _POSITIVE else [0, -1, -2, -5]
-        values = [
-            *range(1, 14),
-            *low,
-            *edges,
-            16,
-            17,
-            24,
-            25,
-            26,
-            27,
-            31,
-            32,
-            36,
-            48,
-            49,
-            63,
-            64,
-            65,
-            81,
-            99,
-            100,
-            120,
-        ]
+        values = [*range(1, 14), *low, *edges, *_TELLING]
         if len(names) == 1:
             yield from ({names[0]: Fraction(v)} for v in values)
             return

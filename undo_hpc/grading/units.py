@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from undo_hpc.grading.names import word_set
+from undo_hpc.grading.names import word_list, word_set
 
 Dimension = tuple[tuple[str, int], ...]
 # symbol : names : size and base units. Base dimensions: m g s A K mol, angle, and one for each currency.
@@ -55,16 +55,7 @@ NO_UNIT = word_set(
     "over by with no none either neither between from until cannot never has have had"
 )
 _PERCENT = word_set("percent percentage pct % percents")
-_OPPOSITE = (
-    "profit loss",
-    "gain loss",
-    "north south",
-    "east west",
-    "above below",
-    "left right",
-    "up down",
-    "am pm",
-)
+_OPPOSITE = word_list("profit/loss gain/loss north/south east/west above/below left/right up/down am/pm")
 _MONTHS = word_set("january february march april may june july august september october november december")
 _PIECE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|[$€£¥₹¢°%Ω]|\^\s*\(?\s*(-?\d{1,2})\s*\)?|[/*()]")
 
@@ -109,25 +100,7 @@ def _build() -> tuple[dict[str, tuple[Fraction, dict[str, int]]], dict[str, tupl
         for name in others:
             words[name] = (size, powers)
             words.setdefault(name + "s", (size, powers))
-    for symbol in (
-        "ft",
-        "in",
-        "hr",
-        "min",
-        "kg",
-        "cm",
-        "mm",
-        "km",
-        "ml",
-        "sec",
-        "gal",
-        "mi",
-        "yd",
-        "oz",
-        "lb",
-        "day",
-        "cal",
-    ):
+    for symbol in word_list("ft in hr min kg cm mm km ml sec gal mi yd oz lb day cal"):
         words.setdefault(
             symbol, symbols.get(symbol) or symbols["mL"]
         )  # CM, Km, ML: where the case says nothing
@@ -230,7 +203,7 @@ def conversion(a: Unit, b: Unit) -> Fraction | None:
 
 
 def _contradict(a: tuple[str, ...], b: tuple[str, ...], strict: bool) -> bool:
-    pairs = [pair.split() for pair in _OPPOSITE]
+    pairs = [pair.split("/") for pair in _OPPOSITE]
     if any((x in a and y in b) or (y in a and x in b) for x, y in pairs):
         return True
     return strict and bool(a) and bool(b) and not (set(a) <= set(b) or set(b) <= set(a))
