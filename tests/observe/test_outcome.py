@@ -77,9 +77,11 @@ def test_each_doubt_is_told_and_no_other(place: str, values: dict[str, Any], wor
 
 def test_rows_that_training_left_out_are_told_with_the_reason() -> None:
     train = {"rows_given": 38, "rows_learned": 4, "rows_left_out": {"longer than max_length (40)": 34}}
-    (told,) = remarks(SOUND | {"train": train})
+    (told,) = warnings_of(SOUND | {"train": train})
     assert (
         "learned from 4 of 38 rows (34: longer than max_length (40))" in told and "train.max_length" in told
     )
     assert "4 rationales learned from" in outcome(SOUND | {"train": train})
-    assert remarks(SOUND | {"train": train | {"rows_learned": 38, "rows_left_out": {}}}) == remarks(SOUND)
+    assert warnings_of(SOUND | {"train": train | {"rows_learned": 38, "rows_left_out": {}}}) == warnings_of(
+        SOUND
+    )

@@ -6,6 +6,7 @@ cache.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from undo_hpc.chat.training_text import TurnWriter, sample_turns
 from undo_hpc.config.schema import ModelConfig, RunConfig, StudentConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import resolve_model
+from undo_hpc.prompts import load_prompts
 from undo_hpc.training.loss_tokens import load_tokenizer
 
 _FILES = ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json")
@@ -49,7 +51,12 @@ def template_of(model: ModelConfig, *, date: str = "") -> ChatTemplate | None:
     folder = tokenizer_files(model)
     if folder is None or not any((folder / name).is_file() for name in _FILES[:2]):
         return None
-    return ChatTemplate.load(folder, kwargs=model.chat_template_kwargs, date=model.date or date)
+    try:
+        return ChatTemplate.load(folder, kwargs=model.chat_template_kwargs, date=model.date or date)
+    except DataError:
+        if (folder / "tokenizer.json").is_file():
+            raise
+        return None  # a tokenizer of another kind (tekken.json), which only transformers reads
 
 
 def writer_of(model: StudentConfig, template: ChatTemplate) -> TurnWriter:
@@ -69,7 +76,7 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
     Args:
         date: the day that a template with a date prints; empty for today.
 
-    Returns sentences worth a reader's attention; most often none.
+    Does nothing where the template cannot be read here (see `template_of`): training checks it. Returns sentences worth a reader's attention; most often none.
 
     Raises:
         DataError: no rationale could be learned with this template; the hint says what to change.
@@ -77,7 +84,7 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
     model = config.student
     template = template_of(model, date=date)
     if template is None:
-        return [f"student.model: the chat template of {model.model} cannot be read here; training checks it"]
+        return []
     try:
         writer = writer_of(model, template)
         prompt = template.render(writer.chat("7 + 8"), True)
@@ -119,6 +126,23 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
             f"student: its chat template prints the date, which is {model.date or date} throughout the run"
         )
     return notes
+
+
+def student_notes(config: RunConfig, problems: Sequence[str], *, date: str = "") -> list[str]:
+    """What training will do with rationales that is not obvious, templates and lengths together, for a launch and its dry run.
+
+    Args:
+        problems: the texts of the training problems.
+        date: as of `check_student`.
+
+    Raises:
+        DataError: see `check_student`.
+    """
+    prompts = load_prompts(config.student.prompt)
+    longest = heapq.nlargest(_MEASURED, problems, key=len)
+    turns = [prompts.student(problem, config.student.instruction) for problem in longest]
+    notes = check_student(config, date=date)
+    return [*notes, *filter(None, [check_lengths(config, turns)])]
 
 
 def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:

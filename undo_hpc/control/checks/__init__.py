@@ -90,7 +90,7 @@ CHECKS = (
     Check("student's chat template", lambda s: sources.check_student_template(s.config), _NEW),
     Check("Hub data", lambda s: sources.check_hub_sources(s.config), _NEW, by_prepare=True),
     Check("data", lambda s: s.sources, _NEW, by_prepare=True),
-    Check("lengths", lambda s: sources.check_training_lengths(s.config, s.sources), _NEW),
+    Check("student", lambda s: sources.describe_training(s.config, s.sources), _NEW),
     Check("frozen problems", lambda s: place.check_frozen_problems(s.run_dir), ("resume",)),
     Check("source of the data", lambda s: place.check_source_files(s.run_dir), ("resume",)),
     Check("recorded models", lambda s: place.check_recorded_models(s.config, s.run_dir), ("resume",)),
@@ -121,7 +121,7 @@ def require(config: RunConfig, run_dir: Path) -> Inputs | None:
     when = when_for(run_dir)
     subject = Subject(config, run_dir)
     checks = [check for check in CHECKS if when in check.when and not check.by_prepare]
-    needs_data = [check for check in checks if check.what == "lengths"]
+    needs_data = [check for check in checks if check.what == "student"]
     for check in checks:
         if check not in needs_data:
             _log_warnings(check, subject)

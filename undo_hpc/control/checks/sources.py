@@ -12,9 +12,8 @@ from undo_hpc.control.checks.finding import NotChecked
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.models import loaded_models, resolve_model, unreachable
-from undo_hpc.prompts import load_prompts
 from undo_hpc.stages.prepare import Sources, describe_model, read_sources
-from undo_hpc.training.student_check import check_lengths, check_student, template_of
+from undo_hpc.training.student_check import check_student, student_notes, template_of
 
 
 def check_models(config: RunConfig) -> None:
@@ -49,21 +48,19 @@ def check_teacher_template(config: RunConfig) -> None:
         )
 
 
-def check_student_template(config: RunConfig) -> list[str]:
-    """The student's chat template can be trained; returns what training will do that is not obvious."""
+def check_student_template(config: RunConfig) -> None:
+    """The student's chat template can be trained."""
     if template_of(config.student) is None:
         raise NotChecked(
             f"student.model: the chat template of {config.student.model}, which cannot be read here"
         )
-    return check_student(config, date=time.strftime("%Y-%m-%d"))
+    check_student(config)
 
 
-def check_training_lengths(config: RunConfig, sources: Sources | None) -> list[str]:
-    """Rationales fit into what training takes; returns the sentence that says by how much they may not."""
-    prompts = load_prompts(config.student.prompt)
-    problems = sources.splits.train if sources else []
-    told = check_lengths(config, [prompts.student(p.problem, config.student.instruction) for p in problems])
-    return [told] if told else []
+def describe_training(config: RunConfig, sources: Sources | None) -> list[str]:
+    """What training will do that is not obvious: how the template is used, and rows that it leaves out."""
+    problems = [problem.problem for problem in sources.splits.train] if sources else []
+    return student_notes(config, problems, date=time.strftime("%Y-%m-%d"))
 
 
 def check_data(config: RunConfig) -> Sources | None:
