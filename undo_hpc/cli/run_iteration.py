@@ -112,11 +112,15 @@ def start_run(config: RunConfig, run_dir: Path, console: Console) -> int:
     from undo_hpc.storage.lease import Lease
 
     layout = Layout(run_dir.resolve())
+    new = not layout.prepared.exists()
+    inputs = (
+        require(config, run_dir) if new else None
+    )  # before the lease, which is the first file of a new run
     with Lease(layout.lease, f"the run directory {run_dir}"):
-        new = not layout.prepared.exists()
-        require(config, run_dir)
+        if not new:
+            require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
-        prepared = prepare(run)
+        prepared = prepare(run, inputs)
         if new:
             show_prepared(run, prepared, console)
         if config.cluster.kind == "slurm":
