@@ -10,11 +10,14 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.storage.manifest import read_manifest, verify_outputs
 
+_SMALL = 2**26  # bytes of a file that is read whole in search of damage; weights are not
 # What is wrong with the path that was given, rather than with the place where it leads.
 _WRONG_PATH = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
@@ -45,7 +48,9 @@ def guard(command: Callable[[], int], *, run_dir: Path | None = None, interrupte
         if error.filename is None:  # the output itself: full, or gone
             _discard_output()
         return report_os_error(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the user gets a message and a file
+        if damage := _find_damage(run_dir):
+            return report_error(damage)
         return report_unexpected(error, run_dir)
 
 
@@ -54,7 +59,7 @@ def prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # started with `>&-`
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 -- for the rest of the process
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- for the rest of the process
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
@@ -87,6 +92,27 @@ def report_unexpected(error: Exception, run_dir: Path | None) -> int:
         flush=True,
     )
     return int(ExitCode.FAILED)
+
+
+def _find_damage(run_dir: Path | None) -> StorageError | None:
+    """The first file of a run that is not what its manifest says, which explains most of what else is unexpected."""
+    if run_dir is None:
+        return None
+    for path in sorted(run_dir.rglob("*manifest.json")) if run_dir.is_dir() else []:
+        try:
+            manifest = read_manifest(path)
+            small = {n: out for n, out in manifest.outputs.items() if out.bytes < _SMALL} if manifest else {}
+            problem = verify_outputs(run_dir, replace(manifest, outputs=small), deep=True) if manifest else ""
+        except UndoError as error:
+            return StorageError(error.message, hint=error.hint)
+        except OSError as error:
+            problem = str(error)
+        if problem:
+            return StorageError(
+                f"the run is damaged: {problem} ({path})",
+                hint="put the file back; or run the launcher again, which makes again what is missing or damaged",
+            )
+    return None
 
 
 def _write_traceback(run_dir: Path | None) -> Path | None:
