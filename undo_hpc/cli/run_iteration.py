@@ -63,29 +63,28 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
+    from undo_hpc.cli.errors import prepare_streams
+
+    prepare_streams()
     parser = build_parser(prog)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         meant = f"; did you mean --config {unknown[0]}?" if unknown[0].endswith((".yaml", ".yml")) else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
-    from rich.console import Console
-
-    from undo_hpc.cli.errors import report_error, report_os_error
-    from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.cli.errors import guard
     from undo_hpc.system.logs import level_for, log_to_terminal
 
     log_to_terminal(level_for(arguments.verbose, arguments.quiet))
-    console = Console(soft_wrap=False, quiet=bool(arguments.quiet) and not arguments.dry_run)
     signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return launch(arguments, console)
-    except UndoError as error:
-        return report_error(error)
-    except OSError as error:
-        return report_os_error(error)
-    except KeyboardInterrupt:
-        print("\nstopped; all finished work is saved. The same command resumes the run.", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
+
+    def command() -> int:
+        from rich.console import Console
+
+        quiet = bool(arguments.quiet) and not arguments.dry_run
+        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
+
+    stopped = "\nstopped; all finished work is saved. The same command resumes the run."
+    return guard(command, run_dir=arguments.run_dir, interrupted=stopped)
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:

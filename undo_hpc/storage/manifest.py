@@ -11,6 +11,8 @@ from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.records import SCHEMA_VERSION, other_schema
 from undo_hpc.storage.atomic import read_json, sha256_file, write_json
 
+_REMEDY = "delete this manifest and run the same command again: its task is then done again"
+
 
 @dataclass(frozen=True)
 class Output:
@@ -65,16 +67,21 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         data = read_json(path)
     except StorageError as error:
-        raise EvidenceError(
-            error.message,
-            hint="delete this manifest and run the same command again: its task is then done again",
-        ) from error
+        raise EvidenceError(error.message, hint=_REMEDY) from error
     if data.get("schema_version") != SCHEMA_VERSION:
         message, hint = other_schema(data.get("schema_version"))
         raise EvidenceError(f"{path}: {message}", hint=hint)
     data.pop("digest", None)
-    data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
-    return Manifest(**data)
+    try:
+        data["outputs"] = {str(name): Output(**out) for name, out in data["outputs"].items()}
+        manifest = Manifest(**data)
+        sizes = [output.bytes for output in manifest.outputs.values()]
+        sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
+        if not all(isinstance(size, int) for size in sizes) or not all(isinstance(s, dict) for s in sections):
+            raise TypeError("a value has another type")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise EvidenceError(f"{path} does not hold what a manifest holds ({error})", hint=_REMEDY) from error
+    return manifest
 
 
 def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool) -> str:
