@@ -16,7 +16,7 @@ PROBLEMS = make_problems(12)
 @pytest.fixture
 def merged(tmp_path: Path) -> Path:
     run = make_run(tmp_path / "run", PROBLEMS, 2)
-    write_shards(run, PROBLEMS, lambda problem: [make_attempt(problem, 0)])
+    write_shards(run, lambda problem: [make_attempt(problem, 0)])
     assert merge(run.layout.root) == ExitCode.COMPLETE
     return run.layout.iteration(0).stage_manifest("merge")
 

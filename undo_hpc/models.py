@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.chat.template import RenderError, rendered
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
 
@@ -259,20 +260,19 @@ def check_tokenizer(
             f"{name}: its tokenizer has no chat template",
             hint="take an instruct model, or put a chat_template.jinja into a local copy of the model",
         )
-    import jinja2
-
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    chat = [*system, {"role": "user", "content": "7 + 8"}]
     try:
-        text = tokenizer.apply_chat_template(
-            [*system, {"role": "user", "content": "7 + 8"}],
-            tokenize=False,
-            add_generation_prompt=True,
-            **(template_kwargs or {}),
+        text = rendered(
+            lambda: tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=True, **(template_kwargs or {})
+            )
         )
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
-        hint = "leave system_prompt empty" if system_prompt else "mend its chat_template.jinja"
+    except RenderError as error:
+        hint = "leave system_prompt empty" if system_prompt else "fix its chat_template.jinja in a local copy"
         raise DataError(f"{name}: its chat template cannot be rendered: {error}", hint=hint) from error
     if "7 + 8" not in text:
         raise DataError(
-            f"{name}: its chat template drops the user's text", hint="mend its chat_template.jinja"
+            f"{name}: its chat template drops the user's text",
+            hint="fix its chat_template.jinja in a local copy",
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.chat_families import FAMILIES, make_tokenizer
-from undo_hpc.chat.template import ChatTemplate, RenderError, clock_of, rendered
+from undo_hpc.chat.template import ChatTemplate, RenderError, clock_of, rendered, with_fixed_date
 from undo_hpc.errors import DataError
 
 CHATS = [
@@ -96,6 +96,22 @@ def test_the_clock_stands_still_only_where_a_date_is_given() -> None:
     source = "{{ strftime_now('%Y') }}"
     assert ChatTemplate(source, date="1999-12-31").render([], True) == "1999"
     assert ChatTemplate(source).render([], True) >= "2025"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, family in FAMILIES.items() if "strftime_now" in family.template]
+)
+def test_a_template_with_its_date_written_in_is_the_template_with_a_clock_that_stands_still(
+    name: str,
+) -> None:
+    source = FAMILIES[name].template
+    fixed = with_fixed_date(source, "2026-02-03")
+    assert "strftime_now" not in fixed
+    kwargs = FAMILIES[name].template_kwargs
+    for chat in CHATS[:3:2]:
+        wanted = ChatTemplate(source, kwargs=kwargs, date="2026-02-03").render(chat[:1], True)
+        assert ChatTemplate(fixed, kwargs=kwargs).render(chat[:1], True) == wanted
+    assert with_fixed_date(source, "") == source
 
 
 def test_rendering_loads_no_heavy_package() -> None:

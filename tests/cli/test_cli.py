@@ -170,7 +170,7 @@ student: {{model: "tiny:student"}}
         and "gpus per node 4" in told
     )
     assert "60 of 62 rows; problem from 'question'" in told and "the first: What is 0 and 0? -> 0" in told
-    assert "not used: 2 rows, e.g. problems.jsonl line 61: answer ('answer') is empty" in told
+    assert "not used: 2 rows, e.g. problems.jsonl line 61: no problem: '?'" in told
     with pytest.raises(SystemExit):
         main(["run", str(config)])
     assert f"did you mean --config {config}?" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from undo_hpc.cli import main
 from undo_hpc.config.load import load_config, preset_names
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.checks import CHECKS, NotChecked, Subject, find_problems, require, when_for
-from undo_hpc.control.checks.settings import check_packages
+from undo_hpc.control.checks.settings import check_cluster, check_packages
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.prompts import prompt_set
 from undo_hpc.tiny import models_dir
@@ -83,7 +83,6 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
             r"resources\.evaluate\.tasks_per_node",
         ),
         (["cluster.resources.merge.array_parallelism=4"], "merge is one task"),
-        (["cluster={profile: mine.yaml}"], "would stay on this machine"),
         (["hub.push_at_end=true"], "no repository is named"),
         (
             ["hub={push_every_min: 30, model_repo: me/x, token_file: /nowhere/token}"],
@@ -242,3 +241,10 @@ def test_a_launch_refuses_before_it_writes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stop\.epsilon"):
         require(load_config("tiny", ["stop.epsilon=1"]), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_without_a_kind_of_cluster_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("cluster: {profile: mine.yaml}\n")
+    with pytest.raises(ConfigError, match="would stay on this machine"):
+        check_cluster(load_config(str(path)))

@@ -15,7 +15,7 @@ from tests.slurm.small import Campaign, make_campaign
 from undo_hpc.config.fields import merged
 from undo_hpc.config.load import load_config
 from undo_hpc.config.schema import SourceConfig
-from undo_hpc.control.precheck import check_plugins
+from undo_hpc.control.checks.settings import check_plugins
 from undo_hpc.data import load_problems
 from undo_hpc.errors import ConfigError
 from undo_hpc.prompts import load_prompts

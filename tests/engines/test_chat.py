@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.training.chat_families import FAMILIES, OFF, make_tokenizer
+from undo_hpc.chat.reasoning import split
 from undo_hpc.config.schema import ModelConfig
+from undo_hpc.engines.base import Request
 from undo_hpc.engines.chat import Chat
+from undo_hpc.engines.decoding import complete
 from undo_hpc.errors import DataError
 
 
@@ -59,3 +64,68 @@ def test_no_chat_template_is_said_before_anything_is_loaded(tiny_model: Path, tm
     (tmp_path / "model" / "chat_template.jinja").unlink()
     with pytest.raises(DataError, match="no chat template"):
         Chat(ModelConfig(model=str(tmp_path / "model")))
+
+
+R, A = "We need 17+7=24. Check.", "17+7=24, so \\boxed{24}"
+NORMAL = f"<think>\n{R}\n</think>\n\n{A}"
+
+
+def chat_of(tmp_path: Path, name: str, **settings: Any) -> Chat:
+    """The chat of a model whose tokenizer and template have the form of that family."""
+    make_tokenizer(FAMILIES[name]).save_pretrained(tmp_path)
+    config = {"chat_template_kwargs": FAMILIES[name].template_kwargs} | settings
+    return Chat(ModelConfig(model="of a test", **config), str(tmp_path))
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.reasoning != OFF])
+def test_what_a_model_reasons_comes_in_one_form(tmp_path: Path, name: str) -> None:
+    """Special tokens that tell reasoning from answer are read; others, the end of turn among them, leave no trace."""
+    chat, family = chat_of(tmp_path, name), FAMILIES[name]
+    written = family.reasoning.replace("{R}", R).replace("{A}", A) + family.gap + family.end
+    ids = chat.tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert chat.decode(ids).startswith("<think>") and split(chat.decode(ids)) == split(NORMAL)
+    request = Request("a", "?", seed=0, temperature=0.0, max_tokens=99)
+    assert complete(request, 3, ids, "stop", chat).text == chat.decode(ids)
+    plain = chat.tokenizer(f"{family.begins}{A}{family.gap}{family.end}", add_special_tokens=False)[
+        "input_ids"
+    ]
+    assert (
+        A in chat.decode(plain)
+        and chat.decode(plain).replace("<think>", "").replace("</think>", "").strip() == A
+    )
+
+
+@pytest.mark.parametrize("name", ["Qwen3 Thinking 2507", "Magistral", "gpt-oss"])
+def test_a_stop_text_counts_as_written_and_cuts_before_the_form_is_changed(tmp_path: Path, name: str) -> None:
+    chat, family = chat_of(tmp_path, name), FAMILIES[name]
+    ids = chat.tokenizer(family.reasoning.replace("{R}", R).replace("{A}", A), add_special_tokens=False)[
+        "input_ids"
+    ]
+    request = Request("a", "?", seed=0, temperature=0.0, max_tokens=99, stop=(", so",))
+    assert complete(request, 3, ids, "stop", chat).text == NORMAL.partition(", so")[0]
+
+
+def test_a_cut_inside_the_reasoning_leaves_the_block_open(tmp_path: Path) -> None:
+    chat = chat_of(tmp_path, "Qwen3 Thinking 2507")
+    assert chat.decode(chat.tokenizer(R, add_special_tokens=False)["input_ids"]) == f"<think>\n{R}"
+
+
+def test_the_date_of_a_run_is_in_its_prompts_and_in_its_record_on_every_day(tmp_path: Path) -> None:
+    for date in ("2024-07-26", "2026-02-03"):
+        chat = chat_of(tmp_path, "Llama 3.1", date=date)
+        assert ("26 Jul 2024" if date == "2024-07-26" else "03 Feb 2026") in chat.tokenizer.decode(
+            chat.encode("?")
+        )
+        assert chat.describe()["chat_template_kwargs"] == {"strftime_now": date}
+    undated = chat_of(tmp_path, "Qwen2.5", date="2024-07-26")
+    assert undated.describe()["chat_template_kwargs"] == {}
+
+
+def test_a_template_that_refuses_answers_still_has_an_end(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(FAMILIES["Qwen2.5"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exception('no answers') }}{% endif %}{{ m.content }}"
+        "{% endfor %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+    assert Chat(ModelConfig(model="of a test"), str(tmp_path)).stop_ids == {tokenizer.eos_token_id}

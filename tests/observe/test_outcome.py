@@ -73,3 +73,15 @@ def test_each_doubt_is_told_and_no_other(place: str, values: dict[str, Any], wor
     (metrics["sets"][place] if place in metrics["sets"] else metrics[place]).update(values)
     (told,) = warnings_of(metrics)
     assert re.search(words, told), told
+
+
+def test_rows_that_training_left_out_are_told_with_the_reason() -> None:
+    train = {"rows_given": 38, "rows_learned": 4, "rows_left_out": {"longer than max_length (40)": 34}}
+    (told,) = warnings_of(SOUND | {"train": train})
+    assert (
+        "learned from 4 of 38 rows (34: longer than max_length (40))" in told and "train.max_length" in told
+    )
+    assert "4 rationales learned from" in outcome(SOUND | {"train": train})
+    assert warnings_of(SOUND | {"train": train | {"rows_learned": 38, "rows_left_out": {}}}) == warnings_of(
+        SOUND
+    )

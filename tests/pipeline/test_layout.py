@@ -35,7 +35,8 @@ def joined(path: Path) -> set[tuple[int, str]]:
     return found
 
 
-NAMES = {name for _, name in joined(LAYOUT) if not name.startswith("*.")}
+# A README.md lies in any data set; that of a run is no other.
+NAMES = {name for _, name in joined(LAYOUT) if not name.startswith("*.")} - {"README.md"}
 FOLDERS = {name.split("/")[0] for name in NAMES if "." not in name}
 
 

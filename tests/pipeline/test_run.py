@@ -69,3 +69,23 @@ def test_a_run_of_the_version_before_is_refused_with_the_version_that_continues_
     write_json(run.layout.config, read_json(run.layout.config) | {"schema_version": 99})
     with pytest.raises(StorageError, match="schema version 99; this program reads 2"):
         open_run(root)
+
+
+def test_what_is_learned_of_reasoning_may_change_in_a_run_that_exists(tmp_path: Path) -> None:
+    """The remedy for a student whose rows were all left out: no rationale has to be paid for again."""
+    run = create_or_open(RunConfig(), tmp_path / "run", command=[])
+    run.layout.prepared.parent.mkdir()
+    run.layout.prepared.touch()
+    wanted = RunConfig.model_validate({"student": {"reasoning": "strip"}})
+    changed = create_or_open(wanted, run.layout.root, command=[])
+    assert changed.config.student.reasoning == "strip" and changed.config_digest == run.config_digest
+
+
+def test_the_date_of_both_models_is_the_runs_unless_one_is_set(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({"teacher": {"date": "2024-07-26"}})
+    run = create_or_open(config, tmp_path / "run", command=[])
+    assert run.model("teacher").date == "2024-07-26"
+    assert run.model("student").date == str(run.environment["created"])[:10]
+    assert open_run(run.layout.root).config.student.date == ""
+    with pytest.raises(ValueError, match="date"):
+        RunConfig.model_validate({"student": {"date": "26 July"}})

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training import tiny_student
-from tests.training.chat_families import FAMILIES, make_tokenizer
+from tests.training.chat_families import FAMILIES, OFF, make_tokenizer
 from tests.training.conftest import Trainings
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
@@ -99,7 +99,7 @@ def test_the_chat_formats_of_the_families_that_students_come_from(trainings: Tra
     plain, reasoned = encoder.encode([row, thinking])
     assert not isinstance(plain, str)
     wanted = {f"{family.begins}{row['teacher_solution']}": plain}
-    if family.reasoning.startswith("it has"):
+    if family.reasoning == OFF:
         assert reasoned == family.reasoning
     else:
         assert not isinstance(reasoned, str)
@@ -169,3 +169,62 @@ def test_the_stored_encoding_is_the_same(trainings: Trainings, tokenizer: Any, t
     )
     assert list(again.names) == list(data.names)
     assert replace(again, ids=data.ids, starts=data.starts, prompts=data.prompts, names=data.names) == data
+
+
+def test_one_bad_row_is_left_out_and_the_others_are_learned(trainings: Trainings) -> None:
+    """Reasoning that the prompt turns off, one that never ends, a problem that the template refuses, an unknown sign."""
+    family = FAMILIES["Qwen3, enable_thinking: false"]
+    tokenizer = make_tokenizer(family)
+    refuse = "{% if 'cakes!' in messages[0].content %}{{ raise_exception('no cakes') }}{% endif %}"
+    tokenizer.chat_template = refuse + family.template
+    rows = tiny_student.rows(50)
+    rows[3]["teacher_solution"] = "<think>\nhm\n</think>\n\n" + rows[3]["teacher_solution"]
+    rows[5]["teacher_solution"] = "<think>\nhm, " + rows[5]["teacher_solution"]
+    rows[7]["problem"] = "How many cakes!"
+    encoder = Encoder(tokenizer, trainings.spec(chat_template_kwargs=family.template_kwargs))
+    data = encode_rows(rows, encoder, TrainConfig())
+    assert len(data) == 47 and [rows[i]["id"] for i in (3, 5, 7)] == [
+        i for ids in data.left_out.values() for i in ids
+    ]
+    assert data.counts == {
+        "rows_given": 50,
+        "rows_learned": 47,
+        "rows_left_out": {
+            OFF: 1,
+            "its reasoning has no end": 1,
+            "the chat template refuses its problem (TemplateError: no cakes)": 1,
+        },
+    }
+
+
+def test_signs_that_the_tokenizer_loses_are_no_rationale(trainings: Trainings) -> None:
+    tokenizer = make_tokenizer(FAMILIES["Gemma 2"])  # without bytes to fall back to
+    rows = tiny_student.rows(3)
+    rows[1]["teacher_solution"] += " ∑"
+    data = encode_rows(rows, Encoder(tokenizer, trainings.spec()), TrainConfig())
+    assert data.left_out == {"the tokenizer does not know some of its characters": [rows[1]["id"]]}
+
+
+def test_where_every_row_has_reasoning_that_the_prompt_turns_off_the_message_says_what_to_set(
+    trainings: Trainings,
+) -> None:
+    family = FAMILIES["Qwen3, enable_thinking: false"]
+    rows = [row | {"teacher_solution": f"<think>{R}</think>{A}"} for row in tiny_student.rows(3)]
+    spec = trainings.spec(chat_template_kwargs=family.template_kwargs)
+    with pytest.raises(DataError, match="3 rows: it has reasoning") as caught:
+        encode_rows(rows, Encoder(make_tokenizer(family), spec), TrainConfig())
+    assert "student.reasoning to strip" in caught.value.hint
+    assert (
+        len(
+            encode_rows(
+                rows, Encoder(make_tokenizer(family), replace(spec, reasoning="strip")), TrainConfig()
+            )
+        )
+        == 3
+    )
+
+
+def test_the_date_in_a_prompt_is_the_runs(trainings: Trainings) -> None:
+    tokenizer = make_tokenizer(FAMILIES["Llama 3.1"])
+    ((prompt, _),) = Encoder(tokenizer, trainings.spec(date="2024-07-26")).encode(tiny_student.rows(1))
+    assert "Today: 26 Jul 2024" in tokenizer.decode(prompt)

@@ -125,6 +125,16 @@ def test_the_preflight_is_written_down(trainings: Trainings) -> None:
     assert sum(told["lengths"]["bins"].values()) == 60 - left["rows"] == told["lengths"]["examples"]
     assert told["lengths"]["quantiles"]["p100"] <= 115
     assert f"left out: {left['rows']} rows" in running.text()
+    record = json.loads((Path(spec.out_dir) / "training.json").read_text())
+    learned = 60 - left["rows"]
+    assert (
+        (record["rows_given"], record["rows_learned"])
+        == (60, learned)
+        == (told["rows"], told["rows_learned"])
+    )
+    assert record["rows_left_out"] == {reason: left["rows"]}
+    card = (Path(spec.out_dir) / "README.md").read_text()
+    assert f"| rows | 60 rows, {learned} learned (left out: {left['rows']} {reason}) |" in card
     assert told["longest_micro_batch"]["tokens"] <= 400
     memory = told["memory_gib_by_zero_stage"]
     assert memory["0"] == pytest.approx(told["num_params"] * 16 / 2**30)

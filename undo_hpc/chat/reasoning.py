@@ -120,12 +120,12 @@ def turned_off_by(prompt: str) -> bool:
 
 
 def reasoning_tokens(special: Collection[str]) -> frozenset[str]:
-    """The special tokens of a tokenizer that tell reasoning from answer: decoding must keep them."""
+    """The special tokens of a tokenizer that separate reasoning from answer: decoding must keep them."""
     return _BLOCK_TOKENS.union(_HARMONY if "<|channel|>" in special else ()).intersection(special)
 
 
 def form_of(template: str) -> tuple[str, str]:
-    """The marks that a chat template's text mentions; `<think>` where it mentions none, channels told by HARMONY_REASONING."""
+    """The marks that a chat template's text mentions; `<think>` where it mentions none, HARMONY_REASONING and what follows it for channels."""
     if "<|channel|>" in template:
         return HARMONY_REASONING, HARMONY_NEXT + HARMONY_ANSWER
     return next((pair for pair in MARKS if any(mark in template for mark in pair)), THINK)

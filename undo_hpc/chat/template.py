@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message], bool], str]
 """Messages and whether the generation prompt follows -> text. Raises RenderError."""
 
+_STRFTIME = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -63,7 +65,9 @@ class ChatTemplate:
 
     @classmethod
     def load(cls, folder: Path, *, kwargs: Mapping[str, Any] | None = None, date: str = "") -> ChatTemplate:
-        """From a model directory's chat_template.jinja, else its tokenizer_config.json. Raises DataError where there is none."""
+        """From a model directory's chat_template.jinja, tokenizer_config.json or chat_template.json. Raises DataError where there
+        is none.
+        """
         path = folder / "tokenizer_config.json"
         try:
             settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -74,6 +78,9 @@ class ChatTemplate:
         special = {name: _token(settings[name]) for name in _SPECIAL if settings.get(name)}
         own = folder / "chat_template.jinja"
         source = own.read_text(encoding="utf-8") if own.is_file() else settings.get("chat_template")
+        older = folder / "chat_template.json"  # where processors kept it before
+        if not source and older.is_file():
+            source = json.loads(older.read_text(encoding="utf-8")).get("chat_template")
         if isinstance(source, list):  # several named ones
             named = {each.get("name"): each.get("template") for each in source}
             source = named.get("default")
@@ -88,6 +95,16 @@ class ChatTemplate:
 def clock_of(date: str) -> dict[str, Any]:
     """`strftime_now` for a template's arguments, telling noon of that day (YYYY-MM-DD); nothing where `date` is empty."""
     return {"strftime_now": datetime.datetime.fromisoformat(f"{date}T12:00:00").strftime} if date else {}
+
+
+def with_fixed_date(source: str, date: str) -> str:
+    """A template's text with its calls of `strftime_now` replaced by what they give on that day (YYYY-MM-DD), for servers, which
+    take no function as an argument. Calls whose format is computed stay.
+    """
+    strftime = clock_of(date)["strftime_now"] if date else None
+    if strftime is None:
+        return source
+    return _STRFTIME.sub(lambda call: json.dumps(strftime(call["format"]), ensure_ascii=False), source)
 
 
 def prints_date(source: str) -> bool:

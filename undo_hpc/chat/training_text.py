@@ -102,7 +102,7 @@ class TurnWriter:
                 return Turn(prompt, target)
         target = self._composed(parts)
         if not self._reads_back(target, parts):
-            raise NotLearned("its text cannot be told from the chat template's own marks")
+            raise NotLearned("its text has marks of the chat template in it")
         return Turn(prompt, target, composed=True)
 
     def _chosen(self, parts: Parts) -> Parts:

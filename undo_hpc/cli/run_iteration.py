@@ -99,6 +99,11 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 
         show_plan(config, run_dir, console)
         return 0
+    return start_run(config, run_dir, console)
+
+
+def start_run(config: RunConfig, run_dir: Path, console: Console) -> int:
+    """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct."""
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.checks import require
     from undo_hpc.pipeline.layout import Layout

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from undo_hpc.errors import DataError
+from undo_hpc.pipeline.layout import distilled_files
 from undo_hpc.records import Example
 from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_text
 from undo_hpc.storage.hashing import HashingFile
@@ -143,7 +144,7 @@ class DistilledFolder:
 
 def parquet_files(folder: Path) -> list[Path]:
     """The data files of a distilled set, in order. Raises DataError where there are none."""
-    files = sorted(folder.glob("distilled-*.parquet"))
+    files = distilled_files(folder)
     if not files:
         raise DataError(f"{folder} holds no distilled set", hint="run the merge of that iteration first")
     return files

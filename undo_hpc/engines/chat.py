@@ -71,7 +71,7 @@ class Chat:
         return self.normal_form(self.raw_text(ids))
 
     def raw_text(self, ids: Sequence[int]) -> str:
-        """The text of these ids as written. Special tokens are left out, except for those that tell reasoning from answer."""
+        """The text of these ids as written. Special tokens are left out, except for those that separate reasoning from answer."""
         ids = list(ids)
         marked = not self._marks.isdisjoint(ids)
         if marked:
@@ -85,16 +85,20 @@ class Chat:
         """A whole completion's raw text with its reasoning in the normal form, also where the prompt opened the block."""
         return normal_form(text, self.opened)
 
+    @property
+    def template(self) -> str:
+        """The text of the chat template."""
+        return str(self.tokenizer.chat_template)
+
     def describe(self) -> dict[str, Any]:
         """What a completion depends on beside the engine."""
-        template = self.tokenizer.chat_template
         return {
             "model": self.config.model,
             "revision": self.config.revision,
-            "template_sha": hashlib.sha256(str(template).encode()).hexdigest()[:16],
+            "template_sha": hashlib.sha256(self.template.encode()).hexdigest()[:16],
             "system_prompt": self.config.system_prompt,
             "chat_template_kwargs": dict(self.config.chat_template_kwargs)
-            | ({"strftime_now": self.config.date} if prints_date(str(template)) else {}),
+            | ({"strftime_now": self.config.date} if prints_date(self.template) else {}),
             "stop_ids": sorted(self.stop_ids),
         }
 

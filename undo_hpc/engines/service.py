@@ -24,13 +24,14 @@ from typing import Any
 
 import httpx
 
+from undo_hpc.chat.template import prints_date, with_fixed_date
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,10 @@ def serve(
     port = _free_port(bind)
     needed_tokens = chat.longest(prompts) + max_tokens if prompts else 0
     command = server_command(config.vllm, model, chat.path, bind, port, needed_tokens)
+    if prints_date(chat.template) and model.date:  # the server's clock would print another day tomorrow
+        dated = folder / f"chat-template-{index:05d}.jinja"
+        write_text(dated, with_fixed_date(chat.template, model.date))
+        command += ["--chat-template", str(dated)]
     variables = {
         name: value for name, value in os.environ.items() if name not in variables_to_unset()
     } | environment(config.vllm)

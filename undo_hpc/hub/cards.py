@@ -146,7 +146,8 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         rows=[(name, item, interval(baseline.get(name)), interval(item)) for name, item in shown.items()],
         max_tokens=longest(config.evaluate.sampling, best),
         train={"step": "?", "tokens": 0} | chosen.get("train", {}),
-        learned_rows=chosen["distilled"].get("rows", "?"),
+        distilled_rows=chosen["distilled"].get("rows", "?"),
+        rows_learned=chosen.get("train", {}).get("rows_learned"),
         licences=licences(run),
         command=command(run),
     )

@@ -14,6 +14,7 @@ from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.hub.cards import data_card, student_card
 from undo_hpc.observe.exports import chat_bytes
 from undo_hpc.observe.summary import all_metrics
+from undo_hpc.pipeline.layout import distilled_files
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.manifest import Manifest, read_manifest
@@ -114,7 +115,7 @@ def _data(run: Run, repo: str) -> list[Package]:
         at = run.layout.iteration(number)
         manifest = read_manifest(at.stage_manifest("merge"))
         assert manifest is not None, "it was there a moment ago"
-        there = {run.layout.relative(file) for file in at.distilled.glob("distilled-*.parquet")}
+        there = {run.layout.relative(file) for file in distilled_files(at.distilled)}
         listed = {name for name in manifest.outputs if name.endswith(".parquet")}
         files = [run.layout.root / name for name in sorted(there | listed)]
         items = [_item(run, manifest, f"data/iteration_{number:03d}/{file.name}", file) for file in files]

@@ -64,7 +64,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def smallest_detectable_difference(n: int, p: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest difference of two accuracies near p that two examinations of n items each show with the given power.
+    """Smallest difference of two accuracies near p that two evaluations of n items each show with the given power.
 
     Normal approximation for two independent shares (Fleiss, Levin, Paik 2003, Statistical Methods for Rates and
     Proportions, chapter 4): (z(1-alpha/2) + z(power)) * sqrt(2 p (1-p) / n). On the same items, with positively correlated

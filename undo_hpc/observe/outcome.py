@@ -17,8 +17,9 @@ def outcome(metrics: dict[str, Any]) -> str:
         parts.append(f"validation {_share(here)}")
         if before := (metrics.get("baseline") or {}).get("validation"):
             parts[-1] += f", untrained {_share(before)}"
+    learned = metrics.get("train", {}).get("rows_learned", metrics["distilled"]["rows"])
     parts.append(
-        f"{made['correct']:,} of {made['rows']:,} attempts right, {metrics['distilled']['rows']:,} rationales learned from"
+        f"{made['correct']:,} of {made['rows']:,} attempts right, {learned:,} rationales learned from"
     )
     parts.append("continues" if decision["action"] == "continue" else decision["action"])
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
@@ -34,6 +35,16 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
         found.append(
             f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
             "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_new_tokens may help"
+        )
+    trained = metrics.get("train", {})
+    given, learned = trained.get("rows_given", 0), trained.get("rows_learned", 0)
+    if learned < given:
+        reasons = "; ".join(
+            f"{count:,}: {reason}" for reason, count in trained.get("rows_left_out", {}).items()
+        )
+        found.append(
+            f"the student learned from {learned:,} of {given:,} rows ({reasons}): train.max_length, train.too_long and "
+            "student.reasoning decide what is left out"
         )
     if made["errors"] > _MANY_ERRORS * made["rows"]:
         found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")

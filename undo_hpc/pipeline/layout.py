@@ -195,6 +195,10 @@ class IterationLayout:
         """The rows of one start: `basis` stands for the inputs that they come from, `start` is a name of its own."""
         return self.parts(shard) / f"{number:03d}-{basis}-{start}.jsonl"
 
+    def part_files(self, shard: Path, basis: str) -> list[Path]:
+        """The rows of all starts with these inputs, oldest first."""
+        return sorted(self.parts(shard).glob(f"*-{basis}-*.jsonl"))
+
     def manifest_of(self, shard: Path) -> Path:
         """The manifest beside a shard."""
         return shard.with_name(shard.stem + ".manifest.json")
@@ -291,3 +295,8 @@ class IterationLayout:
     def server_log(self, index: int) -> Path:
         """What a teacher server prints."""
         return self.server(index).with_suffix(".log")
+
+
+def distilled_files(folder: Path) -> list[Path]:
+    """The parquet files of a distilled set, in order."""
+    return sorted(folder.glob("distilled-*.parquet"))

@@ -77,7 +77,9 @@ class AttemptStore:
         with translate_os_error(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
-        self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(self._folder, basis)}
+        self.rows: dict[Key, Attempt] = {
+            row_key(row): row for row in _earlier_rows(ctx.at.part_files(shard, basis))
+        }
         config = ctx.run.config.storage
         engine = (ctx.run.config.generate if role == "teacher" else ctx.run.config.evaluate).engine
         self._keeps_reasoning = engine.reasoning == "keep"
@@ -271,9 +273,9 @@ def basis_of(inputs: Mapping[str, str]) -> str:
     return hashlib.sha256(orjson.dumps(dict(inputs), option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
 
 
-def _earlier_rows(folder: Path, basis: str) -> Iterator[Attempt]:
+def _earlier_rows(files: Iterable[Path]) -> Iterator[Attempt]:
     """Rows of earlier starts; a torn or damaged line costs itself alone (its answer is made again)."""
-    for path in sorted(folder.glob(f"*-{basis}-*.jsonl")):
+    for path in files:
         for line in path.read_bytes().splitlines():
             try:
                 yield Attempt.from_dict(orjson.loads(line))

@@ -181,7 +181,7 @@ def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
     if problem:
         raise EvidenceError(
             f"the frozen problems are damaged: {problem}",
-            hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data anew",
+            hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data again",
         )
     return manifest.digest
 

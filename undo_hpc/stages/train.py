@@ -67,13 +67,8 @@ def run_stage(ctx: StageContext) -> None:
         outputs,
         inputs=inputs,
         counts=train_metrics(ctx.at.train_metrics)
-        | {key: record[key] for key in ("rows_given", "rows_learned") if key in record},
-        details={
-            "rows": manifests[0].counts["rows"],
-            "rows_left_out": record.get("rows_left_out", {}),
-            "reasoning": spec.reasoning,
-            "date": spec.date,
-        },
+        | {key: record[key] for key in ("rows_given", "rows_learned", "rows_left_out") if key in record},
+        details={"rows": manifests[0].counts["rows"], "reasoning": spec.reasoning, "date": spec.date},
     )
 
 

@@ -28,7 +28,7 @@ def kernel_missing(precision: str, capability: tuple[int, int] | None) -> str:
     """Why variable-length flash kernels, torch's or FlashAttention's, cannot run; empty where they can.
 
     Args:
-        capability: of the GPU; None where there is none. (AMD's GPUs tell 9.0 and above.)
+        capability: of the GPU; None where there is none. (AMD's GPUs report 9.0 and above.)
     """
     if capability is None:
         return "there is no GPU"
@@ -213,7 +213,7 @@ def _varlen(
 
 @functools.cache
 def _kernel() -> tuple[Any, frozenset[str]]:
-    """torch's varlen_attn and the names of its arguments: before torch 2.12 it shares keys among heads without being told."""
+    """torch's varlen_attn and the names of its arguments: before torch 2.12 it shares keys among heads without an argument for it."""
     from torch.nn.attention.varlen import varlen_attn
 
     return varlen_attn, frozenset(inspect.signature(varlen_attn).parameters)
@@ -284,7 +284,7 @@ def register() -> None:
     """Makes `attn_implementation="varlen"` known to transformers.
 
     It is not made known to AttentionMaskInterface: for an attention without masks transformers then looks no further, where it
-    would else examine the position ids, and the host would wait for the GPU at every forward pass.
+    would else read the position ids, and the host would wait for the GPU at every forward pass.
     """
     from transformers import AttentionInterface
 

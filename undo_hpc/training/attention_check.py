@@ -20,7 +20,10 @@ from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.ranks import DistContext
 
 _LENGTHS = (23, 17)  # two short documents of random tokens
-_TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}  # mean difference over the spread of the logits
+_TOLERANCE = {
+    "fp32": 1e-3,
+    "bf16": 0.2,
+}  # mean difference over the spread of the logits; 0.02 was the most seen in bf16 (24 layers)
 
 
 def settle_attention(

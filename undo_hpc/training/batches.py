@@ -20,8 +20,9 @@ class MicroBatch:
     """What one forward pass takes.
 
     Attributes:
-        inputs: keyword arguments of the model.
-        targets: ids the loss falls on, in the order of the kept logits; -100 where a kept logit has no target.
+        inputs: keyword arguments of the model; `input_ids` has the shape (1, tokens) packed and (rows, longest) padded,
+            `logits_to_keep` the positions whose logits are computed, shape (kept,).
+        targets: ids the loss falls on, in the order of the kept logits, shape (rows * kept,); -100 where one has no target.
         tokens: real tokens in it.
         padded_tokens: positions computed, padding included.
         examples: which examples it holds.

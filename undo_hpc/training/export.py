@@ -133,8 +133,8 @@ def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
     """The model card: where the student comes from, what it learned and how. Its accuracy is not known before it is evaluated."""
     from huggingface_hub import ModelCardData
 
-    told = spec.card
-    parent, base = str(told.get("parent", spec.model)), str(told.get("base_model", ""))
+    about = spec.card
+    parent, base = str(about.get("parent", spec.model)), str(about.get("base_model", ""))
     return render_card(
         Path(__file__).with_name("student_card.md.jinja"),
         ModelCardData(
@@ -148,9 +148,9 @@ def card(spec: TrainSpec, config: TrainConfig, summary: dict[str, Any]) -> str:
         config=config,
         summary=summary,
         rows=rows_learned(summary),
-        name=told.get("name", spec.run_id),
-        iteration=told.get("iteration", 0),
+        name=about.get("name", spec.run_id),
+        iteration=about.get("iteration", 0),
         parent=public_name(parent),
-        teacher=public_name(str(told.get("teacher", ""))),
-        data=told.get("data", ", ".join(Path(p).name for p in spec.data)),
+        teacher=public_name(str(about.get("teacher", ""))),
+        data=about.get("data", ", ".join(Path(p).name for p in spec.data)),
     )

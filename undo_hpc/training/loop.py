@@ -308,7 +308,9 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], dist
 
 
 def answer_loss(engine: Any, batch: MicroBatch, head: AnswerHead | None = None) -> torch.Tensor:
-    """The summed cross-entropy of the answers in a micro-batch. Only the positions that predict an answer reach the last layer."""
+    """The summed cross-entropy of the answers in a micro-batch, a scalar in nats. Only the positions that predict an answer
+    reach the last layer.
+    """
     if head is not None:
         head.targets = batch.targets
         loss: torch.Tensor = engine(**batch.inputs).logits.sum()

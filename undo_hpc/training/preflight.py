@@ -93,7 +93,7 @@ def check_documents_apart(
     """Raises ConfigError where the logits of a packed document depend on the document before it.
 
     A model may not hand on to its attention where documents lie, or carry a state along the row (Mamba, convolutions): packing
-    would then train on cross-talk, and nothing else would tell.
+    would then train on cross-talk, and nothing else would show it.
 
     Args:
         forward: the logits of a micro-batch at the positions that it keeps, without dropout. Shape (1, kept, vocabulary).
@@ -105,7 +105,9 @@ def check_documents_apart(
     ids = batch.inputs["input_ids"]
     changed = ids.clone()
     changed[0, :begin] = changed[0, :begin].flip(0)
-    second = torch.arange(begin, ids.shape[1], device=ids.device)[:_PROBED]  # its first tokens tell most
+    second = torch.arange(begin, ids.shape[1], device=ids.device)[
+        :_PROBED
+    ]  # its first tokens depend most on what is before them
     before, after = (
         forward(replace(batch, inputs=batch.inputs | {"input_ids": each, "logits_to_keep": second})).float()
         for each in (ids, changed)

@@ -220,12 +220,12 @@ class DistContext:
             except Exception as error:  # noqa: BLE001 -- raised again below, after the others know
                 failure = error
         code = failure.exit_code if isinstance(failure, UndoError) else ExitCode.FAILED
-        told = self.all_reduce_max(float(code) if failure is not None else 0.0)[0]
+        worst = self.all_reduce_max(float(code) if failure is not None else 0.0)[0]
         if failure is not None:
             raise failure
-        if told:
+        if worst:
             elsewhere = TrainingError("rank 0 failed; its log says why", hint="see the log of rank 0")
-            elsewhere.exit_code = ExitCode(int(told))
+            elsewhere.exit_code = ExitCode(int(worst))
             raise elsewhere
 
     def close(self) -> None:

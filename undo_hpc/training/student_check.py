@@ -1,4 +1,4 @@
-"""What training will make of rationales, told on a login node before the first of them is paid for. Loads no torch.
+"""What training will make of rationales, checked on a login node before the first of them is paid for. Loads no torch.
 
 Read are the student's chat template and tokenizer, a few files; of a model on the Hub they are fetched where they are not in the
 cache.
@@ -6,6 +6,7 @@ cache.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from undo_hpc.chat.training_text import TurnWriter, sample_turns
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import resolve_model
+from undo_hpc.prompts import load_prompts
 
 _FILES = ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json")
 _MEASURED = 100  # the longest prompts by characters, which are counted in tokens
@@ -55,7 +57,16 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
     folder = student_files(model)
     if folder is None or not any((folder / name).is_file() for name in _FILES[:2]):
         return [f"student.model: the chat template of {model.model} cannot be read here; training checks it"]
-    template = ChatTemplate.load(folder, kwargs=model.chat_template_kwargs, date=model.date or date)
+    try:
+        template = ChatTemplate.load(folder, kwargs=model.chat_template_kwargs, date=model.date or date)
+    except DataError:
+        if not (
+            folder / "tokenizer.json"
+        ).is_file():  # a tokenizer of another kind (tekken.json), which only transformers reads
+            return [
+                f"student.model: the chat template of {model.model} cannot be read here; training checks it"
+            ]
+        raise
     try:
         writer = TurnWriter(
             template.render,
@@ -103,6 +114,23 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
             f"student: its chat template prints the date, which is {model.date or date} throughout the run"
         )
     return notes
+
+
+def student_notes(config: RunConfig, problems: Sequence[str], *, date: str = "") -> list[str]:
+    """What training will do with rationales that is not obvious, templates and lengths together, for a launch and its dry run.
+
+    Args:
+        problems: the texts of the training problems.
+        date: as of `check_student`.
+
+    Raises:
+        DataError: see `check_student`.
+    """
+    prompts = load_prompts(config.student.prompt)
+    longest = heapq.nlargest(_MEASURED, problems, key=len)
+    turns = [prompts.student(problem, config.student.instruction) for problem in longest]
+    notes = check_student(config, date=date)
+    return [*notes, *filter(None, [check_lengths(config, turns)])]
 
 
 def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:

@@ -12,6 +12,7 @@ from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.models import loaded_models, resolve_model, unreachable
 from undo_hpc.stages.prepare import Sources, describe_model, read_sources
+from undo_hpc.training.student_check import check_student
 
 
 def check_models(config: RunConfig) -> None:
@@ -21,7 +22,7 @@ def check_models(config: RunConfig) -> None:
 
 
 def check_chat_templates(config: RunConfig) -> None:
-    """Local models have a chat template."""
+    """Local models have a chat template, and the student can be trained with its own. Raises DataError."""
     for role, model in loaded_models(config).items():
         folder = Path(resolve_model(model.model))
         if folder.is_dir() and _has_chat_template(folder) is False:
@@ -29,6 +30,7 @@ def check_chat_templates(config: RunConfig) -> None:
                 f"{role}.model: {folder}: its tokenizer has no chat template",
                 hint="take an instruct model, or put a chat_template.jinja into a local copy of the model",
             )
+    check_student(config)
 
 
 def _has_chat_template(folder: Path) -> bool | None:
