@@ -217,12 +217,13 @@ class Target(Row):
 
 @dataclass(frozen=True, slots=True)
 class Grade(Row):
-    """The checker's word on one answer. `answer` is what was extracted, `method` which decider said so."""
+    """The checker's word on one answer. `answer` is what was extracted, `method` what said so, `boxed`: it stood in a box."""
 
     verdict: Verdict
     answer: str = ""
     method: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+    boxed: bool = False
 
     @property
     def correct(self) -> bool:

@@ -65,6 +65,8 @@ def test_every_key_of_the_docs_exists() -> None:
     found = [(page.name, key) for page in PAGES for key, _ in KEY.findall(page.read_text())]
     assert len(found) > 20
     for page, key in found:
+        if key.endswith(".py"):
+            continue  # a file, such as budget.py
         model: Any = RunConfig
         for part in key.split("."):
             if part.isupper() or model is None:
