@@ -297,9 +297,14 @@ def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
     """
     path = find_config(name_or_file)
     text = renamed(read_yaml(path))
-    for keys in _PATHS:
-        _absolute(text.data, path.resolve().parent, keys)
+    resolve_paths(text.data, path.resolve().parent)
     return _finish(text, sets)
+
+
+def resolve_paths(data: dict[str, Any], base: Path) -> None:
+    """Makes relative paths of a configuration absolute, in place, where they exist below `base`; names of presets and Hub ids stay."""
+    for keys in _PATHS:
+        _absolute(data, base, keys)
 
 
 def override(config: RunConfig, sets: Iterable[str]) -> RunConfig:
@@ -316,8 +321,7 @@ def _finish(text: YamlText, sets: Iterable[str]) -> RunConfig:
         text = YamlText(
             text.data, f"{text.name} with --set {' '.join(sets)}" if len(sets) < 4 else text.name, text.lines
         )
-    for keys in _PATHS:
-        _absolute(text.data, Path.cwd(), keys)
+    resolve_paths(text.data, Path.cwd())
     return validate_section(RunConfig, text)
 
 

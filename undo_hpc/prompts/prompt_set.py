@@ -101,6 +101,10 @@ class PromptSet:
             **(about if student_answer else {}),
         )
 
+    def texts(self) -> dict[str, str]:
+        """The templates word for word, by name."""
+        return {name: template.text for name, template in sorted(self._templates.items())}
+
     def shows(self, name: str, placeholder: str) -> bool:
         """Whether a template has a placeholder."""
         return name in self._templates and placeholder in self._templates[name].names
