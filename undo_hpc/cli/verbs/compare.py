@@ -136,8 +136,10 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
 def shared_benchmark(runs: list[Run]) -> str:
     """The only test set that all runs were evaluated on. Raises ConfigError where there is none, or several."""
     from undo_hpc.errors import ConfigError
+    from undo_hpc.storage.manifest import read_manifest
 
-    common = set.intersection(*({Path(name).stem for name in one.config.evaluate.benchmarks} for one in runs))
+    prepared = [read_manifest(one.layout.prepared) for one in runs]
+    common = set.intersection(*(set(found.details["benchmarks"]) if found else set() for found in prepared))
     if len(common) != 1:
         there = ", ".join(sorted(common))
         raise ConfigError(
