@@ -133,7 +133,10 @@ class Example(Row):
 
 @dataclass(frozen=True, slots=True)
 class Feedback(Row):
-    """What the next iteration's teacher sees of one problem, and how the student failed it."""
+    """What the next iteration's teacher sees of one problem, and how the student failed it.
+
+    `rationale_from_data`: the rationale is the data's own solution, which the student did not learn from.
+    """
 
     problem_id: str
     idx: int
@@ -146,6 +149,7 @@ class Feedback(Row):
     error_kind: str
     score: float
     unstable: bool = False
+    rationale_from_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ student: {{model: "tiny:student"}}
     )
     words = ["run", "--config", str(config), "--run-dir", str(tmp_path / "run"), "--dry-run"]
     assert main([*words, "--profile", str(profile)]) == 0
-    told = capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
     assert (
         "writes for 48 problems" in told
         and "partition wide" in told

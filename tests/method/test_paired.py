@@ -10,14 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from undo_hpc.method.paired import (
-    bootstrap_interval,
-    compare_arms,
-    holm,
-    maj_at_k,
-    paired_smallest_detectable_difference,
-    stratified_mcnemar,
-)
+from undo_hpc.method.paired import bootstrap_interval, compare_arms, holm, maj_at_k, stratified_mcnemar
+from undo_hpc.method.stats import paired_detectable_difference
 
 
 def test_holm() -> None:
@@ -48,12 +42,12 @@ def test_mcnemar_over_strata_is_the_binomial_test_of_their_sum() -> None:
 )
 def test_the_detectable_difference_solves_connors_equation(n: int, psi: float, expected: float) -> None:
     # scipy.optimize.brentq(lambda d: sqrt(n)*d - norm.ppf(.975)*sqrt(psi) - norm.ppf(.8)*sqrt(psi - d*d), 0, sqrt(psi))
-    assert paired_smallest_detectable_difference(n, psi) == pytest.approx(expected)
+    assert paired_detectable_difference(n, psi) == pytest.approx(expected)
 
 
 def test_a_difference_of_the_detectable_size_is_found_in_about_four_of_five_trials() -> None:
     n, psi = 600, 0.2
-    d = paired_smallest_detectable_difference(n, psi)
+    d = paired_detectable_difference(n, psi)
     rng = random.Random(1)
     shares = [(psi + d) / 2, (psi - d) / 2, 1 - psi]
     found = 0
@@ -61,10 +55,10 @@ def test_a_difference_of_the_detectable_size_is_found_in_about_four_of_five_tria
         kinds = rng.choices((1, -1, 0), shares, k=n)
         found += stratified_mcnemar([(kinds.count(1), kinds.count(-1))]) < 0.05
     assert 0.7 < found / 400 < 0.88  # the exact test is a little less powerful than the normal one
-    assert paired_smallest_detectable_difference(3, 0.5) == 1.0
-    assert paired_smallest_detectable_difference(1000, 0.0) < 0.01
+    assert paired_detectable_difference(3, 0.5) == 1.0
+    assert paired_detectable_difference(1000, 0.0) < 0.01
     with pytest.raises(ValueError, match="at least 1"):
-        paired_smallest_detectable_difference(0, 0.1)
+        paired_detectable_difference(0, 0.1)
 
 
 def test_the_bootstrap_of_one_seed_is_scipys() -> None:
@@ -106,7 +100,7 @@ def test_two_arms_are_compared_on_what_both_have() -> None:
     )  # norm.ppf(.975) + norm.ppf(.8), 2 norm.ppf(.975)
     same = compare_arms(a, a, resamples=500)
     assert (same.mean, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
-    assert same.detectable == paired_smallest_detectable_difference(2, 0.0)
+    assert same.detectable == paired_detectable_difference(2, 0.0)
     back = compare_arms(b, a, resamples=500)
     assert (back.mean, back.wins, back.losses) == (-0.25, 1, 2)
     with pytest.raises(ValueError, match="share no item"):

@@ -11,13 +11,13 @@ from pathlib import Path
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
 from undo_hpc.control.position import make_plan
+from undo_hpc.method.metrics import count_attempts
 from undo_hpc.method.quality import assess
 from undo_hpc.observe.after import after_iteration
 from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.records import Attempt, Problem, Target, Verdict, content_id
 from undo_hpc.stages import advance, merge
-from undo_hpc.stages.attempts import counts
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.events import EventLog
@@ -170,7 +170,7 @@ class RunBuilder:
             write_bytes(self.root / name, dump_rows([row.to_dict() for row in rows]))
         rows = [row for shard in shards for row in shard]
         solved = {row.problem_id for row in rows if row.verdict == "correct"}
-        made = counts(rows) | {"problems": len({r.problem_id for r in rows}), "solved": len(solved)}
+        made = count_attempts(rows) | {"problems": len({r.problem_id for r in rows}), "solved": len(solved)}
         made |= {"new_tokens": int(made["completion_tokens"]), "seconds": 50.0}
         outputs = {
             name: describe_output(self.root / name, len(shard))

@@ -9,7 +9,7 @@ from undo_hpc.campaign.definition import Campaign
 from undo_hpc.campaign.shared import first_work
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
-from undo_hpc.method.paired import paired_smallest_detectable_difference
+from undo_hpc.method.stats import paired_detectable_difference
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.workload import estimate
 from undo_hpc.stages.prepare import read_sources
@@ -75,7 +75,7 @@ def forecast(campaign: Campaign) -> Forecast:
                 tokens += estimate(run, iteration, train).completion_tokens
         seen.add(work)
     return Forecast(
-        items, train, paired_smallest_detectable_difference(items, DISCORDANT), len(campaign.runs),
+        items, train, paired_detectable_difference(items, DISCORDANT), len(campaign.runs),
         len(campaign.runs) - len(classes), tokens, list(_warnings(campaign)),
     )  # fmt: skip
 

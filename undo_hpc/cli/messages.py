@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.observe.dry_run import at_once
+from undo_hpc.observe.wording import evaluation_settings
 from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload
 from undo_hpc.storage.manifest import Manifest
 from undo_hpc.system.wording import counted
-from undo_hpc.training.student_check import student_notes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,9 +35,9 @@ def show_prepared(run: Run, prepared: Manifest, console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
-    texts = [problem.problem for problem in run.problems("train")]
-    for note in student_notes(run.config, texts, date=run.model("student").date):
-        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"evaluation: {evaluation_settings(run.config)}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def show_workload(config: RunConfig, plan: IterationPlan, console: Console) -> None:

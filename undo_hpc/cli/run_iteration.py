@@ -119,11 +119,15 @@ def start_run(
     from undo_hpc.storage.lease import Lease
 
     layout = Layout(run_dir.resolve())
+    new = not layout.prepared.exists()
+    inputs = (
+        require(config, run_dir) if new else None
+    )  # before the lease, which is the first file of a new run
     with Lease(layout.lease, f"the run directory {run_dir}"):
-        new = not layout.prepared.exists()
-        require(config, run_dir)
+        if not new:
+            require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
-        manifest = prepare(run)
+        manifest = prepare(run, inputs)
         if new:
             show_prepared(run, manifest, console)
         if prepared is not None:

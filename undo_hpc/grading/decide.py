@@ -138,6 +138,12 @@ def _by_algebra(gold: str, pred: str, algebra: Algebra | None) -> Grade | Undeci
         guard.check(right)
     except guard.OutOfBounds as refusal:
         return Grade("unparsed", _shown(pred), "guard", {"reason": str(refusal)[:200]})
+    sides = [
+        re.split(r"[=<>]|\\(?:le|ge|ne|leq|geq|neq)\b", "".join(text.split()), maxsplit=1)
+        for text in (left, right)
+    ]
+    if all(len(side) > 1 for side in sides) and sides[0][0] != sides[1][0]:
+        return Grade("unparsed", _shown(pred), "unread")  # math-verify would compare the right sides only
     if algebra is None:
         return Undecided(gold, pred)
     said = algebra(left, right)

@@ -66,7 +66,9 @@ _PAIRS: dict[tuple[type[Value], type[Value]], Rule] = {
     (Expression, Expression): expressions,
     (Quantity, Quantity): quantities,
     (Base, Base): lambda a, b: False,  # equal ones are the same value
-    (Base, Number): lambda a, b: a.digits == str(b.value),  # the base is left out
+    (Base, Number): lambda a, b: (
+        a.digits.isdigit() and len(a.digits) < 60 and b.value == int(a.digits)
+    ),  # the base is left out
     (Tuple, Tuple): tuples,
     (Tuple, List): tuple_list,
     (List, List): lists,

@@ -99,6 +99,8 @@ def _key(node: Node, env: Env) -> tuple[str, float]:
     """A value rounded far below its distance to others, and its absolute value."""
     try:
         value = exact(node, env)
+        if value.numerator.bit_length() > 4000:
+            raise TooLarge("a large member")
         return (
             (str(value), float(abs(value)))
             if value.denominator < 10**9

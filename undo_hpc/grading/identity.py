@@ -288,6 +288,8 @@ def same_roots(a: Node, b: Node) -> bool | None:
 
 def approximates(value: Fraction, places: int | None, node: Node) -> bool:
     """Whether a decimal with seven significant digits or more is an exact value, rounded or cut off at its last place."""
+    if value.numerator.bit_length() > 4000 or (places or 0) > 1000:
+        return False
     digits = len(str(abs(value.numerator * 10 ** (places or 0) // value.denominator)).lstrip("0"))
     if not places or digits < 7:
         return False

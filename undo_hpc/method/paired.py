@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from undo_hpc.method.stats import mcnemar
+from undo_hpc.method.stats import mcnemar, paired_detectable_difference
 
 Scores = Mapping[int, Mapping[str, float]]  # seed -> problem -> share of right answers
 RESAMPLES = 10_000
@@ -51,7 +51,7 @@ class PairedDifference:
         """Smallest difference that this design finds in four of five trials: from the spread that its bootstrap shows, and where that
         shows none from the number of problems."""
         if self.high <= self.low:
-            return paired_smallest_detectable_difference(self.problems, self.discordant)
+            return paired_detectable_difference(self.problems, self.discordant)
         two_sided, power = (NormalDist().inv_cdf(q) for q in (0.975, 0.8))
         return (two_sided + power) * (self.high - self.low) / (2 * two_sided)
 
@@ -148,32 +148,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = so_far
     return adjusted
-
-
-def paired_smallest_detectable_difference(
-    n: int, discordant: float, *, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """Smallest difference of two accuracies on the same n items that a two-sided McNemar test finds with the given power; 1.0 where n
-    is too small for any.
-
-    With psi the share of discordant items: sqrt(n) d = z(1-alpha/2) sqrt(psi) + z(power) sqrt(psi - d^2) (Connor 1987, Biometrics
-    43:207, solved for d). A difference above psi needs as many discordant items, so there psi = d.
-    """
-    if n < 1 or not 0 <= discordant <= 1:
-        raise ValueError("n is at least 1, and the discordant share lies between 0 and 1")
-    z_alpha, z_power = (NormalDist().inv_cdf(q) for q in (1 - alpha / 2, power))
-
-    def found(d: float) -> bool:
-        psi = max(discordant, d)
-        return math.sqrt(n) * d >= z_alpha * math.sqrt(psi) + z_power * math.sqrt(max(0.0, psi - d * d))
-
-    low, high = 0.0, 1.0
-    if not found(high):
-        return high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) else (middle, high)
-    return high
 
 
 def maj_at_k(answers: Sequence[tuple[str, bool]], k: int) -> float:

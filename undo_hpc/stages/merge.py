@@ -26,7 +26,7 @@ from undo_hpc.errors import DataError, EvidenceError, Incomplete
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
-from undo_hpc.storage.manifest import verify_outputs
+from undo_hpc.storage.manifest import Manifest, verify_outputs
 from undo_hpc.storage.shards import last_row, read_rows
 from undo_hpc.system.parent_death import die_with_parent
 
@@ -68,7 +68,7 @@ def run_stage(ctx: StageContext) -> None:
                     f"merge: {problem}",
                     hint="delete this shard and its manifest, and run the same command again",
                 )
-        _require(total, sum(ctx.plan.targets[index]["rows"] for index in used))
+        _require(total, sum(ctx.plan.targets[index]["rows"] for index in used), manifests)
         folder.card = distilled_card(ctx.run, ctx.plan.iteration, manifests, counts := _counts(total))
         ctx.lease.check()  # leaving the block publishes
     ctx.publish(
@@ -170,16 +170,26 @@ def _lines(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def _require(total: Joined, problems: int) -> None:
-    """Raises EvidenceError unless the shards held every problem of their targets, DataError where nothing is kept."""
+def _require(total: Joined, problems: int, shards: Sequence[Manifest]) -> None:
+    """Raises EvidenceError unless the shards held every problem of their targets, DataError where nothing is kept: with the
+    engine's own words where it is the requests that failed."""
     if total.problems != problems:
         raise EvidenceError(
             f"the shards hold {total.problems} problems, their targets {problems}",
             hint="delete iter_*/generate of this iteration and run the same command again",
         )
     if not total.rows:
+        failed = sum(int(m.counts.get("errors", 0)) for m in shards)
+        error = next((words for m in shards if (words := m.details.get("error"))), "")
+        if error and failed == total.attempts:
+            raise DataError(
+                f"the teacher answered none of {total.attempts} requests; the engine's error: {error}",
+                hint="correct what it names (generate.engine, teacher.model, the server); these failures are recorded and not asked again: "
+                "then delete iter_*/generate of this iteration and run the same command again, or take a new --run-dir for changed keys",
+            )
+        failures = f"; {failed} of them failed, for example: {error}" if error and failed else ""
         raise DataError(
-            f"not one of {total.attempts} attempts is right and good enough to learn from: {dict(total.dropped)}",
+            f"not one of {total.attempts} attempts is right and good enough to learn from: {dict(total.dropped)}{failures}",
             hint="compare `answer` in iter_*/generate/*.jsonl with `ground_truth` in splits/train.jsonl: are the ground truths "
             "what you meant (data.train.fields, answer_from)? If so: a better teacher or prompt, more attempts, more tokens; a new --run-dir for each",
         )

@@ -26,8 +26,8 @@ from undo_hpc.system.wording import counted
 
 
 def check_packages(config: RunConfig) -> None:
-    """The packages of engines and of LoRA are installed, as far as tasks are known to run with this Python."""
-    if _other_environment(config):
+    """The packages of engines, of training and of LoRA are installed, as far as tasks are known to run with this Python."""
+    if runs_elsewhere(config):
         return
     wanted = [
         what
@@ -45,9 +45,15 @@ def check_packages(config: RunConfig) -> None:
             f"train.lora.enabled is on, and peft is not installed in {sys.prefix}",
             hint=f"{program('python')} -m pip install 'undo-hpc[lora]', or set train.lora.enabled to false",
         )
+    for package in ("torch", "transformers", "deepspeed"):  # what training and the engine transformers run on
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"{package} is not installed in {sys.prefix}, and training needs it",
+                hint=f"{program('python')} -m pip install undo-hpc",
+            )
 
 
-def _other_environment(config: RunConfig) -> bool:
+def runs_elsewhere(config: RunConfig) -> bool:
     """Whether tasks run with another Python, which only its nodes know."""
     if config.cluster.kind != "slurm":
         return False
@@ -66,7 +72,7 @@ def check_plugins(config: RunConfig) -> None:
     try:
         _load_plugins(config)
     except NotInstalled:
-        if not _other_environment(config):
+        if not runs_elsewhere(config):
             raise
 
 
