@@ -10,7 +10,14 @@ import sys
 import numpy as np
 import pytest
 
-from undo_hpc.method.paired import bootstrap_interval, compare_arms, holm, maj_at_k, stratified_mcnemar
+from undo_hpc.method.paired import (
+    bootstrap_interval,
+    compare_arms,
+    holm,
+    maj_at_k,
+    null_splits,
+    stratified_mcnemar,
+)
 from undo_hpc.method.stats import paired_detectable_difference
 
 
@@ -105,6 +112,36 @@ def test_two_arms_are_compared_on_what_both_have() -> None:
     assert (back.mean, back.wins, back.losses) == (-0.25, 1, 2)
     with pytest.raises(ValueError, match="share no item"):
         compare_arms({0: {"x": 1.0}}, {1: {"x": 1.0}})
+
+
+def test_an_arm_is_split_against_itself() -> None:
+    scores = {seed: {"x": float(seed)} for seed in (3, 5, 7, 8, 9)}
+    splits = null_splits(scores)
+    assert len(splits) == 15  # 5 choose 2, 3 choose 2, each pair once
+    groups = {frozenset(frozenset(half[k]["x"] for k in half) for half in split) for split in splits}
+    assert len(groups) == 15 and all(not frozenset.intersection(*pair) for pair in groups)
+    assert all(set(a) == set(b) == {0, 1} for a, b in splits)
+    assert null_splits({0: {"x": 1.0}}) == [] == null_splits({})
+
+
+def test_noise_between_seeds_is_seldom_taken_for_a_difference_and_a_difference_mostly_found() -> None:
+    rng = random.Random(5)
+    talent = {f"p{k}": rng.random() for k in range(300)}
+
+    def student(skill: float) -> dict[str, float]:
+        level = skill + rng.gauss(0, 0.01)  # seeds differ
+        return {
+            key: float(rng.random() < min(1.0, max(0.0, level + 0.6 * (t - 0.5))))
+            for key, t in talent.items()
+        }
+
+    null = found = 0
+    for _ in range(20):
+        arms = [{seed: student(skill) for seed in range(5)} for skill in (0.5, 0.5, 0.58)]
+        same, better = (compare_arms(arm, arms[0], resamples=500) for arm in arms[1:])
+        null += not same.low <= 0 <= same.high
+        found += better.low > 0
+    assert null <= 3 and found >= 17
 
 
 def test_a_majority_is_of_the_answers() -> None:

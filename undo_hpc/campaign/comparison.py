@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from undo_hpc.campaign.answers import Ledger, RunResult
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.errors import DataError
-from undo_hpc.method.paired import PairedDifference, compare_arms, holm
+from undo_hpc.method.paired import PairedDifference, compare_arms, holm, null_splits
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import read_manifest
 
@@ -83,6 +83,18 @@ def compare(
     return [
         Comparison(a, b, d, p, off, fixed) for (a, b, d, off, fixed), p in zip(found, adjusted, strict=True)
     ]
+
+
+def null_control(results: Results) -> dict[str, tuple[int, int]]:
+    """Each arm against itself: in how many ways its seeds can be split into halves, and in how many of them the interval claims a
+    difference. Several in a hundred are chance; many more say that the differences above are noise, too."""
+    found = {}
+    for arm, by_seed in results.items():
+        splits = null_splits({seed: result.scores for seed, result in by_seed.items()})[:20]
+        claims = [compare_arms(a, b, resamples=2000) for a, b in splits]
+        if claims:
+            found[arm] = (len(claims), sum(not d.low <= 0 <= d.high for d in claims))
+    return found
 
 
 def mean_ledger(ledgers: Sequence[Ledger]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.campaign import charts
 from undo_hpc.campaign.answers import RunResult
-from undo_hpc.campaign.comparison import Comparison, Results, cautions, compare, mean_ledger
+from undo_hpc.campaign.comparison import Comparison, Results, cautions, compare, mean_ledger, null_control
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.config.load import is_neutral
 from undo_hpc.pipeline.run import Run, leaves
@@ -74,6 +74,7 @@ def page(data: CampaignData, written: str) -> str:
         settings=settings({arm: runs[0].run for arm, runs in arms.items()}),
         prompts=_prompts([runs[0].run for runs in arms.values()]),
         items=_items(data),
+        null=null_control(data.results),
         style=(_REPORT / "style.css").read_text(),
         written=written,
         version=__version__,

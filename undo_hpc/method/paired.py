@@ -6,6 +6,7 @@ answers of one trained student (a seed), go together; whatever takes them for in
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,22 @@ def compare_arms(a: Scores, b: Scores, *, seed: int = 0, resamples: int = RESAMP
         problems=len({key for _, key in pairs}),
         seeds=len(seeds),
     )
+
+
+def null_splits(scores: Scores) -> list[tuple[Scores, Scores]]:
+    """An arm against itself: every way to take two disjoint groups of half of its seeds, renumbered so that they can be paired.
+
+    Whatever `compare_arms` finds between them is noise of seeds and items. Empty with fewer than two seeds.
+    """
+    half = len(scores) // 2
+    found: list[tuple[Scores, Scores]] = []
+    for first in itertools.combinations(sorted(scores), half) if half else ():
+        rest = [seed for seed in sorted(scores) if seed not in first]
+        for second in itertools.combinations(rest, half):
+            if first < second:  # each pair of groups once
+                a, b = (dict(enumerate(scores[seed] for seed in group)) for group in (first, second))
+                found.append((a, b))
+    return found
 
 
 def bootstrap_interval(
