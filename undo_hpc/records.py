@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 SCHEMA_VERSION = 2  # of all files of a run directory
-_WRITTEN_BY = {
-    1: ("0.1", "v0.1.0")
-}  # schema -> the version of undo-hpc that continues such a run, and its tag
+_WRITTEN_BY = {1: "0.1"}  # schema -> the version of undo-hpc that continues such a run
 SPLITS = (
     "train",
     "diagnosis",
@@ -26,10 +24,10 @@ FinishReason = Literal["stop", "length", "error"]
 def other_schema(version: object) -> tuple[str, str]:
     """A message and a hint for a file of another schema than SCHEMA_VERSION."""
     if isinstance(version, int) and version in _WRITTEN_BY:
-        number, tag = _WRITTEN_BY[version]
+        number = _WRITTEN_BY[version]
         return (
             f"this run was made by undo-hpc {number} (schema version {version}; this program reads {SCHEMA_VERSION})",
-            f"continue it with that version (git checkout {tag}), or start a new run",
+            f"continue it with undo-hpc {number}, or start a new run",
         )
     return (
         f"schema version {version}; this program reads {SCHEMA_VERSION}",
