@@ -166,3 +166,19 @@ def test_changed_data_and_damaged_splits_of_a_run_are_told(
     split.write_bytes(split.read_bytes().replace(b"What is", b"What as", 1))
     assert main(words) == 3
     assert "frozen problems are damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("method.hint=step", "The first step of the attempt that fails: 1 + 1 = 3"),
+        ("method.hint=kind", "The attempt's error: a false calculation."),
+        ("method.show_score=true", "(wrong, score 0 of 1)"),
+        ("method.history=all", "## Solution of iteration 0"),
+        ("method.examples=2", "A made-up problem."),
+    ],
+)
+def test_what_the_method_shows_stands_in_the_preview(method: str, words: str) -> None:
+    plain = shown("teacher.prompt=default")["refinement prompt"][1]
+    switched = shown("teacher.prompt=default", method)["refinement prompt"][1]
+    assert words in switched and words not in plain

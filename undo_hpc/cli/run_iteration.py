@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.errors import ConfigError
+    from undo_hpc.pipeline.run import Run
 
 
 def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
@@ -101,8 +102,14 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     return start_run(config, run_dir, console)
 
 
-def start_run(config: RunConfig, run_dir: Path, console: Console) -> int:
-    """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct."""
+def start_run(
+    config: RunConfig, run_dir: Path, console: Console, *, prepared: Callable[[Run], object] | None = None
+) -> int:
+    """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct.
+
+    Args:
+        prepared: called when its data stand, before anything is planned; a campaign takes over equal work there.
+    """
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.checks import require
     from undo_hpc.pipeline.layout import Layout
@@ -119,9 +126,11 @@ def start_run(config: RunConfig, run_dir: Path, console: Console) -> int:
         if not new:
             require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
-        prepared = prepare(run, inputs)
+        manifest = prepare(run, inputs)
         if new:
-            show_prepared(run, prepared, console)
+            show_prepared(run, manifest, console)
+        if prepared is not None:
+            prepared(run)
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.run_on_slurm import run_on_slurm
 
