@@ -59,10 +59,10 @@ def test_jobs_of_a_copy_of_the_run_are_left_alone_and_those_of_a_moved_one_are_t
     name = JobName("train", 0, "0" * 8, 0, 0, 1, "0" * 8)
     places = ("mine", "link", "copy|2", "before")
     lines = [
-        f"{k}|N/A|{k}|PENDING|None|{name}|{tmp_path / place}/iter_000/logs/submitted/x.sh"
+        f"{k}|N/A|{k}|PENDING|None|{name}|(null)|{tmp_path / place}/iter_000/logs/submitted/x.sh"
         for k, place in enumerate(places)
     ]
-    lines.append(f"9|N/A|9|PENDING|None|{name}|(null)")
+    lines.append(f"9|N/A|9|PENDING|None|{name}|(null)|(null)")
     monkeypatch.setattr(slurm, "require_slurm", lambda: None)
     monkeypatch.setattr(slurm, "run", lambda command: "\n".join(lines))
     jobs = slurm.SlurmCluster(Profile(), Path("/code"), run_dir=tmp_path / "mine").live_jobs("0" * 8)
