@@ -9,6 +9,7 @@ import pytest
 
 from tests.slurm.small import Campaign
 from tests.slurmlab import Lab
+from tests.slurmlab.processes import wait_until
 from undo_hpc.cli.__main__ import main
 from undo_hpc.cluster.identity import read_marks
 
@@ -125,3 +126,33 @@ def test_a_cluster_that_rewrites_every_mark_is_refused_at_the_first_submission(
     done = small.launch(check=False)
     assert done.returncode == 1 and "carries the name generate-" in done.stderr, done.stderr
     assert len(lab.jobs()) == 2, "one array of two tasks was submitted, and nothing behind it"
+
+
+def test_passing_troubles_inside_a_job_do_not_end_the_run(
+    lab: Lab, begun: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """snakemake-executor-plugin-slurm#313: the controller moves to its backup host, then says what nobody knows, as advance submits."""
+    begun.config["iterations"] = 2
+    shim(
+        begun,
+        monkeypatch,
+        "sbatch",
+        """[ -n "$SLURM_JOB_ID" ] || [ -e "$0.login" ] || { touch "$0.login"
+  echo "sbatch: error: Batch job submission failed: Unexpected message received" >&2; exit 1; }
+[ -z "$SLURM_JOB_ID" ] || [ -e "$0.standby" ] || { touch "$0.standby"
+  echo "sbatch: error: Batch job submission failed: Slurm backup controller in standby mode" >&2; exit 1; }
+[ -z "$SLURM_JOB_ID" ] || [ -e "$0.unknown" ] || { touch "$0.unknown"
+  echo "sbatch: error: Batch job submission failed: The controller has a headache" >&2; exit 1; }
+exec sbatch "$@" """,
+    )
+    begun.launch()  # the login node, too, tries again
+    wait_until(
+        lambda: (
+            "generate" in {e.get("stage") for e in journal(begun) if e.get("iteration") == 1}
+            and len(queued(lab, begun)) >= 4
+        ),
+        240,
+        "the next iteration to be submitted",
+    )
+    assert (begun.folder / "shim" / "sbatch.unknown").exists()
+    assert main(["cancel", str(begun.run_dir)]) == 0

@@ -23,6 +23,10 @@ class Unreachable(ClusterError):
     """The controller did not answer: whether it did what was asked is not known."""
 
 
+class Unclear(ClusterError):
+    """Refused, in words that we do not know: it may be passing. Whoever can wait tries again, a few times."""
+
+
 class QueueFull(ClusterError):
     """The account has as many jobs in the queue as it may: the same submission is accepted once some have ended."""
 
@@ -64,7 +68,7 @@ _REFUSALS = (
         "set `partition` in the profile; `sinfo -s` lists them",
     ),
     Refusal(
-        r"invalid account|account/partition",
+        r"invalid account|account/partition|specify an account|account is required|no account",
         "the account was refused",
         "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours",
     ),
@@ -99,9 +103,19 @@ _REFUSALS = (
         "set `max_array_size` in the profile",
     ),
     Refusal(
+        r"--mem\b.*mutually exclusive|mem-per-cpu.*mutually",
+        "memory is asked for twice",
+        "leave `memory_gb` out of the profile where the site wants memory per CPU (`extra: {mem-per-cpu: 4G}`)",
+    ),
+    Refusal(
         r"memory|node configuration is not available|more processors|node count|cpu count",
         "no node of the partition has what a task asks for",
         "lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile; `sinfo -o '%P %D %c %m %G'` shows the nodes",
+    ),
+    Refusal(
+        r"unrecognized option|invalid option|unknown option",
+        "SLURM here knows no such option",
+        "correct `extra` in the profile; `sbatch --help` lists options",
     ),
     Refusal(r"accounting|limit", *_ACCOUNT_LIMIT),
     Refusal(
@@ -110,11 +124,16 @@ _REFUSALS = (
         "run the same command again: what is missing is submitted again",
     ),
 )
+# Told by a controller that is down, moves to its backup host, is too busy, or has no room on its disk; and by a node that has no
+# configuration yet (the last two).
 _UNREACHABLE = re.compile(
     r"unable to contact|connection refused|connect failure|zero bytes|socket timed out|communication connection|"
-    r"temporarily unable|protocol authentication|munge",
+    r"temporarily unable|temporarily unavailable|protocol authentication|munge|standby mode|unexpected message|"
+    r"transport endpoint|connection reset|connection timed out|no route to host|presently disabled|currently disabled|"
+    r"i/o error writing|try again|resolve_ctls|could not establish a configuration source",
     re.IGNORECASE,
 )
+_REASON = re.compile(r"\b(?:error|fatal):\s*(.*)", re.IGNORECASE)
 _TOO_LATE = re.compile(
     r"no longer pending|already completing or completed|already finished|invalid job id|can not be altered now",
     re.IGNORECASE,
@@ -173,8 +192,10 @@ def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> s
 
 def refusal_error(said: str, command: str) -> ClusterError:
     """The error, with a hint, for what SLURM said when a command failed."""
-    errors = [line.split("error:", 1)[-1].strip() for line in said.splitlines() if line.strip()]
-    text = "; ".join(dict.fromkeys(errors)) or "no reason given"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    # Sites print notices beside the reason, which speak of memory, limits and accounts as well.
+    reasons = [found[1].strip() for line in lines if (found := _REASON.search(line))]
+    text = "; ".join(dict.fromkeys(reasons or lines)) or "no reason given"
     if _UNREACHABLE.search(text):
         return Unreachable(f"the SLURM controller cannot be reached ({command}: {text})", hint=_LATER)
     if _TOO_LATE.search(text):
@@ -182,6 +203,7 @@ def refusal_error(said: str, command: str) -> ClusterError:
     for refusal in _REFUSALS:
         if re.search(refusal.pattern, text, re.IGNORECASE):
             return refusal.error(f"{refusal.problem} ({command}: {text})", hint=refusal.hint)
-    return ClusterError(
-        f"{command} was refused: {text}", hint="see the profile's keys in slurm/profiles/example.yaml"
+    return Unclear(
+        f"{command} was refused: {text}",
+        hint="if it stays so, see the profile's keys in slurm/profiles/example.yaml; the same command again loses nothing",
     )

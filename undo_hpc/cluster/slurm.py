@@ -59,7 +59,7 @@ _ENDED = frozenset(
     }
 )
 _HELD = re.compile(r"held|hold", re.IGNORECASE)
-_GIVEN_UP = re.compile(r"launch failed|JobHoldMaxRequeue", re.IGNORECASE)
+_GIVEN_UP = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
 
 
 class Unidentified(ClusterError):
@@ -146,10 +146,8 @@ class SlurmCluster:
             script = self._script(job)
             try:
                 run(["sbatch", "--test-only"], stdin=script)
-            except Unreachable:
-                raise
             except ClusterError as error:
-                raise ClusterError(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
+                raise type(error)(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
 
     def submit(self, submission: Submission) -> tuple[str, ...]:
         """Submits all parts, or none (see base.Cluster)."""

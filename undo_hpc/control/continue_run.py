@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from pathlib import Path
 
-from undo_hpc.cluster.commands import QueueFull, Unreachable
+from undo_hpc.cluster.commands import QueueFull, Unclear, Unreachable
 from undo_hpc.cluster.signals import own_job
 from undo_hpc.control.dispatch import DispatchResult, submit_missing
+from undo_hpc.control.patience import keep_trying
 from undo_hpc.control.run_cluster import open_cluster, run_lease
 from undo_hpc.control.stopping_run import stop_servers
 from undo_hpc.errors import ExitCode, Incomplete, LeaseError
@@ -17,8 +17,6 @@ from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 
 log = logging.getLogger(__name__)
-
-PATIENCE_S = 1800.0  # a controller under maintenance, or moving to its backup host; a queue that is full
 
 
 def continue_run(run_dir: Path, stage: str, code: int) -> int:
@@ -54,19 +52,12 @@ def continue_run(run_dir: Path, stage: str, code: int) -> int:
 def _submit_when_possible(run: Run, stage: str) -> DispatchResult | None:
     """Submits what is missing, or nothing where the run is paused. Waits for a controller that is down, a full queue, a launcher
     that holds the run: nobody else would continue it."""
-    deadline = time.monotonic() + PATIENCE_S
-    pause_s = 5.0
-    while True:
-        try:
-            with run_lease(run):
-                if run.layout.paused.exists():
-                    return None
-                return submit_missing(
-                    run, open_cluster(run, from_launcher=False), resubmitter=stage, own=own_job(os.environ)
-                )
-        except (Unreachable, QueueFull, LeaseError) as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("%s; trying again in %.0f s", error.message, pause_s)
-            time.sleep(pause_s)
-            pause_s = min(60.0, 2 * pause_s)
+
+    def submit() -> DispatchResult | None:
+        with run_lease(run):
+            if run.layout.paused.exists():
+                return None
+            cluster = open_cluster(run, from_launcher=False)
+            return submit_missing(run, cluster, resubmitter=stage, own=own_job(os.environ))
+
+    return keep_trying(submit, (Unreachable, Unclear, QueueFull, LeaseError))

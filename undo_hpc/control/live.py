@@ -36,6 +36,7 @@ REASONS = {
     "QOSNotAllowed": "the quality of service may not use this partition",
     "MaxGRESPerAccount": "the account uses all GPUs that it may",
     "launch failed requeued held": "its node failed to start it and SLURM holds it; run the launcher again to release it",
+    "user env retrieval failed requeued held": "its node could not load your environment and SLURM holds it; run the launcher again to release it",
     "None": "just submitted",
 }
 
