@@ -256,6 +256,19 @@ def test_only_lines_that_are_errors_are_read_for_the_reason() -> None:
     assert type(error) is Unclear and "1792" not in str(error)
 
 
-def test_a_path_that_would_end_in_the_middle_of_pythonpath_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="PYTHONPATH"):
-        run_cluster.open_cluster(Run(Layout(tmp_path / "12:30"), CONFIG), from_launcher=True)
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("12:30", "PYTHONPATH"), ("a\nrm -rf x", "does not print"), ("a\x1bb", "does not print")],
+)
+def test_a_path_that_no_batch_file_can_name_is_refused(tmp_path: Path, name: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        run_cluster.open_cluster(Run(Layout(tmp_path / name), CONFIG), from_launcher=True)
+
+
+def test_a_path_that_a_container_cannot_mount_is_refused(tmp_path: Path) -> None:
+    profile = tmp_path / "p.yaml"
+    profile.write_text("container: {kind: apptainer, image: x.sif}\n")
+    config = RunConfig.model_validate({"cluster": {"kind": "slurm", "profile": str(profile)}})
+    (tmp_path / "a,b").mkdir()
+    with pytest.raises(ConfigError, match="separate the mounts"):
+        run_cluster.open_cluster(Run(Layout(tmp_path / "a,b"), config), from_launcher=True)

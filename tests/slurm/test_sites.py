@@ -4,10 +4,11 @@ cluster; which public reports they follow stands beside each."""
 import json
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.slurm.small import Campaign
+from tests.slurm.small import Campaign, continued
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 from undo_hpc.cli.__main__ import main
@@ -137,11 +138,11 @@ def test_passing_troubles_inside_a_job_do_not_end_the_run(
         begun,
         monkeypatch,
         "sbatch",
-        """[ -n "$SLURM_JOB_ID" ] || [ -e "$0.login" ] || { touch "$0.login"
+        """[ -n "$UNDO_CARRY_ON" ] || [ -e "$0.login" ] || { touch "$0.login"
   echo "sbatch: error: Batch job submission failed: Unexpected message received" >&2; exit 1; }
-[ -z "$SLURM_JOB_ID" ] || [ -e "$0.standby" ] || { touch "$0.standby"
+[ -z "$UNDO_CARRY_ON" ] || [ -e "$0.standby" ] || { touch "$0.standby"
   echo "sbatch: error: Batch job submission failed: Slurm backup controller in standby mode" >&2; exit 1; }
-[ -z "$SLURM_JOB_ID" ] || [ -e "$0.unknown" ] || { touch "$0.unknown"
+[ -z "$UNDO_CARRY_ON" ] || [ -e "$0.unknown" ] || { touch "$0.unknown"
   echo "sbatch: error: Batch job submission failed: The controller has a headache" >&2; exit 1; }
 exec sbatch "$@" """,
     )
@@ -156,3 +157,22 @@ exec sbatch "$@" """,
     )
     assert (begun.folder / "shim" / "sbatch.unknown").exists()
     assert main(["cancel", str(begun.run_dir)]) == 0
+
+
+@pytest.mark.parametrize("name", ["a100%b", "x%j %A, 100%% \\n é", 'my run\'s "dir" $HOME;x'])
+def test_any_printable_path_works(
+    lab: Lab, undisturbed_dir: Path, tmp_path: Path, undisturbed: dict[str, str], name: str
+) -> None:
+    """`%` and backslashes mean something in the names of SLURM's log files, quotes and dollars in a shell."""
+    small = continued(undisturbed_dir, tmp_path / name)
+    at = small.run_dir / "iter_000"
+    (at / "generate" / "shard-00001.manifest.json").unlink()
+    (at / "generate" / "shard-00001.jsonl").unlink()
+    (at / "merge.manifest.json").unlink()
+    small.launch()
+    wait_until(lambda: (at / "merge.manifest.json").exists(), 180, "the shard and the merge")
+    assert main(["cancel", str(small.run_dir)]) == 0
+    assert small.results().items() <= undisturbed.items()
+    logs = {path.name.split("-")[0] for path in (at / "logs").glob("*.log")}
+    assert {"generate", "merge"} <= logs, sorted(at.parent.parent.parent.rglob("*.log"))
+    assert {path.name for path in tmp_path.iterdir()} == {name}, "no folder beside it"

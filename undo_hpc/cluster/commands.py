@@ -156,6 +156,11 @@ def scheduler_environment() -> Iterator[None]:
         os.environ.update(removed)
 
 
+def config_values(text: str) -> dict[str, str]:
+    """PURE: what `scontrol show config` says, by key; some values are empty."""
+    return dict(re.findall(r"^(\w+)[^\S\n]*=[^\S\n]*(.*?)[^\S\n]*$", text, re.MULTILINE))
+
+
 def require_slurm() -> None:
     """Raises ClusterError where SLURM's commands are not on the path."""
     lacking = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]

@@ -226,6 +226,24 @@ def require_used(
         )
 
 
+def _require_single_lines(
+    value: object, where: Callable[[tuple[str, ...]], str], key: tuple[str, ...] = ()
+) -> None:
+    """Raises ConfigError for a text with a newline or another control character: in a batch file it would become a line of its own."""
+    if isinstance(value, str) and value and not value.isprintable():
+        raise ConfigError(
+            f"{where(key)}: '{'.'.join(key)}' contains a newline or another character that does not print: {value!r}",
+            hint="write the value on one line, without control characters",
+        )
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _require_single_lines(str(name), where, key)
+            _require_single_lines(item, where, (*key, str(name)))
+    if isinstance(value, list):
+        for item in value:
+            _require_single_lines(item, where, key)
+
+
 def load_profile(path: str | Path) -> Profile:
     """A profile from its file; an empty path is the stock profile. Raises ConfigError that names the wrong key and line."""
     if not str(path):
@@ -240,6 +258,7 @@ def load_profile(path: str | Path) -> Profile:
         )
     text = read_yaml(file)
     profile = validate_section(Profile, text)
+    _require_single_lines(profile.model_dump(exclude={"setup"}), text.where)
 
     def place(*path: str) -> Callable[[str], str]:
         return lambda key: f"{text.where((*path, key))}: '{'.'.join((*path, key))}'"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from undo_hpc.cluster.commands import require_slurm, run
+from undo_hpc.cluster.commands import config_values, require_slurm, run
 from undo_hpc.cluster.signals import seconds_of
 from undo_hpc.errors import ClusterError
 
@@ -96,7 +96,7 @@ def _quoted(name: str) -> str:
 def render(partitions: list[Partition], config: str, accounts: list[str]) -> str:
     """PURE: the profile's text from what was asked of SLURM."""
     models, small = choose(partitions)
-    values = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", config, re.MULTILINE))
+    values = config_values(config)
     share = max(1, models.gpus)
     cpus, memory = max(1, models.cpus // share), max(1, int(models.memory_mb * 0.9 / 1024 / share))
     minutes = min(models.minutes or DAY_MINUTES, 240)

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from undo_hpc.cluster.base import WAITING, JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import TooLate, Unreachable, require_slurm, run
+from undo_hpc.cluster.commands import TooLate, Unreachable, config_values, require_slurm, run
 from undo_hpc.cluster.identity import FORMAT, job_by_id, jobs_of, printed_ids, read_marks, script_name
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
@@ -77,7 +77,7 @@ class Limits:
 
 def parse_config(text: str) -> Limits:
     """Limits from the text of `scontrol show config`."""
-    values = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    values = config_values(text)
 
     def number(key: str, default: int) -> int:
         found = re.match(r"\d+", values.get(key, ""))

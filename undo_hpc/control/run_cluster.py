@@ -13,6 +13,7 @@ from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.slurm import SlurmCluster
 from undo_hpc.cluster.snapshot import take_snapshot
 from undo_hpc.errors import ClusterError, ConfigError
+from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.heartbeat import STALE_S
@@ -24,12 +25,9 @@ from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
 def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
     """The run's cluster. The launcher freezes profile and code for the jobs that it submits; jobs pass on what they were given."""
     if from_launcher:
-        if os.pathsep in str(run.layout.code):
-            raise ConfigError(
-                f"{run.layout.root}: its path contains '{os.pathsep}', which separates entries of PYTHONPATH: jobs could not import the code from there",
-                hint=f"choose a --run-dir without '{os.pathsep}'",
-            )
+        require_usable_path(run.layout)
         profile = load_profile(run.config.cluster.profile)
+        require_mountable(profile, run.layout)
         # without defaults: jobs in the queue read it with the code they were submitted with, which may not know a newer key
         write_json(run.layout.profile, profile.model_dump(mode="json", exclude_defaults=True))
         code = take_snapshot(run.layout.code) if run.config.cluster.code_snapshot else project_root()
@@ -37,6 +35,30 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
         profile = Profile.model_validate(read_json(run.layout.profile))
         code = Path(os.environ.get("UNDO_CODE") or project_root())
     return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users(), run.layout.root)
+
+
+def require_usable_path(layout: Layout) -> None:
+    """Raises ConfigError where a run directory has a path that no batch file can name."""
+    root = str(layout.root)
+    if not root.isprintable():
+        raise ConfigError(
+            f"{root!r}: the path contains a character that does not print, such as a newline: it would break the lines of batch files",
+            hint="choose another --run-dir",
+        )
+    if os.pathsep in root:
+        raise ConfigError(
+            f"{root}: its path contains '{os.pathsep}', which separates entries of PYTHONPATH: jobs could not import the code from there",
+            hint=f"choose a --run-dir without '{os.pathsep}'",
+        )
+
+
+def require_mountable(profile: Profile, layout: Layout) -> None:
+    """Raises ConfigError where a container could not mount the run directory: commas and colons separate mounts."""
+    if profile.container.kind != "none" and ("," in str(layout.root) or ":" in str(layout.root)):
+        raise ConfigError(
+            f"{layout.root}: its path contains ',' or ':', which separate the mounts of a container ({profile.container.kind})",
+            hint="choose a --run-dir without them",
+        )
 
 
 def run_lease(run: Run) -> Lease:

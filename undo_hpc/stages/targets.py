@@ -39,7 +39,7 @@ from undo_hpc.stages.context import StageContext
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.atomic import publish_dir, sha256_file, translate_os_error, write_bytes
 from undo_hpc.storage.events import EventLog
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import DamagedManifest, read_manifest
 from undo_hpc.storage.shards import encode_row, read_rows
 
 ORDER = itemgetter("idx", "problem_id")
@@ -133,11 +133,14 @@ def check_inputs(run: Run, iteration: int) -> dict[str, str]:
     inputs = {"splits": prepared_digest(run)}
     if iteration:
         before = run.layout.iteration(iteration - 1)
-        manifest = read_manifest(before.stage_manifest("advance"))
+        try:
+            manifest = read_manifest(before.stage_manifest("advance"))
+        except DamagedManifest:
+            manifest = None
         if manifest is None or not before.feedback.exists():
             gone = before.feedback if manifest else before.stage_manifest("advance")
             raise StorageError(
-                f"{gone} is missing, and iteration {iteration} is made from it",
+                f"{gone} is missing or damaged, and iteration {iteration} is made from it",
                 hint=f"put it back; or move {before.root} and all later iterations away and run the same command again",
             )
         inputs["feedback"] = sha256_file(before.feedback)
