@@ -109,6 +109,12 @@ class Queue:
     def release(self, task_ids: Iterable[str]) -> None: ...
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None: ...
 
+    def places(self, submission: Submission) -> int:
+        return len(submission.indices or (0,))
+
+    def submit_limit(self) -> str:
+        return ""
+
     def pause(self, tag: str) -> int:
         return len(self.jobs)
 

@@ -8,6 +8,7 @@ submitit takes the first number behind "job" for the id, whoever printed it (see
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import re
 import secrets
@@ -120,6 +121,23 @@ class SlurmCluster:
             return [None]
         largest = min(self.profile.max_array_size or self.limits.max_array_size, self.limits.max_array_size)
         return list(split_array(submission.indices, largest, spec_of(submission.stage).max_arrays))
+
+    def places(self, submission: Submission) -> int:
+        """The elements of all parts (see base.Cluster)."""
+        return sum(len(part.elements) if part else 1 for part in self.parts(submission))
+
+    def submit_limit(self) -> str:
+        """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts (see base.Cluster)."""
+        said = []
+        user = getpass.getuser()
+        for command in (
+            ["show", "assoc", f"user={user}", "format=account,maxsubmit"],
+            ["show", "qos", "format=name,maxsubmitpu"],
+        ):
+            with contextlib.suppress(ClusterError):
+                lines = run(["sacctmgr", "-nP", *command], timeout=20).splitlines()
+                said += [line.replace("|", " ") for line in lines if line.rpartition("|")[2].strip()]
+        return f"; limits of submitted jobs: {', '.join(dict.fromkeys(said))}" if said else ""
 
     def check(self, submissions: Sequence[Submission]) -> None:
         """Asks by `sbatch --test-only` for each kind of job that differs (see base.Cluster)."""

@@ -7,14 +7,16 @@ import os
 from pathlib import Path
 
 from undo_hpc.cluster.commands import QueueFull, Unclear, Unreachable
+from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.signals import own_job
 from undo_hpc.control.dispatch import DispatchResult, submit_missing
 from undo_hpc.control.patience import keep_trying
+from undo_hpc.control.position import latest_planned
 from undo_hpc.control.run_cluster import open_cluster, run_lease
 from undo_hpc.control.stopping_run import stop_servers
 from undo_hpc.errors import ExitCode, Incomplete, LeaseError
 from undo_hpc.pipeline.run import Run, open_run
-from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
+from undo_hpc.pipeline.stages import LAST_STAGE, RESUBMITTING_STAGES
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +25,16 @@ def continue_run(run_dir: Path, stage: str, code: int) -> int:
     """What a resubmitting stage does at its end, inside its job; returns the exit code of the job.
 
     advance submits the next iteration when it is complete, and what is missing when it is not. merge submits missing
-    shards and itself behind them; jobs that waited for it then wait for its successor.
+    shards and itself behind them; jobs that waited for it then wait for its successor. Where the queue had no room for the stages
+    behind merge, it submits them when it is complete.
     """
     if stage not in RESUBMITTING_STAGES or code not in (ExitCode.COMPLETE, ExitCode.INCOMPLETE):
         return code
     run = open_run(run_dir)
     if stage == "merge" and code == ExitCode.COMPLETE:
         stop_servers(run)
-        return code
+        if not _chain_ends_here(run, latest_planned(run)):
+            return code
     try:
         done = _submit_when_possible(run, stage)
     except Incomplete:
@@ -47,6 +51,15 @@ def continue_run(run_dir: Path, stage: str, code: int) -> int:
             ", ".join(ids),
         )
     return code
+
+
+def _chain_ends_here(run: Run, iteration: int) -> bool:
+    """Whether nothing was submitted behind the last merge, by the journal; older jobs may wait for it all the same."""
+    last: dict[str, float] = {}
+    for entry in SubmissionJournal(run.layout.submissions).entries():
+        if entry.iteration == iteration:
+            last[entry.stage] = entry.time
+    return last.get("merge", 0.0) > last.get(LAST_STAGE, 0.0)
 
 
 def _submit_when_possible(run: Run, stage: str) -> DispatchResult | None:

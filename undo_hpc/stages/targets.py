@@ -140,7 +140,7 @@ def check_inputs(run: Run, iteration: int) -> dict[str, str]:
         if manifest is None or not before.feedback.exists():
             gone = before.feedback if manifest else before.stage_manifest("advance")
             raise StorageError(
-                f"{gone} is missing or damaged, and iteration {iteration} is made from it",
+                f"{gone} is {'damaged' if gone.exists() else 'missing'}, and iteration {iteration} is made from it",
                 hint=f"put it back; or move {before.root} and all later iterations away and run the same command again",
             )
         inputs["feedback"] = sha256_file(before.feedback)
