@@ -28,9 +28,9 @@ def run_on_slurm(run: Run, console: Console) -> int:
         ConfigError: the profile is wrong.
     """
     require_slurm()
+    cluster = on_login_node(lambda: open_cluster(run, from_launcher=True))
     if run.config.cluster.check_shared:
-        on_login_node(lambda: check_shared(run.layout.root))
-    cluster = open_cluster(run, from_launcher=True)
+        on_login_node(lambda: check_shared(run.layout.root, cluster.profile.cluster))
     run.layout.paused.unlink(missing_ok=True)
     done = on_login_node(lambda: submit_missing(run, cluster, check=True))
     if done.state.ended:

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from undo_hpc.errors import ClusterError
@@ -66,6 +64,11 @@ _REFUSALS = (
         r"invalid partition name",
         "the cluster has no such partition",
         "set `partition` in the profile; `sinfo -s` lists them",
+    ),
+    Refusal(
+        r"no cluster|invalid entry for --cluster|unknown cluster",
+        "SLURM knows no cluster of that name",
+        "set `cluster` in the profile (or SLURM_CLUSTERS); `sacctmgr show clusters format=cluster` lists them",
     ),
     Refusal(
         r"invalid account|account/partition|specify an account|account is required|no account",
@@ -140,20 +143,20 @@ _TOO_LATE = re.compile(
 )
 
 
-@contextmanager
-def scheduler_environment() -> Iterator[None]:
-    """Without the variables by which SLURM's commands would be changed; SLURM_CONF, which names the cluster, is kept."""
-    removed = {
+def scheduler_environment(cluster: str = "") -> dict[str, str]:
+    """Our environment without the variables by which SLURM's commands would be changed; SLURM_CONF, which names the site, is kept.
+
+    Args:
+        cluster: which of several clusters is meant; all of SLURM's commands read it from SLURM_CLUSTERS.
+    """
+    kept = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(_SLURM_PREFIXES) and name not in ("SLURM_CONF", "SLURM_CONF_SERVER")
+        if not name.startswith(_SLURM_PREFIXES) or name in ("SLURM_CONF", "SLURM_CONF_SERVER")
     }
-    for name in removed:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(removed)
+    # A task on a node of that cluster asks its own controller, also where nodes do not reach the accounting database.
+    here = os.environ.get("SLURM_CLUSTER_NAME") if os.environ.get("SLURM_JOB_ID") else None
+    return kept | ({"SLURM_CLUSTERS": cluster} if cluster and cluster != here else {})
 
 
 def config_values(text: str) -> dict[str, str]:
@@ -171,25 +174,33 @@ def require_slurm() -> None:
         )
 
 
-def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> str:
+def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S, cluster: str = "") -> str:
     """Runs one command and returns what it printed.
+
+    Args:
+        cluster: see scheduler_environment.
 
     Raises:
         ClusterError: not installed, no answer in time, or refused; with what SLURM said.
     """
-    with scheduler_environment():
-        try:
-            # errors: in a list of jobs stand names that others have given
-            done = subprocess.run(
-                command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout
-            )
-        except FileNotFoundError as error:
-            raise ClusterError(
-                f"{command[0]} is not installed here",
-                hint="run this on a login node of the cluster, or use --cluster local",
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise Unreachable(f"{command[0]} gave no answer within {timeout:.0f} s", hint=_LATER) from error
+    try:
+        # errors: in a list of jobs stand names that others have given
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=scheduler_environment(cluster),
+        )
+    except FileNotFoundError as error:
+        raise ClusterError(
+            f"{command[0]} is not installed here",
+            hint="run this on a login node of the cluster, or use --cluster local",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise Unreachable(f"{command[0]} gave no answer within {timeout:.0f} s", hint=_LATER) from error
     if done.returncode != 0:
         raise refusal_error(done.stderr or done.stdout, command[0])
     return done.stdout

@@ -57,20 +57,22 @@ def printed_ids(text: str) -> list[str]:
     return list(dict.fromkeys(match["id"] for match in found))
 
 
-def jobs_of(users: Iterable[int], cluster: Iterable[str] = ()) -> list[Marks]:
+def jobs_of(users: Iterable[int], cluster: str = "") -> list[Marks]:
     """All jobs of these users that SLURM still knows, ended ones too. Raises ClusterError where it does not answer."""
     whose = f"--user={','.join(map(str, sorted(users)))}"
-    return _marks(["squeue", *cluster, "-h", "-a", "-t", "all", whose])
+    return _marks(["squeue", "-h", "-a", "-t", "all", whose], cluster)
 
 
-def job_by_id(job_id: str, cluster: Iterable[str] = ()) -> list[Marks]:
+def job_by_id(job_id: str, cluster: str = "") -> list[Marks]:
     """The marks of one job; nothing where SLURM does not know it."""
     try:
-        return _marks(["squeue", *cluster, "-h", "-a", "-t", "all", "-j", job_id])
+        return _marks(["squeue", "-h", "-a", "-t", "all", "-j", job_id], cluster)
     except TooLate:
         return []
 
 
-def _marks(command: list[str]) -> list[Marks]:
-    lines = [line.partition("|") for line in run([*command, "-o", f"%F|{FORMAT}"]).split("\n")]
+def _marks(command: list[str], cluster: str) -> list[Marks]:
+    lines = [
+        line.partition("|") for line in run([*command, "-o", f"%F|{FORMAT}"], cluster=cluster).split("\n")
+    ]
     return [Marks(job_id, *read_marks(rest)) for job_id, _, rest in lines if job_id.isdigit()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ def parse_partitions(text: str) -> list[Partition]:
     """Partitions out of `sinfo -h -o '%P|%a|%l|%D|%c|%m|%G'`; of one with different nodes, the most common ones."""
     found: dict[str, Partition] = {}
     for line in text.splitlines():
+        if line.count("|") < 6:  # with several clusters: CLUSTER: NAME
+            continue
         name, up, limit, nodes, cpus, memory, gres = line.strip().split("|", 6)
         if not up.startswith("up"):
             continue
@@ -71,8 +74,10 @@ def choose(partitions: list[Partition]) -> tuple[Partition, Partition]:
 def propose_profile() -> str:
     """The text of a profile for the cluster at hand. Raises ClusterError where there is none or it does not answer."""
     require_slurm()
-    partitions = parse_partitions(run(["sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G"]))
-    return render(partitions, run(["scontrol", "show", "config"]), _accounts())
+    cluster = os.environ.get("SLURM_CLUSTERS", "")
+    partitions = parse_partitions(run(["sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G"], cluster=cluster))
+    text = render(partitions, run(["scontrol", "show", "config"], cluster=cluster), _accounts())
+    return text + (f"cluster: {_quoted(cluster)}          # SLURM_CLUSTERS\n" if cluster else "")
 
 
 def _accounts() -> list[str]:

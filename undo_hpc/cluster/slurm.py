@@ -111,7 +111,11 @@ class SlurmCluster:
     def limits(self) -> Limits:
         """The cluster's limits, asked once. Raises ClusterError where there is no SLURM, or no answer."""
         require_slurm()
-        return parse_config(run(["scontrol", "show", "config"]))
+        return parse_config(self._ask(["scontrol", "show", "config"]))
+
+    def _ask(self, command: list[str], *, stdin: str = "") -> str:
+        """One of SLURM's commands, about the profile's cluster."""
+        return run(command, stdin=stdin, cluster=self.profile.cluster)
 
     # -- submitting ----------------------------------------------------------------------------------------------
 
@@ -163,7 +167,7 @@ class SlurmCluster:
             seen.add(shape)
             script = self._script(job)
             try:
-                run(["sbatch", "--test-only"], stdin=script)
+                self._ask(["sbatch", "--test-only"], stdin=script)
             except ClusterError as error:
                 raise type(error)(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
 
@@ -235,12 +239,12 @@ class SlurmCluster:
         with translate_os_error(file):
             folder.mkdir(parents=True, exist_ok=True)
             file.write_text(self._script(job), encoding="utf-8")
-        said = run(["sbatch", str(file)])
+        said = self._ask(["sbatch", str(file)])
         printed = printed_ids(said)
         for pause_s in (0.0, 0.5, 2.0):  # a job may show late
             time.sleep(pause_s)
             for job_id in printed[:1]:
-                if any(marks.name == name for marks in job_by_id(job_id)):
+                if any(marks.name == name for marks in job_by_id(job_id, self.profile.cluster)):
                     return job_id
             found = self._ids_of(name)
             if found:
@@ -253,7 +257,7 @@ class SlurmCluster:
 
     def _ids_of(self, name: JobName) -> list[str]:
         """Ids of the jobs that carry a name. Raises ClusterError where SLURM does not answer."""
-        return [marks.job_id for marks in jobs_of(self._users) if marks.name == name]
+        return [marks.job_id for marks in jobs_of(self._users, self.profile.cluster) if marks.name == name]
 
     def _accepted(self, name: JobName) -> list[str] | None:
         """As _ids_of; None where SLURM does not answer."""
@@ -268,7 +272,7 @@ class SlurmCluster:
         open_names = {entry.name for entry in journal.entries() if not entry.job_id}
         if not open_names:
             return
-        for marks in jobs_of(self._users):
+        for marks in jobs_of(self._users, self.profile.cluster):
             if str(marks.name) in open_names:
                 open_names.remove(str(marks.name))
                 journal.submitted(str(marks.name), marks.job_id, found=True)
@@ -279,7 +283,7 @@ class SlurmCluster:
         """Every task that SLURM still holds (see base.Cluster)."""
         require_slurm()
         whose = f"--user={','.join(map(str, sorted(self._users)))}"
-        out = run(["squeue", "-h", "-a", "-r", whose, "-o", f"%F|%K|%i|%T|%r|{FORMAT}"])
+        out = self._ask(["squeue", "-h", "-a", "-r", whose, "-o", f"%F|%K|%i|%T|%r|{FORMAT}"])
         jobs: list[LiveJob] = []
         for line in out.split("\n"):
             *fields, text = line.split("|", 5)
@@ -317,7 +321,7 @@ class SlurmCluster:
             if name is None:
                 continue
             with contextlib.suppress(TooLate):
-                run(
+                self._ask(
                     [
                         "scontrol",
                         "update",
@@ -330,8 +334,8 @@ class SlurmCluster:
         """`scontrol release`, and no waiting for the two minutes that follow a requeue (see base.Cluster)."""
         for task in dict.fromkeys(task_ids):
             with contextlib.suppress(TooLate):  # somebody else has released it, and it runs
-                run(["scontrol", "release", task])
-                run(["scontrol", "update", f"JobId={task}", "StartTime=now"])
+                self._ask(["scontrol", "release", task])
+                self._ask(["scontrol", "update", f"JobId={task}", "StartTime=now"])
 
     def cancel(self, ids: Iterable[str]) -> None:
         """`scancel`, of jobs alone that carry a name of ours (see base.Cluster): the controller may have given an id a second time."""
@@ -341,11 +345,13 @@ class SlurmCluster:
         ours = self._names()
         wanted = [job for job in wanted if job.partition("_")[0] in ours]
         if wanted:
-            run(["scancel", "-Q", *wanted])
+            self._ask(["scancel", "-Q", *wanted])
 
     def _names(self) -> dict[str, JobName]:
         """The names of our jobs by their ids."""
-        return {marks.job_id: marks.name for marks in jobs_of(self._users) if marks.name}
+        return {
+            marks.job_id: marks.name for marks in jobs_of(self._users, self.profile.cluster) if marks.name
+        }
 
     def pause(self, tag: str) -> int:
         """Pending jobs are cancelled; running steps get the signal that means "save soon" (see base.Cluster).
@@ -360,7 +366,7 @@ class SlurmCluster:
             with contextlib.suppress(
                 TooLate
             ):  # it has just ended, or been requeued: then it sees the mark when it starts
-                run(["scancel", "--signal=USR1", task])
+                self._ask(["scancel", "--signal=USR1", task])
         return len({job.task_id for job in waiting + running})
 
 

@@ -26,15 +26,56 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
     """The run's cluster. The launcher freezes profile and code for the jobs that it submits; jobs pass on what they were given."""
     if from_launcher:
         require_usable_path(run.layout)
-        profile = load_profile(run.config.cluster.profile)
+        profile = _with_cluster(run, load_profile(run.config.cluster.profile))
         require_mountable(profile, run.layout)
         # without defaults: jobs in the queue read it with the code they were submitted with, which may not know a newer key
         write_json(run.layout.profile, profile.model_dump(mode="json", exclude_defaults=True))
         code = take_snapshot(run.layout.code) if run.config.cluster.code_snapshot else project_root()
     else:
-        profile = Profile.model_validate(read_json(run.layout.profile))
+        profile = kept_profile(run)
         code = Path(os.environ.get("UNDO_CODE") or project_root())
     return SlurmCluster(profile, code, SubmissionJournal(run.layout.submissions).users(), run.layout.root)
+
+
+def kept_profile(run: Run) -> Profile:
+    """The profile that the run was launched with; the stock one before the first launch on a cluster."""
+    path = run.layout.profile
+    return Profile.model_validate(read_json(path)) if path.exists() else Profile()
+
+
+def _with_cluster(run: Run, profile: Profile) -> Profile:
+    """The profile with the cluster that the run is on: its own, that of SLURM_CLUSTERS, or that of the last launch.
+
+    Raises:
+        ClusterError: jobs of the run are on another one: they would not be seen, and submitted again.
+        ConfigError: SLURM_CLUSTERS names several.
+    """
+    asked = os.environ.get("SLURM_CLUSTERS") or os.environ.get("SBATCH_CLUSTERS") or ""
+    before = kept_profile(run)
+    name = profile.cluster or asked or before.cluster
+    if not profile.cluster and ("," in asked or asked.lower() == "all"):
+        raise ConfigError(
+            f"SLURM_CLUSTERS is {asked}: a run is on one cluster", hint="set `cluster: NAME` in the profile"
+        )
+    if run.layout.submissions.exists() and name != before.cluster:
+        jobs = _cluster_of(run, before).live_jobs(run.id)
+        if jobs:
+            here = before.cluster or "the default cluster"
+            raise ClusterError(
+                f"jobs of this run ({jobs[0].task_id}, ...) are on {here}, and {name} is asked for now",
+                hint=f"{cli_hint(f'cancel {display_path(run.layout.root)}')} ends them and keeps all data; then run the same command again",
+            )
+    return profile.model_copy(update={"cluster": name})
+
+
+def _cluster_of(run: Run, profile: Profile) -> SlurmCluster:
+    users = SubmissionJournal(run.layout.submissions).users()
+    return SlurmCluster(profile, run.layout.code, users, run.layout.root)
+
+
+def watched_cluster(run: Run) -> SlurmCluster:
+    """The run's cluster, to look at its jobs. Raises ClusterError, StorageError where its profile is damaged."""
+    return _cluster_of(run, kept_profile(run))
 
 
 def require_usable_path(layout: Layout) -> None:
@@ -83,7 +124,7 @@ def require_unqueued(run: Run) -> None:
     if not journal.path.exists() or shutil.which("squeue") is None:
         return
     try:
-        jobs = SlurmCluster(Profile(), run.layout.code, journal.users(), run.layout.root).live_jobs(run.id)
+        jobs = watched_cluster(run).live_jobs(run.id)
     except ClusterError:  # no answer: leases still keep two workers from one task
         return
     if jobs:
