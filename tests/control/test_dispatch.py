@@ -264,7 +264,12 @@ def test_only_lines_that_are_errors_are_read_for_the_reason() -> None:
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    [("12:30", "PYTHONPATH"), ("a\nrm -rf x", "does not print"), ("a\x1bb", "does not print")],
+    [
+        ("12:30", "PYTHONPATH"),
+        ("a\nrm -rf x", "does not print"),
+        ("a\x1bb", "does not print"),
+        ("a\\b", "backslash"),
+    ],
 )
 def test_a_path_that_no_batch_file_can_name_is_refused(tmp_path: Path, name: str, word: str) -> None:
     with pytest.raises(ConfigError, match=word):

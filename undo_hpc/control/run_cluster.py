@@ -86,6 +86,11 @@ def require_usable_path(layout: Layout) -> None:
             f"{root!r}: the path contains a character that does not print, such as a newline: it would break the lines of batch files",
             hint="choose another --run-dir",
         )
+    if "\\" in root:
+        raise ConfigError(
+            f"{root}: its path contains a backslash, which SLURM leaves out of the names of log files: jobs would end without a trace",
+            hint="choose a --run-dir without backslashes",
+        )
     if os.pathsep in root:
         raise ConfigError(
             f"{root}: its path contains '{os.pathsep}', which separates entries of PYTHONPATH: jobs could not import the code from there",
