@@ -258,6 +258,13 @@ class RunConfig(Section):
     budget: BudgetConfig = result_field(BudgetConfig(), "what the run may cost")
     display: DisplayConfig = result_field(DisplayConfig(), "what the user sees")
 
+    @field_validator("name")
+    @classmethod
+    def _one_component(cls, name: str) -> str:
+        if not name or name in (".", "..") or "/" in name or not name.isprintable():
+            raise ValueError("a name is one component of a path: no '/', no control characters")
+        return name
+
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:
         check_stages(self.stages, self.cluster)
