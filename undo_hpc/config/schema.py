@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
 from undo_hpc.config.data import DataConfig, FieldsConfig, SourceConfig
