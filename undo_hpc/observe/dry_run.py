@@ -205,7 +205,7 @@ def guess_plan(config: RunConfig, sources: Sources | None) -> tuple[IterationPla
         size = config.data.train.sample or 10_000
 
         def part(wanted: int | float) -> int:
-            return round(size * wanted) if 0 < wanted < 1 else int(wanted)
+            return round(size * wanted) if 0 < wanted < 1 else min(size, int(wanted))
 
         validation, diagnosis = part(config.data.validation), part(config.data.diagnosis)
         train = max(1, size - validation - diagnosis)

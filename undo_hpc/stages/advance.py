@@ -88,9 +88,13 @@ def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Itera
     """A row for each evaluated problem: the teacher's present rationale, the student's answer, how it failed.
 
     Where there is no rationale, the data's own solution stands in for it only where it tells the teacher no ground truth of what it is
-    to write: on validation, whose rows are shown as examples, and on diagnosis with `method.show_truth`.
+    to write: on validation; on diagnosis with `method.show_truth`, and where its rows are shown as examples and nothing is written for them.
     """
-    solved_by_data = ("validation", "diagnosis") if ctx.run.config.method.show_truth else ("validation",)
+    method = ctx.run.config.method
+    examples_only = (
+        method.examples > 0 and method.examples_from == "diagnosis" and method.errors_from == "train"
+    )
+    solved_by_data = ("validation", "diagnosis") if method.show_truth or examples_only else ("validation",)
     rationales: dict[str, str] = {}
     for example in read_distilled(ctx.at.distilled):
         rationales.setdefault(example.id, example.teacher_solution)

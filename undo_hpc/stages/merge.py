@@ -22,8 +22,8 @@ import orjson
 
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder
-from undo_hpc.errors import DataError, EvidenceError, Incomplete
-from undo_hpc.stages.context import StageContext, gate, previous_evidence
+from undo_hpc.errors import DataError, EvidenceError, Incomplete, UndoError
+from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.manifest import Manifest, verify_outputs
@@ -57,17 +57,20 @@ def run_stage(ctx: StageContext) -> None:
         with processes(len(parts)) as submit:
             joins = [submit(join, part) for part in parts]
             checks = (
-                [submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []
+                {m.index: submit(verify_outputs, root, m, deep=True) for m in manifests} if strict else {}
             )  # last: small, they even out
-            for done in as_completed(joins):
-                total.add(done.result())
-                folder.make_durable(done.result().outputs)  # while the others are at work
-                ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
-            for problem in filter(None, (check.result() for check in checks)):
-                raise EvidenceError(
-                    f"merge: {problem}",
-                    hint="delete this shard and its manifest, and run the same command again",
-                )
+            try:
+                for done in as_completed(joins):
+                    total.add(done.result())
+                    folder.make_durable(done.result().outputs)  # while the others are at work
+                    ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
+            except (
+                DataError,
+                EvidenceError,
+            ):  # rows that cannot be read: of a damaged shard, or of another run
+                _require_undamaged(ctx, checks)
+                raise
+            _require_undamaged(ctx, checks)
         _require(total, sum(ctx.plan.targets[index]["rows"] for index in used), manifests)
         folder.card = distilled_card(ctx.run, ctx.plan.iteration, manifests, counts := _counts(total))
         ctx.lease.check()  # leaving the block publishes
@@ -80,6 +83,17 @@ def run_stage(ctx: StageContext) -> None:
         policy=ctx.plan.policy_of("generate").model_dump() | {"missing": [task.index for task in missing]},
     )
     ctx.say(f"{total.rows} rows from {total.attempts} attempts at {total.problems} problems")
+
+
+def _require_undamaged(ctx: StageContext, checks: dict[int, Future[str]]) -> None:
+    """Sets the manifests of shards aside whose digest is another one now. Raises EvidenceError where there are any."""
+    damaged = {index: problem for index, check in checks.items() if (problem := check.result())}
+    for index, problem in damaged.items():
+        set_aside_damaged(ctx, ctx.graph["generate"].tasks[index], problem)
+    for problem in damaged.values():
+        raise EvidenceError(
+            f"merge: {problem}", hint="run the same command again: the shard is generated again"
+        )
 
 
 def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, folder: Path) -> Iterator[Part]:
@@ -161,7 +175,10 @@ def _begin() -> None:
 
 def _at_once(work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
     done: Future[Any] = Future()
-    done.set_result(work(*args, **named))
+    try:
+        done.set_result(work(*args, **named))
+    except UndoError as error:  # told where the result is asked for, as by a process
+        done.set_exception(error)
     return done
 
 
