@@ -71,16 +71,23 @@ def read_manifest(path: Path) -> Manifest | None:
     if data.get("schema_version") != SCHEMA_VERSION:
         message, hint = other_schema(data.get("schema_version"))
         raise EvidenceError(f"{path}: {message}", hint=hint)
-    data.pop("digest", None)
     try:
-        data["outputs"] = {str(name): Output(**out) for name, out in data["outputs"].items()}
-        manifest = Manifest(**data)
-        sizes = [output.bytes for output in manifest.outputs.values()]
-        sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
-        if not all(isinstance(size, int) for size in sizes) or not all(isinstance(s, dict) for s in sections):
-            raise TypeError("a value has another type")
+        return manifest_from(data)
     except (KeyError, TypeError, AttributeError) as error:
         raise EvidenceError(f"{path} does not hold what a manifest holds ({error})", hint=_REMEDY) from error
+
+
+def manifest_from(data: dict[str, Any]) -> Manifest:
+    """A manifest from its JSON, which is used up. Raises KeyError, TypeError or AttributeError where it is none."""
+    data.pop("digest", None)
+    data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
+    manifest = Manifest(**data)
+    numbers = [manifest.iteration, manifest.index, *(output.bytes for output in manifest.outputs.values())]
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("a number has another type")
+    sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
+    if not all(isinstance(section, dict) for section in sections):
+        raise TypeError("a section has another type")
     return manifest
 
 
