@@ -69,7 +69,7 @@ def start(config: RunConfig, run_dir: str | Path | None = None, *, quiet: bool =
 
 
 def open_run(run_dir: str | Path) -> Run:
-    """A run that exists. Raises StorageError where there is none, or it is of another version."""
+    """A run that exists. Raises ConfigError where there is none, StorageError where it is damaged or of another version."""
     from undo_hpc.pipeline.run import open_run as open_directory
 
     return open_directory(Path(run_dir))

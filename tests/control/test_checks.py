@@ -46,7 +46,12 @@ def test_presets_pass(name: str) -> None:
     ids=str,
 )
 def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
-    check_settings(load_config("tiny", [item.replace("PLAIN", str(plain_prompts)) for item in sets]))
+    check_settings(
+        load_config(
+            "tiny",
+            [item.replace("PLAIN", str(plain_prompts)).replace("OWN", str(own_prompts)) for item in sets],
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,14 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
         (["generate.service=2"], "no task would use these servers"),
         ([OPENAI, SERVER, "generate.service=2"], "no task would use these servers"),
         (["train.deepspeed=/nowhere/ds.json"], "does not exist"),
-        (["method.validation_examples=3", "data.validation=0"], "data.validation is 0"),
+        (["method.examples=3", "data.diagnosis=0"], "data.diagnosis is 0"),
+        (["method={examples: 3, examples_from: validation}", "data.validation=0"], "data.validation is 0"),
+        (
+            ["method.hint=step", "teacher.prompt=OWN"],
+            r"method.hint: step has no effect: refine.txt .* {{ failed_step }}",
+        ),
+        (["method.show_score=true", "teacher.prompt=OWN"], r"no {{ score }}"),
+        (["method.preset=undo_paper", "teacher.prompt=OWN"], r"method.history: all has no effect"),
         (["evaluate.engine={name: vllm, vllm: {max_model_len: 99999}}"], "tiny:student reads at most"),
         (["cluster.kind=slurm", "cluster.resources.train.gpus_per_node=4"], "tasks_per_node to 4"),
         (["cluster.resources.generate.nodes=2"], r"resources\.generate\.nodes: only the processes of train"),
@@ -84,10 +96,27 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
     ],
     ids=str,
 )
-def test_what_no_job_could_do_is_refused(sets: list[str], words: str, plain_prompts: Path) -> None:
+def test_what_no_job_could_do_is_refused(
+    sets: list[str], words: str, plain_prompts: Path, own_prompts: Path
+) -> None:
     with pytest.raises((ConfigError, DataError)) as raised:
-        check_settings(load_config("tiny", [item.replace("PLAIN", str(plain_prompts)) for item in sets]))
+        check_settings(
+            load_config(
+                "tiny",
+                [item.replace("PLAIN", str(plain_prompts)).replace("OWN", str(own_prompts)) for item in sets],
+            )
+        )
     assert re.search(words, str(raised.value)), raised.value
+
+
+@pytest.fixture
+def own_prompts(tmp_path: Path) -> Path:
+    """A folder whose template shows the attempt and nothing else of it."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "problem.txt").write_text("{{ problem }}")
+    (folder / "refine.txt").write_text("{{ problem }} {{ rationale }} {{ student_answer }}")
+    return folder
 
 
 @pytest.fixture

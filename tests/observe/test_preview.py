@@ -46,7 +46,9 @@ def test_the_loss_falls_on_the_answer_and_the_end_of_turn() -> None:
     assert "the rationale is made up" in remark
     own = Problem("p", "1 + 1?", "2", 0, solution="1 + 1 = \\boxed{2}")
     remark, text = shown(problem=own)["tokens under the loss"]
-    assert "data's own solution" in remark and text.replace("|", "").replace(" ", "").startswith("1+1=\\boxed{2}")
+    assert "data's own solution" in remark and text.replace("|", "").replace(" ", "").startswith(
+        "1+1=\\boxed{2}"
+    )
     assert "over train.max_length (16): drop" in shown("train.max_length=16")["tokens under the loss"][0]
 
 
@@ -166,3 +168,19 @@ def test_changed_data_and_damaged_splits_of_a_run_are_told(
     split.write_bytes(split.read_bytes().replace(b"What is", b"What as", 1))
     assert main(words) == 3
     assert "frozen problems are damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("method.hint=step", "The first step of the attempt that fails: 1 + 1 = 3"),
+        ("method.hint=kind", "The attempt's error: a false calculation."),
+        ("method.show_score=true", "(wrong, score 0 of 1)"),
+        ("method.history=all", "## Solution of iteration 0"),
+        ("method.examples=2", "A made-up problem."),
+    ],
+)
+def test_what_the_method_shows_stands_in_the_preview(method: str, words: str) -> None:
+    plain = shown("teacher.prompt=default")["refinement prompt"][1]
+    switched = shown("teacher.prompt=default", method)["refinement prompt"][1]
+    assert words in switched and words not in plain

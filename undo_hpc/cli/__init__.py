@@ -21,6 +21,7 @@ VERBS = {
     "logs": "what a task has printed",
     "list": "the runs of a folder",
     "report": "write the report (HTML, Markdown) again",
+    "compare": "runs on the same items: differences, intervals, what can be concluded",
     "cost": "hours: useful, lost, idle; what a rationale and a point of accuracy cost",
     "regrade": "grade the stored answers again with the present checker",
     "data": "write a benchmark in boxed form",

@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.errors import ConfigError
+    from undo_hpc.pipeline.run import Run
 
 
 def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
@@ -101,8 +102,14 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     return start_run(config, run_dir, console)
 
 
-def start_run(config: RunConfig, run_dir: Path, console: Console) -> int:
-    """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct."""
+def start_run(
+    config: RunConfig, run_dir: Path, console: Console, *, prepared: Callable[[Run], object] | None = None
+) -> int:
+    """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct.
+
+    Args:
+        prepared: called when its data stand, before anything is planned; a campaign takes over equal work there.
+    """
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.checks import require
     from undo_hpc.pipeline.layout import Layout
@@ -119,9 +126,11 @@ def start_run(config: RunConfig, run_dir: Path, console: Console) -> int:
         if not new:
             require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
-        prepared = prepare(run, inputs)
+        manifest = prepare(run, inputs)
         if new:
-            show_prepared(run, prepared, console)
+            show_prepared(run, manifest, console)
+        if prepared is not None:
+            prepared(run)
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.run_on_slurm import run_on_slurm
 
@@ -150,6 +159,10 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     if arguments.iterations is not None:
         sets.append(f"iterations={arguments.iterations}")
     if arguments.profile:
+        if not Path(arguments.profile).is_file():
+            from undo_hpc.cluster.profile import load_profile
+
+            load_profile(arguments.profile)  # says what there is
         sets.append(
             f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}"
         )  # quoted: a value is read as YAML
@@ -159,11 +172,28 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     if known and not arguments.config:
         from undo_hpc.pipeline.run import open_run
 
-        return override(open_run(arguments.run_dir).config, sets)
+        return _with_profile(override(open_run(arguments.run_dir).config, sets), arguments.run_dir)
     if arguments.run_dir and not arguments.config:
         raise _no_run(arguments.run_dir)
     config = load_config(arguments.config or "tiny", sets)
-    return _where_it_runs(config, arguments.run_dir or CHECKPOINTS / config.name)
+    run_dir = arguments.run_dir or CHECKPOINTS / config.name
+    return _with_profile(_where_it_runs(config, run_dir), run_dir)
+
+
+def _with_profile(config: RunConfig, run_dir: Path) -> RunConfig:
+    """The same, with the run's own copy of the profile where the file is gone that the run was launched with."""
+    import logging
+
+    from undo_hpc.config.load import override
+    from undo_hpc.pipeline.layout import Layout
+
+    kept, path = Layout(run_dir.resolve()).profile, config.cluster.profile
+    if config.cluster.kind != "slurm" or not path or Path(path).exists() or not kept.exists():
+        return config
+    logging.getLogger(__name__).warning(
+        "%s is gone; the run's own copy of the profile is used: %s", path, kept
+    )
+    return override(config, [f"cluster.profile={json.dumps(str(kept))}"])
 
 
 def _no_run(run_dir: Path) -> ConfigError:

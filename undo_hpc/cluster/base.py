@@ -1,6 +1,6 @@
-"""The contract between the campaign (what to submit) and a cluster (how).
+"""The contract between `control/` (what to submit) and a cluster (how).
 
-The campaign decides from evidence on disk which tasks are missing and hands them over as `Submission`s; a cluster
+`control/` decides from evidence on disk which tasks are missing and hands them over as `Submission`s; a cluster
 turns each into jobs, names them so that they are found again after any crash, and tells which are still alive.
 Nothing here may decide whether a task is complete: that is the manifests' business alone.
 """
@@ -104,6 +104,12 @@ class Cluster(Protocol):
         Raises:
             ClusterError: refused or unreachable. Parts that were accepted before the refusal are cancelled.
         """
+
+    def places(self, submission: Submission) -> int:
+        """How many jobs in the queue these tasks are, as limits count them: each element of an array is one."""
+
+    def submit_limit(self) -> str:
+        """How many jobs the user may have in the queue, as the end of a sentence; empty where that is not known."""
 
     def recover(self, run_dir: Path, tag: str) -> None:
         """Completes the journal with the ids of jobs that were submitted but not recorded (a launcher died between)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
 from undo_hpc.config.data import DataConfig, FieldsConfig, SourceConfig
@@ -20,6 +20,7 @@ from undo_hpc.config.engines import (
     VllmEngineConfig,
 )
 from undo_hpc.config.fields import Section, result_field, runtime_field
+from undo_hpc.config.method import MethodConfig
 from undo_hpc.config.train import TrainConfig
 
 __all__ = [
@@ -143,37 +144,6 @@ class GenerateConfig(Section):
         return self
 
 
-class MethodConfig(Section):
-    """The choices that the paper (arXiv 2504.02521) leaves open, and the controls of a sound experiment."""
-
-    condition: Literal["undo", "blind", "shuffled", "one_shot", "ground_truth"] = result_field(
-        "undo",
-        "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
-        "one_shot never refines; ground_truth learns from the data's own solutions",
-    )
-    errors_from: Literal["diagnosis", "train", "both"] = result_field(
-        "both",
-        "the splits on which the student is examined for its errors; failed diagnosis problems are then learned from, too",
-    )
-    regenerate: Literal["wrong", "wrong_and_unstable", "all"] = result_field(
-        "wrong", "which problems get a new rationale"
-    )
-    show_truth: bool = result_field(
-        False,
-        "show the ground truth to the teacher, and the data's own solution of a diagnosis problem that has no rationale yet",
-    )
-    start_from: Literal["base", "previous"] = result_field("base", "weights that each iteration starts from")
-    combine: Literal["replace", "add", "best"] = result_field(
-        "replace", "new rationales replace the old, stand beside them, or the better one stays"
-    )
-    wrong_rationales: Literal["drop", "keep"] = result_field(
-        "drop", "rationales with a wrong answer are dropped or kept"
-    )
-    validation_examples: int = result_field(
-        0, "tuples of the validation split shown to the teacher as examples", ge=0
-    )
-
-
 class EvaluateConfig(Section):
     """The student answers."""
 
@@ -287,6 +257,13 @@ class RunConfig(Section):
     hub: HubConfig = result_field(HubConfig(), "publishing")
     budget: BudgetConfig = result_field(BudgetConfig(), "what the run may cost")
     display: DisplayConfig = result_field(DisplayConfig(), "what the user sees")
+
+    @field_validator("name")
+    @classmethod
+    def _one_component(cls, name: str) -> str:
+        if not name or name in (".", "..") or "/" in name or not name.isprintable():
+            raise ValueError("a name is one component of a path: no '/', no control characters")
+        return name
 
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:

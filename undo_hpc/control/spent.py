@@ -20,6 +20,7 @@ from typing import Any
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.live import leased
+from undo_hpc.method.metrics import gain as gain_on_validation
 from undo_hpc.pipeline.evidence import as_manifest
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
@@ -279,17 +280,10 @@ def _kept(run: Run) -> dict[int, int]:
 
 def _gain(run: Run) -> float | None:
     """Points of validation accuracy that the best iteration lies above the untrained student, or above iteration 0."""
-    accuracies, baseline = [], None
-    for number in run.layout.iterations():
-        metrics = read_fast(run.layout.iteration(number).metrics) or {}
-        share = metrics.get("sets", {}).get("validation", {}).get("accuracy")
-        if share is not None:
-            accuracies.append(float(share))
-        if number == 0:
-            baseline = metrics.get("baseline", {}).get("validation", {}).get("accuracy")
-    if not accuracies:
-        return None
-    return 100 * (max(accuracies) - float(accuracies[0] if baseline is None else baseline))
+    found = gain_on_validation(
+        [read_fast(run.layout.iteration(k).metrics) or {} for k in run.layout.iterations()]
+    )
+    return None if found is None else 100 * found
 
 
 def energy(kwh: float) -> str:

@@ -12,11 +12,11 @@ from undo_hpc.chat.template import ChatTemplate, RenderError
 from undo_hpc.chat.training_text import NotLearned
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import UndoError
-from undo_hpc.method.targets import first_target, refine_target
+from undo_hpc.method.targets import first_target, refine_target, shown_example, shown_past
 from undo_hpc.models import loaded_models
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
-from undo_hpc.records import Problem, ShownExample, Target
+from undo_hpc.records import Problem, Target
 from undo_hpc.stages.targets import prompt_of
 from undo_hpc.training.loss_tokens import load_tokenizer, loss_tokens
 from undo_hpc.training.student_check import template_of, tokenizer_files, writer_of
@@ -64,14 +64,18 @@ def _rationale(problem: Problem) -> str:
 
 
 def _refinement(config: RunConfig, problem: Problem) -> Target:
-    attempt = {
+    method = config.method
+    attempt = problem.to_dict() | {
         "rationale": _rationale(problem),
-        "student_answer": "I am not sure how to begin.\nThe answer is \\boxed{?}.",
+        "student_answer": "I am not sure how to begin: 1 + 1 = 3.\nThe answer is \\boxed{?}.",
         "verdict": "wrong",
+        "error_kind": "arithmetic",
+        "score": 0.0,
     }
-    example = ShownExample("example", "A made-up validation problem.", *attempt.values())  # type: ignore[arg-type]
-    examples = (example,) * min(1, config.method.validation_examples)
-    return refine_target(problem.to_dict(), attempt, attempt, config.method, examples)
+    other = attempt | {"problem_id": "example", "problem": "A made-up problem."}
+    examples = (shown_example(other, method),) * min(1, method.examples)
+    history = (shown_past(attempt, attempt, method, 0),) if method.history == "all" else ()
+    return refine_target(problem.to_dict(), attempt, attempt, method, examples, history)
 
 
 def _teacher(config: RunConfig, title: str, about: str, target: Target, date: str) -> Sample:

@@ -125,13 +125,15 @@ def open_run(run_dir: Path) -> Run:
     if not layout.config.exists():
         raise ConfigError(
             f"{run_dir} is not a run directory (it has no {layout.config.name})",
-            hint=f"start one with: {launcher_hint('--run-dir DIR')}; {cli_hint('list FOLDER')} shows those of a folder",
+            hint=f"start one with: {launcher_hint('--config NAME_OR_FILE --run-dir DIR')}; {cli_hint('list FOLDER')} shows those of a folder",
         )
     data = read_json(layout.config)
     version = data.pop("schema_version", None)
     if version != SCHEMA_VERSION:
-        message, hint = other_schema(version)
-        raise StorageError(f"{layout.root}: {message}", hint=hint)
+        message, _ = other_schema(version)
+        raise StorageError(
+            f"{layout.root}: {message}", hint=f"continue it with {_maker(layout)}, or start a new run"
+        )
     try:
         return Run(layout, RunConfig.model_validate(data))
     except ValidationError as error:
@@ -152,9 +154,8 @@ def _maker(layout: Layout) -> str:
     version, revision = made.get("undo_hpc"), made.get("git")
     if not version:
         return "the version of undo-hpc that made this run"
-    return (
-        f"the version that made this run, undo-hpc {version}{f' (git {revision[:12]})' if revision else ''}"
-    )
+    checkout = f" (git checkout {revision.partition('+')[0][:12]})" if revision else ""
+    return f"the version that made this run, undo-hpc {version}{checkout}"
 
 
 def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> Run:

@@ -11,8 +11,6 @@ from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.records import SCHEMA_VERSION, other_schema
 from undo_hpc.storage.atomic import read_json, sha256_file, write_json
 
-_REMEDY = "delete this manifest and run the same command again: its task is then done again"
-
 
 @dataclass(frozen=True)
 class Output:
@@ -60,27 +58,36 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     write_json(path, asdict(manifest) | {"digest": manifest.digest})
 
 
+class DamagedManifest(EvidenceError):
+    """A manifest that cannot be read: it is worth as much as none."""
+
+
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest, or None where there is none. Raises EvidenceError for one that is damaged or of another schema."""
+    """The manifest, or None where there is none. Raises EvidenceError for one of another schema, DamagedManifest for a torn one."""
     if not path.exists():
         return None
     try:
         data = read_json(path)
-    except StorageError as error:
-        raise EvidenceError(error.message, hint=_REMEDY) from error
-    if data.get("schema_version") != SCHEMA_VERSION:
-        message, hint = other_schema(data.get("schema_version"))
-        raise EvidenceError(f"{path}: {message}", hint=hint)
-    try:
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION and isinstance(version, int):
+            message, hint = other_schema(version)
+            raise EvidenceError(f"{path}: {message}", hint=hint)
         return manifest_from(data)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise EvidenceError(f"{path} does not hold what a manifest holds ({error})", hint=_REMEDY) from error
+    except (StorageError, TypeError, KeyError, AttributeError) as error:
+        why = (
+            error.message
+            if isinstance(error, StorageError)
+            else f"{path} does not hold what a manifest holds ({error})"
+        )
+        raise DamagedManifest(
+            why, hint="run the launcher again: a damaged manifest counts as none, and its task is done again"
+        ) from error
 
 
 def manifest_from(data: dict[str, Any]) -> Manifest:
     """A manifest from its JSON, which is used up. Raises KeyError, TypeError or AttributeError where it is none."""
     data.pop("digest", None)
-    data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
+    data["outputs"] = {str(name): Output(**out) for name, out in data["outputs"].items()}
     manifest = Manifest(**data)
     numbers = [manifest.iteration, manifest.index, *(output.bytes for output in manifest.outputs.values())]
     if not all(isinstance(number, int) for number in numbers):
