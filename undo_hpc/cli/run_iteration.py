@@ -57,6 +57,11 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         action="store_true",
         help="check files and keys, print stages, tasks, sizes and resources; write nothing",
     )
+    parser.add_argument(
+        "--unattended",
+        action="store_true",
+        help="called by cron on a SLURM site whose nodes do not submit: failed tasks are submitted again only so often",
+    )
     add_verbosity(parser)
     return parser
 
@@ -117,7 +122,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.run_on_slurm import run_on_slurm
 
-            return run_on_slurm(run, console)
+            return run_on_slurm(run, console, unattended=arguments.unattended)
         from undo_hpc.cli.run_locally import run_locally
 
         return run_locally(run, console)

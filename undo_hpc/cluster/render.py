@@ -74,7 +74,7 @@ def setup_lines(profile: Profile, submission: Submission, code: Path, kill_wait_
         f"UNDO_KILL_WAIT={kill_wait_s}",
         f"export UNDO_SIGNAL_LEAD={profile.signal_lead_s}",
         f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
-        f"export UNDO_CARRY_ON={int(submission.continues)}",
+        f"export UNDO_CARRY_ON={int(submission.continues and profile.submit_from == 'nodes')}",
         PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
         *(
             ["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)]
