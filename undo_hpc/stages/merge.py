@@ -64,7 +64,10 @@ def run_stage(ctx: StageContext) -> None:
                     total.add(done.result())
                     folder.make_durable(done.result().outputs)  # while the others are at work
                     ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
-            except (DataError, EvidenceError):  # rows that cannot be read: of a damaged shard, or of another run
+            except (
+                DataError,
+                EvidenceError,
+            ):  # rows that cannot be read: of a damaged shard, or of another run
                 _require_undamaged(ctx, checks)
                 raise
             _require_undamaged(ctx, checks)
