@@ -44,7 +44,7 @@ def test_a_group_may_write_what_the_umask_lets_it(tmp_path: Path) -> None:
 def test_jobs_of_all_who_submitted_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(slurm, "require_slurm", lambda: None)
-    monkeypatch.setattr(slurm, "run", lambda command: asked.append(command) or "")
+    monkeypatch.setattr(slurm, "run", lambda command, **_: asked.append(command) or "")
     slurm.SlurmCluster(Profile(), Path("/code"), [4242]).live_jobs("0" * 8)
     (option,) = [word for word in asked[0] if word.startswith("--user=")]
     assert set(option.removeprefix("--user=").split(",")) == {"4242", str(os.getuid())}
@@ -59,12 +59,12 @@ def test_jobs_of_a_copy_of_the_run_are_left_alone_and_those_of_a_moved_one_are_t
     name = JobName("train", 0, "0" * 8, 0, 0, 1, "0" * 8)
     places = ("mine", "link", "copy|2", "before")
     lines = [
-        f"{k}|N/A|{k}|PENDING|None|{name}|{tmp_path / place}/iter_000/logs/submitted/x.sh"
+        f"{k}|N/A|{k}|PENDING|None|{name}|(null)|{tmp_path / place}/iter_000/logs/submitted/x.sh"
         for k, place in enumerate(places)
     ]
-    lines.append(f"9|N/A|9|PENDING|None|{name}|(null)")
+    lines.append(f"9|N/A|9|PENDING|None|{name}|(null)|(null)")
     monkeypatch.setattr(slurm, "require_slurm", lambda: None)
-    monkeypatch.setattr(slurm, "run", lambda command: "\n".join(lines))
+    monkeypatch.setattr(slurm, "run", lambda *_, **__: "\n".join(lines))
     jobs = slurm.SlurmCluster(Profile(), Path("/code"), run_dir=tmp_path / "mine").live_jobs("0" * 8)
     assert [(job.id, job.gone) for job in jobs] == [
         ("0", ""),

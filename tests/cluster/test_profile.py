@@ -150,3 +150,21 @@ def test_keys_that_a_stage_would_leave_aside_are_refused(text: str, words: str, 
     assert load_profile(path).for_stage("merge", StageResources()).gpus_per_node == 1, (
         "a site may want one from every job"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'defaults: {account: "x\\nrm -rf /"}\n',
+        'stages:\n  train:\n    extra: {exclude: "n1\\x00"}\n',
+        'modules: ["cuda\\tx"]\n',
+        'container: {image: "a\\rb"}\n',
+    ],
+)
+def test_a_value_that_would_become_a_line_of_its_own_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="does not print"):
+        load_profile(path)
+    path.write_text("setup:\n  - |\n    export A=1\n    export B=2\n")
+    assert load_profile(path).setup, "shell lines may be several"

@@ -76,3 +76,12 @@ def test_types_of_gpus_and_accounts_may_look_like_numbers(gres: str, count: int,
 def test_limits_of_the_cluster() -> None:
     limits = parse_config(CONFIG)
     assert (limits.max_array_size, limits.kill_wait_s, limits.requeue) == (10001, 30, False)
+
+
+def test_an_empty_value_does_not_take_the_next_line() -> None:
+    """An array of thirty was submitted where MaxArraySize is eleven, for the line before it ended behind its `=`."""
+    text = "PowerPlugin             = \nMaxArraySize            = 11\nMailProg =\nKillWait = 7 sec\nLaunchParameters        =   \nJobRequeue=0"
+    limits = parse_config(text)
+    assert (limits.max_array_size, limits.kill_wait_s, limits.requeue) == (11, 7, False)
+    proposed = render(parse_partitions(SINFO), text + "\nPreemptType = \nPreemptMode = REQUEUE\n", [])
+    assert "MaxArraySize 11, KillWait 7 sec" in proposed and "(REQUEUE)" in proposed

@@ -85,3 +85,9 @@ def test_a_configuration_survives_json(tmp_path: Path) -> None:
         "stages: {count: {tasks: 2}}\ncluster: {resources: {count: {minutes: 5}}}\n",
     )
     assert RunConfig.model_validate(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\nb"])
+def test_a_name_is_one_component_of_a_path(name: str) -> None:
+    with pytest.raises(ValueError, match="one component"):
+        RunConfig(name=name)

@@ -9,12 +9,12 @@ import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import QueueFull, TooLate, Unreachable, refusal_error
+from undo_hpc.cluster.commands import QueueFull, TooLate, Unclear, Unreachable, refusal_error
 from undo_hpc.cluster.slurm import _state
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control import continue_run, dispatch, run_cluster
+from undo_hpc.control import continue_run, dispatch, patience, run_cluster
 from undo_hpc.control.dependencies import connected_stages, dependencies
-from undo_hpc.control.dispatch import count_submissions, missing_tasks
+from undo_hpc.control.dispatch import missing_tasks
 from undo_hpc.errors import ClusterError, ConfigError, LeaseError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import build_graph, plan_iteration
@@ -83,6 +83,7 @@ def test_merge_submits_what_it_depends_on_and_what_depends_on_it() -> None:
     ("reason", "state"),
     [
         ("launch failed requeued held", JobState.GIVEN_UP),
+        ("user env retrieval failed requeued held", JobState.GIVEN_UP),
         ("JobHoldMaxRequeue", JobState.GIVEN_UP),
         ("JobHeldUser", JobState.HELD),
         ("JobHeldAdmin", JobState.HELD),
@@ -107,6 +108,12 @@ class Queue:
     def cancel(self, ids: Iterable[str]) -> None: ...
     def release(self, task_ids: Iterable[str]) -> None: ...
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None: ...
+
+    def places(self, submission: Submission) -> int:
+        return len(submission.indices or (0,))
+
+    def submit_limit(self) -> str:
+        return ""
 
     def pause(self, tag: str) -> int:
         return len(self.jobs)
@@ -148,6 +155,14 @@ SUBMIT_LIMIT = (
     ("said", "kind", "word"),
     [
         (SUBMIT_LIMIT, QueueFull, "max_array_size"),
+        ("sbatch: error: You must specify an account. (--account)", ClusterError, "set `account`"),
+        (
+            "sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.",
+            ClusterError,
+            "memory_gb",
+        ),
+        ("sbatch: unrecognized option '--no-such'", ClusterError, "extra"),
+        ("sbatch: error: Something that nobody has seen", Unclear, "the same command again"),
         (
             SUBMIT_LIMIT.replace("QOSMaxSubmitJobPerUserLimit", "AssocMaxWallDurationPerJobLimit"),
             ClusterError,
@@ -185,7 +200,12 @@ def test_a_resubmitting_stage_waits_for_room_in_the_queue_but_not_in_a_paused_ru
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(Layout(tmp_path), CONFIG)
-    refusals: list[Exception] = [QueueFull("full"), Unreachable("down"), LeaseError("a launcher is slow")]
+    refusals: list[Exception] = [
+        QueueFull("full"),
+        Unreachable("down"),
+        LeaseError("a launcher is slow"),
+        Unclear("words that nobody knows"),
+    ]
 
     def submit(*_: Any, **__: Any) -> str:
         if refusals:
@@ -194,28 +214,72 @@ def test_a_resubmitting_stage_waits_for_room_in_the_queue_but_not_in_a_paused_ru
 
     monkeypatch.setattr(continue_run, "open_cluster", lambda *_, **__: None)
     monkeypatch.setattr(continue_run, "submit_missing", submit)
-    monkeypatch.setattr(continue_run.time, "sleep", lambda _: None)
+    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
     assert continue_run._submit_when_possible(run, "advance") == "submitted"
     run.layout.paused.touch()
     assert continue_run._submit_when_possible(run, "advance") is None
 
 
-def test_a_path_that_would_end_in_the_middle_of_pythonpath_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="PYTHONPATH"):
-        run_cluster.open_cluster(Run(Layout(tmp_path / "12:30"), CONFIG), from_launcher=True)
+def test_what_is_unclear_for_long_is_taken_for_final_and_a_person_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", waits.append)
+
+    def refuse() -> None:
+        raise Unclear("no")
+
+    with pytest.raises(Unclear):
+        patience.keep_trying(refuse, (Unclear, Unreachable))
+    assert len(waits) == patience.MOST_UNCLEAR - 1 and 120 < sum(waits) <= 300
+    waits.clear()
+    with pytest.raises(Unclear):
+        patience.on_login_node(refuse)
+    assert waits == [1.0, 2.0]
 
 
-def test_a_person_who_submits_again_gives_the_resubmitting_stages_their_tries_back() -> None:
-    def submitted(by: str, *stages: str, iteration: int = 0) -> dict[str, Any]:
-        return {"kind": "submitted", "iteration": iteration, "by": by, "stages": dict.fromkeys(stages)}
+PASSING = """
+Slurm backup controller in standby mode
+Unexpected message received
+Resource temporarily unavailable
+Transport endpoint is not connected
+Requested operation is presently disabled
+I/O error writing script/environment to file
+Socket timed out on send/recv operation
+"""
 
-    events = [
-        submitted("launcher", "generate", "merge"),
-        submitted("merge", "generate", "merge"),
-        {"kind": "start"},
-        submitted("advance", "generate", iteration=1),
-    ]
-    assert count_submissions(events, 0) == {"generate": 2, "merge": 2}
-    assert count_submissions(events, 1) == {"generate": 1}
-    assert count_submissions([*events, submitted("launcher", "generate")], 0) == {"generate": 1}
-    assert not count_submissions([*events, {"kind": "superseded", "iteration": 0}], 0)
+
+@pytest.mark.parametrize("said", PASSING.strip().splitlines())
+def test_passing_troubles_are_told_from_refusals(said: str) -> None:
+    assert type(refusal_error(f"sbatch: error: Batch job submission failed: {said}", "sbatch")) is Unreachable
+
+
+def test_only_lines_that_are_errors_are_read_for_the_reason() -> None:
+    notice = "sbatch: By default shared jobs get 1792 MiB of memory per CPU core, limit of account X: 3"
+    error = refusal_error(
+        f"{notice}\nsbatch: error: Batch job submission failed: Unspecified error", "sbatch"
+    )
+    assert type(error) is Unclear and "1792" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("12:30", "PYTHONPATH"),
+        ("a\nrm -rf x", "does not print"),
+        ("a\x1bb", "does not print"),
+        ("a\\b", "backslash"),
+    ],
+)
+def test_a_path_that_no_batch_file_can_name_is_refused(tmp_path: Path, name: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        run_cluster.open_cluster(Run(Layout(tmp_path / name), CONFIG), from_launcher=True)
+
+
+def test_a_path_that_a_container_cannot_mount_is_refused(tmp_path: Path) -> None:
+    profile = tmp_path / "p.yaml"
+    profile.write_text("container: {kind: apptainer, image: x.sif}\n")
+    config = RunConfig.model_validate({"cluster": {"kind": "slurm", "profile": str(profile)}})
+    (tmp_path / "a,b").mkdir()
+    with pytest.raises(ConfigError, match="separate the mounts"):
+        run_cluster.open_cluster(Run(Layout(tmp_path / "a,b"), config), from_launcher=True)

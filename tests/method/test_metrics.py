@@ -106,7 +106,14 @@ def test_no_answers_are_no_division_by_zero() -> None:
     assert (told["n"], told["accuracy"], told["low"], told["high"]) == (0, 0.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize(("text", "boxed"), list(zip(TEXTS, HAS_BOX, strict=True)))
+@pytest.mark.parametrize(
+    ("text", "boxed"),
+    [
+        *zip(TEXTS, HAS_BOX, strict=True),
+        ("<think>so \\boxed{4}</think>it is 4", False),
+        ("<think>hm</think>\\boxed{4}", True),
+    ],
+)
 def test_boxes(text: str, boxed: bool) -> None:
     assert is_boxed(attempt(0, 0, "correct", text)) is boxed
 

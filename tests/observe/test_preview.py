@@ -46,7 +46,9 @@ def test_the_loss_falls_on_the_answer_and_the_end_of_turn() -> None:
     assert "the rationale is made up" in remark
     own = Problem("p", "1 + 1?", "2", 0, solution="1 + 1 = \\boxed{2}")
     remark, text = shown(problem=own)["tokens under the loss"]
-    assert "data's own solution" in remark and text.replace("|", "").startswith("1+1=\\boxed{2}")
+    assert "data's own solution" in remark and text.replace("|", "").replace(" ", "").startswith(
+        "1+1=\\boxed{2}"
+    )
     assert "over train.max_length (16): drop" in shown("train.max_length=16")["tokens under the loss"][0]
 
 

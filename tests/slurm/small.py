@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 from tests.conftest import REPO
+from tests.slurmlab import Lab
+from tests.slurmlab.processes import wait_until
 
 PROFILE: dict[str, Any] = {
     "defaults": {"partition": "low", "cpus_per_task": 1, "memory_gb": 0.5, "minutes": 60},
@@ -222,3 +224,14 @@ def has_output(campaign: Campaign, stage: str, iteration: int = 0) -> bool:
     if stage == "train":
         return any(path.is_file() for path in (at / "train" / "checkpoints").rglob("*"))
     return any(path.stat().st_size > 0 for path in (at / stage).rglob("*.parts/*") if path.is_file())
+
+
+def limit_submissions(lab: Lab, most: int) -> None:
+    """Sets MaxSubmitJobs of this user, in a cluster with accounting."""
+    user = os.environ.get("USER") or "root"
+    lab.run("sacctmgr", "-i", "modify", "user", user, "set", f"MaxSubmitJobs={most}")
+    wait_until(
+        lambda: f"MaxSubmitJobs={most}(" in lab.run("scontrol", "show", "assoc_mgr", "flags=assoc"),
+        30,
+        "the limit to be known",
+    )

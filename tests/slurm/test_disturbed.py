@@ -120,6 +120,28 @@ def test_preempted_with_grace_time_in_every_stage(
     assert min(delays) < 60, f"a stock cluster holds a requeued job back for 120 s and more: {delays}"
 
 
+def test_preempted_where_the_site_cancels_instead_of_requeueing(
+    start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]
+) -> None:
+    """Each preemption costs a submission, and is no failure: `cluster.max_resubmits` allows one, and there are three of them."""
+    lab = start_lab(**STOCK, kill_wait=30)
+    lab.run("scontrol", "update", "PartitionName=low", "PreemptMode=CANCEL")
+    begun.launch("--set", "cluster.max_resubmits=1")
+    for count in range(1, 4):
+        still = at_work(lab, begun, "train")
+        preempt(lab, still.task)
+        still.let_others_go()
+        wait_until(
+            lambda: sum(e["kind"] == "end" for e in begun.events("train")) == count,  # noqa: B023
+            60,
+            "the training to save and end",
+        )
+    begun.wait_ended()
+    same_results(begun, undisturbed)
+    starts = {e["job"] for e in begun.events("train") if e["kind"] == "start"}
+    assert len(starts) == 4, "four jobs"
+
+
 def test_preempted_with_no_time_at_all(
     start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
 ) -> None:

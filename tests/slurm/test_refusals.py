@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.small import Campaign
+from tests.slurm.small import Campaign, limit_submissions
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 from undo_hpc.cluster.profile import load_profile
@@ -67,13 +67,9 @@ def test_a_refused_account(start_lab: Callable[..., Lab], campaign: Make) -> Non
     assert lab.jobs() == []
 
     small.profile["defaults"]["account"] = "science"
-    lab.run("sacctmgr", "-i", "modify", "user", os.environ.get("USER") or "root", "set", "MaxSubmitJobs=3")
-    wait_until(
-        lambda: "MaxSubmitJobs=3(" in lab.run("scontrol", "show", "assoc_mgr", "flags=assoc"),
-        30,
-        "the limit to be known",
-    )
-    refused(small, "that many jobs in the queue", "max_array_size")
+    limit_submissions(lab, 2)
+    words = "generate takes 2 places in the queue, and the stage behind it one more", "science 2"
+    refused(small, "that many jobs in the queue", "max_array_size", *words)
     wait_until(lambda: not lab.jobs(), 30, "what was accepted before to be taken back")
 
 

@@ -136,7 +136,7 @@ class Lab:
             return False
 
     def _start_munge(self) -> None:
-        if self.settings.auth != "munge":
+        if self.settings.auth != "munge" or self.settings.shared is not None:
             return
         p = self.places
         self._daemon(
@@ -153,8 +153,18 @@ class Lab:
         wait_until(lambda: self._works("munge", "-S", str(p.munge_socket), "-n"), 20, "munged")
 
     def _start_accounting(self) -> None:
-        if self.settings.accounting != "dbd":
+        if self.settings.accounting == "none":
             return
+        if self.settings.accounting == "dbd":
+            self._start_database()
+        for what in (
+            ("cluster", self.settings.name),
+            ("account", "science", f"cluster={self.settings.name}"),
+            ("user", os.environ.get("USER") or "root", "account=science", f"cluster={self.settings.name}"),
+        ):
+            self.run("sacctmgr", "-i", "add", *what, check=False)
+
+    def _start_database(self) -> None:
         p, me = self.places, os.environ.get("USER") or "root"
         socket = str(p.run / "mysql.sock")
         if not (p.database / "data" / "mysql").is_dir():
@@ -172,12 +182,6 @@ class Lab:
         # libmariadb takes its socket from this variable where the host is localhost.
         self._daemon("slurmdbd", "slurmdbd", "-D", MYSQL_UNIX_PORT=socket)
         wait_until(lambda: self._works("sacctmgr", "-n", "-i", "list", "cluster"), 60, "slurmdbd", every=0.3)
-        for what in (
-            ("cluster", "lab"),
-            ("account", "science", "cluster=lab"),
-            ("user", me, "account=science"),
-        ):
-            self.run("sacctmgr", "-i", "add", *what, check=False)
 
     def start_controller(self) -> None:
         """Starts slurmctld (again) from its saved state."""

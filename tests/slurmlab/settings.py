@@ -16,7 +16,9 @@ class LabSettings:
         nodes: virtual nodes n1.. on this host.
         cpus, memory_mb, gpus: of each node, all pretended. GPUs are device files that exist on every Linux (/dev/tty0..).
         auth: munge, or none for hosts without it.
-        accounting: none, or dbd for slurmdbd with a MariaDB of its own.
+        name: ClusterName.
+        accounting: none, dbd for slurmdbd with a MariaDB of its own, or shared for the slurmdbd of another laboratory.
+        shared: root and slurmdbd's port of that other laboratory.
         cred_expire: seconds; SLURM also takes it as the least delay before a requeued job starts again (stock: 120).
         min_job_age: seconds that a finished job stays known.
         grace: GraceTime of the partition `lowg`, seconds. `low` has none.
@@ -32,7 +34,9 @@ class LabSettings:
     memory_mb: int = 8000
     gpus: int = 2
     auth: str = "munge"
+    name: str = "lab"
     accounting: str = "none"
+    shared: tuple[Path, int] | None = None
     cred_expire: int = 5
     min_job_age: int = 300
     grace: int = 20
@@ -103,28 +107,31 @@ class Places:
 def slurm_conf(settings: LabSettings, places: Places, ports: list[int]) -> str:
     """The text of slurm.conf. `ports`: controller, database daemon, then one a node."""
     user, host = getpass.getuser(), socket.gethostname().split(".")[0]
+    accounting = ["AccountingStorageType=accounting_storage/none"]
+    dbd_munge, dbd_port = places.munge_socket, ports[1]
+    if settings.shared is not None:
+        dbd_munge, dbd_port = Places(settings.shared[0]).munge_socket, settings.shared[1]
     if settings.auth == "munge":
         auth = [
             "AuthType=auth/munge",
             "CredType=cred/munge",
-            f"AuthInfo=socket={places.munge_socket},cred_expire={settings.cred_expire}",
+            f"AuthInfo=socket={dbd_munge if settings.shared else places.munge_socket},cred_expire={settings.cred_expire}",
         ]
     else:
         auth = ["AuthType=auth/none", "CredType=cred/none", f"AuthInfo=cred_expire={settings.cred_expire}"]
-    accounting = ["AccountingStorageType=accounting_storage/none"]
-    if settings.accounting == "dbd":
+    if settings.accounting != "none":
         accounting = [
             "AccountingStorageType=accounting_storage/slurmdbd",
             "AccountingStorageHost=localhost",
-            f"AccountingStoragePort={ports[1]}",
-            f"AccountingStoragePass={places.munge_socket}",
+            f"AccountingStoragePort={dbd_port}",
+            f"AccountingStoragePass={dbd_munge}",
             "AccountingStorageTRES=gres/gpu",
             "AccountingStoreFlags=job_comment,job_script,job_env",
             "AccountingStorageEnforce=associations,limits",
         ]
     controller = ["preempt_send_user_signal"] if settings.user_signal_on_preempt else []
     lines = [
-        "ClusterName=lab",
+        f"ClusterName={settings.name}",
         f"SlurmctldHost={host}(127.0.0.1)",
         f"SlurmctldPort={ports[0]}",
         f"SlurmUser={user}",

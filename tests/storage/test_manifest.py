@@ -37,7 +37,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
 
 def test_a_damaged_manifest_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_bytes(b"\0" * 50)
-    with pytest.raises(EvidenceError, match=r"m.json is not valid JSON.*\n.*delete this manifest"):
+    with pytest.raises(EvidenceError, match=r"m.json is not valid JSON.*\n.*its task is done again"):
         read_manifest(tmp_path / "m.json")
 
 

@@ -64,29 +64,28 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
+    from undo_hpc.cli.errors import prepare_streams
+
+    prepare_streams()
     parser = build_parser(prog)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         meant = f"; did you mean --config {unknown[0]}?" if unknown[0].endswith((".yaml", ".yml")) else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
-    from rich.console import Console
-
-    from undo_hpc.cli.errors import report_error, report_os_error
-    from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.cli.errors import guard
     from undo_hpc.system.logs import level_for, log_to_terminal
 
     log_to_terminal(level_for(arguments.verbose, arguments.quiet))
-    console = Console(soft_wrap=False, quiet=bool(arguments.quiet) and not arguments.dry_run)
     signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return launch(arguments, console)
-    except UndoError as error:
-        return report_error(error)
-    except OSError as error:
-        return report_os_error(error)
-    except KeyboardInterrupt:
-        print("\nstopped; all finished work is saved. The same command resumes the run.", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
+
+    def command() -> int:
+        from rich.console import Console
+
+        quiet = bool(arguments.quiet) and not arguments.dry_run
+        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
+
+    stopped = "\nstopped; all finished work is saved. The same command resumes the run."
+    return guard(command, run_dir=arguments.run_dir, interrupted=stopped)
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
@@ -160,6 +159,10 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     if arguments.iterations is not None:
         sets.append(f"iterations={arguments.iterations}")
     if arguments.profile:
+        if not Path(arguments.profile).is_file():
+            from undo_hpc.cluster.profile import load_profile
+
+            load_profile(arguments.profile)  # says what there is
         sets.append(
             f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}"
         )  # quoted: a value is read as YAML
@@ -169,11 +172,28 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     if known and not arguments.config:
         from undo_hpc.pipeline.run import open_run
 
-        return override(open_run(arguments.run_dir).config, sets)
+        return _with_profile(override(open_run(arguments.run_dir).config, sets), arguments.run_dir)
     if arguments.run_dir and not arguments.config:
         raise _no_run(arguments.run_dir)
     config = load_config(arguments.config or "tiny", sets)
-    return _where_it_runs(config, arguments.run_dir or CHECKPOINTS / config.name)
+    run_dir = arguments.run_dir or CHECKPOINTS / config.name
+    return _with_profile(_where_it_runs(config, run_dir), run_dir)
+
+
+def _with_profile(config: RunConfig, run_dir: Path) -> RunConfig:
+    """The same, with the run's own copy of the profile where the file is gone that the run was launched with."""
+    import logging
+
+    from undo_hpc.config.load import override
+    from undo_hpc.pipeline.layout import Layout
+
+    kept, path = Layout(run_dir.resolve()).profile, config.cluster.profile
+    if config.cluster.kind != "slurm" or not path or Path(path).exists() or not kept.exists():
+        return config
+    logging.getLogger(__name__).warning(
+        "%s is gone; the run's own copy of the profile is used: %s", path, kept
+    )
+    return override(config, [f"cluster.profile={json.dumps(str(kept))}"])
 
 
 def _no_run(run_dir: Path) -> ConfigError:

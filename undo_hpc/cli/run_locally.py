@@ -8,6 +8,7 @@ from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.local import LocalCluster
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.position import RunState, current_state, discard_stale
+from undo_hpc.control.results import require_results
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary
@@ -24,6 +25,7 @@ def run_locally(run: Run, console: Console) -> int:
     run.layout.paused.unlink(missing_ok=True)
     state = current_state(run)
     if state.ended:
+        require_results(run, state.iteration, state.ended.best_iteration)
         console.print(f"nothing to do: this run ended after iteration {state.iteration} ({state.ended.why}).")
     seen = set()
     while not state.ended:

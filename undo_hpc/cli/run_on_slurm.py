@@ -8,6 +8,8 @@ from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.commands import require_slurm
 from undo_hpc.cluster.shared import check_shared
 from undo_hpc.control.dispatch import submit_missing
+from undo_hpc.control.patience import on_login_node
+from undo_hpc.control.results import require_results
 from undo_hpc.control.run_cluster import open_cluster
 from undo_hpc.observe.summary import show_summary
 from undo_hpc.pipeline.run import Run
@@ -26,12 +28,13 @@ def run_on_slurm(run: Run, console: Console) -> int:
         ConfigError: the profile is wrong.
     """
     require_slurm()
+    cluster = on_login_node(lambda: open_cluster(run, from_launcher=True))
     if run.config.cluster.check_shared:
-        check_shared(run.layout.root)
-    cluster = open_cluster(run, from_launcher=True)
+        on_login_node(lambda: check_shared(run.layout.root, cluster.profile.cluster))
     run.layout.paused.unlink(missing_ok=True)
-    done = submit_missing(run, cluster, check=True)
+    done = on_login_node(lambda: submit_missing(run, cluster, check=True))
     if done.state.ended:
+        require_results(run, done.state.iteration, done.state.ended.best_iteration)
         console.print(
             f"nothing to do: this run ended after iteration {done.state.iteration} ({done.state.ended.why})."
         )

@@ -36,9 +36,10 @@ def stop(run_dir: Path, how: Literal["pause", "cancel"], console: Console) -> in
             return 3
         console.print("nothing runs; nothing to stop", highlight=False)
         return 0
+    from undo_hpc.control.patience import on_login_node
     from undo_hpc.control.stopping_run import cancel, pause
 
-    count = pause(run) if how == "pause" else cancel(run)
+    count = on_login_node(lambda: pause(run) if how == "pause" else cancel(run))
     words = (
         "asked to save and stop, or cancelled while waiting"
         if how == "pause"

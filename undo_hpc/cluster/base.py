@@ -105,6 +105,12 @@ class Cluster(Protocol):
             ClusterError: refused or unreachable. Parts that were accepted before the refusal are cancelled.
         """
 
+    def places(self, submission: Submission) -> int:
+        """How many jobs in the queue these tasks are, as limits count them: each element of an array is one."""
+
+    def submit_limit(self) -> str:
+        """How many jobs the user may have in the queue, as the end of a sentence; empty where that is not known."""
+
     def recover(self, run_dir: Path, tag: str) -> None:
         """Completes the journal with the ids of jobs that were submitted but not recorded (a launcher died between)."""
 

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from undo_hpc.errors import ClusterError
@@ -21,6 +19,10 @@ _LATER = "the controller may be down or busy: `scontrol ping` tells; run the sam
 
 class Unreachable(ClusterError):
     """The controller did not answer: whether it did what was asked is not known."""
+
+
+class Unclear(ClusterError):
+    """Refused, in words that we do not know: it may be passing. Whoever can wait tries again, a few times."""
 
 
 class QueueFull(ClusterError):
@@ -64,7 +66,12 @@ _REFUSALS = (
         "set `partition` in the profile; `sinfo -s` lists them",
     ),
     Refusal(
-        r"invalid account|account/partition",
+        r"no cluster|invalid entry for --cluster|unknown cluster",
+        "SLURM knows no cluster of that name",
+        "set `cluster` in the profile (or SLURM_CLUSTERS); `sacctmgr show clusters format=cluster` lists them",
+    ),
+    Refusal(
+        r"invalid account|account/partition|specify an account|account is required|no account",
         "the account was refused",
         "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours",
     ),
@@ -99,9 +106,19 @@ _REFUSALS = (
         "set `max_array_size` in the profile",
     ),
     Refusal(
+        r"--mem\b.*mutually exclusive|mem-per-cpu.*mutually",
+        "memory is asked for twice",
+        "leave `memory_gb` out of the profile where the site wants memory per CPU (`extra: {mem-per-cpu: 4G}`)",
+    ),
+    Refusal(
         r"memory|node configuration is not available|more processors|node count|cpu count",
         "no node of the partition has what a task asks for",
         "lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile; `sinfo -o '%P %D %c %m %G'` shows the nodes",
+    ),
+    Refusal(
+        r"unrecognized option|invalid option|unknown option",
+        "SLURM here knows no such option",
+        "correct `extra` in the profile; `sbatch --help` lists options",
     ),
     Refusal(r"accounting|limit", *_ACCOUNT_LIMIT),
     Refusal(
@@ -110,31 +127,41 @@ _REFUSALS = (
         "run the same command again: what is missing is submitted again",
     ),
 )
+# Told by a controller that is down, moves to its backup host, is too busy, or has no room on its disk; and by a node that has no
+# configuration yet (the last two).
 _UNREACHABLE = re.compile(
     r"unable to contact|connection refused|connect failure|zero bytes|socket timed out|communication connection|"
-    r"temporarily unable|protocol authentication|munge",
+    r"temporarily unable|temporarily unavailable|protocol authentication|munge|standby mode|unexpected message|"
+    r"transport endpoint|connection reset|connection timed out|no route to host|presently disabled|currently disabled|"
+    r"i/o error writing|try again|resolve_ctls|could not establish a configuration source",
     re.IGNORECASE,
 )
+_REASON = re.compile(r"\b(?:error|fatal):\s*(.*)", re.IGNORECASE)
 _TOO_LATE = re.compile(
     r"no longer pending|already completing or completed|already finished|invalid job id|can not be altered now",
     re.IGNORECASE,
 )
 
 
-@contextmanager
-def scheduler_environment() -> Iterator[None]:
-    """Without the variables by which SLURM's commands would be changed; SLURM_CONF, which names the cluster, is kept."""
-    removed = {
+def scheduler_environment(cluster: str = "") -> dict[str, str]:
+    """Our environment without the variables by which SLURM's commands would be changed; SLURM_CONF, which names the site, is kept.
+
+    Args:
+        cluster: which of several clusters is meant; all of SLURM's commands read it from SLURM_CLUSTERS.
+    """
+    kept = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(_SLURM_PREFIXES) and name not in ("SLURM_CONF", "SLURM_CONF_SERVER")
+        if not name.startswith(_SLURM_PREFIXES) or name in ("SLURM_CONF", "SLURM_CONF_SERVER")
     }
-    for name in removed:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(removed)
+    # A task on a node of that cluster asks its own controller, also where nodes do not reach the accounting database.
+    here = os.environ.get("SLURM_CLUSTER_NAME") if os.environ.get("SLURM_JOB_ID") else None
+    return kept | ({"SLURM_CLUSTERS": cluster} if cluster and cluster != here else {})
+
+
+def config_values(text: str) -> dict[str, str]:
+    """PURE: what `scontrol show config` says, by key; some values are empty."""
+    return dict(re.findall(r"^(\w+)[^\S\n]*=[^\S\n]*(.*?)[^\S\n]*$", text, re.MULTILINE))
 
 
 def require_slurm() -> None:
@@ -147,25 +174,33 @@ def require_slurm() -> None:
         )
 
 
-def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> str:
+def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S, cluster: str = "") -> str:
     """Runs one command and returns what it printed.
+
+    Args:
+        cluster: see scheduler_environment.
 
     Raises:
         ClusterError: not installed, no answer in time, or refused; with what SLURM said.
     """
-    with scheduler_environment():
-        try:
-            # errors: in a list of jobs stand names that others have given
-            done = subprocess.run(
-                command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout
-            )
-        except FileNotFoundError as error:
-            raise ClusterError(
-                f"{command[0]} is not installed here",
-                hint="run this on a login node of the cluster, or use --cluster local",
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise Unreachable(f"{command[0]} gave no answer within {timeout:.0f} s", hint=_LATER) from error
+    try:
+        # errors: in a list of jobs stand names that others have given
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=scheduler_environment(cluster),
+        )
+    except FileNotFoundError as error:
+        raise ClusterError(
+            f"{command[0]} is not installed here",
+            hint="run this on a login node of the cluster, or use --cluster local",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise Unreachable(f"{command[0]} gave no answer within {timeout:.0f} s", hint=_LATER) from error
     if done.returncode != 0:
         raise refusal_error(done.stderr or done.stdout, command[0])
     return done.stdout
@@ -173,8 +208,10 @@ def run(command: list[str], *, stdin: str = "", timeout: float = TIMEOUT_S) -> s
 
 def refusal_error(said: str, command: str) -> ClusterError:
     """The error, with a hint, for what SLURM said when a command failed."""
-    errors = [line.split("error:", 1)[-1].strip() for line in said.splitlines() if line.strip()]
-    text = "; ".join(dict.fromkeys(errors)) or "no reason given"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    # Sites print notices beside the reason, which speak of memory, limits and accounts as well.
+    reasons = [found[1].strip() for line in lines if (found := _REASON.search(line))]
+    text = "; ".join(dict.fromkeys(reasons or lines)) or "no reason given"
     if _UNREACHABLE.search(text):
         return Unreachable(f"the SLURM controller cannot be reached ({command}: {text})", hint=_LATER)
     if _TOO_LATE.search(text):
@@ -182,6 +219,7 @@ def refusal_error(said: str, command: str) -> ClusterError:
     for refusal in _REFUSALS:
         if re.search(refusal.pattern, text, re.IGNORECASE):
             return refusal.error(f"{refusal.problem} ({command}: {text})", hint=refusal.hint)
-    return ClusterError(
-        f"{command} was refused: {text}", hint="see the profile's keys in slurm/profiles/example.yaml"
+    return Unclear(
+        f"{command} was refused: {text}",
+        hint="if it stays so, see the profile's keys in slurm/profiles/example.yaml; the same command again loses nothing",
     )

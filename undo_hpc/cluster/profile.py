@@ -43,6 +43,8 @@ _OURS = {
     "signal": "set `signal_lead_s`",
     "requeue": "set `requeue`",
     "no-requeue": "set `requeue`",
+    "clusters": "set `cluster`",
+    "cluster": "set `cluster`",
 }
 _OURS |= dict.fromkeys(
     ("array", "dependency", "job-name", "output", "open-mode", "wait", "wrap", "test-only"), "leave it out"
@@ -95,6 +97,10 @@ class ContainerProfile(Section):
 class Profile(Section):
     """A SLURM cluster."""
 
+    cluster: str = runtime_field(
+        "",
+        "name of the cluster where SLURM has several (sbatch -M); empty: SLURM_CLUSTERS, or the default one",
+    )
     defaults: StageProfile = runtime_field(
         StageProfile(), "what every stage asks for, unless `stages` or the configuration says otherwise"
     )
@@ -127,6 +133,13 @@ class Profile(Section):
     )
     array_parallelism: int = runtime_field(256, "tasks of an array at once, where a stage does not say", ge=1)
     max_array_size: int | None = runtime_field(None, "most tasks in an array; null asks the cluster", ge=1)
+
+    @field_validator("cluster")
+    @classmethod
+    def _one_cluster(cls, name: str) -> str:
+        if "," in name or name.lower() == "all":
+            raise ValueError(f"'{name}' names several clusters; a run is on one")
+        return name
 
     @field_validator("export")
     @classmethod
@@ -162,7 +175,10 @@ class Profile(Section):
 
     def exports(self) -> str:
         """The value of sbatch's --export: names only, so that nothing else of the environment reaches SLURM's records."""
-        return ",".join(dict.fromkeys((*BASIC_EXPORTS, *self.export)))
+        names = dict.fromkeys((*BASIC_EXPORTS, *self.export))
+        if self.cluster:  # its nodes have a configuration of their own
+            names.pop("SLURM_CONF")
+        return ",".join(names)
 
     def for_stage(self, stage: str, asked: StageResources) -> StageProfile:
         """What a task of a stage asks for: the run's configuration over the stage's profile over the defaults.
@@ -226,6 +242,24 @@ def require_used(
         )
 
 
+def _require_single_lines(
+    value: object, where: Callable[[tuple[str, ...]], str], key: tuple[str, ...] = ()
+) -> None:
+    """Raises ConfigError for a text with a newline or another control character: in a batch file it would become a line of its own."""
+    if isinstance(value, str) and value and not value.isprintable():
+        raise ConfigError(
+            f"{where(key)}: '{'.'.join(key)}' contains a newline or another character that does not print: {value!r}",
+            hint="write the value on one line, without control characters",
+        )
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _require_single_lines(str(name), where, key)
+            _require_single_lines(item, where, (*key, str(name)))
+    if isinstance(value, list):
+        for item in value:
+            _require_single_lines(item, where, key)
+
+
 def load_profile(path: str | Path) -> Profile:
     """A profile from its file; an empty path is the stock profile. Raises ConfigError that names the wrong key and line."""
     if not str(path):
@@ -240,6 +274,7 @@ def load_profile(path: str | Path) -> Profile:
         )
     text = read_yaml(file)
     profile = validate_section(Profile, text)
+    _require_single_lines(profile.model_dump(exclude={"setup"}), text.where)
 
     def place(*path: str) -> Callable[[str], str]:
         return lambda key: f"{text.where((*path, key))}: '{'.'.join((*path, key))}'"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shutil
 from dataclasses import dataclass
 
 import yaml
 
-from undo_hpc.cluster.commands import require_slurm, run
+from undo_hpc.cluster.commands import config_values, require_slurm, run
 from undo_hpc.cluster.signals import seconds_of
 from undo_hpc.errors import ClusterError
 
@@ -34,6 +35,8 @@ def parse_partitions(text: str) -> list[Partition]:
     """Partitions out of `sinfo -h -o '%P|%a|%l|%D|%c|%m|%G'`; of one with different nodes, the most common ones."""
     found: dict[str, Partition] = {}
     for line in text.splitlines():
+        if line.count("|") < 6:  # with several clusters: CLUSTER: NAME
+            continue
         name, up, limit, nodes, cpus, memory, gres = line.strip().split("|", 6)
         if not up.startswith("up"):
             continue
@@ -71,8 +74,10 @@ def choose(partitions: list[Partition]) -> tuple[Partition, Partition]:
 def propose_profile() -> str:
     """The text of a profile for the cluster at hand. Raises ClusterError where there is none or it does not answer."""
     require_slurm()
-    partitions = parse_partitions(run(["sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G"]))
-    return render(partitions, run(["scontrol", "show", "config"]), _accounts())
+    cluster = os.environ.get("SLURM_CLUSTERS", "")
+    partitions = parse_partitions(run(["sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G"], cluster=cluster))
+    text = render(partitions, run(["scontrol", "show", "config"], cluster=cluster), _accounts())
+    return text + (f"cluster: {_quoted(cluster)}          # SLURM_CLUSTERS\n" if cluster else "")
 
 
 def _accounts() -> list[str]:
@@ -96,7 +101,7 @@ def _quoted(name: str) -> str:
 def render(partitions: list[Partition], config: str, accounts: list[str]) -> str:
     """PURE: the profile's text from what was asked of SLURM."""
     models, small = choose(partitions)
-    values = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", config, re.MULTILINE))
+    values = config_values(config)
     share = max(1, models.gpus)
     cpus, memory = max(1, models.cpus // share), max(1, int(models.memory_mb * 0.9 / 1024 / share))
     minutes = min(models.minutes or DAY_MINUTES, 240)

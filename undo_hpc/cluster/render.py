@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.cluster.base import Submission
+from undo_hpc.cluster.identity import comment_of
 from undo_hpc.cluster.names import ArrayPart, JobName, array_spec
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, ContainerProfile, Profile, StageProfile
 from undo_hpc.pipeline.layout import Layout
@@ -112,7 +113,7 @@ def render(
     memory = asked.memory_gb
     parameters: dict[str, Any] = {
         "job_name": str(name),
-        "comment": f"undo {name.tag} {submission.stage} of iteration {submission.iteration}",
+        "comment": comment_of(name),
         "partition": asked.partition,
         "account": asked.account,
         "qos": asked.qos,

@@ -60,12 +60,14 @@ def other_hosts(nodes: str, own: str) -> list[str]:
     return found
 
 
-def check_shared(run_dir: Path) -> None:
+def check_shared(run_dir: Path, cluster: str = "") -> None:
     """Raises ClusterError where the run directory lies on a file system of this machine alone, and the nodes are others."""
     kind, point = file_system(run_dir.resolve(), Path("/proc/self/mountinfo").read_text())
     if kind not in LOCAL:
         return
-    others = other_hosts(run(["scontrol", "show", "node", "-o"]), socket.gethostname().split(".")[0])
+    others = other_hosts(
+        run(["scontrol", "show", "node", "-o"], cluster=cluster), socket.gethostname().split(".")[0]
+    )
     if others:
         raise ClusterError(
             f"the run directory {run_dir} lies on {point} ({kind}), which the compute nodes ({', '.join(others[:3])}, ...) will not see",

@@ -1,32 +1,26 @@
 """SLURM through submitit: submit, find again, redirect, cancel. The rest of the program knows nothing of it.
 
-Jobs are submitted through `SlurmExecutor._submit_command`, which renders a batch file from the executor's parameters and
-runs sbatch on it: no pickle, no database, one small file a submission. It is an underscore method, so submitit is pinned
-and the call stands in `_sbatch` alone.
+Batch files are rendered by submitit (`SlurmExecutor._make_submission_file_text`): no pickle, no database, one small file a
+submission. It is an underscore method, so submitit is pinned and the call stands in `_script` alone. sbatch is called here, because
+submitit takes the first number behind "job" for the id, whoever printed it (see identity).
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import getpass
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from undo_hpc.cluster.base import WAITING, JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import (
-    TooLate,
-    Unreachable,
-    refusal_error,
-    require_slurm,
-    run,
-    scheduler_environment,
-)
+from undo_hpc.cluster.commands import TooLate, Unreachable, config_values, require_slurm, run
+from undo_hpc.cluster.identity import FORMAT, job_by_id, jobs_of, printed_ids, read_marks, script_name
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
 from undo_hpc.cluster.profile import Profile
@@ -66,7 +60,11 @@ _ENDED = frozenset(
     }
 )
 _HELD = re.compile(r"held|hold", re.IGNORECASE)
-_GIVEN_UP = re.compile(r"launch failed|JobHoldMaxRequeue", re.IGNORECASE)
+_GIVEN_UP = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
+
+
+class Unidentified(ClusterError):
+    """sbatch accepted something, and nothing in the queue carries its name: no id can be believed."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Limits:
 
 def parse_config(text: str) -> Limits:
     """Limits from the text of `scontrol show config`."""
-    values = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    values = config_values(text)
 
     def number(key: str, default: int) -> int:
         found = re.match(r"\d+", values.get(key, ""))
@@ -107,13 +105,17 @@ class SlurmCluster:
         self.profile = profile
         self.code = code
         self._run_dir = run_dir
-        self._whose = f"--user={','.join(map(str, sorted({os.getuid(), *users})))}"
+        self._users = frozenset({os.getuid(), *users})
 
     @cached_property
     def limits(self) -> Limits:
         """The cluster's limits, asked once. Raises ClusterError where there is no SLURM, or no answer."""
         require_slurm()
-        return parse_config(run(["scontrol", "show", "config"]))
+        return parse_config(self._ask(["scontrol", "show", "config"]))
+
+    def _ask(self, command: list[str], *, stdin: str = "") -> str:
+        """One of SLURM's commands, about the profile's cluster."""
+        return run(command, stdin=stdin, cluster=self.profile.cluster)
 
     # -- submitting ----------------------------------------------------------------------------------------------
 
@@ -123,6 +125,23 @@ class SlurmCluster:
             return [None]
         largest = min(self.profile.max_array_size or self.limits.max_array_size, self.limits.max_array_size)
         return list(split_array(submission.indices, largest, spec_of(submission.stage).max_arrays))
+
+    def places(self, submission: Submission) -> int:
+        """The elements of all parts (see base.Cluster)."""
+        return sum(len(part.elements) if part else 1 for part in self.parts(submission))
+
+    def submit_limit(self) -> str:
+        """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts (see base.Cluster)."""
+        said = []
+        user = getpass.getuser()
+        for command in (
+            ["show", "assoc", f"user={user}", "format=account,maxsubmit"],
+            ["show", "qos", "format=name,maxsubmitpu"],
+        ):
+            with contextlib.suppress(ClusterError):
+                lines = run(["sacctmgr", "-nP", *command], timeout=20).splitlines()
+                said += [line.replace("|", " ") for line in lines if line.rpartition("|")[2].strip()]
+        return f"; limits of submitted jobs: {', '.join(dict.fromkeys(said))}" if said else ""
 
     def check(self, submissions: Sequence[Submission]) -> None:
         """Asks by `sbatch --test-only` for each kind of job that differs (see base.Cluster)."""
@@ -146,13 +165,11 @@ class SlurmCluster:
             if shape in seen:
                 continue
             seen.add(shape)
-            script = self._executor(job, bare)._make_submission_file_text("true", "0")
+            script = self._script(job)
             try:
-                run(["sbatch", "--test-only"], stdin=script)
-            except Unreachable:
-                raise
+                self._ask(["sbatch", "--test-only"], stdin=script)
             except ClusterError as error:
-                raise ClusterError(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
+                raise type(error)(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
 
     def submit(self, submission: Submission) -> tuple[str, ...]:
         """Submits all parts, or none (see base.Cluster)."""
@@ -170,20 +187,19 @@ class SlurmCluster:
                 submission.after,
             )
             try:
-                job_id = self._sbatch(self._batch_job(submission, part, name), submission)
-            except Unreachable:
-                found = self._by_name(str(name), patient=False)
-                if not found:
+                job_id = self._sbatch(self._batch_job(submission, part, name), submission, name)
+            except KeyboardInterrupt:  # sbatch may have done it all the same
+                self._take_back([*ids, *(self._accepted(name) or [])])
+                raise
+            except ClusterError as error:
+                accepted = None if isinstance(error, Unidentified) else self._accepted(name)
+                if not accepted:
+                    # Where it is not known whether the job exists, the intent stays open: `recover` looks for its name again.
+                    if accepted is not None and not isinstance(error, Unreachable):
+                        journal.refused(str(name), error.message)
                     self._take_back(ids)
                     raise
-                job_id = found
-            except ClusterError as error:
-                journal.refused(str(name), error.message)
-                self._take_back(ids)
-                raise
-            except KeyboardInterrupt:  # sbatch may have done it all the same
-                self._take_back([*ids, *filter(None, [self._by_name(str(name), patient=False)])])
-                raise
+                job_id = accepted[0]
             journal.submitted(str(name), job_id)
             ids.append(job_id)
         return tuple(ids)
@@ -208,71 +224,70 @@ class SlurmCluster:
     def _batch_job(self, submission: Submission, part: ArrayPart | None, name: JobName) -> BatchJob:
         return render(self.profile, submission, name, part, self.code, kill_wait_s=self.limits.kill_wait_s)
 
-    def _executor(self, job: BatchJob, submission: Submission) -> Any:
+    def _script(self, job: BatchJob) -> str:
+        """The text of a batch file, as submitit renders it."""
         from submitit.slurm.slurm import SlurmExecutor
 
-        logs = Layout(submission.run_dir).iteration(submission.iteration).logs
-        folder = logs / "submitted"
-        with translate_os_error(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        executor = SlurmExecutor(folder=str(folder).replace("%", "%%"))
+        executor = SlurmExecutor(folder="/")  # logs and batch file have paths of our own
         executor.update_parameters(**job.parameters)
-        return executor
+        return str(executor._make_submission_file_text(job.command, ""))
 
-    def _sbatch(self, job: BatchJob, submission: Submission) -> str:
-        """The one call of submitit's underscore method."""
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
+    def _sbatch(self, job: BatchJob, submission: Submission, name: JobName) -> str:
+        """Submits a batch file; returns the id of the job that carries its name. Raises ClusterError, Unidentified among them."""
+        folder = Layout(submission.run_dir).iteration(submission.iteration).logs / "submitted"
+        file = folder / script_name(name)
+        with translate_os_error(file):
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(self._script(job), encoding="utf-8")
+        said = self._ask(["sbatch", str(file)])
+        printed = printed_ids(said)
+        for pause_s in (0.0, 0.5, 2.0):  # a job may show late
+            time.sleep(pause_s)
+            for job_id in printed[:1]:
+                if any(marks.name == name for marks in job_by_id(job_id, self.profile.cluster)):
+                    return job_id
+            found = self._ids_of(name)
+            if found:
+                return found[0]
+        raise Unidentified(
+            f"sbatch was successful, but no job in the queue carries the name {name} (sbatch printed: {said.strip() or 'nothing'})",
+            hint="without a name, a comment or a command of ours jobs cannot be told from others: ask the site whether a plugin "
+            f"rewrites all three{f'; `scontrol show job {printed[0]}` shows what became of it' if printed else ''}",
+        )
 
-        executor = self._executor(job, submission)
-        # it prints what it also raises, and leaves the batch file beside the logs
-        with (
-            scheduler_environment(),
-            contextlib.redirect_stderr(io.StringIO()),
-            translate_os_error(Path(executor.folder)),
-        ):
-            try:
-                return str(executor._submit_command(job.command).job_id)
-            except (FailedJobError, FailedSubmissionError) as error:
-                raise refusal_error(_sbatch_output(error), "sbatch") from error
+    def _ids_of(self, name: JobName) -> list[str]:
+        """Ids of the jobs that carry a name. Raises ClusterError where SLURM does not answer."""
+        return [marks.job_id for marks in jobs_of(self._users, self.profile.cluster) if marks.name == name]
 
-    def _by_name(self, name: str, *, patient: bool = True) -> str:
-        """The id of the job with this name, or nothing."""
+    def _accepted(self, name: JobName) -> list[str] | None:
+        """As _ids_of; None where SLURM does not answer."""
         try:
-            out = run(
-                ["squeue", "-h", "-a", self._whose, "-n", name, "-o", "%F"], timeout=60 if patient else 15
-            )
+            return self._ids_of(name)
         except ClusterError:
-            if patient:
-                raise
-            return ""
-        return out.split()[0] if out.split() else ""
+            return None
 
     def recover(self, run_dir: Path, tag: str) -> None:
         """Looks up jobs whose intent has no id (see base.Cluster)."""
         journal = SubmissionJournal(Layout(run_dir).submissions)
-        open_names = [entry.name for entry in journal.entries() if not entry.job_id]
+        open_names = {entry.name for entry in journal.entries() if not entry.job_id}
         if not open_names:
             return
-        known = {name: job for job, name in self._names()}
-        for name in open_names:
-            if name in known:
-                journal.submitted(name, known[name], found=True)
-
-    def _names(self) -> list[tuple[str, str]]:
-        out = run(["squeue", "-h", "-a", self._whose, "-o", "%F|%j"])
-        return [(job, name) for job, _, name in (line.partition("|") for line in out.split("\n"))]
+        for marks in jobs_of(self._users, self.profile.cluster):
+            if str(marks.name) in open_names:
+                open_names.remove(str(marks.name))
+                journal.submitted(str(marks.name), marks.job_id, found=True)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     def live_jobs(self, tag: str) -> list[LiveJob]:
         """Every task that SLURM still holds (see base.Cluster)."""
         require_slurm()
-        out = run(["squeue", "-h", "-a", "-r", self._whose, "-o", "%F|%K|%i|%T|%r|%j|%o"])
+        whose = f"--user={','.join(map(str, sorted(self._users)))}"
+        out = self._ask(["squeue", "-h", "-a", "-r", whose, "-o", f"%F|%K|%i|%T|%r|{FORMAT}"])
         jobs: list[LiveJob] = []
         for line in out.split("\n"):
-            *fields, last = line.split("|", 5)
-            text, _, script = last.partition("|")
-            name = JobName.parse(text)
+            *fields, text = line.split("|", 5)
+            name, script = read_marks(text)
             if (
                 len(fields) != 5 or name is None or name.tag != tag or fields[3] in _ENDED
             ):  # a foreign name may hold anything
@@ -287,7 +302,7 @@ class SlurmCluster:
             ):
                 continue  # of another copy of this run
             job_id, element, task_id, state, reason = fields
-            common = LiveJob(job_id, None, text, _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id,
+            common = LiveJob(job_id, None, str(name), _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id,
                              str(root) if gone else "")  # fmt: skip
             if not element.isdigit():
                 jobs.append(common)
@@ -300,13 +315,13 @@ class SlurmCluster:
 
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None:
         """`scontrol update Dependency=`; a pending job may change what it waits for (see base.Cluster)."""
-        names = dict(self._names())
+        names = self._names()
         for job in dict.fromkeys(ids):
-            name = JobName.parse(names.get(job, ""))
+            name = names.get(job)
             if name is None:
                 continue
             with contextlib.suppress(TooLate):
-                run(
+                self._ask(
                     [
                         "scontrol",
                         "update",
@@ -319,14 +334,24 @@ class SlurmCluster:
         """`scontrol release`, and no waiting for the two minutes that follow a requeue (see base.Cluster)."""
         for task in dict.fromkeys(task_ids):
             with contextlib.suppress(TooLate):  # somebody else has released it, and it runs
-                run(["scontrol", "release", task])
-                run(["scontrol", "update", f"JobId={task}", "StartTime=now"])
+                self._ask(["scontrol", "release", task])
+                self._ask(["scontrol", "update", f"JobId={task}", "StartTime=now"])
 
     def cancel(self, ids: Iterable[str]) -> None:
-        """`scancel` (see base.Cluster)."""
+        """`scancel`, of jobs alone that carry a name of ours (see base.Cluster): the controller may have given an id a second time."""
         wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return
+        ours = self._names()
+        wanted = [job for job in wanted if job.partition("_")[0] in ours]
         if wanted:
-            run(["scancel", "-Q", *wanted])
+            self._ask(["scancel", "-Q", *wanted])
+
+    def _names(self) -> dict[str, JobName]:
+        """The names of our jobs by their ids."""
+        return {
+            marks.job_id: marks.name for marks in jobs_of(self._users, self.profile.cluster) if marks.name
+        }
 
     def pause(self, tag: str) -> int:
         """Pending jobs are cancelled; running steps get the signal that means "save soon" (see base.Cluster).
@@ -341,7 +366,7 @@ class SlurmCluster:
             with contextlib.suppress(
                 TooLate
             ):  # it has just ended, or been requeued: then it sees the mark when it starts
-                run(["scancel", "--signal=USR1", task])
+                self._ask(["scancel", "--signal=USR1", task])
         return len({job.task_id for job in waiting + running})
 
 
@@ -358,12 +383,3 @@ def _state(state: str, reason: str) -> JobState:
     if known is JobState.PENDING and _HELD.search(reason):
         return JobState.GIVEN_UP if _GIVEN_UP.search(reason) else JobState.HELD
     return known
-
-
-def _sbatch_output(error: BaseException) -> str:
-    """What sbatch printed, out of submitit's exception."""
-    cause = error.__cause__ or error.__context__
-    output = getattr(cause, "stderr", None) or getattr(cause, "output", None)
-    if isinstance(output, bytes):
-        output = output.decode("utf-8", "replace")
-    return str(output) if output else str(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
 from undo_hpc.config.data import DataConfig, FieldsConfig, SourceConfig
@@ -257,6 +257,13 @@ class RunConfig(Section):
     hub: HubConfig = result_field(HubConfig(), "publishing")
     budget: BudgetConfig = result_field(BudgetConfig(), "what the run may cost")
     display: DisplayConfig = result_field(DisplayConfig(), "what the user sees")
+
+    @field_validator("name")
+    @classmethod
+    def _one_component(cls, name: str) -> str:
+        if not name or name in (".", "..") or "/" in name or not name.isprintable():
+            raise ValueError("a name is one component of a path: no '/', no control characters")
+        return name
 
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from pathlib import Path
 
-from undo_hpc.cluster.commands import QueueFull, Unreachable
+from undo_hpc.cluster.commands import QueueFull, Unclear, Unreachable
+from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.signals import own_job
 from undo_hpc.control.dispatch import DispatchResult, submit_missing
+from undo_hpc.control.patience import keep_trying
+from undo_hpc.control.position import latest_planned
 from undo_hpc.control.run_cluster import open_cluster, run_lease
 from undo_hpc.control.stopping_run import stop_servers
 from undo_hpc.errors import ExitCode, Incomplete, LeaseError
 from undo_hpc.pipeline.run import Run, open_run
-from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
+from undo_hpc.pipeline.stages import LAST_STAGE, RESUBMITTING_STAGES
 
 log = logging.getLogger(__name__)
-
-PATIENCE_S = 1800.0  # a controller under maintenance, or moving to its backup host; a queue that is full
 
 
 def continue_run(run_dir: Path, stage: str, code: int) -> int:
     """What a resubmitting stage does at its end, inside its job; returns the exit code of the job.
 
     advance submits the next iteration when it is complete, and what is missing when it is not. merge submits missing
-    shards and itself behind them; jobs that waited for it then wait for its successor.
+    shards and itself behind them; jobs that waited for it then wait for its successor. Where the queue had no room for the stages
+    behind merge, it submits them when it is complete.
     """
     if stage not in RESUBMITTING_STAGES or code not in (ExitCode.COMPLETE, ExitCode.INCOMPLETE):
         return code
     run = open_run(run_dir)
     if stage == "merge" and code == ExitCode.COMPLETE:
         stop_servers(run)
-        return code
+        if not _chain_ends_here(run, latest_planned(run)):
+            return code
     try:
         done = _submit_when_possible(run, stage)
     except Incomplete:
@@ -51,22 +53,24 @@ def continue_run(run_dir: Path, stage: str, code: int) -> int:
     return code
 
 
+def _chain_ends_here(run: Run, iteration: int) -> bool:
+    """Whether nothing was submitted behind the last merge, by the journal; older jobs may wait for it all the same."""
+    last: dict[str, float] = {}
+    for entry in SubmissionJournal(run.layout.submissions).entries():
+        if entry.iteration == iteration:
+            last[entry.stage] = entry.time
+    return last.get("merge", 0.0) > last.get(LAST_STAGE, 0.0)
+
+
 def _submit_when_possible(run: Run, stage: str) -> DispatchResult | None:
     """Submits what is missing, or nothing where the run is paused. Waits for a controller that is down, a full queue, a launcher
     that holds the run: nobody else would continue it."""
-    deadline = time.monotonic() + PATIENCE_S
-    pause_s = 5.0
-    while True:
-        try:
-            with run_lease(run):
-                if run.layout.paused.exists():
-                    return None
-                return submit_missing(
-                    run, open_cluster(run, from_launcher=False), resubmitter=stage, own=own_job(os.environ)
-                )
-        except (Unreachable, QueueFull, LeaseError) as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("%s; trying again in %.0f s", error.message, pause_s)
-            time.sleep(pause_s)
-            pause_s = min(60.0, 2 * pause_s)
+
+    def submit() -> DispatchResult | None:
+        with run_lease(run):
+            if run.layout.paused.exists():
+                return None
+            cluster = open_cluster(run, from_launcher=False)
+            return submit_missing(run, cluster, resubmitter=stage, own=own_job(os.environ))
+
+    return keep_trying(submit, (Unreachable, Unclear, QueueFull, LeaseError))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from undo_hpc.cluster.base import WAITING, Cluster, LiveJob, Submission
+from undo_hpc.cluster.commands import QueueFull
 from undo_hpc.errors import ClusterError
 from undo_hpc.pipeline.plan import Stage
+from undo_hpc.pipeline.stages import LAST_STAGE, RESUBMITTING_STAGES
+from undo_hpc.system.wording import counted
+
+log = logging.getLogger(__name__)
 
 
 def connected_stages(stages: Sequence[Stage], name: str) -> set[str]:
@@ -34,6 +40,87 @@ def dependencies(
     return tuple(found)
 
 
+class _Chain:
+    """Stages of an iteration being submitted, each behind those before it.
+
+    Attributes:
+        submitted: (stage, job ids, number of tasks) in order.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        stages: Sequence[Stage],
+        submissions: Iterable[Submission],
+        jobs: Sequence[LiveJob],
+        ending: tuple[str, ...],
+    ) -> None:
+        self.cluster, self.stages, self.jobs, self.ending = cluster, stages, jobs, ending
+        self.todo = {submission.stage: submission for submission in submissions}
+        self.by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
+        self.ids: dict[str, list[str]] = {
+            stage.name: list(dict.fromkeys(job.id for job in jobs if job.stage == stage.name))
+            for stage in stages
+        }
+        self.submitted: list[tuple[str, tuple[str, ...], int]] = []
+        self.moved = False  # older jobs wait for new ones
+
+    def after(self, stage: Stage) -> tuple[str, ...]:
+        return dependencies(stage, self.by_name, self.ids) + (self.ending if stage.name == LAST_STAGE else ())
+
+    def redirect(self, stage: Stage) -> None:
+        """Moves what waits already behind what is new before it."""
+        if any(name in stage.after for name, _, _ in self.submitted):
+            waits = {job.id for job in self.jobs if job.stage == stage.name and job.state in WAITING}
+            self.moved = self.moved or bool(waits)
+            self.cluster.redirect(sorted(waits), self.after(stage))
+
+    def submit(self, stage: Stage) -> None:
+        submission = replace(self.todo[stage.name], after=self.after(stage))
+        new = self.cluster.submit(submission)
+        self.ids[stage.name] += new
+        self.submitted.append((stage.name, new, len(submission.indices or (0,))))
+
+    def take_back(self) -> None:
+        """Cancels the stage that was submitted last."""
+        name, new, _ = self.submitted.pop()
+        self.cluster.cancel(new)
+        self.ids[name] = [job_id for job_id in self.ids[name] if job_id not in new]
+
+    def shorten(self, refused: Stage, error: QueueFull) -> None:
+        """Keeps as much of the chain as the queue takes: up to a resubmitting stage, which submits the rest when it ends.
+
+        Raises QueueFull where not even one stage with a resubmitting one behind it has room.
+        """
+        if any(name in RESUBMITTING_STAGES for name, _, _ in self.submitted):
+            while self.submitted[-1][0] not in RESUBMITTING_STAGES:
+                self.take_back()
+            return self._say()
+        later = self.stages[self.stages.index(refused) :]
+        end = next((s for s in later if s.name in RESUBMITTING_STAGES and s.name in self.todo), None)
+        if end is refused and self.submitted:
+            self.take_back()
+        while end is not None and any(name != "serve" for name, _, _ in self.submitted):
+            try:
+                self.submit(end)
+                return self._say()
+            except QueueFull:
+                self.take_back()
+        first = next(s for s in self.stages if s.name in self.todo and s.name != "serve")
+        places = self.cluster.places(self.todo[first.name])
+        raise QueueFull(
+            f"{error.message}; {first.name} takes {counted(places, 'place')} in the queue, and the stage behind it one more"
+            f"{self.cluster.submit_limit()}",
+            hint=error.hint,
+        )
+
+    def _say(self) -> None:
+        log.warning(
+            "the queue takes no more jobs of yours now: %s submits the rest when it ends",
+            self.submitted[-1][0],
+        )
+
+
 def submit_in_order(
     cluster: Cluster,
     stages: Sequence[Stage],
@@ -42,6 +129,8 @@ def submit_in_order(
     ending: tuple[str, ...],
 ) -> list[tuple[str, tuple[str, ...], int]]:
     """Submits each stage behind those before it; jobs that wait already are moved behind what is new before them.
+
+    Where the queue takes no more, as much is submitted as fits with a resubmitting stage at its end.
 
     Args:
         stages: of the iteration, in the order of the graph.
@@ -52,30 +141,24 @@ def submit_in_order(
         (stage, job ids, number of tasks) of each submission. Where one fails all of them are cancelled, unless older jobs have
         been moved behind them.
     """
-    by_stage = {submission.stage: submission for submission in submissions}
-    by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
-    ids: dict[str, list[str]] = {
-        stage.name: list(dict.fromkeys(job.id for job in jobs if job.stage == stage.name)) for stage in stages
-    }
-    submitted: list[tuple[str, tuple[str, ...], int]] = []
-    moved = False
+    chain = _Chain(cluster, stages, submissions, jobs, ending)
     try:
         for stage in stages:
-            after = dependencies(stage, by_name, ids) + (ending if stage.name == "advance" else ())
-            if any(name in stage.after for name, _, _ in submitted):
-                waits = {job.id for job in jobs if job.stage == stage.name and job.state in WAITING}
-                moved = moved or bool(waits)
-                cluster.redirect(sorted(waits), after)
-            if stage.name in by_stage:
-                submission = replace(by_stage[stage.name], after=after)
-                new = cluster.submit(submission)
-                ids[stage.name] += new
-                submitted.append((stage.name, new, len(submission.indices or (0,))))
+            chain.redirect(stage)
+            if stage.name not in chain.todo:
+                continue
+            try:
+                chain.submit(stage)
+            except QueueFull as error:
+                if chain.moved or LAST_STAGE not in chain.todo:  # older jobs wait, or continue the run
+                    raise
+                chain.shorten(stage, error)
+                break
     except BaseException:
-        if not moved:  # nothing older waits for what is new: leave nothing half-submitted
+        if not chain.moved:  # nothing older waits for what is new: leave nothing half-submitted
             with contextlib.suppress(
                 ClusterError
             ):  # what a silent controller keeps is found by the next launch
-                cluster.cancel([job_id for _, new, _ in submitted for job_id in new])
+                cluster.cancel([job_id for _, new, _ in chain.submitted for job_id in new])
         raise
-    return submitted
+    return chain.submitted

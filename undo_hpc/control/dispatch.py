@@ -4,29 +4,25 @@ The launcher calls it, and so do two stages from inside their jobs: `advance` (t
 lacks) and `merge` (shards that failed). No process stays behind. Whoever calls holds the run's lease. What is decided here is
 derived from manifests; the scheduler only says which tasks somebody is working on already.
 
-Beside it: `dependencies` (what waits for what), `continue_run` (the call from inside a job), `stopping_run`, `budget`.
+Beside it: `dependencies` (what waits for what), `resubmits` (how often a stage may submit again), `continue_run` (the call from inside a
+job), `stopping_run`, `budget`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from undo_hpc.cluster.base import Cluster, JobState, LiveJob, Submission
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.dependencies import connected_stages, submit_in_order
 from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
+from undo_hpc.control.resubmits import limit_resubmits
 from undo_hpc.control.run_cluster import require_unmoved
-from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 from undo_hpc.pipeline.state import Key, TaskState
-from undo_hpc.storage.events import read_events
-from undo_hpc.system.invocation import resume_hint
 
 
 @dataclass
@@ -83,7 +79,8 @@ def submit_missing(
         for stage, indices in missing_tasks(state, jobs)
         if not resubmitter or stage.name in connected_stages(state.stages, resubmitter)
     ]
-    _limit_resubmits(run, state, todo, resubmitter)
+    if resubmitter:
+        limit_resubmits(run, state, todo, resubmitter)
     submissions = [_submission(run, state, stage, indices) for stage, indices in todo]
     if check:
         cluster.check(submissions)
@@ -173,60 +170,3 @@ def attempts(run: Run, iteration: int) -> dict[str, int]:
         if entry.iteration == iteration:
             counts[entry.stage] = max(counts.get(entry.stage, 0), entry.attempt + 1)
     return counts
-
-
-def count_submissions(events: Iterable[Mapping[str, Any]], iteration: int) -> Counter[str]:
-    """PURE: how often each stage of an iteration was submitted since a person last did so, that time counted."""
-    counts: Counter[str] = Counter()
-    for event in events:
-        if event.get("iteration") != iteration:
-            continue
-        if event["kind"] == "superseded":  # by a regrade: what was submitted belonged to other tasks
-            counts.clear()
-        elif event["kind"] == "submitted":
-            if event["by"] == "launcher":
-                counts.clear()
-            counts.update(event["stages"].keys())
-    return counts
-
-
-def _limit_resubmits(
-    run: Run, state: RunState, todo: list[tuple[Stage, tuple[int, ...]]], resubmitter: str
-) -> None:
-    """Keeps resubmitting stages from submitting for ever; a person may always submit again."""
-    if not resubmitter:
-        return
-    most = run.config.cluster.max_resubmits
-    so_far = count_submissions(read_events(run.events.path), state.iteration)
-    for stage, indices in todo:
-        # A resubmitting stage is submitted again each time that one of the others is.
-        allowed = most + 3 * most * (stage.name in RESUBMITTING_STAGES)
-        hopeless = [
-            index
-            for index in indices
-            if stage.name != resubmitter
-            and _last_code(run, state.iteration, stage.name, index) == ExitCode.WRONG_INPUT
-        ]
-        often = so_far[stage.name] > allowed
-        if not hopeless and not often:
-            continue
-        log = run.layout.iteration(state.iteration).logs
-        why = (
-            f"task {hopeless[0]} of {stage.name} found its input wrong (exit code {int(ExitCode.WRONG_INPUT)})"
-            if hopeless
-            else f"{len(indices)} tasks of {stage.name} failed in {so_far[stage.name]} submissions"
-        )
-        run.events.append("stopped", iteration=state.iteration, stage=stage.name, by=resubmitter, why=why)
-        raise Incomplete(
-            f"{why}; nothing is submitted again",
-            hint=f"see {log}/{stage.name}-*.log, fix the cause, then: {resume_hint(run.layout.root)}",
-        )
-
-
-def _last_code(run: Run, iteration: int, stage: str, index: int) -> int | None:
-    """Exit code of a task's last end, or None."""
-    code = None
-    for event in read_events(run.layout.iteration(iteration).events(stage, index)):
-        if event.get("kind") == "end":
-            code = int(event.get("code", 1))
-    return code

@@ -36,6 +36,7 @@ REASONS = {
     "QOSNotAllowed": "the quality of service may not use this partition",
     "MaxGRESPerAccount": "the account uses all GPUs that it may",
     "launch failed requeued held": "its node failed to start it and SLURM holds it; run the launcher again to release it",
+    "user env retrieval failed requeued held": "its node could not load your environment and SLURM holds it; run the launcher again to release it",
     "None": "just submitted",
 }
 
@@ -95,12 +96,9 @@ def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks
 
 def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
     from undo_hpc.cluster.base import JobState
-    from undo_hpc.cluster.journal import SubmissionJournal
-    from undo_hpc.cluster.profile import Profile
-    from undo_hpc.cluster.slurm import SlurmCluster
+    from undo_hpc.control.run_cluster import watched_cluster
 
-    users = SubmissionJournal(run.layout.submissions).users()
-    for job in SlurmCluster(Profile(), run.layout.code, users, run.layout.root).live_jobs(run.id):
+    for job in watched_cluster(run).live_jobs(run.id):
         live.jobs += 1
         live.abandoned += job.state is JobState.GIVEN_UP
         if job.iteration != iteration:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import PolicyConfig
+from undo_hpc.control.results import changed, damaged_results, finished_problem
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.decision import Decision, decide_by_sets
 from undo_hpc.method.targets import expected_length
@@ -44,7 +45,9 @@ class RunState:
         evidence: manifests of its tasks, and what is wrong with their outputs.
         statuses: state of every task of that iteration.
         complete: whether the iteration needs nothing more.
-        lost: files of earlier iterations on which this one rests, and which are missing or damaged.
+        lost: metrics of finished iterations, on which the decision rests, and which are missing or damaged.
+        damaged: what is missing or damaged of what the run has made otherwise: the chosen student, distilled sets of earlier
+            iterations. Nothing waits for it, but it would be published.
         decision: what follows a complete iteration; None while it is not complete, or cannot be decided because of `lost`.
     """
 
@@ -55,6 +58,7 @@ class RunState:
     statuses: list[TaskStatus]
     complete: bool = False
     lost: tuple[Path, ...] = ()
+    damaged: tuple[str, ...] = ()
     decision: Decision | None = None
 
     @property
@@ -88,16 +92,17 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
         return None
     stages = build_graph(run.config, run.layout, plan)
     evidence = gather_evidence(run.layout.root, stages)
+    _check_metrics(run, iteration, evidence)
     policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
     statuses = derive(stages, evidence, policies=policies, outside=outside_digests(run), live=live)
     complete = not unmet(stages, policies, statuses)
     lost: list[Path] = []
     history: list[dict[str, Any]] = []
     for number in range(iteration + complete):
-        path = run.layout.iteration(number).metrics
-        sets = (read_fast(path) or {}).get("sets")
-        if sets is None:
-            lost.append(path)
+        at = run.layout.iteration(number)
+        sets = (read_fast(at.metrics) or {}).get("sets")
+        if sets is None or (number < iteration and finished_problem(run, number, "advance", at.metrics)):
+            lost.append(at.metrics)
         else:
             history.append(sets)
     # The decision under the present configuration: `iterations` may have been raised since.
@@ -106,7 +111,19 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
         if complete and not lost
         else None
     )
-    return RunState(iteration, plan, stages, evidence, statuses, complete, tuple(lost), decision)
+    best = decision.best_iteration if decision else None
+    damaged = tuple(problem for _, problem in damaged_results(run, iteration, best))
+    return RunState(iteration, plan, stages, evidence, statuses, complete, tuple(lost), damaged, decision)
+
+
+def _check_metrics(run: Run, iteration: int, evidence: dict[Key, Evidence]) -> None:
+    """Small enough to be read whole at every look, and the decision rests on it: damaged metrics are damaged evidence of advance."""
+    found = evidence.get(("advance", 0))
+    if found is not None and found.manifest is not None and not found.problem:
+        metrics = run.layout.iteration(iteration).metrics
+        problem = changed(run, found.manifest, metrics)
+        if problem:
+            evidence["advance", 0] = Evidence(found.manifest, problem)
 
 
 def current_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) -> RunState:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from undo_hpc.grading.extract import last_boxed
+from undo_hpc.grading.reasoning import visible
 from undo_hpc.method.stats import clustered_interval, mcnemar, paired_detectable_difference, pass_at_k
 from undo_hpc.records import Attempt, Feedback
 
@@ -70,8 +71,8 @@ def first_error(rows: Iterable[Attempt]) -> str:
 
 
 def is_boxed(row: Attempt) -> bool:
-    """Whether the answer stands in a box, as the prompt asks."""
-    return last_boxed(row.text) is not None
+    """Whether the answer has a box, as the prompt asks; one in the reasoning before it does not count."""
+    return last_boxed(visible(row.text)) is not None
 
 
 def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
@@ -31,6 +30,7 @@ from undo_hpc.data import LoadedProblems, kind_of
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError, UndoError
 from undo_hpc.observe.preview import samples
+from undo_hpc.observe.wording import evaluation_settings, generation_settings
 from undo_hpc.observe.wrapped import quote, say
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
@@ -140,8 +140,8 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
     if config.method.condition != "ground_truth":
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
         say(console, f"  {expected}", hang=2)
-        say(console, f"  the teacher: {describe_sampling(config, 'generate')}", hang=2)
-    say(console, f"  the student: {describe_sampling(config, 'evaluate')}", hang=2)
+        say(console, f"  the teacher: {generation_settings(config)}", hang=2)
+    say(console, f"  the student: {evaluation_settings(config)}", hang=2)
     for stage in build_graph(config, layout, plan):
         outputs = sorted({path for task in stage.tasks for path in task.outputs})
         shown = (
@@ -165,22 +165,6 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
         )
         console.print()
         say(console, f"later iterations have the same stages{seen}")
-
-
-def describe_sampling(config: RunConfig, stage: Literal["generate", "evaluate"]) -> str:
-    """How the teacher or the student answers: temperature, limits, and number of samples."""
-    settings = getattr(config, stage)
-    sampling = settings.sampling
-    words = [
-        "greedy (temperature 0)"
-        if sampling.temperature == 0
-        else f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}, top_k {sampling.top_k or 'off'}",
-        f"at most {sampling.max_new_tokens:,} new tokens",
-        counted(settings.samples, "sample") + " a problem",
-    ]
-    if stage == "generate" and settings.max_attempts > 1:
-        words.append(f"at most {settings.max_attempts} attempts")
-    return ", ".join(words)
 
 
 def describe_problems(loaded: LoadedProblems) -> list[str]:
@@ -221,7 +205,7 @@ def guess_plan(config: RunConfig, sources: Sources | None) -> tuple[IterationPla
         size = config.data.train.sample or 10_000
 
         def part(wanted: int | float) -> int:
-            return round(size * wanted) if 0 < wanted < 1 else int(wanted)
+            return round(size * wanted) if 0 < wanted < 1 else min(size, int(wanted))
 
         validation, diagnosis = part(config.data.validation), part(config.data.diagnosis)
         train = max(1, size - validation - diagnosis)

@@ -128,6 +128,7 @@ def _notes(run: Run, state: RunState, live: LiveTasks, finished: int) -> list[st
         f"{run.layout.relative(path)} is missing or damaged, and later results depend on it"
         for path in state.lost
     ]
+    notes += [f"of the results of an earlier iteration {problem}" for problem in state.damaged]
     return notes
 
 

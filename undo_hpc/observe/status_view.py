@@ -55,7 +55,7 @@ def render_status(view: RunView, width: int) -> RenderableType:
         parts += [Text(), _accuracy(view)]
         if view.beats_untrained is False:
             parts.append(Text(f"            {NONE_BEATS_UNTRAINED}", "yellow"))
-        parts.append(Text(f"            answers at {view.evaluation}", "dim"))
+        parts.append(Text(f"            {view.evaluation}", "dim"))
     if view.report:
         parts.append(Text.assemble(("report      ", "bold"), (view.report, ""), overflow="fold"))
     parts += [Text(f"note: {note}", "yellow") for note in view.notes]

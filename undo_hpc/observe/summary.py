@@ -41,7 +41,7 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     table.add_column("iteration")
     for name in columns:
         table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
-    table.add_column("rationales\nright/made", justify="right")
+    table.add_column("attempts\nright", justify="right")
     table.add_column("rows\nlearned", justify="right")
     table.add_column("cut off\nanswers", justify="right")
     best, mark = metrics[-1]["decision"]["best_iteration"], "best"
@@ -62,7 +62,7 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
             label,
             *(cell(item["sets"].get(n)) for n in columns),
             yielded,
-            f"{rows[0]}/{rows[1]}",
+            f"{rows[0]}" if rows[0] == rows[1] else f"{rows[0]}/{rows[1]}",
             _truncated(item["sets"], columns),
         )
     return table

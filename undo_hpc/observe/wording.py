@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import RunConfig, SamplingConfig
 from undo_hpc.method.metrics import rows_learned, share
 from undo_hpc.system.wording import counted
 
@@ -33,18 +33,38 @@ def learned(train: Mapping[str, Any], distilled: Mapping[str, Any]) -> str:
 
 def evaluation_settings(config: RunConfig) -> str:
     """How the student answers: temperature, samples, limits. These decide what an accuracy means."""
-    settings, sampling = config.evaluate, config.evaluate.sampling
-    drawn = "temperature 0 (greedy)"
-    if sampling.temperature:
-        top = [f"top_p {sampling.top_p:g}"] * (sampling.top_p < 1) + [f"top_k {sampling.top_k}"] * (
-            sampling.top_k > 0
-        )
-        drawn = f"temperature {sampling.temperature:g}" + (f" ({', '.join(top)})" if top else "")
-    limits = {0: sampling.max_new_tokens} | sampling.max_new_tokens_by_iteration
-    first, *later = sorted(limits.items())
-    most = f"at most {first[1]:,} new tokens"
-    most += "".join(f", {limit:,} from iteration {number}" for number, limit in later)
-    parts = [drawn, f"{counted(settings.samples, 'sample')} a problem", most]
+    settings = config.evaluate
+    parts = [
+        _drawn(settings.sampling),
+        f"{counted(settings.samples, 'sample')} a problem",
+        _limit(settings.sampling),
+    ]
     if settings.limit:
         parts.append(f"first {counted(settings.limit, 'problem')} of each benchmark")
     return ", ".join(parts)
+
+
+def generation_settings(config: RunConfig) -> str:
+    """How the teacher answers."""
+    settings = config.generate
+    attempts = f"{counted(settings.samples, 'sample')} a problem"
+    if settings.max_attempts > settings.samples:
+        attempts += f", up to {settings.max_attempts} attempts until one is right"
+        if settings.retry_temperature_step:
+            attempts += f" (temperature +{settings.retry_temperature_step:g} with each)"
+    return ", ".join([_drawn(settings.sampling), attempts, _limit(settings.sampling)])
+
+
+def _drawn(sampling: SamplingConfig) -> str:
+    if not sampling.temperature:
+        return "greedy (temperature 0)"
+    top = [f"top_p {sampling.top_p:g}"] * (sampling.top_p < 1) + [f"top_k {sampling.top_k}"] * (
+        sampling.top_k > 0
+    )
+    return f"temperature {sampling.temperature:g}" + (f" ({', '.join(top)})" if top else "")
+
+
+def _limit(sampling: SamplingConfig) -> str:
+    limits = sorted(({0: sampling.max_new_tokens} | sampling.max_new_tokens_by_iteration).items())
+    later = "".join(f", {limit:,} from iteration {number}" for number, limit in limits[1:])
+    return f"at most {limits[0][1]:,} new tokens{later}"

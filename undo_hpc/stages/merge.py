@@ -22,7 +22,7 @@ import orjson
 
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder
-from undo_hpc.errors import DataError, EvidenceError, Incomplete
+from undo_hpc.errors import DataError, EvidenceError, Incomplete, UndoError
 from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
@@ -175,7 +175,10 @@ def _begin() -> None:
 
 def _at_once(work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
     done: Future[Any] = Future()
-    done.set_result(work(*args, **named))
+    try:
+        done.set_result(work(*args, **named))
+    except UndoError as error:  # told where the result is asked for, as by a process
+        done.set_exception(error)
     return done
 
 

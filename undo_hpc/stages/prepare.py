@@ -6,6 +6,7 @@ The launcher does this before it submits anything, so compute nodes need neither
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,8 +29,17 @@ from undo_hpc.models import broken_weights, check_hub_model, fingerprint, loaded
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.storage.atomic import write_bytes
-from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.manifest import (
+    DamagedManifest,
+    Manifest,
+    describe_output,
+    read_manifest,
+    verify_outputs,
+    write_manifest,
+)
 from undo_hpc.storage.shards import dump_rows, encode_row
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,11 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
         ConfigError, DataError: the data or a model directory cannot be used, or a model is not the one that the run began with;
             the message says what, where, and what to do.
     """
-    done = read_manifest(run.layout.prepared)
+    try:
+        done = read_manifest(run.layout.prepared)
+    except DamagedManifest as error:
+        log.warning("%s; the problems are read and frozen again", error.message)
+        done = None
     if done is not None and not verify_outputs(run.layout.root, done, deep=False):
         check_models(run, done)
         return done

@@ -43,7 +43,7 @@ from undo_hpc.stages.context import StageContext
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.atomic import publish_dir, sha256_file, translate_os_error, write_bytes
 from undo_hpc.storage.events import EventLog
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import DamagedManifest, read_manifest
 from undo_hpc.storage.shards import encode_row, read_rows
 
 ORDER = itemgetter("idx", "problem_id")
@@ -181,11 +181,14 @@ def check_inputs(run: Run, iteration: int) -> dict[str, str]:
 def _feedback_digest(run: Run, iteration: int, number: int) -> str:
     """The digest of an earlier iteration's feedback, from which `iteration` is made; raises as `check_inputs`."""
     before = run.layout.iteration(number)
-    manifest = read_manifest(before.stage_manifest("advance"))
+    try:
+        manifest = read_manifest(before.stage_manifest("advance"))
+    except DamagedManifest:
+        manifest = None
     if manifest is None or not before.feedback.exists():
         gone = before.feedback if manifest else before.stage_manifest("advance")
         raise StorageError(
-            f"{gone} is missing, and iteration {iteration} is made from it",
+            f"{gone} is {'damaged' if gone.exists() else 'missing'}, and iteration {iteration} is made from it",
             hint=f"put it back; or move {before.root} and all later iterations away and run the same command again",
         )
     digest = sha256_file(before.feedback)

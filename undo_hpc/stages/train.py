@@ -26,7 +26,7 @@ def run_stage(ctx: StageContext) -> None:
     """Trains and publishes the student.
 
     Raises:
-        Requeue: a checkpoint is saved, start again.
+        Requeue: asked to stop; start again.
         TrainingError: training failed; its message stands in the log.
         EvidenceError: the distilled set does not match its manifest.
         DataError: the base model is not the one that the run began with.
@@ -49,7 +49,9 @@ def run_stage(ctx: StageContext) -> None:
         )  # no manifest validates it: it may be damaged, or of other data
     code = _run(ctx, path, ranks)
     if code == ExitCode.REQUEUE:
-        raise Requeue("training saved a checkpoint and waits to be started again")
+        raise Requeue(
+            "training stopped and waits to be started again; the log above says whether there was a checkpoint to save"
+        )
     if code != ExitCode.COMPLETE:
         error = TrainingError(
             f"training ended with exit code {code}; its message stands above in the log",

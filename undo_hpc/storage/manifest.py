@@ -58,23 +58,37 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     write_json(path, asdict(manifest) | {"digest": manifest.digest})
 
 
+class DamagedManifest(EvidenceError):
+    """A manifest that cannot be read: it is worth as much as none."""
+
+
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest, or None where there is none. Raises EvidenceError for one that is damaged or of another schema."""
+    """The manifest, or None where there is none. Raises EvidenceError for one of another schema, DamagedManifest for a torn one."""
     if not path.exists():
         return None
     try:
         data = read_json(path)
-    except StorageError as error:
-        raise EvidenceError(
-            error.message,
-            hint="delete this manifest and run the same command again: its task is then done again",
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION and isinstance(version, int):
+            message, hint = other_schema(version)
+            raise EvidenceError(f"{path}: {message}", hint=hint)
+        data.pop("digest", None)
+        data["outputs"] = {str(name): Output(**out) for name, out in data["outputs"].items()}
+        manifest = Manifest(**data)
+        sizes = [output.bytes for output in manifest.outputs.values()]
+        sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
+        if not all(isinstance(size, int) for size in sizes) or not all(isinstance(s, dict) for s in sections):
+            raise TypeError("a value has another type")
+        return manifest
+    except (StorageError, TypeError, KeyError, AttributeError) as error:
+        why = (
+            error.message
+            if isinstance(error, StorageError)
+            else f"{path} does not hold what a manifest holds ({error})"
+        )
+        raise DamagedManifest(
+            why, hint="run the launcher again: a damaged manifest counts as none, and its task is done again"
         ) from error
-    if data.get("schema_version") != SCHEMA_VERSION:
-        message, hint = other_schema(data.get("schema_version"))
-        raise EvidenceError(f"{path}: {message}", hint=hint)
-    data.pop("digest", None)
-    data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
-    return Manifest(**data)
 
 
 def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool) -> str:

@@ -151,6 +151,8 @@ def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:
     Args:
         user_turns: the student's prompts before the chat template; the longest is measured in the student's tokens.
     """
+    if config.method.condition == "ground_truth":  # no teacher writes
+        return ""
     sampling, limit = config.generate.sampling, config.train.max_length
     most_new = max(sampling.max_new_tokens, *sampling.max_new_tokens_by_iteration.values(), 0)
     longest, exact = _longest_prompt(config, user_turns)

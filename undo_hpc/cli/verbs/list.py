@@ -61,6 +61,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         except UndoError as error:
             table.add_row(name, changed, "", "", Text(f"cannot be read: {error.message}", "red"))
             continue
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:  # one damaged run hides no other
+            what = f"cannot be read: a file of it is damaged ({type(error).__name__}: {error})"
+            table.add_row(name, changed, "", "", Text(what, "red"))
+            continue
         shown = [h for h in view.accuracy if "accuracy" in h]  # none without a validation split
         share = accuracy(max(shown, key=lambda h: h["accuracy"])) if shown else ""
         if view.beats_untrained is False and view.untrained:

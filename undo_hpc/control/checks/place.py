@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.budget import check_budget
 from undo_hpc.control.position import read_state
-from undo_hpc.control.run_cluster import require_unqueued
-from undo_hpc.errors import ConfigError, Incomplete
+from undo_hpc.control.run_cluster import require_unqueued, require_usable_path
+from undo_hpc.errors import Incomplete
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run, changed_keys, open_run, require_free
 from undo_hpc.stages.prepare import check_models, prepared_digest
@@ -22,11 +21,8 @@ from undo_hpc.system.invocation import resume_hint
 def check_run_dir(config: RunConfig, run_dir: Path) -> None:
     """The directory is new, empty, or holds this run with the same results-relevant keys."""
     layout = Layout(run_dir.resolve())
-    if config.cluster.kind == "slurm" and os.pathsep in str(layout.code):
-        raise ConfigError(
-            f"{layout.root}: its path contains '{os.pathsep}', which separates entries of PYTHONPATH: jobs could not import the code from there",
-            hint=f"choose a --run-dir without '{os.pathsep}'",
-        )
+    if config.cluster.kind == "slurm":
+        require_usable_path(layout)
     if layout.config.exists():
         changed_keys(open_run(run_dir), config)
     else:

@@ -1,0 +1,70 @@
+"""Two clusters under one accounting database: jobs go where the profile, or SLURM_CLUSTERS, says, and are looked for there
+(parsl#3675, nf-core/configs#676)."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.slurm.conftest import same_results
+from tests.slurm.small import Campaign
+from tests.slurm.test_sites import journal
+from tests.slurmlab import Lab
+from tests.slurmlab.processes import wait_until
+from undo_hpc.cli.__main__ import main
+from undo_hpc.observe.status import collect_status
+from undo_hpc.pipeline.run import open_run
+
+Make = Callable[..., Campaign]
+
+
+@pytest.fixture
+def both(start_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, Lab]:
+    """(the default cluster, another one of the same site); this process talks to the first."""
+    first = start_lab(accounting="dbd", name="first")
+    second = start_lab(accounting="shared", name="second", shared=(first.places.root, first.ports[1]))
+    monkeypatch.setenv("SLURM_CONF", str(first.slurm_conf))
+    wait_until(lambda: "second" in first.run("squeue", "-M", "second", check=False), 60, "the second cluster")
+    return first, second
+
+
+def test_a_run_on_another_cluster(
+    both: tuple[Lab, Lab],
+    begun: Campaign,
+    undisturbed: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = both
+    begun.profile["cluster"] = "nowhere"
+    done = begun.launch(check=False)
+    assert done.returncode == 1 and "no cluster of that name" in done.stderr, done.stderr
+    assert not first.jobs() and not second.jobs()
+
+    del begun.profile["cluster"]
+    monkeypatch.setenv("SLURM_CLUSTERS", "second")  # as `module swap cluster/second` does
+    begun.launch()
+    assert len(second.jobs()) == 3 and not first.jobs()
+    monkeypatch.delenv("SLURM_CLUSTERS")
+    assert collect_status(open_run(begun.run_dir)).jobs == 3
+    assert "nothing to submit" in begun.launch().stdout, "a run stays on its cluster"
+    begun.profile["cluster"] = "first"
+    done = begun.launch(check=False)
+    assert done.returncode == 1 and "are on second, and first is asked for" in done.stderr, done.stderr
+    assert not first.jobs()
+
+    begun.profile["cluster"] = "second"
+    assert main(["cancel", str(begun.run_dir)]) == 0
+    second.wait_empty(60)
+    begun.launch()
+    wait_until(lambda: begun.ended, 300, "the run to end", every=0.5)
+    same_results(begun, undisturbed)
+    assert not first.jobs() and {e["event"] for e in journal(begun)} == {"intent", "submitted"}
+
+
+@pytest.mark.parametrize("names", ["first,second", "all"])
+def test_several_clusters_at_once_are_refused(
+    both: tuple[Lab, Lab], begun: Campaign, monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    monkeypatch.setenv("SLURM_CLUSTERS", names)
+    done = begun.launch(check=False)
+    assert done.returncode == 2 and "a run is on one cluster" in done.stderr, done.stderr

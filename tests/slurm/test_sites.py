@@ -1,0 +1,178 @@
+"""What sites put around SLURM's commands: text before and behind sbatch's answer, plugins that rewrite jobs. Shims of sbatch on a real
+cluster; which public reports they follow stands beside each."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.small import Campaign, continued
+from tests.slurmlab import Lab
+from tests.slurmlab.processes import wait_until
+from undo_hpc.cli.__main__ import main
+from undo_hpc.cluster.identity import read_marks
+
+Make = Callable[..., Campaign]
+STAGES = ["generate", "merge", "train", "evaluate", "advance"]
+
+
+def shim(small: Campaign, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:
+    """Puts a script before one of SLURM's commands, which the script calls by its name; sbatch's `--test-only` goes past it."""
+    folder = small.folder / "shim"
+    folder.mkdir(parents=True, exist_ok=True)
+    real = os.environ["PATH"]
+    (folder / name).write_text(f'''#!/bin/bash
+export PATH="{real}"
+case " $* " in *" --test-only "*) exec {name} "$@";; esac
+{script}
+''')
+    (folder / name).chmod(0o755)
+    if str(folder) not in real:
+        monkeypatch.setenv("PATH", f"{folder}:{real}")
+
+
+def queued(lab: Lab, small: Campaign) -> dict[str, str]:
+    """Job ids of the run in the queue by stage, as SLURM knows them; each stage once."""
+    found: dict[str, str] = {}
+    for line in lab.run("squeue", "-h", "-o", "%F|%j|%k|%o").splitlines():
+        job_id, _, rest = line.partition("|")
+        name, script = read_marks(rest)
+        if name and script.startswith(str(small.run_dir)):
+            assert found.setdefault(name.stage, job_id) == job_id, f"{name.stage} is queued twice"
+    return found
+
+
+def journal(small: Campaign) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (small.run_dir / "submissions.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def quiet_lab(lab: Lab) -> Iterator[Lab]:
+    """The shared cluster, whose partition `low` starts no jobs."""
+    lab.run("scontrol", "update", "PartitionName=low", "State=DOWN")
+    yield lab
+    lab.run("scontrol", "update", "PartitionName=low", "State=UP")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # A notice with the number of another job of the same user, first and last (batchtools#243, maestrowf#441, nipype#1330).
+        'echo "Note: your previous job $FOREIGN used only 3 % of its memory"; exec sbatch "$@"',
+        'sbatch "$@"; code=$?; echo "INFO: your running job $FOREIGN is charged to account liu"; exit $code',
+        'echo "Submitted batch job $FOREIGN"; sbatch "$@" || exit; echo "$FOREIGN"',
+        # The bare number, alone or with the cluster's name (dask-jobqueue#209, clusterfutures#24, parsl#2636).
+        'exec sbatch --parsable "$@"',
+        'echo "$(sbatch --parsable "$@");lab"',
+        'echo "$(sbatch "$@") on cluster lab"',
+        'sbatch "$@" > /dev/null',
+        'sbatch "$@" | sed "s/[0-9]*$/999999/"',
+        # A plugin that rewrites, prefixes or cuts the name.
+        'exec sbatch -J user_root "$@"',
+        'exec sbatch -J "root:$(sed -n "s/^#SBATCH --job-name=//p" "$1")" "$@"',
+        'exec sbatch -J "$(sed -n "s/^#SBATCH --job-name=//p" "$1" | cut -c1-12)" --comment= "$@"',
+        'exec sbatch --comment="project 7" "$@"',
+        # Accepted, and the answer was an error (nextflow#970).
+        'sbatch "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1',
+        'sbatch "$@" > /dev/null; echo "sbatch: error: something went wrong" >&2; exit 1',
+    ],
+)  # fmt: skip
+def test_ids_are_those_of_the_jobs_that_carry_our_names(
+    quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    lab, small = quiet_lab, campaign()
+    foreign = lab.run("sbatch", "--parsable", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 600").strip()
+    monkeypatch.setenv("FOREIGN", foreign)
+    shim(small, monkeypatch, "sbatch", script)
+    small.launch()
+    ids = queued(lab, small)
+    assert sorted(ids) == sorted(STAGES)
+    names = {e["name"]: e["job_id"] for e in journal(small) if e["event"] in ("submitted", "found")}
+    assert {name.split("-")[0]: job_id for name, job_id in names.items()} == ids
+    for before, after in (("generate", "merge"), ("merge", "train"), ("train", "evaluate")):
+        assert ids[before] in lab.show(ids[after])["Dependency"]
+    assert "nothing to submit" in small.launch().stdout, "the second launch knows the jobs of the first"
+    assert main(["cancel", str(small.run_dir)]) == 0
+    assert queued(lab, small) == {}
+    assert lab.show(foreign)["JobState"] == "RUNNING"
+
+
+def test_a_refusal_never_cancels_a_job_that_is_not_ours(
+    quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, small = quiet_lab, campaign()
+    foreign = lab.run("sbatch", "--parsable", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 600").strip()
+    monkeypatch.setenv("FOREIGN", foreign)
+    shim(
+        small,
+        monkeypatch,
+        "sbatch",
+        """echo "INFO: your running job $FOREIGN will be charged"; echo "Submitted batch job $FOREIGN"
+grep -q job-name=train "$1" && { echo "sbatch: error: Batch job submission failed: Invalid qos specification" >&2; exit 1; }
+exec sbatch "$@" """,
+    )
+    done = small.launch(check=False)
+    assert done.returncode == 1 and "qos" in done.stderr, done.stderr
+    assert queued(lab, small) == {}, "what was accepted before is taken back"
+    assert lab.show(foreign)["JobState"] == "RUNNING"
+
+
+def test_a_cluster_that_rewrites_every_mark_is_refused_at_the_first_submission(
+    quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, small = quiet_lab, campaign()
+    shim(small, monkeypatch, "sbatch", 'cp "$1" "$0.job"; exec sbatch -J job --comment=none "$0.job"')
+    done = small.launch(check=False)
+    assert done.returncode == 1 and "carries the name generate-" in done.stderr, done.stderr
+    assert len(lab.jobs()) == 2, "one array of two tasks was submitted, and nothing behind it"
+
+
+def test_passing_troubles_inside_a_job_do_not_end_the_run(
+    lab: Lab, begun: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """snakemake-executor-plugin-slurm#313: the controller moves to its backup host, then says what nobody knows, as advance submits."""
+    begun.config["iterations"] = 2
+    shim(
+        begun,
+        monkeypatch,
+        "sbatch",
+        """[ -n "$UNDO_CARRY_ON" ] || [ -e "$0.login" ] || { touch "$0.login"
+  echo "sbatch: error: Batch job submission failed: Unexpected message received" >&2; exit 1; }
+[ -z "$UNDO_CARRY_ON" ] || [ -e "$0.standby" ] || { touch "$0.standby"
+  echo "sbatch: error: Batch job submission failed: Slurm backup controller in standby mode" >&2; exit 1; }
+[ -z "$UNDO_CARRY_ON" ] || [ -e "$0.unknown" ] || { touch "$0.unknown"
+  echo "sbatch: error: Batch job submission failed: The controller has a headache" >&2; exit 1; }
+real=$(command -v sbatch); export PATH="$(dirname "$0"):$PATH"; exec "$real" "$@" """,
+    )
+    begun.launch()  # the login node, too, tries again
+    wait_until(
+        lambda: (
+            "generate" in {e.get("stage") for e in journal(begun) if e.get("iteration") == 1}
+            and len(queued(lab, begun)) >= 4
+        ),
+        240,
+        "the next iteration to be submitted",
+    )
+    assert (begun.folder / "shim" / "sbatch.unknown").exists()
+    assert main(["cancel", str(begun.run_dir)]) == 0
+
+
+@pytest.mark.parametrize("name", ["a100%b", "x%j %A, 100%% é", 'my run\'s "dir" $HOME;x'])
+def test_any_printable_path_works(
+    lab: Lab, undisturbed_dir: Path, tmp_path: Path, undisturbed: dict[str, str], name: str
+) -> None:
+    """`%` means something in the names of SLURM's log files, quotes and dollars in a shell."""
+    small = continued(undisturbed_dir, tmp_path / name)
+    at = small.run_dir / "iter_000"
+    (at / "generate" / "shard-00001.manifest.json").unlink()
+    (at / "generate" / "shard-00001.jsonl").unlink()
+    (at / "merge.manifest.json").unlink()
+    small.launch()
+    wait_until(lambda: (at / "merge.manifest.json").exists(), 180, "the shard and the merge")
+    assert main(["cancel", str(small.run_dir)]) == 0
+    assert small.results().items() <= undisturbed.items()
+    logs = {path.name.split("-")[0] for path in (at / "logs").glob("*.log")}
+    assert {"generate", "merge"} <= logs, sorted(at.parent.parent.parent.rglob("*.log"))
+    assert {path.name for path in tmp_path.iterdir()} == {name}, "no folder beside it"
