@@ -53,7 +53,7 @@ class Played:
     def __call__(self, run: Run, console: Console) -> int:
         self.began.append(f"{run.layout.root.parent.name}/{run.layout.root.name}")
         builder: Any = RunBuilder.__new__(RunBuilder)
-        builder.run, builder.rng = run, random.Random(run.config.seed)
+        builder.run, builder.rng, builder.left_out = run, random.Random(run.config.seed), 0
         names = ("train", "validation", "diagnosis", "gsm8k")
         builder.sets = {name: run.problems(name) for name in names}
         while not (state := current_state(run)).ended:
