@@ -39,7 +39,11 @@ def results(runs: Runs) -> dict[str, dict[int, RunResult]]:
     found = {
         arm: {seed: read_result(run, "gsm") for seed, run in seeds.items()} for arm, seeds in runs.items()
     }
-    return {arm: {seed: r for seed, r in seeds.items() if r is not None} for arm, seeds in found.items()}
+    # the synthetic students of all runs have the same bytes
+    return {
+        arm: {seed: replace(r, student=f"{arm}/{seed}") for seed, r in seeds.items() if r is not None}
+        for arm, seeds in found.items()
+    }
 
 
 def test_a_result_is_counted_from_the_rows(runs: Runs, results: dict[str, dict[int, RunResult]]) -> None:
@@ -91,7 +95,11 @@ def test_a_large_difference_is_found_and_compute_that_differs_is_told(
     loose = MatchConfig(teacher_tokens=1, student_tokens=1, problems=1)
     (found,) = compare(results, [("undo", "blind")], loose)
     assert found.difference.low > 0 and found.p < 0.05 and found.difference.seeds == 3 and not found.unmatched
-    assert found.sentence.startswith("undo is better than blind: +") and "matched" not in found.sentence
+    assert (
+        found.sentence.startswith("undo is better than blind: +")
+        and not found.same
+        and "matched" not in found.sentence
+    )
     assert all(results["undo"][0].scores[key] in (0.0, 1.0) for key in found.fixed) and found.fixed
     both = compare(results, [("undo", "blind"), ("undo", "one_shot")])
     assert both[0].p == pytest.approx(min(1, 2 * found.difference.p))
@@ -101,6 +109,7 @@ def test_a_large_difference_is_found_and_compute_that_differs_is_told(
 
 def test_the_same_arm_under_two_names_is_not_told_apart(results: dict[str, dict[int, RunResult]]) -> None:
     (found,) = compare(results | {"again": results["undo"]}, [("undo", "again")])
+    assert found.same == 3 and "under 3 of 3 seeds both have the same student" in found.sentence
     assert found.difference.mean == 0 and found.sentence.startswith(
         "No difference between undo and again is shown"
     )

@@ -12,6 +12,7 @@ from undo_hpc.method.paired import maj_at_k
 from undo_hpc.method.stats import pass_at_k
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
+from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
 
 
@@ -42,6 +43,7 @@ class RunResult:
 
     Attributes:
         iteration: of the compared student.
+        student: digest of its files: two arms may have the very same one, of an iteration before they differ.
         scores: share of right answers by problem.
         correct, answers: over all samples.
         pass_at: pass@k by k, of several samples a problem.
@@ -51,6 +53,7 @@ class RunResult:
 
     run: Run
     iteration: int
+    student: str
     scores: dict[str, float]
     correct: int
     answers: int
@@ -95,6 +98,9 @@ def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "
     result = RunResult(
         run=run,
         iteration=iteration,
+        student=trained.digest
+        if (trained := read_manifest(run.layout.iteration(iteration).stage_manifest("train")))
+        else "",
         scores={key: sum(v) / len(v) for key, v in right.items()},
         correct=sum(map(sum, right.values())),
         answers=sum(map(len, right.values())),

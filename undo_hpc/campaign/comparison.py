@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from undo_hpc.campaign.answers import Ledger, RunResult
 from undo_hpc.campaign.definition import MatchConfig
@@ -29,6 +29,7 @@ class Comparison:
     Attributes:
         p: McNemar's, adjusted by Holm over all comparisons of the campaign.
         unmatched: measures that differ by more than the tolerance, with both means.
+        same: seeds under which both arms have the very same student: both chose an iteration before they differ.
         fixed: problems that `a` has right and `b` wrong in most of the seeds.
     """
 
@@ -37,6 +38,7 @@ class Comparison:
     difference: PairedDifference
     p: float
     unmatched: dict[str, tuple[float, float]]
+    same: int = 0
     fixed: list[str] = field(default_factory=list)
 
     @property
@@ -53,6 +55,8 @@ class Comparison:
             text = f"No difference between {self.a} and {self.b} is shown: {interval}; one below {100 * d.detectable:.1f} points could not have been seen"
         if d.seeds == 1:
             text += "; with one seed it says nothing of other seeds"
+        if self.same:
+            text += f"; under {self.same} of {d.seeds} seeds both have the same student, of an iteration before they differ"
         if self.unmatched:
             names = " and ".join(MEASURES[name] for name in self.unmatched)
             text += f"; {names} are not matched, so a difference may come from there"
@@ -77,12 +81,18 @@ def compare(
         mine, theirs = ({seed: results[arm][seed].scores for seed in sorted(common)} for arm in (a, b))
         ledgers = [mean_ledger([results[arm][seed].ledger for seed in common]) for arm in (a, b)]
         found.append(
-            (a, b, compare_arms(mine, theirs), unmatched(ledgers[0], ledgers[1], match), _fixed(mine, theirs))
+            Comparison(
+                a,
+                b,
+                compare_arms(mine, theirs),
+                p=1.0,
+                unmatched=unmatched(ledgers[0], ledgers[1], match),
+                same=sum(results[a][seed].student == results[b][seed].student for seed in common),
+                fixed=_fixed(mine, theirs),
+            )
         )
-    adjusted = holm([difference.p for _, _, difference, _, _ in found])
-    return [
-        Comparison(a, b, d, p, off, fixed) for (a, b, d, off, fixed), p in zip(found, adjusted, strict=True)
-    ]
+    adjusted = holm([comparison.difference.p for comparison in found])
+    return [replace(comparison, p=p) for comparison, p in zip(found, adjusted, strict=True)]
 
 
 def null_control(results: Results) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,15 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.campaign import charts
 from undo_hpc.campaign.answers import RunResult
-from undo_hpc.campaign.comparison import Comparison, Results, cautions, compare, mean_ledger, null_control
+from undo_hpc.campaign.comparison import (
+    Comparison,
+    Results,
+    cautions,
+    compare,
+    mean_ledger,
+    null_control,
+    points,
+)
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.config.load import is_neutral
 from undo_hpc.pipeline.run import Run, leaves
@@ -63,6 +71,7 @@ def page(data: CampaignData, written: str) -> str:
         _HERE / "page.html.jinja",
         [_REPORT],
         data=data,
+        points=points,
         arms=arms,
         forest=charts.forest(data.comparisons),
         curves=charts.curves({arm: [r.accuracies for r in runs] for arm, runs in arms.items()}),
@@ -113,7 +122,7 @@ def to_dict(data: CampaignData) -> dict[str, Any]:
         "student": data.student,
         "pending": data.pending,
         "runs": [
-            {"arm": arm, "seed": seed, "iteration": r.iteration, "correct": r.correct, "answers": r.answers, "n": len(r.scores),
+            {"arm": arm, "seed": seed, "iteration": r.iteration, "student": r.student, "correct": r.correct, "answers": r.answers, "n": len(r.scores),
              "accuracy": r.accuracy, "pass_at": r.pass_at, "majority": r.majority, "ledger": vars(r.ledger)}
             for arm, by_seed in data.results.items() for seed, r in by_seed.items()
         ],
@@ -121,7 +130,7 @@ def to_dict(data: CampaignData) -> dict[str, Any]:
             {"a": c.a, "b": c.b, "mean": c.difference.mean, "low": c.difference.low, "high": c.difference.high, "p_holm": c.p,
              "p": c.difference.p, "wins": c.difference.wins, "losses": c.difference.losses, "problems": c.difference.problems,
              "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.difference.detectable,
-             "unmatched": sorted(c.unmatched), "sentence": c.sentence}
+             "same_student": c.same, "unmatched": sorted(c.unmatched), "sentence": c.sentence}
             for c in data.comparisons
         ],
     }  # fmt: skip

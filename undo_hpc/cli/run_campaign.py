@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,27 +56,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
-    arguments = build_parser().parse_args(argv)
-    from rich.console import Console
+    from undo_hpc.cli.errors import guard, prepare_streams
 
-    from undo_hpc.cli.errors import report_error, report_os_error
-    from undo_hpc.errors import ExitCode, UndoError
+    prepare_streams()
+    arguments = build_parser().parse_args(argv)
     from undo_hpc.system.logs import level_for, log_to_terminal
 
     log_to_terminal(level_for(arguments.verbose, arguments.quiet))
-    console = Console(soft_wrap=False, quiet=bool(arguments.quiet) and not arguments.dry_run)
     signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return launch(arguments, console)
-    except UndoError as error:
-        return report_error(error)
-    except OSError as error:
-        return report_os_error(error)
-    except KeyboardInterrupt:
-        print(
-            "\nstopped; all finished work is saved. The same command resumes the campaign.", file=sys.stderr
-        )
-        return int(ExitCode.INTERRUPTED)
+
+    def command() -> int:
+        from rich.console import Console
+
+        quiet = bool(arguments.quiet) and not arguments.dry_run
+        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
+
+    stopped = "\nstopped; all finished work is saved. The same command resumes the campaign."
+    return guard(command, interrupted=stopped)
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
