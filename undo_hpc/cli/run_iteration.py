@@ -104,16 +104,22 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 
         show_plan(config, run_dir, console)
         return 0
-    return start_run(config, run_dir, console)
+    return start_run(config, run_dir, console, unattended=arguments.unattended)
 
 
 def start_run(
-    config: RunConfig, run_dir: Path, console: Console, *, prepared: Callable[[Run], object] | None = None
+    config: RunConfig,
+    run_dir: Path,
+    console: Console,
+    *,
+    prepared: Callable[[Run], object] | None = None,
+    unattended: bool = False,
 ) -> int:
     """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct.
 
     Args:
         prepared: called when its data stand, before anything is planned; a campaign takes over equal work there.
+        unattended: called by cron, where nodes may submit nothing.
     """
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.checks import require
@@ -139,7 +145,7 @@ def start_run(
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.run_on_slurm import run_on_slurm
 
-            return run_on_slurm(run, console, unattended=arguments.unattended)
+            return run_on_slurm(run, console, unattended=unattended)
         from undo_hpc.cli.run_locally import run_locally
 
         return run_locally(run, console)

@@ -30,8 +30,7 @@ class Atoms:
         self.outward = turned_outward(tokens)
 
     def peek(self, ahead: int = 0) -> tuple[str, str]:
-        i = self.at + ahead
-        return self.tokens[i][:2] if i < len(self.tokens) else ("end", "")
+        return self.tokens[i][:2] if (i := self.at + ahead) < len(self.tokens) else ("end", "")
 
     def take(self) -> tuple[str, str]:
         found = self.peek()
