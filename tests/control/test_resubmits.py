@@ -62,13 +62,13 @@ def in_training(folder: Path) -> Run:
     return run
 
 
-def resubmit(run: Run) -> None:
-    """What advance does where train is missing."""
+def resubmit(run: Run, by: str = "advance") -> None:
+    """What advance does where train is missing, or a launcher that cron calls."""
     state = read_state(run)
     assert state is not None
     todo = [(s, (0,)) for s in state.stages if s.name in ("train", "evaluate", "advance")]
-    limit_resubmits(run, state, todo, "advance")
-    run.events.append("submitted", iteration=0, by="advance", stages={s.name: {} for s, _ in todo})
+    limit_resubmits(run, state, todo, "" if by == "cron" else by)
+    run.events.append("submitted", iteration=0, by=by, stages={s.name: {} for s, _ in todo})
 
 
 def start_train(run: Run, job: int, **end: Any) -> None:
@@ -78,17 +78,18 @@ def start_train(run: Run, job: int, **end: Any) -> None:
         events.append("end", **end)
 
 
+@pytest.mark.parametrize("by", ["advance", "cron"])
 @pytest.mark.parametrize("end", [{}, {"status": "failed", "code": 1, "reason": ""}], ids=["killed", "failed"])
-def test_failures_end_the_run_soon(tmp_path: Path, end: dict[str, Any]) -> None:
+def test_failures_end_the_run_soon(tmp_path: Path, end: dict[str, Any], by: str) -> None:
     run = in_training(tmp_path)
     run.events.append(
         "submitted", iteration=0, by="launcher", stages={"train": {}, "evaluate": {}, "advance": {}}
     )
     for job in range(run.config.cluster.max_resubmits):
         start_train(run, job, **end)
-        resubmit(run)
+        resubmit(run, by)
     with pytest.raises(Incomplete, match="train failed in 4 submissions"):
-        resubmit(run)
+        resubmit(run, by)
 
 
 def test_preemptions_that_cancel_the_job_have_a_limit_of_their_own(tmp_path: Path) -> None:

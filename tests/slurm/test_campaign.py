@@ -196,34 +196,31 @@ def test_pause_and_resume_then_cancel_and_resume(
 def test_a_template_works_by_hand(
     start_lab: Callable[..., Lab], begun: Campaign, undisturbed: dict[str, str]
 ) -> None:
+    """The line of slurm/README.md, word for word; and merge by hand, which submits nothing behind it."""
     lab = start_lab(**STOCK)
     lost = begun.run_dir / "iter_000" / "generate" / "shard-00001.jsonl"
     lost.unlink()
     lost.with_name("shard-00001.manifest.json").unlink()
-    environment = {"UNDO_PYTHON": sys.executable}
-    done = subprocess.run(
-        [
-            "sbatch",
-            "--array=0-1",
-            "--gres=none",
-            "--mem=500M",
-            "--cpus-per-task=1",
-            f"--output={begun.folder}/%a.log",
-            "slurm/generate.sbatch",
-            str(begun.run_dir),
-            "0",
-        ],
-        cwd=REPO,
-        env=lab.env() | environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    lab.wait_empty(120)
-    assert "complete already" in (begun.folder / "0.log").read_text()
-    assert (
-        hashlib.sha256(lost.read_bytes()).hexdigest() == undisturbed["iter_000/generate/shard-00001.jsonl"]
-    ), (begun.folder / "1.log").read_text()
+    (begun.run_dir / "iter_000" / "merge.manifest.json").unlink()
+    text = (REPO / "slurm" / "README.md").read_text()
+    line = "UNDO_PROFILE=slurm/profiles/lab.yaml bash slurm/generate.sbatch RUN_DIR 0"
+    assert f"`{line}`" in text
+    for command in (line, line.replace("generate", "merge")):
+        done = subprocess.run(
+            ["bash", "-c", command.replace("RUN_DIR", f"'{begun.run_dir}'")],
+            cwd=REPO,
+            env=lab.env() | {"UNDO_PYTHON": sys.executable},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and "submitted" in done.stdout, done.stderr
+        lab.wait_empty(120)
+    logs = {path.name: path.read_text() for path in (begun.run_dir / "iter_000" / "logs").glob("*.log")}
+    assert "is complete already" in logs["generate-1_0.log"], logs["generate-1_0.log"]
+    digest = hashlib.sha256(lost.read_bytes()).hexdigest()
+    assert digest == undisturbed["iter_000/generate/shard-00001.jsonl"], logs
+    assert (begun.run_dir / "iter_000" / "merge.manifest.json").exists(), logs
+    assert [e["stage"] for e in _journal(begun) if e["event"] == "intent"] == ["generate", "merge"]
 
 
 def _journal(campaign: Campaign) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.slurm.conftest import same_results
 from tests.slurm.small import Campaign, continued
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
@@ -176,3 +177,21 @@ def test_any_printable_path_works(
     logs = {path.name.split("-")[0] for path in (at / "logs").glob("*.log")}
     assert {"generate", "merge"} <= logs, sorted(at.parent.parent.parent.rglob("*.log"))
     assert {path.name for path in tmp_path.iterdir()} == {name}, "no folder beside it"
+
+
+def test_a_site_whose_nodes_may_not_submit(lab: Lab, begun: Campaign, undisturbed: dict[str, str]) -> None:
+    """cron calls the launcher, and no job submits another."""
+    begun.config["iterations"] = 2
+    begun.profile["submit_from"] = "login"
+    assert "--unattended" in begun.launch().stdout
+    before = {e["name"] for e in journal(begun)}
+    assert "nothing to submit" in begun.launch("--unattended").stdout
+    lab.wait_empty(300)
+    assert {e["name"] for e in journal(begun)} == before, "no job has submitted another"
+    for _ in range(3):
+        if begun.ended:
+            break
+        begun.launch("--unattended")
+        lab.wait_empty(400)
+    same_results(begun, undisturbed)
+    assert "nothing to do" in begun.launch("--unattended").stdout

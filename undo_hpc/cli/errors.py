@@ -27,7 +27,7 @@ def guard(command: Callable[[], int], *, run_dir: Path | None = None, interrupte
 
     Args:
         run_dir: the run that the command is about: the traceback of an unexpected error goes into its logs.
-        interrupted: what to say after Ctrl-C or SIGTERM.
+        interrupted: what to say after Ctrl-C or SIGTERM; only for a command that has work left then.
     """
     try:
         code = int(command())
@@ -39,16 +39,21 @@ def guard(command: Callable[[], int], *, run_dir: Path | None = None, interrupte
         if interrupted:
             print(interrupted, file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
-    except (
-        BrokenPipeError
-    ):  # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
+    except SystemExit:  # rich ends a program whose reader is gone
+        return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
+    except BrokenPipeError:
+        # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
         _discard_output()
-        return int(ExitCode.COMPLETE)
+        return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
     except OSError as error:
         if error.filename is None:  # the output itself: full, or gone
             _discard_output()
         return report_os_error(error)
     except Exception as error:  # noqa: BLE001 -- whatever it is, the user gets a message and a file
+        if "embedded null" in str(error):
+            return report_error(
+                ConfigError("a path holds a zero byte", hint="check the paths that were given")
+            )
         if damage := _find_damage(run_dir):
             return report_error(damage)
         return report_unexpected(error, run_dir)

@@ -58,6 +58,11 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         action="store_true",
         help="check files and keys, print stages, tasks, sizes and resources; write nothing",
     )
+    parser.add_argument(
+        "--unattended",
+        action="store_true",
+        help="called by cron on a SLURM site whose nodes do not submit: failed tasks are submitted again only so often",
+    )
     add_verbosity(parser)
     return parser
 
@@ -134,7 +139,7 @@ def start_run(
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.run_on_slurm import run_on_slurm
 
-            return run_on_slurm(run, console)
+            return run_on_slurm(run, console, unattended=arguments.unattended)
         from undo_hpc.cli.run_locally import run_locally
 
         return run_locally(run, console)
@@ -159,10 +164,6 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     if arguments.iterations is not None:
         sets.append(f"iterations={arguments.iterations}")
     if arguments.profile:
-        if not Path(arguments.profile).is_file():
-            from undo_hpc.cluster.profile import load_profile
-
-            load_profile(arguments.profile)  # says what there is
         sets.append(
             f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}"
         )  # quoted: a value is read as YAML
@@ -172,12 +173,14 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     if known and not arguments.config:
         from undo_hpc.pipeline.run import open_run
 
-        return _with_profile(override(open_run(arguments.run_dir).config, sets), arguments.run_dir)
+        config = override(open_run(arguments.run_dir).config, sets)
+        return config if arguments.profile else _with_profile(config, arguments.run_dir)
     if arguments.run_dir and not arguments.config:
         raise _no_run(arguments.run_dir)
     config = load_config(arguments.config or "tiny", sets)
     run_dir = arguments.run_dir or CHECKPOINTS / config.name
-    return _with_profile(_where_it_runs(config, run_dir), run_dir)
+    config = _where_it_runs(config, run_dir)
+    return config if arguments.profile else _with_profile(config, run_dir)
 
 
 def _with_profile(config: RunConfig, run_dir: Path) -> RunConfig:

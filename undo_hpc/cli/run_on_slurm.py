@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from undo_hpc.cli.messages import show_workload
@@ -13,15 +15,18 @@ from undo_hpc.control.results import require_results
 from undo_hpc.control.run_cluster import open_cluster
 from undo_hpc.observe.summary import show_summary
 from undo_hpc.pipeline.run import Run
-from undo_hpc.system.invocation import cli_hint, display_path
+from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
 from undo_hpc.system.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def run_on_slurm(run: Run, console: Console) -> int:
+def run_on_slurm(run: Run, console: Console, *, unattended: bool = False) -> int:
     """Submits what is missing of the run and returns at once; the jobs continue by themselves.
+
+    Args:
+        unattended: cron calls, not a person: a paused run stays paused, and tries are limited.
 
     Raises:
         ClusterError: the cluster refuses or cannot be reached; nothing was submitted.
@@ -31,10 +36,14 @@ def run_on_slurm(run: Run, console: Console) -> int:
     cluster = on_login_node(lambda: open_cluster(run, from_launcher=True))
     if run.config.cluster.check_shared:
         on_login_node(lambda: check_shared(run.layout.root, cluster.profile.cluster))
+    if unattended and run.layout.paused.exists():
+        console.print("the run is paused; nothing is submitted")
+        return 0
     run.layout.paused.unlink(missing_ok=True)
-    done = on_login_node(lambda: submit_missing(run, cluster, check=True))
+    done = on_login_node(lambda: submit_missing(run, cluster, check=True, unattended=unattended))
     if done.state.ended:
-        require_results(run, done.state.iteration, done.state.ended.best_iteration)
+        if not unattended:  # they are read whole
+            require_results(run, done.state.iteration, done.state.ended.best_iteration)
         console.print(
             f"nothing to do: this run ended after iteration {done.state.iteration} ({done.state.ended.why})."
         )
@@ -64,11 +73,23 @@ def run_on_slurm(run: Run, console: Console) -> int:
             f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False
         )
     root = display_path(run.layout.root)
-    console.print(
-        "No process stays behind: the jobs continue the run, iteration after iteration. Next:",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if cluster.profile.submit_from == "login":
+        here = (
+            f"cd {shlex.quote(str(Path.cwd()))} && {launcher_hint(f'--run-dir {root} --unattended --quiet')}"
+        )
+        console.print(
+            "No process stays behind, and the nodes submit nothing (submit_from: login): let cron or scrontab call the launcher until "
+            f"the run has ended:\n  */10 * * * * {here}\nNext:",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
+        console.print(
+            "No process stays behind: the jobs continue the run, iteration after iteration. Next:",
+            highlight=False,
+            soft_wrap=True,
+        )
     for command in (
         cli_hint(f"status {root}"),
         "squeue --me",

@@ -46,6 +46,7 @@ class Submission:
         tag: the run's tag (`Run.id`, eight hexadecimal digits), by which its jobs are known.
         attempt: 0 at first; counts the times that this stage's tasks were submitted again.
         total: number of tasks of the stage in the plan (an upper bound of the indices); 0 where not known.
+        continues: whether a resubmitting stage submits what follows; False for work by hand.
     """
 
     run_dir: Path
@@ -57,6 +58,7 @@ class Submission:
     tag: str = ""
     attempt: int = 0
     total: int = 0
+    continues: bool = True
 
 
 @dataclass(frozen=True, slots=True)

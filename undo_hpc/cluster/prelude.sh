@@ -110,6 +110,12 @@ undo_task() {
   exit "$worst"
 }
 
+# undo_by_hand STAGE RUN_DIR ITERATION [INDICES]: outside of a job, submits the stage as the run's profile says, and ends.
+undo_by_hand() {
+  [ -n "${SLURM_JOB_ID:-}" ] && return
+  PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}" exec "$UNDO_PYTHON" -m undo_hpc.control.by_hand "$@"
+}
+
 # undo_modules NAME...: `module` is a function of login shells, which --export=NAMES leaves out.
 undo_modules() {
   type module >/dev/null 2>&1 || source /etc/profile

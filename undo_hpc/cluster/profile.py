@@ -118,6 +118,10 @@ class Profile(Section):
     export: list[str] = runtime_field(
         [], "names of further environment variables to hand to the tasks; never secrets"
     )
+    submit_from: Literal["nodes", "login"] = runtime_field(
+        "nodes",
+        "who submits what follows: merge and advance on their nodes, or the launcher alone, called again by cron",
+    )
     signal_lead_s: int = runtime_field(
         120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10
     )

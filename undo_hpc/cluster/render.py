@@ -45,12 +45,13 @@ def bash_array(words: list[str]) -> str:
     return "(" + " ".join(shlex.quote(word) for word in words) + ")"
 
 
-def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wait_s: int) -> list[str]:
+def setup_lines(profile: Profile, submission: Submission, code: Path, kill_wait_s: int) -> list[str]:
     """The part of a batch script before the task: settings of the prelude, modules, the user's lines, the prelude.
 
     Resubmitting stages stay outside of the container: they submit jobs, and SLURM's commands are not in an image. They need neither
     a GPU nor a model, only the Python that submits.
     """
+    stage, run_dir = submission.stage, submission.run_dir
     box = profile.container if stage not in RESUBMITTING_STAGES else ContainerProfile()
     srun: list[str] = []
     inside: list[str] = []
@@ -73,7 +74,7 @@ def setup_lines(profile: Profile, stage: str, run_dir: Path, code: Path, kill_wa
         f"UNDO_KILL_WAIT={kill_wait_s}",
         f"export UNDO_SIGNAL_LEAD={profile.signal_lead_s}",
         f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
-        "export UNDO_CARRY_ON=1",
+        f"export UNDO_CARRY_ON={int(submission.continues and profile.submit_from == 'nodes')}",
         PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
         *(
             ["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)]
@@ -126,7 +127,7 @@ def render(
         "wckey": None,  # submitit's own would be refused where a site tracks wckeys
         "use_srun": False,  # the prelude starts the step
         "stderr_to_stdout": True,
-        "setup": setup_lines(profile, submission.stage, submission.run_dir, code, kill_wait_s),
+        "setup": setup_lines(profile, submission, code, kill_wait_s),
         "additional_parameters": flags
         | {key: value for key, value in asked.extra.items() if value is not False},
     }

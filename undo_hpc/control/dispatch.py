@@ -44,7 +44,13 @@ class DispatchResult:
 
 
 def submit_missing(
-    run: Run, cluster: Cluster, *, resubmitter: str = "", own: str = "", check: bool = False
+    run: Run,
+    cluster: Cluster,
+    *,
+    resubmitter: str = "",
+    own: str = "",
+    check: bool = False,
+    unattended: bool = False,
 ) -> DispatchResult:
     """Submits every missing task of the present iteration that nobody works on.
 
@@ -52,6 +58,7 @@ def submit_missing(
         resubmitter: the stage that calls from inside its job; the number of times it may submit again is limited.
         own: id of the calling job, which does not count as work under way.
         check: ask the cluster first whether it would accept each kind of job.
+        unattended: no person calls, but cron: the number of times is limited as that of a resubmitting stage.
 
     Raises:
         ClusterError: refused or unreachable, or jobs wait for a run directory that is not there any more. What was accepted before
@@ -79,7 +86,7 @@ def submit_missing(
         for stage, indices in missing_tasks(state, jobs)
         if not resubmitter or stage.name in connected_stages(state.stages, resubmitter)
     ]
-    if resubmitter:
+    if resubmitter or unattended:
         limit_resubmits(run, state, todo, resubmitter)
     submissions = [_submission(run, state, stage, indices) for stage, indices in todo]
     if check:
@@ -89,7 +96,7 @@ def submit_missing(
         run.events.append(
             "submitted",
             iteration=state.iteration,
-            by=resubmitter or "launcher",
+            by=resubmitter or ("cron" if unattended else "launcher"),
             stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in result.submitted},
         )
     return result

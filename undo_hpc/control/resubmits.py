@@ -56,7 +56,9 @@ def limit_resubmits(
         elif worst.get(stage.name, 0) > limits.max_preemptions:
             why = f"{stage.name} was preempted {worst[stage.name]} times (cluster.max_preemptions)"
         if why:
-            run.events.append("stopped", iteration=state.iteration, stage=stage.name, by=resubmitter, why=why)
+            run.events.append(
+                "stopped", iteration=state.iteration, stage=stage.name, by=resubmitter or "cron", why=why
+            )
             raise Incomplete(
                 f"{why}; nothing is submitted again",
                 hint=f"see {at.logs}/{stage.name}-*.log, fix the cause, then: {resume_hint(run.layout.root)}",

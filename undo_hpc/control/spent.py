@@ -21,6 +21,7 @@ from typing import Any
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.live import leased
 from undo_hpc.method.metrics import gain as gain_on_validation
+from undo_hpc.pipeline.evidence import as_manifest
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
 from undo_hpc.storage.reading import read_fast, read_rows_tolerant
@@ -269,9 +270,10 @@ def _kept(run: Run) -> dict[int, int]:
     """Rationales newly kept in each merged iteration."""
     kept = {}
     for number in run.layout.iterations():
-        manifest = read_fast(run.layout.iteration(number).stage_manifest("merge"))
-        if manifest and "counts" in manifest:
-            counts = manifest["counts"]
+        data = read_fast(run.layout.iteration(number).stage_manifest("merge"))
+        manifest = as_manifest(data) if data else None
+        if manifest is not None:
+            counts = manifest.counts
             kept[number] = int(counts.get("rows", 0)) - int(counts.get("carried", 0))
     return kept
 

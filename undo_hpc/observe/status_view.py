@@ -146,7 +146,8 @@ def _lines(stages: list[StageView]) -> Group:
 
 
 def _accuracy(view: RunView) -> Text:
-    """Validation of the untrained student and of each iteration; the best is marked where it beats the untrained one."""
+    """Validation of the untrained student and of each iteration, a line each (a line that wraps would tear a figure from its
+    interval); the best is marked where it beats the untrained one."""
     text = Text("validation  ", "bold")
     shown = [("untrained", view.untrained, False)] if view.untrained else []
     good = view.beats_untrained is not False
@@ -155,7 +156,7 @@ def _accuracy(view: RunView) -> Text:
         (str(h["iteration"]), h, good and h["accuracy"] == best) for h in view.accuracy if "accuracy" in h
     ]
     for number, (name, item, marked) in enumerate(shown):
-        text.append(f"{'' if not number else '   '}{name}: ", "dim")
+        text.append(f"\n{'':12}{name}: " if number else f"{name}: ", "dim")
         text.append(accuracy(item), "bold green" if marked else "")
     return text
 
