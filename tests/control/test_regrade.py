@@ -29,7 +29,7 @@ from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("regrade") / "run"
-    RunBuilder(root, problems=20, sets=["display.report=false"]).play(2)
+    RunBuilder(root, problems=20, sets=["display.report=false", "method.errors_from=both"]).play(2)
     return root
 
 

@@ -9,9 +9,9 @@ import undo_hpc
 
 ROOT = Path(undo_hpc.__file__).parent
 LAYOUT = ROOT / "pipeline" / "layout.py"
-# Rooms that have no run directory: training has a work directory of its own (its README says what lies there), models and tokenizers
+# Rooms that have no run directory (a campaign has a folder of its own, laid out in campaign/state.py): training has a work directory of its own (its README says what lies there), models and tokenizers
 # are Hugging Face folders.
-ELSEWHERE = {"training", "tiny", "grading", "prompts", "models.py"}
+ELSEWHERE = {"training", "tiny", "grading", "prompts", "models.py", "campaign"}
 
 
 JOINING = ("joinpath", "glob", "rglob", "with_name")
