@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
+.PHONY: install run validate test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -38,6 +38,10 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 
 run: $(VENV)/.installed
 	$(PY) launchers/run_iteration.py
+
+# Does UNDO work in the tiny world? Eight arms and a positive control, five seeds; resumes where it stopped. See docs/campaigns.md.
+validate: $(VENV)/.installed
+	$(PY) launchers/run_campaign.py tiny_validate
 
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
 test: $(VENV)/.installed-vllm

@@ -13,7 +13,7 @@ ROOT = Path(undo_hpc.__file__).parent
 
 # From the ground up. A room may import itself and what stands below it, never a neighbour on its own level.
 LEVELS = [
-    {"errors", "records", "__init__"},
+    {"errors", "records"},
     {"system"},
     {"config"},
     {"storage", "chat"},
@@ -28,6 +28,7 @@ LEVELS = [
     {"hub"},
     {"campaign"},
     {"worker", "cli"},
+    {"__init__"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 HEAVY = (
@@ -65,6 +66,8 @@ def imports_of(path: Path) -> set[str]:
         if id(item) in typing_only:
             continue
         if isinstance(item, ast.ImportFrom) and item.module and item.module.split(".")[0] == "undo_hpc":
+            if item.module == "undo_hpc" and {a.name for a in item.names} == {"__version__"}:
+                continue  # a constant, set before anything else is imported
             if item.module == "undo_hpc":
                 names.update(
                     f"undo_hpc.{a.name}"

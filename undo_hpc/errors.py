@@ -54,7 +54,7 @@ class StorageError(UndoError):
 
 
 class EvidenceError(UndoError):
-    """An input is missing, or does not match the manifest that vouches for it."""
+    """An input is missing, or does not match its manifest."""
 
     exit_code = ExitCode.INCOMPLETE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,53 @@ def missing_parts(directory: Path) -> list[str]:
         elif head == _LFS_HEAD:
             found.append(f"the content of {path.name} (it is a Git LFS pointer: run `git lfs pull`)")
     return found
+
+
+def broken_weights(directory: Path) -> list[str]:
+    """What is wrong inside the weights of a local model, in words: files that are cut short, and an index that promises more than
+    its files hold. Reads headers only, whatever the size of the model.
+
+    A safetensors file is 8 bytes (the header's length), a JSON header with the place of each tensor, and the tensors
+    (https://huggingface.co/docs/safetensors); torch's .bin files are zip archives, whose directory stands at the end.
+    """
+    found, held = [], set[str]()
+    paths = sorted({*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")})
+    for path in paths:
+        try:
+            if path.suffix == ".safetensors":
+                held |= _safetensors_names(path)
+            elif path.open("rb").read(2) == b"PK" and not zipfile.is_zipfile(path):
+                raise ValueError("the file is cut short")
+        except ValueError as error:
+            found.append(f"{path.name}: {error}")
+    index = directory / _INDEX_FILES[0]
+    if index.is_file() and not found and not (directory / _WEIGHT_FILES[0]).is_file():
+        absent = sorted(json.loads(index.read_text())["weight_map"].keys() - held)
+        if absent:
+            found.append(f"{index.name}: {len(absent)} tensors are in no file ({absent[0]} is the first)")
+    return found
+
+
+def _safetensors_names(path: Path) -> set[str]:
+    """The tensors of a safetensors file. Raises ValueError where its header or its length is wrong."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ValueError(f"the file is cut short, or no safetensors file ({size:,} bytes)")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            needed = (
+                8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+            raise ValueError("its header is damaged, or it is no safetensors file") from error
+    if size < needed:
+        raise ValueError(f"the file is cut short: {size:,} of {needed:,} bytes")
+    if size > needed:
+        raise ValueError(f"the file has {size - needed:,} bytes more than its header says")
+    return set(header)
 
 
 def fingerprint(directory: Path) -> dict[str, str]:

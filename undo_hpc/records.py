@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 SCHEMA_VERSION = 2  # of all files of a run directory
-_WRITTEN_BY = {
-    1: ("0.1", "v0.1.0")
-}  # schema -> the version of undo-hpc that continues such a run, and its tag
+_WRITTEN_BY = {1: "0.1"}  # schema -> the version of undo-hpc that continues such a run
 SPLITS = (
     "train",
     "diagnosis",
@@ -26,10 +24,10 @@ FinishReason = Literal["stop", "length", "error"]
 def other_schema(version: object) -> tuple[str, str]:
     """A message and a hint for a file of another schema than SCHEMA_VERSION."""
     if isinstance(version, int) and version in _WRITTEN_BY:
-        number, tag = _WRITTEN_BY[version]
+        number = _WRITTEN_BY[version]
         return (
             f"this run was made by undo-hpc {number} (schema version {version}; this program reads {SCHEMA_VERSION})",
-            f"continue it with that version (git checkout {tag}), or start a new run",
+            f"continue it with undo-hpc {number}, or start a new run",
         )
     return (
         f"schema version {version}; this program reads {SCHEMA_VERSION}",
@@ -133,7 +131,10 @@ class Example(Row):
 
 @dataclass(frozen=True, slots=True)
 class Feedback(Row):
-    """What the next iteration's teacher sees of one problem, and how the student failed it."""
+    """What the next iteration's teacher sees of one problem, and how the student failed it.
+
+    `rationale_from_data`: the rationale is the data's own solution, which the student did not learn from.
+    """
 
     problem_id: str
     idx: int
@@ -146,27 +147,34 @@ class Feedback(Row):
     error_kind: str
     score: float
     unstable: bool = False
+    rationale_from_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ShownExample(Row):
-    """Another problem with its rationale and an attempt, shown to the teacher as an example."""
+    """A rationale and an attempt that are shown to the teacher: of another problem as an example, of its own as history.
+
+    `score` is the share of the student's answers that are right, in words; empty where it is not shown. `iteration` is of history.
+    """
 
     problem_id: str
     problem: str
     rationale: str
     student_answer: str
-    verdict: Verdict
+    verdict: str
+    score: str = ""
+    iteration: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Target(Row):
     """What the teacher is asked of one problem: a row of a targets file, from which alone the prompt is rendered.
 
-    `style` is `plain` for a first rationale and `refine` for a later one. Down to `examples` stands what the teacher is shown: its
+    `style` is `plain` for a first rationale and `refine` for a later one. Down to `failed_step` stands what the teacher is shown: its
     last rationale, an attempt of the student with its verdict (both empty where nothing of it is shown; another problem's in the
-    control `shuffled`), the ground truth where `method.show_truth` asks for it. The rest is for grading; `solution`, the data's
-    own, is filled in the control `ground_truth` only.
+    control `shuffled`), the ground truth where `method.show_truth` asks for it; then what else the switches of the method add:
+    the attempt's score, its kind of error or the step that fails, what was shown and tried in earlier iterations. The rest is for
+    grading; `solution`, the data's own, is filled in the control `ground_truth` only.
     """
 
     problem_id: str
@@ -178,6 +186,10 @@ class Target(Row):
     verdict: str = ""
     shown_ground_truth: str = ""
     examples: tuple[ShownExample, ...] = ()
+    history: tuple[ShownExample, ...] = ()
+    score: str = ""
+    error_kind: str = ""
+    failed_step: str = ""
     ground_truth: str = ""
     kind: AnswerKind = "auto"
     options: tuple[str, ...] = ()
@@ -186,8 +198,11 @@ class Target(Row):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The row from its form on disk. Raises TypeError where a required key is missing."""
-        examples = tuple(ShownExample.from_dict(row) for row in data.get("examples", ()))
-        return super(Target, cls).from_dict(data | {"examples": examples})
+        shown = {
+            key: tuple(ShownExample.from_dict(row) for row in data.get(key, ()))
+            for key in ("examples", "history")
+        }
+        return super(Target, cls).from_dict(data | shown)
 
     def to_problem(self) -> Problem:
         """The problem to grade an answer against."""
@@ -204,12 +219,13 @@ class Target(Row):
 
 @dataclass(frozen=True, slots=True)
 class Grade(Row):
-    """The checker's word on one answer. `answer` is what was extracted, `method` which decider said so."""
+    """The checker's word on one answer. `answer` is what was extracted, `method` what said so, `boxed`: it stood in a box."""
 
     verdict: Verdict
     answer: str = ""
     method: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+    boxed: bool = False
 
     @property
     def correct(self) -> bool:

@@ -130,7 +130,7 @@ def _prepare(place: Path, shape: Shape) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from tests.bench import training_contestants as contestants
+    from tests.bench import training_race
     from tests.training import tiny_student
 
     tokenizer = tiny_student.make_tokenizer()
@@ -154,7 +154,7 @@ def _prepare(place: Path, shape: Shape) -> None:
     del model
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    contestants.prepare(
+    training_race.prepare(
         place,
         shape.rows,
         shape.batch,

@@ -35,9 +35,9 @@ def measures() -> Iterator[Measure | Skipped]:
 
 
 def _prepare(place: Path) -> None:
-    from tests.bench import training_contestants as contestants
+    from tests.bench import training_race
 
-    contestants.prepare(place)
+    training_race.prepare(place)
 
 
 def _race(place: Path, names: list[str]) -> dict[str, dict[str, float]]:

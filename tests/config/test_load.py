@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from undo_hpc.config.load import PRESETS, differing_keys, find_config, is_neutral, load_config, preset_names
+from undo_hpc.config.method import METHOD_PRESETS
+from undo_hpc.config.schema import MethodConfig
 from undo_hpc.errors import ConfigError, ExitCode
 
 
@@ -121,10 +123,37 @@ def test_a_bare_off_is_the_word_and_no_truth_value(tmp_path: Path) -> None:
 def test_a_loop_that_could_never_see_an_error_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "evaluate: {train_predictions: false}\n")
     with pytest.raises(
-        ConfigError, match=r"my\.yaml: method\.errors_from is 'both', but evaluate\.train_predictions is off"
+        ConfigError, match=r"my\.yaml: method\.errors_from is 'train', but evaluate\.train_predictions is off"
     ):
         load_config(path)
     with pytest.raises(ConfigError, match=r"data\.diagnosis is 0"):
         load_config(path, ["method.errors_from=diagnosis", "data.diagnosis=0"])
     for allowed in ("method.errors_from=diagnosis", "iterations=1", "method.condition=one_shot"):
         load_config(path, [allowed])
+
+
+def test_a_preset_of_the_method_sets_its_keys_and_yields_to_those_given(tmp_path: Path) -> None:
+    path = write(tmp_path, "method: {preset: undo_paper, regenerate: wrong}\n")
+    method = load_config(path).method
+    assert (method.regenerate, method.history, method.show_score, method.examples) == (
+        "wrong",
+        "all",
+        True,
+        2,
+    )
+    assert MethodConfig.model_validate(method.model_dump()) == method, "a run keeps what its preset was"
+    explicit = write(tmp_path, "method: {condition: undo, hint: step, errors_from: both}\n")
+    blind = load_config(explicit, ["method.preset=blind"]).method
+    assert (blind.condition, blind.hint, blind.errors_from) == ("blind", "step", "both")
+    assert (
+        load_config(explicit, ["method.preset=blind", "method.condition=shuffled"]).method.condition
+        == "shuffled"
+    )
+    with pytest.raises(ConfigError, match=r"'method\.preset': should be 'undo', .*'undo_paper'"):
+        load_config(explicit, ["method.preset=undo_papre"])
+
+
+@pytest.mark.parametrize("name", METHOD_PRESETS)
+def test_a_preset_changes_what_it_names_and_nothing_else(name: str) -> None:
+    changed = METHOD_PRESETS[name] | {"preset": name}
+    assert MethodConfig(preset=name).model_dump() == MethodConfig().model_dump() | changed  # type: ignore[arg-type]

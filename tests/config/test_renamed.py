@@ -22,6 +22,7 @@ VALUES = {
     "flush_seconds": 2.5,
     "max_tokens": 99,
     "max_tokens_by_iteration": {1: 50},
+    "validation_examples": 2,
     "clip": 0.5,
     "sinks": ["wandb"],
 }

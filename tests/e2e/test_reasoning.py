@@ -42,6 +42,9 @@ def test_rows_with_reasoning_are_left_out_and_the_same_run_learns_their_answers(
     first = run.launch()
     assert "Traceback" not in first.stdout + first.stderr
     assert first.returncode != 0
+    assert (
+        "student: rationales with reasoning will be left out of training" in first.stdout
+    )  # said before any work
     assert "it has reasoning, and the student's prompt turns thinking off" in first.stdout + first.stderr
     assert "student.reasoning to strip" in first.stdout + first.stderr
     distilled = (run.run_dir / "iter_000" / "distilled" / "distilled-00000.parquet").read_bytes()

@@ -184,6 +184,27 @@ def test_ten_megabytes_are_graded_by_their_end(checker: Checker) -> None:
     assert not checker.grade(GradeItem("\\boxed{41}", "(" * 10_000_000)).correct
 
 
+REPEATED = [
+    "[asy]\\ndraw(A--B);", "\\boxed{", "$x$ ", "answer is ", "\\nQuestion: ", "<<1+1=2>>", "<think>", "Therefore ", "####",
+    '{"answer": ', "x = 1, ", "1,", "\\left(", "\\text{", "答案是", "not A ", "\\begin{align}", "0.3", "**", "is 1, ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_repetitions_of_200_kilobytes_are_graded_in_time(workers: int) -> None:
+    """No pattern may be quadratic: each of these is far within the deadline, with one worker as with two."""
+    golds = ("41", "\\text{east}", "C")
+    items = [GradeItem(piece * (200_000 // len(piece)), gold) for piece in REPEATED for gold in golds]
+    with Checker(workers=workers, deadline_s=30.0) as pool:
+        grades = list(pool.grade_many(items))
+    late = [
+        (i.prediction[:20], g)
+        for i, g in zip(items, grades, strict=True)
+        if g.verdict == "timeout" or g.correct
+    ]
+    assert late == []
+
+
 def test_soups_of_symbols_never_break_a_decider() -> None:
     """Random concatenations, through a pool that would kill a decider that hangs; none may time out or break."""
     draw = random.Random(7)

@@ -82,7 +82,7 @@ def test_a_hung_answer_times_out_and_the_rest_goes_on(workers: int) -> None:
         GradeItem(f"\\boxed{{{ALGEBRA}}}", "1"),
         GradeItem("2", "2"),
     ]
-    assert not isinstance(decide(items[1]), Grade)  # the cheap deciders leave it open
+    assert not isinstance(decide(items[1]), Grade)  # the grammar leaves it open
     with Checker(workers, deadline_s=60.0) as checker:
         checker.warm()
         checker.deadline_s = 1.5

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from undo_hpc.method.diagnosis import diagnose
+from undo_hpc.method.diagnosis import diagnose, failed_step
 from undo_hpc.records import FinishReason, Verdict
 
 
@@ -78,3 +78,11 @@ def test_finds_the_step_that_was_broken() -> None:
         found = diagnose(text, str(value + 1), "wrong", "stop")
         assert found.kind == "arithmetic"
         assert text[found.start : found.end] == lines[broken]
+
+
+def test_the_failing_step_is_found_without_the_truth() -> None:
+    assert failed_step("47*8=366\n366+4=370\n\\boxed{370}") == "47*8=366"
+    rationale = "12+5=17\n17*2=34"
+    assert failed_step("12+5=17\n17*3=51", rationale) == "17*3=51"
+    assert failed_step("12+5=17\n17*3=51") == "", "all hold, and there is nothing to compare with"
+    assert failed_step("12+5=17\n17*2=34", rationale) == "" == failed_step("no idea", rationale)

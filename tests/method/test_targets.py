@@ -12,6 +12,7 @@ from undo_hpc.method.targets import (
     learned_splits,
     partners,
     refine_target,
+    shown_example,
     shuffle_group,
 )
 from undo_hpc.records import Feedback, Problem
@@ -79,6 +80,23 @@ def test_blind_takes_the_attempt_away_and_nothing_else() -> None:
     )
     assert blind == undo | {"student_answer": "", "verdict": ""}
     assert refine_target(PROBLEM, ROWS[1], ROWS[1], MethodConfig(show_truth=True)).shown_ground_truth == "1"
+
+
+def test_a_problem_is_no_example_of_itself() -> None:
+    method = MethodConfig(examples=2)
+    shown = tuple(shown_example(r, method) for r in ROWS[1:3])
+    assert [e.problem_id for e in refine_target(PROBLEM, ROWS[1], ROWS[1], method, shown).examples] == ["p2"]
+
+
+def test_right_answers_get_no_hint() -> None:
+    right = row("p1", "correct", student_answer="1+1=3, so 1", error_kind="")
+    assert refine_target(PROBLEM, right, right, MethodConfig(hint="step")).failed_step == ""
+    wrong = row("p1", student_answer="1+1=3, so 3")
+    assert refine_target(PROBLEM, wrong, wrong, MethodConfig(hint="step")).failed_step == "1+1=3"
+    assert refine_target(PROBLEM, wrong, wrong, MethodConfig(hint="kind")).error_kind == "setup"
+    assert (
+        refine_target(PROBLEM, wrong, wrong, MethodConfig(hint="step", condition="blind")).failed_step == ""
+    )
 
 
 def test_shuffled_gives_each_problem_a_foreign_attempt() -> None:

@@ -6,18 +6,19 @@ import json
 import random
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
 from undo_hpc.control.position import make_plan
+from undo_hpc.method.metrics import count_attempts
 from undo_hpc.method.quality import assess
 from undo_hpc.observe.after import after_iteration
 from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.records import Attempt, Problem, Target, Verdict, content_id
 from undo_hpc.stages import advance, merge
-from undo_hpc.stages.attempts import counts
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.events import EventLog
@@ -86,6 +87,8 @@ class RunBuilder:
     Args:
         problems: number of training problems.
         benchmarks: sizes of the benchmarks.
+        left_out: rows of the distilled set that training leaves out, each time.
+        skills: chance of a right answer, by iteration.
     """
 
     def __init__(
@@ -97,8 +100,10 @@ class RunBuilder:
         benchmarks: dict[str, int] | None = None,
         validation: int = 25,
         seed: int = 0,
+        left_out: int = 0,
+        skills: Sequence[float] = (0.45, 0.6, 0.66, 0.62),
     ) -> None:
-        self.rng = random.Random(seed)
+        self.rng, self.left_out, self.skills = random.Random(seed), left_out, skills
         config = override(RunConfig(), [
             "name=synthetic", "iterations=3", "generate.shards=2", "data.train.tiny=train", "teacher.model=tiny:teacher",
             "student.model=tiny:student", "evaluate.problems_per_task=50", "stop.patience=3", *sets])  # fmt: skip
@@ -170,7 +175,7 @@ class RunBuilder:
             write_bytes(self.root / name, dump_rows([row.to_dict() for row in rows]))
         rows = [row for shard in shards for row in shard]
         solved = {row.problem_id for row in rows if row.verdict == "correct"}
-        made = counts(rows) | {"problems": len({r.problem_id for r in rows}), "solved": len(solved)}
+        made = count_attempts(rows) | {"problems": len({r.problem_id for r in rows}), "solved": len(solved)}
         made |= {"new_tokens": int(made["completion_tokens"]), "seconds": 50.0}
         outputs = {
             name: describe_output(self.root / name, len(shard))
@@ -228,9 +233,10 @@ class RunBuilder:
         from undo_hpc.pipeline.state import combined_digest
 
         files = {self.run.layout.relative(p): describe_output(p) for p in sorted(at.student.iterdir())}
+        learned = self._learned(merged.counts["rows"])
         write_manifest(at.stage_manifest("train"), Manifest(
             "train", plan.iteration, 0, {"config": self.run.config_digest, "merge": combined_digest([merged])}, files,
-            {"step": 300, "loss": rows[-1]["loss"], "tokens": 450000, "target_tokens": 270000}, {"rows": merged.counts["rows"]}, {},
+            {"step": 300, "loss": rows[-1]["loss"], "tokens": 450000, "target_tokens": 270000} | learned, {"rows": merged.counts["rows"]}, {},
             time.time() - 300, time.time()))  # fmt: skip
 
     def evaluate(
@@ -257,13 +263,21 @@ class RunBuilder:
             if only is not None and task.index not in only:
                 continue
             shards = [
-                [self._student(p, skill) for p in self.sets[part.problem_set][part.start : part.stop]]
+                [
+                    self._student(p, skill, k)
+                    for p in self.sets[part.problem_set][part.start : part.stop]
+                    for k in range(self.run.config.evaluate.samples)
+                ]
                 for part in parts
             ]
             self.events(stage, task, seconds=40, ago=1200 - 400 * plan.iteration)
             self.publish(stage, task, shards, inputs)
 
-    def _student(self, problem: Problem, skill: float) -> Attempt:
+    def _learned(self, rows: int) -> dict[str, object]:
+        reasons = {"longer than max_length (512)": self.left_out} if self.left_out else {}
+        return {"rows_given": rows, "rows_learned": rows - self.left_out, "rows_left_out": reasons}
+
+    def _student(self, problem: Problem, skill: float, number: int = 0) -> Attempt:
         talent = random.Random(problem.problem_id).random()  # the same problems stay easy
         chance = skill + 0.35 * (talent - 0.5)
         how = (
@@ -271,7 +285,10 @@ class RunBuilder:
             if self.rng.random() < chance
             else self.rng.choice(("arithmetic", "arithmetic", "setup", "truncated"))
         )
-        return attempt(problem, how, style="student")
+        made = attempt(problem, how, number, style="student")
+        if how == "right" and talent > 0.9:  # some never learn to write the box
+            made = replace(made, text=made.text.replace("\\boxed{", "").rstrip("}"))
+        return made
 
     def play(self, iterations: int = 2) -> Run:
         """Whole iterations, one after another."""
@@ -282,7 +299,7 @@ class RunBuilder:
                 self.evaluate(plan, "baseline", skill=0.2)
             self.single(plan, "merge")
             self.train(plan)
-            self.evaluate(plan, skill=(0.45, 0.6, 0.66, 0.62)[k % 4])
+            self.evaluate(plan, skill=self.skills[k % len(self.skills)])
             self.single(plan, "advance")
             after_iteration(self.run, k)
         return self.run

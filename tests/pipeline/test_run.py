@@ -57,6 +57,8 @@ def test_a_run_of_the_version_before_is_refused_with_the_version_that_continues_
     root = tmp_path / "old"
     run = create_or_open(RunConfig(), root, command=[])
     write_json(run.layout.config, read_json(run.layout.config) | {"schema_version": 1})
+    made = {"undo_hpc": "0.1.0", "git": "3afc976c64410f5d8f1e1e1dd3f8f2a2b0a7b9b1+changes"}
+    write_json(run.layout.environment, read_json(run.layout.environment) | made)
     slices = [[{"group": "validation", "shard": 0, "start": 0, "stop": 3}]]
     plan = {"iteration": 0, "problems": 5, "shards": 1, "evaluate": slices, "baseline": []}
     write_json(run.layout.iteration(0).plan, plan)
@@ -64,7 +66,9 @@ def test_a_run_of_the_version_before_is_refused_with_the_version_that_continues_
     for opens in (lambda: open_run(root), lambda: create_or_open(RunConfig(), root, command=[])):
         with pytest.raises(StorageError, match=r"this run was made by undo-hpc 0\.1 ") as error:
             opens()
-        assert error.value.hint == "continue it with that version (git checkout v0.1.0), or start a new run"
+        assert error.value.hint == (
+            "continue it with the version that made this run, undo-hpc 0.1.0 (git checkout 3afc976c6441), or start a new run"
+        )
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
     write_json(run.layout.config, read_json(run.layout.config) | {"schema_version": 99})
     with pytest.raises(StorageError, match="schema version 99; this program reads 2"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.prompts import load_prompts
-from undo_hpc.records import Feedback
+from undo_hpc.records import ShownExample
 
 GOLDEN = Path(__file__).parent / "golden"
 PROBLEM = r"Let $f(x) = {x}^{2}$ and {problem}. Find $\frac{f(3)}{2}$."
@@ -16,18 +17,13 @@ RATIONALE = r"$f(3) = 9$, so \boxed{\frac{9}{2}} {truth}"
 ATTEMPT = "f(3) = 6, so 3."
 
 
-def example() -> Feedback:
-    return Feedback(
+def example() -> ShownExample:
+    return ShownExample(
         problem_id="p",
-        idx=3,
-        split="validation",
         problem="What is 7 * 8?",
-        ground_truth="56",
         rationale="7 * 8 = 56.",
         student_answer="7 * 8 = 54",
         verdict="no_answer",
-        error_kind="",
-        score=0.0,
     )
 
 
@@ -38,6 +34,16 @@ CASES = {
     "student": PROMPTS.student(PROBLEM),
     "refine": PROMPTS.refine(PROBLEM, RATIONALE, ATTEMPT, "wrong"),
     "refine_blind": PROMPTS.refine(PROBLEM, RATIONALE, "", "wrong"),
+    "refine_switches": PROMPTS.refine(
+        PROBLEM,
+        RATIONALE,
+        ATTEMPT,
+        "wrong",
+        history=[replace(example(), score="0", iteration=0), replace(example(), rationale="", iteration=1)],
+        score="0.25",
+        error_kind="arithmetic",
+        failed_step="f(3) = 6",
+    ),
     "refine_all": PROMPTS.refine(
         PROBLEM,
         RATIONALE,
@@ -63,7 +69,9 @@ def test_without_a_rationale_nothing_speaks_of_one() -> None:
 
 def test_the_blind_variant_shows_nothing_of_the_attempt() -> None:
     blind = PROMPTS.refine(PROBLEM, RATIONALE, "", "wrong")
-    assert blind == PROMPTS.refine(PROBLEM, RATIONALE, "", "correct")
+    assert blind == PROMPTS.refine(
+        PROBLEM, RATIONALE, "", "correct", score="1", error_kind="setup", failed_step="f(3) = 6"
+    )
     assert not {"attempt", "wrong", "verdict"} & set(blind.lower().split())
 
 

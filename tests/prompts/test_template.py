@@ -63,11 +63,11 @@ def test_it_is_known_which_syntax_a_template_has() -> None:
     [
         ("ok\n{{ problm }}", r"f.txt, line 2: no placeholder is called 'problm'\n.*did you mean 'problem'"),
         (
-            "ok\n\n{problem} {score}",
-            r"line 3: no placeholder is called 'score'\n.*There are: problem, rationale",
+            "ok\n\n{problem} {points}",
+            r"line 3: no placeholder is called 'points'\n.*There are: problem, rationale",
         ),
-        ("{{ score }}", "no placeholder is called 'score'"),
-        ("{% if score %}x{% endif %}", "no placeholder is called 'score'"),
+        ("{{ points }}", "no placeholder is called 'points'"),
+        ("{% if points %}x{% endif %}", "no placeholder is called 'points'"),
         ("{% for k in range(9) %}x{% endfor %}", "no placeholder is called 'range'"),
         ("{#hint}x{/hint}", "no placeholder is called 'hint'"),
         ("{Problem}", "did you mean 'problem'"),
@@ -91,12 +91,12 @@ def test_mistakes_are_named_with_their_place(text: str, message: str) -> None:
         Template(text, where="f.txt")
 
 
-@pytest.mark.parametrize("text", ["{score}", "{{ score }}", r"\boxed{{truth}}", "{#truth}", "{{1}}", "{%"])
+@pytest.mark.parametrize("text", ["{points}", "{{ points }}", r"\boxed{{truth}}", "{#truth}", "{{1}}", "{%"])
 def test_anything_can_be_said_literally(text: str) -> None:
     assert Template("{% raw %}" + text + "{% endraw %}").render({}) == text
 
 
-PIECES = ["{", "}", "%", "#", "/", "^", "{{", "}}", "{%", "%}", "problem", "truth", "score", "if", "endif", "raw", "endraw", "for", " ", "\n",
+PIECES = ["{", "}", "%", "#", "/", "^", "{{", "}}", "{%", "%}", "problem", "truth", "points", "if", "endif", "raw", "endraw", "for", " ", "\n",
           "\\frac", "\\", "_", "1", "x", "|", ".", "[", "(", "'"]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from undo_hpc.errors import EngineError
 from undo_hpc.observe.progress import describe
 from undo_hpc.stages.attempts import AttemptStore, make_requests, open_checker
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.progress import read_progress
+from undo_hpc.storage.progress import ProgressFile, read_progress
 
 PROBLEMS = make_problems(20)
 
@@ -122,7 +123,7 @@ def test_before_the_first_answer_a_start_tells_what_is_there_and_no_rate(tmp_pat
     for _ in range(2):
         with pytest.raises(EngineError, match="once"):
             ask()
-    assert [words for _, words in told] == ["0/20 rows", "3/20 rows"]
+    assert [words for _, words in told] == ["0/20 rows", "3/20 rows, 0 % right"]
 
 
 @pytest.mark.parametrize("judged", [True, False])
@@ -140,6 +141,48 @@ def test_only_the_teacher_s_attempts_are_judged_as_something_to_learn_from(
             store.answer(ThreeAnswers(), checker, requests, len(requests))  # type: ignore[arg-type]
         store.close()
     assert [row.flags for row in store.rows.values()] == [("wrong", "too_short") if judged else ()] * 3
+
+
+def test_the_share_that_is_right_is_of_all_sets_of_a_task(tmp_path: Path) -> None:
+    """A task of evaluate answers one set after another: at any moment rows and right ones are of the same answers."""
+    run = make_run(tmp_path / "run", PROBLEMS, 1, storage={"flush_rows": 1})
+    at = run.layout.iteration(0)
+    told: list[dict[str, Any]] = []
+
+    class Knowing(Slow):
+        def generate(
+            self, requests: Sequence[Request], *, should_stop: Callable[[], bool]
+        ) -> Iterator[Completion]:
+            for request in requests:
+                right = truths[request.id.partition("/")[0]] if wanted(request.id) else "-1"
+                yield Completion(request.id, f"\\boxed{{{right}}}", "stop", 5, 7, digest(request.prompt))
+                told.append(read_progress(at.progress("generate", 0)) or {})
+
+    truths = {p.problem_id: p.ground_truth for p in PROBLEMS}
+    first = {p.problem_id for p in PROBLEMS[:16]}
+
+    def wanted(name: str) -> bool:  # all of the first set, none of the second
+        return name.partition("/")[0] in first
+
+    with Lease(tmp_path / "l", "this") as lease:
+        ctx = replace(
+            context(run, "generate", lease), progress=ProgressFile(at.progress("generate", 0), every_s=0)
+        )
+        stores: list[AttemptStore] = []
+        with open_checker(ctx) as checker:
+            for number, mine in enumerate((PROBLEMS[:16], PROBLEMS[16:])):
+                store = AttemptStore(
+                    ctx, at.shard("generate", number), role="x", sampling=SamplingConfig(), inputs={}
+                )
+                requests = make_requests(mine, range(1), lambda p: p.problem, 0.0)
+                store.answer(Knowing(lambda: None), checker, requests, len(PROBLEMS), before=stores)  # type: ignore[arg-type]
+                stores.append(store)
+    for store in stores:
+        store.close()
+    assert len(told) == 20 and all(p["correct"] == min(p["done"], 16) for p in told)
+    last = read_progress(at.progress("generate", 0))
+    assert last is not None and (last["done"], last["correct"]) == (20, 16)
+    assert "80 % right" in describe(last, 10.0)
 
 
 class ThreeAnswers(Slow):

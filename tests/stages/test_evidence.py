@@ -15,13 +15,14 @@ from tests.stages.build import (
     write_shards,
 )
 from undo_hpc import prompts
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.position import current_state, make_plan
 from undo_hpc.errors import DataError, EvidenceError, LeaseError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages import generate, merge
 from undo_hpc.stages.advance import read_answers
 from undo_hpc.stages.attempts import AttemptStore
+from undo_hpc.stages.context import gate
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.train import forget_other_inputs
@@ -149,3 +150,33 @@ def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -
         generate.run_stage(context(run, "generate", lease))
     template.write_text(before)
     assert planned_prompts(plan, "generate", str(folder)).digest == plan.prompts["generate"]
+
+
+def test_a_changed_file_of_the_same_size_is_made_again(tmp_path: Path) -> None:
+    """Sizes fit, so the launcher takes the task for complete; the stage that reads it finds out, and must not find it again for ever."""
+    run = make_run(tmp_path / "run", PROBLEMS, 2)
+    write_shards(run, lambda problem: [make_attempt(problem, 0)])
+    at = run.layout.iteration(0)
+    shard = at.shard("generate", 1)
+    good = shard.read_bytes()
+    shard.write_bytes(good.swapcase())
+    assert [s.index for s in current_state(run).missing if s.stage == "generate"] == []
+    with (
+        Lease(tmp_path / "l", "merge") as lease,
+        pytest.raises(EvidenceError, match="has changed since its manifest was written") as error,
+    ):
+        merge.run_stage(context(run, "merge", lease))
+    assert "run the same command again" in error.value.hint
+    assert [s.index for s in current_state(run).missing if s.stage == "generate"] == [1]
+    assert run.layout.damaged(at.manifest_of(shard)).exists()
+    write_shards(run, lambda problem: [make_attempt(problem, 0)])
+    assert shard.read_bytes() == good
+    with Lease(tmp_path / "l", "merge") as lease:
+        merge.run_stage(context(run, "merge", lease))
+    parquet = next(at.distilled.glob("*.parquet"))
+    data = bytearray(parquet.read_bytes())
+    data[len(data) // 2] ^= 1
+    parquet.write_bytes(data)
+    with Lease(tmp_path / "l", "train") as lease, pytest.raises(EvidenceError, match="has changed"):
+        gate(context(run, "train", lease), "merge")
+    assert "merge" in {s.stage for s in current_state(run).missing}

@@ -49,7 +49,8 @@ def generate(home: Path, url: str, **engine: Any) -> tuple[list[Attempt], dict[s
         home,
         PROBLEMS,
         1,
-        generate={"shards": 1, "engine": settings, "max_attempts": 2, "flush_rows": 3},
+        generate={"shards": 1, "engine": settings, "max_attempts": 2},
+        storage={"flush_rows": 3},
         teacher={"model": "m"},
     )
     at = run.layout.iteration(0)

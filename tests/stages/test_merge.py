@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,42 @@ def test_nothing_right_is_a_clear_error(tmp_path: Path) -> None:
     write_shards(run, lambda p: [make_attempt(p, 0, correct=False)])
     with pytest.raises(DataError, match="not one of 101 attempts is right"):
         run_merge(run)
+
+
+def set_errors(run: Run, error: str) -> None:
+    """As the manifests of generate count what failed, with one of the engine's messages."""
+    at = run.layout.iteration(0)
+    for index in range(2):
+        path = at.manifest_of(at.shard("generate", index))
+        manifest = read_manifest(path)
+        assert manifest is not None
+        rows = list(read_rows(at.shard("generate", index)))
+        failed = sum(row["finish_reason"] == "error" for row in rows)
+        write_manifest(
+            path,
+            replace(
+                manifest,
+                counts=manifest.counts | {"errors": failed},
+                details={"error": error if failed else ""},
+            ),
+        )
+
+
+@pytest.mark.parametrize("share", ["all", "some"])
+def test_where_the_requests_failed_the_engine_s_error_is_named(tmp_path: Path, share: str) -> None:
+    def failed(problem: Problem) -> list[Attempt]:
+        bad = share == "all" or problem.idx < 10
+        changes = {"text": "", "finish_reason": "error", "error": "404: no such model"} if bad else {}
+        return [make_attempt(problem, 0, correct=False, **changes)]
+
+    run = make_run(tmp_path / "run", PROBLEMS, 2)
+    write_shards(run, failed)
+    set_errors(run, "404: no such model")
+    with pytest.raises(DataError) as caught:
+        run_merge(run)
+    if share == "all":
+        assert "answered none of 101 requests; the engine's error: 404: no such model" in caught.value.message
+        assert "delete iter_*/generate" in caught.value.hint and "ground truths" not in caught.value.hint
+    else:
+        assert "not one of 101 attempts" in caught.value.message
+        assert "10 of them failed, for example: 404: no such model" in caught.value.message

@@ -44,8 +44,7 @@ def merged(root: Path) -> Run:
     from undo_hpc.storage.lease import Lease
 
     run = made(root)
-    problems = run.problems("train")
-    write_shards(run, problems, lambda problem: [make_attempt(problem, 0)])
+    write_shards(run, lambda problem: [make_attempt(problem, 0)])
     with Lease(run.layout.iteration(0).lease("merge", 0), "merge") as lease:
         merge.run_stage(context(run, "merge", lease))
     return run

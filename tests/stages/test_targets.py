@@ -106,7 +106,13 @@ def test_one_can_read_what_the_teacher_is_asked(tmp_path: Path) -> None:
 
 def test_the_examples_and_the_ground_truth_are_shown_where_they_are_asked_for(tmp_path: Path) -> None:
     shown = [make_feedback(p, right=p.idx == 38, split="validation") for p in PROBLEMS[37:]]
-    run = refined(tmp_path / "run", feedback=[*FEEDBACK[:37], *shown], validation_examples=2, show_truth=True)
+    run = refined(
+        tmp_path / "run",
+        feedback=[*FEEDBACK[:37], *shown],
+        examples=2,
+        examples_from="validation",
+        show_truth=True,
+    )
     for target in all_targets(run, 1):
         assert sorted(e.problem_id for e in target.examples) == [PROBLEMS[k].problem_id for k in (37, 39)]
         assert target.shown_ground_truth == target.ground_truth

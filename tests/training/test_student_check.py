@@ -11,7 +11,7 @@ from tests.training.chat_families import FAMILIES, OFF, make_tokenizer
 from undo_hpc.config.load import load_config
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import DataError
-from undo_hpc.training.student_check import check_lengths, check_student
+from undo_hpc.training.student_check import check_lengths, check_student, student_notes
 
 
 def student(tmp_path: Path, template: str, **settings: Any) -> RunConfig:
@@ -101,6 +101,14 @@ def test_the_measured_prompt_is_what_training_makes_of_it(trainings: Any) -> Non
     sets = [f"student.model={spec.model}", "generate.sampling.max_new_tokens=100", "train.max_length=100"]
     longest = int(data.prompts.max())
     assert f"behind a prompt of {longest}:" in check_lengths(load_config("tiny", sets), turns)
+
+
+def test_a_launch_is_told_both(tmp_path: Path) -> None:
+    config = student(tmp_path, FAMILIES["Llama 3.1"].template)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"max_length": 50})})
+    date, lengths = student_notes(config, ["How many?", "How many cakes has Ann?"], date="2026-02-03")
+    assert "2026-02-03" in date and "train.max_length is 50" in lengths
+    assert student_notes(load_config("tiny", []), ["How many?"]) == []
 
 
 def test_later_limits_of_the_teacher_count() -> None:

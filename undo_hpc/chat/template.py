@@ -65,7 +65,9 @@ class ChatTemplate:
 
     @classmethod
     def load(cls, folder: Path, *, kwargs: Mapping[str, Any] | None = None, date: str = "") -> ChatTemplate:
-        """From a model directory's chat_template.jinja, else its tokenizer_config.json. Raises DataError where there is none."""
+        """From a model directory's chat_template.jinja, tokenizer_config.json or chat_template.json. Raises DataError where there
+        is none.
+        """
         path = folder / "tokenizer_config.json"
         try:
             settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -76,6 +78,9 @@ class ChatTemplate:
         special = {name: _token(settings[name]) for name in _SPECIAL if settings.get(name)}
         own = folder / "chat_template.jinja"
         source = own.read_text(encoding="utf-8") if own.is_file() else settings.get("chat_template")
+        older = folder / "chat_template.json"  # where processors kept it before
+        if not source and older.is_file():
+            source = json.loads(older.read_text(encoding="utf-8")).get("chat_template")
         if isinstance(source, list):  # several named ones
             named = {each.get("name"): each.get("template") for each in source}
             source = named.get("default")

@@ -159,6 +159,19 @@ def _same(one: str, other: str) -> bool:
     return "".join(one.split()) == "".join(other.split())
 
 
+def close_turn(tail: list[int], end_token: int | None, *, from_template: bool) -> list[int] | None:
+    """The answer's tokens up to its end token; None where the answer itself holds one.
+
+    Args:
+        tail: tokens behind the prompt.
+        from_template: whether the template writes the end token; else it is put behind the answer.
+    """
+    ends = [at for at, token in enumerate(tail) if token == end_token]
+    if not from_template:
+        return None if ends or end_token is None else [*tail, end_token]
+    return tail[: ends[0] + 1] if len(ends) == 1 else None
+
+
 def sample_turns(writer: TurnWriter) -> dict[str, Any]:
     """What becomes of two typical rows, one with reasoning: a Turn, or the reason (str) why it is not learned."""
     samples = {

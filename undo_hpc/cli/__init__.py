@@ -21,6 +21,7 @@ VERBS = {
     "logs": "what a task has printed",
     "list": "the runs of a folder",
     "report": "write the report (HTML, Markdown) again",
+    "compare": "runs on the same items: differences, intervals, what can be concluded",
     "cost": "hours: useful, lost, idle; what a rationale and a point of accuracy cost",
     "regrade": "grade the stored answers again with the present checker",
     "data": "write a benchmark in boxed form",
@@ -34,6 +35,9 @@ DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
+    from undo_hpc.cli.errors import prepare_streams
+
+    prepare_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault(
         "PYDANTIC_DISABLE_PLUGINS", "1"
@@ -55,29 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     add_verbosity(parser)
     arguments = parser.parse_args(words[1:])
-    from rich.console import Console
-
-    from undo_hpc.cli.errors import report_error, report_os_error
-    from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.cli.errors import guard
     from undo_hpc.system.logs import level_for, log_to_terminal
 
     log_to_terminal(level_for(arguments.verbose, arguments.quiet))
     before = signal.signal(signal.SIGTERM, interrupt)
+
+    def command() -> int:
+        from rich.console import Console
+
+        return int(module.run(arguments, Console(soft_wrap=False)))
+
     try:
-        code = int(module.run(arguments, Console(soft_wrap=False)))
-        sys.stdout.flush()
-        return code
-    except UndoError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
-    except (
-        BrokenPipeError
-    ):  # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.COMPLETE)
-    except OSError as error:
-        return report_os_error(error)
+        return guard(command, run_dir=getattr(arguments, "run_dir", None))
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.observe.dry_run import at_once
+from undo_hpc.observe.wording import evaluation_settings
 from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload
@@ -34,6 +35,9 @@ def show_prepared(run: Run, prepared: Manifest, console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+    console.print(
+        f"evaluation: {evaluation_settings(run.config)}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def show_workload(config: RunConfig, plan: IterationPlan, console: Console) -> None:

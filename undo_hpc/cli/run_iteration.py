@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.errors import ConfigError
+    from undo_hpc.pipeline.run import Run
 
 
 def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
@@ -68,29 +69,28 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
+    from undo_hpc.cli.errors import prepare_streams
+
+    prepare_streams()
     parser = build_parser(prog)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         meant = f"; did you mean --config {unknown[0]}?" if unknown[0].endswith((".yaml", ".yml")) else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
-    from rich.console import Console
-
-    from undo_hpc.cli.errors import report_error, report_os_error
-    from undo_hpc.errors import ExitCode, UndoError
+    from undo_hpc.cli.errors import guard
     from undo_hpc.system.logs import level_for, log_to_terminal
 
     log_to_terminal(level_for(arguments.verbose, arguments.quiet))
-    console = Console(soft_wrap=False, quiet=bool(arguments.quiet) and not arguments.dry_run)
     signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return launch(arguments, console)
-    except UndoError as error:
-        return report_error(error)
-    except OSError as error:
-        return report_os_error(error)
-    except KeyboardInterrupt:
-        print("\nstopped; all finished work is saved. The same command resumes the run.", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
+
+    def command() -> int:
+        from rich.console import Console
+
+        quiet = bool(arguments.quiet) and not arguments.dry_run
+        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
+
+    stopped = "\nstopped; all finished work is saved. The same command resumes the run."
+    return guard(command, run_dir=arguments.run_dir, interrupted=stopped)
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
@@ -104,6 +104,23 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 
         show_plan(config, run_dir, console)
         return 0
+    return start_run(config, run_dir, console, unattended=arguments.unattended)
+
+
+def start_run(
+    config: RunConfig,
+    run_dir: Path,
+    console: Console,
+    *,
+    prepared: Callable[[Run], object] | None = None,
+    unattended: bool = False,
+) -> int:
+    """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct.
+
+    Args:
+        prepared: called when its data stand, before anything is planned; a campaign takes over equal work there.
+        unattended: called by cron, where nodes may submit nothing.
+    """
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.checks import require
     from undo_hpc.pipeline.layout import Layout
@@ -112,17 +129,23 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.storage.lease import Lease
 
     layout = Layout(run_dir.resolve())
+    new = not layout.prepared.exists()
+    inputs = (
+        require(config, run_dir) if new else None
+    )  # before the lease, which is the first file of a new run
     with Lease(layout.lease, f"the run directory {run_dir}"):
-        new = not layout.prepared.exists()
-        require(config, run_dir)
+        if not new:
+            require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
-        prepared = prepare(run)
+        manifest = prepare(run, inputs)
         if new:
-            show_prepared(run, prepared, console)
+            show_prepared(run, manifest, console)
+        if prepared is not None:
+            prepared(run)
         if config.cluster.kind == "slurm":
             from undo_hpc.cli.run_on_slurm import run_on_slurm
 
-            return run_on_slurm(run, console, unattended=arguments.unattended)
+            return run_on_slurm(run, console, unattended=unattended)
         from undo_hpc.cli.run_locally import run_locally
 
         return run_locally(run, console)

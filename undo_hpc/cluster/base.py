@@ -1,6 +1,6 @@
-"""The contract between the campaign (what to submit) and a cluster (how).
+"""The contract between `control/` (what to submit) and a cluster (how).
 
-The campaign decides from evidence on disk which tasks are missing and hands them over as `Submission`s; a cluster
+`control/` decides from evidence on disk which tasks are missing and hands them over as `Submission`s; a cluster
 turns each into jobs, names them so that they are found again after any crash, and tells which are still alive.
 Nothing here may decide whether a task is complete: that is the manifests' business alone.
 """

@@ -217,7 +217,7 @@ class Profile(Section):
 def require_used(
     stage: str, asked: StageResources, where: Callable[[str], str], *, single: bool | None = None
 ) -> None:
-    """Refuses what a stage would ignore without a word.
+    """Refuses what a stage would silently ignore.
 
     Args:
         where: names a key of `asked`, for the message.

@@ -18,7 +18,7 @@ class TransformersEngineConfig(Section):
 
     batch_tokens: int = result_field(
         65536,
-        "token budget of a batch: rows x (prompt + most new tokens); more is faster while memory lasts",
+        "token budget of a batch: rows x (prompt + max new tokens); more is faster while memory lasts",
         ge=64,
     )
     max_batch: int = result_field(64, "most rows in a batch", ge=1)
@@ -124,8 +124,8 @@ class SamplingConfig(Section):
     temperature: float = result_field(0.7, "0 is greedy", ge=0)
     top_p: float = result_field(0.95, "nucleus sampling", gt=0, le=1)
     top_k: int = result_field(0, "0 for all", ge=0)
-    max_new_tokens: int = result_field(2048, "most new tokens of a completion", ge=1)
+    max_new_tokens: int = result_field(2048, "max new tokens of a completion", ge=1)
     max_new_tokens_by_iteration: dict[
         Annotated[int, Field(strict=False, ge=0)], Annotated[int, Field(ge=1)]
-    ] = result_field({}, "most new tokens from that iteration on, e.g. {1: 1024}")
+    ] = result_field({}, "max new tokens from that iteration on, e.g. {1: 1024}")
     stop: list[str] = result_field([], "texts that end a completion, beside the template's end of turn")

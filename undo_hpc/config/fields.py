@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,9 @@ class Section(BaseModel):
     def _keeps_defaults_of_its_place(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
+        for name, value in data.items():
+            if name in cls.model_fields:
+                _require_plain(value, (str(name),))
         result = dict(data)
         for name, info in cls.model_fields.items():
             if name not in result or not isinstance(info.default, Section):
@@ -49,6 +53,31 @@ class Section(BaseModel):
             elif isinstance(result[name], Mapping):
                 result[name] = merged(info.default.model_dump(exclude_unset=True), result[name])
         return result
+
+
+def _require_plain(value: Any, path: tuple[str, ...]) -> None:
+    """Refuses what the run's config.resolved.json could not hold as it is: it would change, or fail, when the run is resumed."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise wrong_key(path, "holds a zero byte, which no path and no name has")
+        if any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise wrong_key(path, "holds half a character (a lone surrogate)")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _require_plain(key, path)
+            _require_plain(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for item in value:
+            _require_plain(item, path)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise wrong_key(path, "is a whole number of more than 64 bits; where it is a text, put it in quotes")
+    elif isinstance(value, float) and not math.isfinite(value) and len(path) > 1 and path[0] != "where":
+        # (of a key by itself the field's own check tells more; in a condition NaN stands for a missing value)
+        raise wrong_key(path, f"should be a finite number (it is {value})")
+    elif isinstance(value, bytes | set | tuple):
+        raise wrong_key(
+            path, f"is {type(value).__name__}, which is neither a text, a number, a list nor a mapping"
+        )
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from undo_hpc.config.method import METHOD_PRESETS
 from undo_hpc.config.renamed import ALIASES, renamed, renamed_paths
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
@@ -189,6 +190,7 @@ def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
         for path, leaf in _leaves(tuple(key.strip().split(".")), parsed):
             given.pop(path, None)
             given[path] = leaf
+    _make_way_for_preset(data, given.get(("method", "preset")))
     for path, value in renamed_paths(given, "--set").items():
         target = data
         for part in path[:-1]:
@@ -204,6 +206,14 @@ def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
         for length in range(1, len(path) + 1):
             lines.pop(path[:length], None)
     return YamlText(data, text.name, lines)
+
+
+def _make_way_for_preset(data: dict[str, Any], preset: Any) -> None:
+    """Removes from the file's values those that a preset given by `--set` is about: else it would change nothing."""
+    method = data.get("method")
+    if isinstance(method, dict) and isinstance(preset, str):
+        for key in METHOD_PRESETS.get(preset, {}):
+            method.pop(key, None)
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -287,9 +297,14 @@ def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
     """
     path = find_config(name_or_file)
     text = renamed(read_yaml(path))
-    for keys in _PATHS:
-        _absolute(text.data, path.resolve().parent, keys)
+    resolve_paths(text.data, path.resolve().parent)
     return _finish(text, sets)
+
+
+def resolve_paths(data: dict[str, Any], base: Path) -> None:
+    """Makes relative paths of a configuration absolute, in place, where they exist below `base`; names of presets and Hub ids stay."""
+    for keys in _PATHS:
+        _absolute(data, base, keys)
 
 
 def override(config: RunConfig, sets: Iterable[str]) -> RunConfig:
@@ -306,8 +321,7 @@ def _finish(text: YamlText, sets: Iterable[str]) -> RunConfig:
         text = YamlText(
             text.data, f"{text.name} with --set {' '.join(sets)}" if len(sets) < 4 else text.name, text.lines
         )
-    for keys in _PATHS:
-        _absolute(text.data, Path.cwd(), keys)
+    resolve_paths(text.data, Path.cwd())
     return validate_section(RunConfig, text)
 
 

@@ -23,6 +23,7 @@ RENAMED = {
     "generate.sampling.max_tokens_by_iteration": "generate.sampling.max_new_tokens_by_iteration",
     "evaluate.sampling.max_tokens": "evaluate.sampling.max_new_tokens",
     "evaluate.sampling.max_tokens_by_iteration": "evaluate.sampling.max_new_tokens_by_iteration",
+    "method.validation_examples": "method.examples",
     "train.clip": "train.max_grad_norm",
     "train.sinks": "train.trackers",
 }

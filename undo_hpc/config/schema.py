@@ -6,12 +6,12 @@ any other field never changes, for runs that were begun with it would lose their
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
+from undo_hpc.config.data import DataConfig, FieldsConfig, SourceConfig
 from undo_hpc.config.engines import (
     EngineConfig,
     OpenAIEngineConfig,
@@ -20,8 +20,8 @@ from undo_hpc.config.engines import (
     VllmEngineConfig,
 )
 from undo_hpc.config.fields import Section, result_field, runtime_field
+from undo_hpc.config.method import MethodConfig
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.records import AnswerKind
 
 __all__ = [
     "BudgetConfig",
@@ -52,108 +52,6 @@ __all__ = [
     "TransformersEngineConfig",
     "VllmEngineConfig",
 ]
-
-
-class FieldsConfig(Section):
-    """Which columns of a source mean what. A list names candidates, the first present one wins; a text with braces is a template.
-
-    A dotted name reads inside a column (reward_model.ground_truth); of a conversation (`messages`) the user's turn is the problem and
-    the assistant's the answer.
-    """
-
-    problem: str | list[str] = result_field(
-        ["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'"
-    )
-    answer: str | list[str] = result_field(
-        ["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template"
-    )
-    solution: str | list[str] = result_field(
-        ["solution", "answer"], "column(s) of a worked solution, where there is one"
-    )
-    options: str = result_field(
-        "",
-        "column holding a list of choices, or {A: ..., B: ...}; they are lettered and put behind the question",
-    )
-
-
-def _column(key: Any) -> str:
-    if not isinstance(key, str):
-        raise ValueError(f"the name of a column is text, and YAML reads {key!r} here: put it in quotes")
-    return key
-
-
-def _condition(key: Any, wanted: Any) -> Any:
-    """A condition of `where` with dates as text. Raises ValueError where it is no scalar, list of scalars or {not: ...}."""
-    if isinstance(wanted, dict) and list(wanted) == ["not"] and not isinstance(wanted["not"], dict):
-        return {"not": _condition(key, wanted["not"])}
-    if isinstance(wanted, list) and wanted and not any(isinstance(item, list | dict) for item in wanted):
-        return [_condition(key, item) for item in wanted]
-    if isinstance(wanted, date):
-        return wanted.isoformat()
-    if isinstance(wanted, dict | list):
-        raise ValueError(
-            f"the condition of {key!r} is neither a value, a list of values, nor {{not: value or list}}"
-        )
-    return None if isinstance(wanted, float) and wanted != wanted else wanted
-
-
-class SourceConfig(Section):
-    """Where problems come from: a local file (or folder), or a data set on the Hub."""
-
-    path: str = result_field(
-        "",
-        "local JSONL, JSON, CSV, TSV (also .gz, .zst), parquet or Arrow file, a pattern like data/*.parquet, or a folder; wins over `hub`",
-    )
-    hub: str = result_field("", "id of a data set on the Hugging Face Hub")
-    hub_config: str = result_field(
-        "", "configuration of the data set on the Hub, or of a local copy with several"
-    )
-    split: str = result_field("train", "split of the Hub data set")
-    revision: str = result_field("", "git revision of the Hub data set")
-    tiny: str = result_field("", "a split of the embedded tiny world (train, test)")
-    fields: FieldsConfig = result_field(FieldsConfig(), "which columns mean what")
-    where: dict[str, Any] = result_field(
-        {},
-        "keep only rows whose column has this value, e.g. {category: math, ok: true}; a list means any of them, {not: proof} none of them",
-    )
-    answer_from: Literal["auto", "plain", "boxed", "hashes"] = result_field(
-        "auto",
-        "where the ground truth stands: the plain field, the last \\boxed{}, after ####, or whichever is found",
-    )
-    answer_kind: AnswerKind = result_field(
-        "auto", "kind of answer: number, expression, letter, text, or auto"
-    )
-    sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
-    sample_seed: int = result_field(42, "seed of the draw")
-    licence: str = result_field("", "licence of the source, for the cards")
-
-    @field_validator("where", mode="before")
-    @classmethod
-    def _conditions(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {_column(key): _condition(key, wanted) for key, wanted in value.items()}
-
-
-class DataConfig(Section):
-    """The training problems and how they are split."""
-
-    train: SourceConfig = result_field(SourceConfig(), "the source of the training problems")
-    diagnosis: int | float = result_field(
-        0.1, "problems held out to examine the student: a number, or a share below 1", ge=0
-    )
-    validation: int | float = result_field(
-        0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0
-    )
-    contamination: Literal["off", "report", "drop"] = result_field(
-        "drop", "training problems whose text stands in a benchmark: leave, report, or drop them"
-    )
-    ngram: int = result_field(13, "length in words of an n-gram overlap that counts as contamination", ge=3)
-
-    @field_validator("contamination", mode="before")
-    @classmethod
-    def _off_is_a_word(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
 
 class ModelConfig(Section):
@@ -244,37 +142,6 @@ class GenerateConfig(Section):
                 "temperature 0 gives the same answer each time: set samples and max_attempts to 1, or a temperature"
             )
         return self
-
-
-class MethodConfig(Section):
-    """The choices that the paper (arXiv 2504.02521) leaves open, and the controls of a sound experiment."""
-
-    condition: Literal["undo", "blind", "shuffled", "one_shot", "ground_truth"] = result_field(
-        "undo",
-        "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
-        "one_shot never refines; ground_truth learns from the data's own solutions",
-    )
-    errors_from: Literal["diagnosis", "train", "both"] = result_field(
-        "both",
-        "the splits on which the student is examined for its errors; failed diagnosis problems are then learned from, too",
-    )
-    regenerate: Literal["wrong", "wrong_and_unstable", "all"] = result_field(
-        "wrong", "which problems get a new rationale"
-    )
-    show_truth: bool = result_field(
-        False,
-        "show the ground truth to the teacher, and the data's own solution of a diagnosis problem that has no rationale yet",
-    )
-    start_from: Literal["base", "previous"] = result_field("base", "weights that each iteration starts from")
-    combine: Literal["replace", "add", "best"] = result_field(
-        "replace", "new rationales replace the old, stand beside them, or the better one stays"
-    )
-    wrong_rationales: Literal["drop", "keep"] = result_field(
-        "drop", "rationales with a wrong answer are dropped or kept"
-    )
-    validation_examples: int = result_field(
-        0, "tuples of the validation split shown to the teacher as examples", ge=0
-    )
 
 
 class EvaluateConfig(Section):

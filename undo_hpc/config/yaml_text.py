@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,26 +76,80 @@ class YamlText:
         return self.name
 
 
+_MOST_VALUES = 100_000  # of a file, aliases written out
+_DEEPEST = 50
+
+
 def parse_value(text: str) -> Any:
     """One value as YAML, e.g. of `--set`. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    return _parse(text)[1]
+
+
+def _parse(text: str, look: Callable[[yaml.Node], None] = lambda node: None) -> tuple[yaml.Node | None, Any]:
+    """The nodes and the value of a YAML text. Raises yaml.YAMLError, whatever is wrong with it.
+
+    Args:
+        look: sees the nodes before values are made of them.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _measure(node, set(), {})
+        look(node)
+        return node, loader.construct_document(node)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # of a tag such as `!!int x`
+        raise yaml.YAMLError(f"a value cannot be read ({error})") from error
+    finally:
+        loader.dispose()
+
+
+def _measure(node: yaml.Node, around: set[int], known: dict[int, int]) -> int:
+    """Values in a node, with aliases written out: a few lines of aliases can stand for more than any memory holds.
+
+    Raises yaml.YAMLError for too many, for an alias inside of what it names, and for deep nesting.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    line = node.start_mark.line + 1
+    if id(node) in around:
+        raise yaml.YAMLError(f"line {line}: an alias stands inside of what it names")
+    if len(around) > _DEEPEST:
+        raise yaml.YAMLError(f"line {line}: it is nested more than {_DEEPEST} levels deep")
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    elif isinstance(node, yaml.MappingNode):
+        inner = [part for pair in node.value for part in pair]
+    around.add(id(node))
+    count = 1 + sum(_measure(part, around, known) for part in inner)
+    around.discard(id(node))
+    if count > _MOST_VALUES:
+        raise yaml.YAMLError(f"line {line}: it stands for more than {_MOST_VALUES:,} values")
+    known[id(node)] = count
+    return count
 
 
 def read_yaml(path: Path) -> YamlText:
     """Reads a YAML mapping. Raises ConfigError where the file is missing, not YAML, or not a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="check the path") from error
-    try:
-        node = yaml.compose(text, Loader=_Loader)
+
+    def leading_zeros(node: yaml.Node) -> None:
         for keys, line, digits in _scalars(node, ()):
             if _LEADING_ZERO.fullmatch(digits):
                 raise ConfigError(
                     f"{path}, line {line}: '{'.'.join(keys)}': {_zero(digits)}",
                     hint="numbers are written without leading zeros",
                 )
-        data = parse_value(text)
+
+    try:
+        node, data = _parse(text, leading_zeros)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}", hint="fix the line that is named") from error
     if data is None:

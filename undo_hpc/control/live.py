@@ -77,14 +77,16 @@ class LiveTasks:
     abandoned: int = 0
 
 
-def query_live(run: Run, iteration: int) -> LiveTasks:
-    """Asks leases, and on SLURM squeue. A scheduler that does not answer is reported in `note`; the rest is still valid."""
+def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks:
+    """Asks leases, and on SLURM squeue. A scheduler that was not asked or does not answer is reported in `note`; the rest is valid."""
     live = LiveTasks(paused=run.layout.paused.exists())
     lease = read_fast(run.layout.lease)
     if lease and is_alive(lease):
         live.launcher = f"process {lease.get('pid')} on {lease.get('host')}"
     live.tasks.update(leased(run, iteration))
-    if run.config.cluster.kind == "slurm":
+    if run.config.cluster.kind == "slurm" and not scheduler:
+        live.note = "squeue was not asked; what waits in the queue is unknown"
+    elif run.config.cluster.kind == "slurm":
         try:
             _ask_slurm(run, iteration, live)
         except ClusterError as error:

@@ -22,12 +22,13 @@ from typing import Any
 from undo_hpc.control.live import query_live
 from undo_hpc.errors import EvidenceError, LeaseError
 from undo_hpc.grading import GradeItem
+from undo_hpc.method.metrics import count_attempts, count_solved
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES, followers
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
-from undo_hpc.stages.attempts import basis_of, counts
+from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
@@ -222,9 +223,9 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
     for name, rows in shards.items():
         write_bytes(root / name, dump_rows([row.to_dict() for row in rows]))
     everything = [row for rows in shards.values() for row in rows]
-    fresh: dict[str, Any] = manifest.counts | counts(everything)
+    fresh: dict[str, Any] = manifest.counts | count_attempts(everything)
     if "solved" in fresh:
-        fresh["solved"] = len({row.problem_id for row in everything if row.verdict == "correct"})
+        fresh["solved"] = count_solved(everything)
     outputs = {name: describe_output(root / name, len(rows)) for name, rows in shards.items()}
     details = manifest.details | {"regraded": round(time.time(), 3)}
     write_manifest(root / task.manifest, replace(manifest, outputs=outputs, counts=fresh, details=details))

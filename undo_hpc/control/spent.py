@@ -20,6 +20,8 @@ from typing import Any
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.live import leased
+from undo_hpc.method.metrics import gain as gain_on_validation
+from undo_hpc.pipeline.evidence import as_manifest
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
 from undo_hpc.storage.reading import read_fast, read_rows_tolerant
@@ -268,26 +270,20 @@ def _kept(run: Run) -> dict[int, int]:
     """Rationales newly kept in each merged iteration."""
     kept = {}
     for number in run.layout.iterations():
-        manifest = read_fast(run.layout.iteration(number).stage_manifest("merge"))
-        if manifest and "counts" in manifest:
-            counts = manifest["counts"]
+        data = read_fast(run.layout.iteration(number).stage_manifest("merge"))
+        manifest = as_manifest(data) if data else None
+        if manifest is not None:
+            counts = manifest.counts
             kept[number] = int(counts.get("rows", 0)) - int(counts.get("carried", 0))
     return kept
 
 
 def _gain(run: Run) -> float | None:
     """Points of validation accuracy that the best iteration lies above the untrained student, or above iteration 0."""
-    accuracies, baseline = [], None
-    for number in run.layout.iterations():
-        metrics = read_fast(run.layout.iteration(number).metrics) or {}
-        share = metrics.get("sets", {}).get("validation", {}).get("accuracy")
-        if share is not None:
-            accuracies.append(float(share))
-        if number == 0:
-            baseline = metrics.get("baseline", {}).get("validation", {}).get("accuracy")
-    if not accuracies:
-        return None
-    return 100 * (max(accuracies) - float(accuracies[0] if baseline is None else baseline))
+    found = gain_on_validation(
+        [read_fast(run.layout.iteration(k).metrics) or {} for k in run.layout.iterations()]
+    )
+    return None if found is None else 100 * found
 
 
 def energy(kwh: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks import Benchmark
+from undo_hpc.method.metrics import sum_generation
 from undo_hpc.models import public_name
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
@@ -102,10 +103,7 @@ def distilled_card(run: Run, iteration: int, shards: Sequence[Manifest], counts:
         version=__version__,
         iteration=iteration,
         provenance=provenance(run.config),
-        made={
-            name: sum(m.counts.get(name, 0) for m in shards)
-            for name in ("rows", "correct", "problems", "solved")
-        },
+        made=sum_generation(m.counts for m in shards),
         counts=counts,
         drops=drops(counts),
         fields=FIELDS,

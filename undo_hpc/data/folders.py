@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from undo_hpc.config.yaml_text import parse_value
 from undo_hpc.data.rows import SUFFIXES, is_data
 from undo_hpc.data.split_names import SPLIT_WORDS, base_name, canonical, is_numbered_part, split_of
 from undo_hpc.errors import DataError
@@ -144,7 +145,7 @@ def _readme_configs(path: Path) -> dict[str, Mapping[str, Any]]:
     if len(parts) < 3 or parts[0].strip():
         return {}
     try:
-        head = yaml.safe_load(parts[1])
+        head = parse_value(parts[1])
     except yaml.YAMLError:
         return {}
     listed = head.get("configs") if isinstance(head, dict) else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.checks import Finding, Level, NotChecked, Subject, find_problems
+from undo_hpc.control.checks import Finding, Level, Notice, Subject, find_problems
 from undo_hpc.doctor.hub import check_cache, check_nodes, check_token
 from undo_hpc.doctor.machine import check_file_system, check_gpu, check_space
 from undo_hpc.doctor.packages import check_python, check_versions
@@ -42,7 +42,7 @@ def _run(subject: Subject) -> Iterator[Finding]:
     failed = set()
     for check, error in find_problems(subject, "doctor"):
         failed.add(check.what)
-        level: Level = "warning" if isinstance(error, NotChecked) else "error"
+        level: Level = "warning" if isinstance(error, Notice) else "error"
         yield Finding(level, check.what, error.message, error.hint)
     config = subject.config
     for role, model in loaded_models(config).items():

@@ -17,7 +17,7 @@ def find_key(file: str, variable: str, *, required: bool) -> str:
     if file:
         try:
             key = Path(file).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(
                 f"engine.openai.api_key_file: {file} cannot be read: {error}",
                 hint="name a readable text file",

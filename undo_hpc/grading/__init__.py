@@ -1,9 +1,9 @@
-"""Checking mathematical answers: exact where that is cheap, algebra in a process that can be killed, never eval.
+"""Checking mathematical answers: one grammar, typed values, one table of equality; in a process that can be killed, never eval.
 
     from undo_hpc.grading import grade
     grade("so it is \\boxed{0.5}", "1/2").correct  # True
 
-Importing this costs nothing; sympy and math-verify live in worker processes only.
+Importing this costs nothing; the grammar, sympy and math-verify live in worker processes only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from undo_hpc.grading.options import GradeItem, GradeOptions
 from undo_hpc.grading.pool import Checker
 from undo_hpc.records import Grade
 
+# Raised with every change that can change a verdict; manifests and results name it, so that scores are compared like with like.
+CHECKER_VERSION = "2.0"
 __all__ = [
+    "CHECKER_VERSION",
     "Checker",
     "Grade",
     "GradeItem",

@@ -96,6 +96,7 @@ def _copy(options: argparse.Namespace, out: TextIO, counts: Counter[str]) -> Non
     with Checker(options.workers, options.deadline) as checker:
         for grade in checker.grade_many(items()):
             row = rows.popleft() | {"verdict": grade.verdict, "answer": grade.answer, "method": grade.method}
+            row["boxed"] = grade.boxed
             out.write(json.dumps(row, ensure_ascii=not _encodable(row)) + "\n")
             counts[grade.verdict] += 1
             if time.monotonic() - last > _EVERY_SECONDS:
@@ -140,7 +141,7 @@ def _item(line: str, where: str, options: argparse.Namespace) -> tuple[dict[str,
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(
-            f"{where}: not JSON ({error})", hint="each line holds one JSON object; mend or remove this line"
+            f"{where}: not JSON ({error})", hint="each line holds one JSON object; fix or remove this line"
         ) from error
     if not isinstance(row, dict):
         raise DataError(

@@ -12,6 +12,7 @@ _JOINED = re.compile(
     r"(?:[\s,;.$]|\\[,;:!\s\\()\[\]]|\\q?quad|\\(?:text|mbox|textrm)\s*\{[\s,]*(?:and|or)?[\s,]*\}|\*\*)*"
     r"(?:(?:[a-z]{2,12}\s+)?(?:\b(?:and|or)\b|[,;]|&))"
     r"(?:[\s,;$]|\\[,;:!\s\\()\[\]]|\\q?quad|\*\*)*(?:[A-Za-z](?:_\{?\w\}?)?\s*=\s*)?"  # `and $y = \boxed{2}`
+    r"(?:(?:the\s+)?(?:second|third|fourth|other|larger|smaller|last)\s+(?:[a-z]{1,12}\s+){0,2}(?:is|are|=)[\s$]*)?"
 )
 _TEXT_JOINED = re.compile(r"\\(?:text|mbox|textrm)\s*\{[\s,]*(and|or)[\s,]*\}")
 _GAP = 60

@@ -1,7 +1,7 @@
 """The pool: worker processes that may be killed, and the loop that feeds them, keeps order and holds the clock.
 
-With one worker the cheap deciders run in the calling process and only algebra goes to the worker; with more, whole jobs of items
-are spread over the workers. Either way the parent kills a worker that is late, gives the item the verdict `timeout`, and goes on.
+Everything that reads an answer runs in a worker, with one worker as with many, so that the deadline holds for all of it: the parent
+kills a worker that is late, gives the item the verdict `timeout`, and goes on. Only loading the algebra, once a worker, has more time.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import UndoError
-from undo_hpc.grading.candidates import MAX_TEXT
-from undo_hpc.grading.decide import decide
 from undo_hpc.grading.options import GradeItem
+from undo_hpc.grading.reasoning import MAX_TEXT
 from undo_hpc.records import Grade
 
 JOB_ITEMS = 48
@@ -48,6 +47,7 @@ class _Worker:
     job: _Job | None = None
     since: float = 0.0
     in_algebra: bool = False
+    loading: bool = False
     incoming: bytearray = field(default_factory=bytearray)
     outgoing: bytearray = field(default_factory=bytearray)
 
@@ -116,31 +116,15 @@ class Checker:
             self._turn(1.0)
 
     def grade(self, item: GradeItem) -> Grade:
-        """Grades one item: cheap deciders here, algebra in a worker."""
-        return next(self._with_cheap_here([item], wanted=1))
+        """Grades one item."""
+        return next(self._spread([item], 1))
 
     def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
         """Grades as the items come, in their order; at most 8,192 items or 32 MiB are in flight."""
-        if self.workers == 1:
-            yield from self._with_cheap_here(items, wanted=1)
-        else:
-            yield from self._spread(items)
+        yield from self._spread(items, self.workers)
 
-    def _with_cheap_here(self, items: Iterable[GradeItem], wanted: int) -> Iterator[Grade]:
-        def jobs() -> Iterator[_Job | None]:
-            for place, item in enumerate(map(trimmed, items)):
-                found = decide(item)
-                if isinstance(found, Grade):
-                    self._done[place] = found
-                    yield None
-                else:
-                    self._take_in(place, item)
-                    yield _Job(deque([(place, item)]))
-
-        yield from self._run(jobs(), wanted)
-
-    def _spread(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
-        def jobs() -> Iterator[_Job | None]:
+    def _spread(self, items: Iterable[GradeItem], wanted: int) -> Iterator[Grade]:
+        def jobs() -> Iterator[_Job]:
             batch: deque[tuple[int, GradeItem]] = deque()
             size = 0
             for place, item in enumerate(map(trimmed, items)):
@@ -153,13 +137,13 @@ class Checker:
             if batch:
                 yield _Job(batch)
 
-        yield from self._run(jobs(), self.workers)
+        yield from self._run(jobs(), wanted)
 
     def _take_in(self, place: int, item: GradeItem) -> None:
         self._in_flight[place] = len(item.prediction) + len(item.gold) + 100
         self._bytes += self._in_flight[place]
 
-    def _run(self, jobs: Iterator[_Job | None], wanted: int) -> Iterator[Grade]:
+    def _run(self, jobs: Iterator[_Job], wanted: int) -> Iterator[Grade]:
         """The loop: take jobs in while there is room, hand out grades in order, keep the clock."""
         place, more = 0, True
         try:
@@ -173,11 +157,10 @@ class Checker:
                     except StopIteration:
                         more = False
                         continue
-                    if job is not None:
-                        self._jobs.append(job)
-                        self._start_missing(wanted)
-                        if self._hand_out() or len(self._jobs) < wanted:
-                            self._turn(0.0)
+                    self._jobs.append(job)
+                    self._start_missing(wanted)
+                    if self._hand_out() or len(self._jobs) < wanted:
+                        self._turn(0.0)
                     continue
                 if self._in_flight:
                     self._turn(self._patience())
@@ -248,7 +231,7 @@ class Checker:
     def _send(self, worker: _Worker, job: _Job) -> None:
         rows = [[item.prediction, item.gold, item.kind, item.choices] for _, item in job.items]
         worker.outgoing += json.dumps(rows, separators=(",", ":")).encode("ascii") + b"\n"
-        worker.job, worker.since, worker.in_algebra = job, time.monotonic(), False
+        worker.job, worker.since, worker.in_algebra, worker.loading = job, time.monotonic(), False, False
         self._write(worker)
 
     def _write(self, worker: _Worker) -> None:
@@ -272,12 +255,15 @@ class Checker:
         """Seconds until the first clock runs out."""
         now = time.monotonic()
         ends = [
-            (worker.since + self.deadline_s * _EARLY if worker.ready else worker.started + _START_SECONDS)
-            - now
-            for worker in self._pool
-            if worker.job is not None or not worker.ready
+            self._end_of(worker) - now for worker in self._pool if worker.job is not None or not worker.ready
         ]
         return max(0.0, min([*ends, 1.0]))
+
+    def _end_of(self, worker: _Worker) -> float:
+        """When a worker is late."""
+        if not worker.ready:
+            return worker.started + _START_SECONDS
+        return worker.since + (_START_SECONDS if worker.loading else self.deadline_s * _EARLY)
 
     def _turn(self, timeout: float) -> None:
         """One turn of the loop: hear from the workers, feed them, kill the late."""
@@ -289,9 +275,11 @@ class Checker:
                 self._read(worker)
         now = time.monotonic()
         for worker in list(self._pool):
-            if worker.job is not None and now - worker.since > self.deadline_s * _EARLY:
+            if now <= self._end_of(worker):
+                continue
+            if worker.ready and worker.job is not None:
                 self._late(worker)
-            elif not worker.ready and now - worker.started > _START_SECONDS:
+            elif not worker.ready:
                 raise UndoError(
                     "a grading worker did not start",
                     hint="run `python -m undo_hpc.grading.worker 2048 10 1` to see why",
@@ -318,13 +306,13 @@ class Checker:
         worker.since = time.monotonic()
         if message[0] == "ready":
             worker.ready = True
-        elif message[0] == "algebra":
-            worker.in_algebra = True
+        elif message[0] in ("loading", "algebra"):
+            worker.loading, worker.in_algebra = message[0] == "loading", message[0] == "algebra"
         elif worker.job is not None:
             worker.in_algebra = False
-            for verdict, answer, method, extra in message[1]:
+            for fields in message[1]:
                 place, _ = worker.job.items.popleft()
-                self._finish(place, Grade(verdict, answer, method, extra))
+                self._finish(place, Grade(*fields))
             if not worker.job.items:
                 worker.job = None
 
@@ -338,7 +326,7 @@ class Checker:
 
     def _died(self, worker: _Worker) -> None:
         """A worker that ended by itself: memory, or a signal from outside."""
-        if not worker.ready:
+        if not worker.ready or worker.loading:
             code = worker.process.wait()
             raise UndoError(
                 f"a grading worker ended with code {code} before it was ready",

@@ -1,200 +1,209 @@
-"""Units of measurement: their dimension and size, and the number words and nouns that only name what was counted."""
+"""Units of measurement: dimension and size from one table; words that are no unit only name what was counted."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from undo_hpc.grading.names import word_list, word_set
+
 Dimension = tuple[tuple[str, int], ...]
+# symbol : names : size and base units. Base dimensions: m g s A K mol, angle, and one for each currency.
+_TABLE = """
+m : meter metre : 1 m | g : gram gm : 1 g | s : second sec : 1 s | A : ampere amp : 1 A | K : kelvin : 1 K | mol : mole : 1 mol
+L : liter litre l : 1/1000 m3 | N : newton : 1000 g1 m1 s-2 | J : joule : 1000 g1 m2 s-2 | W : watt : 1000 g1 m2 s-3
+Pa : pascal : 1000 g1 m-1 s-2 | V : volt : 1000 g1 m2 s-3 A-1 | C : coulomb : 1 A1 s1 | Hz : hertz : 1 s-1
+F : farad : 1/1000 g-1 m-2 s4 A2 | Ω : ohm Omega : 1000 g1 m2 s-3 A-2 | T : tesla : 1000 g1 s-2 A-1 | Wb : weber : 1000 g1 m2 s-2 A-1
+H : henry : 1000 g1 m2 s-2 A-2 | eV : electronvolt : 801088317/5000000000000000000000000 g1 m2 s-2 | cal : calorie : 4184 g1 m2 s-2
+bit : bit : 1 bit | B : byte : 8 bit | Bq : becquerel : 1 s-1 | rad : radian : 1 radian
+"""
+_PLAIN = """
+in : inch inches : 127/5000 m | ft : foot feet : 381/1250 m | yd : yard : 1143/1250 m | mi : mile : 201168/125 m
+lb : pound lbs : 45359237/100000 g | oz : ounce : 45359237/1600000 g | ton : tonne : 1000000 g | kgs : kilo : 1000 g
+min : minute mins : 60 s | h : hour hr hrs : 3600 s | day : day : 86400 s | week : week wk : 604800 s
+month : month : 1 month | yr : year yrs : 12 month | decade : decade : 120 month | century : century centuries : 1200 month
+gal : gallon : 473176473/125000000000 m3 | qt : quart : 473176473/500000000000 m3 | pint : pint : 473176473/1000000000000 m3
+acre : acre : 316160658/78125 m2 | ha : hectare : 10000 m2 | atm : atmosphere : 101325000 g1 m-1 s-2 | bar : bar : 100000000 g1 m-1 s-2
+° : degree deg : 1 degree | celsius : celsius : 1 celsius | fahrenheit : fahrenheit : 1 fahrenheit | dozen : dozen : 12
+$ : dollar usd buck : 1 dollar | ¢ : cent : 1/100 dollar | € : euro eur : 1 euro | £ : gbp sterling : 1 sterling
+pence : penny : 1/100 sterling | ₹ : rupee rs inr : 1 rupee | ¥ : yen : 1 yen | yuan : rmb : 1 yuan | peso : peso : 1 peso
+rev : revolution : 1 turn | rpm : rpm : 1/60 turn1 s-1 | mph : mph : 1397/3125 m1 s-1 | knot : knot : 463/900 m1 s-1
+kph : kmh kmph : 5/18 m1 s-1 | nickel : nickel : 1/20 dollar | dime : dime : 1/10 dollar
+"""
+_PREFIXES = {"k": 3, "c": -2, "m": -3, "d": -1, "M": 6, "G": 9, "T": 12, "μ": -6, "n": -9, "p": -12}
+_LONG_PREFIXES = {
+    "kilo": 3,
+    "centi": -2,
+    "milli": -3,
+    "deci": -1,
+    "mega": 6,
+    "giga": 9,
+    "micro": -6,
+    "nano": -9,
+    "hecto": 2,
+}
+_POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
+# Words beside a number that say nothing about what it counts.
+FILLER = word_set(
+    "unit units of the a an total in all about exactly only approximately each more less left way ways per-cent remaining"
+)
+# With one of these it is no quantity: `3 or more`, `at most 5`.
+NO_UNIT = word_set(
+    "or and not to but if than when most least except without where for is are was because since so then when while "
+    "over by with no none either neither between from until cannot never has have had"
+)
+_PERCENT = word_set("percent percentage pct % percents")
+_OPPOSITE = word_list("profit/loss gain/loss north/south east/west above/below left/right up/down am/pm")
+_MONTHS = word_set("january february march april may june july august september october november december")
+_PIECE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|[$€£¥₹¢°%Ω]|\^\s*\(?\s*(-?\d{1,2})\s*\)?|[/*()]")
 
 
-def _table() -> dict[str, tuple[str, Fraction, int]]:
-    """name -> (base quantity, size in the base unit, power of the base quantity)."""
-    groups: dict[str, list[tuple[str, str]]] = {
-        "length": [
-            ("m meter metre meters metres", "1"),
-            ("cm centimeter centimetre centimeters centimetres", "1/100"),
-            ("mm millimeter millimetre millimeters millimetres", "1/1000"),
-            ("km kilometer kilometre kilometers kilometres", "1000"),
-            ("in inch inches", "127/5000"),
-            ("ft foot feet", "381/1250"),
-            ("yd yard yards", "1143/1250"),
-            ("mi mile miles", "201168/125"),
-            ("nm nanometer nanometers", "1/1000000000"),
-            ("dm decimeter decimeters", "1/10"),
-        ],
-        "mass": [
-            ("g gram grams gm", "1"),
-            ("kg kilogram kilograms kilo kilos kgs", "1000"),
-            ("mg milligram milligrams", "1/1000"),
-            ("lb lbs pound pounds", "45359237/100000"),
-            ("oz ounce ounces", "45359237/1600000"),
-            ("t tonne tonnes", "1000000"),
-        ],
-        "time": [
-            ("s sec secs second seconds", "1"),
-            ("min mins minute minutes", "60"),
-            ("h hr hrs hour hours", "3600"),
-            ("day days", "86400"),
-            ("week weeks", "604800"),
-            ("ms millisecond milliseconds", "1/1000"),
-        ],
-        "calendar": [("month months", "1"), ("yr yrs year years", "12")],
-        "dollar": [("$ dollar dollars usd buck bucks", "1"), ("cent cents ¢", "1/100")],
-        "euro": [("€ euro euros eur", "1")],
-        "sterling": [("£ gbp", "1"), ("pence", "1/100")],
-        "rupee": [("₹ rupee rupees rs inr", "1")],
-        "yen": [("¥ yen yuan", "1")],
-        "volume": [
-            ("l liter litre liters litres", "1"),
-            ("ml milliliter milliliters millilitre millilitres", "1/1000"),
-            ("gal gallon gallons", "473176473/125000000"),
-            ("qt quart quarts", "473176473/500000000"),
-            ("pint pints", "473176473/1000000000"),
-        ],
-        "angle": [("deg degree degrees °", "1")],
-        "radian": [("rad radian radians", "1")],
-        "temperature": [("celsius", "1")],
-        "kelvin": [("k kelvin kelvins", "1")],
-        "fahrenheit": [("fahrenheit", "1")],
-        "force": [("n newton newtons", "1")],
-        "energy": [("j joule joules", "1"), ("kj", "1000")],
-        "power": [("w watt watts", "1"), ("kw", "1000")],
-        "voltage": [("v volt volts", "1")],
-        "current": [("amp amps ampere amperes", "1")],
-        "frequency": [("hz hertz", "1")],
-    }
-    table: dict[str, tuple[str, Fraction, int]] = {}
-    for quantity, rows in groups.items():
-        for names, size in rows:
-            for name in names.split():
-                table[name] = (quantity, Fraction(size), 1)
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit phrase: its dimension, its size in base units, and the words that are no unit."""
+
+    dimension: Dimension
+    size: Fraction
+    words: tuple[str, ...] = ()
+
+    @property
+    def percent(self) -> bool:
+        """Whether this is the percent sign or a word for it."""
+        return self.dimension == (("percent", 1),)
+
+
+def _parse_table(text: str) -> dict[str, tuple[Fraction, dict[str, int], tuple[str, ...]]]:
+    table = {}
+    for row in re.split(r"[|\n]", text):
+        if row.strip():
+            symbol, others, size = (part.strip() for part in row.split(":"))
+            value, *bases = size.split()
+            powers = {re.sub(r"-?\d+$", "", b): int((re.search(r"-?\d+$", b) or ["1"])[0]) for b in bases}
+            table[symbol] = (Fraction(value), powers, tuple(others.split()))
     return table
 
 
-_UNITS = _table()
-_NO_MARKS = str.maketrans("\u27e6\u27e7", "  ")
-_COMPOUNDS = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h"}
-_COMPOUND = re.compile(r"\b(?:mph|kph|kmh|kmph)\b")
-_SINGLE = {name for name in _UNITS if len(name) == 1 and name.isalpha()}
-_POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
-_NEUTRAL = {
-    "unit",
-    "units",
-    "of",
-    "the",
-    "total",
-    "in",
-    "all",
-    "about",
-    "exactly",
-    "only",
-    "approximately",
-    "each",
-    "more",
-    "less",
-    "left",
-    "ways",
-    "way",
-}
-_NO_UNIT = {
-    "or",
-    "and",
-    "not",
-    "to",
-    "but",
-    "if",
-    "than",
-    "when",
-    "most",
-    "least",
-    "except",
-    "without",
-}  # `3 or more` is no quantity of three
-_PAIRS = (
-    ("profit", "loss"),
-    ("gain", "loss"),
-    ("north", "south"),
-    ("east", "west"),
-    ("above", "below"),
-    ("left", "right"),
-    ("up", "down"),
-)
-OPPOSITES = tuple(pair for x, y in _PAIRS for pair in ((x, y), (y, x)))
-_PERCENT = {"percent", "percentage", "pct", "%", "per cent"}
-_TEMPERATURE = re.compile(r"(?:°|degrees?)\s*(c|f)(?:elsius|ahrenheit)?\b")
-_PIECE = re.compile(r"[a-z]+\.?|[$€£¥₹¢°%]|\^\s*\{?\s*(-?\d)\s*\}?|/|\*|\\cdot|\S")
+def _build() -> tuple[dict[str, tuple[Fraction, dict[str, int]]], dict[str, tuple[Fraction, dict[str, int]]]]:
+    """(symbols, whose case counts; names in lower case)."""
+    symbols: dict[str, tuple[Fraction, dict[str, int]]] = {}
+    words: dict[str, tuple[Fraction, dict[str, int]]] = {}
+    for symbol, (size, powers, others) in _parse_table(_TABLE).items():
+        for prefix, exponent in _PREFIXES.items():
+            symbols[prefix + symbol] = (size * Fraction(10) ** exponent, powers)
+        for name in others:
+            for prefix, exponent in _LONG_PREFIXES.items():
+                words[prefix + name] = words[prefix + name + "s"] = (size * Fraction(10) ** exponent, powers)
+    for symbol, (size, powers, others) in (_parse_table(_TABLE) | _parse_table(_PLAIN)).items():
+        symbols[symbol] = (size, powers)
+        for name in others:
+            words[name] = (size, powers)
+            words.setdefault(name + "s", (size, powers))
+    for symbol in word_list("ft in hr min kg cm mm km ml sec gal mi yd oz lb day cal"):
+        words.setdefault(
+            symbol, symbols.get(symbol) or symbols["mL"]
+        )  # CM, Km, ML: where the case says nothing
+        words.setdefault(symbol + "s", words[symbol])
+    symbols["ml"], symbols["l"] = symbols["mL"], symbols["L"]
+    return symbols, words
+
+
+_SYMBOLS, _WORDS = _build()
+SINGLE = frozenset(name for name in _SYMBOLS if len(name) == 1 and name.isalpha()) - {"F", "T", "H"}
+
+
+def _find(piece: str) -> tuple[Fraction, dict[str, int]] | None:
+    return _SYMBOLS.get(piece) or _WORDS.get(piece.lower())
+
+
+def known(word: str) -> bool:
+    """Whether this word alone names a unit, or percent."""
+    return _find(word) is not None or word.lower() in _PERCENT or word.lower() in _POWERS
 
 
 @lru_cache(maxsize=4096)
-def read_unit(text: str) -> tuple[Dimension, Fraction, tuple[str, ...]] | None:
-    """A unit phrase as (dimension, size, other words), or None where it is not a unit phrase at all.
+def read(text: str) -> Unit | None:
+    """A unit phrase, or None where the words make it no quantity. `square feet` and `ft^2` are the same.
 
-    `'square feet'` and `'ft^2'` are the same; `'apples'` is a word without a dimension.
+    Words that are no unit (`apples`) are kept in the singular, for they contradict other words.
     """
     powers: dict[str, int] = {}
     size = Fraction(1)
     words: list[str] = []
-    sign, pending, last = 1, 1, ""
-    plain = _COMPOUND.sub(lambda m: _COMPOUNDS[m[0]], text.lower().translate(_NO_MARKS))
-    plain = _TEMPERATURE.sub(
-        lambda m: "celsius" if m[1] == "c" else "fahrenheit", plain.replace("^\\circ", "°")
-    )
-    for match in _PIECE.finditer(plain):
-        piece = match.group().rstrip(".")
-        if piece in ("/", "per"):
-            sign = -1
-        elif piece in ("*", "\\cdot"):
-            continue
-        elif piece in _POWERS:
-            if piece in ("squared", "cubed") and last:
-                quantity, unit_size, _ = _UNITS[last]
-                powers[quantity] = powers.get(quantity, 0) + sign * (_POWERS[piece] - 1)
-                size *= unit_size ** (sign * (_POWERS[piece] - 1))
-            else:
-                pending = _POWERS[piece]
+    sign, pending, last, group, side = 1, 1, None, False, 1
+    pieces = list(_PIECE.finditer(text))
+    for i, match in enumerate(pieces):
+        piece = match.group()
+        low = piece.lower()
+        if (
+            low.rstrip("s") in ("°", "degree")
+            and i + 1 < len(pieces)
+            and pieces[i + 1].group().lower()[:1] in "cf"
+            and sign == 1
+        ):
+            continue  # degrees Celsius
+        if piece == "/" or low == "per":
+            sign, last = -1, None
+        elif piece == "(":
+            group = True
+        elif piece == ")":
+            sign, group = 1, False
+        elif piece == "*":
+            sign = sign if group else 1
+        elif low in _PERCENT:
+            powers["percent"] = 1
+        elif low in ("squared", "cubed") and last:
+            size = _multiply(powers, size, last, side * (_POWERS[low] - 1))
+        elif low in _POWERS:
+            pending = _POWERS[low]
         elif match[1] is not None:
-            if last:
-                extra = int(match[1]) - 1
-                quantity, unit_size, _ = _UNITS[last]
-                powers[quantity] = powers.get(quantity, 0) + sign * extra
-                size *= unit_size ** (sign * extra)
-            elif not words:
+            if not last:
                 return None
-        elif piece in _UNITS and not (piece == "in" and (last or words)):
-            quantity, unit_size, _ = _UNITS[piece]
-            powers[quantity] = powers.get(quantity, 0) + sign * pending
-            size *= unit_size ** (sign * pending)
-            last, pending = piece, 1
-        elif piece in _NO_UNIT:
+            size = _multiply(powers, size, last, side * (int(match[1]) - 1))
+        elif low in ("c", "f") and i and pieces[i - 1].group().lower().rstrip("s") in ("°", "degree"):
+            powers["celsius" if low == "c" else "fahrenheit"] = 1
+        elif low in _MONTHS:
             return None
-        elif piece.isalpha():
-            if piece not in _NEUTRAL:
-                words.append(
-                    piece[:-1]
-                    if piece.endswith("s") and not piece.endswith("ss") and len(piece) > 3
-                    else piece
-                )
-        else:
+        elif (found := _find(piece)) and not (
+            low == "in" and sign == 1 and (last or words or not _alone(pieces, i))
+        ):
+            size = _multiply(powers, size, found, sign * pending)
+            last, pending, side = found, 1, sign
+            sign = sign if group else 1
+        elif low in NO_UNIT:
             return None
-    dimension = tuple(sorted((quantity, power) for quantity, power in powers.items() if power))
-    return dimension, size, tuple(words)
+        elif low not in FILLER:
+            words.append(low[:-1] if low.endswith("s") and not low.endswith("ss") and len(low) > 3 else low)
+    return Unit(tuple(sorted((name, power) for name, power in powers.items() if power)), size, tuple(words))
 
 
-def is_known(text: str) -> bool:
-    """Whether the phrase names a unit of the table."""
-    found = read_unit(text)
-    return bool(found and found[0])
+def _alone(pieces: list[re.Match[str]], i: int) -> bool:
+    """Whether `in` can be inches here: nothing behind it but a power or a slash."""
+    return i + 1 >= len(pieces) or pieces[i + 1].group()[0] in "^/*)"
 
 
-def is_percent(text: str) -> bool:
-    """Whether the phrase is the percent sign or a word for it."""
-    return text.strip().strip("\u27e6\u27e7 .").lower() in _PERCENT
+def _multiply(
+    powers: dict[str, int], size: Fraction, unit: tuple[Fraction, dict[str, int]], power: int
+) -> Fraction:
+    for name, exponent in unit[1].items():
+        powers[name] = powers.get(name, 0) + exponent * power
+    return size * unit[0] ** power
 
 
-def is_single(text: str) -> bool:
-    """Whether this could as well be a variable: `m`, `g`, `s`."""
-    return text.strip() in _SINGLE or (
-        len(text.strip()) == 1 and text.strip().isascii() and text.strip().isalpha()
-    )
+def conversion(a: Unit, b: Unit) -> Fraction | None:
+    """The factor from `a` to `b`; None where they contradict each other. A phrase of mere words has no dimension and factor 1."""
+    if a.dimension and b.dimension:
+        if a.dimension != b.dimension:
+            return None
+        return a.size / b.size if not _contradict(a.words, b.words, False) else None
+    if a.dimension or b.dimension:
+        return None if a.words or b.words else Fraction(1)
+    return None if _contradict(a.words, b.words, True) else a.size / b.size
+
+
+def _contradict(a: tuple[str, ...], b: tuple[str, ...], strict: bool) -> bool:
+    pairs = [pair.split("/") for pair in _OPPOSITE]
+    if any((x in a and y in b) or (y in a and x in b) for x, y in pairs):
+        return True
+    return strict and bool(a) and bool(b) and not (set(a) <= set(b) or set(b) <= set(a))

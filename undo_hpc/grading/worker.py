@@ -1,8 +1,9 @@
-"""The process that does algebra: `python -m undo_hpc.grading.worker MEMORY_MB CPU_SECONDS`, JSON lines in and out.
+"""The process that grades: `python -m undo_hpc.grading.worker MEMORY_MB CPU_SECONDS PARENT`, JSON lines in and out.
 
 In:  `[[prediction, gold, kind, choices], ...]`, a job.
-Out: `["ready"]` once; then for each job `["grades", [...]]` for its items in their order, in any number of lines, and `["algebra"]`
-before an item on which the clock is to be watched. The parent kills this process when it is late; nothing is saved here.
+Out: `["ready"]` once; then for each job `["grades", [...]]` for its items in their order, in any number of lines; `["loading"]` before
+the algebra is imported, which happens when first needed, and `["algebra"]` before an item goes to it, so that the parent knows which item
+was at fault. The parent kills this process when it is late; nothing is saved here.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class _Out:
         self.stream.flush()
 
     def add(self, grade: Grade) -> None:
-        self.waiting.append([grade.verdict, grade.answer, grade.method, grade.extra])
+        self.waiting.append([grade.verdict, grade.answer, grade.method, grade.extra, grade.boxed])
         if time.monotonic() - self.since > _FLUSH_SECONDS:
             self.flush()
 
@@ -71,6 +72,18 @@ class _Out:
             self.send(["grades", self.waiting])
             self.waiting = []
         self.since = time.monotonic()
+
+
+_loaded = False
+
+
+def load(out: _Out) -> None:
+    """Imports the algebra, once; the parent allows time for that."""
+    global _loaded
+    if not _loaded:
+        out.send(["loading"])
+        algebra.warm_up()
+        _loaded = True
 
 
 def grade_one(item: GradeItem, out: _Out, cpu_seconds: float) -> Grade:
@@ -82,6 +95,7 @@ def grade_one(item: GradeItem, out: _Out, cpu_seconds: float) -> Grade:
         if not announced:
             announced = True
             out.flush()
+            load(out)
             out.send(["algebra"])
             limit_cpu(cpu_seconds)
         return algebra.equal(gold, pred)
@@ -99,7 +113,6 @@ def main() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     confine(memory_mb)
     sys.setrecursionlimit(3000)
-    algebra.warm_up()
     out.send(["ready"])
     for line in sys.stdin.buffer:
         for prediction, gold, kind, choices in json.loads(line):

@@ -17,10 +17,11 @@ from undo_hpc.data.cards import (
     rationale_licence,
     source_licence,
 )
+from undo_hpc.method.metrics import beats_untrained
 from undo_hpc.models import hub_id, public_name
 from undo_hpc.observe.summary import all_metrics
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings, learned
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.system.templates import render_card
@@ -59,9 +60,7 @@ def command(run: Run) -> str:
 
 def interval(item: dict[str, Any] | None) -> str:
     """An accuracy in per cent with its interval."""
-    if not item:
-        return "not measured"
-    return f"{100 * item['accuracy']:.1f} [{100 * item['low']:.1f}, {100 * item['high']:.1f}]"
+    return accuracy(item) if item else "not measured"
 
 
 def data_card(run: Run, iterations: Sequence[int]) -> str:
@@ -144,10 +143,10 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         student=public_name(config.student.model),
         teacher=public_name(config.teacher.model),
         rows=[(name, item, interval(baseline.get(name)), interval(item)) for name, item in shown.items()],
-        max_tokens=longest(config.evaluate.sampling, best),
+        evaluation=evaluation_settings(config),
+        beaten=None if beats_untrained(metrics) is not False else NONE_BEATS_UNTRAINED,
         train={"step": "?", "tokens": 0} | chosen.get("train", {}),
-        distilled_rows=chosen["distilled"].get("rows", "?"),
-        rows_learned=chosen.get("train", {}).get("rows_learned"),
+        learned=learned(chosen.get("train", {}), chosen["distilled"]),
         licences=licences(run),
         command=command(run),
     )

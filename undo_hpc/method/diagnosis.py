@@ -31,7 +31,7 @@ ErrorKind = Literal["arithmetic", "setup", "no_answer", "truncated", "format"]
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """An error: its kind, a sentence for people (and for the teacher's prompt), and where the failed step stands.
+    """An error: its kind, a sentence for people, and where the failed step stands.
 
     `start` and `end` (exclusive) count characters of the student's text; both are 0 where no step can be pointed at.
     """
@@ -79,6 +79,22 @@ def diagnose(
     if answer and (reason := _misreported(answer, gold, steps)):
         return Diagnosis("format", reason, *_answer_span(prediction_text))
     return _setup(prediction_text, steps, gold, rationale)
+
+
+def failed_step(attempt: str, rationale: str = "") -> str:
+    """The first step of a wrong attempt that fails, as it stands there, found WITHOUT the ground truth; empty where none is found.
+
+    A false equation is found by arithmetic. Where all hold, it is the first step that the teacher's own rationale does not have.
+
+    Args:
+        attempt: the student's completion, which is wrong.
+        rationale: what the student learned from, where there is something.
+    """
+    steps = equations(attempt)
+    found = next((step for step in steps if not step.holds), None)
+    if found is None and (known := {_key(step) for step in _outermost(equations(rationale))}):
+        found = next((step for step in _outermost(steps) if _key(step) not in known), None)
+    return re.sub(r"\s+", " ", attempt[found.start : found.end]).strip() if found else ""
 
 
 def _with(slip: Equation | None, text: str, kind: ErrorKind, detail: str) -> Diagnosis:

@@ -1,7 +1,7 @@
 r"""Finds arithmetic claims such as `48/2 = 24` in free text and checks them with exact fractions. Pure, linear, never eval.
 
 Careful by design: a claim is judged only where its whole extent is understood. Next to a variable, a function, a root or an
-unknown LaTeX command it is passed over, for a slip that is none would mislead the teacher. Understood are numbers with
+unknown LaTeX command it is skipped, for a slip that is none would mislead the teacher. Understood are numbers with
 thousands separators, decimals and per cent, + - * / ^ and their LaTeX and Unicode forms, brackets, `\frac{a}{b}`, one unit that
 all numbers of a sum share, chains `a+b = c = d`, run-on chains `3*4=12+5=17`, working in brackets `47*8=(7*8=56,4*8+5=37)376`
 and GSM8K's `<<48/2=24>>`.
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+
+from undo_hpc.method.arithmetic import MAX_DEPTH, Token, Value, evaluate
 
 _NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _TOKEN = re.compile(
@@ -55,7 +57,7 @@ _JOINING = {
     "divided",
     "x",
 }
-_MOST_TOKENS, _MOST_DIGITS, _MOST_BITS, _MOST_DEPTH = 120, 40, 4096, 40
+_MAX_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +71,6 @@ class Equation:
     holds: bool
 
 
-@dataclass(slots=True)
-class _Token:
-    kind: str  # num, op, eq, lpar, rpar, pct, word, stop, opaque
-    text: str
-    start: int
-    end: int
-    value: Fraction | None = None
-    decimals: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """What a run of tokens amounts to."""
-
-    value: Fraction
-    first: Fraction  # its first operand
-    operated: bool  # holds an operator
-    decimals: int  # digits after the point of a lone number
-    most_decimals: int  # of any number in it
-    percent: bool
-    start: int
-    end: int
-
-
 def equations(text: str) -> list[Equation]:
     """The claims in a text that can be judged, in the order in which they end."""
     found: list[Equation] = []
@@ -102,14 +80,14 @@ def equations(text: str) -> list[Equation]:
 
 
 def numbers(text: str) -> list[Fraction]:
-    """All numbers that stand in a text, signs left aside, in their order."""
+    """All numbers that stand in a text, signs ignored, in their order."""
     return [token.value for token in _tokens(text) if token.value is not None]
 
 
 def number(text: str) -> Fraction | None:
     """The value of a text that is one number, a fraction or plain arithmetic; None for anything else."""
     tokens = [token for token in _tokens(text) if token.kind != "stop" or token.text != "."]
-    value = _evaluate(tokens)
+    value = evaluate(tokens)
     return value.value if value else None
 
 
@@ -128,16 +106,16 @@ def show(value: Fraction) -> str:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _tokens(text: str) -> list[_Token]:
-    found: list[_Token] = []
+def _tokens(text: str) -> list[Token]:
+    found: list[Token] = []
     for match in _TOKEN.finditer(text):
         kind, body, start, end = str(match.lastgroup), match[0], match.start(), match.end()
         if kind == "skip":
             continue
-        token = _Token("opaque" if kind == "other" else kind, body, start, end)
+        token = Token("opaque" if kind == "other" else kind, body, start, end)
         if kind in ("num", "frac", "boxed"):
             parts = [re.sub(r"[^\d.]", "", part) for part in re.findall(_NUMBER, body)]
-            if sum(map(len, parts)) > _MOST_DIGITS or (kind == "frac" and not Fraction(parts[1])):
+            if sum(map(len, parts)) > _MAX_DIGITS or (kind == "frac" and not Fraction(parts[1])):
                 token.kind = "opaque"
             else:
                 sign = -1 if kind != "num" and "-" in body else 1
@@ -147,7 +125,7 @@ def _tokens(text: str) -> list[_Token]:
                 )
                 token.decimals = len(parts[0].partition(".")[2]) if kind != "frac" else 0
                 if kind == "boxed" and found and found[-1].kind in ("num", "rpar", "pct"):
-                    found.append(_Token("stop", "", start, start))  # `24-4=20 \boxed{24}` are two statements
+                    found.append(Token("stop", "", start, start))  # `24-4=20 \boxed{24}` are two statements
         elif kind == "op":
             token.text = _OPS.get(body.rstrip(), body)
         elif kind == "bold":  # a power between two numbers, else the stars of bold print
@@ -169,7 +147,7 @@ def _tokens(text: str) -> list[_Token]:
     return [_cross(found, at) for at in range(len(found))]
 
 
-def _cross(tokens: list[_Token], at: int) -> _Token:
+def _cross(tokens: list[Token], at: int) -> Token:
     """An `x` between two numbers is a multiplication, and `of` behind a per cent is one, too."""
     token = tokens[at]
     if token.kind != "word" or not 0 < at < len(tokens) - 1:
@@ -179,17 +157,17 @@ def _cross(tokens: list[_Token], at: int) -> _Token:
         token.text in ("x", "X") and before.kind in ("num", "rpar", "pct") and after.kind in ("num", "lpar")
     )
     if times or (token.text == "of" and before.kind == "pct" and after.kind in ("num", "lpar")):
-        return _Token("op", "*", token.start, token.end)
+        return Token("op", "*", token.start, token.end)
     return token
 
 
-def _asides(tokens: list[_Token]) -> Iterator[list[_Token]]:
+def _asides(tokens: list[Token]) -> Iterator[list[Token]]:
     """The text without its asides, and each aside by itself: <<48/2=24>>, and brackets that hold an equation."""
-    stack: list[tuple[str, list[_Token], bool]] = [("", [], False)]  # opening mark, tokens, holds an equation
+    stack: list[tuple[str, list[Token], bool]] = [("", [], False)]  # opening mark, tokens, holds an equation
     for token in tokens:
         opens = token.kind == "lpar" or token.text == "<<"
         closes = token.kind == "rpar" or token.text == ">>"
-        if opens and len(stack) <= _MOST_DEPTH:
+        if opens and len(stack) <= MAX_DEPTH:
             stack.append(("<<" if token.text == "<<" else "(", [token], False))
         elif closes and len(stack) > 1 and stack[-1][0] == ("<<" if token.text == ">>" else "("):
             mark, inner, equation = stack.pop()
@@ -199,19 +177,19 @@ def _asides(tokens: list[_Token]) -> Iterator[list[_Token]]:
                 stack[-1][1].extend([*inner, token])
         else:
             mark, inner, equation = stack[-1]
-            inner.append(_Token("opaque", token.text, token.start, token.end) if opens or closes else token)
+            inner.append(Token("opaque", token.text, token.start, token.end) if opens or closes else token)
             stack[-1] = (mark, inner, equation or token.kind == "eq")
     while len(stack) > 1:  # never closed: what follows the bracket is read by itself
         _, inner, _ = stack.pop()
-        stack[-1][1].append(_Token("opaque", "(", inner[0].start, inner[0].end))
+        stack[-1][1].append(Token("opaque", "(", inner[0].start, inner[0].end))
         stack[-1][1].extend(inner[1:])
     yield stack[0][1]
 
 
-def _statements(parts: Iterator[list[_Token]]) -> Iterator[tuple[list[_Token], bool, bool]]:
+def _statements(parts: Iterator[list[Token]]) -> Iterator[tuple[list[Token], bool, bool]]:
     """Runs of tokens without a stop, and whether what stands before and behind them is understood."""
     for tokens in parts:
-        run: list[_Token] = []
+        run: list[Token] = []
         clear = True
         for token in tokens:
             if token.kind in ("stop", "opaque", "aside"):
@@ -226,7 +204,7 @@ def _statements(parts: Iterator[list[_Token]]) -> Iterator[tuple[list[_Token], b
 # ---- judging ---------------------------------------------------------------------------------------------------------
 
 
-def _claims(text: str, statement: list[_Token], clear_before: bool, clear_after: bool) -> Iterator[Equation]:
+def _claims(text: str, statement: list[Token], clear_before: bool, clear_after: bool) -> Iterator[Equation]:
     at = [i for i, token in enumerate(statement) if token.kind == "eq"]
     if not at or any(token.text == "mod" for token in statement):
         return
@@ -236,8 +214,8 @@ def _claims(text: str, statement: list[_Token], clear_before: bool, clear_after:
     for place, (left, right) in enumerate(pairwise(segments)):
         left_clear = clear_before or place > 0 or _first_word_cuts(left)
         right_clear = clear_after or place + 2 < len(segments)
-        a = _evaluate(_tail(left)) if left_clear else None
-        b = _evaluate(_head(right, right_clear))
+        a = evaluate(_tail(left)) if left_clear else None
+        b = evaluate(_head(right, right_clear))
         if a is None or b is None or not (a.operated or b.operated):
             continue
         holds = _equal(a, b)
@@ -245,11 +223,11 @@ def _claims(text: str, statement: list[_Token], clear_before: bool, clear_after:
             yield Equation(a.start, b.end, a.value, b.value, holds)
 
 
-def _first_word_cuts(segment: list[_Token]) -> bool:
+def _first_word_cuts(segment: list[Token]) -> bool:
     return any(token.kind == "word" for token in segment)
 
 
-def _without_unit(statement: list[_Token], at: list[int]) -> tuple[list[_Token], list[int]]:
+def _without_unit(statement: list[Token], at: list[int]) -> tuple[list[Token], list[int]]:
     """Sums whose every number carries one and the same unit lose it: '5 apples + 3 apples = 8 apples'."""
     words = [token.text.lower() for token in statement if token.kind == "word"]
     count = sum(token.kind == "num" for token in statement)
@@ -266,7 +244,7 @@ def _without_unit(statement: list[_Token], at: list[int]) -> tuple[list[_Token],
     return kept, [i for i, token in enumerate(kept) if token.kind == "eq"]
 
 
-def _tail(segment: list[_Token]) -> list[_Token]:
+def _tail(segment: list[Token]) -> list[Token]:
     """What stands behind the last word; nothing where the word belongs to the expression."""
     last = max((i for i, token in enumerate(segment) if token.kind == "word"), default=-1)
     if last < 0:
@@ -276,7 +254,7 @@ def _tail(segment: list[_Token]) -> list[_Token]:
     return [] if belongs else rest
 
 
-def _head(segment: list[_Token], clear_after: bool) -> list[_Token]:
+def _head(segment: list[Token], clear_after: bool) -> list[Token]:
     """What stands before the first word; nothing where the expression goes on behind it, or ends at something that is not understood."""
     first = next((i for i, token in enumerate(segment) if token.kind == "word"), -1)
     if first < 0:
@@ -294,7 +272,7 @@ def _head(segment: list[_Token], clear_after: bool) -> list[_Token]:
     return [] if unclear else segment[:first]
 
 
-def _equal(a: _Value, b: _Value) -> bool | None:
+def _equal(a: Value, b: Value) -> bool | None:
     """Whether a claim holds; None where rounding on the way makes it doubtful."""
     if a.value == b.value or (b.operated and a.value == b.first):  # the latter is a run-on chain
         return True
@@ -306,120 +284,3 @@ def _equal(a: _Value, b: _Value) -> bool | None:
             return abs(exact.value - rounded.value) <= unit
     near = abs(a.value - b.value) <= abs(a.value) / 200
     return None if near and max(a.most_decimals, b.most_decimals) >= 2 else False
-
-
-# ---- arithmetic ------------------------------------------------------------------------------------------------------
-
-
-class _NotArithmetic(Exception):
-    """The tokens are no arithmetic; never leaves this module."""
-
-
-def _evaluate(tokens: list[_Token]) -> _Value | None:
-    if not tokens or len(tokens) > _MOST_TOKENS:
-        return None
-    parser = _Parser(tokens)
-    try:
-        value = parser.sum(0)
-        if parser.at != len(tokens):
-            return None
-    except _NotArithmetic:
-        return None
-    lone = [token for token in tokens if token.kind == "num"]
-    first = lone[0].value
-    if first is None:
-        return None
-    if tokens[0].kind == "op" and tokens[0].text == "-":
-        first = -first
-    single = len(lone) == 1
-    return _Value(
-        value,
-        first,
-        not single,
-        lone[0].decimals if single else 0,
-        max(t.decimals for t in lone),
-        any(token.kind == "pct" for token in tokens),
-        tokens[0].start,
-        tokens[-1].end,
-    )
-
-
-class _Parser:
-    """Recursive descent over + - * / ^, brackets, per cent; a number before a bracket multiplies it."""
-
-    def __init__(self, tokens: list[_Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-
-    def peek(self) -> tuple[str, str]:
-        """Kind and text of the next token."""
-        if self.at >= len(self.tokens):
-            return "", ""
-        return self.tokens[self.at].kind, self.tokens[self.at].text
-
-    def sum(self, depth: int) -> Fraction:
-        value = self.product(depth)
-        while self.peek() in (("op", "+"), ("op", "-")):
-            sign = 1 if self.peek()[1] == "+" else -1
-            self.at += 1
-            value = _bounded(value + sign * self.product(depth))
-        return value
-
-    def product(self, depth: int) -> Fraction:
-        value, divided = self.signed(depth), False
-        while True:
-            kind, text = self.peek()
-            if kind == "op" and text in "*/":
-                if divided and text == "/":  # 28 / 1/5: written for 28 / (1/5) as often as not
-                    raise _NotArithmetic
-                divided = text == "/"
-                self.at += 1
-                factor = self.signed(depth)
-            elif kind == "lpar":
-                text, factor = "*", self.power(depth)
-            else:
-                return value
-            if text == "/" and not factor:
-                raise _NotArithmetic
-            value = _bounded(value * factor if text == "*" else value / factor)
-
-    def signed(self, depth: int) -> Fraction:
-        if self.peek() in (("op", "+"), ("op", "-")):
-            sign = 1 if self.peek()[1] == "+" else -1
-            self.at += 1
-            return sign * self.power(depth)
-        return self.power(depth)
-
-    def power(self, depth: int) -> Fraction:
-        base = self.atom(depth)
-        if self.peek() != ("op", "^"):
-            return base
-        self.at += 1
-        exponent = self.atom(depth)
-        if exponent.denominator != 1 or not 0 <= exponent <= 32 or self.peek() == ("op", "^"):
-            raise _NotArithmetic
-        return _bounded(base ** int(exponent))
-
-    def atom(self, depth: int) -> Fraction:
-        kind, _ = self.peek()
-        token = self.tokens[self.at] if kind else None
-        self.at += 1
-        if token is not None and token.value is not None:
-            value = token.value
-        elif kind == "lpar" and depth < _MOST_DEPTH:
-            value = self.sum(depth + 1)
-            if self.peek()[0] != "rpar":
-                raise _NotArithmetic
-            self.at += 1
-        else:
-            raise _NotArithmetic
-        if self.peek()[0] == "pct":
-            self.at += 1
-            value /= 100
-        return value
-
-
-def _bounded(value: Fraction) -> Fraction:
-    if value.numerator.bit_length() > _MOST_BITS or value.denominator.bit_length() > _MOST_BITS:
-        raise _NotArithmetic
-    return value

@@ -3,6 +3,8 @@
 The method (arXiv 2504.02521) leaves both open; the switches are MethodConfig's. The controls live here too: `blind` shows
 the same problems without the student's attempt, `shuffled` shows another problem's attempt.
 
+What of the diagnosis, the score and the past is shown is set by `hint`, `show_score` and `history`.
+
 Problems and feedback come as they stand on disk (rows of Problem and Feedback): there may be a million of each.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from undo_hpc.config.schema import MethodConfig
+from undo_hpc.method.diagnosis import failed_step
 from undo_hpc.records import ShownExample, Target
 
 Fields = dict[str, Any]  # a row as it stands on disk
@@ -64,10 +67,10 @@ def partners(groups: Sequence[Hashable], seed: int) -> list[int]:
 
 
 def choose_examples(correct: Sequence[bool], count: int, seed: int) -> list[int]:
-    """Which validation problems are shown to the teacher as examples, wrong answers first; the same for every problem.
+    """Which problems of `method.examples_from` are shown to the teacher as examples, wrong answers first; the same for every problem.
 
     Args:
-        correct: whether the student was right, for each validation problem in its order.
+        correct: whether the student was right, for each problem of that split in its order.
     """
     order = list(range(len(correct)))
     random.Random(seed).shuffle(order)
@@ -94,12 +97,15 @@ def refine_target(
     attempt: Fields,
     method: MethodConfig,
     examples: tuple[ShownExample, ...] = (),
+    history: tuple[ShownExample, ...] = (),
 ) -> Target:
     """What the teacher is asked for a new rationale.
 
     Args:
         feedback: the problem's row of the last iteration.
         attempt: the row whose attempt is shown: the same one, or its partner's in the control `shuffled`.
+        examples: of other problems; the problem itself is left out of them.
+        history: of earlier iterations, oldest first, as `shown_past` makes it.
     """
     blind = method.condition == "blind"
     return Target(
@@ -111,11 +117,48 @@ def refine_target(
         student_answer="" if blind else attempt["student_answer"],
         verdict="" if blind else attempt["verdict"],
         shown_ground_truth=problem["ground_truth"] if method.show_truth else "",
-        examples=examples,
+        examples=tuple(e for e in examples if e.problem_id != problem["problem_id"]),
+        history=history,
+        score=score_of(attempt) if method.show_score and not blind else "",
+        error_kind=attempt["error_kind"] if method.hint == "kind" and not blind else "",
+        failed_step=_failed_step(attempt) if method.hint == "step" and not blind else "",
         ground_truth=problem["ground_truth"],
         kind=problem["kind"],
         options=tuple(problem["options"]),
     )
+
+
+def shown_example(feedback: Fields, method: MethodConfig) -> ShownExample:
+    """A row of feedback as an example of another problem."""
+    return _shown(feedback, feedback, method, 0)
+
+
+def shown_past(feedback: Fields, attempt: Fields, method: MethodConfig, iteration: int) -> ShownExample:
+    """What was shown and tried in an earlier iteration; `attempt` as for `refine_target`."""
+    return _shown(feedback, attempt, method, iteration)
+
+
+def score_of(feedback: Fields) -> str:
+    """The share of the student's answers that are right, in words: 0, 0.25, 1."""
+    return f"{round(feedback['score'], 2):g}"
+
+
+def _shown(feedback: Fields, attempt: Fields, method: MethodConfig, iteration: int) -> ShownExample:
+    blind = method.condition == "blind"
+    return ShownExample(
+        problem_id=feedback["problem_id"],
+        problem=feedback["problem"],
+        rationale=feedback["rationale"],
+        student_answer="" if blind else attempt["student_answer"],
+        verdict="" if blind else attempt["verdict"],
+        score=score_of(attempt) if method.show_score and not blind else "",
+        iteration=iteration,
+    )
+
+
+def _failed_step(attempt: Fields) -> str:
+    wrong = attempt["verdict"] != "correct"
+    return failed_step(attempt["student_answer"], attempt["rationale"]) if wrong else ""
 
 
 def expected_length(target: Target) -> int:

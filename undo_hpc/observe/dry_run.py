@@ -5,7 +5,9 @@ Local data is read and counted; of models and data on the Hub it is asked only w
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -14,12 +16,25 @@ from rich.text import Text
 from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.config.schema import RunConfig, StageResources
-from undo_hpc.control.checks import NOT_BEFORE_A_START, NotChecked, Subject, find_problems, when_for
+from undo_hpc.control.checks import (
+    NOT_BEFORE_A_START,
+    Attention,
+    NotChecked,
+    Notice,
+    Subject,
+    find_problems,
+    when_for,
+)
+from undo_hpc.control.checks.settings import runs_elsewhere
 from undo_hpc.data import LoadedProblems, kind_of
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError, UndoError
+from undo_hpc.observe.preview import samples
+from undo_hpc.observe.wording import evaluation_settings, generation_settings
+from undo_hpc.observe.wrapped import quote, say
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.pipeline.run import open_run
 from undo_hpc.pipeline.workload import Workload
 from undo_hpc.stages.prepare import Sources
 from undo_hpc.system.wording import counted
@@ -33,7 +48,7 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     """
     subject, when = Subject(config, run_dir), when_for(run_dir)
     found = [error for _, error in find_problems(subject, when)]
-    errors = [error for error in found if not isinstance(error, NotChecked)]
+    errors = [error for error in found if not isinstance(error, Notice)]
     sources: Sources | None = None
     try:
         sources = subject.sources
@@ -42,11 +57,43 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
             errors.append(error)
     if not errors or (when == "launch" and _can_plan(config)):
         _show(subject, sources, console)
+        _show_samples(subject, sources, console)
+    for each in found:
+        if isinstance(each, Attention):
+            say(console, f"warning: {each.message}", hang=2)
     if errors:
         raise _all_of(errors)
-    console.print("\nchecked: all that can be checked before a start. Not checked here:", highlight=False)
-    for what in (*(error.message for error in found if isinstance(error, NotChecked)), *NOT_BEFORE_A_START):
-        console.print(Text(f"  {what}"), soft_wrap=True)
+    say(console, "checked: all that can be checked before a start. Not checked here:")
+    unchecked = (error.message for error in found if isinstance(error, NotChecked))
+    for what in (*unchecked, *_beyond(config), *NOT_BEFORE_A_START):
+        say(console, f"  {what}", hang=2)
+
+
+def _beyond(config: RunConfig) -> Iterator[str]:
+    """What of this configuration only its tasks will meet."""
+    server = config.generate.engine.openai
+    if config.generate.engine.name == "openai" and config.method.condition != "ground_truth":
+        where = server.base_url or "the run's own servers"
+        yield f"whether {where} answers, knows the model {config.teacher.model}, and takes its key"
+    if runs_elsewhere(config):
+        yield "the packages of the Python that the profile names: vLLM, peft, deepspeed"
+
+
+def _show_samples(subject: Subject, sources: Sources | None, console: Console) -> None:
+    """What the models will see of the first training problem."""
+    console.print("\nwhat the models see", style="bold", highlight=False)
+    problem = sources.splits.train[0] if sources else None
+    date = time.strftime("%Y-%m-%d")
+    if when_for(subject.run_dir) == "resume":
+        run = open_run(subject.run_dir)
+        problem, date = next(iter(run.problems("train", 0, 1)), None), str(run.environment["created"])[:10]
+    try:
+        for sample in samples(subject.config, problem, date):
+            say(console, f"  {sample.title} ({sample.remark})", hang=2)
+            quote(console, sample.text)
+            console.print()
+    except UndoError:  # one of the errors that are told
+        return
 
 
 def _can_plan(config: RunConfig) -> bool:
@@ -84,7 +131,7 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
         f"condition {config.method.condition}; {'one iteration' if most == 1 else f'at most {most} iterations'}",
     ]
     for line in lines + (describe_problems(loaded) if loaded else []):
-        console.print(Text(line), soft_wrap=True)
+        say(console, line, hang=2)
     console.print(
         f"\niteration 0{'' if counted_all else ' (sizes of the data are estimates)'}",
         style="bold",
@@ -92,7 +139,9 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
     )
     if config.method.condition != "ground_truth":
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
-        console.print(Text(f"  {expected}"), soft_wrap=True)
+        say(console, f"  {expected}", hang=2)
+        say(console, f"  the teacher: {generation_settings(config)}", hang=2)
+    say(console, f"  the student: {evaluation_settings(config)}", hang=2)
     for stage in build_graph(config, layout, plan):
         outputs = sorted({path for task in stage.tasks for path in task.outputs})
         shown = (
@@ -107,14 +156,15 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
             ("needs", (describe_resources(stage, profile),)),
         ):
             if items:  # what a stage of the user's writes is known when it has run
-                console.print(Text(f"      {what:7}{', '.join(items)}"), soft_wrap=True)
+                say(console, f"      {what:7}{', '.join(items)}", hang=7)
     if most > 1:
         seen = (
             ""
             if config.method.condition == "blind"
             else "; the teacher then sees the errors of the last student"
         )
-        console.print(f"\nlater iterations have the same stages{seen}", highlight=False, soft_wrap=True)
+        console.print()
+        say(console, f"later iterations have the same stages{seen}")
 
 
 def describe_problems(loaded: LoadedProblems) -> list[str]:
@@ -155,7 +205,7 @@ def guess_plan(config: RunConfig, sources: Sources | None) -> tuple[IterationPla
         size = config.data.train.sample or 10_000
 
         def part(wanted: int | float) -> int:
-            return round(size * wanted) if 0 < wanted < 1 else int(wanted)
+            return round(size * wanted) if 0 < wanted < 1 else min(size, int(wanted))
 
         validation, diagnosis = part(config.data.validation), part(config.data.diagnosis)
         train = max(1, size - validation - diagnosis)

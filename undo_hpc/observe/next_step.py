@@ -64,5 +64,8 @@ def headline(state: RunState, views: list[StageView], failures: list[Failure], l
     else:
         text = "paused" if live.paused else "stopped"
     failed = sum(v.states.get("failed", 0) for v in views)
-    trouble = f", {failed} failed" if failed and failures else ""
+    word = (
+        "failed or wait in the queue" if live.note else "failed"
+    )  # a task that failed may have been queued again
+    trouble = f", {failed} {word}" if failed and failures else ""
     return f"{text}; {done} of {total} tasks done{trouble}"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from undo_hpc.method.metrics import rows_learned, share
+from undo_hpc.observe.wording import accuracy, learned
+
 _FEW_RATIONALES = 0.2  # of the problems that the teacher was asked for
 _MANY_CUT_OFF = 0.1  # of the student's answers to a set
+_MANY_UNBOXED = 0.1  # of its right answers
 _MANY_ERRORS = 0.01  # of the requests
 
 
@@ -14,13 +18,11 @@ def outcome(metrics: dict[str, Any]) -> str:
     made, decision = metrics["generate"], metrics["decision"]
     parts = []
     if here := metrics["sets"].get("validation"):
-        parts.append(f"validation {_share(here)}")
+        parts.append(f"validation {accuracy(here)}")
         if before := (metrics.get("baseline") or {}).get("validation"):
-            parts[-1] += f", untrained {_share(before)}"
-    learned = metrics.get("train", {}).get("rows_learned", metrics["distilled"]["rows"])
-    parts.append(
-        f"{made['correct']:,} of {made['rows']:,} attempts right, {learned:,} rationales learned from"
-    )
+            parts[-1] += f", untrained {accuracy(before)}"
+    parts.append(f"{made['correct']:,} of {made['rows']:,} attempts right")
+    parts.append(learned(metrics.get("train", {}), metrics["distilled"]))
     parts.append("continues" if decision["action"] == "continue" else decision["action"])
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
 
@@ -36,24 +38,21 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
             f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
             "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_new_tokens may help"
         )
-    trained = metrics.get("train", {})
-    given, learned = trained.get("rows_given", 0), trained.get("rows_learned", 0)
-    if learned < given:
-        reasons = "; ".join(
-            f"{count:,}: {reason}" for reason, count in trained.get("rows_left_out", {}).items()
-        )
+    number, given = rows_learned(metrics.get("train", {}), kept)
+    if number < given:
         found.append(
-            f"the student learned from {learned:,} of {given:,} rows ({reasons}): train.max_length, train.too_long and "
-            "student.reasoning decide what is left out"
+            f"{learned(metrics['train'], kept)}: train.max_length, train.too_long and student.reasoning decide what is left out"
         )
     if made["errors"] > _MANY_ERRORS * made["rows"]:
         found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")
     here, before = metrics["sets"].get("validation"), (metrics.get("baseline") or {}).get("validation")
     if here and before and here["high"] < before["accuracy"]:
         found.append(
-            f"training made the student worse: {_share(here)} on validation, untrained {_share(before)}: fewer train.epochs or a lower "
+            f"training made the student worse: {accuracy(here)} on validation, untrained {accuracy(before)}: fewer train.epochs or a lower "
             "train.learning_rate may help"
         )
+    if unboxed := _over(metrics["sets"], "right_unboxed", _MANY_UNBOXED, of="correct"):
+        found.append(f"right answers of the student without a box, which count as right: {unboxed}")
     if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
         found.append(
             f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_new_tokens too small?"
@@ -64,17 +63,13 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
     return found
 
 
-def _over(sets: dict[str, Any], what: str, most: float) -> str:
+def _over(sets: dict[str, Any], what: str, most: float, of: str = "answers") -> str:
     return ", ".join(
-        f"{name} {a[what]:,} of {a['answers']:,}"
+        f"{name} {a[what]:,} of {a[of]:,}"
         for name, a in sets.items()
-        if a[what] > most * max(1, a["answers"])
+        if share(a.get(what, 0), a.get(of, 0)) > most
     )
 
 
 def _because(counts: dict[str, Any]) -> str:
     return f", for example: {counts['error']}" if counts.get("error") else ""
-
-
-def _share(answers: dict[str, Any]) -> str:
-    return f"{100 * answers['accuracy']:.1f} % [{100 * answers['low']:.0f}, {100 * answers['high']:.0f}]"

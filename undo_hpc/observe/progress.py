@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from undo_hpc.observe.wording import percent
 from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.system.wording import format_duration
 
@@ -34,7 +35,7 @@ def describe(progress: dict[str, Any] | None, seconds: float) -> str:
     if left:
         parts.append(f"{format_duration(left)} left")
     if progress.get("correct") is not None and done:
-        parts.append(f"{100 * progress['correct'] / done:.0f} % right")
+        parts.append(f"{percent(progress['correct'], done)} right")
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.4f}")
     if progress.get("tokens_per_s"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from undo_hpc.control.position import RunState
 from undo_hpc.observe.logs import logs_of, tail
+from undo_hpc.observe.wording import learned
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, TaskStatus, enough
@@ -47,6 +48,7 @@ class StageView:
     rows_per_s: float | None = None
     tokens_per_s: float | None = None
     loss: float | None = None
+    learned: str = ""
     progress: str = ""
     left_s: float | None = None
     seconds: float | None = None
@@ -133,6 +135,7 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
         view.seconds = max(finished for _, finished in spans) - min(started for started, _ in spans)
     if stage.name == "train" and counts:
         view.loss = counts[0].get("loss")
+        view.learned = learned(counts[0], {}) if "rows_given" in counts[0] else ""
     if running:
         _measure_running(
             run,

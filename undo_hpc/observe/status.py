@@ -7,9 +7,11 @@ from typing import Any
 
 from undo_hpc.control.live import LiveTasks, query_live
 from undo_hpc.control.position import RunState, latest_planned, read_state
+from undo_hpc.method.metrics import beats_untrained, untrained_validation, validation_of
 from undo_hpc.observe.next_step import headline, next_command
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.stage_view import Failure, StageView, stage_views
+from undo_hpc.observe.wording import evaluation_settings
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
@@ -25,6 +27,9 @@ class RunView:
         headline: the state of the whole in a sentence.
         next_command: what to type now, and why.
         accuracy: validation accuracy of each finished iteration, with its interval.
+        untrained: the same of the untrained student, None where it was not measured.
+        beats_untrained: whether the best iteration is more accurate than it; None where either was not measured.
+        evaluation: how the student answers: temperature, samples, limits.
     """
 
     name: str
@@ -42,6 +47,9 @@ class RunView:
     next_why: str
     ended: bool
     best_iteration: int | None = None
+    untrained: dict[str, Any] | None = None
+    beats_untrained: bool | None = None
+    evaluation: str = ""
     launcher: str = ""
     jobs: int = 0
     report: str = ""
@@ -56,18 +64,20 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
 
     Args:
         live: who works on it; None asks leases and (on SLURM) squeue.
-        scheduler: False does not ask squeue.
+        scheduler: False asks leases only.
 
     Raises:
         StorageError: the plan of the iteration at work is damaged.
     """
     if live is None:
-        live = query_live(run, latest_planned(run)) if scheduler else LiveTasks()
+        live = query_live(run, latest_planned(run), scheduler=scheduler)
     state = read_state(run, live.tasks)
     if state is None:
         return _not_planned(run, live)
     views, failures = stage_views(run, state)
-    history = _history(run, state.iteration)
+    finished = _history(run, state.iteration)
+    history = [{"iteration": k} | dict(validation_of(metrics) or {}) for k, metrics in enumerate(finished)]
+    untrained = untrained_validation(finished)
     command, why = next_command(run, state, failures, live)
     decision = state.decision
     return RunView(
@@ -86,6 +96,9 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
         next_why=why,
         ended=state.ended is not None,
         best_iteration=decision.best_iteration if decision else None,
+        untrained=dict(untrained) if untrained else None,
+        beats_untrained=beats_untrained(finished),
+        evaluation=evaluation_settings(run.config),
         launcher=live.launcher,
         jobs=live.jobs,
         report=str(page) if (page := run.layout.report_page).exists() else "",
@@ -93,13 +106,13 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
 
 
 def _history(run: Run, iteration: int) -> list[dict[str, Any]]:
-    """Validation of the finished iterations, up to the first that is not (or whose metrics are damaged)."""
+    """Metrics of the finished iterations, up to the first that is not (or whose metrics are damaged)."""
     found: list[dict[str, Any]] = []
     for number in range(iteration + 1):
         metrics = read_fast(run.layout.iteration(number).metrics)
         if not metrics or "sets" not in metrics:
             break
-        found.append({"iteration": number} | metrics["sets"].get("validation", {}))
+        found.append(metrics)
     return found
 
 
@@ -167,4 +180,5 @@ def _not_planned(run: Run, live: LiveTasks) -> RunView:
         next_why="plans iteration 0 and starts it",
         ended=False,
         launcher=live.launcher,
+        evaluation=evaluation_settings(run.config),
     )

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from undo_hpc.observe.stage_view import StageView
 from undo_hpc.observe.status import RunView
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, percent
 from undo_hpc.system.wording import format_duration
 
 WIDE = 90
@@ -52,6 +53,9 @@ def render_status(view: RunView, width: int) -> RenderableType:
         parts.append(Text(f"  {failure.log}" if failure.log else "  it left no log", "dim", overflow="fold"))
     if view.accuracy:
         parts += [Text(), _accuracy(view)]
+        if view.beats_untrained is False:
+            parts.append(Text(f"            {NONE_BEATS_UNTRAINED}", "yellow"))
+        parts.append(Text(f"            {view.evaluation}", "dim"))
     if view.report:
         parts.append(Text.assemble(("report      ", "bold"), (view.report, ""), overflow="fold"))
     parts += [Text(f"note: {note}", "yellow") for note in view.notes]
@@ -76,9 +80,11 @@ def figures(stage: StageView) -> str:
     parts = [stage.progress] if stage.progress else []
     if stage.rows and stage.name != "merge":
         parts.append(f"{stage.rows:,} {'attempts' if stage.name == 'generate' else 'answers'}")
-        parts.append(f"{100 * stage.right / stage.rows:.0f} % right")
+        parts.append(f"{percent(stage.right, stage.rows)} right")
     elif stage.rows:
         parts.append(f"{stage.rows:,} rows kept")
+    if stage.learned:
+        parts.append(stage.learned)
     if stage.rows_per_s:
         parts.append(f"{stage.rows_per_s:,.1f}/s")
     if stage.tokens_per_s:
@@ -140,14 +146,18 @@ def _lines(stages: list[StageView]) -> Group:
 
 
 def _accuracy(view: RunView) -> Text:
+    """Validation of the untrained student and of each iteration, a line each (a line that wraps would tear a figure from its
+    interval); the best is marked where it beats the untrained one."""
     text = Text("validation  ", "bold")
-    best = max((h.get("accuracy", 0.0) for h in view.accuracy), default=0.0)
-    for number, item in enumerate(view.accuracy):
-        if "accuracy" not in item:
-            continue
-        share = f"{100 * item['accuracy']:.1f} % [{100 * item['low']:.1f}, {100 * item['high']:.1f}]"
-        text.append(f"{'' if not number else '   '}{item['iteration']}: ", "dim")
-        text.append(share, "bold green" if item["accuracy"] == best else "")
+    shown = [("untrained", view.untrained, False)] if view.untrained else []
+    good = view.beats_untrained is not False
+    best = max((h["accuracy"] for h in view.accuracy if "accuracy" in h), default=None)
+    shown += [
+        (str(h["iteration"]), h, good and h["accuracy"] == best) for h in view.accuracy if "accuracy" in h
+    ]
+    for number, (name, item, marked) in enumerate(shown):
+        text.append(f"\n{'':12}{name}: " if number else f"{name}: ", "dim")
+        text.append(accuracy(item), "bold green" if marked else "")
     return text
 
 

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from undo_hpc.control.spent import measure, rationale_cost
+from undo_hpc.method.metrics import beats_untrained, rows_learned
 from undo_hpc.observe.outcome import outcome, warnings_of
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, evaluation_settings
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
@@ -39,19 +41,29 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     table.add_column("iteration")
     for name in columns:
         table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
-    table.add_column("rationales\nright/made", justify="right")
+    table.add_column("attempts\nright", justify="right")
+    table.add_column("rows\nlearned", justify="right")
     table.add_column("cut off\nanswers", justify="right")
-    best = metrics[-1]["decision"]["best_iteration"]
+    best, mark = metrics[-1]["decision"]["best_iteration"], "best"
+    if beats_untrained(metrics) is False:
+        mark = "chosen"
+        table.caption, table.caption_justify = NONE_BEATS_UNTRAINED, "left"
     if metrics[0].get("baseline"):
         sets = metrics[0]["baseline"]
-        table.add_row("untrained", *(cell(sets.get(n)) for n in columns), "", _truncated(sets, columns))
+        table.add_row("untrained", *(cell(sets.get(n)) for n in columns), "", "", _truncated(sets, columns))
     for item in metrics:
         number, made = item["iteration"], item["generate"]
-        mark = "\nbest" if number == best else ""
-        label = f"{number}{mark}"
-        yielded = f"{made['correct']}/{made['rows']}"
+        label = f"{number}\n{mark}" if number == best else f"{number}"
+        yielded, rows = (
+            f"{made['correct']}/{made['rows']}",
+            rows_learned(item.get("train", {}), item["distilled"]),
+        )
         table.add_row(
-            label, *(cell(item["sets"].get(n)) for n in columns), yielded, _truncated(item["sets"], columns)
+            label,
+            *(cell(item["sets"].get(n)) for n in columns),
+            yielded,
+            f"{rows[0]}" if rows[0] == rows[1] else f"{rows[0]}/{rows[1]}",
+            _truncated(item["sets"], columns),
         )
     return table
 
@@ -81,12 +93,15 @@ def show_summary(run: Run, console: Console) -> None:
         decision = item["decision"]
         text = f"iteration {item['iteration']}: {'continues' if decision['action'] == 'continue' else decision['action']}: {decision['why']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"evaluation: {evaluation_settings(run.config)}", highlight=False, markup=False, soft_wrap=True
+    )
     for line in rationale_cost(measure(run)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    best = metrics[-1]["decision"]["best_iteration"]
+    best, good = metrics[-1]["decision"]["best_iteration"], beats_untrained(metrics) is not False
     at = run.layout.iteration(best)
     places = [
-        ("best student", at.student),
+        ("best student" if good else "chosen student", at.student),
         ("its distilled set", at.distilled),
         ("its errors", at.feedback),
         ("report", run.layout.report_page),

@@ -14,7 +14,7 @@ from typing import Any
 from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.state import Evidence, Key
 from undo_hpc.records import SCHEMA_VERSION
-from undo_hpc.storage.manifest import Manifest, Output
+from undo_hpc.storage.manifest import Manifest, manifest_from
 from undo_hpc.storage.reading import read_fast
 
 DAMAGED = "its manifest is damaged"
@@ -80,8 +80,6 @@ def as_manifest(data: dict[str, Any]) -> Manifest | None:
     if data.get("schema_version") != SCHEMA_VERSION:
         return None
     try:
-        data.pop("digest", None)
-        data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
-        return Manifest(**data)
+        return manifest_from(data)
     except (TypeError, KeyError, AttributeError):
         return None

@@ -28,6 +28,11 @@ class Layout:
         return self.root / "events.jsonl"
 
     @property
+    def logs(self) -> Path:
+        """Tracebacks of commands that failed unexpectedly. What tasks print lies in their iteration."""
+        return self.root / "logs"
+
+    @property
     def submissions(self) -> Path:
         """Intents and job ids of all that was handed to a cluster."""
         return self.root / "submissions.jsonl"

@@ -75,12 +75,20 @@ class IterationPlan:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
-        """The plan from plan.json."""
+        """The plan from plan.json. Raises KeyError, TypeError or ValueError where it holds something else."""
         tasks = {
             name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
             for name in ("evaluate", "baseline")
         }
-        return cls(**(data | tasks | {"targets": tuple(data["targets"])}))
+        plan = cls(**(data | tasks | {"targets": tuple(data["targets"])}))
+        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers)
+        if not all(isinstance(number, int) for number in numbers):
+            raise TypeError("a number has another type")
+        if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
+            raise TypeError("a section has another type")
+        if any(target.keys() != TargetsFile.__annotations__.keys() for target in plan.targets):
+            raise ValueError("a targets file is not described")
+        return plan
 
     def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
         """All slices of `evaluate` or `baseline`, in the order of their tasks."""

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
-from undo_hpc.storage.atomic import read_json, translate_os_error, write_json
+from undo_hpc.storage.atomic import expect_fields, read_json, translate_os_error, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.data_files import project_root
@@ -57,8 +58,12 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """What environment.json holds."""
-        data: dict[str, Any] = read_json(self.layout.environment)
+        """What environment.json holds. Raises StorageError where it is missing or damaged."""
+        data = read_json(self.layout.environment)
+        with expect_fields(self.layout.environment):
+            date.fromisoformat(data["created"][:10])
+            if not isinstance(data["run_id"], str) or not isinstance(data.get("command", []), list):
+                raise TypeError("a value has another type")
         return data
 
     @property
@@ -97,7 +102,11 @@ class Run:
     def plan(self, iteration: int) -> IterationPlan | None:
         """The frozen plan of an iteration, or None where it has not been made."""
         path = self.layout.iteration(iteration).plan
-        return IterationPlan.from_dict(read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        data = read_json(path)
+        with expect_fields(path):
+            return IterationPlan.from_dict(data)
 
 
 def leaves(data: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -116,13 +125,15 @@ def open_run(run_dir: Path) -> Run:
     if not layout.config.exists():
         raise ConfigError(
             f"{run_dir} is not a run directory (it has no {layout.config.name})",
-            hint=f"start one with: {launcher_hint('--run-dir DIR')}; {cli_hint('list FOLDER')} shows those of a folder",
+            hint=f"start one with: {launcher_hint('--config NAME_OR_FILE --run-dir DIR')}; {cli_hint('list FOLDER')} shows those of a folder",
         )
     data = read_json(layout.config)
     version = data.pop("schema_version", None)
     if version != SCHEMA_VERSION:
-        message, hint = other_schema(version)
-        raise StorageError(f"{layout.root}: {message}", hint=hint)
+        message, _ = other_schema(version)
+        raise StorageError(
+            f"{layout.root}: {message}", hint=f"continue it with {_maker(layout)}, or start a new run"
+        )
     try:
         return Run(layout, RunConfig.model_validate(data))
     except ValidationError as error:
@@ -143,9 +154,8 @@ def _maker(layout: Layout) -> str:
     version, revision = made.get("undo_hpc"), made.get("git")
     if not version:
         return "the version of undo-hpc that made this run"
-    return (
-        f"the version that made this run, undo-hpc {version}{f' (git {revision[:12]})' if revision else ''}"
-    )
+    checkout = f" (git checkout {revision.partition('+')[0][:12]})" if revision else ""
+    return f"the version that made this run, undo-hpc {version}{checkout}"
 
 
 def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> Run:

@@ -74,7 +74,7 @@ class Workload:
 
 
 def longest(sampling: SamplingConfig, iteration: int) -> int:
-    """Most new tokens of a completion in an iteration."""
+    """Max new tokens of a completion in an iteration."""
     begun = [first for first in sampling.max_new_tokens_by_iteration if first <= iteration]
     return sampling.max_new_tokens_by_iteration[max(begun)] if begun else sampling.max_new_tokens
 

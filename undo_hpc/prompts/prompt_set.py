@@ -10,7 +10,7 @@ from pathlib import Path
 
 from undo_hpc.errors import DataError
 from undo_hpc.prompts.template import NAMES, Template
-from undo_hpc.records import Feedback, ShownExample
+from undo_hpc.records import ShownExample
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).resolve().parent
@@ -19,13 +19,15 @@ _NEEDED = {
     "refine": {"problem", "rationale"},
     "student": {"problem"},
     "example": set(),
+    "history": set(),
 }
 # The placeholders of each template.
 KNOWN = {
     "problem": ("problem", "instruction"),
     "refine": NAMES,
     "student": ("problem", "instruction"),
-    "example": ("problem", "rationale", "student_answer", "verdict"),
+    "example": ("problem", "rationale", "student_answer", "verdict", "score"),
+    "history": ("iteration", "rationale", "student_answer", "verdict", "score"),
 }
 
 # What `{{ verdict }}` says. A verdict that is not here stands as it is.
@@ -34,13 +36,21 @@ _VERDICTS = {
     "unparsed": "final answer cannot be read",
     "timeout": "final answer cannot be checked",
 }
+# What `{{ error_kind }}` says.
+_KINDS = {
+    "arithmetic": "a false calculation",
+    "setup": "wrong quantities or operations",
+    "no_answer": "no final answer",
+    "truncated": "cut off before its end",
+    "format": "a final answer that cannot be read",
+}
 
 
 class PromptSet:
     """The templates of a set.
 
     Args:
-        templates: name of the file without `.txt` -> template; `problem`, `refine`, `student`, `example`.
+        templates: name of the file without `.txt` -> template; `problem`, `refine`, `student`, `example`, `history`.
         where: the folder, for messages.
 
     Attributes:
@@ -64,24 +74,20 @@ class PromptSet:
         verdict: str,
         *,
         truth: str = "",
-        examples: Sequence[ShownExample | Feedback] = (),
+        examples: Sequence[ShownExample] = (),
+        history: Sequence[ShownExample] = (),
+        score: str = "",
+        error_kind: str = "",
+        failed_step: str = "",
         instruction: str = "",
     ) -> str:
         """What the teacher is asked for a new rationale.
 
-        An empty `student_answer` is the blind variant: nothing of the attempt nor of its verdict is shown. An empty
-        `truth` keeps the ground truth out. `examples` are shown as other problems with their attempts.
+        An empty `student_answer` is the blind variant: nothing of the attempt, its verdict, score or diagnosis is shown. An
+        empty `truth` keeps the ground truth out. `examples` are shown as other problems with their attempts, `history` as what
+        was shown and tried of this one before.
         """
-        shown = "\n\n".join(
-            self._render(
-                "example",
-                problem=e.problem,
-                rationale=e.rationale,
-                student_answer=e.student_answer,
-                verdict=_VERDICTS.get(e.verdict, e.verdict) if e.student_answer else "",
-            )
-            for e in examples
-        )
+        about = {"score": score, "error_kind": _KINDS.get(error_kind, error_kind), "failed_step": failed_step}
         return self._render(
             "refine",
             problem=problem,
@@ -89,8 +95,28 @@ class PromptSet:
             student_answer=student_answer,
             verdict=_VERDICTS.get(verdict, verdict) if student_answer else "",
             truth=truth,
-            examples=shown,
+            examples="\n\n".join(self._shown("example", e, problem=e.problem) for e in examples),
+            history="\n\n".join(self._shown("history", e, iteration=str(e.iteration)) for e in history),
             instruction=instruction,
+            **(about if student_answer else {}),
+        )
+
+    def texts(self) -> dict[str, str]:
+        """The templates word for word, by name."""
+        return {name: template.text for name, template in sorted(self._templates.items())}
+
+    def shows(self, name: str, placeholder: str) -> bool:
+        """Whether a template has a placeholder."""
+        return name in self._templates and placeholder in self._templates[name].names
+
+    def _shown(self, name: str, row: ShownExample, **more: str) -> str:
+        return self._render(
+            name,
+            rationale=row.rationale,
+            student_answer=row.student_answer,
+            verdict=_VERDICTS.get(row.verdict, row.verdict) if row.student_answer else "",
+            score=row.score if row.student_answer else "",
+            **more,
         )
 
     def student(self, problem: str, instruction: str = "") -> str:
@@ -114,8 +140,8 @@ class PromptSet:
 def load_prompts(name_or_dir: str) -> PromptSet:
     """The prompt set of that name (`default`, `tiny`), or of that folder.
 
-    A folder needs only the files that its run uses (`student.txt` alone for an evaluation); a missing `example.txt` is
-    the default's.
+    A folder needs only the files that its run uses (`student.txt` alone for an evaluation); a missing `example.txt` or
+    `history.txt` is the default's.
 
     Raises:
         DataError: no such set, an empty folder, or a template that lacks a placeholder it cannot do without.
@@ -133,12 +159,13 @@ def load_prompts(name_or_dir: str) -> PromptSet:
             hint=f"take one of {', '.join(embedded)}, or a folder with problem.txt, refine.txt and student.txt",
         )
     files = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.stem in _NEEDED}
-    if not files.keys() - {"example"}:
+    if not files.keys() - {"example", "history"}:
         raise DataError(
             f"{folder}: holds none of problem.txt, refine.txt, student.txt",
             hint="copy undo_hpc/prompts/default and change it",
         )
-    files.setdefault("example", _HERE / "default" / "example.txt")
+    for name in ("example", "history"):
+        files.setdefault(name, _HERE / "default" / f"{name}.txt")
     templates = {}
     for name, path in files.items():
         try:

@@ -8,7 +8,7 @@ A `{% ... %}` at the end of its line takes the line break with it; `+%}` keeps i
 rendered prompt is removed.
 
 Single braces are text: `\boxed{}`, `{2}`, `\frac{a}{b}`, `x_{max}`. Three things are refused, for they would be sent to
-a model as nobody meant them: a word in braces that is no placeholder and no argument of a LaTeX command (`{score}`), a
+a model as nobody meant them: a word in braces that is no placeholder and no argument of a LaTeX command (`{points}`), a
 double brace around anything but a placeholder (`{{2}}`), and `\boxed{{truth}}`, which loses its braces (write
 `\boxed{ {{ truth }} }`). `{% raw %} ... {% endraw %}` makes text of anything.
 
@@ -27,7 +27,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from undo_hpc.errors import ConfigError
 
-NAMES = ("problem", "rationale", "student_answer", "verdict", "truth", "examples", "instruction")
+NAMES = ("problem", "rationale", "student_answer", "verdict", "score", "error_kind", "failed_step", "history", "truth", "examples",
+         "instruction")  # fmt: skip
 
 _LITERAL = "for literal text put it between {% raw %} and {% endraw %}"
 _TAG = re.compile(

@@ -6,25 +6,21 @@ predictions.parquet (the student's answers to the training problems), and the de
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.data.distilled import read_distilled
-from undo_hpc.method.decision import Decision, decide_by_sets
+from undo_hpc.method.decision import decide_by_sets
 from undo_hpc.method.diagnosis import diagnose
-from undo_hpc.method.stats import pass_at_k, wilson
+from undo_hpc.method.metrics import beats_untrained, count_errors, sum_generation, summarise
 from undo_hpc.method.targets import is_chosen
 from undo_hpc.pipeline.plan import effective_iterations
-from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
-from undo_hpc.stages.attempts import first_error
-from undo_hpc.stages.context import StageContext, gate
+from undo_hpc.stages.context import StageContext, collect, gate
 from undo_hpc.storage.atomic import read_json, translate_os_error, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
-
-PASS_AT = (1, 2, 4, 8, 16, 32, 64)
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -33,7 +29,7 @@ def run_stage(ctx: StageContext) -> None:
     Raises:
         EvidenceError: evaluations are missing or do not match their manifests.
     """
-    gate(ctx, "merge")  # the rationales beside the answers are read too
+    merged = gate(ctx, "merge")[0][0]  # the rationales beside the answers are read too
     complete, _, inputs = gate(ctx, "evaluate")
     used = {"evaluate": [m.index for m in complete]}
     for name in (*(["baseline"] if ctx.plan.baseline else []), *ctx.run.config.stages):
@@ -53,11 +49,14 @@ def run_stage(ctx: StageContext) -> None:
         "baseline": {name: summarise(rows) for name, rows in untrained.items()},
         "errors": count_errors(feedback),
         "to_refine": sum(is_chosen(row.to_dict(), ctx.run.config.method) for row in feedback),
-        "generate": generation_summary(ctx),
+        "generate": generation_summary(ctx, merged.details["generate_used"]),
         "train": stage_counts(ctx, "train"),
         "distilled": stage_counts(ctx, "merge"),
     }
-    decision = next_decision(ctx.run, ctx.plan.iteration, metrics)
+    earlier = (ctx.run.layout.iteration(k).metrics for k in range(ctx.plan.iteration))
+    history = [*map(read_json, earlier), metrics]
+    config = ctx.run.config  # the decision looks at validation alone, at no test set
+    decision = decide_by_sets([item["sets"] for item in history], config.stop, effective_iterations(config))
     metrics["decision"] = decision.to_dict()
     write_json(ctx.at.metrics, metrics)
     outputs: dict[Path, int | None] = {ctx.at.metrics: None, ctx.at.feedback: len(feedback)}
@@ -70,6 +69,8 @@ def run_stage(ctx: StageContext) -> None:
         details={f"{stage}_used": indices for stage, indices in used.items()},
     )
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
+    if beats_untrained(history) is False:
+        ctx.say("no iteration beats the untrained student on validation")
 
 
 def read_answers(ctx: StageContext, stage: str, complete: Iterable[int]) -> dict[str, list[Attempt]]:
@@ -83,46 +84,17 @@ def read_answers(ctx: StageContext, stage: str, complete: Iterable[int]) -> dict
     return dict(answers)
 
 
-def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:
-    """n, correct, accuracy with its 95 % Wilson interval over problems, and what stands beside every accuracy.
-
-    With several samples a problem, accuracy is the mean over problems (pass@1) and the interval takes n as the number of
-    problems, which is careful.
-    """
-    by_problem: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        by_problem[row.problem_id].append(row.verdict == "correct")
-    n = len(by_problem)
-    accuracy = sum(sum(v) / len(v) for v in by_problem.values()) / n if n else 0.0
-    low, high = wilson(round(accuracy * n), n) if n else (0.0, 1.0)
-    samples = min((len(v) for v in by_problem.values()), default=0)
-    return {
-        "n": n,
-        "answers": len(rows),
-        "correct": sum(row.verdict == "correct" for row in rows),
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
-        "truncated": sum(row.finish_reason == "length" for row in rows),
-        "errors": sum(row.finish_reason == "error" for row in rows),
-        "error": first_error(rows),
-        **{name: sum(row.verdict == name for row in rows) for name in ("no_answer", "unparsed", "timeout")},
-        "mean_tokens": sum(row.completion_tokens for row in rows) / len(rows) if rows else 0.0,
-        "pass_at": {
-            str(k): sum(pass_at_k(len(v), sum(v), k) for v in by_problem.values()) / n
-            for k in PASS_AT
-            if n and samples > 1 and k <= samples
-        },
-    }
-
-
 def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Iterable[Feedback]:
     """A row for each evaluated problem: the teacher's present rationale, the student's answer, how it failed.
 
     Where there is no rationale, the data's own solution stands in for it only where it tells the teacher no ground truth of what it is
-    to write: on validation, whose rows are shown as examples, and on diagnosis with `method.show_truth`.
+    to write: on validation; on diagnosis with `method.show_truth`, and where its rows are shown as examples and nothing is written for them.
     """
-    solved_by_data = ("validation", "diagnosis") if ctx.run.config.method.show_truth else ("validation",)
+    method = ctx.run.config.method
+    examples_only = (
+        method.examples > 0 and method.examples_from == "diagnosis" and method.errors_from == "train"
+    )
+    solved_by_data = ("validation", "diagnosis") if method.show_truth or examples_only else ("validation",)
     rationales: dict[str, str] = {}
     for example in read_distilled(ctx.at.distilled):
         rationales.setdefault(example.id, example.teacher_solution)
@@ -134,11 +106,15 @@ def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Itera
         for row in answers[split]:
             by_problem[row.problem_id].append(row)
         for key, rows in by_problem.items():
-            rationale = rationales.get(key) or (problems[key].solution if split in solved_by_data else "")
-            yield _feedback(problems[key], split, rows, rationale)
+            solution = problems[key].solution if split in solved_by_data and key not in rationales else ""
+            yield _feedback(
+                problems[key], split, rows, rationales.get(key, solution), from_data=bool(solution)
+            )
 
 
-def _feedback(problem: Problem, split: str, rows: Sequence[Attempt], rationale: str) -> Feedback:
+def _feedback(
+    problem: Problem, split: str, rows: Sequence[Attempt], rationale: str, *, from_data: bool
+) -> Feedback:
     """The first wrong answer speaks for the problem; where all are right, the first."""
     right = sum(row.verdict == "correct" for row in rows)
     shown = next((row for row in rows if row.verdict != "correct"), rows[0])
@@ -157,16 +133,8 @@ def _feedback(problem: Problem, split: str, rows: Sequence[Attempt], rationale: 
         error_kind=kind,
         score=right / len(rows),
         unstable=0 < right < len(rows),
+        rationale_from_data=from_data,
     )
-
-
-def count_errors(feedback: Sequence[Feedback]) -> dict[str, dict[str, int]]:
-    """Kinds of error by split."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in feedback:
-        if row.verdict != "correct":
-            counts[row.split][row.error_kind] += 1
-    return {split: dict(sorted(counter.items())) for split, counter in counts.items()}
 
 
 def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
@@ -202,37 +170,14 @@ def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
         temporary.unlink()
 
 
-def generation_summary(ctx: StageContext) -> dict[str, Any]:
-    """Yield and cost of the teacher's work over all shards."""
-    from undo_hpc.stages.context import collect
-
-    manifests, _, _ = collect(ctx, "generate", deep=False)
-    keys = (
-        "rows",
-        "correct",
-        "truncated",
-        "errors",
-        "prompt_tokens",
-        "completion_tokens",
-        "problems",
-        "solved",
-        "new_tokens",
-        "seconds",
-    )
-    sums = {key: round(sum(m.counts.get(key, 0) for m in manifests), 3) for key in keys}
+def generation_summary(ctx: StageContext, used: Container[int]) -> dict[str, Any]:
+    """Yield and cost of the teacher's work, over the shards that the distilled set was made of."""
+    manifests = [m for m in collect(ctx, "generate", deep=False)[0] if m.index in used]
     error = next((message for m in manifests if (message := m.details.get("error"))), "")
-    return sums | {"error": error, "tasks": len(manifests)}
+    return sum_generation(m.counts for m in manifests) | {"error": error, "tasks": len(manifests)}
 
 
 def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:
     """The counts of a single-task stage's manifest."""
     data = read_json(ctx.at.stage_manifest(stage))
     return dict(data["counts"])
-
-
-def next_decision(run: Run, iteration: int, metrics: dict[str, Any]) -> Decision:
-    """The decision after this iteration, from validation accuracies alone (no test set is looked at)."""
-    history = [read_json(run.layout.iteration(k).metrics)["sets"] for k in range(iteration)] + [
-        metrics["sets"]
-    ]
-    return decide_by_sets(history, run.config.stop, effective_iterations(run.config))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import orjson
 
@@ -80,6 +80,7 @@ class AttemptStore:
         self.rows: dict[Key, Attempt] = {
             row_key(row): row for row in _earlier_rows(ctx.at.part_files(shard, basis))
         }
+        self.right = sum(row.verdict == "correct" for row in self.rows.values())
         config = ctx.run.config.storage
         engine = (ctx.run.config.generate if role == "teacher" else ctx.run.config.evaluate).engine
         self._keeps_reasoning = engine.reasoning == "keep"
@@ -100,13 +101,13 @@ class AttemptStore:
         checker: AnswerChecker,
         asked: Sequence[SampleRequest],
         total: int,
-        before: int = 0,
+        before: Sequence[AttemptStore] = (),
     ) -> None:
         """Answers, grades and keeps those requests that have no row yet.
 
         Args:
             total: rows expected of the whole task in the end, for the progress.
-            before: rows of the task that stand in other shards already.
+            before: the task's other shards, which are complete: their rows count for the progress, too.
 
         Raises:
             Requeue: the task was asked to stop; all rows so far are durable.
@@ -117,7 +118,7 @@ class AttemptStore:
             config, began = self._ctx.run.config.storage, time.monotonic()
             if not self._new_rows:  # long answers take their time; until then there is no rate to tell
                 self._ctx.progress.update(
-                    force=True, done=before + len(self.rows), total=total, left_s=None, unit="rows"
+                    force=True, total=total, left_s=None, unit="rows", **_so_far(self, before)
                 )
 
             def keep(group: list[Completion]) -> None:
@@ -212,21 +213,20 @@ class AttemptStore:
                 sent=completion.sent,
             )
             self.rows[ask.key] = row
+            self.right += row.verdict == "correct"
             self._new_tokens += completion.completion_tokens
             self._new_rows += 1
             self._writer.append(row.to_dict())
         self._writer.flush()
 
-    def _show(self, total: int, before: int, seconds: float) -> None:
-        seconds = max(1e-6, self._seconds + seconds)
-        correct = sum(row.verdict == "correct" for row in self.rows.values())
+    def _show(self, total: int, before: Sequence[AttemptStore], seconds: float) -> None:
+        seconds, so_far = max(1e-6, self._seconds + seconds), _so_far(self, before)
         self._ctx.progress.update(
-            done=before + len(self.rows),
             total=total,
-            correct=correct,
             tokens_per_s=self._new_tokens / seconds,
-            left_s=seconds / max(1, self._new_rows) * max(0, total - before - len(self.rows)),
+            left_s=seconds / max(1, self._new_rows) * max(0, total - so_far["done"]),
             unit="rows",
+            **so_far,
         )
 
     def publish(self, order: Iterable[Key]) -> list[Attempt]:
@@ -261,6 +261,12 @@ def chat_digest(engine: Engine) -> str:
     described = engine.describe()
     around = [described.get(name) for name in ("template_sha", "system_prompt", "chat_template_kwargs")]
     return hashlib.sha256(orjson.dumps(around, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _so_far(now: AttemptStore, before: Sequence[AttemptStore]) -> dict[str, Any]:
+    """Rows of a task over all its shards, and how many of them are right: both of the same rows, for a share is shown of them."""
+    stores = (*before, now)
+    return {"done": sum(len(s.rows) for s in stores), "correct": sum(s.right for s in stores)}
 
 
 def row_key(row: Attempt) -> Key:
@@ -325,28 +331,6 @@ class WriteBuffer:
         group, self._waiting = self._waiting, []
         if group:
             self._keep(group)
-
-
-def counts(rows: Sequence[Attempt]) -> dict[str, int | float]:
-    """What a manifest counts of answers."""
-    verdicts = dict.fromkeys(("correct", "wrong", "no_answer", "unparsed", "timeout"), 0)
-    for row in rows:
-        verdicts[row.verdict] += 1
-    return {
-        "rows": len(rows),
-        **verdicts,
-        "truncated": sum(row.finish_reason == "length" for row in rows),
-        "errors": sum(row.finish_reason == "error" for row in rows),
-        "reasoning_kept": sum(row.reasoning == "kept" for row in rows),
-        "reasoning_dropped": sum(row.reasoning == "dropped" for row in rows),
-        "prompt_tokens": sum(row.prompt_tokens for row in rows),
-        "completion_tokens": sum(row.completion_tokens for row in rows),
-    }
-
-
-def first_error(rows: Iterable[Attempt]) -> str:
-    """What the engine said of the first request that failed, as an example; empty where none did."""
-    return next((row.error for row in rows if row.error), "")
 
 
 def open_checker(ctx: StageContext) -> AnswerChecker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -132,6 +133,20 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
         time.sleep(0.5)
 
 
+def set_aside_damaged(ctx: StageContext, task: Task, problem: str) -> None:
+    """Takes the word of a manifest away whose outputs have the right sizes but other digests, so that its task is done again.
+
+    The launcher compares sizes only: it would take the task for complete, and this stage would refuse its outputs, for ever.
+    """
+    path = ctx.run.layout.root / task.manifest
+    with contextlib.suppress(FileNotFoundError):  # another task of this stage was first
+        path.replace(ctx.run.layout.damaged(path))
+        ctx.events.append("set_aside", file=task.manifest, why=problem)
+        log.warning(
+            "%s: %s; its manifest is set aside, and the task will be done again", task.manifest, problem
+        )
+
+
 def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
     """The manifest of a single-task stage of the iteration before, its outputs verified. Raises EvidenceError."""
     last = ctx.run.plan(ctx.plan.iteration - 1)
@@ -174,6 +189,9 @@ def collect(
         try:
             return read_evidence(ctx.run, task, deep=deep, wait_s=max(0.0, late_until - time.monotonic()))
         except EvidenceError as error:
+            manifest = read_manifest(ctx.run.layout.root / task.manifest) if deep else None
+            if manifest is not None and not verify_outputs(ctx.run.layout.root, manifest, deep=False):
+                set_aside_damaged(ctx, task, error.message)
             return error
 
     tasks = ctx.graph[stage_name].tasks

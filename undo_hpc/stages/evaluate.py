@@ -6,10 +6,11 @@ import time
 
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.engines import load_engine
+from undo_hpc.method.metrics import count_attempts
 from undo_hpc.pipeline.plan import EvaluationSlice
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.prompts import PromptSet
-from undo_hpc.stages.attempts import AttemptStore, SampleRequest, counts, make_requests, open_checker
+from undo_hpc.stages.attempts import AttemptStore, SampleRequest, make_requests, open_checker
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import planned_prompts
@@ -49,15 +50,14 @@ def run_stage(ctx: StageContext) -> None:
     total = sum(map(len, asked.values()))
     try:
         with open_checker(ctx) as checker:
-            done = 0
             for part in parts:
                 shard = ctx.at.shard(ctx.stage.name, part.shard, part.problem_set)
                 role = f"{ctx.stage.name}/{part.problem_set}"
+                before = list(stores.values())
                 stores[part] = AttemptStore(
                     ctx, shard, role=role, sampling=config.evaluate.sampling, inputs=inputs
                 )
-                stores[part].answer(engine, checker, asked[part], total, before=done)
-                done += len(asked[part])
+                stores[part].answer(engine, checker, asked[part], total, before=before)
         described = engine.describe()
     finally:
         for item in stores.values():
@@ -67,7 +67,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         {stores[part].shard: len(rows[part]) for part in parts},
         inputs=inputs,
-        counts=counts([row for part in parts for row in rows[part]])
+        counts=count_attempts([row for part in parts for row in rows[part]])
         | {
             "new_tokens": sum(a.new_tokens for a in stores.values()),
             "seconds": round(sum(a.seconds for a in stores.values()), 3),

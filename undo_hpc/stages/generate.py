@@ -14,9 +14,10 @@ from pathlib import Path
 from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
+from undo_hpc.method.metrics import count_attempts, count_solved, first_error
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem, Target
-from undo_hpc.stages.attempts import AttemptStore, SampleRequest, counts, first_error, open_checker
+from undo_hpc.stages.attempts import AttemptStore, SampleRequest, open_checker
 from undo_hpc.stages.context import StageContext
 from undo_hpc.stages.targets import planned_prompts, prompt_of, read_targets
 from undo_hpc.storage.atomic import write_bytes
@@ -87,7 +88,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
-        counts=counts(rows)
+        counts=count_attempts(rows)
         | _yield(targets, rows)
         | {"new_tokens": store.new_tokens, "seconds": round(store.seconds, 3)},
         details={
@@ -119,8 +120,7 @@ def _solved(store: AttemptStore, problem: Problem, before: int) -> bool:
 
 
 def _yield(targets: list[Target], rows: list[Attempt]) -> dict[str, int]:
-    solved = {row.problem_id for row in rows if row.verdict == "correct"}
-    return {"problems": len(targets), "solved": len(solved)}
+    return {"problems": len(targets), "solved": count_solved(rows)}
 
 
 def _from_solutions(ctx: StageContext, shard: Path, targets: list[Target], inputs: dict[str, str]) -> None:
@@ -140,5 +140,8 @@ def _from_solutions(ctx: StageContext, shard: Path, targets: list[Target], input
     write_bytes(shard, dump_rows([row.to_dict() for row in rows]))
     details = {"engine": {"engine": "ground truth"}, "problems": len(targets)}
     ctx.publish(
-        {shard: len(rows)}, inputs=inputs, counts=counts(rows) | _yield(targets, rows), details=details
+        {shard: len(rows)},
+        inputs=inputs,
+        counts=count_attempts(rows) | _yield(targets, rows),
+        details=details,
     )

@@ -22,11 +22,11 @@ import orjson
 
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder
-from undo_hpc.errors import DataError, EvidenceError, Incomplete
-from undo_hpc.stages.context import StageContext, gate, previous_evidence
+from undo_hpc.errors import DataError, EvidenceError, Incomplete, UndoError
+from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
-from undo_hpc.storage.manifest import verify_outputs
+from undo_hpc.storage.manifest import Manifest, verify_outputs
 from undo_hpc.storage.shards import last_row, read_rows
 from undo_hpc.system.parent_death import die_with_parent
 
@@ -57,18 +57,21 @@ def run_stage(ctx: StageContext) -> None:
         with processes(len(parts)) as submit:
             joins = [submit(join, part) for part in parts]
             checks = (
-                [submit(verify_outputs, root, m, deep=True) for m in manifests] if strict else []
+                {m.index: submit(verify_outputs, root, m, deep=True) for m in manifests} if strict else {}
             )  # last: small, they even out
-            for done in as_completed(joins):
-                total.add(done.result())
-                folder.make_durable(done.result().outputs)  # while the others are at work
-                ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
-            for problem in filter(None, (check.result() for check in checks)):
-                raise EvidenceError(
-                    f"merge: {problem}",
-                    hint="delete this shard and its manifest, and run the same command again",
-                )
-        _require(total, sum(ctx.plan.targets[index]["rows"] for index in used))
+            try:
+                for done in as_completed(joins):
+                    total.add(done.result())
+                    folder.make_durable(done.result().outputs)  # while the others are at work
+                    ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
+            except (
+                DataError,
+                EvidenceError,
+            ):  # rows that cannot be read: of a damaged shard, or of another run
+                _require_undamaged(ctx, checks)
+                raise
+            _require_undamaged(ctx, checks)
+        _require(total, sum(ctx.plan.targets[index]["rows"] for index in used), manifests)
         folder.card = distilled_card(ctx.run, ctx.plan.iteration, manifests, counts := _counts(total))
         ctx.lease.check()  # leaving the block publishes
     ctx.publish(
@@ -80,6 +83,17 @@ def run_stage(ctx: StageContext) -> None:
         policy=ctx.plan.policy_of("generate").model_dump() | {"missing": [task.index for task in missing]},
     )
     ctx.say(f"{total.rows} rows from {total.attempts} attempts at {total.problems} problems")
+
+
+def _require_undamaged(ctx: StageContext, checks: dict[int, Future[str]]) -> None:
+    """Sets the manifests of shards aside whose digest is another one now. Raises EvidenceError where there are any."""
+    damaged = {index: problem for index, check in checks.items() if (problem := check.result())}
+    for index, problem in damaged.items():
+        set_aside_damaged(ctx, ctx.graph["generate"].tasks[index], problem)
+    for problem in damaged.values():
+        raise EvidenceError(
+            f"merge: {problem}", hint="run the same command again: the shard is generated again"
+        )
 
 
 def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, folder: Path) -> Iterator[Part]:
@@ -161,7 +175,10 @@ def _begin() -> None:
 
 def _at_once(work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
     done: Future[Any] = Future()
-    done.set_result(work(*args, **named))
+    try:
+        done.set_result(work(*args, **named))
+    except UndoError as error:  # told where the result is asked for, as by a process
+        done.set_exception(error)
     return done
 
 
@@ -170,16 +187,26 @@ def _lines(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def _require(total: Joined, problems: int) -> None:
-    """Raises EvidenceError unless the shards held every problem of their targets, DataError where nothing is kept."""
+def _require(total: Joined, problems: int, shards: Sequence[Manifest]) -> None:
+    """Raises EvidenceError unless the shards held every problem of their targets, DataError where nothing is kept: with the
+    engine's own words where it is the requests that failed."""
     if total.problems != problems:
         raise EvidenceError(
             f"the shards hold {total.problems} problems, their targets {problems}",
             hint="delete iter_*/generate of this iteration and run the same command again",
         )
     if not total.rows:
+        failed = sum(int(m.counts.get("errors", 0)) for m in shards)
+        error = next((words for m in shards if (words := m.details.get("error"))), "")
+        if error and failed == total.attempts:
+            raise DataError(
+                f"the teacher answered none of {total.attempts} requests; the engine's error: {error}",
+                hint="correct what it names (generate.engine, teacher.model, the server); these failures are recorded and not asked again: "
+                "then delete iter_*/generate of this iteration and run the same command again, or take a new --run-dir for changed keys",
+            )
+        failures = f"; {failed} of them failed, for example: {error}" if error and failed else ""
         raise DataError(
-            f"not one of {total.attempts} attempts is right and good enough to learn from: {dict(total.dropped)}",
+            f"not one of {total.attempts} attempts is right and good enough to learn from: {dict(total.dropped)}{failures}",
             hint="compare `answer` in iter_*/generate/*.jsonl with `ground_truth` in splits/train.jsonl: are the ground truths "
             "what you meant (data.train.fields, answer_from)? If so: a better teacher or prompt, more attempts, more tokens; a new --run-dir for each",
         )

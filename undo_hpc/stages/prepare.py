@@ -25,7 +25,7 @@ from undo_hpc.data import (
 )
 from undo_hpc.data.benchmarks import Benchmark, load_benchmark
 from undo_hpc.errors import DataError, EvidenceError
-from undo_hpc.models import check_hub_model, fingerprint, loaded_models, resolve_model
+from undo_hpc.models import broken_weights, check_hub_model, fingerprint, loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.storage.atomic import write_bytes
@@ -42,8 +42,25 @@ from undo_hpc.storage.shards import dump_rows, encode_row
 log = logging.getLogger(__name__)
 
 
-def prepare(run: Run) -> Manifest:
+@dataclass(frozen=True)
+class Inputs:
+    """All that a run is made from: models by role, problems and benchmarks."""
+
+    models: dict[str, dict[str, Any]]
+    sources: Sources
+
+
+def read_inputs(config: RunConfig) -> Inputs:
+    """Looks at the models and reads the data of a run; writes nothing. Raises ConfigError or DataError."""
+    models = {role: describe_model(model) for role, model in loaded_models(config).items()}
+    return Inputs(models, read_sources(config))
+
+
+def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
     """Freezes splits and benchmarks, or finds them frozen.
+
+    Args:
+        inputs: what `read_inputs` gave for this configuration; read here where it is None.
 
     Raises:
         ConfigError, DataError: the data or a model directory cannot be used, or a model is not the one that the run began with;
@@ -58,8 +75,8 @@ def prepare(run: Run) -> Manifest:
         check_models(run, done)
         return done
     config = run.config
-    models = {role: describe_model(model) for role, model in loaded_models(config).items()}
-    sources = read_sources(config)
+    inputs = inputs or read_inputs(config)
+    models, sources = inputs.models, inputs.sources
     loaded, benchmarks, splits = sources.loaded, sources.benchmarks, sources.splits
     rejected, contaminated = sources.rejected, sources.contaminated
     sets: dict[str, list[Problem]] = {name: getattr(splits, name) for name in SPLITS}
@@ -149,6 +166,11 @@ def describe_model(model: ModelConfig) -> dict[str, Any]:
     """
     place = resolve_model(model.model)
     if Path(place).is_dir():
+        if broken := broken_weights(Path(place)):
+            raise DataError(
+                f"{place}: its weights are damaged: {'; '.join(broken)}",
+                hint="copy or download these files again",
+            )
         return {"model": place, "files": fingerprint(Path(place))}
     check_hub_model(place, model.revision)
     return {"model": place, "files": {}}
@@ -195,7 +217,7 @@ def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
     if problem:
         raise EvidenceError(
             f"the frozen problems are damaged: {problem}",
-            hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data anew",
+            hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data again",
         )
     return manifest.digest
 

@@ -14,12 +14,14 @@ import shutil
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
+from undo_hpc.config.schema import MethodConfig
 from undo_hpc.errors import DataError, EvidenceError, StorageError
 from undo_hpc.method.targets import (
     Fields,
@@ -29,6 +31,8 @@ from undo_hpc.method.targets import (
     learned_splits,
     partners,
     refine_target,
+    shown_example,
+    shown_past,
     shuffle_group,
 )
 from undo_hpc.pipeline.plan import IterationPlan, TargetsFile
@@ -48,18 +52,21 @@ ORDER = itemgetter("idx", "problem_id")
 class Targets:
     """All that the teacher writes for in an iteration, in the order of (idx, problem_id). Iterating reads the files as streams.
 
-    Held are the examples that are shown, and for the control `shuffled` a few numbers a problem.
+    Held are the examples that are shown, and for the control `shuffled` a few numbers a problem (with `history: all`, a few for each
+    iteration).
     """
 
     def __init__(self, run: Run, iteration: int) -> None:
         self._method, self._iteration = run.config.method, iteration
         self._splits = [run.layout.split(name) for name in learned_splits(self._method, iteration)]
         self._feedback = run.layout.iteration(iteration - 1).feedback if iteration else None
+        past = range(iteration - 1) if self._method.history == "all" else ()
+        self._past = [(number, run.layout.iteration(number).feedback) for number in past]
         self._examples: tuple[ShownExample, ...] = ()
         self._partners: array[int] | None = None  # offset in the feedback of the row whose attempt is shown
         if self._feedback is None:
             return
-        if self._method.validation_examples:
+        if self._method.examples:
             self._examples = tuple(self._choose_examples(self._feedback, run.config.seed))
         if self._method.condition == "shuffled":
             self._partners = self._choose_partners(self._feedback, run.config.seed + iteration)
@@ -73,7 +80,8 @@ class Targets:
     def _refined(self, path: Path, problems: Iterator[Fields]) -> Iterator[Target]:
         """The chosen rows of the feedback, each beside its problem. Raises EvidenceError for a row without one."""
         chosen = (row for row in read_rows(path) if is_chosen(row, self._method))
-        with path.open("rb") as others:
+        with path.open("rb") as others, ExitStack() as open_files:
+            past = [_Past(k, file, self._method, open_files) for k, file in self._past]
             for number, row in enumerate(chosen):
                 problem = next((p for p in problems if ORDER(p) >= ORDER(row)), None)
                 if problem is None or ORDER(problem) != ORDER(row):
@@ -82,17 +90,18 @@ class Targets:
                         hint="the file belongs to another run or was changed; start a new run directory",
                     )
                 attempt = row if self._partners is None else _row_at(others, self._partners[number])
-                yield refine_target(problem, row, attempt, self._method, self._examples)
+                history = tuple(shown for each in past if (shown := each.of(row, attempt)))
+                yield refine_target(problem, row, attempt, self._method, self._examples, history)
 
     def _choose_examples(self, path: Path, seed: int) -> Iterator[ShownExample]:
         places, correct = array("q"), []
         for place, row in _rows_with_places(path):
-            if row["split"] == "validation":
+            if row["split"] == self._method.examples_from:
                 places.append(place)
                 correct.append(row["verdict"] == "correct")
         with path.open("rb") as file:
-            for number in choose_examples(correct, self._method.validation_examples, seed):
-                yield ShownExample.from_dict(_row_at(file, places[number]))
+            for number in choose_examples(correct, self._method.examples, seed):
+                yield shown_example(_row_at(file, places[number]), self._method)
 
     def _choose_partners(self, path: Path, seed: int) -> array[int]:
         places, splits, groups = array("q"), array("b"), array("q")
@@ -107,6 +116,35 @@ class Targets:
         for position, other in enumerate(partners([groups[row] for row in order], seed)):
             found[order[position]] = places[order[other]]
         return found
+
+
+class _Past:
+    """The feedback of an earlier iteration, read beside the last one: both are in the order of (idx, problem_id)."""
+
+    def __init__(self, iteration: int, path: Path, method: MethodConfig, files: ExitStack) -> None:
+        self._iteration, self._method = iteration, method
+        self._rows = read_rows(path)
+        self._next: Fields | None = next(self._rows, None)
+        self._places: dict[str, int] = {}
+        if method.condition == "shuffled":  # a partner's row may stand anywhere
+            self._places = {row["problem_id"]: place for place, row in _rows_with_places(path)}
+            self._file = files.enter_context(path.open("rb"))
+
+    def of(self, row: Fields, attempt: Fields) -> ShownExample | None:
+        """What was shown and tried then of the row's problem, with its partner's attempt; None where it was not evaluated."""
+        while self._next is not None and ORDER(self._next) < ORDER(row):
+            self._next = next(self._rows, None)
+        mine = self._next
+        if mine is None or ORDER(mine) != ORDER(row):
+            return None
+        if attempt is row:
+            return shown_past(mine, mine, self._method, self._iteration)
+        place = self._places.get(attempt["problem_id"])
+        return (
+            None
+            if place is None
+            else shown_past(mine, _row_at(self._file, place), self._method, self._iteration)
+        )
 
 
 def _rows_with_places(path: Path) -> Iterator[tuple[int, Fields]]:
@@ -125,35 +163,46 @@ def _row_at(file: BinaryIO, place: int) -> Fields:
 
 
 def check_inputs(run: Run, iteration: int) -> dict[str, str]:
-    """Digests of what an iteration's targets are made from: the splits, and the last iteration's feedback.
+    """Digests of what an iteration's targets are made from: the splits, the last iteration's feedback, and with `history: all` the
+    feedback of those before.
 
     Raises:
         EvidenceError, StorageError: a file is missing or is not what its manifest says.
     """
     inputs = {"splits": prepared_digest(run)}
     if iteration:
-        before = run.layout.iteration(iteration - 1)
-        try:
-            manifest = read_manifest(before.stage_manifest("advance"))
-        except DamagedManifest:
-            manifest = None
-        if manifest is None or not before.feedback.exists():
-            gone = before.feedback if manifest else before.stage_manifest("advance")
-            raise StorageError(
-                f"{gone} is {'damaged' if gone.exists() else 'missing'}, and iteration {iteration} is made from it",
-                hint=f"put it back; or move {before.root} and all later iterations away and run the same command again",
-            )
-        inputs["feedback"] = sha256_file(before.feedback)
-        if inputs["feedback"] != manifest.outputs[run.layout.relative(before.feedback)].sha256:
-            if run.plan(iteration) is None:
-                _set_aside(run, before.feedback, run.events)
-            raise EvidenceError(
-                f"{before.feedback} has changed since its manifest was written",
-                hint="run the same command again: the file is set aside and made again"
-                if run.plan(iteration) is None
-                else f"put it back; or move it away, with iteration {iteration} and all later ones, and run the same command again",
-            )
+        inputs["feedback"] = _feedback_digest(run, iteration, iteration - 1)
+    if iteration > 1 and run.config.method.history == "all":
+        joined = "".join(_feedback_digest(run, iteration, number) for number in range(iteration - 1))
+        inputs["history"] = hashlib.sha256(joined.encode()).hexdigest()
     return inputs
+
+
+def _feedback_digest(run: Run, iteration: int, number: int) -> str:
+    """The digest of an earlier iteration's feedback, from which `iteration` is made; raises as `check_inputs`."""
+    before = run.layout.iteration(number)
+    try:
+        manifest = read_manifest(before.stage_manifest("advance"))
+    except DamagedManifest:
+        manifest = None
+    if manifest is None or not before.feedback.exists():
+        gone = before.feedback if manifest else before.stage_manifest("advance")
+        raise StorageError(
+            f"{gone} is {'damaged' if gone.exists() else 'missing'}, and iteration {iteration} is made from it",
+            hint=f"put it back; or move {before.root} and all later iterations away and run the same command again",
+        )
+    digest = sha256_file(before.feedback)
+    if digest != manifest.outputs[run.layout.relative(before.feedback)].sha256:
+        made_again = run.plan(number + 1) is None
+        if made_again:
+            _set_aside(run, before.feedback, run.events)
+        raise EvidenceError(
+            f"{before.feedback} has changed since its manifest was written",
+            hint="run the same command again: the file is set aside and made again"
+            if made_again
+            else f"put it back; or move it away, with iteration {number + 1} and all later ones, and run the same command again",
+        )
+    return digest
 
 
 def write_targets(
@@ -290,5 +339,9 @@ def prompt_of(target: Target, prompts: PromptSet, instruction: str) -> str:
         target.verdict,
         truth=target.shown_ground_truth,
         examples=target.examples,
+        history=target.history,
+        score=target.score,
+        error_kind=target.error_kind,
+        failed_step=target.failed_step,
         instruction=instruction,
     )

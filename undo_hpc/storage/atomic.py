@@ -15,6 +15,7 @@ import orjson
 
 from undo_hpc.errors import StorageError
 
+_DAMAGED = "the file was damaged or changed from outside; put it back, or start a new run"
 _JSON = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -73,16 +74,28 @@ def write_json(path: Path, data: Any) -> None:
     write_bytes(path, orjson.dumps(data, option=_JSON))
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file. Raises StorageError where it is missing or torn."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises StorageError where it is missing, torn, or holds something else."""
     try:
-        return orjson.loads(path.read_bytes())
+        data = orjson.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise StorageError(f"{path} is missing", hint="is this the right run directory?") from error
     except orjson.JSONDecodeError as error:
+        raise StorageError(f"{path} is not valid JSON: {error}", hint=_DAMAGED) from error
+    if not isinstance(data, dict):
+        raise StorageError(f"{path} holds no JSON object", hint=_DAMAGED)
+    return data
+
+
+@contextmanager
+def expect_fields(path: Path) -> Iterator[None]:
+    """Turns what a reader meets in a file with other contents than this program writes there into a StorageError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(
-            f"{path} is not valid JSON: {error}",
-            hint="the file was damaged from outside; restore it or start a new run",
+            f"{path} does not hold what this program writes there ({type(error).__name__}: {error})",
+            hint=_DAMAGED,
         ) from error
 
 

@@ -58,5 +58,7 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a log; a torn line (a crash in the middle of a write) is skipped."""
-    return read_rows_tolerant(path)
+    """The events of a log; a torn line (a crash in the middle of a write) and one that is no event are skipped."""
+    for row in read_rows_tolerant(path):
+        if isinstance(row.get("kind"), str) and isinstance(row.get("time"), int | float):
+            yield row

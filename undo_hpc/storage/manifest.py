@@ -72,14 +72,30 @@ def read_manifest(path: Path) -> Manifest | None:
         if version != SCHEMA_VERSION and isinstance(version, int):
             message, hint = other_schema(version)
             raise EvidenceError(f"{path}: {message}", hint=hint)
-        data.pop("digest", None)
-        data["outputs"] = {name: Output(**out) for name, out in data["outputs"].items()}
-        return Manifest(**data)
+        return manifest_from(data)
     except (StorageError, TypeError, KeyError, AttributeError) as error:
-        why = error.message if isinstance(error, StorageError) else f"{path} is no manifest"
+        why = (
+            error.message
+            if isinstance(error, StorageError)
+            else f"{path} does not hold what a manifest holds ({error})"
+        )
         raise DamagedManifest(
             why, hint="run the launcher again: a damaged manifest counts as none, and its task is done again"
         ) from error
+
+
+def manifest_from(data: dict[str, Any]) -> Manifest:
+    """A manifest from its JSON, which is used up. Raises KeyError, TypeError or AttributeError where it is none."""
+    data.pop("digest", None)
+    data["outputs"] = {str(name): Output(**out) for name, out in data["outputs"].items()}
+    manifest = Manifest(**data)
+    numbers = [manifest.iteration, manifest.index, *(output.bytes for output in manifest.outputs.values())]
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("a number has another type")
+    sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
+    if not all(isinstance(section, dict) for section in sections):
+        raise TypeError("a section has another type")
+    return manifest
 
 
 def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool) -> str:

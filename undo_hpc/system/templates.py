@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,12 @@ if TYPE_CHECKING:
     from huggingface_hub import CardData
 
 
-def render(template: Path, **values: object) -> str:
+def render(template: Path, beside: Sequence[Path] = (), /, **values: object) -> str:
     """The filled template. In `*.html.jinja` every value is escaped unless it is marked as HTML; the filter `cell` makes
     a text fit into a cell of a Markdown table.
+
+    Args:
+        beside: further folders of templates that it includes.
 
     Raises:
         jinja2.UndefinedError: the template uses a value that is not given (a bug: nothing is left out silently).
@@ -19,7 +23,7 @@ def render(template: Path, **values: object) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader([template.parent, *beside]),
         autoescape=template.name.endswith(".html.jinja"),
         undefined=StrictUndefined,
         trim_blocks=True,

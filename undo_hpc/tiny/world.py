@@ -216,7 +216,7 @@ _LINE = re.compile(r"(\d{1,6})([-+*])(\d{1,6})=(?:\(([^()\n]*)\))?(\d{1,8})$")
 
 
 def read_solution(text: str) -> list[WrittenStep]:
-    """The steps of a written solution, in order; lines that are no step are passed over."""
+    """The steps of a written solution, in order; lines that are no step are skipped."""
     found = (_LINE.match(line.strip()) for line in text.splitlines())
     return [WrittenStep(int(m[1]), cast(Operation, m[2]), int(m[3]), m[4], int(m[5])) for m in found if m]
 

@@ -115,7 +115,7 @@ class CheckpointManager:
         return None
 
     def _first_padded(self, steps: list[int]) -> list[float]:
-        """RankInfo 0's list, in a form that the largest-of-all makes known: the others offer -1."""
+        """Rank 0's list, in a form that the largest-of-all makes known: the others offer -1."""
         room = self._config.checkpoint.keep + 4
         mine = (steps if self._dist.info.is_first else [])[:room]
         return [float(s) for s in mine] + [-1.0] * (room - len(mine))

@@ -96,7 +96,7 @@ def read_settings(source: dict[str, Any] | str) -> dict[str, Any]:
         data = json.loads(text) if path.suffix == ".json" else parse_value(text)
     except FileNotFoundError as error:
         raise ConfigError(f"train.deepspeed: {path} does not exist", hint=hint) from error
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"train.deepspeed: {path} cannot be read: {error}", hint=hint) from error
     if not isinstance(data, dict):
         raise ConfigError(f"train.deepspeed: {path} holds no mapping", hint=hint)

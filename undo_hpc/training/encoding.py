@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from undo_hpc.chat.template import Message, clock_of, rendered
-from undo_hpc.chat.training_text import NotLearned, Turn, TurnWriter
+from undo_hpc.chat.training_text import NotLearned, Turn, TurnWriter, close_turn
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import check_tokenizer
@@ -210,11 +210,7 @@ class Encoder:
         return found.startswith(wanted)
 
     def _close(self, tail: list[int]) -> list[int] | None:
-        """The answer's tokens up to its end token; None where the answer itself holds one."""
-        ends = [at for at, token in enumerate(tail) if token == self.end_token]
-        if not self.end_from_template:
-            return None if ends else [*tail, self.end_token]
-        return tail[: ends[0] + 1] if len(ends) == 1 else None
+        return close_turn(tail, self.end_token, from_template=self.end_from_template)
 
 
 def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfig) -> EncodedSet:

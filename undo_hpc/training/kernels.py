@@ -41,9 +41,7 @@ def use_liger(model: Any, say: Say) -> bool:
             f"liger: installed, but cannot be loaded ({str(error).splitlines()[0]}); plain kernels are in use"
         )
         return False
-    if (
-        model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN
-    ):  # Liger itself would pass over it without a word
+    if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:  # Liger itself would skip it silently
         say(
             f"liger: it has no kernels for models of type {model.config.model_type}; plain kernels are in use"
         )

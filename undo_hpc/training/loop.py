@@ -1,4 +1,4 @@
-"""The training of a student, top to bottom, in one sitting.
+"""The training of a student: one function, `train`, to be read from top to bottom.
 
 Setup: tokenizer, data, weights, DeepSpeed, the latest valid checkpoint. Then steps: this rank's micro-batches forward and
 backward, a vote of all ranks (is the loss finite, is it time to stop, is a checkpoint on disk), the update, a log line, a
@@ -42,7 +42,7 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
     info = RankInfo.from_environment(env)
     if config.threads:
         torch.set_num_threads(config.threads)
-    # Alone only: several ranks could see it at different times, and wait for each other.
+    # Only where there is one rank: several could see the student at different times, and then wait for each other.
     if info.world_size == 1 and export.exported(spec):
         _say(info, f"{spec.out_dir} is complete already")
         return ExitCode.COMPLETE
@@ -55,7 +55,7 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
         ),
     ):
         code = train(spec, config, dist_context, stopper, at_end)
-    # Not after a failure: the others are somewhere else, and leaving in good order could wait for them.
+    # Not after a failure: the other ranks may be inside another collective call, and closing would wait for them.
     dist_context.close()
     return code
 

@@ -212,7 +212,7 @@ class DistContext:
         self.all_reduce_max(0.0)
 
     def on_rank_zero(self, work: Callable[[], None]) -> None:
-        """RankInfo 0 does the work, the others wait. Its failure is raised on rank 0, and as TrainingError of the same exit code elsewhere."""
+        """Rank 0 does the work, the others wait. Its failure is raised on rank 0, and as TrainingError of the same exit code elsewhere."""
         failure: Exception | None = None
         if self.info.is_first:
             try:

@@ -109,7 +109,7 @@ class _Zero3:
 def _partitioned_init(settings: dict[str, Any] | None) -> Iterator[None]:
     """Inside, transformers makes models whose weights are shared out among the ranks as they are made (deepspeed.zero.Init).
 
-    RankInfo 0 alone reads each weight from its file; no rank ever holds the whole model. Without settings, nothing is different.
+    Rank 0 alone reads each weight from its file; no rank ever holds the whole model. Without settings, nothing is different.
     """
     if settings is None:
         yield

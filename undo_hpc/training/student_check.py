@@ -6,22 +6,25 @@ cache.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from pathlib import Path
 
 from undo_hpc.chat.template import ChatTemplate, RenderError, prints_date
 from undo_hpc.chat.training_text import TurnWriter, sample_turns
-from undo_hpc.config.schema import ModelConfig, RunConfig
+from undo_hpc.config.schema import ModelConfig, RunConfig, StudentConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import resolve_model
+from undo_hpc.prompts import load_prompts
+from undo_hpc.training.loss_tokens import load_tokenizer
 
 _FILES = ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json")
 _MEASURED = 100  # the longest prompts by characters, which are counted in tokens
 _CHARS_A_TOKEN = 3.0  # where no tokenizer is at hand
 
 
-def student_files(model: ModelConfig) -> Path | None:
-    """The folder with a student's tokenizer files: local, or in the Hub's cache after fetching them. None where that fails."""
+def tokenizer_files(model: ModelConfig) -> Path | None:
+    """The folder with a model's tokenizer files: local, or in the Hub's cache after fetching them. None where that fails."""
     place = resolve_model(model.model)
     if Path(place).is_dir():
         return Path(place)
@@ -40,30 +43,50 @@ def student_files(model: ModelConfig) -> Path | None:
     return folder
 
 
+def template_of(model: ModelConfig, *, date: str = "") -> ChatTemplate | None:
+    """A model's chat template with the arguments of the configuration; None where its files cannot be had here.
+
+    Raises DataError where its tokenizer has none.
+    """
+    folder = tokenizer_files(model)
+    if folder is None or not any((folder / name).is_file() for name in _FILES[:2]):
+        return None
+    try:
+        return ChatTemplate.load(folder, kwargs=model.chat_template_kwargs, date=model.date or date)
+    except DataError:
+        if (folder / "tokenizer.json").is_file():
+            raise
+        return None  # a tokenizer of another kind (tekken.json), which only transformers reads
+
+
+def writer_of(model: StudentConfig, template: ChatTemplate) -> TurnWriter:
+    """Writes the training texts of a student. Raises RenderError where its template cannot render a prompt."""
+    return TurnWriter(
+        template.render,
+        source=template.source,
+        eos_token=template.eos_token,
+        policy=model.reasoning,
+        system_prompt=model.system_prompt,
+    )
+
+
 def check_student(config: RunConfig, *, date: str = "") -> list[str]:
     """Whether the student's chat template can be trained, and what training will do that is not obvious.
 
     Args:
         date: the day that a template with a date prints; empty for today.
 
-    Returns sentences worth a reader's attention; most often none.
+    Does nothing where the template cannot be read here (see `template_of`): training checks it. Returns sentences worth a reader's attention; most often none.
 
     Raises:
         DataError: no rationale could be learned with this template; the hint says what to change.
     """
     model = config.student
-    folder = student_files(model)
-    if folder is None or not any((folder / name).is_file() for name in _FILES[:2]):
-        return [f"student.model: the chat template of {model.model} cannot be read here; training checks it"]
-    template = ChatTemplate.load(folder, kwargs=model.chat_template_kwargs, date=model.date or date)
+    template = template_of(model, date=date)
+    if template is None:
+        return []
     try:
-        writer = TurnWriter(
-            template.render,
-            source=template.source,
-            eos_token=template.eos_token,
-            policy=model.reasoning,
-            system_prompt=model.system_prompt,
-        )
+        writer = writer_of(model, template)
         prompt = template.render(writer.chat("7 + 8"), True)
     except RenderError as error:
         hint = (
@@ -105,12 +128,31 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
     return notes
 
 
+def student_notes(config: RunConfig, problems: Sequence[str], *, date: str = "") -> list[str]:
+    """What training will do with rationales that is not obvious, templates and lengths together, for a launch and its dry run.
+
+    Args:
+        problems: the texts of the training problems.
+        date: as of `check_student`.
+
+    Raises:
+        DataError: see `check_student`.
+    """
+    prompts = load_prompts(config.student.prompt)
+    longest = heapq.nlargest(_MEASURED, problems, key=len)
+    turns = [prompts.student(problem, config.student.instruction) for problem in longest]
+    notes = check_student(config, date=date)
+    return [*notes, *filter(None, [check_lengths(config, turns)])]
+
+
 def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:
     """Whether rationales can become longer than training takes; the sentence to show, empty where they cannot.
 
     Args:
         user_turns: the student's prompts before the chat template; the longest is measured in the student's tokens.
     """
+    if config.method.condition == "ground_truth":  # no teacher writes
+        return ""
     sampling, limit = config.generate.sampling, config.train.max_length
     most_new = max(sampling.max_new_tokens, *sampling.max_new_tokens_by_iteration.values(), 0)
     longest, exact = _longest_prompt(config, user_turns)
@@ -130,12 +172,10 @@ def _longest_prompt(config: RunConfig, user_turns: Sequence[str]) -> tuple[int, 
     longest = sorted(user_turns, key=len, reverse=True)[:_MEASURED]
     if not longest:
         return 0, False
-    folder = student_files(config.student)
+    folder = tokenizer_files(config.student)
     try:
-        from tokenizers import Tokenizer
-
-        assert folder is not None
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = load_tokenizer(folder) if folder else None
+        assert folder is not None and tokenizer is not None
         template = ChatTemplate.load(folder, kwargs=config.student.chat_template_kwargs, date="2026-01-01")
         system = config.student.system_prompt
         first = [{"role": "system", "content": system}] if system else []

@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.text import Text
 
     from undo_hpc.cli.choose import changed_at, run_dirs
-    from undo_hpc.control.live import LiveTasks
     from undo_hpc.errors import UndoError
     from undo_hpc.observe.status import collect_status
+    from undo_hpc.observe.wording import accuracy
     from undo_hpc.pipeline.run import open_run
 
     found = run_dirs(arguments.folder)
@@ -57,14 +57,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         name = Text(str(path.relative_to(arguments.folder)) if inside else path.resolve().name)
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed_at(path)))
         try:
-            view = collect_status(open_run(path), live=LiveTasks())
+            view = collect_status(open_run(path), scheduler=False)
         except UndoError as error:
             table.add_row(name, changed, "", "", Text(f"cannot be read: {error.message}", "red"))
             continue
-        best = max(
-            (h["accuracy"] for h in view.accuracy if "accuracy" in h), default=None
-        )  # none without a validation split
-        share = "" if best is None else f"{100 * best:.1f} %"
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:  # one damaged run hides no other
+            what = f"cannot be read: a file of it is damaged ({type(error).__name__}: {error})"
+            table.add_row(name, changed, "", "", Text(what, "red"))
+            continue
+        shown = [h for h in view.accuracy if "accuracy" in h]  # none without a validation split
+        share = accuracy(max(shown, key=lambda h: h["accuracy"])) if shown else ""
+        if view.beats_untrained is False and view.untrained:
+            share += f", untrained {accuracy(view.untrained)}"
         of = (
             f"{view.iteration} of 0 to {view.iterations - 1}"
             if view.iterations > 1

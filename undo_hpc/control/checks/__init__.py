@@ -7,6 +7,7 @@ step (`training.preflight`), and what only the scheduler knows when the jobs are
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,25 +16,28 @@ from typing import Literal
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.checks import place, settings, sources
-from undo_hpc.control.checks.finding import Finding, Level, NotChecked
+from undo_hpc.control.checks.finding import Attention, Finding, Level, NotChecked, Notice
 from undo_hpc.errors import UndoError
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.stages.prepare import Sources
+from undo_hpc.stages.prepare import Inputs, Sources, read_inputs
 from undo_hpc.training.deepspeed_settings import read_settings
 
 __all__ = [
     "CHECKS",
     "NOT_BEFORE_A_START",
+    "Attention",
     "Check",
     "Finding",
     "Level",
     "NotChecked",
+    "Notice",
     "Subject",
     "find_problems",
     "require",
     "when_for",
 ]
 
+log = logging.getLogger(__name__)
 When = Literal["launch", "resume", "doctor"]
 
 
@@ -43,16 +47,17 @@ class Subject:
 
     config: RunConfig
     run_dir: Path
+    inputs: Inputs | None = None  # where a launch has read them already
 
     @cached_property
     def sources(self) -> Sources | None:
         """The data, read once. Raises ConfigError or DataError."""
-        return sources.check_data(self.config)
+        return self.inputs.sources if self.inputs else sources.check_data(self.config)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `run` raises UndoError that says what is wrong and what to do.
+    """One check. `run` raises UndoError that says what is wrong and what to do; a list that it returns holds warnings.
 
     Attributes:
         by_prepare: a launch does not do it by itself: `stages.prepare` does, with the same functions, when it reads the data.
@@ -81,15 +86,14 @@ CHECKS = (
     Check("Hub", lambda s: settings.check_hub(s.config), _ALWAYS),
     Check("stopping rule", lambda s: settings.check_stop(s.config), _NEW),
     Check("models", lambda s: sources.check_models(s.config), _NEW, by_prepare=True),
-    Check("chat templates", lambda s: sources.check_chat_templates(s.config), _NEW),
+    Check("teacher's chat template", lambda s: sources.check_teacher_template(s.config), _NEW),
+    Check("student's chat template", lambda s: sources.check_student_template(s.config), _NEW),
     Check("Hub data", lambda s: sources.check_hub_sources(s.config), _NEW, by_prepare=True),
     Check("data", lambda s: s.sources, _NEW, by_prepare=True),
-    Check(
-        "recorded models",
-        lambda s: place.check_recorded_models(s.config, s.run_dir),
-        ("resume",),
-        by_prepare=True,
-    ),
+    Check("student", lambda s: sources.describe_training(s.config, s.sources), _NEW),
+    Check("frozen problems", lambda s: place.check_frozen_problems(s.run_dir), ("resume",)),
+    Check("source of the data", lambda s: place.check_source_files(s.run_dir), ("resume",)),
+    Check("recorded models", lambda s: place.check_recorded_models(s.config, s.run_dir), ("resume",)),
     Check("queue", lambda s: place.check_queue(s.config, s.run_dir), ("resume",)),
     Check("budget", lambda s: place.check_next_iteration(s.config, s.run_dir), ("resume",), by_prepare=True),
 )
@@ -105,27 +109,56 @@ def when_for(run_dir: Path) -> When:
     return "resume" if Layout(run_dir.resolve()).prepared.exists() else "launch"
 
 
-def require(config: RunConfig, run_dir: Path) -> None:
-    """Refuses a start that could not succeed, before anything is written.
+def require(config: RunConfig, run_dir: Path) -> Inputs | None:
+    """Refuses a start that could not succeed, before anything is written; logs warnings.
+
+    Returns:
+        What a new run is made from, read once, for `stages.prepare`; None for a run that exists.
 
     Raises:
         UndoError: the first check that fails; the message names the key or the file.
     """
-    subject, when = Subject(config, run_dir), when_for(run_dir)
-    for check in CHECKS:
-        if when in check.when and not check.by_prepare:
-            check.run(subject)
+    when = when_for(run_dir)
+    subject = Subject(config, run_dir)
+    checks = [check for check in CHECKS if when in check.when and not check.by_prepare]
+    needs_data = [check for check in checks if check.what == "student"]
+    for check in checks:
+        if check not in needs_data:
+            _log_warnings(check, subject)
+    if when == "resume":
+        return None
+    inputs = read_inputs(config)
+    for check in needs_data:
+        _log_warnings(check, Subject(config, run_dir, inputs))
+    return inputs
+
+
+def _log_warnings(check: Check, subject: Subject) -> None:
+    try:
+        for sentence in _warnings(check.run(subject)):
+            log.warning("warning: %s", sentence)
+    except NotChecked as error:
+        log.info("not checked: %s", error.message)
+    except Attention as error:
+        log.warning("warning: %s", error)
+
+
+def _warnings(result: object) -> list[str]:
+    return result if isinstance(result, list) else []
 
 
 def find_problems(subject: Subject, when: When) -> Iterator[tuple[Check, UndoError]]:
-    """Every check that fails, with its error; a key that several checks read is told once."""
+    """Every check that fails, with its error; a key that several checks read is told once. What is no reason to refuse is a Notice."""
     told: set[str] = set()
     for check in CHECKS:
         if when not in check.when:
             continue
+        found: list[UndoError] = []
         try:
-            check.run(subject)
+            found += [Attention(sentence) for sentence in _warnings(check.run(subject))]
         except UndoError as error:
-            if error.message not in told:
-                yield check, error
-            told.add(error.message)
+            found.append(error)
+        for each in found:
+            if each.message not in told:
+                yield check, each
+            told.add(each.message)

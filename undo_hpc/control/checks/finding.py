@@ -10,8 +10,16 @@ from undo_hpc.errors import DataError
 Level = Literal["ok", "warning", "error"]
 
 
-class NotChecked(DataError):
-    """Something could not be checked from here: no reason to refuse, but to be told."""
+class Notice(DataError):
+    """No reason to refuse, but to be told before a start."""
+
+
+class NotChecked(Notice):
+    """Something could not be checked from here."""
+
+
+class Attention(Notice):
+    """The run can start, and something in it will not be what a reader expects."""
 
 
 @dataclass(frozen=True)

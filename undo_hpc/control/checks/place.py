@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.budget import check_budget
@@ -11,7 +12,8 @@ from undo_hpc.control.run_cluster import require_unqueued, require_usable_path
 from undo_hpc.errors import Incomplete
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run, changed_keys, open_run, require_free
-from undo_hpc.stages.prepare import check_models
+from undo_hpc.stages.prepare import check_models, prepared_digest
+from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.system.invocation import resume_hint
 
@@ -33,6 +35,43 @@ def check_recorded_models(config: RunConfig, run_dir: Path) -> None:
     prepared = read_manifest(run.layout.prepared)
     if prepared is not None:
         check_models(Run(run.layout, config), prepared)
+
+
+def check_frozen_problems(run_dir: Path) -> None:
+    """The problems that the run froze are as they were: every later stage asks for them. Raises EvidenceError."""
+    prepared_digest(open_run(run_dir))
+
+
+def check_source_files(run_dir: Path) -> list[str]:
+    """Whether the files that the problems came from are as they were when the run began; returns a sentence for each that is not.
+
+    That is no reason to refuse: the run works on its own copy. Files that are gone are no change; tasks never read them.
+    """
+    run = open_run(run_dir)
+    prepared = read_manifest(run.layout.prepared)
+    details = prepared.details if prepared else {}
+    sources = {"data.train": details.get("train_source", {})}
+    sources |= {name: each.get("source", {}) for name, each in details.get("benchmarks", {}).items()}
+    found = []
+    for name, source in sources.items():
+        if changed := _changed_files(source):
+            found.append(
+                f"{name}: {', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''} changed since this run "
+                f"began; it continues with the problems that it read then (in {run.layout.splits.parent}). To use the file as it "
+                "is now, start a new run (another --run-dir)"
+            )
+    return found
+
+
+def _changed_files(source: dict[str, Any]) -> list[str]:
+    """The files of a source that are there with other contents than those recorded."""
+    root = Path(str(source.get("path", "")))
+    changed = []
+    for file in source.get("files", []) if source.get("kind") == "file" else []:
+        path = root / file["file"] if root.is_dir() else root.parent / file["file"]
+        if path.is_file() and (path.stat().st_size != file["bytes"] or sha256_file(path) != file["sha256"]):
+            changed.append(str(path))
+    return changed
 
 
 def check_queue(config: RunConfig, run_dir: Path) -> None:

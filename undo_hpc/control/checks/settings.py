@@ -17,7 +17,7 @@ from undo_hpc.engines.api_key import find_key
 from undo_hpc.errors import ConfigError
 from undo_hpc.models import context_of
 from undo_hpc.pipeline.plan import effective_iterations
-from undo_hpc.prompts import load_prompts
+from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
 from undo_hpc.system.invocation import program
@@ -26,8 +26,8 @@ from undo_hpc.system.wording import counted
 
 
 def check_packages(config: RunConfig) -> None:
-    """The packages of engines and of LoRA are installed, as far as tasks are known to run with this Python."""
-    if _other_environment(config):
+    """The packages of engines, of training and of LoRA are installed, as far as tasks are known to run with this Python."""
+    if runs_elsewhere(config):
         return
     wanted = [
         what
@@ -45,9 +45,15 @@ def check_packages(config: RunConfig) -> None:
             f"train.lora.enabled is on, and peft is not installed in {sys.prefix}",
             hint=f"{program('python')} -m pip install 'undo-hpc[lora]', or set train.lora.enabled to false",
         )
+    for package in ("torch", "transformers", "deepspeed"):  # what training and the engine transformers run on
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"{package} is not installed in {sys.prefix}, and training needs it",
+                hint=f"{program('python')} -m pip install undo-hpc",
+            )
 
 
-def _other_environment(config: RunConfig) -> bool:
+def runs_elsewhere(config: RunConfig) -> bool:
     """Whether tasks run with another Python, which only its nodes know."""
     if config.cluster.kind != "slurm":
         return False
@@ -66,7 +72,7 @@ def check_plugins(config: RunConfig) -> None:
     try:
         _load_plugins(config)
     except NotInstalled:
-        if not _other_environment(config):
+        if not runs_elsewhere(config):
             raise
 
 
@@ -151,7 +157,27 @@ def check_prompts(config: RunConfig) -> None:
     prompts = load_prompts(config.teacher.prompt)
     if not _no_teacher(config, "generate"):
         prompts.require(*needed)
+        if effective_iterations(config) > 1:
+            _require_placeholders(config, prompts)
     load_prompts(config.student.prompt).require("student")
+
+
+def _require_placeholders(config: RunConfig, prompts: PromptSet) -> None:
+    """What the method is to show has a place in the template: else the switch would change nothing, silently."""
+    method = config.method
+    shown = {
+        "history": (method.history == "all", "method.history: all"),
+        "score": (method.show_score, "method.show_score: true"),
+        "error_kind": (method.hint == "kind", "method.hint: kind"),
+        "failed_step": (method.hint == "step", "method.hint: step"),
+        "examples": (method.examples > 0, f"method.examples: {method.examples}"),
+    }
+    for name, (wanted, key) in shown.items():
+        if wanted and not prompts.shows("refine", name):
+            raise ConfigError(
+                f"{key} has no effect: refine.txt of {prompts.where} has no {{{{ {name} }}}}",
+                hint=f"add {{{{ {name} }}}} to it (undo_hpc/prompts/default/refine.txt has one), or take the key away",
+            )
 
 
 def check_cluster(config: RunConfig) -> None:
@@ -203,10 +229,11 @@ def check_stop(config: RunConfig) -> None:
             f"stop.epsilon is {config.stop.epsilon:g}, a gain of {100 * config.stop.epsilon:g} points: no iteration could reach it",
             hint="it is a share of the validation problems: 0.01 is one point",
         )
-    if config.method.validation_examples and not config.data.validation:
+    method = config.method
+    if method.examples and not getattr(config.data, method.examples_from):
         raise ConfigError(
-            "method.validation_examples asks for examples from the validation split, and data.validation is 0",
-            hint="hold out problems for it, or set method.validation_examples: 0",
+            f"method.examples asks for examples from the {method.examples_from} split, and data.{method.examples_from} is 0",
+            hint="hold out problems for it, or set method.examples: 0",
         )
 
 

@@ -2,47 +2,65 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from pathlib import Path
 
+from undo_hpc.chat.template import RenderError
 from undo_hpc.config.schema import RunConfig, SourceConfig
 from undo_hpc.control.checks.finding import NotChecked
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.models import loaded_models, resolve_model, unreachable
 from undo_hpc.stages.prepare import Sources, describe_model, read_sources
+from undo_hpc.training.student_check import check_student, student_notes, template_of
 
 
 def check_models(config: RunConfig) -> None:
-    """Local models are complete; those on the Hub exist and may be read."""
+    """Local models are complete; those on the Hub exist and may be read. Raises NotChecked for what only a download would show."""
     for model in loaded_models(config).values():
         describe_model(model)
+    hub = {m.model for m in loaded_models(config).values() if not Path(resolve_model(m.model)).is_dir()}
+    if hub:
+        raise NotChecked(f"the weights of {', '.join(sorted(hub))}: they come from the Hub")
 
 
-def check_chat_templates(config: RunConfig) -> None:
-    """Local models have a chat template."""
-    for role, model in loaded_models(config).items():
-        folder = Path(resolve_model(model.model))
-        if folder.is_dir() and _has_chat_template(folder) is False:
-            raise DataError(
-                f"{role}.model: {folder}: its tokenizer has no chat template",
-                hint="take an instruct model, or put a chat_template.jinja into a local copy of the model",
-            )
-
-
-def _has_chat_template(folder: Path) -> bool | None:
-    """Whether a model folder has a chat template; None where its files cannot tell (tekken.json and the like)."""
-    if any(
-        (folder / name).exists()
-        for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
-    ):
-        return True
+def check_teacher_template(config: RunConfig) -> None:
+    """The teacher's chat template renders a prompt. (Of a server's model the server knows.)"""
+    model = loaded_models(config).get("teacher")
+    if model is None:
+        return
+    template = template_of(model)
+    if template is None:
+        raise NotChecked(f"teacher.model: the chat template of {model.model}, which cannot be read here")
+    system = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
     try:
-        settings = json.loads((folder / "tokenizer_config.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return bool(settings.get("chat_template"))
+        text = template.render([*system, {"role": "user", "content": "7 + 8"}], True)
+    except RenderError as error:
+        hint = (
+            "leave teacher.system_prompt empty" if system else "fix its chat_template.jinja in a local copy"
+        )
+        raise DataError(f"{model.model}: its chat template cannot be rendered: {error}", hint=hint) from error
+    if "7 + 8" not in text:
+        raise DataError(
+            f"{model.model}: its chat template drops the user's text",
+            hint="fix its chat_template.jinja in a local copy",
+        )
+
+
+def check_student_template(config: RunConfig) -> None:
+    """The student's chat template can be trained."""
+    if template_of(config.student) is None:
+        raise NotChecked(
+            f"student.model: the chat template of {config.student.model}, which cannot be read here"
+        )
+    check_student(config)
+
+
+def describe_training(config: RunConfig, sources: Sources | None) -> list[str]:
+    """What training will do that is not obvious: how the template is used, and rows that it leaves out."""
+    problems = [problem.problem for problem in sources.splits.train] if sources else []
+    return student_notes(config, problems, date=time.strftime("%Y-%m-%d"))
 
 
 def check_data(config: RunConfig) -> Sources | None:

@@ -44,11 +44,20 @@ def _example(example: Example) -> dict[str, Any]:
         "kind": KIND_NAMES.get(old.error_kind or (new.error_kind if new else ""), ""),
         "problem": shorten(old.problem),
         "truth": shorten(old.ground_truth, 200),
-        "left": left,
-        "right": right,
+        "left": (_rationale_title(old, example.before), left),
+        "right": (_rationale_title(new, example.after or 0), right) if new else None,
         "note": "" if changed or not old.rationale else "unchanged",
         "answers": [_answer(old, example.before)] + ([_answer(new, example.after or 0)] if new else []),
     }
+
+
+def _rationale_title(row: Feedback, iteration: int) -> str:
+    """What the text is: the teacher's rationale, or the data's solution where the student learned from none.
+
+    Runs of before the field have it by the split: nothing is ever distilled from validation problems.
+    """
+    from_data = row.rationale_from_data or row.split == "validation"
+    return "Solution in the data, not trained on" if from_data else f"Rationale of iteration {iteration}"
 
 
 def _answer(row: Feedback, iteration: int) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from undo_hpc.observe.report.collect import UNTRAINED, Point
+from undo_hpc.method.metrics import UNTRAINED
+from undo_hpc.observe.report.collect import Point
 
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 18, 30

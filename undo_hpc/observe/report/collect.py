@@ -10,7 +10,7 @@ from typing import Any
 
 from undo_hpc.control.spent import RunCost, measure
 from undo_hpc.errors import UndoError
-from undo_hpc.method.stats import mcnemar, smallest_detectable_difference
+from undo_hpc.method.metrics import UNTRAINED, Flips, beats_untrained, compare, share
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
@@ -18,22 +18,25 @@ from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.reading import read_rows_tolerant
 from undo_hpc.storage.shards import read_rows
 
-UNTRAINED = -1
 KINDS = ("arithmetic", "setup", "truncated", "format", "no_answer")
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True)
 class Point:
-    """An accuracy with what stands beside it. `iteration` is -1 for the untrained student."""
+    """An accuracy with what stands beside it, as counts. `iteration` is -1 for the untrained student; `right_unboxed` is None in
+    runs that did not count it."""
 
     iteration: int
     n: int
+    answers: int
+    correct: int
     accuracy: float
     low: float
     high: float
-    truncated: float
-    unanswered: float
+    truncated: int
+    unanswered: int
+    right_unboxed: int | None
     mean_tokens: float
 
 
@@ -48,20 +51,6 @@ class Series:
     def at(self, iteration: int) -> Point | None:
         """The accuracy of that student."""
         return next((p for p in self.points if p.iteration == iteration), None)
-
-
-@dataclass(frozen=True)
-class Flips:
-    """What changed on the same problems from one student to the next; `p` is McNemar's exact two-sided value."""
-
-    before: int
-    after: int
-    name: str
-    fixed: int
-    broken: int
-    wrong: int
-    right: int
-    p: float
 
 
 @dataclass
@@ -87,6 +76,11 @@ class ReportData:
         """The iteration that validation chose."""
         return int(self.metrics[-1]["decision"]["best_iteration"]) if self.metrics else None
 
+    @property
+    def beats_untrained(self) -> bool | None:
+        """Whether the chosen iteration is more accurate on validation than the untrained student."""
+        return beats_untrained(self.metrics)
+
     def one(self, name: str) -> Series | None:
         """The series of that name."""
         return next((s for s in self.series if s.name == name), None)
@@ -104,13 +98,10 @@ class ReportData:
         """Wrong answers of an iteration by kind, over all splits."""
         return {kind: sum(split.get(kind, 0) for split in item["errors"].values()) for kind in KINDS}
 
-    def detectable(self) -> float | None:
-        """Smallest difference of two accuracies on validation that would show, as a share."""
-        found = self.one("validation")
-        if not found or not found.points[-1].n:
-            return None
-        last = found.points[-1]
-        return smallest_detectable_difference(last.n, last.accuracy)
+    @property
+    def headline_flips(self) -> Flips | None:
+        """The chosen student against the untrained one (or the first iteration) on validation; None where there is only one."""
+        return next((self.against[other] for other in (UNTRAINED, 0) if other in self.against), None)
 
 
 def collect(run: Run) -> ReportData:
@@ -160,16 +151,19 @@ def _series(metrics: Sequence[dict[str, Any]], benchmarks: dict[str, Any]) -> li
 
 
 def _point(iteration: int, item: dict[str, Any]) -> Point:
-    answers = max(1, int(item.get("answers", item["n"])))
+    unboxed = item.get("right_unboxed")
     return Point(
         iteration,
         int(item["n"]),
+        int(item["answers"]),
+        int(item["correct"]),
         float(item["accuracy"]),
         float(item["low"]),
         float(item["high"]),
-        item.get("truncated", 0) / answers,
-        item.get("no_answer", 0) / answers,
-        float(item.get("mean_tokens", 0)),
+        int(item["truncated"]),
+        int(item["no_answer"]),
+        None if unboxed is None else int(unboxed),
+        float(item["mean_tokens"]),
     )
 
 
@@ -214,7 +208,7 @@ def _verdicts(run: Run, iteration: int) -> dict[str, dict[str, float]]:
         if path.exists():
             for row in read_rows(path):
                 found[part.problem_set][row["problem_id"]].append(row["verdict"] == "correct")
-    return {name: {key: sum(v) / len(v) for key, v in rows.items()} for name, rows in found.items()}
+    return {name: {key: share(sum(v), len(v)) for key, v in rows.items()} for name, rows in found.items()}
 
 
 def _flips(
@@ -244,15 +238,3 @@ def _flips(
         if best in validation and other != best
     }
     return found, against
-
-
-def compare(before: int, after: int, name: str, old: dict[str, float], new: dict[str, float]) -> Flips:
-    """PURE: the flips on the problems that both answered."""
-    fixed = broken = wrong = right = 0
-    for key in old.keys() & new.keys():
-        was, now = old[key] > 0.5, new[key] > 0.5
-        fixed += now and not was
-        broken += was and not now
-        wrong += not was and not now
-        right += was and now
-    return Flips(before, after, name, fixed, broken, wrong, right, mcnemar(fixed, broken))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from undo_hpc.control.spent import energy, rationale_cost
+from undo_hpc.method.metrics import rows_learned
 from undo_hpc.observe.report import prose
 from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, ReportData
+from undo_hpc.observe.wording import evaluation_settings, learned, percent
 from undo_hpc.system.templates import render
 
 
@@ -18,6 +20,10 @@ def summary(data: ReportData) -> str:
         data=data,
         config=data.run.config,
         prose=prose,
+        percent=percent,
+        evaluation=evaluation_settings(data.run.config),
+        learned=learned,
+        rows_learned=rows_learned,
         student_name=student_name,
         kinds=KINDS,
         hours=data.cost.of(),

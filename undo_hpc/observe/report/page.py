@@ -7,10 +7,12 @@ from typing import Any
 
 from undo_hpc import __version__
 from undo_hpc.control.spent import energy
+from undo_hpc.method.metrics import UNTRAINED, Flips, gain, rows_learned, share
 from undo_hpc.observe.report import charts, prose
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
-from undo_hpc.observe.report.collect import UNTRAINED, Flips, ReportData, Series
+from undo_hpc.observe.report.collect import ReportData, Series
 from undo_hpc.observe.report.examples import choose
+from undo_hpc.observe.wording import evaluation_settings, learned, percent
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
 from undo_hpc.system.templates import render
@@ -33,12 +35,14 @@ def page(data: ReportData, written: str) -> str:
         data=data,
         config=config,
         prose=prose,
+        percent=percent,
         student_name=charts.student_name,
         settings=[
             ("teacher", config.teacher.model),
             ("student", config.student.model),
             ("condition", config.method.condition.replace("_", " ")),
             ("seed", str(config.seed)),
+            ("evaluation", evaluation_settings(config)),
             ("iterations", f"{count} of at most {most}" if count < most else str(most)),
         ],
         tiles=_tiles(data),
@@ -47,6 +51,10 @@ def page(data: ReportData, written: str) -> str:
         loss=charts.loss_chart(data.losses, data.best),
         length=charts.length_chart(data.lengths, data.best),
         yields=_yields(data),
+        evaluation=evaluation_settings(config),
+        learned_facts=[
+            (f"iteration {m['iteration']}", learned(m.get("train", {}), m["distilled"])) for m in data.metrics
+        ],
         errors=_errors(data),
         cost=_cost(data),
         examples=browser(choose(data.feedback, config.display.report_examples)),
@@ -67,22 +75,29 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str, str]]:
         chosen, first = series.at(data.best), series.points[0]
         assert chosen is not None, "the best iteration was evaluated"
         between = f"95 % interval {100 * chosen.low:.1f} to {100 * chosen.high:.1f}"
-        tiles.append((f"Validation, iteration {data.best}", f"{100 * chosen.accuracy:.1f}", "%", between))
+        figure = percent(chosen.correct, chosen.answers, 1).removesuffix(" %")
+        tiles.append((f"Validation, iteration {data.best}", figure, "%", between))
         if first.iteration != data.best:
             name = "untrained" if first.iteration == UNTRAINED else "one-shot"
-            gain, before = (
-                prose.points(chosen.accuracy - first.accuracy),
-                f"{100 * first.accuracy:.1f} % before",
-            )
-            tiles.append((f"Gain over {name}", gain, "points", before))
+            more = gain(data.metrics)
+            assert more is not None, "there is a validation split"
+            before = f"{percent(first.correct, first.answers, 1)} before"
+            tiles.append((f"Gain over {name}", prose.points(more), "points", before))
     made = [m["generate"] for m in data.metrics]
     rows, right = sum(int(m.get("rows", 0)) for m in made), sum(int(m.get("correct", 0)) for m in made)
     if rows:
         tiles.append(
-            ("Rationales right", f"{100 * right / rows:.0f}", "%", f"{right:,} of {rows:,} attempts")
+            (
+                "Rationales right",
+                percent(right, rows).removesuffix(" %"),
+                "%",
+                f"{right:,} of {rows:,} attempts",
+            )
         )
-    learned = int(data.metrics[data.best]["distilled"].get("rows", 0))
-    tiles.append(("Distilled set", f"{learned:,}", "rows", f"of iteration {data.best}"))
+    train, distilled = (data.metrics[data.best].get(name, {}) for name in ("train", "distilled"))
+    used, given = rows_learned(train, distilled)
+    of = f"of {given:,}, " if used < given else ""
+    tiles.append(("Rows learned", f"{used:,}", "rows", f"{of}iteration {data.best}"))
     hours = data.cost.of()
     if hours.total:
         wasted = f"{100 * hours.lost / hours.total:.0f} % lost, {100 * hours.idle / hours.total:.0f} % idle"
@@ -122,17 +137,17 @@ def _changes(data: ReportData) -> list[tuple[Flips, str, int, list[float]]]:
     """Flips, the set's title, rows of the same pair of students (0 but for the first of them), widths of both bars in per cent."""
     order = {s.name: k for k, s in enumerate(data.series)}
 
-    def share(count: int, f: Flips) -> float:
-        return count / max(1, f.fixed + f.broken + f.wrong + f.right)
+    def part(count: int, f: Flips) -> float:
+        return share(count, f.n)
 
-    most = max((share(max(f.fixed, f.broken), f) for f in data.flips), default=0) or 1.0
+    most = max((part(max(f.fixed, f.broken), f) for f in data.flips), default=0) or 1.0
     rows: list[tuple[Flips, str, int, list[float]]] = []
     for f in sorted(data.flips, key=lambda f: (f.after, order.get(f.name, len(order)))):
         pair = f.before, f.after
         first = not rows or (rows[-1][0].before, rows[-1][0].after) != pair
         height = sum((other.before, other.after) == pair for other in data.flips) if first else 0
         rows.append(
-            (f, data.title(f.name), height, [100 * share(count, f) / most for count in (f.broken, f.fixed)])
+            (f, data.title(f.name), height, [100 * part(count, f) / most for count in (f.broken, f.fixed)])
         )
     return rows
 
@@ -152,7 +167,7 @@ def _yields(data: ReportData) -> list[tuple[int, list[Part], int, str]]:
             ("cut", cut, f"{cut} cut off"),
             ("unkept", wrong, f"{wrong} wrong"),
         ]
-        rows.append((int(item["iteration"]), parts, total, f"{100 * right / total:.0f} %" if total else ""))
+        rows.append((int(item["iteration"]), parts, total, percent(right, total) if total else ""))
     return rows
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from undo_hpc.method.metrics import UNTRAINED
 from undo_hpc.observe.outcome import warnings_of
-from undo_hpc.observe.report.collect import UNTRAINED, ReportData
+from undo_hpc.observe.report.collect import ReportData
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, percent
 from undo_hpc.system.invocation import cli_hint, display_path
 
 NAMES = {UNTRAINED: "the untrained student", 0: "the one-shot iteration 0"}
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share in per cent."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def points(difference: float) -> str:
@@ -36,7 +33,11 @@ def verdict(data: ReportData) -> str:
         )
     at = {p.iteration: p for p in series.points}
     chosen = at[best]
-    text = f"Iteration {best} did best on validation: {percent(chosen.accuracy)} [{100 * chosen.low:.1f}, {100 * chosen.high:.1f}]."
+    figure = f"{percent(chosen.correct, chosen.answers, 1)} [{100 * chosen.low:.1f}, {100 * chosen.high:.1f}]"
+    text = f"Iteration {best} did best on validation: {figure}."
+    if data.beats_untrained is False:
+        none = NONE_BEATS_UNTRAINED.replace("no iteration", "No iteration")
+        text = f"{none}: the most accurate, iteration {best}, has {figure}."
     parts = [
         f"{points(chosen.accuracy - at[other].accuracy)} points against {NAMES[other]} ({p_value(flips.p)})"
         for other, flips in sorted(data.against.items())
@@ -46,20 +47,26 @@ def verdict(data: ReportData) -> str:
 
 
 def caution(data: ReportData) -> str:
-    """What the size of the validation split cannot show."""
-    least, series = data.detectable(), data.one("validation")
-    if least is None or series is None:
+    """What the size of the validation split cannot show: for the paired test that gave the p-value, from the problems that differ."""
+    series, flips = data.one("validation"), data.headline_flips
+    if series is None or not series.points[-1].n:
         return ""
-    n = series.points[-1].n
-    bias = (
-        " What was chosen as the best there is a little worse than it looks there."
-        if len(data.metrics) > 1
-        else ""
+    text = f"Validation has {series.points[-1].n} problems"
+    if flips is not None:
+        text += (
+            f"; on {flips.fixed + flips.broken} of {flips.n} just one of iteration {flips.after} and {NAMES[flips.before]} is right. Where so many "
+            "differ, "
+        )
+        text += (
+            "no difference would be found in four cases of five"
+            if flips.detectable >= 1
+            else f"a difference of {100 * flips.detectable:.1f} points is the smallest that the paired test finds in four cases of five"
+        )
+    best_of = (
+        " The best of several looks a little better there than it is, for it was chosen by these answers."
     )
-    return (
-        f"Validation has {n} problems: a difference of {100 * least:.1f} points is the smallest that two such evaluations can tell from chance in four "
-        f"cases of five. Validation alone chose the iteration; the test sets chose nothing.{bias}"
-    )
+    chose = "Validation alone chose the iteration; the test sets chose nothing."
+    return f"{text}. {chose}{best_of if len(data.metrics) > 1 else ''}"
 
 
 def notes(data: ReportData) -> tuple[list[str], list[str]]:
@@ -74,12 +81,12 @@ def notes(data: ReportData) -> tuple[list[str], list[str]]:
 
 
 def end(data: ReportData) -> str:
-    """Why the loop ended, or that it goes on."""
+    """Why the loop ended, or that it continues."""
     if not data.metrics:
         return ""
     decision = data.metrics[-1]["decision"]
     return (
-        f"The loop goes on: {decision['why']}."
+        f"The loop continues: {decision['why']}."
         if decision["action"] == "continue"
         else f"The loop has ended: {decision['why']}."
     )

@@ -1,0 +1,209 @@
+"""Runs compared on the same items: figures, ledger, sentences, the page, and the verb; what cannot be compared is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.campaign.build import played
+from undo_hpc.campaign.answers import RunResult, read_result
+from undo_hpc.campaign.comparison import cautions, compare
+from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.campaign.page import gather, page, to_dict
+from undo_hpc.cli import main
+from undo_hpc.errors import DataError
+from undo_hpc.pipeline.run import Run
+from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.shards import read_rows
+
+Runs = dict[str, dict[int, Run]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    root = tmp_path_factory.mktemp("runs")
+    return {
+        "undo": {seed: played(root / "undo" / f"seed-00{seed}", seed=seed, skill=0.9) for seed in (0, 1, 2)},
+        "blind": {seed: played(root / "blind" / f"seed-00{seed}", "method.preset=blind", seed=seed, skill=0.45) for seed in (0, 1, 2)},
+        "one_shot": {0: played(root / "one_shot" / "seed-000", "method.preset=one_shot", iterations=1)},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(runs: Runs) -> dict[str, dict[int, RunResult]]:
+    found = {
+        arm: {seed: read_result(run, "gsm") for seed, run in seeds.items()} for arm, seeds in runs.items()
+    }
+    # the synthetic students of all runs have the same bytes
+    return {
+        arm: {seed: replace(r, student=f"{arm}/{seed}") for seed, r in seeds.items() if r is not None}
+        for arm, seeds in found.items()
+    }
+
+
+def test_a_result_is_counted_from_the_rows(runs: Runs, results: dict[str, dict[int, RunResult]]) -> None:
+    run, result = runs["undo"][1], results["undo"][1]
+    at = run.layout.iteration(result.iteration)
+    rows = [
+        row
+        for path in sorted((at.root / "evaluate" / "gsm").glob("shard-?????.jsonl"))
+        for row in read_rows(path)
+    ]
+    assert result.answers == len(rows) == 80 and result.correct == sum(
+        row["verdict"] == "correct" for row in rows
+    )
+    metrics = [read_json(run.layout.iteration(k).metrics) for k in (0, 1)]
+    assert result.accuracies == {-1: metrics[0]["baseline"]["gsm"]["accuracy"]} | {
+        k: m["sets"]["gsm"]["accuracy"] for k, m in enumerate(metrics)
+    }
+    tokens = sum(m["generate"]["prompt_tokens"] + m["generate"]["completion_tokens"] for m in metrics)
+    assert (
+        result.ledger.teacher_tokens == tokens
+        and result.ledger.all_student_tokens == 2 * result.ledger.student_tokens
+    )
+    assert result.ledger.problems == metrics[result.iteration]["distilled"]["rows"] <= 24
+
+
+def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> None:
+    run = played(tmp_path / "run")
+    best = read_json(run.layout.iteration(1).metrics)["decision"]["best_iteration"]
+    path = run.layout.iteration(best).metrics
+    metrics = read_json(path)
+    metrics["sets"]["gsm"]["accuracy"] += 0.003
+    write_json(path, metrics)
+    with pytest.raises(DataError, match="its rows say"):
+        read_result(run, "gsm")
+    with pytest.raises(DataError, match=r"was not evaluated on 'math'(.|\n)*gsm"):
+        read_result(run, "math")
+
+
+def test_a_run_that_has_not_ended_has_no_result(tmp_path: Path) -> None:
+    run = played(tmp_path / "run", "stop.enabled=false", iterations=2)
+    path = run.layout.iteration(1).metrics
+    write_json(path, read_json(path) | {"decision": {"action": "continue", "best_iteration": 0, "why": ""}})
+    assert read_result(run, "gsm") is None
+
+
+def test_a_large_difference_is_found_and_compute_that_differs_is_told(
+    results: dict[str, dict[int, RunResult]],
+) -> None:
+    loose = MatchConfig(teacher_tokens=1, student_tokens=1, problems=1)
+    (found,) = compare(results, [("undo", "blind")], loose)
+    assert found.difference.low > 0 and found.p < 0.05 and found.difference.seeds == 3 and not found.unmatched
+    assert (
+        found.sentence.startswith("undo is better than blind: +")
+        and not found.same
+        and "matched" not in found.sentence
+    )
+    assert all(results["undo"][0].scores[key] in (0.0, 1.0) for key in found.fixed) and found.fixed
+    both = compare(results, [("undo", "blind"), ("undo", "one_shot")])
+    assert both[0].p == pytest.approx(min(1, 2 * found.difference.p))
+    assert "teacher_tokens" in both[1].unmatched and "teacher tokens" in both[1].sentence
+    assert "with one seed it says nothing of other seeds" in both[1].sentence
+
+
+def test_the_same_arm_under_two_names_is_not_told_apart(results: dict[str, dict[int, RunResult]]) -> None:
+    (found,) = compare(results | {"again": results["undo"]}, [("undo", "again")])
+    assert found.same == 3 and "under 3 of 3 seeds both have the same student" in found.sentence
+    assert found.difference.mean == 0 and found.sentence.startswith(
+        "No difference between undo and again is shown"
+    )
+    assert "could not have been seen" in found.sentence
+
+
+def test_other_items_or_another_judge_are_refused(
+    tmp_path: Path, results: dict[str, dict[int, RunResult]]
+) -> None:
+    fewer = read_result(played(tmp_path / "fewer", items=70), "gsm")
+    slow = read_result(played(tmp_path / "slow", "grading.deadline_s=9.0"), "gsm")
+    assert fewer is not None and slow is not None
+    with pytest.raises(DataError, match=r"other items: 80 and 70 problems"):
+        compare(results | {"x": {0: fewer}}, [("undo", "x")])
+    with pytest.raises(DataError, match="judged by other checkers"):
+        compare(results | {"x": {0: slow}}, [("undo", "x")])
+    changed = read_json(slow.run.layout.environment) | {"git": "other"}
+    write_json(slow.run.layout.environment, changed)
+    assert any(
+        "2 versions of the code" in text
+        for text in cautions(
+            {"a": results["undo"], "x": {0: replace(slow, run=Run(slow.run.layout, slow.run.config))}}
+        )
+    )
+
+
+class Text(HTMLParser):
+    """The tags of a page, which must be balanced, and what it says."""
+
+    VOID = ("meta", "link", "br", "line", "circle", "polyline")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in self.VOID
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_answers_the_sceptic(results: dict[str, dict[int, RunResult]]) -> None:
+    data = gather(
+        "mine",
+        results,
+        [("undo", "blind"), ("undo", "one_shot")],
+        problem_set="gsm",
+        pending=["one_shot, seed 1 <b>"],
+    )
+    html = page(data, "today")
+    reader = Text()
+    reader.feed(html)
+    assert (
+        not reader.open
+        and "http://" not in html.replace("http://www.w3.org", "")
+        and "seed 1 &lt;b&gt;" in html
+    )
+    words = " ".join(" ".join(reader.words).split())
+    for comparison in data.comparisons:
+        assert comparison.sentence in words
+    for figure in (f"{results['undo'][0].ledger.teacher_tokens:,}"[:3], "student tokens", "distinct problems", "tokens a rationale", "attempts right",
+                   "method.condition", "Solve the problem step by step", "p (Holm)", "smallest seen", "Null control", "ways to split its seeds"):  # fmt: skip
+        assert figure in words, figure
+    assert len(re.findall(r'<svg class="chart"', html)) == 2
+    shown = to_dict(data)
+    assert len(shown["runs"]) == 7 and all(
+        abs(r["accuracy"] - r["correct"] / r["answers"]) < 1e-9 for r in shown["runs"]
+    )
+    json.dumps(shown)
+
+
+def test_the_verb_compares_groups_of_seeds(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dirs = [str(run.layout.root) for arm in ("blind", "undo") for run in runs[arm].values()]
+    target = tmp_path / "compare.html"
+    assert main(["compare", *dirs, "--page", str(target)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "undo is better than blind: +" in out
+        and "3 seeds" in out
+        and target.read_text().startswith("<!doctype html>")
+    )
+    assert main(["compare", *dirs[:3]]) == 2
+    assert "one group of runs" in capsys.readouterr().err
+    assert main(["compare", dirs[0], dirs[0], dirs[3]]) == 2
+    assert "a repeated seed adds no evidence" in capsys.readouterr().err
+    assert main(["compare", dirs[0], dirs[3], "--benchmark", "nothing"]) == 2

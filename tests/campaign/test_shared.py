@@ -1,0 +1,109 @@
+"""Iteration 0 is taken over where it is the same, by digest, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaign.build import files_of, played
+from tests.observe.synthetic import RunBuilder
+from undo_hpc.campaign.shared import first_work, take_over
+from undo_hpc.config.load import override
+from undo_hpc.config.method import METHOD_PRESETS
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.position import current_state
+from undo_hpc.pipeline.run import Run
+from undo_hpc.storage.events import read_events
+from undo_hpc.storage.manifest import read_manifest
+
+
+def fresh(root: Path, *sets: str, seed: int = 0) -> Run:
+    """A run that is prepared and has not begun."""
+    return RunBuilder(
+        root, problems=24, sets=["iterations=2", f"seed={seed}", *sets], benchmarks={"gsm": 80}
+    ).run
+
+
+@pytest.fixture(scope="module")
+def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return played(tmp_path_factory.mktemp("donor") / "run")
+
+
+def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Run) -> None:
+    before = files_of(donor.layout.root)
+    run = fresh(tmp_path / "run", "method.preset=blind", "name=blind")
+    done = take_over(run, donor)
+    state = current_state(run)
+    left = {(s.stage, s.state) for s in state.missing}
+    assert left == {("advance", "ready")} and done == len(state.statuses) - 1
+    mine, theirs = run.layout.iteration(0), donor.layout.iteration(0)
+    assert files_of(mine.student) == files_of(theirs.student) and files_of(mine.distilled) == files_of(
+        theirs.distilled
+    )
+    manifest = read_manifest(mine.stage_manifest("train"))
+    assert manifest is not None and manifest.details["taken_over_from"] == donor.id
+    assert manifest.inputs["config"] == run.config_digest != donor.config_digest
+    assert [e["run_id"] for e in read_events(run.layout.events) if e["kind"] == "taken_over"] == [donor.id]
+    assert not mine.metrics.exists() and not mine.feedback.exists()
+    assert files_of(donor.layout.root) == before, "the donor is only read"
+
+
+def test_a_run_that_has_begun_or_asks_for_something_else_takes_nothing(tmp_path: Path, donor: Run) -> None:
+    others = {
+        "seed": fresh(tmp_path / "seed", seed=1),
+        "epochs": fresh(tmp_path / "epochs", "train.epochs=9"),
+        "truth": fresh(tmp_path / "truth", "method.preset=ground_truth"),
+        "splits": fresh(tmp_path / "splits", "method.errors_from=both"),
+        "date": fresh(tmp_path / "date", "student.date=2020-01-01"),
+    }
+    for name, run in others.items():
+        assert take_over(run, donor) == 0, name
+        assert not run.layout.iterations(), name
+    begun = fresh(tmp_path / "begun", "method.preset=blind")
+    current_state(begun)
+    assert take_over(begun, donor) == 0
+    unfinished = fresh(tmp_path / "unfinished")
+    assert take_over(fresh(tmp_path / "x", "method.preset=blind"), unfinished) == 0
+
+
+def test_what_is_damaged_at_the_donor_is_not_taken_over(tmp_path: Path) -> None:
+    donor = played(tmp_path / "donor")
+    weights = donor.layout.iteration(0).student / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[::-1])  # as long as before: only its digest tells
+    run = fresh(tmp_path / "run", "method.preset=blind")
+    take_over(run, donor)
+    left = {s.stage for s in current_state(run).missing}
+    assert "train" in left and "generate" not in left and "merge" not in left
+    assert not (run.layout.iteration(0).student / "model.safetensors").exists()
+
+
+def test_a_take_over_that_was_killed_is_done_again(
+    tmp_path: Path, donor: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from undo_hpc.campaign import shared
+
+    run = fresh(tmp_path / "run", "method.preset=blind")
+    count = 0
+
+    def killed(path: Path, manifest: object) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        write(path, manifest)
+
+    write = shared.write_manifest
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shared, "write_manifest", killed)
+        take_over(run, donor)
+    assert take_over(run, donor) > 3
+    assert {s.stage for s in current_state(run).missing} == {"advance"}
+
+
+@pytest.mark.parametrize("name", METHOD_PRESETS)
+def test_presets_share_their_first_work_unless_they_ask_no_teacher(name: str) -> None:
+    plain = override(RunConfig(), ["data.train.tiny=train"])
+    assert (first_work(override(plain, [f"method.preset={name}"])) == first_work(plain)) == (
+        name != "ground_truth"
+    )

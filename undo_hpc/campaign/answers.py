@@ -1,0 +1,177 @@
+"""What a run contributes to a comparison: the compared student's scores on a benchmark, and what it cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from undo_hpc.data.distilled import parquet_files
+from undo_hpc.errors import DataError
+from undo_hpc.method.paired import maj_at_k
+from undo_hpc.method.stats import pass_at_k
+from undo_hpc.pipeline.run import Run
+from undo_hpc.storage.atomic import read_json
+from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.shards import read_rows
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a run used.
+
+    Attributes:
+        teacher_tokens: read and written by the teacher in all iterations.
+        student_tokens: the compared student was trained on; with `start_from: previous`, its parents too.
+        all_student_tokens: of all students of the run.
+        problems: distinct ones that the compared student learned from.
+        rationale_tokens: mean length of its rationales, in the teacher's tokens.
+        kept: share of the teacher's attempts that were right.
+    """
+
+    teacher_tokens: int
+    student_tokens: int
+    all_student_tokens: int
+    problems: int
+    rationale_tokens: float
+    kept: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run as a comparison sees it.
+
+    Attributes:
+        iteration: of the compared student.
+        student: digest of its files: two arms may have the very same one, of an iteration before they differ.
+        scores: share of right answers by problem.
+        correct, answers: over all samples.
+        pass_at: pass@k by k, of several samples a problem.
+        majority: maj@k with all samples; None with one.
+        accuracies: of the benchmark by iteration, the untrained student first where it was evaluated (-1).
+    """
+
+    run: Run
+    iteration: int
+    student: str
+    scores: dict[str, float]
+    correct: int
+    answers: int
+    pass_at: dict[int, float]
+    majority: float | None
+    accuracies: dict[int, float]
+    ledger: Ledger
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over problems of the share of right answers."""
+        return sum(self.scores.values()) / len(self.scores)
+
+
+def finished_metrics(run: Run) -> list[dict[str, Any]]:
+    """metrics.json of every finished iteration, oldest first."""
+    paths = (run.layout.iteration(k).metrics for k in run.layout.iterations())
+    return [read_json(path) for path in paths if path.exists()]
+
+
+def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "best") -> RunResult | None:
+    """The result of a run that has ended; None while it has not.
+
+    Raises:
+        DataError: it has no such set; or a reported accuracy is not the share that its rows give.
+    """
+    metrics = finished_metrics(run)
+    if not metrics or metrics[-1]["decision"]["action"] == "continue":
+        return None
+    iteration = int(
+        metrics[-1]["decision"]["best_iteration"] if student == "best" else metrics[-1]["iteration"]
+    )
+    reported = metrics[iteration]["sets"].get(problem_set)
+    if reported is None:
+        there = ", ".join(metrics[iteration]["sets"])
+        raise DataError(
+            f"{run.layout.root} was not evaluated on {problem_set!r}", hint=f"its sets are {there}"
+        )
+    rows = _rows(run, iteration, problem_set)
+    right = {key: [ok for _, ok in answers] for key, answers in rows.items()}
+    samples = min(map(len, right.values()))
+    result = RunResult(
+        run=run,
+        iteration=iteration,
+        student=trained.digest
+        if (trained := read_manifest(run.layout.iteration(iteration).stage_manifest("train")))
+        else "",
+        scores={key: sum(v) / len(v) for key, v in right.items()},
+        correct=sum(map(sum, right.values())),
+        answers=sum(map(len, right.values())),
+        pass_at={
+            k: sum(pass_at_k(len(v), sum(v), k) for v in right.values()) / len(right)
+            for k in (1, 2, 4, 8, 16)
+            if samples > 1 and k <= samples
+        },
+        majority=sum(maj_at_k(a, samples) for a in rows.values()) / len(rows) if samples > 1 else None,
+        accuracies=_accuracies(metrics, problem_set),
+        ledger=_ledger(run, metrics, iteration),
+    )
+    counted = (len(rows), result.answers, result.correct)
+    if (
+        counted != (reported["n"], reported["answers"], reported["correct"])
+        or abs(result.accuracy - reported["accuracy"]) > 1e-9
+    ):
+        raise DataError(
+            f"{run.layout.root}: metrics.json says {reported['correct']} of {reported['answers']} answers of {problem_set} are right, "
+            f"its rows say {result.correct} of {result.answers}",
+            hint="the answers were changed after they were counted; see undo-hpc regrade",
+        )
+    return result
+
+
+def _rows(run: Run, iteration: int, problem_set: str) -> dict[str, list[tuple[str, bool]]]:
+    """(answer, whether it is right) of each problem, in the order of attempts."""
+    plan, at = run.plan(iteration), run.layout.iteration(iteration)
+    assert plan is not None, "a finished iteration was planned"
+    found: dict[str, list[tuple[int, str, bool]]] = defaultdict(list)
+    for part in plan.slices("evaluate"):
+        path = at.shard("evaluate", part.shard, part.problem_set)
+        if part.problem_set == problem_set and path.exists():
+            for row in read_rows(path):
+                found[row["problem_id"]].append((row["attempt"], row["answer"], row["verdict"] == "correct"))
+    return {key: [(answer, right) for _, answer, right in sorted(rows)] for key, rows in found.items()}
+
+
+def _accuracies(metrics: list[dict[str, Any]], problem_set: str) -> dict[int, float]:
+    untrained = metrics[0].get("baseline", {}).get(problem_set)
+    found = {-1: float(untrained["accuracy"])} if untrained else {}
+    return found | {
+        int(m["iteration"]): float(m["sets"][problem_set]["accuracy"])
+        for m in metrics
+        if problem_set in m["sets"]
+    }
+
+
+def _ledger(run: Run, metrics: list[dict[str, Any]], iteration: int) -> Ledger:
+    import pyarrow.parquet as pq
+
+    trained = [int(m["train"].get("tokens", 0)) for m in metrics]
+    lineage = (
+        trained[: iteration + 1]
+        if run.config.method.start_from == "previous"
+        else trained[iteration : iteration + 1]
+    )
+    ids: list[str] = []
+    lengths: list[int] = []
+    for path in parquet_files(run.layout.iteration(iteration).distilled):
+        table = pq.read_table(path, columns=["id", "completion_tokens"])
+        ids += table.column("id").to_pylist()
+        lengths += table.column("completion_tokens").to_pylist()
+    made = sum(m["generate"]["rows"] for m in metrics)
+    return Ledger(
+        teacher_tokens=sum(
+            m["generate"]["prompt_tokens"] + m["generate"]["completion_tokens"] for m in metrics
+        ),
+        student_tokens=sum(lineage),
+        all_student_tokens=sum(trained),
+        problems=len(set(ids)),
+        rationale_tokens=sum(lengths) / len(lengths) if lengths else 0.0,
+        kept=sum(m["generate"]["correct"] for m in metrics) / made if made else 0.0,
+    )

@@ -1,0 +1,185 @@
+"""Arms compared on the same items: every primary pair with its difference, tests, compute, and what can be concluded from it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from undo_hpc.campaign.answers import Ledger, RunResult
+from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.errors import DataError
+from undo_hpc.method.paired import PairedDifference, compare_arms, holm, null_splits
+from undo_hpc.pipeline.run import Run
+from undo_hpc.storage.manifest import read_manifest
+
+Results = Mapping[str, Mapping[int, RunResult]]  # arm -> seed
+MEASURES = {
+    "teacher_tokens": "teacher tokens",
+    "student_tokens": "student tokens",
+    "problems": "distinct problems",
+}
+SHOWN_ITEMS = 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One pair of arms, a - b.
+
+    Attributes:
+        p: McNemar's, adjusted by Holm over all comparisons of the campaign.
+        unmatched: measures that differ by more than the tolerance, with both means.
+        same: seeds under which both arms have the very same student: both chose an iteration before they differ.
+        fixed: problems that `a` has right and `b` wrong in most of the seeds.
+    """
+
+    a: str
+    b: str
+    difference: PairedDifference
+    p: float
+    unmatched: dict[str, tuple[float, float]]
+    same: int = 0
+    fixed: list[str] = field(default_factory=list)
+
+    @property
+    def sentence(self) -> str:
+        """What can and cannot be concluded, in one sentence."""
+        d = self.difference
+        size = f"{d.problems} problems, {d.seeds} seed{'s'[: d.seeds != 1]}"
+        interval = f"{points(d.mean)} points (95 % interval {points(d.low)} to {points(d.high)}, {size}; p = {self.p:.3g})"
+        if d.low > 0 or d.high < 0:
+            better, worse = (self.a, self.b) if d.mean > 0 else (self.b, self.a)
+            text = f"{better} is better than {worse}: {interval}"
+            text += "" if self.p < 0.05 else "; the corrected test does not confirm it"
+        else:
+            text = f"No difference between {self.a} and {self.b} is shown: {interval}; one below {100 * d.detectable:.1f} points could not have been seen"
+        if d.seeds == 1:
+            text += "; with one seed it says nothing of other seeds"
+        if self.same:
+            text += f"; under {self.same} of {d.seeds} seeds both have the same student, of an iteration before they differ"
+        if self.unmatched:
+            names = " and ".join(MEASURES[name] for name in self.unmatched)
+            text += f"; {names} are not matched, so a difference may come from there"
+        return f"{text}."
+
+
+def compare(
+    results: Results, pairs: Sequence[Sequence[str]], match: MatchConfig | None = None
+) -> list[Comparison]:
+    """All pairs whose arms both have results under a common seed; p-values are corrected over all of them.
+
+    Raises:
+        DataError: two runs were not evaluated on the same items, or not judged alike.
+    """
+    match = match or MatchConfig()
+    require_same_items([r for by_seed in results.values() for r in by_seed.values()])
+    found = []
+    for a, b in pairs:
+        common = results.get(a, {}).keys() & results.get(b, {}).keys()
+        if not common:
+            continue
+        mine, theirs = ({seed: results[arm][seed].scores for seed in sorted(common)} for arm in (a, b))
+        ledgers = [mean_ledger([results[arm][seed].ledger for seed in common]) for arm in (a, b)]
+        found.append(
+            Comparison(
+                a,
+                b,
+                compare_arms(mine, theirs),
+                p=1.0,
+                unmatched=unmatched(ledgers[0], ledgers[1], match),
+                same=sum(results[a][seed].student == results[b][seed].student for seed in common),
+                fixed=_fixed(mine, theirs),
+            )
+        )
+    adjusted = holm([comparison.difference.p for comparison in found])
+    return [replace(comparison, p=p) for comparison, p in zip(found, adjusted, strict=True)]
+
+
+def null_control(results: Results) -> dict[str, tuple[int, int]]:
+    """Each arm against itself: in how many ways its seeds can be split into halves, and in how many of them the interval claims a
+    difference. Several in a hundred are chance; many more say that the differences above are noise, too."""
+    found = {}
+    for arm, by_seed in results.items():
+        splits = null_splits({seed: result.scores for seed, result in by_seed.items()})[:20]
+        claims = [compare_arms(a, b, resamples=2000) for a, b in splits]
+        if claims:
+            found[arm] = (len(claims), sum(not d.low <= 0 <= d.high for d in claims))
+    return found
+
+
+def mean_ledger(ledgers: Sequence[Ledger]) -> dict[str, float]:
+    """Means over runs, by the names of `Ledger`."""
+    names = Ledger.__dataclass_fields__
+    return {name: statistics.fmean(getattr(ledger, name) for ledger in ledgers) for name in names}
+
+
+def unmatched(
+    a: Mapping[str, float], b: Mapping[str, float], match: MatchConfig
+) -> dict[str, tuple[float, float]]:
+    """Measures of compute whose means differ by more than their tolerance."""
+    found = {}
+    for name in MEASURES:
+        if abs(a[name] - b[name]) > getattr(match, name) * max(a[name], b[name]):
+            found[name] = (a[name], b[name])
+    return found
+
+
+def require_same_items(results: Sequence[RunResult]) -> None:
+    """Raises DataError where runs were not evaluated on the same items, or their answers were not judged alike."""
+    for other in results[1:]:
+        first = results[0]
+        places = f"{first.run.layout.root} and {other.run.layout.root}"
+        if first.scores.keys() != other.scores.keys():
+            alike = len(first.scores.keys() & other.scores.keys())
+            raise DataError(
+                f"{places} have other items: {len(first.scores)} and {len(other.scores)} problems, {alike} of them in both",
+                hint="compare runs of the same benchmark, with the same evaluate.limit and overrides",
+            )
+        if first.run.config.grading != other.run.config.grading:
+            raise DataError(
+                f"{places} were judged by other checkers (grading)", hint="compare runs with the same one"
+            )
+        if first.run.config.evaluate.sampling != other.run.config.evaluate.sampling:
+            raise DataError(
+                f"{places} were sampled differently (evaluate.sampling)",
+                hint="compare runs with the same one",
+            )
+
+
+def cautions(results: Results) -> list[str]:
+    """What a reader must know beside the comparisons."""
+    runs: list[Run] = [r.run for by_seed in results.values() for r in by_seed.values()]
+    found = []
+    versions = {(run.environment.get("undo_hpc"), run.environment.get("git")) for run in runs}
+    if len(versions) > 1:
+        found.append(
+            f"The runs were made by {len(versions)} versions of the code; their checkers may differ. undo-hpc regrade RUN "
+            "judges the stored answers of each by the present one."
+        )
+    if any(run.config.evaluate.sampling.temperature == 0 for run in runs):
+        found.append(
+            "Answers are greedy, one a problem: another batch composition can flip some of them unless the engine is batch-invariant."
+        )
+    if len({digest for run in runs if (digest := _problems_digest(run))}) > 1:
+        found.append(
+            "The runs learned from other training problems; compare the distinct problems in the ledger."
+        )
+    return found
+
+
+def _problems_digest(run: Run) -> str:
+    manifest = read_manifest(run.layout.prepared)
+    return (
+        str(manifest.details.get("train_source", "")) + str(run.config.data.train.sample) if manifest else ""
+    )
+
+
+def _fixed(a: Mapping[int, Mapping[str, float]], b: Mapping[int, Mapping[str, float]]) -> list[str]:
+    won = {key: sum(a[seed][key] > 0.5 >= b[seed][key] for seed in a) for key in next(iter(a.values()))}
+    most = sorted((key for key in won if won[key] > len(a) / 2), key=lambda key: (-won[key], key))
+    return most[:SHOWN_ITEMS]
+
+
+def points(share: float) -> str:
+    """A difference in points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "\u2212")

@@ -1,0 +1,167 @@
+"""The page of a campaign, and of any comparison of runs: one HTML file of the same kind as a run's report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undo_hpc import __version__
+from undo_hpc.campaign import charts
+from undo_hpc.campaign.answers import RunResult
+from undo_hpc.campaign.comparison import (
+    Comparison,
+    Results,
+    cautions,
+    compare,
+    mean_ledger,
+    null_control,
+    points,
+)
+from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.config.load import is_neutral
+from undo_hpc.pipeline.run import Run, leaves
+from undo_hpc.prompts import load_prompts
+from undo_hpc.storage.shards import read_rows
+from undo_hpc.system.templates import render
+
+_HERE = Path(__file__).resolve().parent
+_REPORT = _HERE.parent / "observe" / "report"
+
+
+@dataclass(frozen=True)
+class CampaignData:
+    """All that the page shows.
+
+    Attributes:
+        pending: runs that have no result yet, in words.
+    """
+
+    name: str
+    problem_set: str
+    results: Results
+    comparisons: list[Comparison]
+    match: MatchConfig
+    student: str
+    pending: list[str]
+    notes: list[str]
+
+    @property
+    def some(self) -> list[RunResult]:
+        """All results, arm by arm."""
+        return [r for by_seed in self.results.values() for r in by_seed.values()]
+
+
+def gather(
+    name: str, results: Results, pairs: Sequence[Sequence[str]], *, problem_set: str, student: str = "best",
+    match: MatchConfig | None = None, pending: Sequence[str] = (),
+) -> CampaignData:  # fmt: skip
+    """Results and their comparisons. Raises DataError where runs cannot be compared."""
+    match = match or MatchConfig()
+    found = compare(results, pairs, match)
+    return CampaignData(name, problem_set, results, found, match, student, list(pending), cautions(results))
+
+
+def page(data: CampaignData, written: str) -> str:
+    """The whole page; `written` says when, in words."""
+    arms = {arm: list(runs.values()) for arm, runs in data.results.items() if runs}
+    return render(
+        _HERE / "page.html.jinja",
+        [_REPORT],
+        data=data,
+        points=points,
+        arms=arms,
+        forest=charts.forest(data.comparisons),
+        curves=charts.curves({arm: [r.accuracies for r in runs] for arm, runs in arms.items()}),
+        table=[
+            (arm, *spread([r.accuracy for r in runs]), _sampled(runs), len(runs))
+            for arm, runs in arms.items()
+        ],
+        ledger={arm: mean_ledger([r.ledger for r in runs]) for arm, runs in arms.items()},
+        settings=settings({arm: runs[0].run for arm, runs in arms.items()}),
+        prompts=_prompts([runs[0].run for runs in arms.values()]),
+        items=_items(data),
+        null=null_control(data.results),
+        style=(_REPORT / "style.css").read_text(),
+        written=written,
+        version=__version__,
+    )
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation over seeds (0 for one), lowest and highest."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return statistics.fmean(values), deviation, min(values), max(values)
+
+
+def settings(runs: Mapping[str, Run]) -> dict[str, list[str]]:
+    """Keys that belong to the results and differ between arms, with the value of each arm."""
+    values = {
+        arm: {
+            k: v
+            for k, v in leaves(run.config.model_dump(mode="json"))
+            if not is_neutral(k) and k not in ("name", "seed")
+        }
+        for arm, run in runs.items()
+    }
+    keys = sorted({key for own in values.values() for key in own})
+    return {
+        key: [str(own.get(key, "")) for own in values.values()]
+        for key in keys
+        if len({str(own.get(key)) for own in values.values()}) > 1
+    }
+
+
+def to_dict(data: CampaignData) -> dict[str, Any]:
+    """The figures of the page for programs: results.json."""
+    return {
+        "name": data.name,
+        "problem_set": data.problem_set,
+        "student": data.student,
+        "pending": data.pending,
+        "runs": [
+            {"arm": arm, "seed": seed, "iteration": r.iteration, "student": r.student, "correct": r.correct, "answers": r.answers, "n": len(r.scores),
+             "accuracy": r.accuracy, "pass_at": r.pass_at, "majority": r.majority, "ledger": vars(r.ledger)}
+            for arm, by_seed in data.results.items() for seed, r in by_seed.items()
+        ],
+        "comparisons": [
+            {"a": c.a, "b": c.b, "mean": c.difference.mean, "low": c.difference.low, "high": c.difference.high, "p_holm": c.p,
+             "p": c.difference.p, "wins": c.difference.wins, "losses": c.difference.losses, "problems": c.difference.problems,
+             "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.difference.detectable,
+             "same_student": c.same, "unmatched": sorted(c.unmatched), "sentence": c.sentence}
+            for c in data.comparisons
+        ],
+    }  # fmt: skip
+
+
+def _sampled(runs: Sequence[RunResult]) -> str:
+    """pass@k and maj@k over seeds, in words; empty with one sample a problem."""
+    if any(r.majority is None for r in runs):
+        return ""
+    each = [f"pass@{k} {100 * statistics.fmean(r.pass_at[k] for r in runs):.1f}" for k in runs[0].pass_at]
+    votes = 100 * statistics.fmean(r.majority or 0.0 for r in runs)
+    return ", ".join([*each, f"majority {votes:.1f}"])
+
+
+def _prompts(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
+    """The teacher's and the student's templates of each set that is used, word for word."""
+    names = {run.config.teacher.prompt: None for run in runs} | {
+        run.config.student.prompt: None for run in runs
+    }
+    return {name: load_prompts(name).texts() for name in names}
+
+
+def _items(data: CampaignData) -> list[tuple[Comparison, list[str]]]:
+    """For each comparison the problems that the first arm fixed and the second did not, in their words."""
+    if not data.some:
+        return []
+    wanted = {key for c in data.comparisons for key in c.fixed}
+    run = data.some[0].run
+    words = {
+        row["problem_id"]: row["problem"]
+        for row in read_rows(run.problems_file(data.problem_set))
+        if row["problem_id"] in wanted
+    }
+    return [(c, [words[key] for key in c.fixed if key in words]) for c in data.comparisons if c.fixed]

@@ -1,0 +1,103 @@
+"""A campaign's directory: what was asked, frozen at the start, and the runs below it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.campaign.definition import Campaign
+from undo_hpc.config.load import is_neutral, override
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import ConfigError
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.run import Run, leaves, open_run
+from undo_hpc.storage.atomic import read_json, write_json
+
+
+@dataclass(frozen=True)
+class CampaignDir:
+    """The paths of a campaign."""
+
+    root: Path
+
+    @property
+    def definition(self) -> Path:
+        """What was asked, with the configuration of each arm."""
+        return self.root / "campaign.resolved.json"
+
+    @property
+    def page(self) -> Path:
+        """The campaign's page."""
+        return self.root / "report" / "index.html"
+
+    @property
+    def results(self) -> Path:
+        """The figures of the page, for programs."""
+        return self.root / "results.json"
+
+    def run(self, arm: str, seed: int) -> Path:
+        """An ordinary run directory."""
+        return self.root / arm / f"seed-{seed:03d}"
+
+    def existing(self, campaign: Campaign) -> dict[str, dict[int, Run]]:
+        """The runs that have begun, by arm and seed."""
+        return {
+            arm: {
+                seed: open_run(self.run(arm, seed))
+                for seed in campaign.config.seeds
+                if Layout(self.run(arm, seed)).config.exists()
+            }
+            for arm in campaign.config.arms
+        }
+
+
+def frozen(campaign: Campaign, created: str) -> dict[str, Any]:
+    """What may not change after the start: comparisons and their rules, seeds, and each arm's keys that belong to the results."""
+    arms = {}
+    for arm in campaign.config.arms:
+        values = leaves(campaign.arm(arm).model_dump(mode="json"))
+        arms[arm] = {
+            key: value
+            for key, value in values
+            if (not is_neutral(key) or key == "iterations") and key not in ("name", "seed")
+        }
+    rules = campaign.config.model_dump(
+        mode="json", include={"name", "seeds", "primary", "problem_set", "student", "match"}
+    )
+    return rules | {"arms": arms, "created": created}
+
+
+def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunConfig]:
+    """Freezes the campaign at its first start, or checks that it is the one that was begun; returns the configuration of each run.
+
+    A chat template that prints a date prints that of the campaign's start in all runs.
+
+    Raises:
+        ConfigError: the file was changed after the start.
+    """
+    created = time.strftime("%Y-%m-%d")
+    if place.definition.exists():
+        before = read_json(place.definition)
+        created = str(before["created"])
+        _require_same(before, frozen(campaign, created), place)
+    else:
+        place.root.mkdir(parents=True, exist_ok=True)
+        write_json(place.definition, frozen(campaign, created))
+    dated = [f"{role}.date='{created}'" for role in ("teacher", "student")]
+    return {
+        key: override(config, [item for item in dated if not getattr(config, item.partition(".")[0]).date])
+        for key, config in campaign.runs.items()
+    }
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any], place: CampaignDir) -> None:
+    old, new = dict(leaves(before)), dict(leaves(now))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if changed:
+        shown = [f"  {key}: begun with {old.get(key)!r}, now {new.get(key)!r}" for key in changed[:8]]
+        raise ConfigError(
+            f"the campaign in {place.root} was begun with another file:\n" + "\n".join(shown),
+            hint="put the file back as it was, or give the campaign another name: what is compared is decided before it is looked at",
+        )

@@ -1,0 +1,113 @@
+"""The configuration of problems: where they are read from, which columns mean what, and how they are split."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from undo_hpc.config.fields import Section, result_field
+from undo_hpc.records import AnswerKind
+
+
+class FieldsConfig(Section):
+    """Which columns of a source mean what. A list names candidates, the first present one wins; a text with braces is a template.
+
+    A dotted name reads inside a column (reward_model.ground_truth); of a conversation (`messages`) the user's turn is the problem and
+    the assistant's the answer.
+    """
+
+    problem: str | list[str] = result_field(
+        ["problem", "question", "input"], "column(s) of the problem, or a template like '{Body} {Question}'"
+    )
+    answer: str | list[str] = result_field(
+        ["answer", "gt", "output", "solution", "target"], "column(s) of the ground truth, or a template"
+    )
+    solution: str | list[str] = result_field(
+        ["solution", "answer"], "column(s) of a worked solution, where there is one"
+    )
+    options: str = result_field(
+        "",
+        "column holding a list of choices, or {A: ..., B: ...}; they are lettered and put behind the question",
+    )
+
+
+def _column(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"the name of a column is text, and YAML reads {key!r} here: put it in quotes")
+    return key
+
+
+def _condition(key: Any, wanted: Any) -> Any:
+    """A condition of `where` with dates as text. Raises ValueError where it is no scalar, list of scalars or {not: ...}."""
+    if isinstance(wanted, dict) and list(wanted) == ["not"] and not isinstance(wanted["not"], dict):
+        return {"not": _condition(key, wanted["not"])}
+    if isinstance(wanted, list) and wanted and not any(isinstance(item, list | dict) for item in wanted):
+        return [_condition(key, item) for item in wanted]
+    if isinstance(wanted, date):
+        return wanted.isoformat()
+    if isinstance(wanted, dict | list):
+        raise ValueError(
+            f"the condition of {key!r} is neither a value, a list of values, nor {{not: value or list}}"
+        )
+    return None if isinstance(wanted, float) and wanted != wanted else wanted
+
+
+class SourceConfig(Section):
+    """Where problems come from: a local file (or folder), or a data set on the Hub."""
+
+    path: str = result_field(
+        "",
+        "local JSONL, JSON, CSV, TSV (also .gz, .zst), parquet or Arrow file, a pattern like data/*.parquet, or a folder; wins over `hub`",
+    )
+    hub: str = result_field("", "id of a data set on the Hugging Face Hub")
+    hub_config: str = result_field(
+        "", "configuration of the data set on the Hub, or of a local copy with several"
+    )
+    split: str = result_field("train", "split of the Hub data set")
+    revision: str = result_field("", "git revision of the Hub data set")
+    tiny: str = result_field("", "a split of the embedded tiny world (train, test)")
+    fields: FieldsConfig = result_field(FieldsConfig(), "which columns mean what")
+    where: dict[str, Any] = result_field(
+        {},
+        "keep only rows whose column has this value, e.g. {category: math, ok: true}; a list means any of them, {not: proof} none of them",
+    )
+    answer_from: Literal["auto", "plain", "boxed", "hashes"] = result_field(
+        "auto",
+        "where the ground truth stands: the plain field, the last \\boxed{}, after ####, or whichever is found",
+    )
+    answer_kind: AnswerKind = result_field(
+        "auto", "kind of answer: number, expression, letter, text, or auto"
+    )
+    sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
+    sample_seed: int = result_field(42, "seed of the draw")
+    licence: str = result_field("", "licence of the source, for the cards")
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _conditions(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {_column(key): _condition(key, wanted) for key, wanted in value.items()}
+
+
+class DataConfig(Section):
+    """The training problems and how they are split."""
+
+    train: SourceConfig = result_field(SourceConfig(), "the source of the training problems")
+    diagnosis: int | float = result_field(
+        0.1, "problems held out to examine the student: a number, or a share below 1", ge=0
+    )
+    validation: int | float = result_field(
+        0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0
+    )
+    contamination: Literal["off", "report", "drop"] = result_field(
+        "drop", "training problems whose text stands in a benchmark: leave, report, or drop them"
+    )
+    ngram: int = result_field(13, "length in words of an n-gram overlap that counts as contamination", ge=3)
+
+    @field_validator("contamination", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false

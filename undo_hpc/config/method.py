@@ -1,0 +1,86 @@
+"""The choices of the method, and the presets that name whole sets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from undo_hpc.config.fields import Section, result_field
+
+Preset = Literal[
+    "undo", "undo_paper", "undo_hint", "blind", "shuffled", "one_shot", "ground_truth", "start_previous"
+]
+# What a preset sets; a key that is given beside it wins. `undo` is the defaults. `undo_paper` follows the paper (arXiv 2504.02521)
+# as far as its recipe is known: the number of shown tuples is not, and they come from diagnosis, for validation decides.
+METHOD_PRESETS: dict[str, dict[str, Any]] = {
+    "undo": {},
+    "undo_paper": {"regenerate": "all", "history": "all", "show_score": True, "examples": 2},
+    "undo_hint": {"hint": "step"},
+    "blind": {"condition": "blind"},
+    "shuffled": {"condition": "shuffled"},
+    "one_shot": {"condition": "one_shot"},
+    "ground_truth": {"condition": "ground_truth"},
+    "start_previous": {"start_from": "previous"},
+}
+
+
+class MethodConfig(Section):
+    """The choices that the paper (arXiv 2504.02521) leaves open, and the controls of a sound experiment."""
+
+    preset: Preset = result_field(
+        "undo",
+        "a named set of the choices below; a key that is given beside it wins. undo: the defaults; undo_paper: the paper's recipe "
+        "as far as it is known; undo_hint: the failing step is pointed out; the others are controls",
+    )
+    condition: Literal["undo", "blind", "shuffled", "one_shot", "ground_truth"] = result_field(
+        "undo",
+        "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
+        "one_shot never refines; ground_truth learns from the data's own solutions",
+    )
+    errors_from: Literal["diagnosis", "train", "both"] = result_field(
+        "train",
+        "the splits on which the student is examined for its errors; failed diagnosis problems are then learned from, too, so "
+        "that the student sees problems that the controls without refinement never see",
+    )
+    regenerate: Literal["wrong", "wrong_and_unstable", "all"] = result_field(
+        "wrong", "which problems get a new rationale"
+    )
+    history: Literal["last", "all"] = result_field(
+        "last",
+        "what is shown of a problem's past: its last rationale and the student's answer, or those of all iterations",
+    )
+    show_score: bool = result_field(
+        False,
+        "show the score of each attempt (share of the student's answers that are right) beside its verdict",
+    )
+    hint: Literal["none", "kind", "step"] = result_field(
+        "none",
+        "what of the diagnosis is shown: nothing, the kind of error, or the step that fails (found without the ground truth)",
+    )
+    examples: int = result_field(
+        0, "other problems, each with its rationale and the student's answer, shown as examples", ge=0
+    )
+    examples_from: Literal["diagnosis", "validation"] = result_field(
+        "diagnosis",
+        "the split that examples are taken from; validation also chooses the iteration, so examples of it leak into the decision",
+    )
+    show_truth: bool = result_field(
+        False,
+        "show the ground truth to the teacher, and the data's own solution of a diagnosis problem that has no rationale yet",
+    )
+    start_from: Literal["base", "previous"] = result_field("base", "weights that each iteration starts from")
+    combine: Literal["replace", "add", "best"] = result_field(
+        "replace", "new rationales replace the old, stand beside them, or the better one stays"
+    )
+    wrong_rationales: Literal["drop", "keep"] = result_field(
+        "drop", "rationales with a wrong answer are dropped or kept"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expands_its_preset(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("preset"), str):
+            return data
+        return METHOD_PRESETS.get(data["preset"], {}) | dict(data)

@@ -1,0 +1,141 @@
+"""What the models of a run will see, of one problem: the prompts with their chat templates, and what training puts under the loss.
+
+Rendered by the functions that generate, train and evaluate use; loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from undo_hpc.chat.template import ChatTemplate, RenderError
+from undo_hpc.chat.training_text import NotLearned
+from undo_hpc.config.schema import ModelConfig, RunConfig
+from undo_hpc.errors import UndoError
+from undo_hpc.method.targets import first_target, refine_target, shown_example, shown_past
+from undo_hpc.models import loaded_models
+from undo_hpc.pipeline.plan import effective_iterations
+from undo_hpc.prompts import load_prompts
+from undo_hpc.records import Problem, Target
+from undo_hpc.stages.targets import prompt_of
+from undo_hpc.training.loss_tokens import load_tokenizer, loss_tokens
+from undo_hpc.training.student_check import template_of, tokenizer_files, writer_of
+
+MADE_UP = Problem("example", "A box holds 17 red and 25 blue pens. How many pens is that?", "42", 0)
+_SHOWN_TOKENS = 80
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing to show: what it is, a remark on what in it is made up or missing, and the text."""
+
+    title: str
+    remark: str
+    text: str
+
+
+def samples(config: RunConfig, problem: Problem | None, date: str) -> Iterator[Sample]:
+    """Teacher prompt, refinement prompt, student prompt, and the tokens under the loss of one example.
+
+    Args:
+        problem: a training problem; None shows a made-up one.
+        date: the day that a chat template with a date prints.
+    """
+    made_up = problem is None
+    about = "of a made-up problem, for the data is not read here" if made_up else "of a training problem"
+    shown = problem or MADE_UP
+    if config.method.condition == "ground_truth":
+        yield Sample("teacher prompt", "none: the data's own solutions teach (method.condition)", "")
+    else:
+        yield _teacher(config, "teacher prompt", about, first_target(shown.to_dict(), config.method), date)
+        if effective_iterations(config) > 1:
+            remark = (
+                f"{about}; the rationale{'' if config.method.condition == 'blind' else ' and the attempt of the student'} in it "
+                "are made up: no model wrote them"
+            )
+            yield _teacher(config, "refinement prompt", remark, _refinement(config, shown), date)
+        else:
+            yield Sample("refinement prompt", "none: the run has one iteration", "")
+    yield from _student(config, shown, about, date)
+
+
+def _rationale(problem: Problem) -> str:
+    return f"We work through the problem step by step.\nThe answer is \\boxed{{{problem.ground_truth}}}."
+
+
+def _refinement(config: RunConfig, problem: Problem) -> Target:
+    method = config.method
+    attempt = problem.to_dict() | {
+        "rationale": _rationale(problem),
+        "student_answer": "I am not sure how to begin: 1 + 1 = 3.\nThe answer is \\boxed{?}.",
+        "verdict": "wrong",
+        "error_kind": "arithmetic",
+        "score": 0.0,
+    }
+    other = attempt | {"problem_id": "example", "problem": "A made-up problem."}
+    examples = (shown_example(other, method),) * min(1, method.examples)
+    history = (shown_past(attempt, attempt, method, 0),) if method.history == "all" else ()
+    return refine_target(problem.to_dict(), attempt, attempt, method, examples, history)
+
+
+def _teacher(config: RunConfig, title: str, about: str, target: Target, date: str) -> Sample:
+    model = config.teacher
+    text = prompt_of(target, load_prompts(model.prompt), model.instruction)
+    if "teacher" not in loaded_models(config):
+        system = f"{model.system_prompt}\n\n" if model.system_prompt else ""
+        return Sample(title, f"{about}; the server's chat template is not known here", system + text)
+    return _with_template(title, about, model, text, date)
+
+
+def _with_template(title: str, about: str, model: ModelConfig, text: str, date: str) -> Sample:
+    """The prompt as the model reads it; without its chat template where that cannot be had."""
+    try:
+        template = template_of(model, date=date)
+        if template is not None:
+            system = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
+            return Sample(title, about, template.render([*system, {"role": "user", "content": text}], True))
+        why = "which cannot be read here"
+    except (UndoError, RenderError) as error:
+        why = f"which cannot be used ({str(error).splitlines()[0]})"
+    return Sample(title, f"{about}; without the chat template of {model.model}, {why}", text)
+
+
+def _student(config: RunConfig, problem: Problem, about: str, date: str) -> Iterator[Sample]:
+    model = config.student
+    turn = load_prompts(model.prompt).student(problem.problem, model.instruction)
+    yield _with_template("student prompt", about, model, turn, date)
+    title = "tokens under the loss"
+    rationale, source = problem.solution, "the data's own solution stands for the rationale"
+    if not rationale:
+        rationale, source = _rationale(problem), "the rationale is made up: no model wrote it"
+    try:
+        template = template_of(model, date=date)
+        text, counts = _loss(config, template, turn, rationale) if template else ("", "no chat template here")
+    except (UndoError, RenderError, NotLearned) as error:
+        text, counts = "", f"it would be left out: {str(error).splitlines()[0]}"
+    yield Sample(title, f"{about}; {source}; {counts}", text)
+
+
+def _loss(config: RunConfig, template: ChatTemplate, user_turn: str, rationale: str) -> tuple[str, str]:
+    """The learned tokens in a line, and how many there are."""
+    writer = writer_of(config.student, template)
+    turn = writer.write(user_turn, rationale)
+    folder = tokenizer_files(config.student)
+    tokenizer = load_tokenizer(folder) if folder else None
+    if tokenizer is None:
+        return (
+            turn.target,
+            "its tokens are not known here (no tokenizer.json that can be read), this is their text",
+        )
+    found = loss_tokens(tokenizer, turn, eos_token=template.eos_token, closing=writer.closing)
+    if found is None:
+        raise NotLearned("the answer holds an end-of-turn token")
+    shown = list(found.learned)
+    if len(shown) > _SHOWN_TOKENS:
+        half = _SHOWN_TOKENS // 2
+        shown = [*shown[:half], f" ... {len(shown) - 2 * half} more ... ", *shown[-half:]]
+    counts = f"{found.prompt} tokens of the prompt without loss, then these {len(found.learned)}"
+    length, limit = found.prompt + len(found.learned), config.train.max_length
+    if length > limit:
+        counts += f"; {length} is over train.max_length ({limit}): {config.train.too_long}"
+    return "|".join(text.replace("\n", "\\n") for text in shown), counts

@@ -1,0 +1,70 @@
+"""PURE: figures and settings as people read them, in the same words in every view. What they are is defined in `method.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from undo_hpc.config.schema import RunConfig, SamplingConfig
+from undo_hpc.method.metrics import rows_learned, share
+from undo_hpc.system.wording import counted
+
+NONE_BEATS_UNTRAINED = "no iteration beats the untrained student on validation"
+
+
+def percent(k: int, n: int, digits: int = 0) -> str:
+    """k of n in per cent."""
+    return f"{100 * share(k, n):.{digits}f} %"
+
+
+def accuracy(item: Mapping[str, Any]) -> str:
+    """An accuracy with its 95 % interval: `45.0 % [38.3, 51.9]`."""
+    return f"{100 * item['accuracy']:.1f} % [{100 * item['low']:.1f}, {100 * item['high']:.1f}]"
+
+
+def learned(train: Mapping[str, Any], distilled: Mapping[str, Any]) -> str:
+    """`38 rows learned`, or `4 of 38 rows learned (34: longer than max_length (40))`."""
+    number, given = rows_learned(train, distilled)
+    if number == given:
+        return f"{counted(number, 'row')} learned"
+    reasons = "; ".join(f"{count:,}: {reason}" for reason, count in train.get("rows_left_out", {}).items())
+    return f"{number:,} of {counted(given, 'row')} learned ({reasons or 'reasons unknown'})"
+
+
+def evaluation_settings(config: RunConfig) -> str:
+    """How the student answers: temperature, samples, limits. These decide what an accuracy means."""
+    settings = config.evaluate
+    parts = [
+        _drawn(settings.sampling),
+        f"{counted(settings.samples, 'sample')} a problem",
+        _limit(settings.sampling),
+    ]
+    if settings.limit:
+        parts.append(f"first {counted(settings.limit, 'problem')} of each benchmark")
+    return ", ".join(parts)
+
+
+def generation_settings(config: RunConfig) -> str:
+    """How the teacher answers."""
+    settings = config.generate
+    attempts = f"{counted(settings.samples, 'sample')} a problem"
+    if settings.max_attempts > settings.samples:
+        attempts += f", up to {settings.max_attempts} attempts until one is right"
+        if settings.retry_temperature_step:
+            attempts += f" (temperature +{settings.retry_temperature_step:g} with each)"
+    return ", ".join([_drawn(settings.sampling), attempts, _limit(settings.sampling)])
+
+
+def _drawn(sampling: SamplingConfig) -> str:
+    if not sampling.temperature:
+        return "greedy (temperature 0)"
+    top = [f"top_p {sampling.top_p:g}"] * (sampling.top_p < 1) + [f"top_k {sampling.top_k}"] * (
+        sampling.top_k > 0
+    )
+    return f"temperature {sampling.temperature:g}" + (f" ({', '.join(top)})" if top else "")
+
+
+def _limit(sampling: SamplingConfig) -> str:
+    limits = sorted(({0: sampling.max_new_tokens} | sampling.max_new_tokens_by_iteration).items())
+    later = "".join(f", {limit:,} from iteration {number}" for number, limit in limits[1:])
+    return f"at most {limits[0][1]:,} new tokens{later}"
