@@ -1,5 +1,7 @@
 """One task, one exit code: what lies there already is kept, done again where it is damaged, and left alone where it is another version's."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
@@ -60,3 +62,11 @@ def test_a_manifest_of_another_version_is_not_overwritten(
         and "schema version 77" in said
         and "the version of undo-hpc that made it" in said
     )
+
+
+def test_run_as_a_program_it_speaks_in_the_tasks_log(merged: Path) -> None:
+    """As jobs run it: there its module is called __main__, which is outside of the package's loggers."""
+    command = [sys.executable, "-m", "undo_hpc.worker", str(merged.parents[1]), "merge", "--iteration", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "INFO merge 0 of iteration 0 is complete already" in done.stdout

@@ -29,7 +29,9 @@ from undo_hpc.system.logs import log_to_task_log
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.plugins import search_folders
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(
+    "undo_hpc.worker"
+)  # not __name__: it is run as __main__, which is outside of our logger tree
 
 
 def main(argv: list[str] | None = None) -> int:
