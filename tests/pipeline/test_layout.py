@@ -9,8 +9,8 @@ import undo_hpc
 
 ROOT = Path(undo_hpc.__file__).parent
 LAYOUT = ROOT / "pipeline" / "layout.py"
-# Rooms that have no run directory (a campaign has a folder of its own, laid out in campaign/state.py): training has a work directory of its own (its README says what lies there), models and tokenizers
-# are Hugging Face folders.
+# Rooms that have no run directory: a campaign has a folder of its own (campaign/state.py), training a work directory of its own,
+# models and tokenizers are Hugging Face folders.
 ELSEWHERE = {"training", "tiny", "grading", "prompts", "models.py", "campaign"}
 
 
