@@ -10,6 +10,7 @@ from undo_hpc.campaign.answers import Ledger, RunResult
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.errors import DataError
 from undo_hpc.method.paired import PairedDifference, compare_arms, holm, null_splits
+from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import read_manifest
 
@@ -138,6 +139,12 @@ def require_same_items(results: Sequence[RunResult]) -> None:
         if first.run.config.grading != other.run.config.grading:
             raise DataError(
                 f"{places} were judged by other checkers (grading)", hint="compare runs with the same one"
+            )
+        versions = {str(m.get("checker", "")) for r in (first, other) for m in all_metrics(r.run)}
+        if len(versions) > 1:
+            raise DataError(
+                f"{places} were graded by different checkers ({', '.join(sorted(versions))})",
+                hint="undo-hpc regrade RUN --apply for each, then its launcher again",
             )
         if first.run.config.evaluate.sampling != other.run.config.evaluate.sampling:
             raise DataError(

@@ -30,6 +30,7 @@ from undo_hpc.pipeline.stages import ROW_STAGES, STAGES, followers
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.checker import AnswerChecker, checker_of
+from undo_hpc.stages.verdicts import checker_version
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
@@ -120,9 +121,11 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
                     log.info("iteration %d, %s: %s", number, stage.name, counted(len(stage.tasks), "task"))
                     for task in stage.tasks:
                         _task(run, stage, task, problems, checker, done)
-    if done.changes and apply:
+    if apply:
         run.events.append(
             "regraded",
+            checker=checker_version(run.config),
+            iterations=numbers,
             changes=len(done.changes),
             kinds={" ".join(map(str, k)): n for k, n in sorted(done.kinds().items())},
         )
@@ -133,7 +136,10 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
 def _problems(run: Run) -> dict[str, dict[str, Problem]]:
     """The problems of each split and benchmark by id: the same text may have its ground truth in another form in another set."""
     manifest = read_manifest(run.layout.prepared)
-    names = [*SPLITS, *(manifest.details.get("benchmarks", {}) if manifest else {})]
+    if manifest is None:
+        hint = "run the launcher again; it prepares the data"
+        raise EvidenceError(f"{run.layout.prepared} is missing", hint=hint)
+    names = [*SPLITS, *manifest.details.get("benchmarks", {})]
     return {name: {p.problem_id: p for p in run.problems(name)} for name in names}
 
 
@@ -227,7 +233,7 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
     if "solved" in fresh:
         fresh["solved"] = count_solved(everything)
     outputs = {name: describe_output(root / name, len(rows)) for name, rows in shards.items()}
-    details = manifest.details | {"regraded": round(time.time(), 3)}
+    details = manifest.details | {"regraded": round(time.time(), 3), "checker": checker_version(run.config)}
     write_manifest(root / task.manifest, replace(manifest, outputs=outputs, counts=fresh, details=details))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

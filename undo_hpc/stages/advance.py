@@ -19,6 +19,7 @@ from undo_hpc.method.targets import is_chosen
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
 from undo_hpc.stages.context import StageContext, collect, gate
+from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
 from undo_hpc.storage.atomic import read_json, translate_os_error, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
 
@@ -28,14 +29,19 @@ def run_stage(ctx: StageContext) -> None:
 
     Raises:
         EvidenceError: evaluations are missing or do not match their manifests.
+        ConfigError: verdicts of different checkers would be compared.
     """
     merged = gate(ctx, "merge")[0][0]  # the rationales beside the answers are read too
     complete, _, inputs = gate(ctx, "evaluate")
     used = {"evaluate": [m.index for m in complete]}
+    graded = list(complete)
     for name in (*(["baseline"] if ctx.plan.baseline else []), *ctx.run.config.stages):
         complete, _, digests = gate(ctx, name)
         inputs |= digests
         used[name] = [m.index for m in complete]
+        graded += complete if name == "baseline" else []
+    checker = checker_of_tasks(ctx.run, ctx.plan.iteration, graded)
+    require_one_checker(ctx.run, ctx.plan.iteration, checker)
     answers = read_answers(ctx, "evaluate", used["evaluate"])
     untrained = read_answers(ctx, "baseline", used.get("baseline", ()))
 
@@ -45,6 +51,7 @@ def run_stage(ctx: StageContext) -> None:
         write_predictions(ctx, answers["train"])
     metrics = {
         "iteration": ctx.plan.iteration,
+        "checker": checker,
         "sets": {name: summarise(rows) for name, rows in answers.items()},
         "baseline": {name: summarise(rows) for name, rows in untrained.items()},
         "errors": count_errors(feedback),

@@ -14,6 +14,7 @@ from undo_hpc.stages.attempts import AttemptStore, SampleRequest, make_requests,
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import planned_prompts
+from undo_hpc.stages.verdicts import checker_version
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -76,6 +77,7 @@ def run_stage(ctx: StageContext) -> None:
             "engine": described,
             "sampling": config.evaluate.sampling.model_dump(),
             "prompts": prompts.digest,
+            "checker": checker_version(config),
         },
     )
     for item in stores.values():

@@ -20,6 +20,7 @@ from undo_hpc.records import Attempt, Problem, Target
 from undo_hpc.stages.attempts import AttemptStore, SampleRequest, open_checker
 from undo_hpc.stages.context import StageContext
 from undo_hpc.stages.targets import planned_prompts, prompt_of, read_targets
+from undo_hpc.stages.verdicts import checker_version
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.shards import dump_rows
 
@@ -95,6 +96,7 @@ def run_stage(ctx: StageContext) -> None:
             "engine": described,
             "sampling": config.generate.sampling.model_dump(),
             "prompts": prompts.digest,
+            "checker": checker_version(config),
             "problems": len(targets),
             "error": first_error(rows),
         },
@@ -138,7 +140,8 @@ def _from_solutions(ctx: StageContext, shard: Path, targets: list[Target], input
             for p, s, g in zip(problems, solutions, checker.grade_many(items), strict=True)
         ]
     write_bytes(shard, dump_rows([row.to_dict() for row in rows]))
-    details = {"engine": {"engine": "ground truth"}, "problems": len(targets)}
+    checker_name = checker_version(ctx.run.config)
+    details = {"engine": {"engine": "ground truth"}, "problems": len(targets), "checker": checker_name}
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
