@@ -183,7 +183,7 @@ def test_the_first_line_that_excel_writes_names_the_delimiter(tmp_path: Path) ->
     assert [(p.problem, p.ground_truth) for p in load(tmp_path / "a.csv").problems] == [("a, b", "1")]
 
 
-@pytest.mark.parametrize("path", ["x" * 5000, "a\x00b", "[", "**a/b*"])
+@pytest.mark.parametrize("path", ["x" * 5000, "[", "**a/b*"])
 def test_a_path_that_is_none(tmp_path: Path, path: str) -> None:
     with pytest.raises(DataError):
         load(tmp_path / path)
