@@ -11,11 +11,13 @@ import orjson
 import pytest
 
 from undo_hpc.cli import main
-from undo_hpc.config.load import load_config, preset_names
+from undo_hpc.config.load import load_config, override, preset_names
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.checks import CHECKS, NotChecked, Notice, Subject, find_problems, require, when_for
+from undo_hpc.control.checks.place import check_iterations
 from undo_hpc.control.checks.settings import check_cluster, check_packages
 from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.pipeline.run import open_run
 from undo_hpc.prompts import prompt_set
 from undo_hpc.tiny import models_dir
 
@@ -250,3 +252,10 @@ def test_a_profile_without_a_kind_of_cluster_is_refused(tmp_path: Path) -> None:
     path.write_text("cluster: {profile: mine.yaml}\n")
     with pytest.raises(ConfigError, match="would stay on this machine"):
         check_cluster(load_config(str(path)))
+
+
+def test_fewer_iterations_than_are_done_are_refused(finished: Path) -> None:
+    config = open_run(finished).config
+    check_iterations(config, finished)
+    with pytest.raises(ConfigError, match="iterations is 2, and 3 iterations of this run are done"):
+        check_iterations(override(config, ["iterations=2"]), finished)

@@ -26,7 +26,7 @@ class CheckpointConfig(Section):
     every_minutes: float = runtime_field(
         15.0, "minutes between checkpoints, whichever comes first; 0 for steps alone", ge=0
     )
-    keep: int = runtime_field(2, "newest checkpoints kept", ge=1)
+    keep: int = runtime_field(2, "newest checkpoints kept, also when the training is complete", ge=1)
     asynchronous: bool = runtime_field(True, "write in a thread from a copy in host memory")
 
 

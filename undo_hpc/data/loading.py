@@ -188,8 +188,8 @@ def _open(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table], dic
             raise DataError(f"{source.hub} has no rows in the split '{source.split}'", hint="check `split`")
         return [table], {"kind": "hub"} | identity, source.hub
     raise ConfigError(
-        "no source of problems is given",
-        hint="set `path` (a local file or folder), `hub` (a data set on the Hub) or `tiny` (train, test)",
+        "no source of problems is given (data.train, or a benchmark's source)",
+        hint="set its `path` (a local file or folder), `hub` (a data set on the Hub) or `tiny` (train, test)",
     )
 
 

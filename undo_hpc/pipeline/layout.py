@@ -237,7 +237,7 @@ class IterationLayout:
 
     @property
     def checkpoints(self) -> Path:
-        """Checkpoints of a training that is not complete."""
+        """Training checkpoints, one folder a step; the newest stay when the training is complete."""
         return self.train / "checkpoints"
 
     @property

@@ -9,8 +9,9 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.budget import check_budget
 from undo_hpc.control.position import read_state
 from undo_hpc.control.run_cluster import require_unqueued, require_usable_path
-from undo_hpc.errors import Incomplete
+from undo_hpc.errors import ConfigError, Incomplete
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run, changed_keys, open_run, require_free
 from undo_hpc.stages.prepare import check_models, prepared_digest
 from undo_hpc.storage.atomic import sha256_file
@@ -27,6 +28,17 @@ def check_run_dir(config: RunConfig, run_dir: Path) -> None:
         changed_keys(open_run(run_dir), config)
     else:
         require_free(layout)
+
+
+def check_iterations(config: RunConfig, run_dir: Path) -> None:
+    """What is done cannot be undone by a smaller number. Raises ConfigError."""
+    layout = Layout(run_dir.resolve())
+    done = sum(layout.iteration(number).metrics.exists() for number in layout.iterations())
+    if effective_iterations(config) < done:
+        raise ConfigError(
+            f"iterations is {config.iterations}, and {done} iterations of this run are done",
+            hint=f"leave it, or set iterations above {done} to continue",
+        )
 
 
 def check_recorded_models(config: RunConfig, run_dir: Path) -> None:
