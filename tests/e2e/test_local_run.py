@@ -28,8 +28,11 @@ def test_every_task_is_vouched_for_and_the_loop_has_ended(undisturbed: Small) ->
 
 def test_the_end_shows_accuracies_decisions_places_and_next_commands(undisturbed: Small) -> None:
     output = (undisturbed.run_dir.parent / "output.txt").read_text()
-    for word in ("untrained", "validation", "n = 24", "best student", "distilled", "next:", "--iterations 3"):
+    for word in ("untrained", "validation", "n = 24", "distilled", "next:", "--iterations 3"):
         assert word in output
+    assert (
+        "best student" in output or "chosen student" in output
+    )  # the latter where it does not beat the untrained one
 
 
 def test_metrics_have_counts_intervals_and_the_baseline(undisturbed: Small) -> None:

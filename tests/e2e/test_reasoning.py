@@ -43,7 +43,7 @@ def test_rows_with_reasoning_are_left_out_and_the_same_run_learns_their_answers(
     assert "Traceback" not in first.stdout + first.stderr
     assert first.returncode != 0
     assert (
-        "student: rationales with reasoning will be left out of training" in first.stdout
+        "student: rationales with reasoning will be left out of training" in first.stdout + first.stderr
     )  # said before any work
     assert "it has reasoning, and the student's prompt turns thinking off" in first.stdout + first.stderr
     assert "student.reasoning to strip" in first.stdout + first.stderr

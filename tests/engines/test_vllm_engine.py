@@ -215,7 +215,7 @@ def test_the_readmes_models_fit_on_one_gpu_of_80_gb(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(vllm_settings, "_text_config", lambda model, path: SimpleNamespace(**shape))
     monkeypatch.setattr(vllm_settings, "gpus", lambda: 1)
     defaults = RunConfig().generate
-    needed = 1500 + defaults.sampling.max_tokens  # tokens of a long prompt of MATH, refined
+    needed = 1500 + defaults.sampling.max_new_tokens  # tokens of a long prompt of MATH, refined
     arguments = vllm_settings.llm_arguments(defaults.engine.vllm, ModelConfig(), "some/model", needed)
     left = arguments["gpu_memory_utilization"] * 80e9 - weights
     cache_of = 2 * layers * kv_heads * head * 2  # bytes a token in bfloat16
