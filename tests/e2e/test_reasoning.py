@@ -56,6 +56,6 @@ def test_rows_with_reasoning_are_left_out_and_the_same_run_learns_their_answers(
     metrics = json.loads((at / "metrics.json").read_text())["train"]
     assert metrics["rows_given"] == 16 > metrics["rows_learned"] > 0
     assert metrics["rows_left_out"] == {"longer than max_length (75)": 16 - metrics["rows_learned"]}
-    assert f"learned from {metrics['rows_learned']} of 16 rows" in second.stdout + second.stderr
+    assert f"{metrics['rows_learned']} of 16 rows learned" in second.stdout + second.stderr
     card = (at / "student" / "README.md").read_text()
     assert f"16 rows, {metrics['rows_learned']} learned" in card
