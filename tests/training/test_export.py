@@ -199,6 +199,9 @@ def test_the_base_model_of_a_card_is_an_id_on_the_hub_or_absent(
         "steps": 1,
         "tokens": 1,
         "ranks": 1,
+        "rows_given": 1,
+        "rows_learned": 1,
+        "rows_left_out": {},
     }
     found = ModelCard(card(spec, TrainConfig(), summary))
     assert found.data.base_model == base and found.data.license == "other"

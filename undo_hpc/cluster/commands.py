@@ -61,7 +61,7 @@ _REFUSALS = (
     ),
     Refusal(r"qos policy", *_ACCOUNT_LIMIT),  # its text speaks of time limits too
     Refusal(
-        r"invalid partition name",
+        r"invalid partition (?:name|specified)",
         "the cluster has no such partition",
         "set `partition` in the profile; `sinfo -s` lists them",
     ),
@@ -136,7 +136,9 @@ _UNREACHABLE = re.compile(
     r"i/o error writing|try again|resolve_ctls|could not establish a configuration source",
     re.IGNORECASE,
 )
-_REASON = re.compile(r"\b(?:error|fatal):\s*(.*)", re.IGNORECASE)
+_REASON = re.compile(
+    r"\b(?:error|fatal|allocation failure):\s*(.*)", re.IGNORECASE
+)  # the last of --test-only
 _TOO_LATE = re.compile(
     r"no longer pending|already completing or completed|already finished|invalid job id|can not be altered now",
     re.IGNORECASE,
