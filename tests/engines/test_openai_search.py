@@ -61,7 +61,7 @@ def test_any_server_is_survived(scripted: Scripted, script: list[Any], tail: Any
     found = []
     try:
         for completion in client(
-            scripted.server.url, max_retries=2, timeout_s=0.5, concurrency=3, omit=["seed"]
+            scripted.server.url, max_retries=2, timeout_s=20.0, concurrency=3, omit=["seed"]
         ).generate(asked(count)):
             found.append(completion)
     except UndoError as error:
