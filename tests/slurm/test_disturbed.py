@@ -295,13 +295,13 @@ def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(
     small.launch()
     wait_until(lambda: given_up(lab), 60, "the tasks to fail")
     view = collect_status(open_run(small.run_dir))
-    assert "gave up" in view.next_why and "run_iteration.py" in view.next_command
+    assert "SLURM could not start" in view.next_why and "run_iteration.py" in view.next_command
     broken.unlink()
     for node in lab.nodes:
         lab.run(
             "scontrol", "update", f"NodeName={node}", "State=RESUME", check=False
         )  # one that was not drained says so
-    assert "given up by SLURM" in small.launch().stdout
+    assert "was held by SLURM" in small.launch().stdout
     wait_until(lambda: len(small.events("generate")) >= 2, 180, "both shards to start")
     assert not given_up(lab)
 
