@@ -88,7 +88,7 @@ def test_the_engine_dies_the_step_is_signalled_the_worker_is_killed(tmp_path: Pa
     first = below(worker.pid)
     assert {"VLLM::EngineCore", "VLLM::Worker"} <= names(first).keys()
     os.kill(names(first)["VLLM::EngineCore"], signal.SIGKILL)
-    until(lambda: "it is started anew" in said(root), "word of the dead engine", root)
+    until(lambda: "it is restarted" in said(root), "word of the dead engine", root)
     old = set(names(first).values())
     until(lambda: gone(old), "the end of the dead engine's worker", root)
     count = lines_there(root)
