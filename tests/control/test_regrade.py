@@ -85,7 +85,7 @@ def test_apply_writes_verdicts_and_evidence_stays_whole(run: Run, played: Path) 
     assert plan is not None
     stages = build_graph(run.config, run.layout, plan)
     assert all(e.problem == "" for e in gather_evidence(run.layout.root, stages).values()), (
-        "every manifest vouches for its outputs"
+        "every manifest matches its outputs"
     )
     assert (run.layout.root / name).read_bytes() == (played / name).read_bytes(), (
         "flags and answers follow the verdict"

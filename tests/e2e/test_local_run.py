@@ -15,7 +15,7 @@ from undo_hpc.storage.shards import read_rows
 pytestmark = pytest.mark.slow
 
 
-def test_every_task_is_vouched_for_and_the_loop_has_ended(undisturbed: Small) -> None:
+def test_every_task_has_its_manifest_and_the_loop_has_ended(undisturbed: Small) -> None:
     run = open_run(undisturbed.run_dir)
     state = current_state(run)
     assert state.ended is not None and state.iteration == 1
@@ -159,7 +159,7 @@ def test_another_configuration_is_refused_with_the_keys_a_neutral_one_is_not(und
     assert neutral.launch().returncode == 0
 
 
-def test_damage_done_later_is_found_and_mended(undisturbed: Small, tmp_path: Path) -> None:
+def test_damage_done_later_is_found_and_fixed(undisturbed: Small, tmp_path: Path) -> None:
     import shutil
 
     copy = Small(tmp_path / "run")

@@ -159,13 +159,15 @@ def test_half_written_run_directories_are_shown_as_far_as_they_go(copied: Path) 
     assert "damaged" in shown(view)
 
 
-def test_a_finished_run_of_which_something_was_deleted_says_so_and_how_it_is_mended(copied: Path) -> None:
+def test_a_finished_run_of_which_something_was_deleted_says_so_and_how_it_is_fixed(copied: Path) -> None:
     run = open_run(copied)
     shard = sorted((run.layout.iteration(2).root / "generate").glob("shard-*.jsonl"))[0]
     shard.unlink()
     view = collect_status(run)
     assert not view.ended and view.headline.startswith("stopped") and "--iterations" not in view.next_command
-    shard.with_name(f"{shard.stem}.manifest.json").unlink()  # a whole folder: nothing vouches for it any more
+    shard.with_name(
+        f"{shard.stem}.manifest.json"
+    ).unlink()  # a whole folder: no manifest validates it any more
     view = collect_status(run)
     assert not view.ended and stage(view, "merge").done == 0
     assert current_state(run).ended is None

@@ -181,7 +181,7 @@ def test_requeued_by_hand_and_cancelled_by_hand(
     same_results(small, undisturbed)
 
 
-def test_a_task_that_fails_twice_is_healed_by_merge(
+def test_a_task_that_fails_twice_is_resubmitted_by_merge(
     start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
 ) -> None:
     start_lab(**STOCK)

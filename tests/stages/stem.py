@@ -39,7 +39,7 @@ class Stem:
         """Starts generation's only task in a run directory; returns its process id.
 
         Args:
-            die: a moment at which the worker kills itself: `group`, `published`, `vouched` (see `_die_at`).
+            die: a moment at which the worker kills itself: `group`, `published`, `validated` (see `_die_at`).
         """
         arguments = [str(root), "generate", "--iteration", "0", "--index", "0"]
         self._say({"arguments": arguments, "log": f"{root}.log", "told": f"{root}.told", "die": die})
@@ -150,7 +150,7 @@ def _die_at(where: str) -> None:
         ShardWriter.flush = torn  # type: ignore[method-assign]
     elif where == "published":
         context.write_manifest = die  # type: ignore[assignment]
-    elif where == "vouched":
+    elif where == "validated":
         attempts.AttemptStore.finish = die  # type: ignore[method-assign]
 
 

@@ -1,4 +1,4 @@
-"""A stage takes nothing that no manifest vouches for: no row of another student, no half task, no damaged set."""
+"""A stage takes nothing that no manifest validates: no row of another student, no half task, no damaged set."""
 
 import shutil
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_rows_of_other_inputs_are_not_taken(tmp_path: Path) -> None:
             assert len(answers.rows) == rows
 
 
-def test_an_answer_that_no_manifest_vouches_for_is_not_counted(tmp_path: Path) -> None:
+def test_an_answer_that_no_manifest_validates_is_not_counted(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", PROBLEMS, 1)
     with Lease(tmp_path / "l", "advance") as lease:
         ctx = context(run, "advance", lease)

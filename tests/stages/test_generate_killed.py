@@ -45,7 +45,7 @@ ENGINES = {
 PRECISE = (
     "group",
     "published",
-    "vouched",
+    "validated",
 )  # moments at which a worker kills itself (see stem.py); the others are random
 LONGEST_S = 300.0
 
@@ -186,7 +186,7 @@ def test_kills_at_any_moment(
     rng = random.Random(f"{engine}/{TIMES}")
     early = ["loading"] * (TIMES // 10) + ["random"] * (TIMES - TIMES // 10 - 3) + ["group"]
     rng.shuffle(early)
-    moments = deque([*early, "published", "vouched"])
+    moments = deque([*early, "published", "validated"])
     root, shards, kills = prepared(tmp_path / "run0", engine, servers), 1, 0
     while moments:
         moment = moments.popleft()

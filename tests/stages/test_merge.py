@@ -158,12 +158,12 @@ def test_load_dataset_reads_it(tmp_path: Path) -> None:
     assert {"problem", "teacher_solution", "gt", "idx"} <= set(loaded.column_names)
 
 
-def rewrite(run: Run, index: int, rows: list[dict[str, object]], *, vouched: bool) -> None:
+def rewrite(run: Run, index: int, rows: list[dict[str, object]], *, validated: bool) -> None:
     """Another content for a shard, with or without a manifest that fits."""
     at = run.layout.iteration(0)
     shard = at.shard("generate", index)
     write_bytes(shard, dump_rows(rows))
-    if vouched:
+    if validated:
         path = at.manifest_of(shard)
         manifest = read_manifest(path)
         assert manifest is not None
@@ -172,7 +172,7 @@ def rewrite(run: Run, index: int, rows: list[dict[str, object]], *, vouched: boo
 
 
 @pytest.mark.parametrize(
-    ("damage", "vouched", "message"),
+    ("damage", "validated", "message"),
     [
         (lambda rows: rows[:-1], False, "bytes, its manifest says"),
         (
@@ -186,11 +186,11 @@ def rewrite(run: Run, index: int, rows: list[dict[str, object]], *, vouched: boo
         (lambda rows: [*rows, rows[-1] | {"problem_id": "f" * 16, "idx": 999}], True, "not in the splits"),
     ],
 )
-def test_damaged_shards_are_found(tmp_path: Path, damage: object, vouched: bool, message: str) -> None:
+def test_damaged_shards_are_found(tmp_path: Path, damage: object, validated: bool, message: str) -> None:
     run = make_run(tmp_path / "run", PROBLEMS, 3)
     write_shards(run, lambda p: [make_attempt(p, 0)])
     rows = list(read_rows(run.layout.iteration(0).shard("generate", 1)))
-    rewrite(run, 1, damage(rows), vouched=vouched)  # type: ignore[operator]
+    rewrite(run, 1, damage(rows), validated=validated)  # type: ignore[operator]
     with pytest.raises(EvidenceError, match=message):
         run_merge(run)
     assert not run.layout.iteration(0).distilled.exists()

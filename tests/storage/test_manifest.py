@@ -1,4 +1,4 @@
-"""A manifest vouches for outputs: missing, shortened or changed files are found."""
+"""A manifest validates outputs: missing, shortened or changed files are found."""
 
 from pathlib import Path
 

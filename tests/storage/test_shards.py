@@ -62,7 +62,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         list(read_rows(path))
 
 
-def test_text_that_no_file_can_hold_is_mended(tmp_path: Path) -> None:
+def test_text_that_no_file_can_hold_is_replaced(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "s.jsonl") as writer:
         writer.append({"text": "a\ud800b \U0001f600", "more": ["\udfff"]})
     assert list(read_rows(tmp_path / "s.jsonl")) == [{"text": "a\ufffdb \U0001f600", "more": ["\ufffd"]}]
