@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LAUNCHER_EXAMPLES = """examples:
   python launchers/run_iteration.py                                    the embedded tiny world, three iterations
@@ -31,3 +38,32 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
 def interrupt(signum: int, frame: FrameType | None) -> None:
     """SIGTERM is handled as Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def run_launcher(
+    arguments: argparse.Namespace,
+    launch: Callable[[argparse.Namespace, Console], int],
+    *,
+    what: str,
+    run_dir: Path | None = None,
+) -> int:
+    """Runs a launcher's work with its verbosity, signals and guard; returns the exit code.
+
+    Args:
+        what: "run" or "campaign": what the same command resumes after Ctrl-C.
+        run_dir: see `cli.errors.guard`.
+    """
+    from undo_hpc.cli.errors import guard
+    from undo_hpc.system.logs import level_for, log_to_terminal
+
+    log_to_terminal(level_for(arguments.verbose, arguments.quiet))
+    signal.signal(signal.SIGTERM, interrupt)
+
+    def command() -> int:
+        from rich.console import Console
+
+        quiet = bool(arguments.quiet) and not arguments.dry_run
+        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
+
+    stopped = f"\nstopped; all finished work is saved. The same command resumes the {what}."
+    return guard(command, run_dir=run_dir, interrupted=stopped)

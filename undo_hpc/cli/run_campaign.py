@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_verbosity, interrupt
+from undo_hpc.cli.common import add_verbosity, run_launcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,23 +55,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
-    from undo_hpc.cli.errors import guard, prepare_streams
+    from undo_hpc.cli.errors import prepare_streams
 
     prepare_streams()
-    arguments = build_parser().parse_args(argv)
-    from undo_hpc.system.logs import level_for, log_to_terminal
-
-    log_to_terminal(level_for(arguments.verbose, arguments.quiet))
-    signal.signal(signal.SIGTERM, interrupt)
-
-    def command() -> int:
-        from rich.console import Console
-
-        quiet = bool(arguments.quiet) and not arguments.dry_run
-        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
-
-    stopped = "\nstopped; all finished work is saved. The same command resumes the campaign."
-    return guard(command, interrupted=stopped)
+    return run_launcher(build_parser().parse_args(argv), launch, what="campaign")
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import LAUNCHER_EXAMPLES, add_verbosity, interrupt
+from undo_hpc.cli.common import LAUNCHER_EXAMPLES, add_verbosity, run_launcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,20 +76,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
     if unknown:
         meant = f"; did you mean --config {unknown[0]}?" if unknown[0].endswith((".yaml", ".yml")) else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
-    from undo_hpc.cli.errors import guard
-    from undo_hpc.system.logs import level_for, log_to_terminal
-
-    log_to_terminal(level_for(arguments.verbose, arguments.quiet))
-    signal.signal(signal.SIGTERM, interrupt)
-
-    def command() -> int:
-        from rich.console import Console
-
-        quiet = bool(arguments.quiet) and not arguments.dry_run
-        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
-
-    stopped = "\nstopped; all finished work is saved. The same command resumes the run."
-    return guard(command, run_dir=arguments.run_dir, interrupted=stopped)
+    return run_launcher(arguments, launch, what="run", run_dir=arguments.run_dir)
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
