@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from undo_hpc.campaign.definition import Campaign
 from undo_hpc.campaign.shared import first_work
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.method.stats import paired_detectable_difference
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.workload import estimate
 from undo_hpc.stages.prepare import read_sources
 

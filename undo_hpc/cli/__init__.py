@@ -17,6 +17,9 @@ from undo_hpc.cli.common import VERB_EXAMPLES, add_verbosity, interrupt
 
 VERBS = {
     "run": "start a run, or resume it",
+    "generate": "a teacher alone: rationales for any problems",
+    "train": "a student alone, on rationales that exist already",
+    "evaluate": "a model alone on benchmarks, or a benchmark more for a run",
     "status": "where a run stands, why it waits, what to do next",
     "logs": "what a task has printed",
     "list": "the runs of a folder",

@@ -82,6 +82,10 @@ class SourceConfig(Section):
     )
     sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
     sample_seed: int = result_field(42, "seed of the draw")
+    draw: Literal["rows", "datasets"] = result_field(
+        "rows",
+        "how `sample` draws: rows (a random number for each row), or datasets (the first rows of `Dataset.shuffle(seed)`, as others draw)",
+    )
     licence: str = result_field("", "licence of the source, for the cards")
 
     @field_validator("where", mode="before")
@@ -92,10 +96,48 @@ class SourceConfig(Section):
         return {_column(key): _condition(key, wanted) for key, wanted in value.items()}
 
 
+class RationalesConfig(Section):
+    """Rationales that exist already: iteration 0 begins with them, and no teacher is asked. Each belongs to a training problem of the run."""
+
+    path: str = result_field(
+        "", "local file, pattern or folder of any format that `data.train.path` reads; wins over `hub`"
+    )
+    hub: str = result_field("", "id of a data set on the Hugging Face Hub")
+    hub_config: str = result_field("", "configuration of the data set on the Hub")
+    split: str = result_field("train", "split of the Hub data set")
+    revision: str = result_field("", "git revision of the Hub data set")
+    run: str = result_field("", "directory of another run, whose distilled set is taken")
+    iteration: int | None = result_field(
+        None, "iteration of that run; null for its last one with a distilled set", ge=0
+    )
+    problem: str | list[str] = result_field(
+        ["problem", "question", "input", "prompt", "messages", "conversations"],
+        "column(s) of the problem, by whose text a rationale finds its problem; the first present one wins",
+    )
+    rationale: str | list[str] = result_field(
+        [
+            "teacher_solution",
+            "rationale",
+            "generation",
+            "response",
+            "completion",
+            "output",
+            "solution",
+            "messages",
+            "conversations",
+        ],
+        "column(s) of the rationale; the first present one wins",
+    )
+    id: str = result_field("", "column with the run's own problem ids; empty finds problems by their text")
+
+
 class DataConfig(Section):
     """The training problems and how they are split."""
 
     train: SourceConfig = result_field(SourceConfig(), "the source of the training problems")
+    rationales: RationalesConfig = result_field(
+        RationalesConfig(), "rationales that exist already, for iteration 0"
+    )
     diagnosis: int | float = result_field(
         0.1, "problems held out to examine the student: a number, or a share below 1", ge=0
     )

@@ -10,8 +10,15 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
-from undo_hpc.config.data import DataConfig, FieldsConfig, SourceConfig
+from undo_hpc.config.cluster import (
+    ClusterConfig,
+    PolicyConfig,
+    StageConfig,
+    StageResources,
+    check_stages,
+    require_end,
+)
+from undo_hpc.config.data import DataConfig, FieldsConfig, RationalesConfig, SourceConfig
 from undo_hpc.config.engines import (
     EngineConfig,
     OpenAIEngineConfig,
@@ -19,7 +26,7 @@ from undo_hpc.config.engines import (
     TransformersEngineConfig,
     VllmEngineConfig,
 )
-from undo_hpc.config.fields import Section, result_field, runtime_field
+from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
 from undo_hpc.config.method import MethodConfig
 from undo_hpc.config.train import TrainConfig
 
@@ -39,6 +46,7 @@ __all__ = [
     "OpenAIEngineConfig",
     "PolicyConfig",
     "QualityConfig",
+    "RationalesConfig",
     "RunConfig",
     "SamplingConfig",
     "SourceConfig",
@@ -229,6 +237,10 @@ class DisplayConfig(Section):
     report: bool = runtime_field(True, "write report/index.html after each iteration")
     report_examples: int = runtime_field(200, "examples in the report's browser", ge=0)
     chat_format: bool = runtime_field(False, "also write the distilled set in the `messages` chat format")
+    rows_file: str = runtime_field(
+        "",
+        "also write the last iteration's rows to this JSONL file, in the reference implementation's fields",
+    )
 
 
 class RunConfig(Section):
@@ -237,6 +249,10 @@ class RunConfig(Section):
     name: str = result_field("run", "name of the run, and of its directory under checkpoints/")
     seed: int = result_field(0, "the seed that all others follow from", ge=0)
     iterations: int = runtime_field(3, "most iterations, the one-shot iteration 0 included", ge=1)
+    until: str = runtime_field(
+        "",
+        "the last iteration ends behind this stage (generate, merge, train; baseline: the untrained student is evaluated); empty for a whole one",
+    )
     data: DataConfig = result_field(DataConfig(), "problems and splits")
     teacher: TeacherConfig = result_field(
         TeacherConfig(), "the model that writes rationales, and its prompts"
@@ -268,6 +284,23 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:
         check_stages(self.stages, self.cluster)
+        if self.until:
+            require_end(self.until)
+        return self
+
+    @model_validator(mode="after")
+    def _rationales_have_one_source(self) -> RunConfig:
+        given = self.data.rationales
+        named = [name for name in ("path", "hub", "run") if getattr(given, name)]
+        if len(named) > 1:
+            raise wrong_key(
+                ("data", "rationales"), f"{' and '.join(named)} are given; rationales come from one of them"
+            )
+        if named and self.method.condition == "ground_truth":
+            raise wrong_key(
+                ("data", "rationales"),
+                "method.condition is ground_truth, which learns from the data's own solutions; give one of both",
+            )
         return self
 
     @model_validator(mode="after")

@@ -9,20 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.control.results import changed, damaged_results, finished_problem
 from undo_hpc.errors import EvidenceError, StorageError
-from undo_hpc.method.decision import Decision, decide_by_sets
+from undo_hpc.method.decision import Decision
 from undo_hpc.method.targets import expected_length
 from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
-from undo_hpc.pipeline.plan import (
-    IterationPlan,
-    Stage,
-    build_graph,
-    cut_evenly,
-    effective_iterations,
-    plan_iteration,
-)
+from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, cut_evenly, decide_run, plan_iteration
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, Key, TaskState, TaskStatus, derive, unmet
 from undo_hpc.pipeline.workload import Measured, estimate
@@ -106,11 +100,7 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
         else:
             history.append(sets)
     # The decision under the present configuration: `iterations` may have been raised since.
-    decision = (
-        decide_by_sets(history, run.config.stop, effective_iterations(run.config))
-        if complete and not lost
-        else None
-    )
+    decision = decide_run(run.config, history) if complete and not lost else None
     best = decision.best_iteration if decision else None
     damaged = tuple(problem for _, problem in damaged_results(run, iteration, best))
     return RunState(iteration, plan, stages, evidence, statuses, complete, tuple(lost), damaged, decision)
@@ -218,7 +208,7 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
     def sampled() -> Iterator[Target]:
         step = max(1, len(lengths) // PROMPT_SAMPLE)
         for number, target in enumerate(targets):
-            if number % step == 0 and run.config.method.condition != "ground_truth":
+            if number % step == 0 and (iteration or not has_rationales(run.config)):
                 rendered.append(len(prompt_of(target, prompts, run.config.teacher.instruction)))
             yield target
 

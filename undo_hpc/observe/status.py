@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.control.live import LiveTasks, query_live
 from undo_hpc.control.position import RunState, latest_planned, read_state
 from undo_hpc.method.metrics import beats_untrained, untrained_validation, validation_of
@@ -12,7 +13,6 @@ from undo_hpc.observe.next_step import headline, next_command
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.stage_view import Failure, StageView, stage_views
 from undo_hpc.observe.wording import evaluation_settings
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import read_bytes, read_fast

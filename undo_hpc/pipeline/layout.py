@@ -82,6 +82,11 @@ class Layout:
         return self.splits / f"{name}.jsonl"
 
     @property
+    def rationales(self) -> Path:
+        """Rationales that existed before the run, a row for each training problem that has some."""
+        return self.splits / "rationales.jsonl"
+
+    @property
     def prepared(self) -> Path:
         """The manifest of splits and benchmarks."""
         return self.splits / "manifest.json"

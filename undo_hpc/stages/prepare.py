@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.config.parts import has_rationales, only_evaluates
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.data import (
     LoadedProblems,
@@ -24,6 +25,7 @@ from undo_hpc.data import (
     split_problems,
 )
 from undo_hpc.data.benchmarks import Benchmark, load_benchmark
+from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import broken_weights, check_hub_model, fingerprint, loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
@@ -85,14 +87,22 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
     for path, rows in paths.items():
         write_bytes(path, (encode_row(row.to_dict()) for row in rows))
     write_bytes(run.layout.rejected, dump_rows(rejected))
+    lengths = {path: len(rows) for path, rows in (paths | {run.layout.rejected: rejected}).items()}
+    given = sources.rationales
+    if given is not None:
+        known = [p for p in splits.train if p.problem_id in given.texts]
+        found = [
+            {"problem_id": p.problem_id, "idx": p.idx, "texts": given.texts[p.problem_id]} for p in known
+        ]
+        write_bytes(run.layout.rationales, dump_rows(found))
+        lengths[run.layout.rationales] = len(found)
     manifest = Manifest(
         stage="prepare",
         iteration=0,
         index=0,
         inputs={"config": run.config_digest},
         outputs={
-            run.layout.relative(path): describe_output(path, len(rows))
-            for path, rows in (paths | {run.layout.rejected: rejected}).items()
+            run.layout.relative(path): describe_output(path, length) for path, length in lengths.items()
         },
         counts={name: len(ps) for name, ps in sets.items()}
         | {
@@ -115,7 +125,12 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
             "rejected_reasons": dict(Counter(f"{r['set']}: {kind_of(str(r['reason']))}" for r in rejected)),
             "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
             "models": models,
-        },
+        }
+        | (
+            {"rationales": given.counts() | {"source": given.source, "examples": given.examples}}
+            if given
+            else {}
+        ),
     )
     write_manifest(run.layout.prepared, manifest)
     return manifest
@@ -130,6 +145,7 @@ class Sources:
     rejected: list[dict[str, Any]]
     contaminated: int
     splits: Splits
+    rationales: Rationales | None = None
 
 
 def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sources:
@@ -141,7 +157,9 @@ def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sourc
     Raises:
         ConfigError, DataError: the data cannot be used; the message says what, where, and what to do.
     """
-    loaded = load_problems(config.data.train)
+    train = config.data.train
+    taught = not only_evaluates(config) or train.path or train.hub or train.tiny
+    loaded = load_problems(train) if taught else LoadedProblems([])
     if config.method.condition == "ground_truth" and not any(p.solution for p in loaded.problems):
         raise DataError(
             "method.condition is ground_truth, and not one training problem has a worked solution",
@@ -154,8 +172,13 @@ def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sourc
     _require_unique([b.name for b in benchmarks])
     rejected = [{"set": name, **asdict(row)} for name, rows in _rejected(loaded, benchmarks) for row in rows]
     problems, contaminated = _without_overlaps(config, loaded.problems, benchmarks, rejected)
-    splits = split_problems(problems, config.data, config.seed)
-    return Sources(loaded, benchmarks, rejected, contaminated, splits)
+    splits = split_problems(problems, config.data, config.seed) if problems else Splits([], [], [])
+    rationales = None
+    if has_rationales(config) and config.method.condition != "ground_truth":
+        rationales = load_rationales(
+            config.data.rationales, splits.train, splits.diagnosis + splits.validation
+        )
+    return Sources(loaded, benchmarks, rejected, contaminated, splits, rationales)
 
 
 def describe_model(model: ModelConfig) -> dict[str, Any]:

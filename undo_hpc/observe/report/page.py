@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.control.spent import energy
 from undo_hpc.method.metrics import UNTRAINED, Flips, gain, rows_learned, share
 from undo_hpc.observe.report import charts, prose
@@ -13,7 +14,6 @@ from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import ReportData, Series
 from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.wording import evaluation_settings, learned, percent
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
 from undo_hpc.system.templates import render
 from undo_hpc.system.wording import format_duration
