@@ -81,7 +81,7 @@ def test_what_is_damaged_at_the_donor_is_not_taken_over(tmp_path: Path) -> None:
 def test_a_take_over_that_was_killed_is_done_again(
     tmp_path: Path, donor: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from undo_hpc.campaign import shared
+    from undo_hpc.control import taking_over
 
     run = fresh(tmp_path / "run", "method.preset=blind")
     count = 0
@@ -93,9 +93,9 @@ def test_a_take_over_that_was_killed_is_done_again(
             raise KeyboardInterrupt
         write(path, manifest)
 
-    write = shared.write_manifest
+    write = taking_over.write_manifest
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shared, "write_manifest", killed)
+        patch.setattr(taking_over, "write_manifest", killed)
         take_over(run, donor)
     assert take_over(run, donor) > 3
     assert {s.stage for s in current_state(run).missing} == {"advance"}

@@ -20,6 +20,7 @@ VERBS = {
     "generate": "a teacher alone: rationales for any problems",
     "train": "a student alone, on rationales that exist already",
     "evaluate": "a model alone on benchmarks, or a benchmark more for a run",
+    "fork": "a new run with other values, which takes over what they do not touch",
     "status": "where a run stands, why it waits, what to do next",
     "logs": "what a task has printed",
     "list": "the runs of a folder",

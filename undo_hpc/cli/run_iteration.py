@@ -109,6 +109,7 @@ def start_run(
         unattended: called by cron, where nodes may submit nothing.
     """
     from undo_hpc.cli.messages import show_prepared
+    from undo_hpc.control.added import add_evaluations, with_new_benchmarks
     from undo_hpc.control.checks import require
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import create_or_open
@@ -116,6 +117,7 @@ def start_run(
     from undo_hpc.storage.lease import Lease
 
     layout = Layout(run_dir.resolve())
+    config = with_new_benchmarks(config, run_dir)
     new = not layout.prepared.exists()
     inputs = (
         require(config, run_dir) if new else None
@@ -127,6 +129,8 @@ def start_run(
         manifest = prepare(run, inputs)
         if new:
             show_prepared(run, manifest, console)
+        for note in add_evaluations(run) if config.evaluate.added else ():
+            console.print(f"warning: {note}", highlight=False, markup=False, soft_wrap=True)
         if prepared is not None:
             prepared(run)
         if config.cluster.kind == "slurm":

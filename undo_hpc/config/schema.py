@@ -6,6 +6,7 @@ any other field never changes, for runs that were begun with it would lose their
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -29,8 +30,10 @@ from undo_hpc.config.engines import (
 from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
 from undo_hpc.config.method import MethodConfig
 from undo_hpc.config.train import TrainConfig
+from undo_hpc.records import SPLITS
 
 __all__ = [
+    "AddedEvaluation",
     "BudgetConfig",
     "ClusterConfig",
     "DataConfig",
@@ -152,6 +155,18 @@ class GenerateConfig(Section):
         return self
 
 
+class AddedEvaluation(Section):
+    """A set of problems that the students of a run answer besides, added when the run has begun already."""
+
+    benchmark: str = runtime_field(
+        "", "name of an embedded benchmark, a YAML file, a data file or a Hub data set"
+    )
+    limit: int = runtime_field(0, "use the first N problems; 0 for all", ge=0)
+    samples: int = runtime_field(0, "answers a problem; 0 takes evaluate.samples", ge=0)
+    temperature: float | None = runtime_field(None, "null takes that of evaluate.sampling", ge=0)
+    source: SourceConfig | None = runtime_field(None, "another source of the benchmark, e.g. a local file")
+
+
 class EvaluateConfig(Section):
     """The student answers."""
 
@@ -168,13 +183,33 @@ class EvaluateConfig(Section):
     )
     problems_per_task: int = runtime_field(2000, "problems a task answers about", ge=1)
     baseline: bool = result_field(True, "evaluate the untrained student first")
+    added: dict[str, AddedEvaluation] = runtime_field(
+        {},
+        "evaluations added to a run that has begun, by the name of their set (undo-hpc evaluate RUN); no result rests on them",
+    )
+
+    def asked(self, problem_set: str) -> tuple[int, SamplingConfig]:
+        """Answers a problem of a set, and how they are drawn."""
+        added = self.added.get(problem_set, AddedEvaluation())
+        changed = {} if added.temperature is None else {"temperature": added.temperature}
+        return added.samples or self.samples, self.sampling.model_copy(update=changed)
+
+    @model_validator(mode="after")
+    def _added_have_names(self) -> EvaluateConfig:
+        for name in self.added:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in SPLITS:
+                raise wrong_key(
+                    ("added", name), "the name of a set is a folder's: letters, digits, - . _; no split's"
+                )
+        return self
 
     @model_validator(mode="after")
     def _samples_differ(self) -> EvaluateConfig:
-        if self.samples > 1 and self.sampling.temperature == 0:
-            raise ValueError(
-                "several samples at temperature 0 are all the same: set sampling.temperature above 0"
-            )
+        for samples, sampling in (self.asked(name) for name in ("", *self.added)):
+            if samples > 1 and sampling.temperature == 0:
+                raise ValueError(
+                    "several samples at temperature 0 are all the same: set sampling.temperature above 0 (--temperature)"
+                )
         return self
 
 

@@ -100,6 +100,10 @@ class Layout:
         """Problems of a benchmark, frozen."""
         return self.root / "benchmarks" / f"{name}.jsonl"
 
+    def added_manifest(self, name: str) -> Path:
+        """The manifest of a set that was added to the run (`evaluate.added`)."""
+        return self.benchmark(name).with_suffix(".manifest.json")
+
     def iteration(self, number: int) -> IterationLayout:
         """The paths of one iteration."""
         return IterationLayout(self.root, number)

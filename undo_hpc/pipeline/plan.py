@@ -57,6 +57,7 @@ class IterationPlan:
         prompts: digest of the templates that `generate` and `evaluate` ask with.
         targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
         inputs: digests of what the targets were made from: `splits`, and `feedback` after the first iteration.
+        added: digests of the sets that were added to the run (problems and how they are asked), by name; their tasks come last.
     """
 
     iteration: int
@@ -70,6 +71,7 @@ class IterationPlan:
     prompts: dict[str, str] = field(default_factory=dict)
     targets: tuple[TargetsFile, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json."""
@@ -230,6 +232,23 @@ def plan_iteration(
     )
 
 
+def extend(
+    plan: IterationPlan, name: str, size: int, digest: str, *, per_task: int, student: bool
+) -> IterationPlan:
+    """The plan with tasks of their own for a set that was added to the run.
+
+    Args:
+        student: whether the iteration's student can answer; the untrained one can.
+    """
+    more = pack_slices(slice_sets({name: size}, per_task), per_task)
+    return replace(
+        plan,
+        evaluate=plan.evaluate + (more if student else ()),
+        baseline=plan.baseline + (more if plan.baseline else ()),
+        added=plan.added | {name: digest},
+    )
+
+
 def decide_run(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> Decision:
     """The decision from the `sets` of all iterations so far; the last one of them may be cut."""
     decision = decide_by_sets(history, config.stop, effective_iterations(config))
@@ -271,7 +290,9 @@ def _whole_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tupl
             part.problem_set if part.shard == 0 else f"{part.problem_set} {part.shard}" for part in parts
         )
         outputs = tuple(rel(at.shard(stage, part.shard, part.problem_set)) for part in parts)
-        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs)
+        added = plan.added.get(parts[0].problem_set)  # such a set has tasks of its own
+        inputs = {"added": added} if added else {}
+        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs, inputs)
 
     def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)

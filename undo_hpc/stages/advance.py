@@ -83,7 +83,8 @@ def run_stage(ctx: StageContext) -> None:
         outputs,
         inputs=inputs,
         counts={name: len(rows) for name, rows in answers.items()},
-        details={f"{stage}_used": indices for stage, indices in used.items()},
+        details={f"{stage}_used": indices for stage, indices in used.items()}
+        | ({"added": ctx.plan.added} if ctx.plan.added else {}),
     )
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
     if beats_untrained(history) is False:

@@ -40,6 +40,7 @@ from undo_hpc.storage.manifest import (
     write_manifest,
 )
 from undo_hpc.storage.shards import dump_rows, encode_row
+from undo_hpc.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,52 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
     )
     write_manifest(run.layout.prepared, manifest)
     return manifest
+
+
+def freeze_added(run: Run) -> list[str]:
+    """Freezes the sets that were added to a run (`evaluate.added`), or finds them frozen; returns a sentence for each that overlaps with
+    what the run learned from (nothing is dropped now: the run has begun).
+
+    Raises:
+        ConfigError, DataError: a benchmark cannot be read.
+    """
+    notes = []
+    for name, added in run.config.evaluate.added.items():
+        path = run.layout.added_manifest(name)
+        done = read_manifest(path)
+        if done is not None and not verify_outputs(run.layout.root, done, deep=False):
+            continue
+        override = added.source or run.config.evaluate.overrides.get(Path(added.benchmark).stem)
+        read = load_benchmark(added.benchmark, override, added.limit)
+        overlaps = {o.problem_id for o in contamination(run.problems("train"), [read], run.config.data.ngram)}
+        if overlaps:
+            notes.append(
+                f"{name}: {counted(len(overlaps), 'training problem')} of this run stand in it; they were learned from, and inflate its accuracy"
+            )
+        write_bytes(run.layout.benchmark(name), (encode_row(p.to_dict()) for p in read.problems))
+        output = describe_output(run.layout.benchmark(name), len(read.problems))
+        details = {
+            "title": read.title,
+            "licence": read.licence,
+            "n": len(read.problems),
+            "of": read.size,
+            "source": read.source,
+        }
+        counts = {"contaminated": len(overlaps)}
+        outputs = {run.layout.relative(run.layout.benchmark(name)): output}
+        write_manifest(path, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details))
+    return notes
+
+
+def require_added(run: Run, name: str) -> None:
+    """Raises EvidenceError where the frozen problems of an added set are missing or changed."""
+    manifest = read_manifest(run.layout.added_manifest(name))
+    problem = verify_outputs(run.layout.root, manifest, deep=True) if manifest else "its manifest is missing"
+    if problem:
+        raise EvidenceError(
+            f"the added set {name} is damaged: {problem}",
+            hint=f"delete {run.layout.added_manifest(name)} and run the launcher again: it reads the benchmark again",
+        )
 
 
 @dataclass(frozen=True)
