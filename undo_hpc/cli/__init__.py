@@ -19,6 +19,7 @@ VERBS = {
     "run": "start a run, or resume it",
     "status": "where a run stands, why it waits, what to do next",
     "logs": "what a task has printed",
+    "show": "samples: prompts as the models read them, rationales, answers; what was wrong, what was fixed",
     "list": "the runs of a folder",
     "report": "write the report (HTML, Markdown) again",
     "compare": "runs on the same items: differences, intervals, what can be concluded",
