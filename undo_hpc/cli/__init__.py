@@ -27,6 +27,7 @@ VERBS = {
     "regrade": "grade the stored answers again with the present checker",
     "data": "write a benchmark in boxed form",
     "push": "publish data, predictions and students on the Hub",
+    "prune": "remove weights and checkpoints that are not needed; the evidence knows of it",
     "doctor": "check this machine, and the cluster, before a run",
     "pause": "let running tasks save and stop; the run can be resumed later",
     "cancel": "end the jobs of a run; all data stays",
