@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from undo_hpc.cli.common import VERB_EXAMPLES, add_verbosity, interrupt
 
 VERBS = {
+    "init": "write a commented configuration to begin with",
+    "config": "every key with its value and meaning; a schema; what differs from a run",
     "run": "start a run, or resume it",
     "status": "where a run stands, why it waits, what to do next",
     "logs": "what a task has printed",
