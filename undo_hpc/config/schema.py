@@ -203,6 +203,13 @@ class EvaluateConfig(Section):
                 )
         return self
 
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _several_in_one_text(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and "," in value[0]:
+            return [name.strip() for name in value[0].split(",") if name.strip()]
+        return value
+
     @model_validator(mode="after")
     def _samples_differ(self) -> EvaluateConfig:
         for samples, sampling in (self.asked(name) for name in ("", *self.added)):
