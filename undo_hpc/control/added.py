@@ -13,9 +13,12 @@ from pathlib import Path
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import AddedEvaluation, RunConfig
-from undo_hpc.control.position import with_added
+from undo_hpc.control.position import outside_digests, with_added
+from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import IterationPlan, build_graph
 from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.pipeline.state import derive, unmet
 from undo_hpc.stages.prepare import freeze_added
 from undo_hpc.storage.atomic import write_json
 
@@ -31,6 +34,11 @@ def add_evaluations(run: Run) -> list[str]:
         plan = run.plan(number)
         if plan is None:
             continue
+        if not _is_whole(run, plan):
+            notes.append(
+                f"iteration {number}: files of it were deleted; its student does not answer what was added"
+            )
+            continue
         extended = with_added(run, plan)
         if extended != plan:
             write_json(run.layout.iteration(number).plan, extended.to_dict())
@@ -38,6 +46,18 @@ def add_evaluations(run: Run) -> list[str]:
                 "extended", iteration=number, sets=sorted(extended.added.keys() - plan.added.keys())
             )
     return notes
+
+
+def _is_whole(run: Run, plan: IterationPlan) -> bool:
+    """Whether an iteration is at work, or closed with all that it has made: else what was deleted would be made again for a benchmark."""
+    if not run.layout.iteration(plan.iteration).stage_manifest("advance").exists():
+        return True
+    stages = build_graph(run.config, run.layout, plan)
+    policies = {stage.name: plan.policy_of(stage.name) for stage in stages}
+    evidence = gather_evidence(run.layout.root, stages)
+    return not unmet(
+        stages, policies, derive(stages, evidence, policies=policies, outside=outside_digests(run))
+    )
 
 
 def with_new_benchmarks(config: RunConfig, run_dir: Path) -> RunConfig:
