@@ -181,7 +181,7 @@ def test_until_cuts_the_iteration_at_work(tmp_path: Path) -> None:
         (["generate"], "no model is named"),
         (["run", "--config", "tiny", "--until", "marge"], "did you mean 'merge'?"),
         (["run", "--config", "tiny", "--until", "advance"], "there is no stage 'advance'"),
-        (["train", "tiny:student", "{folder}"], "no file"),
+        (["train", "tiny:student", "{folder}"], "holds no data file"),
     ],
 )
 def test_wrong_words_end_with_2_and_write_nothing(

@@ -70,9 +70,7 @@ def test_a_benchmark_is_added_to_each_iteration_and_nothing_else_is_done_again(
     digest = built.run.config_digest
     run, notes = add(built, AddedEvaluation(benchmark=str(extra)))
     assert run.config_digest == digest
-    assert notes == [
-        "extra: 1 training problem of this run stand in it; they were learned from, and inflate its accuracy"
-    ]
+    assert len(notes) == 1 and "stand in it; they were learned from" in notes[0]
     first, tasks = answer(built)
     assert (
         first == 0

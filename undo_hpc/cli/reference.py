@@ -142,7 +142,7 @@ def _common_sets(given: argparse.Namespace) -> list[str]:
 
 def _parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description=description, epilog="Each flag is a key of ours; docs/reference-implementation.md has the table."
+        prog=prog, description=description, allow_abbrev=False, epilog="Each flag is a key of ours; docs/reference-implementation.md has the table."
     )  # fmt: skip
     parser.add_argument(
         "--output", metavar="FILE", help="also write the rows to this JSONL file (display.rows_file)"

@@ -28,7 +28,11 @@ def outcome(metrics: dict[str, Any]) -> str:
         parts.append(f"{made['correct']:,} of {made['rows']:,} attempts right")
     if metrics["distilled"]["rows"]:
         what = learned(metrics.get("train", {}), metrics["distilled"])
-        parts.append(what if metrics.get("train") else f"{counted(metrics['distilled']['rows'], 'row')} kept")
+        parts.append(
+            what
+            if metrics.get("train") or not metrics.get("until")
+            else f"{counted(metrics['distilled']['rows'], 'row')} kept"
+        )
     parts.append("continues" if decision["action"] == "continue" else decision["action"])
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
 
@@ -45,7 +49,7 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
             "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_new_tokens may help"
         )
     number, given = rows_learned(metrics.get("train", {}), kept)
-    if metrics.get("train") and number < given:
+    if number < given:
         found.append(
             f"{learned(metrics['train'], kept)}: train.max_length, train.too_long and student.reasoning decide what is left out"
         )
