@@ -33,6 +33,7 @@ from undo_hpc.errors import EngineError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
+from undo_hpc.system.wording import printable
 
 log = logging.getLogger(__name__)
 
@@ -301,6 +302,6 @@ def _prepare_child() -> None:
 
 def _log_tail(path: Path, lines: int = 15) -> str:
     try:
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return printable("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]))
     except OSError:
         return ""
