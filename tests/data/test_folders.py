@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data import LoadedProblems, load_problems
 from undo_hpc.errors import DataError
@@ -277,7 +278,7 @@ CONTENTS = [b"", b"[]", b"{}", b'{"problem": "a?", "answer": 1}\n', b'[{"problem
             b'{"k": {"a": 1}, "l": {"a": 2}}', b"version https://git-lfs.github.com/spec/v1\n", b'{"broken', b"\xff\xfe", CARD.encode(), b"PAR1"]  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     files=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CONTENTS), min_size=1, max_size=6),
     split=st.sampled_from(["", "train", "test", "validation", "sub"]),

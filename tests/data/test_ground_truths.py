@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from undo_hpc.config.schema import FieldsConfig, SourceConfig
 from undo_hpc.data import LoadedProblems, load_problems
 from undo_hpc.data.conversations import Unusable, turn
@@ -29,7 +30,7 @@ def load(path: Path, rows: list[dict[str, Any]], **source: Any) -> LoadedProblem
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_a_float_of_32_bits_is_its_shortest_decimal(value: float) -> None:
     from decimal import Decimal
 
@@ -63,7 +64,7 @@ def test_floats_inside_columns_are_as_short(tmp_path: Path, path: str) -> None:
 
 
 @given(st.integers(min_value=-(10**60), max_value=10**60), st.integers(0, 9))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_integers_are_exact_at_any_depth(value: int, depth: int) -> None:
     text = str(value)
     for level in range(depth):
@@ -165,7 +166,7 @@ def test_a_csv_of_empty_cells_says_why_nothing_is_left(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_any_text_is_judged(text: str) -> None:
     assert is_placeholder(text) in (True, False)
     assert not is_placeholder(f"x{text}x = 12345"), "a longer text is none"
