@@ -226,6 +226,8 @@ def test_folders_of_subjects_are_one_data_set(tmp_path: Path) -> None:
         (CARD.split("- config_name: socratic")[0] + "---\n", "train", "main"),
         ("---\nconfigs:\n- {config_name: x, data_dir: socratic, data_files: '*.jsonl'}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: {train: 'socratic/*', test: main/test*}}\n---\n", "train", "socratic"),
+        ("---\nconfigs:\n- {config_name: x, data_dir: socratic}\n- {config_name: default, data_dir: main}\n---\n", "train", "main"),
+        ("---\nconfigs:\n- {config_name: x, data_dir: socratic}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: 'main/*'}\n---\n", "train", "main"),
         ("---\nconfigs:\n- {config_name: x, data_files: ['socratic/**', '', '**x', 'https://x/y']}\n---\n", "train", "socratic"),
     ],
@@ -254,6 +256,14 @@ def test_a_card_without_usable_configurations_says_nothing(tmp_path: Path, card:
     write_jsonl(tmp_path / "train.jsonl", rows("a"))
     (tmp_path / "README.md").write_text(card)
     assert len(load(tmp_path).problems) == 1
+
+
+def test_a_configuration_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "main" / "train.jsonl", rows("a"))
+    with pytest.raises(DataError, match="no configuration 'other'.*no README"):
+        load(tmp_path, hub_config="other")
+    for path in (tmp_path, tmp_path / "main"):  # also where the folder of the configuration itself is given
+        assert len(load(path, hub_config="main").problems) == 1
 
 
 def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:

@@ -134,6 +134,12 @@ def test_what_may_be_an_answer_stays(tmp_path: Path, answer: str) -> None:
     )
 
 
+@pytest.mark.parametrize("answer", ["\\boxed{}", "$$", "''", "$\\boxed{\\text{ }}$"])
+def test_an_answer_of_signs_around_nothing_is_none(tmp_path: Path, answer: str) -> None:
+    rows = [{"problem": "a?", "answer": answer}, {"problem": "b?", "answer": "4"}]
+    assert [p.ground_truth for p in load(tmp_path / "a.jsonl", rows).problems] == ["4"]
+
+
 def test_a_text_or_an_option_may_be_such_a_word(tmp_path: Path) -> None:
     rows = [{"problem": f"{word}?", "answer": word} for word in ("unknown", "None", "proof", "N/A", "null")]
     loaded = load(tmp_path / "a.jsonl", rows, answer_kind="text")
@@ -202,6 +208,7 @@ CHATS: dict[str, Any] = {
         {"role": "user", "content": ASKED},
         {"role": "assistant", "content": [{"type": "thinking", "thinking": parts("1 and 1")}, *parts(SAID)]},
     ],
+    "strings": [{"role": "user", "content": ["What is ", "1+1?"]}, {"role": "assistant", "content": [SAID]}],
     "google": [{"role": "user", "parts": [{"text": ASKED}]}, {"role": "model", "parts": [{"text": SAID}]}],
     "columns": {"role": ["user", "assistant"], "content": [ASKED, SAID]},
     "sharegpt": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": SAID}],
