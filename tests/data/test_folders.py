@@ -260,7 +260,7 @@ def test_a_card_without_usable_configurations_says_nothing(tmp_path: Path, card:
 
 def test_a_configuration_that_is_nowhere_is_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "main" / "train.jsonl", rows("a"))
-    with pytest.raises(DataError, match="no configuration 'other'.*no README"):
+    with pytest.raises(DataError, match=r"no configuration 'other'.*no README"):
         load(tmp_path, hub_config="other")
     for path in (tmp_path, tmp_path / "main"):  # also where the folder of the configuration itself is given
         assert len(load(path, hub_config="main").problems) == 1
