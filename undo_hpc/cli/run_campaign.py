@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_verbosity, run_launcher
+from undo_hpc.cli.common import Once, add_verbosity, nonempty, path_argument, run_launcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,9 +33,15 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("campaign", help="a YAML file, or the name of one of launchers/campaigns")
     parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help="the campaign's directory (default: checkpoints/NAME)"
+        "campaign", type=nonempty, help="a YAML file, or the name of one of launchers/campaigns"
+    )
+    parser.add_argument(
+        "--dir",
+        type=path_argument,
+        action=Once,
+        metavar="DIR",
+        help="the campaign's directory (default: checkpoints/NAME)",
     )
     parser.add_argument(
         "--set",
@@ -45,7 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         dest="sets",
         help="a value for all runs, over the file's",
     )
-    parser.add_argument("--profile", metavar="FILE", help="YAML file that describes the SLURM cluster")
+    parser.add_argument(
+        "--profile",
+        type=nonempty,
+        action=Once,
+        metavar="FILE",
+        help="YAML file that describes the SLURM cluster",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="say runs, cost and what can be seen; write nothing"
     )
