@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run validate test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
+.PHONY: install run validate fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -47,6 +47,12 @@ validate: $(VENV)/.installed
 test: $(VENV)/.installed-vllm
 	$(PY) -m pytest -m "not vllm and not gpu" --durations=30
 	$(PY) -m pytest -m "vllm and not gpu" --durations=10
+
+# Random search: every property test with new examples, round by round. Prints commit, seeds, examples and findings.
+MINUTES ?= 60
+FUZZ    ?= 1000
+fuzz: $(VENV)/.installed-test
+	$(PY) -m tests.search --minutes $(MINUTES) --examples $(FUZZ)
 
 test-slurm: $(VENV)/.installed-test
 	$(PY) -m pytest -m slurm
