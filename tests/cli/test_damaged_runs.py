@@ -24,7 +24,13 @@ def _in_place(make: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def _contents(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(change(path.read_bytes())) and None
+    def damage(path: Path) -> None:
+        try:
+            path.write_bytes(change(path.read_bytes()))
+        except ValueError:  # other values: of a file that is no JSON
+            path.write_bytes(b"")
+
+    return damage
 
 
 STATES: dict[str, Callable[[Path], None]] = {
