@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, Profile, load_profile
 from undo_hpc.config.schema import RunConfig, StageResources
@@ -202,6 +203,10 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
     if filtered := source.get("filtered"):
         lines.append(
             f"  not used: {counted(filtered, 'row')} that {'does' if filtered == 1 else 'do'} not meet `where`"
+        )
+    if found := sum(bool(control_tokens(problem.problem)) for problem in loaded.problems):
+        lines.append(
+            f"  {counted(found, 'problem')} with a model's control token such as <|im_end|>: it is read as text"
         )
     reasons = Counter(kind_of(row.reason) for row in loaded.rejected)
     examples = {kind_of(row.reason): row for row in reversed(loaded.rejected)}

@@ -32,7 +32,7 @@ def find_damage(run_dir: Path | None) -> StorageError | None:
             manifest = read_manifest(path)
             small = {n: out for n, out in manifest.outputs.items() if out.bytes < _SMALL} if manifest else {}
             problem = (
-                verify_outputs(run_dir, replace(manifest, outputs=small), deep=True)
+                verify_outputs(run_dir, replace(manifest, outputs=small), deep=True, pruned=True)
                 if manifest and run_dir
                 else ""
             )

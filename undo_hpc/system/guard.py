@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
+from undo_hpc.system.credentials import redacted
+from undo_hpc.system.wording import printable
 
 # What is wrong with the path that was given, rather than with the place where it leads.
 _WRONG_PATH = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
@@ -68,7 +70,7 @@ def prepare_streams() -> None:
 
 def report_error(error: UndoError) -> int:
     """Prints the error and returns its exit code."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
     return int(error.exit_code)
 
 
@@ -107,7 +109,7 @@ def of_system(error: OSError) -> UndoError:
 
 def _write_traceback(error: Exception, folder: Path | None) -> Path | None:
     name = f"undo-hpc-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    text = f"{' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}"
+    text = f"{redacted(' '.join(sys.argv))}\n{redacted(''.join(traceback.format_exception(error)))}"
     for place in (folder, Path(tempfile.gettempdir())):
         if place is None:
             continue
