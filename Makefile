@@ -39,9 +39,9 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 run: $(VENV)/.installed
 	$(PY) launchers/run_iteration.py
 
-# Does UNDO work in the tiny world? Eight arms and a positive control, five seeds; resumes where it stopped. See docs/campaigns.md.
+# Does UNDO work in the tiny world? Ten arms, five seeds, three base models; resumes where it stopped. See docs/campaigns.md.
 validate: $(VENV)/.installed
-	$(PY) launchers/run_campaign.py tiny_validate
+	$(PY) launchers/run_campaign.py tiny_validate --jobs 2
 
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
 test: $(VENV)/.installed-vllm

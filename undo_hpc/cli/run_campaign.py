@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.pipeline.run import Run
 
+PATIENCE_S = 120.0  # for another launcher of the same campaign that is writing its page
 EXAMPLES = """examples:
   python launchers/run_campaign.py tiny_validate --dry-run    runs, cost, what can be seen; writes nothing
   python launchers/run_campaign.py my-campaign.yaml
@@ -49,6 +53,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="say runs, cost and what can be seen; write nothing"
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the seeds; on SLURM one is enough (default: 1)",
+    )
     add_verbosity(parser)
     return parser
 
@@ -79,52 +90,93 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     campaign = load_campaign(find_campaign(arguments.campaign), sets)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
     if arguments.dry_run or not place.definition.exists():
-        for arm in campaign.config.arms:  # the seed changes nothing of what is checked
-            require(campaign.arm(arm), place.run(arm, campaign.config.seeds[0]))
+        for name in campaign.names:
+            for seed in campaign.config.seeds:  # of which models may depend
+                require(campaign.runs[name, seed], place.run(name, seed))
         for line in forecast(campaign).lines():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if arguments.dry_run:
         return 0
-    with Lease(place.root / "campaign.lease", f"the campaign {place.root}"):
-        code = _run_all(campaign, begin(campaign, place), place, console)
+    what = f"the campaign {place.root}"
+    with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
+        configs = begin(campaign, place)
+    with helpers(arguments.jobs - 1) as others:
+        code = _run_all(campaign, configs, place, console)
+    code = max([code, *(process.returncode for process in others)])
+    with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
         path = write_page(campaign, place, console)
     console.print(str(path), highlight=False, soft_wrap=True)
     return code
 
 
+@contextlib.contextmanager
+def helpers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The same command in further processes, which work on other seeds; waited for at the end, ended where this one is stopped."""
+    command = [sys.executable, *sys.argv, "--jobs", "1", "--quiet"]
+    started = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield started
+        for process in started:
+            process.wait()
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.terminate()
+        for process in started:
+            process.wait()
+
+
 def _run_all(
     campaign: Campaign, configs: dict[tuple[str, int], RunConfig], place: CampaignDir, console: Console
 ) -> int:
-    """Every run that has not ended, seed by seed, so that a campaign that is cut short has whole seeds."""
-    from undo_hpc.campaign.answers import finished_metrics
+    """Every run that has not ended, seed by seed, so that a campaign that is cut short has whole seeds.
+
+    A seed that another process works on is left to it: several launchers share the seeds of a campaign.
+    """
+    from undo_hpc.errors import LeaseError
+    from undo_hpc.storage.lease import Lease
+
+    worst = 0
+    for seed in campaign.config.seeds:
+        what = f"seed {seed} of the campaign {place.root}"
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(Lease(place.root / f"seed-{seed:03d}.lease", what))
+            except LeaseError:
+                console.print(f"another process works on {what}", highlight=False)
+                continue
+            worst = max(worst, _run_seed(campaign, configs, place, seed, console))
+    return worst
+
+
+def _run_seed(
+    campaign: Campaign,
+    configs: dict[tuple[str, int], RunConfig],
+    place: CampaignDir,
+    seed: int,
+    console: Console,
+) -> int:
+    from undo_hpc.campaign.answers import has_ended
     from undo_hpc.campaign.shared import take_over
     from undo_hpc.cli.run_iteration import start_run
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import open_run
 
     worst = 0
-    for seed in campaign.config.seeds:
-        donors: list[Run] = []
-        for arm in campaign.config.arms:
-            run_dir = place.run(arm, seed)
-            ended = False
-            if Layout(run_dir).config.exists():
-                metrics = finished_metrics(open_run(run_dir))
-                ended = bool(metrics) and metrics[-1]["decision"]["action"] != "continue"
-            if not ended:
-                console.rule(f"{arm}, seed {seed}")
+    donors: list[Run] = []
+    for name in campaign.names:
+        run_dir = place.run(name, seed)
+        if not Layout(run_dir).config.exists() or not has_ended(open_run(run_dir)):
+            console.rule(f"{name}, seed {seed}")
 
-                def prepared(run: Run, donors: list[Run] = donors) -> None:
-                    for donor in donors:
-                        if done := take_over(run, donor):
-                            console.print(
-                                f"{done} tasks of iteration 0 are taken over from {donor.layout.root.parent.name}",
-                                highlight=False,
-                            )
-                            return
+            def prepared(run: Run) -> None:
+                for run_id, done in take_over(run, donors).items():
+                    console.print(
+                        f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False
+                    )
 
-                worst = max(worst, start_run(configs[arm, seed], run_dir, console, prepared=prepared))
-            donors.append(open_run(run_dir))
+            worst = max(worst, start_run(configs[name, seed], run_dir, console, prepared=prepared))
+        donors.append(open_run(run_dir))
     return worst
 
 
@@ -132,19 +184,31 @@ def write_page(campaign: Campaign, place: CampaignDir, console: Console) -> Path
     """The page and results.json of what has ended, and the sentences on the terminal."""
     import time
 
-    from undo_hpc.campaign.answers import read_result
+    from undo_hpc.campaign.answers import RunResult, best_of, read_result
     from undo_hpc.campaign.page import gather, page, to_dict
     from undo_hpc.storage.atomic import write_json, write_text
 
     config = campaign.config
-    results, pending = {}, []
-    for arm, runs in place.existing(campaign).items():
-        found = {seed: read_result(run, config.problem_set, config.student) for seed, run in runs.items()}
-        results[arm] = {seed: result for seed, result in found.items() if result is not None}
-        pending += [f"{arm}, seed {seed}" for seed in config.seeds if seed not in results[arm]]
+    runs = place.existing(campaign)
+    results: dict[str, dict[int, RunResult]] = {}
+    pending = []
+    for arm, names in campaign.candidates.items():
+        results[arm] = {}
+        for seed in config.seeds:
+            found = [
+                read_result(runs[name][seed], config.problem_set, config.student)
+                if seed in runs[name]
+                else None
+                for name in names
+            ]
+            chosen = best_of([result for result in found if result is not None])
+            if chosen is None or None in found:
+                pending.append(f"{arm}, seed {seed}")
+            else:
+                results[arm][seed] = chosen
     data = gather(
         config.name, results, config.primary, problem_set=config.problem_set, student=config.student,
-        match=config.match, pending=pending,
+        match=config.match, pending=pending, positive=config.positive_control, null=config.null_control,
     )  # fmt: skip
     write_json(place.results, to_dict(data))
     write_text(place.page, page(data, time.strftime("%Y-%m-%d %H:%M %Z")))

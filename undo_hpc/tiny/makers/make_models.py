@@ -26,6 +26,11 @@ STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=2)
 STUDENT_RECIPE = Recipe(steps=4500, batch_tokens=1000)
 TEACHER_SHAPE = Shape(hidden=96, layers=5, intermediate=192, kv_heads=3)
 TEACHER_RECIPE = Recipe(steps=9000, batch_tokens=1200, emphasis=5.0)
+# `teacher-hints`: the teacher trained a little more, with scores, other problems and hints beside the attempts. Comparing texts has to
+# be learnt before; plain requests suffer a little.
+FURTHER_RECIPE = Recipe(steps=1500, batch_tokens=1200, peak=1e-3, matrix_peak=3e-3, emphasis=5.0)
+SHOWN_MORE = 0.15  # of the corpus there
+FURTHER_STUDENTS = (1, 2)  # base students by the same recipe with other seeds: `student-1`, `student-2`
 ATTEMPT_PROBLEMS = 2400  # problems that the base student answers for the teacher's corpus
 
 
@@ -57,9 +62,18 @@ def real_attempts(student: Any, tokenizer: Any, count: int, seed: int) -> list[t
     return found
 
 
-def teacher_pair(rng: random.Random, attempts: list[tuple[world.Chain, list[str]]]) -> Pair:
-    """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts."""
+def teacher_pair(
+    rng: random.Random, attempts: list[tuple[world.Chain, list[str]]], more: float = 0.0
+) -> Pair:
+    """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts.
+
+    `more`: share of refinements with more beside the attempt, in addition; half of them of real attempts.
+    """
     pools = world.SPLITS["teacher"]
+    if more and rng.random() < more:
+        real = bool(attempts) and rng.random() < 0.5
+        chain, wrong = rng.choice(attempts) if real else (world.draw_chain(rng, pools), [])
+        return corpus.refine_pair(rng, chain, wrong, more=True)
     kind = rng.random()
     if kind < 0.62:  # many, but short: a third of the tokens
         return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=False)
@@ -118,10 +132,12 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     def say(text: str) -> None:
         print(f"[{time.process_time() - started:6.0f} CPU-s] {text}", file=sys.stderr, flush=True)
 
-    student = new_model(STUDENT_SHAPE, tokenizer, seed)
-    say(f"student: {student.num_parameters():,} parameters")
-    train(student, tokenizer, lambda rng, _: corpus.base_pair(rng), short(STUDENT_RECIPE), seed)
-    save(student, tokenizer, out / "student")
+    for number in (0, *FURTHER_STUDENTS):
+        own_seed = seed + 1000 + number if number else seed
+        student = new_model(STUDENT_SHAPE, tokenizer, own_seed)
+        say(f"student {number}: {student.num_parameters():,} parameters")
+        train(student, tokenizer, lambda rng, _: corpus.base_pair(rng), short(STUDENT_RECIPE), own_seed)
+        save(student, tokenizer, out / (f"student-{number}" if number else "student"))
     shipped = AutoModelForCausalLM.from_pretrained(
         out / "student", dtype=torch.float32
     )  # the errors of the student that others load
@@ -132,6 +148,15 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     )
     train(teacher, tokenizer, lambda rng, _: teacher_pair(rng, attempts), short(TEACHER_RECIPE), seed + 1)
     save(teacher, tokenizer, out / "teacher")
+    teacher = AutoModelForCausalLM.from_pretrained(out / "teacher", dtype=torch.float32)
+    train(
+        teacher,
+        tokenizer,
+        lambda rng, _: teacher_pair(rng, attempts, SHOWN_MORE),
+        short(FURTHER_RECIPE),
+        seed + 2,
+    )
+    save(teacher, tokenizer, out / "teacher-hints")
     say(f"written to {out}")
 
 
