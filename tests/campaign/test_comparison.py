@@ -182,7 +182,8 @@ def test_the_page_answers_the_sceptic(results: dict[str, dict[int, RunResult]]) 
     for comparison in data.comparisons:
         assert comparison.sentence in words
     for figure in (f"{results['undo'][0].ledger.teacher_tokens:,}"[:3], "student tokens", "distinct problems", "tokens a rationale", "attempts right",
-                   "method.condition", "Solve the problem step by step", "p (Holm)", "smallest seen", "Null control", "ways to split its seeds", "detected in 20 of 20"):  # fmt: skip
+                   "method.condition", "Solve the problem step by step", "p (Holm)", "smallest seen",
+                   "Null control", "ways to split its seeds", "detected in 20 of 20"):  # fmt: skip
         assert figure in words, figure
     assert len(re.findall(r'<svg class="chart"', html)) == 2
     shown = to_dict(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from undo_hpc.system.data_files import data_file
 ARM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")
 # What must be the same in all arms: else their answers are not to the same items, or not judged alike.
 SAME_ITEMS = ("evaluate", "grading")
-REPEAT = "undo_hpc.stages.repeat"
+REPEATED = {"module": "undo_hpc.stages.repeat", "after": ["train"]}
 
 
 class MatchConfig(Section):
@@ -34,6 +34,15 @@ class MatchConfig(Section):
     student_tokens: float = result_field(0.1, "tokens that the compared student was trained on", ge=0, le=1)
     problems: float = result_field(
         0.05, "distinct problems that the compared student learned from", ge=0, le=1
+    )
+
+
+class TransferConfig(Section):
+    """A second student that learns from the rationales of arms, and is compared on the same problems."""
+
+    arms: list[str] = result_field([], "the arms whose data it learns from")
+    set: dict[str, Any] = result_field(
+        {}, "values over those of all arms: the other student.model, its training"
     )
 
 
@@ -58,6 +67,7 @@ class CampaignConfig(Section):
         "the student of each run that is compared: of the iteration that its validation chose, or of its last",
     )
     match: MatchConfig = result_field(MatchConfig(), "how compute is matched")
+    transfer: TransferConfig = result_field(TransferConfig(), "does the data help another student, too?")
     positive_control: list[str] = result_field(
         [], "[a, b]: arm a is known to be better than b; a campaign that does not see it can see nothing"
     )
@@ -91,17 +101,18 @@ class CampaignConfig(Section):
         if len(self.arms) < 2:
             raise wrong_key(("arms",), f"a campaign compares at least two arms; there are {len(self.arms)}")
         for name in self.arms:
-            if not ARM.fullmatch(name):
-                raise wrong_key(("arms", name), "the name of an arm is a folder's: letters, digits, - and _")
+            if not ARM.fullmatch(name) or name in ("report", "transfer"):
+                raise wrong_key(
+                    ("arms", name),
+                    "the name of an arm is a folder's: letters, digits, - and _; not report or transfer",
+                )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise wrong_key(
                 ("seeds",),
                 "seeds are whole numbers from 0, at least one, each once: a repeated one adds no evidence",
             )
-        unknown = sorted(
-            {name for pair in [*self.primary, self.positive_control, self.null_control] for name in pair}
-            - self.arms.keys()
-        )
+        named = [*self.primary, self.positive_control, self.null_control, self.transfer.arms]
+        unknown = sorted({name for names in named for name in names} - self.arms.keys())
         if unknown or not self.primary:
             there = f"the arms are {', '.join(self.arms)}"
             what = (
@@ -125,11 +136,15 @@ class Campaign:
     Attributes:
         runs: by (name, seed). An arm has one name, its own, or with `best_of` one for each value.
         candidates: the names of each arm.
+        matched: name -> the arm on whose number of tokens its students are trained.
+        second: the configuration of the second student by seed, empty where none is asked for.
     """
 
     config: CampaignConfig
     runs: dict[tuple[str, int], RunConfig]
     candidates: dict[str, tuple[str, ...]]
+    matched: dict[str, str] = field(default_factory=dict)
+    second: dict[int, RunConfig] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -167,21 +182,38 @@ def load_campaign(path: Path, sets: list[str] | None = None) -> Campaign:
     if (path.parent / base).is_file():
         base = str((path.parent / base).resolve())
     find_config(base)
-    runs, candidates = {}, {}
-    for arm, values in config.arms.items():
-        given = Values(config.set, values, path, arm)
-        candidates[arm] = given.names
-        for position, seed in enumerate(config.seeds):
-            for number, name in enumerate(given.names):
-                title = f"{config.name}-{name.replace('/', '-')}-{seed}"
-                own = [f"seed={seed + given.seed_shift}", f"name={json.dumps(title)}"]
-                if config.repeat and not runs:
-                    own.append(f"stages.repeat={json.dumps({'module': REPEAT, 'after': ['train']})}")
-                try:
-                    runs[name, seed] = load_config(base, [*given.sets(position, number), *(sets or []), *own])
-                except ConfigError as error:
-                    raise ConfigError(f"{path}, arm {arm}: {error.message}", hint=error.hint) from error
-    campaign = Campaign(config, runs, candidates)
+    runs: dict[tuple[str, int], RunConfig] = {}
+    candidates: dict[str, tuple[str, ...]] = {}
+    matched: dict[str, str] = {}
+
+    def resolved(values: Values, name: str, seed: int, number: int, *more: str) -> RunConfig:
+        title = f"{config.name}-{name.replace('/', '-')}-{seed}"
+        own = [f"seed={seed + values.seed_shift}", f"name={json.dumps(title)}", *more]
+        position = config.seeds.index(seed)
+        try:
+            return load_config(base, [*values.sets(position, number), *(sets or []), *own])
+        except ConfigError as error:
+            raise ConfigError(f"{path}, arm {name}: {error.message}", hint=error.hint) from error
+
+    for arm, own in config.arms.items():
+        values = Values(config.set, own, path, arm)
+        if values.match and values.match not in candidates:
+            raise ConfigError(
+                f"{path}, arm {arm}: matched to {values.match!r}, which is no arm before it",
+                hint="an arm is matched to one that stands above it under `arms`",
+            )
+        candidates[arm] = values.names
+        for number, name in enumerate(values.names):
+            if values.match:
+                matched[name] = values.match
+            for seed in config.seeds:
+                again = [] if runs or not config.repeat else [f"stages.repeat={json.dumps(REPEATED)}"]
+                runs[name, seed] = resolved(values, name, seed, number, *again)
+    second = {}
+    if config.transfer.arms:
+        values = Values(config.set, config.transfer.set, path, "transfer")
+        second = {seed: resolved(values, "transfer", seed, 0) for seed in config.seeds}
+    campaign = Campaign(config, runs, candidates, matched, second)
     _require_comparable(campaign, path)
     return campaign
 
@@ -190,7 +222,8 @@ def _require_comparable(campaign: Campaign, path: Path) -> None:
     """Raises where arms would not answer the same items under the same rules, or an arm could not choose among its values."""
     (first, _), reference_run = next(iter(campaign.runs.items()))
     reference = reference_run.model_dump(mode="json")
-    for (name, seed), run in campaign.runs.items():
+    second = {("transfer", seed): run for seed, run in campaign.second.items()}
+    for (name, seed), run in [*campaign.runs.items(), *second.items()]:
         other = run.model_dump(mode="json")
         for key in SAME_ITEMS:
             if other[key] != reference[key]:

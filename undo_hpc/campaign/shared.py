@@ -77,6 +77,16 @@ def take_over(run: Run, donors: Sequence[Run]) -> dict[str, int]:
     return found
 
 
+def awaited(config: RunConfig, others: Sequence[Run]) -> Run | None:
+    """The first run under way whose rationales of iteration 0 will be the same: to be taken over, not made twice; None where there is none."""
+    mine = first_work(config, "generate")
+    for other in others:
+        state = read_state(other)
+        if first_work(other.config, "generate") == mine and (state is None or not _complete(state)):
+            return other
+    return None
+
+
 def _same_work(run: Run, donor: Run, stage: str) -> bool:
     """Whether a stage of iteration 0 would read the same: configuration, problems, models."""
     if stage == LAST_STAGE or first_work(run.config, stage) != first_work(donor.config, stage):

@@ -16,7 +16,7 @@ from undo_hpc.pipeline.run import Run, leaves, open_run
 from undo_hpc.storage.atomic import read_json, write_json
 
 RULES = {
-    "name", "seeds", "primary", "problem_set", "student", "match", "positive_control", "null_control", "repeat"
+    "name", "seeds", "primary", "problem_set", "student", "match", "positive_control", "null_control", "repeat", "transfer"
 }  # fmt: skip
 
 
@@ -40,6 +40,11 @@ class CampaignDir:
     def results(self) -> Path:
         """The figures of the page, for programs."""
         return self.root / "results.json"
+
+    @property
+    def summary(self) -> Path:
+        """The tables of the page as Markdown."""
+        return self.root / "report" / "summary.md"
 
     def run(self, arm: str, seed: int) -> Path:
         """An ordinary run directory."""
@@ -68,7 +73,8 @@ def frozen(campaign: Campaign, created: str) -> dict[str, Any]:
             by_seed[f"{name}/{seed}"] = differ
     # without defaults: a key that a later version adds changes nothing of a campaign that has begun
     rules = campaign.config.model_dump(mode="json", include=RULES, exclude_defaults=True)
-    return rules | {"arms": arms, "by_seed": by_seed, "created": created}
+    more = {"matched": campaign.matched} if campaign.matched else {}
+    return rules | more | {"arms": arms, "by_seed": by_seed, "created": created}
 
 
 def _kept(config: RunConfig) -> dict[str, Any]:

@@ -11,20 +11,22 @@ from typing import Any
 from undo_hpc.config.load import resolve_paths
 from undo_hpc.errors import ConfigError
 
-BY_SEED, BEST_OF = "by_seed", "best_of"
+BY_SEED, BEST_OF, MATCH = "by_seed", "best_of", "match"
 
 
 class Values:
     """The values of an arm over those of all arms.
 
     Beside plain values there are `{by_seed: [...]}`, in turn over the seeds; `{best_of: [...]}`, each a run of its own, of which
-    validation chooses; and `seed: {add: N}`, for the same arm under other seeds.
+    validation chooses; `train.tokens: {match: ARM}`, as many as that arm's compared student was trained on; and `seed: {add: N}`, for
+    the same arm under other seeds.
 
     Args:
         common: of all arms; dotted keys or sections.
         own: of the arm, over them.
 
     Attributes:
+        match: the arm whose tokens it takes; empty for none.
         names: the arm's, or with `best_of` ARM/KEY-VALUE for each value; folders below the campaign's.
 
     Raises:
@@ -41,6 +43,13 @@ class Values:
             raise ConfigError(
                 f"{path}, arm {arm}: best_of stands at {keys}", hint="choose among values of one key"
             )
+        matches = [leaf for layer in self._layers for leaf in _marked(layer, MATCH)]
+        if len(matches) > 1 or any(key != "train.tokens" for key, _ in matches):
+            raise ConfigError(
+                f"{path}, arm {arm}: {matches[0][0]} cannot be matched",
+                hint="train.tokens: {match: ARM} trains on as many tokens as that arm does",
+            )
+        self.match = str(matches[0][1]) if matches else ""
         self.names: tuple[str, ...] = (arm,)
         for key, values in chosen:
             last = key.rpartition(".")[2]
@@ -109,4 +118,6 @@ def _resolved(value: Any, position: int, choice: int) -> Any:
         return value[BY_SEED][position % len(value[BY_SEED])]
     if list(value) == [BEST_OF]:
         return value[BEST_OF][choice]
+    if list(value) == [MATCH]:
+        return 0  # known when that arm has ended
     return {key: _resolved(item, position, choice) for key, item in value.items()}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from undo_hpc.campaign.state import CampaignDir
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.pipeline.run import Run
+    from undo_hpc.stages.prepare import Sources
 
 PATIENCE_S = 120.0  # for another launcher of the same campaign that is writing its page
 EXAMPLES = """examples:
@@ -78,7 +79,6 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.campaign.forecast import forecast
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
-    from undo_hpc.control.checks import require
     from undo_hpc.storage.lease import Lease
 
     sets = list(arguments.sets)
@@ -90,10 +90,8 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     campaign = load_campaign(find_campaign(arguments.campaign), sets)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
     if arguments.dry_run or not place.definition.exists():
-        for name in campaign.names:
-            for seed in campaign.config.seeds:  # of which models may depend
-                require(campaign.runs[name, seed], place.run(name, seed))
-        for line in forecast(campaign).lines():
+        sources = check_arms(campaign, place, read_hub=not arguments.dry_run)
+        for line in forecast(campaign, sources).lines():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if arguments.dry_run:
         return 0
@@ -107,6 +105,44 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         path = write_page(campaign, place, console)
     console.print(str(path), highlight=False, soft_wrap=True)
     return code
+
+
+def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sources | None:
+    """All checks of a launch for every arm; data that several read is read once, and of further seeds only the models are checked.
+
+    Args:
+        read_hub: data on the Hub is read, too.
+
+    Returns:
+        The data of the first run; None where it was not read.
+
+    Raises:
+        UndoError: what the launch of an arm would refuse.
+    """
+    from undo_hpc.control.checks import Notice, Subject, find_problems, when_for
+    from undo_hpc.control.checks.sources import check_data, check_models
+    from undo_hpc.stages.prepare import Inputs, read_sources
+
+    first, *further = campaign.config.seeds
+    read: dict[str, Sources | None] = {}
+    models = set()
+    for name in campaign.names:
+        config, run_dir = campaign.runs[name, first], place.run(name, first)
+        key = config.model_dump_json(include={"data", "evaluate", "seed"})
+        if key not in read:
+            read[key] = read_sources(config) if read_hub else check_data(config)
+        found = read[key]
+        inputs = Inputs({}, found) if found else None
+        for _, error in find_problems(Subject(config, run_dir, inputs), when_for(run_dir)):
+            if not isinstance(error, Notice):
+                raise type(error)(f"arm {name}: {error.message}", hint=error.hint)
+        for seed in further:
+            other = campaign.runs[name, seed]
+            if (pair := (other.teacher.model, other.student.model)) not in models:
+                models.add(pair)
+                with contextlib.suppress(Notice):
+                    check_models(other)
+    return next(iter(read.values()))
 
 
 @contextlib.contextmanager
@@ -157,26 +193,45 @@ def _run_seed(
     console: Console,
 ) -> int:
     from undo_hpc.campaign.answers import has_ended
-    from undo_hpc.campaign.shared import take_over
+    from undo_hpc.campaign.dependent import arm_result, matched, transfer_config, transfers
+    from undo_hpc.campaign.shared import awaited, take_over
     from undo_hpc.cli.run_iteration import start_run
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import open_run
 
     worst = 0
     donors: list[Run] = []
-    for name in campaign.names:
+
+    def prepared(run: Run) -> None:
+        for run_id, done in take_over(run, donors).items():
+            console.print(f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False)
+
+    def start(name: str, config: RunConfig | None, waits_for: str = "") -> None:
+        nonlocal worst
         run_dir = place.run(name, seed)
-        if not Layout(run_dir).config.exists() or not has_ended(open_run(run_dir)):
-            console.rule(f"{name}, seed {seed}")
+        begun = Layout(run_dir).config.exists()
+        if begun and has_ended(open_run(run_dir)):
+            return
+        if (
+            config is not None and config.cluster.kind == "slurm" and not begun
+        ):  # else the one before it has ended
+            other = awaited(config, donors)
+            waits_for = waits_for or (other.id if other else "")
+        if config is None or (waits_for and not begun):
+            console.print(f"{name}, seed {seed} waits for {waits_for}; the same command later starts it")
+            return
+        console.rule(f"{name}, seed {seed}")
+        worst = max(worst, start_run(config, run_dir, console, prepared=prepared))
 
-            def prepared(run: Run) -> None:
-                for run_id, done in take_over(run, donors).items():
-                    console.print(
-                        f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False
-                    )
-
-            worst = max(worst, start_run(configs[name, seed], run_dir, console, prepared=prepared))
-        donors.append(open_run(run_dir))
+    for name in campaign.names:
+        config = matched(campaign, place, name, seed, configs[name, seed])
+        start(name, config, "" if config else campaign.matched[name])
+        if Layout(place.run(name, seed)).config.exists():
+            donors.append(open_run(place.run(name, seed)))
+    for name, arm in transfers(campaign).items():
+        result = arm_result(campaign, place, arm, seed)
+        second = campaign.second[seed]
+        start(name, transfer_config(result.run, result.iteration, second) if result else None, arm)
     return worst
 
 
@@ -184,33 +239,38 @@ def write_page(campaign: Campaign, place: CampaignDir, console: Console) -> Path
     """The page and results.json of what has ended, and the sentences on the terminal."""
     import time
 
-    from undo_hpc.campaign.answers import RunResult, best_of, read_result
+    from undo_hpc.campaign.answers import RunResult, read_result
+    from undo_hpc.campaign.dependent import arm_result, transfers
+    from undo_hpc.campaign.markdown import to_markdown
     from undo_hpc.campaign.page import gather, page, to_dict
-    from undo_hpc.storage.atomic import write_json, write_text
+    from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.pipeline.run import open_run
+    from undo_hpc.storage.atomic import read_json, write_json, write_text
 
     config = campaign.config
-    runs = place.existing(campaign)
-    results: dict[str, dict[int, RunResult]] = {}
+    results: dict[str, dict[int, RunResult]] = {arm: {} for arm in config.arms}
+    second: dict[str, dict[int, RunResult]] = {arm: {} for arm in config.transfer.arms}
     pending = []
-    for arm, names in campaign.candidates.items():
-        results[arm] = {}
-        for seed in config.seeds:
-            found = [
-                read_result(runs[name][seed], config.problem_set, config.student)
-                if seed in runs[name]
-                else None
-                for name in names
-            ]
-            chosen = best_of([result for result in found if result is not None])
-            if chosen is None or None in found:
-                pending.append(f"{arm}, seed {seed}")
+    for seed in config.seeds:
+        for arm in config.arms:
+            if (found := arm_result(campaign, place, arm, seed)) is not None:
+                results[arm][seed] = found
             else:
-                results[arm][seed] = chosen
+                pending.append(f"{arm}, seed {seed}")
+        for name, arm in transfers(campaign).items():
+            run_dir = place.run(name, seed)
+            done = Layout(run_dir).config.exists()
+            if done and (found := read_result(open_run(run_dir), config.problem_set, "last")) is not None:
+                second[arm][seed] = found
+            else:
+                pending.append(f"{name}, seed {seed}")
     data = gather(
         config.name, results, config.primary, problem_set=config.problem_set, student=config.student,
         match=config.match, pending=pending, positive=config.positive_control, null=config.null_control,
+        transfer=second,
     )  # fmt: skip
     write_json(place.results, to_dict(data))
+    write_text(place.summary, to_markdown(read_json(place.results)))
     write_text(place.page, page(data, time.strftime("%Y-%m-%d %H:%M %Z")))
     for comparison in data.comparisons:
         console.print(comparison.sentence, highlight=False, markup=False, soft_wrap=True)
