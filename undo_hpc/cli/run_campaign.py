@@ -95,6 +95,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if arguments.dry_run:
         return 0
+    require_same_checker(campaign, place)
     what = f"the campaign {place.root}"
     with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
         configs = begin(campaign, place)
@@ -121,18 +122,24 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
     """
     from undo_hpc.control.checks import Notice, Subject, find_problems, when_for
     from undo_hpc.control.checks.sources import check_data, check_models
+    from undo_hpc.pipeline.layout import Layout
     from undo_hpc.stages.prepare import Inputs, read_sources
 
     first, *further = campaign.config.seeds
     read: dict[str, Sources | None] = {}
-    models = set()
-    for name in campaign.names:
-        config, run_dir = campaign.runs[name, first], place.run(name, first)
+
+    def data(config: RunConfig) -> Sources | None:
         key = config.model_dump_json(include={"data", "evaluate", "seed"})
         if key not in read:
             read[key] = read_sources(config) if read_hub else check_data(config)
-        found = read[key]
-        inputs = Inputs({}, found) if found else None
+        return read[key]
+
+    models = set()
+    for name in campaign.names:
+        config, run_dir = campaign.runs[name, first], place.run(name, first)
+        if Layout(run_dir).config.exists():  # a run that has begun is checked when it is resumed
+            continue
+        inputs = Inputs({}, found) if (found := data(config)) else None
         for _, error in find_problems(Subject(config, run_dir, inputs), when_for(run_dir)):
             if not isinstance(error, Notice):
                 raise type(error)(f"arm {name}: {error.message}", hint=error.hint)
@@ -142,7 +149,24 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
                 models.add(pair)
                 with contextlib.suppress(Notice):
                     check_models(other)
-    return next(iter(read.values()))
+    return data(next(iter(campaign.runs.values())))
+
+
+def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
+    """Raises ConfigError where runs of the campaign were graded by another checker than the rest will be."""
+    from undo_hpc.errors import ConfigError
+    from undo_hpc.observe.summary import all_metrics
+    from undo_hpc.stages.verdicts import checker_version
+
+    for name, runs in place.existing(campaign).items():
+        for seed, run in runs.items():
+            now = checker_version(run.config)
+            before = {str(m["checker"]) for m in all_metrics(run) if m.get("checker")} - {now}
+            if before:
+                raise ConfigError(
+                    f"{name}, seed {seed} was graded by checker {min(before)}, and the rest would be by {now}",
+                    hint=f"undo-hpc regrade {run.layout.root} --apply for each such run, then the same command again",
+                )
 
 
 @contextlib.contextmanager
