@@ -1,4 +1,4 @@
-"""The figures of a campaign as Markdown, from its results.json alone: `python -m undo_hpc.campaign.markdown results.json`."""
+"""The figures of a campaign as Markdown, from its results.json alone: `python -m undo_hpc.campaign.markdown results.json [PAGE.md]`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.storage.atomic import read_json
+from undo_hpc.storage.atomic import read_json, write_text
 
 Figures = dict[str, Any]
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"  # marks of a page that the tables stand between
 
 
 def to_markdown(results: Figures) -> str:
@@ -107,10 +108,23 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "\u2212")
 
 
+def insert(page: str, results: Figures) -> str:
+    """A page with the tables between its two marks. Raises ValueError where a mark is missing."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} and {END}")
+    return f"{before}{begin}\n{to_markdown(results)}{end}{after}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the tables of a results.json."""
-    (path,) = sys.argv[1:] if argv is None else argv
-    print(to_markdown(read_json(Path(path))), end="")
+    """Prints the tables of a results.json, or puts them between the marks of a page that is given, too."""
+    given = [Path(name) for name in (sys.argv[1:] if argv is None else argv)]
+    results = read_json(given[0])
+    for page in given[1:]:
+        write_text(page, insert(page.read_text(encoding="utf-8"), results))
+    if not given[1:]:
+        print(to_markdown(results), end="")
     return 0
 
 

@@ -216,13 +216,19 @@ def _shown_beside(
 
 
 def refine_pair(
-    rng: random.Random, chain: Chain, attempts: Sequence[str] = (), *, more: bool = False
+    rng: random.Random,
+    chain: Chain,
+    attempts: Sequence[str] = (),
+    *,
+    more: bool = False,
+    located: float = 1.0,
 ) -> Pair:
     """The teacher shown an attempt: what was spelled out stays so, and the step that failed is spelled out too.
 
     Without an attempt, or with one of another problem, a random step is spelled out; after a right attempt none.
     `attempts`: real wrong attempts at this problem, used instead of simulated ones where given. `more`: the attempt is at this
-    problem, and beside it stand the failed step, or scores and other problems.
+    problem, and beside it stand the failed step, or scores and other problems. `located`: share of attempts whose failed step is the
+    one that is spelled out; of the others it is a random one.
     """
     count = len(chain.steps)
     before = some_steps(rng, count, none=0.6)
@@ -238,6 +244,8 @@ def refine_pair(
             else wrong_attempt(rng, chain.steps, rng.randrange(count), written)
         )
         failing = failed_step(chain.steps, attempt)
+        if located < 1 and rng.random() >= located:
+            failing = rng.randrange(count)
     elif kind < 0.85:
         attempt, failing = "", rng.randrange(count)
     elif kind < 0.94:

@@ -63,17 +63,17 @@ def real_attempts(student: Any, tokenizer: Any, count: int, seed: int) -> list[t
 
 
 def teacher_pair(
-    rng: random.Random, attempts: list[tuple[world.Chain, list[str]]], more: float = 0.0
+    rng: random.Random, attempts: list[tuple[world.Chain, list[str]]], more: float = 0.0, located: float = 1.0
 ) -> Pair:
     """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts.
 
-    `more`: share of refinements with more beside the attempt, in addition; half of them of real attempts.
+    `more`: share of refinements with more beside the attempt, in addition; half of them of real attempts. `located`: see `refine_pair`.
     """
     pools = world.SPLITS["teacher"]
     if more and rng.random() < more:
         real = bool(attempts) and rng.random() < 0.5
         chain, wrong = rng.choice(attempts) if real else (world.draw_chain(rng, pools), [])
-        return corpus.refine_pair(rng, chain, wrong, more=True)
+        return corpus.refine_pair(rng, chain, wrong, more=True, located=located)
     kind = rng.random()
     if kind < 0.62:  # many, but short: a third of the tokens
         return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=False)
@@ -83,8 +83,8 @@ def teacher_pair(
         return corpus.plain_pair(world.draw_chain(rng, pools))
     if attempts and kind < 0.91:
         chain, wrong = rng.choice(attempts)
-        return corpus.refine_pair(rng, chain, wrong)
-    return corpus.refine_pair(rng, world.draw_chain(rng, pools))
+        return corpus.refine_pair(rng, chain, wrong, located=located)
+    return corpus.refine_pair(rng, world.draw_chain(rng, pools), located=located)
 
 
 def save(model: Any, tokenizer: Any, out: Path) -> None:
@@ -160,6 +160,33 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     say(f"written to {out}")
 
 
+def make_world(out: Path, seed: int, located: float, smoke: bool = False) -> Path:
+    """Trains the shipped `teacher-hints` further, so that it spells out the failed step in that share of attempts only, else a random one.
+
+    For campaigns over worlds: does the method pay where its teacher finds the failed step less often? Returns the model's folder.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from undo_hpc.tiny import models_dir
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    tokenizer = AutoTokenizer.from_pretrained(models_dir() / "teacher-hints")
+    student, teacher = (
+        AutoModelForCausalLM.from_pretrained(models_dir() / name, dtype=torch.float32)
+        for name in ("student", "teacher-hints")
+    )
+    attempts = real_attempts(student, tokenizer, 20 if smoke else ATTEMPT_PROBLEMS, seed)
+    recipe = Recipe(steps=6, batch_tokens=300) if smoke else FURTHER_RECIPE
+    train(
+        teacher, tokenizer, lambda rng, _: teacher_pair(rng, attempts, SHOWN_MORE, located), recipe, seed + 3
+    )
+    folder = out / f"teacher-located-{round(100 * located)}"
+    save(teacher, tokenizer, folder)
+    return folder
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     from undo_hpc.tiny import models_dir
@@ -174,8 +201,17 @@ def main(argv: list[str] | None = None) -> int:
         help="folder for teacher/ and student/ (default: the shipped ones)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and corpora")
+    parser.add_argument(
+        "--located",
+        type=float,
+        metavar="SHARE",
+        help="instead: teacher-hints trained further to find the failed step in this share of attempts, written to --out",
+    )
     parser.add_argument("--smoke", action="store_true", help="a few steps only, to try the machinery")
     args = parser.parse_args(argv)
+    if args.located is not None:
+        print(make_world(args.out, args.seed, args.located, args.smoke))
+        return 0
     make(args.out, args.seed, args.smoke)
     return 0
 
