@@ -27,7 +27,7 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
             yield Finding("ok", "SLURM", f"{detail}; runs on this machine need none")
         return
     from undo_hpc.cluster.commands import run
-    from undo_hpc.cluster.slurm import parse_config
+    from undo_hpc.cluster.limits import parse_config
 
     try:
         limits = parse_config(run(["scontrol", "show", "config"]))
