@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from undo_hpc.control.checks.finding import Finding
+from undo_hpc.doctor.submitting import check_submitting
 from undo_hpc.errors import ClusterError, UndoError
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
@@ -72,8 +73,9 @@ def _profile(path: str) -> Iterator[Finding]:
     from undo_hpc.cluster.profile import load_profile
 
     try:
-        load_profile(path)
+        profile = load_profile(path)
     except UndoError as error:
         yield Finding("error", "profile", error.message, error.hint)
     else:
         yield Finding("ok", "profile", str(Path(path)))
+        yield from check_submitting(profile)
