@@ -22,7 +22,6 @@ import orjson
 from undo_hpc.errors import LeaseError
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, own_process
-from undo_hpc.storage.reading import finite
 
 OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
 WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it counts as dead
@@ -157,18 +156,18 @@ class Lease:
         if (
             old.get("job")
             and old.get("job") == self._mine["job"]
-            and finite(old, "restart") < self._mine["restart"]
+            and int(old.get("restart", 0)) < self._mine["restart"]
         ):
             return True
         if (
             old.get("host") == self._mine["host"]
-            and alive_here(int(finite(old, "pid")), str(old.get("start"))) is False
+            and alive_here(int(old.get("pid", 0)), str(old.get("start"))) is False
         ):
             return True
         beat, now = (old.get("token"), old.get("heartbeat")), time.monotonic()
         if self._seen[0] != beat:
             self._seen = beat, now
-        self._looks_silent = abs(time.time() - finite(old, "heartbeat")) > STALE_S
+        self._looks_silent = abs(time.time() - float(old.get("heartbeat", 0))) > STALE_S
         return now - self._seen[1] >= (WATCH_S if self._looks_silent else STALE_S)
 
     def _try_acquire(self) -> bool:
