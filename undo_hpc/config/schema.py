@@ -19,7 +19,7 @@ from undo_hpc.config.engines import (
     TransformersEngineConfig,
     VllmEngineConfig,
 )
-from undo_hpc.config.fields import Section, result_field, runtime_field
+from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
 from undo_hpc.config.method import MethodConfig
 from undo_hpc.config.train import TrainConfig
 
@@ -275,6 +275,23 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:
         check_stages(self.stages, self.cluster)
+        return self
+
+    @model_validator(mode="after")
+    def _selection_has_a_choice(self) -> RunConfig:
+        """Refuses a selection among rationales that are never there: it would change nothing, silently."""
+        method, samples = self.method, self.generate.samples
+        chosen = [name for name, usual in (("pass_rate_min", 0.0), ("pass_rate_max", 1.0), ("select", "first"))
+                  if getattr(method, name) != usual]  # fmt: skip
+        if chosen and samples < 2:
+            raise wrong_key(
+                ("method", chosen[0]), "needs several rationales a problem: set generate.samples above 1"
+            )
+        if method.keep > samples or (method.select != "first" and method.keep in (0, samples)):
+            raise wrong_key(
+                ("method", "keep"),
+                f"is {method.keep}, of generate.samples {samples}: a selection keeps fewer than there are, at least 1",
+            )
         return self
 
     @model_validator(mode="after")
