@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from undo_hpc.checkers.exact import ExactText
 from undo_hpc.checkers.sandbox import run_python
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.errors import ConfigError
+from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.grading import GradeItem
 from undo_hpc.method.metrics import count_attempts
 from undo_hpc.records import JUDGED, Attempt, Grade
@@ -88,6 +89,29 @@ except OSError as error:
         assert lines[-1] == "101", "the network is unreachable"
     assert "MemoryError" in run_python("x = bytearray(1 << 30)", seconds=5, megabytes=256).output
     assert run_python("while True: pass", seconds=1, megabytes=256).too_long
+
+
+def test_a_sandbox_that_cannot_start_gives_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "inside.py"
+    broken.write_text("raise SystemExit('no memory for it')")
+    monkeypatch.setattr("undo_hpc.checkers.sandbox._INSIDE", broken)
+    with pytest.raises(EngineError, match="no memory for it"):
+        list(
+            CodeChecker(deadline_s=2, memory_mb=512, workers=1).grade_many(
+                [item("```python\nx = 1\n```", "assert x")]
+            )
+        )
+
+
+def test_the_sandbox_starts_whatever_descriptors_are_taken() -> None:
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+    try:
+        assert run_python("print(1 + 1)", seconds=5, megabytes=512).output == "2\n"
+    finally:
+        for each in held:
+            os.close(each)
 
 
 def test_a_command_reads_and_writes_lines(tmp_path: Path) -> None:

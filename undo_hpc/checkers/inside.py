@@ -1,6 +1,7 @@
 """Run inside of the sandbox's process: gives rights away, then becomes the program. Standard library only.
 
-`python -I inside.py SECONDS MEGABYTES FOLDER PROGRAM`. Says on descriptor 3 what could be taken away: 'network', 'files'.
+`python -I inside.py SECONDS MEGABYTES FOLDER PROGRAM DESCRIPTOR`. Says on that descriptor that it has started and what could be taken away:
+'network', 'files'.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def limit(seconds: int, megabytes: int) -> None:
         (resource.RLIMIT_NPROC, 0),
     ):
         with contextlib.suppress(ValueError, OSError):  # below a limit that is there already
-            resource.setrlimit(what, (most, most))
+            # the kernel kills at the hard limit of time, and says why at the soft one
+            resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
 
 
 def without_network(libc: ctypes.CDLL) -> bool:
@@ -63,9 +65,9 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_DEATH_SIGNAL, 9)
     taken = ["network"] * without_network(libc) + ["files"] * only_below(libc, folder)
-    os.write(3, " ".join(taken).encode())
-    os.close(3)
     limit(seconds, megabytes)
+    os.write(int(sys.argv[5]), " ".join(["started", *taken]).encode())
+    os.close(int(sys.argv[5]))
     os.execv(sys.executable, [sys.executable, "-I", "-B", program])  # noqa: S606 -- that is what it is for
 
 

@@ -16,6 +16,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from undo_hpc.errors import EngineError
+
 _INSIDE = Path(__file__).with_name("inside.py")
 _START_S = 20.0  # a busy machine starts Python slowly
 _SHOWN = 400  # characters of the output
@@ -33,27 +35,21 @@ class Outcome:
 
 
 def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
-    """Runs a Python program to its end, or to its bounds."""
+    """Runs a Python program to its end, or to its bounds.
+
+    Raises:
+        EngineError: the sandbox itself could not start, so the program was not tried.
+    """
     with tempfile.TemporaryDirectory(prefix="undo-sandbox-", ignore_cleanup_errors=True) as folder:
         path, output = Path(folder) / "program.py", Path(folder) / "output.txt"
         path.write_text(program, encoding="utf-8", errors="replace")
         read, write = os.pipe()
-        command = [
-            sys.executable,
-            "-I",
-            "-B",
-            str(_INSIDE),
-            str(max(1, round(seconds))),
-            str(megabytes),
-            folder,
-            str(path),
-        ]
-        # the shell gives the pipe the number 3, whatever it is here
-        shell = ["/bin/sh", "-c", f'exec "$@" 3>&{write}', "sh", *command] if write != 3 else command
+        bounds = [str(max(1, round(seconds))), str(megabytes)]
+        command = [sys.executable, "-I", "-B", str(_INSIDE), *bounds, folder, str(path), str(write)]
         try:
             with output.open("wb") as sink:
                 process = subprocess.Popen(
-                    shell, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, cwd=folder, pass_fds=(write,),
+                    command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, cwd=folder, pass_fds=(write,),
                     start_new_session=True, env={"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "LC_ALL": "C.UTF-8"},
                 )  # fmt: skip
             os.close(write)
@@ -71,5 +67,10 @@ def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
             os.close(read)
             if write >= 0:
                 os.close(write)
+        if "started" not in taken:  # nothing was tested: no verdict may rest on it
+            raise EngineError(
+                f"the sandbox could not start: {output.read_text(errors='replace').strip()[-_SHOWN:] or f'exit code {code}'}",
+                hint="look at memory and process limits of this machine; answers so far are kept",
+            )
         text = output.read_bytes()[-4 * _SHOWN :].decode(errors="replace")[-_SHOWN:]
-        return Outcome(code, too_long or code == -signal.SIGXCPU, text, taken)
+        return Outcome(code, too_long or code == -signal.SIGXCPU, text, taken - {"started"})
