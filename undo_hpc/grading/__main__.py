@@ -25,18 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m undo_hpc.grading", description=__doc__)
     add = parser.add_argument
     add("source", metavar="IN.jsonl", help="a JSON object a line; - for standard input")
-    add(
-        "target",
-        metavar="OUT.jsonl",
-        help="the same rows plus verdict, answer, method; - for standard output",
-    )
+    add("target", metavar="OUT.jsonl", help="the same rows with their verdicts; - for standard output")
     add("--pred-field", default="pred", help="key of the prediction (default: pred)")
     add("--gold-field", default="gold", help="key of the gold answer (default: gold)")
-    add(
-        "--choices-field",
-        default="choices",
-        help="key of the options' texts, if there are any (default: choices)",
-    )
+    add("--choices-field", default="choices", help="key of the options' texts (default: choices)")
     add("--kind", default="auto", choices=get_args(AnswerKind), help="kind of answer (default: auto)")
     add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one a core)")
     add("--deadline", type=float, default=5.0, help="seconds an answer may take (default: 5)")
@@ -50,9 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted; the output was not written", file=sys.stderr)
         return 130
     total = sum(counts.values())
-    shares = ", ".join(
-        f"{name} {count} ({100 * count / total:.1f} %)" for name, count in counts.most_common()
-    )
+    shares = ", ".join(f"{name} {n} ({100 * n / total:.1f} %)" for name, n in counts.most_common())
     print(f"graded {total} rows: {shares}" if total else "graded 0 rows: the input is empty", file=sys.stderr)
     return 0
 

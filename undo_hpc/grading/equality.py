@@ -154,15 +154,11 @@ def about(a: typed.About, b: typed.Value) -> Said:
 def _rounds(exact: typed.Value, value: typed.Value) -> bool:
     """Whether a value that is no decimal itself rounds to a decimal."""
     decimal, places = _decimal(value)
-    target = (
-        number(exact.node)
-        if isinstance(exact, typed.Expression) and places and not _decimal(exact)[1]
-        else None
-    )
-    mp = context()
-    return (
-        target is not None and not mp.im(target) and bool(abs(target - decimal) <= mp.mpf(10) ** -places / 2)
-    )
+    if not places or not isinstance(exact, typed.Expression) or _decimal(exact)[1]:
+        return False
+    target, mp = number(exact.node), context()
+    near = target is not None and abs(target - decimal) <= mp.mpf(10) ** -places / 2
+    return bool(near) and not mp.im(target)
 
 
 # -- lists, sets, tuples, sets of reals
@@ -181,9 +177,8 @@ def items(a: typed.Items, b: typed.Items) -> Said:
         same = a.brackets == b.brackets or len(a.items) != 2  # of two items it may be an interval
         return in_order(a.items, b.items) if same else False
     said = in_any_order(*(distinct(v.items) if v.brackets == "{}" else v.items for v in (a, b)))
-    repeated = said is False and all(
-        isinstance(v, (typed.Items, typed.Solutions)) for v in (*a.items, *b.items)
-    )
+    parts = all(isinstance(v, (typed.Items, typed.Solutions)) for v in (*a.items, *b.items))
+    repeated = said is False and parts
     return in_any_order(distinct(a.items), distinct(b.items)) if repeated else said
 
 
@@ -258,10 +253,10 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
 
 def rows(a: typed.Solutions) -> list[typed.Value]:
     """The distinct solutions: values of one name, or tuples of the values of several, the names in alphabetical order."""
+    if len(a.names) == 1:
+        return distinct([row[0] for row in a.rows])
     order = sorted(range(len(a.names)), key=a.names.__getitem__)
-    return distinct(
-        [row[0] if len(order) == 1 else typed.Items("()", tuple(row[i] for i in order)) for row in a.rows]
-    )
+    return distinct([typed.Items("()", tuple(row[i] for i in order)) for row in a.rows])
 
 
 def _stem(a: typed.Solutions) -> str:
@@ -287,9 +282,8 @@ def solutions_bare(a: typed.Solutions, b: typed.Value) -> Said:
     if isinstance(b, typed.Region) and b.name and not labels_agree(a.names[0], b.name):
         return False
     if len(a.names) == 1 or len({value for row in a.rows for value in row}) == 1:
-        whole: typed.Value = (
-            a.rows[0][0] if len(found) == 1 else typed.Items("", tuple(row[0] for row in a.rows))
-        )
+        several = typed.Items("", tuple(row[0] for row in a.rows))
+        whole = a.rows[0][0] if len(found) == 1 else several
         if len(a.names) == 1 or not isinstance(b, typed.Items):
             return equal(whole, b)
     if not isinstance(b, typed.Items):
@@ -300,9 +294,8 @@ def solutions_bare(a: typed.Solutions, b: typed.Value) -> Said:
         return in_any_order(found, distinct(b.items))
     if len(found) > 1 or b.brackets != "":
         return False
-    return some(
-        (in_order(a.rows[0], b.items), _stem(a) in ("x", "y", "z", "t") and in_any_order(a.rows[0], b.items))
-    )
+    roots = _stem(a) in ("x", "y", "z", "t")  # in any order
+    return (in_any_order if roots else in_order)(a.rows[0], b.items)
 
 
 def family_other(a: typed.Family, b: typed.Value) -> Said:
@@ -337,9 +330,7 @@ def clock_value(a: typed.Clock, b: typed.Expression) -> Said:
 
 def clocks(a: typed.Clock, b: typed.Clock) -> Said:
     """The same time of day; am and pm may be left out."""
-    times = [
-        clock.minutes % 720 + 720 * (clock.half == "pm") if clock.half else clock.minutes for clock in (a, b)
-    ]
+    times = [c.minutes % 720 + 720 * (c.half == "pm") if c.half else c.minutes for c in (a, b)]
     return times[0] == times[1] or (not (a.half and b.half) and a.minutes == b.minutes)
 
 
@@ -376,50 +367,32 @@ def infinite(a: typed.Text, b: typed.Expression) -> Said:
     return a.words in words.INFINITE and b.node == ("const", "infty")
 
 
+_VALUES: tuple[Any, ...] = (typed.Expression, typed.Quantity, typed.Base, typed.Items, typed.Region)
+_VALUES += (typed.Ratio, typed.Clock, typed.Cases, typed.Named, typed.Text)
+_TABLE: tuple[tuple[Any, ...], ...] = (  # a rule, a type, and the types that it is compared with
+    (expressions, typed.Expression, typed.Expression),
+    (quantities, typed.Quantity, typed.Quantity),
+    (quantity_bare, typed.Quantity, typed.Expression),
+    (about, typed.About, typed.About, typed.Expression, typed.Quantity, typed.Solutions, typed.Ratio),
+    (base_left_out, typed.Base, typed.Expression),
+    (items, typed.Items, typed.Items),
+    (one_item, typed.Items, typed.Expression, typed.Quantity),
+    (sets_of_reals, typed.Region, typed.Region, typed.Items),
+    (equations, typed.Relation, typed.Relation),
+    (solutions, typed.Solutions, typed.Solutions),
+    (solutions_relation, typed.Solutions, typed.Relation),
+    (solutions_bare, typed.Solutions, *_VALUES),
+    (family_other, typed.Family, typed.Family, typed.Expression, typed.Items, typed.Solutions),
+    (ratios, typed.Ratio, typed.Ratio),
+    (ratio_value, typed.Ratio, typed.Expression),
+    (clocks, typed.Clock, typed.Clock),
+    (clock_value, typed.Clock, typed.Expression),
+    (piecewise, typed.Cases, typed.Cases),
+    (named_sets, typed.Named, typed.Named),
+    (infinite, typed.Text, typed.Expression),
+    (lambda a, b: words.same(a.words, b.words), typed.Text, typed.Text),
+    (lambda a, b: None, typed.Unread, *typed.Value.__subclasses__()),  # computer algebra has to tell
+)
 RULES: dict[tuple[type[typed.Value], type[typed.Value]], Rule] = {
-    (first, second): rule
-    for rule, first, others in (
-        (expressions, typed.Expression, (typed.Expression,)),
-        (quantities, typed.Quantity, (typed.Quantity,)),
-        (quantity_bare, typed.Quantity, (typed.Expression,)),
-        (about, typed.About, (typed.About, typed.Expression, typed.Quantity, typed.Solutions, typed.Ratio)),
-        (base_left_out, typed.Base, (typed.Expression,)),
-        (items, typed.Items, (typed.Items,)),
-        (one_item, typed.Items, (typed.Expression, typed.Quantity)),
-        (sets_of_reals, typed.Region, (typed.Region, typed.Items)),
-        (equations, typed.Relation, (typed.Relation,)),
-        (solutions, typed.Solutions, (typed.Solutions,)),
-        (solutions_relation, typed.Solutions, (typed.Relation,)),
-        (
-            solutions_bare,
-            typed.Solutions,
-            (
-                typed.Expression,
-                typed.Quantity,
-                typed.Base,
-                typed.Items,
-                typed.Region,
-                typed.Ratio,
-                typed.Clock,
-                typed.Cases,
-                typed.Named,
-                typed.Text,
-            ),
-        ),
-        (family_other, typed.Family, (typed.Family, typed.Expression, typed.Items, typed.Solutions)),
-        (ratios, typed.Ratio, (typed.Ratio,)),
-        (ratio_value, typed.Ratio, (typed.Expression,)),
-        (clocks, typed.Clock, (typed.Clock,)),
-        (clock_value, typed.Clock, (typed.Expression,)),
-        (piecewise, typed.Cases, (typed.Cases,)),
-        (named_sets, typed.Named, (typed.Named,)),
-        (infinite, typed.Text, (typed.Expression,)),
-        (lambda a, b: words.same(a.words, b.words), typed.Text, (typed.Text,)),
-        (
-            lambda a, b: None,
-            typed.Unread,
-            tuple(typed.Value.__subclasses__()),
-        ),  # computer algebra has to tell
-    )
-    for second in others
+    (first, second): rule for rule, first, *others in _TABLE for second in others
 }

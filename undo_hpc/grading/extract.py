@@ -34,21 +34,7 @@ _ANCHOR = re.compile(
     rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
-_HINTS = (
-    "####",
-    "ans",
-    "odpow",
-    "jawaban",
-    "antwo",
-    "svar",
-    "respuesta",
-    "resposta",
-    "risposta",
-    "cevap",
-    "a:",
-    "a.:",
-    "a :",
-)
+_HINTS = word_set("#### ans odpow jawaban antwo svar respuesta resposta risposta cevap a: a.: a**:")
 _SPAN = re.compile(
     r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
     r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
@@ -244,18 +230,12 @@ def _last_maths(text: str) -> str | None:
 def _joined(text: str, spans: list[re.Match[str]]) -> str:
     """The last span with those before it that only 'and', 'or' or a comma parts from it, and with its unit."""
     last = _inside(spans[-1])
-    if (
-        len(spans) > 1
-        and re.fullmatch(r"\\?[A-Za-z]+", last)
-        and re.search(r"\d|\\(?:pi|infty)", _inside(spans[-2]))
-    ):
-        return _joined(text, spans[:-1])  # `there are $7$ values of $n$`
-    if (
-        len(spans) > 1
-        and _UNIT_SPAN.fullmatch(last)
-        and not text[spans[-2].end() : spans[-1].start()].strip()
-    ):
-        return f"{_joined(text, spans[:-1])} {last}"  # `$18\pi$ $\mathrm{ft}^3$`
+    if len(spans) > 1:
+        before, between = _inside(spans[-2]), text[spans[-2].end() : spans[-1].start()].strip()
+        if re.fullmatch(r"\\?[A-Za-z]+", last) and re.search(r"\d|\\(?:pi|infty)", before):
+            return _joined(text, spans[:-1])  # `there are $7$ values of $n$`
+        if _UNIT_SPAN.fullmatch(last) and not between:
+            return f"{_joined(text, spans[:-1])} {last}"  # `$18\pi$ $\mathrm{ft}^3$`
     pieces = [last]
     for span, next_one in zip(spans[-2::-1], spans[:0:-1], strict=True):
         equation = "=" in _inside(span) and not re.match(r"\\?[A-Za-z](?:_\S+|\([a-z]\))?\s*=", _inside(span))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -41,14 +42,20 @@ def _renamed(a: typed.Family, b: typed.Family) -> bool:
     """Families over other domains are the same where only the names of their parameters differ."""
     if len(a.items) != len(b.items):
         return False
-    for order in itertools.permutations(name for name, _ in b.domains):
-        items: Any = b.items
-        for old, (new, _) in zip(order, a.domains, strict=True):
-            items = substitute(items, ("sym", old), ("sym", new))
+    for items in _renamings(b.items, [name for name, _ in b.domains], [name for name, _ in a.domains]):
         pairs = [pair for p, q in zip(a.items, items, strict=True) for pair in zip(p, q, strict=True)]
         if all(identical(x, y) for x, y in pairs):
             return True
     return False
+
+
+def _renamings(nodes: Any, old: list[str], new: list[str]) -> Iterator[Any]:
+    """Nodes with some of their symbols renamed, in each way."""
+    for order in itertools.permutations(new):
+        renamed = nodes
+        for name, other in zip(old, order, strict=True):
+            renamed = substitute(renamed, ("sym", name), ("sym", other))
+        yield renamed
 
 
 def _members(family: typed.Family, env: Env) -> dict[Any, float]:
@@ -122,10 +129,4 @@ def constants_renamed(a: Node, b: Node) -> bool:
         return False
     if any(name[0] not in _ARBITRARY or (len(name) > 1 and name[1] != "_") for name in (*only_a, *only_b)):
         return False
-    for order in itertools.permutations(only_a):
-        renamed = b
-        for old, new in zip(only_b, order, strict=True):
-            renamed = substitute(renamed, ("sym", old), ("sym", new))
-        if identical(a, renamed):
-            return True
-    return False
+    return any(identical(a, renamed) for renamed in _renamings(b, only_b, only_a))

@@ -85,11 +85,9 @@ def quantity(node: Node) -> typed.Value:
     value = value_of(inner)
     if isinstance(value, typed.Items) and value.brackets == "":
         return typed.Items("", tuple(typed.Quantity(item, unit) for item in value.items))
-    return (
-        typed.Quantity(value.value, f"{value.unit} {unit}")
-        if isinstance(value, typed.Quantity)
-        else typed.Quantity(value, unit)
-    )
+    if isinstance(value, typed.Quantity):
+        return typed.Quantity(value.value, f"{value.unit} {unit}")
+    return typed.Quantity(value, unit)
 
 
 def bracket(node: Node) -> typed.Value:
@@ -102,9 +100,8 @@ def bracket(node: Node) -> typed.Value:
     values = [value_of(item) for item in items]
     if condition:
         return values[0]
-    return (
-        typed.Items("{}", flat(values)) if opening == "\\{" else typed.Items(opening + closing, tuple(values))
-    )
+    found = flat(values) if opening == "\\{" else tuple(values)
+    return typed.Items("{}" if opening == "\\{" else opening + closing, found)
 
 
 def flat(values: list[typed.Value]) -> tuple[typed.Value, ...]:

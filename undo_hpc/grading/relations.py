@@ -37,13 +37,8 @@ def label_of(left: Node, right: Node) -> str:
     if kind == "apply" and not any(part[:2] == left[:2] for part in walk(right)):
         return f"{left[1]}()"
     names = symbols(left)
-    if (
-        symbols(right)
-        or "apply" in kinds(right)
-        or kind not in _MEASURED
-        or not names
-        or "num" in kinds(left)
-    ):
+    closed = not symbols(right) and "apply" not in kinds(right)
+    if not closed or not names or kind not in _MEASURED or "num" in kinds(left):
         return ""
     if kind == "ratio" or all(name[0].isupper() or ":" in name for name in names):
         return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
@@ -96,13 +91,8 @@ def equation(sides: tuple[Node, ...]) -> typed.Value:
     whole = typed.Relation("=", left, last) if pure else None
     if label := label_of(left, last):
         return solved(label, value_of(last), whole)
-    if (
-        len(sides) == 2
-        and last[0] in ("sym", "apply")
-        and not symbols(left)
-        and (label := label_of(last, left))
-    ):
-        return solved(label, value_of(left), whole)
+    if len(sides) == 2 and last[0] in ("sym", "apply") and not symbols(left):  # 3 = x
+        return solved(label_of(last, left), value_of(left), whole)
     if not symbols(sides) and not kinds(sides) & (STRUCTURES - {"ratio", "quantity"} | {"apply", "big"}):
         bare = [side[1] if side[0] == "quantity" else side for side in sides]
         holds = all(identical(bare[0], side) for side in bare[1:])
@@ -129,10 +119,8 @@ def membership(left: Node, right: Node) -> typed.Value:
         return typed.Region(label, value.formula)
     if not label:
         raise SyntaxProblem("membership of something that is no name")
-    return solved(
-        label,
-        typed.Items("", value.items) if isinstance(value, typed.Items) and value.brackets == "{}" else value,
-    )
+    braces = isinstance(value, typed.Items) and value.brackets == "{}"
+    return solved(label, typed.Items("", value.items) if braces else value)  # type: ignore[attr-defined]
 
 
 def inequality(operators: tuple[str, ...], sides: tuple[Node, ...]) -> typed.Value:
