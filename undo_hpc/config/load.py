@@ -13,10 +13,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from undo_hpc.config.method import METHOD_PRESETS
-from undo_hpc.config.renamed import ALIASES, renamed, renamed_paths
+from undo_hpc.config.renamed import ALIASES, HINTS, renamed, renamed_paths
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
 from undo_hpc.errors import ConfigError
+from undo_hpc.system.credentials import credentials_of
 from undo_hpc.system.data_files import data_file
 
 PRESETS = data_file("launchers/configs")
@@ -59,10 +60,11 @@ def unknown_keys(
 
 def _advice(model: type[BaseModel], key: str, path: tuple[str, ...]) -> str:
     """What was meant by an unknown key: another program's word, the same key in another section, or the nearest key here."""
-    elsewhere = ALIASES.get(key) or tuple(dotted for dotted in _ALL_KEYS if dotted.rpartition(".")[2] == key)
+    words = ALIASES | HINTS
+    elsewhere = words.get(key) or tuple(dotted for dotted in _ALL_KEYS if dotted.rpartition(".")[2] == key)
     here = [dotted for dotted in elsewhere if path and dotted.startswith(f"{'.'.join(path)}.")]
     near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
-    if elsewhere and model.__module__.startswith("undo_hpc.config") and (here or not near or key in ALIASES):
+    if elsewhere and model.__module__.startswith("undo_hpc.config") and (here or not near or key in words):
         return f"did you mean {' or '.join(_described(dotted) for dotted in (here or elsewhere)[:3])}?"
     if near:
         return f"did you mean '{near[0]}' ({model.model_fields[near[0]].description})?"
@@ -89,6 +91,7 @@ _ALL_KEYS = tuple(all_keys(RunConfig))
 
 def validate_section(model: type[M], text: YamlText) -> M:
     """A model from YAML. Raises ConfigError that names every wrong key with its file, line and meaning."""
+    _refuse_credentials(text)
     unknown = list(unknown_keys(model, text.data))
     if unknown:
         lines = [f"{text.where(path)}: unknown key '{'.'.join(path)}'" for path, _ in unknown]
@@ -113,6 +116,19 @@ def validate_section(model: type[M], text: YamlText) -> M:
         keys = {path: f"'{'.'.join(path)}': " if path else "" for path in found}
         lines = [f"{text.where(path)}: {keys[path]}{message}" for path, message in found.items()]
         raise ConfigError("\n".join(lines), hint=_meaning(model, next(iter(found)))) from error
+
+
+def _refuse_credentials(text: YamlText) -> None:
+    """Raises ConfigError, without the value, for a secret: a configuration is copied into the run's files, and published with them."""
+    if found := list(credentials_of(text.data)):
+        places = [(text.where(path), ".".join(path), what) for path, what in found]
+        raise ConfigError(
+            "\n".join(
+                f"{place.partition(' with --set ')[0]}: '{key}' holds {what}" for place, key, what in places
+            ),
+            hint="a configuration is copied into the run's files: put the secret into a file that only you can read (chmod 600), and name "
+            "that in engine.openai.api_key_file or hub.token_file, or export OPENAI_API_KEY or HF_TOKEN",
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -191,7 +207,7 @@ def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
             given.pop(path, None)
             given[path] = leaf
     _make_way_for_preset(data, given.get(("method", "preset")))
-    for path, value in renamed_paths(given, "--set").items():
+    for path, value in renamed_paths(given, "--set", data).items():
         target = data
         for part in path[:-1]:
             if target.get(part) is None:

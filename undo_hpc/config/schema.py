@@ -103,6 +103,10 @@ class QualityConfig(Section):
     """Which right rationales are good enough to learn from; every reason to drop is counted in the manifest."""
 
     drop_truncated: bool = result_field(True, "drop completions cut off by max_new_tokens")
+    drop_control_tokens: bool = result_field(
+        True,
+        "drop rationales that hold a model's control token, such as <|im_end|>, which their problem does not",
+    )
     drop_leaks: bool = result_field(True, "drop rationales that mention the given answer or the student")
     min_chars: int = result_field(1, "shortest rationale in characters", ge=0)
     max_chars: int = result_field(0, "longest rationale in characters; 0 for no limit", ge=0)
@@ -160,6 +164,13 @@ class EvaluateConfig(Section):
     )
     problems_per_task: int = runtime_field(2000, "problems a task answers about", ge=1)
     baseline: bool = result_field(True, "evaluate the untrained student first")
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _several_in_one_text(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and "," in value[0]:
+            return [name.strip() for name in value[0].split(",") if name.strip()]
+        return value
 
     @model_validator(mode="after")
     def _samples_differ(self) -> EvaluateConfig:

@@ -240,6 +240,10 @@ class IterationLayout:
         """Training checkpoints, one folder a step; the newest stay when the training is complete."""
         return self.train / "checkpoints"
 
+    def train_caches(self) -> list[Path]:
+        """Encoded rows, kept while a training may start again."""
+        return sorted(self.train.glob("encoded-*.npz"))
+
     @property
     def train_metrics(self) -> Path:
         """Loss and speed of the training, a row a logging step."""
@@ -296,6 +300,11 @@ class IterationLayout:
     def server(self, index: int) -> Path:
         """Address and heartbeat of a teacher server."""
         return self.servers / f"server-{index:05d}.json"
+
+    @property
+    def server_key(self) -> Path:
+        """What the run's own servers ask their clients for where the user names no key; its owner alone can read it."""
+        return self.servers / "key"
 
     def server_log(self, index: int) -> Path:
         """What a teacher server prints."""
