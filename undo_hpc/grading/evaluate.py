@@ -16,6 +16,7 @@ MAX_FACTORIAL = 3000
 MAX_TERMS = 400
 REAL = "\0real"  # in an environment: roots and logarithms of negative numbers have no value
 TEN = "\0ten"  # in an environment: `log` without a base is decimal
+LARGE = "\0large"  # in an environment: powers beyond exact arithmetic are rounded, which tells what differs, not what is equal
 Env = dict[str, Any]
 _MPMATH_NAMES = {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
 _MPMATH_NAMES |= {"Re": "re", "Im": "im", "conj": "conj"}
@@ -130,9 +131,11 @@ def _power(a: Any, b: Any, env: Env, mp: Any) -> Any:
         return a
     if exact and b.denominator == 1 and isinstance(a, Fraction):
         size = max(a.numerator.bit_length(), a.denominator.bit_length())
-        if abs(a) != 1 and abs(b) * size > MAX_BITS:
+        small = abs(a) == 1 or abs(b) * size <= MAX_BITS
+        if not small and LARGE not in env:
             raise TooLarge("power")
-        return a ** int(b) if abs(a) != 1 else a ** int(b % 2)
+        if small:
+            return a ** int(b) if abs(a) != 1 else a ** int(b % 2)
     if not mp.im(a) and mp.re(a) < 0:
         if exact and b.denominator % 2 and 1 < b.denominator < 1000 and abs(b.numerator) < 10**6:
             return (-mp.root(-mp.convert(a), b.denominator)) ** b.numerator  # a real root

@@ -23,7 +23,7 @@ _CODE = re.compile(
 )
 _EXPONENT = re.compile(r"\^\s*\{?\s*[+-]?\s*(\d+)")
 _FACTORIAL = re.compile(r"(\d+|[)}])\s*!")
-_TOWER = re.compile(r"\^\s*\{?[^{}^]{0,20}\^\s*\{?[^{}^]{0,20}\^")
+_TOWER = re.compile(r"\^\s*\{?\s*\d+\s*\^\s*\{?\s*\d|\^\s*\{?[^{}^]{0,20}\^\s*\{?[^{}^]{0,20}\^")
 _LARGE_BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)\s*(?:_\s*(?:\{[^{}]*\}|\w)\s*)?\^\s*\{[^{}]*[\^!]")
 _BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)[^A-Za-z]")
 

@@ -28,7 +28,7 @@ from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.checkpoints import CheckpointManager
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
 from undo_hpc.training.encoding import EncodedSet, load_data
-from undo_hpc.training.packing import Step, StepPlan
+from undo_hpc.training.packing import Step, StepPlan, passes
 from undo_hpc.training.ranks import DistContext, RankInfo
 from undo_hpc.training.schedule import learning_rate
 from undo_hpc.training.spec import TrainSpec
@@ -85,7 +85,7 @@ def train(
     plan = StepPlan(
         data.lengths,
         budget=config.tokens_per_batch,
-        epochs=config.epochs,
+        epochs=passes(config.epochs, config.tokens, data.lengths),
         max_steps=config.max_steps,
         seed=spec.seed,
     )
@@ -251,7 +251,7 @@ def train(
     checkpoints.finalize()
     summary = {
         "steps": plan.total,
-        "epochs": config.epochs,
+        "epochs": passes(config.epochs, config.tokens, data.lengths),
         **data.counts,
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),
