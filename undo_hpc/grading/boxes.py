@@ -51,8 +51,9 @@ def find_boxes(text: str) -> list[Box]:
 
 def last_answer(text: str) -> Box | None:
     """The last box, together with the neighbours that are joined to it by nothing but 'and', 'or' or commas."""
-    chosen = find_boxes(text)[-1:]
-    for box in reversed(find_boxes(text)[:-1]):
+    boxes = find_boxes(text)
+    chosen = boxes[-1:]
+    for box in reversed(boxes[:-1]):
         gap = text[box.end : chosen[0].start]
         if len(gap) > _GAP or not _JOINED.fullmatch(_TEXT_JOINED.sub(r" \1 ", gap)):
             break
@@ -64,6 +65,9 @@ def last_answer(text: str) -> Box | None:
 def unbox(content: str) -> str:
     """Takes away boxes inside of a box, keeping what is in them."""
     for _ in range(5):
-        for box in reversed(find_boxes(content)):
+        boxes = find_boxes(content)
+        if not boxes:
+            break
+        for box in reversed(boxes):
             content = content[: box.start] + box.content + content[box.end :]
     return content

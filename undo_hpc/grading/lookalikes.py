@@ -38,7 +38,8 @@ def _vulgar(match: re.Match[str]) -> str:
 
 def unify(text: str) -> str:
     """The text with look-alikes unified; control, invisible and private characters are dropped."""
-    text = _CONTROL.sub("", _EATEN.sub(lambda m: "\\" + _EATEN_LETTER[m[1]] + m[2], text))
+    if not text.isprintable():
+        text = _CONTROL.sub("", _EATEN.sub(lambda m: "\\" + _EATEN_LETTER[m[1]] + m[2], text))
     if text.isascii():
         return text
     text = _SUPER_RUN.sub(lambda m: "^{" + m[0].translate(_SUPER) + "}", _INVISIBLE.sub("", text))
