@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import Once, nonempty
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     """Where tasks run, for every command that starts a run."""
-    parser.add_argument("--cluster", choices=("local", "slurm"), help="where the tasks run")
+    parser.add_argument("--cluster", action=Once, choices=("local", "slurm"), help="where the tasks run")
     parser.add_argument(
         "--profile",
+        type=nonempty,
+        action=Once,
         metavar="FILE",
         help="YAML file that describes the SLURM cluster (implies --cluster slurm)",
     )

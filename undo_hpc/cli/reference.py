@@ -176,7 +176,7 @@ def _launch(
     config_of: Callable[[argparse.Namespace], RunConfig],
 ) -> int:
     """Reads the flags (an unknown one ends with exit code 2 and the nearest), and runs the part."""
-    from undo_hpc.cli.errors import prepare_streams
+    from undo_hpc.system.guard import prepare_streams
 
     prepare_streams()
     given, unknown = parser.parse_known_args(argv)

@@ -64,6 +64,8 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
     answered = metrics["sets"] or (metrics.get("baseline") or {})  # of a model that was only evaluated
     if unboxed := _over(answered, "right_unboxed", _MANY_UNBOXED, of="correct"):
         found.append(f"right answers of the student without a box, which count as right: {unboxed}")
+    if judged := _over(answered, "judged", 0.0):
+        found.append(f"verdicts that the judge gave, not the checker: {judged}")
     if cut := _over(answered, "truncated", _MANY_CUT_OFF):
         found.append(
             f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_new_tokens too small?"
