@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from undo_hpc.config.fields import Section, result_field
+from undo_hpc.config.fields import Section, result_field, runtime_field
 from undo_hpc.records import AnswerKind
 
 
@@ -101,6 +101,18 @@ class SourceConfig(Section):
         if not isinstance(value, dict):
             return value
         return {_column(key): _condition(key, wanted) for key, wanted in value.items()}
+
+
+class AddedEvaluation(Section):
+    """A set of problems that the students of a run answer besides, added when the run has begun already."""
+
+    benchmark: str = runtime_field(
+        "", "name of an embedded benchmark, a YAML file, a data file or a Hub data set"
+    )
+    limit: int = runtime_field(0, "use the first N problems; 0 for all", ge=0)
+    samples: int = runtime_field(0, "answers a problem; 0 takes evaluate.samples", ge=0)
+    temperature: float | None = runtime_field(None, "null takes that of evaluate.sampling", ge=0)
+    source: SourceConfig | None = runtime_field(None, "another source of the benchmark, e.g. a local file")
 
 
 class RationalesConfig(Section):

@@ -19,7 +19,7 @@ from undo_hpc.config.cluster import (
     check_stages,
     require_end,
 )
-from undo_hpc.config.data import DataConfig, FieldsConfig, RationalesConfig, SourceConfig
+from undo_hpc.config.data import AddedEvaluation, DataConfig, FieldsConfig, RationalesConfig, SourceConfig
 from undo_hpc.config.engines import (
     EngineConfig,
     OpenAIEngineConfig,
@@ -158,18 +158,6 @@ class GenerateConfig(Section):
                 "temperature 0 gives the same answer each time: set samples and max_attempts to 1, or a temperature"
             )
         return self
-
-
-class AddedEvaluation(Section):
-    """A set of problems that the students of a run answer besides, added when the run has begun already."""
-
-    benchmark: str = runtime_field(
-        "", "name of an embedded benchmark, a YAML file, a data file or a Hub data set"
-    )
-    limit: int = runtime_field(0, "use the first N problems; 0 for all", ge=0)
-    samples: int = runtime_field(0, "answers a problem; 0 takes evaluate.samples", ge=0)
-    temperature: float | None = runtime_field(None, "null takes that of evaluate.sampling", ge=0)
-    source: SourceConfig | None = runtime_field(None, "another source of the benchmark, e.g. a local file")
 
 
 class EvaluateConfig(Section):
