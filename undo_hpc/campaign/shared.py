@@ -33,7 +33,8 @@ UNREAD = ("name", "stop.", "stages.", "method.preset", "method.condition", "meth
 def first_work(config: RunConfig) -> str:
     """Digest of all that iteration 0 reads of a configuration, its last stage excepted."""
     explicit = config.model_dump(mode="json", exclude_defaults=True)
-    values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and not k.startswith(UNREAD)]
+    unread = UNREAD if config.method.signal == "soft" else (*UNREAD, "method.signal", "distill.")
+    values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and not k.startswith(unread)]
     teacher = "data" if config.method.condition == "ground_truth" else "model"
     return hashlib.sha256(orjson.dumps([teacher, *values])).hexdigest()
 

@@ -37,6 +37,8 @@ class TrainSpec:
         card: name, iteration, parent, teacher, data for the model card.
         time_limit_s: seconds from the start of the process after which it will be killed; None for no limit.
         run_id: the run a checkpoint belongs to; one of another run is refused.
+        scores: indices of the teacher's scores (storage/scores.py); none where text alone is learned.
+        distill: how they are learned: a dump of DistillConfig, with the signal.
     """
 
     train: dict[str, Any]
@@ -59,6 +61,8 @@ class TrainSpec:
     date: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     time_limit_s: float | None = None
+    scores: list[str] = field(default_factory=list)
+    distill: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> TrainConfig:

@@ -34,6 +34,8 @@ def check_packages(config: RunConfig) -> None:
         for what in ("generate", "evaluate")
         if getattr(config, what).engine.name == "vllm" and not _no_teacher(config, what)
     ]
+    if config.method.signal != "text" and config.distill.engine == "vllm":
+        wanted.append("generate")
     if wanted and find_spec("vllm") is None:
         instead = " ".join(f"--set {what}.engine.name=transformers" for what in wanted)
         raise ConfigError(
@@ -153,11 +155,12 @@ def check_contexts(config: RunConfig) -> None:
 
 def check_prompts(config: RunConfig) -> None:
     """The prompt sets have all templates that the run needs, later iterations included."""
-    needed = ["problem", "refine"] if effective_iterations(config) > 1 else ["problem"]
+    refined = effective_iterations(config) > 1 and config.method.condition != "one_shot"
+    needed = ["problem", "refine"] if refined else ["problem"]
     prompts = load_prompts(config.teacher.prompt)
     if not _no_teacher(config, "generate"):
         prompts.require(*needed)
-        if effective_iterations(config) > 1:
+        if refined:
             _require_placeholders(config, prompts)
     load_prompts(config.student.prompt).require("student")
 
