@@ -8,6 +8,7 @@ import difflib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.cluster.profile import load_profile, require_used
 from undo_hpc.config.engines import ENGINES
@@ -15,7 +16,7 @@ from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.engines import load_own_engine
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.errors import ConfigError
-from undo_hpc.models import context_of
+from undo_hpc.models import context_of, resolve_model
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
@@ -181,6 +182,32 @@ def _require_placeholders(config: RunConfig, prompts: PromptSet) -> None:
                 f"{key} has no effect: refine.txt of {prompts.where} has no {{{{ {name} }}}}",
                 hint=f"add {{{{ {name} }}}} to it (undo_hpc/prompts/default/refine.txt has one), or take the key away",
             )
+
+
+def check_scorer(config: RunConfig) -> None:
+    """Student and teacher have the same token ids where scores are learned, as far as both tokenizers lie here. (The task that scores
+    compares them again, whatever they are, before it loads weights.)"""
+    if config.method.signal == "text":
+        return
+    from undo_hpc.engines.scoring import match_tokenizers
+    from undo_hpc.training.loss_tokens import load_tokenizer
+
+    found = []
+    for model in (config.teacher, config.student):
+        folder = Path(resolve_model(model.model))
+        tokenizer = load_tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
+        if tokenizer is None:
+            return
+        found.append(_Vocabulary(tokenizer))
+    match_tokenizers(*found)
+
+
+class _Vocabulary:
+    """A tokenizer of `tokenizers`, in the words of transformers that `match_tokenizers` uses."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.get_vocab = tokenizer.get_vocab
+        self.added_tokens_decoder = tokenizer.get_added_tokens_decoder()
 
 
 def check_cluster(config: RunConfig) -> None:
