@@ -171,7 +171,12 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
             else "; the teacher then sees the errors of the last student"
         )
         console.print()
-        say(console, f"later iterations have the same stages{seen}")
+        more = (
+            ", and score the student's own answers (sample, score)"
+            if config.method.signal == "on_policy"
+            else ""
+        )
+        say(console, f"later iterations have the same stages{more}{seen}")
 
 
 def describe_problems(loaded: LoadedProblems) -> list[str]:

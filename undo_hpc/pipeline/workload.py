@@ -20,12 +20,11 @@ class Measured:
     attempts_per_problem: float
     tokens_per_attempt: float
     tokens_per_second: float
-    score_tokens_per_second: float = 0.0
 
     @classmethod
     def from_metrics(cls, metrics: dict[str, Any]) -> Measured | None:
         """From an iteration's metrics.json; None where it wrote nothing, or was not timed."""
-        generated, scored = metrics.get("generate", {}), metrics.get("score") or {}
+        generated = metrics.get("generate", {})
         if not (
             generated.get("rows")
             and generated.get("problems")
@@ -38,8 +37,13 @@ class Measured:
             generated["rows"] / generated["problems"],
             generated["completion_tokens"] / generated["rows"],
             generated["new_tokens"] / generated["seconds"],
-            scored["new_tokens"] / scored["seconds"] if scored.get("seconds") else 0.0,
         )
+
+
+def scoring_speed(metrics: dict[str, Any]) -> float:
+    """Tokens that a task of `score` read in a second, by an iteration's metrics.json; 0 where nothing was scored or timed."""
+    scored = metrics.get("score") or {}
+    return scored["new_tokens"] / scored["seconds"] if scored.get("seconds") else 0.0
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,14 @@ def estimate(
     prompt_characters: float = 0.0,
     measured: Measured | None = None,
     score_rows: int = 0,
+    scoring: float = 0.0,
 ) -> Workload:
     """The workload of an iteration.
 
     Args:
         problems: number of problems the teacher writes for.
         score_rows: number of texts that it scores.
+        scoring: `scoring_speed` of the last iteration.
         prompt_characters: mean length of a prompt; 0 where no prompt is known.
         measured: what the last iteration needed, where there was one.
     """
@@ -136,7 +142,6 @@ def estimate(
         basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
     # A prompt that is not known is taken to be as long as a tenth of the text.
     row_tokens = per_attempt + (prompt_characters / CHARACTERS_PER_TOKEN or per_attempt / 10)
-    scoring = config.distill.tokens_per_second or (measured and measured.score_tokens_per_second)
     return Workload(
         round(attempts * prompt_characters / CHARACTERS_PER_TOKEN),
         round(attempts * per_attempt),
@@ -144,5 +149,5 @@ def estimate(
         speed,
         basis,
         round(score_rows * row_tokens),
-        scoring or SCORED_A_WRITTEN * speed,
+        config.distill.tokens_per_second or scoring or SCORED_A_WRITTEN * speed,
     )
