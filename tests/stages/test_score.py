@@ -222,7 +222,8 @@ def second_iteration(root: Path, *sets: str) -> Run:
     write_manifest(at.stage_manifest("train"), Manifest("train", 0, 0, {}, outputs))
     problems = run.problems("train")
     advance_to(run, 1, [make_feedback(p, right=n % 2 == 0) for n, p in enumerate(problems)])
-    write_shards(run, solution, 1)
+    known = {p.problem_id: p for p in problems}
+    write_shards(run, lambda target: solution(known[target.problem_id]), 1)
     do(run, "merge", merge.run_stage, iteration=1)
     return run
 
