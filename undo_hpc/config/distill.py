@@ -65,7 +65,7 @@ class DistillConfig(Section):
     learning_rate: float | None = result_field(
         None, "peak learning rate of on_policy iterations; null takes train.learning_rate", gt=0
     )
-    gate: Literal["refuse", "warn"] = result_field(
+    gate: Literal["refuse", "warn"] = runtime_field(
         "refuse", "what becomes of a training whose scores copy the student's errors"
     )
     gate_rows: int = result_field(64, "wrong and right answers on which that is measured", ge=1)

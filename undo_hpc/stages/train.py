@@ -24,6 +24,15 @@ from undo_hpc.system.parent_death import DIE_WITH_PARENT
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import RECORD, TrainSpec
 
+NOT_LEARNED = (
+    "engine",
+    "server",
+    "shards",
+    "tokens_per_second",
+    "gate",
+    "gate_rows",
+)  # of `distill`: nothing of it reaches training
+
 
 def run_stage(ctx: StageContext) -> None:
     """Trains and publishes the student.
@@ -106,9 +115,7 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
     scores: dict[str, Any] = {}
     if ctx.plan.score:
         indices = [str(ctx.at.shard("score", k)) for k in range(ctx.plan.score)]
-        settings = config.distill.model_dump(
-            mode="json", exclude={"engine", "server", "shards", "tokens_per_second"}
-        )
+        settings = config.distill.model_dump(mode="json", exclude=set(NOT_LEARNED))
         scores = {"scores": indices, "distill": settings | {"signal": config.method.signal}}
     parent = resolve_model(config.student.model)
     name = origin = config.student.model
@@ -170,7 +177,7 @@ def require_no_copying(ctx: StageContext, scored: Sequence[Manifest]) -> None:
         if ctx.run.config.distill.gate == "refuse":
             raise DataError(
                 problem,
-                hint="do the rationales hold the student's errors (method.wrong_rationales: drop)? A new run with distill.gate: warn trains all the same",
+                hint="do the rationales hold the student's errors (method.wrong_rationales: drop)? --set distill.gate=warn trains all the same",
             )
         ctx.say(f"warning: {problem}")
 
