@@ -115,22 +115,3 @@ def test_forward_divergence_comes_nearer_to_the_teacher_than_cross_entropy(
         found[ce] = divergence(teacher, student, held_out)
         student.close()
     assert found[0.0] < found[1.0] < before, (before, found)
-
-
-def test_on_policy_steps_move_the_students_own_samples_toward_the_teacher(
-    teacher: Any, texts: list[ScoreRequest]
-) -> None:
-    student = load("student")
-
-    def samples(seed: int, prompts: list[str]) -> list[ScoreRequest]:
-        asked = [Request(str(n), prompt, seed + n, 1.0, 60) for n, prompt in enumerate(prompts)]
-        answers = {c.id: c.token_ids for c in student.generate(asked)}
-        return [ScoreRequest(r.id, r.prompt, answers[r.id]) for r in asked]
-
-    learned, held_out = ([r.prompt for r in part] for part in (texts[:100], texts[150:]))
-    before = divergence(teacher, student, samples(0, held_out), reverse=True)
-    for number in range(1, 4):  # new samples each time, each seen about once
-        learn(teacher, student, samples(1000 * number, learned), Objective(beta=0.5), 0.0, steps=6, rate=3e-4)
-    after = divergence(teacher, student, samples(0, held_out), reverse=True)
-    student.close()
-    assert after < before, (before, after)
