@@ -80,6 +80,9 @@ class SourceConfig(Section):
     answer_kind: AnswerKind = result_field(
         "auto", "kind of answer: number, expression, letter, text, or auto"
     )
+    answer_names: dict[str, str] = result_field(
+        {}, "what an answer of the data is called where the words differ, e.g. {'True': 'yes', 'False': 'no'}"
+    )
     sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
     sample_seed: int = result_field(42, "seed of the draw")
     licence: str = result_field("", "licence of the source, for the cards")

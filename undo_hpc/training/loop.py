@@ -29,7 +29,7 @@ from undo_hpc.training.checkpoints import CheckpointManager
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
 from undo_hpc.training.divergence import FIGURES, means, scored_loss
 from undo_hpc.training.encoding import EncodedSet, load_data
-from undo_hpc.training.packing import Step, StepPlan
+from undo_hpc.training.packing import Step, StepPlan, passes
 from undo_hpc.training.ranks import DistContext, RankInfo
 from undo_hpc.training.schedule import learning_rate
 from undo_hpc.training.soft_scores import SoftScores
@@ -87,7 +87,7 @@ def train(
     plan = StepPlan(
         data.lengths,
         budget=config.tokens_per_batch,
-        epochs=config.epochs,
+        epochs=passes(config.epochs, config.tokens, data.lengths),
         max_steps=config.max_steps,
         seed=spec.seed,
     )
@@ -257,7 +257,7 @@ def train(
     checkpoints.finalize()
     summary = {
         "steps": plan.total,
-        "epochs": config.epochs,
+        "epochs": passes(config.epochs, config.tokens, data.lengths),
         **data.counts,
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),
