@@ -83,6 +83,7 @@ class VllmEngine:
         self._tokens_input: Any = tokens_input
         self._sampling_params, self._final_only = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._processes = VllmProcesses()
+        self._under_way: dict[str, Any] = {}
         self._llm: Any = self._start_llm()
         self._context = int(self._llm.model_config.max_model_len)
         seqs = self._arguments["max_num_seqs"]
@@ -136,6 +137,7 @@ class VllmEngine:
         groups = deque([deque(requests)])
         tries: dict[str, int] = {}
         under_way: dict[str, R] = {}
+        self._under_way = under_way
         try:
             while groups:
                 if not groups[0] and not under_way:
@@ -208,6 +210,10 @@ class VllmEngine:
         )
         self._restart()
         return [deque(suspects[start : start + size]) for start in range(0, len(suspects), size or 1)]
+
+    def under_way(self) -> tuple[int, int]:
+        """See `TellsWhatIsUnderWay`. vLLM hands out final answers only, so the tokens of unfinished ones are not known here."""
+        return len(self._under_way), 0
 
     def close(self) -> None:
         """Ends vLLM's processes and frees its memory. May be called again."""

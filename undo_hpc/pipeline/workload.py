@@ -56,6 +56,7 @@ class Workload:
         most_completion_tokens: if every attempt were needed and went to its limit.
         tokens_per_second: written by one task.
         basis: where the figures come from, in words.
+        guessed: the speed is no measured one: no time is told from it.
         score_tokens: to be read and scored, prompts included; 0 for the signal text.
         score_tokens_per_second: of one task.
     """
@@ -65,6 +66,7 @@ class Workload:
     most_completion_tokens: int
     tokens_per_second: float
     basis: str
+    guessed: bool = False
     score_tokens: int = 0
     score_tokens_per_second: float = 1.0
 
@@ -76,16 +78,18 @@ class Workload:
         """For the user, with the time that `tasks` tasks at once would take."""
         read = f"{self.prompt_tokens:,} tokens to read and " if self.prompt_tokens else ""
         each = _duration(self.completion_tokens / self.tokens_per_second / max(1, tasks) / 60)
+        time = f"about {each} for {tasks} task{'s'[: tasks != 1]} at once"
+        if self.guessed:
+            time = "how long is unknown until measured"
         scored = ""
         if self.score_tokens:
             rate = self.score_tokens_per_second
-            scored = (
-                f". It then scores about {self.score_tokens:,} tokens, prompts included: {_duration(self.score_tokens / rate / 60)} of "
-                f"one task at {rate:,.0f} tokens/s"
-            )
+            scored = f". It then scores about {self.score_tokens:,} tokens, prompts included"
+            if not self.guessed:
+                scored += f": {_duration(self.score_tokens / rate / 60)} of one task at {rate:,.0f} tokens/s"
         return (
             f"about {read}{self.completion_tokens:,} {'tokens ' if not read else ''}to write (at most {self.most_completion_tokens:,}); "
-            f"about {each} for {tasks} task{'s'[: tasks != 1]} at once. {self.basis}{scored}"
+            f"{time}. {self.basis}{scored}"
         )
 
 
@@ -137,7 +141,8 @@ def estimate(
         speed, source = measured.tokens_per_second, "measured"
     if settings.tokens_per_second:
         speed, source = settings.tokens_per_second, "generate.tokens_per_second"
-    basis += f", {speed:,.0f} tokens/s a task ({source})"
+    shards = "; shards are cut for" if source == "guessed" else ","
+    basis += f"{shards} {speed:,.0f} tokens/s a task ({source})"
     if prompt_characters:
         basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
     # A prompt that is not known is taken to be as long as a tenth of the text.
@@ -148,6 +153,7 @@ def estimate(
         problems * settings.max_attempts * limit,
         speed,
         basis,
+        source == "guessed",
         round(score_rows * row_tokens),
         config.distill.tokens_per_second or scoring or SCORED_A_WRITTEN * speed,
     )
