@@ -199,7 +199,7 @@ def check_scorer(config: RunConfig) -> None:
         if tokenizer is None:
             return
         found.append(_Vocabulary(tokenizer))
-    match_tokenizers(*found)
+    match_tokenizers(found[0], found[1])
 
 
 class _Vocabulary:
