@@ -23,7 +23,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, StorageError, TrainingError
-from undo_hpc.storage.atomic import fsync_dir, sha256_file, translate_os_error, write_json
+from undo_hpc.storage.atomic import fsync_dir, make_folder, sha256_file, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import DistContext
@@ -79,7 +79,7 @@ class CheckpointManager:
         self.whole_s: list[float] = []
         if dist_context.info.is_first:
             with translate_os_error(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder)
                 for torn in self.folder.glob(".*"):
                     say(
                         f"checkpoint {torn.name.strip('.').removesuffix('.tmp')} was not finished; it is removed"

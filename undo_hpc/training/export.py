@@ -12,7 +12,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.models import hub_id, public_name
-from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_json
+from undo_hpc.storage.atomic import make_folder, publish_dir, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.system.templates import render_card
 from undo_hpc.training import student
@@ -66,7 +66,8 @@ def _publish(
     temporary = out.with_name(f".{out.name}.tmp")
     with translate_os_error(out):
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        make_folder(out.parent)
+        temporary.mkdir()
         if config.lora.enabled:
             model, weights = _merged(spec, config, weights)
         if spec.dtype not in ("auto", str(model.dtype).removeprefix("torch.")):
