@@ -78,6 +78,9 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
 
         log.info(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
+        from undo_hpc.control.tidy import tidy
+
+        tidy(run)
         from undo_hpc.observe.after import after_iteration
 
         after_iteration(run, iteration)

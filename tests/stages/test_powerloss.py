@@ -17,6 +17,7 @@ from tests.stages.build import make_problems, make_run
 from tests.storage.powerloss import Recording, check_all
 from undo_hpc.cluster.signals import StopSignals
 from undo_hpc.control.position import current_state, discard_stale
+from undo_hpc.control.tidy import tidy
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import ExitCode
@@ -25,7 +26,6 @@ from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.stages import attempts, generate
 from undo_hpc.storage import lease as lease_module
 from undo_hpc.storage import leftovers
-from undo_hpc.storage.leftovers import remove_leftovers
 from undo_hpc.worker import run_task
 
 PROBLEMS = make_problems(6)
@@ -69,7 +69,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "load_engine", lambda *_, **__: Engine())
     monkeypatch.setattr(generate, "open_checker", lambda ctx: Checker())
     monkeypatch.setattr(lease_module, "alive_here", lambda pid, start: False)
-    monkeypatch.setattr(lease_module, "WATCH_S", 0.0)  # a torn lease names no owner, and is watched for so long
+    monkeypatch.setattr(
+        lease_module, "WATCH_S", 0.0
+    )  # a torn lease names no owner, and is watched for so long
     monkeypatch.setattr(leftovers, "process_start", lambda pid: "")
     for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
@@ -91,7 +93,7 @@ def reopened(root: Path) -> Run:
     """What the launcher does first: it looks, and discards what is damaged."""
     run = open_run(root)
     discard_stale(run, current_state(run))
-    remove_leftovers(root)
+    tidy(run)
     return run
 
 
@@ -121,6 +123,10 @@ def test_generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not durable & set(Engine.asked), "an acknowledged row was asked for again"
         assert len(Engine.asked) == len(set(Engine.asked))
         assert results(open_run(root)) == expected, "other bytes"
+        open_run(root).layout.iteration(0).stage_manifest("advance").write_text(
+            "{}"
+        )  # the iteration has ended
+        tidy(open_run(root))
         assert not list(root.rglob("*.tmp")) and not list(root.rglob("*.parts")), "files are left"
 
     assert check_all(recording, tmp_path / "s", check) > 100

@@ -23,6 +23,8 @@ def remove_leftovers(folder: Path) -> list[Path]:
     """
     removed = []
     for parent, folders, names in os.walk(folder):
+        if "code" in folders and parent == str(folder):
+            folders.remove("code")  # a snapshot of thousands of files, published whole
         for name in [*names, *folders]:
             found = _NAME.fullmatch(name)
             if found is None:
