@@ -123,6 +123,9 @@ def answers(run: Run, iteration: int, problem_set: str) -> Iterator[Attempt]:
 
 
 def students(run: Run) -> dict[int, Path]:
-    """The trained students by iteration, each a Hugging Face directory."""
+    """The trained students by iteration, each a Hugging Face directory; those that were pruned are left out."""
+    from undo_hpc.control.prune import usage
+
     found = {k: run.layout.iteration(k) for k in run.layout.iterations()}
-    return {k: at.student for k, at in found.items() if at.stage_manifest("train").exists()}
+    gone = {item.iteration for item in usage(run) if item.pruned}
+    return {k: at.student for k, at in found.items() if at.stage_manifest("train").exists() and k not in gone}

@@ -230,6 +230,9 @@ def _is_complete(context: StageContext) -> bool:
         )
     if found.problem:
         log.warning("%s: %s; the task is done again", task.manifest, found.problem)
+    if found.manifest.pruned:  # asked for by hand: the launcher takes a pruned task for done
+        log.info("%s: its outputs were pruned; the task is done again", task.manifest)
+        return False
     return not found.problem and found.manifest.inputs.get("config", run.config_digest) == run.config_digest
 
 

@@ -38,7 +38,7 @@ def load(tmp_path: Path, text: str, *sets: str) -> Any:
         ("name: 12\n", "line 1: 'name'", "in quotes it is a text"),
         ("train: {weight_decay: .nan}\n", "line 1: 'train.weight_decay'", "finite"),
         ("train: {epochs: .inf}\n", "line 1: 'train.epochs'", "finite"),
-        ("evaluate:\n  benchmarks: gsm8k\n", "line 2: 'evaluate.benchmarks'", "valid list"),
+        ("evaluate:\n  benchmarks: {gsm8k: 1}\n", "line 2: 'evaluate.benchmarks'", "valid list"),
         ("evaluate:\n  sampling: 3\n", "line 2: 'evaluate.sampling'", "valid dictionary"),
         ("cluster:\n  resources:\n    genrate: {minutes: 3}\n", "line 3: 'cluster.resources.genrate'", "did you mean 'generate'"),
         ("cluster:\n  policy:\n    merge: {}\n", "line 3: 'cluster.policy.merge'", "a policy is for"),

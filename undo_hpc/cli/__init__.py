@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from undo_hpc.cli.common import VERB_EXAMPLES, add_verbosity, interrupt
 
 VERBS = {
+    "init": "write a commented configuration to begin with",
+    "config": "every key with its value and meaning; a schema; what differs from a run",
     "run": "start a run, or resume it",
     "status": "where a run stands, why it waits, what to do next",
     "logs": "what a task has printed",
+    "show": "samples: prompts as the models read them, rationales, answers; what was wrong, what was fixed",
     "list": "the runs of a folder",
     "report": "write the report (HTML, Markdown) again",
     "compare": "runs on the same items: differences, intervals, what can be concluded",
@@ -26,6 +29,7 @@ VERBS = {
     "regrade": "grade the stored answers again with the present checker",
     "data": "write a benchmark in boxed form",
     "push": "publish data, predictions and students on the Hub",
+    "prune": "remove weights and checkpoints that are not needed; the evidence knows of it",
     "doctor": "check this machine, and the cluster, before a run",
     "pause": "let running tasks save and stop; the run can be resumed later",
     "cancel": "end the jobs of a run; all data stays",

@@ -107,7 +107,11 @@ def _find_damage(run_dir: Path | None) -> StorageError | None:
         try:
             manifest = read_manifest(path)
             small = {n: out for n, out in manifest.outputs.items() if out.bytes < _SMALL} if manifest else {}
-            problem = verify_outputs(run_dir, replace(manifest, outputs=small), deep=True) if manifest else ""
+            problem = (
+                verify_outputs(run_dir, replace(manifest, outputs=small), deep=True, pruned=True)
+                if manifest
+                else ""
+            )
         except UndoError as error:
             return StorageError(error.message, hint=error.hint)
         except OSError as error:

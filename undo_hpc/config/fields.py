@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -29,7 +29,8 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values are checked and never converted, nothing changes afterwards.
 
     A section that is given in part keeps the defaults of its place: `evaluate.sampling` is greedy by default, and stays so where only
-    `top_k` is set. (pydantic alone would take the defaults of the class.) A section without a value (`train:` in YAML) is all default.
+    `top_k` is set. (pydantic alone would take the defaults of the class.) A section without a value (`train:` in YAML) is all default. A
+    list may be given as its only value.
     """
 
     model_config = ConfigDict(
@@ -46,6 +47,8 @@ class Section(BaseModel):
                 _require_plain(value, (str(name),))
         result = dict(data)
         for name, info in cls.model_fields.items():
+            if get_origin(info.annotation) is list and isinstance(result.get(name), str | int | float):
+                result[name] = [result[name]]  # a single value is a list of one
             if name not in result or not isinstance(info.default, Section):
                 continue
             if result[name] is None:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from undo_hpc.config.method import METHOD_PRESETS
-from undo_hpc.config.renamed import ALIASES, renamed, renamed_paths
+from undo_hpc.config.renamed import ALIASES, HINTS, renamed, renamed_paths
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
 from undo_hpc.errors import ConfigError
@@ -59,10 +59,11 @@ def unknown_keys(
 
 def _advice(model: type[BaseModel], key: str, path: tuple[str, ...]) -> str:
     """What was meant by an unknown key: another program's word, the same key in another section, or the nearest key here."""
-    elsewhere = ALIASES.get(key) or tuple(dotted for dotted in _ALL_KEYS if dotted.rpartition(".")[2] == key)
+    words = ALIASES | HINTS
+    elsewhere = words.get(key) or tuple(dotted for dotted in _ALL_KEYS if dotted.rpartition(".")[2] == key)
     here = [dotted for dotted in elsewhere if path and dotted.startswith(f"{'.'.join(path)}.")]
     near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
-    if elsewhere and model.__module__.startswith("undo_hpc.config") and (here or not near or key in ALIASES):
+    if elsewhere and model.__module__.startswith("undo_hpc.config") and (here or not near or key in words):
         return f"did you mean {' or '.join(_described(dotted) for dotted in (here or elsewhere)[:3])}?"
     if near:
         return f"did you mean '{near[0]}' ({model.model_fields[near[0]].description})?"
@@ -191,7 +192,7 @@ def apply_sets(text: YamlText, sets: Iterable[str]) -> YamlText:
             given.pop(path, None)
             given[path] = leaf
     _make_way_for_preset(data, given.get(("method", "preset")))
-    for path, value in renamed_paths(given, "--set").items():
+    for path, value in renamed_paths(given, "--set", data).items():
         target = data
         for part in path[:-1]:
             if target.get(part) is None:

@@ -161,6 +161,13 @@ class EvaluateConfig(Section):
     problems_per_task: int = runtime_field(2000, "problems a task answers about", ge=1)
     baseline: bool = result_field(True, "evaluate the untrained student first")
 
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _several_in_one_text(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and "," in value[0]:
+            return [name.strip() for name in value[0].split(",") if name.strip()]
+        return value
+
     @model_validator(mode="after")
     def _samples_differ(self) -> EvaluateConfig:
         if self.samples > 1 and self.sampling.temperature == 0:

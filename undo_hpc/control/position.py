@@ -28,9 +28,10 @@ from undo_hpc.pipeline.state import Evidence, Key, TaskState, TaskStatus, derive
 from undo_hpc.pipeline.workload import Measured, estimate
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SCHEMA_VERSION, Target
+from undo_hpc.stages.context import Pruned
 from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, write_targets
 from undo_hpc.storage.atomic import read_json, write_json
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.reading import read_fast
 
 PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
@@ -173,12 +174,25 @@ def _require_readable(run: Run, state: RunState) -> None:
             f"{path} is missing, and iteration {follower} rests on it",
             hint=f"put it back; or move {later} away and run the same command again: these iterations are then made again",
         )
+    _require_unpruned(run, state)
     for (stage, index), found in state.evidence.items():
         if found.manifest is not None and found.manifest.schema_version != SCHEMA_VERSION:
             raise EvidenceError(
                 f"{stage} {index} of iteration {state.iteration}: {found.problem}",
                 hint="continue this run with the version of undo-hpc that made it, or start a new run directory",
             )
+
+
+def _require_unpruned(run: Run, state: RunState) -> None:
+    """Raises where a task that is missing reads what was pruned: its job would wait in the queue only to be told so."""
+    open_stages = {status.stage for status in state.missing}
+    for (name, _), found in state.evidence.items():
+        if found.manifest is None or not found.manifest.pruned or found.problem:
+            continue
+        read_by = (stage.name for stage in state.stages if name in stage.after)
+        problem = verify_outputs(run.layout.root, found.manifest, deep=False)
+        if problem and not open_stages.isdisjoint(read_by):
+            raise Pruned(run, found.manifest, problem)
 
 
 def make_plan(run: Run, iteration: int) -> IterationPlan:

@@ -30,7 +30,11 @@ def finished_problem(run: Run, iteration: int, stage: str, file: Path | None = N
         return f"{run.layout.relative(path)} is damaged"
     if manifest is None:
         return f"{run.layout.relative(path)} is missing"
-    return changed(run, manifest, file) if file else verify_outputs(run.layout.root, manifest, deep=False)
+    return (
+        changed(run, manifest, file)
+        if file
+        else verify_outputs(run.layout.root, manifest, deep=False, pruned=True)
+    )
 
 
 def damaged_results(
@@ -50,7 +54,8 @@ def damaged_results(
             problem = finished_problem(run, number, stage)
             if not problem and deep:
                 manifest = read_manifest(run.layout.iteration(number).stage_manifest(stage))
-                problem = verify_outputs(run.layout.root, manifest, deep=True) if manifest else ""
+                root = run.layout.root
+                problem = verify_outputs(root, manifest, deep=True, pruned=True) if manifest else ""
             if problem:
                 found.append((number, problem))
     return found

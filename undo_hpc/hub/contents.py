@@ -16,6 +16,7 @@ from undo_hpc.observe.exports import chat_bytes
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.layout import distilled_files
 from undo_hpc.pipeline.run import Run
+from undo_hpc.stages.context import Pruned
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.manifest import Manifest, read_manifest
 
@@ -90,6 +91,8 @@ def _item(run: Run, manifest: Manifest, name: str, file: Path) -> Item:
     try:
         why = "" if sha256_file(file) == output.sha256 else "its digest is not the one in its manifest"
     except OSError as error:
+        if run.layout.relative(file) in manifest.pruned:
+            raise Pruned(run, manifest, f"{file} was pruned") from error
         why = error.strerror or "it cannot be read"
     if why:
         raise EvidenceError(

@@ -78,32 +78,60 @@ def _refinement(config: RunConfig, problem: Problem) -> Target:
     return refine_target(problem.to_dict(), attempt, attempt, method, examples, history)
 
 
+class ModelReader:
+    """Prompts as a model reads them: with its chat template, which is loaded once.
+
+    Args:
+        served: a server of others puts its own template around the prompt, which is not known here.
+    """
+
+    def __init__(self, model: ModelConfig, *, date: str = "", served: bool = False) -> None:
+        self._model = model
+        self.template: ChatTemplate | None = None
+        self._why = ""
+        if served:
+            self._why = "the server's chat template is not known here"
+            return
+        try:
+            self.template = template_of(model, date=date)
+            if self.template is None:
+                self._why = f"without the chat template of {model.model}, which cannot be read here"
+        except UndoError as error:
+            self._why = self._unusable(error)
+
+    def _unusable(self, error: Exception) -> str:
+        return f"without the chat template of {self._model.model}, which cannot be used ({str(error).splitlines()[0]})"
+
+    def read(self, text: str) -> tuple[str, str]:
+        """The prompt of a user's turn, and what is missing in it (empty where nothing is)."""
+        system = self._model.system_prompt
+        why = self._why
+        if self.template is not None:
+            turns = [{"role": "system", "content": system}] * bool(system)
+            try:
+                return self.template.render([*turns, {"role": "user", "content": text}], True), ""
+            except RenderError as error:
+                why = self._unusable(error)
+        return (f"{system}\n\n{text}" if system else text), why
+
+
 def _teacher(config: RunConfig, title: str, about: str, target: Target, date: str) -> Sample:
     model = config.teacher
     text = prompt_of(target, load_prompts(model.prompt), model.instruction)
-    if "teacher" not in loaded_models(config):
-        system = f"{model.system_prompt}\n\n" if model.system_prompt else ""
-        return Sample(title, f"{about}; the server's chat template is not known here", system + text)
-    return _with_template(title, about, model, text, date)
+    reader = ModelReader(model, date=date, served="teacher" not in loaded_models(config))
+    return _read(reader, title, about, text)
 
 
-def _with_template(title: str, about: str, model: ModelConfig, text: str, date: str) -> Sample:
-    """The prompt as the model reads it; without its chat template where that cannot be had."""
-    try:
-        template = template_of(model, date=date)
-        if template is not None:
-            system = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
-            return Sample(title, about, template.render([*system, {"role": "user", "content": text}], True))
-        why = "which cannot be read here"
-    except (UndoError, RenderError) as error:
-        why = f"which cannot be used ({str(error).splitlines()[0]})"
-    return Sample(title, f"{about}; without the chat template of {model.model}, {why}", text)
+def _read(reader: ModelReader, title: str, about: str, text: str) -> Sample:
+    shown, missing = reader.read(text)
+    return Sample(title, f"{about}; {missing}" if missing else about, shown)
 
 
 def _student(config: RunConfig, problem: Problem, about: str, date: str) -> Iterator[Sample]:
     model = config.student
     turn = load_prompts(model.prompt).student(problem.problem, model.instruction)
-    yield _with_template("student prompt", about, model, turn, date)
+    reader = ModelReader(model, date=date)
+    yield _read(reader, "student prompt", about, turn)
     title = "tokens under the loss"
     rationale, source = problem.solution, "the data's own solution stands for the rationale"
     if not rationale:

@@ -15,7 +15,7 @@ from undo_hpc.pipeline.state import Evidence, TaskStatus, enough
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import read_fast
 
-STATES = ("done", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
+STATES = ("done", "pruned", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
 MAX_FAILURES = 3
 FRESH_PROGRESS_S = 600.0
 
@@ -55,8 +55,8 @@ class StageView:
 
     @property
     def done(self) -> int:
-        """Complete tasks."""
-        return self.states.get("done", 0)
+        """Complete tasks, those included whose outputs were pruned since."""
+        return self.states.get("done", 0) + self.states.get("pruned", 0)
 
 
 def stage_views(run: Run, state: RunState) -> tuple[list[StageView], list[Failure]]:
@@ -74,7 +74,7 @@ def stage_views(run: Run, state: RunState) -> tuple[list[StageView], list[Failur
         for status, task in zip(mine, stage.tasks, strict=True):
             now = status.state
             if now == "done":
-                counts["done"] += 1
+                counts["pruned" if _is_pruned(run, state.evidence[stage.name, status.index]) else "done"] += 1
                 continue
             ended = _last_start(run, stage, status.index, view)
             shown: str = now
@@ -95,6 +95,12 @@ def stage_views(run: Run, state: RunState) -> tuple[list[StageView], list[Failur
                  [s.index for s in mine if s.state == "running"])  # fmt: skip
         views.append(view)
     return views, failures
+
+
+def _is_pruned(run: Run, found: Evidence) -> bool:
+    """Whether outputs were removed to save room, and are still gone."""
+    names = found.manifest.pruned if found.manifest else ()
+    return any(not (run.layout.root / name).exists() for name in names)
 
 
 def _last_start(run: Run, stage: Stage, index: int, view: StageView) -> str:

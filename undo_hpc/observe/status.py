@@ -7,6 +7,7 @@ from typing import Any
 
 from undo_hpc.control.live import LiveTasks, query_live
 from undo_hpc.control.position import RunState, latest_planned, read_state
+from undo_hpc.control.prune import Usage, usage
 from undo_hpc.method.metrics import beats_untrained, untrained_validation, validation_of
 from undo_hpc.observe.next_step import headline, next_command
 from undo_hpc.observe.outcome import warnings_of
@@ -17,6 +18,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import read_bytes, read_fast
 from undo_hpc.system.invocation import cli_hint, display_path, resume_hint
+from undo_hpc.system.wording import format_bytes
 
 
 @dataclass
@@ -30,6 +32,8 @@ class RunView:
         untrained: the same of the untrained student, None where it was not measured.
         beats_untrained: whether the best iteration is more accurate than it; None where either was not measured.
         evaluation: how the student answers: temperature, samples, limits.
+        disk: what students and checkpoints take, in words.
+        disk_bytes: the same as a number.
     """
 
     name: str
@@ -53,6 +57,8 @@ class RunView:
     launcher: str = ""
     jobs: int = 0
     report: str = ""
+    disk: str = ""
+    disk_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -79,7 +85,7 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
     history = [{"iteration": k} | dict(validation_of(metrics) or {}) for k, metrics in enumerate(finished)]
     untrained = untrained_validation(finished)
     command, why = next_command(run, state, failures, live)
-    decision = state.decision
+    decision, used = state.decision, usage(run)
     return RunView(
         name=run.config.name,
         root=str(run.layout.root),
@@ -102,7 +108,20 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
         launcher=live.launcher,
         jobs=live.jobs,
         report=str(page) if (page := run.layout.report_page).exists() else "",
+        disk=describe_usage(used),
+        disk_bytes=sum(item.student + item.checkpoints for item in used),
     )
+
+
+def describe_usage(used: list[Usage]) -> str:
+    """Students and checkpoints on the disk: `students 1.0 GiB (2; pruned: 0), checkpoints 3.1 GiB`; empty where there are none."""
+    if not used:
+        return ""
+    there = [item for item in used if item.student and not item.pruned]
+    pruned = ", ".join(str(item.iteration) for item in used if item.pruned)
+    what = f"{len(there)}; pruned: {pruned}" if pruned else f"{len(there)}"
+    students, checkpoints = sum(item.student for item in used), sum(item.checkpoints for item in used)
+    return f"students {format_bytes(students)} ({what}), checkpoints {format_bytes(checkpoints)}"
 
 
 def _history(run: Run, iteration: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from undo_hpc.system.wording import format_duration
 WIDE = 90
 _STYLE = {
     "done": "green",
+    "pruned": "yellow",
     "running": "cyan",
     "failed": "bold red",
     "waiting": "yellow",
@@ -56,6 +57,8 @@ def render_status(view: RunView, width: int) -> RenderableType:
         if view.beats_untrained is False:
             parts.append(Text(f"            {NONE_BEATS_UNTRAINED}", "yellow"))
         parts.append(Text(f"            {view.evaluation}", "dim"))
+    if view.disk:
+        parts.append(Text.assemble(("disk        ", "bold"), view.disk))
     if view.report:
         parts.append(Text.assemble(("report      ", "bold"), (view.report, ""), overflow="fold"))
     parts += [Text(f"note: {note}", "yellow") for note in view.notes]

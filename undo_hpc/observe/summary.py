@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from undo_hpc.control.prune import usage
 from undo_hpc.control.spent import measure, rationale_cost
 from undo_hpc.method.metrics import beats_untrained, rows_learned
 from undo_hpc.observe.outcome import outcome, warnings_of
@@ -107,6 +108,8 @@ def show_summary(run: Run, console: Console) -> None:
         ("report", run.layout.report_page),
         ("all of the run", root),
     ]
+    if any(item.pruned and item.iteration == best for item in usage(run)):
+        places[0] = ("student (pruned)", at.student)
     for what, path in places:
         if path.exists():  # never wrapped: it is there to be copied
             console.print(f"{what:<19}{path}", highlight=False, markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.text import Text
 _MOST = 4000  # characters of a quoted text
 
 
-def say(console: Console, text: str, *, hang: int = 0) -> None:
+def say(console: Console, text: str, *, hang: int = 0, style: str = "") -> None:
     """A sentence, broken at spaces; paths and commands stay whole, so that they can be copied."""
     indent = " " * (len(text) - len(text.lstrip()))
     lines = textwrap.wrap(
@@ -21,12 +21,12 @@ def say(console: Console, text: str, *, hang: int = 0) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    console.print(Text("\n".join(lines)), soft_wrap=True)
+    console.print(Text("\n".join(lines), style), soft_wrap=True)
 
 
-def quote(console: Console, text: str) -> None:
-    """A text as it is, behind bars; of a long one its two ends. What a terminal would act on is shown as text."""
-    if len(text) > _MOST:
+def quote(console: Console, text: str, *, whole: bool = False) -> None:
+    """A text as it is, behind bars; of a long one its two ends, unless `whole`. What a terminal would act on is shown as text."""
+    if len(text) > _MOST and not whole:
         half = _MOST // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half:,} characters more ...\n{text[-half:]}"
     for line in text.split("\n") if text else []:

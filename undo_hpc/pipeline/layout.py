@@ -240,6 +240,10 @@ class IterationLayout:
         """Training checkpoints, one folder a step; the newest stay when the training is complete."""
         return self.train / "checkpoints"
 
+    def train_caches(self) -> list[Path]:
+        """Encoded rows, kept while a training may start again."""
+        return sorted(self.train.glob("encoded-*.npz"))
+
     @property
     def train_metrics(self) -> Path:
         """Loss and speed of the training, a row a logging step."""

@@ -27,6 +27,7 @@ from undo_hpc.storage.manifest import (
     write_manifest,
 )
 from undo_hpc.storage.progress import ProgressFile
+from undo_hpc.system.invocation import task_hint
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,18 @@ class StageContext:
         return manifest
 
 
+class Pruned(EvidenceError):
+    """An input was removed to save room, and is needed again. The message says how to make it again."""
+
+    def __init__(self, run: Run, manifest: Manifest, problem: str) -> None:
+        slurm = run.config.cluster.kind == "slurm"
+        again = task_hint(run.layout.root, manifest.stage, manifest.iteration, slurm=slurm)
+        super().__init__(
+            f"{manifest.stage} of iteration {manifest.iteration}: {problem}, and it is needed",
+            hint=f"make it again: {again}; then the same command again",
+        )
+
+
 def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> Manifest:
     """A task's manifest, its outputs verified.
 
@@ -121,6 +134,8 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
         if manifest is not None and not problem:
             return manifest
         if time.monotonic() >= deadline:
+            if manifest is not None and manifest.pruned:
+                raise Pruned(run, manifest, problem)
             raise EvidenceError(
                 f"{task.stage} {task.label}: {problem}",
                 hint="run the launcher again; it submits what is missing",
@@ -154,6 +169,8 @@ def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
     stages = {s.name: s for s in build_graph(ctx.run.config, ctx.run.layout, last)}
     try:
         return read_evidence(ctx.run, stages[stage_name].tasks[0], deep=True, wait_s=ctx.visibility_wait_s)
+    except Pruned:
+        raise
     except EvidenceError as error:
         raise EvidenceError(
             f"iteration {last.iteration}, {error.message}",

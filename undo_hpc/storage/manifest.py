@@ -26,6 +26,7 @@ class Output:
 class Manifest:
     """The evidence that a task is complete.
 
+    `details["pruned"]` names outputs that `undo-hpc prune` removed: they may be missing where nobody reads them.
     `outputs` are paths relative to the run directory. `inputs` maps a name (a task, a split, the configuration) to the
     digest that was read: where an upstream task was done again with another result, this one is stale.
     """
@@ -47,6 +48,11 @@ class Manifest:
         """Digest of what the task produced: the same outputs give the same digest, whenever and wherever made."""
         joined = "\n".join(f"{path} {out.sha256}" for path, out in sorted(self.outputs.items()))
         return hashlib.sha256(joined.encode()).hexdigest()
+
+    @property
+    def pruned(self) -> frozenset[str]:
+        """Outputs that were removed to save room."""
+        return frozenset(self.details.get("pruned", ()))
 
 
 def describe_output(path: Path, rows: int | None = None) -> Output:
@@ -106,18 +112,23 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool) -> str:
+def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool, pruned: bool = False) -> str:
     """What is wrong with the outputs, or an empty text.
 
     Args:
         deep: True compares digests (what a stage does with its inputs), False only presence and size (what a look does).
+        pruned: outputs that were pruned may be missing: nobody is about to read them.
     """
     for name, out in manifest.outputs.items():
         path = run_dir / name
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            return f"{name} is missing"
+            if name not in manifest.pruned:
+                return f"{name} is missing"
+            if pruned:
+                continue
+            return f"{name} was pruned"
         if size != out.bytes:
             return f"{name} has {size} bytes, its manifest says {out.bytes}"
         if deep and sha256_file(path) != out.sha256:

@@ -37,6 +37,13 @@ def resume_hint(run_dir: Path) -> str:
     return launcher_hint(f"--run-dir {display_path(run_dir)}")
 
 
+def task_hint(run_dir: Path, stage: str, iteration: int, *, slurm: bool = False) -> str:
+    """The command that does the only task of a stage by hand: here, or as a job of its own."""
+    if slurm and Path(f"slurm/{stage}.sbatch").is_file():
+        return f"bash slurm/{stage}.sbatch {display_path(run_dir)} {iteration}"
+    return f"{program('python')} -m undo_hpc.worker {display_path(run_dir)} {stage} --iteration {iteration}"
+
+
 def display_path(path: Path) -> str:
     """A path relative to the current folder where it lies below it, in quotes where a shell needs them."""
     try:

@@ -28,58 +28,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Prints a line a run; one that cannot be read says why."""
+    """Prints a line a run (two on a narrow terminal); one that cannot be read says why."""
     from rich.table import Table
     from rich.text import Text
 
-    from undo_hpc.cli.choose import changed_at, run_dirs
+    from undo_hpc.cli.choose import run_dirs
+    from undo_hpc.observe.status_view import WIDE
+    from undo_hpc.observe.wrapped import say
+
+    found = run_dirs(arguments.folder)
+    folder = arguments.folder.resolve()
+    if not found:
+        console.print(f"no run in {folder}; start one: undo-hpc run", highlight=False, soft_wrap=True)
+        return 0
+    console.print(f"runs in {folder}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    if console.width < WIDE:
+        for path in found:
+            name, *facts, state = _cells(path, arguments.folder)
+            say(console, f"{name}: {state}", hang=2)
+            say(console, f"  {', '.join(fact for fact in facts if fact)}", hang=2)
+        return 0
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("run", "changed", "iteration", "validation", "disk", "state"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("changed", "disk"))
+    for path in found:
+        table.add_row(*map(Text, _cells(path, arguments.folder)))
+    console.print(table)
+    return 0
+
+
+def _cells(path: Path, folder: Path) -> list[str]:
+    """Name, day of the last change, iteration, validation, room on the disk, and state; what cannot be read says why, and hides no other."""
+    from undo_hpc.cli.choose import changed_at
     from undo_hpc.errors import UndoError
     from undo_hpc.observe.status import collect_status
     from undo_hpc.observe.wording import accuracy
     from undo_hpc.pipeline.run import open_run
+    from undo_hpc.system.wording import format_bytes
 
-    found = run_dirs(arguments.folder)
-    if not found:
-        console.print(
-            f"no run in {arguments.folder.resolve()}; start one: undo-hpc run",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    console.print(
-        f"runs in {arguments.folder.resolve()}", style="dim", highlight=False, markup=False, soft_wrap=True
+    inside = path != folder and path.is_relative_to(folder)
+    name = str(path.relative_to(folder)) if inside else path.resolve().name
+    changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed_at(path)))
+    try:
+        view = collect_status(open_run(path), scheduler=False)
+    except UndoError as error:
+        return [name, changed, "", "", "", f"cannot be read: {error.message.splitlines()[0]}"]
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"cannot be read: a file of it is damaged ({type(error).__name__}: {error})"
+        return [name, changed, "", "", "", what]
+    shown = [h for h in view.accuracy if "accuracy" in h]  # none without a validation split
+    share = accuracy(max(shown, key=lambda h: h["accuracy"])) if shown else ""
+    if view.beats_untrained is False and view.untrained:
+        share += f", untrained {accuracy(view.untrained)}"
+    of = (
+        f"iteration {view.iteration} of 0 to {view.iterations - 1}"
+        if view.iterations > 1
+        else "the only iteration"
     )
-    for heading in ("run", "changed", "iteration", "validation", "state"):
-        table.add_column(heading, overflow="fold")
-    for path in found:
-        inside = path != arguments.folder and path.is_relative_to(arguments.folder)
-        name = Text(str(path.relative_to(arguments.folder)) if inside else path.resolve().name)
-        changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed_at(path)))
-        try:
-            view = collect_status(open_run(path), scheduler=False)
-        except UndoError as error:
-            table.add_row(name, changed, "", "", Text(f"cannot be read: {error.message}", "red"))
-            continue
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ) as error:  # one damaged run hides no other
-            what = f"cannot be read: a file of it is damaged ({type(error).__name__}: {error})"
-            table.add_row(name, changed, "", "", Text(what, "red"))
-            continue
-        shown = [h for h in view.accuracy if "accuracy" in h]  # none without a validation split
-        share = accuracy(max(shown, key=lambda h: h["accuracy"])) if shown else ""
-        if view.beats_untrained is False and view.untrained:
-            share += f", untrained {accuracy(view.untrained)}"
-        of = (
-            f"{view.iteration} of 0 to {view.iterations - 1}"
-            if view.iterations > 1
-            else f"{view.iteration}, the only one"
-        )
-        table.add_row(name, changed, of, share, Text(view.headline.replace("stopped; ", "")))
-    console.print(table)
-    return 0
+    room = format_bytes(view.disk_bytes) if view.disk_bytes else ""
+    return [name, changed, of, share, room, view.headline.replace("stopped; ", "")]

@@ -1,0 +1,125 @@
+"""`undo-hpc show`: the rows that are asked for, each with the prompt that its model read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.observe.synthetic import RunBuilder
+from undo_hpc.cli import main
+from undo_hpc.observe.attempts import PromptReader, answered, earlier_mistakes
+from undo_hpc.pipeline.run import Run
+from undo_hpc.storage.shards import read_rows
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return RunBuilder(
+        tmp_path_factory.mktemp("show") / "run", problems=20, sets=["display.report=false"]
+    ).play(2)
+
+
+def rows(run: Run, capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, object]]:
+    assert main(["show", str(run.layout.root), "--json", "-n", "0", *words]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_students_answers_come_first_and_can_be_chosen(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = rows(run, capsys)
+    assert {(row["stage"], row["iteration"]) for row in everything} == {("evaluate", 1)}
+    wrong = rows(run, capsys, "--wrong", "--on", "gsm")
+    assert wrong == [r for r in everything if r["verdict"] != "correct" and r["set"] == "gsm"] != []
+    one = wrong[0]
+    assert one in rows(run, capsys, "--id", str(one["problem_id"])[:8])
+    assert one in rows(run, capsys, "--id", str(one["idx"]))
+    assert (
+        rows(run, capsys, "--find", "NO. 3)")
+        == [r for r in everything if "no. 3)" in str(r["problem"])]
+        != []
+    )
+
+
+def test_what_was_fixed_stands_beside_the_mistake(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    before = earlier_mistakes(run, 1)
+    fixed = rows(run, capsys, "--fixed")
+    assert fixed and all(row["verdict"] == "correct" for row in fixed)
+    for row in fixed:
+        mistake = before[str(row["set"]), str(row["problem_id"])]
+        assert row["before"] == mistake.attempt.text and mistake.attempt.verdict != "correct"
+    first = rows(run, capsys, "--fixed", "--iteration", "0")
+    assert len(first) < len(rows(run, capsys, "--iteration", "0")), (
+        "iteration 0 is compared with the untrained student"
+    )
+
+
+def test_the_prompt_is_what_the_model_read(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    refined = rows(run, capsys, "--stage", "generate")[0]
+    prompt = str(refined["prompt"])
+    assert prompt.startswith("<|user|>") and prompt.endswith("<|assistant|>"), (
+        "the chat template is around it"
+    )
+    target = next(
+        r
+        for r in read_rows(run.layout.iteration(1).targets_file(0))
+        if r["problem_id"] == refined["problem_id"]
+    )
+    assert target["rationale"] in prompt and target["student_answer"] in prompt
+    learned = rows(run, capsys, "--stage", "merge")[0]
+    assert str(learned["problem"]) in str(learned["prompt"]) and "boxed" in str(learned["text"])
+
+
+def test_changed_templates_are_told(run: Run) -> None:
+    from dataclasses import replace
+
+    row = next(answered(run, "evaluate", 1))
+    other = replace(row, attempt=replace(row.attempt, prompt_sha="0" * 16))
+    assert "were changed since" in PromptReader(run).as_read(other)[1]
+    assert PromptReader(run).as_read(row)[1] == ""
+
+
+def test_the_rows_of_a_shard_at_work_are_shown(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(run.layout.root, tmp_path / "run"))
+    at = run.layout.iteration(1)
+    shard = root / run.layout.relative(at.shard("generate", 0))
+    lines = shard.read_text().splitlines(keepends=True)
+    shard.unlink()
+    folder = shard.with_name("shard-00000.parts")
+    folder.mkdir()
+    (folder / "000-aaaaaaaa-1.jsonl").write_text(lines[0] + lines[1][:20])
+    (folder / "001-aaaaaaaa-2.jsonl").write_text(lines[0])
+    assert main(["show", str(root), "--stage", "generate", "--json", "-n", "0"]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    mine = [row for row in shown if row["text"] == json.loads(lines[0])["text"]]
+    assert len(mine) == 1 and len(shown) < len(rows(run, capsys, "--stage", "generate"))
+
+
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+def test_on_a_terminal_of_any_width(
+    run: Run, width: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert main(["show", str(run.layout.root), "--fixed", "-n", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "prompt as the model reads it" in " ".join(told.split()) and "-n 0" in told
+    assert max(map(len, told.splitlines()[:-1])) <= max(45, int(width))
+
+
+def test_what_there_is_not_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(run.layout.root)
+    for words, said in (
+        (["--on", "nothing"], "gsm, hard, validation"),
+        (["--stage", "generate", "--on", "gsm"], "baseline and evaluate"),
+        (["--iteration", "9"], "evaluate 1"),
+        (["--fixed", "--stage", "merge"], "leave --stage out"),
+    ):
+        assert main(["show", root, *words]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["show", root, "--find", "no such words"]) == 0
+    assert "0 of 0 that match" in capsys.readouterr().out

@@ -1,0 +1,169 @@
+"""What was asked and answered in a run, row by row: an attempt beside its problem and its prompt. Reads only.
+
+`undo-hpc show`, the exports and the report read a run through this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from undo_hpc.data.distilled import read_distilled
+from undo_hpc.engines.base import digest
+from undo_hpc.errors import ConfigError
+from undo_hpc.models import loaded_models
+from undo_hpc.observe.preview import ModelReader
+from undo_hpc.pipeline.layout import IterationLayout, distilled_files
+from undo_hpc.pipeline.run import Run
+from undo_hpc.prompts import PromptSet, load_prompts
+from undo_hpc.records import Attempt, Problem, Target
+from undo_hpc.stages.targets import prompt_of
+from undo_hpc.storage.reading import read_rows_tolerant
+
+STAGES = ("generate", "merge", "baseline", "evaluate")  # those with texts to look at
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An attempt and what it answers.
+
+    Attributes:
+        stage, iteration: where it was made; `merge` stands for a row of the distilled set.
+        problem_set: benchmark or split of an answer of the student; empty for the teacher.
+        target: what the teacher was asked, for its attempts; None for the student.
+    """
+
+    stage: str
+    iteration: int
+    problem_set: str
+    problem: Problem
+    attempt: Attempt
+    target: Target | None = None
+
+
+def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Iterator[Answered]:
+    """All attempts of a stage so far, in the order of its shards; those of a shard at work as far as they are durable.
+
+    Args:
+        problem_set: only the answers to this benchmark or split.
+
+    Raises:
+        DataError: the distilled set is damaged.
+    """
+    at = run.layout.iteration(iteration)
+    plan = run.plan(iteration)
+    if plan is None:
+        return
+    if stage == "merge":
+        yield from _distilled(run, at, iteration)
+    elif stage == "generate":
+        for index in range(plan.shards):
+            rows = list(read_rows_tolerant(at.targets_file(index)))
+            targets = {target.problem_id: target for target in map(Target.from_dict, rows)}
+            for attempt in _attempts(at, at.shard("generate", index)):
+                if target := targets.get(attempt.problem_id):
+                    yield Answered(stage, iteration, "", target.to_problem(), attempt, target)
+    else:
+        for part in plan.slices(stage):
+            if problem_set in ("", part.problem_set):
+                problems = {p.problem_id: p for p in run.problems(part.problem_set, part.start, part.stop)}
+                for attempt in _attempts(at, at.shard(stage, part.shard, part.problem_set)):
+                    if problem := problems.get(attempt.problem_id):
+                        yield Answered(stage, iteration, part.problem_set, problem, attempt)
+
+
+def _attempts(at: IterationLayout, shard: Path) -> Iterator[Attempt]:
+    """The rows of a shard; of one that is not complete, those of its parts (the last one, where a row was made twice)."""
+    if shard.exists():
+        yield from map(Attempt.from_dict, read_rows_tolerant(shard))
+        return
+    files = at.part_files(shard, "*")
+    rows = (Attempt.from_dict(row) for path in files for row in read_rows_tolerant(path))
+    yield from {(row.problem_id, row.attempt): row for row in rows}.values()
+
+
+def _distilled(run: Run, at: IterationLayout, iteration: int) -> Iterator[Answered]:
+    for e in read_distilled(at.distilled) if distilled_files(at.distilled) else ():
+        problem = Problem(e.id, e.problem, e.gt, e.idx, e.source)
+        row = Attempt(e.id, e.idx, e.attempt, e.style, e.teacher_solution, e.verdict, "", "", "stop", 0, e.completion_tokens, 0, 0.0)  # fmt: skip
+        yield Answered("merge", iteration, "", problem, row)
+
+
+def latest_with(run: Run, stage: str) -> int | None:
+    """The latest iteration with any row of a stage; None where there is none."""
+    numbers = reversed(run.layout.iterations())
+    return next((k for k in numbers if next(answered(run, stage, k), None) is not None), None)
+
+
+def choose_stage(run: Run, stage: str | None, iteration: int | None) -> tuple[str, int]:
+    """The stage and iteration to look at: those named, else the student's latest answers, else the teacher's.
+
+    Raises:
+        ConfigError: there is nothing of it yet.
+    """
+    for name in [stage] if stage else ["evaluate", "generate"]:
+        number = latest_with(run, name) if iteration is None else iteration
+        if number is not None and next(answered(run, name, number), None) is not None:
+            return name, number
+    there = [
+        f"{name} {k}"
+        for k in run.layout.iterations()
+        for name in STAGES
+        if next(answered(run, name, k), None)
+    ]
+    what = f"{stage or 'this run'}{'' if iteration is None else f' of iteration {iteration}'}"
+    raise ConfigError(
+        f"there are no rows of {what} yet",
+        hint=f"what there is (stage, iteration): {', '.join(there) or 'nothing so far'}",
+    )
+
+
+def earlier_mistakes(run: Run, iteration: int, problem_set: str = "") -> dict[tuple[str, str], Answered]:
+    """The first wrong answer to each problem by the student before: of the last iteration, or the untrained one before iteration 0."""
+    stage, number = ("evaluate", iteration - 1) if iteration else ("baseline", 0)
+    found: dict[tuple[str, str], Answered] = {}
+    for row in answered(run, stage, number, problem_set):
+        if row.attempt.verdict != "correct":
+            found.setdefault((row.problem_set, row.problem.problem_id), row)
+    return found
+
+
+class PromptReader:
+    """The prompts of a run as its models read them; templates are loaded once."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._sets: dict[str, PromptSet] = {}
+        self._readers: dict[str, ModelReader] = {}
+
+    def user_turn(self, row: Answered) -> str:
+        """What was asked, without the chat template."""
+        config = self._run.config
+        if row.target is not None:
+            return prompt_of(row.target, self._prompts(config.teacher.prompt), config.teacher.instruction)
+        return self._prompts(config.student.prompt).student(row.problem.problem, config.student.instruction)
+
+    def as_read(self, row: Answered) -> tuple[str, str]:
+        """The prompt with its chat template, and what is to be said of it: empty where it is what the model read."""
+        if row.attempt.style == "ground_truth":
+            return "", "none: the data's own solution (method.condition: ground_truth)"
+        turn = self.user_turn(row)
+        remarks = []
+        if row.attempt.prompt_sha and row.attempt.prompt_sha != digest(turn):
+            remarks.append("the prompt templates were changed since: this is the prompt of today's")
+        role = "student" if row.target is None else "teacher"
+        text, remark = self._reader(role).read(turn)
+        return text, "; ".join([*remarks, *[remark] * bool(remark)])
+
+    def _prompts(self, name: str) -> PromptSet:
+        if name not in self._sets:
+            self._sets[name] = load_prompts(name)
+        return self._sets[name]
+
+    def _reader(self, role: str) -> ModelReader:
+        if role not in self._readers:
+            run = self._run
+            model = run.model("teacher" if role == "teacher" else "student")
+            self._readers[role] = ModelReader(model, served=role not in loaded_models(run.config))
+        return self._readers[role]
