@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -56,7 +57,8 @@ def make_folder(path: Path) -> None:
     if path.parent != path:
         make_folder(path.parent)
     path.mkdir(exist_ok=True)
-    fsync_dir(path.parent)
+    with contextlib.suppress(PermissionError):  # a place where we may make folders, but not list them
+        fsync_dir(path.parent)
 
 
 def fsync_dir(path: Path) -> None:

@@ -32,8 +32,11 @@ class ProgressFile:
         )
         with contextlib.suppress(OSError):  # a full disk is reported by those who write results
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            temporary.replace(self.path)
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(self.path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Removes the progress of an earlier start: its rate and its time left are not those of this one."""
