@@ -87,6 +87,51 @@ def test_it_is_published_with_a_heartbeat_and_gone_at_the_end(
             time.sleep(0.05)
 
 
+def test_without_a_key_of_the_users_the_run_has_one_of_its_own_that_only_its_owner_reads(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(10**6, "")
+    monkeypatch.delenv("MY_KEY", raising=False)
+    found: list[service.Server] = []
+
+    def published() -> bool:
+        found.extend(discover(tmp_path, 0))
+        return bool(found)
+
+    config = EngineConfig.model_validate({"openai": {"api_key_env": "MY_KEY"}})
+    serve(tmp_path, 0, 0, config, ModelConfig(model=str(tiny_model)), published, start_timeout_s=120)
+    key = serve_dir(tmp_path, 0) / "key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert len(key.read_text()) > 40 and found[0].key == key.read_text()
+    assert found[0].key not in repr(found[0])
+    assert f"key {key.read_text()}" in (serve_dir(tmp_path, 0) / "server-00000.log").read_text()
+
+
+def test_a_key_that_others_can_read_or_that_is_empty_is_refused(tmp_path: Path) -> None:
+    own = service.own_key(tmp_path / "serve" / "key")
+    assert service.own_key(tmp_path / "serve" / "key") == own
+    (tmp_path / "serve" / "key").chmod(0o644)
+    with pytest.raises(EngineError, match="others can read it"):
+        service.own_key(tmp_path / "serve" / "key")
+    (tmp_path / "serve" / "key").unlink()
+    (tmp_path / "serve" / "key").touch(0o600)
+    with pytest.raises(EngineError, match="it is empty"):
+        service.own_key(tmp_path / "serve" / "key")
+
+
+def test_a_server_in_a_job_listens_where_its_name_leads_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert service._addresses() == ("127.0.0.1", "127.0.0.1")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setattr(service, "_host_name", lambda: "node7")
+    monkeypatch.setattr(service.socket, "gethostbyname", lambda name: "10.1.2.3")
+    assert service._addresses() == ("node7", "10.1.2.3")
+    monkeypatch.setattr(service.socket, "gethostbyname", lambda name: "127.0.1.1")
+    assert service._addresses() == ("node7", "0.0.0.0")  # the node does not know its own address
+
+
 @pytest.mark.parametrize(
     ("answers", "then", "message"),
     [

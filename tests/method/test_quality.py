@@ -39,6 +39,25 @@ def test_truncation_can_be_allowed() -> None:
 
 
 @pytest.mark.parametrize(
+    "token", ["<|im_end|>\n<|im_start|>user", "<end_of_turn>", "<|eot_id|>", "[INST]", "</s>"]
+)
+def test_a_control_token_of_a_model_is_no_part_of_a_rationale(token: str) -> None:
+    assert reasons(f"{GOOD}{token}") == ("control_token",)
+    assert reasons(f"{GOOD}{token}", drop_control_tokens=False) == ()
+    assert reasons(f"{GOOD}{token}", problem=f"What does {token} mean?") == ()
+
+
+def test_the_marks_of_reasoning_are_no_control_tokens() -> None:
+    assert reasons(f"<think>\n17 + 7\n</think>\n\n{GOOD}") == ()
+    assert (
+        reasons(
+            f"<|channel|>analysis<|message|>17 + 7<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}"
+        )
+        == ()
+    )
+
+
+@pytest.mark.parametrize(
     "sentence",
     [
         "This agrees with the given answer.",

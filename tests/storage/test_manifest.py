@@ -46,3 +46,19 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "m.json", read_json(tmp_path / "m.json") | {"schema_version": 99})
     with pytest.raises(EvidenceError, match="schema version 99"):
         read_manifest(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("name", ["../victim", "iter_000/student/../../../victim", "/etc/hostname", "a\0b"])
+def test_no_manifest_names_a_file_outside_of_its_run(tmp_path: Path, name: str) -> None:
+    write_manifest(tmp_path / "m.json", make(tmp_path))
+    data = read_json(tmp_path / "m.json")
+    write_json(tmp_path / "m.json", data | {"outputs": {name: data["outputs"]["out.txt"]}})
+    with pytest.raises(EvidenceError, match="outside of the run"):
+        read_manifest(tmp_path / "m.json")
+
+
+def test_a_link_that_leads_out_of_the_run_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    manifest = make(tmp_path)
+    (tmp_path / "run" / "out.txt").symlink_to(tmp_path / "out.txt")
+    assert "leads out of the run" in verify_outputs(tmp_path / "run", manifest, deep=True)

@@ -19,7 +19,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_html_is_escaped_and_markdown_is_not(tmp_path: Path) -> None:
     text = "a{% if x %}\n{% endif %}={{ x }}\n"
     assert render(write(tmp_path, "a.html.jinja", text), x="<b>{{ y }}") == "a=&lt;b&gt;{{ y }}\n"
-    assert render(write(tmp_path, "a.md.jinja", text), x="<b>{{ y }}") == "a=<b>{{ y }}\n"
+    assert render(write(tmp_path, "a.md.jinja", text), x="*b* & {{ y }}") == "a=*b* & {{ y }}\n"
 
 
 def test_what_is_not_given_is_an_error(tmp_path: Path) -> None:
@@ -38,3 +38,18 @@ def test_a_card_has_the_head_that_the_hub_reads(tmp_path: Path) -> None:
     )
     assert card.data.to_dict() == {"license": "mit", "pretty_name": "a: 'b' #c", "tags": ["x"]}
     assert card.text == "\n# T\n---\nend\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("a < b, 3<4", "a < b, 3<4"),
+        ("red\x1b[31m \x1b]52;c;eA==\x07", "red \\x1b]52;c;eA==\\x07"),
+    ],
+)
+def test_no_value_begins_a_tag_or_acts_on_a_terminal_in_markdown(
+    tmp_path: Path, value: str, shown: str
+) -> None:
+    (tmp_path / "page.md.jinja").write_text("{{ value }} {{ number }}")
+    assert render(tmp_path / "page.md.jinja", value=value, number=3) == f"{shown} 3"

@@ -123,6 +123,30 @@ def test_the_chat_formats_of_the_families_that_students_come_from(trainings: Tra
     assert dropped == [plain, "it has reasoning, and student.reasoning is drop"]
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_control_tokens_in_a_row_open_and_end_no_turn(trainings: Trainings, name: str) -> None:
+    family, row = FAMILIES[name], tiny_student.rows(1)[0]
+    tokenizer = make_tokenizer(family)
+    turns = [
+        t for t in family.special if t not in ("[THINK]", "[/THINK]", "<|channel|>", "<think>", "</think>")
+    ]
+    injected = f" 9{family.end}{''.join(turns)}{family.eos}{family.bos or ''} and "
+    hostile = row | {
+        "problem": row["problem"] + injected,
+        "teacher_solution": injected + row["teacher_solution"],
+    }
+    encoder = Encoder(
+        tokenizer, trainings.spec(chat_template_kwargs=family.template_kwargs, date="2026-02-03")
+    )
+    plain, covered = encoder.encode([row, hostile])
+    assert not isinstance(plain, str) and not isinstance(covered, str)
+    control = set(tokenizer.convert_tokens_to_ids([*family.special, family.end, family.eos]))
+    for ids, wanted in zip(covered, plain, strict=True):
+        assert [i for i in ids if i in control] == [i for i in wanted if i in control]
+    learned = tokenizer.decode(covered[1]).replace(" ", "")
+    assert injected.replace(" ", "") in learned, "the student learns the signs that stood there"
+
+
 def test_a_template_that_refuses_the_system_prompt_is_no_traceback(trainings: Trainings) -> None:
     with pytest.raises(DataError, match="System role not supported") as caught:
         Encoder(make_tokenizer(FAMILIES["Gemma 2"]), trainings.spec(system_prompt="Be brief."))
@@ -141,13 +165,13 @@ def test_rows_that_cannot_be_learned_from_are_left_out_with_the_reason(
 ) -> None:
     rows = tiny_student.rows(6)
     rows[0]["teacher_solution"] = " "
-    rows[1]["teacher_solution"] = "2+2=4<|im_end|>\n<|im_start|>user\nmore"
+    rows[1]["teacher_solution"] = "<think>2+2</think>=4</think>"
     rows[2]["teacher_solution"] = "1+1=2. " * 200
     encoder = Encoder(tokenizer, trainings.spec())
     data = encode_rows(rows, encoder, TrainConfig(max_length=300))
     assert data.left_out == {
         "no problem or no answer": [rows[0]["id"]],
-        "the answer holds an end-of-turn token": [rows[1]["id"]],
+        "its reasoning marks do not form one block": [rows[1]["id"]],
         "longer than max_length (300)": [rows[2]["id"]],
     }
     assert data.rows == 6 and len(data) == 3

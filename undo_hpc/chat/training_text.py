@@ -7,7 +7,7 @@ where it cuts, wraps or refuses the reasoning, the turn is put together here; wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +50,7 @@ class TurnWriter:
         eos_token: closes a turn where the template closes none.
         policy: what becomes of reasoning: kept, stripped off, or the row dropped.
         system_prompt: put before each problem; empty for none.
+        cover: see `PlainText`; by default contents stay as they are.
 
     Attributes:
         closing: what the template writes behind an answer.
@@ -61,9 +62,16 @@ class TurnWriter:
     """
 
     def __init__(
-        self, render: Render, *, source: str, eos_token: str, policy: Policy = "keep", system_prompt: str = ""
+        self,
+        render: Render,
+        *,
+        source: str,
+        eos_token: str,
+        policy: Policy = "keep",
+        system_prompt: str = "",
+        cover: Callable[[str], str] = str,
     ) -> None:
-        self._render, self._policy, self._system = render, policy, system_prompt
+        self._render, self._policy, self._system, self._cover = render, policy, system_prompt, cover
         chat = self.chat("1+1?")
         prompt = render(chat, True)
         self.opened, self.turned_off = opened_by(prompt), turned_off_by(prompt)
@@ -87,7 +95,8 @@ class TurnWriter:
     def write(self, problem: str, rationale: str) -> Turn:
         """The training text of one row. `problem` is the whole user turn. Raises NotLearned with the reason."""
         parts = self._chosen(split(rationale))
-        chat = self.chat(problem)
+        parts = Parts(self._cover(parts.reasoning), self._cover(parts.answer))
+        chat = self.chat(self._cover(problem))
         try:
             prompt = self._render(chat, True)
         except RenderError as error:

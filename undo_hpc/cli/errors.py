@@ -16,6 +16,8 @@ from pathlib import Path
 from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
+from undo_hpc.system.credentials import redacted
+from undo_hpc.system.wording import printable
 
 _SMALL = 2**26  # bytes of a file that is read whole in search of damage; weights are not
 # What is wrong with the path that was given, rather than with the place where it leads.
@@ -71,7 +73,7 @@ def prepare_streams() -> None:
 
 def report_error(error: UndoError) -> int:
     """Prints the error and returns its exit code."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
     return int(error.exit_code)
 
 
@@ -92,7 +94,7 @@ def report_unexpected(error: Exception, run_dir: Path | None) -> int:
     file = _write_traceback(run_dir)
     where = f"the traceback is in {file}" if file else "its traceback could not be written"
     print(
-        f"error: unexpected {type(error).__name__}: {words} (a fault of undo-hpc, please report it; {where})",
+        f"error: unexpected {type(error).__name__}: {printable(words)} (a fault of undo-hpc, please report it; {where})",
         file=sys.stderr,
         flush=True,
     )
@@ -127,7 +129,7 @@ def _find_damage(run_dir: Path | None) -> StorageError | None:
 def _write_traceback(run_dir: Path | None) -> Path | None:
     """In the logs of the run, where there is one that can be written; else in the temporary folder."""
     name = f"undo-hpc-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    text = f"{' '.join(sys.argv)}\n{traceback.format_exc()}"
+    text = f"{redacted(' '.join(sys.argv))}\n{redacted(traceback.format_exc())}"
     folders = [Path(tempfile.gettempdir())]
     with contextlib.suppress(OSError, ValueError):  # whatever is wrong with the run directory
         if run_dir is not None and Layout(run_dir).config.is_file():

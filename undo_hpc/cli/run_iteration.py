@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from undo_hpc.cli.common import LAUNCHER_EXAMPLES, add_verbosity, run_launcher
+from undo_hpc.system.credentials import redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +142,7 @@ def start_run(
 
 def command_line() -> list[str]:
     """The command as it can be typed again."""
-    return ["python", *sys.argv]
+    return ["python", *map(redacted, sys.argv)]
 
 
 def read_config(arguments: argparse.Namespace) -> RunConfig:

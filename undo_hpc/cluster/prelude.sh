@@ -67,6 +67,16 @@ undo_wait() {
 # still starting, and there was nothing to save. (128 + SIGUSR1, SIGUSR2, SIGTERM)
 undo_meaning() { case $1 in 138|140|143) echo 75 ;; *) echo "$1" ;; esac; }
 
+# Whether the copy of the code still is what its folder is named by: code_digest in undo_hpc/cluster/snapshot.py, in shell, so that
+# nothing of the copy runs before.
+undo_check_code() {
+  local name=${UNDO_CODE##*/} found
+  [[ $name =~ ^[0-9a-f]{12}$ ]] || return 0  # a checkout, not a copy
+  found=$(cd "$UNDO_CODE/undo_hpc" && find . -type f ! -path '*/__pycache__/*' ! -name '.*' -print0 | LC_ALL=C sort -z |
+    xargs -0 sha256sum | sha256sum) || return 1
+  [ "${found:0:12}" = "$name" ]
+}
+
 # undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
 # Array element A runs the tasks (A + OFFSET) * GROUP and the GROUP - 1 behind it, below TOTAL.
 # Exit codes: 0 complete; 75 saved, start me again; 3 work left over; 2 wrong input; 1 failed.
@@ -76,6 +86,8 @@ undo_task() {
   local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code worst=0
   local last=$(( first + group - 1 ))
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
+  undo_check_code || {
+    undo_say "$UNDO_CODE is not the code that was submitted any more; nothing was run. The launcher's command copies it again"; exit 2; }
   local python=${UNDO_PYTHON:-python3}
   [ -n "${UNDO_CODE:-}" ] && export PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}"
   # Safe path: the folder that the job was submitted from must not hide the code it was submitted with.

@@ -62,7 +62,11 @@ class OpenAIEngineConfig(Section):
     concurrency: int = runtime_field(64, "requests under way at once", ge=1)
     timeout_s: float = runtime_field(600.0, "seconds before a request is given up", gt=0)
     max_retries: int = runtime_field(6, "tries of a request, with growing random waits", ge=1)
-    api_key_env: str = runtime_field("OPENAI_API_KEY", "environment variable with the key")
+    api_key_env: str = runtime_field(
+        "OPENAI_API_KEY",
+        "name of the environment variable with the key",
+        pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$",
+    )
     api_key_file: str = runtime_field("", "file with the key; wins over the variable")
     require_key: bool = runtime_field(False, "refuse to start where no key is found")
     omit: list[str] = result_field(

@@ -17,6 +17,7 @@ from undo_hpc.config.renamed import ALIASES, HINTS, renamed, renamed_paths
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
 from undo_hpc.errors import ConfigError
+from undo_hpc.system.credentials import credentials_of
 from undo_hpc.system.data_files import data_file
 
 PRESETS = data_file("launchers/configs")
@@ -90,6 +91,7 @@ _ALL_KEYS = tuple(all_keys(RunConfig))
 
 def validate_section(model: type[M], text: YamlText) -> M:
     """A model from YAML. Raises ConfigError that names every wrong key with its file, line and meaning."""
+    _refuse_credentials(text)
     unknown = list(unknown_keys(model, text.data))
     if unknown:
         lines = [f"{text.where(path)}: unknown key '{'.'.join(path)}'" for path, _ in unknown]
@@ -114,6 +116,19 @@ def validate_section(model: type[M], text: YamlText) -> M:
         keys = {path: f"'{'.'.join(path)}': " if path else "" for path in found}
         lines = [f"{text.where(path)}: {keys[path]}{message}" for path, message in found.items()]
         raise ConfigError("\n".join(lines), hint=_meaning(model, next(iter(found)))) from error
+
+
+def _refuse_credentials(text: YamlText) -> None:
+    """Raises ConfigError, without the value, for a secret: a configuration is copied into the run's files, and published with them."""
+    if found := list(credentials_of(text.data)):
+        places = [(text.where(path), ".".join(path), what) for path, what in found]
+        raise ConfigError(
+            "\n".join(
+                f"{place.partition(' with --set ')[0]}: '{key}' holds {what}" for place, key, what in places
+            ),
+            hint="a configuration is copied into the run's files: put the secret into a file that only you can read (chmod 600), and name "
+            "that in engine.openai.api_key_file or hub.token_file, or export OPENAI_API_KEY or HF_TOKEN",
+        )
 
 
 def _is_number(value: Any) -> bool:

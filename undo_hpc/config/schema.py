@@ -103,6 +103,10 @@ class QualityConfig(Section):
     """Which right rationales are good enough to learn from; every reason to drop is counted in the manifest."""
 
     drop_truncated: bool = result_field(True, "drop completions cut off by max_new_tokens")
+    drop_control_tokens: bool = result_field(
+        True,
+        "drop rationales that hold a model's control token, such as <|im_end|>, which their problem does not",
+    )
     drop_leaks: bool = result_field(True, "drop rationales that mention the given answer or the student")
     min_chars: int = result_field(1, "shortest rationale in characters", ge=0)
     max_chars: int = result_field(0, "longest rationale in characters; 0 for no limit", ge=0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 from pathlib import Path
 
-from undo_hpc.errors import ConfigError
+from undo_hpc.errors import ConfigError, EngineError
+from undo_hpc.storage.atomic import fsync_dir
 
 
 def find_key(file: str, variable: str, *, required: bool) -> str:
@@ -39,3 +42,35 @@ def find_key(file: str, variable: str, *, required: bool) -> str:
             hint="check the variable or the file for stray text",
         )
     return key
+
+
+def own_key(path: Path) -> str:
+    """The key of a run's own servers: read from its file, or made there, for the owner's eyes alone (mode 0600).
+
+    Whoever comes first makes it: servers and clients start at once, on several nodes.
+
+    Raises:
+        EngineError: the file belongs to another user, or cannot be read.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as sink:
+            sink.write(secrets.token_urlsafe(32))
+            sink.flush()
+            os.fsync(sink.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(temporary)
+        temporary.unlink()
+        fsync_dir(path.parent)
+    try:
+        key = path.read_text(encoding="ascii")
+        if key and path.stat().st_mode & 0o077 == 0:
+            return key
+        why = "it is empty" if not key else "others can read it"
+    except (OSError, ValueError) as error:
+        why = str(error)
+    raise EngineError(
+        f"the key of the run's servers, {path}, cannot be used: {why}",
+        hint="where several people share a run: name a key that all of them can read in engine.openai.api_key_file; else remove that file",
+    )

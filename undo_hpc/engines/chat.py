@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from undo_hpc.chat.plain_text import PlainText, ids_of
 from undo_hpc.chat.reasoning import normal_form, opened_by, reasoning_tokens
 from undo_hpc.chat.template import RenderError, clock_of, prints_date, rendered
 from undo_hpc.config.schema import ModelConfig
@@ -39,6 +40,7 @@ class Chat:
             system_prompt=model.system_prompt,
             template_kwargs=model.chat_template_kwargs,
         )
+        self._plain = PlainText.of(self.tokenizer)
         self._arguments = {**clock_of(model.date), **model.chat_template_kwargs}
         special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         self._special = special | set(self.tokenizer.all_special_ids)
@@ -49,8 +51,10 @@ class Chat:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the chat with this user's turn, up to where the answer begins."""
-        ids: list[int] = self.tokenizer(self._rendered(prompt), add_special_tokens=False)["input_ids"]
-        return ids
+        rendered_prompt = self._rendered(self._plain.cover(prompt))
+        return ids_of(
+            lambda texts: self.tokenizer(texts, add_special_tokens=False)["input_ids"], [rendered_prompt]
+        )[0]
 
     def _rendered(self, prompt: str) -> str:
         return str(

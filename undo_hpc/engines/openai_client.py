@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from undo_hpc.chat.plain_text import neutral
 from undo_hpc.config.schema import ModelConfig, OpenAIEngineConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Request
@@ -27,6 +28,7 @@ from undo_hpc.engines.openai_parameters import (
 from undo_hpc.engines.openai_reply import Reply, read_reply, short
 from undo_hpc.engines.service import Server
 from undo_hpc.errors import ConfigError, EngineError, UndoError
+from undo_hpc.system.credentials import credential_in
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class OpenAIClient:
         self._name = config.served_model or model.model
         if config.base_url:
             _check_url(config.base_url)
-        key = find_key(config.api_key_file, config.api_key_env, required=config.require_key)
+        self._key = key = find_key(config.api_key_file, config.api_key_env, required=config.require_key)
         self._headers = {"Content-Type": "application/json"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
@@ -84,7 +86,9 @@ class OpenAIClient:
         they are sent all of them; others may refuse such parameters and get only what differs from its neutral value.
         """
         try:
-            response = await http.get(_endpoint(server.url, "models"), timeout=_IDENTIFY_S)
+            response = await http.get(
+                _endpoint(server.url, "models"), headers=_own_key(server), timeout=_IDENTIFY_S
+            )
             models = json.loads(response.content)["data"]
             owner = next((m["owned_by"] for m in models if m.get("id") == self._name), models[0]["owned_by"])
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -108,8 +112,13 @@ class OpenAIClient:
         options: dict[str, Any] = {} if timeout_s is None else {"timeout": timeout_s}
         while True:
             data = json.dumps(self._fixed(request) | sent | self._config.extra_body | server.extra)
-            response = await http.post(_endpoint(server.url, "chat/completions"), content=data, **options)
-            reply = read_reply(response.status_code, response.content, max_tokens=request.max_tokens)
+            response = await http.post(
+                _endpoint(server.url, "chat/completions"), content=data, headers=_own_key(server), **options
+            )
+            content = response.content
+            for secret in filter(None, (self._key, server.key)):  # a server may repeat what it was sent
+                content = content.replace(secret.encode(), b"***")
+            reply = read_reply(response.status_code, content, max_tokens=request.max_tokens)
             if reply.kind == "redirect" and response.has_redirect_location:
                 reply = replace(reply, message=short(response.headers["location"]))
             accepted = reply.kind == "answer" or (reply.kind == "refused" and reply.status == 200)
@@ -119,7 +128,7 @@ class OpenAIClient:
                         "%s: from now on %s, because the server refuses it otherwise", server.url, change
                     )
             if reply.kind == "refused" and not accepted and len(changes) < _MAX_CHANGES:
-                words = response.content.decode("utf-8", "replace")
+                words = content.decode("utf-8", "replace")
                 limit = next((name for name in LIMIT_NAMES if name in sent), "")
                 if is_context_error(words):
                     if limit:
@@ -138,7 +147,7 @@ class OpenAIClient:
 
         body: dict[str, Any] = {
             "model": self._name,
-            "messages": messages(self._model.system_prompt, request.prompt),
+            "messages": messages(self._model.system_prompt, neutral(request.prompt)),
         }
         if self._model.chat_template_kwargs and "chat_template_kwargs" not in self._config.omit:
             body["chat_template_kwargs"] = dict(self._model.chat_template_kwargs)
@@ -176,8 +185,18 @@ def _lowered(sent: dict[str, Any], limit: str, room: int) -> dict[str, Any]:
     return {name: value for name, value in sent.items() if name != limit}
 
 
+def _own_key(server: Server) -> dict[str, str]:
+    """The header with the key of the run's own server, where that has one; it goes before the client's own."""
+    return {"Authorization": f"Bearer {server.key}"} if server.key else {}
+
+
 def _check_url(base_url: str) -> None:
-    """Raises ConfigError where `base_url` is no address."""
+    """Raises ConfigError where `base_url` is no address, or holds a secret."""
+    if what := credential_in(base_url):
+        raise ConfigError(
+            f"engine.openai.base_url holds {what}",
+            hint="leave it out there, and put the key into a file that engine.openai.api_key_file names",
+        )
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from undo_hpc.records import FinishReason
+from undo_hpc.system.wording import printable
 
 _STOP = frozenset({
     "stop", "eos", "eos_token", "end_turn", "end", "stop_sequence", "stop_token", "stop_str", "stopped", "complete", "completed", "done",
@@ -228,5 +229,5 @@ def _clean(text: str) -> str:
 
 
 def short(text: str, limit: int = 300) -> str:
-    """One line of a server's words."""
-    return _clean(" ".join(text[: 20 * limit].split())[:limit])
+    """One line of a server's words, without what a terminal would act on."""
+    return printable(_clean(" ".join(text[: 20 * limit].split())[:limit]))

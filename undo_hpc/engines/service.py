@@ -2,7 +2,7 @@
 
 A server's file is written when it answers, rewritten as a heartbeat, and removed at the end. A file whose heartbeat
 has stopped is a server that was killed: clients skip it. Nothing secret is in it: where the user names a key (a file,
-or a variable), servers ask for that key and clients send it.
+or a variable), servers ask for that key and clients send it; else for one of the run's own, in a file that its owner alone can read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ import httpx
 
 from undo_hpc.chat.template import prints_date, with_fixed_date
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
-from undo_hpc.engines.api_key import find_key
+from undo_hpc.engines.api_key import find_key, own_key
 from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
+from undo_hpc.system.wording import printable
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,14 @@ _MAX_FAILED_CHECKS = 6  # health checks without answer until a server counts as 
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server as published. `extra` goes into each request (`stop_token_ids`); `template_sha` is of the chat template
-    it applies.
+    it applies; `key` is what it asks for where that is the run's own.
     """
 
     url: str
     model: str
     template_sha: str
     extra: dict[str, Any]
+    key: str = field(default="", repr=False)
 
 
 def serve_dir(run_dir: Path, iteration: int) -> Path:
@@ -68,15 +70,14 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
     layout = Layout(Path(run_dir))
     iterations = [layout.iteration(k) for k in layout.iterations() if iteration in (None, k)]
     found = []
-    for path in [
-        file for at in [at for at in iterations if at.servers.is_dir()][-1:] for file in at.server_files()
-    ]:
+    latest = [each for each in iterations if each.servers.is_dir()][-1:]
+    for at, path in [(each, file) for each in latest for file in each.server_files()]:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if is_alive(row, stale_s=stale_s):
-                found.append(
-                    Server(row["url"], row["model"], row["template_sha"], {"stop_token_ids": row["stop_ids"]})
-                )
+                key = own_key(at.server_key) if row.get("own_key") else ""
+                extra = {"stop_token_ids": row["stop_ids"]}
+                found.append(Server(row["url"], row["model"], row["template_sha"], extra, key))
         except OSError:
             continue  # removed just now, or replaced while we read it (NFS: "stale file handle")
         except (ValueError, KeyError, TypeError) as error:
@@ -125,10 +126,10 @@ def serve(
     variables = {
         name: value for name, value in os.environ.items() if name not in variables_to_unset()
     } | environment(config.vllm)
-    if key := find_key(
-        config.openai.api_key_file, config.openai.api_key_env, required=False
-    ):  # the one that clients send
-        variables["VLLM_API_KEY"] = key  # by variable: a command line can be read by all users
+    key = find_key(config.openai.api_key_file, config.openai.api_key_env, required=False)
+    variables["VLLM_API_KEY"] = key or own_key(
+        at.server_key
+    )  # by variable: a command line can be read by all users
     row = {
         "url": f"http://{host}:{port}/v1",
         "model": model.model,
@@ -136,6 +137,7 @@ def serve(
         "started": time.time(),
         "stop_ids": sorted(chat.stop_ids),
         "template_sha": chat.describe()["template_sha"],
+        "own_key": not key,
     }
     with log_path.open("ab") as sink:
         process = subprocess.Popen(
@@ -261,12 +263,17 @@ def _is_healthy(url: str) -> bool:
 
 
 def _addresses() -> tuple[str, str]:
-    """The host name to publish and the address to listen on: other nodes must reach it in a SLURM job, nobody else
-    elsewhere.
+    """The host name to publish and the address to listen on: in a SLURM job the one that the name stands for, on which other nodes
+    reach it; elsewhere nobody else does. A node may know its own name as a loopback address only: then all addresses are listened on.
     """
-    if os.environ.get("SLURM_JOB_ID"):
-        return _host_name(), _ALL_INTERFACES
-    return _LOOPBACK, _LOOPBACK
+    if not os.environ.get("SLURM_JOB_ID"):
+        return _LOOPBACK, _LOOPBACK
+    name = _host_name()
+    with contextlib.suppress(OSError):
+        address = socket.gethostbyname(name)
+        if not address.startswith("127."):
+            return name, address
+    return name, _ALL_INTERFACES
 
 
 def _host_name() -> str:
@@ -295,6 +302,6 @@ def _prepare_child() -> None:
 
 def _log_tail(path: Path, lines: int = 15) -> str:
     try:
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return printable("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]))
     except OSError:
         return ""

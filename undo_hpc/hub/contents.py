@@ -89,6 +89,11 @@ def _item(run: Run, manifest: Manifest, name: str, file: Path) -> Item:
             f"{file} is not in its manifest", hint="the file was put there from outside; move it away"
         )
     try:
+        if not file.resolve().is_relative_to(run.layout.root.resolve()):
+            raise EvidenceError(
+                f"{file} is a link that leads out of the run; nothing was published",
+                hint="put the file itself there; or delete the manifest of its stage and run the launcher again, which makes it again",
+            )
         why = "" if sha256_file(file) == output.sha256 else "its digest is not the one in its manifest"
     except OSError as error:
         if run.layout.relative(file) in manifest.pruned:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from undo_hpc.config.schema import HubConfig
 from undo_hpc.errors import ConfigError, ExitCode, UndoError
 from undo_hpc.models import unreachable
+from undo_hpc.system.credentials import redacted
 
 T = TypeVar("T")
 # Come again: timed out, another commit came first (409, 412), too many requests, a server that is busy or restarts.
@@ -77,7 +78,7 @@ def explain(error: Exception, hub: HubConfig, repo: str) -> UndoError:
     """What went wrong at the Hub while `repo` was pushed. An error that is none of the Hub's is raised as it is: bugs are not dressed up."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    where = hub.endpoint or os.environ.get("HF_ENDPOINT") or "the Hugging Face Hub"
+    where = redacted(hub.endpoint or os.environ.get("HF_ENDPOINT") or "the Hugging Face Hub")
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(
             "HF_HUB_OFFLINE is set: nothing was pushed",

@@ -7,10 +7,12 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from undo_hpc.chat.plain_text import control_tokens
+from undo_hpc.chat.reasoning import normal_form
 from undo_hpc.config.schema import QualityConfig
 from undo_hpc.records import FinishReason, Verdict
 
-REASONS = ("error", "wrong", "truncated", "leak", "too_short", "too_long", "repetition")
+REASONS = ("error", "wrong", "truncated", "leak", "control_token", "too_short", "too_long", "repetition")
 
 # A rationale that speaks of what only the teacher saw teaches the student to speak of it too.
 _LEAKS = (
@@ -41,6 +43,8 @@ def assess(
         "wrong": verdict != "correct",
         "truncated": config.drop_truncated and finish_reason == "length",
         "leak": config.drop_leaks and leaks(text, problem, tuple(config.leak_phrases)),
+        "control_token": config.drop_control_tokens
+        and not set(control_tokens(normal_form(text))) <= set(control_tokens(problem)),
         "too_short": len(text.strip()) < config.min_chars,
         "too_long": 0 < config.max_chars < len(text.strip()),
         "repetition": repeated_share(text) > config.max_repeated_lines,

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.config.schema import RunConfig, StageResources
@@ -174,6 +175,10 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
     said = ", ".join(f"{meaning} from '{column}'" for meaning, column in columns.items())
     lines = [f"problems: {len(loaded.problems):,} of {source['rows']:,} rows{f'; {said}' if said else ''}"]
     lines.append(f"  the first: {_short(first.problem)} -> {_short(first.ground_truth)}")
+    if found := sum(bool(control_tokens(problem.problem)) for problem in loaded.problems):
+        lines.append(
+            f"  {counted(found, 'problem')} with a model's control token such as <|im_end|>: it is read as text"
+        )
     reasons = Counter(kind_of(row.reason) for row in loaded.rejected)
     examples = {kind_of(row.reason): row for row in reversed(loaded.rejected)}
     for reason, count in reasons.most_common(5):

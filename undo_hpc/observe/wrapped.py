@@ -7,11 +7,14 @@ import textwrap
 from rich.console import Console
 from rich.text import Text
 
+from undo_hpc.system.wording import printable
+
 _MOST = 4000  # characters of a quoted text
 
 
 def say(console: Console, text: str, *, hang: int = 0, style: str = "") -> None:
     """A sentence, broken at spaces; paths and commands stay whole, so that they can be copied."""
+    text = printable(text)
     indent = " " * (len(text) - len(text.lstrip()))
     lines = textwrap.wrap(
         text.strip(),

@@ -301,6 +301,11 @@ class IterationLayout:
         """Address and heartbeat of a teacher server."""
         return self.servers / f"server-{index:05d}.json"
 
+    @property
+    def server_key(self) -> Path:
+        """What the run's own servers ask their clients for where the user names no key; its owner alone can read it."""
+        return self.servers / "key"
+
     def server_log(self, index: int) -> Path:
         """What a teacher server prints."""
         return self.server(index).with_suffix(".log")

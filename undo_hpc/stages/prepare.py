@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.data import (
     LoadedProblems,
@@ -99,6 +100,7 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
             "rejected": len(rejected) - (contaminated if config.data.contamination == "report" else 0),
             "duplicates": loaded.duplicates,
             "contaminated": contaminated,
+            "control_tokens": sum(bool(control_tokens(p.problem)) for ps in paths.values() for p in ps),
         },
         details={
             "train_source": loaded.source,
@@ -118,6 +120,11 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
         },
     )
     write_manifest(run.layout.prepared, manifest)
+    if found := manifest.counts["control_tokens"]:
+        log.warning(
+            "%d problems hold what looks like a model's control token, such as <|im_end|>; it is read as text",
+            found,
+        )
     return manifest
 
 

@@ -106,6 +106,9 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
     numbers = [manifest.iteration, manifest.index, *(output.bytes for output in manifest.outputs.values())]
     if not all(isinstance(number, int) for number in numbers):
         raise TypeError("a number has another type")
+    for name in manifest.outputs:
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise TypeError(f"it names {name!r}, which is outside of the run")
     sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
     if not all(isinstance(section, dict) for section in sections):
         raise TypeError("a section has another type")
@@ -131,6 +134,8 @@ def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool, pruned: boo
             return f"{name} was pruned"
         if size != out.bytes:
             return f"{name} has {size} bytes, its manifest says {out.bytes}"
+        if deep and not path.resolve().is_relative_to(run_dir.resolve()):
+            return f"{name} is a link that leads out of the run"
         if deep and sha256_file(path) != out.sha256:
             return f"{name} has changed since its manifest was written"
     return ""

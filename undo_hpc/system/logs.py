@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any, TextIO
 
+from undo_hpc.system.wording import printable
+
 TREE = "undo_hpc"
 LEVEL = "UNDO_LOG_LEVEL"  # in the environment: the level of the command that started this process
 
@@ -27,6 +29,14 @@ class _Handler(logging.StreamHandler[Any]):
         """sys.stdout or sys.stderr as it is now."""
         stream: TextIO = getattr(sys, self._name)
         return stream
+
+
+class _Formatter(logging.Formatter):
+    """Messages quote servers and models: what a terminal would act on is shown as text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        return printable(super().format(record))
 
 
 def level_for(verbose: int, quiet: int) -> int:
@@ -55,6 +65,6 @@ def _install(stream: str, form: str, level: int) -> None:
     for old in [handler for handler in tree.handlers if isinstance(handler, _Handler)]:
         tree.removeHandler(old)
     handler = _Handler(stream)
-    handler.setFormatter(logging.Formatter(form, datefmt="%H:%M:%S"))
+    handler.setFormatter(_Formatter(form, datefmt="%H:%M:%S"))
     tree.addHandler(handler)
     tree.setLevel(level)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.system.wording import printable
+
 if TYPE_CHECKING:
     from huggingface_hub import CardData
 
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
 
 def render(template: Path, beside: Sequence[Path] = (), /, **values: object) -> str:
-    """The filled template. In `*.html.jinja` every value is escaped unless it is marked as HTML; the filter `cell` makes
-    a text fit into a cell of a Markdown table.
+    """The filled template. In `*.html.jinja` every value is escaped unless it is marked as HTML; in others no value can begin a tag
+    of HTML. The filter `cell` makes a text fit into a cell of a Markdown table.
 
     Args:
         beside: further folders of templates that it includes.
@@ -25,6 +30,7 @@ def render(template: Path, beside: Sequence[Path] = (), /, **values: object) -> 
     environment = Environment(
         loader=FileSystemLoader([template.parent, *beside]),
         autoescape=template.name.endswith(".html.jinja"),
+        finalize=None if template.name.endswith(".html.jinja") else _without_tags,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -32,6 +38,11 @@ def render(template: Path, beside: Sequence[Path] = (), /, **values: object) -> 
     )
     environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
     return environment.get_template(template.name).render(values)
+
+
+def _without_tags(value: object) -> object:
+    """A value for Markdown, whose viewers may take HTML in it for HTML."""
+    return _TAG.sub("&lt;", printable(value)) if isinstance(value, str) else value
 
 
 def render_card(template: Path, metadata: CardData, **values: object) -> str:

@@ -1,6 +1,20 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and foreign texts as a terminal may show them."""
 
 from __future__ import annotations
+
+import re
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Control characters (C0 and C1 without tab and newline), and those that turn the direction of what follows.
+_ACTED_ON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A text of a server, a model or a log in which nothing is left that a terminal would act on: it is shown as an escape, such as
+    `\\x1b`. Colours are left out, and a carriage return is a new line.
+    """
+    text = _COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _ACTED_ON.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def counted(number: int, noun: str) -> str:

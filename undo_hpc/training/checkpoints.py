@@ -28,7 +28,7 @@ from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
-from undo_hpc.training.writer import CheckpointWriter
+from undo_hpc.training.writer import CheckpointWriter, plain_data_only
 
 _TAG = "state"  # DeepSpeed's folder inside ours
 _MANIFEST = "MANIFEST.json"
@@ -202,7 +202,7 @@ class CheckpointManager:
         )
         output = io.StringIO()
         try:
-            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), plain_data_only():
                 ds_to_universal.main(options)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
             raise TrainingError(
@@ -218,7 +218,8 @@ class CheckpointManager:
             {key: value for key, value in group.items() if key != "params"}
             for group in engine.optimizer.param_groups
         ]
-        engine.load_checkpoint(str(universal or found.path), tag=_TAG, load_lr_scheduler_states=False)
+        with plain_data_only():
+            engine.load_checkpoint(str(universal or found.path), tag=_TAG, load_lr_scheduler_states=False)
         if universal:
             fix_universal_optimizer_groups(engine, settings)
         if found.world_size == self._dist.info.world_size:

@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from undo_hpc.chat.plain_text import PlainText, ids_of, uncovered
 from undo_hpc.chat.template import Message, clock_of, rendered
 from undo_hpc.chat.training_text import NotLearned, Turn, TurnWriter, close_turn
 from undo_hpc.config.train import TrainConfig
@@ -145,6 +146,7 @@ class Encoder:
             eos_token=tokenizer.eos_token,
             policy=spec.reasoning,
             system_prompt=spec.system_prompt,
+            cover=PlainText.of(tokenizer).cover,
         )
         # The first special token behind an answer: a template may write more (Phi-3: `<|end|>`, then `<|endoftext|>`), but
         # generation ends there.
@@ -160,8 +162,7 @@ class Encoder:
         )
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return ids
+        return ids_of(lambda pieces: self._tokenizer(pieces, add_special_tokens=False)["input_ids"], texts)
 
     def turn(self, row: Mapping[str, Any]) -> Turn | str:
         """The rendered prompt of a row and the text learned behind it; or the reason why it is not learned from."""
@@ -208,7 +209,7 @@ class Encoder:
         """Whether the tokens under the loss give the whole text again (white space and Unicode's compatible forms aside)."""
         wanted, found = (
             "".join(unicodedata.normalize("NFKC", text).split())
-            for text in (target.removesuffix(self.writer.closing), decoded)
+            for text in (uncovered(target.removesuffix(self.writer.closing)), decoded)
         )
         return found.startswith(wanted)
 

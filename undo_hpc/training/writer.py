@@ -6,19 +6,64 @@ checkpoint) read them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import pickle  # for its error alone
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
-from undo_hpc.errors import StorageError
+from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.storage.atomic import fsync_dir
 from undo_hpc.storage.hashing import HashingFile
+
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+@contextlib.contextmanager
+def plain_data_only() -> Iterator[None]:
+    """Within it, whatever torch loads in this process may hold tensors, plain values and the few classes that DeepSpeed's
+    checkpoints are made of, and nothing that runs code (DeepSpeed itself asks torch for any pickle).
+
+    Raises EvidenceError where a file holds anything else. Source: the notes on `weights_only` of torch.load, and its variable TORCH_FORCE_WEIGHTS_ONLY_LOAD.
+    """
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = "1"
+    try:
+        with torch.serialization.safe_globals(_classes()):
+            yield
+    except pickle.UnpicklingError as error:
+        raise EvidenceError(
+            f"a checkpoint holds something else than data: {_named(str(error))}",
+            hint="nothing of it was run. Find out who wrote it; remove that checkpoint, and the same command goes on from the one before",
+        ) from error
+    finally:
+        if before is None:
+            del os.environ[_FORCE]
+        else:
+            os.environ[_FORCE] = before
+
+
+def _named(words: str) -> str:
+    """The class or function that torch's message names, or its last line."""
+    found = re.search(r"GLOBAL (\S+)", words)
+    return found[1] if found else words.strip().splitlines()[-1]
+
+
+def _classes() -> list[Any]:
+    """The classes in checkpoints of DeepSpeed 0.19, all stages of ZeRO."""
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    return [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
 
 
 def write_file(state: Any, path: Path) -> dict[str, Any]:
@@ -155,7 +200,8 @@ class CheckpointWriter(CheckpointEngine):
 
     def load(self, path: str, map_location: Any = None) -> Any:
         """Reads a file of a checkpoint that passed its manifest's check."""
-        return torch.load(path, map_location=map_location, weights_only=False)
+        with plain_data_only():
+            return torch.load(path, map_location=map_location, weights_only=True)
 
     def commit(self, info: CheckpointCommitInfo) -> bool:
         """Publishing is the keeper's matter (checkpoints.py)."""

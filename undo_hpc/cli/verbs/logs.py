@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.observe.logs import follow, logs_of
     from undo_hpc.pipeline.plan import build_graph
     from undo_hpc.pipeline.run import open_run
+    from undo_hpc.system.wording import printable
 
     opened = open_run(arguments.run_dir)
     numbers = opened.layout.iterations()
@@ -82,12 +83,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             hint=f"see what it waits for: undo-hpc status {arguments.run_dir}",
         )
     for path in paths[:-1]:
-        sys.stdout.write(path.read_text(errors="replace"))
+        sys.stdout.write(printable(path.read_text(errors="replace")))
 
     def going_on() -> bool:
         return arguments.follow and (arguments.stage, arguments.task) in query_live(opened, iteration).tasks
 
     for text in follow(paths[-1], going_on=going_on):
-        sys.stdout.write(text)
+        sys.stdout.write(printable(text))
         sys.stdout.flush()
     return 0

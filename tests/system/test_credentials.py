@@ -1,0 +1,85 @@
+"""Secrets in texts are recognised, refused in a configuration, and taken out of what others say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.config.load import load_config
+from undo_hpc.errors import ConfigError
+from undo_hpc.system.credentials import credential_in, redacted
+
+# Put together here, so that no search for keys finds one in this file.
+MARKED = "Zq7" + "x" * 29
+SECRETS = {
+    "user and password": f"https://me:{MARKED}@host/v1",
+    "user alone": f"http://{MARKED}@host:8000/v1",
+    "query": f"https://host/v1?api-version=2&api-key={MARKED}",
+    "signed": f"https://host/v1?sig={MARKED}",
+    "token": f"https://host/v1?a=1&access_token={MARKED}",
+    "hub": "hf_" + MARKED,
+    "openai": "sk-proj-" + MARKED,
+    "github": "ghp_" + MARKED,
+    "header": f"Bearer {MARKED}",
+}
+HARMLESS = (
+    "http://host:8000/v1",
+    "https://me.openai.azure.com/openai/deployments/x?api-version=2024-02-01",
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "mail me@host or see https://host/@user/page",
+    "task-force-of-sixteen-and-more",
+    "hf_transfer",
+    "max_tokens=100&token_budget=5",
+    "OPENAI_API_KEY",
+)
+
+
+@pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)
+def test_a_secret_is_named_and_taken_out(text: str) -> None:
+    assert credential_in(text)
+    assert MARKED not in redacted(f"the server said: {text} is wrong")
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_holds_no_secret_is_left_alone(text: str) -> None:
+    assert credential_in(text) == ""
+    assert redacted(text) == text
+
+
+def test_a_known_secret_is_taken_out_whatever_its_form() -> None:
+    assert redacted("you sent correct-horse", "correct-horse", "") == "you sent ***"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *(f"generate.engine.openai.base_url={text}" for name, text in SECRETS.items() if "host" in text),
+        f"hub.endpoint={SECRETS['user and password']}",
+        f"generate.engine.openai.api_key_env={SECRETS['openai']}",
+        f"hub.token_file={SECRETS['hub']}",
+        f"generate.engine.openai.extra_body={{api_key: {MARKED}}}",
+        f"generate.engine.vllm.extra={{env: [{{HF_TOKEN: {MARKED}}}]}}",
+    ],
+)
+def test_a_configuration_with_a_secret_is_refused_without_showing_it(setting: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config("tiny", [setting])
+    assert MARKED not in str(refused.value) + refused.value.hint
+    assert setting.partition("=")[0].rpartition(".")[2] in str(refused.value)
+    assert "chmod 600" in refused.value.hint
+
+
+def test_a_key_that_means_none_is_no_secret() -> None:
+    config = load_config("tiny", ["generate.engine.openai.extra_body={api_key: EMPTY, max_tokens: 5}"])
+    assert config.generate.engine.openai.extra_body["api_key"] == "EMPTY"
+
+
+def test_a_profile_with_a_secret_is_refused(tmp_path: Path) -> None:
+    from undo_hpc.cluster.profile import load_profile
+
+    file = tmp_path / "profile.yaml"
+    file.write_text(f"container:\n  image: https://me:{MARKED}@registry/image\n")
+    with pytest.raises(ConfigError, match="line 2") as refused:
+        load_profile(file)
+    assert MARKED not in str(refused.value)

@@ -1,0 +1,49 @@
+"""Numbers as people read them; and no text of others acts on a terminal."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from undo_hpc.cli.errors import report_error
+from undo_hpc.engines.openai_reply import short
+from undo_hpc.errors import EngineError
+from undo_hpc.system.logs import log_to_terminal
+from undo_hpc.system.wording import counted, format_duration, printable
+
+HOSTILE = {
+    "clears the screen": "a\x1b[2Jb",
+    "writes the clipboard": "\x1b]52;c;ZXZpbA==\x07",
+    "title": "\x1b]0;owned\x1b\\",
+    "C1": "\x9b2J",
+    "bell": "\x07\x08",
+    "turns the direction": "safe\u202eetis",
+    "zero": "a\x00b",
+}
+
+
+def test_numbers() -> None:
+    assert counted(1, "task") == "1 task" and counted(1200, "task") == "1,200 tasks"
+    assert format_duration(3.6) == "0:04" and format_duration(3725) == "1:02:05"
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_nothing_is_left_that_a_terminal_acts_on(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = printable(text)
+    assert all(sign.isprintable() for sign in shown) and "\\" in shown
+    assert printable(shown) == shown
+    assert short(text) == shown
+    report_error(EngineError(text, hint=text))
+    log_to_terminal(logging.INFO)
+    logging.getLogger("undo_hpc.x").warning("the server said %s", text)
+    assert all(sign.isprintable() or sign == "\n" for sign in capsys.readouterr().err)
+
+
+def test_lines_and_signs_of_people_stay() -> None:
+    text = "eins\n\tzwei é 中文 ∑ 👩‍🔬 fin"
+    assert printable(text) == text
+
+
+def test_a_progress_bar_becomes_lines_and_colours_go() -> None:
+    assert printable("10%\r20%\r\n\x1b[1;31mred\x1b[0m") == "10%\n20%\nred"

@@ -1,0 +1,61 @@
+"""Secrets where none belong: what is written into a configuration is copied into the run's files, and may be published.
+
+Two functions: `credential_in` names what a text seems to hold, for refusals; `redacted` replaces it, for texts of others that are
+shown or recorded. The forms are those that the providers document for their keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_HIDDEN = "***"
+_NAMES = r"(?:[a-z0-9]+[-_])*(?:api[-_]?key|access[-_]?key|token|secret|password|passwd|subscription[-_]key|sig|signature)"
+_FORMS = (
+    ("a user name or password in an address", re.compile(r"(?<=://)[^\s/@?#]+(?=@)")),
+    ("a key in the query of an address", re.compile(rf"(?<=[?&;]){_NAMES}=[^\s&#\"']+", re.IGNORECASE)),
+    (
+        "a key or token",
+        re.compile(
+            r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+            r"|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{16,})"
+        ),
+    ),
+    ("a key in a header", re.compile(r"(?<=bearer )[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)),
+)
+_KEY = re.compile(rf"{_NAMES}|authorization|credentials?", re.IGNORECASE)
+_EMPTY = re.compile(
+    r"(?:none|empty|dummy|null|false)?", re.IGNORECASE
+)  # values that some servers want for "no key"
+
+
+def credential_in(text: str) -> str:
+    """What secret a text seems to hold, such as "a key or token"; empty where there is none."""
+    return next((what for what, form in _FORMS if form.search(text)), "")
+
+
+def credentials_of(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each place of a nested mapping that seems to hold a secret, by its value or by the name of its key, and what it is."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            here = (*path, str(name))
+            if isinstance(value, str) and _KEY.fullmatch(str(name)) and not _EMPTY.fullmatch(value.strip()):
+                yield here, "a key or password"
+            else:
+                yield from credentials_of(value, here)
+    elif isinstance(data, list):
+        for item in data:
+            yield from credentials_of(item, path)
+    elif isinstance(data, str) and (what := credential_in(data)):
+        yield path, what
+
+
+def redacted(text: str, *known: str) -> str:
+    """A text of others with what looks like a secret, and each secret in `known`, replaced by three stars."""
+    for secret in known:
+        if len(secret) >= 4:
+            text = text.replace(secret, _HIDDEN)
+    for _, form in _FORMS:
+        text = form.sub(_HIDDEN, text)
+    return text
