@@ -39,17 +39,20 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 run: $(VENV)/.installed
 	$(PY) launchers/run_iteration.py
 
-# Does UNDO work in the tiny world? Eight arms and a positive control, five seeds; resumes where it stopped. See docs/campaigns.md.
+# Does UNDO work in the tiny world? Ten arms, five seeds, three base models; resumes where it stopped. See docs/campaigns.md.
 validate: $(VENV)/.installed
-	$(PY) launchers/run_campaign.py tiny_validate
+	$(PY) launchers/run_campaign.py tiny_validate --jobs 2
 
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
 test: $(VENV)/.installed-vllm
 	$(PY) -m pytest -m "not vllm and not gpu" --durations=30
 	$(PY) -m pytest -m "vllm and not gpu" --durations=10
 
+# VERSION=24.11: another SLURM than the installed one, from the Debian release that has it, in a chroot below build/ (as root; needs debootstrap).
+IN_VERSION = $(if $(VERSION),$(PY) -m tests.slurmlab.versions $(VERSION) --)
+
 test-slurm: $(VENV)/.installed-test
-	$(PY) -m pytest -m slurm
+	$(IN_VERSION) $(PY) -m pytest -m slurm $(TESTS)
 
 test-vllm: $(VENV)/.installed-vllm
 	$(PY) -m pytest -m vllm --durations=10
@@ -79,7 +82,7 @@ bench-grading: $(VENV)/.installed-test
 	$(PY) -m tests.bench.grading_table
 
 slurm-lab: $(VENV)/.installed
-	$(PY) -m tests.slurmlab
+	$(IN_VERSION) $(PY) -m tests.slurmlab
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,5 @@
-"""S1, S2, S3 on a real SLURM with stock delays: restart after a requeue, the hop between stages, the submission of 10,000 shards.
+"""S1 to S4 on a real SLURM with stock delays: restart after a requeue, the hop between stages, the submission of 10,000 shards, the hop
+behind a stage that was preempted.
 
 The worker is a stand-in that exits at once, so that the scheduler and our batch script are measured and nothing else.
 """
@@ -15,20 +16,24 @@ from pathlib import Path
 
 from tests.bench.frame import Measure, Skipped
 from tests.slurmlab import Lab, LabSettings, missing_programs
+from tests.slurmlab.processes import installed_version, wait_until
 from undo_hpc.cluster.base import Submission
 from undo_hpc.cluster.profile import Profile, StageProfile
 from undo_hpc.cluster.slurm import SlurmCluster
 from undo_hpc.config.schema import StageResources
 
-RESTARTS, HOPS = 8, 6
+RESTARTS, HOPS, PREEMPTED = 8, 6, 4
 
 
 def _stand_in(folder: Path) -> Path:
-    """A 'Python' that asks to be requeued RESTARTS times for the stage train, and is content with all others."""
+    """A 'Python' that asks to be requeued RESTARTS times for the stage train, waits to be preempted once for the stage baseline, and is
+    content with all others."""
     path = folder / "python"
     path.write_text(f"""#!/bin/bash
+trap 'exit 75' TERM
 echo "$(date +%s.%N) began $SLURM_RESTART_COUNT" >> {folder}/times.$4
 [ "$4" = train ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ] && code=75
+[ "$4" = baseline ] && [ "${{SLURM_RESTART_COUNT:-0}}" = 0 ] && {{ sleep 100 & wait; }}
 echo "$(date +%s.%N) ended" >> {folder}/times.$4
 exit ${{code:-0}}
 """)
@@ -47,15 +52,20 @@ def _files(folder: Path) -> int:
 def measures() -> Iterator[Measure | Skipped]:
     """Restart, hop, submission."""
     if lacking := missing_programs():
-        for name in ("S1", "S2", "S3"):
+        for name in ("S1", "S2", "S3", "S4"):
             yield Skipped(name, f"not installed: {', '.join(lacking)}")
         return
     before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH")}
-    with tempfile.TemporaryDirectory() as text, Lab(LabSettings(cred_expire=120, max_array=1001)) as lab:
+    with (
+        tempfile.TemporaryDirectory() as text,
+        Lab(LabSettings(cred_expire=120, max_array=1001, grace=60)) as lab,
+    ):
         folder = Path(text)
         os.environ |= {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"]}
         try:
-            yield from _measure(lab, folder)
+            for measure in _measure(lab, folder):
+                measure.extra["slurm"] = installed_version()
+                yield measure
         finally:
             for name, value in before.items():
                 if value is None:
@@ -69,6 +79,7 @@ def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
         python=str(_stand_in(folder)),
         gpu_syntax="none",
         defaults=StageProfile(partition="low", memory_gb=0.1, cpus_per_task=1),
+        stages={"baseline": StageProfile(partition="lowg")},
     )
     cluster = SlurmCluster(profile, folder)
 
@@ -145,4 +156,36 @@ def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:
         "<=5",
         "s",
         extra={"sbatch_calls": len(ids), "files": _files(folder) - before},
+    )
+
+    yield _behind_a_preempted_stage(lab, folder, cluster)
+
+
+def _behind_a_preempted_stage(lab: Lab, folder: Path, cluster: SlurmCluster) -> Measure:
+    """A job is preempted with a grace time, saves and starts again; how long does the next one wait for it when it is complete?"""
+    hops, restarts = [], []
+    for _ in range(PREEMPTED):
+        for name in ("baseline", "advance"):
+            (folder / f"times.{name}").unlink(missing_ok=True)
+        (first,) = cluster.submit(
+            Submission(folder, 0, "baseline", None, StageResources(), tag="0" * 8, total=1)
+        )
+        cluster.submit(
+            Submission(folder, 0, "advance", None, StageResources(), after=(first,), tag="0" * 8, total=1)
+        )
+        wait_until(lambda: (folder / "times.baseline").exists(), 60, "the first start")
+        node = lab.show(first)["NodeList"]
+        asked = time.time()
+        lab.run("sbatch", "-p", "high", "-w", node, "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
+        lab.wait_empty(600)
+        restarts.append(_times(folder, "baseline", "began")[1] - asked)
+        hops.append(_times(folder, "advance", "began")[0] - _times(folder, "baseline", "ended")[0])
+    return Measure(
+        "S4",
+        "seconds from the end of a stage that was preempted with a grace time to the start of the next",
+        statistics.median(hops),
+        None,
+        "<=3",
+        "s",
+        extra={"longest": max(hops), "restart": statistics.median(restarts), "preempted": len(hops)},
     )

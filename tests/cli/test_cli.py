@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -276,6 +278,20 @@ def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.
     assert "mine" in out and "2030-03-" in out and "cannot be" in out
     assert f"runs in {run.layout.root.parent}" in out and "\nbroken[red]" in out, "a name is no markup"
     assert main(["list", str(broken / "nothing")]) == 0
+
+
+def test_a_page_over_the_runs_links_their_reports(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a run").symlink_to(finished)
+    (tmp_path / "b<b>").mkdir()
+    (tmp_path / "b<b>" / "config.resolved.json").write_text("{}")
+    assert main(["list", str(tmp_path), "--html"]) == 0
+    assert str(tmp_path / "index.html") in capsys.readouterr().out
+    text = (tmp_path / "index.html").read_text()
+    assert "b&lt;b&gt;" in text and "cannot be read" in text and "ended: all 3 iterations are done" in text
+    (link,) = re.findall(r'href="([^"]+index.html)"', text)
+    assert (tmp_path / unquote(link)).resolve() == finished / "report" / "index.html"
 
 
 def test_logs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """What a job looks like: golden batch files, and shell that parses. `UNDO_GOLDEN=1` writes the golden files again."""
 
 import os
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from undo_hpc.cluster.names import ArrayPart, JobName
 from undo_hpc.cluster.profile import ContainerProfile, Profile, StageProfile, load_profile
 from undo_hpc.cluster.render import PRELUDE, render
 from undo_hpc.config.schema import StageResources
+from undo_hpc.errors import ConfigError
 
 GOLDEN = Path(__file__).with_name("golden")
 GENERATE = Submission(
@@ -71,6 +73,34 @@ CASES = {
         None,
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("profile", "asked", "words"),
+    [
+        ({}, {}, "--gres=gpu:4"),
+        ({"gpu_type": "a100"}, {}, "--gres=gpu:a100:4"),
+        ({"gpu_type": "nvidia_a100_1g.10gb"}, {"gpus_per_node": 1}, "--gres=gpu:nvidia_a100_1g.10gb:1"),
+        ({"gpu_syntax": "gpus-per-node"}, {}, "--gpus-per-node=4"),
+        ({"gpu_syntax": "gpus-per-node", "gpu_type": "h100"}, {"exclusive": True}, "--exclusive --gpus-per-node=h100:4"),
+        ({"gpu_syntax": "gpus-per-task"}, {"tasks_per_node": 4}, "--gpus-per-task=1"),
+        ({"gpu_syntax": "gpus-per-task", "gpu_type": "a100"}, {"tasks_per_node": 2}, "--gpus-per-task=a100:2"),
+        ({"gpu_syntax": "none"}, {"exclusive": True}, "--exclusive"),
+    ],
+)  # fmt: skip
+def test_gpus_as_sites_want_to_be_asked(
+    profile: dict[str, object], asked: dict[str, object], words: str
+) -> None:
+    stages = {"train": StageProfile(**{"gpus_per_node": 4} | asked)}
+    text = batch_file(Profile(stages=stages, **profile), TRAIN, None)
+    lines = re.findall(r"^#SBATCH (--(?:g[a-z-]+|exclusive).*)$", text, re.MULTILINE)
+    assert " ".join(sorted(lines)) == words
+
+
+def test_gpus_that_cannot_be_shared_evenly_are_refused() -> None:
+    stages = {"train": StageProfile(gpus_per_node=4, tasks_per_node=3)}
+    with pytest.raises(ConfigError, match="4 GPUs cannot be shared evenly among 3 tasks"):
+        batch_file(Profile(stages=stages, gpu_syntax="gpus-per-task"), TRAIN, None)
 
 
 @pytest.mark.parametrize("case", CASES)

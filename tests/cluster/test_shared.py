@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from undo_hpc.cluster.limits import parse_config
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.propose import parse_partitions, render
 from undo_hpc.cluster.shared import file_system, other_hosts
-from undo_hpc.cluster.slurm import parse_config
 
 MOUNTS = """22 1 254:0 / / rw,relatime - ext4 /dev/root rw
 30 22 0:26 / /home rw shared:5 - nfs4 server:/home rw

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPO
 from tests.slurmlab import Lab
-from tests.slurmlab.processes import job_processes, wait_until
+from tests.slurmlab.processes import installed_version, job_processes, wait_until
+from tests.slurmlab.versions import is_version, outermost
 
 
 def test_jobs_run_on_several_nodes_and_gpus_are_exclusive(lab: Lab, tmp_path: Path) -> None:
@@ -49,3 +52,11 @@ def test_the_command_for_people_starts_and_stops_cleanly() -> None:
     assert process.returncode == 0
     assert nodes.stdout.split()[0] == "4"
     assert not Path(conf).exists()
+
+
+def test_the_version_that_was_asked_for_is_here() -> None:
+    wanted = os.environ.get("UNDO_SLURM_VERSION")
+    if not wanted:
+        pytest.skip("no version was asked for: make test-slurm VERSION=24.11")
+    assert is_version(installed_version(), wanted)
+    assert outermost([Path("/a/b"), Path("/a"), Path("/ab"), Path("/a")]) == [Path("/a"), Path("/ab")]

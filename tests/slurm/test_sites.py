@@ -3,6 +3,7 @@ cluster; which public reports they follow stands beside each."""
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,20 +14,27 @@ from tests.slurm.small import Campaign, continued
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 from undo_hpc.cli.__main__ import main
+from undo_hpc.cluster.base import Submission
 from undo_hpc.cluster.identity import read_marks
+from undo_hpc.cluster.profile import Profile
+from undo_hpc.cluster.slurm import SlurmCluster
+from undo_hpc.config.schema import StageResources
 
 Make = Callable[..., Campaign]
 STAGES = ["generate", "merge", "train", "evaluate", "advance"]
 
 
-def shim(small: Campaign, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:
-    """Puts a script before one of SLURM's commands, which the script calls by its name; sbatch's `--test-only` goes past it."""
+def shim(
+    small: Campaign, monkeypatch: pytest.MonkeyPatch, name: str, script: str, *, test_only: bool = False
+) -> None:
+    """Puts a script before one of SLURM's commands, which the script calls by its name; sbatch's `--test-only` goes past it by default."""
+    past = "" if test_only else f'case " $* " in *" --test-only "*) exec {name} "$@";; esac'
     folder = small.folder / "shim"
     folder.mkdir(parents=True, exist_ok=True)
     real = os.environ["PATH"]
     (folder / name).write_text(f'''#!/bin/bash
 export PATH="{real}"
-case " $* " in *" --test-only "*) exec {name} "$@";; esac
+{past}
 {script}
 ''')
     (folder / name).chmod(0o755)
@@ -57,43 +65,68 @@ def quiet_lab(lab: Lab) -> Iterator[Lab]:
     lab.run("scontrol", "update", "PartitionName=low", "State=UP")
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        # A notice with the number of another job of the same user, first and last (batchtools#243, maestrowf#441, nipype#1330).
-        'echo "Note: your previous job $FOREIGN used only 3 % of its memory"; exec sbatch "$@"',
-        'sbatch "$@"; code=$?; echo "INFO: your running job $FOREIGN is charged to account liu"; exit $code',
-        'echo "Submitted batch job $FOREIGN"; sbatch "$@" || exit; echo "$FOREIGN"',
-        # The bare number, alone or with the cluster's name (dask-jobqueue#209, clusterfutures#24, parsl#2636).
-        'exec sbatch --parsable "$@"',
-        'echo "$(sbatch --parsable "$@");lab"',
-        'echo "$(sbatch "$@") on cluster lab"',
-        'sbatch "$@" > /dev/null',
-        'sbatch "$@" | sed "s/[0-9]*$/999999/"',
-        # A plugin that rewrites, prefixes or cuts the name.
-        'exec sbatch -J user_root "$@"',
-        'exec sbatch -J "root:$(sed -n "s/^#SBATCH --job-name=//p" "$1")" "$@"',
-        'exec sbatch -J "$(sed -n "s/^#SBATCH --job-name=//p" "$1" | cut -c1-12)" --comment= "$@"',
-        'exec sbatch --comment="project 7" "$@"',
-        # Accepted, and the answer was an error (nextflow#970).
-        'sbatch "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1',
-        'sbatch "$@" > /dev/null; echo "sbatch: error: something went wrong" >&2; exit 1',
-    ],
-)  # fmt: skip
+SHIMS = [
+    # A notice with the number of another job of the same user, first and last (batchtools#243, maestrowf#441, nipype#1330).
+    'echo "Note: your previous job $FOREIGN used only 3 % of its memory"; exec sbatch "$@"',
+    'sbatch "$@"; code=$?; echo "INFO: your running job $FOREIGN is charged to account liu"; exit $code',
+    'echo "Submitted batch job $FOREIGN"; sbatch "$@" || exit; echo "$FOREIGN"',
+    # The bare number, alone or with the cluster's name (dask-jobqueue#209, clusterfutures#24, parsl#2636).
+    'exec sbatch --parsable "$@"',
+    'echo "$(sbatch --parsable "$@");lab"',
+    'echo "$(sbatch "$@") on cluster lab"',
+    'sbatch "$@" > /dev/null',
+    'sbatch "$@" | sed "s/[0-9]*$/999999/"',
+    # A plugin that rewrites, prefixes or cuts the name.
+    'exec sbatch -J user_root "$@"',
+    'exec sbatch -J "root:$(sed -n "s/^#SBATCH --job-name=//p" "$1")" "$@"',
+    'exec sbatch -J "$(sed -n "s/^#SBATCH --job-name=//p" "$1" | cut -c1-12)" --comment= "$@"',
+    'exec sbatch --comment="project 7" "$@"',
+    # Accepted, and the answer was an error (nextflow#970).
+    'sbatch "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1',
+    'sbatch "$@" > /dev/null; echo "sbatch: error: something went wrong" >&2; exit 1',
+]
+
+
+def foreign_job(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A running job of the same user that is not the run's; scripts know its id as FOREIGN."""
+    job = lab.run("sbatch", "--parsable", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 600").strip()
+    monkeypatch.setenv("FOREIGN", job)
+    return job
+
+
+@pytest.mark.parametrize("script", SHIMS)
 def test_ids_are_those_of_the_jobs_that_carry_our_names(
     quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     lab, small = quiet_lab, campaign()
-    foreign = lab.run("sbatch", "--parsable", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 600").strip()
-    monkeypatch.setenv("FOREIGN", foreign)
+    foreign = foreign_job(lab, monkeypatch)
     shim(small, monkeypatch, "sbatch", script)
-    small.launch()
+    cluster = SlurmCluster(Profile.model_validate(small.profile), small.folder, (), small.run_dir)
+    after: tuple[str, ...] = ()
+    for stage in ("generate", "merge", "train"):
+        indices = (0, 1) if stage == "generate" else None
+        after = cluster.submit(Submission(small.run_dir, 0, stage, indices, StageResources(), after, "0" * 8))
     ids = queued(lab, small)
-    assert sorted(ids) == sorted(STAGES)
+    assert sorted(ids) == ["generate", "merge", "train"]
     names = {e["name"]: e["job_id"] for e in journal(small) if e["event"] in ("submitted", "found")}
     assert {name.split("-")[0]: job_id for name, job_id in names.items()} == ids
-    for before, after in (("generate", "merge"), ("merge", "train"), ("train", "evaluate")):
-        assert ids[before] in lab.show(ids[after])["Dependency"]
+    for before, behind in (("generate", "merge"), ("merge", "train")):
+        assert ids[before] in lab.show(ids[behind])["Dependency"]
+    assert {job.id for job in cluster.live_jobs("0" * 8)} == set(ids.values())
+    cluster.cancel([*ids.values(), foreign])
+    assert queued(lab, small) == {}
+    assert lab.show(foreign)["JobState"] == "RUNNING"
+
+
+@pytest.mark.parametrize("script", [SHIMS[0], SHIMS[8]], ids=["another_number", "another_name"])
+def test_a_launcher_on_such_a_site(
+    quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    lab, small = quiet_lab, campaign()
+    foreign = foreign_job(lab, monkeypatch)
+    shim(small, monkeypatch, "sbatch", script)
+    small.launch()
+    assert sorted(queued(lab, small)) == sorted(STAGES)
     assert "nothing to submit" in small.launch().stdout, "the second launch knows the jobs of the first"
     assert main(["cancel", str(small.run_dir)]) == 0
     assert queued(lab, small) == {}
@@ -104,8 +137,7 @@ def test_a_refusal_never_cancels_a_job_that_is_not_ours(
     quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab, small = quiet_lab, campaign()
-    foreign = lab.run("sbatch", "--parsable", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 600").strip()
-    monkeypatch.setenv("FOREIGN", foreign)
+    foreign = foreign_job(lab, monkeypatch)
     shim(
         small,
         monkeypatch,
@@ -195,3 +227,61 @@ def test_a_site_whose_nodes_may_not_submit(lab: Lab, begun: Campaign, undisturbe
         lab.wait_empty(400)
     same_results(begun, undisturbed)
     assert "nothing to do" in begun.launch("--unattended").stdout
+
+
+REFUSING_ON_NODES = """[ -z "$SLURM_JOB_ID" ] || { echo "sbatch: error: jobs are submitted from login nodes" >&2; exit 1; }
+exec sbatch "$@" """
+
+
+def test_the_doctor_finds_out_whether_nodes_may_submit(
+    lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = campaign()
+    small.write()
+    doctor = ["doctor", "--profile", str(small.folder / "profile.yaml"), "--folder", str(small.folder)]
+    main(doctor)
+    assert "a node may call sbatch" in " ".join(capsys.readouterr().out.split())
+    shim(small, monkeypatch, "sbatch", REFUSING_ON_NODES, test_only=True)
+    assert main(doctor) != 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "jobs are submitted from login nodes" in said and "submit_from: login" in said
+    assert "crontab -e" in said and "--unattended" in said
+    small.profile["submit_from"] = "login"
+    small.write()
+    main(doctor)
+    assert "not needed (submit_from: login)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_environment_of_another_job_and_of_a_module_does_not_leak(
+    quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch inside of salloc (spd#955, biahub#96, snakemake#2230), with defaults of a module (aws-eda-slurm#223), at a site whose
+    squeue prints notices, and which wants memory per CPU (f3dasm#352, canu#2350, dask-jobqueue#698)."""
+    lab, small = quiet_lab, campaign()
+    del small.profile["defaults"]["memory_gb"]
+    small.profile["defaults"]["extra"] = {"mem-per-cpu": "300M"}
+    shim(
+        small,
+        monkeypatch,
+        "squeue",
+        'echo "CLUSTER: lab"; squeue "$@"; echo "Notice: maintenance | on | Monday"',
+    )
+    for name, value in {
+        "SBATCH_PARTITION": "nosuch", "SBATCH_TIMELIMIT": "1", "SBATCH_EXPORT": "ALL", "SBATCH_ARRAY_INX": "0-3",
+        "SQUEUE_FORMAT": "%i", "SQUEUE_STATES": "RUNNING", "SLURM_TIME_FORMAT": "relative", "SBATCH_MEM_PER_NODE": "1G",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    command = small.command("--profile", str(small.folder / "profile.yaml"))
+    done = subprocess.run(
+        ["salloc", "-Q", "-p", "high", "-n2", "-c2", "--mem=500M", *command], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("SQUEUE_FORMAT", "SQUEUE_STATES"):
+        monkeypatch.delenv(name)
+    assert sorted(queued(lab, small)) == sorted(STAGES)
+    for job in queued(lab, small).values():
+        shown = lab.show(job)
+        asked = shown["Partition"], shown["NumCPUs"], shown["MinMemoryCPU"], shown["TimeLimit"]
+        assert asked == ("low", "1", "300M", "01:00:00")
+    assert "nothing to submit" in small.launch().stdout
+    (small.folder / "shim" / "squeue").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 from tests.slurmlab.lab import Lab, missing_programs
+from tests.slurmlab.processes import installed_version
 from tests.slurmlab.settings import LabSettings
 
 REPO = Path(__file__).resolve().parents[2]
@@ -44,13 +46,19 @@ def main() -> int:
     prefix = args.prefix or Path(tempfile.mkdtemp(prefix="undolab-", dir="/tmp"))
     python = Path(sys.executable)
     shown = python.relative_to(REPO) if python.is_relative_to(REPO) else python
+    version = os.environ.get("UNDO_SLURM_VERSION", "")
+    enter = (
+        f"  {shown} -m tests.slurmlab.versions {version} -- bash      # as root: commands of that version\n"
+        if version
+        else ""
+    )
     with Lab(settings, prefix, keep=args.prefix is not None) as lab:
         print(
-            f"""A SLURM of {settings.nodes} nodes is up: partitions low (default), lowg (with grace time), high (preempts both).
+            f"""A SLURM {installed_version()} of {settings.nodes} nodes is up: partitions low (default), lowg (with grace time), high (preempts both).
 
 In another terminal, from {REPO}:
 
-  export SLURM_CONF={lab.slurm_conf}
+{enter}  export SLURM_CONF={lab.slurm_conf}
   {shown} launchers/run_iteration.py --config tiny --profile slurm/profiles/lab.yaml --run-dir checkpoints/lab
 
 It submits three iterations of the tiny world and returns. To watch them, to stop, and to go on (the launcher's command again):

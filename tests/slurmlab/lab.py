@@ -14,7 +14,15 @@ from types import TracebackType
 from typing import Self
 
 from tests.slurmlab import settings as conf
-from tests.slurmlab.processes import end, environment_of, free_ports, job_processes, start_daemon, wait_until
+from tests.slurmlab.processes import (
+    end,
+    environment_of,
+    free_ports,
+    installed_version,
+    job_processes,
+    start_daemon,
+    wait_until,
+)
 from tests.slurmlab.settings import LabSettings, Places
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
@@ -106,7 +114,7 @@ class Lab:
         etc = self.places.etc
         (etc / "slurm.conf").write_text(conf.slurm_conf(self.settings, self.places, self.ports))
         (etc / "gres.conf").write_text(conf.gres_conf(self.settings))
-        (etc / "cgroup.conf").write_text("CgroupAutomount=no\n")
+        (etc / "cgroup.conf").write_text(conf.cgroup_conf(installed_version()))
         if self.settings.auth == "munge" and not (etc / "munge.key").exists():
             with open(os.open(etc / "munge.key", os.O_WRONLY | os.O_CREAT, 0o400), "wb") as key:
                 key.write(secrets.token_bytes(128))

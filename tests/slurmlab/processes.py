@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,6 +87,19 @@ def job_processes(slurm_conf: Path) -> list[int]:
         if "SLURM_JOB_ID" in env or "slurmstepd" in command_of(pid).split(":")[0]:
             found.append(pid)
     return found
+
+
+def installed_version(root: str = "/") -> str:
+    """Version of slurmd, e.g. 22.05.8; empty where there is none."""
+    command = [] if root == "/" else ["chroot", root]
+    program = shutil.which("slurmd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") or "slurmd"
+    try:
+        said = subprocess.run(
+            [*command, program if root == "/" else "/usr/sbin/slurmd", "-V"], capture_output=True, text=True
+        ).stdout
+    except OSError:
+        return ""
+    return said.split()[-1] if said.split() else ""
 
 
 def free_ports(count: int) -> list[int]:

@@ -197,6 +197,12 @@ def gres_conf(settings: LabSettings) -> str:
     return f"NodeName=n[1-{settings.nodes}] Name=gpu File=/dev/tty[0-{settings.gpus - 1}]\n"
 
 
+def cgroup_conf(version: str) -> str:
+    """The text of cgroup.conf for a version of SLURM, e.g. 24.11.5: a container offers no cgroups."""
+    year = int(version.split(".")[0] or 0) if version else 0
+    return "CgroupPlugin=disabled\n" if year >= 24 else "CgroupAutomount=no\n"
+
+
 def slurmdbd_conf(settings: LabSettings, places: Places, port: int) -> str:
     """The text of slurmdbd.conf; the database is reached over its socket (MYSQL_UNIX_PORT)."""
     user = getpass.getuser()

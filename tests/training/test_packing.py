@@ -11,7 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.training.packing import StepPlan, best_fit_decreasing, cut_steps, epoch_order, pack, pad_bins
+from undo_hpc.training.packing import (
+    StepPlan,
+    best_fit_decreasing,
+    cut_steps,
+    epoch_order,
+    pack,
+    pad_bins,
+    passes,
+)
 from undo_hpc.training.schedule import learning_rate
 
 LENGTHS = st.lists(st.integers(1, 500), max_size=80)
@@ -111,3 +119,10 @@ def test_the_learning_rate_rises_then_falls_to_its_floor(schedule: str) -> None:
     assert 0 < rates[0] < rates[9] < rates[10] == pytest.approx(1.0)
     assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(1.0 if schedule == "constant" else 0.1, abs=0.02)
+
+
+def test_a_budget_of_tokens_gives_passes_and_their_tokens() -> None:
+    lengths = np.array([30, 50, 20] * 40, dtype=np.int64)
+    assert passes(3.0, 0, lengths) == 3.0 and passes(3.0, 10_000, lengths) == 2.5
+    plan = StepPlan(lengths, budget=200, epochs=passes(3.0, 10_000, lengths), max_steps=0, seed=1)
+    assert abs(plan.tokens() - 10_000) <= 200, "to within a step"

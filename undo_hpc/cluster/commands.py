@@ -33,6 +33,10 @@ class TooLate(ClusterError):
     """The job has started, ended or been requeued meanwhile: what was asked cannot be done to it any more."""
 
 
+class LostDependency(ClusterError):
+    """A job that was to be waited for is not known any more (SLURM 24.11 refuses that, 22.05 does not)."""
+
+
 class Refusal(NamedTuple):
     """What SLURM says when it refuses (`pattern`, upper and lower case alike), what that means, and what to do."""
 
@@ -125,6 +129,7 @@ _REFUSALS = (
         r"dependency",
         "the cluster refused the dependency between stages",
         "run the same command again: what is missing is submitted again",
+        LostDependency,
     ),
 )
 # Told by a controller that is down, moves to its backup host, is too busy, or has no room on its disk; and by a node that has no

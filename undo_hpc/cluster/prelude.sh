@@ -7,6 +7,7 @@
 #   UNDO_REQUEUE        0 where the site forbids requeueing
 #   UNDO_RESTART_DELAY  seconds until a requeued job may start again
 #   UNDO_KILL_WAIT      the site's KillWait
+#   UNDO_GRACE_MARK     1 where SLURM remembers that a job was preempted with a grace time (24.05 and newer)
 
 # This job, or this one task of an array. (The bare id of an array's last task would mean the whole array.)
 undo_job_id() {
@@ -22,9 +23,37 @@ undo_scontrol() { local try; for try in 1 2 3; do scontrol "$@" 2>&1 && return 0
 undo_restart_in() { undo_scontrol update JobId="$(undo_job_id)" StartTime=now+"$1" >/dev/null; }
 
 undo_on_term() {
+  [ "$undo_terminated" = 1 ] || undo_terminated_at=$SECONDS
   undo_terminated=1
   # Preempted without grace: SLURM requeues the job by itself. Should we not live to see the end, this stands.
   undo_restart_in "${undo_delay:-$(( ${UNDO_KILL_WAIT:-30} + 10 + ${UNDO_RESTART_DELAY:-3} ))}"
+}
+
+# SLURM 24.05 and newer remember that a job was preempted with a grace time, and requeue it themselves when it ends, however it ends:
+# after a requeue of our own once more, two minutes late, and what depends on it waits for that third start (docs: slurm/README.md).
+# So such a job just ends. Who sets its start time must still be there then: a step, to which SLURM sends SIGTERM. (Three seconds more:
+# where a cgroup ends this step's srun with the batch script, the step tries for two to tell it of its end; of its start it must know.)
+undo_guard() {
+  local up
+  exec {undo_guard_output}< <(exec env -i PATH="$PATH" ${SLURM_CONF:+SLURM_CONF="$SLURM_CONF"} SLURM_JOB_ID="$SLURM_JOB_ID" \
+    srun --overlap --nodes=1 --ntasks=1 --mem=0 --gres=none --mpi=none bash -c '
+      trap "scontrol update JobId=$0 StartTime=now+$1 >/dev/null 2>&1; exit 0" TERM
+      sleep 60 >/dev/null 2>&1 & trap "kill $!" EXIT
+      sleep 0.3; echo up; wait' "$(undo_job_id)" $(( ${UNDO_RESTART_DELAY:-3} + 3 )) 2>/dev/null)
+  read -r -t 20 up <&"$undo_guard_output" && [ "$up" = up ]
+}
+
+# Whether this job is in its grace time.
+undo_preempted() {
+  local said
+  said=$(scontrol show job -o "$(undo_job_id)" 2>/dev/null) && [[ $said =~ " PreemptTime=" && ! $said =~ " PreemptTime=None" ]]
+}
+
+# Before a job ends: where SLURM may requeue it by itself, it starts again soon.
+undo_leave() {
+  [ "${UNDO_GRACE_MARK:-0}" = 1 ] || return 0
+  [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || undo_preempted || return 0  # an earlier start may have left the mark
+  undo_guard
 }
 
 # State of this job; waits up to a minute for a controller that does not answer.
@@ -45,6 +74,7 @@ undo_requeue() {
   local state; state=$(undo_state)
   case $state in
     RUNNING)
+      [ "${UNDO_GRACE_MARK:-0}" = 1 ] && undo_preempted && undo_guard && return 0
       undo_scontrol requeue "$(undo_job_id)" >/dev/null || { undo_say "scontrol requeue was refused"; return 1; } ;;
     *) undo_say "state $state: SLURM itself decides whether this job starts again" ;;
   esac
@@ -118,7 +148,9 @@ undo_task() {
     exit 3
   fi
   # SLURM is ending this job, and decides alone whether it starts again; srun's word is worth nothing then.
-  [ "$undo_terminated" = 1 ] && undo_restart_in "${UNDO_RESTART_DELAY:-3}"
+  if [ "$undo_terminated" = 0 ]; then undo_leave
+  elif [ $(( SECONDS - undo_terminated_at )) -lt "${UNDO_KILL_WAIT:-30}" ]; then undo_restart_in "${UNDO_RESTART_DELAY:-3}"
+  fi  # else some process did not end by itself, and may take as long as undo_on_term allows for
   exit "$worst"
 }
 

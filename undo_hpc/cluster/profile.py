@@ -59,6 +59,9 @@ class StageProfile(StageResources):
     account: str | None = runtime_field(None, "account that is charged")
     qos: str | None = runtime_field(None, "quality of service")
     constraint: str | None = runtime_field(None, "features that a node must have")
+    exclusive: bool | None = runtime_field(
+        None, "whole nodes, where a site gives out nothing less: all their CPUs and memory"
+    )
     extra: dict[str, str | int | bool] = runtime_field(
         {}, "further sbatch options by their long names, e.g. {exclude: node7}"
     )
@@ -107,10 +110,13 @@ class Profile(Section):
     stages: dict[str, StageProfile] = runtime_field(
         {}, "what a stage asks for, over `defaults`; stages of your own (configuration: `stages`) too"
     )
-    gpu_syntax: Literal["gres", "gpus-per-node", "none"] = runtime_field(
-        "gres", "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, or not at all"
+    gpu_syntax: Literal["gres", "gpus-per-node", "gpus-per-task", "none"] = runtime_field(
+        "gres",
+        "how GPUs are asked for: --gres=gpu:N, --gpus-per-node=N, --gpus-per-task (those of the node, shared among its tasks), or not at all",
     )
-    gpu_type: str = runtime_field("", "type of GPU, e.g. a100")
+    gpu_type: str = runtime_field(
+        "", "type of GPU, or of a part of one (MIG), as sinfo -o %G names it: a100, 1g.10gb"
+    )
     modules: list[str] = runtime_field([], "environment modules to load, in order")
     setup: list[str] = runtime_field([], "shell lines to run before the task")
     python: str = runtime_field("", "Python on the compute nodes; empty takes the one that submits")

@@ -83,14 +83,14 @@ def propose_profile() -> str:
 def _accounts() -> list[str]:
     if shutil.which("sacctmgr") is None:
         return []
-    try:
-        out = run(
-            ["sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=account"],
-            timeout=20,
-        )
+    user = f"user={getpass.getuser()}"
+    said = ""
+    try:  # the one that SLURM takes by itself first
+        for what in (["user", user, "format=defaultaccount"], ["assoc", user, "format=account"]):
+            said += run(["sacctmgr", "-n", "-P", "show", *what], timeout=20) + "\n"
     except ClusterError:
         return []  # a cluster without accounting has no accounts
-    return list(dict.fromkeys(line.strip() for line in out.splitlines() if line.strip()))
+    return list(dict.fromkeys(line.strip() for line in said.splitlines() if line.strip()))
 
 
 def _quoted(name: str) -> str:

@@ -12,6 +12,7 @@ from undo_hpc.cluster.base import Submission
 from undo_hpc.cluster.identity import comment_of
 from undo_hpc.cluster.names import ArrayPart, JobName, array_spec
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, ContainerProfile, Profile, StageProfile
+from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 
@@ -32,12 +33,23 @@ def dependency(stage: str, after: tuple[str, ...]) -> str:
 
 
 def gpu_flags(profile: Profile, asked: StageProfile) -> dict[str, str | int]:
-    """How this cluster wants to be asked for GPUs."""
+    """How this cluster wants to be asked for GPUs.
+
+    Raises:
+        ConfigError: they cannot be shared evenly among the tasks of a node.
+    """
     count = asked.gpus_per_node or 0
     if not count or profile.gpu_syntax == "none":
         return {}
+    if profile.gpu_syntax == "gpus-per-task":
+        count, left = divmod(count, asked.tasks_per_node or 1)
+        if left or not count:
+            raise ConfigError(
+                f"gpu_syntax is gpus-per-task, and {asked.gpus_per_node} GPUs cannot be shared evenly among {asked.tasks_per_node} tasks of a node",
+                hint="set tasks_per_node to a divisor of gpus_per_node in the profile, or another gpu_syntax",
+            )
     typed = f"{profile.gpu_type}:{count}" if profile.gpu_type else f"{count}"
-    return {"gres": f"gpu:{typed}"} if profile.gpu_syntax == "gres" else {"gpus-per-node": typed}
+    return {"gres": f"gpu:{typed}"} if profile.gpu_syntax == "gres" else {profile.gpu_syntax: typed}
 
 
 def bash_array(words: list[str]) -> str:
@@ -45,7 +57,9 @@ def bash_array(words: list[str]) -> str:
     return "(" + " ".join(shlex.quote(word) for word in words) + ")"
 
 
-def setup_lines(profile: Profile, submission: Submission, code: Path, kill_wait_s: int) -> list[str]:
+def setup_lines(
+    profile: Profile, submission: Submission, code: Path, kill_wait_s: int, grace_mark: bool
+) -> list[str]:
     """The part of a batch script before the task: settings of the prelude, modules, the user's lines, the prelude.
 
     Resubmitting stages stay outside of the container: they submit jobs, and SLURM's commands are not in an image. They need neither
@@ -72,6 +86,7 @@ def setup_lines(profile: Profile, submission: Submission, code: Path, kill_wait_
         f"UNDO_REQUEUE={int(profile.requeue)}",
         f"UNDO_RESTART_DELAY={profile.restart_delay_s}",
         f"UNDO_KILL_WAIT={kill_wait_s}",
+        f"UNDO_GRACE_MARK={int(grace_mark)}",
         f"export UNDO_SIGNAL_LEAD={profile.signal_lead_s}",
         f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
         f"export UNDO_CARRY_ON={int(submission.continues and profile.submit_from == 'nodes')}",
@@ -93,8 +108,14 @@ def render(
     code: Path,
     *,
     kill_wait_s: int = 30,
+    grace_mark: bool = False,
 ) -> BatchJob:
-    """One job (or one part of an array) as submitit's parameters and its command line."""
+    """One job (or one part of an array) as submitit's parameters and its command line.
+
+    Args:
+        kill_wait_s: the site's KillWait.
+        grace_mark: whether SLURM remembers that a job was preempted with a grace time (see prelude.sh).
+    """
     asked = profile.for_stage(submission.stage, submission.resources)
     logs = str(Layout(submission.run_dir).iteration(submission.iteration).logs).replace("%", "%%")
     flags: dict[str, Any] = {
@@ -104,6 +125,7 @@ def render(
         "signal": f"USR1@{profile.signal_lead_s}",
         ("requeue" if profile.requeue else "no-requeue"): True,
         **gpu_flags(profile, asked),
+        **({"exclusive": True} if asked.exclusive else {}),
     }
     if part is not None:
         flags["array"] = array_spec(part.elements, asked.array_parallelism or profile.array_parallelism)
@@ -127,7 +149,7 @@ def render(
         "wckey": None,  # submitit's own would be refused where a site tracks wckeys
         "use_srun": False,  # the prelude starts the step
         "stderr_to_stdout": True,
-        "setup": setup_lines(profile, submission, code, kill_wait_s),
+        "setup": setup_lines(profile, submission, code, kill_wait_s, grace_mark),
         "additional_parameters": flags
         | {key: value for key, value in asked.extra.items() if value is not False},
     }

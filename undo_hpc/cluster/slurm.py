@@ -8,20 +8,20 @@ submitit takes the first number behind "job" for the id, whoever printed it (see
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from undo_hpc.cluster.base import WAITING, JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import TooLate, Unreachable, config_values, require_slurm, run
+from undo_hpc.cluster.commands import LostDependency, TooLate, Unreachable, require_slurm, run
 from undo_hpc.cluster.identity import FORMAT, job_by_id, jobs_of, printed_ids, read_marks, script_name
 from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.limits import Limits, parse_config, submit_limits_of_user
 from undo_hpc.cluster.names import ArrayPart, JobName, split_array
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import BatchJob, dependency, render
@@ -65,26 +65,6 @@ _GIVEN_UP = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxReque
 
 class Unidentified(ClusterError):
     """sbatch accepted something, and nothing in the queue carries its name: no id can be believed."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What `scontrol show config` says and we need."""
-
-    max_array_size: int
-    kill_wait_s: int
-    requeue: bool
-
-
-def parse_config(text: str) -> Limits:
-    """Limits from the text of `scontrol show config`."""
-    values = config_values(text)
-
-    def number(key: str, default: int) -> int:
-        found = re.match(r"\d+", values.get(key, ""))
-        return int(found[0]) if found else default
-
-    return Limits(number("MaxArraySize", 1001), number("KillWait", 30), number("JobRequeue", 1) == 1)
 
 
 class SlurmCluster:
@@ -132,16 +112,7 @@ class SlurmCluster:
 
     def submit_limit(self) -> str:
         """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts (see base.Cluster)."""
-        said = []
-        user = getpass.getuser()
-        for command in (
-            ["show", "assoc", f"user={user}", "format=account,maxsubmit"],
-            ["show", "qos", "format=name,maxsubmitpu"],
-        ):
-            with contextlib.suppress(ClusterError):
-                lines = run(["sacctmgr", "-nP", *command], timeout=20).splitlines()
-                said += [line.replace("|", " ") for line in lines if line.rpartition("|")[2].strip()]
-        return f"; limits of submitted jobs: {', '.join(dict.fromkeys(said))}" if said else ""
+        return submit_limits_of_user()
 
     def check(self, submissions: Sequence[Submission]) -> None:
         """Asks by `sbatch --test-only` for each kind of job that differs (see base.Cluster)."""
@@ -172,7 +143,21 @@ class SlurmCluster:
                 raise type(error)(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
 
     def submit(self, submission: Submission) -> tuple[str, ...]:
-        """Submits all parts, or none (see base.Cluster)."""
+        """Submits all parts, or none, behind those jobs that SLURM still knows (see base.Cluster)."""
+        try:
+            return self._submit(submission)
+        except LostDependency:
+            known = self._known(submission.after)
+            if known == submission.after:
+                raise
+            return self._submit(replace(submission, after=known))
+
+    def _known(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of our jobs that SLURM still knows. Of a forgotten one the manifests tell what became of it."""
+        names = self._names()
+        return tuple(job for job in ids if job in names)
+
+    def _submit(self, submission: Submission) -> tuple[str, ...]:
         journal = SubmissionJournal(Layout(submission.run_dir).submissions)
         ids: list[str] = []
         for part in self.parts(submission):
@@ -222,7 +207,16 @@ class SlurmCluster:
         )
 
     def _batch_job(self, submission: Submission, part: ArrayPart | None, name: JobName) -> BatchJob:
-        return render(self.profile, submission, name, part, self.code, kill_wait_s=self.limits.kill_wait_s)
+        known = self.limits
+        return render(
+            self.profile,
+            submission,
+            name,
+            part,
+            self.code,
+            kill_wait_s=known.kill_wait_s,
+            grace_mark=known.grace_mark,
+        )
 
     def _script(self, job: BatchJob) -> str:
         """The text of a batch file, as submitit renders it."""
@@ -316,19 +310,13 @@ class SlurmCluster:
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None:
         """`scontrol update Dependency=`; a pending job may change what it waits for (see base.Cluster)."""
         names = self._names()
+        known = tuple(job for job in after if job in names)  # the others have ended, and SLURM forgot them
         for job in dict.fromkeys(ids):
-            name = names.get(job)
-            if name is None:
+            if job not in names:
                 continue
+            behind = dependency(names[job].stage, known) if known else ""
             with contextlib.suppress(TooLate):
-                self._ask(
-                    [
-                        "scontrol",
-                        "update",
-                        f"JobId={job}",
-                        f"Dependency={dependency(name.stage, tuple(after))}",
-                    ]
-                )
+                self._ask(["scontrol", "update", f"JobId={job}", f"Dependency={behind}"])
 
     def release(self, task_ids: Iterable[str]) -> None:
         """`scontrol release`, and no waiting for the two minutes that follow a requeue (see base.Cluster)."""

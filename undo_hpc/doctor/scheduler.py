@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from undo_hpc.control.checks.finding import Finding
+from undo_hpc.doctor.submitting import check_submitting
 from undo_hpc.errors import ClusterError, UndoError
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
@@ -27,7 +28,7 @@ def check_slurm(*, wanted: bool, profile: str = "") -> Iterator[Finding]:
             yield Finding("ok", "SLURM", f"{detail}; runs on this machine need none")
         return
     from undo_hpc.cluster.commands import run
-    from undo_hpc.cluster.slurm import parse_config
+    from undo_hpc.cluster.limits import parse_config
 
     try:
         limits = parse_config(run(["scontrol", "show", "config"]))
@@ -72,8 +73,9 @@ def _profile(path: str) -> Iterator[Finding]:
     from undo_hpc.cluster.profile import load_profile
 
     try:
-        load_profile(path)
+        profile = load_profile(path)
     except UndoError as error:
         yield Finding("error", "profile", error.message, error.hint)
     else:
         yield Finding("ok", "profile", str(Path(path)))
+        yield from check_submitting(profile)

@@ -47,6 +47,8 @@ def run_stage(ctx: StageContext) -> None:
         shutil.rmtree(
             ctx.at.student, ignore_errors=True
         )  # no manifest validates it: it may be damaged, or of other data
+    if rank == 0:
+        ctx.progress.update(force=True, doing="starting")
     code = _run(ctx, path, ranks)
     if code == ExitCode.REQUEUE:
         raise Requeue(

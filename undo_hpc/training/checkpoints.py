@@ -237,7 +237,8 @@ class CheckpointManager:
         self.finalize()
         began = time.monotonic()
         temporary = self.folder / f".step-{step:08d}.tmp"
-        engine.save_checkpoint(str(temporary), tag=_TAG, save_latest=False)
+        with translate_os_error(temporary):
+            engine.save_checkpoint(str(temporary), tag=_TAG, save_latest=False)
         folder = temporary / _TAG
         self._writer.save(random_state(), str(folder / self._random_name()))
         part = folder / f"files-{self._dist.info.rank:05d}.json"
@@ -313,9 +314,10 @@ class CheckpointManager:
         for path in kept[: -self._config.checkpoint.keep]:
             if path != best:
                 doomed = path.with_name(f".{path.name}.old")
-                path.rename(
-                    doomed
-                )  # first the name, so that a kill here leaves no torn checkpoint of a good name
+                with translate_os_error(path):
+                    path.rename(
+                        doomed
+                    )  # first the name: a kill here leaves no torn checkpoint of a good name
                 shutil.rmtree(doomed, ignore_errors=True)
 
     def _random_name(self) -> str:

@@ -28,12 +28,12 @@ from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.checkpoints import CheckpointManager
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
 from undo_hpc.training.encoding import EncodedSet, load_data
-from undo_hpc.training.packing import Step, StepPlan
+from undo_hpc.training.packing import Step, StepPlan, passes
 from undo_hpc.training.ranks import DistContext, RankInfo
 from undo_hpc.training.schedule import learning_rate
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.stopping import Reason, Stopper
-from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_trackers, peak_flops
+from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_trackers, peak_flops, tell
 
 
 def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitCode:
@@ -74,6 +74,10 @@ def train(
     def say(text: str) -> None:
         _say(info, text)
 
+    def doing(what: str) -> None:
+        if info.is_first:
+            tell(spec, what)
+
     # -- setup: settings, data, model, engine ---------------------------------------------------------------------
     check_trackers(config)
     settings = deepspeed_settings(config)
@@ -81,12 +85,13 @@ def train(
         say(line)
 
     # Data: token ids of all examples on every rank; a step is a slice of their shuffled order.
+    doing("encoding the distilled set")
     tokenizer = student.load_tokenizer(spec)
     data = load_data(spec, tokenizer, dist_context)
     plan = StepPlan(
         data.lengths,
         budget=config.tokens_per_batch,
-        epochs=config.epochs,
+        epochs=passes(config.epochs, config.tokens, data.lengths),
         max_steps=config.max_steps,
         seed=spec.seed,
     )
@@ -100,6 +105,7 @@ def train(
         settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
 
     # Model: first weights, the last layer that computes the loss in pieces, DeepSpeed around both.
+    doing("loading the student")
     attention = student.choose_attention(config, device, say)
     torch.manual_seed(spec.seed)
     zero3_settings = settings if zero_stage(config) == 3 else None
@@ -114,6 +120,7 @@ def train(
     engine = build_engine(model, config, settings, dist_context)
 
     # Checks that need the model: its attention, its vocabulary, packed documents, memory for the longest micro-batch.
+    doing("trying the longest batch (preflight)" if config.preflight else "checking the attention")
     attention = settle_attention(
         student.base_model(model),
         lambda batch: logits_of(engine, batch),
@@ -158,6 +165,7 @@ def train(
                 say=say,
             )
 
+    doing(f"first of {plan.total:,} steps" if not found else f"step {found.step:,} of {plan.total:,}")
     checkpoints.attach(engine)
     if found:
         checkpoints.load(engine, found, universal)
@@ -252,7 +260,7 @@ def train(
     checkpoints.finalize()
     summary = {
         "steps": plan.total,
-        "epochs": config.epochs,
+        "epochs": passes(config.epochs, config.tokens, data.lengths),
         **data.counts,
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),

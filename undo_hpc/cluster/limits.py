@@ -1,0 +1,57 @@
+"""What a cluster allows and which version of SLURM it has, as SLURM says it."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import re
+from dataclasses import dataclass
+
+from undo_hpc.cluster.commands import config_values, run
+from undo_hpc.errors import ClusterError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `scontrol show config` says and we need."""
+
+    max_array_size: int
+    kill_wait_s: int
+    requeue: bool
+    version: tuple[int, int] = (0, 0)
+
+    @property
+    def grace_mark(self) -> bool:
+        """Whether a job that was preempted with a grace time is requeued by SLURM when it ends (24.05, its changelog)."""
+        return self.version >= (24, 5)
+
+
+def parse_config(text: str) -> Limits:
+    """Limits from the text of `scontrol show config`."""
+    values = config_values(text)
+
+    def number(key: str, default: int) -> int:
+        found = re.match(r"\d+", values.get(key, ""))
+        return int(found[0]) if found else default
+
+    version = re.match(r"(\d+)\.(\d+)", values.get("SLURM_VERSION", ""))
+    return Limits(
+        number("MaxArraySize", 1001),
+        number("KillWait", 30),
+        number("JobRequeue", 1) == 1,
+        (int(version[1]), int(version[2])) if version else (0, 0),
+    )
+
+
+def submit_limits_of_user() -> str:
+    """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts, as the end of a sentence."""
+    said = []
+    user = getpass.getuser()
+    for command in (
+        ["show", "assoc", f"user={user}", "format=account,maxsubmit"],
+        ["show", "qos", "format=name,maxsubmitpu"],
+    ):
+        with contextlib.suppress(ClusterError):
+            lines = run(["sacctmgr", "-nP", *command], timeout=20).splitlines()
+            said += [line.replace("|", " ") for line in lines if line.rpartition("|")[2].strip()]
+    return f"; limits of submitted jobs: {', '.join(dict.fromkeys(said))}" if said else ""
