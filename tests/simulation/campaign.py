@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import random
 import shutil
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +17,8 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.observe.synthetic import RunBuilder
+from tests.simulation.faults import Faults
+from tests.simulation.outputs import PUBLISH
 from tests.simulation.scheduler import Slurm, Task
 from tests.simulation.world import EPOCH, Killed, Process, World
 from undo_hpc import worker
@@ -34,15 +34,12 @@ from undo_hpc.errors import ExitCode, Requeue, TrainingError, UndoError
 from undo_hpc.observe.next_step import next_command
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.prompts import load_prompts
-from undo_hpc.records import SPLITS
 from undo_hpc.stages import context
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage import events, lease
-from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest
-from undo_hpc.storage.shards import dump_rows
 
 ITERATIONS = 2
 RELAUNCH_S = 1800.0  # a person, or cron, calls the launcher so often
@@ -81,12 +78,11 @@ def make_template(root: Path) -> Path:
     return builder.root
 
 
-class Simulation:
+class Simulation(Faults):
     """One run, by its seed."""
 
     def __init__(self, seed: int, template: Path, place: Path, *, faults: bool = True) -> None:
-        self.world = World(seed)
-        self.root = place / "run"
+        self.world, self.root = World(seed), place / "run"
         shutil.copytree(template, self.root)
         rng = self.world.rng
         self.opened = open_run(self.root)  # its configuration stays: it is read once, not by each process
@@ -100,7 +96,7 @@ class Simulation:
         self._launchers = 0
         if faults:
             for _ in range(rng.randint(0, 14)):
-                self.world.at(rng.uniform(0.0, FAULTS_END_S), self._fault)
+                self.world.at(rng.uniform(0.0, FAULTS_END_S), lambda: self.disturb(self.out.faults))
 
     # -- the run --------------------------------------------------------------------------------------------------------
 
@@ -108,7 +104,7 @@ class Simulation:
         """Until the run has ended, an invariant does not hold, or nothing moves any more."""
         world = self.world
         with self._edges(), world.patched():
-            self._launch()
+            self.launch()
             while world.step():
                 self.out.events += 1
                 if world.violations or self.out.ended:
@@ -130,7 +126,7 @@ class Simulation:
         queue = [f"{t.id} {t.job.name.split('-')[0]} {t.state} {t.reason}" for t in self.slurm.live()]
         return f"{missing[:4]}, queue {queue[:6]}"
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
         """The person's command, and the next one later."""
         self._launchers += 1
         first = self._launchers == 1
@@ -162,7 +158,7 @@ class Simulation:
                 if not first:
                     self.out.relaunches += 1
                     self.out.needed += self.slurm.accepted > before and process.ended
-                self._launch()
+                self.launch()
 
         self.world.at(again, later)
 
@@ -210,7 +206,7 @@ class Simulation:
                     raise Requeue("asked to stop", hint="start again")
             if self.out.faults["fail"] and world.rng.random() < 0.1 and world.now - EPOCH < FAULTS_END_S:
                 raise TrainingError("it failed", hint="look at the log")
-            _PUBLISH[ctx.stage.name](ctx, inputs)
+            PUBLISH[ctx.stage.name](ctx, inputs)
         finally:
             if me in at_work:
                 at_work.remove(me)
@@ -244,128 +240,6 @@ class Simulation:
             if self._published.setdefault(basis, manifest.digest) != manifest.digest:
                 self.world.violate(f"{manifest.stage} {index}: the same inputs gave other bytes")
         self._write_manifest(path, manifest)
-
-    # -- faults -----------------------------------------------------------------------------------------------------------
-
-    def _fault(self) -> None:
-        rng = self.world.rng
-        kinds: dict[str, Callable[[random.Random], object]] = {
-            "kill": self._kill, "scancel": self._scancel, "requeue": self._requeue, "preempt": self._preempt, "hang": self._hang,
-            "hold": self._hold, "down": self._down, "lost reply": self._lost_reply, "lost request": self._lost_request,
-            "launch failed": self._launch_failed, "fail": lambda _: True, "second launcher": self._second, "delete": self._delete,
-            "tear": self._tear, "forgotten": self._forget,
-        }  # fmt: skip
-        name = rng.choice(sorted(kinds))
-        if kinds[name](rng) is not False:
-            self.out.faults[name] += 1
-
-    def _process(self, rng: random.Random) -> Process | None:
-        alive = [p for p in self.world.processes if not p.ended and not p.killed]
-        return rng.choice(alive) if alive else None
-
-    def _task(self, rng: random.Random, *states: str) -> Task | None:
-        found = [t for t in self.slurm.live() if t.state in states]
-        return rng.choice(found) if found else None
-
-    def _kill(self, rng: random.Random) -> bool:
-        process = self._process(rng)
-        if process is None:
-            return False
-        self.world.kill(process)
-        for task in self.slurm.running():
-            if task.process is process:
-                task.process = None
-                self.slurm._end(task, "FAILED")
-        return True
-
-    def _scancel(self, rng: random.Random) -> bool:
-        task = self._task(rng, "PENDING", "RUNNING")
-        if task:
-            self.slurm.cancel(task)
-        return task is not None
-
-    def _requeue(self, rng: random.Random) -> bool:
-        task = self._task(rng, "RUNNING")
-        if task:
-            self.slurm.requeue(task, delay=rng.choice((5.0, 125.0)))
-        return task is not None
-
-    def _preempt(self, rng: random.Random) -> bool:
-        task = self._task(rng, "RUNNING")
-        if task is None or task.process is None:
-            return False
-        task.process.signalled, victim = True, task.process
-
-        def end() -> None:
-            if task.process is victim:
-                self.slurm.requeue(task)
-
-        self.world.at(rng.choice((0.0, 20.0, 120.0)), end)
-        return True
-
-    def _hang(self, rng: random.Random) -> bool:
-        """A node hangs; SLURM takes it for dead and starts the task elsewhere; then it comes back with our old process."""
-        task = self._task(rng, "RUNNING")
-        if task is None or task.process is None:
-            return False
-        task.process.frozen_until = self.world.now + rng.choice((20.0, 100.0, 400.0, 2000.0))
-        if rng.random() < 0.7:
-            self.world.at(rng.choice((15.0, 60.0)), lambda: self.slurm.requeue(task, delay=1.0, kill=False))
-        return True
-
-    def _hold(self, rng: random.Random) -> bool:
-        task = self._task(rng, "PENDING")
-        if task:
-            task.reason = "JobHeldUser"
-        return task is not None
-
-    def _down(self, rng: random.Random) -> None:
-        self.slurm.down_until = self.world.now + rng.choice((5.0, 60.0, 900.0, 5000.0))
-
-    def _lost_reply(self, rng: random.Random) -> None:
-        self.slurm.lose_reply = True
-
-    def _lost_request(self, rng: random.Random) -> None:
-        self.slurm.lose_request = True
-
-    def _launch_failed(self, rng: random.Random) -> None:
-        self.slurm.fail_launch = True
-
-    def _second(self, rng: random.Random) -> None:
-        self._launch()
-
-    def _forget(self, rng: random.Random) -> bool:
-        """A controller that fails over with an old state: its newest job is gone."""
-        waiting = [
-            j for j in self.slurm.jobs.values() if j.id != "77" and all(t.state == "PENDING" for t in j.tasks)
-        ]
-        if waiting:
-            del self.slurm.jobs[waiting[-1].id]
-        return bool(waiting)
-
-    def _damaged(self, rng: random.Random) -> Path | None:
-        found = [
-            path for pattern in ("iter_*/*.manifest.json", "iter_*/*/shard-*.jsonl", "iter_*/*/*.manifest.json", "iter_*/student/*", "iter_*/targets/*")
-            for path in sorted(self.root.glob(pattern))
-        ]  # fmt: skip
-        newest = max((p.relative_to(self.root).parts[0] for p in found), default="")
-        found = [
-            p for p in found if p.relative_to(self.root).parts[0] == newest
-        ]  # what later ones rest on is another matter
-        return rng.choice(found) if found else None
-
-    def _delete(self, rng: random.Random) -> bool:
-        path = self._damaged(rng)
-        if path:
-            path.unlink()
-        return path is not None
-
-    def _tear(self, rng: random.Random) -> bool:
-        path = self._damaged(rng)
-        if path:
-            data = path.read_bytes()
-            path.write_bytes(rng.choice((b"", bytes(len(data)), data[: len(data) // 2], data[:-2] + b"#\n")))
-        return path is not None
 
     # -- the edges ----------------------------------------------------------------------------------------------------------
 
@@ -468,57 +342,6 @@ class Simulation:
 
 
 _prompts = cache(load_prompts)  # templates are parsed once, not at each look
-
-
-def _content(inputs: dict[str, str], index: int) -> bytes:
-    return hashlib.sha256(repr((sorted(inputs.items()), index)).encode()).hexdigest().encode() + b"\n"
-
-
-def _rows(ctx: StageContext, inputs: dict[str, str]) -> None:
-    for name in ctx.task.outputs:
-        write_bytes(ctx.run.layout.root / name, _content(inputs, ctx.task.index))
-    ctx.publish(
-        {ctx.run.layout.root / name: 1 for name in ctx.task.outputs}, inputs=inputs, counts={"rows": 1}
-    )
-
-
-def _merge(ctx: StageContext, inputs: dict[str, str]) -> None:
-    write_bytes(ctx.at.distilled_card, _content(inputs, 0))
-    used = [m.index for m in gate(ctx, "generate")[0]]
-    ctx.publish(
-        {ctx.at.distilled_card: None}, inputs=inputs, counts={"rows": 6}, details={"generate_used": used}
-    )
-
-
-def _train(ctx: StageContext, inputs: dict[str, str]) -> None:
-    write_bytes(ctx.at.student / "config.json", _content(inputs, 0))
-    ctx.publish(
-        {ctx.at.student / "config.json": None}, inputs=inputs, counts={"rows_given": 6, "rows_learned": 6}
-    )
-
-
-def _advance(ctx: StageContext, inputs: dict[str, str]) -> None:
-    rows = []
-    for split in SPLITS:
-        for problem in ctx.run.problems(split):
-            rows.append({"problem_id": problem.problem_id, "idx": problem.idx, "split": split, "problem": problem.problem,
-                         "ground_truth": problem.ground_truth, "rationale": "r", "student_answer": "s", "verdict": "wrong",
-                         "error_kind": "setup", "score": 0.0, "unstable": False, "rationale_from_data": False})  # fmt: skip
-    rows.sort(key=lambda row: (row["idx"], row["problem_id"]))
-    write_bytes(ctx.at.feedback, dump_rows(rows))
-    accuracy = {"accuracy": 0.1 * ctx.plan.iteration}
-    write_json(ctx.at.metrics, {"iteration": ctx.plan.iteration, "sets": {"validation": accuracy}})
-    used = {name: [m.index for m in gate(ctx, name)[0]] for name in ctx.stage.after}
-    ctx.publish(
-        {ctx.at.metrics: None, ctx.at.feedback: len(rows)},
-        inputs=inputs,
-        details={f"{name}_used": indices for name, indices in used.items()},
-    )
-
-
-_PUBLISH: dict[str, Callable[[StageContext, dict[str, str]], None]] = {
-    "generate": _rows, "baseline": _rows, "evaluate": _rows, "merge": _merge, "train": _train, "advance": _advance,
-}  # fmt: skip
 
 
 def simulate(seed: int, template: Path, *, faults: bool = True) -> Outcome:
