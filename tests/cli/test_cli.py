@@ -15,13 +15,13 @@ import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import VERBS, main
-from undo_hpc.cli.errors import report_os_error
 from undo_hpc.cli.run_iteration import build_parser, read_config
 from undo_hpc.observe.logs import follow
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.lease import Lease
 from undo_hpc.system import invocation
+from undo_hpc.system.guard import of_system
 
 HEAVY = (
     "torch",
@@ -104,8 +104,8 @@ def test_what_the_file_system_says_is_no_traceback(
     assert main(["cancel", "/runs/a-colleagues"]) == 3
     said = capsys.readouterr().err
     assert "/runs/a-colleagues/config.resolved.json: Permission denied" in said and "chmod" in said
-    assert report_os_error(IsADirectoryError(errno.EISDIR, "Is a directory", "x")) == 2
-    assert "x: Is a directory" in capsys.readouterr().err
+    told = of_system(IsADirectoryError(errno.EISDIR, "Is a directory", "x"))
+    assert told.exit_code == 2 and "x: Is a directory" in told.message
 
 
 def test_a_profile_may_lie_anywhere(tmp_path: Path) -> None:

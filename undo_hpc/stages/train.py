@@ -129,6 +129,8 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
             "data": f"distilled set of iteration {iteration}",
         },
         time_limit_s=ctx.time_left_s(),
+        events=str(ctx.events.path),
+        events_pid=os.getpid(),
         run_id=f"{ctx.run.id}/{iteration}",
     )
 

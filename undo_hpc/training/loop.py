@@ -180,6 +180,7 @@ def train(
         peak = peak_flops(device, config.precision) if step_flops.known else None
         monitor = TrainingMonitor(spec, plan.total, begin, peak * info.world_size if peak else None)
         at_end.callback(monitor.close)  # dashboards write their last rows then
+        spec.tell_ready()
 
     # -- steps ----------------------------------------------------------------------------------------------------
     clip_here = zero_stage(config) == 0
