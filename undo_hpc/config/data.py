@@ -31,6 +31,10 @@ class FieldsConfig(Section):
         "",
         "column holding a list of choices, or {A: ..., B: ...}; they are lettered and put behind the question",
     )
+    metadata: list[str] = result_field(
+        [],
+        "columns that are carried along, such as [level, subject]: accuracies are told for each of their values, too",
+    )
 
 
 def _column(key: Any) -> str:

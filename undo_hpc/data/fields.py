@@ -38,11 +38,12 @@ class Columns:
     answer: str
     solution: str
     options: str
+    metadata: tuple[str, ...] = ()
 
     @property
     def used(self) -> list[str]:
         """The names of all columns that are read."""
-        parts = (self.problem, self.answer, self.solution, self.options)
+        parts = (self.problem, self.answer, self.solution, self.options, *self.metadata)
         return list(dict.fromkeys(name for part in parts if part for name in template_columns(part)))
 
 
@@ -287,4 +288,7 @@ def to_problem(
         solution=solution,
         kind=kind,
         options=options,
+        metadata={
+            name: str(value) for name in columns.metadata if (value := value_of(row, name)) is not None
+        },
     )
