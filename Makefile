@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run validate test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
+.PHONY: install run validate fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -39,9 +39,9 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 run: $(VENV)/.installed
 	$(PY) launchers/run_iteration.py
 
-# Does UNDO work in the tiny world? Eight arms and a positive control, five seeds; resumes where it stopped. See docs/campaigns.md.
+# Does UNDO work in the tiny world? Ten arms, five seeds, three base models; resumes where it stopped. See docs/campaigns.md.
 validate: $(VENV)/.installed
-	$(PY) launchers/run_campaign.py tiny_validate
+	$(PY) launchers/run_campaign.py tiny_validate --jobs 2
 
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
 test: $(VENV)/.installed-vllm
@@ -50,6 +50,12 @@ test: $(VENV)/.installed-vllm
 
 # VERSION=24.11: another SLURM than the installed one, from the Debian release that has it, in a chroot below build/ (as root; needs debootstrap).
 IN_VERSION = $(if $(VERSION),$(PY) -m tests.slurmlab.versions $(VERSION) --)
+
+# Random search: every property test with new examples, round by round. Prints commit, seeds, examples and findings.
+MINUTES ?= 60
+FUZZ    ?= 1000
+fuzz: $(VENV)/.installed-test
+	$(PY) -m tests.search --minutes $(MINUTES) --examples $(FUZZ)
 
 test-slurm: $(VENV)/.installed-test
 	$(IN_VERSION) $(PY) -m pytest -m slurm $(TESTS)
@@ -65,6 +71,12 @@ check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Whole runs in virtual time, disturbed by their seeds: make simulate SEEDS=1000 FIRST=0. See docs/reliability.md.
+SEEDS ?= 1000
+FIRST ?= 0
+simulate: $(VENV)/.installed-test
+	$(PY) -m tests.simulation $(SEEDS) $(FIRST)
 
 bench: $(VENV)/.installed-bench
 	$(PY) -m tests.bench

@@ -22,6 +22,7 @@ LEVELS = [
     {"method"},
     {"pipeline"},
     {"data", "engines", "training", "cluster", "tiny.makers"},
+    {"checkers"},
     {"stages"},
     {"control"},
     {"observe", "doctor"},

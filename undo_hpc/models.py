@@ -64,11 +64,13 @@ def resolve_model(ref: str) -> str:
         return _checked(path)
     if path.exists():
         raise DataError(
-            f"{path}: is a file, not a model directory", hint="name the directory that holds config.json"
+            f"{path}: is a file, not a model directory",
+            hint="name the directory that holds config.json in `teacher.model` or `student.model`",
         )
     if path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or ref.endswith("/"):
         raise DataError(
-            f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'"
+            f"{ref}: no such model directory",
+            hint="check the path in `teacher.model` or `student.model`; an id on the Hub reads like 'owner/name'",
         )
     return ref
 

@@ -18,6 +18,7 @@ SPLITS = (
 
 Verdict = Literal["correct", "wrong", "no_answer", "unparsed", "timeout"]
 AnswerKind = Literal["auto", "number", "expression", "letter", "text"]
+JUDGED = "judge"  # the `method` of a verdict that a judge model gave
 FinishReason = Literal["stop", "length", "error"]
 
 
@@ -62,7 +63,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Problem(Row):
-    """A problem with its ground truth. `problem_id` comes from the text; `idx` is its row number in the source."""
+    """A problem with its ground truth. `problem_id` comes from the text; `idx` is its row number in the source; `metadata` are columns
+    of the source that figures are told by (level, subject)."""
 
     problem_id: str
     problem: str
@@ -72,6 +74,14 @@ class Problem(Row):
     solution: str = ""
     kind: AnswerKind = "auto"
     options: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as it stands on disk; without `metadata` where there is none, as in runs of before it."""
+        data = super(Problem, self).to_dict()
+        if not self.metadata:
+            del data["metadata"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign.build import played
+from tests.campaign.build import campaign_file, played
 from undo_hpc.campaign.answers import RunResult, read_result
 from undo_hpc.campaign.comparison import cautions, compare
-from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.campaign.definition import MatchConfig, load_campaign
+from undo_hpc.campaign.markdown import to_markdown
 from undo_hpc.campaign.page import gather, page, to_dict
+from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
-from undo_hpc.errors import DataError
+from undo_hpc.cli.run_campaign import require_same_checker
+from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.shards import read_rows
@@ -136,6 +139,17 @@ def test_other_items_or_another_judge_are_refused(
     )
 
 
+def test_a_campaign_graded_by_another_checker_is_not_continued(tmp_path: Path) -> None:
+    """Told before the rest is run: graded by two checkers, arms could not be compared."""
+    campaign, place = load_campaign(campaign_file(tmp_path)), CampaignDir(tmp_path / "camp")
+    run = played(place.run("undo", 1))
+    require_same_checker(campaign, place)
+    path = run.layout.iteration(0).metrics
+    write_json(path, read_json(path) | {"checker": "0.0"})
+    with pytest.raises(ConfigError, match=r"undo, seed 1 was graded by checker 0\.0(.|\n)*regrade"):
+        require_same_checker(campaign, place)
+
+
 class Text(HTMLParser):
     """The tags of a page, which must be balanced, and what it says."""
 
@@ -167,6 +181,8 @@ def test_the_page_answers_the_sceptic(results: dict[str, dict[int, RunResult]]) 
         [("undo", "blind"), ("undo", "one_shot")],
         problem_set="gsm",
         pending=["one_shot, seed 1 <b>"],
+        positive=["undo", "blind"],
+        null=["undo", "undo"],
     )
     html = page(data, "today")
     reader = Text()
@@ -180,14 +196,20 @@ def test_the_page_answers_the_sceptic(results: dict[str, dict[int, RunResult]]) 
     for comparison in data.comparisons:
         assert comparison.sentence in words
     for figure in (f"{results['undo'][0].ledger.teacher_tokens:,}"[:3], "student tokens", "distinct problems", "tokens a rationale", "attempts right",
-                   "method.condition", "Solve the problem step by step", "p (Holm)", "smallest seen", "Null control", "ways to split its seeds"):  # fmt: skip
+                   "method.condition", "Solve the problem step by step", "p (Holm)", "smallest seen",
+                   "Null control", "ways to split its seeds", "detected in 20 of 20"):  # fmt: skip
         assert figure in words, figure
     assert len(re.findall(r'<svg class="chart"', html)) == 2
     shown = to_dict(data)
     assert len(shown["runs"]) == 7 and all(
         abs(r["accuracy"] - r["correct"] / r["answers"]) < 1e-9 for r in shown["runs"]
     )
-    json.dumps(shown)
+    tables = to_markdown(json.loads(json.dumps(shown, default=str)))
+    for run in shown["runs"]:
+        assert f"{100 * run['accuracy']:.1f}" in tables
+    total = sum(run["correct"] for run in shown["runs"] if run["arm"] == "undo")
+    assert f"| {total:,} of 240 |" in tables and data.comparisons[0].sentence in tables
+    assert "positive control, undo \u2212 blind" in tables and "in 20 of 20 resamplings" in tables
 
 
 def test_the_verb_compares_groups_of_seeds(

@@ -8,10 +8,12 @@ import pytest
 
 from tests.campaign.build import campaign_file
 from undo_hpc.campaign.definition import find_campaign, load_campaign
-from undo_hpc.campaign.forecast import forecast
+from undo_hpc.campaign.forecast import Forecast, forecast
 from undo_hpc.campaign.state import CampaignDir, begin
+from undo_hpc.cli.run_campaign import main
 from undo_hpc.config.load import load_config
 from undo_hpc.errors import ConfigError
+from undo_hpc.stages.prepare import read_sources
 from undo_hpc.system.data_files import data_file
 
 
@@ -48,6 +50,23 @@ def test_each_arm_and_seed_is_an_ordinary_configuration(tmp_path: Path) -> None:
         ("arm: {}", "unknown key 'arm'"),
         ("arms: {undo: {}, blind: {method.conditoin: blind}}", r"arm blind: .*conditoin"),
         ("arms: {undo: {}, blind: {seed: 3}}", "sets its seed or name"),
+        ("arms: {undo: {}, transfer: {}}", "not report or transfer"),
+        ("arms: {undo: {}, blind: {train.epochs: {best_of: [2, 2]}}}", "a list of values, each once"),
+        ("arms: {undo: {}, blind: {train.epochs: {by_seed: 2}}}", "train.epochs needs a list"),
+        (
+            "arms: {undo: {}, blind: {train.epochs: {best_of: [2]}, generate.samples: {best_of: [1]}}}",
+            "best_of stands at",
+        ),
+        (
+            "set: {data.validation: 0}\narms: {undo: {}, blind: {train.epochs: {best_of: [2, 3]}}}",
+            "best_of chooses on validation",
+        ),
+        ("arms: {undo: {}, blind: {train.tokens: {match: later}}}", "no arm before it"),
+        ("arms: {undo: {}, blind: {train.epochs: {match: undo}}}", "train.epochs cannot be matched"),
+        ("arms: {undo: {}, blind: {evaluate.limit: {by_seed: [9, 8]}}}", "differ in evaluate"),
+        ("null_control: [undo]", "is no pair of two arms"),
+        ("positive_control: [undo, more]", "there is no arm 'more'"),
+        ("transfer: {arms: [other]}", "there is no arm 'other'"),
         ("arms: {undo: {}, blind: {evaluate.limit: 9}}", "undo and blind differ in evaluate"),
         ("arms: {undo: {}, blind: {train: 3, train.epochs: 2}}", "'train' is given as a value, too"),
     ],
@@ -55,6 +74,23 @@ def test_each_arm_and_seed_is_an_ordinary_configuration(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_campaign(campaign_file(tmp_path, text))
+
+
+def test_values_by_seed_of_which_one_is_chosen_and_other_seeds(tmp_path: Path) -> None:
+    text = "set: {student.model: {by_seed: ['tiny:student', 'tiny:student-1']}}\nseeds: [4, 6, 9]\n"
+    text += "arms: {undo: {}, one: {method.preset: one_shot, train.epochs: {best_of: [2, 3.5]}}, again: {seed: {add: 100}}}\nprimary: [[undo, one]]"
+    campaign = load_campaign(campaign_file(tmp_path, text))
+    assert campaign.candidates == {
+        "undo": ("undo",),
+        "one": ("one/epochs-2", "one/epochs-3.5"),
+        "again": ("again",),
+    }
+    models = [campaign.runs["undo", seed].student.model for seed in (4, 6, 9)]
+    assert models == ["tiny:student", "tiny:student-1", "tiny:student"]
+    assert [campaign.runs["again", seed].seed for seed in (4, 6, 9)] == [104, 106, 109]
+    assert campaign.runs["again", 6].student.model == models[1], "the place of a seed counts, not its number"
+    assert [campaign.runs[name, 4].train.epochs for name in campaign.candidates["one"]] == [2, 3.5]
+    assert [k for k, run in campaign.runs.items() if "repeat" in run.stages] == [("undo", 4)]
 
 
 def test_a_changed_campaign_is_told_before_anything_starts(tmp_path: Path) -> None:
@@ -84,26 +120,41 @@ def test_all_runs_of_a_campaign_print_the_date_of_its_start(tmp_path: Path) -> N
     )
 
 
+def planned(text: str, folder: Path) -> Forecast:
+    campaign = load_campaign(campaign_file(folder, text))
+    return forecast(campaign, read_sources(next(iter(campaign.runs.values()))))
+
+
 def test_the_forecast_says_what_cannot_be_seen_or_matched(tmp_path: Path) -> None:
     text = "set: {iterations: 3, evaluate.limit: 60}\narms: {undo: {}, blind: {method.preset: blind}, one: {method.preset: one_shot, train.epochs: 9}}"
     text += "\nprimary: [[undo, blind], [undo, one]]"
-    said = forecast(load_campaign(campaign_file(tmp_path, text)))
+    said = planned(text, tmp_path)
     lines = " ".join(said.lines())
     assert (said.items, said.runs, said.shared) == (60, 6, 2) and said.detectable > 0.1
     assert "undo and one ask the teacher differently" in lines and "undo and one train differently" in lines
     assert "undo and blind" not in lines and "2 seed(s)" in lines
     with pytest.raises(ConfigError, match="has 20 problems: a difference below a third"):
-        forecast(load_campaign(campaign_file(tmp_path, "set: {evaluate.limit: 20}")))
+        planned("set: {evaluate.limit: 20}", tmp_path)
+    assert said.gpu_hours is None and not said.declared and "no positive_control" in lines
 
 
 @pytest.mark.parametrize(
     "path", sorted(data_file("launchers/campaigns").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_the_campaigns_of_the_project_can_start(path: Path) -> None:
-    from undo_hpc.control.checks import require
-
-    campaign = load_campaign(find_campaign(path.stem))
-    for arm in campaign.config.arms:
-        require(campaign.arm(arm), Path("checkpoints") / "none" / arm)
+def test_the_campaigns_of_the_project_are_planned_without_a_network(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a dry run says of each: its cost, what it can see, which arms are not matched; nothing is written."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    place = path.parent / "none"
+    code = main([path.stem, "--dry-run", "--dir", str(place), "--set", "cluster.kind=local"])
+    if path.stem == "tiny_worlds" and code == 2:  # its teachers are made first
+        assert "teacher-located-75: no such model directory" in capsys.readouterr().err
+        return
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "test problems" in said and "tokens of the teacher" in said and not place.exists()
+    assert ("GPU-hours" in said) == path.stem.startswith("numina")
     with pytest.raises(ConfigError, match=r"no such campaign file: nothing\n.*those of the project"):
         find_campaign("nothing")

@@ -33,7 +33,7 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Run) -> None:
     before = files_of(donor.layout.root)
     run = fresh(tmp_path / "run", "method.preset=blind", "name=blind")
-    done = take_over(run, donor)
+    done = take_over(run, [donor])[donor.id]
     state = current_state(run)
     left = {(s.stage, s.state) for s in state.missing}
     assert left == {("advance", "ready")} and done == len(state.statuses) - 1
@@ -52,19 +52,41 @@ def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Ru
 def test_a_run_that_has_begun_or_asks_for_something_else_takes_nothing(tmp_path: Path, donor: Run) -> None:
     others = {
         "seed": fresh(tmp_path / "seed", seed=1),
-        "epochs": fresh(tmp_path / "epochs", "train.epochs=9"),
-        "truth": fresh(tmp_path / "truth", "method.preset=ground_truth"),
         "splits": fresh(tmp_path / "splits", "method.errors_from=both"),
         "date": fresh(tmp_path / "date", "student.date=2020-01-01"),
     }
     for name, run in others.items():
-        assert take_over(run, donor) == 0, name
+        assert not take_over(run, [donor]), name
         assert not run.layout.iterations(), name
     begun = fresh(tmp_path / "begun", "method.preset=blind")
     current_state(begun)
-    assert take_over(begun, donor) == 0
+    assert not take_over(begun, [donor])
     unfinished = fresh(tmp_path / "unfinished")
-    assert take_over(fresh(tmp_path / "x", "method.preset=blind"), unfinished) == 0
+    assert not take_over(fresh(tmp_path / "x", "method.preset=blind"), [unfinished])
+
+
+def test_what_comes_before_a_difference_is_taken_over(tmp_path: Path, donor: Run) -> None:
+    """Another number of epochs: the rationales are the same, and the untrained student. Another teacher: only the latter."""
+    longer = fresh(tmp_path / "longer", "train.epochs=9")
+    assert take_over(longer, [donor])
+    left = {status.stage for status in current_state(longer).missing}
+    assert left == {"train", "evaluate", "advance"} and not longer.layout.iteration(0).student.exists()
+    truth = fresh(tmp_path / "truth", "method.preset=ground_truth")
+    assert take_over(truth, [donor])
+    assert {s.stage for s in current_state(truth).missing} == {
+        "generate",
+        "merge",
+        "train",
+        "evaluate",
+        "advance",
+    }
+
+
+def test_the_donor_with_most_equal_work_comes_first(tmp_path: Path, donor: Run) -> None:
+    other = played(tmp_path / "other", "train.epochs=9")
+    run = fresh(tmp_path / "run", "method.preset=blind", "train.epochs=9")
+    taken = take_over(run, [donor, other])
+    assert list(taken) == [other.id] and {s.stage for s in current_state(run).missing} == {"advance"}
 
 
 def test_what_is_damaged_at_the_donor_is_not_taken_over(tmp_path: Path) -> None:
@@ -72,7 +94,7 @@ def test_what_is_damaged_at_the_donor_is_not_taken_over(tmp_path: Path) -> None:
     weights = donor.layout.iteration(0).student / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[::-1])  # as long as before: only its digest tells
     run = fresh(tmp_path / "run", "method.preset=blind")
-    take_over(run, donor)
+    take_over(run, [donor])
     left = {s.stage for s in current_state(run).missing}
     assert "train" in left and "generate" not in left and "merge" not in left
     assert not (run.layout.iteration(0).student / "model.safetensors").exists()
@@ -96,8 +118,8 @@ def test_a_take_over_that_was_killed_is_done_again(
     write = shared.write_manifest
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shared, "write_manifest", killed)
-        take_over(run, donor)
-    assert take_over(run, donor) > 3
+        take_over(run, [donor])
+    assert take_over(run, [donor])[donor.id] > 3
     assert {s.stage for s in current_state(run).missing} == {"advance"}
 
 

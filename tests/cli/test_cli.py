@@ -5,21 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import VERBS, main
-from undo_hpc.cli.errors import report_os_error
 from undo_hpc.cli.run_iteration import build_parser, read_config
 from undo_hpc.observe.logs import follow
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.lease import Lease
 from undo_hpc.system import invocation
+from undo_hpc.system.guard import of_system
 
 HEAVY = (
     "torch",
@@ -102,8 +104,8 @@ def test_what_the_file_system_says_is_no_traceback(
     assert main(["cancel", "/runs/a-colleagues"]) == 3
     said = capsys.readouterr().err
     assert "/runs/a-colleagues/config.resolved.json: Permission denied" in said and "chmod" in said
-    assert report_os_error(IsADirectoryError(errno.EISDIR, "Is a directory", "x")) == 2
-    assert "x: Is a directory" in capsys.readouterr().err
+    told = of_system(IsADirectoryError(errno.EISDIR, "Is a directory", "x"))
+    assert told.exit_code == 2 and "x: Is a directory" in told.message
 
 
 def test_a_profile_may_lie_anywhere(tmp_path: Path) -> None:
@@ -276,6 +278,20 @@ def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.
     assert "mine" in out and "2030-03-" in out and "cannot be" in out
     assert f"runs in {run.layout.root.parent}" in out and "\nbroken[red]" in out, "a name is no markup"
     assert main(["list", str(broken / "nothing")]) == 0
+
+
+def test_a_page_over_the_runs_links_their_reports(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a run").symlink_to(finished)
+    (tmp_path / "b<b>").mkdir()
+    (tmp_path / "b<b>" / "config.resolved.json").write_text("{}")
+    assert main(["list", str(tmp_path), "--html"]) == 0
+    assert str(tmp_path / "index.html") in capsys.readouterr().out
+    text = (tmp_path / "index.html").read_text()
+    assert "b&lt;b&gt;" in text and "cannot be read" in text and "ended: all 3 iterations are done" in text
+    (link,) = re.findall(r'href="([^"]+index.html)"', text)
+    assert (tmp_path / unquote(link)).resolve() == finished / "report" / "index.html"
 
 
 def test_logs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from undo_hpc.cluster.profile import Profile
 from undo_hpc.config.fields import merged
 from undo_hpc.config.load import all_keys, load_config, override
 from undo_hpc.config.schema import EvaluateConfig, RunConfig
+from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.run import leaves
 
 # Values of the right type that differ from the default, tried in turn until the section accepts one. None: an empty section.
@@ -63,8 +64,8 @@ def test_a_key_alone_changes_no_other(model: type[BaseModel]) -> None:
             break
         else:
             alone.append(key)
-    # what only goes with another key: temperature 0 wants one attempt, ZeRO's offload wants a stage...
-    assert len(alone) <= 6, alone
+    # what only goes with another key: temperature 0 wants one attempt, a selection several samples, ZeRO's offload wants a stage...
+    assert len(alone) <= 9, alone
     assert tried > 20
 
 
@@ -145,3 +146,29 @@ def test_any_keys_together_change_no_other(keys: set[str]) -> None:
         assert all(item["type"] in ("value_error", "wrong_key") for item in error.errors()), error
         assume(False)
     assert dumped(made) == expected
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["method.select=shortest"], "generate.samples above 1"),
+        (["method.pass_rate_max=0.9"], "generate.samples above 1"),
+        (["generate.samples=4", "method.select=shortest"], "a selection keeps fewer"),
+        (["generate.samples=4", "method.keep=5"], "of generate.samples 4"),
+        (
+            ["generate.samples=4", "method.pass_rate_min=0.9", "method.pass_rate_max=0.1"],
+            "is above pass_rate_max",
+        ),
+    ],
+)
+def test_a_selection_without_a_choice_is_refused(sets: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_config("numina10k_qwen", sets)
+
+
+def test_a_selection_among_several_rationales() -> None:
+    method = load_config(
+        "numina10k_qwen",
+        ["generate.samples=4", "method.select=shortest", "method.keep=1", "method.pass_rate_max=0.75"],
+    ).method
+    assert (method.select, method.keep, method.pass_rate_max) == ("shortest", 1, 0.75)

@@ -65,7 +65,7 @@ def test_every_exported_benchmark_loads_its_own_rows_from_a_shared_cache(tmp_pat
                 json.dumps({"question": f"{k} of {size}?", "answer": f"#### {k}"}) + "\n" for k in range(size)
             )
         )
-        out = export_benchmark("gsm8k", tmp_path / str(size) / "boxed", SourceConfig(path=str(rows)))
+        out, _ = export_benchmark("gsm8k", tmp_path / str(size) / "boxed", SourceConfig(path=str(rows)))
         data = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
         assert (
             list(data) == ["test"]

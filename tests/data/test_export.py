@@ -22,9 +22,9 @@ def test_round_trip_through_datasets(tmp_path: Path) -> None:
         json.dumps({"question": "Half of 48?", "answer": "It is 48/2=<<48/2=24>>24.\n#### 24"}) + "\n"
         + json.dumps({"question": "Nothing?", "answer": ""}) + "\n"
     )  # fmt: skip
-    out = export_benchmark("gsm8k", tmp_path / "out", SourceConfig(path=str(tmp_path / "rows.jsonl")))
+    out, count = export_benchmark("gsm8k", tmp_path / "out", SourceConfig(path=str(tmp_path / "rows.jsonl")))
     rows = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["test"]
-    assert rows["problem"][0] == "Half of 48?"
+    assert count == 1 and rows["problem"][0] == "Half of 48?"
     assert rows["answer"][0] == "24"
     assert rows["solution"][0] == "It is 48/2=24.\n\\boxed{24}"
     card = (out / "README.md").read_text()
@@ -35,7 +35,7 @@ def test_round_trip_through_datasets(tmp_path: Path) -> None:
 
 
 def test_the_tiny_benchmark_is_exported(tmp_path: Path) -> None:
-    out = export_benchmark("tiny", tmp_path / "tiny")
+    out, _ = export_benchmark("tiny", tmp_path / "tiny")
     import pyarrow.parquet
 
     rows = pyarrow.parquet.read_table(out / "data").to_pylist()

@@ -16,6 +16,7 @@ from undo_hpc.method.paired import (
     holm,
     maj_at_k,
     null_splits,
+    resampled,
     stratified_mcnemar,
 )
 from undo_hpc.method.stats import paired_detectable_difference
@@ -166,3 +167,18 @@ def test_numpy_is_loaded_only_where_it_is_used() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False\n"
     )
+
+
+def test_resampling_finds_what_is_there_and_not_what_is_not() -> None:
+    rng = random.Random(3)
+    keys = [f"p{i}" for i in range(400)]
+
+    def arm(share: float) -> dict[int, dict[str, float]]:
+        return {seed: {key: float(rng.random() < share) for key in keys} for seed in range(5)}
+
+    better, worse, same = arm(0.6), arm(0.5), arm(0.5)
+    shown = resampled(better, worse, times=20, resamples=400)
+    assert len(shown) == 20 and sum(d.low > 0 for d in shown) >= 19
+    assert shown[0].problems == 400 and shown[0].seeds == 5, "as many as there were, whatever was drawn twice"
+    assert sum(not d.low <= 0 <= d.high for d in resampled(same, worse, times=20, resamples=400)) <= 6
+    assert resampled(better, worse, times=2, resamples=50) == resampled(better, worse, times=2, resamples=50)

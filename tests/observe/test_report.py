@@ -44,7 +44,7 @@ class Checker(html.parser.HTMLParser):
         self.outside += [
             str(values[k])
             for k in ("src", "href")
-            if k in values and not str(values[k]).startswith(("data:", "#"))
+            if k in values and not str(values[k]).startswith(("data:", "#", "figures/"))
         ]
         if tag not in VOID:
             self.open.append(tag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +50,8 @@ class RunResult:
         pass_at: pass@k by k, of several samples a problem.
         majority: maj@k with all samples; None with one.
         accuracies: of the benchmark by iteration, the untrained student first where it was evaluated (-1).
+        validation: accuracy of the compared student on validation; 0 where there is none.
+        repeated: (answers judged otherwise, answers) where the student answered again in other batches.
     """
 
     run: Run
@@ -61,6 +64,8 @@ class RunResult:
     majority: float | None
     accuracies: dict[int, float]
     ledger: Ledger
+    validation: float = 0.0
+    repeated: tuple[int, int] = (0, 0)
 
     @property
     def accuracy(self) -> float:
@@ -74,15 +79,26 @@ def finished_metrics(run: Run) -> list[dict[str, Any]]:
     return [read_json(path) for path in paths if path.exists()]
 
 
+def has_ended(run: Run) -> bool:
+    """Whether its last iteration decided to stop."""
+    metrics = finished_metrics(run)
+    return bool(metrics) and metrics[-1]["decision"]["action"] != "continue"
+
+
+def best_of(results: Sequence[RunResult]) -> RunResult | None:
+    """The one that is best on validation, of equals the first; None of none."""
+    return max(results, key=lambda result: result.validation, default=None)
+
+
 def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "best") -> RunResult | None:
     """The result of a run that has ended; None while it has not.
 
     Raises:
         DataError: it has no such set; or a reported accuracy is not the share that its rows give.
     """
-    metrics = finished_metrics(run)
-    if not metrics or metrics[-1]["decision"]["action"] == "continue":
+    if not has_ended(run):
         return None
+    metrics = finished_metrics(run)
     iteration = int(
         metrics[-1]["decision"]["best_iteration"] if student == "best" else metrics[-1]["iteration"]
     )
@@ -112,6 +128,8 @@ def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "
         majority=sum(maj_at_k(a, samples) for a in rows.values()) / len(rows) if samples > 1 else None,
         accuracies=_accuracies(metrics, problem_set),
         ledger=_ledger(run, metrics, iteration),
+        validation=float(metrics[iteration]["sets"].get("validation", {}).get("accuracy", 0.0)),
+        repeated=_repeated(run, iteration, problem_set, rows),
     )
     counted = (len(rows), result.answers, result.correct)
     if (
@@ -126,13 +144,25 @@ def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "
     return result
 
 
-def _rows(run: Run, iteration: int, problem_set: str) -> dict[str, list[tuple[str, bool]]]:
+def _repeated(
+    run: Run, iteration: int, problem_set: str, rows: dict[str, list[tuple[str, bool]]]
+) -> tuple[int, int]:
+    again = _rows(run, iteration, problem_set, "repeat")
+    pairs = [
+        (mine[1], theirs[1]) for key in again for mine, theirs in zip(rows[key], again[key], strict=True)
+    ]
+    return sum(mine != theirs for mine, theirs in pairs), len(pairs)
+
+
+def _rows(
+    run: Run, iteration: int, problem_set: str, stage: str = "evaluate"
+) -> dict[str, list[tuple[str, bool]]]:
     """(answer, whether it is right) of each problem, in the order of attempts."""
     plan, at = run.plan(iteration), run.layout.iteration(iteration)
     assert plan is not None, "a finished iteration was planned"
     found: dict[str, list[tuple[int, str, bool]]] = defaultdict(list)
     for part in plan.slices("evaluate"):
-        path = at.shard("evaluate", part.shard, part.problem_set)
+        path = at.shard(stage, part.shard, part.problem_set)
         if part.problem_set == problem_set and path.exists():
             for row in read_rows(path):
                 found[row["problem_id"]].append((row["attempt"], row["answer"], row["verdict"] == "correct"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from undo_hpc.campaign.answers import Ledger, RunResult
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.errors import DataError
-from undo_hpc.method.paired import PairedDifference, compare_arms, holm, null_splits
+from undo_hpc.method.paired import PairedDifference, compare_arms, holm, null_splits, resampled
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import read_manifest
@@ -21,6 +21,7 @@ MEASURES = {
     "problems": "distinct problems",
 }
 SHOWN_ITEMS = 20
+RESAMPLINGS = 20  # of a control
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ class Comparison:
         if self.same:
             text += f"; under {self.same} of {d.seeds} seeds both have the same student, of an iteration before they differ"
         if self.unmatched:
-            names = " and ".join(MEASURES[name] for name in self.unmatched)
-            text += f"; {names} are not matched, so a difference may come from there"
+            names = " and ".join(
+                f"{MEASURES[name]} ({mine:,.0f} and {theirs:,.0f})"
+                for name, (mine, theirs) in self.unmatched.items()
+            )
+            text += f"; not matched, so that a difference may come from there: {names}"
         return f"{text}."
 
 
@@ -96,16 +100,61 @@ def compare(
     return [replace(comparison, p=p) for comparison, p in zip(found, adjusted, strict=True)]
 
 
+@dataclass(frozen=True)
+class Control:
+    """Whether a campaign of this size sees what is known to be there, or sees what is not.
+
+    Attributes:
+        above, below: of `times` resamplings of problems and seeds, those whose interval lies wholly above, and below, zero.
+    """
+
+    a: str
+    b: str
+    difference: PairedDifference
+    above: int
+    below: int
+    times: int = RESAMPLINGS
+
+    @property
+    def interval(self) -> str:
+        """The difference and its interval, in points."""
+        d = self.difference
+        return f"{points(d.mean)} points (95 % interval {points(d.low)} to {points(d.high)})"
+
+
+def control(results: Results, pair: Sequence[str]) -> Control | None:
+    """A control pair, resampled from the real rows; None where there is none, or its arms have no result under a common seed."""
+    if not pair or not (common := results.get(pair[0], {}).keys() & results.get(pair[1], {}).keys()):
+        return None
+    a, b = ({seed: results[arm][seed].scores for seed in sorted(common)} for arm in pair)
+    again = resampled(a, b, times=RESAMPLINGS)
+    above, below = sum(d.low > 0 for d in again), sum(d.high < 0 for d in again)
+    return Control(pair[0], pair[1], compare_arms(a, b), above, below)
+
+
 def null_control(results: Results) -> dict[str, tuple[int, int]]:
     """Each arm against itself: in how many ways its seeds can be split into halves, and in how many of them the interval claims a
     difference. Several in a hundred are chance; many more say that the differences above are noise, too."""
     found = {}
     for arm, by_seed in results.items():
-        splits = null_splits({seed: result.scores for seed, result in by_seed.items()})[:20]
+        splits = null_splits({seed: result.scores for seed, result in by_seed.items()})[:RESAMPLINGS]
         claims = [compare_arms(a, b, resamples=2000) for a, b in splits]
         if claims:
             found[arm] = (len(claims), sum(not d.low <= 0 <= d.high for d in claims))
     return found
+
+
+def repeated(results: Results) -> tuple[str, int, int, int] | None:
+    """(arm, seed, answers judged otherwise, answers) of the student that answered twice; None where no run has that."""
+    return next(
+        (
+            (arm, seed, *result.repeated)
+            for arm, by_seed in results.items()
+            for seed, result in by_seed.items()
+            if result.repeated[1]
+        ),
+        None,
+    )
 
 
 def mean_ledger(ledgers: Sequence[Ledger]) -> dict[str, float]:
@@ -163,7 +212,7 @@ def cautions(results: Results) -> list[str]:
             f"The runs were made by {len(versions)} versions of the code; their checkers may differ. undo-hpc regrade RUN "
             "judges the stored answers of each by the present one."
         )
-    if any(run.config.evaluate.sampling.temperature == 0 for run in runs):
+    if any(run.config.evaluate.sampling.temperature == 0 for run in runs) and not repeated(results):
         found.append(
             "Answers are greedy, one a problem: another batch composition can flip some of them unless the engine is batch-invariant."
         )

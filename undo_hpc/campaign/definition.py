@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from undo_hpc.campaign.values import Values
 from undo_hpc.config.fields import Section, result_field, wrong_key
-from undo_hpc.config.load import find_config, load_config, resolve_paths, validate_section
+from undo_hpc.config.load import find_config, load_config, validate_section
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import read_yaml
 from undo_hpc.errors import ConfigError
@@ -22,6 +22,7 @@ from undo_hpc.system.data_files import data_file
 ARM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")
 # What must be the same in all arms: else their answers are not to the same items, or not judged alike.
 SAME_ITEMS = ("evaluate", "grading")
+REPEATED = {"module": "undo_hpc.stages.repeat", "after": ["train"]}
 
 
 class MatchConfig(Section):
@@ -33,6 +34,15 @@ class MatchConfig(Section):
     student_tokens: float = result_field(0.1, "tokens that the compared student was trained on", ge=0, le=1)
     problems: float = result_field(
         0.05, "distinct problems that the compared student learned from", ge=0, le=1
+    )
+
+
+class TransferConfig(Section):
+    """A second student that learns from the rationales of arms, and is compared on the same problems."""
+
+    arms: list[str] = result_field([], "the arms whose data it learns from")
+    set: dict[str, Any] = result_field(
+        {}, "values over those of all arms: the other student.model, its training"
     )
 
 
@@ -57,6 +67,24 @@ class CampaignConfig(Section):
         "the student of each run that is compared: of the iteration that its validation chose, or of its last",
     )
     match: MatchConfig = result_field(MatchConfig(), "how compute is matched")
+    transfer: TransferConfig = result_field(TransferConfig(), "does the data help another student, too?")
+    positive_control: list[str] = result_field(
+        [], "[a, b]: arm a is known to be better than b; a campaign that does not see it can see nothing"
+    )
+    null_control: list[str] = result_field(
+        [], "[a, b]: the same arm under two names, with other seeds; a difference between them is noise"
+    )
+    repeat: bool = result_field(
+        True,
+        "the student of the first arm and seed answers the test set twice, in other batches: how many answers change by that alone",
+    )
+
+    @field_validator("positive_control", "null_control", mode="after")
+    @classmethod
+    def _one_pair(cls, value: list[str]) -> list[str]:
+        if value and (len(value) != 2 or value[0] == value[1]):
+            raise ValueError(f"{value} is no pair of two arms")
+        return value
 
     @field_validator("primary", mode="after")
     @classmethod
@@ -73,14 +101,18 @@ class CampaignConfig(Section):
         if len(self.arms) < 2:
             raise wrong_key(("arms",), f"a campaign compares at least two arms; there are {len(self.arms)}")
         for name in self.arms:
-            if not ARM.fullmatch(name):
-                raise wrong_key(("arms", name), "the name of an arm is a folder's: letters, digits, - and _")
+            if not ARM.fullmatch(name) or name in ("report", "transfer"):
+                raise wrong_key(
+                    ("arms", name),
+                    "the name of an arm is a folder's: letters, digits, - and _; not report or transfer",
+                )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise wrong_key(
                 ("seeds",),
                 "seeds are whole numbers from 0, at least one, each once: a repeated one adds no evidence",
             )
-        unknown = sorted({name for pair in self.primary for name in pair} - self.arms.keys())
+        named = [*self.primary, self.positive_control, self.null_control, self.transfer.arms]
+        unknown = sorted({name for names in named for name in names} - self.arms.keys())
         if unknown or not self.primary:
             there = f"the arms are {', '.join(self.arms)}"
             what = (
@@ -99,14 +131,29 @@ class CampaignConfig(Section):
 
 @dataclass(frozen=True)
 class Campaign:
-    """A campaign with the configuration of each run, by (arm, seed)."""
+    """A campaign with the configuration of each run.
+
+    Attributes:
+        runs: by (name, seed). An arm has one name, its own, or with `best_of` one for each value.
+        candidates: the names of each arm.
+        matched: name -> the arm on whose number of tokens its students are trained.
+        second: the configuration of the second student by seed, empty where none is asked for.
+    """
 
     config: CampaignConfig
     runs: dict[tuple[str, int], RunConfig]
+    candidates: dict[str, tuple[str, ...]]
+    matched: dict[str, str] = field(default_factory=dict)
+    second: dict[int, RunConfig] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all groups of runs, arm by arm."""
+        return [name for names in self.candidates.values() for name in names]
 
     def arm(self, name: str) -> RunConfig:
-        """The configuration of an arm under the first seed."""
-        return self.runs[name, self.config.seeds[0]]
+        """The configuration of an arm, or of one of its candidates, under the first seed."""
+        return self.runs[self.candidates.get(name, (name,))[0], self.config.seeds[0]]
 
 
 def find_campaign(name_or_file: str) -> Path:
@@ -135,57 +182,65 @@ def load_campaign(path: Path, sets: list[str] | None = None) -> Campaign:
     if (path.parent / base).is_file():
         base = str((path.parent / base).resolve())
     find_config(base)
-    runs = {}
-    for arm, values in config.arms.items():
-        given = [*_sets(config.set, path), *_sets(values, path), *(sets or [])]
-        for seed in config.seeds:
-            own = [f"seed={seed}", f"name={json.dumps(f'{config.name}-{arm}-{seed}')}"]
-            try:
-                runs[arm, seed] = load_config(base, [*given, *own])
-            except ConfigError as error:
-                raise ConfigError(f"{path}, arm {arm}: {error.message}", hint=error.hint) from error
-    campaign = Campaign(config, runs)
+    runs: dict[tuple[str, int], RunConfig] = {}
+    candidates: dict[str, tuple[str, ...]] = {}
+    matched: dict[str, str] = {}
+
+    def resolved(values: Values, name: str, seed: int, number: int, *more: str) -> RunConfig:
+        title = f"{config.name}-{name.replace('/', '-')}-{seed}"
+        own = [f"seed={seed + values.seed_shift}", f"name={json.dumps(title)}", *more]
+        position = config.seeds.index(seed)
+        try:
+            return load_config(base, [*values.sets(position, number), *(sets or []), *own])
+        except ConfigError as error:
+            raise ConfigError(f"{path}, arm {name}: {error.message}", hint=error.hint) from error
+
+    for arm, own in config.arms.items():
+        values = Values(config.set, own, path, arm)
+        if values.match and values.match not in candidates:
+            raise ConfigError(
+                f"{path}, arm {arm}: matched to {values.match!r}, which is no arm before it",
+                hint="an arm is matched to one that stands above it under `arms`",
+            )
+        candidates[arm] = values.names
+        for number, name in enumerate(values.names):
+            if values.match:
+                matched[name] = values.match
+            for seed in config.seeds:
+                again = [] if runs or not config.repeat else [f"stages.repeat={json.dumps(REPEATED)}"]
+                runs[name, seed] = resolved(values, name, seed, number, *again)
+    second = {}
+    if config.transfer.arms:
+        values = Values(config.set, config.transfer.set, path, "transfer")
+        second = {seed: resolved(values, "transfer", seed, 0) for seed in config.seeds}
+    campaign = Campaign(config, runs, candidates, matched, second)
     _require_comparable(campaign, path)
     return campaign
 
 
-def _sets(values: dict[str, Any], path: Path) -> Iterator[str]:
-    """Values of an arm as `--set` takes them; relative paths are meant from the campaign's file."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        *sections, last = str(key).split(".")
-        target = nested
-        for part in sections:
-            target = target.setdefault(part, {})
-            if not isinstance(target, dict):
-                raise ConfigError(
-                    f"{path}: '{key}': '{part}' is given as a value, too", hint="give one of both"
-                )
-        target[last] = value
-    if "seed" in nested or "name" in nested:
-        raise ConfigError(
-            f"{path}: an arm sets its seed or name", hint="seeds stand under `seeds`, names are the arms'"
-        )
-    resolve_paths(nested, path.resolve().parent)
-    for key, value in nested.items():
-        yield f"{key}={json.dumps(value)}"
-
-
 def _require_comparable(campaign: Campaign, path: Path) -> None:
-    """Raises where arms would not answer the same items under the same rules."""
-    first, *others = campaign.config.arms
-    reference = campaign.arm(first).model_dump(mode="json")
-    for name in others:
-        other = campaign.arm(name).model_dump(mode="json")
+    """Raises where arms would not answer the same items under the same rules, or an arm could not choose among its values."""
+    (first, _), reference_run = next(iter(campaign.runs.items()))
+    reference = reference_run.model_dump(mode="json")
+    second = {("transfer", seed): run for seed, run in campaign.second.items()}
+    for (name, seed), run in [*campaign.runs.items(), *second.items()]:
+        other = run.model_dump(mode="json")
         for key in SAME_ITEMS:
             if other[key] != reference[key]:
+                whose = f"arms {first} and {name}" if name != first else f"seed {seed} and the first seed"
                 raise ConfigError(
-                    f"{path}: arms {first} and {name} differ in {key}, and cannot be compared on the same items",
+                    f"{path}: {whose} differ in {key}, and cannot be compared on the same items",
                     hint=f"give {key} under `set`, for all arms",
                 )
-    names = [Path(name).stem for name in campaign.arm(first).evaluate.benchmarks]
-    if campaign.config.problem_set not in names:
+    for arm, names in campaign.candidates.items():
+        if len(names) > 1 and not campaign.arm(arm).data.validation:
+            raise ConfigError(
+                f"{path}, arm {arm}: best_of chooses on validation, and data.validation is 0",
+                hint="set data.validation under `set`",
+            )
+    benchmarks = [Path(name).stem for name in reference_run.evaluate.benchmarks]
+    if campaign.config.problem_set not in benchmarks:
         raise ConfigError(
-            f"{path}: problem_set is {campaign.config.problem_set!r}, and evaluate.benchmarks are {names}",
+            f"{path}: problem_set is {campaign.config.problem_set!r}, and evaluate.benchmarks are {benchmarks}",
             hint="name one of them",
         )

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from undo_hpc.campaign.definition import Campaign
 from undo_hpc.campaign.shared import first_work
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError
 from undo_hpc.method.stats import paired_detectable_difference
 from undo_hpc.pipeline.plan import effective_iterations
-from undo_hpc.pipeline.workload import estimate
-from undo_hpc.stages.prepare import read_sources
+from undo_hpc.pipeline.stages import resources_of
+from undo_hpc.pipeline.workload import estimate, longest
+from undo_hpc.stages.prepare import Sources
 
 DISCORDANT = 0.2  # share of items that one of two students has right: what trained students of one kind show
 FEWEST_ITEMS = 50  # below, no difference short of a third can be seen
+# Guesses for a student of 1.5B parameters on one GPU of 80 GB, for want of a measurement; shown beside the hours.
+TRAINED_PER_SECOND = 20_000
+ANSWERED_PER_SECOND = 10_000
 
 
 @dataclass(frozen=True)
@@ -23,61 +29,126 @@ class Forecast:
     """A campaign before it starts.
 
     Attributes:
-        items: test problems.
+        items, train: test problems, and problems that are learned from; `declared` where the files say so and nothing was read.
         detectable: smallest difference that one seed shows, as a share.
         runs, shared: how many there are, and in how many iteration 0 is taken over.
         teacher_tokens: of all runs, to be written if every problem were refined in each iteration.
+        student_tokens: to be trained on and to be answered, by all students.
+        gpu_hours: of the teacher, of training, of evaluation; None where the tasks ask for no GPU.
     """
 
     items: int
     train: int
+    declared: bool
     detectable: float
     runs: int
     shared: int
     teacher_tokens: int
+    student_tokens: tuple[int, int]
+    gpu_hours: tuple[float, float, float] | None
     warnings: list[str]
 
     def lines(self) -> Iterator[str]:
         """For the user."""
         yield f"{self.runs} runs; iteration 0 of {self.shared} of them is taken over from another with the same configuration there"
-        yield f"teacher: at most about {self.teacher_tokens:,} tokens to write in all runs (every problem refined each time)"
+        trained, answered = self.student_tokens
         yield (
-            f"{self.items:,} test problems: with {100 * DISCORDANT:.0f} % of them decided differently, one seed shows differences from "
+            f"at most about {self.teacher_tokens:,} tokens of the teacher (every problem refined each time), {trained:,} trained on and "
+            f"{answered:,} answered by students, at half of max_new_tokens each"
+        )
+        if self.gpu_hours:
+            teacher, training, evaluation = self.gpu_hours
+            yield (
+                f"at most about {sum(self.gpu_hours):,.0f} GPU-hours: teacher {teacher:,.0f}, training {training:,.0f}, evaluation "
+                f"{evaluation:,.0f}; a guess from generate.tokens_per_second, {TRAINED_PER_SECOND:,} and {ANSWERED_PER_SECOND:,} tokens/s a GPU"
+            )
+        source = " (as its file says; the data is on the Hub)" if self.declared else ""
+        yield (
+            f"{self.items:,} test problems{source}: with {100 * DISCORDANT:.0f} % of them decided differently, one seed shows differences from "
             f"{100 * self.detectable:.1f} points on; several seeds show the spread between seeds, too"
         )
         yield from (f"warning: {text}" for text in self.warnings)
 
 
-def forecast(campaign: Campaign) -> Forecast:
-    """Reads the data of the base and looks at the arms; writes nothing.
+def forecast(campaign: Campaign, sources: Sources | None) -> Forecast:
+    """What the arms will cost and can show; reads and writes nothing.
+
+    Args:
+        sources: the data of the base; None where it was not read, and the sizes are those that files and configuration say.
 
     Raises:
         ConfigError: too few items for any difference to be seen.
-        DataError: the data cannot be read.
     """
     config = campaign.config
     first = next(iter(campaign.runs.values()))
-    sources = read_sources(first)
-    items = next(len(b.problems) for b in sources.benchmarks if b.name == config.problem_set)
+    if sources:
+        items = next(len(b.problems) for b in sources.benchmarks if b.name == config.problem_set)
+        train = len(sources.splits.train)
+    else:
+        items, train = _declared(first, config.problem_set)
     if items < FEWEST_ITEMS:
         raise ConfigError(
             f"problem_set {config.problem_set} has {items} problems: a difference below a third could not be seen",
             hint=f"take a set of at least {FEWEST_ITEMS}, better 1,000, or raise evaluate.limit",
         )
-    train = len(sources.splits.train)
     classes = {first_work(run) for run in campaign.runs.values()}
-    tokens = 0
-    seen: set[str] = set()
+    written = trained = answered = 0
+    hours, seen = [0.0, 0.0, 0.0], set()
     for run in campaign.runs.values():
-        work = first_work(run)
+        problems = round(train * (run.data.train.sample or 1) / (first.data.train.sample or 1))
         for iteration in range(effective_iterations(run)):
-            if run.method.condition != "ground_truth" and (iteration or work not in seen):
-                tokens += estimate(run, iteration, train).completion_tokens
-        seen.add(work)
+            if iteration == 0 and first_work(run) in seen:
+                continue  # taken over
+            teacher = estimate(run, iteration, problems)
+            asked = 0 if run.method.condition == "ground_truth" else teacher.completion_tokens
+            learned = round(
+                problems
+                * run.generate.samples
+                * longest(run.generate.sampling, iteration)
+                / 2
+                * run.train.epochs
+            )
+            examined = _answers(run, items, problems) * longest(run.evaluate.sampling, iteration) // 2
+            written, trained, answered = written + asked, trained + learned, answered + examined
+            hours[0] += asked / teacher.tokens_per_second * _gpus(run, "generate")
+            hours[1] += learned / TRAINED_PER_SECOND * bool(_gpus(run, "train"))
+            hours[2] += examined / ANSWERED_PER_SECOND * bool(_gpus(run, "evaluate"))
+        seen.add(first_work(run))
+    teacher_h, training_h, evaluation_h = (value / 3600 for value in hours)
     return Forecast(
-        items, train, paired_detectable_difference(items, DISCORDANT), len(campaign.runs),
-        len(campaign.runs) - len(classes), tokens, list(_warnings(campaign)),
+        items, train, sources is None, paired_detectable_difference(items, DISCORDANT), len(campaign.runs),
+        len(campaign.runs) - len(classes), written, (trained, answered),
+        (teacher_h, training_h, evaluation_h) if any(hours) else None, list(_warnings(campaign)),
     )  # fmt: skip
+
+
+def _declared(config: RunConfig, problem_set: str) -> tuple[int, int]:
+    """Test problems and training problems as benchmark files and configuration say."""
+    name = next(name for name in config.evaluate.benchmarks if Path(name).stem == problem_set)
+    size = describe_benchmark(name, config.evaluate.overrides.get(problem_set)).size
+    items = min(size, config.evaluate.limit) if config.evaluate.limit else size
+    given = config.data.train.sample or 0
+    held = sum(
+        part if isinstance(part, int) else round(part * given)
+        for part in (config.data.validation, config.data.diagnosis)
+    )
+    return items, max(0, given - held)
+
+
+def _answers(config: RunConfig, items: int, train: int) -> int:
+    """Problems that a student answers after an iteration, all benchmarks taken to be as large as the compared one where unknown."""
+    sizes = [
+        describe_benchmark(name, config.evaluate.overrides.get(Path(name).stem)).size or items
+        for name in config.evaluate.benchmarks
+    ]
+    limit = config.evaluate.limit or max(sizes, default=0)
+    examined = train if config.method.condition not in ("one_shot", "ground_truth") else 0
+    return (sum(min(size, limit) for size in sizes) + examined) * config.evaluate.samples
+
+
+def _gpus(config: RunConfig, stage: str) -> int:
+    wanted = resources_of(config, stage)
+    return (wanted.gpus_per_node or 0) * (wanted.nodes or 1)
 
 
 def _warnings(campaign: Campaign) -> Iterator[str]:
@@ -92,6 +163,8 @@ def _warnings(campaign: Campaign) -> Iterator[str]:
             yield f"{a} and {b} learn from other problems: a difference may come from there"
     if len(campaign.config.seeds) < 3:
         yield f"{len(campaign.config.seeds)} seed(s): the spread between seeds is hardly known; take at least 3, better 5"
+    if not campaign.config.positive_control:
+        yield "no positive_control: where no difference is shown, nothing says that one could have been"
     if campaign.arm(next(iter(campaign.config.arms))).data.validation == 0:
         yield "data.validation is 0: the last iteration stands for the best, nothing was chosen"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from undo_hpc.campaign import charts
 from undo_hpc.campaign.answers import RunResult
 from undo_hpc.campaign.comparison import (
     Comparison,
+    Control,
     Results,
     cautions,
     compare,
+    control,
     mean_ledger,
     null_control,
     points,
+    repeated,
 )
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.config.load import is_neutral
@@ -47,6 +50,10 @@ class CampaignData:
     student: str
     pending: list[str]
     notes: list[str]
+    positive: Control | None = None
+    null: Control | None = None
+    transfer: Results = field(default_factory=dict)
+    transferred: list[Comparison] = field(default_factory=list)
 
     @property
     def some(self) -> list[RunResult]:
@@ -56,12 +63,16 @@ class CampaignData:
 
 def gather(
     name: str, results: Results, pairs: Sequence[Sequence[str]], *, problem_set: str, student: str = "best",
-    match: MatchConfig | None = None, pending: Sequence[str] = (),
+    match: MatchConfig | None = None, pending: Sequence[str] = (), positive: Sequence[str] = (), null: Sequence[str] = (),
+    transfer: Results | None = None,
 ) -> CampaignData:  # fmt: skip
     """Results and their comparisons. Raises DataError where runs cannot be compared."""
     match = match or MatchConfig()
     found = compare(results, pairs, match)
-    return CampaignData(name, problem_set, results, found, match, student, list(pending), cautions(results))
+    return CampaignData(
+        name, problem_set, results, found, match, student, list(pending), cautions(results),
+        control(results, positive), control(results, null), transfer or {}, compare(transfer or {}, pairs, match),
+    )  # fmt: skip
 
 
 def page(data: CampaignData, written: str) -> str:
@@ -76,14 +87,27 @@ def page(data: CampaignData, written: str) -> str:
         forest=charts.forest(data.comparisons),
         curves=charts.curves({arm: [r.accuracies for r in runs] for arm, runs in arms.items()}),
         table=[
-            (arm, *spread([r.accuracy for r in runs]), _sampled(runs), len(runs))
+            (
+                arm,
+                *spread([r.accuracy for r in runs]),
+                _sampled(runs),
+                len(runs),
+                sum(r.correct for r in runs),
+                sum(r.answers for r in runs),
+            )
             for arm, runs in arms.items()
         ],
         ledger={arm: mean_ledger([r.ledger for r in runs]) for arm, runs in arms.items()},
         settings=settings({arm: runs[0].run for arm, runs in arms.items()}),
         prompts=_prompts([runs[0].run for runs in arms.values()]),
         items=_items(data),
-        null=null_control(data.results),
+        halves=null_control(data.results),
+        repeated=repeated(data.results),
+        transfer_table=[
+            (arm, *spread([r.accuracy for r in runs.values()]), len(runs))
+            for arm, runs in data.transfer.items()
+            if runs
+        ],
         style=(_REPORT / "style.css").read_text(),
         written=written,
         version=__version__,
@@ -122,17 +146,36 @@ def to_dict(data: CampaignData) -> dict[str, Any]:
         "student": data.student,
         "pending": data.pending,
         "runs": [
-            {"arm": arm, "seed": seed, "iteration": r.iteration, "student": r.student, "correct": r.correct, "answers": r.answers, "n": len(r.scores),
-             "accuracy": r.accuracy, "pass_at": r.pass_at, "majority": r.majority, "ledger": vars(r.ledger)}
+            {"arm": arm, "seed": seed, "base": r.run.config.student.model, "iteration": r.iteration, "student": r.student,
+             "correct": r.correct, "answers": r.answers, "n": len(r.scores), "accuracy": r.accuracy, "accuracies": r.accuracies,
+             "validation": r.validation, "chosen": r.run.layout.root.parent.name, "pass_at": r.pass_at, "majority": r.majority,
+             "ledger": vars(r.ledger)}
             for arm, by_seed in data.results.items() for seed, r in by_seed.items()
         ],
-        "comparisons": [
-            {"a": c.a, "b": c.b, "mean": c.difference.mean, "low": c.difference.low, "high": c.difference.high, "p_holm": c.p,
-             "p": c.difference.p, "wins": c.difference.wins, "losses": c.difference.losses, "problems": c.difference.problems,
-             "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.difference.detectable,
-             "same_student": c.same, "unmatched": sorted(c.unmatched), "sentence": c.sentence}
-            for c in data.comparisons
-        ],
+        "comparisons": [_figures(c) for c in data.comparisons],
+        "transfer": {
+            "runs": [
+                {"arm": arm, "seed": seed, "correct": r.correct, "answers": r.answers, "accuracy": r.accuracy}
+                for arm, by_seed in data.transfer.items() for seed, r in by_seed.items()
+            ],
+            "comparisons": [_figures(c) for c in data.transferred],
+        },
+        "controls": {
+            kind: {"a": c.a, "b": c.b, "mean": c.difference.mean, "low": c.difference.low, "high": c.difference.high, "by_seed": c.difference.by_seed,
+                   "above": c.above, "below": c.below, "resamplings": c.times}
+            for kind, c in (("positive", data.positive), ("null", data.null)) if c
+        },
+        "halves": {arm: {"splits": ways, "differ": claims} for arm, (ways, claims) in null_control(data.results).items()},
+        "repeated": dict(zip(("arm", "seed", "changed", "answers"), repeated(data.results) or (), strict=False)),
+    }  # fmt: skip
+
+
+def _figures(c: Comparison) -> dict[str, Any]:
+    return {
+        "a": c.a, "b": c.b, "mean": c.difference.mean, "low": c.difference.low, "high": c.difference.high, "p_holm": c.p,
+        "p": c.difference.p, "wins": c.difference.wins, "losses": c.difference.losses, "problems": c.difference.problems,
+        "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.difference.detectable,
+        "same_student": c.same, "unmatched": sorted(c.unmatched), "sentence": c.sentence,
     }  # fmt: skip
 
 

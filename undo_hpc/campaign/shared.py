@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
@@ -21,7 +22,7 @@ from undo_hpc.control.position import RunState, current_state, read_state
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.pipeline.stages import LAST_STAGE, STAGES
-from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error, write_bytes
 from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs, write_manifest
 
 # What iteration 0 does not read. (`advance` does, and is never taken over.) `method.errors_from` is no such key: it cuts the problems
@@ -30,32 +31,78 @@ UNREAD = ("name", "stop.", "stages.", "method.preset", "method.condition", "meth
           "method.hint", "method.examples", "method.show_truth", "method.start_from", "method.combine")  # fmt: skip
 
 
-def first_work(config: RunConfig) -> str:
-    """Digest of all that iteration 0 reads of a configuration, its last stage excepted."""
+# What a stage does not read beyond that: rationales are written and merged before anything is trained, and the untrained student has
+# learned nothing.
+_ALSO_UNREAD = {
+    "generate": ("train.",),
+    "merge": ("train.",),
+    "baseline": ("train.", "generate.", "teacher."),
+}
+
+
+def first_work(config: RunConfig, stage: str = "train") -> str:
+    """Digest of all that a stage of iteration 0, and those before it, read of a configuration; of `advance` there is none."""
+    unread = UNREAD + _ALSO_UNREAD.get(stage, ())
     explicit = config.model_dump(mode="json", exclude_defaults=True)
-    values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and not k.startswith(UNREAD)]
-    teacher = "data" if config.method.condition == "ground_truth" else "model"
+    values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and not k.startswith(unread)]
+    teacher = "data" if config.method.condition == "ground_truth" and stage != "baseline" else "model"
     return hashlib.sha256(orjson.dumps([teacher, *values])).hexdigest()
 
 
-def take_over(run: Run, donor: Run) -> int:
-    """Takes over the tasks of iteration 0 that the donor has done; returns how many. Nothing where `run` has begun or they differ.
+def take_over(run: Run, donors: Sequence[Run]) -> dict[str, int]:
+    """Takes over the tasks of iteration 0 that other runs have done; nothing where `run` has begun.
+
+    A stage is taken over whole, from the first donor that has all of it.
+
+    Returns:
+        run id of a donor -> number of its tasks.
 
     Raises:
         StorageError: a file cannot be written; what was taken over until then is complete and stays.
     """
-    if run.plan(0) is not None or first_work(run.config) != first_work(donor.config):
-        return 0
-    if run.model("teacher") != donor.model("teacher") or run.model("student") != donor.model("student"):
-        return 0  # a chat template that prints the date, on another day
+    found: dict[str, int] = {}
+    if run.plan(0) is not None:
+        return found
+    taken: set[str] = set()
+    for donor in sorted(donors, key=lambda other: first_work(other.config) != first_work(run.config)):
+        stages = [name for name in STAGES if name not in taken and _same_work(run, donor, name)]
+        if stages and (state := _first_iteration(donor, stages)):
+            found[donor.id] = _take(run, donor, state)
+            taken |= {stage for (stage, _), _ in state}
+            run.events.append("taken_over", iteration=0, tasks=found[donor.id], run_id=donor.id)
+    if found:
+        # plans the iteration: the targets are made from the same problems, and must have the same digests
+        current_state(run)
+    return found
+
+
+def awaited(config: RunConfig, others: Sequence[Run]) -> Run | None:
+    """The first run under way whose rationales of iteration 0 will be the same: to be taken over, not made twice; None where there is none."""
+    mine = first_work(config, "generate")
+    for other in others:
+        state = read_state(other)
+        if first_work(other.config, "generate") == mine and (state is None or not _complete(state)):
+            return other
+    return None
+
+
+def _same_work(run: Run, donor: Run, stage: str) -> bool:
+    """Whether a stage of iteration 0 would read the same: configuration, problems, models."""
+    if stage == LAST_STAGE or first_work(run.config, stage) != first_work(donor.config, stage):
+        return False
+    roles: tuple[Literal["student", "teacher"], ...] = ("student",)
+    if stage != "baseline":
+        roles += ("teacher",)
+    if any(run.model(role) != donor.model(role) for role in roles):
+        return False  # a chat template that prints the date, on another day
     mine, theirs = read_manifest(run.layout.prepared), read_manifest(donor.layout.prepared)
     if mine is None or theirs is None or mine.digest != theirs.digest:
-        return 0
-    if mine.details.get("models") != theirs.details.get("models"):
-        return 0
-    state = _first_iteration(donor)
-    if state is None:
-        return 0
+        return False
+    models = [manifest.details.get("models") or {} for manifest in (mine, theirs)]
+    return all(models[0].get(role) == models[1].get(role) for role in roles)
+
+
+def _take(run: Run, donor: Run, state: list[tuple[tuple[str, str], Manifest]]) -> int:
     at, done = run.layout.iteration(0), 0
     for (stage, _), manifest in state:
         if verify_outputs(donor.layout.root, manifest, deep=True):
@@ -70,22 +117,18 @@ def take_over(run: Run, donor: Run) -> int:
             details = manifest.details | {"taken_over_from": donor.id}
             write_manifest(run.layout.root / path, replace(manifest, inputs=inputs, details=details))
             done += 1
-    run.events.append("taken_over", iteration=0, tasks=done, run_id=donor.id)
-    current_state(
-        run
-    )  # plans the iteration: the targets are made from the same problems, and must have the same digests
     return done
 
 
-def _first_iteration(donor: Run) -> list[tuple[tuple[str, str], Manifest]] | None:
-    """(stage, path of the manifest) and manifest of the donor's complete tasks of iteration 0; None where it is not complete."""
+def _first_iteration(donor: Run, stages: Sequence[str]) -> list[tuple[tuple[str, str], Manifest]] | None:
+    """(stage, path of the manifest) and manifest of the donor's tasks of these stages; None where its iteration 0 is not complete."""
     plan, state = donor.plan(0), read_state(donor)
     if plan is None or state is None or not _complete(state):
         return None
     found = []
     for stage in build_graph(donor.config, donor.layout, plan):
         for task in stage.tasks:
-            if stage.name in STAGES and stage.name != LAST_STAGE and task.manifest:
+            if stage.name in stages and task.manifest:
                 manifest = read_manifest(donor.layout.root / task.manifest)
                 if manifest is not None:
                     found.append(((stage.name, task.manifest), manifest))
@@ -99,16 +142,16 @@ def _complete(state: RunState) -> bool:
 def _link(source: Path, target: Path) -> None:
     """A second name of the same file, or a copy on another file system. Published files are never written in place."""
     with translate_os_error(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         target.unlink(missing_ok=True)
         try:
             os.link(source, target)
+            fsync_dir(target.parent)
         except OSError:
             _copy(source, target)
 
 
 def _copy(source: Path, target: Path) -> None:
     if source.exists():
-        with translate_os_error(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+        with source.open("rb") as file:
+            write_bytes(target, iter(lambda: file.read(1 << 20), b""))

@@ -15,6 +15,10 @@ from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run, leaves, open_run
 from undo_hpc.storage.atomic import read_json, write_json
 
+RULES = {
+    "name", "seeds", "primary", "problem_set", "student", "match", "positive_control", "null_control", "repeat", "transfer"
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class CampaignDir:
@@ -37,36 +41,48 @@ class CampaignDir:
         """The figures of the page, for programs."""
         return self.root / "results.json"
 
+    @property
+    def summary(self) -> Path:
+        """The tables of the page as Markdown."""
+        return self.root / "report" / "summary.md"
+
     def run(self, arm: str, seed: int) -> Path:
         """An ordinary run directory."""
         return self.root / arm / f"seed-{seed:03d}"
 
     def existing(self, campaign: Campaign) -> dict[str, dict[int, Run]]:
-        """The runs that have begun, by arm and seed."""
+        """The runs that have begun, by name (an arm's, or a candidate's) and seed."""
         return {
-            arm: {
-                seed: open_run(self.run(arm, seed))
+            name: {
+                seed: open_run(self.run(name, seed))
                 for seed in campaign.config.seeds
-                if Layout(self.run(arm, seed)).config.exists()
+                if Layout(self.run(name, seed)).config.exists()
             }
-            for arm in campaign.config.arms
+            for name in campaign.names
         }
 
 
 def frozen(campaign: Campaign, created: str) -> dict[str, Any]:
     """What may not change after the start: comparisons and their rules, seeds, and each arm's keys that belong to the results."""
-    arms = {}
-    for arm in campaign.config.arms:
-        values = leaves(campaign.arm(arm).model_dump(mode="json"))
-        arms[arm] = {
-            key: value
-            for key, value in values
-            if (not is_neutral(key) or key == "iterations") and key not in ("name", "seed")
-        }
-    rules = campaign.config.model_dump(
-        mode="json", include={"name", "seeds", "primary", "problem_set", "student", "match"}
-    )
-    return rules | {"arms": arms, "created": created}
+    arms, by_seed = {}, {}
+    for name in campaign.names:
+        of_seed = {seed: _kept(campaign.runs[name, seed]) for seed in campaign.config.seeds}
+        arms[name] = of_seed[campaign.config.seeds[0]]
+        for seed, values in of_seed.items():
+            differ = {key: value for key, value in values.items() if value != arms[name].get(key)}
+            by_seed[f"{name}/{seed}"] = differ
+    # without defaults: a key that a later version adds changes nothing of a campaign that has begun
+    rules = campaign.config.model_dump(mode="json", include=RULES, exclude_defaults=True)
+    more = {"matched": campaign.matched} if campaign.matched else {}
+    return rules | more | {"arms": arms, "by_seed": by_seed, "created": created}
+
+
+def _kept(config: RunConfig) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in leaves(config.model_dump(mode="json", exclude_defaults=True))
+        if (not is_neutral(key) or key == "iterations") and key not in ("name", "seed")
+    }
 
 
 def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunConfig]:
@@ -83,7 +99,6 @@ def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunCo
         created = str(before["created"])
         _require_same(before, frozen(campaign, created), place)
     else:
-        place.root.mkdir(parents=True, exist_ok=True)
         write_json(place.definition, frozen(campaign, created))
     dated = [f"{role}.date='{created}'" for role in ("teacher", "student")]
     return {

@@ -27,6 +27,7 @@ VERBS = {
     "compare": "runs on the same items: differences, intervals, what can be concluded",
     "cost": "hours: useful, lost, idle; what a rationale and a point of accuracy cost",
     "regrade": "grade the stored answers again with the present checker",
+    "export": "the distilled set or preference pairs as other trainers read them",
     "data": "write a benchmark in boxed form",
     "push": "publish data, predictions and students on the Hub",
     "prune": "remove weights and checkpoints that are not needed; the evidence knows of it",
@@ -39,7 +40,7 @@ DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
-    from undo_hpc.cli.errors import prepare_streams
+    from undo_hpc.system.guard import prepare_streams
 
     prepare_streams()
     words = list(sys.argv[1:] if argv is None else argv)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_verbosity, run_launcher
+from undo_hpc.cli.common import Once, add_verbosity, nonempty, path_argument, run_launcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
     from undo_hpc.campaign.state import CampaignDir
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.pipeline.run import Run
+    from undo_hpc.stages.prepare import Sources
 
+PATIENCE_S = 120.0  # for another launcher of the same campaign that is writing its page
 EXAMPLES = """examples:
   python launchers/run_campaign.py tiny_validate --dry-run    runs, cost, what can be seen; writes nothing
   python launchers/run_campaign.py my-campaign.yaml
@@ -33,9 +38,15 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("campaign", help="a YAML file, or the name of one of launchers/campaigns")
     parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help="the campaign's directory (default: checkpoints/NAME)"
+        "campaign", type=nonempty, help="a YAML file, or the name of one of launchers/campaigns"
+    )
+    parser.add_argument(
+        "--dir",
+        type=path_argument,
+        action=Once,
+        metavar="DIR",
+        help="the campaign's directory (default: checkpoints/NAME)",
     )
     parser.add_argument(
         "--set",
@@ -45,9 +56,22 @@ def build_parser() -> argparse.ArgumentParser:
         dest="sets",
         help="a value for all runs, over the file's",
     )
-    parser.add_argument("--profile", metavar="FILE", help="YAML file that describes the SLURM cluster")
+    parser.add_argument(
+        "--profile",
+        type=nonempty,
+        action=Once,
+        metavar="FILE",
+        help="YAML file that describes the SLURM cluster",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="say runs, cost and what can be seen; write nothing"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the seeds; on SLURM one is enough (default: 1)",
     )
     add_verbosity(parser)
     return parser
@@ -55,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
-    from undo_hpc.cli.errors import prepare_streams
+    from undo_hpc.system.guard import prepare_streams
 
     prepare_streams()
     return run_launcher(build_parser().parse_args(argv), launch, what="campaign")
@@ -67,7 +91,6 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.campaign.forecast import forecast
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
-    from undo_hpc.control.checks import require
     from undo_hpc.storage.lease import Lease
 
     sets = list(arguments.sets)
@@ -79,52 +102,172 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     campaign = load_campaign(find_campaign(arguments.campaign), sets)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
     if arguments.dry_run or not place.definition.exists():
-        for arm in campaign.config.arms:  # the seed changes nothing of what is checked
-            require(campaign.arm(arm), place.run(arm, campaign.config.seeds[0]))
-        for line in forecast(campaign).lines():
+        sources = check_arms(campaign, place, read_hub=not arguments.dry_run)
+        for line in forecast(campaign, sources).lines():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if arguments.dry_run:
         return 0
-    with Lease(place.root / "campaign.lease", f"the campaign {place.root}"):
-        code = _run_all(campaign, begin(campaign, place), place, console)
+    require_same_checker(campaign, place)
+    what = f"the campaign {place.root}"
+    with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
+        configs = begin(campaign, place)
+    with helpers(arguments.jobs - 1) as others:
+        code = _run_all(campaign, configs, place, console)
+    code = max([code, *(process.returncode for process in others)])
+    with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
         path = write_page(campaign, place, console)
     console.print(str(path), highlight=False, soft_wrap=True)
     return code
 
 
+def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sources | None:
+    """All checks of a launch for every arm; data that several read is read once, and of further seeds only the models are checked.
+
+    Args:
+        read_hub: data on the Hub is read, too.
+
+    Returns:
+        The data of the first run; None where it was not read.
+
+    Raises:
+        UndoError: what the launch of an arm would refuse.
+    """
+    from undo_hpc.control.checks import Notice, Subject, find_problems, when_for
+    from undo_hpc.control.checks.sources import check_data, check_models
+    from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.stages.prepare import Inputs, read_sources
+
+    first, *further = campaign.config.seeds
+    read: dict[str, Sources | None] = {}
+
+    def data(config: RunConfig) -> Sources | None:
+        key = config.model_dump_json(include={"data", "evaluate", "seed"})
+        if key not in read:
+            read[key] = read_sources(config) if read_hub else check_data(config)
+        return read[key]
+
+    models = set()
+    for name in campaign.names:
+        config, run_dir = campaign.runs[name, first], place.run(name, first)
+        if Layout(run_dir).config.exists():  # a run that has begun is checked when it is resumed
+            continue
+        inputs = Inputs({}, found) if (found := data(config)) else None
+        for _, error in find_problems(Subject(config, run_dir, inputs), when_for(run_dir)):
+            if not isinstance(error, Notice):
+                raise type(error)(f"arm {name}: {error.message}", hint=error.hint)
+        for seed in further:
+            other = campaign.runs[name, seed]
+            if (pair := (other.teacher.model, other.student.model)) not in models:
+                models.add(pair)
+                with contextlib.suppress(Notice):
+                    check_models(other)
+    return data(next(iter(campaign.runs.values())))
+
+
+def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
+    """Raises ConfigError where runs of the campaign were graded by another checker than the rest will be."""
+    from undo_hpc.errors import ConfigError
+    from undo_hpc.observe.summary import all_metrics
+    from undo_hpc.stages.verdicts import checker_version
+
+    for name, runs in place.existing(campaign).items():
+        for seed, run in runs.items():
+            now = checker_version(run.config)
+            before = {str(m["checker"]) for m in all_metrics(run) if m.get("checker")} - {now}
+            if before:
+                raise ConfigError(
+                    f"{name}, seed {seed} was graded by checker {min(before)}, and the rest would be by {now}",
+                    hint=f"undo-hpc regrade {run.layout.root} --apply for each such run, then the same command again",
+                )
+
+
+@contextlib.contextmanager
+def helpers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The same command in further processes, which work on other seeds; waited for at the end, ended where this one is stopped."""
+    command = [sys.executable, *sys.argv, "--jobs", "1", "--quiet"]
+    started = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield started
+        for process in started:
+            process.wait()
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.terminate()
+        for process in started:
+            process.wait()
+
+
 def _run_all(
     campaign: Campaign, configs: dict[tuple[str, int], RunConfig], place: CampaignDir, console: Console
 ) -> int:
-    """Every run that has not ended, seed by seed, so that a campaign that is cut short has whole seeds."""
-    from undo_hpc.campaign.answers import finished_metrics
-    from undo_hpc.campaign.shared import take_over
+    """Every run that has not ended, seed by seed, so that a campaign that is cut short has whole seeds.
+
+    A seed that another process works on is left to it: several launchers share the seeds of a campaign.
+    """
+    from undo_hpc.errors import LeaseError
+    from undo_hpc.storage.lease import Lease
+
+    worst = 0
+    for seed in campaign.config.seeds:
+        what = f"seed {seed} of the campaign {place.root}"
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(Lease(place.root / f"seed-{seed:03d}.lease", what))
+            except LeaseError:
+                console.print(f"another process works on {what}", highlight=False)
+                continue
+            worst = max(worst, _run_seed(campaign, configs, place, seed, console))
+    return worst
+
+
+def _run_seed(
+    campaign: Campaign,
+    configs: dict[tuple[str, int], RunConfig],
+    place: CampaignDir,
+    seed: int,
+    console: Console,
+) -> int:
+    from undo_hpc.campaign.answers import has_ended
+    from undo_hpc.campaign.dependent import arm_result, matched, transfer_config, transfers
+    from undo_hpc.campaign.shared import awaited, take_over
     from undo_hpc.cli.run_iteration import start_run
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import open_run
 
     worst = 0
-    for seed in campaign.config.seeds:
-        donors: list[Run] = []
-        for arm in campaign.config.arms:
-            run_dir = place.run(arm, seed)
-            ended = False
-            if Layout(run_dir).config.exists():
-                metrics = finished_metrics(open_run(run_dir))
-                ended = bool(metrics) and metrics[-1]["decision"]["action"] != "continue"
-            if not ended:
-                console.rule(f"{arm}, seed {seed}")
+    donors: list[Run] = []
 
-                def prepared(run: Run, donors: list[Run] = donors) -> None:
-                    for donor in donors:
-                        if done := take_over(run, donor):
-                            console.print(
-                                f"{done} tasks of iteration 0 are taken over from {donor.layout.root.parent.name}",
-                                highlight=False,
-                            )
-                            return
+    def prepared(run: Run) -> None:
+        for run_id, done in take_over(run, donors).items():
+            console.print(f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False)
 
-                worst = max(worst, start_run(configs[arm, seed], run_dir, console, prepared=prepared))
-            donors.append(open_run(run_dir))
+    def start(name: str, config: RunConfig | None, waits_for: str = "") -> None:
+        nonlocal worst
+        run_dir = place.run(name, seed)
+        begun = Layout(run_dir).config.exists()
+        if begun and has_ended(open_run(run_dir)):
+            return
+        if (
+            config is not None and config.cluster.kind == "slurm" and not begun
+        ):  # else the one before it has ended
+            other = awaited(config, donors)
+            waits_for = waits_for or (other.id if other else "")
+        if config is None or (waits_for and not begun):
+            console.print(f"{name}, seed {seed} waits for {waits_for}; the same command later starts it")
+            return
+        console.rule(f"{name}, seed {seed}")
+        worst = max(worst, start_run(config, run_dir, console, prepared=prepared))
+
+    for name in campaign.names:
+        config = matched(campaign, place, name, seed, configs[name, seed])
+        start(name, config, "" if config else campaign.matched[name])
+        if Layout(place.run(name, seed)).config.exists():
+            donors.append(open_run(place.run(name, seed)))
+    for name, arm in transfers(campaign).items():
+        result = arm_result(campaign, place, arm, seed)
+        second = campaign.second[seed]
+        start(name, transfer_config(result.run, result.iteration, second) if result else None, arm)
     return worst
 
 
@@ -132,21 +275,38 @@ def write_page(campaign: Campaign, place: CampaignDir, console: Console) -> Path
     """The page and results.json of what has ended, and the sentences on the terminal."""
     import time
 
-    from undo_hpc.campaign.answers import read_result
+    from undo_hpc.campaign.answers import RunResult, read_result
+    from undo_hpc.campaign.dependent import arm_result, transfers
+    from undo_hpc.campaign.markdown import to_markdown
     from undo_hpc.campaign.page import gather, page, to_dict
-    from undo_hpc.storage.atomic import write_json, write_text
+    from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.pipeline.run import open_run
+    from undo_hpc.storage.atomic import read_json, write_json, write_text
 
     config = campaign.config
-    results, pending = {}, []
-    for arm, runs in place.existing(campaign).items():
-        found = {seed: read_result(run, config.problem_set, config.student) for seed, run in runs.items()}
-        results[arm] = {seed: result for seed, result in found.items() if result is not None}
-        pending += [f"{arm}, seed {seed}" for seed in config.seeds if seed not in results[arm]]
+    results: dict[str, dict[int, RunResult]] = {arm: {} for arm in config.arms}
+    second: dict[str, dict[int, RunResult]] = {arm: {} for arm in config.transfer.arms}
+    pending = []
+    for seed in config.seeds:
+        for arm in config.arms:
+            if (found := arm_result(campaign, place, arm, seed)) is not None:
+                results[arm][seed] = found
+            else:
+                pending.append(f"{arm}, seed {seed}")
+        for name, arm in transfers(campaign).items():
+            run_dir = place.run(name, seed)
+            done = Layout(run_dir).config.exists()
+            if done and (found := read_result(open_run(run_dir), config.problem_set, "last")) is not None:
+                second[arm][seed] = found
+            else:
+                pending.append(f"{name}, seed {seed}")
     data = gather(
         config.name, results, config.primary, problem_set=config.problem_set, student=config.student,
-        match=config.match, pending=pending,
+        match=config.match, pending=pending, positive=config.positive_control, null=config.null_control,
+        transfer=second,
     )  # fmt: skip
     write_json(place.results, to_dict(data))
+    write_text(place.summary, to_markdown(read_json(place.results)))
     write_text(place.page, page(data, time.strftime("%Y-%m-%d %H:%M %Z")))
     for comparison in data.comparisons:
         console.print(comparison.sentence, highlight=False, markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from undo_hpc.cli.messages import show_workload
@@ -12,6 +13,7 @@ from undo_hpc.control.results import require_results
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary
+from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
 from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
@@ -39,7 +41,12 @@ def run_locally(run: Run, console: Console) -> int:
         announce(run, state, console)
         require_budget(run, state.iteration, begun=len(state.missing) < len(state.statuses))
         discard_stale(run, state)
-        with choose_display(run.config.display.progress, console) as display:
+        iteration = state.iteration
+
+        def overview(stages: Iterable[str], iteration: int = iteration) -> str:
+            return look_at_whole(run, iteration, stages).in_words()
+
+        with choose_display(run.config.display.progress, console, overview) as display:
             LocalCluster(run, display).run_graph(state.stages, state.statuses)
         show_outcome(run, state.iteration, console)
         state = current_state(run)

@@ -31,6 +31,10 @@ class FieldsConfig(Section):
         "",
         "column holding a list of choices, or {A: ..., B: ...}; they are lettered and put behind the question",
     )
+    metadata: list[str] = result_field(
+        [],
+        "columns that are carried along, such as [level, subject]: accuracies are told for each of their values, too",
+    )
 
 
 def _column(key: Any) -> str:
@@ -79,6 +83,9 @@ class SourceConfig(Section):
     )
     answer_kind: AnswerKind = result_field(
         "auto", "kind of answer: number, expression, letter, text, or auto"
+    )
+    answer_names: dict[str, str] = result_field(
+        {}, "what an answer of the data is called where the words differ, e.g. {'True': 'yes', 'False': 'no'}"
     )
     sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
     sample_seed: int = result_field(42, "seed of the draw")

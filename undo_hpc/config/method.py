@@ -74,9 +74,33 @@ class MethodConfig(Section):
     combine: Literal["replace", "add", "best"] = result_field(
         "replace", "new rationales replace the old, stand beside them, or the better one stays"
     )
+    keep: int = result_field(
+        0, "rationales that are kept of a problem in an iteration; 0 for as many as generate.samples", ge=0
+    )
+    select: Literal["first", "shortest"] = result_field(
+        "first",
+        "which right rationales are kept where there are more: the first in order of attempt, or the shortest in tokens",
+    )
+    pass_rate_min: float = result_field(
+        0.0,
+        "least share of a problem's generate.samples attempts that is right for it to be learned from",
+        ge=0,
+        le=1,
+    )
+    pass_rate_max: float = result_field(
+        1.0, "greatest such share, e.g. 0.75 leaves out what the teacher always solves", gt=0, le=1
+    )
     wrong_rationales: Literal["drop", "keep"] = result_field(
         "drop", "rationales with a wrong answer are dropped or kept"
     )
+
+    @model_validator(mode="after")
+    def _rates_are_in_order(self) -> MethodConfig:
+        if self.pass_rate_min > self.pass_rate_max:
+            raise ValueError(
+                f"pass_rate_min ({self.pass_rate_min:g}) is above pass_rate_max ({self.pass_rate_max:g})"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

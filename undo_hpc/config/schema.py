@@ -19,7 +19,7 @@ from undo_hpc.config.engines import (
     TransformersEngineConfig,
     VllmEngineConfig,
 )
-from undo_hpc.config.fields import Section, result_field, runtime_field
+from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
 from undo_hpc.config.method import MethodConfig
 from undo_hpc.config.train import TrainConfig
 
@@ -34,6 +34,7 @@ __all__ = [
     "GenerateConfig",
     "GradingConfig",
     "HubConfig",
+    "JudgeConfig",
     "MethodConfig",
     "ModelConfig",
     "OpenAIEngineConfig",
@@ -198,13 +199,32 @@ class StorageConfig(Section):
     flush_seconds: float = runtime_field(10.0, "longest time before a group is made durable", gt=0)
 
 
+class JudgeConfig(Section):
+    """A model that is asked about answers which the checker could not decide."""
+
+    model: str = result_field("", "name of the model at the server; empty asks nobody")
+    openai: OpenAIEngineConfig = result_field(OpenAIEngineConfig(), "the server: base_url, key and so on")
+    verdicts: list[Literal["unparsed", "timeout"]] = result_field(
+        ["unparsed", "timeout"], "verdicts that count as undecided; a decision is never overridden"
+    )
+    max_new_tokens: int = result_field(16, "max new tokens of its reply, which begins with yes or no", ge=1)
+
+    @model_validator(mode="after")
+    def _has_a_server(self) -> JudgeConfig:
+        if self.model and not self.openai.base_url:
+            raise ValueError("a judge needs a server: set grading.judge.openai.base_url")
+        return self
+
+
 class GradingConfig(Section):
     """The checker of answers."""
 
     checker: str = result_field(
         "",
-        "a checker of your own: 'package.module:Class', or its name as an entry point (undo_hpc.checkers); empty for the built-in one",
+        "empty: the built-in one; exact: the text itself; code: the answer's program passes the tests that are the ground truth; "
+        "'command: ...': a command of yours; 'package.module:Class', or its name as an entry point (undo_hpc.checkers): your own",
     )
+    judge: JudgeConfig = result_field(JudgeConfig(), "a model for undecided verdicts only")
     deadline_s: float = result_field(5.0, "seconds for one answer", gt=0)
     memory_mb: int = runtime_field(2048, "memory of a checking process", ge=256)
     workers: int = runtime_field(1, "processes for algebra", ge=1)
@@ -279,6 +299,23 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:
         check_stages(self.stages, self.cluster)
+        return self
+
+    @model_validator(mode="after")
+    def _selection_has_a_choice(self) -> RunConfig:
+        """Refuses a selection among rationales that are never there: it would change nothing, silently."""
+        method, samples = self.method, self.generate.samples
+        chosen = [name for name, usual in (("pass_rate_min", 0.0), ("pass_rate_max", 1.0), ("select", "first"))
+                  if getattr(method, name) != usual]  # fmt: skip
+        if chosen and samples < 2:
+            raise wrong_key(
+                ("method", chosen[0]), "needs several rationales a problem: set generate.samples above 1"
+            )
+        if method.keep > samples or (method.select != "first" and method.keep in (0, samples)):
+            raise wrong_key(
+                ("method", "keep"),
+                f"is {method.keep}, of generate.samples {samples}: a selection keeps fewer than there are, at least 1",
+            )
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,9 @@ class TrainConfig(Section):
     """Student training."""
 
     epochs: float = result_field(3.0, "passes over the distilled set", gt=0)
+    tokens: int = result_field(
+        0, "train on so many tokens in all, in whatever number of passes; 0 for `epochs` passes", ge=0
+    )
     max_steps: int = result_field(0, "most optimiser steps; 0 for no limit", ge=0)
     tokens_per_batch: int = result_field(65536, "tokens of an optimiser step over all ranks", ge=1)
     micro_batch_tokens: int = result_field(16384, "tokens of a micro-batch on one rank", ge=1)

@@ -31,7 +31,7 @@ def boxed_solution(problem: Problem) -> str:
     return f"{text}\n{box}" if text else box
 
 
-def export_benchmark(name: str, out: Path, override: SourceConfig | None = None) -> Path:
+def export_benchmark(name: str, out: Path, override: SourceConfig | None = None) -> tuple[Path, int]:
     """Writes a benchmark that `datasets.load_dataset(out)` reads.
 
     Args:
@@ -40,7 +40,7 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None)
         override: another source of the problems.
 
     Returns:
-        `out`.
+        `out`, and the number of problems.
 
     Raises:
         DataError: `out` is there and not empty, or the benchmark cannot be read.
@@ -74,4 +74,4 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None)
             publish_dir(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return out
+    return out, len(benchmark.problems)

@@ -26,6 +26,7 @@ PLAIN_LIMIT = 200  # a longer plain answer is a text without a final answer, not
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 _BOX = re.compile(r"\\f?boxed\s*\{")
 _LETTER_AND_TEXT = re.compile(r"\(?([A-Z])[).:]+\s*(.+)", re.DOTALL)
+_NUMBERS = "123456789"  # labels of options in some data sets
 _TEMPLATE_KEY = re.compile(r"\{([^{}]+)\}")
 
 
@@ -37,11 +38,12 @@ class Columns:
     answer: str
     solution: str
     options: str
+    metadata: tuple[str, ...] = ()
 
     @property
     def used(self) -> list[str]:
         """The names of all columns that are read."""
-        parts = (self.problem, self.answer, self.solution, self.options)
+        parts = (self.problem, self.answer, self.solution, self.options, *self.metadata)
         return list(dict.fromkeys(name for part in parts if part for name in template_columns(part)))
 
 
@@ -214,12 +216,17 @@ def choices(value: Any) -> tuple[str, ...]:
 
 
 def _labelled(value: Mapping[str, Any]) -> list[Any] | None:
-    """The texts of labelled options where their labels are A, B, C and so on, so that the answer's letter stays; else None."""
+    """The texts of labelled options in the order of their labels, A, B, C and so on or 1, 2, 3; None where they have others."""
+    present = _by_label(value)
+    labels = _NUMBERS if "1" in present else string.ascii_uppercase
+    wanted = list(labels[: len(present)])
+    return [present[label] for label in wanted] if sorted(present) == wanted else None
+
+
+def _by_label(value: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value.get("label"), list) and isinstance(value.get("text"), list):
         value = dict(zip(value["label"], value["text"], strict=False))
-    present = {str(label).strip(): text for label, text in value.items() if text is not None}
-    letters = list(string.ascii_uppercase[: len(present)])
-    return [present[letter] for letter in letters] if sorted(present) == letters else None
+    return {str(label).strip(): text for label, text in value.items() if text is not None}
 
 
 def lettered(question: str, options: Sequence[str]) -> str:
@@ -254,11 +261,16 @@ def to_problem(
     options: tuple[str, ...] = ()
     field = cell(row, columns.answer, "answer")
     gt, how = ground_truth(field, source)
+    gt = source.answer_names.get(gt, gt)
     if not columns.options and is_placeholder(gt, kind):  # an option may be 'None'
         raise Unusable(f"no ground truth: {gt!r}")
     if columns.options:
-        options = choices(value_of(row, columns.options))
-        gt = _letter(value_of(row, columns.answer), gt, options)
+        given = value_of(row, columns.options)
+        options = choices(given)
+        raw = value_of(row, columns.answer)
+        if isinstance(given, Mapping) and "1" in (labels := sorted(_by_label(given))) and gt in labels:
+            raw = labels.index(gt)
+        gt = _letter(raw, gt, options)
         question, kind = lettered(question, options), "letter" if kind == "auto" else kind
     solution = ""
     if columns.solution and not (columns.solution == columns.answer and how == "plain"):
@@ -276,4 +288,7 @@ def to_problem(
         solution=solution,
         kind=kind,
         options=options,
+        metadata={
+            name: str(value) for name in columns.metadata if (value := value_of(row, name)) is not None
+        },
     )

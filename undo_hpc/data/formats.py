@@ -1,6 +1,6 @@
 """The shapes that others read. Pure: rows in, plain dictionaries out.
 
-- `messages`: the chat format of TRL (conversational language modelling) and of LLaMA-Factory (sharegpt with role and content tags).
+- Training sets for TRL (its "dataset formats and types"), axolotl (`chat_template`) and LLaMA-Factory (sharegpt with role and content tags).
 - lm-evaluation-harness: `results_*.json` and `samples_*.jsonl` as version 0.4 writes them (lm_eval/result_schema.py,
   lm_eval/loggers/evaluation_tracker.py of github.com/EleutherAI/lm-evaluation-harness), so that its viewers read our runs.
 """
@@ -14,12 +14,30 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from undo_hpc.records import Attempt, Example, Problem
 
 METRIC, FILTER = "exact_match", "undo"
 VERSION = 1  # of our tasks: raised when a benchmark's prompt or checker changes what a score means
+
+
+Message = dict[str, str]
+
+
+def _asked(prompt: str, system_prompt: str) -> list[Message]:
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, {"role": "user", "content": prompt}]
+
+
+def _answered(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def _about(example: Example) -> dict[str, Any]:
+    """What stands beside the columns that a trainer reads; it ignores these."""
+    return {"id": example.id, "gt": example.gt, "iteration": example.iteration}
 
 
 def to_messages(example: Example, *, prompt: str = "", system_prompt: str = "") -> dict[str, Any]:
@@ -31,35 +49,55 @@ def to_messages(example: Example, *, prompt: str = "", system_prompt: str = "") 
         system_prompt: a system message before it; empty for none.
 
     Returns:
-        `messages` (role, content), and `id`, `gt`, `iteration` beside it, which trainers leave aside.
+        `messages` (role, content), and `id`, `gt`, `iteration` beside it, which trainers ignore.
     """
-    turns = [("system", system_prompt)] if system_prompt else []
-    turns += [("user", prompt or example.problem), ("assistant", example.teacher_solution)]
-    return {
-        "messages": [{"role": role, "content": content} for role, content in turns],
-        "id": example.id,
-        "gt": example.gt,
-        "iteration": example.iteration,
-    }
+    asked = _asked(prompt or example.problem, system_prompt)
+    return {"messages": [*asked, _answered(example.teacher_solution)]} | _about(example)
 
 
-def llama_factory_info(name: str, file_name: str) -> dict[str, Any]:
-    """LLaMA-Factory's dataset_info.json for one file of `to_messages` rows in the same folder (its data/README.md)."""
-    tags = {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
+def to_prompt_completion(example: Example, *, prompt: str = "", system_prompt: str = "") -> dict[str, Any]:
+    """A distilled row as TRL's conversational prompt-completion type, of which only the completion is learned."""
+    asked = _asked(prompt or example.problem, system_prompt)
+    return {"prompt": asked, "completion": [_answered(example.teacher_solution)]} | _about(example)
+
+
+def to_preference(
+    chosen: str, rejected: str, *, prompt: str, system_prompt: str = "", apart: bool
+) -> dict[str, Any]:
+    """A preference pair of one prompt.
+
+    Args:
+        apart: True for TRL (`prompt`, and lists of messages), False for axolotl and LLaMA-Factory (`messages`, and a message each).
+    """
+    asked, good, bad = _asked(prompt, system_prompt), _answered(chosen), _answered(rejected)
+    if apart:
+        return {"prompt": asked, "chosen": [good], "rejected": [bad]}
+    return {"messages": asked, "chosen": good, "rejected": bad}
+
+
+def llama_factory_info(name: str, file_name: str, *, ranking: bool = False) -> dict[str, Any]:
+    """LLaMA-Factory's dataset_info.json for one file in the same folder (its data/README.md): rows of `to_messages`, or preference
+    pairs where `ranking` is set."""
+    roles = {f"{role}_tag": role for role in ("user", "assistant", "system")}
+    columns = ("messages", "chosen", "rejected") if ranking else ("messages",)
+    info: dict[str, Any] = {
+        "file_name": file_name,
+        "formatting": "sharegpt",
+        "columns": {column: column for column in columns},
+        "tags": {"role_tag": "role", "content_tag": "content"} | roles,
     }
-    return {
-        name: {
-            "file_name": file_name,
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages"},
-            "tags": tags,
-        }
-    }
+    return {name: info | ({"ranking": True} if ranking else {})}
+
+
+def axolotl_yaml(file: Path, *, preference: bool = False) -> str:
+    """The lines of an axolotl configuration that read a file of `to_messages` rows, or of preference pairs."""
+    path = json.dumps(str(file))
+    if not preference:
+        kind = ["    type: chat_template", '    roles_to_train: ["assistant"]', "    train_on_eos: turn"]
+        return "\n".join(["datasets:", f"  - path: {path}", "    ds_type: json", *kind, ""])
+    fields = [f"    field_{name}: {name}" for name in ("messages", "chosen", "rejected")]
+    kind = ["    split: train", "    type: chat_template.default", *fields]
+    return "\n".join(["rl: dpo", "datasets:", f"  - path: {path}", "    ds_type: json", *kind, ""])
 
 
 def lm_eval_file_names(model: str, benchmark: str, when: datetime) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,14 @@ def _shapes(
                 hint="remove the condition, or name one of these columns",
             )
         ignored.update(absent)
-        meant = resolve(source, table.columns, table.name)
+        there = [name for name in source.fields.metadata if column_of(name, table.columns) in table.columns]
+        if len(there) < len(source.fields.metadata) and not lenient_where:
+            gone = next(name for name in source.fields.metadata if name not in there)
+            raise DataError(
+                f"{table.name} has no column '{gone}' for `fields.metadata`; it has {', '.join(map(repr, table.columns))}",
+                hint="name one of these columns",
+            )
+        meant = replace(resolve(source, table.columns, table.name), metadata=tuple(there))
         shapes.append((meant, {key: value for key, value in source.where.items() if key not in absent}))
         table.narrow([column_of(name, table.columns) for name in (*meant.used, *source.where)])
     return shapes, ignored

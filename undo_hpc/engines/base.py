@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from undo_hpc.chat.reasoning import normal_form
 from undo_hpc.errors import EngineError
@@ -129,6 +129,15 @@ class Failures:
 def never() -> bool:
     """The `should_stop` of a caller that never stops."""
     return False
+
+
+@runtime_checkable
+class TellsWhatIsUnderWay(Protocol):
+    """An engine that can say, while it generates, what is not complete yet. Optional: progress shows it."""
+
+    def under_way(self) -> tuple[int, int]:
+        """Requests under way, and the tokens that they have so far (0 where they are not known)."""
+        ...
 
 
 class Engine(Protocol):

@@ -55,6 +55,11 @@ class ContinuousBatchDecoder:
         """Whether any request is under way."""
         return any(work is not None for work in self._works)
 
+    def under_way(self) -> tuple[int, int]:
+        """Requests under way, and the tokens that they have so far."""
+        rows = [ids for work, ids in zip(self._works, self._written, strict=True) if work is not None]
+        return len(rows), sum(map(len, rows))
+
     def drop(self) -> list[Work]:
         """Takes back what is under way."""
         works = [work for work in self._works if work is not None]

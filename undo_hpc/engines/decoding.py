@@ -35,6 +35,10 @@ class Decoder(Protocol):
         """Whether any request is under way."""
         ...
 
+    def under_way(self) -> tuple[int, int]:
+        """Requests under way, and the tokens that they have so far."""
+        ...
+
     def advance(self, queue: deque[Work]) -> list[Completion]:
         """Takes work from the left of `queue` where rows are free, decodes a while, returns what is finished."""
         ...

@@ -93,6 +93,7 @@ class OpenAIEngine:
             not self._config.base_url
         )  # the run's own servers take every parameter, and have no defaults of the model
         self._has_answered = self._ending = False
+        self._count_under_way: Callable[[], int] = int
         self.tokens = {"prompt": 0, "completion": 0}
 
     def describe(self) -> dict[str, Any]:
@@ -110,6 +111,7 @@ class OpenAIEngine:
         """
         loop = asyncio.new_event_loop()
         waiting, under_way = deque(requests), set[asyncio.Task[tuple[Completion, Outcome]]]()
+        self._count_under_way = lambda: len(under_way)
         held: list[tuple[Completion, Outcome]] = []
         limit = max(MAX_FAILURES_IN_A_ROW, self._config.concurrency)
         fatal: UndoError | None = None
@@ -167,6 +169,10 @@ class OpenAIEngine:
             if http is not None:
                 loop.run_until_complete(http.aclose())
             loop.close()
+
+    def under_way(self) -> tuple[int, int]:
+        """See `TellsWhatIsUnderWay`. Answers are not streamed, so the tokens of unfinished ones are not known."""
+        return self._count_under_way(), 0
 
     def close(self) -> None:
         """Nothing is held between calls."""

@@ -36,11 +36,16 @@ class StaticBatchDecoder:
     ) -> None:
         self._model, self._chat, self._rows, self._should_stop = model, chat, rows, should_stop
         self._works: list[Work] = []
+        self._ends: _Ends | None = None
 
     @property
     def active(self) -> bool:
         """False between calls: a batch runs to its end."""
         return bool(self._works)
+
+    def under_way(self) -> tuple[int, int]:
+        """Requests under way, and the tokens that they have so far."""
+        return len(self._works), sum(len(ids) for ids, _ in self._ends.rows) if self._ends else 0
 
     def drop(self) -> list[Work]:
         """Takes back the batch that failed."""
@@ -58,7 +63,7 @@ class StaticBatchDecoder:
             ids[row, width - len(work.prompt) :] = torch.tensor(work.prompt)
             mask[row, width - len(work.prompt) :] = 1
         device = self._model.device
-        ends = _Ends(self._works, self._chat, width, self._should_stop)
+        ends = self._ends = _Ends(self._works, self._chat, width, self._should_stop)
         generate: Any = self._model.generate
         settings = GenerationConfig(  # ours alone: a model's own may bring a repetition penalty
             do_sample=False,

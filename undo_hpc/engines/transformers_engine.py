@@ -59,6 +59,7 @@ class TransformersEngine:
                     hint="set it to false, or take a dense decoder model with full attention",
                 )
         self._max_rows = self._config.max_batch
+        self._at_work: Decoder | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the completions depend on."""
@@ -101,6 +102,10 @@ class TransformersEngine:
         if not should_stop():
             yield from failures.release()
 
+    def under_way(self) -> tuple[int, int]:
+        """See `TellsWhatIsUnderWay`."""
+        return self._at_work.under_way() if self._at_work else (0, 0)
+
     def close(self) -> None:
         """Frees the model's memory. May be called again."""
         self._model = None
@@ -140,7 +145,7 @@ class TransformersEngine:
                 return
             try:
                 if decoder is None:
-                    decoder = self._decoder(length, len(bucket), should_stop)
+                    decoder = self._at_work = self._decoder(length, len(bucket), should_stop)
                 finished = decoder.advance(groups[0])
             except torch.OutOfMemoryError as error:
                 under_way, decoder = decoder.drop() if decoder else [], None

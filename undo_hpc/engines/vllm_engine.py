@@ -61,6 +61,7 @@ class VllmEngine:
         self._tokens_input: Any = tokens_input
         self._sampling_params, self._final_only = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._processes = VllmProcesses()
+        self._under_way: dict[str, Request] = {}
         self._llm: Any = self._start_llm()
         self._context = int(self._llm.model_config.max_model_len)
         seqs = self._arguments["max_num_seqs"]
@@ -92,7 +93,7 @@ class VllmEngine:
         failures = Failures("vLLM", limit=_FAILURES_IN_A_ROW)
         groups = deque([deque(requests)])
         tries: dict[str, int] = {}
-        under_way: dict[str, Request] = {}
+        under_way = self._under_way = dict[str, Request]()
         try:
             while groups:
                 if not groups[0] and not under_way:
@@ -160,6 +161,10 @@ class VllmEngine:
         )
         self._restart()
         return [deque(suspects[start : start + size]) for start in range(0, len(suspects), size or 1)]
+
+    def under_way(self) -> tuple[int, int]:
+        """See `TellsWhatIsUnderWay`. vLLM hands out final answers only, so the tokens of unfinished ones are not known here."""
+        return len(self._under_way), 0
 
     def close(self) -> None:
         """Ends vLLM's processes and frees its memory. May be called again."""

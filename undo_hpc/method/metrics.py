@@ -14,9 +14,10 @@ from typing import Any
 from undo_hpc.grading.extract import last_boxed
 from undo_hpc.grading.reasoning import visible
 from undo_hpc.method.stats import clustered_interval, mcnemar, paired_detectable_difference, pass_at_k
-from undo_hpc.records import Attempt, Feedback
+from undo_hpc.records import JUDGED, Attempt, Feedback
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64)
+MOST_CATEGORIES = 40
 WRONG = ("wrong", "no_answer", "unparsed", "timeout")
 UNTRAINED = -1  # stands for the untrained student where iterations are numbered
 GENERATION = (
@@ -48,7 +49,13 @@ def count_attempts(rows: Sequence[Attempt]) -> dict[str, int]:
         "reasoning_dropped": sum(row.reasoning == "dropped" for row in rows),
         "prompt_tokens": sum(row.prompt_tokens for row in rows),
         "completion_tokens": sum(row.completion_tokens for row in rows),
-    }
+    } | _judged(rows)
+
+
+def _judged(rows: Iterable[Attempt]) -> dict[str, int]:
+    """Verdicts that a judge model gave; no such key where it gave none."""
+    count = sum(row.method == JUDGED for row in rows)
+    return {"judged": count} if count else {}
 
 
 def count_solved(rows: Iterable[Attempt]) -> int:
@@ -109,6 +116,30 @@ def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:
             for k in PASS_AT
             if samples > 1 and k <= samples
         },
+    } | _judged(rows)
+
+
+def by_category(
+    rows: Sequence[Attempt], metadata: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, Any]]:
+    """Accuracies of a problem set for each value of its metadata columns: column -> value -> n, answers, correct, accuracy, interval.
+
+    Args:
+        metadata: by problem id. A column with more than MOST_CATEGORIES values is left out: it names problems, no categories.
+    """
+    groups: dict[str, dict[str, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for column, value in metadata.get(row.problem_id, {}).items():
+            groups[column][value].append(row)
+    keys = ("n", "answers", "correct", "accuracy", "low", "high")
+    return {
+        column: {
+            value: {key: made[key] for key in keys}
+            for value, mine in sorted(values.items())
+            for made in [summarise(mine)]
+        }
+        for column, values in groups.items()
+        if len(values) <= MOST_CATEGORIES
     }
 
 

@@ -3,28 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from undo_hpc.records import Example
 
 Combine = Literal["replace", "add", "best"]
+Select = Literal["first", "shortest"]
 Row = dict[str, Any]  # an Attempt as it stands in a shard; dataclasses would cost the merge too much
 
 
-def accept(attempts: Sequence[Row], *, most: int, keep_wrong: bool) -> tuple[list[Row], dict[str, int]]:
-    """The attempts good enough to learn from (at most `most`, distinct texts), and why the others were left out.
+@dataclass(frozen=True)
+class Choice:
+    """What is kept of a problem's attempts.
+
+    Attributes:
+        most: at most so many, with distinct texts.
+        keep_wrong: a wrong answer is no reason to leave an attempt out; right ones go first all the same.
+        select: which ones where there are more.
+        samples: attempts that every problem has; the others were retries.
+        low, high: bounds of the pass rate, the share of those attempts that is right; a problem outside is not learned from.
+    """
+
+    most: int = 1
+    keep_wrong: bool = False
+    select: Select = "first"
+    samples: int = 1
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def by_rate(self) -> bool:
+        """Whether the pass rate leaves problems out."""
+        return self.low > 0 or self.high < 1
+
+
+def pass_rate(attempts: Sequence[Row], samples: int) -> float:
+    """Share of right attempts among the first `samples`. Retries are made only until one is right, so they would bias it."""
+    first = [row["verdict"] == "correct" for row in attempts if row["attempt"] < samples]
+    return sum(first) / len(first) if first else 0.0
+
+
+def accept(attempts: Sequence[Row], choice: Choice) -> tuple[list[Row], dict[str, int]]:
+    """The attempts good enough to learn from, in order of attempt, and why the others were left out.
 
     Args:
         attempts: rows of one problem, in order of attempt, with the reasons found by `quality.assess` in `flags`.
-        keep_wrong: a wrong answer is no reason to leave an attempt out; right ones go first all the same.
     """
+    if choice.by_rate and not choice.low <= pass_rate(attempts, choice.samples) <= choice.high:
+        return [], {"pass_rate": len(attempts)}
+
+    def rank(row: Row) -> tuple[bool, int]:
+        return "wrong" in row["flags"], row["completion_tokens"] if choice.select == "shortest" else 0
+
     kept: list[Row] = []
     dropped: dict[str, int] = {}
-    for row in sorted(attempts, key=lambda row: "wrong" in row["flags"]):
-        reasons = [flag for flag in row["flags"] if not (keep_wrong and flag == "wrong")]
+    for row in sorted(attempts, key=rank):
+        reasons = [flag for flag in row["flags"] if not (choice.keep_wrong and flag == "wrong")]
         if not reasons and any(row["text"] == other["text"] for other in kept):
             reasons = ["duplicate"]
-        if not reasons and len(kept) >= most:
+        if not reasons and len(kept) >= choice.most:
             reasons = ["surplus"]
         if reasons:
             dropped[reasons[0]] = dropped.get(reasons[0], 0) + 1

@@ -6,14 +6,8 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from undo_hpc.data.distilled import read_distilled
-from undo_hpc.data.formats import (
-    llama_factory_info,
-    lm_eval_file_names,
-    lm_eval_results,
-    lm_eval_samples,
-    to_messages,
-)
+from undo_hpc.data.formats import llama_factory_info, lm_eval_file_names, lm_eval_results, lm_eval_samples
+from undo_hpc.observe.training_sets import rows_of
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SPLITS, Attempt
@@ -38,17 +32,7 @@ def write_chat(run: Run, iteration: int) -> Path:
 
 def chat_bytes(run: Run, iteration: int) -> bytes:
     """What `write_chat` writes. Raises DataError where there is no distilled set yet."""
-    config, at = run.config, run.layout.iteration(iteration)
-    prompts = load_prompts(config.student.prompt)
-    rows = [
-        to_messages(
-            e,
-            prompt=prompts.student(e.problem, config.student.instruction),
-            system_prompt=config.student.system_prompt,
-        )
-        for e in read_distilled(at.distilled)
-    ]
-    return dump_rows(rows)
+    return dump_rows(rows_of(run, iteration))
 
 
 def write_lm_eval(run: Run, iteration: int) -> Path | None:

@@ -53,6 +53,8 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
         )
     if unboxed := _over(metrics["sets"], "right_unboxed", _MANY_UNBOXED, of="correct"):
         found.append(f"right answers of the student without a box, which count as right: {unboxed}")
+    if judged := _over(metrics["sets"], "judged", 0.0):
+        found.append(f"verdicts that the judge gave, not the checker: {judged}")
     if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
         found.append(
             f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_new_tokens too small?"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -15,16 +15,20 @@ from rich.text import Text
 
 from undo_hpc.observe.wording import percent
 from undo_hpc.pipeline.plan import Stage, Task
+from undo_hpc.storage.reading import finite
 from undo_hpc.system.wording import format_duration
 
 Snapshot = Sequence[tuple[Stage, Task, dict[str, Any] | None, float]]
 PLAIN_EVERY_S = 15.0
+WHOLE_EVERY_S = 60.0
 
 
 def describe(progress: dict[str, Any] | None, seconds: float) -> str:
     """A task's progress in one line; the most important first, since a narrow terminal cuts the end."""
     if not progress:
         return "starting"
+    if progress.get("doing"):
+        return str(progress["doing"])
     parts = []
     done, total = progress.get("done"), progress.get("total")
     if done is not None:
@@ -34,6 +38,8 @@ def describe(progress: dict[str, Any] | None, seconds: float) -> str:
         left = seconds / done * (total - done)
     if left:
         parts.append(f"{format_duration(left)} left")
+    if under_way := in_flight(progress):
+        parts.append(under_way)
     if progress.get("correct") is not None and done:
         parts.append(f"{percent(progress['correct'], done)} right")
     if progress.get("loss") is not None:
@@ -45,6 +51,14 @@ def describe(progress: dict[str, Any] | None, seconds: float) -> str:
     return ", ".join(parts) or "working"
 
 
+def in_flight(progress: dict[str, Any]) -> str:
+    """Requests under way, and the tokens that they have so far where the engine tells: '12 under way (1,840 tokens)'."""
+    if not progress.get("under_way"):
+        return ""
+    tokens = progress.get("writing")
+    return f"{progress['under_way']:,} under way" + (f" ({tokens:,} tokens)" if tokens else "")
+
+
 def outcome(code: int) -> str:
     """An exit code in a word."""
     return {0: "done", 75: "saved its progress, starts again"}.get(
@@ -52,11 +66,27 @@ def outcome(code: int) -> str:
     )
 
 
+def _nothing(stages: Iterable[str]) -> str:
+    return ""
+
+
+Overview = Callable[[Iterable[str]], str]  # a line for the whole run, from the names of the stages at work
+
+
 class PlainDisplay:
     """A line at each start and end, and now and then one in between."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, overview: Overview = _nothing) -> None:
         self._console, self._last = console, time.monotonic()
+        self._overview, self._whole, self._looked = overview, "", float("-inf")
+
+    def _look(self, running: Snapshot, every_s: float) -> bool:
+        """Looks at the whole run again, not more often than that; True where it has."""
+        if time.monotonic() - self._looked < every_s:
+            return False
+        self._looked = time.monotonic()
+        self._whole = self._overview(dict.fromkeys(stage.name for stage, *_ in running))
+        return bool(self._whole)
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +116,8 @@ class PlainDisplay:
         if time.monotonic() - self._last < PLAIN_EVERY_S:
             return
         self._last = time.monotonic()
+        if running and self._look(running, WHOLE_EVERY_S):
+            self._line(self._whole)
         for stage, task, progress, seconds in running:
             self._line(f"iteration {stage.iteration} {name(stage, task)}: {describe(progress, seconds)}")
 
@@ -93,8 +125,8 @@ class PlainDisplay:
 class RichDisplay(PlainDisplay):
     """A live table of the running tasks below the lines."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, overview: Overview = _nothing) -> None:
+        super().__init__(console, overview)
         self._live = Live(console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -111,27 +143,25 @@ class RichDisplay(PlainDisplay):
 
     def tick(self, running: Snapshot) -> None:
         """Draws the running tasks."""
-        self._live.update(Group(task_table(running, self._console.width)))
+        self._look(running, 2.0)
+        parts: list[RenderableType] = [task_table(running, self._console.width)]
+        if self._whole:
+            parts.insert(0, Text(self._whole, "bold"))
+        self._live.update(Group(*parts))
 
 
 def task_table(running: Snapshot, width: int) -> Table:
     """A line a task in a terminal of so many columns: what does not fit is cut, not wrapped."""
     wide = width >= 120
     table = Table.grid(padding=(0, 2), expand=True)
-    for most in (None, 28 if wide else 18, None, None):
+    for most in (28 if wide else 18, None, None):
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=most)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for stage, task, progress, seconds in running:
         reported = progress or {}
-        done, total = float(reported.get("done") or 0), float(reported.get("total") or 0)
+        done, total = finite(reported, "done"), finite(reported, "total")
         bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total and wide else Text("")
-        table.add_row(
-            f"iteration {stage.iteration}",
-            name(stage, task),
-            bar,
-            format_duration(seconds),
-            describe(progress, seconds),
-        )
+        table.add_row(name(stage, task), bar, format_duration(seconds), describe(progress, seconds))
     return table
 
 
@@ -147,10 +177,10 @@ def name(stage: Stage, task: Task) -> str:
     return f"{stage.name} {task.label}" if stage.is_array else stage.name
 
 
-def choose_display(kind: str, console: Console) -> PlainDisplay:
+def choose_display(kind: str, console: Console, overview: Overview = _nothing) -> PlainDisplay:
     """The display of the configuration: auto looks at the terminal."""
     if kind == "none":
         return NoDisplay(console)
     if kind == "rich" or (kind == "auto" and console.is_terminal):
-        return RichDisplay(console)
-    return PlainDisplay(console)
+        return RichDisplay(console, overview)
+    return PlainDisplay(console, overview)

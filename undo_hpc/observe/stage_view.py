@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from undo_hpc.control.position import RunState
 from undo_hpc.observe.logs import logs_of, tail
+from undo_hpc.observe.progress import in_flight
 from undo_hpc.observe.wording import learned
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, TaskStatus, enough
 from undo_hpc.storage.events import read_events
-from undo_hpc.storage.reading import read_fast
+from undo_hpc.storage.reading import finite, read_fast
 
 STATES = ("done", "pruned", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
 MAX_FAILURES = 3
@@ -167,22 +168,30 @@ def _measure_running(
 ) -> None:
     """Adds what running tasks report, and the time left; the sizes of finished tasks tell of those that still wait."""
     tokens_per_s = open_rows = 0.0
+    under_way = writing = 0
     left: list[float] = []
     for index in running:
         progress = read_fast(run.layout.iteration(stage.iteration).progress(stage.name, index))
-        if not progress or time.time() - float(progress.get("time", 0)) > FRESH_PROGRESS_S:
+        if not progress or time.time() - finite(progress, "time") > FRESH_PROGRESS_S:
             continue
-        tokens_per_s += float(progress.get("tokens_per_s") or 0)
-        done, total = float(progress.get("done") or 0), float(progress.get("total") or 0)
+        tokens_per_s += finite(progress, "tokens_per_s")
+        under_way, writing = (
+            under_way + int(finite(progress, "under_way")),
+            writing + int(finite(progress, "writing")),
+        )
+        view.progress = str(progress.get("doing") or view.progress)
+        done, total = finite(progress, "done"), finite(progress, "total")
         view.loss = progress.get("loss", view.loss)
         if progress.get("unit") == "rows":
             view.rows += int(done)
-            view.right += int(progress.get("correct") or 0)
+            view.right += int(finite(progress, "correct"))
             open_rows += max(0.0, total - done)
         elif total:
             view.progress = f"{done:.0f} of {total:.0f} {progress.get('unit', '')}".strip()
         if progress.get("left_s") is not None:
             left.append(float(progress["left_s"]))
+    if under_way:
+        view.progress = in_flight({"under_way": under_way, "writing": writing})
     if tokens_per_s:
         view.tokens_per_s = tokens_per_s
         if tokens_per_row:

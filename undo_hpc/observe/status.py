@@ -12,11 +12,12 @@ from undo_hpc.method.metrics import beats_untrained, untrained_validation, valid
 from undo_hpc.observe.next_step import headline, next_command
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.stage_view import Failure, StageView, stage_views
+from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.observe.wording import evaluation_settings
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
-from undo_hpc.storage.reading import read_bytes, read_fast
+from undo_hpc.storage.reading import finite, read_bytes, read_fast
 from undo_hpc.system.invocation import cli_hint, display_path, resume_hint
 from undo_hpc.system.wording import format_bytes
 
@@ -32,6 +33,7 @@ class RunView:
         untrained: the same of the untrained student, None where it was not measured.
         beats_untrained: whether the best iteration is more accurate than it; None where either was not measured.
         evaluation: how the student answers: temperature, samples, limits.
+        whole: the run in a line: iteration, stages at work, time so far, expected end; empty where it has ended.
         disk: what students and checkpoints take, in words.
         disk_bytes: the same as a number.
     """
@@ -57,6 +59,7 @@ class RunView:
     launcher: str = ""
     jobs: int = 0
     report: str = ""
+    whole: str = ""
     disk: str = ""
     disk_bytes: int = 0
 
@@ -108,9 +111,16 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
         launcher=live.launcher,
         jobs=live.jobs,
         report=str(page) if (page := run.layout.report_page).exists() else "",
+        whole="" if state.ended else _whole(run, state, views, live),
         disk=describe_usage(used),
         disk_bytes=sum(item.student + item.checkpoints for item in used),
     )
+
+
+def _whole(run: Run, state: RunState, views: list[StageView], live: LiveTasks) -> str:
+    at_work = [view.name for view in views if view.states.get("running")]
+    working = bool(at_work or live.launcher or live.jobs)
+    return look_at_whole(run, state.iteration, at_work).in_words(working=working)
 
 
 def describe_usage(used: list[Usage]) -> str:
@@ -135,12 +145,24 @@ def _history(run: Run, iteration: int) -> list[dict[str, Any]]:
     return found
 
 
+def _unused_rows(run: Run) -> list[str]:
+    """How many rows of the training data the run does not use."""
+    prepared = read_fast(run.layout.prepared) or {}
+    counts, details = (prepared.get(key) for key in ("counts", "details"))
+    source = details.get("train_source") if isinstance(details, dict) else None
+    filtered = int(finite(source, "filtered")) if isinstance(source, dict) else 0
+    rejected = int(finite(counts, "rejected")) if isinstance(counts, dict) else 0
+    said = [f"{filtered:,} do not meet data.train.where"] if filtered else []
+    said += [f"{rejected:,} are listed in {run.layout.relative(run.layout.rejected)}"] if rejected else []
+    return [f"rows of the training data that are not used: {'; '.join(said)}"] if said else []
+
+
 def _notes(run: Run, state: RunState, live: LiveTasks, finished: int) -> list[str]:
     """What a person should know besides: an unknown queue, a pause, a stop, warnings, lost files."""
     notes = [live.note] if live.note else []
     if live.paused:
         notes.append("the run is paused: running tasks save and stop, nothing new starts")
-    notes += _stopped(run, state.iteration)
+    notes += [*_unused_rows(run), *_stopped(run, state.iteration)]
     if finished:
         notes += _warnings(run, finished - 1)
     notes += [

@@ -33,16 +33,27 @@ _MARK = {
 }
 
 
-def render_status(view: RunView, width: int) -> RenderableType:
-    """The whole view."""
+def _whole(text: str, style: str = "") -> Text:
+    """A command or a path: never broken by us, for it is there to be copied (print it with crop=False)."""
+    return Text(text, style, no_wrap=True, overflow="ignore")
+
+
+def render_status(view: RunView, width: int, *, watching: bool = False) -> RenderableType:
+    """The whole view.
+
+    Args:
+        watching: it is drawn again and again: that command is not advised then.
+    """
     head = Text.assemble((view.name, "bold"), f"  {view.headline}")
-    of = f"of 0 to {view.iterations - 1}" if view.iterations > 1 else "the only one"
-    place = Text(
-        f"iteration {view.iteration} ({of}), {view.condition}, {view.cluster}, {view.root}",
-        "dim",
-        overflow="fold",
-    )
-    parts: list[RenderableType] = [head, place]
+    last = max(view.iterations - 1, view.iteration)
+    of = f"of 0 to {last}" if last else "the only one"
+    parts: list[RenderableType] = [head]
+    if view.whole:
+        parts.append(Text(view.whole))
+    else:
+        parts.append(Text(f"iteration {view.iteration} ({of})"))
+    parts.append(Text(f"{view.condition}, {view.cluster}", "dim"))
+    parts.append(_whole(view.root, "dim"))
     if view.launcher:
         parts.append(Text(f"held by {view.launcher}", "dim"))
     parts.append(Text())
@@ -51,7 +62,7 @@ def render_status(view: RunView, width: int) -> RenderableType:
         title = f"{failure.stage} {failure.label}" if failure.label != failure.stage else failure.stage
         parts += [Text(), Text(f"{title} {failure.why}", "bold red")]
         parts += [Text(f"  | {line}", overflow="fold") for line in failure.lines]
-        parts.append(Text(f"  {failure.log}" if failure.log else "  it left no log", "dim", overflow="fold"))
+        parts.append(_whole(f"  {failure.log}" if failure.log else "  it left no log", "dim"))
     if view.accuracy:
         parts += [Text(), _accuracy(view)]
         if view.beats_untrained is False:
@@ -60,13 +71,14 @@ def render_status(view: RunView, width: int) -> RenderableType:
     if view.disk:
         parts.append(Text.assemble(("disk        ", "bold"), view.disk))
     if view.report:
-        parts.append(Text.assemble(("report      ", "bold"), (view.report, ""), overflow="fold"))
+        parts.append(_whole(f"report      {view.report}"))
     parts += [Text(f"note: {note}", "yellow") for note in view.notes]
-    parts += [
-        Text(),
-        Text.assemble(("next  ", "bold"), (view.next_command, "bold cyan")),
-        Text(f"      {view.next_why}", "dim"),
-    ]
+    if not (watching and view.next_command.endswith(" --watch")):
+        parts += [
+            Text(),
+            _whole(f"next  {view.next_command}", "bold cyan"),
+            Text(f"      {view.next_why}", "dim"),
+        ]
     return Group(*parts)
 
 

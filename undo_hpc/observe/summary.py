@@ -8,13 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from undo_hpc.control.prune import usage
-from undo_hpc.control.spent import measure, rationale_cost
+from undo_hpc.control.spent import measure
 from undo_hpc.method.metrics import beats_untrained, rows_learned
 from undo_hpc.observe.outcome import outcome, warnings_of
+from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, evaluation_settings
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
+from undo_hpc.system.invocation import cli_hint, display_path
+from undo_hpc.system.wording import format_duration
 
 
 def all_metrics(run: Run) -> list[dict[str, Any]]:
@@ -97,8 +100,10 @@ def show_summary(run: Run, console: Console) -> None:
     console.print(
         f"evaluation: {evaluation_settings(run.config)}", highlight=False, markup=False, soft_wrap=True
     )
-    for line in rationale_cost(measure(run)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    cost = measure(run)
+    spent = format_duration(look_at_whole(run, metrics[-1]["iteration"]).spent_s)
+    used = f"{cost.of().total:.3g} {cost.device}-hours (details: {cli_hint(f'cost {display_path(root)}')})"
+    console.print(f"took {spent}, {used}", highlight=False, markup=False, soft_wrap=True)
     best, good = metrics[-1]["decision"]["best_iteration"], beats_untrained(metrics) is not False
     at = run.layout.iteration(best)
     places = [

@@ -57,6 +57,10 @@ class Layout:
         """Stands while the run is paused: no job of it starts again. The prelude of jobs knows this name too."""
         return self.root / "PAUSED"
 
+    def exported(self, name: str, number: int) -> Path:
+        """What `undo-hpc export` writes of an iteration in a format."""
+        return self.root / "exports" / f"{name}-iter_{number:03d}"
+
     @property
     def report(self) -> Path:
         """The folder of the report."""

@@ -49,6 +49,7 @@ class Workload:
         most_completion_tokens: if every attempt were needed and went to its limit.
         tokens_per_second: written by one task.
         basis: where the figures come from, in words.
+        guessed: the speed is no measured one: no time is told from it.
     """
 
     prompt_tokens: int
@@ -56,6 +57,7 @@ class Workload:
     most_completion_tokens: int
     tokens_per_second: float
     basis: str
+    guessed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in plan.json."""
@@ -67,9 +69,12 @@ class Workload:
         minutes = self.completion_tokens / self.tokens_per_second / max(1, tasks) / 60
         each = f"{minutes:,.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:,.0f} seconds"
         each = f"{minutes / 60:,.0f} hours" if minutes >= 180 else each
+        time = f"about {each} for {tasks} task{'s'[: tasks != 1]} at once"
+        if self.guessed:
+            time = "how long is unknown until measured"
         return (
             f"about {read}{self.completion_tokens:,} {'tokens ' if not read else ''}to write (at most {self.most_completion_tokens:,}); "
-            f"about {each} for {tasks} task{'s'[: tasks != 1]} at once. {self.basis}"
+            f"{time}. {self.basis}"
         )
 
 
@@ -111,7 +116,8 @@ def estimate(
         speed, source = measured.tokens_per_second, "measured"
     if settings.tokens_per_second:
         speed, source = settings.tokens_per_second, "generate.tokens_per_second"
-    basis += f", {speed:,.0f} tokens/s a task ({source})"
+    shards = "; shards are cut for" if source == "guessed" else ","
+    basis += f"{shards} {speed:,.0f} tokens/s a task ({source})"
     if prompt_characters:
         basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
     return Workload(
@@ -120,4 +126,5 @@ def estimate(
         problems * settings.max_attempts * limit,
         speed,
         basis,
+        source == "guessed",
     )

@@ -156,7 +156,7 @@ def load_prompts(name_or_dir: str) -> PromptSet:
         embedded = sorted(path.name for path in _HERE.iterdir() if (path / "problem.txt").is_file())
         raise DataError(
             f"there is no prompt set {name_or_dir!r}",
-            hint=f"take one of {', '.join(embedded)}, or a folder with problem.txt, refine.txt and student.txt",
+            hint=f"set `teacher.prompt` or `student.prompt` to one of {', '.join(embedded)}, or to a folder with problem.txt, refine.txt and student.txt",
         )
     files = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.stem in _NEEDED}
     if not files.keys() - {"example", "history"}:

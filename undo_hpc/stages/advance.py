@@ -14,13 +14,13 @@ from typing import Any
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.method.decision import decide_by_sets
 from undo_hpc.method.diagnosis import diagnose
-from undo_hpc.method.metrics import beats_untrained, count_errors, sum_generation, summarise
+from undo_hpc.method.metrics import beats_untrained, by_category, count_errors, sum_generation, summarise
 from undo_hpc.method.targets import is_chosen
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
 from undo_hpc.stages.context import StageContext, collect, gate
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
-from undo_hpc.storage.atomic import read_json, translate_os_error, write_bytes, write_json
+from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
 
 
@@ -54,6 +54,7 @@ def run_stage(ctx: StageContext) -> None:
         "checker": checker,
         "sets": {name: summarise(rows) for name, rows in answers.items()},
         "baseline": {name: summarise(rows) for name, rows in untrained.items()},
+        **_categories(ctx, answers),
         "errors": count_errors(feedback),
         "to_refine": sum(is_chosen(row.to_dict(), ctx.run.config.method) for row in feedback),
         "generate": generation_summary(ctx, merged.details["generate_used"]),
@@ -78,6 +79,16 @@ def run_stage(ctx: StageContext) -> None:
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
     if beats_untrained(history) is False:
         ctx.say("no iteration beats the untrained student on validation")
+
+
+def _categories(ctx: StageContext, answers: dict[str, list[Attempt]]) -> dict[str, Any]:
+    """`categories` of metrics.json: accuracies by metadata column and value; no such key where no problem has any."""
+    found = {}
+    for name, rows in answers.items():
+        metadata = {p.problem_id: p.metadata for p in ctx.run.problems(name) if p.metadata}
+        if metadata and (made := by_category(rows, metadata)):
+            found[name] = made
+    return {"categories": found} if found else {}
 
 
 def read_answers(ctx: StageContext, stage: str, complete: Iterable[int]) -> dict[str, list[Attempt]]:
@@ -170,11 +181,9 @@ def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
             for row in rows
         ]
     )
-    temporary = ctx.at.predictions.with_name(".predictions.tmp")
-    with translate_os_error(ctx.at.predictions):
-        pq.write_table(table, temporary)
-        write_bytes(ctx.at.predictions, temporary.read_bytes())
-        temporary.unlink()
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    write_bytes(ctx.at.predictions, content.getvalue().to_pybytes())
 
 
 def generation_summary(ctx: StageContext, used: Container[int]) -> dict[str, Any]:

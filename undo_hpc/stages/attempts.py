@@ -22,7 +22,7 @@ from typing import Any, Self
 import orjson
 
 from undo_hpc.config.schema import QualityConfig, SamplingConfig
-from undo_hpc.engines.base import Completion, Engine, Request, with_reasoning
+from undo_hpc.engines.base import Completion, Engine, Request, TellsWhatIsUnderWay, with_reasoning
 from undo_hpc.errors import EngineError, Requeue
 from undo_hpc.grading import GradeItem
 from undo_hpc.method.quality import assess
@@ -31,10 +31,11 @@ from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
-from undo_hpc.storage.atomic import translate_os_error, write_bytes
+from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
 from undo_hpc.storage.shards import ShardWriter, dump_rows
 
 Key = tuple[str, int]
+UNDER_WAY_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class AttemptStore:
         self._quality = quality
         self._folder = ctx.at.parts(shard)
         with translate_os_error(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
         self.rows: dict[Key, Attempt] = {
             row_key(row): row for row in _earlier_rows(ctx.at.part_files(shard, basis))
@@ -92,6 +93,7 @@ class AttemptStore:
         )
         self._seconds = 0.0
         self._new_tokens = self._new_rows = 0
+        self._shown = time.monotonic()  # when it was last told what is under way
         if self.rows:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
@@ -129,6 +131,7 @@ class AttemptStore:
 
                 def should_stop() -> bool:
                     buffer.save_if_old()
+                    self._show_under_way(engine, total, before, time.monotonic() - began)
                     return self._ctx.should_stop()
 
                 for completion in engine.generate(requests, should_stop=should_stop):
@@ -218,6 +221,29 @@ class AttemptStore:
             self._new_rows += 1
             self._writer.append(row.to_dict())
         self._writer.flush()
+
+    def _show_under_way(
+        self, engine: Engine, total: int, before: Sequence[AttemptStore], seconds: float
+    ) -> None:
+        """Until the next answer is complete, which may take minutes: what is being written now, where the engine tells."""
+        if time.monotonic() - self._shown < UNDER_WAY_EVERY_S or not isinstance(engine, TellsWhatIsUnderWay):
+            return
+        requests, tokens = engine.under_way()
+        seconds = max(1e-6, self._seconds + seconds)
+        rate = {"tokens_per_s": (self._new_tokens + tokens) / seconds} if tokens or self._new_tokens else {}
+        so_far = _so_far(self, before)
+        left = seconds / self._new_rows * max(0, total - so_far["done"]) if self._new_rows else None
+        self._shown = time.monotonic()
+        self._ctx.progress.update(
+            force=True,
+            total=total,
+            left_s=left,
+            unit="rows",
+            under_way=requests,
+            writing=tokens,
+            **rate,
+            **so_far,
+        )
 
     def _show(self, total: int, before: Sequence[AttemptStore], seconds: float) -> None:
         seconds, so_far = max(1e-6, self._seconds + seconds), _so_far(self, before)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, Self
 
+from undo_hpc.checkers.command import PREFIX
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import Checker, GradeItem
@@ -75,9 +76,48 @@ def load_checker(name: str) -> OwnChecker:
 def checker_of(config: RunConfig, *, workers: int = 0) -> AnswerChecker:
     """The checker as configured; `workers` instead of the configured number of processes. Raises ConfigError."""
     grading = config.grading
-    if grading.checker:
+    inner = _decides(config, workers or grading.workers)
+    if grading.judge.model:
+        from undo_hpc.checkers.judge import Judge
+
+        return Judged(inner, Judge(inner, grading.judge))
+    return inner
+
+
+def _decides(config: RunConfig, workers: int) -> AnswerChecker:
+    """The checker without a judge."""
+    grading = config.grading
+    name = grading.checker
+    if name == "exact":
+        from undo_hpc.checkers.exact import ExactText
+
+        return OwnChecker(ExactText())
+    if name == "code":
+        from undo_hpc.checkers.code import CodeChecker
+
+        made = CodeChecker(deadline_s=grading.deadline_s, memory_mb=grading.memory_mb, workers=workers)
+        return OwnChecker(made)
+    if name.startswith(PREFIX):
+        from undo_hpc.checkers.command import CommandChecker
+
+        return OwnChecker(CommandChecker(name.removeprefix(PREFIX), deadline_s=grading.deadline_s))
+    if name:
         search_folders(config.plugins)
-        return load_checker(grading.checker)
-    return Checker(
-        workers=workers or grading.workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb
-    )
+        return load_checker(name)
+    return Checker(workers=workers, deadline_s=grading.deadline_s, memory_mb=grading.memory_mb)
+
+
+class Judged(OwnChecker):
+    """A judge around a checker, which is opened and closed with it."""
+
+    def __init__(self, inner: AnswerChecker, judge: Any) -> None:
+        super().__init__(judge)
+        self._inner = inner
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *of_error: object) -> None:
+        super().__exit__(*of_error)
+        self._inner.__exit__(*of_error)

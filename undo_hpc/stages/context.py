@@ -72,9 +72,10 @@ class StageContext:
         log.info(text)
 
     def before_loading(self) -> None:
-        """Raises Requeue where the task was asked to stop: a large model may take longer to load than there is time."""
+        """Says that a model is being loaded. Raises Requeue where the task was asked to stop: a large model may take longer to load than there is time."""
         if self.should_stop():
             raise Requeue(f"{self.stage.name} {self.task.label}: asked to stop before the model was loaded")
+        self.progress.update(force=True, doing="loading the model")
 
     def publish(
         self, outputs: dict[Path, int | None], known: dict[Path, Output] | None = None, **parts: Any

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from undo_hpc.config.schema import ModelConfig
+from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.method.metrics import count_attempts
 from undo_hpc.pipeline.plan import EvaluationSlice
@@ -24,9 +25,20 @@ def run_stage(ctx: StageContext) -> None:
         Requeue: asked to stop; all answers so far are kept.
         EvidenceError: the student is missing or does not match its manifest.
     """
-    config = ctx.run.config
     untrained = ctx.stage.name == "baseline"
     parts = (ctx.plan.baseline if untrained else ctx.plan.evaluate)[ctx.task.index]
+    answer_slices(ctx, parts, ctx.run.config.evaluate.engine, untrained=untrained)
+
+
+def answer_slices(
+    ctx: StageContext,
+    parts: Sequence[EvaluationSlice],
+    engine_config: EngineConfig,
+    *,
+    untrained: bool = False,
+) -> None:
+    """Answers slices with the student of the iteration, or with the untrained one, and publishes the rows. Raises as `run_stage`."""
+    config = ctx.run.config
     inputs = {"splits": prepared_digest(ctx.run, [ctx.run.problems_file(part.problem_set) for part in parts])}
     if not untrained:
         inputs |= gate(ctx, "train")[2]
@@ -41,7 +53,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.before_loading()
     loading = time.monotonic()
     engine = load_engine(
-        config.evaluate.engine,
+        engine_config,
         model,
         run_dir=ctx.run.layout.root,
         prompts=[ask.prompt for part in parts for ask in asked[part]],

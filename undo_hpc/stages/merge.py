@@ -23,6 +23,7 @@ import orjson
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder
 from undo_hpc.errors import DataError, EvidenceError, Incomplete, UndoError
+from undo_hpc.method.selection import Choice
 from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
@@ -107,6 +108,16 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
     number = max(1, -(-count // PROBLEMS_PER_PART))
     bounds = [None, *(first + (last + 1 - first) * k // number for k in range(1, number)), None]
     shards = list(_shards(ctx, used))
+    method, samples = config.method, config.generate.samples
+    keeps_wrong = method.wrong_rationales == "keep"
+    choice = Choice(
+        method.keep or samples,
+        keeps_wrong,
+        method.select,
+        samples,
+        method.pass_rate_min,
+        method.pass_rate_max,
+    )
     for k, (low, high) in enumerate(itertools.pairwise(bounds)):
         yield Part(
             low=low,
@@ -121,8 +132,7 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
             previous=previous,
             target=ctx.at.distilled_file(k, folder),
             iteration=ctx.plan.iteration,
-            samples=config.generate.samples,
-            keep_wrong=config.method.wrong_rationales == "keep",
+            choice=choice,
             combine=config.method.combine,
         )
 

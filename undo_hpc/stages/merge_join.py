@@ -19,7 +19,7 @@ import orjson
 
 from undo_hpc.data.distilled import COLUMNS, DistilledFile, read_distilled
 from undo_hpc.errors import EvidenceError, StorageError, UndoError
-from undo_hpc.method.selection import Combine, Row, accept, combine
+from undo_hpc.method.selection import Choice, Combine, Row, accept, combine
 from undo_hpc.records import Example
 from undo_hpc.storage.manifest import Output
 from undo_hpc.storage.shards import first_row_from, read_rows
@@ -51,7 +51,7 @@ class Part:
         shards: files of attempts that may hold some of the range, in order.
         previous: folder of the last iteration's distilled set.
         target: the parquet file to be written.
-        samples, keep_wrong, combine: see GenerateConfig and MethodConfig.
+        choice, combine: see `method.selection`.
     """
 
     low: int | None
@@ -61,8 +61,7 @@ class Part:
     previous: Path | None
     target: Path
     iteration: int
-    samples: int
-    keep_wrong: bool
+    choice: Choice
     combine: Combine
 
 
@@ -139,10 +138,13 @@ class _Join:
         joined, iteration = self.joined, self.part.iteration
         joined.problems += 1
         joined.attempts += len(mine)
-        if len(mine) == 1 and not mine[0]["flags"]:  # nearly all problems of a good teacher
+        choice = self.part.choice
+        if (
+            len(mine) == 1 and not mine[0]["flags"] and not choice.by_rate
+        ):  # nearly all problems of a good teacher
             kept = mine
         else:
-            kept, dropped = accept(mine, most=self.part.samples, keep_wrong=self.part.keep_wrong)
+            kept, dropped = accept(mine, choice)
             joined.dropped.update(dropped)
         joined.refreshed += bool(kept)
         who, idx, text, gt, source = (

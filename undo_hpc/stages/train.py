@@ -47,6 +47,8 @@ def run_stage(ctx: StageContext) -> None:
         shutil.rmtree(
             ctx.at.student, ignore_errors=True
         )  # no manifest validates it: it may be damaged, or of other data
+    if rank == 0:
+        ctx.progress.update(force=True, doing="starting")
     code = _run(ctx, path, ranks)
     if code == ExitCode.REQUEUE:
         raise Requeue(
@@ -127,6 +129,8 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
             "data": f"distilled set of iteration {iteration}",
         },
         time_limit_s=ctx.time_left_s(),
+        events=str(ctx.events.path),
+        events_pid=os.getpid(),
         run_id=f"{ctx.run.id}/{iteration}",
     )
 

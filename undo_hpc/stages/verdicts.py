@@ -15,8 +15,9 @@ from undo_hpc.system.invocation import cli_hint, display_path
 
 
 def checker_version(config: RunConfig) -> str:
-    """The checker that a run is graded with now: the built-in one's version, or the name of the user's own."""
-    return config.grading.checker or CHECKER_VERSION
+    """The checker that a run is graded with now: the built-in one's version, or the name of the user's own; and the judge."""
+    judge = config.grading.judge.model
+    return (config.grading.checker or CHECKER_VERSION) + (f", judge {judge}" if judge else "")
 
 
 def checker_of_tasks(run: Run, iteration: int, manifests: Iterable[Manifest]) -> str:

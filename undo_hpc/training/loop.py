@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ExitCode, TrainingError
-from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.atomic import make_folder, translate_os_error, write_json
 from undo_hpc.training import answer_head, export, preflight, student
 from undo_hpc.training.answer_head import AnswerHead
 from undo_hpc.training.attention_check import settle_attention
@@ -28,12 +28,12 @@ from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.checkpoints import CheckpointManager
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
 from undo_hpc.training.encoding import EncodedSet, load_data
-from undo_hpc.training.packing import Step, StepPlan
+from undo_hpc.training.packing import Step, StepPlan, passes
 from undo_hpc.training.ranks import DistContext, RankInfo
 from undo_hpc.training.schedule import learning_rate
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.stopping import Reason, Stopper
-from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_trackers, peak_flops
+from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_trackers, peak_flops, tell
 
 
 def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitCode:
@@ -46,7 +46,8 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
     if info.world_size == 1 and export.exported(spec):
         _say(info, f"{spec.out_dir} is complete already")
         return ExitCode.COMPLETE
-    Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
+    with translate_os_error(Path(spec.work_dir)):
+        make_folder(Path(spec.work_dir))
     dist_context = DistContext(info, Path(spec.work_dir), env)
     with (
         contextlib.ExitStack() as at_end,
@@ -73,6 +74,10 @@ def train(
     def say(text: str) -> None:
         _say(info, text)
 
+    def doing(what: str) -> None:
+        if info.is_first:
+            tell(spec, what)
+
     # -- setup: settings, data, model, engine ---------------------------------------------------------------------
     check_trackers(config)
     settings = deepspeed_settings(config)
@@ -80,12 +85,13 @@ def train(
         say(line)
 
     # Data: token ids of all examples on every rank; a step is a slice of their shuffled order.
+    doing("encoding the distilled set")
     tokenizer = student.load_tokenizer(spec)
     data = load_data(spec, tokenizer, dist_context)
     plan = StepPlan(
         data.lengths,
         budget=config.tokens_per_batch,
-        epochs=config.epochs,
+        epochs=passes(config.epochs, config.tokens, data.lengths),
         max_steps=config.max_steps,
         seed=spec.seed,
     )
@@ -99,6 +105,7 @@ def train(
         settings["checkpoint"] = {**settings.get("checkpoint", {}), "load_universal": True}
 
     # Model: first weights, the last layer that computes the loss in pieces, DeepSpeed around both.
+    doing("loading the student")
     attention = student.choose_attention(config, device, say)
     torch.manual_seed(spec.seed)
     zero3_settings = settings if zero_stage(config) == 3 else None
@@ -113,6 +120,7 @@ def train(
     engine = build_engine(model, config, settings, dist_context)
 
     # Checks that need the model: its attention, its vocabulary, packed documents, memory for the longest micro-batch.
+    doing("trying the longest batch (preflight)" if config.preflight else "checking the attention")
     attention = settle_attention(
         student.base_model(model),
         lambda batch: logits_of(engine, batch),
@@ -157,6 +165,7 @@ def train(
                 say=say,
             )
 
+    doing(f"first of {plan.total:,} steps" if not found else f"step {found.step:,} of {plan.total:,}")
     checkpoints.attach(engine)
     if found:
         checkpoints.load(engine, found, universal)
@@ -171,6 +180,7 @@ def train(
         peak = peak_flops(device, config.precision) if step_flops.known else None
         monitor = TrainingMonitor(spec, plan.total, begin, peak * info.world_size if peak else None)
         at_end.callback(monitor.close)  # dashboards write their last rows then
+        spec.tell_ready()
 
     # -- steps ----------------------------------------------------------------------------------------------------
     clip_here = zero_stage(config) == 0
@@ -251,7 +261,7 @@ def train(
     checkpoints.finalize()
     summary = {
         "steps": plan.total,
-        "epochs": config.epochs,
+        "epochs": passes(config.epochs, config.tokens, data.lengths),
         **data.counts,
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),

@@ -93,6 +93,11 @@ def pad_bins(lengths: Sequence[int], capacity: int, ranks: int) -> list[Bin]:
     return bins
 
 
+def passes(epochs: float, tokens: int, lengths: npt.NDArray[np.int64]) -> float:
+    """Passes over the data: `epochs`, or with a budget of tokens (above 0) as many as it allows, a fraction included."""
+    return tokens / max(1, int(lengths.sum())) if tokens else epochs
+
+
 @dataclass(frozen=True)
 class Step:
     """One optimiser step: its number from 0, the epoch as a fraction at its end, and the examples it learns from."""

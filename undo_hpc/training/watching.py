@@ -166,6 +166,11 @@ def drop_rows_after(path: Path, step: int) -> dict[str, float]:
     return kept[-1] if kept else {}
 
 
+def tell(spec: TrainSpec, what: str) -> None:
+    """What a training does before its first step, for those who watch. Only rank 0 calls it."""
+    ProgressFile(Path(spec.work_dir) / "progress.json").update(force=True, doing=what)
+
+
 class TrainingMonitor:
     """Collects a training's figures between log steps and writes them. Only rank 0 has one.
 

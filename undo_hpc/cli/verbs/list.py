@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import path_argument
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 EXAMPLE = """examples:
   undo-hpc list
   undo-hpc list /scratch/me/runs
+  undo-hpc list checkpoints --html          a page over all runs
 """
 
 
@@ -20,10 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
         "folder",
-        type=Path,
+        type=path_argument,
         nargs="?",
         default=Path("checkpoints"),
         help="where to look (default: checkpoints)",
+    )
+    parser.add_argument(
+        "--html", action="store_true", help="also write FOLDER/index.html with links to the reports"
     )
 
 
@@ -42,17 +48,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"no run in {folder}; start one: undo-hpc run", highlight=False, soft_wrap=True)
         return 0
     console.print(f"runs in {folder}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    rows = [_cells(path, arguments.folder) for path in found]
+    if arguments.html:
+        from undo_hpc.observe.report.runs import write_index
+
+        cells = [(path, row[0], row[1:]) for path, row in zip(found, rows, strict=True)]
+        console.print(
+            str(write_index(arguments.folder, cells)), highlight=False, markup=False, soft_wrap=True
+        )
     if console.width < WIDE:
-        for path in found:
-            name, *facts, state = _cells(path, arguments.folder)
+        for name, *facts, state in rows:
             say(console, f"{name}: {state}", hang=2)
             say(console, f"  {', '.join(fact for fact in facts if fact)}", hang=2)
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("run", "changed", "iteration", "validation", "disk", "state"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("changed", "disk"))
-    for path in found:
-        table.add_row(*map(Text, _cells(path, arguments.folder)))
+    for row in rows:
+        table.add_row(*map(Text, row))
     console.print(table)
     return 0
 

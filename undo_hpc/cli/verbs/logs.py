@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import path_argument
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from undo_hpc.pipeline.run import Run
 
 EXAMPLE = """examples:
   undo-hpc logs checkpoints/tiny                        which logs there are
@@ -20,7 +26,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, help="the run directory")
+    parser.add_argument("run_dir", type=path_argument, help="the run directory")
     parser.add_argument(
         "stage",
         nargs="?",
@@ -29,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", type=int, nargs="?", default=0, help="number of the task (default 0)")
     parser.add_argument("--iteration", type=int, metavar="I", help="iteration (default: the last)")
     parser.add_argument(
-        "--follow", action="store_true", help="keep printing what is added, until the task ends"
+        "--follow",
+        action="store_true",
+        help="wait for its first line, then keep printing what is added, until the task ends",
     )
 
 
@@ -76,7 +84,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(
             f"{arguments.stage} has no task {arguments.task}", hint=f"its tasks are 0 to {total - 1}"
         )
-    paths = logs_of(opened.layout, iteration, arguments.stage, arguments.task)
+
+    def find() -> list[Path]:
+        return logs_of(opened.layout, iteration, arguments.stage, arguments.task)
+
+    paths = find() or (_wait_for(opened, iteration, find) if arguments.follow else [])
     if not paths:
         raise ConfigError(
             f"{arguments.stage} {arguments.task} of iteration {iteration} has printed nothing yet",
@@ -92,3 +104,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         sys.stdout.write(printable(text))
         sys.stdout.flush()
     return 0
+
+
+def _wait_for(opened: Run, iteration: int, find: Callable[[], list[Path]]) -> list[Path]:
+    """The task's logs, once there are any; none where nobody works on the run."""
+    from undo_hpc.control.live import query_live
+
+    every_s = 1.0 if opened.config.cluster.kind == "local" else 10.0  # squeue is asked each time
+    said = False
+    while not (paths := find()):
+        live = query_live(opened, iteration)
+        if not (live.tasks or live.launcher or live.jobs):
+            return []
+        if not said:
+            print(
+                "it has not started yet; waiting for its first line (Ctrl-C ends this)",
+                file=sys.stderr,
+                flush=True,
+            )
+            said = True
+        time.sleep(every_s)
+    return paths

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,10 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)"
+        "run_dir",
+        type=path_argument,
+        nargs="?",
+        help="the run directory (default: the latest under checkpoints/)",
     )
     parser.add_argument(
         "--watch", action="store_true", help="look again every few seconds until the run ends"
@@ -52,7 +56,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         print(orjson.dumps(view().to_dict(), option=orjson.OPT_INDENT_2).decode())
         return 0
     if not arguments.watch:
-        console.print(render_status(view(), console.width))
+        console.print(render_status(view(), console.width), crop=False)
         return 0
     every = max(1.0, arguments.every)
     if plain_console(console):
@@ -60,12 +64,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.live import Live
 
     current = view()
-    with Live(render_status(current, console.width), console=console, auto_refresh=False) as live:
+    with Live(
+        render_status(current, console.width, watching=True), console=console, auto_refresh=False
+    ) as live:
         while not current.ended:
             gc.collect()
             time.sleep(every)
             current = view()
-            live.update(render_status(current, console.width), refresh=True)
+            live.update(render_status(current, console.width, watching=True), refresh=True)
+        live.update("", refresh=True)
+    console.print(render_status(current, console.width), crop=False)
     return 0
 
 
@@ -76,7 +84,9 @@ def _lines(view, console: Console, every: float) -> int:  # type: ignore[no-unty
         current = view()
         line = f"iteration {current.iteration}: {current.headline}"
         if line != said:
-            console.print(f"{time.strftime('%H:%M:%S')} {line}", highlight=False, markup=False)
+            console.print(
+                f"{time.strftime('%H:%M:%S')} {line}", highlight=False, markup=False, soft_wrap=True
+            )
             said = line
         if current.ended:
             return 0

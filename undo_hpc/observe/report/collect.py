@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from undo_hpc.control.spent import RunCost, measure
 from undo_hpc.errors import UndoError
 from undo_hpc.method.metrics import UNTRAINED, Flips, beats_untrained, compare, share
+from undo_hpc.observe.attempts import PromptReader, answered
+from undo_hpc.observe.report.asked import Asked, read_asked
+from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
@@ -67,6 +70,10 @@ class ReportData:
     feedback: dict[int, list[Feedback]]
     benchmarks: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    asked: dict[tuple[int, str], Asked] = field(
+        default_factory=dict
+    )  # by iteration and problem, of the examples that are shown
+    prompts: list[tuple[str, str, str]] = field(default_factory=list)
     against: dict[int, Flips] = field(
         default_factory=dict
     )  # the chosen student against the untrained, and the first, on validation
@@ -128,7 +135,33 @@ def collect(run: Run) -> ReportData:
         data.flips, data.against = _flips(run, metrics, data.best)
     except (UndoError, OSError, KeyError) as error:
         notes.append(f"the changes between students are not shown: {str(error).splitlines()[0]}")
+    try:
+        shown = choose(data.feedback, run.config.display.report_examples)
+        wanted = {
+            (number, e.old.problem_id) for e in shown for number in (e.before, e.after) if number is not None
+        }
+        data.asked = read_asked(run, wanted)
+        data.prompts = list(_prompts(run))
+    except (UndoError, OSError) as error:
+        notes.append(f"what the teacher was asked is not shown: {str(error).splitlines()[0]}")
     return data
+
+
+def _prompts(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Title, remark and text of one prompt of each kind, as the models read them."""
+    reader, seen = PromptReader(run), set()
+    for stage, iterations in (("generate", run.layout.iterations()), ("evaluate", [0])):
+        for iteration in iterations:
+            row = next(answered(run, stage, iteration), None)
+            if row is not None and (stage, row.attempt.style) not in seen:
+                seen.add((stage, row.attempt.style))
+                text, remark = reader.as_read(row)
+                names = {
+                    "plain": "Teacher, a first rationale",
+                    "refine": "Teacher, a refinement",
+                    "student": "Student",
+                }
+                yield names.get(row.attempt.style, row.attempt.style), remark, text
 
 
 def _series(metrics: Sequence[dict[str, Any]], benchmarks: dict[str, Any]) -> list[Series]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
+from undo_hpc.config.describe import to_yaml
+from undo_hpc.config.load import differing_keys
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.spent import energy
 from undo_hpc.method.metrics import UNTRAINED, Flips, gain, rows_learned, share
 from undo_hpc.observe.report import charts, prose
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import ReportData, Series
 from undo_hpc.observe.report.examples import choose
+from undo_hpc.observe.report.figures import category_tables
 from undo_hpc.observe.wording import evaluation_settings, learned, percent
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
@@ -22,11 +27,12 @@ _HERE = Path(__file__).resolve().parent
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
 
 
-def page(data: ReportData, written: str) -> str:
+def page(data: ReportData, written: str, files: Sequence[str] = ()) -> str:
     """The whole page.
 
     Args:
         written: when it was written, in words.
+        files: names of the figures beside it, in the folder `figures`.
     """
     config, most = data.run.config, effective_iterations(data.run.config)
     count = len(data.metrics)
@@ -57,7 +63,10 @@ def page(data: ReportData, written: str) -> str:
         ],
         errors=_errors(data),
         cost=_cost(data),
-        examples=browser(choose(data.feedback, config.display.report_examples)),
+        examples=browser(choose(data.feedback, config.display.report_examples), data.asked),
+        categories=category_tables(data),
+        changed=_changed(config),
+        files=files,
         about=_about(data),
         style=(_HERE / "style.css").read_text(),
         script=(_HERE / "script.js").read_text(),
@@ -212,6 +221,12 @@ def _cost(data: ReportData) -> dict[str, Any] | None:
     starts, restarts = (sum(getattr(item, name) for item in cost.stages) for name in ("starts", "restarts"))
     facts.append(("Starts of tasks", f"{starts:,}, of which {restarts:,} again after a stop"))
     return {"rows": rows, "most": max(map(sum, stages.values())) or 1.0, "facts": facts}
+
+
+def _changed(config: RunConfig) -> list[tuple[str, str, str]]:
+    """Key, value and default of all keys that are not at their default."""
+    usual, mine = RunConfig().model_dump(mode="json"), config.model_dump(mode="json")
+    return [(key, to_yaml(value), to_yaml(default)) for key, default, value in differing_keys(usual, mine)]
 
 
 def _about(data: ReportData) -> list[tuple[str, str]]:

@@ -8,17 +8,20 @@
   var more = document.getElementById("more"), count = document.getElementById("count");
   var outcome = "", shown = 10;
   document.getElementById("tools").hidden = false;
-  function matches(item) {
+  function matches(item, wanted) {
     var words = find.value.trim().toLowerCase();
-    return (!outcome || item.dataset.is === outcome) && (!pair || !pair.value || item.dataset.pair === pair.value) &&
+    return (!wanted || item.dataset.is === wanted) && (!pair || !pair.value || item.dataset.pair === pair.value) &&
       (!words || item.textContent.toLowerCase().indexOf(words) >= 0);
   }
   function draw() {
-    var found = all.filter(matches);
+    var found = all.filter(function (item) { return matches(item, outcome); });
+    buttons.forEach(function (b) {
+      b.querySelector("span").textContent = all.filter(function (item) { return matches(item, b.dataset.outcome); }).length;
+    });
     all.forEach(function (item) { item.hidden = true; });
     found.slice(0, shown).forEach(function (item) { item.hidden = false; });
     more.hidden = found.length <= shown;
-    more.textContent = "Show " + Math.min(20, found.length - shown) + " more of " + (found.length - shown);
+    more.textContent = more.hidden ? "" : "Show " + Math.min(20, found.length - shown) + " more of " + (found.length - shown);
     count.textContent = found.length ? "" : "No example fits.";
   }
   buttons.forEach(function (button) {

@@ -1,4 +1,4 @@
-"""Writes the report of a run as it stands: report/index.html and report/summary.md."""
+"""Writes the report of a run as it stands: report/index.html, report/summary.md, and its figures as CSV and SVG."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from undo_hpc.observe.report.collect import collect
+from undo_hpc.observe.report.figures import figures
 from undo_hpc.observe.report.markdown import summary
 from undo_hpc.observe.report.page import page
 from undo_hpc.pipeline.run import Run
@@ -22,5 +23,8 @@ def write_report(run: Run) -> Path:
     folder = run.layout.report
     write_text(folder / "summary.md", summary(data))
     path = run.layout.report_page
-    write_text(path, page(data, time.strftime("%Y-%m-%d %H:%M %Z")))
+    drawn = dict(figures(data)) if data.metrics else {}
+    for name, text in drawn.items():
+        write_text(folder / "figures" / name, text)
+    write_text(path, page(data, time.strftime("%Y-%m-%d %H:%M %Z"), list(drawn)))
     return path

@@ -6,8 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+from undo_hpc.method.diagnosis import failed_step as found_step
 from undo_hpc.prompts import PromptSet, load_prompts
+from undo_hpc.records import ShownExample
 from undo_hpc.tiny.world import (
     LOWEST,
     OPERANDS,
@@ -184,17 +187,56 @@ def plain_pair(chain: Chain) -> Pair:
     return Pair(prompts().problem(chain.text), write_solution(chain.steps))
 
 
-def refine_pair(rng: random.Random, chain: Chain, attempts: Sequence[str] = ()) -> Pair:
+def shown_example(rng: random.Random, chain: Chain, *, rationale: bool) -> ShownExample:
+    """A problem with an attempt at it, right or wrong, as the teacher is shown others, or the past of the same one."""
+    count, spelled = len(chain.steps), some_steps(rng, len(chain.steps), none=0.6)
+    right = rng.random() < 0.4
+    attempt = (
+        write_solution(chain.steps, spelled)
+        if right
+        else wrong_attempt(rng, chain.steps, rng.randrange(count), spelled)
+    )
+    known = write_solution(chain.steps, some_steps(rng, count, none=0.6)) if rationale else ""
+    return ShownExample("", chain.text, known, attempt, "correct" if right else "wrong", str(int(right)))
+
+
+def _shown_beside(
+    rng: random.Random, chain: Chain, rationale: str, attempt: str, verdict: str
+) -> dict[str, Any]:
+    """What else the presets `undo_hint` and `undo_paper` show of an attempt, for `PromptSet.refine`."""
+    if verdict != "correct" and rng.random() < 0.5:
+        return {"failed_step": found_step(attempt, rationale)}
+    others = [draw_chain(rng, SPLITS["teacher"]) for _ in range(2 if rng.random() < 0.75 else 0)]
+    past = [shown_example(rng, chain, rationale=True)] if rng.random() < 0.3 else []
+    return {
+        "score": str(int(verdict == "correct")),
+        "examples": [shown_example(rng, other, rationale=rng.random() < 0.2) for other in others],
+        "history": past,
+    }
+
+
+def refine_pair(
+    rng: random.Random,
+    chain: Chain,
+    attempts: Sequence[str] = (),
+    *,
+    more: bool = False,
+    located: float = 1.0,
+) -> Pair:
     """The teacher shown an attempt: what was spelled out stays so, and the step that failed is spelled out too.
 
     Without an attempt, or with one of another problem, a random step is spelled out; after a right attempt none.
-    `attempts`: real wrong attempts at this problem, used instead of simulated ones where given.
+    `attempts`: real wrong attempts at this problem, used instead of simulated ones where given. `more`: the attempt is at this
+    problem, and beside it stand the failed step, or scores and other problems. `located`: share of attempts whose failed step is the
+    one that is spelled out; of the others it is a random one.
     """
     count = len(chain.steps)
     before = some_steps(rng, count, none=0.6)
     written = some_steps(rng, count, none=0.55)
     rationale = write_solution(chain.steps, before)
     kind, verdict = rng.random(), rng.choice(VERDICTS)
+    if more:
+        kind = 0.0 if kind < 0.76 else 1.0
     if kind < 0.76:
         attempt = (
             rng.choice(attempts)
@@ -202,6 +244,8 @@ def refine_pair(rng: random.Random, chain: Chain, attempts: Sequence[str] = ()) 
             else wrong_attempt(rng, chain.steps, rng.randrange(count), written)
         )
         failing = failed_step(chain.steps, attempt)
+        if located < 1 and rng.random() >= located:
+            failing = rng.randrange(count)
     elif kind < 0.85:
         attempt, failing = "", rng.randrange(count)
     elif kind < 0.94:
@@ -223,7 +267,8 @@ def refine_pair(rng: random.Random, chain: Chain, attempts: Sequence[str] = ()) 
     )  # the two texts alone: shorter, and the comparison is the same
     if not rationale:
         story = chain.text
-    prompt = prompts().refine(story, rationale, attempt, verdict)
+    beside = _shown_beside(rng, chain, rationale, attempt, verdict) if more else {}
+    prompt = prompts().refine(story, rationale, attempt, verdict, **beside)
     return Pair(
         prompt,
         write_solution(chain.steps, spelled),

@@ -26,6 +26,11 @@ STUDENT_SHAPE = Shape(hidden=64, layers=3, intermediate=128, kv_heads=2)
 STUDENT_RECIPE = Recipe(steps=4500, batch_tokens=1000)
 TEACHER_SHAPE = Shape(hidden=96, layers=5, intermediate=192, kv_heads=3)
 TEACHER_RECIPE = Recipe(steps=9000, batch_tokens=1200, emphasis=5.0)
+# `teacher-hints`: the teacher trained a little more, with scores, other problems and hints beside the attempts. Comparing texts has to
+# be learnt before; plain requests suffer a little.
+FURTHER_RECIPE = Recipe(steps=1500, batch_tokens=1200, peak=1e-3, matrix_peak=3e-3, emphasis=5.0)
+SHOWN_MORE = 0.15  # of the corpus there
+FURTHER_STUDENTS = (1, 2)  # base students by the same recipe with other seeds: `student-1`, `student-2`
 ATTEMPT_PROBLEMS = 2400  # problems that the base student answers for the teacher's corpus
 
 
@@ -57,9 +62,18 @@ def real_attempts(student: Any, tokenizer: Any, count: int, seed: int) -> list[t
     return found
 
 
-def teacher_pair(rng: random.Random, attempts: list[tuple[world.Chain, list[str]]]) -> Pair:
-    """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts."""
+def teacher_pair(
+    rng: random.Random, attempts: list[tuple[world.Chain, list[str]]], more: float = 0.0, located: float = 1.0
+) -> Pair:
+    """A draw of the teacher's corpus: bare equations, plain requests, refinements; a third of these of real attempts.
+
+    `more`: share of refinements with more beside the attempt, in addition; half of them of real attempts. `located`: see `refine_pair`.
+    """
     pools = world.SPLITS["teacher"]
+    if more and rng.random() < more:
+        real = bool(attempts) and rng.random() < 0.5
+        chain, wrong = rng.choice(attempts) if real else (world.draw_chain(rng, pools), [])
+        return corpus.refine_pair(rng, chain, wrong, more=True, located=located)
     kind = rng.random()
     if kind < 0.62:  # many, but short: a third of the tokens
         return corpus.bare_pair(corpus.bare_step(rng, pools, hard=rng.random() < 0.5), detailed=False)
@@ -69,8 +83,8 @@ def teacher_pair(rng: random.Random, attempts: list[tuple[world.Chain, list[str]
         return corpus.plain_pair(world.draw_chain(rng, pools))
     if attempts and kind < 0.91:
         chain, wrong = rng.choice(attempts)
-        return corpus.refine_pair(rng, chain, wrong)
-    return corpus.refine_pair(rng, world.draw_chain(rng, pools))
+        return corpus.refine_pair(rng, chain, wrong, located=located)
+    return corpus.refine_pair(rng, world.draw_chain(rng, pools), located=located)
 
 
 def save(model: Any, tokenizer: Any, out: Path) -> None:
@@ -118,10 +132,12 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     def say(text: str) -> None:
         print(f"[{time.process_time() - started:6.0f} CPU-s] {text}", file=sys.stderr, flush=True)
 
-    student = new_model(STUDENT_SHAPE, tokenizer, seed)
-    say(f"student: {student.num_parameters():,} parameters")
-    train(student, tokenizer, lambda rng, _: corpus.base_pair(rng), short(STUDENT_RECIPE), seed)
-    save(student, tokenizer, out / "student")
+    for number in (0, *FURTHER_STUDENTS):
+        own_seed = seed + 1000 + number if number else seed
+        student = new_model(STUDENT_SHAPE, tokenizer, own_seed)
+        say(f"student {number}: {student.num_parameters():,} parameters")
+        train(student, tokenizer, lambda rng, _: corpus.base_pair(rng), short(STUDENT_RECIPE), own_seed)
+        save(student, tokenizer, out / (f"student-{number}" if number else "student"))
     shipped = AutoModelForCausalLM.from_pretrained(
         out / "student", dtype=torch.float32
     )  # the errors of the student that others load
@@ -132,7 +148,43 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     )
     train(teacher, tokenizer, lambda rng, _: teacher_pair(rng, attempts), short(TEACHER_RECIPE), seed + 1)
     save(teacher, tokenizer, out / "teacher")
+    teacher = AutoModelForCausalLM.from_pretrained(out / "teacher", dtype=torch.float32)
+    train(
+        teacher,
+        tokenizer,
+        lambda rng, _: teacher_pair(rng, attempts, SHOWN_MORE),
+        short(FURTHER_RECIPE),
+        seed + 2,
+    )
+    save(teacher, tokenizer, out / "teacher-hints")
     say(f"written to {out}")
+
+
+def make_world(out: Path, seed: int, located: float, smoke: bool = False) -> Path:
+    """Trains the shipped `teacher-hints` further, so that it spells out the failed step in that share of attempts only, else a random one.
+
+    For campaigns over worlds: does the method pay where its teacher finds the failed step less often? Returns the model's folder.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from undo_hpc.tiny import models_dir
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    tokenizer = AutoTokenizer.from_pretrained(models_dir() / "teacher-hints")
+    student, teacher = (
+        AutoModelForCausalLM.from_pretrained(models_dir() / name, dtype=torch.float32)
+        for name in ("student", "teacher-hints")
+    )
+    attempts = real_attempts(student, tokenizer, 20 if smoke else ATTEMPT_PROBLEMS, seed)
+    recipe = Recipe(steps=6, batch_tokens=300) if smoke else FURTHER_RECIPE
+    train(
+        teacher, tokenizer, lambda rng, _: teacher_pair(rng, attempts, SHOWN_MORE, located), recipe, seed + 3
+    )
+    folder = out / f"teacher-located-{round(100 * located)}"
+    save(teacher, tokenizer, folder)
+    return folder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -149,8 +201,17 @@ def main(argv: list[str] | None = None) -> int:
         help="folder for teacher/ and student/ (default: the shipped ones)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and corpora")
+    parser.add_argument(
+        "--located",
+        type=float,
+        metavar="SHARE",
+        help="instead: teacher-hints trained further to find the failed step in this share of attempts, written to --out",
+    )
     parser.add_argument("--smoke", action="store_true", help="a few steps only, to try the machinery")
     args = parser.parse_args(argv)
+    if args.located is not None:
+        print(make_world(args.out, args.seed, args.located, args.smoke))
+        return 0
     make(args.out, args.seed, args.smoke)
     return 0
 

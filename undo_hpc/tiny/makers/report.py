@@ -19,7 +19,9 @@ from typing import Any
 
 from undo_hpc.errors import DataError, UndoError
 from undo_hpc.grading.extract import last_boxed
+from undo_hpc.method.diagnosis import failed_step
 from undo_hpc.method.stats import wilson
+from undo_hpc.records import ShownExample
 from undo_hpc.tiny import models_dir, world
 from undo_hpc.tiny.makers import corpus
 from undo_hpc.tiny.makers.trainer import answer
@@ -172,6 +174,24 @@ def measure(models: Models, count: int, seed: int) -> tuple[list[Share], dict[st
         [corpus.prompts().refine(c.chain.text, c.rationale, foreign[id(c)], "wrong") for c in real]
     )
     shares += _refinements("teacher, shuffled", real, shuffled, guess=False)
+
+    pointed = models.ask(
+        [
+            corpus.prompts().refine(
+                c.chain.text, c.rationale, c.attempt, "wrong", failed_step=failed_step(c.attempt, c.rationale)
+            )
+            for c in real
+        ]
+    )
+    shares += _refinements("teacher, step shown (undo_hint)", real, pointed, guess=False)
+    others = [ShownExample("", c.chain.text, "", c.attempt, "wrong", "0") for c in real[:2]]
+    beside = models.ask(
+        [
+            corpus.prompts().refine(c.chain.text, c.rationale, c.attempt, "wrong", score="0", examples=others)
+            for c in real[2:]
+        ]
+    )
+    shares += _refinements("teacher, scores and others (undo_paper)", real[2:], beside, guess=False)
 
     test = world.chains("test", count, 2_000_000 + seed)
     answers = models.examine(test)

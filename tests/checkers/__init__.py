@@ -1,0 +1,1 @@
+"""Tests of the checkers beside the built-in one."""

@@ -1,0 +1,234 @@
+"""Checkers beside the built-in one: exact text, programs in a sandbox, a command, a judge for undecided verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from undo_hpc.checkers.code import CodeChecker, last_program
+from undo_hpc.checkers.command import CommandChecker
+from undo_hpc.checkers.exact import ExactText
+from undo_hpc.checkers.sandbox import run_python
+from undo_hpc.config.load import override
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.errors import ConfigError, EngineError
+from undo_hpc.grading import GradeItem
+from undo_hpc.method.metrics import count_attempts
+from undo_hpc.records import JUDGED, Attempt, Grade
+from undo_hpc.stages.checker import checker_of
+from undo_hpc.stages.verdicts import checker_version
+
+
+def item(prediction: str, gold: str) -> GradeItem:
+    return GradeItem(prediction, gold, "text")
+
+
+def test_exact_text() -> None:
+    items = [
+        item("so \\boxed{New  York}", "New York"),
+        item("I think\nParis", "Paris"),
+        item("paris", "Paris"),
+        item(" ", "x"),
+    ]
+    found = list(ExactText().grade_many(items))
+    assert [grade.verdict for grade in found] == ["correct", "correct", "wrong", "no_answer"]
+    assert [grade.boxed for grade in found] == [True, False, False, False]
+
+
+def test_the_last_block_of_python_is_the_program() -> None:
+    text = "```python\na = 1\n```\nthen\n```py\nb = 2\n```\n```bash\nls\n```"
+    assert last_program(text) == "b = 2" and last_program("```\nc = 3\n```") == "c = 3"
+    assert last_program("no block") is None and last_program("```json\n{}\n```") is None
+
+
+def test_programs_are_run_against_the_tests() -> None:
+    tests = "assert double(4) == 8"
+    answers = {
+        "```python\ndef double(x):\n    return 2 * x\n```": "correct",
+        "```python\ndef double(x):\n    return x\n```": "wrong",
+        "```python\nimport os\nos._exit(0)\n```": "wrong",  # ends before the tests
+        "```python\nraise SystemExit(0)\n```": "wrong",
+        "```python\ndef double(x):\n    while True: pass\n```": "wrong",
+        "the answer is 8": "no_answer",
+    }
+    checker = CodeChecker(deadline_s=2, memory_mb=1024, workers=2)
+    found = list(checker.grade_many(item(answer, tests) for answer in answers))
+    assert [grade.verdict for grade in found] == list(answers.values())
+    assert found[4].extra["why"] == "time limit"
+
+
+def test_the_sandbox_takes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    program = f"""
+import os
+print("HF_TOKEN" in os.environ)
+open("here.txt", "w").write("x")
+try:
+    open({str(tmp_path / "there.txt")!r}, "w").write("x")
+except OSError:
+    print("no file elsewhere")
+import socket
+try:
+    socket.create_connection(("127.0.0.1", 9), 1)
+except OSError as error:
+    print(error.errno)
+"""
+    done = run_python(program, seconds=5, megabytes=512)
+    lines = done.output.splitlines()
+    assert done.code == 0 and lines[0] == "False", done.output
+    assert ("no file elsewhere" in lines) is ("files" in done.taken) is not (tmp_path / "there.txt").exists()
+    if "network" in done.taken:
+        assert lines[-1] == "101", "the network is unreachable"
+    assert "MemoryError" in run_python("x = bytearray(1 << 30)", seconds=5, megabytes=256).output
+    assert run_python("while True: pass", seconds=1, megabytes=256).too_long
+
+
+def test_a_sandbox_that_cannot_start_gives_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "inside.py"
+    broken.write_text("raise SystemExit('no memory for it')")
+    monkeypatch.setattr("undo_hpc.checkers.sandbox._INSIDE", broken)
+    with pytest.raises(EngineError, match="no memory for it"):
+        list(
+            CodeChecker(deadline_s=2, memory_mb=512, workers=1).grade_many(
+                [item("```python\nx = 1\n```", "assert x")]
+            )
+        )
+
+
+def test_the_sandbox_starts_whatever_descriptors_are_taken() -> None:
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+    try:
+        assert run_python("print(1 + 1)", seconds=5, megabytes=512).output == "2\n"
+    finally:
+        for each in held:
+            os.close(each)
+
+
+def test_a_command_reads_and_writes_lines(tmp_path: Path) -> None:
+    script = tmp_path / "check.py"
+    script.write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    one = json.loads(line)\n"
+        "    if not one['prediction']: print(json.dumps({'verdict': 'no_answer'}))\n"
+        "    else: print(json.dumps({'correct': one['prediction'] == one['gold'], 'answer': one['prediction']}))\n"
+    )
+    checker = CommandChecker(f"{sys.executable} {script}", deadline_s=5)
+    found = list(checker.grade_many([item("a", "a"), item("b", "a"), item("", "a")]))
+    assert [(grade.verdict, grade.answer) for grade in found] == [
+        ("correct", "a"),
+        ("wrong", "b"),
+        ("no_answer", ""),
+    ]
+    assert list(checker.grade_many([])) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import sys; sys.exit('no such table')", "exit code 1: no such table"),
+        ("print('{}')\nprint('{}')", "wrote 2 lines for 1 answers"),
+        ("print('yes')", "which is no verdict"),
+        ('print(\'{"verdict": "maybe"}\')', "which is no verdict"),
+    ],
+)
+def test_a_command_that_fails_is_told_with_its_words(body: str, said: str, tmp_path: Path) -> None:
+    script = tmp_path / "check.py"
+    script.write_text(body)
+    with pytest.raises(ConfigError, match=said):
+        list(CommandChecker(f"{sys.executable} {script}", deadline_s=5).grade_many([item("a", "b")]))
+    with pytest.raises(ConfigError, match="cannot be started"):
+        list(CommandChecker(str(tmp_path / "nothing"), deadline_s=5).grade_many([item("a", "b")]))
+
+
+class Says(BaseHTTPRequestHandler):
+    """A server that says yes to the answer `seven` and no to others; `dead` makes it fail."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = body["messages"][-1]["content"]
+        self.asked.append(text)
+        said = "Yes." if "seven" in text else "no"
+        data = json.dumps(
+            {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop", "index": 0}],
+             "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "model": "judge", "object": "chat.completion", "id": "x", "created": 0}
+        ).encode()  # fmt: skip
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Says.asked = []
+    made = HTTPServer(("127.0.0.1", 0), Says)
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_port}/v1"
+    made.shutdown()
+    made.server_close()
+
+
+class Undecided:
+    """Decides answers that begin with 'right' or 'wrong', no others."""
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
+        for each in items:
+            word = each.prediction.split()[0]
+            verdict = {"right": "correct", "wrong": "wrong", "slow": "timeout"}.get(word, "unparsed")
+            yield Grade(verdict, each.prediction, "rule")  # type: ignore[arg-type]
+
+
+def test_a_judge_is_asked_about_the_undecided_alone(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = override(RunConfig(), [
+        "grading.judge.model=judge", f"grading.judge.openai.base_url={server}", "grading.checker=tests.checkers.test_checkers:Undecided"])  # fmt: skip
+    assert checker_version(config).endswith(":Undecided, judge judge")
+    with checker_of(config) as checker:
+        found = list(
+            checker.grade_many(
+                item(text, "7") for text in ("wrong seven", "right six", "so seven", "slow six")
+            )
+        )
+    assert [(grade.verdict, grade.method) for grade in found] == [
+        ("wrong", "rule"), ("correct", "rule"), ("correct", JUDGED), ("wrong", JUDGED)]  # fmt: skip
+    assert len([text for text in Says.asked if "Right final answer" in text]) == 2, (
+        "a decision is never asked about"
+    )
+    rows = [
+        Attempt("p", k, 0, "student", "", g.verdict, "", g.method, "stop", 0, 0, 0, 0.0)
+        for k, g in enumerate(found)
+    ]
+    assert count_attempts(rows)["judged"] == 2 and "judged" not in count_attempts(rows[:2])
+
+
+def test_a_judge_without_a_server_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a judge needs a server"):
+        override(RunConfig(), ["grading.judge.model=judge"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("exact", ExactText), ("code", CodeChecker), ("command: cat", CommandChecker)]
+)
+def test_the_checkers_are_chosen_by_name(name: str, kind: type) -> None:
+    made = checker_of(override(RunConfig(), [f"grading.checker='{name}'"]))
+    assert isinstance(made._found, kind)  # type: ignore[attr-defined]

@@ -1,0 +1,70 @@
+"""Runs whose configuration is known only when another has ended: trained on as many tokens as an arm, or on an arm's data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from undo_hpc.campaign.answers import RunResult, best_of, read_result
+from undo_hpc.campaign.definition import Campaign
+from undo_hpc.campaign.state import CampaignDir
+from undo_hpc.config.load import override
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.run import Run, open_run
+
+TRANSFER = "transfer"  # folder of the second students' runs, an arm each
+
+
+def arm_result(campaign: Campaign, place: CampaignDir, arm: str, seed: int) -> RunResult | None:
+    """An arm's result under a seed, of its candidates the one that validation chose; None until all of them have ended."""
+    config = campaign.config
+    found = []
+    for name in campaign.candidates[arm]:
+        run_dir = place.run(name, seed)
+        if not Layout(run_dir).config.exists():
+            return None
+        result = read_result(open_run(run_dir), config.problem_set, config.student)
+        if result is None:
+            return None
+        found.append(result)
+    return best_of(found)
+
+
+def matched(
+    campaign: Campaign, place: CampaignDir, name: str, seed: int, config: RunConfig
+) -> RunConfig | None:
+    """The configuration of a run with the tokens of the arm that it is matched to; None until that arm has ended."""
+    arm = campaign.matched.get(name)
+    if arm is None:
+        return config
+    result = arm_result(campaign, place, arm, seed)
+    return override(config, [f"train.tokens={result.ledger.student_tokens}"]) if result else None
+
+
+def transfers(campaign: Campaign) -> Mapping[str, str]:
+    """Name of a second student's runs -> the arm whose data it learns from."""
+    wanted: Sequence[str] = campaign.config.transfer.arms
+    return {f"{TRANSFER}/{arm}": arm for arm in wanted}
+
+
+def transfer_config(source: Run, iteration: int, config: RunConfig) -> RunConfig:
+    """A second student that learns from the rationales of an arm's run, and is evaluated as the arms are.
+
+    Args:
+        config: of that student, as the campaign's file gives it (`transfer.set`).
+    """
+    folder = source.layout.iteration(iteration).distilled
+    fields = {"problem": "problem", "answer": "gt", "solution": "teacher_solution"}
+    return override(
+        config,
+        [
+            f"data.train={json.dumps({'path': str(folder), 'tiny': '', 'hub': '', 'sample': None, 'fields': fields, 'where': {}})}",
+            "data.train.answer_from=plain",
+            "data.diagnosis=0",
+            "data.validation=0",
+            "data.contamination=off",
+            "iterations=1",
+            "method.preset=ground_truth",
+        ],
+    )

@@ -1,0 +1,132 @@
+"""The figures of a campaign as Markdown, from its results.json alone: `python -m undo_hpc.campaign.markdown results.json [PAGE.md]`."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from undo_hpc.storage.atomic import read_json, write_text
+
+Figures = dict[str, Any]
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"  # marks of a page that the tables stand between
+
+
+def to_markdown(results: Figures) -> str:
+    """Tables of accuracies, differences, controls and compute. Every share is counted: k right of n answers."""
+    return (
+        "\n".join(
+            [
+                *_accuracies(results),
+                "",
+                *_differences(results),
+                "",
+                *_controls(results),
+                "",
+                *_ledger(results),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _by_arm(runs: Sequence[Figures]) -> dict[str, list[Figures]]:
+    found: dict[str, list[Figures]] = {}
+    for run in runs:
+        found.setdefault(run["arm"], []).append(run)
+    return found
+
+
+def _accuracies(results: Figures) -> Iterator[str]:
+    yield "| arm | right of all answers | % | each seed, % | standard deviation | untrained, iteration 0, 1, ..., % |"
+    yield "|---|---:|---:|---|---:|---|"
+    for arm, runs in _by_arm(results["runs"]).items():
+        right, n = sum(run["correct"] for run in runs), sum(run["answers"] for run in runs)
+        each = [100 * run["accuracy"] for run in runs]
+        spread = statistics.stdev(each) if len(each) > 1 else 0.0
+        steps = sorted({int(k) for run in runs for k in run["accuracies"]})
+        curve = [
+            statistics.fmean(100 * run["accuracies"][str(k)] for run in runs if str(k) in run["accuracies"])
+            for k in steps
+        ]
+        chosen = [run["chosen"] for run in runs]
+        names = sorted(set(chosen))
+        note = (
+            "" if names == [arm] else " (" + ", ".join(f"{name} {chosen.count(name)}" for name in names) + ")"
+        )
+        yield (
+            f"| {arm}{note} | {right:,} of {n:,} | {100 * right / n:.1f} | {', '.join(f'{v:.1f}' for v in each)} | {spread:.1f} | "
+            f"{', '.join(f'{v:.1f}' for v in curve)} |"
+        )
+
+
+def _differences(results: Figures) -> Iterator[str]:
+    yield "| comparison | points | 95 % interval | each seed | only first right | only second right | p (McNemar) | p (Holm) | smallest seen | not matched |"
+    yield "|---|---:|---|---|---:|---:|---:|---:|---:|---|"
+    for c in results["comparisons"]:
+        each = ", ".join(_points(value) for value in c["by_seed"].values())
+        unmatched = ", ".join(name.replace("_", " ") for name in c["unmatched"]) or "-"
+        yield (
+            f"| {c['a']} \u2212 {c['b']} | {_points(c['mean'])} | {_points(c['low'])} to {_points(c['high'])} | {each} | {c['wins']} | "
+            f"{c['losses']} | {c['p']:.2g} | {c['p_holm']:.2g} | {100 * c['detectable']:.1f} | {unmatched} |"
+        )
+    yield ""
+    yield from (f"- {c['sentence']}" for c in results["comparisons"])
+
+
+def _controls(results: Figures) -> Iterator[str]:
+    for kind, c in results["controls"].items():
+        seen = c["above"] + (c["below"] if kind == "null" else 0)
+        yield (
+            f"- {kind} control, {c['a']} \u2212 {c['b']}: {_points(c['mean'])} points (95 % interval {_points(c['low'])} to {_points(c['high'])}); "
+            f"a difference is claimed in {seen} of {c['resamplings']} resamplings of problems and seeds"
+        )
+    if halves := results["halves"]:
+        ways, claims = (sum(h[key] for h in halves.values()) for key in ("splits", "differ"))
+        yield f"- each arm against itself, its seeds split into halves in every way: {claims} of {ways} splits claim a difference"
+    if again := results["repeated"]:
+        yield (
+            f"- the same student evaluated again in batches of another size ({again['arm']}, seed {again['seed']}): {again['changed']} of "
+            f"{again['answers']} answers are judged otherwise"
+        )
+
+
+def _ledger(results: Figures) -> Iterator[str]:
+    yield "| arm | teacher tokens | student tokens | all students | distinct problems | tokens a rationale | attempts right |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for arm, runs in _by_arm(results["runs"]).items():
+        mean = {key: statistics.fmean(run["ledger"][key] for run in runs) for key in runs[0]["ledger"]}
+        yield (
+            f"| {arm} | {mean['teacher_tokens']:,.0f} | {mean['student_tokens']:,.0f} | {mean['all_student_tokens']:,.0f} | "
+            f"{mean['problems']:,.0f} | {mean['rationale_tokens']:.1f} | {100 * mean['kept']:.0f} % |"
+        )
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "\u2212")
+
+
+def insert(page: str, results: Figures) -> str:
+    """A page with the tables between its two marks. Raises ValueError where a mark is missing."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} and {END}")
+    return f"{before}{begin}\n{to_markdown(results)}{end}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the tables of a results.json, or puts them between the marks of a page that is given, too."""
+    given = [Path(name) for name in (sys.argv[1:] if argv is None else argv)]
+    results = read_json(given[0])
+    for page in given[1:]:
+        write_text(page, insert(page.read_text(encoding="utf-8"), results))
+    if not given[1:]:
+        print(to_markdown(results), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
