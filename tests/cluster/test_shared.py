@@ -93,6 +93,6 @@ def test_an_empty_value_does_not_take_the_next_line() -> None:
 )  # fmt: skip
 def test_which_versions_remember_a_preemption_with_a_grace_time(version: str, mark: bool) -> None:
     """As the changelog of 24.05 says; the form of the lines is the same in all of them (scontrol's manual page)."""
-    text = f"Configuration data as of 2025-06-01T10:00:00\nKillWait                = 30 sec\nMaxArraySize            = 1001\nSLURM_VERSION           = {version}\n"
+    text = f"Configuration data as of 2025-06-01\nKillWait                = 30 sec\nMaxArraySize            = 1001\nSLURM_VERSION           = {version}\n"
     limits = parse_config(text)
     assert (limits.max_array_size, limits.kill_wait_s, limits.grace_mark) == (1001, 30, mark)
