@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run validate fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
+.PHONY: install run validate fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -71,6 +71,12 @@ check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Whole runs in virtual time, disturbed by their seeds: make simulate SEEDS=1000 FIRST=0. See docs/reliability.md.
+SEEDS ?= 1000
+FIRST ?= 0
+simulate: $(VENV)/.installed-test
+	$(PY) -m tests.simulation $(SEEDS) $(FIRST)
 
 bench: $(VENV)/.installed-bench
 	$(PY) -m tests.bench

@@ -20,7 +20,7 @@ from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
 from undo_hpc.stages.context import StageContext, collect, gate
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
-from undo_hpc.storage.atomic import read_json, translate_os_error, write_bytes, write_json
+from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.shards import dump_rows, read_rows
 
 
@@ -181,11 +181,9 @@ def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
             for row in rows
         ]
     )
-    temporary = ctx.at.predictions.with_name(".predictions.tmp")
-    with translate_os_error(ctx.at.predictions):
-        pq.write_table(table, temporary)
-        write_bytes(ctx.at.predictions, temporary.read_bytes())
-        temporary.unlink()
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    write_bytes(ctx.at.predictions, content.getvalue().to_pybytes())
 
 
 def generation_summary(ctx: StageContext, used: Container[int]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
-from undo_hpc.storage.atomic import translate_os_error, write_bytes
+from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
 from undo_hpc.storage.shards import ShardWriter, dump_rows
 
 Key = tuple[str, int]
@@ -76,7 +76,7 @@ class AttemptStore:
         self._quality = quality
         self._folder = ctx.at.parts(shard)
         with translate_os_error(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
         self.rows: dict[Key, Attempt] = {
             row_key(row): row for row in _earlier_rows(ctx.at.part_files(shard, basis))

@@ -7,14 +7,17 @@ A row that cannot be learned whole is left out with its reason; it never ends th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import unicodedata
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +26,10 @@ from undo_hpc.chat.plain_text import PlainText, ids_of, uncovered
 from undo_hpc.chat.template import Message, clock_of, rendered
 from undo_hpc.chat.training_text import NotLearned, Turn, TurnWriter, close_turn
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.errors import DataError
+from undo_hpc.errors import DataError, StorageError
 from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
-from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.atomic import fsync_dir, temporary_name, translate_os_error
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
 
@@ -274,32 +277,41 @@ def encode_spec(spec: TrainSpec, tokenizer: Any) -> EncodedSet:
 
 
 def save_encoded(data: EncodedSet, path: Path) -> None:
-    """Writes an encoded set beside and renames it, so that other ranks and later starts need not tokenise again.
+    """Writes an encoded set durably, so that other ranks and later starts need not tokenise again.
 
     Raises StorageError where the disk is full.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
+    temporary = temporary_name(path)
     meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
     with translate_os_error(path):
         try:
-            np.savez(
-                temporary,
-                ids=data.ids,
-                starts=data.starts,
-                prompts=data.prompts,
-                names=data.names,
-                meta=np.asarray(json.dumps(meta)),
-            )
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    ids=data.ids,
+                    starts=data.starts,
+                    prompts=data.prompts,
+                    names=data.names,
+                    meta=np.asarray(json.dumps(meta)),
+                )
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(path)
+            fsync_dir(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def load_encoded(path: Path) -> EncodedSet:
-    """Reads what `save_encoded` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
-        meta = json.loads(str(stored["meta"]))
-        return EncodedSet(stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta)
+    """Reads what `save_encoded` wrote; each array carries a checksum. Raises StorageError where the file is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            meta = json.loads(str(stored["meta"]))
+            return EncodedSet(stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        raise StorageError(
+            f"{path} is damaged ({error})", hint="remove it and run the same command again; it is made again"
+        ) from error
 
 
 def load_data(spec: TrainSpec, tokenizer: Any, dist_context: DistContext) -> EncodedSet:
@@ -307,14 +319,18 @@ def load_data(spec: TrainSpec, tokenizer: Any, dist_context: DistContext) -> Enc
     key = f"{spec.data_digest or 'data'}-{abs(hash_of(spec)):x}"
     path = Path(spec.work_dir) / f"encoded-{key}.npz"
 
+    found: list[EncodedSet] = []
+
     def encode() -> None:
-        if not path.exists():
-            for old in path.parent.glob("encoded-*.npz"):
-                old.unlink()
-            save_encoded(encode_spec(spec, tokenizer), path)
+        if path.exists():
+            with contextlib.suppress(StorageError):  # damaged: made again
+                return found.append(load_encoded(path))
+        for old in path.parent.glob("encoded-*.npz"):
+            old.unlink()
+        save_encoded(encode_spec(spec, tokenizer), path)
 
     dist_context.on_rank_zero(encode)
-    return load_encoded(path)
+    return found[0] if found else load_encoded(path)
 
 
 def hash_of(spec: TrainSpec) -> int:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ExitCode, TrainingError
-from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.atomic import make_folder, translate_os_error, write_json
 from undo_hpc.training import answer_head, export, preflight, student
 from undo_hpc.training.answer_head import AnswerHead
 from undo_hpc.training.attention_check import settle_attention
@@ -46,7 +46,8 @@ def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitC
     if info.world_size == 1 and export.exported(spec):
         _say(info, f"{spec.out_dir} is complete already")
         return ExitCode.COMPLETE
-    Path(spec.work_dir).mkdir(parents=True, exist_ok=True)
+    with translate_os_error(Path(spec.work_dir)):
+        make_folder(Path(spec.work_dir))
     dist_context = DistContext(info, Path(spec.work_dir), env)
     with (
         contextlib.ExitStack() as at_end,
