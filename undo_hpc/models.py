@@ -90,6 +90,8 @@ def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:
     """The models that tasks of a run load, by role: no teacher where a server of others answers or
     rationales are given, and neither teacher nor student where a part alone does not ask it."""
     served = config.generate.engine.name == "openai" and config.generate.engine.openai.base_url
+    if config.method.signal != "text":  # its tokenizer is needed even where a server scores
+        served = ""
     found: dict[str, ModelConfig] = {"student": config.student} if asks(config, "student") else {}
     return found if served or not asks(config, "teacher") else {"teacher": config.teacher, **found}
 

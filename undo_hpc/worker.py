@@ -23,6 +23,7 @@ from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.heartbeat import STALE_S
 from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import withdraw_manifest
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
 from undo_hpc.system.invocation import resume_hint
@@ -81,6 +82,9 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
 
         log.info(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
+        from undo_hpc.control.tidy import tidy
+
+        tidy(run)
         from undo_hpc.observe.after import after_iteration
 
         after_iteration(run, iteration)
@@ -144,6 +148,8 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
         if _is_complete(context):
             log.info("%s %d of iteration %d is complete already", stage_name, index, iteration)
             return int(ExitCode.COMPLETE)
+        if task.manifest:
+            withdraw_manifest(run.layout.root / task.manifest)
         context.progress.clear()
         context.started = time.time()  # without the wait for the lease
         events.append(

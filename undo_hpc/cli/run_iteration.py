@@ -122,6 +122,7 @@ def start_run(
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.added import add_evaluations, with_new_benchmarks
     from undo_hpc.control.checks import require
+    from undo_hpc.control.tidy import tidy
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import create_or_open
     from undo_hpc.stages.prepare import prepare
@@ -137,6 +138,7 @@ def start_run(
         if not new:
             require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
+        tidy(run)
         manifest = prepare(run, inputs)
         if new:
             show_prepared(run, manifest, console)

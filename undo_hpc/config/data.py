@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from undo_hpc.config.fields import Section, result_field, runtime_field
 from undo_hpc.records import AnswerKind
@@ -148,6 +148,16 @@ class RationalesConfig(Section):
         "column(s) of the rationale; the first present one wins",
     )
     id: str = result_field("", "column with the run's own problem ids; empty finds problems by their text")
+
+    def named(self) -> list[str]:
+        """The sources that are given: none, or one."""
+        return [name for name in ("path", "hub", "run") if getattr(self, name)]
+
+    @model_validator(mode="after")
+    def _have_one_source(self) -> RationalesConfig:
+        if len(self.named()) > 1:
+            raise ValueError(f"{' and '.join(self.named())} are given; rationales come from one of them")
+        return self
 
 
 class DataConfig(Section):

@@ -10,8 +10,8 @@ Role = Literal["teacher", "student"]
 
 
 def refines(config: RunConfig) -> bool:
-    """Whether the condition has iterations after the first: the controls `one_shot` and `ground_truth` have none."""
-    return config.method.condition not in ("one_shot", "ground_truth")
+    """Whether there are iterations after the first: the controls `one_shot` and `ground_truth` have none where text is the signal."""
+    return config.method.condition not in ("one_shot", "ground_truth") or config.method.signal == "on_policy"
 
 
 def effective_iterations(config: RunConfig) -> int:
@@ -40,4 +40,5 @@ def asks(config: RunConfig, role: Role) -> bool:
     once = effective_iterations(config) == 1
     if role == "student":
         return not (once and config.until in ("generate", "merge"))
-    return not only_evaluates(config) and not (once and has_rationales(config))
+    scores = config.method.signal != "text"  # the teacher is read, whoever wrote
+    return not only_evaluates(config) and (scores or not (once and has_rationales(config)))

@@ -20,6 +20,7 @@ from undo_hpc.config.cluster import (
     require_end,
 )
 from undo_hpc.config.data import AddedEvaluation, DataConfig, FieldsConfig, RationalesConfig, SourceConfig
+from undo_hpc.config.distill import DistillConfig, check_signal
 from undo_hpc.config.engines import (
     EngineConfig,
     OpenAIEngineConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "ClusterConfig",
     "DataConfig",
     "DisplayConfig",
+    "DistillConfig",
     "EngineConfig",
     "EvaluateConfig",
     "FieldsConfig",
@@ -315,6 +317,7 @@ class RunConfig(Section):
     method: MethodConfig = result_field(MethodConfig(), "the choices of the method")
     generate: GenerateConfig = result_field(GenerateConfig(), "teacher generation")
     train: TrainConfig = result_field(TrainConfig(), "student training")
+    distill: DistillConfig = result_field(DistillConfig(), "learning from the teacher's log-probabilities")
     evaluate: EvaluateConfig = result_field(EvaluateConfig(), "evaluation of the student")
     stop: StopConfig = result_field(StopConfig(), "when the loop ends")
     grading: GradingConfig = result_field(GradingConfig(), "the checker of answers")
@@ -343,18 +346,18 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _rationales_have_one_source(self) -> RunConfig:
-        given = self.data.rationales
-        named = [name for name in ("path", "hub", "run") if getattr(given, name)]
-        if len(named) > 1:
-            raise wrong_key(
-                ("data", "rationales"), f"{' and '.join(named)} are given; rationales come from one of them"
-            )
+    def _rationales_come_from_one_place(self) -> RunConfig:
+        named = self.data.rationales.named()
         if named and self.method.condition == "ground_truth":
             raise wrong_key(
                 ("data", "rationales"),
                 "method.condition is ground_truth, which learns from the data's own solutions; give one of both",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _signal_can_be_had(self) -> RunConfig:
+        check_signal(self.method, self.distill, self.generate.engine)
         return self
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ _READS = {
     "generate": ("seed", "grading.", "generate."),
     "baseline": _ANSWERS,
     "merge": ("generate.samples", "method.wrong_rationales", "method.combine", "method.errors_from", "cluster.policy"),
-    "train": ("seed", "train.", "method.start_from"),
+    "train": ("seed", "train.", "distill.", "method.start_from", "method.signal"),
     "evaluate": _ANSWERS,
     "advance": ("method.", "grading.", "evaluate.", "cluster.policy", "stages"),
 }  # fmt: skip

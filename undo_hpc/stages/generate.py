@@ -41,7 +41,8 @@ def run_stage(ctx: StageContext) -> None:
     prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     inputs = ctx.task.inputs | {"prompts": prompts.digest}
     shard = ctx.at.shard("generate", ctx.task.index)
-    if iteration == 0 and has_rationales(config):
+    given = config.method.condition == "ground_truth" or (iteration == 0 and has_rationales(config))
+    if given or not targets:  # nothing is asked: no teacher is loaded
         _from_given(ctx, shard, targets, inputs)
         return
 
@@ -130,7 +131,7 @@ def _yield(targets: list[Target], rows: list[Attempt]) -> dict[str, int]:
 
 def _from_given(ctx: StageContext, shard: Path, targets: list[Target], inputs: dict[str, str]) -> None:
     """Rationales that exist already are graded as a teacher's are; no teacher is loaded. In the control `ground_truth` they are the
-    data's own solutions, which nothing leaves out for its form."""
+    data's own solutions, which nothing leaves out for its form. Or no problems at all."""
     config = ctx.run.config
     own = config.method.condition == "ground_truth"
     problems = [target.to_problem() for target in targets]
@@ -146,7 +147,7 @@ def _from_given(ctx: StageContext, shard: Path, targets: list[Target], inputs: d
             for (p, number, text), grade in zip(given, checker.grade_many(items), strict=True)
         ]
     write_bytes(shard, dump_rows([row.to_dict() for row in rows]))
-    engine = "ground truth" if own else "given rationales"
+    engine = "none" if not targets else "ground truth" if own else "given rationales"
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
