@@ -31,7 +31,12 @@ def test_rows_keep_what_they_have_and_gain_the_verdict(
     assert main([str(source), str(target), "--workers", "1"]) == 0
     found = rows(target)
     assert [row["verdict"] for row in found] == ["correct", "no_answer", "wrong"]
-    assert found[0] == data[0] | {"verdict": "correct", "answer": "0.5", "method": "number", "boxed": True}
+    assert found[0] == data[0] | {
+        "verdict": "correct",
+        "answer": "0.5",
+        "method": "expression",
+        "boxed": True,
+    }
     assert [row["id"] for row in found] == [1, 2, 3]
     assert "graded 3 rows" in capsys.readouterr().err
 

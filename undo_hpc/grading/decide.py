@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from undo_hpc.grading import extract, guard, letters, words
+from undo_hpc.grading import values as typed
 from undo_hpc.grading.equality import equal
 from undo_hpc.grading.extract import extract_gold
 from undo_hpc.grading.lookalikes import unify
@@ -15,14 +16,16 @@ from undo_hpc.grading.options import GradeItem
 from undo_hpc.grading.reading import read, readings
 from undo_hpc.grading.reasoning import MAX_TEXT
 from undo_hpc.grading.tokens import prepare
-from undo_hpc.grading.values import Base, Cases, Dots, Named, Ratio, Text, Value
-from undo_hpc.records import Grade
+from undo_hpc.records import Grade, Verdict
 
 MAX_SHOWN = 500
 MAX_ANSWER = 5000
 Algebra = Callable[[str, str], bool | None]
 _PLAIN = re.compile(r"\$?\s*(-?)\s*\$?(\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.(\d{1,20}))?\s*\$?\.?")
-_NOT_FOR_ALGEBRA = (Text, Base, Ratio, Cases, Named, Dots)
+_RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b")
+_SEPARATE = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
+_NOT_FOR_ALGEBRA = (typed.Text, typed.Base, typed.Ratio, typed.Clock, typed.Cases, typed.Named, typed.Dots)
+_LOOSE = ("conclusion", "last maths", "answer is", "last number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,89 +48,77 @@ def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Undecided
         return Grade("unparsed", "", "fault", {"error": f"{type(error).__name__}: {error}"[:200]})
 
 
-def gold_of(gold: object) -> str:
-    """The gold answer as text: the answer of a worked solution, or the field as it is."""
-    return extract_gold(_text(gold)[-MAX_TEXT:]) or ""
-
-
 def _text(field: object) -> str:
     return field if isinstance(field, str) else "" if field is None else str(field)
 
 
 def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
     text, field = _text(item.prediction), _text(item.gold)
-    if (
-        text
-        and text.strip() == field.strip()
-        and len(text) < MAX_ANSWER
-        and item.kind != "letter"
-        and "\\boxed" not in text
-    ):
-        return Grade("correct", _shown(text.strip()), "same")
-    gold = gold_of(field)
+    as_written = item.kind != "letter" and "\\boxed" not in text and len(text) < MAX_ANSWER
+    if as_written and text and text.strip() == field.strip():
+        return _graded("correct", text.strip(), "same")
+    gold = extract_gold(field[-MAX_TEXT:]) or ""
     letter, gold, strict = _letter_wanted(gold, item)
     if letter:
         found = letters.find_letter(text, item.choices)
         if found and (found.text != letter or not strict):
-            return _boxed(
-                Grade("correct" if found.text == letter else "wrong", found.text, "letter"), found.where, text
-            )
+            said = _graded("correct" if found.text == letter else "wrong", found.text, "letter")
+            return _boxed(said, found.where)
         if item.kind == "letter":
             other = extract.find(text, 1)
-            return (
-                Grade("wrong", _shown(other.text), "letter") if other else Grade("no_answer", "", "extract")
-            )
+            return _graded("wrong", other.text, "letter") if other else _graded("no_answer", "", "extract")
     answer = extract.find(text, _wants_words(gold, item))
     if answer is None or not answer.text.strip():
-        return Grade("no_answer", "", "extract")
+        return _graded("no_answer", "", "extract")
     if not gold:
-        return Grade("unparsed", _shown(answer.text), "gold")
-    pred, given = answer.text, letters.option(answer.text) if len(answer.text) < 500 else None
-    if letter and strict and letters.letter_of(pred) == letter and not given:
-        return _boxed(Grade("correct", letter, "letter"), answer.where, text)
-    if given and (letter in (None, given[0])) and not letters.option(gold):
-        said = compare(gold, given[1], algebra)
-        if not (isinstance(said, Grade) and said.verdict == "wrong" and not letter):
-            return _boxed(said, answer.where, text)
-    said = compare(gold, pred, algebra)
-    loose = answer.where in ("conclusion", "last maths", "answer is", "last number")
-    if (
-        loose
-        and isinstance(said, Grade)
-        and said.verdict != "correct"
-        and "=" in pred
-        and not _RELATION.search(gold)
-    ):
-        said = compare(gold, pred.rsplit("=", 1)[1], algebra)  # `$x^2 + y^2 = 6$` in a sentence gives 6
-    return _boxed(said, answer.where, text)
+        return _graded("unparsed", answer.text, "gold")
+    pred = answer.text
+    given = letters.option(pred) if len(pred) < 500 else None
+    if letter and strict and not given and letters.letter_of(pred) == letter:
+        return _boxed(_graded("correct", letter, "letter"), answer.where)
+    verdict = compare(gold, pred, algebra)
+    if given and letter in (None, given[0]):  # a value with the letter of its option
+        value = compare(gold, given[1], algebra)
+        verdict = value if letter or (isinstance(value, Grade) and value.correct) else verdict
+    different = isinstance(verdict, Grade) and not verdict.correct
+    if answer.where in _LOOSE and different and "=" in pred and not _RELATION.search(gold):
+        verdict = compare(gold, pred.rsplit("=", 1)[1], algebra)  # `$x^2 + y^2 = 6$` in a sentence gives 6
+    return _boxed(verdict, answer.where)
 
 
-def _boxed(grade: Grade | Undecided, where: str, text: str) -> Grade | Undecided:
+def _graded(verdict: Verdict, answer: str, method: str, reason: str = "") -> Grade:
+    """A grade whose answer is bounded and valid UTF-8, as it goes to disk."""
+    shown = answer if len(answer) <= MAX_SHOWN else answer[:MAX_SHOWN] + "..."
+    shown = shown.encode("utf-8", "replace").decode("utf-8")
+    return Grade(verdict, shown, method, {"reason": reason[:200]} if reason else {})
+
+
+def _boxed(grade: Grade | Undecided, where: str) -> Grade | Undecided:
     """The grade with the mark that its answer stood in a box."""
     return replace(grade, boxed=True) if where == "box" and isinstance(grade, Grade) else grade
 
 
 def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Undecided:
     """Grades an extracted answer against a bare gold answer."""
-    if same(gold, pred):
-        return Grade("correct", _shown(pred), "same")
     if len(gold) > MAX_ANSWER or len(pred) > MAX_ANSWER:
-        return Grade(
-            "unparsed", _shown(pred), "guard", {"reason": f"an answer of more than {MAX_ANSWER} characters"}
+        same_text = gold.strip() == pred.strip()
+        return _graded(
+            "correct" if same_text else "unparsed", pred, "same" if same_text else "guard", "a long answer"
         )
+    if same(gold, pred):
+        return _graded("correct", pred, "same")
     numbers = _number(gold), _number(pred)
-    if numbers[0] is not None and numbers[1] is not None:
-        return Grade("correct" if numbers[0] == numbers[1] else "wrong", _shown(pred), "number")
+    if None not in numbers:
+        return _graded("correct" if numbers[0] == numbers[1] else "wrong", pred, "number")
     pairs = [(a, b) for a in readings(gold) for b in readings(pred)]
     said = [equal(a, b) for a, b in pairs]
     method = type(pairs[0][0]).__name__.lower()
     if True in said or _same_words(gold, pred, *pairs[0]) or letters.several(gold, pred):
-        return Grade("correct", _shown(pred), method)
+        return _graded("correct", pred, method)
     if None not in said:
-        return Grade("wrong", _shown(pred), method)
-    a, b = pairs[said.index(None)]
-    if isinstance(a, _NOT_FOR_ALGEBRA) or isinstance(b, _NOT_FOR_ALGEBRA):
-        return Grade("unparsed", _shown(pred), "unread")
+        return _graded("wrong", pred, method)
+    if any(isinstance(value, _NOT_FOR_ALGEBRA) for value in pairs[said.index(None)]):
+        return _graded("unparsed", pred, "unread")
     return _by_algebra(gold, pred, algebra)
 
 
@@ -137,31 +128,20 @@ def _by_algebra(gold: str, pred: str, algebra: Algebra | None) -> Grade | Undeci
         guard.check(left)
         guard.check(right)
     except guard.OutOfBounds as refusal:
-        return Grade("unparsed", _shown(pred), "guard", {"reason": str(refusal)[:200]})
-    sides = [
-        re.split(r"[=<>]|\\(?:le|ge|ne|leq|geq|neq)\b", "".join(text.split()), maxsplit=1)
-        for text in (left, right)
-    ]
-    if all(len(side) > 1 for side in sides) and sides[0][0] != sides[1][0]:
-        return Grade("unparsed", _shown(pred), "unread")  # math-verify would compare the right sides only
+        return _graded("unparsed", pred, "guard", str(refusal))
+    sides = [re.split(r"[=<>]|\\[lgn]eq?\b", "".join(text.split()), maxsplit=1) for text in (left, right)]
+    if len(sides[0]) == len(sides[1]) == 2 and sides[0][0] != sides[1][0]:
+        return _graded("unparsed", pred, "unread")  # math-verify would compare the right sides only
     if algebra is None:
         return Undecided(gold, pred)
     said = algebra(left, right)
-    return Grade("unparsed" if said is None else "correct" if said else "wrong", _shown(pred), "algebra")
+    return _graded("unparsed" if said is None else "correct" if said else "wrong", pred, "algebra")
 
 
 def same(a: str, b: str) -> bool:
     """Whether two answers are written the same, but for white space and delimiters."""
-    if a.strip() == b.strip():
-        return True
-    left, right = (
-        "".join(_SEPARATE.sub("~", text).split()).strip("$.") for text in (a[:MAX_ANSWER], b[:MAX_ANSWER])
-    )
-    return left == right and bool(left) and len(a) <= MAX_ANSWER and len(b) <= MAX_ANSWER
-
-
-_RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b")
-_SEPARATE = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
+    left, right = ("".join(_SEPARATE.sub("~", text).split()).strip("$.") for text in (a, b))
+    return a.strip() == b.strip() or (left == right and bool(left))
 
 
 def _number(text: str) -> Fraction | None:
@@ -169,13 +149,12 @@ def _number(text: str) -> Fraction | None:
     match = _PLAIN.fullmatch(text.strip()) if len(text) < 64 else None
     if not match or text.count("$") % 2:
         return None
-    value = Fraction((match[2].replace(",", "")) + ("." + match[3] if match[3] else ""))
-    return -value if match[1] else value
+    return Fraction(f"{match[1]}{match[2].replace(',', '')}.{match[3] or '0'}")
 
 
-def _same_words(gold: str, pred: str, a: Value, b: Value) -> bool:
+def _same_words(gold: str, pred: str, a: typed.Value, b: typed.Value) -> bool:
     """Words on one side that the other side wrote so that they look like mathematics: `\\text{odd}` and `odd`."""
-    if isinstance(a, Text) is isinstance(b, Text):
+    if isinstance(a, typed.Text) is isinstance(b, typed.Text):
         return False
     said = words.plain(unify(gold))
     return len(said) > 1 and said == words.plain(unify(pred)) and not re.search(r"\d", said)
@@ -190,11 +169,10 @@ def _letter_wanted(gold: str, item: GradeItem) -> tuple[str | None, str, bool]:
     plain = letters.bare(gold)
     if re.fullmatch(r"\(?\s*[A-J]\s*\)?[.:]?", plain):
         return plain.strip(" ().:"), gold, False
-    given = letters.option(gold)
-    if given:
+    if given := letters.option(gold):
         return given[0], given[1], True
-    text = item.prediction.strip() if isinstance(item.prediction, str) and len(item.prediction) < 10 else ""
-    if re.fullmatch(r"\(?[A-J]\)?", text) and re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+[A-Za-z]", gold):
+    short = re.fullmatch(r"\s*\(?[A-J]\)?\s*", _text(item.prediction)[:10])
+    if short and re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+[A-Za-z]", gold):
         return letters.gold_letter(gold, 0) or "?", gold, False
     return None, gold, False
 
@@ -204,11 +182,5 @@ def _wants_words(gold: str, item: GradeItem) -> int:
     if item.kind not in ("auto", "text") or _number(gold) is not None or len(gold) > MAX_ANSWER:
         return 0
     value = read(gold)
-    said = value.words if isinstance(value, Text) else words.EMPTY if value == read(words.EMPTY) else ""
+    said = value.words if isinstance(value, typed.Text) else words.EMPTY if value == read(words.EMPTY) else ""
     return len(said.split()) or int(item.kind == "text")
-
-
-def _shown(text: str) -> str:
-    """The answer as it goes to disk: bounded, and valid UTF-8."""
-    text = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -10,12 +10,14 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+from undo_hpc.grading import units
 from undo_hpc.grading.boxes import find_boxes, last_answer
-from undo_hpc.grading.names import word_list
 from undo_hpc.grading.reasoning import visible
-from undo_hpc.grading.sentences import ASIDE, NUMBER, WORD, in_words, is_prose, sentence_end, stated
+from undo_hpc.grading.tables import word_set
+from undo_hpc.grading.tokens import is_word
 
 GoldMode = Literal["auto", "plain", "boxed", "hashes"]
 _TRIES = 50  # empty `####` that are skipped
@@ -32,13 +34,7 @@ _ANCHOR = re.compile(
     rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
-_HINTS = [
-    *word_list("#### ans odpow jawaban antwo svar respuesta resposta risposta cevap"),
-    "\na:",
-    "\na.:",
-    "a :",
-    "**a:",
-]
+_HINTS = word_set("#### ans odpow jawaban antwo svar respuesta resposta risposta cevap a: a.: a**:")
 _SPAN = re.compile(
     r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
     r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
@@ -56,12 +52,32 @@ _HEDGE = re.compile(
 _CONCLUDES = re.compile(
     r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
 )
-_VALUE_BEHIND = re.compile(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s")
 _UNIT_SPAN = re.compile(
     r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
 )
-_SENTENCE = re.compile(r"[A-Za-z]{2,}[^$\\]{0,60}\s\$[^$]+\$|[A-Za-z]{2,}[^$\\]{0,60}\\[(\[]")
 _CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
+NUMBER = re.compile(
+    r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
+    r"|\d{1,2}:[0-5]\d(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
+    r"|(?:\d{1,3}(?:(?:,\d{3})+|(?:[ \u00a0\u202f]\d{3})+(?!\d))|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|\.\d+)(?:\s?\\?%|\s?°)?(?![\d])"
+)
+_SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
+_MATHS_WORDS = word_set(
+    "and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise"
+)
+_OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
+_SAYS = re.compile(  # a verb or a sign, and a value behind it
+    r"(?:\b(?:(?:pay|cost|spend|earn|make|save|owe|get|need|take|sell|equal|give|total)s?|paid|spent|made|lost|got|took|sold|has|had|is|are"
+    r"|was|were|be|at|of|as|obtain)\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{\\√π.])",
+    re.IGNORECASE,
+)
+# What explains an answer rather than gives it: `the minimum is 3, attained when x = 1`, `7 apples are left, out of 10`.
+_ASIDE = re.compile(
+    r"\s*[,(;]\s*(?:(?:which|that)\s+is\s+)?(?:attained|achieved|reached|obtained|occurring|when|where|out of|compared|down from|up from|"
+    r"not|instead|rather than)\b|\s*[,(;]?\s*\b(?:because|since|as there|as we|as it|out of the original)\b|[,，]?\s*(?:而不是|而非)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +101,7 @@ def after_hashes(text: str) -> str | None:
     for _ in range(_TRIES):
         if at < 0:
             break
-        start = at + 4
-        rest = text[start : start + 2000].lstrip(" \t#:").split("\n", 1)[0].strip()
+        rest = text[at + 4 : at + 2004].lstrip(" \t#:").split("\n", 1)[0].strip()
         if rest:
             return rest
         at = text.rfind("####", 0, at)
@@ -103,22 +118,18 @@ def extract_gold(text: str, mode: GoldMode = "auto") -> str | None:
     Returns:
         The answer without surrounding white space, or None where it is not there or empty.
     """
-    if mode in ("auto", "hashes"):
-        found = after_hashes(text)
-        if found or mode == "hashes":
-            return found
-    if mode in ("auto", "boxed"):
-        found = last_boxed(text)
-        if found or mode == "boxed":
+    for wanted, read in (("hashes", after_hashes), ("boxed", last_boxed)):
+        found = read(text) if mode in ("auto", wanted) else None
+        if found or mode == wanted:
             return found
     bare = text.strip()
     if mode == "auto" and " " in bare and is_prose(bare):
-        said = anchored(bare[-20_000:], 0, 0)
-        if said:
+        if said := anchored(bare[-20_000:], 0, 0):
             return said.text
-        spans = list(_SPAN.finditer(bare[-4000:]))
-        if spans and len(WORD.findall(bare)) > 2 and not bare[-4000:][spans[-1].end() :].strip(" ."):
-            return _joined(_neighbours(bare[-4000:], spans))
+        tail = bare[-4000:]
+        spans = list(_SPAN.finditer(tail))
+        if spans and len(_WORD.findall(tail)) > 2 and not tail[spans[-1].end() :].strip(" ."):
+            return _joined(tail, spans)
     return bare or None
 
 
@@ -129,21 +140,14 @@ def find(text: str, words: int) -> Found | None:
     if not text.strip():
         return None
     box = last_answer(text)
-    tagged = (
-        [m for m in _TAGGED.finditer(text) if m[1].strip()]
-        if "<answer>" in text or "<ANSWER>" in text
-        else []
-    )
+    tagged = [m for m in _TAGGED.finditer(text) if m[1].strip()] if "nswer>" in text.lower() else []
     if tagged and (box is None or box.end < tagged[-1].end()) and not find_boxes(tagged[-1][1]):
         return Found(tagged[-1][1].strip(), "tag")
     if box is None and (inside := _in_json(text)):
         return Found(inside, "json")
-    said = anchored(text, box.end if box else 0, words)
-    if said:
+    if said := anchored(text, box.end if box else 0, words):
         return said
-    if box:
-        return Found(box.content, "box")
-    return _without_anchor(text, words)
+    return Found(box.content, "box") if box else _without_anchor(text, words)
 
 
 def _in_json(text: str) -> str | None:
@@ -155,10 +159,8 @@ def _in_json(text: str) -> str | None:
         row = json.loads(text[start : end + 1])
     except (ValueError, RecursionError):
         return None
-    for key in ("final_answer", "answer", "Answer", "result"):
-        if isinstance(row, dict) and isinstance(row.get(key), (str, int, float)):
-            return str(row[key])
-    return None
+    found = next((row[key] for key in ("final_answer", "answer") if key in row), None)
+    return str(found) if isinstance(found, (str, int, float)) else None
 
 
 def anchored(text: str, start: int, words: int) -> Found | None:
@@ -166,7 +168,7 @@ def anchored(text: str, start: int, words: int) -> Found | None:
     for match in reversed(anchors(text, start)):
         payload = _payload(text[match.end() : match.end() + 700], words, start > 0)
         if payload:
-            return Found(payload, "hashes" if match.group() == "####" else "answer is")
+            return Found(payload, "hashes" if match[0] == "####" else "answer is")
     return None
 
 
@@ -180,162 +182,209 @@ def anchors(text: str, start: int) -> list[re.Match[str]]:
 
 
 def _payload(rest: str, words: int, strict: bool) -> str | None:
-    rest = rest.lstrip(" \t*:：\n").replace("**", "")
-    rest = _NOT_BUT.sub("", rest, count=1) if _NOT_BUT.match(rest) else rest
+    """The answer behind an anchor; `strict`: there is a box before it, so that only mathematics counts."""
+    rest = _NOT_BUT.sub("", rest.lstrip(" \t*:：\n").replace("**", ""), count=1)
     nested = _ANCHOR.search(rest[:300])
     if nested and rest[nested.end() :].strip(" .*\n") and "\n" not in rest[: nested.start()].strip():
         rest = rest[nested.end() :].lstrip(" *:")
     line = rest[: sentence_end(rest)]
-    span = _leading_spans(rest, line, words)
-    if span:
-        return span
+    spans = [span for span in _SPAN.finditer(rest, 0, len(line) + 600) if span.start() <= len(line)]
+    outside = _SPAN.sub(" ", line)
+    mixed = bool(re.search(r"\d", outside)) and not is_prose(outside)
+    if (
+        spans
+        and not mixed
+        and len(_WORD.findall(rest[: spans[0].start()])) <= 12
+        and (value := _last_maths(rest[: max(len(line), spans[-1].end())]))
+    ):
+        return value
     phrase = line.strip().strip("*_` " if line.strip()[:1] not in "\"'" else "*_`\"' ").rstrip(".")
     if words:
-        return None if strict or not phrase else phrase
-    hedge = _HEDGE.match(phrase)
-    phrase = phrase[hedge.end() :] if hedge else phrase
-    aside = ASIDE.search(phrase)
-    phrase = phrase[: aside.start()] if aside and aside.start() else phrase
-    if not phrase:
-        return None
-    if not is_prose(phrase):
-        return phrase if not strict or re.search(r"[\d=+*/^\\<>]|^[A-Za-z]$", phrase) else None
-    return stated(phrase, True) or (None if strict else phrase)
+        return None if strict else phrase or None
+    phrase = _before_aside(_HEDGE.sub("", phrase, count=1) if _HEDGE.match(phrase) else phrase)
+    if is_prose(phrase):
+        return stated(phrase, True) or (None if strict else phrase)
+    return phrase if not strict or re.search(r"[\d=+*/^\\<>]|^[A-Za-z]$", phrase) else None
 
 
-def _leading_spans(rest: str, line: str, words: int) -> str | None:
-    """The maths span that a sentence holds (the last one, if there are several), with the neighbours joined to it."""
-    spans = [span for span in _SPAN.finditer(rest, 0, max(len(line), 1) + 600) if span.start() <= len(line)]
-    if not spans or len(WORD.findall(rest[: spans[0].start()])) > 12:
+def _before_aside(phrase: str) -> str:
+    """A phrase without what explains the answer in it."""
+    aside = _ASIDE.search(phrase)
+    return phrase[: aside.start()] if aside and aside.start() else phrase
+
+
+def _last_maths(text: str) -> str | None:
+    """The last maths span before any aside, with those joined to it; None where a value follows in plain words."""
+    spans = list(_SPAN.finditer(text))
+    if not spans:
         return None
-    aside = ASIDE.search(rest, spans[0].end())
+    aside = _ASIDE.search(text, spans[0].end()) if len(text) < 400 and "\n" not in text.strip() else None
     spans = [span for span in spans if not aside or span.start() < aside.start()]
-    outside = _SPAN.sub(" ", line)
-    if re.search(r"\d", outside) and not is_prose(outside) and spans[-1].end() <= len(line):
-        return line.strip().strip("*_`\"' ").rstrip(".")
-    chosen = _neighbours(rest, spans)
-    behind = line[chosen[-1].end() :]
-    if _VALUE_BEHIND.match(behind) and NUMBER.search(behind):
+    behind = text[spans[-1].end() : aside.start() if aside else None]
+    if re.match(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s", behind) and NUMBER.search(behind):
         return None
-    percent = (
-        "\\%" if re.match(r"\s*(?:%|\\%|percent)", rest[chosen[-1].end() : chosen[-1].end() + 12]) else ""
-    )
-    return _joined(chosen) + percent
+    percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", behind) else ""
+    return _joined(text, spans) + percent
 
 
-def _neighbours(text: str, spans: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The last span with those before it that only 'and', 'or' or a comma parts from it."""
-    while (
-        len(spans) > 1
-        and re.fullmatch(r"\\?[A-Za-z]+", _inside(spans[-1]))
-        and re.search(r"\d|\\(?:pi|infty)", _inside(spans[-2]))
-    ):
-        spans = spans[:-1]  # `there are $7$ values of $n$`
-    chosen = spans[-1:]
-    if (
-        len(spans) > 1
-        and _UNIT_SPAN.fullmatch(_inside(spans[-1]))
-        and not text[spans[-2].end() : spans[-1].start()].strip()
-    ):
-        chosen, spans = spans[-2:], spans[:-1]  # `$18\pi$ $\mathrm{ft}^3$`
-    for span in reversed(spans[:-1]):
+def _joined(text: str, spans: list[re.Match[str]]) -> str:
+    """The last span with those before it that only 'and', 'or' or a comma parts from it, and with its unit."""
+    last = _inside(spans[-1])
+    if len(spans) > 1:
+        before, between = _inside(spans[-2]), text[spans[-2].end() : spans[-1].start()].strip()
+        if re.fullmatch(r"\\?[A-Za-z]+", last) and re.search(r"\d|\\(?:pi|infty)", before):
+            return _joined(text, spans[:-1])  # `there are $7$ values of $n$`
+        if _UNIT_SPAN.fullmatch(last) and not between:
+            return f"{_joined(text, spans[:-1])} {last}"  # `$18\pi$ $\mathrm{ft}^3$`
+    pieces = [last]
+    for span, next_one in zip(spans[-2::-1], spans[:0:-1], strict=True):
         equation = "=" in _inside(span) and not re.match(r"\\?[A-Za-z](?:_\S+|\([a-z]\))?\s*=", _inside(span))
-        if equation or not _JOIN.fullmatch(text[span.end() : chosen[0].start()]):
+        if equation or not _JOIN.fullmatch(text[span.end() : next_one.start()]):
             break
-        chosen.insert(0, span)
-    return chosen
-
-
-def _joined(spans: list[re.Match[str]]) -> str:
-    """The answer that neighbouring spans make up: a list, or a value and its unit."""
-    pieces = [_inside(span) for span in spans]
-    if len(pieces) > 1 and _UNIT_SPAN.fullmatch(pieces[-1]):
-        unit = pieces.pop()
-        pieces[-1] += " " + unit
+        pieces.insert(0, _inside(span))
     return ", ".join(pieces)
 
 
 def _inside(match: re.Match[str]) -> str:
     """What stands in a maths span; of the lines of a display the last one."""
     text = next(group for group in match.groups() if group is not None).strip()
-    if "\\begin{align" in text or match.group().startswith("\\begin"):
+    if "\\begin{align" in text or match[0].startswith("\\begin"):
         text = re.sub(r"\\(?:begin|end)\s*\{align(?:ed)?\*?\}", " ", text)
-        rows = [row for row in text.split("\\\\") if row.strip()]
-        text = rows[-1] if rows else text
+        text = ([row for row in text.split("\\\\") if row.strip()] or [text])[-1]
     return text.strip().rstrip(".,;")
-
-
-def _conclusion(tail: str, words: int) -> str | None:
-    """The answer in the last sentence that draws a conclusion, if only little follows it."""
-    found = list(_CONCLUDES.finditer(tail))
-    if not found or words:
-        return None
-    rest = tail[found[-1].end() :]
-    line = rest[: sentence_end(rest)]
-    if (
-        len(rest) - len(line) > 200
-        or len(line) > 300
-        or NUMBER.search(rest, len(line))
-        or "$" in rest[len(line) :]
-    ):
-        return None
-    spans = list(_SPAN.finditer(line))
-    if not spans:
-        return stated(line)
-    behind = line[spans[-1].end() :]
-    if _VALUE_BEHIND.match(behind) and NUMBER.search(behind):
-        return stated(behind)
-    aside = ASIDE.search(line, spans[0].end())
-    spans = [span for span in spans if not aside or span.start() < aside.start()]
-    return _joined(_neighbours(line, spans))
 
 
 def _without_anchor(text: str, words: int) -> Found | None:
     bare = re.sub(r"```\w*", "", text).strip().strip("*").strip()
-    hedge = _HEDGE.match(bare)
-    bare = bare[hedge.end() :] if hedge else bare
-    if 0 < words <= 3 and is_prose(bare) and len(bare) <= 2000 and (said := in_words(bare)):
+    bare = _HEDGE.sub("", bare, count=1) if _HEDGE.match(bare) else bare
+    prose = is_prose(bare)
+    if 0 < words <= 3 and prose and len(bare) <= 2000 and (said := _in_words(bare)):
         return Found(said, "sentence")
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
-    sentence = is_prose(bare) or bool(_SENTENCE.match(text.strip()))
-    if (
-        not words
-        and not sentence
-        and "=" in bare
-        and not re.search(r"[\\$]", bare)
-        and re.search("[A-Za-z]{3}", bare)
-    ):
-        value = stated(bare.splitlines()[-1])  # `40 - 12 = 28 trees`
-        return Found(value, "last number") if value else None
-    if len(bare) <= 2000 and "\n\n" not in bare and (not sentence or (words and len(bare) <= 300)):
+        prose = is_prose(bare)
+    prose |= bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}(?:\s\$[^$]+\$|\\[(\[])", text.strip()))
+    said_words = any(len(w) > 2 and w.lower() not in _MATHS_WORDS for w in _WORD.findall(bare[:2000]))
+    plain_equation = "=" in bare and not re.search(r"[\\$]", bare) and said_words
+    if not words and not prose and plain_equation:  # `40 - 12 = 28 trees`
+        return Found(stated(bare.splitlines()[-1]) or bare, "last number")
+    if len(bare) <= 2000 and "\n\n" not in bare and (not prose or (words and len(bare) <= 300)):
         return Found(bare, "whole")
     tail = bare[-4000:]
-    closing = _conclusion(tail, words)
-    if closing:
-        return Found(closing, "conclusion")
-    spans, numbers = list(_SPAN.finditer(tail)), list(NUMBER.finditer(tail))
     if words:
+        spans = list(_SPAN.finditer(tail))
         return (
             Found(_inside(spans[-1]), "last maths")
             if spans
-            else Found(bare.splitlines()[-1].strip()[-300:], "last line")
+            else Found(tail.splitlines()[-1].strip()[-300:], "last line")
         )
-    if spans and (
-        not numbers or numbers[-1].end() <= spans[-1].end() or len(WORD.findall(tail[spans[-1].end() :])) <= 6
+    for match in list(_CONCLUDES.finditer(tail))[-1:]:
+        line = tail[match.end() :][: sentence_end(tail[match.end() :])]
+        behind = tail[match.end() + len(line) :]
+        if (
+            len(behind) < 200
+            and len(line) < 300
+            and not NUMBER.search(behind)
+            and "$" not in behind
+            and (value := _last_maths(line) or stated(line))
+        ):
+            return Found(value, "conclusion")
+    numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))
+    if (
+        spans
+        and (
+            not numbers
+            or numbers[-1].end() <= spans[-1].end()
+            or len(_WORD.findall(tail[spans[-1].end() :])) <= 6
+        )
+        and (value := _last_maths(tail))
     ):
-        aside = ASIDE.search(tail, spans[0].end()) if len(tail) < 400 and "\n" not in tail else None
-        spans = [span for span in spans if not aside or span.start() < aside.start()]
-        behind = tail[spans[-1].end() : aside.start() if aside else None]
-        if _VALUE_BEHIND.match(behind) and NUMBER.search(behind):
-            return Found(stated(behind) or behind, "last number")
-        percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", behind) else ""
-        return Found(_joined(_neighbours(tail, spans)) + percent, "last maths")
-    bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)
-    if bold and (inner := list(NUMBER.finditer(bold[-1]))):
-        return Found(bold[-1].strip(" :.") if not is_prose(bold[-1]) else inner[-1].group(), "bold")
+        return Found(value, "last maths")
+    bold = [text for text in re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)[-1:] if NUMBER.search(text)]
+    if bold:
+        return Found(stated(bold[0]) if is_prose(bold[0]) else bold[0].strip(" :."), "bold")  # type: ignore[arg-type]
+    sentences = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", tail) if any(c.isdigit() for c in piece)]
+    value = stated(sentences[-1]) if sentences and numbers else None
+    return Found(value, "last number") if value else None
+
+
+# -- sentences
+def sentence_end(text: str) -> int:
+    """Where the first sentence ends; empty lines before it do not count."""
+    for match in _SENTENCE_END.finditer(text):
+        if match[0] != "\n" or text[: match.start()].strip():
+            return match.start()
+    return len(text)
+
+
+def is_prose(text: str) -> bool:
+    """Whether this is a sentence rather than an answer: three English words that are no products of letters, names or units."""
+    bare = _COMMAND.sub(" ", text[:1000])
+    found = [word for word in _WORD.findall(bare) if not _of_maths(word)][:40]
+    count = sum(map(_english, found))
+    count = len(found) if count and any(len(word) > 3 for word in found) else count
+    sentences = re.search(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b", bare)
+    return (
+        count >= 3
+        or len(_OTHER_SCRIPT.findall(bare)) > 3
+        or (count > 0 and bool(sentences or len(text) > 400))
+    )
+
+
+@lru_cache(maxsize=65536)
+def _of_maths(word: str) -> bool:
+    return word.lower() in _MATHS_WORDS or units.known(word)
+
+
+@lru_cache(maxsize=65536)
+def _english(word: str) -> bool:
+    return is_word(word, word, len(word), ("", "", False), True)
+
+
+def stated(phrase: str, first: bool = False) -> str | None:
+    """The value that a sentence states: behind its last verb or equals sign, if that is mathematics, else a number."""
+    phrase = phrase.rstrip(" .*")
+    if NUMBER.search(_before_aside(phrase)):
+        phrase = _before_aside(phrase)
+    numbers = list(NUMBER.finditer(phrase))
+    totals = [
+        n
+        for n in numbers
+        if re.match(r"(?: [A-Za-z]+){0,2} (?:in total|in all|altogether)\b", phrase[n.end() :])
+    ]
+    if totals:
+        return totals[-1][0].strip()
+    says = [
+        m for m in _SAYS.finditer(phrase) if m[0][0] != ":" or not any(n.start() < m.start() for n in numbers)
+    ]
+    says = [m for m in says if m[0][0] in "=≈"] or says
+    if says:
+        rest = phrase[says[-1].end() :].strip(" .*")
+        value = NUMBER.match(phrase, says[-1].end())
+        unit = re.match(r"\s+([A-Za-z]+)", phrase[value.end() :]) if value else None
+        if value and unit and (unit[1] == "in" or not units.known(unit[1])):
+            return value[0].strip()
+        if (
+            rest
+            and len(rest) < 80
+            and not _OTHER_SCRIPT.search(rest)
+            and all(len(word) < 3 or _of_maths(word) for word in _WORD.findall(rest))
+        ):
+            return rest
+        if value:
+            return value[0].strip()
     if not numbers:
         return None
-    sentences = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", tail) if any(c.isdigit() for c in piece)]
-    value = stated(sentences[-1]) if len(bare) <= 2000 and sentences else None
-    return Found(value or numbers[-1].group().strip(), "last number")
+    subject = re.match(
+        r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}", phrase
+    )  # `8 boats crossed the river in 20 minutes`
+    return numbers[0 if subject or (first and not says) else -1][0].strip()
+
+
+def _in_words(text: str) -> str | None:
+    """The words that a sentence answers with: a leading yes or no, or what stands behind its last 'is'."""
+    if leading := re.match(r"(yes|no|true|false)\b\s*[,.!]", text, re.IGNORECASE):
+        return leading[1]
+    last = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", text) if piece.strip()][-1]
+    rest = re.split(r"\b(?:is|are|was|were|be|on|has|have)\s+(?:an?\s+|the\s+)?", last)[1:][-1:]
+    return rest[0].strip(" .!*") if rest and 0 < len(rest[0].split()) <= 4 else None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-
-from undo_hpc.grading.scan import depth_of
+from itertools import accumulate
 
 
 class OutOfBounds(ValueError):
@@ -24,7 +23,7 @@ _CODE = re.compile(
 )
 _EXPONENT = re.compile(r"\^\s*\{?\s*[+-]?\s*(\d+)")
 _FACTORIAL = re.compile(r"(\d+|[)}])\s*!")
-_TOWER = re.compile(r"\^\s*\{?[^{}^]{0,20}\^\s*\{?[^{}^]{0,20}\^")
+_TOWER = re.compile(r"\^\s*\{?\s*\d+\s*\^\s*\{?\s*\d|\^\s*\{?[^{}^]{0,20}\^\s*\{?[^{}^]{0,20}\^")
 _LARGE_BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)\s*(?:_\s*(?:\{[^{}]*\}|\w)\s*)?\^\s*\{[^{}]*[\^!]")
 _BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)[^A-Za-z]")
 
@@ -39,7 +38,10 @@ def check(text: str) -> None:
         raise OutOfBounds("braces that do not match")
     if _CODE.search(text):
         raise OutOfBounds("looks like program code")
-    if depth_of(text) > MAX_DEPTH:
+    deepest = max(
+        accumulate(1 if bracket in "([{" else -1 for bracket in re.findall(r"[()\[\]{}]", text)), default=0
+    )
+    if deepest > MAX_DEPTH:
         raise OutOfBounds(f"nested deeper than {MAX_DEPTH}")
     numbers = re.findall(r"\d+", text)
     if any(len(number) > MAX_DIGITS for number in numbers):

@@ -6,55 +6,42 @@ The kind of the points follows from what the expressions hold: integers with com
 
 from __future__ import annotations
 
-import math
+import itertools
 import random
+from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 from undo_hpc.grading.evaluate import (
+    LARGE,
+    NO_VALUE,
     REAL,
     TEN,
     Env,
     TooLarge,
-    Undefined,
     Unreadable,
-    exact,
+    context,
+    evaluate,
     kinds,
-    numeric,
+    number,
     rational,
     symbols,
+    walk,
 )
-from undo_hpc.grading.nodes import Node, replace
-from undo_hpc.grading.points import CORNERS, STEPS, integral, points
+from undo_hpc.grading.nodes import Node
+from undo_hpc.grading.tables import word_set
 
 DIGITS, MORE_DIGITS = 40, 90
+STEPS = word_set("floor ceil gcd lcm mod fact fact2 binom big")
+CORNERS = word_set("abs max min sgn")
+_POSITIVE = STEPS - {"floor", "ceil", "mod"}
+_INTEGER_NAMES = frozenset("ijklmnpqNMK")
+_SIZES = (Fraction(3, 7), Fraction(17, 9), Fraction(71, 11), Fraction(523, 13), Fraction(20011, 17))
+_FACTORED = (1, 2, 3, 4, 6, 8, 9, 12, 15, 16, 20, 30, 36, 60)
+_TELLING = (16, 17, 24, 25, 26, 27, 31, 32, 36, 48, 49, 63, 64, 65, 81, 99, 100, 120)
 
 
-@lru_cache(maxsize=4)
-def _context(digits: int) -> Any:
-    import mpmath
-
-    context = mpmath.mp.clone()
-    context.dps = digits
-    return context
-
-
-def context(digits: int = DIGITS) -> Any:
-    """An mpmath context of this precision; mpmath is imported when first needed."""
-    return _context(digits)
-
-
-@lru_cache(maxsize=8192)
-def number(node: Node, digits: int = DIGITS) -> Any:
-    """The numerical value of a node without variables (mpmath), or None where it has none or cannot be read."""
-    try:
-        return numeric(node, {}, context(digits))
-    except (Undefined, TooLarge, Unreadable, ValueError, ArithmeticError, TypeError):
-        return None
-
-
-def opaque(node: Node, plain: set[str]) -> Node:
+def opaque(node: Any, plain: frozenset[str]) -> Any:
     """The node with each applied name of unknown meaning as one symbol; where the bare name stands as well it is a product."""
     if not isinstance(node, tuple) or not node:
         return node
@@ -63,7 +50,7 @@ def opaque(node: Node, plain: set[str]) -> Node:
         if node[1] in plain and len(arguments) == 1 and symbols(arguments[0]) and node[1] not in "fF":
             return ("mul", ("sym", node[1]), arguments[0])
         return ("sym", f"{node[1]}{arguments!r}")
-    return tuple(opaque(part, plain) if isinstance(part, tuple) else part for part in node)
+    return tuple(opaque(part, plain) for part in node)
 
 
 def identical(a: Node, b: Node) -> bool | None:
@@ -71,115 +58,83 @@ def identical(a: Node, b: Node) -> bool | None:
     if a == b:
         return True
     held = kinds(a) | kinds(b)
-    if "infty" in held:
-        return _series(a, b) if "big" in held else _infinite(a, b)
+    if "infty" in held:  # infinity equals itself with its sign, and no other expression
+        signs = [{("const", "infty"): 1, ("neg", ("const", "infty")): -1}.get(node, 0) for node in (a, b)]
+        return signs[0] == signs[1] if any(signs) else None
     if "apply" in held:
-        plain = {name for name in symbols(a) | symbols(b) if "(" not in name}
+        plain = frozenset(name for name in symbols(a) | symbols(b) if "(" not in name)
         a, b = opaque(a, plain), opaque(b, plain)
-        if a == b:
-            return True
     if "opaque" in held:
-        return None
+        return True if a == b else None
     names = sorted(symbols(a) | symbols(b))
     if not names:
-        return _constants(a, b, held)
+        x, y = rational(a), rational(b)
+        if x is not None and y is not None:
+            return x == y
     if len(names) > 12:
         return None
-    said = _sampled(a, b, names, held)
-    return False if said is None and any("∑" in name for name in names) else said  # terms with an index
+    said: bool | None = None
+    for env in ({}, {TEN: True}) if "log" in held else ({},):
+        said = _sampled(a, b, names, held, env) if names else _constants(a, b, env)
+        if said is not False:
+            return said if said or not any("∑" in name for name in names) else False
+    return said
 
 
-def _series(a: Node, b: Node) -> bool | None:
-    """Infinite sums in variables, compared by their first terms at small values, where power series converge fast."""
-    names = sorted(symbols(a) | symbols(b))
-    if not names or any("∑" in name for name in names):
-        return None
-    a, b = (replace(node, ("const", "infty"), ("num", Fraction(60), None)) for node in (a, b))
-    mp, doubt = context(), False
-    for i in range(4):
-        env: Env = {name: Fraction(7 + i + 3 * k, 97) * (-1) ** (i + k) for k, name in enumerate(names)}
-        try:
-            x, y = (numeric(node, env, mp) for node in (a, b))
-        except (Undefined, TooLarge, Unreadable, ArithmeticError, ValueError, TypeError):
-            return None
-        gap = abs(x - y) / max(abs(x), abs(y), mp.mpf(10) ** -20)
-        if gap > 1e-6:
-            return False
-        doubt |= bool(gap > 1e-15)
-    return None if doubt else True
-
-
-def _infinite(a: Node, b: Node) -> bool | None:
-    """Infinity equals itself with its sign, and no other expression."""
-    signs = [1 if n == ("const", "infty") else -1 if n == ("neg", ("const", "infty")) else 0 for n in (a, b)]
-    return signs[0] == signs[1] if any(signs) else None
-
-
-def _constants(a: Node, b: Node, held: set[str]) -> bool | None:
-    x, y = rational(a), rational(b)
-    if x is not None and y is not None:
-        return x == y
+def _constants(a: Node, b: Node, env: Env) -> bool | None:
     try:
-        for env in ({TEN: Fraction(1)}, {}) if "log" in held else ({},):
-            if _near(a, b, env):
-                return True
-    except (TooLarge, Unreadable):
+        return _near(a, b, env)
+    except TooLarge:
+        differ = LARGE not in env and _constants(a, b, env | {LARGE: True}) is False
+        return False if differ else None
+    except Unreadable:
         return None
-    except (Undefined, ArithmeticError, ValueError, TypeError):
-        return False if not {"big"} & held else None
-    return False
+    except NO_VALUE:
+        return None if "big" in kinds(a) | kinds(b) else False
 
 
 def _near(a: Node, b: Node, env: Env) -> bool:
-    """Whether two values agree in two precisions, relative to their size."""
+    """Whether two values are the same: exactly, or in two precisions relative to their size."""
     for digits in (DIGITS, MORE_DIGITS):
         mp = context(digits)
-        x, y = numeric(a, env, mp), numeric(b, env, mp)
+        x, y = evaluate(a, env, mp), evaluate(b, env, mp)
+        if isinstance(x, Fraction) and isinstance(y, Fraction):
+            return x == y
+        x, y = mp.convert(x), mp.convert(y)
         size = max(abs(x), abs(y))
-        if not mp.isfinite(size):
-            raise Undefined("not finite")
         if size > mp.mpf(10) ** (-digits // 2) and abs(x - y) > size * mp.mpf(10) ** (-digits * 3 // 5):
             return False
     return True
 
 
-def _sampled(a: Node, b: Node, names: list[str], held: set[str]) -> bool | None:
+def _sampled(a: Node, b: Node, names: list[str], held: frozenset[str], env: Env) -> bool | None:
     """Agreement at points. Where the real points say nothing (all roots are complex), complex values are allowed."""
-    complex_values = "i" in held
-    for env in ({}, {TEN: Fraction(1)}) if "log" in held else ({},):
-        for mode in (env,) if complex_values else (env | {REAL: True}, env):
+    for mode in (env,) if "i" in held else (env | {REAL: True}, env):
+        try:
             said = _agree(a, b, names, held, mode)
-            if said is True:
-                return True
-            if said is False:
-                break
-            if said == "unreadable":
-                return None
-    return False if said is False else None
+        except Unreadable:
+            return None
+        if said is not None:
+            return said
+    return None
 
 
-def _agree(a: Node, b: Node, names: list[str], held: set[str], mode: Env) -> bool | str | None:
+def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) -> bool | None:
     both = one = large = 0
     wanted = 40 if held & STEPS else 30 if held & CORNERS else 6
     for point in points(a, b, names, held):
         env = mode | point
         try:
-            same = _at(a, b, env)
+            defined = [_defined(node, env) for node in (a, b)]
+            if all(defined) and not _near(a, b, env):
+                return False
         except TooLarge:
             large += 1
             if large > 12:
                 break
             continue
-        except Unreadable:
-            return "unreadable"
-        if same is None:
-            continue
-        if same == "one":
-            one += 1
-            continue
-        if not same:
-            return False
-        both += 1
+        both += all(defined)
+        one += any(defined) and not all(defined)
         if both >= wanted and not (one and held & CORNERS):
             break
     if one > 2 and (held & CORNERS or (one * 3 > both and integral(names, held, a, b))):
@@ -187,98 +142,92 @@ def _agree(a: Node, b: Node, names: list[str], held: set[str], mode: Env) -> boo
     return True if both >= min(3, wanted) else None
 
 
-def _at(a: Node, b: Node, env: Env) -> bool | str | None:
-    """Agreement at one point; None where neither has a value there, 'one' where only one has."""
-    values: list[Any] = []
-    for node in (a, b):
-        try:
-            values.append(exact(node, env))
-        except (Undefined, ZeroDivisionError):
-            values.append(None)
-    if None not in values:
-        return bool(values[0] == values[1])
-    defined = []
-    for node in (a, b):
-        try:
-            numeric(node, env, context())
-            defined.append(True)
-        except (Undefined, ArithmeticError):
-            defined.append(False)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, (TooLarge, Unreadable)):
-                raise
-            defined.append(False)
-    if not all(defined):
-        return "one" if any(defined) else None
-    return _near(a, b, env)
-
-
-def proportional(a: Node, b: Node, sign: bool = False) -> bool | None:
-    """Whether a is a constant times b (a positive one, if `sign`): how two equations, or inequalities, are the same."""
-    held = kinds(a) | kinds(b)
-    plain = {name for name in symbols(a) | symbols(b) if "(" not in name}
-    a, b = opaque(a, plain), opaque(b, plain)
-    names = sorted(symbols(a) | symbols(b))
-    if any("∑" in name for name in names):
+def _defined(node: Node, env: Env) -> bool:
+    try:
+        evaluate(node, env)
+    except (TooLarge, Unreadable):
+        raise
+    except NO_VALUE:
         return False
+    return True
+
+
+def integral(names: list[str], held: frozenset[str], a: Node, b: Node) -> bool:
+    """Whether the variables stand for integers: residues, factorials, (-1)^n, steps of a name that is one by custom."""
+    powers = (part for part in walk((a, b)) if part[0] == "pow" and symbols(part[2]))
+    if held & (_POSITIVE | {"mod"}) or any((rational(part[1]) or 0) < 0 for part in powers):
+        return True
+    return bool(held & STEPS) and all(name[:1] in _INTEGER_NAMES for name in names)
+
+
+def points(a: Node, b: Node, names: list[str], held: frozenset[str]) -> Iterator[Env]:
+    """The points at which two expressions are compared, the most telling first."""
+    draw = random.Random(len(names))
+    numbers = {abs(int(part[1])) for part in walk((a, b)) if part[0] == "num" and 20 < abs(part[1]) < 10**7}
+    constants = sorted(numbers)[:4]
+    edges = [c + d for c in constants for d in (-1, 0, 1)] + [2 * c for c in constants]
+    if integral(names, held, a, b):
+        values = [*range(1, 14), *([] if held & _POSITIVE else [0, -1, -2, -5]), *edges, *_TELLING]
+        if len(names) == 1:
+            yield from ({names[0]: Fraction(v)} for v in values)
+            return
+        small = list(itertools.islice(itertools.product(_FACTORED[:6], repeat=len(names)), 300))
+        draw.shuffle(small)
+        for i in range(70):
+            pool = _FACTORED if i % 2 else values
+            point = small[i // 2 % len(small)] if i % 4 == 0 else tuple(draw.choice(pool) for _ in names)
+            yield {name: Fraction(v) for name, v in zip(names, point, strict=True)}
+        return
+    for i in range(120 if held & (CORNERS | STEPS) else 24):
+        env: Env = {}
+        for name in names:
+            sign = draw.choice((1, -1)) if i % 4 else 1
+            size = draw.choice(_SIZES) if i % 3 else _SIZES[min(i // 3 % 5, 3)]
+            if held & STEPS and i % 2:
+                size = Fraction(draw.randint(1, 40))
+            elif edges and i % 5 == 4:
+                size = draw.choice(edges) + Fraction(1, 3)
+            else:
+                size += Fraction(draw.randint(1, 96), 97)
+            env[name] = sign * size
+        yield env
+
+
+def proportional(a: Node, b: Node) -> Any:
+    """The constant c with a = c b, or None: how two equations (or, where c is positive, inequalities) are the same."""
+    held = kinds(a) | kinds(b)
+    names = sorted(symbols(a) | symbols(b))
     if not names or "infty" in held:
         return None
-    ratio, seen = None, 0
-    mp = context()
+    mp, ratio, seen = context(), None, 0
+    tiny = mp.mpf(10) ** -20
     for point in points(a, b, names, held):
         try:
-            x, y = numeric(a, point, mp), numeric(b, point, mp)
-        except (Undefined, TooLarge, ArithmeticError):
+            x, y = (mp.convert(evaluate(node, point, mp)) for node in (a, b))
+        except NO_VALUE:
             continue
-        except (ValueError, TypeError):
+        if abs(x) < tiny and abs(y) < tiny:
+            continue
+        if abs(x) < tiny or abs(y) < tiny or (ratio and abs(x / y - ratio) > abs(ratio) * tiny):
             return None
-        tiny = mp.mpf(10) ** -25
-        if abs(x) < tiny or abs(y) < tiny:
-            if (abs(x) < tiny) != (abs(y) < tiny):
-                return False
-            continue
-        here = x / y
-        if ratio is None:
-            ratio = here
-        elif abs(here - ratio) > abs(ratio) * mp.mpf(10) ** -20:
-            return False
+        ratio = ratio or x / y
         seen += 1
         if seen >= 8:
             break
-    if ratio is None or seen < 3:
-        return None
-    return not (sign and (mp.im(ratio) or ratio < 0))
+    return ratio if seen > 2 else None
 
 
 def same_roots(a: Node, b: Node) -> bool | None:
     """Whether two equations that are linear in one of their variables have the same solutions: y = 1/x and xy = 1."""
-    names = sorted(symbols(a) & symbols(b))
-    if symbols(a) != symbols(b):
-        return False
-    mp = context()
-    for name in names:
-        others = [n for n in names if n != name]
+    for name in sorted(symbols(a) & symbols(b)):
+        others = sorted((symbols(a) | symbols(b)) - {name})
         draw, seen = random.Random(5), 0
         for _ in range(12):
             env: Env = {n: Fraction(draw.choice((1, -1)) * draw.randint(30, 400), 97) for n in others}
-            try:
-                roots = []
-                for node in (a, b):
-                    values = [numeric(node, env | {name: Fraction(v)}, mp) for v in (2, 3, 5)]
-                    slope = values[1] - values[0]
-                    if (
-                        abs(values[2] - values[1] - 2 * slope) > mp.mpf(10) ** -25 * (1 + abs(slope))
-                        or abs(slope) < mp.mpf(10) ** -25
-                    ):
-                        break
-                    roots.append(2 - values[0] / slope)
-            except (Undefined, TooLarge, ArithmeticError):
+            roots = [linear_root(node, name, env) for node in (a, b)]
+            if None in roots:
                 continue
-            except (ValueError, TypeError):
-                return None
-            if len(roots) < 2:
-                break
-            if abs(roots[0] - roots[1]) > mp.mpf(10) ** -20 * (1 + abs(roots[0])):
+            if abs(roots[0] - roots[1]) > context().mpf(10) ** -20 * (1 + abs(roots[0])):
                 return False
             seen += 1
         if seen >= 4:
@@ -286,17 +235,27 @@ def same_roots(a: Node, b: Node) -> bool | None:
     return None
 
 
+def linear_root(node: Node, name: str, env: Env) -> Any:
+    """Where an expression that is linear in `name` is zero (mpmath); None where it is not linear, or has no root."""
+    mp = context()
+    try:
+        low, middle, high = (mp.convert(evaluate(node, env | {name: Fraction(v)}, mp)) for v in (2, 3, 5))
+    except NO_VALUE:
+        return None
+    slope, tiny = middle - low, mp.mpf(10) ** -25
+    bent = abs(high - middle - 2 * slope) > tiny * (1 + abs(slope))
+    return None if bent or abs(slope) < tiny else 2 - low / slope
+
+
 def approximates(value: Fraction, places: int | None, node: Node) -> bool:
     """Whether a decimal with seven significant digits or more is an exact value, rounded or cut off at its last place."""
-    if value.numerator.bit_length() > 4000 or (places or 0) > 1000:
+    if not places or places > 1000 or value.numerator.bit_length() > 4000:
         return False
-    digits = len(str(abs(value.numerator * 10 ** (places or 0) // value.denominator)).lstrip("0"))
-    if not places or digits < 7:
+    if len(str(abs(value.numerator * 10**places // value.denominator)).lstrip("0")) < 7:
         return False
-    target = number(node)
-    if target is None or context().im(target):
-        return False
-    mp = context()
-    return bool(
-        abs(mp.mpf(value.numerator) / value.denominator - target) < mp.mpf(10) ** -places
-    ) and math.isfinite(target)
+    target, mp = number(node), context()
+    return (
+        target is not None
+        and not mp.im(target)
+        and bool(abs(mp.convert(value) - target) < mp.mpf(10) ** -places)
+    )

@@ -1,36 +1,40 @@
 r"""What the grammar makes of an answer: nodes, which are plain tuples. Nothing here evaluates anything.
 
 Nodes: ('num', Fraction, decimal places or None), ('sym', name), ('const', name), ('neg', a), ('pm', a), ('mp', a), ('add', a, b),
-('mul', a, b), ('div', a, b), ('pow', a, b), ('mod', a, b), ('fact', a), ('fact2', a), ('percent', a), ('fn', name, args, parameter),
+('mul', a, b), ('div', a, b), ('pow', a, b), ('mod', a, b), ('fact', a), ('fact2', a), ('percent', a), ('fn', name, args, degree),
 ('apply', name, args), ('big', 'sum' or 'prod', variable, low, high, body), ('base', digits, base), ('quantity', a, unit),
 ('matrix', kind, rows), and from `grammar`: ('bracket', open, close, items), ('list', separators, items), ('rel', operators, sides),
-('setop', operator, a, b), ('named', set), ('ratio', sides), ('modulo', a, m), ('given', a, domains), ('builder', a, condition),
-('cases', rows), ('words', text), ('about', a), ('ldots',), ('opaque', text): a limit or an integral.
+('setop', operator, a, b), ('named', set), ('ratio', sides), ('clock', minutes, half), ('modulo', a, m), ('given', a, domains),
+('builder', a, condition), ('cases', rows), ('words', text), ('about', a), ('ldots',), ('opaque', text): a limit or an integral.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 Node = tuple[Any, ...]
 
 
-def replace(node: Node, old: Node, new: Node) -> Node:
+def num(value: Fraction | int) -> Node:
+    """An exact number."""
+    return ("num", Fraction(value), None)
+
+
+def substitute(node: Any, old: Node, new: Node) -> Any:
     """The node with another one in the place of one that it holds."""
     if node == old:
         return new
-    return tuple(replace(part, old, new) if isinstance(part, tuple) else part for part in node)
+    return tuple(substitute(part, old, new) for part in node) if isinstance(node, tuple) else node
 
 
-def rename_index(node: Node, name: str, index: str) -> Node:
+def rename_index(node: Any, name: str, index: str) -> Any:
     """The node with the bound name of a sum replaced, in subscripts, too."""
-    if node == ("const", name):
+    if not isinstance(node, tuple) or not node:
+        return node
+    if node in (("const", name), ("sym", name)):
         return ("sym", index)
     if node[0] == "sym":
         head, underscore, subscript = node[1].partition("_")
-        return (
-            ("sym", index) if node[1] == name else ("sym", head + underscore + subscript.replace(name, index))
-        )
-    return tuple(
-        rename_index(part, name, index) if isinstance(part, tuple) and part else part for part in node
-    )
+        return ("sym", head + underscore + subscript.replace(name, index))
+    return tuple(rename_index(part, name, index) for part in node)

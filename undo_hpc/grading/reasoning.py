@@ -20,8 +20,7 @@ _BLOCKS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<seed:think>", "</seed:think>"),
 )
-_FINAL = "<|channel|>final<|message|>"
-_BARE_FINAL = "assistantfinal"
+_FINAL = ("<|channel|>final<|message|>", "assistantfinal")  # gpt-oss, with its special tokens and without
 
 
 def visible(text: str) -> str:
@@ -30,49 +29,37 @@ def visible(text: str) -> str:
     Reads closed blocks, blocks that the template opened (only the closing mark is there), the channels of gpt-oss with or without
     their special tokens, and blocks that were never closed: of those only what stands before them counts, or all where nothing does.
     """
-    text = _behind_reasoning(text)
-    if len(text) > MAX_TEXT:
-        text = text[-MAX_TEXT:]
-    if "[asy]" in text:
-        text = _without_drawings(text)
-    if "<<" in text:
-        text = _CALCULATION.sub("", text)
+    text = _without_drawings(_behind_reasoning(text)[-MAX_TEXT:])
+    text = _CALCULATION.sub("", text) if "<<" in text else text
     said = _SAID.search(text)
     start = len(text) - len(text.lstrip())
     for match in _RUN_ON.finditer(text):
-        if start < match.start() and (match.group()[0] in "<[" or (said and said.end() <= match.start())):
+        if start < match.start() and (match[0][0] in "<[" or (said and said.end() <= match.start())):
             return text[: match.start()]
     return text
 
 
 def _behind_reasoning(text: str) -> str:
-    at = text.rfind(_FINAL)
-    if at >= 0:
-        return text[at + len(_FINAL) :]
-    if text.startswith(("<|channel|>analysis", "analysis")) and (at := text.rfind(_BARE_FINAL)) >= 0:
-        return text[at + len(_BARE_FINAL) :]
-    if text.startswith("<|channel|>analysis<|message|>"):
-        return ""  # cut off before the final channel
+    if text.startswith(("<|channel|>analysis", "analysis")) or _FINAL[0] in text:
+        for mark in _FINAL:
+            if mark in text:
+                return text.rpartition(mark)[2]
+        if text.startswith("<|channel|>"):
+            return ""  # cut off before the final channel
     for opening, closing in _BLOCKS:
-        end = text.rfind(closing)
-        if end >= 0:
-            behind = text[end + len(closing) :]
-            text = behind if behind.strip() else text[:end].rpartition(opening)[0]
-            continue
-        start = text.find(opening)
-        if start >= 0:
-            before = text[:start]
-            text = before if before.strip() else text[start + len(opening) :]
+        before, mark, behind = text.rpartition(closing)
+        if mark:
+            text = behind if behind.strip() else before.rpartition(opening)[0]
+        elif opening in text:
+            before, _, behind = text.partition(opening)
+            text = before if before.strip() else behind
     return text
 
 
 def _without_drawings(text: str) -> str:
     """The text without `[asy] ... [/asy]`; a drawing that is never closed stays."""
     out, at = [], 0
-    while (start := text.find("[asy]", at)) >= 0:
-        end = text.find("[/asy]", start)
-        if end < 0:
-            break
+    while (start := text.find("[asy]", at)) >= 0 and (end := text.find("[/asy]", start)) >= 0:
         out.append(text[at:start])
         at = end + 6
     return " ".join((*out, text[at:]))

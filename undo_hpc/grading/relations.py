@@ -1,183 +1,310 @@
-"""From relations to values: labelled values, solutions, sets of reals, equations, congruences, sets by a condition."""
+"""From relations and lists to values: named values, solutions, sets of reals, equations, congruences, families of values."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
-from undo_hpc.grading import sets
-from undo_hpc.grading.domains import domain_of
-from undo_hpc.grading.evaluate import Undefined, kinds, symbols
+from undo_hpc.grading import regions, units, words
+from undo_hpc.grading import values as typed
+from undo_hpc.grading.evaluate import kinds, rational, symbols, walk
+from undo_hpc.grading.grammar import domain_of
 from undo_hpc.grading.identity import identical
-from undo_hpc.grading.labels import label_of
-from undo_hpc.grading.listing import assigned, family
-from undo_hpc.grading.making import ORDERS, STRUCTURES, branches, reals, value_of
-from undo_hpc.grading.names import BIG
-from undo_hpc.grading.nodes import Node
+from undo_hpc.grading.making import MAX_ITEMS, STRUCTURES, branches, flat, value_of
+from undo_hpc.grading.nodes import Node, num, substitute
+from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.tokens import SyntaxProblem
-from undo_hpc.grading.values import (
-    About,
-    Condition,
-    Family,
-    Labelled,
-    List,
-    Named,
-    Reals,
-    Relation,
-    Set,
-    Solutions,
-    Value,
-)
+
+_ORDERS = frozenset(("<", ">", "le", "ge", "ne"))
+_MEASURED = word_set("mul div ratio fn pow")
+_NO_MEASURES = word_set("sqrt abs max min gcd lcm floor ceil log ln")
+_WHOLE = {"Z": float("-inf"), "N": 0, "Z+": 1}
 
 
-def relation(node: Node) -> Value:
-    """What a chain of relations says: a labelled value, solutions, a set of reals, or an equation."""
+def label_of(left: Node, right: Node) -> str:
+    """The name that the left side is for the right one; an empty string where it is part of an equation.
+
+    Symbols and applied names are labels where they do not come again; so are words, limits and integrals, and, of a closed value,
+    segments (AB), marked letters, ratios, and measures of them (sin A).
+    """
+    kind = left[0]
+    if kind == "opaque" and "opaque" not in kinds(right):
+        return f"of {left[1]}"
+    if kind == "words":
+        return "words " + words.plain(left[1])
+    if kind == "sym" and left[1] not in symbols(right):
+        return str(left[1])
+    if kind == "apply" and not any(part[:2] == left[:2] for part in walk(right)):
+        return f"{left[1]}()"
+    names = symbols(left)
+    closed = not symbols(right) and "apply" not in kinds(right)
+    if not closed or not names or kind not in _MEASURED or "num" in kinds(left):
+        return ""
+    if kind == "ratio" or all(name[0].isupper() or ":" in name for name in names):
+        return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
+    measure = kind == "fn" and left[1] not in _NO_MEASURES and len(names) == 1
+    return f"of {left[1]} {min(names)}" if measure else ""
+
+
+def solved(label: str, value: typed.Value, relation: typed.Relation | None = None) -> typed.Solutions:
+    """A value with its name; the items of a list are its values one by one."""
+    many = value.items if isinstance(value, typed.Items) and value.brackets == "" else (value,)
+    return typed.Solutions((label,), tuple((item,) for item in many), relation)
+
+
+def relation(node: Node) -> typed.Value:
+    """What a chain of relations says: a named value, solutions, a set of reals, or an equation."""
     operators, sides = node[1], node[2]
-    kinds_of = set(operators)
-    if kinds_of <= {"approx", "="} and "approx" in kinds_of:
+    said = set(operators)
+    plain = not kinds(sides) & STRUCTURES
+    if said <= {"approx", "="} and "approx" in said:
         return approximation(sides)
-    if kinds_of == {"="}:
+    if said == {"="}:
         return equation(sides)
     if operators == ("in",):
-        return membership(sides[0], sides[1])
-    if kinds_of <= ORDERS | {"="}:
-        return inequality(node)
-    if len(sides) == 2 and not (kinds(sides[0]) | kinds(sides[1])) & {"bracket", "list", "rel", "words"}:
-        return Relation(operators[0], sides[0], sides[1])
+        return membership(*sides)
+    if said <= _ORDERS | {"="} and plain:
+        return inequality(operators, sides)
+    if len(sides) == 2 and plain:
+        return typed.Relation(operators[0], sides[0], sides[1])
     raise SyntaxProblem("a chain of relations")
 
 
-def approximation(sides: tuple[Node, ...]) -> Value:
+def approximation(sides: tuple[Node, ...]) -> typed.Value:
     """`x \\approx 1.5`, `\\ln 3 \\approx 1.0986`: the label is no value."""
     label = label_of(sides[0], sides[-1])
     held = sides[1:] if label else sides
-    if any(symbols(side) for side in held) and not all(symbols(side) for side in held):
+    if len({bool(symbols(side)) for side in held}) > 1:
         raise SyntaxProblem("an approximation of an expression")
-    return About(tuple(value_of(side) for side in held if side[0] != "words"), label)
+    return typed.About(tuple(value_of(side) for side in held if side[0] != "words"), label)
 
 
-def equation(sides: tuple[Node, ...]) -> Value:
+def equation(sides: tuple[Node, ...]) -> typed.Value:
     """A chain of equal signs."""
-    *names, last = sides
-    if (
-        len(names) > 1
-        and all(name[0] == "sym" for name in names)
-        and len({n[1] for n in names}) == len(names)
-    ):
-        value = value_of(last)
-        return Solutions((tuple((str(name[1]), value) for name in names),))
-    left = sides[0]
+    left, last = sides[0], sides[-1]
+    names = [str(side[1]) for side in sides[:-1]]
+    if len(sides) > 2 and all(s[0] == "sym" for s in sides[:-1]) and len(set(names)) == len(names):
+        return typed.Solutions(tuple(names), ((value_of(last),) * len(names),))  # x = y = z = 1
     if left[0] == "bracket" and left[1] == "(" and all(n[0] in ("sym", "const", "apply") for n in left[3]):
         return assigned([str(n[1]) for n in left[3]], value_of(last))
-    label = label_of(left, last)
-    if label:
-        pure = not (kinds(left) | kinds(last)) & STRUCTURES
-        return Labelled(
-            label, value_of(last), Relation("=", left, last) if pure and len(sides) == 2 else None
-        )
-    if (
-        len(sides) == 2
-        and (label := label_of(last, left))
-        and last[0] in ("sym", "apply")
-        and not symbols(left)
-    ):
-        return Labelled(label, value_of(left), Relation("=", left, last))
-    if all(not symbols(side) for side in sides) and not kinds(("", *sides)) & (
-        STRUCTURES - {"ratio", "quantity"} | BIG | {"apply"}
-    ):
+    pure = len(sides) == 2 and not kinds(sides) & STRUCTURES
+    whole = typed.Relation("=", left, last) if pure else None
+    if label := label_of(left, last):
+        return solved(label, value_of(last), whole)
+    if len(sides) == 2 and last[0] in ("sym", "apply") and not symbols(left):  # 3 = x
+        return solved(label_of(last, left), value_of(left), whole)
+    if not symbols(sides) and not kinds(sides) & (STRUCTURES - {"ratio", "quantity"} | {"apply", "big"}):
         bare = [side[1] if side[0] == "quantity" else side for side in sides]
         holds = all(identical(bare[0], side) for side in bare[1:])
-        return Labelled("=", value_of(last)) if holds else Relation("=", left, last)
-    if len(sides) == 2 and not (kinds(left) | kinds(last)) & STRUCTURES:
-        return Relation("=", left, last)
+        return solved("=", value_of(last)) if holds else typed.Relation("=", left, last)  # 6 + 7 = 13
+    if whole:
+        return whole
     raise SyntaxProblem("an equation between structures")
 
 
-def membership(left: Node, right: Node) -> Value:
+def assigned(names: list[str], value: typed.Value) -> typed.Value:
+    """`(x, y) = (1, 2)`, `(x, y) = (1, 2), (2, 1)`."""
+    plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
+    rows = [row.items if isinstance(row, typed.Items) else () for row in (value.items if plain else (value,))]  # type: ignore[attr-defined]
+    if any(len(row) != len(names) for row in rows):
+        return solved(f"({', '.join(names)})", value)
+    return typed.Solutions(tuple(names), tuple(rows))
+
+
+def membership(left: Node, right: Node) -> typed.Value:
     """`x \\in [1, 2)`: the set, for a name."""
     value = value_of(right)
-    label = label_of(left, ("num", Fraction(0), None)) if left[0] in ("sym", "apply", "words") else ""
-    pieces = reals(value) if not isinstance(value, Set) else None
-    if pieces is not None:
-        return Reals(pieces, label)
-    if isinstance(value, Set) and label:
-        return Labelled(label, List(value.items))
+    label = label_of(left, num(0)) if left[0] in ("sym", "apply", "words") else ""
+    if isinstance(value, typed.Region):
+        return typed.Region(label, value.formula)
     if not label:
         raise SyntaxProblem("membership of something that is no name")
-    return Labelled(label, value)
+    braces = isinstance(value, typed.Items) and value.brackets == "{}"
+    return solved(label, typed.Items("", value.items) if braces else value)  # type: ignore[attr-defined]
 
 
-def inequality(node: Node) -> Value:
-    """A chain of inequalities as the set of reals that it describes, or as a condition."""
-    operators, sides = node[1], node[2]
-    names = set().union(*(symbols(side) for side in sides))
-    if any(kinds(side) & STRUCTURES for side in sides):
-        raise SyntaxProblem("an inequality of structures")
-    target = [side for side in sides if side[0] in ("sym", "apply")]
-    name = str(target[0][1]) if len(target) == 1 else names.copy().pop() if len(names) == 1 else ""
-    if name:
-        found: tuple[sets.Piece, ...] | None = (sets.piece(sets.MINUS, sets.INFINITY, False, False),)
-        for operator, a, b in zip(operators, sides, sides[1:], strict=False):
-            a, b = (("sym", name) if side[0] == "apply" and side[1] == name else side for side in (a, b))
-            solved = sets.solve(operator, a, b, name)
-            found = _both(found, solved)
-            if found is None:
-                break
-        if found is not None:
-            return Reals(found, name)
-    return (
-        Condition((node,)) if len(sides) > 2 or operators[0] != "ne" else Relation("ne", sides[0], sides[1])
-    )
+def inequality(operators: tuple[str, ...], sides: tuple[Node, ...]) -> typed.Value:
+    """A chain of inequalities as the set of reals that it describes for one name, or as relations of several."""
+    lone = [side for side in sides if side[0] in ("sym", "apply")]
+    names = symbols(sides)
+    target = lone[0] if len(lone) == 1 else sides[1] if len(sides) == 3 and sides[1] in lone else None
+    if target is None and len(names) == 1:
+        target = ("sym", min(names))
+    if target is not None:
+        rel: Node = ("rel", operators, substitute(sides, target, regions.VARIABLE))
+        return typed.Region(target[1], rel)
+    flipped = {">": "<", "ge": "le"}
+    found: list[typed.Value] = []
+    for operator, (a, b) in zip(operators, pairwise(sides), strict=True):
+        a, b = (b, a) if operator in flipped else (a, b)
+        found.append(typed.Relation(flipped.get(operator, operator), a, b))
+    return found[0] if len(found) == 1 else typed.Items("", tuple(found))
 
 
-def _both(
-    a: tuple[sets.Piece, ...] | None, b: tuple[sets.Piece, ...] | None
-) -> tuple[sets.Piece, ...] | None:
-    """The intersection; rays with endpoints that hold variables are joined to one piece."""
-    if a is None or b is None:
+# -- lists
+def listing(node: Node) -> typed.Value:
+    """A list: solutions, conditions on one variable, families, or values in any order."""
+    separators, items = node[1], node[2]
+    if len(items) > MAX_ITEMS:
+        raise SyntaxProblem("too many items")
+    domains = [domain_of(item) for item in items]
+    if any(domains) and not all(domains):
+        rest = tuple(item for item, found in zip(items, domains, strict=True) if not found)
+        inner = rest[0] if len(rest) == 1 else ("list", separators[: len(rest) - 1], rest)
+        return given(("given", inner, tuple(pair for found in domains for pair in found or ())))
+    if ";" in separators and len(set(separators)) > 1:
+        groups = [[items[0]]]
+        for separator, item in zip(separators, items[1:], strict=True):
+            if separator == ";":
+                groups.append([])
+            groups[-1].append(item)
+        values = [value_of(("list", (",",) * (len(g) - 1), tuple(g)) if len(g) > 1 else g[0]) for g in groups]
+        return joined({";"}, values)
+    last = items[-1]
+    if last[0] in ("modulo", "given") and all(item[0] != last[0] for item in items[:-1]):
+        return value_of((last[0], ("list", separators, (*items[:-1], last[1])), last[2]))
+    return joined(set(separators), [value_of(item) for item in items])
+
+
+def joined(separators: set[str], values: list[typed.Value]) -> typed.Value:
+    """What values side by side mean together."""
+    head, *rest = values
+    bare = not any(isinstance(v, (typed.Solutions, typed.Relation, typed.Region)) for v in rest)
+    whole: typed.Value | None = None
+    if all(isinstance(v, typed.Solutions) for v in values):
+        whole = merged(values)
+    elif all(isinstance(v, typed.Region) for v in values):
+        whole = narrowed(separators, values)
+    elif all(isinstance(v, typed.Family) and v.domains == head.domains for v in values):  # type: ignore[attr-defined]
+        items = tuple(item for v in values for item in v.items)  # type: ignore[attr-defined]
+        whole = typed.Family(items, head.domains, head.label)  # type: ignore[attr-defined]
+    elif separators == {"and"}:
+        whole = compound(values)
+    elif isinstance(head, typed.Solutions) and bare and not head.names[0].startswith("words ("):  # x = 2, 3
+        rows = [(v,) for v in flat(rest)] if len(head.names) == 1 else [getattr(v, "items", ()) for v in rest]
+        if all(len(row) == len(head.names) for row in rows):
+            whole = typed.Solutions(head.names, (*head.rows, *rows))
+    return whole or typed.Items("", flat(values))
+
+
+def merged(values: list[typed.Value]) -> typed.Value | None:
+    """Assignments one after the other: a name that comes again begins a new solution."""
+    rows: list[dict[str, typed.Value]] = [{}]
+    for value in values:
+        for row in value.rows:  # type: ignore[attr-defined]
+            part = dict(zip(value.names, row, strict=True))  # type: ignore[attr-defined]
+            if rows[-1] and (part.keys() & rows[-1].keys() or len(part) > 1):
+                rows.append({})
+            rows[-1] |= part
+    names = tuple(rows[0])
+    if "=" in names or any(row.keys() != rows[0].keys() for row in rows):
         return None
-    try:
-        return sets.intersection(a, b)
-    except Undefined:
-        if len(a) == len(b) == 1:
-            low, left = (b[0].low, b[0].closed[0]) if a[0].low == sets.MINUS else (a[0].low, a[0].closed[0])
-            high, right = (
-                (b[0].high, b[0].closed[1]) if a[0].high == sets.INFINITY else (a[0].high, a[0].closed[1])
-            )
-            return (sets.Piece(low, high, (left, right)),)
+    return typed.Solutions(names, tuple(tuple(row[name] for name in names) for row in rows))
+
+
+def narrowed(separators: set[str], values: list[typed.Value]) -> typed.Value | None:
+    """Inequalities side by side: `or` joins, `and` and commas narrow down; a comma joins where nothing would be left."""
+    names = {v.name for v in values} - {""}  # type: ignore[attr-defined]
+    formulas = [v.formula for v in values]  # type: ignore[attr-defined]
+    if len(names) > 1:
         return None
+    both: Node = ("every", *formulas)
+    closed = symbols(both) <= {regions.VARIABLE[1]}
+    joins = "or" in separators or ("and" not in separators and closed and not regions.satisfiable(both))
+    return typed.Region(max(names, default=""), ("any", *formulas) if joins else both)
 
 
-def builder(node: Node) -> Value:
+def compound(values: list[typed.Value]) -> typed.Value | None:
+    """`5 feet and 4 inches` as one quantity in the last unit: units of one dimension, each smaller than the one before."""
+    amount, last = Fraction(0), None
+    for value in values:
+        unit = units.read(value.unit) if isinstance(value, typed.Quantity) else None
+        inner = value.value if isinstance(value, typed.Quantity) else None
+        size = rational(inner.node) if isinstance(inner, typed.Expression) else None
+        if size is None or not unit or not unit.dimension or unit.words:
+            return None
+        if last and (unit.dimension != last.dimension or unit.size >= last.size):
+            return None
+        amount, last = amount + size * unit.size, unit
+    return typed.Quantity(typed.Expression(num(amount / last.size)), values[-1].unit) if last else None  # type: ignore[attr-defined]
+
+
+# -- parameters and their domains
+def given(node: Node) -> typed.Value:
+    """All values of a node as its parameters run; the node itself where the domains say nothing (all reals, a label)."""
+    inner, domains = node[1], node[2]
+    names = symbols(inner) - labels(inner)
+    if domains and domains[0][0] == "":
+        domains = tuple((name, domains[0][1]) for name in sorted(names))
+    value = value_of(inner) if inner[0] in ("rel", "list") else None
+    if isinstance(value, typed.Region):
+        least = _WHOLE.get(domains[0][1]) if [name for name, _ in domains] == [value.name] else None
+        return typed.Region(
+            value.name, value.formula if least is None else ("every", value.formula, ("whole", least))
+        )
+    running = tuple(pair for pair in domains if pair[0] in names)
+    tuples = inner[0] == "bracket" or (inner[0] == "rel" and inner[2][-1][0] == "bracket")
+    if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not tuples):
+        return value or value_of(inner)
+    label, items = members(inner)
+    return typed.Family(tuple(items), running, label)
+
+
+def labels(node: Node) -> frozenset[str]:
+    """The names on the left of equations: they are not parameters."""
+    if node[0] == "rel":
+        return symbols(node[2][0])
+    return frozenset().union(*map(labels, node[-1])) if node[0] in ("list", "bracket") else frozenset()
+
+
+def members(node: Node) -> tuple[str, list[tuple[Node, ...]]]:
+    """The label of a family and its members: expressions, or tuples of them."""
+    if node[0] == "list":
+        parts = [members(item) for item in node[2]]
+        names = [label for label, _ in parts if label]
+        if len(parts) > 1 and len(set(names)) == len(parts):  # x = 2k, y = 3k
+            return ",".join(sorted(names)), [tuple(items[0][0] for _, items in sorted(parts))]
+        return names[0] if names else "", [item for _, items in parts for item in items]
+    if node[0] == "rel" and node[1] == ("=",):
+        label = label_of(node[2][0], node[2][1])
+        if label or node[2][0][0] == "bracket":
+            return label, members(node[2][1])[1]
+    if node[0] == "bracket" and node[1] == "\\{":
+        return "", [item for part in node[3] for item in members(part)[1]]
+    if node[0] == "bracket" and node[1] == "(":
+        return "", [tuple(node[3])]
+    if kinds(node) & STRUCTURES:
+        raise SyntaxProblem("a family of structures")
+    return "", [(branch,) for branch in branches(node)]
+
+
+def builder(node: Node) -> typed.Value:
     """`{x | x > 3}`: the condition, or a family `{2k | k in Z}`."""
-    domains = domain_of(node[2])
-    if node[1][0] in ("rel", "sym") and not (domains and node[1][0] == "rel" and node[1][1] != ("in",)):
-        value, name = value_of(node[2]), node[1] if node[1][0] == "sym" else node[1][2][0]
-        if isinstance(value, Reals) and name != ("sym", value.name):
-            raise SyntaxProblem("a condition on another name")
-        if isinstance(value, (Reals, Condition)):
-            return value
-    if domains:
-        return family(node[1], tuple(domains))
-    raise SyntaxProblem("a set by a condition")
+    what, condition = node[1], node[2]
+    domains, within = domain_of(condition), domain_of(what)
+    if domains and not within:
+        return given(("given", what, tuple(domains)))
+    value = given(("given", condition, tuple(within))) if within else value_of(condition)
+    name = what[2][0] if what[0] == "rel" else what
+    if not isinstance(value, typed.Region) or name != ("sym", value.name):
+        raise SyntaxProblem("a set by a condition")
+    return value
 
 
-def modulo(node: Node) -> Value:
+def modulo(node: Node) -> typed.Value:
     """`x \\equiv 1, 4 \\pmod 5` as a family of integers; a congruence of letters as it stands."""
     inner, modulus = node[1], node[2]
-    items = inner[2] if inner[0] == "list" else (inner,)
-    label = ""
-    residues: list[Node] = []
-    for item in items:
+    label, residues = "", []
+    for item in inner[2] if inner[0] == "list" else (inner,):
         if item[0] == "rel":
             if item[1] != ("equiv",) or kinds(modulus) & STRUCTURES:
                 raise SyntaxProblem("a modulus without a congruence")
-            left, right = item[2]
-            label = label_of(left, right)
-            if not label or symbols(modulus) or symbols(right):
-                return Named("modulo", (value_of(left), value_of(right), value_of(modulus)))
-            item = right
-        residues.extend(branches(item) if kinds(item) & {"pm", "mp"} else [item])
+            left, item = item[2]
+            label = label_of(left, item)
+            if not label or symbols((modulus, item)):
+                return typed.Named("modulo", (value_of(left), value_of(item), value_of(modulus)))
+        residues.extend(branches(item))
     if kinds(modulus) & STRUCTURES or symbols(modulus):
         raise SyntaxProblem("a modulus that is no number")
-    k: Node = ("mul", modulus, ("sym", "\0k"))
-    return Family(tuple((("add", residue, k),) for residue in residues), (("\0k", "Z"),), label)
+    step: Node = ("mul", modulus, ("sym", "\0k"))
+    return typed.Family(tuple((("add", residue, step),) for residue in residues), (("\0k", "Z"),), label)

@@ -1,163 +1,400 @@
-"""The middle part of the grammar: sums, products, powers, degrees. A Pratt parser from tokens into nodes."""
+"""The lower half of the grammar: a Pratt parser from tokens into the nodes of an expression. `grammar` adds lists, relations and sets."""
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
-from undo_hpc.grading.atoms import Atoms
-from undo_hpc.grading.names import word_set
-from undo_hpc.grading.nodes import Node
+from undo_hpc.grading import tables
+from undo_hpc.grading.cursor import CLOSING, Cursor
+from undo_hpc.grading.nodes import Node, num, rename_index
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 
 MAX_DEPTH = 100
-_NO_FACTOR = word_set(
-    "mod bmod pmod rfloor rceil cdot times div choose over rangle cup cap setminus in notin equiv approx to subset subseteq not "
-    "perp parallel propto ldots Rightarrow Leftrightarrow implies leftrightarrow rightarrow longrightarrow pm mp"
-)
+CURRENCIES = "$€£¥₹"
+_SUM, _PRODUCT = 10, 20  # binding powers
+_SUMS = {"+": "add", "-": "neg", "pm": "pm", "mp": "mp"}
+_PRODUCTS = {"*": "mul", "/": "div", "mod": "mod"}
+_INVERSE = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
+_INVERSE |= {name: f"a{name}" for name in ("sinh", "cosh", "tanh")}
+_SUPERSETS = {">0": "+", "*": "*", "ge0": "0+", "0": "0+"}
 
 
-class Terms(Atoms):
-    """Sums, products and powers."""
+class Terms(Cursor):
+    """The expressions of algebra."""
 
-    def expression(self) -> Node:
+    # -- sums and products
+    def expression(self, level: int = 0) -> Node:
+        """An expression of operators that bind stronger than `level`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise SyntaxProblem("nested too deep")
-        node = self.term()
-        while True:
-            if self.op("+"):
-                node = ("add", node, self.term())
-            elif self.op("-"):
-                node = ("add", node, ("neg", self.term()))
-            elif self.peek() in (("cmd", "pm"), ("cmd", "mp")):
-                node = ("add", node, (self.take()[1], self.term()))
-            else:
-                self.depth -= 1
-                return node
-
-    def term(self) -> Node:
-        if self.peek() in (("cmd", "pm"), ("cmd", "mp")):
-            return (self.take()[1], self.term())
-        negative = False
-        while self.peek() in (("op", "-"), ("op", "+")):
-            negative ^= self.take()[1] == "-"
-        if self.peek() in (("cmd", "pm"), ("cmd", "mp")):
-            return self.term()
-        node = self.power()
+        node = self.prefix(level)
         while True:
             kind, text = self.peek()
-            if (kind, text) in (("op", "*"), ("cmd", "cdot"), ("cmd", "times")):
+            operator = text if kind in ("op", "cmd") else ""
+            if operator in _SUMS and level < _SUM:
                 self.at += 1
-                node = ("mul", node, self.signed())
-            elif (kind, text) in (("op", "/"), ("cmd", "div")):
-                if self.peek(1)[0] == "word":
-                    break
+                right = self.expression(_SUM)
+                node = ("add", node, right if text == "+" else (_SUMS[text], right))
+            elif level >= _PRODUCT or (text == "/" and self.peek(1)[0] == "word"):
+                break
+            elif operator in _PRODUCTS:
                 self.at += 1
-                node = ("div", node, self.signed())
-            elif kind == "cmd" and text in ("mod", "bmod"):
-                self.at += 1
-                node = ("mod", node, self.signed())
-            elif self.starts_factor(kind, text):
-                if kind == "num" and self.spaced() and self.tokens[self.at - 1][0] == "num":
+                node = (_PRODUCTS[text], node, self.expression(_PRODUCT))
+            elif self.starts_factor():
+                if kind == self.peek(-1)[0] == "num" and self.spaced():
                     raise Wordy("two numbers side by side")
                 node = ("mul", node, self.power())
             else:
                 break
-        return ("neg", node) if negative else node
+        self.depth -= 1
+        return node
 
-    def signed(self) -> Node:
-        if self.op("-"):
-            return ("neg", self.signed())
-        self.op("+")
-        return self.power()
+    def prefix(self, level: int) -> Node:
+        """A term with the signs before it."""
+        if not self.skip(*_SUMS):
+            return self.power()
+        sign = self.peek(-1)[1]
+        node = self.expression(max(level, _SUM))
+        return node if sign == "+" or node[0] in ("pm", "mp") else (_SUMS[sign], node)
 
-    def starts_factor(self, kind: str, text: str) -> bool:
-        if kind in ("num", "sym", "begin"):
-            return True
+    def starts_factor(self) -> bool:
+        """Whether a factor without a sign of multiplication stands here."""
+        kind, text = self.peek()
         if kind == "cmd":
-            return text not in _NO_FACTOR and not (
-                text == "frac" and self.peek(1)[1] == "{" and self.peek(2)[0] == "word"
-            )
-        if kind != "op":
-            return False
-        if text == "(" or (text == "[" and not self.outward):
+            unit = text == "frac" and self.peek(1)[1] == "{" and self.peek(2)[0] == "word"
+            return text not in tables.NO_FACTORS and not unit
+        if kind == "op" and (text == "(" or (text == "[" and not self.outward)):
             return not self.is_remark()
-        return text == "{" or (text == "|" and self.bars == 0)
+        return kind in ("num", "sym", "begin") or (
+            kind == "op" and (text == "{" or (text == "|" and not self.bars))
+        )
 
     def is_remark(self) -> bool:
         """Whether the bracket here holds words, a modulus, or the domain of a parameter, so that it is no factor."""
-        first, second = self.peek(1), self.peek(2)
-        return (
-            first[0] == "word"
-            or first[1] in ("mod", "bmod")
-            or second[1] in ("in", "ne")
-            or first[1] == "sym:"
-        )
+        return self.peek(1)[0] == "word" or self.peek(1)[1] == "mod" or self.peek(2)[1] in ("in", "ne")
 
+    # -- powers and what stands behind a factor
     def power(self) -> Node:
+        """A factor with its exponent."""
         node = self.postfix(self.atom())
-        if not self.op("^"):
+        if not self.skip("^"):
             return node
-        if self.degree_sign():
-            return self.degrees(node)
-        mark = self.peek(1 if self.peek()[1] == "{" else 0)
-        if mark in (("op", "'"), ("cmd", "prime")):
-            braced = self.op("{")
-            while self.op("'") or self.cmd("prime"):
-                node = ("sym", self.name_of(node) + "'")
+        braced = self.peek() == ("op", "{")
+        mark = self.peek(int(braced))
+        if mark in (("cmd", "circ"), ("op", "°"), ("op", "'"), ("cmd", "prime")):
+            self.at += braced
+            if mark[1] in ("circ", "°"):
+                self.at += 1
+            while self.skip("'", "prime"):
+                node = self.primed(node)
             if braced:
                 self.need("}")
-            return self.postfix(node)
-        exponent = ("neg", self.power()) if self.op("-") else self.power()
+            return self.postfix(self.degrees(node) if mark[1] in ("circ", "°") else node)
+        exponent = ("neg", self.power()) if self.skip("-") else self.power()
         if node[0] == "sym" and self.peek() == ("op", "(") and self.is_application(node[1]):  # f^{-1}(x)
-            return self.applied(node[1] + "^" + str(exponent))
+            return self.applied(f"{node[1]}^{exponent}")
         return self.postfix(("pow", node, exponent))
 
-    def degree_sign(self) -> bool:
-        """Takes `\\circ` or `{\\circ}` behind a caret."""
-        if self.cmd("circ") or self.op("°"):
-            return True
-        if (
-            self.peek() == ("op", "{")
-            and self.peek(1) in (("cmd", "circ"), ("op", "°"))
-            and self.peek(2) == ("op", "}")
-        ):
-            self.at += 3
-            return True
-        return False
-
-    def degrees(self, node: Node) -> Node:
-        """An angle in degrees, its minutes and seconds; or a temperature."""
-        if self.peek() in (("sym", "C"), ("word", "C"), ("sym", "F"), ("word", "F")):
-            return ("quantity", node, "celsius" if self.take()[1] == "C" else "fahrenheit")
-        for marks, share in (("'", 60), ('"', 3600)):
-            if self.peek()[0] == "num":
-                minute = self.peek(1) == ("op", marks) or (
-                    self.peek(1)[1] == "^" and self.peek(2)[1] in ("prime", "{")
-                )
-                if not minute:
-                    break
-                value = Fraction(self.take()[1])
-                while self.op("'", '"', "^", "{", "}") or self.cmd("prime"):
-                    pass
-                node = ("add", node, ("num", value / share, None))
-        return ("mul", node, ("const", "degree"))
-
     def postfix(self, node: Node) -> Node:
+        """Factorials, degrees, percent signs and primes."""
         while True:
-            if self.op("!"):
-                node = ("fact2", node) if self.op("!") else ("fact", node)
-            elif self.op("°"):
+            if self.skip("!"):
+                node = ("fact2" if self.skip("!") else "fact", node)
+            elif self.skip("°"):
                 node = self.degrees(node)
-            elif self.op("%"):
+            elif self.skip("%"):
                 node = ("percent", node)
-            elif self.op("'"):
-                node = self.application(self.name_of(node) + "'")
+            elif self.skip("'"):
+                node = self.application(self.primed(node)[1])
             else:
                 return node
 
-    @staticmethod
-    def name_of(node: Node) -> str:
+    def primed(self, node: Node) -> Node:
+        """A symbol with a prime."""
         if node[0] != "sym":
             raise SyntaxProblem("a prime on something that is not a symbol")
-        return str(node[1])
+        return ("sym", node[1] + "'")
+
+    def degrees(self, node: Node) -> Node:
+        """An angle in degrees, its minutes and seconds; or a temperature."""
+        if self.peek()[1] in ("C", "F"):
+            return ("quantity", node, "celsius" if self.take()[1] == "C" else "fahrenheit")
+        for marks, share in (("'", 60), ('"', 3600)):
+            raised = self.peek(1)[1] == "^" and self.peek(2)[1] in ("prime", "{")
+            if self.peek()[0] == "num" and (raised or self.peek(1) == ("op", marks)):
+                node = ("add", node, num(Fraction(self.take()[1]) / share))
+                while self.skip("'", '"', "^", "{", "}", "prime"):
+                    pass
+        return ("mul", node, ("const", "degree"))
+
+    # -- atoms
+    def atom(self) -> Node:
+        """A number, a name, a bracket, a command with its arguments."""
+        kind, text = self.take()
+        if kind == "num":
+            return self.number(text)
+        if kind == "sym":
+            return self.symbol(text)
+        if kind == "begin":
+            return self.environment(text)
+        if kind == "cmd":
+            return self.command(text)
+        if kind == "op" and (text in CLOSING or (text == "]" and self.outward)):
+            return self.bracket(text)
+        if kind == "op" and text == "|":
+            inside = self.within(self.expression, self.brackets, 1)
+            self.need("|")
+            return ("fn", "abs", (inside,), None)
+        if kind == "op" and text in CURRENCIES:
+            return ("quantity", self.expression(_PRODUCT), text)
+        raise SyntaxProblem(f"unexpected {text!r}")
+
+    def bracket(self, opening: str) -> Node:
+        """What stands in brackets; in `grammar`."""
+        raise NotImplementedError
+
+    def environment(self, name: str) -> Node:
+        """A matrix or cases; in `grammar`."""
+        raise NotImplementedError
+
+    def group(self, opening: str) -> Node:
+        """An argument in brackets of its own."""
+        self.need(opening)
+        node = self.within(self.expression, 0)
+        self.need(CLOSING[opening])
+        return node
+
+    def argument(self) -> Node:
+        r"""One argument of a LaTeX command: `{...}`, a digit, a letter, or a command."""
+        kind, text = self.peek()
+        if text == "{":
+            return self.group("{")
+        if kind == "num":
+            self.at += 1
+            if len(text) > 1 and text.isdigit():
+                self.tokens.insert(self.at, ("num", text[1:], False))
+                text = text[0]
+            return num(Fraction(text.replace(",", "")))
+        return self.atom()
+
+    def number(self, text: str) -> Node:
+        """A number: with its decimal places, mixed, or of another base."""
+        if "," in text and (self.brackets or not self.thousands):
+            text, *rest = text.split(",")
+            self.tokens[self.at : self.at] = [
+                t for r in rest for t in (("op", ",", False), ("num", r, False))
+            ]
+        value = Fraction(text.replace(",", ""))
+        if text.replace(",", "").isdigit():
+            if self.skip("_"):
+                base = self.raw_subscript().lower().removeprefix("base").strip()
+                return ("base", text, int(tables.NUMBER_WORDS.get(base, base)))
+            if mixed := self.mixed():
+                return num(value + mixed)
+        if self.peek()[0] == "num" and self.spaced():
+            raise Wordy("two numbers side by side")
+        plain = "." in text and "e" not in text.lower()
+        return ("num", value, len(text.partition(".")[2]) if plain else None)
+
+    def mixed(self) -> Fraction | None:
+        r"""The fraction of `3\frac{1}{2}` and `3 1/2`, where both parts are bare integers."""
+        written = "".join(text for _, text, _ in self.tokens[self.at : self.at + 7])
+        found = re.match(r"frac(?:\{(\d+)\}\{(\d+)\}|(\d)(\d)(?!\d))", written)
+        if found and self.peek() == ("cmd", "frac"):
+            top, bottom = (int(digits) for digits in found.groups() if digits)
+            tokens = 7 if found[1] else 2 if self.peek(1)[1] == f"{top}{bottom}" else 3
+        elif (
+            self.spaced()
+            and self.peek(1) == ("op", "/")
+            and self.peek()[1].isdigit()
+            and self.peek(2)[1].isdigit()
+        ):
+            top, bottom, tokens = int(self.peek()[1]), int(self.peek(2)[1]), 3
+        else:
+            return None
+        self.at += tokens if bottom else 0
+        return Fraction(top, bottom) if bottom else None
+
+    def symbol(self, name: str) -> Node:
+        """A letter with its index; e and i are constants."""
+        if self.skip("_"):
+            return self.application(f"{name}_{self.raw_subscript()}")
+        if name == "e" or (name in ("i", "I") and not (name == "I" and self.peek() == ("op", "("))):
+            return ("const", name.lower())
+        return self.application(name)
+
+    def application(self, name: str) -> Node:
+        """A symbol, or a function of no known meaning applied to arguments: `f(0)` is no product."""
+        applied = self.peek() == ("op", "(") and self.is_application(name)
+        return self.applied(name) if applied else ("sym", name)
+
+    def is_application(self, name: str) -> bool:
+        """Whether the bracket here holds arguments: one number or letter, several parts, or anything behind `f`."""
+        depth, inside = 0, []
+        for token in self.tokens[self.at : self.at + 60]:
+            depth += (token[1] in ("(", "[")) - (token[1] in (")", "]"))
+            if depth == 0:
+                break
+            inside.append((depth, *token))
+        several = any(
+            d == 1 and (t in (",", ";") or (kind == "num" and "," in t)) for d, kind, t, _ in inside
+        )
+        said = any(t in tables.RELATIONS for _, _, t, _ in inside) or self.peek(1)[0] == "word"
+        event = said and len(name) == 1 and name.isupper() and not self.spaced()  # P(X = 0)
+        function = name[0] in "fF" and not self.is_remark()
+        return several or event or function or len(inside) == 2 or (name[-1] == "'" and len(inside) > 1)
+
+    def applied(self, name: str) -> Node:
+        """A name applied to its arguments, or to an event as one name: P(X = 0)."""
+        self.need("(")
+        inside = [text for _, text, _ in self.tokens[self.at :]]
+        closing = inside.index(")") if ")" in inside else 0
+        if (tables.RELATIONS & set(inside[:closing]) or self.peek()[0] == "word") and "(" not in inside[
+            :closing
+        ]:
+            self.at += closing + 1
+            return ("sym", f"{name}({' '.join(inside[:closing])})")
+        arguments = self.within(self.arguments, 1)
+        self.need(")")
+        return ("apply", name, arguments)
+
+    def arguments(self) -> tuple[Node, ...]:
+        """Arguments parted by commas."""
+        found = [self.expression()]
+        while self.skip(",", ";"):
+            found.append(self.expression())
+        return tuple(found)
+
+    # -- commands and functions
+    def command(self, name: str) -> Node:
+        """A command with its arguments."""
+        if name == "frac":
+            return self.derivative() or ("div", self.argument(), self.argument())
+        if name in ("sqrt", "cbrt"):
+            degree = self.group("[") if self.peek() == ("op", "[") else num(3) if name == "cbrt" else None
+            return ("fn", "sqrt", (self.argument(),), degree)
+        if name == "binom" and self.peek() != ("op", "("):
+            return ("fn", name, (self.argument(), self.argument()), None)
+        if name in ("infty", "pi"):
+            return ("const", name)
+        if name in ("lfloor", "lceil"):
+            inside = self.expression()
+            self.need("r" + name[1:])
+            return ("fn", name[1:], (inside,), None)
+        if name in tables.FUNCTIONS or name in tables.MULTI_ARGUMENT:
+            return self.function(name)
+        if name in ("sum", "prod"):
+            return self.big(name)
+        if name in ("lim", "limsup", "liminf", "int", "iint", "oint", "iiint"):
+            return self.opaque(name)
+        if name == "bold":
+            return self.argument()
+        if name == "overline" and self.peek(1)[0] == "num":
+            return ("fn", "conj", (self.argument(),), None)
+        if name in tables.MARKS:
+            return ("sym", f"{name}:{self.marked()}")
+        if name in tables.GREEK or name in ("ell", "partial", "hbar", "nabla"):
+            return self.symbol(name)
+        if name == "emptyset":
+            return ("bracket", "\\{", "\\}", ())
+        if name == "ldots":
+            return ("ldots",)
+        if name == "mathbb":
+            return self.named()
+        if name == "langle":
+            return self.bracket(name)
+        raise SyntaxProblem(f"command {name}")
+
+    def marked(self) -> str:
+        """The letters below an accent or behind a mark: \\vec{a}, \\angle ABC."""
+        if self.peek()[1] in ("{", "("):
+            return self.raw_subscript()
+        letters = self.take()[1]
+        while (
+            letters.isupper() and self.peek()[0] == "sym" and self.peek()[1].isupper() and not self.spaced()
+        ):
+            letters += self.take()[1]
+        return letters
+
+    def derivative(self) -> Node | None:
+        r"""`\frac{dy}{dx}` as one name."""
+        written = " ".join(text for _, text, _ in self.tokens[self.at : self.at + 8])
+        found = re.match(r"\{ (?:d|partial) (\w+ )?\} \{ (?:d|partial) (\w+) \}", written)
+        if not found:
+            return None
+        if not found[1]:
+            raise SyntaxProblem("a derivative to be carried out")
+        self.at += 8
+        return ("sym", f"d{found[1].strip()}/d{found[2]}")
+
+    def named(self) -> Node:
+        r"""`\mathbb{R}`, `\mathbb{Z}^+`, `\mathbb{R}_{>0}`."""
+        name = self.raw_subscript()
+        while self.skip("^", "_"):
+            mark = self.raw_subscript()
+            name += _SUPERSETS.get(mark, mark if mark in "+-" else f"^{mark}")
+        return ("named", name)
+
+    def big(self, name: str) -> Node:
+        r"""`\sum_{k=1}^{n} body`; the body is the term behind it. The sum over i is the sum over k: bound names are the same."""
+        self.need("_")
+        self.need("{")
+        variable = self.take()[1]
+        self.need("=")
+        low = self.expression()
+        self.need("}")
+        self.need("^")
+        high, body = self.argument(), self.expression(_SUM)
+        index = "∑" + "'" * str(body).count("'big'")
+        return ("big", name, index, low, high, rename_index(body, variable, index))
+
+    def opaque(self, name: str) -> Node:
+        """A limit or an integral up to the end of this side: a name for its value, which only algebra can compute."""
+        parts, depth = [name], 0
+        while self.peek()[0] != "end":
+            text = self.peek()[1]
+            depth += (text in ("(", "{", "[")) - (text in (")", "}", "]"))
+            if depth < 0 or (
+                depth == 0 and (text in tables.RELATIONS - {"to"} or text in (",", ";", "and", "or"))
+            ):
+                break
+            parts.append(self.take()[1])
+        return ("opaque", " ".join(parts))
+
+    def function(self, name: str) -> Node:
+        """A function with its base, exponent and arguments."""
+        parameter: Node | None = None
+        exponent: Node | None = None
+        while self.peek() in (("op", "_"), ("op", "^")):
+            if self.take()[1] == "_":
+                parameter = self.argument()
+            else:
+                exponent = ("neg", self.argument()) if self.skip("-") else self.argument()
+        if exponent == ("neg", num(1)) and name in _INVERSE:
+            name, exponent = _INVERSE[name], None
+        opening = self.peek()[1]
+        if self.skip("(", "{", "\\{", "["):
+            arguments = self.within(self.arguments, int(opening != "{"))
+            self.need(CLOSING[opening])
+        else:
+            arguments = (self.bare_argument(),)
+        if name not in tables.MULTI_ARGUMENT and len(arguments) != 1:
+            raise SyntaxProblem(f"arguments of {name}")
+        node: Node = ("fn", name, arguments, parameter)
+        return ("pow", node, exponent) if exponent is not None else node
+
+    def bare_argument(self) -> Node:
+        r"""The argument of `\sin 2x \cos y`: factors up to the next sign or function."""
+        if self.skip("-"):
+            return ("neg", self.bare_argument())
+        node = self.power()
+        while True:
+            kind, text = self.peek()
+            if kind in ("num", "sym") or (kind == "cmd" and text in tables.GREEK | {"pi", "frac", "sqrt"}):
+                node = ("mul", node, self.power())
+            elif self.skip("/"):
+                node = ("div", node, self.power())
+            else:
+                return node

@@ -10,9 +10,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from undo_hpc.grading import names, units
-from undo_hpc.grading.names import word_set
-from undo_hpc.grading.scan import closing_brace
+from undo_hpc.grading import tables, units
+from undo_hpc.grading.tables import word_set
 
 Token = tuple[str, str, bool]
 MAX_TOKENS = 3000
@@ -21,7 +20,7 @@ _REPEATING = re.compile(  # 0.\overline{3}, 0.\dot1\dot8, 0.(3), 0.333...
     r"(?P<head>\d*\.\d*)(?:\\(?:overline|bar)\s*\{?\s*(?P<bar>\d{1,30})\s*\}?"
     r"|\\dot\s*\{?(?P<first>\d)\}?(?:\s*(?P<middle>\d{0,30})\s*\\dot\s*\{?(?P<last>\d)\}?)?"
     r"|\((?P<round>\d{1,30})\)(?=\s*(?:$|[,;=%\\])))"
-    r"|(?P<dotted>\d{0,9}\.\d{0,9}?)(?:(?P<cycle>\d)(?P=cycle){2,9}|(?P<cycles>\d{2,6}?)(?P=cycles){1,9})\s*(?:\\ldots|\\dots|\.\.\.)"
+    r"|(?P<dotted>\d{0,9}\.\d{0,9}?)(?:(?P<cycle>\d)(?P=cycle){2,9}|(?P<cycles>\d{2,6}?)(?P=cycles){1,9})\s*(?:\\[lc]?dots|\.\.\.)"
 )
 _TOKEN = re.compile(
     r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,4}(?![\d.]))?|\.\d+)"
@@ -31,39 +30,29 @@ _TOKEN = re.compile(
     r"|(?P<op>[-+*/^_!|()\[\]{},;:'\"°%<>=$€£¥₹?~])|(?P<space>\s+)",
     re.DOTALL,
 )
-_SIGNS = {
-    "**": "^",
-    "<=": "le",
-    ">=": "ge",
-    "=<": "le",
-    "!=": "ne",
-    "<>": "ne",
-    "==": "=",
-    "=>": "to",
-    "->": "to",
-    "&": "&",
-}
+_SIGNS = dict(
+    pair.split(":")
+    for pair in ["**:^", "<=:le", ">=:ge", "=<:le", "!=:ne", "<>:ne", "==:=", "=>:to", "->:to", "&:&"]
+)
 _ESCAPED = {"{": "\\{", "}": "\\}", "|": "|", "%": "%", "$": "$", "&": "and", "#": "#", "_": "_"}
 _DOUBLED = re.compile(
     r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)"
 )
-_GLUED = re.compile(r"\\(q?quad)(?=[a-zA-Z])")
 _THOUSANDS = re.compile(
     r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))"
 )
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
-_DELIMITERS = re.compile(
+_SILENT = re.compile(
     r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}"
 )
 _UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
-_BRACED = re.compile(r"\{\s*([:=,;])\s*\}")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = word_set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
-_LETTERS = re.compile(r"[^\W\d_]+")
 _ABBREVIATED = re.compile(
     r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})"
 )
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 class SyntaxProblem(ValueError):
@@ -74,41 +63,40 @@ class Wordy(SyntaxProblem):
     """The answer is words, or a statement that words change."""
 
 
+def closing_brace(text: str, start: int) -> int:
+    """The index of the brace that closes the one at `start`, or -1. Escaped braces do not count."""
+    depth = 0
+    for match in _BRACE.finditer(text, start):
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth == 0 and match[0] == "}":
+            return match.start()
+    return -1
+
+
 def prepare(text: str) -> str:
     """The text without maths delimiters, separators of thousands and the punctuation around an answer."""
     if "$" in text and (behind := _UNIT_BEHIND.search(text)) and units.known(behind[1]):
         text = f"{text[: behind.start(1)]}\\text{{{behind[1]}}}"
     if "\\" in text:
-        if "\\\\" in text and "\\begin" not in text:
-            text = _DOUBLED.sub(r"\\", text)
-        text = _BRACED.sub(r"\1", _DELIMITERS.sub(" ", _GLUED.sub(r"\\\1 ", _THOUSANDS.sub("", text))))
+        text = _DOUBLED.sub(r"\\", text) if "\\begin" not in text else text
+        text = re.sub(r"\\(q?quad)(?=[a-zA-Z])", r"\\\1 ", _THOUSANDS.sub("", text))
         text = (
-            text.replace("{ }^", "^")
+            re.sub(r"\{\s*([:=,;])\s*\}", r"\1", _SILENT.sub(" ", text))
+            .replace("{ }^", "^")
             .replace("{}^", "^")
-            .replace(r"\$", "\x01")
-            .replace("$", " ")
-            .replace("\x01", "$")
         )
+        text = re.sub(r"(\\)?\$", lambda m: "$" if m[1] else " ", text)
     elif "$" in text or "'" in text or "{" in text:
-        text = _undollar(_THOUSANDS.sub("", text))
+        text = _THOUSANDS.sub("", text)
+        if text.count("$") > 1:  # maths delimiters go, a sign of currency stays: `$5$` and `$5`
+            text = re.sub(r"\$\$?" if text.count("$") % 2 == 0 else r"\$(?!\s*\d)", " ", text)
     text = _SPACED.sub(lambda m: m[0].replace(" ", ""), text)
-    if text.count(".") > 1:
-        text = _ABBREVIATED.sub(r"\1", _EUROPEAN.sub(lambda m: m[0].replace(".", ""), text))
-    elif text.endswith("."):
-        text = _ABBREVIATED.sub(r"\1", text)
+    text = _ABBREVIATED.sub(r"\1", _EUROPEAN.sub(lambda m: m[0].replace(".", ""), text))
     text = text.strip().lstrip(" ,;:*`").rstrip(" \t\n,;:*`")
     text = text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
     while text.endswith((".", "\\")) and not text.endswith("..."):
         text = text[:-1].rstrip(" \t\n,;:*")
-    return text.lstrip("=").strip() if text[:1] == "=" and text.count("=") == 1 else text
-
-
-def _undollar(text: str) -> str:
-    """Takes maths delimiters away and leaves a currency sign: `$5$` against `$5`."""
-    count = text.count("$")
-    if count <= 1:
-        return text
-    return re.sub(r"\$\$?", " ", text) if count % 2 == 0 else re.sub(r"\$(?!\s*\d)", " ", text)
+    return text.lstrip("=").strip() if text.count("=") == 1 else text
 
 
 def tokenize(text: str) -> list[Token]:
@@ -133,42 +121,30 @@ def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
             continue
         match = _TOKEN.match(text, at)
         if not match:
-            if text[at] in ".#&@\\" and (words or not text[at + 1 : at + 2].isdigit()):
-                at, space = at + 1, True
-                continue
-            raise SyntaxProblem(f"character {text[at]!r}")
-        kind, value, start = match.lastgroup or "", match.group(match.lastgroup or 0), at
+            if text[at] not in ".#&@\\" or (text[at + 1 : at + 2].isdigit() and not words):
+                raise SyntaxProblem(f"character {text[at]!r}")
+            at, space = at + 1, True
+            continue
+        kind, value, start = match.lastgroup or "", match[match.lastgroup or 0], at
         at = match.end()
-        if kind == "space" or value == "~":
+        if kind == "space" or value == "~" or (kind == "esc" and value not in _ESCAPED):
             space = True
             continue
         if kind == "cmd":
             at = _command(text, at, value, out, space, words, depth)
+        elif kind == "name" and words:
+            connector = value.lower() in tables.CONNECTORS
+            out.append(("op", value.lower(), space) if connector else ("word", value, space))
         elif kind == "name":
-            if words:
-                out.append(
-                    ("op", value.lower(), space)
-                    if value.lower() in names.CONNECTORS
-                    else ("word", value, space)
-                )
-            else:
-                _letters(value, text, start, at, out, space)
-        elif kind == "esc":
-            if value in _ESCAPED:
-                out.append(("op", _ESCAPED[value], space))
-            space = True
-            continue
-        else:
-            if kind == "time":
-                kind, value = "word", value.lower().replace(".", "").replace(" ", "")
-            elif kind == "sign":
-                if value == "&" and not any(token[0] == "begin" for token in out):
-                    continue
-                kind, value = "op", _SIGNS[value]
-            elif kind == "dots":
-                kind, value = "cmd", "ldots"
-            out.append((kind, value, space))
-        space = False
+            _letters(value, text, start, at, out, space)
+        elif kind == "time":
+            out.append(("word", re.sub(r"[. ]", "", value.lower()), space))
+        elif kind == "dots":
+            out.append(("cmd", "ldots", space))
+        elif value != "&" or any(token[0] == "begin" for token in out):
+            names = {"sign": _SIGNS, "esc": _ESCAPED}.get(kind, {})
+            out.append(("op" if names else kind, names.get(value, value), space))
+        space = kind == "esc"
 
 
 def _repeating(match: re.Match[str]) -> Fraction:
@@ -185,7 +161,7 @@ def _repeating(match: re.Match[str]) -> Fraction:
 
 def _command(text: str, at: int, name: str, out: list[Token], space: bool, words: bool, depth: int) -> int:
     r"""Appends the tokens of the command `\name` that ends at `at`; returns where to go on."""
-    if name in names.TEXT_COMMANDS:
+    if name in tables.TEXT_COMMANDS:
         start = at + len(text[at:]) - len(text[at:].lstrip())
         if text[start : start + 1] != "{":
             return at
@@ -201,27 +177,16 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
         if match[1] in _MATRICES:
             out.append((name, match[1], space))
         return match.end()
-    if name == "not":
-        out.append(("cmd", "not", space))
-        return at
-    if name in names.DROPPED:
-        return at
-    name = names.RENAMED.get(name, name)
+    name = tables.RENAMED.get(name, name)
     if name == "Omega" and out and out[-1][0] == "num":
         out.append(("word", "Ω", space))
-    elif name == "quad":
-        out.append(("op", "quad", True))
     elif name in ("e", "i"):
         out.append(("sym", name, space))
-    elif name in ("and", "or", "le", "ge", "ne", "mid", "to") or not name.isalpha():
-        out.append(("op", name, space))
-    elif (
-        words
-        and name not in names.NAMES
-        and name not in ("circ", "cdot", "emptyset", "infty", "frac", "sqrt", "pm", "ldots")
-    ):
-        raise SyntaxProblem(f"the command {name} inside of words")
-    else:
+    elif name in ("and", "or", "le", "ge", "ne", "mid", "to", "quad") or not name.isalpha():
+        out.append(("op", name, space or name == "quad"))
+    elif name not in tables.DROPPED:
+        if words and name not in tables.NAMES | {"circ", "emptyset", "sqrt", "pm", "ldots"}:
+            raise SyntaxProblem(f"the command {name} inside of words")
         out.append(("cmd", name, space))
     return at
 
@@ -229,47 +194,41 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
 def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) -> None:
     r"""The content of a text command: words, a unit, or mathematics set upright (`\text{6 - 5i}`, `\mathrm{e}`)."""
     bare = inside.strip(" ~$\\,;")
-    runs = _LETTERS.findall(bare)
     previous = out[-1] if out else ("", "", False)
-    known = names.RENAMED.get(bare, bare) in names.FUNCTIONS | names.MULTI_ARGUMENT | {"mod"}
-    if known and (bare != "min" or (previous[0] != "num" and previous[1] != "/")):
-        out.append(("cmd", names.RENAMED.get(bare, bare), space))
+    behind_number = previous[0] in ("num", "word")
+    name = tables.RENAMED.get(bare, bare)
+    minutes = bare == "min" and (previous[0] == "num" or previous[1] == "/")
+    if name in tables.FUNCTIONS | tables.MULTI_ARGUMENT | {"mod"} and not minutes:
+        out.append(("cmd", name, space))
         return
     if len(bare) == 1 and bare.isalpha():
-        unit = bare in units.SINGLE or not command.startswith(("math", "oper", "rm", "textit", "textbf"))
-        symbol = not (unit and previous[0] in ("num", "word")) and previous[1] not in (
-            "frac",
-            "{",
-            "/",
-            "^",
-            "}",
-        )
-        symbol |= command.startswith(("math", "oper")) and previous[0] not in ("num", "word")
-        out.append(("sym" if symbol else "word", bare, space))
+        upright = command.startswith(("math", "oper"))
+        unit = bare in units.SINGLE or not (upright or command in ("rm", "textit", "textbf"))
+        symbol = not (unit and behind_number) and previous[1] not in ("frac", "{", "/", "^", "}")
+        out.append(("sym" if symbol or (upright and not behind_number) else "word", bare, space))
         return
-    unit = previous[0] == "num" and bool(runs) and all(units.known(run) for run in runs)
-    upright = (
-        not unit
-        and all(len(run) == 1 or run in names.NAMES for run in runs)
-        and re.search(r"\d|[=<>]|infty", bare)
-    )
+    runs = re.findall(r"[^\W\d_]+", bare)
+    unit = previous[0] == "num" and bool(runs) and all(map(units.known, runs))
+    short = all(len(run) == 1 or run in tables.NAMES for run in runs)
     count = len(out)
-    _scan(inside.replace("$", " "), out, not upright, depth + 1)
+    _scan(
+        inside.replace("$", " "), out, unit or not (short and re.search(r"\d|[=<>]|infty", bare)), depth + 1
+    )
     if len(out) > count:
-        out[count] = (out[count][0], out[count][1], True)
+        out[count] = (*out[count][:2], True)
 
 
 def _letters(run: str, text: str, start: int, end: int, out: list[Token], space: bool) -> None:
     """A run of letters outside of text commands: a connector, a word, or names and single letters."""
-    lower = run.lower()
     previous = out[-1] if out else ("", "", False)
-    if lower in names.CONNECTORS and len(run) > 1 and not run.isupper():
-        out.append(("op", lower, space))
-    elif run in ("x", "X") and previous[0] == "num" and re.match(r"\s*10\s*\^", text[end : end + 8]):
-        out.append(("cmd", "times", space))
-    elif run == "U" and previous[1] in (")", "]", "\\}") and re.match(r"\s*[(\[{\\]", text[end : end + 4]):
+    behind = text[end : end + 8]
+    if run.lower() in tables.CONNECTORS and len(run) > 1 and not run.isupper():
+        out.append(("op", run.lower(), space))
+    elif run in ("x", "X") and previous[0] == "num" and re.match(r"\s*10\s*\^", behind):
+        out.append(("op", "*", space))
+    elif run == "U" and previous[1] in (")", "]", "\\}") and re.match(r"\s*[(\[{\\]", behind):
         out.append(("cmd", "cup", space))
-    elif is_word(run, lower, text, end, previous, space):
+    elif is_word(run, text, end, previous, space):
         out.append(("word", run, space))
     else:
         for kind, value in split_letters(run):
@@ -277,57 +236,54 @@ def _letters(run: str, text: str, start: int, end: int, out: list[Token], space:
             space = False
 
 
-def is_word(run: str, lower: str, text: str, end: int, previous: Token, space: bool) -> bool:
+def is_word(run: str, text: str, end: int, previous: Token, space: bool) -> bool:
+    """Whether a run of letters is a word or a unit rather than a product of letters and names."""
+    lower = run.lower()
+    per = previous[1] == "/" and _unit_before(text, end)
     if not run.isascii():
         return True
-    if run == "a" and previous[0] == "word" and space and text[end : end + 1] == " ":
-        return True  # 3 hours a week
     if len(run) == 1:
-        behind = text[end : end + 1]
-        unit = run in units.SINGLE and previous[0] == "num" and space and (not behind or behind in ",;/)")
-        return unit or (
-            run in units.SINGLE
-            and previous[1] == "/"
-            and text[:end].count("/") == 1
-            and _unit_before(text, end)
-        )
+        if run == "a":
+            return previous[0] == "word" and space and text[end : end + 1] == " "  # 3 hours a week
+        alone = previous[0] == "num" and space and text[end : end + 1] in ("", ",", ";", "/", ")")
+        return run in units.SINGLE and (alone or (per and text[:end].count("/") == 1))
     if run == "min" and (previous[0] == "num" or previous[1] == "/"):
         return True
-    if run in names.NAMES or run in ("dx", "dy", "dt"):
+    if run in tables.NAMES or run in ("dx", "dy", "dt"):
         return False
-    if (units.known(run) and run != "in") and (
-        previous[0] in ("num", "word") or (space and previous[1] not in "+-*/^_=(<>")
-    ):
-        return True
-    if units.known(run) and previous[1] == "/" and _unit_before(text, end):
+    beside = previous[0] in ("num", "word") or (space and previous[1] not in "+-*/^_=(<>")
+    if units.known(run) and (per or (beside and run != "in")):
         return True
     if lower in ("by", "at", "an", "as", "us", "am", "so", "do"):  # words beside other words only: ax + by
         return previous[0] == "word" or bool(re.match(r"\s+[A-Za-z]{2,}", text[end : end + 12]))
-    if lower in names.SHORT_WORDS and not run.isupper():
+    if lower in tables.SHORT_WORDS and not run.isupper():
         return True
-    if len(run) < 4 or run.isupper() or lower in names.LETTER_PRODUCTS or not re.search("[aeiouy]", lower):
+    if (
+        len(run) < 4
+        or run.isupper()
+        or not re.search("[aeiouy]", lower)
+        or lower in ("abcd", "abcde", "wxyz", "xyzt")
+    ):
         return False
-    pieces = split_letters(run)
-    named = sum(len(value) for kind, value in pieces if kind == "cmd")
+    named = sum(len(value) for kind, value in split_letters(run) if kind == "cmd")
     return named < len(run) - 2
 
 
 def _unit_before(text: str, end: int) -> bool:
-    """Whether the word before the slash is a unit: `5 m/s`."""
-    before = re.search(r"([A-Za-z]+)\s*/\s*[A-Za-z]+$", text[max(0, end - 40) : end])
-    return bool(
-        before and units.known(before[1]) and re.search(r"\d\s*" + before[1], text[max(0, end - 60) : end])
-    )
+    """Whether the word before the slash is a unit with a number: `5 m/s`."""
+    before = re.search(r"\d\s*([A-Za-z]+)\s*/\s*[A-Za-z]+$", text[max(0, end - 60) : end])
+    return bool(before and units.known(before[1]))
 
 
-_NAME = re.compile("|".join(sorted(names.NAMES - {"inf"}, key=len, reverse=True)) + "|^inf$|.")
+_NAME = re.compile("|".join(sorted(tables.NAMES - {"inf"}, key=len, reverse=True)) + "|^inf$|.")
 
 
 @lru_cache(maxsize=8192)
 def split_letters(run: str) -> tuple[tuple[str, str], ...]:
     """A run of ASCII letters as known names and single letters, longest names first."""
     pieces = _NAME.findall(run) if len(run) > 1 else [run]
-    return tuple(("cmd", names.RENAMED.get(p, p)) if len(p) > 1 else ("sym", p) for p in pieces)
+    named = (tables.RENAMED.get(piece, piece) for piece in pieces)
+    return tuple(("sym" if len(p) == 1 and p.isalpha() else "cmd" if p.isalpha() else "op", p) for p in named)
 
 
 def turned_outward(tokens: list[Token]) -> bool:

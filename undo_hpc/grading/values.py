@@ -1,13 +1,11 @@
-"""The typed values of answers. Nodes inside are those of `terms`; `reading` makes values from text, `equality` compares them."""
+"""The typed values of answers. Nodes inside are those of `nodes`; `reading` makes values from text, `equality` compares them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, dataclass_transform
 
 from undo_hpc.grading.nodes import Node
-from undo_hpc.grading.sets import Piece
 
 
 @dataclass_transform(frozen_default=True)
@@ -19,22 +17,14 @@ class Value:
         dataclass(frozen=True)(cls)
 
 
-class Number(Value):
-    """An exact rational; `places`: digits behind the point where it was written as a decimal."""
-
-    node: Node
-    value: Fraction
-    places: int | None = None
-
-
 class Expression(Value):
-    """Any other expression: surds, pi, variables, complex numbers, infinity."""
+    """Numbers, surds, complex numbers, infinity, anything with variables."""
 
     node: Node
 
 
 class Quantity(Value):
-    """A number or an expression with a unit phrase; `%` and `°` are units."""
+    """An expression with a unit phrase; `%` and `°` are units."""
 
     value: Value
     unit: str
@@ -54,38 +44,18 @@ class Base(Value):
     base: int
 
 
-class Tuple(Value):
-    """Items in order, with their brackets; of two items it may be an interval."""
+class Items(Value):
+    """Items and their brackets: "" a list in any order, "{}" a set, "()", "[)" ... a tuple or an interval, "matrix" rows."""
 
-    opening: str
-    closing: str
+    brackets: str
     items: tuple[Value, ...]
 
 
-class Set(Value):
-    """A finite set in braces."""
+class Region(Value):
+    """The real numbers for which a formula holds (see `regions`), and their name, if one was given: `x > 3`."""
 
-    items: tuple[Value, ...]
-
-
-class List(Value):
-    """Items without brackets, in any order; repeated ones count."""
-
-    items: tuple[Value, ...]
-
-
-class Reals(Value):
-    """A set of reals as disjoint pieces in order, and the name whose values they are (`x > 3`), if one was given."""
-
-    pieces: tuple[Piece, ...]
-    name: str = ""
-
-
-class Condition(Value):
-    """Inequalities that were not solved: all of them hold (or any of them)."""
-
-    relations: tuple[Node, ...]
-    every: bool = True
+    name: str
+    formula: Node
 
 
 class Relation(Value):
@@ -96,32 +66,28 @@ class Relation(Value):
     right: Node
 
 
-class Labelled(Value):
-    """A value with its name: `x = 3`, `f(x) = 2x`, `Area = 12`; `relation` is the whole equation."""
+class Solutions(Value):
+    """Values with names: `x = 3`, `f(x) = 2x`, `Area = 12`, `p=5, q=2; p=7, q=2`. A row has a value for each name.
 
-    label: str
-    value: Value
+    `relation` is the whole equation where there is but one.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
     relation: Relation | None = None
 
 
-class Solutions(Value):
-    """Solutions with a value for each name: `p=5, q=2; p=7, q=2`, `x=y=z=1`, `(x, y) = (1, 2)`."""
-
-    rows: tuple[tuple[tuple[str, Value], ...], ...]
-
-
-class Matrix(Value):
-    """Rows of entries; scalar factors, sums and products are carried out."""
-
-    rows: tuple[tuple[Value, ...], ...]
-
-
 class Ratio(Value):
-    """`3:4`; with two digits behind the colon it may be a time; `half`: am, pm, or `0` for `3:04`, which is no ratio."""
+    """`3:4`."""
 
     items: tuple[Value, ...]
-    clock: tuple[int, int] | None = None
-    half: str = ""
+
+
+class Clock(Value):
+    """A time of day in minutes; `half` is am, pm, or empty where it is not said."""
+
+    minutes: int
+    half: str
 
 
 class Family(Value):
@@ -133,13 +99,13 @@ class Family(Value):
 
 
 class Cases(Value):
-    """A piecewise function: pieces in any order, each with its condition."""
+    """A piecewise function: (value, condition) in any order."""
 
     rows: tuple[tuple[Value, Value], ...]
 
 
 class Named(Value):
-    """A set with a name of its own, such as Z, or an operation on such sets: ('cup', operands)."""
+    """A set with a name of its own, such as Q, or an operation on sets that is not carried out: ('cup', operands)."""
 
     name: str
     operands: tuple[Value, ...] = ()
@@ -159,3 +125,6 @@ class Unread(Value):
     """What the grammar does not know: only computer algebra can tell."""
 
     text: str
+
+
+Numeric = (Expression, Quantity)

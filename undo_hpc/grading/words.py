@@ -5,39 +5,17 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from undo_hpc.grading.names import CONNECTORS, NUMBER_WORDS, SCALES, word_list, word_set
+from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, rows
 
 _NOISE = re.compile(
     r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]"
 )
 _POINT = re.compile(r"[.,;:!?]+(?=\s|$)")
-_ARTICLES = word_set("the a an")
-_SAME = {
-    "emptyset": "no solution", "∅": "no solution", "none": "no solution", "no solutions": "no solution", "nothing": "no solution",
-    "no real solution": "no solution", "no real solutions": "no solution", "empty set": "no solution", "no such": "no solution",
-    "no integer solutions": "no solution", "no integer solution": "no solution", "no answer": "no solution",
-    "no roots": "no solution", "no real roots": "no solution", "solution does not exist": "no solution",
-    "dne": "does not exist", "undefined": "does not exist", "not defined": "does not exist",
-    "limit does not exist": "does not exist", "infinitely many solutions": "infinitely many", "infinite": "infinitely many",
-    "infinite solutions": "infinitely many", "infinitely many solution": "infinitely many", "infinite number": "infinitely many",
-    "not enough information": "cannot be determined", "can not be determined": "cannot be determined",
-    "right": "right", "equals": "equal",
-}  # fmt: skip
-SETS = {f"all {kind}": name for kind, name in (
-    ("real numbers", "R"), ("reals", "R"), ("real", "R"), ("integers", "Z"), ("positive integers", "Z+"), ("natural numbers", "Z+"),
-    ("positive real numbers", "R+"), ("positive reals", "R+"), ("rational numbers", "Q"), ("nonnegative integers", "N0"),
-)}  # fmt: skip
 _LEAD = re.compile(
-    r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|he is|she is|answer(?: is)?|final answer(?: is)?|it)\s+)+"
+    r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|(?:final )?answer(?: is)?|it)\s+)+"
 )
-_MONTHS = word_list("january february march april may june july august september october november december")
-_MONTH = (
-    {name: i for i, name in enumerate(_MONTHS, 1)}
-    | {name[:3]: i for i, name in enumerate(_MONTHS, 1)}
-    | {"sept": 9}
-)
-_DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?$")
-INFINITE = ("infinitely many", "infinity", "positive infinity")
+_SAME = {said.strip(): name for line, name in rows("same words") for said in line.split(",")}
+_MONTH = {name[:size]: i for i, name in enumerate(MONTHS, 1) for size in (3, len(name))} | {"sept": 9}
 _PARTS = {
     "half": 2,
     "halve": 2,
@@ -49,59 +27,53 @@ _PARTS = {
     "eighth": 8,
     "tenth": 10,
 }
+SETS = frozenset(name for name in _SAME.values() if name[0].isupper())
+INFINITE = ("infinitely many", "infinity", "positive infinity")
 EMPTY = "no solution"
+_LIST = re.compile(r"\s*(?:,|\band\b|&)\s*")
 
 
 def plain(text: str) -> str:
     """An answer as words: lower case, without commands for text, brackets, punctuation, articles and lead-ins."""
     text = _NOISE.sub(" ", text.replace("'", "")).replace("\\", " ").lower()
-    words = [word for word in _POINT.sub(" ", text).split() if word not in _ARTICLES]
-    said = " ".join(words)
-    said = _LEAD.sub("", said, count=1) if _LEAD.match(said) and _LEAD.sub("", said, count=1) else said
+    said = " ".join(word for word in _POINT.sub(" ", text).split() if word not in ("the", "a", "an"))
+    said = _LEAD.sub("", said, count=1) if _LEAD.match(said) else said
     return _date(said) or _SAME.get(said, said)
 
 
 def _date(said: str) -> str | None:
     """`4th of july 2012` and `july 4 2012` as one form."""
-    words = [w for w in re.sub(r"[,.]", " ", said).split() if w != "of"]
-    months = [w for w in words if w in _MONTH]
-    days = [m[1] for w in words if (m := _DAY.match(w))]
-    years = [w for w in words if re.fullmatch(r"[12]\d{3}", w)]
-    if len(months) != 1 or len(days) != 1 or len(words) != 2 + len(years):
+    found = re.fullmatch(r"(?:(\d{1,2})(?:st|nd|rd|th)? )?(?:of )?([a-z]+)(?: (\d{1,2})(?:st|nd|rd|th)?)?( [12]\d{3})?",
+                         re.sub(r"[,.]", "", said))  # fmt: skip
+    if not found or found[2] not in _MONTH or bool(found[1]) == bool(found[3]):
         return None
-    return f"date {_MONTH[months[0]]} {int(days[0])} {years[0] if years else ''}".strip()
+    return f"date {_MONTH[found[2]]} {int(found[1] or found[3])}{found[4] or ''}"
 
 
 def same(a: str, b: str) -> bool:
-    """Whether two plain forms say the same; names joined by `and` have no order."""
-    if a == b or any(
-        x in ("yes", "no") and y.startswith((x + " it ", x + " because ", x + " since "))
-        for x, y in ((a, b), (b, a))
-    ):
+    """Whether two plain forms say the same; names joined by `and` have no order, a reason may be left out."""
+    if a == b or (a.replace(" ", "") == b.replace(" ", "") and not re.search(r"\d", a)):
         return True
-    if a.replace(" ", "") == b.replace(" ", "") and not re.search(r"\d", a):
+    short, long = sorted((a, b), key=len)
+    if short in ("yes", "no") and long.startswith((f"{short} it ", f"{short} because ", f"{short} since ")):
         return True
-    lists = [re.split(r"\s*(?:,|\band\b|&)\s*", text) for text in (a, b)]
-    joined = all(len(items) > 1 and " and " in f" {text} " for items, text in zip(lists, (a, b), strict=True))
-    return (
-        joined
-        and sorted(filter(None, lists[0])) == sorted(filter(None, lists[1]))
-        and not re.search(r"\d|true|false|yes|no\b", a)
-    )
+    lists = [sorted(filter(None, _LIST.split(text))) for text in (a, b)]
+    joined = all(" and " in text for text in (a, b)) and not re.search(r"\d|\b(?:true|false|yes|no)\b", a)
+    return joined and lists[0] == lists[1]
 
 
 def spelled(text: str) -> tuple[Fraction, str] | None:
-    """The number that words spell, and the words behind it: `twenty-one apples`."""
+    """The number that words spell, and the words behind it: `twenty-one apples`, `three quarters`."""
     pieces = plain(text).replace("-", " ").split()
     value = part = used = 0
     for piece in pieces:
-        if piece in SCALES and used and part:
-            part *= SCALES[piece]
+        if piece in SCALES and (part or piece == "dozen"):
+            part = (part or 1) * SCALES[piece]
             if piece != "hundred":
                 value, part = value + part, 0
         elif piece in NUMBER_WORDS and not (part and part % 100 and (part % 10 or NUMBER_WORDS[piece] >= 10)):
             part += NUMBER_WORDS[piece]
-        elif not (piece == "and" and used and used + 1 < len(pieces) and pieces[used + 1] in NUMBER_WORDS):
+        elif not (piece == "and" and used and set(pieces[used + 1 : used + 2]) & NUMBER_WORDS.keys()):
             break
         used += 1
     rest = pieces[used:]

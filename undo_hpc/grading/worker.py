@@ -1,9 +1,8 @@
 """The process that grades: `python -m undo_hpc.grading.worker MEMORY_MB CPU_SECONDS PARENT`, JSON lines in and out.
 
 In:  `[[prediction, gold, kind, choices], ...]`, a job.
-Out: `["ready"]` once; then for each job `["grades", [...]]` for its items in their order, in any number of lines; `["loading"]` before
-the algebra is imported, which happens when first needed, and `["algebra"]` before an item goes to it, so that the parent knows which item
-was at fault. The parent kills this process when it is late; nothing is saved here.
+Out: `"ready"` once; then one grade (a list of its fields) for each item in order, so that the parent always knows which item is at work;
+`"loading"` before the algebra is imported, which happens when first needed. The parent kills this process when it is late.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from undo_hpc.grading import algebra
 from undo_hpc.grading.decide import decide
 from undo_hpc.grading.options import GradeItem
 from undo_hpc.records import Grade
-
-_FLUSH_SECONDS = 0.1
 
 
 def confine(memory_mb: int) -> None:
@@ -50,74 +47,36 @@ def limit_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime + seconds) + 1, hard))
 
 
-class _Out:
-    """Collects grades and sends them in batches."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.stream = os.fdopen(descriptor, "wb")
-        self.waiting: list[Any] = []
-        self.since = time.monotonic()
-
-    def send(self, message: list[Any]) -> None:
-        self.stream.write(json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n")
-        self.stream.flush()
-
-    def add(self, grade: Grade) -> None:
-        self.waiting.append([grade.verdict, grade.answer, grade.method, grade.extra, grade.boxed])
-        if time.monotonic() - self.since > _FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.waiting:
-            self.send(["grades", self.waiting])
-            self.waiting = []
-        self.since = time.monotonic()
-
-
-_loaded = False
-
-
-def load(out: _Out) -> None:
-    """Imports the algebra, once; the parent allows time for that."""
-    global _loaded
-    if not _loaded:
-        out.send(["loading"])
-        algebra.warm_up()
-        _loaded = True
-
-
-def grade_one(item: GradeItem, out: _Out, cpu_seconds: float) -> Grade:
-    """Grades an item; the parent is told before algebra begins."""
-    announced = False
-
-    def with_algebra(gold: str, pred: str) -> bool | None:
-        nonlocal announced
-        if not announced:
-            announced = True
-            out.flush()
-            load(out)
-            out.send(["algebra"])
-            limit_cpu(cpu_seconds)
-        return algebra.equal(gold, pred)
-
-    found = decide(item, with_algebra)
-    assert isinstance(found, Grade)
-    return found
-
-
 def main() -> int:
     """Serves jobs until its standard input ends."""
     memory_mb, cpu_seconds, parent = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     follow_parent(parent)
-    out = _Out(os.dup(1))
+    out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     confine(memory_mb)
     sys.setrecursionlimit(3000)
-    out.send(["ready"])
+    loaded = False
+
+    def send(message: Any) -> None:
+        out.write(json.dumps(message).encode("ascii") + b"\n")
+        out.flush()
+
+    def with_algebra(gold: str, pred: str) -> bool | None:
+        nonlocal loaded
+        if not loaded:
+            send("loading")
+            algebra.warm_up()
+            loaded = True
+            send("ready")
+        limit_cpu(cpu_seconds)
+        return algebra.equal(gold, pred)
+
+    send("ready")
     for line in sys.stdin.buffer:
         for prediction, gold, kind, choices in json.loads(line):
-            out.add(grade_one(GradeItem(prediction, gold, kind, tuple(choices)), out, cpu_seconds))
-        out.flush()
+            found = decide(GradeItem(prediction, gold, kind, tuple(choices)), with_algebra)
+            assert isinstance(found, Grade)
+            send([found.verdict, found.answer, found.method, found.extra, found.boxed])
     return 0
 
 
