@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run validate test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading slurm-lab clean
+.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -43,6 +43,10 @@ run: $(VENV)/.installed
 validate: $(VENV)/.installed
 	$(PY) launchers/run_campaign.py tiny_validate --jobs 2
 
+# What do the teacher's log-probabilities teach beside its text? See docs/signals.md.
+validate-signals: $(VENV)/.installed
+	$(PY) launchers/run_campaign.py tiny_signals
+
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
 test: $(VENV)/.installed-vllm
 	$(PY) -m pytest -m "not vllm and not gpu" --durations=30
@@ -50,6 +54,12 @@ test: $(VENV)/.installed-vllm
 
 # VERSION=24.11: another SLURM than the installed one, from the Debian release that has it, in a chroot below build/ (as root; needs debootstrap).
 IN_VERSION = $(if $(VERSION),$(PY) -m tests.slurmlab.versions $(VERSION) --)
+
+# Random search: every property test with new examples, round by round. Prints commit, seeds, examples and findings.
+MINUTES ?= 60
+FUZZ    ?= 1000
+fuzz: $(VENV)/.installed-test
+	$(PY) -m tests.search --minutes $(MINUTES) --examples $(FUZZ)
 
 test-slurm: $(VENV)/.installed-test
 	$(IN_VERSION) $(PY) -m pytest -m slurm $(TESTS)
@@ -65,6 +75,12 @@ check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Whole runs in virtual time, disturbed by their seeds: make simulate SEEDS=1000 FIRST=0. See docs/reliability.md.
+SEEDS ?= 1000
+FIRST ?= 0
+simulate: $(VENV)/.installed-test
+	$(PY) -m tests.simulation $(SEEDS) $(FIRST)
 
 bench: $(VENV)/.installed-bench
 	$(PY) -m tests.bench

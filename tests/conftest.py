@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from tests.search import FUZZ
+
 if TYPE_CHECKING:
     from tests.e2e.campaign import Small
 
-# The same examples each time, so that a change is judged by what it does; UNDO_FUZZ=N looks for new ones, N a test.
-FUZZ = int(os.environ.get("UNDO_FUZZ", "0"))
+# The same examples each time, so that a change is judged by what it does; see tests/search.py for a longer search.
 hypothesis.settings.register_profile(
     "undo", derandomize=not FUZZ, max_examples=FUZZ or 100, deadline=None, print_blob=True
 )

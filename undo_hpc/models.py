@@ -64,11 +64,13 @@ def resolve_model(ref: str) -> str:
         return _checked(path)
     if path.exists():
         raise DataError(
-            f"{path}: is a file, not a model directory", hint="name the directory that holds config.json"
+            f"{path}: is a file, not a model directory",
+            hint="name the directory that holds config.json in `teacher.model` or `student.model`",
         )
     if path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or ref.endswith("/"):
         raise DataError(
-            f"{ref}: no such model directory", hint="check the path; an id on the Hub reads like 'owner/name'"
+            f"{ref}: no such model directory",
+            hint="check the path in `teacher.model` or `student.model`; an id on the Hub reads like 'owner/name'",
         )
     return ref
 
@@ -86,6 +88,8 @@ def public_name(model: str) -> str:
 def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:
     """The models that tasks of a run load, by role: no teacher where a server of others answers, or the data's own solutions teach."""
     served = config.generate.engine.name == "openai" and config.generate.engine.openai.base_url
+    if config.method.signal != "text":  # its tokenizer is needed even where a server scores
+        return {"teacher": config.teacher, "student": config.student}
     if served or config.method.condition == "ground_truth":
         return {"student": config.student}
     return {"teacher": config.teacher, "student": config.student}

@@ -12,6 +12,7 @@ from pathlib import Path
 from undo_hpc.cluster.signals import StopSignals, count_restarts
 from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
+from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
@@ -22,6 +23,7 @@ from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.heartbeat import STALE_S
 from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import withdraw_manifest
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
 from undo_hpc.system.invocation import resume_hint
@@ -49,20 +51,23 @@ def main(argv: list[str] | None = None) -> int:
             code = run_task(
                 arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, stop_signals
             )
-        except UndoError as error:
-            code = _report(error)
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the log says it, and where the traceback is
+            code = _report(error, arguments.run_dir)
         if os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]:  # set in jobs of a cluster
             from undo_hpc.control.continue_run import continue_run
 
             try:
                 code = continue_run(arguments.run_dir, arguments.stage, code)
-            except UndoError as error:
-                failed = _report(error)
+            except Exception as error:  # noqa: BLE001
+                failed = _report(error, arguments.run_dir)
                 code = code or failed
         if code == ExitCode.COMPLETE and not cluster_rank()[0]:
-            _afterwards(arguments.run_dir, arguments.stage, arguments.iteration)
+            try:
+                _afterwards(arguments.run_dir, arguments.stage, arguments.iteration)
+            except Exception as error:  # noqa: BLE001
+                log.warning("the task is complete; afterwards: %s", explain_in_run(error, arguments.run_dir))
         return code
 
 
@@ -77,6 +82,9 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
 
         log.info(next((line for line in reversed(rationale_cost(measure(run)))), "no rationale was kept"))
     if stage == "advance":
+        from undo_hpc.control.tidy import tidy
+
+        tidy(run)
         from undo_hpc.observe.after import after_iteration
 
         after_iteration(run, iteration)
@@ -86,9 +94,10 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
         maybe_push(run, time.time(), ended=has_ended(run, iteration), say=log.info)
 
 
-def _report(error: UndoError) -> int:
-    log.error("%s: %s", type(error).__name__, error)
-    return int(error.exit_code)
+def _report(error: Exception, run_dir: Path) -> int:
+    told = explain_in_run(error, run_dir)
+    log.error("%s: %s", type(told).__name__, told)
+    return int(told.exit_code)
 
 
 def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_signals: StopSignals) -> int:
@@ -139,6 +148,8 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
         if _is_complete(context):
             log.info("%s %d of iteration %d is complete already", stage_name, index, iteration)
             return int(ExitCode.COMPLETE)
+        if task.manifest:
+            withdraw_manifest(run.layout.root / task.manifest)
         context.progress.clear()
         context.started = time.time()  # without the wait for the lease
         events.append(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from undo_hpc.chat.reasoning import HARMONY_ANSWER, MARKS
 from undo_hpc.chat.template import ChatTemplate, RenderError
 from undo_hpc.chat.training_text import NotLearned, Turn, TurnWriter
@@ -81,7 +82,7 @@ def _bare(text: str) -> str:
     return "".join(re.sub("|".join(marks), "", text).split())
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@examples(400, suppress_health_check=[HealthCheck.too_slow])
 @given(_CONTENTS, _ENDS, _PROMPT_ENDS, _RATIONALES, st.sampled_from(["keep", "strip", "drop"]))
 @example("{{ c.split('</think>')[-1] }}", "<|eot|>", "", "<think>\nFirst 1+1=2.\n</think>\n\n2", "keep")
 @example("{{ c.split('</think>')[-1] }}", "<|eot|>", "", "work 1</think>", "keep")

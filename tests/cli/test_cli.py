@@ -15,13 +15,13 @@ import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import VERBS, main
-from undo_hpc.cli.errors import report_os_error
 from undo_hpc.cli.run_iteration import build_parser, read_config
 from undo_hpc.observe.logs import follow
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.storage.lease import Lease
 from undo_hpc.system import invocation
+from undo_hpc.system.guard import of_system
 
 HEAVY = (
     "torch",
@@ -104,8 +104,8 @@ def test_what_the_file_system_says_is_no_traceback(
     assert main(["cancel", "/runs/a-colleagues"]) == 3
     said = capsys.readouterr().err
     assert "/runs/a-colleagues/config.resolved.json: Permission denied" in said and "chmod" in said
-    assert report_os_error(IsADirectoryError(errno.EISDIR, "Is a directory", "x")) == 2
-    assert "x: Is a directory" in capsys.readouterr().err
+    told = of_system(IsADirectoryError(errno.EISDIR, "Is a directory", "x"))
+    assert told.exit_code == 2 and "x: Is a directory" in told.message
 
 
 def test_a_profile_may_lie_anywhere(tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_run_is_the_launcher(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_dry_run_reads_local_data_and_the_profile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [{"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}"} for k in range(60)] + [
-        {"question": "?", "answer": ""}
-    ] * 2
+    rows = [
+        {"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}", "level": k % 3} for k in range(60)
+    ] + [{"question": "?", "answer": ""}] * 2
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config, profile = tmp_path / "my.yaml", tmp_path / "cluster.yaml"
     text = f"""
@@ -192,6 +192,8 @@ student: {{model: "tiny:student"}}
     )
     assert "60 of 62 rows; problem from 'question'" in told and "the first: What is 0 and 0? -> 0" in told
     assert "not used: 2 rows, e.g. problems.jsonl line 61: no problem: '?'" in told
+    assert main([*words, "--set", "data.train.where={level: [0, 1]}"]) == 0
+    assert "not used: 22 rows that do not meet `where`" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         main(["run", str(config)])
     assert f"did you mean --config {config}?" in capsys.readouterr().err

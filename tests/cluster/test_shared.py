@@ -85,3 +85,14 @@ def test_an_empty_value_does_not_take_the_next_line() -> None:
     assert (limits.max_array_size, limits.kill_wait_s, limits.requeue) == (11, 7, False)
     proposed = render(parse_partitions(SINFO), text + "\nPreemptType = \nPreemptMode = REQUEUE\n", [])
     assert "MaxArraySize 11, KillWait 7 sec" in proposed and "(REQUEUE)" in proposed
+
+
+@pytest.mark.parametrize(
+    ("version", "mark"),
+    [("22.05.8", False), ("23.02.7", False), ("23.11.10", False), ("24.05.0", True), ("24.11.5", True), ("25.05.1", True), ("26.11.0-0rc1", True)],
+)  # fmt: skip
+def test_which_versions_remember_a_preemption_with_a_grace_time(version: str, mark: bool) -> None:
+    """As the changelog of 24.05 says; the form of the lines is the same in all of them (scontrol's manual page)."""
+    text = f"Configuration data as of 2025-06-01\nKillWait                = 30 sec\nMaxArraySize            = 1001\nSLURM_VERSION           = {version}\n"
+    limits = parse_config(text)
+    assert (limits.max_array_size, limits.kill_wait_s, limits.grace_mark) == (1001, 30, mark)

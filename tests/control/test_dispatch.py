@@ -246,6 +246,7 @@ Transport endpoint is not connected
 Requested operation is presently disabled
 I/O error writing script/environment to file
 Socket timed out on send/recv operation
+Rate limit exceeded, please retry later
 """
 
 

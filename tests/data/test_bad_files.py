@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.ipc
 import pytest
 
 from undo_hpc.config.schema import SourceConfig
@@ -127,6 +130,30 @@ def test_what_is_no_data_at_all(tmp_path: Path, content: bytes, words: str, reme
 def test_another_kind_of_file_under_a_wrong_name(tmp_path: Path, head: bytes, words: str, name: str) -> None:
     (tmp_path / name).write_bytes(head + b"\x00" * 40)
     with pytest.raises(DataError, match=f"holds .*{words}"):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (struct.pack("<3i", 0, 3, 6), struct.pack("<3i", 0, 2**30, 6)),  # where the texts begin
+        (struct.pack("<3i", 0, 3, 6), struct.pack("<3i", 0, -(2**31), 6)),
+        (b"aaabbb", b"aa\xff\xffbb"),
+        (b"problem", b"probl\xffm"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.arrow", "a.ipc"])
+def test_a_damaged_arrow_file_does_not_end_the_process(
+    tmp_path: Path, name: str, old: bytes, new: bytes
+) -> None:
+    table = pyarrow.table({"problem": ["aaa", "bbb"], "answer": ["1", "2"]})
+    write = pyarrow.ipc.new_file if name == "a.arrow" else pyarrow.ipc.new_stream
+    with write(str(tmp_path / name), table.schema) as file:
+        file.write_table(table)
+    content = (tmp_path / name).read_bytes()
+    assert old in content
+    (tmp_path / name).write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match="no readable Arrow file"):
         load(tmp_path / name)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data import LoadedProblems, load_problems
 from undo_hpc.errors import DataError
@@ -225,6 +226,8 @@ def test_folders_of_subjects_are_one_data_set(tmp_path: Path) -> None:
         (CARD.split("- config_name: socratic")[0] + "---\n", "train", "main"),
         ("---\nconfigs:\n- {config_name: x, data_dir: socratic, data_files: '*.jsonl'}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: {train: 'socratic/*', test: main/test*}}\n---\n", "train", "socratic"),
+        ("---\nconfigs:\n- {config_name: x, data_dir: socratic}\n- {config_name: default, data_dir: main}\n---\n", "train", "main"),
+        ("---\nconfigs:\n- {config_name: x, data_dir: socratic}\n---\n", "train", "socratic"),
         ("---\nconfigs:\n- {config_name: x, data_files: 'main/*'}\n---\n", "train", "main"),
         ("---\nconfigs:\n- {config_name: x, data_files: ['socratic/**', '', '**x', 'https://x/y']}\n---\n", "train", "socratic"),
     ],
@@ -255,6 +258,14 @@ def test_a_card_without_usable_configurations_says_nothing(tmp_path: Path, card:
     assert len(load(tmp_path).problems) == 1
 
 
+def test_a_configuration_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "main" / "train.jsonl", rows("a"))
+    with pytest.raises(DataError, match=r"no configuration 'other'.*no README"):
+        load(tmp_path, hub_config="other")
+    for path in (tmp_path, tmp_path / "main"):  # also where the folder of the configuration itself is given
+        assert len(load(path, hub_config="main").problems) == 1
+
+
 def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", rows("a"))
     (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone.jsonl")
@@ -277,7 +288,7 @@ CONTENTS = [b"", b"[]", b"{}", b'{"problem": "a?", "answer": 1}\n', b'[{"problem
             b'{"k": {"a": 1}, "l": {"a": 2}}', b"version https://git-lfs.github.com/spec/v1\n", b'{"broken', b"\xff\xfe", CARD.encode(), b"PAR1"]  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     files=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CONTENTS), min_size=1, max_size=6),
     split=st.sampled_from(["", "train", "test", "validation", "sub"]),

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from undo_hpc.config.schema import FieldsConfig, SourceConfig
 from undo_hpc.data import LoadedProblems, load_problems
 from undo_hpc.data.conversations import Unusable, turn
@@ -29,7 +30,7 @@ def load(path: Path, rows: list[dict[str, Any]], **source: Any) -> LoadedProblem
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_a_float_of_32_bits_is_its_shortest_decimal(value: float) -> None:
     from decimal import Decimal
 
@@ -63,7 +64,7 @@ def test_floats_inside_columns_are_as_short(tmp_path: Path, path: str) -> None:
 
 
 @given(st.integers(min_value=-(10**60), max_value=10**60), st.integers(0, 9))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_integers_are_exact_at_any_depth(value: int, depth: int) -> None:
     text = str(value)
     for level in range(depth):
@@ -133,6 +134,12 @@ def test_what_may_be_an_answer_stays(tmp_path: Path, answer: str) -> None:
     )
 
 
+@pytest.mark.parametrize("answer", ["\\boxed{}", "$$", "''", "$\\boxed{\\text{ }}$"])
+def test_an_answer_of_signs_around_nothing_is_none(tmp_path: Path, answer: str) -> None:
+    rows = [{"problem": "a?", "answer": answer}, {"problem": "b?", "answer": "4"}]
+    assert [p.ground_truth for p in load(tmp_path / "a.jsonl", rows).problems] == ["4"]
+
+
 def test_a_text_or_an_option_may_be_such_a_word(tmp_path: Path) -> None:
     rows = [{"problem": f"{word}?", "answer": word} for word in ("unknown", "None", "proof", "N/A", "null")]
     loaded = load(tmp_path / "a.jsonl", rows, answer_kind="text")
@@ -165,7 +172,7 @@ def test_a_csv_of_empty_cells_says_why_nothing_is_left(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_any_text_is_judged(text: str) -> None:
     assert is_placeholder(text) in (True, False)
     assert not is_placeholder(f"x{text}x = 12345"), "a longer text is none"
@@ -201,6 +208,7 @@ CHATS: dict[str, Any] = {
         {"role": "user", "content": ASKED},
         {"role": "assistant", "content": [{"type": "thinking", "thinking": parts("1 and 1")}, *parts(SAID)]},
     ],
+    "strings": [{"role": "user", "content": ["What is ", "1+1?"]}, {"role": "assistant", "content": [SAID]}],
     "google": [{"role": "user", "parts": [{"text": ASKED}]}, {"role": "model", "parts": [{"text": SAID}]}],
     "columns": {"role": ["user", "assistant"], "content": [ASKED, SAID]},
     "sharegpt": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": SAID}],

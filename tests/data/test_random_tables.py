@@ -12,15 +12,16 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.data.tables import FORMATS, Rows, csv_text, tables, write
+from tests.search import examples
 from undo_hpc.config.schema import FieldsConfig, SourceConfig
 from undo_hpc.data import LoadedProblems, load_problems
 from undo_hpc.errors import DataError, ExitCode
 
-BOUNDED = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+BOUNDED = examples(30, share=0.2, suppress_health_check=list(HealthCheck))
 
 
 def load(path: Path, **source: Any) -> LoadedProblems:
@@ -102,7 +103,7 @@ JSON_VALUES = st.recursive(
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
 @pytest.mark.parametrize("options", ["", "options"])
-@settings(BOUNDED, max_examples=120)
+@examples(120, suppress_health_check=list(HealthCheck))
 @given(
     value=JSON_VALUES,
     row=st.dictionaries(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from undo_hpc.config.schema import DataConfig
@@ -26,7 +26,6 @@ def ids(splits: Splits) -> tuple[set[str], set[str], set[str]]:
     )
 
 
-@settings(deadline=None)
 @given(st.integers(3, 200), st.integers(0, 99), st.floats(0.01, 0.3), st.integers(0, 1))
 def test_disjoint_complete_and_independent_of_order(count: int, seed: int, share: float, number: int) -> None:
     problems = make(count)

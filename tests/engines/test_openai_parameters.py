@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engines.test_openai_reply import JSON, SEARCH
+from tests.engines.test_openai_reply import JSON
+from tests.search import examples
 from undo_hpc.engines import Request
 from undo_hpc.engines.openai_parameters import Accepted, changed, changes_for, context_room, is_context_error
 
@@ -100,7 +101,7 @@ def test_the_room_that_a_context_leaves_is_read(words: str, room: int) -> None:
     assert is_context_error(words) and context_room(words) == room
 
 
-@settings(max_examples=SEARCH, deadline=None)
+@examples(300)
 @given(
     JSON.map(json.dumps)
     | st.text(max_size=60)

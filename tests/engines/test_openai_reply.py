@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from undo_hpc.engines.base import Completion, with_reasoning
 from undo_hpc.engines.openai_reply import Reply, read_reply
 
@@ -219,13 +219,12 @@ BODIES = (
     | JSON.map(lambda data: json.dumps(data).encode())
     | ANSWERS.map(lambda data: json.dumps(data).encode())
 )
-SEARCH = int(os.environ.get("UNDO_SEARCH", "300"))  # examples a search; more for a longer one
 STATUSES = st.sampled_from(
     [200, 200, 200, 200, 201, 204, 301, 400, 401, 402, 403, 404, 408, 413, 418, 422, 429, 500, 503, 529]
 )
 
 
-@settings(max_examples=SEARCH, deadline=None)
+@examples(300)
 @given(STATUSES, BODIES, st.integers(0, 100))
 def test_any_answer_is_read(status: int, body: bytes, limit: int) -> None:
     reply = read_reply(status, body, max_tokens=limit)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.engines.loopback import Server, answer, asked, client
-from tests.engines.test_openai_reply import ANSWERS, BODIES, SEARCH, STATUSES
+from tests.engines.test_openai_reply import ANSWERS, BODIES, STATUSES
+from tests.search import examples
 from undo_hpc.engines.openai_reply import read_reply
 from undo_hpc.errors import UndoError
 
@@ -50,11 +51,7 @@ def scripted() -> Iterator[Scripted]:
     made.server.close()
 
 
-@settings(
-    max_examples=max(25, SEARCH // 5),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(60, share=0.2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(REPLIES, max_size=12), REPLIES, st.integers(1, 6))
 def test_any_server_is_survived(scripted: Scripted, script: list[Any], tail: Any, count: int) -> None:
     scripted.script, scripted.tail, scripted.served = list(script), tail, []

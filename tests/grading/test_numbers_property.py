@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from undo_hpc.grading.decide import decide
 from undo_hpc.grading.options import GradeItem
 from undo_hpc.records import Grade
@@ -20,7 +21,7 @@ PLACES = (
     "The answer is {}.",
     "The answer is ${}$.",
 )
-EASY = settings(max_examples=150, deadline=None)
+EASY = examples(150)
 
 
 def correct(prediction: str, gold: str) -> bool:

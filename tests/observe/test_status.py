@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -22,6 +23,7 @@ from undo_hpc.control.position import current_state
 from undo_hpc.control.run_cluster import require_unqueued
 from undo_hpc.errors import ClusterError
 from undo_hpc.observe.logs import logs_of, tail
+from undo_hpc.observe.next_step import next_command
 from undo_hpc.observe.progress import task_table
 from undo_hpc.observe.stage_view import StageView
 from undo_hpc.observe.status import RunView, collect_status
@@ -113,6 +115,16 @@ def test_training_shows_loss(tmp_path: Path) -> None:
     train = stage(view, "train")
     assert (train.loss, train.left_s, train.progress) == (0.75, 42.0, "30 of 120 steps")
     assert "loss 0.750" in shown(view)
+
+
+def test_a_held_job_that_stops_the_run_is_what_the_next_command_releases(tmp_path: Path) -> None:
+    """The queue was not empty, so `status` said that there was nothing to do."""
+    run = RunBuilder(tmp_path / "run").run
+    state = SimpleNamespace(ended=None, complete=False)
+    live = LiveTasks(tasks={("generate", 0): ("waiting", "held")}, jobs=3, held="123_0")
+    assert next_command(run, state, [], live)[0] == "scontrol release 123_0"  # type: ignore[arg-type]
+    live.tasks["generate", 1] = ("running", "job 123_1")
+    assert "status" in next_command(run, state, [], live)[0]  # type: ignore[arg-type]
 
 
 def test_a_failed_task_is_shown_with_its_last_words_and_the_next_command(tmp_path: Path) -> None:
@@ -344,3 +356,14 @@ def test_the_live_view_takes_a_line_a_task(width: int, tmp_path: Path) -> None:
     assert len(lines) == len(stages) and all(
         item.name in line and "64/425 rows" in line for item, line in zip(stages, lines, strict=True)
     )
+
+
+def test_rows_that_are_not_used_are_counted(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", problems=8, sets=["display.report=false"]).play(1)
+    prepared = run.layout.prepared
+    assert not [note for note in collect_status(run).notes if "not used" in note]
+    data = json.loads(prepared.read_text())
+    data["details"]["train_source"]["filtered"], data["counts"]["rejected"] = 1200, 3
+    prepared.write_text(json.dumps(data))
+    note = "rows of the training data that are not used: 1,200 do not meet data.train.where; 3 are listed in splits/rejected.jsonl"
+    assert note in collect_status(run).notes

@@ -11,7 +11,7 @@ import pytest
 
 import undo_hpc
 from undo_hpc.cli import VERBS, main
-from undo_hpc.system.logs import LEVEL, level_for, log_to_task_log, log_to_terminal
+from undo_hpc.system.logs import LEVEL, adopt, level_for, log_to_task_log, log_to_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,25 @@ def test_a_task_log_has_time_and_level_and_follows_the_command(capsys: pytest.Ca
     log.warning("careful: %d of %d", 1, 2)
     out, err = capsys.readouterr()
     assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING careful: 1 of 2\n", out) and err == ""
+
+
+def test_lines_of_libraries_have_time_level_and_name(capsys: pytest.CaptureFixture[str]) -> None:
+    root, library = logging.getLogger(), logging.getLogger("some_library")
+    before = list(root.handlers)
+    try:
+        library.addHandler(logging.StreamHandler(sys.stderr))  # as transformers gives itself one
+        library.propagate = False
+        log_to_task_log()
+        adopt("some_library")
+        library.warning("odd weights")
+        logging.getLogger("undo_hpc.x").warning("ours")
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = before
+    out, err = capsys.readouterr()
+    first = err.splitlines()[0]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING some_library: odd weights", first)
+    assert "ours" in out and "ours" not in err
 
 
 def test_a_level_that_is_none_is_ignored(
@@ -83,4 +102,6 @@ def test_only_commands_print() -> None:
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if re.search(r"(?<![\w.])print\(", line)
     ]
-    assert [place for place in found if not place.startswith(("stages/", "control/by_hand.py"))] == []
+    assert [
+        place for place in found if not place.startswith(("stages/", "control/by_hand.py", "system/guard.py"))
+    ] == []

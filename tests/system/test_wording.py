@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from undo_hpc.cli.errors import report_error
 from undo_hpc.engines.openai_reply import short
 from undo_hpc.errors import EngineError
+from undo_hpc.system.guard import report_error
 from undo_hpc.system.logs import log_to_terminal
 from undo_hpc.system.wording import counted, format_duration, printable
 

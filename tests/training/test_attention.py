@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.search import examples
 from tests.training import tiny_student
 from undo_hpc.training import attention
 from undo_hpc.training.attention import VarlenLayout, varlen_attention
@@ -20,7 +21,7 @@ from undo_hpc.training.attention import VarlenLayout, varlen_attention
     st.booleans(),
     st.sampled_from([(4, 4), (4, 2), (4, 1)]),
 )
-@settings(deadline=None, max_examples=40)
+@examples(40, share=0.2)
 def test_each_document_is_attended_to_by_itself(
     lengths: list[int], in_order: bool, heads: tuple[int, int]
 ) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from undo_hpc.config.train import TrainConfig
@@ -27,7 +27,6 @@ LENGTHS = st.lists(st.integers(1, 500), max_size=80)
 
 @given(LENGTHS, st.integers(1, 600), st.integers(1, 9))
 @example([68, 68, 68, 69, 69, 205], 204, 1)  # one item over the capacity does not widen the other bins
-@settings(deadline=None)
 def test_packing_loses_and_doubles_nothing_and_keeps_the_capacity(
     lengths: list[int], capacity: int, ranks: int
 ) -> None:
@@ -45,7 +44,6 @@ def test_packing_loses_and_doubles_nothing_and_keeps_the_capacity(
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.integers(100, 400))
-@settings(deadline=None)
 def test_best_fit_is_near_the_least_number_of_bins(lengths: list[int], capacity: int) -> None:
     bins = best_fit_decreasing(lengths, capacity)
     least = -(-sum(lengths) // capacity)
@@ -65,7 +63,6 @@ def test_ranks_get_about_the_same_load() -> None:
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=100), st.integers(1, 900))
-@settings(deadline=None)
 def test_steps_cut_the_order_without_gaps_within_the_budget(lengths: list[int], budget: int) -> None:
     cuts = cut_steps(np.asarray(lengths), budget)
     assert cuts[0] == 0 and cuts[-1] == len(lengths) and (np.diff(cuts) > 0).all()
@@ -91,7 +88,6 @@ def test_the_order_is_a_permutation_by_seed_and_epoch(count: int, seed: int, epo
     st.sampled_from([0.3, 1.0, 2.0, 2.5]),
     st.integers(0, 30),
 )
-@settings(deadline=None)
 def test_a_plan_goes_through_the_data_and_any_step_can_be_asked_for(
     lengths: list[int], epochs: float, max_steps: int
 ) -> None:

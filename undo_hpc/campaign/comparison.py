@@ -60,8 +60,11 @@ class Comparison:
         if self.same:
             text += f"; under {self.same} of {d.seeds} seeds both have the same student, of an iteration before they differ"
         if self.unmatched:
-            names = " and ".join(MEASURES[name] for name in self.unmatched)
-            text += f"; {names} are not matched, so a difference may come from there"
+            names = " and ".join(
+                f"{MEASURES[name]} ({mine:,.0f} and {theirs:,.0f})"
+                for name, (mine, theirs) in self.unmatched.items()
+            )
+            text += f"; not matched, so that a difference may come from there: {names}"
         return f"{text}."
 
 
@@ -209,7 +212,7 @@ def cautions(results: Results) -> list[str]:
             f"The runs were made by {len(versions)} versions of the code; their checkers may differ. undo-hpc regrade RUN "
             "judges the stored answers of each by the present one."
         )
-    if any(run.config.evaluate.sampling.temperature == 0 for run in runs):
+    if any(run.config.evaluate.sampling.temperature == 0 for run in runs) and not repeated(results):
         found.append(
             "Answers are greedy, one a problem: another batch composition can flip some of them unless the engine is batch-invariant."
         )

@@ -87,7 +87,14 @@ def page(data: CampaignData, written: str) -> str:
         forest=charts.forest(data.comparisons),
         curves=charts.curves({arm: [r.accuracies for r in runs] for arm, runs in arms.items()}),
         table=[
-            (arm, *spread([r.accuracy for r in runs]), _sampled(runs), len(runs))
+            (
+                arm,
+                *spread([r.accuracy for r in runs]),
+                _sampled(runs),
+                len(runs),
+                sum(r.correct for r in runs),
+                sum(r.answers for r in runs),
+            )
             for arm, runs in arms.items()
         ],
         ledger={arm: mean_ledger([r.ledger for r in runs]) for arm, runs in arms.items()},

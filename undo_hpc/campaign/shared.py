@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from undo_hpc.control.position import RunState, current_state, read_state
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.pipeline.stages import LAST_STAGE, STAGES
-from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error, write_bytes
 from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs, write_manifest
 
 # What iteration 0 does not read. (`advance` does, and is never taken over.) `method.errors_from` is no such key: it cuts the problems
@@ -44,6 +43,10 @@ _ALSO_UNREAD = {
 def first_work(config: RunConfig, stage: str = "train") -> str:
     """Digest of all that a stage of iteration 0, and those before it, read of a configuration; of `advance` there is none."""
     unread = UNREAD + _ALSO_UNREAD.get(stage, ())
+    if (
+        config.method.signal != "soft" or stage in _ALSO_UNREAD
+    ):  # of the signals only soft scores in iteration 0, behind merge
+        unread += ("method.signal", "distill.")
     explicit = config.model_dump(mode="json", exclude_defaults=True)
     values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and not k.startswith(unread)]
     teacher = "data" if config.method.condition == "ground_truth" and stage != "baseline" else "model"
@@ -143,16 +146,16 @@ def _complete(state: RunState) -> bool:
 def _link(source: Path, target: Path) -> None:
     """A second name of the same file, or a copy on another file system. Published files are never written in place."""
     with translate_os_error(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         target.unlink(missing_ok=True)
         try:
             os.link(source, target)
+            fsync_dir(target.parent)
         except OSError:
             _copy(source, target)
 
 
 def _copy(source: Path, target: Path) -> None:
     if source.exists():
-        with translate_os_error(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+        with source.open("rb") as file:
+            write_bytes(target, iter(lambda: file.read(1 << 20), b""))

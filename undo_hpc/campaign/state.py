@@ -99,7 +99,6 @@ def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunCo
         created = str(before["created"])
         _require_same(before, frozen(campaign, created), place)
     else:
-        place.root.mkdir(parents=True, exist_ok=True)
         write_json(place.definition, frozen(campaign, created))
     dated = [f"{role}.date='{created}'" for role in ("teacher", "student")]
     return {

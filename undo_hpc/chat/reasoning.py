@@ -22,6 +22,7 @@ MARKS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),  # Reka
     ("<thought>", "</thought>"),  # EXAONE Deep
     ("◁think▷", "◁/think▷"),  # Kimi
 )

@@ -40,7 +40,7 @@ DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
-    from undo_hpc.cli.errors import prepare_streams
+    from undo_hpc.system.guard import prepare_streams
 
     prepare_streams()
     words = list(sys.argv[1:] if argv is None else argv)

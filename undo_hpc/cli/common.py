@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +33,35 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-q", "--quiet", action="count", default=0, help="warnings and errors only; -qq: errors only"
     )
+
+
+def nonempty(text: str) -> str:
+    """The type of an argument that an unset variable of a shell must not make empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def path_argument(text: str) -> Path:
+    """The type of an argument that is a path: an empty one would be the current folder."""
+    return Path(nonempty(text))
+
+
+class Once(argparse.Action):
+    """An argument that is given once: of two, the first would be ignored silently."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        given: set[str] = namespace.__dict__.setdefault("_given", set())
+        if self.dest in given:
+            parser.error(f"argument {option}: given twice")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:

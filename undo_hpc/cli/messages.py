@@ -23,6 +23,14 @@ def show_prepared(run: Run, prepared: Manifest, console: Console) -> None:
     counts = prepared.counts
     kept = ", ".join(f"{counts[name]:,} {name}" for name in ("train", "validation", "diagnosis"))
     console.print(f"problems: {kept}", highlight=False, markup=False, soft_wrap=True)
+    if filtered := prepared.details.get("train_source", {}).get("filtered"):
+        verb = "does" if filtered == 1 else "do"
+        console.print(
+            f"  {counted(filtered, 'row')} {verb} not meet data.train.where",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     reasons = Counter(prepared.details.get("rejected_reasons", {})).most_common()
     if reasons:
         more = f"; {len(reasons) - 5} other reasons" if len(reasons) > 5 else ""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_verbosity, run_launcher
+from undo_hpc.cli.common import Once, add_verbosity, nonempty, path_argument, run_launcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,9 +38,15 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("campaign", help="a YAML file, or the name of one of launchers/campaigns")
     parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help="the campaign's directory (default: checkpoints/NAME)"
+        "campaign", type=nonempty, help="a YAML file, or the name of one of launchers/campaigns"
+    )
+    parser.add_argument(
+        "--dir",
+        type=path_argument,
+        action=Once,
+        metavar="DIR",
+        help="the campaign's directory (default: checkpoints/NAME)",
     )
     parser.add_argument(
         "--set",
@@ -50,7 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
         dest="sets",
         help="a value for all runs, over the file's",
     )
-    parser.add_argument("--profile", metavar="FILE", help="YAML file that describes the SLURM cluster")
+    parser.add_argument(
+        "--profile",
+        type=nonempty,
+        action=Once,
+        metavar="FILE",
+        help="YAML file that describes the SLURM cluster",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="say runs, cost and what can be seen; write nothing"
     )
@@ -67,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
-    from undo_hpc.cli.errors import prepare_streams
+    from undo_hpc.system.guard import prepare_streams
 
     prepare_streams()
     return run_launcher(build_parser().parse_args(argv), launch, what="campaign")
@@ -153,12 +165,18 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
 
 
 def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
-    """Raises ConfigError where runs of the campaign were graded by another checker than the rest will be."""
+    """Raises ConfigError where runs of the campaign were graded by another checker than the rest, if any is left, will be."""
+    from undo_hpc.campaign.answers import has_ended
     from undo_hpc.errors import ConfigError
     from undo_hpc.observe.summary import all_metrics
     from undo_hpc.stages.verdicts import checker_version
 
-    for name, runs in place.existing(campaign).items():
+    existing = place.existing(campaign)
+    if all(
+        seed in runs and has_ended(runs[seed]) for runs in existing.values() for seed in campaign.config.seeds
+    ):
+        return
+    for name, runs in existing.items():
         for seed, run in runs.items():
             now = checker_version(run.config)
             before = {str(m["checker"]) for m in all_metrics(run) if m.get("checker")} - {now}

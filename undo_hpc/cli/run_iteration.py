@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import LAUNCHER_EXAMPLES, add_verbosity, run_launcher
+from undo_hpc.cli.common import LAUNCHER_EXAMPLES, Once, add_verbosity, nonempty, path_argument, run_launcher
 from undo_hpc.system.credentials import redacted
 
 if TYPE_CHECKING:
@@ -30,11 +30,17 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--config",
+        type=nonempty,
+        action=Once,
         metavar="NAME_OR_FILE",
         help="a preset of launchers/configs, or a YAML file (default: tiny)",
     )
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
+        "--run-dir",
+        type=path_argument,
+        action=Once,
+        metavar="DIR",
+        help="the run directory (default: checkpoints/NAME)",
     )
     parser.add_argument(
         "--set",
@@ -45,11 +51,17 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         help="a value over the file's, e.g. train.epochs=2; repeatable",
     )
     parser.add_argument(
-        "--iterations", type=int, metavar="N", help="most iterations, the one-shot iteration 0 included"
+        "--iterations",
+        type=int,
+        action=Once,
+        metavar="N",
+        help="most iterations, the one-shot iteration 0 included",
     )
-    parser.add_argument("--cluster", choices=("local", "slurm"), help="where the tasks run")
+    parser.add_argument("--cluster", action=Once, choices=("local", "slurm"), help="where the tasks run")
     parser.add_argument(
         "--profile",
+        type=nonempty,
+        action=Once,
         metavar="FILE",
         help="YAML file that describes the SLURM cluster (implies --cluster slurm)",
     )
@@ -69,7 +81,7 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -> int:
     """Parses, runs, and turns errors into messages and exit codes."""
-    from undo_hpc.cli.errors import prepare_streams
+    from undo_hpc.system.guard import prepare_streams
 
     prepare_streams()
     parser = build_parser(prog)
@@ -110,6 +122,7 @@ def start_run(
     """
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.checks import require
+    from undo_hpc.control.tidy import tidy
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import create_or_open
     from undo_hpc.stages.prepare import prepare
@@ -124,6 +137,7 @@ def start_run(
         if not new:
             require(config, run_dir)
         run = create_or_open(config, run_dir, command=command_line())
+        tidy(run)
         manifest = prepare(run, inputs)
         if new:
             show_prepared(run, manifest, console)

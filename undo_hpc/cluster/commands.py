@@ -138,7 +138,7 @@ _UNREACHABLE = re.compile(
     r"unable to contact|connection refused|connect failure|zero bytes|socket timed out|communication connection|"
     r"temporarily unable|temporarily unavailable|protocol authentication|munge|standby mode|unexpected message|"
     r"transport endpoint|connection reset|connection timed out|no route to host|presently disabled|currently disabled|"
-    r"i/o error writing|try again|resolve_ctls|could not establish a configuration source",
+    r"i/o error writing|try again|rate limit exceeded|retry later|resolve_ctls|could not establish a configuration source",
     re.IGNORECASE,
 )
 _REASON = re.compile(

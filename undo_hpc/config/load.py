@@ -168,7 +168,8 @@ def preset_names() -> list[str]:
 def find_config(name_or_file: str) -> Path:
     """The file of a preset's name or of a path. Raises ConfigError that lists the presets."""
     path = Path(name_or_file)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    preset = PRESETS / f"{name_or_file}.yaml"
+    if path.suffix in (".yaml", ".yml") or (path.exists() and not (path.is_dir() and preset.is_file())):
         if not path.is_file():
             there = sorted(str(p) for p in path.parent.glob("*.y*ml"))[:20] if path.parent.is_dir() else []
             near = difflib.get_close_matches(str(path), there, n=1)
@@ -177,8 +178,7 @@ def find_config(name_or_file: str) -> Path:
                 f"no such configuration file: {path}", hint=f"{hint}presets: {', '.join(preset_names())}"
             )
         return path
-    preset = PRESETS / f"{name_or_file}.yaml"
-    if preset.is_file():
+    if name_or_file and preset.is_file():
         return preset
     near = difflib.get_close_matches(name_or_file, preset_names(), n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 
 from undo_hpc.cluster.base import Submission
@@ -17,10 +16,12 @@ from undo_hpc.cluster.profile import load_profile
 from undo_hpc.cluster.slurm import SlurmCluster
 from undo_hpc.control.dispatch import attempts
 from undo_hpc.control.run_cluster import kept_profile, require_usable_path, run_lease
-from undo_hpc.errors import ConfigError, UndoError
+from undo_hpc.errors import ConfigError
+from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.system.data_files import project_root
+from undo_hpc.system.guard import guard
 
 
 def parse_indices(text: str, total: int) -> tuple[int, ...]:
@@ -78,13 +79,13 @@ def main() -> int:
     parser.add_argument("iteration", type=int, help="0-based")
     parser.add_argument("indices", nargs="?", default="", help="tasks, e.g. 0-7,9 (default: all)")
     given = parser.parse_args()
-    try:
+
+    def command() -> int:
         ids = submit(open_run(given.run_dir), given.stage, given.iteration, given.indices)
-    except UndoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    print(f"submitted {given.stage} of iteration {given.iteration}: job {', '.join(ids)}")
-    return 0
+        print(f"submitted {given.stage} of iteration {given.iteration}: job {', '.join(ids)}")
+        return 0
+
+    return guard(command, explain=lambda error: explain_in_run(error, given.run_dir))
 
 
 if __name__ == "__main__":

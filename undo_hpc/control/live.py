@@ -67,6 +67,7 @@ class LiveTasks:
         jobs: number of tasks that the scheduler holds.
         paused: whether the run was paused.
         abandoned: tasks that the scheduler holds because it could not start them.
+        held: the first task that somebody holds; empty where nobody does.
     """
 
     tasks: dict[Key, tuple[TaskState, str]] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class LiveTasks:
     jobs: int = 0
     paused: bool = False
     abandoned: int = 0
+    held: str = ""
 
 
 def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks:
@@ -101,6 +103,8 @@ def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
     for job in watched_cluster(run).live_jobs(run.id):
         live.jobs += 1
         live.abandoned += job.state is JobState.GIVEN_UP
+        if job.state is JobState.HELD:
+            live.held = live.held or job.task_id
         if job.iteration != iteration:
             continue
         key = job.stage, job.index or 0

@@ -16,6 +16,7 @@ from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 from undo_hpc.storage.events import read_events
+from undo_hpc.storage.reading import finite
 from undo_hpc.system.invocation import resume_hint
 
 
@@ -76,10 +77,11 @@ def count_submissions(events: Iterable[Mapping[str, Any]], iteration: int) -> tu
         if event["kind"] == "superseded":  # by a regrade: what was submitted belonged to other tasks
             counts.clear()
         elif event["kind"] == "submitted":
-            if event["by"] == "launcher":
+            if event.get("by") == "launcher":
                 counts.clear()
-                since = float(event.get("time", 0.0))
-            counts.update(event["stages"].keys())
+                since = finite(event, "time")
+            stages = event.get("stages")
+            counts.update(stages.keys() if isinstance(stages, dict) else ())
     return counts, since
 
 
@@ -90,7 +92,7 @@ def cancelled_by_preemption(events: Iterable[Mapping[str, Any]], since: float) -
     for event in events:
         if event.get("kind") == "start":
             job = str(event.get("job", ""))
-            if float(event.get("time", since)) >= since:
+            if finite(event, "time", since) >= since:
                 last[job] = False  # until it has said something else
         elif event.get("kind") == "end" and job in last:
             last[job] = event.get("status") == "requeue" and event.get("reason") == "preempted"
@@ -102,5 +104,5 @@ def _last_code(events: Iterable[Mapping[str, Any]]) -> int | None:
     code = None
     for event in events:
         if event.get("kind") == "end":
-            code = int(event.get("code", 1))
+            code = int(finite(event, "code", 1))
     return code

@@ -24,7 +24,7 @@ from undo_hpc.method.metrics import gain as gain_on_validation
 from undo_hpc.pipeline.evidence import as_manifest
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
-from undo_hpc.storage.reading import read_fast, read_rows_tolerant
+from undo_hpc.storage.reading import finite, read_fast, read_rows_tolerant
 
 GENERATION = tuple(
     s.name for s in STAGES.values() if s.generation
@@ -118,23 +118,24 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
     Args:
         last_sign: when the task was last seen alive, for a start that never ended.
     """
-    rows = sorted(events, key=lambda e: float(e.get("time", 0)))
+    rows = sorted(events, key=lambda e: finite(e, "time"))
     found: list[Start] = []
     opened: dict[tuple[Any, Any], dict[str, Any]] = {}
-    begins = [float(e.get("time", 0)) for e in rows if e.get("kind") == "start"]
+    begins = [finite(e, "time") for e in rows if e.get("kind") == "start"]
 
-    def close(start: dict[str, Any], seconds: float, ended: str, joules: Any = None) -> None:
-        began = float(start["time"])
+    def close(start: dict[str, Any], seconds: float, ended: str, joules: float | None = None) -> None:
+        began = finite(start, "time")
         used = None
-        if joules is not None and start.get("joules") is not None and joules >= start["joules"]:
-            used = float(joules) - float(start["joules"])
+        before = finite(start, "joules", -1.0)
+        if joules is not None and 0 <= before <= joules:
+            used = joules - before
         found.append(
             Start(
                 began,
                 max(0.0, seconds),
-                float(start.get("gpus") or 0) * float(start.get("nodes") or 1),
-                float(start.get("cpus") or 1) * float(start.get("tasks") or 1),
-                min(max(0.0, seconds), float(start.get("load_s", 0.0))),
+                finite(start, "gpus") * (finite(start, "nodes") or 1),
+                (finite(start, "cpus") or 1) * (finite(start, "tasks") or 1),
+                min(max(0.0, seconds), finite(start, "load_s")),
                 ended,
                 began == begins[0],
                 used,
@@ -143,9 +144,9 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
 
     def alive_until(start: dict[str, Any]) -> float:
         """The last sign of life of a start that never ended: its last event, or the task's progress before the next start."""
-        began = float(start["time"])
+        began = finite(start, "time")
         following = min((b for b in begins if b > began), default=float("inf"))
-        seen = float(start.get("seen", began))
+        seen = finite(start, "seen", began)
         return max(seen, last_sign) if last_sign < following else seen
 
     for event in rows:
@@ -154,22 +155,22 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
         if kind == "start":
             if who in opened:
                 lost = opened.pop(who)
-                close(lost, alive_until(lost) - float(lost["time"]), "killed")
+                close(lost, alive_until(lost) - finite(lost, "time"), "killed")
             opened[who] = dict(event)
         elif who in opened:
             opened[who]["seen"] = event.get("time")
             if kind == "ready":
-                opened[who]["load_s"] = float(event.get("time", 0)) - float(opened[who]["time"])
+                opened[who]["load_s"] = finite(event, "time") - finite(opened[who], "time")
             elif kind == "end":
                 start = opened.pop(who)
                 close(
                     start,
-                    float(event.get("seconds") or 0),
+                    finite(event, "seconds"),
                     str(event.get("status") or "failed"),
-                    event.get("joules"),
+                    finite(event, "joules") if event.get("joules") is not None else None,
                 )
     for start in opened.values():
-        close(start, alive_until(start) - float(start["time"]), "killed")
+        close(start, alive_until(start) - finite(start, "time"), "killed")
     return sorted(found, key=lambda s: s.began)
 
 

@@ -23,6 +23,7 @@ def read_arrow(path: Path) -> Table:
     parquet = path.suffix.lower() in PARQUET
     try:
         table = _parquet(path) if parquet else _ipc(path)
+        found = ArrowTable(path.name, list(table.column_names), table)
     except (OSError, ValueError, NotImplementedError, pyarrow.ArrowException) as error:
         if path.stat().st_size == 0:
             raise EmptyFileError(
@@ -33,10 +34,10 @@ def read_arrow(path: Path) -> Table:
             f"{path} is no readable {kind}: {str(error).splitlines()[0][:300] if str(error) else type(error).__name__}",
             hint="write it again; a copy may be unfinished",
         ) from error
-    require_different(table.column_names, path)
+    require_different(found.columns, path)
     if not table.num_rows:
         raise EmptyFileError(f"{path} has columns but no rows", hint="give a file with at least one row")
-    return ArrowTable(path.name, list(table.column_names), table)
+    return found
 
 
 def _parquet(path: Path) -> Any:
@@ -58,4 +59,6 @@ def _ipc(path: Path) -> Any:
                 "Feather version 1, which current libraries no longer read; write it as version 2 or as parquet"
             )
         opened = pyarrow.ipc.open_file(stream) if head == b"ARROW1" else pyarrow.ipc.open_stream(stream)
-        return opened.read_all()
+        table = opened.read_all()
+        table.validate(full=True)  # Arrow believes the offsets of a file: damaged ones end the process
+        return table

@@ -34,7 +34,10 @@ def turn(value: Any, meaning: str) -> Any:
         raise Unusable(
             f"the conversation has {len(found) or 'no'} turn{'s'[: len(found) > 1]} of the {who}, not one"
         )
-    return _joined(found[0], meaning)
+    said_text = found[0]
+    if isinstance(said_text, list) and said_text and all(isinstance(part, str) for part in said_text):
+        return "".join(said_text)
+    return _joined(said_text, meaning)
 
 
 def _conversation(value: Any) -> Sequence[Mapping[str, Any]] | None:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from undo_hpc.errors import DataError
 from undo_hpc.pipeline.layout import distilled_files
 from undo_hpc.records import Example
-from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_text
+from undo_hpc.storage.atomic import make_folder, publish_dir, translate_os_error, write_text
 from undo_hpc.storage.hashing import HashingFile
 from undo_hpc.storage.manifest import Output
 
@@ -122,7 +122,8 @@ class DistilledFolder:
         with translate_os_error(self.temporary):
             for left in self.folder.parent.glob(f".{self.folder.name}.*"):  # of starts that were killed
                 shutil.rmtree(left, ignore_errors=True)
-            self.temporary.mkdir(parents=True)
+            make_folder(self.folder.parent)
+            self.temporary.mkdir()
         return self
 
     def make_durable(self, names: Iterable[str]) -> None:

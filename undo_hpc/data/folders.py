@@ -108,11 +108,16 @@ def _of_folder(path: Path, files: list[Path], config: str, split: str) -> list[P
     """The files of one configuration of a folder without a README that tells them: those in the folder of its name."""
     if config:
         chosen = [file for file in files if config in file.relative_to(path).parts[:-1]]
-        if chosen:
-            return chosen
+        if chosen or config in path.resolve().parts:
+            return chosen or files
     copies = _cloned_configs(path, files, split)
     if len(copies) > 1:
         raise _choose(path, config, copies)
+    if config:
+        raise DataError(
+            f"the folder {path} has no configuration '{config}': no folder of that name, and no README that tells it",
+            hint="remove `hub_config`, or give the files themselves as `path`",
+        )
     return files
 
 
@@ -150,7 +155,9 @@ def _readme_configs(path: Path) -> dict[str, Mapping[str, Any]]:
         return {}
     listed = head.get("configs") if isinstance(head, dict) else None
     usable = (
-        [c for c in listed if isinstance(c, dict) and c.get("data_files")] if isinstance(listed, list) else []
+        [c for c in listed if isinstance(c, dict) and (c.get("data_files") or c.get("data_dir"))]
+        if isinstance(listed, list)
+        else []
     )
     return {str(c.get("config_name", "default")): c for c in usable}
 
@@ -176,7 +183,7 @@ def _of_config(
     folder = str(spec.get("data_dir") or ".")
     by_split = {
         key: _globbed(files, path, folder, patterns)
-        for key, patterns in _patterns(spec["data_files"]).items()
+        for key, patterns in _patterns(spec.get("data_files") or "**").items()
     }
     present = [key for key, found in by_split.items() if found and key]
     if not present:

@@ -39,7 +39,7 @@ def is_placeholder(text: str, kind: AnswerKind = "auto") -> bool:
     bare = _WRAPPED.sub(r"\1", text).replace("$", "").strip().strip("\"'`*#").strip()
     word = bare.casefold()
     plain = word.rstrip(".!").strip() or word
-    if word in _EMPTY_CELL or plain in _EMPTY_CELL:
+    if not word or word in _EMPTY_CELL or plain in _EMPTY_CELL:  # nothing: `\boxed{}`, `$$`, `""`
         return True
     if kind == "text":
         return False

@@ -12,6 +12,7 @@ from undo_hpc.chat.template import RenderError, clock_of, prints_date, rendered
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import check_tokenizer, resolve_model
+from undo_hpc.system.logs import adopt
 
 _MARK = "\x07answer\x07"
 
@@ -144,6 +145,7 @@ def load_tokenizer(path: str, model: ModelConfig) -> Any:
     """The tokenizer of a resolved model. Raises DataError where it cannot be loaded."""
     from transformers import AutoTokenizer
 
+    adopt("transformers")
     try:
         return AutoTokenizer.from_pretrained(
             path, revision=model.revision or None, trust_remote_code=model.trust_remote_code

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
-from undo_hpc.errors import DataError, UndoError
+from undo_hpc.errors import DataError
 from undo_hpc.grading.options import GradeItem
 from undo_hpc.grading.pool import Checker
 from undo_hpc.records import AnswerKind
+from undo_hpc.system.guard import guard, prepare_streams
 
 _EVERY_SECONDS = 1.0
 
@@ -33,14 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one a core)")
     add("--deadline", type=float, default=5.0, help="seconds an answer may take (default: 5)")
     options = parser.parse_args(arguments)
-    try:
-        counts = regrade(options)
-    except UndoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; the output was not written", file=sys.stderr)
-        return 130
+    prepare_streams()
+    return guard(lambda: _report(regrade(options)), interrupted="interrupted; the output was not written")
+
+
+def _report(counts: Counter[str]) -> int:
     total = sum(counts.values())
     shares = ", ".join(f"{name} {n} ({100 * n / total:.1f} %)" for name, n in counts.most_common())
     print(f"graded {total} rows: {shares}" if total else "graded 0 rows: the input is empty", file=sys.stderr)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.cluster.local import default_parallelism
-from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.cluster.profile import DEFAULT_MINUTES, Profile, load_profile
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.control.checks import (
     NOT_BEFORE_A_START,
@@ -27,6 +27,7 @@ from undo_hpc.control.checks import (
     when_for,
 )
 from undo_hpc.control.checks.settings import runs_elsewhere
+from undo_hpc.control.position import RunState, read_state
 from undo_hpc.data import LoadedProblems, kind_of
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError, UndoError
@@ -34,9 +35,16 @@ from undo_hpc.observe.preview import samples
 from undo_hpc.observe.wording import evaluation_settings, generation_settings
 from undo_hpc.observe.wrapped import quote, say
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
-from undo_hpc.pipeline.run import open_run
-from undo_hpc.pipeline.workload import Workload
+from undo_hpc.pipeline.plan import (
+    IterationPlan,
+    Stage,
+    build_graph,
+    effective_iterations,
+    plan_iteration,
+    rows_to_score,
+)
+from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.stages.prepare import Sources
 from undo_hpc.system.wording import counted
 
@@ -123,7 +131,12 @@ def _all_of(errors: list[UndoError]) -> UndoError:
 def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
     config, layout = subject.config, Layout(subject.run_dir.resolve())
     profile = load_profile(config.cluster.profile) if config.cluster.kind == "slurm" else None
-    plan, counted_all = guess_plan(config, sources)
+    state = (
+        read_state(Run(open_run(subject.run_dir).layout, config))
+        if when_for(subject.run_dir) == "resume"
+        else None
+    )
+    plan, counted_all = (state.plan, True) if state else guess_plan(config, sources)
     loaded = sources.loaded if sources else None
     most = effective_iterations(config)
     lines = [
@@ -134,10 +147,14 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
     for line in lines + (describe_problems(loaded) if loaded else []):
         say(console, line, hang=2)
     console.print(
-        f"\niteration 0{'' if counted_all else ' (sizes of the data are estimates)'}",
+        f"\niteration {plan.iteration}{'' if counted_all else ' (sizes of the data are estimates)'}",
         style="bold",
         highlight=False,
     )
+    if state:
+        say(console, f"  {stands(state)}", hang=2)
+    if state and state.complete:
+        return
     if config.method.condition != "ground_truth":
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
         say(console, f"  {expected}", hang=2)
@@ -149,6 +166,9 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
             outputs if len(outputs) <= 3 else [outputs[0], f"... {len(outputs) - 2} more ...", outputs[-1]]
         )
         tasks = "1 task" if len(stage.tasks) == 1 else f"array of {len(stage.tasks)} tasks"
+        if state:
+            left = sum(status.stage == stage.name for status in state.missing)
+            tasks += ", all done" if not left else f", {left} to do"
         after = f", after {' and '.join(stage.after)}" if stage.after else ""
         console.print(Text.assemble("  ", (stage.name, "bold"), f": {tasks}{after}"))
         for what, items in (
@@ -165,7 +185,24 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
             else "; the teacher then sees the errors of the last student"
         )
         console.print()
-        say(console, f"later iterations have the same stages{seen}")
+        more = (
+            ", and score the student's own answers (sample, score)"
+            if config.method.signal == "on_policy"
+            else ""
+        )
+        say(console, f"later iterations have the same stages{more}{seen}")
+
+
+def stands(state: RunState) -> str:
+    """Where an existing run stands, and what a launch would do."""
+    if state.lost:
+        return f"results on which the run rests are missing or damaged: {', '.join(map(str, state.lost))}"
+    if state.ended:
+        return f"the run has ended: {state.ended.why}; a launch would do nothing"
+    if state.complete:
+        return f"complete; a launch plans iteration {state.iteration + 1} and starts it"
+    left = len(state.missing)
+    return f"{len(state.statuses) - left} of {counted(len(state.statuses), 'task')} done; a launch does the {left} others"
 
 
 def describe_problems(loaded: LoadedProblems) -> list[str]:
@@ -175,6 +212,10 @@ def describe_problems(loaded: LoadedProblems) -> list[str]:
     said = ", ".join(f"{meaning} from '{column}'" for meaning, column in columns.items())
     lines = [f"problems: {len(loaded.problems):,} of {source['rows']:,} rows{f'; {said}' if said else ''}"]
     lines.append(f"  the first: {_short(first.problem)} -> {_short(first.ground_truth)}")
+    if filtered := source.get("filtered"):
+        lines.append(
+            f"  not used: {counted(filtered, 'row')} that {'does' if filtered == 1 else 'do'} not meet `where`"
+        )
     if found := sum(bool(control_tokens(problem.problem)) for problem in loaded.problems):
         lines.append(
             f"  {counted(found, 'problem')} with a model's control token such as <|im_end|>: it is read as text"
@@ -229,7 +270,10 @@ def guess_plan(config: RunConfig, sources: Sources | None) -> tuple[IterationPla
     sets |= {"validation": validation, "diagnosis": diagnosis}
     if config.evaluate.train_predictions:
         sets["train"] = train
-    return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), known
+    workload = estimate(config, 0, train, score_rows=rows_to_score(config, 0, train))
+    return plan_iteration(
+        config, 0, problems=train, sets={k: v for k, v in sets.items() if v}, workload=workload
+    ), known
 
 
 def at_once(config: RunConfig, tasks: int) -> int:
@@ -247,6 +291,8 @@ def describe_resources(stage: Stage, profile: Profile | None) -> str:
     """What a task asks for, in words: of SLURM as it will be asked, of this machine what the configuration says."""
     resources = stage.resources if profile is None else profile.for_stage(stage.name, stage.resources)
     given = {key: value for key, value in resources.model_dump().items() if value not in (None, {})}
+    if profile is not None:
+        given = {"minutes": DEFAULT_MINUTES} | given
     words = ", ".join(
         f"{key.replace('_', ' ')} {value:g}"
         if isinstance(value, float)

@@ -27,7 +27,10 @@ def next_command(run: Run, state: RunState, failures: list[Failure], live: LiveT
             resume,
             f"SLURM could not start {counted(live.abandoned, 'task')} and holds them; this releases them",
         )
-    busy = live.jobs > 0 or bool(live.launcher) or any(word == "running" for word, _ in live.tasks.values())
+    running = any(word == "running" for word, _ in live.tasks.values())
+    if live.held and not running:
+        return f"scontrol release {live.held}", "somebody holds this job, and what is behind it waits"
+    busy = live.jobs > 0 or bool(live.launcher) or running
     if busy and not failures:
         return cli_hint(f"status {root} --watch"), "nothing to do; shows the status every few seconds"
     if failures:

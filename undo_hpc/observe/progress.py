@@ -15,6 +15,7 @@ from rich.text import Text
 
 from undo_hpc.observe.wording import percent
 from undo_hpc.pipeline.plan import Stage, Task
+from undo_hpc.storage.reading import finite
 from undo_hpc.system.wording import format_duration
 
 Snapshot = Sequence[tuple[Stage, Task, dict[str, Any] | None, float]]
@@ -158,7 +159,7 @@ def task_table(running: Snapshot, width: int) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for stage, task, progress, seconds in running:
         reported = progress or {}
-        done, total = float(reported.get("done") or 0), float(reported.get("total") or 0)
+        done, total = finite(reported, "done"), finite(reported, "total")
         bar: ProgressBar | Text = ProgressBar(total, done, width=24) if total and wide else Text("")
         table.add_row(name(stage, task), bar, format_duration(seconds), describe(progress, seconds))
     return table

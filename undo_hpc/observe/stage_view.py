@@ -14,7 +14,7 @@ from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, TaskStatus, enough
 from undo_hpc.storage.events import read_events
-from undo_hpc.storage.reading import read_fast
+from undo_hpc.storage.reading import finite, read_fast
 
 STATES = ("done", "pruned", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
 MAX_FAILURES = 3
@@ -172,19 +172,19 @@ def _measure_running(
     left: list[float] = []
     for index in running:
         progress = read_fast(run.layout.iteration(stage.iteration).progress(stage.name, index))
-        if not progress or time.time() - float(progress.get("time", 0)) > FRESH_PROGRESS_S:
+        if not progress or time.time() - finite(progress, "time") > FRESH_PROGRESS_S:
             continue
-        tokens_per_s += float(progress.get("tokens_per_s") or 0)
+        tokens_per_s += finite(progress, "tokens_per_s")
         under_way, writing = (
-            under_way + int(progress.get("under_way") or 0),
-            writing + int(progress.get("writing") or 0),
+            under_way + int(finite(progress, "under_way")),
+            writing + int(finite(progress, "writing")),
         )
         view.progress = str(progress.get("doing") or view.progress)
-        done, total = float(progress.get("done") or 0), float(progress.get("total") or 0)
+        done, total = finite(progress, "done"), finite(progress, "total")
         view.loss = progress.get("loss", view.loss)
         if progress.get("unit") == "rows":
             view.rows += int(done)
-            view.right += int(progress.get("correct") or 0)
+            view.right += int(finite(progress, "correct"))
             open_rows += max(0.0, total - done)
         elif total:
             view.progress = f"{done:.0f} of {total:.0f} {progress.get('unit', '')}".strip()

@@ -17,7 +17,7 @@ from undo_hpc.observe.wording import evaluation_settings
 from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
-from undo_hpc.storage.reading import read_bytes, read_fast
+from undo_hpc.storage.reading import finite, read_bytes, read_fast
 from undo_hpc.system.invocation import cli_hint, display_path, resume_hint
 from undo_hpc.system.wording import format_bytes
 
@@ -145,12 +145,24 @@ def _history(run: Run, iteration: int) -> list[dict[str, Any]]:
     return found
 
 
+def _unused_rows(run: Run) -> list[str]:
+    """How many rows of the training data the run does not use."""
+    prepared = read_fast(run.layout.prepared) or {}
+    counts, details = (prepared.get(key) for key in ("counts", "details"))
+    source = details.get("train_source") if isinstance(details, dict) else None
+    filtered = int(finite(source, "filtered")) if isinstance(source, dict) else 0
+    rejected = int(finite(counts, "rejected")) if isinstance(counts, dict) else 0
+    said = [f"{filtered:,} do not meet data.train.where"] if filtered else []
+    said += [f"{rejected:,} are listed in {run.layout.relative(run.layout.rejected)}"] if rejected else []
+    return [f"rows of the training data that are not used: {'; '.join(said)}"] if said else []
+
+
 def _notes(run: Run, state: RunState, live: LiveTasks, finished: int) -> list[str]:
     """What a person should know besides: an unknown queue, a pause, a stop, warnings, lost files."""
     notes = [live.note] if live.note else []
     if live.paused:
         notes.append("the run is paused: running tasks save and stop, nothing new starts")
-    notes += _stopped(run, state.iteration)
+    notes += [*_unused_rows(run), *_stopped(run, state.iteration)]
     if finished:
         notes += _warnings(run, finished - 1)
     notes += [

@@ -29,7 +29,7 @@ from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
-from undo_hpc.storage.atomic import expect_fields, read_json, translate_os_error, write_json
+from undo_hpc.storage.atomic import expect_fields, make_folder, read_json, translate_os_error, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.data_files import project_root
@@ -169,7 +169,7 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
         return _reopen(open_run(run_dir), config)
     require_free(layout)
     with translate_os_error(layout.root):
-        layout.root.mkdir(parents=True, exist_ok=True)
+        make_folder(layout.root)
     write_json(layout.environment, describe_environment(config, command))
     write_json(layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
     run = Run(layout, config)

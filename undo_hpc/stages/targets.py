@@ -41,7 +41,7 @@ from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import SPLITS, ShownExample, Target
 from undo_hpc.stages.context import StageContext
 from undo_hpc.stages.prepare import prepared_digest
-from undo_hpc.storage.atomic import publish_dir, sha256_file, translate_os_error, write_bytes
+from undo_hpc.storage.atomic import make_folder, publish_dir, sha256_file, translate_os_error, write_bytes
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.manifest import DamagedManifest, read_manifest
 from undo_hpc.storage.shards import encode_row, read_rows
@@ -221,7 +221,8 @@ def write_targets(
     files = []
     try:
         with translate_os_error(at.targets):
-            temporary.mkdir(parents=True)
+            make_folder(at.root)
+            temporary.mkdir()
             for index, (start, stop) in enumerate(itertools.pairwise(bounds)):
                 sha, size, first = hashlib.sha256(), 0, None
                 with at.targets_file(index, temporary).open("wb") as file:

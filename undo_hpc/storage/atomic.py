@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import hashlib
 import os
+import secrets
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +40,27 @@ def translate_os_error(path: Path) -> Iterator[None]:
         ) from error
 
 
+def own_host() -> str:
+    """This host as it stands in the names of temporary files."""
+    return socket.gethostname().partition(".")[0][:32].replace("-", "_")
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside a file for its next content. Host and random digits: nodes that share a file system may have equal pids."""
+    return path.with_name(f".{path.name[:120]}.{own_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and what lacks above it, names durable. Raises OSError as `mkdir` does; no error where it is there."""
+    if path.is_dir():
+        return
+    if path.parent != path:
+        make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # a place where we may make folders, but not list them
+        fsync_dir(path.parent)
+
+
 def fsync_dir(path: Path) -> None:
     """Makes the names in a folder durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -50,9 +75,9 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> None:
 
     Raises StorageError where the disk is full or the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     with translate_os_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             with temporary.open("wb") as file:
                 file.writelines([data] if isinstance(data, bytes) else data)
@@ -118,13 +143,31 @@ def fsync_tree(folder: Path) -> None:
 
 
 def publish_dir(temporary: Path, final: Path) -> None:
-    """Gives a finished folder its final name durably; an older one of that name goes only after the new one stands."""
+    """Gives a finished folder its final name durably. An older one of that name goes only after the new one stands.
+
+    The two change places in one step. Where a file system cannot do that (NFS), there is a moment with neither of them.
+    """
     with translate_os_error(final):
         fsync_tree(temporary)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        old = final.with_name(f".{final.name}.{os.getpid()}.old")
-        if final.exists():
+        make_folder(final.parent)
+        if not final.exists():
+            temporary.rename(final)
+            fsync_dir(final.parent)
+            return
+        if not _exchange(temporary, final):
+            old = temporary_name(final)
             final.rename(old)
-        temporary.rename(final)
+            temporary.rename(final)
+            old.rename(temporary)
         fsync_dir(final.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two names change places (Linux, renameat2). False where the system or the file system cannot."""
+    at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    return bool(call(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0)

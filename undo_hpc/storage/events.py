@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error
 from undo_hpc.storage.reading import read_rows_tolerant
 
 
@@ -39,7 +39,7 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
     Raises StorageError where the disk is full or read-only.
     """
     with translate_os_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         fd = os.open(
             path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666
         )  # less the umask: a group may share a run
@@ -53,6 +53,8 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
                 data = data[os.write(fd, data) :]
             if durable:
                 os.fsync(fd)
+                if not size:  # a new file: its name is to last as well
+                    fsync_dir(path.parent)
         finally:
             os.close(fd)
 

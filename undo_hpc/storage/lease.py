@@ -20,7 +20,7 @@ from typing import Any, Self
 import orjson
 
 from undo_hpc.errors import LeaseError
-from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.atomic import make_folder, temporary_name, translate_os_error
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, own_process
 
 OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
@@ -172,9 +172,9 @@ class Lease:
 
     def _try_acquire(self) -> bool:
         """One try: link our file to the name (fails where it exists, on NFS too); a dead owner's file is moved away first."""
-        mine = self.path.with_name(f".{self.path.name}.{self._mine['token']}")
+        mine = temporary_name(self.path)
         with translate_os_error(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             try:
                 old = read_lease(self.path)
                 if old is not None and not (self._is_dead(old) and self._remove(old.get("token"))):
@@ -190,7 +190,7 @@ class Lease:
 
     def _remove(self, token: str | None) -> bool:
         """Takes the file of that owner away. False where it was another's: somebody took over just now, and keeps it."""
-        moved = self.path.with_name(f".{self.path.name}.{self._mine['token']}.old")
+        moved = temporary_name(self.path)
         try:
             self.path.rename(moved)
         except FileNotFoundError:
@@ -204,9 +204,18 @@ class Lease:
 
     def _heartbeat_loop(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            # A missed beat is no harm; the next one or the check before publishing tells.
-            with contextlib.suppress(OSError), self.path.open("r+b", buffering=0) as file:
-                if _parsed(file.read()).get("token") != self.token:
+            with contextlib.suppress(
+                OSError
+            ):  # a missed beat is no harm; the next one or the check before publishing tells
+                if not _beat(self.path, self.token, self._content()):
                     return
-                os.pwrite(file.fileno(), self._content(), 0)
-                os.fsync(file.fileno())
+
+
+def _beat(path: Path, token: str, content: bytes) -> bool:
+    """Writes a heartbeat in place; False where the lease is another owner's by now."""
+    with path.open("r+b", buffering=0) as file:
+        if _parsed(file.read()).get("token") != token:
+            return False
+        os.pwrite(file.fileno(), content, 0)
+        os.fsync(file.fileno())
+    return True

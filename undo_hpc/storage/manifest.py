@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.records import SCHEMA_VERSION, other_schema
-from undo_hpc.storage.atomic import read_json, sha256_file, write_json
+from undo_hpc.storage.atomic import fsync_dir, read_json, sha256_file, translate_os_error, write_json
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ def describe_output(path: Path, rows: int | None = None) -> Output:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes a manifest durably; do it after all outputs are durable."""
     write_json(path, asdict(manifest) | {"digest": manifest.digest})
+
+
+def withdraw_manifest(path: Path) -> None:
+    """Removes a manifest durably, before its outputs are made again: it must never stand for files that are not its own."""
+    with translate_os_error(path), contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        fsync_dir(path.parent)
 
 
 class DamagedManifest(EvidenceError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from undo_hpc.storage.atomic import temporary_name
 from undo_hpc.storage.reading import read_fast
 
 
@@ -25,14 +26,17 @@ class ProgressFile:
         if not force and now - self._last < self._every_s:
             return
         self._last = now
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary = temporary_name(self.path)
         data = orjson.dumps(
             {"time": time.time(), "pid": os.getpid(), **fields}, option=orjson.OPT_NON_STR_KEYS
         )
         with contextlib.suppress(OSError):  # a full disk is reported by those who write results
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            temporary.replace(self.path)
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(self.path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Removes the progress of an earlier start: its rate and its time left are not those of this one."""

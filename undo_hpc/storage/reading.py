@@ -5,8 +5,9 @@ What is evidence or data of a stage is read strictly instead: `atomic.read_json`
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def read_fast(path: Path | str) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def finite(row: Mapping[str, Any], key: str, default: float = 0.0) -> float:
+    """A finite number of such a row; `default` where there is none, whatever stands there instead."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    try:
+        return float(value) if math.isfinite(value) else default
+    except OverflowError:  # more digits than a float has
+        return default
 
 
 def read_rows_tolerant(path: Path | str) -> Iterator[dict[str, Any]]:

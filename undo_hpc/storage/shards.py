@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self
 import orjson
 
 from undo_hpc.errors import StorageError
-from undo_hpc.storage.atomic import fsync_dir, translate_os_error
+from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error
 
 
 def repair_tail(path: Path) -> int:
@@ -130,7 +130,7 @@ class ShardWriter:
         self._pending: list[bytes] = []
         self._since = time.monotonic()
         with translate_os_error(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             repair_tail(path)
             new = not path.exists()
             self._file = path.open("ab", buffering=0)

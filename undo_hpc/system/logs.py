@@ -58,6 +58,30 @@ def log_to_task_log() -> None:
     _install(
         "stdout", "%(asctime)s %(levelname)s %(message)s", level if isinstance(level, int) else logging.INFO
     )
+    log_libraries()
+
+
+def log_libraries() -> None:
+    """Warnings of libraries on standard error, with time, level and name; those of Python's `warnings` too."""
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Handler) for handler in root.handlers):
+        handler = _Handler("stderr")
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+        )
+        handler.addFilter(
+            lambda record: record.name.split(".")[0] != TREE
+        )  # ours have a handler of their own
+        root.addHandler(handler)
+
+
+def adopt(library: str) -> None:
+    """Takes from a library's logger the handler that it has given itself: its lines then come as `log_libraries` writes them."""
+    logger = logging.getLogger(library)
+    if any(isinstance(handler, _Handler) for handler in logging.getLogger().handlers):
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 def _install(stream: str, form: str, level: int) -> None:

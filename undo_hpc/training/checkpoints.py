@@ -23,7 +23,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, StorageError, TrainingError
-from undo_hpc.storage.atomic import fsync_dir, sha256_file, translate_os_error, write_json
+from undo_hpc.storage.atomic import fsync_dir, make_folder, sha256_file, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import DistContext
@@ -79,7 +79,7 @@ class CheckpointManager:
         self.whole_s: list[float] = []
         if dist_context.info.is_first:
             with translate_os_error(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder)
                 for torn in self.folder.glob(".*"):
                     say(
                         f"checkpoint {torn.name.strip('.').removesuffix('.tmp')} was not finished; it is removed"
@@ -237,7 +237,8 @@ class CheckpointManager:
         self.finalize()
         began = time.monotonic()
         temporary = self.folder / f".step-{step:08d}.tmp"
-        engine.save_checkpoint(str(temporary), tag=_TAG, save_latest=False)
+        with translate_os_error(temporary):
+            engine.save_checkpoint(str(temporary), tag=_TAG, save_latest=False)
         folder = temporary / _TAG
         self._writer.save(random_state(), str(folder / self._random_name()))
         part = folder / f"files-{self._dist.info.rank:05d}.json"
@@ -313,9 +314,10 @@ class CheckpointManager:
         for path in kept[: -self._config.checkpoint.keep]:
             if path != best:
                 doomed = path.with_name(f".{path.name}.old")
-                path.rename(
-                    doomed
-                )  # first the name, so that a kill here leaves no torn checkpoint of a good name
+                with translate_os_error(path):
+                    path.rename(
+                        doomed
+                    )  # first the name: a kill here leaves no torn checkpoint of a good name
                 shutil.rmtree(doomed, ignore_errors=True)
 
     def _random_name(self) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.models import hub_id, public_name
-from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_json
+from undo_hpc.storage.atomic import make_folder, publish_dir, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.system.templates import render_card
 from undo_hpc.training import student
@@ -66,7 +70,8 @@ def _publish(
     temporary = out.with_name(f".{out.name}.tmp")
     with translate_os_error(out):
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        make_folder(out.parent)
+        temporary.mkdir()
         if config.lora.enabled:
             model, weights = _merged(spec, config, weights)
         if spec.dtype not in ("auto", str(model.dtype).removeprefix("torch.")):
@@ -77,7 +82,8 @@ def _publish(
         weights = {name: w for name, w in weights.items() if name not in tied}
         model.config.use_cache = True
         _end_generation_at(model, data.end_token)
-        model.save_pretrained(temporary, state_dict=weights)
+        with _system_error():
+            model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card(spec, config, summary))
         write_json(
@@ -98,6 +104,16 @@ def _publish(
             file.chmod(usual)
         check_inherited("the training")
         publish_dir(temporary, out)
+
+
+@contextmanager
+def _system_error() -> Iterator[None]:
+    """safetensors writes in Rust, and hides the system's error number in its text: a full disk is told as one."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(found[1]) if found else errno.EIO, str(error)) from error
 
 
 def _merged(

@@ -13,6 +13,7 @@ from undo_hpc.chat.training_text import Policy
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.events import EventLog
 
 RECORD = "training.json"  # in the student's folder: what it was trained with, and on how many rows
 
@@ -36,7 +37,10 @@ class TrainSpec:
         out_dir: the student's Hugging Face directory; appears whole or not at all.
         card: name, iteration, parent, teacher, data for the model card.
         time_limit_s: seconds from the start of the process after which it will be killed; None for no limit.
+        events, events_pid: the task's event log, and the process that started it there; empty for none.
         run_id: the run a checkpoint belongs to; one of another run is refused.
+        scores: indices of the teacher's scores (storage/scores.py); none where text alone is learned.
+        distill: how they are learned: a dump of DistillConfig, with the signal.
     """
 
     train: dict[str, Any]
@@ -59,6 +63,10 @@ class TrainSpec:
     date: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     time_limit_s: float | None = None
+    events: str = ""
+    events_pid: int = 0
+    scores: list[str] = field(default_factory=list)
+    distill: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> TrainConfig:
@@ -72,6 +80,11 @@ class TrainSpec:
                 f"training spec: {key}: {first['msg'].removeprefix('Value error, ')}",
                 hint="the spec is written by the train stage; fix the run's configuration and start again",
             ) from error
+
+    def tell_ready(self) -> None:
+        """Records that loading is over: the hours before count as loading, not as training."""
+        if self.events:
+            EventLog(Path(self.events)).append("ready", pid=self.events_pid)
 
     def save(self, path: Path) -> None:
         """Writes the spec durably."""

@@ -12,6 +12,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.system.logs import adopt
 from undo_hpc.training import attention, kernels
 from undo_hpc.training.spec import TrainSpec
 
@@ -21,6 +22,8 @@ Say = Callable[[str], None]
 def load_tokenizer(spec: TrainSpec) -> Any:
     """The tokenizer of the first weights. Raises DataError where it cannot be loaded."""
     from transformers import AutoTokenizer
+
+    adopt("transformers")
 
     try:
         return AutoTokenizer.from_pretrained(

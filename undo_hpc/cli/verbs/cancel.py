@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import path_argument
 from undo_hpc.cli.stopping import stop
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ EXAMPLE = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, help="the run directory")
+    parser.add_argument("run_dir", type=path_argument, help="the run directory")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:

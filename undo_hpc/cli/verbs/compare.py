@@ -6,8 +6,9 @@ Runs that differ only in their seed are one group. The test set that all share i
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
         "run_dirs",
-        type=Path,
+        type=path_argument,
         nargs="+",
         metavar="RUN",
         help="run directories; the first is what the others are compared with",
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="of which iteration (default: the one that validation chose)",
     )
-    parser.add_argument("--page", type=Path, metavar="FILE", help="also write a page there")
+    parser.add_argument("--page", type=path_argument, metavar="FILE", help="also write a page there")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = verbs.add_parser("export", help="write a benchmark in boxed form", epilog=EXAMPLE,
                               formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     export.add_argument("benchmark", help="name of an embedded benchmark, or a YAML file")
-    export.add_argument("out", type=Path, help="folder to write; must be new, or empty")
+    export.add_argument("out", type=path_argument, help="folder to write; must be new, or empty")
     export.add_argument("--path", help="read the problems from this local file instead")
 
 
@@ -41,6 +43,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 f"{name:<16}{about.title}: {size}, {place}", highlight=False, markup=False, soft_wrap=True
             )
         return 0
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # each retry would be a line; the last failure is told
     from undo_hpc.config.schema import SourceConfig
     from undo_hpc.data.export import export_benchmark
     from undo_hpc.system.wording import counted

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import path_argument
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="", metavar="FILE", help="profile of the cluster, to be checked")
     parser.add_argument(
         "--folder",
-        type=Path,
+        type=path_argument,
         default=Path("checkpoints"),
         help="where run directories shall lie (default: checkpoints)",
     )
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--write-profile",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="write a profile proposed from what SLURM says of itself",
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,10 @@ NAMES = ("chat", "trl", "axolotl", "llama-factory", "preference")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)"
+        "run_dir",
+        type=path_argument,
+        nargs="?",
+        help="the run directory (default: the latest under checkpoints/)",
     )
     parser.add_argument(
         "--format", required=True, choices=NAMES, help="chat (messages), or the trainer that will read it"
@@ -29,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--iteration", type=int, metavar="K", help="iteration (default: the latest with a distilled set)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder to write (default: RUN/exports/FORMAT-iter_K)"
+        "--out",
+        type=path_argument,
+        metavar="DIR",
+        help="folder to write (default: RUN/exports/FORMAT-iter_K)",
     )
 
 

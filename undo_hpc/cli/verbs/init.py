@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import path_argument
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,7 +32,7 @@ QUESTIONS: tuple[tuple[str, str, str | None], ...] = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "file", type=Path, nargs="?", default=Path("my.yaml"), help="file to write (default my.yaml)"
+        "file", type=path_argument, nargs="?", default=Path("my.yaml"), help="file to write (default my.yaml)"
     )
     for name, question, _ in QUESTIONS:
         parser.add_argument(f"--{name}", metavar=name.upper(), help=question)

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import path_argument
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
         "folder",
-        type=Path,
+        type=path_argument,
         nargs="?",
         default=Path("checkpoints"),
         help="where to look (default: checkpoints)",

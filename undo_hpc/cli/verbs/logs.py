@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import path_argument
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, help="the run directory")
+    parser.add_argument("run_dir", type=path_argument, help="the run directory")
     parser.add_argument(
         "stage",
         nargs="?",

@@ -4,8 +4,9 @@ figures and all small files stay; a student that is needed again can be trained 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, help="the run directory")
+    parser.add_argument("run_dir", type=path_argument, help="the run directory")
     parser.add_argument(
         "--keep",
         required=True,

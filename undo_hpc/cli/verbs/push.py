@@ -6,8 +6,9 @@ Only what differs is sent; the same command again resumes a push that stopped. R
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, help="the run directory")
+    parser.add_argument("run_dir", type=path_argument, help="the run directory")
     parser.add_argument(
         "--dataset-repo", metavar="ID", help="repository of data and predictions (default: hub.dataset_repo)"
     )

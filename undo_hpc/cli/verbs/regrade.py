@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,11 +20,13 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, help="the run directory")
+    parser.add_argument("run_dir", type=path_argument, help="the run directory")
     parser.add_argument(
         "--apply", action="store_true", help="write the new verdicts into shards and manifests"
     )
-    parser.add_argument("--changes", type=Path, metavar="FILE", help="write every change to this JSONL file")
+    parser.add_argument(
+        "--changes", type=path_argument, metavar="FILE", help="write every change to this JSONL file"
+    )
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes of the checker (default: one a core)"
     )

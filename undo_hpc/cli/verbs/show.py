@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,10 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)"
+        "run_dir",
+        type=path_argument,
+        nargs="?",
+        help="the run directory (default: the latest under checkpoints/)",
     )
     parser.add_argument(
         "--stage",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from undo_hpc.cli.common import path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,10 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "run_dir", type=Path, nargs="?", help="the run directory (default: the latest under checkpoints/)"
+        "run_dir",
+        type=path_argument,
+        nargs="?",
+        help="the run directory (default: the latest under checkpoints/)",
     )
     parser.add_argument(
         "--watch", action="store_true", help="look again every few seconds until the run ends"

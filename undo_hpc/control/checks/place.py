@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,23 @@ def check_run_dir(config: RunConfig, run_dir: Path) -> None:
         changed_keys(open_run(run_dir), config)
     else:
         require_free(layout)
+        _require_place(run_dir)
+
+
+def _require_place(run_dir: Path) -> None:
+    """A new run can be made there: the nearest folder above it exists and may be written. Raises ConfigError."""
+    if run_dir.is_symlink() and not run_dir.exists():
+        raise ConfigError(
+            f"{run_dir} is a link to nowhere", hint="remove the link, or choose another --run-dir"
+        )
+    above = run_dir.resolve()
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = f"cannot write {above}" if above.is_dir() else f"{above} is a file"
+        raise ConfigError(
+            f"no run can be made in {run_dir}: {why}", hint="choose a writable place with --run-dir"
+        )
 
 
 def check_iterations(config: RunConfig, run_dir: Path) -> None:

@@ -1,0 +1,88 @@
+"""Every file of a run in every kind of damage, before every verb and a worker: a message and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_bad_input import DAMAGE, call, lines_for, require_message
+from tests.observe.synthetic import RunBuilder
+from tests.search import FUZZ
+from undo_hpc import worker
+from undo_hpc.pipeline.layout import Layout
+
+
+def _in_place(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return change
+
+
+def _contents(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        try:
+            path.write_bytes(change(path.read_bytes()))
+        except ValueError:  # other values: of a file that is no JSON
+            path.write_bytes(b"")
+
+    return damage
+
+
+STATES: dict[str, Callable[[Path], None]] = {
+    **{name: _contents(change) for name, change in DAMAGE.items()},
+    "binary": _contents(lambda data: bytes(range(256))),
+    "zeros": _contents(lambda data: b"\0" * len(data)),
+    "flipped bits": _contents(
+        lambda data: bytes(b ^ 0x41 if at % 37 == 11 else b for at, b in enumerate(data))
+    ),
+    "twice": _contents(lambda data: data + data),
+    "gone": _in_place(lambda path: None),
+    "a folder": _in_place(lambda path: path.mkdir()),
+    "a link to nowhere": _in_place(lambda path: path.symlink_to("nowhere")),
+    "a link to itself": _in_place(lambda path: path.symlink_to(path.name)),
+}
+FILES = [
+    "config.resolved.json", "environment.json", "events.jsonl", "splits/manifest.json", "splits/train.jsonl", "splits/validation.jsonl",
+    "iter_000/plan.json", "iter_000/metrics.json", "iter_000/feedback.jsonl", "iter_000/merge.manifest.json",
+    "iter_000/evaluate/task-00000.manifest.json", "iter_000/generate/shard-00000.jsonl", "iter_000/events/baseline-00000.jsonl",
+    "iter_000/targets/shard-00000.jsonl", "iter_000/train/metrics.jsonl", "iter_000/progress/merge-00000.json",
+    "iter_000/distilled/distilled-00000.parquet", "iter_000/distilled/README.md", "iter_000/student/config.json",
+]  # fmt: skip
+# A few states of each file, all states over all files; with UNDO_FUZZ every pair.
+PAIRS = [
+    (file, state)
+    for at, file in enumerate(FILES)
+    for turn, state in enumerate(STATES)
+    if FUZZ or (turn - 3 * at) % 8 == 0
+]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("damaged") / "run"
+    return RunBuilder(root, problems=8, sets=["display.report=false"]).play(1).layout.root
+
+
+def test_every_state_is_met() -> None:
+    assert {state for _, state in PAIRS} == set(STATES) and {file for file, _ in PAIRS} == set(FILES)
+
+
+@pytest.mark.parametrize(("file", "state"), PAIRS)
+def test_any_file_in_any_state(
+    file: str, state: str, played: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = Path(shutil.copytree(played, tmp_path / "run"))
+    assert Layout(run_dir).config.is_file()
+    STATES[state](run_dir / file)
+    lines = [line for line in lines_for(run_dir) if line[0] != "regrade"]  # it starts processes
+    lines += [["compare", str(run_dir), str(played)], ["logs", str(run_dir), "train"]]
+    for words in lines:
+        require_message(call(words), words, capsys.readouterr().err, (0, 2, 3))
+    code = worker.main([str(run_dir), "merge", "--iteration", "0"])
+    out = "".join(capsys.readouterr())
+    assert code in (0, 2, 3) and "Traceback" not in out and "unexpected" not in out, (code, out)

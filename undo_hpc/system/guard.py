@@ -1,0 +1,128 @@
+"""How an error reaches the user: what is wrong, where, what to do; never a traceback. One guard stands at all entry points."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
+from undo_hpc.system.credentials import redacted
+from undo_hpc.system.wording import printable
+
+# What is wrong with the path that was given, rather than with the place where it leads.
+_WRONG_PATH = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+
+
+class UnexpectedError(UndoError):
+    """An error that nobody foresaw; its traceback is in a file."""
+
+
+def guard(
+    command: Callable[[], int],
+    *,
+    interrupted: str = "",
+    explain: Callable[[Exception], UndoError] | None = None,
+) -> int:
+    """Runs a command and turns whatever it raises into a message and an exit code.
+
+    Args:
+        interrupted: what to say after Ctrl-C or SIGTERM; only for a command that has work left then.
+        explain: what an error comes to, where more is known than `explained` knows.
+    """
+    try:
+        code = int(command())
+        sys.stdout.flush()
+        return code
+    except UndoError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        if interrupted:
+            print(interrupted, file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except SystemExit:  # rich ends a program whose reader is gone
+        return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
+    except BrokenPipeError:
+        # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
+        _discard_output()
+        return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the user gets a message and a file
+        if isinstance(error, OSError) and error.filename is None:  # the output itself: full, or gone
+            _discard_output()
+        return report_error((explain or explained)(error))
+
+
+def prepare_streams() -> None:
+    """Makes printing safe: a character that the terminal's encoding lacks is shown as '?', and a closed stream swallows what it gets."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # started with `>&-`
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- for the rest of the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def report_error(error: UndoError) -> int:
+    """Prints the error and returns its exit code."""
+    print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
+    return int(error.exit_code)
+
+
+def explained(error: Exception, folder: Path | None = None) -> UndoError:
+    """What any error comes to: ours as it is, one of the operating system in words, any other as an UnexpectedError with a file.
+
+    Args:
+        folder: where the traceback goes if it can be written there; else into the temporary folder.
+    """
+    if isinstance(error, UndoError):
+        return error
+    if isinstance(error, OSError):
+        return of_system(error)
+    if "embedded null" in str(error):
+        return ConfigError("a path holds a zero byte", hint="check the paths that were given")
+    if "Symlink loop" in str(error):  # pathlib of Python 3.11 and 3.12
+        return ConfigError(str(error), hint="check the path: it is a link that leads to itself")
+    file = _write_traceback(error, folder)
+    where = f"the traceback is in {file}" if file else "its traceback could not be written"
+    words = " ".join(str(error).split())[:300]
+    return UnexpectedError(
+        f"unexpected {type(error).__name__}: {words} (a fault of undo-hpc, please report it; {where})"
+    )
+
+
+def of_system(error: OSError) -> UndoError:
+    """What the operating system says of a path, or of the output."""
+    where, words = error.filename or "the output cannot be written", error.strerror or str(error)
+    if error.errno in _WRONG_PATH:
+        return ConfigError(f"{where}: {words}", hint="check the path")
+    hint = "look at the file system (full? quota? read-only?), then run the same command again"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = "whose is it? To share a run with a group, its owner types: chmod -R g+rwX RUN_DIR (and umask 002 before the next launch)"
+    return StorageError(f"{where}: {words}", hint=hint)
+
+
+def _write_traceback(error: Exception, folder: Path | None) -> Path | None:
+    name = f"undo-hpc-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    text = f"{redacted(' '.join(sys.argv))}\n{redacted(''.join(traceback.format_exception(error)))}"
+    for place in (folder, Path(tempfile.gettempdir())):
+        if place is None:
+            continue
+        try:
+            place.mkdir(exist_ok=True)
+            (place / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        except (OSError, ValueError):
+            continue
+        return place / name
+    return None
+
+
+def _discard_output() -> None:
+    """What is still to be flushed at the end of the process goes nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
