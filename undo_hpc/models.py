@@ -88,6 +88,8 @@ def public_name(model: str) -> str:
 def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:
     """The models that tasks of a run load, by role: no teacher where a server of others answers, or the data's own solutions teach."""
     served = config.generate.engine.name == "openai" and config.generate.engine.openai.base_url
+    if config.method.signal != "text":  # its tokenizer is needed even where a server scores
+        return {"teacher": config.teacher, "student": config.student}
     if served or config.method.condition == "ground_truth":
         return {"student": config.student}
     return {"teacher": config.teacher, "student": config.student}

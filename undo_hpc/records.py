@@ -93,7 +93,8 @@ class Attempt(Row):
     of what the engine put around it (chat template, system prompt, template arguments such as thinking on or off); the shard's
     manifest spells both out. Of a server's answers: `raw_finish_reason` is its own word, `sent` the parameters that it got (one that
     it refuses is missing there, `max_tokens` is what was sent), `reasoning` is "kept" (in `text`) or "dropped", empty where it told
-    none apart.
+    none apart. Where the sampled tokens are learned from, `ids` holds them (base64 of int32) and `log_q` their log-probabilities when they were
+    sampled (base64 of float16); elsewhere both are left out.
     """
 
     problem_id: str
@@ -120,6 +121,13 @@ class Attempt(Row):
     raw_finish_reason: str = ""
     reasoning: Literal["", "kept", "dropped"] = ""
     sent: dict[str, Any] = field(default_factory=dict)
+    ids: str = ""
+    log_q: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as it stands on disk."""
+        data = super(Attempt, self).to_dict()
+        return data if self.ids else {k: v for k, v in data.items() if k not in ("ids", "log_q")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pydantic import field_validator, model_validator
 
 from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
 from undo_hpc.config.data import DataConfig, FieldsConfig, SourceConfig
+from undo_hpc.config.distill import DistillConfig, check_signal
 from undo_hpc.config.engines import (
     EngineConfig,
     OpenAIEngineConfig,
@@ -28,6 +29,7 @@ __all__ = [
     "ClusterConfig",
     "DataConfig",
     "DisplayConfig",
+    "DistillConfig",
     "EngineConfig",
     "EvaluateConfig",
     "FieldsConfig",
@@ -276,6 +278,7 @@ class RunConfig(Section):
     method: MethodConfig = result_field(MethodConfig(), "the choices of the method")
     generate: GenerateConfig = result_field(GenerateConfig(), "teacher generation")
     train: TrainConfig = result_field(TrainConfig(), "student training")
+    distill: DistillConfig = result_field(DistillConfig(), "learning from the teacher's log-probabilities")
     evaluate: EvaluateConfig = result_field(EvaluateConfig(), "evaluation of the student")
     stop: StopConfig = result_field(StopConfig(), "when the loop ends")
     grading: GradingConfig = result_field(GradingConfig(), "the checker of answers")
@@ -299,6 +302,11 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:
         check_stages(self.stages, self.cluster)
+        return self
+
+    @model_validator(mode="after")
+    def _signal_can_be_had(self) -> RunConfig:
+        check_signal(self.method, self.distill, self.generate.engine)
         return self
 
     @model_validator(mode="after")

@@ -22,10 +22,11 @@ from undo_hpc.pipeline.plan import (
     cut_evenly,
     effective_iterations,
     plan_iteration,
+    rows_to_score,
 )
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, Key, TaskState, TaskStatus, derive, unmet
-from undo_hpc.pipeline.workload import Measured, estimate
+from undo_hpc.pipeline.workload import Measured, estimate, scoring_speed
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SCHEMA_VERSION, Target
 from undo_hpc.stages.context import Pruned
@@ -215,16 +216,20 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
     inputs = check_inputs(run, iteration)
     targets = Targets(run, iteration)
     lengths = array("q", map(expected_length, targets))
-    measured = None
-    if iteration:
-        measured = Measured.from_metrics(read_json(run.layout.iteration(iteration - 1).metrics))
+    last = read_json(run.layout.iteration(iteration - 1).metrics) if iteration else {}
+    measured, scoring = Measured.from_metrics(last), scoring_speed(last)
     prompts = load_prompts(run.config.teacher.prompt)
+    train_problems = int(prepared.counts["train"])
+    score_rows = rows_to_score(run.config, iteration, train_problems)
     plan = plan_iteration(
         run.config,
         iteration,
         problems=len(lengths),
         sets={name: size for name, size in sets.items() if size},
-        workload=estimate(run.config, iteration, len(lengths), measured=measured),
+        workload=estimate(
+            run.config, iteration, len(lengths), measured=measured, score_rows=score_rows, scoring=scoring
+        ),
+        train_problems=train_problems,
         prompts={"generate": prompts.digest, "evaluate": load_prompts(run.config.student.prompt).digest},
     )
     rendered: list[int] = []  # characters of a sample of the prompts
@@ -243,6 +248,8 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
         len(lengths),
         prompt_characters=sum(rendered) / max(1, len(rendered)),
         measured=measured,
+        score_rows=score_rows,
+        scoring=scoring,
     )
     plan = replace(plan, targets=files, inputs=inputs, workload=workload.to_dict())
     write_json(run.layout.iteration(iteration).plan, plan.to_dict())

@@ -26,7 +26,7 @@ from undo_hpc.method.metrics import count_attempts, count_solved
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.stages import ROW_STAGES, STAGES, followers
+from undo_hpc.pipeline.stages import STAGES, followers, spec_of
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.checker import AnswerChecker, checker_of
@@ -117,7 +117,7 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
             if plan is None:  # not begun, or moved away just now
                 continue
             for stage in build_graph(run.config, run.layout, plan):
-                if stage.name in ROW_STAGES:
+                if spec_of(stage.name).graded:
                     log.info("iteration %d, %s: %s", number, stage.name, counted(len(stage.tasks), "task"))
                     for task in stage.tasks:
                         _task(run, stage, task, problems, checker, done)

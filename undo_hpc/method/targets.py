@@ -25,6 +25,8 @@ _SPLITS = {"train": ("train",), "diagnosis": ("diagnosis",), "both": ("train", "
 
 def is_chosen(feedback: Fields, method: MethodConfig) -> bool:
     """Whether a problem is to be regenerated: it is of the chosen splits, and wrong, unstable, or any."""
+    if method.signal == "on_policy" and method.condition == "one_shot":
+        return False  # the teacher scores the student's answers and writes nothing more
     if feedback["split"] not in _SPLITS[method.errors_from]:
         return False
     if method.regenerate == "all" or feedback["verdict"] != "correct":

@@ -35,9 +35,16 @@ from undo_hpc.observe.preview import samples
 from undo_hpc.observe.wording import evaluation_settings, generation_settings
 from undo_hpc.observe.wrapped import quote, say
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, effective_iterations, plan_iteration
+from undo_hpc.pipeline.plan import (
+    IterationPlan,
+    Stage,
+    build_graph,
+    effective_iterations,
+    plan_iteration,
+    rows_to_score,
+)
 from undo_hpc.pipeline.run import Run, open_run
-from undo_hpc.pipeline.workload import Workload
+from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.stages.prepare import Sources
 from undo_hpc.system.wording import counted
 
@@ -178,7 +185,12 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
             else "; the teacher then sees the errors of the last student"
         )
         console.print()
-        say(console, f"later iterations have the same stages{seen}")
+        more = (
+            ", and score the student's own answers (sample, score)"
+            if config.method.signal == "on_policy"
+            else ""
+        )
+        say(console, f"later iterations have the same stages{more}{seen}")
 
 
 def stands(state: RunState) -> str:
@@ -258,7 +270,10 @@ def guess_plan(config: RunConfig, sources: Sources | None) -> tuple[IterationPla
     sets |= {"validation": validation, "diagnosis": diagnosis}
     if config.evaluate.train_predictions:
         sets["train"] = train
-    return plan_iteration(config, 0, problems=train, sets={k: v for k, v in sets.items() if v}), known
+    workload = estimate(config, 0, train, score_rows=rows_to_score(config, 0, train))
+    return plan_iteration(
+        config, 0, problems=train, sets={k: v for k, v in sets.items() if v}, workload=workload
+    ), known
 
 
 def at_once(config: RunConfig, tasks: int) -> int:

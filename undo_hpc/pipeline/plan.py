@@ -51,6 +51,8 @@ class IterationPlan:
 
     Attributes:
         evaluate, baseline: the slices of each of their tasks.
+        sample: the slices of training problems that each task of `sample` has the last student answer (signal on_policy).
+        score: number of tasks that score; 0 for the signal text.
         workload: what the teacher was expected to read and write.
         prompts: digest of the templates that `generate` and `evaluate` ask with.
         targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
@@ -63,6 +65,8 @@ class IterationPlan:
     evaluate: tuple[tuple[EvaluationSlice, ...], ...]
     baseline: tuple[tuple[EvaluationSlice, ...], ...] = ()
     servers: int = 0
+    sample: tuple[tuple[EvaluationSlice, ...], ...] = ()
+    score: int = 0
     policy: dict[str, dict[str, Any]] = field(default_factory=dict)
     workload: dict[str, Any] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
@@ -70,18 +74,19 @@ class IterationPlan:
     inputs: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as it stands in plan.json."""
-        return asdict(self)
+        """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
+        return {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
         """The plan from plan.json. Raises KeyError, TypeError or ValueError where it holds something else."""
-        tasks = {
-            name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
-            for name in ("evaluate", "baseline")
-        }
+
+        def read(name: str) -> tuple[tuple[EvaluationSlice, ...], ...]:
+            return tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data.get(name, ()))
+
+        tasks = {name: read(name) for name in ("evaluate", "baseline")} | {"sample": read("sample")}
         plan = cls(**(data | tasks | {"targets": tuple(data["targets"])}))
-        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers)
+        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score)
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("a number has another type")
         if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
@@ -91,10 +96,9 @@ class IterationPlan:
         return plan
 
     def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
-        """All slices of `evaluate` or `baseline`, in the order of their tasks."""
-        return tuple(
-            part for parts in (self.baseline if stage == "baseline" else self.evaluate) for part in parts
-        )
+        """All slices of `evaluate`, `baseline` or `sample`, in the order of their tasks."""
+        tasks: tuple[tuple[EvaluationSlice, ...], ...] = getattr(self, stage)
+        return tuple(part for parts in tasks for part in parts)
 
     def policy_of(self, stage: str) -> PolicyConfig:
         """How much of a stage is enough."""
@@ -166,6 +170,14 @@ def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
     return max(1, min(problems, math.ceil(seconds / 60 / minutes)))
 
 
+def choose_score_tasks(config: RunConfig, workload: Workload) -> int:
+    """Number of tasks that score such that one runs about `generate.target_minutes`."""
+    if config.distill.shards:
+        return config.distill.shards
+    seconds = workload.score_tokens / workload.score_tokens_per_second
+    return max(1, math.ceil(seconds / 60 / config.generate.target_minutes))
+
+
 def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, ...]:
     """Benchmarks and splits cut into even slices of about `per_task` problems."""
     slices = []
@@ -198,11 +210,13 @@ def plan_iteration(
     sets: dict[str, int],
     workload: Workload | None = None,
     prompts: dict[str, str] | None = None,
+    train_problems: int = 0,
 ) -> IterationPlan:
     """The plan of an iteration.
 
     Args:
         problems: number of problems the teacher writes for.
+        train_problems: number of training problems, which the student answers for the signal on_policy.
         sets: sizes of all that the student answers: benchmarks, 'validation', 'diagnosis', 'train'.
         workload: what the teacher will read and write; without it, a guess from the configuration.
         prompts: digests of the templates of `generate` and `evaluate`; a task with other ones refuses to work.
@@ -213,12 +227,15 @@ def plan_iteration(
     evaluated = [
         part for part in slices if part.problem_set != "train"
     ]  # nobody refines for the untrained student
+    sampled = slice_sets({"train": train_problems}, per_task) if samples_student(config, iteration) else ()
     return IterationPlan(
         iteration=iteration,
         problems=problems,
         shards=choose_shards(config, problems, workload) if problems else 1,
         evaluate=pack_slices(slices, per_task),
         baseline=pack_slices(evaluated, per_task) if iteration == 0 and config.evaluate.baseline else (),
+        sample=pack_slices(sampled, per_task),
+        score=choose_score_tasks(config, workload) if scores(config, iteration) else 0,
         servers=config.generate.service if config.generate.engine.name == "openai" else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
         workload=workload.to_dict(),
@@ -227,13 +244,29 @@ def plan_iteration(
 
 
 def refines(config: RunConfig) -> bool:
-    """Whether the condition has iterations after the first: the controls `one_shot` and `ground_truth` have none."""
-    return config.method.condition not in ("one_shot", "ground_truth")
+    """Whether there are iterations after the first: the controls `one_shot` and `ground_truth` have none where text is the signal."""
+    return config.method.condition not in ("one_shot", "ground_truth") or config.method.signal == "on_policy"
+
+
+def samples_student(config: RunConfig, iteration: int) -> bool:
+    """Whether the student learns from its own answers in an iteration; the first is a start on the teacher's text."""
+    return config.method.signal == "on_policy" and iteration > 0
+
+
+def scores(config: RunConfig, iteration: int) -> bool:
+    """Whether an iteration has the teacher score texts."""
+    return config.method.signal == "soft" or samples_student(config, iteration)
 
 
 def effective_iterations(config: RunConfig) -> int:
     """Iterations at most: one where the condition never refines."""
     return config.iterations if refines(config) else 1
+
+
+def rows_to_score(config: RunConfig, iteration: int, train_problems: int) -> int:
+    """About how many texts an iteration scores: a rationale, or the student's answers, to each training problem."""
+    each = config.distill.samples if samples_student(config, iteration) else config.generate.samples
+    return train_problems * each if scores(config, iteration) else 0
 
 
 def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
@@ -275,7 +308,17 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     start = config.student.model
     if previous and config.method.start_from == "previous":
         start = rel(previous.student)
-    stages.append(stage("train", ("merge",), single("train", rel(at.student)), rel(at.distilled), start))
+    if plan.sample:
+        tasks = tuple(answer_task("sample", k, parts) for k, parts in enumerate(plan.sample))
+        stages.append(stage("sample", (), tasks, start))
+    learned: tuple[StageName, ...] = ("merge",)
+    if plan.score:
+        names = [at.shard_names("score", k) for k in range(plan.score)]
+        tasks = tuple(Task("score", k, str(k), path, (shard,)) for k, (shard, path) in enumerate(names))
+        before = ("merge", "sample") if plan.sample else ("merge",)
+        stages.append(stage("score", before, tasks, rel(at.distilled), config.teacher.model))
+        learned = ("merge", "score")
+    stages.append(stage("train", learned, single("train", rel(at.student)), rel(at.distilled), start))
     answers = tuple(answer_task("evaluate", k, parts) for k, parts in enumerate(plan.evaluate))
     stages.append(stage("evaluate", ("train",), answers, rel(at.student)))
     there = {known.name for known in stages} | config.stages.keys()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.data.distilled import read_distilled
+from undo_hpc.method.copying import Copying
 from undo_hpc.method.decision import decide_by_sets
 from undo_hpc.method.diagnosis import diagnose
 from undo_hpc.method.metrics import beats_untrained, by_category, count_errors, sum_generation, summarise
@@ -61,6 +62,8 @@ def run_stage(ctx: StageContext) -> None:
         "train": stage_counts(ctx, "train"),
         "distilled": stage_counts(ctx, "merge"),
     }
+    if ctx.plan.score:
+        metrics["score"] = score_summary(ctx)
     earlier = (ctx.run.layout.iteration(k).metrics for k in range(ctx.plan.iteration))
     history = [*map(read_json, earlier), metrics]
     config = ctx.run.config  # the decision looks at validation alone, at no test set
@@ -191,6 +194,15 @@ def generation_summary(ctx: StageContext, used: Container[int]) -> dict[str, Any
     manifests = [m for m in collect(ctx, "generate", deep=False)[0] if m.index in used]
     error = next((message for m in manifests if (message := m.details.get("error"))), "")
     return sum_generation(m.counts for m in manifests) | {"error": error, "tasks": len(manifests)}
+
+
+def score_summary(ctx: StageContext) -> dict[str, Any]:
+    """What the teacher scored, prompts included, and whether it copied the student's errors."""
+    manifests = collect(ctx, "score", deep=False)[0]
+    counts = (
+        {name: sum(m.counts[name] for m in manifests) for name in manifests[0].counts} if manifests else {}
+    )
+    return counts | {"copying": Copying.total(m.details["copying"] for m in manifests).to_dict()}
 
 
 def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:

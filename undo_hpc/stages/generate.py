@@ -38,7 +38,7 @@ def run_stage(ctx: StageContext) -> None:
     prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     inputs = ctx.task.inputs | {"prompts": prompts.digest}
     shard = ctx.at.shard("generate", ctx.task.index)
-    if config.method.condition == "ground_truth":
+    if config.method.condition == "ground_truth" or not targets:  # nothing is asked: no teacher is loaded
         _from_solutions(ctx, shard, targets, inputs)
         return
 
@@ -126,7 +126,7 @@ def _yield(targets: list[Target], rows: list[Attempt]) -> dict[str, int]:
 
 
 def _from_solutions(ctx: StageContext, shard: Path, targets: list[Target], inputs: dict[str, str]) -> None:
-    """The control `ground_truth`: the data's own solutions stand in for rationales; no teacher is loaded."""
+    """The control `ground_truth`: the data's own solutions stand in for rationales; no teacher is loaded. Or no problems at all."""
     problems = [target.to_problem() for target in targets]
     with open_checker(ctx) as checker:
         solutions = [boxed_solution(p) for p in problems]
@@ -141,7 +141,11 @@ def _from_solutions(ctx: StageContext, shard: Path, targets: list[Target], input
         ]
     write_bytes(shard, dump_rows([row.to_dict() for row in rows]))
     checker_name = checker_version(ctx.run.config)
-    details = {"engine": {"engine": "ground truth"}, "problems": len(targets), "checker": checker_name}
+    details = {
+        "engine": {"engine": "ground truth" if targets else "none"},
+        "problems": len(targets),
+        "checker": checker_name,
+    }
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
