@@ -25,7 +25,7 @@ CANDIDATES: tuple[Any, ...] = (
     {"generate": {"kind": "quorum", "value": 2.0}}, {"count": {}}, "vllm", "bfloat16", "plain", "number", "off", "blind",
     "diagnosis", "all", "previous", "add", "keep", "slurm", "rich", "truncate", "linear", "fp32", "optimizer", "sdpa",
     ["wandb"], "pyxis", "none", "2024-07-26", "strip", "step", "validation", "soft", "wrong", "warn",
-    "policy_gradient",
+    "policy_gradient", "merge", "datasets", {"extra": {"benchmark": "gsm8k"}},
 )  # fmt: skip
 PRESETS = ("method.preset",)  # set other keys by their purpose (test_load.py says which)
 
