@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run validate fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate slurm-lab clean
+.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -42,6 +42,10 @@ run: $(VENV)/.installed
 # Does UNDO work in the tiny world? Ten arms, five seeds, three base models; resumes where it stopped. See docs/campaigns.md.
 validate: $(VENV)/.installed
 	$(PY) launchers/run_campaign.py tiny_validate --jobs 2
+
+# What do the teacher's log-probabilities teach beside its text? See docs/signals.md.
+validate-signals: $(VENV)/.installed
+	$(PY) launchers/run_campaign.py tiny_signals
 
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
 test: $(VENV)/.installed-vllm

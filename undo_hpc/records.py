@@ -93,7 +93,8 @@ class Attempt(Row):
     of what the engine put around it (chat template, system prompt, template arguments such as thinking on or off); the shard's
     manifest spells both out. Of a server's answers: `raw_finish_reason` is its own word, `sent` the parameters that it got (one that
     it refuses is missing there, `max_tokens` is what was sent), `reasoning` is "kept" (in `text`) or "dropped", empty where it told
-    none apart.
+    none apart. Where the sampled tokens are learned from, `ids` holds them (base64 of int32) and `log_q` their log-probabilities when they were
+    sampled (base64 of float16); elsewhere both are left out.
     """
 
     problem_id: str
@@ -120,6 +121,13 @@ class Attempt(Row):
     raw_finish_reason: str = ""
     reasoning: Literal["", "kept", "dropped"] = ""
     sent: dict[str, Any] = field(default_factory=dict)
+    ids: str = ""
+    log_q: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as it stands on disk."""
+        data = super(Attempt, self).to_dict()
+        return data if self.ids else {k: v for k, v in data.items() if k not in ("ids", "log_q")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,7 @@ class Target(Row):
     last rationale, an attempt of the student with its verdict (both empty where nothing of it is shown; another problem's in the
     control `shuffled`), the ground truth where `method.show_truth` asks for it; then what else the switches of the method add:
     the attempt's score, its kind of error or the step that fails, what was shown and tried in earlier iterations. The rest is for
-    grading; `solution`, the data's own, is filled in the control `ground_truth` only.
+    grading; `solution`, the data's own, is filled in the control `ground_truth` only, `given` where the rationales exist already.
     """
 
     problem_id: str
@@ -204,6 +212,14 @@ class Target(Row):
     kind: AnswerKind = "auto"
     options: tuple[str, ...] = ()
     solution: str = ""
+    given: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as it stands on disk; `given` only where there is something."""
+        row = super(Target, self).to_dict()
+        if not self.given:
+            del row["given"]
+        return row
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

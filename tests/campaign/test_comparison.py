@@ -148,6 +148,11 @@ def test_a_campaign_graded_by_another_checker_is_not_continued(tmp_path: Path) -
     write_json(path, read_json(path) | {"checker": "0.0"})
     with pytest.raises(ConfigError, match=r"undo, seed 1 was graded by checker 0\.0(.|\n)*regrade"):
         require_same_checker(campaign, place)
+    for name, seed in (("undo", 0), ("blind", 0), ("blind", 1)):
+        played(place.run(name, seed))
+    require_same_checker(
+        campaign, place
+    )  # nothing is left to be graded; `compare` sees whether all were graded alike
 
 
 class Text(HTMLParser):

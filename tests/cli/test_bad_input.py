@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import VERBS, main
 from undo_hpc.cli.errors import guard
+from undo_hpc.config.load import load_config
 from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout
 
@@ -80,6 +82,54 @@ def test_unknown_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([verb, "--no-such-flag"], [verb, "--no-such-flag=3", "x", "y", "z", "w"]):
         assert call(words) == 2
         assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--config", "tiny", "--config", "tiny"],
+        ["run", "--config", "tiny", "--run-dir", "a", "--run-dir", "b"],
+        ["run", "--config", ""],
+        ["run", "--config", "tiny", "--run-dir", ""],
+        ["status", ""],
+        ["cancel", ""],
+    ],
+)
+def test_an_argument_is_given_once_and_not_empty(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(words) == 2
+    assert re.search("given twice|it is empty", capsys.readouterr().err)
+
+
+def test_a_folder_named_like_a_preset_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    assert load_config("tiny").name == "tiny"
+
+
+@pytest.mark.parametrize("kind", ["below a file", "a link to nowhere", "a link to itself"])
+def test_a_place_that_can_hold_no_run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run"
+    if kind == "below a file":
+        path.write_text("x")
+        path /= "below"
+    else:
+        path.symlink_to("nowhere" if kind == "a link to nowhere" else "run")
+    for more in ([], ["--dry-run"]):
+        words = ["run", "--config", "tiny", "--run-dir", str(path), *more]
+        require_message(call(words), words, capsys.readouterr().err, (2,))
+
+
+def test_a_dry_run_says_where_a_run_stands(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dry = ["run", "--run-dir", str(run_dir), "--dry-run"]
+    assert call(dry) == 0
+    assert "complete; a launch plans iteration 1" in " ".join(capsys.readouterr().out.split())
+    Layout(run_dir).iteration(0).stage_manifest("merge").unlink()
+    assert call(dry) == 0
+    assert "to do" in capsys.readouterr().out
 
 
 def odd(value: Any, to: Any) -> Any:

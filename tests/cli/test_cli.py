@@ -166,9 +166,9 @@ def test_run_is_the_launcher(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_dry_run_reads_local_data_and_the_profile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [{"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}"} for k in range(60)] + [
-        {"question": "?", "answer": ""}
-    ] * 2
+    rows = [
+        {"question": f"What is {k} and {k}?", "answer": f"#### {2 * k}", "level": k % 3} for k in range(60)
+    ] + [{"question": "?", "answer": ""}] * 2
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config, profile = tmp_path / "my.yaml", tmp_path / "cluster.yaml"
     text = f"""
@@ -192,6 +192,8 @@ student: {{model: "tiny:student"}}
     )
     assert "60 of 62 rows; problem from 'question'" in told and "the first: What is 0 and 0? -> 0" in told
     assert "not used: 2 rows, e.g. problems.jsonl line 61: no problem: '?'" in told
+    assert main([*words, "--set", "data.train.where={level: [0, 1]}"]) == 0
+    assert "not used: 22 rows that do not meet `where`" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         main(["run", str(config)])
     assert f"did you mean --config {config}?" in capsys.readouterr().err

@@ -24,7 +24,8 @@ CANDIDATES: tuple[Any, ...] = (
     True, False, 1, 2, 7, 64, 300, 0.5, 0.25, "x", ["x"], [1.0, 0.5], {"x": "y"}, {"x": 1}, {1: 5}, {"generate": {}},
     {"generate": {"kind": "quorum", "value": 2.0}}, {"count": {}}, "vllm", "bfloat16", "plain", "number", "off", "blind",
     "diagnosis", "all", "previous", "add", "keep", "slurm", "rich", "truncate", "linear", "fp32", "optimizer", "sdpa",
-    ["wandb"], "pyxis", "none", "2024-07-26", "strip", "step", "validation",
+    ["wandb"], "pyxis", "none", "2024-07-26", "strip", "step", "validation", "soft", "wrong", "warn",
+    "policy_gradient",
 )  # fmt: skip
 PRESETS = ("method.preset",)  # set other keys by their purpose (test_load.py says which)
 

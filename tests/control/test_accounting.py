@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from undo_hpc.control.spent import (
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.storage.events import EventLog, read_events
+from undo_hpc.training.spec import TrainSpec
 
 
 def event(kind: str, time: float, pid: int = 1, **fields: Any) -> dict[str, Any]:
@@ -183,3 +186,27 @@ def test_the_budget_stops_a_new_iteration_and_lets_a_begun_one_end(copied: Path)
         require_budget(poor, 3, begun=False)
     view = collect_status(poor)
     assert view.ended or any("exceed the budget" in note for note in view.notes)
+
+
+def test_a_training_tells_when_its_loading_is_over(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    log.append("start", gpus=1)
+    spec = TrainSpec({}, 0, "m", [], "w", "o", "r", events=str(log.path), events_pid=os.getpid())
+    spec.tell_ready()  # from a rank: another process than the one that the events are of
+    log.append("end", status="complete", seconds=100.0)
+    (start,) = starts_of(
+        row | {"time": row["time"] + 30 * (row["kind"] != "start")} for row in read_events(log.path)
+    )
+    assert start.load_s == pytest.approx(30, abs=5) and start.ended == "complete"
+    TrainSpec({}, 0, "m", [], "w", "o", "r").tell_ready()  # a training without a run has no events
+
+
+@pytest.mark.parametrize("odd", [None, "odd", [], {}, True, float("nan"), 10**400])
+def test_odd_values_of_events_count_as_none(odd: Any) -> None:
+    events = [
+        event("start", 100, gpus=odd, cpus=odd, nodes=odd, tasks=odd, joules=odd),
+        event("ready", 130, load_s=odd),
+        event("end", 160, status=odd, seconds=odd, joules=odd),
+    ]
+    (start,) = starts_of(events)
+    assert (start.gpus, start.cpus, start.seconds) == (0, 1, 0)

@@ -18,9 +18,10 @@ from undo_hpc.hub.contents import packages
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.stages.context import Pruned
-from undo_hpc.storage.atomic import write_bytes
+from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
+from undo_hpc.storage.scores import binary_of
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,21 @@ def test_nothing_is_made_again_by_itself_and_the_state_is_pruned(run: Run) -> No
     view = collect_status(run)
     train = next(s for s in view.stages if s.name == "train")
     assert train.states == {"pruned": 1} and train.done == 1 and "pruned: 1, 2" in view.disk
+
+
+def test_scores_go_with_the_checkpoints_and_are_not_made_again(run: Run) -> None:
+    at = run.layout.iteration(2)
+    write_json(at.plan, read_json(at.plan) | {"score": 1})
+    shard = at.shard("score", 0)
+    for path in (shard, binary_of(shard)):
+        write_bytes(path, b"{}\n")
+    outputs = {run.layout.relative(path): describe_output(path) for path in (shard, binary_of(shard))}
+    inputs = {"config": run.config_digest}
+    write_manifest(at.manifest_of(shard), Manifest("score", 2, 0, inputs, outputs))
+    assert not current_state(run).missing
+    assert binary_of(shard) in prune(run, ["all"], apply=True).files
+    assert not binary_of(shard).exists() and shard.exists()
+    assert not current_state(run).missing
 
 
 def test_what_needs_a_pruned_student_says_how_to_make_it(run: Run) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from undo_hpc.config.load import find_config, read_yaml, unknown_keys
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks import benchmark_names
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import build_graph, plan_iteration, rows_to_score
+from undo_hpc.pipeline.workload import estimate
 
 
-@pytest.mark.parametrize(("name", "size"), [("numina10k_qwen", 10_000), ("numina100k_qwen", 100_000)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("numina10k_qwen", 10_000),
+        ("numina100k_qwen", 100_000),
+        ("numina10k_soft", 10_000),
+        ("numina10k_on_policy", 10_000),
+    ],
+)
 def test_numina(name: str, size: int) -> None:
     text = read_yaml(find_config(name))
     assert list(unknown_keys(RunConfig, text.data)) == []
@@ -39,3 +53,20 @@ def test_numina(name: str, size: int) -> None:
     assert config.train.tokens_per_batch % config.train.micro_batch_tokens == 0
     ranks = config.cluster.resources["train"].tasks_per_node or 1
     assert config.train.tokens_per_batch >= ranks * config.train.micro_batch_tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "signal"), [("numina10k_soft", "soft"), ("numina10k_on_policy", "on_policy")]
+)
+def test_numina_with_scores_plans_offline(name: str, signal: str) -> None:
+    config = RunConfig.model_validate(read_yaml(find_config(name)).data)
+    assert config.method.signal == signal
+    rows = rows_to_score(config, 1, 8000)
+    workload = estimate(config, 1, 8000, score_rows=rows)
+    plan = plan_iteration(
+        config, 1, problems=8000, sets={"train": 8000}, workload=workload, train_problems=8000
+    )
+    stages = [stage.name for stage in build_graph(config, Layout(Path("/r")), plan)]
+    assert "score" in stages and ("sample" in stages) == (signal == "on_policy")
+    assert plan.score >= 1 and "It then scores about" in workload.in_words(4)
+    assert effective_iterations(config) == config.iterations

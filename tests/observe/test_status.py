@@ -356,3 +356,14 @@ def test_the_live_view_takes_a_line_a_task(width: int, tmp_path: Path) -> None:
     assert len(lines) == len(stages) and all(
         item.name in line and "64/425 rows" in line for item, line in zip(stages, lines, strict=True)
     )
+
+
+def test_rows_that_are_not_used_are_counted(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", problems=8, sets=["display.report=false"]).play(1)
+    prepared = run.layout.prepared
+    assert not [note for note in collect_status(run).notes if "not used" in note]
+    data = json.loads(prepared.read_text())
+    data["details"]["train_source"]["filtered"], data["counts"]["rejected"] = 1200, 3
+    prepared.write_text(json.dumps(data))
+    note = "rows of the training data that are not used: 1,200 do not meet data.train.where; 3 are listed in splits/rejected.jsonl"
+    assert note in collect_status(run).notes

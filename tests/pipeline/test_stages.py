@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -15,23 +16,42 @@ from undo_hpc.cluster.profile import Profile, StageProfile
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.config.stages import RESERVED, STAGE_NAME
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import build_graph, plan_iteration
+from undo_hpc.pipeline.plan import IterationPlan, build_graph, plan_iteration
 from undo_hpc.pipeline.stages import STAGES, followers, ordered_own_stages, resources_of, spec_of
 
 PACKAGE = Path(undo_hpc.__file__).parent
 
 
-def graph(config: RunConfig) -> dict[str, tuple[str, ...]]:
-    plan = plan_iteration(config, 0, problems=10, sets={"train": 10, "validation": 3})
+def graph(config: RunConfig, iteration: int = 0) -> dict[str, tuple[str, ...]]:
+    plan = plan_iteration(
+        config, iteration, problems=10, sets={"train": 10, "validation": 3}, train_problems=10
+    )
     return {stage.name: stage.after for stage in build_graph(config, Layout(Path("/r")), plan)}
 
 
 def test_the_graph_follows_the_table() -> None:
     served = {"engine": {"name": "openai"}, "service": 2}
     found = graph(RunConfig.model_validate({"generate": served}))
-    assert list(found) == list(STAGES)
+    scoring = {"sample", "score"}
+    assert list(found) == [name for name in STAGES if name not in scoring]
     for name, after in found.items():
-        assert set(after) == set(STAGES[name].after), name
+        assert set(after) == set(STAGES[name].after) - scoring, name
+    config = RunConfig.model_validate({"method": {"preset": "undo_on_policy"}})
+    assert not scoring & graph(config).keys(), "the first iteration is a start on text"
+    for name in ("sample", "score", "train"):
+        assert set(graph(config, 1)[name]) == set(STAGES[name].after), name
+    soft = graph(RunConfig.model_validate({"method": {"preset": "soft"}}))
+    assert soft["score"] == ("merge",) and soft["train"] == ("merge", "score")
+
+
+def test_a_plan_of_text_reads_as_before() -> None:
+    plan = plan_iteration(RunConfig(), 0, problems=10, sets={"train": 10})
+    assert not {"sample", "score"} & plan.to_dict().keys()
+    assert not [key for key in plan.workload if key.startswith("score")]
+    config = RunConfig.model_validate({"method": {"preset": "on_policy"}, "distill": {"shards": 3}})
+    plan = plan_iteration(config, 1, problems=0, sets={"train": 10}, train_problems=10)
+    assert IterationPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    assert plan.score == 3 and sum(part.stop - part.start for part in plan.slices("sample")) == 10
 
 
 def test_every_stage_has_its_module() -> None:
@@ -44,7 +64,7 @@ def test_every_stage_has_its_module() -> None:
 
 
 def test_followers() -> None:
-    assert followers("generate") == ("merge", "train", "evaluate", "advance")
+    assert followers("generate") == ("merge", "score", "train", "evaluate", "advance")
     assert followers("evaluate") == followers("baseline") == ("advance",)
     assert followers("advance") == ()
 

@@ -177,6 +177,8 @@ class Campaign:
             "iter_*/distilled/*.parquet",
             "iter_*/student/*.safetensors",
             "iter_*/generate/shard-*.jsonl",
+            "iter_*/sample/*/shard-*.jsonl",
+            "iter_*/score/*.bin",
             "iter_*/feedback.jsonl",
         ):
             for path in sorted(self.run_dir.glob(pattern)):

@@ -28,6 +28,7 @@ class Ledger:
         problems: distinct ones that the compared student learned from.
         rationale_tokens: mean length of its rationales, in the teacher's tokens.
         kept: share of the teacher's attempts that were right.
+        scored_tokens: of `teacher_tokens` those that were read to score a text, in one pass; the others were read to write, or written.
     """
 
     teacher_tokens: int
@@ -36,6 +37,7 @@ class Ledger:
     problems: int
     rationale_tokens: float
     kept: float
+    scored_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,10 +197,13 @@ def _ledger(run: Run, metrics: list[dict[str, Any]], iteration: int) -> Ledger:
         ids += table.column("id").to_pylist()
         lengths += table.column("completion_tokens").to_pylist()
     made = sum(m["generate"]["rows"] for m in metrics)
+    scored = sum(int(m.get("score", {}).get("tokens", 0)) for m in metrics)
     return Ledger(
         teacher_tokens=sum(
             m["generate"]["prompt_tokens"] + m["generate"]["completion_tokens"] for m in metrics
-        ),
+        )
+        + scored,
+        scored_tokens=scored,
         student_tokens=sum(lineage),
         all_student_tokens=sum(trained),
         problems=len(set(ids)),

@@ -43,6 +43,10 @@ _ALSO_UNREAD = {
 def first_work(config: RunConfig, stage: str = "train") -> str:
     """Digest of all that a stage of iteration 0, and those before it, read of a configuration; of `advance` there is none."""
     unread = UNREAD + _ALSO_UNREAD.get(stage, ())
+    if (
+        config.method.signal != "soft" or stage in _ALSO_UNREAD
+    ):  # of the signals only soft scores in iteration 0, behind merge
+        unread += ("method.signal", "distill.")
     explicit = config.model_dump(mode="json", exclude_defaults=True)
     values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and not k.startswith(unread)]
     teacher = "data" if config.method.condition == "ground_truth" and stage != "baseline" else "model"

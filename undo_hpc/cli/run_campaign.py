@@ -165,12 +165,18 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
 
 
 def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
-    """Raises ConfigError where runs of the campaign were graded by another checker than the rest will be."""
+    """Raises ConfigError where runs of the campaign were graded by another checker than the rest, if any is left, will be."""
+    from undo_hpc.campaign.answers import has_ended
     from undo_hpc.errors import ConfigError
     from undo_hpc.observe.summary import all_metrics
     from undo_hpc.stages.verdicts import checker_version
 
-    for name, runs in place.existing(campaign).items():
+    existing = place.existing(campaign)
+    if all(
+        seed in runs and has_ended(runs[seed]) for runs in existing.values() for seed in campaign.config.seeds
+    ):
+        return
+    for name, runs in existing.items():
         for seed, run in runs.items():
             now = checker_version(run.config)
             before = {str(m["checker"]) for m in all_metrics(run) if m.get("checker")} - {now}

@@ -13,6 +13,17 @@ from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_k
 ENGINES = ("transformers", "vllm", "openai")  # those that come with the project
 
 
+def known_engine(name: str) -> str:
+    """The name of an engine. Raises ValueError where there is none of it."""
+    if name in ENGINES or ":" in name or entry_points(group="undo_hpc.engines", name=name):
+        return name
+    near = difflib.get_close_matches(name, ENGINES, n=1)
+    advice = f"did you mean '{near[0]}'? " if near else ""
+    raise ValueError(
+        f"no engine '{name}'; {advice}engines: {', '.join(ENGINES)}, or one of your own as 'package.module:Class'"
+    )
+
+
 class TransformersEngineConfig(Section):
     """Settings of the transformers engine."""
 
@@ -104,13 +115,7 @@ class EngineConfig(Section):
     @field_validator("name")
     @classmethod
     def _name_is_known(cls, name: str) -> str:
-        if name in ENGINES or ":" in name or entry_points(group="undo_hpc.engines", name=name):
-            return name
-        near = difflib.get_close_matches(name, ENGINES, n=1)
-        advice = f"did you mean '{near[0]}'? " if near else ""
-        raise ValueError(
-            f"no engine '{name}'; {advice}engines: {', '.join(ENGINES)}, or one of your own as 'package.module:Class'"
-        )
+        return known_engine(name)
 
     @model_validator(mode="after")
     def _options_are_read(self) -> EngineConfig:

@@ -10,8 +10,9 @@ from pydantic import model_validator
 from undo_hpc.config.fields import Section, result_field
 
 Preset = Literal[
-    "undo", "undo_paper", "undo_hint", "blind", "shuffled", "one_shot", "ground_truth", "start_previous"
-]
+    "undo", "undo_paper", "undo_hint", "blind", "shuffled", "one_shot", "ground_truth", "start_previous", "soft", "on_policy",
+    "undo_on_policy", "blind_on_policy", "shuffled_on_policy"
+]  # fmt: skip
 # What a preset sets; a key that is given beside it wins. `undo` is the defaults. `undo_paper` follows the paper (arXiv 2504.02521)
 # as far as its recipe is known: the number of shown tuples is not, and they come from diagnosis, for validation decides.
 METHOD_PRESETS: dict[str, dict[str, Any]] = {
@@ -23,6 +24,11 @@ METHOD_PRESETS: dict[str, dict[str, Any]] = {
     "one_shot": {"condition": "one_shot"},
     "ground_truth": {"condition": "ground_truth"},
     "start_previous": {"start_from": "previous"},
+    "soft": {"signal": "soft"},
+    "on_policy": {"signal": "on_policy", "condition": "one_shot", "start_from": "previous"},
+    "undo_on_policy": {"signal": "on_policy", "condition": "undo", "start_from": "previous"},
+    "blind_on_policy": {"signal": "on_policy", "condition": "blind", "start_from": "previous"},
+    "shuffled_on_policy": {"signal": "on_policy", "condition": "shuffled", "start_from": "previous"},
 }
 
 
@@ -38,6 +44,11 @@ class MethodConfig(Section):
         "undo",
         "what the teacher sees when it refines: the student's answer (undo), nothing of it (blind), another problem's (shuffled); "
         "one_shot never refines; ground_truth learns from the data's own solutions",
+    )
+    signal: Literal["text", "soft", "on_policy"] = result_field(
+        "text",
+        "what the student learns from: the teacher's text; that text with the teacher's log-probabilities (soft); its own answers with "
+        "the teacher's log-probabilities (on_policy), the teacher seeing what `condition` has it write, never the answer that it scores",
     )
     errors_from: Literal["diagnosis", "train", "both"] = result_field(
         "train",

@@ -21,6 +21,7 @@ class StageSpec:
         array: an array of tasks; else one task.
         gpu: it runs a model; the other stages do not get the GPU that stands among a profile's defaults.
         keeps_rows: its rows are durable one group after another, so that a failed start loses little.
+        graded: its rows are answers whose verdicts `regrade` renews.
         resubmits: it runs whatever became of the tasks before it, and submits what is missing.
         generation: its device hours count as the teacher's generation.
         cooperates: its processes work together on one task; of any other stage each would do the whole task.
@@ -35,6 +36,7 @@ class StageSpec:
     array: bool = False
     gpu: bool = False
     keeps_rows: bool = False
+    graded: bool = False
     resubmits: bool = False
     generation: bool = False
     cooperates: bool = False
@@ -52,12 +54,17 @@ STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
         StageSpec("serve", "undo_hpc.stages.serve", array=True, gpu=True, generation=True),
-        StageSpec("generate", "undo_hpc.stages.generate", array=True, gpu=True, keeps_rows=True, generation=True,
+        StageSpec("generate", "undo_hpc.stages.generate", array=True, gpu=True, keeps_rows=True, graded=True, generation=True,
                   max_arrays=2, policy=True),
-        StageSpec("baseline", "undo_hpc.stages.evaluate", array=True, gpu=True, keeps_rows=True, resources_of="evaluate"),
+        StageSpec("baseline", "undo_hpc.stages.evaluate", array=True, gpu=True, keeps_rows=True, graded=True,
+                  resources_of="evaluate"),
         StageSpec("merge", "undo_hpc.stages.merge", after=("generate",), resubmits=True),
-        StageSpec("train", "undo_hpc.stages.train", after=("merge",), gpu=True, cooperates=True),
-        StageSpec("evaluate", "undo_hpc.stages.evaluate", after=("train",), array=True, gpu=True, keeps_rows=True, policy=True),
+        StageSpec("sample", "undo_hpc.stages.sample", array=True, gpu=True, keeps_rows=True, resources_of="evaluate"),
+        StageSpec("score", "undo_hpc.stages.score", after=("merge", "sample"), array=True, gpu=True, keeps_rows=True,
+                  resources_of="generate"),
+        StageSpec("train", "undo_hpc.stages.train", after=("merge", "score"), gpu=True, cooperates=True),
+        StageSpec("evaluate", "undo_hpc.stages.evaluate", after=("train",), array=True, gpu=True, keeps_rows=True, graded=True,
+                  policy=True),
         StageSpec("advance", "undo_hpc.stages.advance", after=("evaluate", "baseline"), resubmits=True),
     )
 }  # fmt: skip

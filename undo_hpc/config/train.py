@@ -96,7 +96,7 @@ class TrainConfig(Section):
     def _varlen_is_packed(self) -> TrainConfig:
         if self.attention == "varlen" and not self.packing:
             raise ValueError(
-                "attention is 'varlen', which is for packed rows, but packing is off: set train.attention to sdpa"
+                "attention is 'varlen', which is for packed rows, but packing is off: set train.attention to auto"
             )
         return self
 

@@ -6,9 +6,10 @@ whoever needs them is told the command that makes them again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def usage(run: Run) -> list[Usage]:
 
 
 def prune(run: Run, keep: Iterable[str], *, apply: bool) -> Pruning:
-    """Removes the weights of all students of finished iterations but some, and the checkpoints of all finished trainings.
+    """Removes the weights of all students of finished iterations but some, and the checkpoints and scores of all finished trainings.
 
     Args:
         keep: "best", "last" or numbers of iterations whose students stay; "all" removes checkpoints only.
@@ -83,11 +84,17 @@ def prune(run: Run, keep: Iterable[str], *, apply: bool) -> Pruning:
     kept = _numbers(run, keep, finished)
     at_work = [k for k in run.layout.iterations() if k not in finished]
     found = Pruning(kept=sorted(kept & set(finished)), at_work=at_work)
-    manifests: list[tuple[int, Manifest]] = []
+    manifests: list[tuple[Path, Manifest]] = []
     for number in finished:
         at = run.layout.iteration(number)
         for path in (*_files(at.checkpoints), *at.train_caches()):
             found.files[path] = _size(path)
+        for path, scored in _scored(run, number):
+            there = [
+                p for name in scored.outputs if (p := run.layout.root / name).suffix == ".bin" and p.exists()
+            ]
+            found.files |= {binary: _size(binary) for binary in there}
+            manifests += [(path, scored)] if there else []
         manifest = _trained(run, number)
         if number in kept or manifest is None:
             continue
@@ -101,20 +108,20 @@ def prune(run: Run, keep: Iterable[str], *, apply: bool) -> Pruning:
         if there:
             found.removed.append(number)
             found.files |= {path: _size(path) for path in there}
-            manifests.append((number, manifest))
+            manifests.append((at.stage_manifest("train"), manifest))
     if apply:
         _remove(run, found, manifests, finished)
     return found
 
 
-def _remove(run: Run, found: Pruning, manifests: Iterable[tuple[int, Manifest]], finished: list[int]) -> None:
+def _remove(
+    run: Run, found: Pruning, manifests: Iterable[tuple[Path, Manifest]], finished: list[int]
+) -> None:
     """Manifests first: where this is interrupted they speak of files that are still there, which is no damage."""
-    for number, manifest in manifests:
+    for path, manifest in manifests:
         gone = sorted(manifest.pruned | {n for n in manifest.outputs if run.layout.root / n in found.files})
         details = manifest.details | {"pruned": gone}
-        write_manifest(
-            run.layout.iteration(number).stage_manifest("train"), replace(manifest, details=details)
-        )
+        write_manifest(path, replace(manifest, details=details))
     for path in found.files:
         with translate_os_error(path):
             path.unlink(missing_ok=True)
@@ -173,6 +180,16 @@ def _trained(run: Run, number: int) -> Manifest | None:
         return read_manifest(run.layout.iteration(number).stage_manifest("train"))
     except DamagedManifest:
         return None
+
+
+def _scored(run: Run, number: int) -> Iterator[tuple[Path, Manifest]]:
+    """The manifests of an iteration's scores, each with its path."""
+    plan, at = run.plan(number), run.layout.iteration(number)
+    for index in range(plan.score if plan else 0):
+        path = at.manifest_of(at.shard("score", index))
+        with contextlib.suppress(DamagedManifest):
+            if (manifest := read_manifest(path)) is not None:
+                yield path, manifest
 
 
 def _files(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from undo_hpc.method.metrics import count_attempts, count_solved
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.stages import ROW_STAGES, STAGES, followers
+from undo_hpc.pipeline.stages import STAGES, followers, spec_of
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.checker import AnswerChecker, checker_of
@@ -117,7 +117,7 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
             if plan is None:  # not begun, or moved away just now
                 continue
             for stage in build_graph(run.config, run.layout, plan):
-                if stage.name in ROW_STAGES:
+                if spec_of(stage.name).graded:
                     log.info("iteration %d, %s: %s", number, stage.name, counted(len(stage.tasks), "task"))
                     for task in stage.tasks:
                         _task(run, stage, task, problems, checker, done)
@@ -139,7 +139,8 @@ def _problems(run: Run) -> dict[str, dict[str, Problem]]:
     if manifest is None:
         hint = "run the launcher again; it prepares the data"
         raise EvidenceError(f"{run.layout.prepared} is missing", hint=hint)
-    names = [*SPLITS, *manifest.details.get("benchmarks", {})]
+    added = [name for name in run.config.evaluate.added if run.layout.benchmark(name).exists()]
+    names = [*SPLITS, *manifest.details.get("benchmarks", {}), *added]
     return {name: {p.problem_id: p for p in run.problems(name)} for name in names}
 
 

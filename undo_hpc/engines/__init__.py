@@ -24,6 +24,8 @@ def load_engine(
     service_slack_s: float = 1800.0,
     prompts: Sequence[str] = (),
     max_tokens: int = 0,
+    score_k: int = 0,
+    server_kind: str = "",
 ) -> Engine:
     """The engine that the configuration names, ready to generate. Imports it only now, for that may take many seconds.
 
@@ -35,11 +37,17 @@ def load_engine(
         service_slack_s: how long to wait for a server of that service to come up or back, in seconds.
         prompts: all prompts to come; vLLM's `max_model_len` is derived from the longest of them where nobody set it.
         max_tokens: max new tokens of any request to come.
+        score_k: likeliest tokens to be kept, of an engine that is to score texts.
+        server_kind: vllm or sglang: what an OpenAI-compatible server is that scores.
 
     Raises:
         ConfigError, DataError: the settings or the model cannot be used.
         EngineError: the engine cannot start.
     """
+    if config.name == "openai" and score_k:
+        from undo_hpc.engines.server_scoring import ServerScorer
+
+        return ServerScorer(config, model, server_kind)
     if config.name == "openai":
         from undo_hpc.engines.openai_engine import OpenAIEngine
 
@@ -49,7 +57,7 @@ def load_engine(
     if config.name == "vllm":
         from undo_hpc.engines.vllm_engine import VllmEngine
 
-        return VllmEngine(config, model, prompts=prompts, max_tokens=max_tokens)
+        return VllmEngine(config, model, prompts=prompts, max_tokens=max_tokens, score_k=score_k)
     if config.name == "transformers":
         from undo_hpc.engines.transformers_engine import TransformersEngine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from undo_hpc.chat.reasoning import normal_form
 from undo_hpc.errors import EngineError
@@ -52,6 +52,7 @@ class Completion:
         reasoning: what the model wrote before its answer, where that is told apart; not part of `text`.
         raw_finish_reason: a server's own word for it.
         sent: sampling parameters as a server got them; empty for engines in this process, which apply all of a request's.
+        token_ids: what was sampled, the end-of-turn token included; empty where an engine cannot tell.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Completion:
     reasoning: str = ""
     raw_finish_reason: str = ""
     sent: dict[str, Any] = field(default_factory=dict)
+    token_ids: tuple[int, ...] = ()
 
 
 def digest(prompt: str) -> str:
@@ -95,7 +97,19 @@ def too_long(prompt_tokens: int, context: int) -> str:
     return f"the prompt has {prompt_tokens} tokens and leaves no room in the model's context of {context}"
 
 
-class Failures:
+class Failed(Protocol):
+    """The result of a request that could not be answered."""
+
+    @property
+    def error(self) -> str:
+        """Why."""
+        ...
+
+
+C = TypeVar("C", bound=Failed)
+
+
+class Failures(Generic[C]):
     """Tells requests that an engine cannot answer from an engine that cannot answer.
 
     A failure is held back until another request is answered, or all are done: only then was it the request's own. So a
@@ -105,9 +119,9 @@ class Failures:
 
     def __init__(self, engine: str, limit: int = MAX_FAILURES_IN_A_ROW) -> None:
         self._engine, self._limit = engine, limit
-        self._held: list[Completion] = []
+        self._held: list[C] = []
 
-    def hold(self, failure: Completion) -> None:
+    def hold(self, failure: C) -> None:
         """Holds a failed request.
 
         Raises:
@@ -120,7 +134,7 @@ class Failures:
                 hint="requests answered so far are kept; fix the engine and start the same command again",
             )
 
-    def release(self) -> list[Completion]:
+    def release(self) -> list[C]:
         """A request was answered, or all are done: the failures held before, to be yielded."""
         held, self._held = self._held, []
         return held

@@ -68,5 +68,11 @@ def complete(
     text = chat.raw_text(ids[:-1] if ids and ids[-1] in chat.stop_ids else ids)
     cut = min((place for place in map(text.find, request.stop) if place >= 0), default=len(text))
     return Completion(
-        request.id, chat.normal_form(text[:cut]), reason, prompt_tokens, len(ids), digest(request.prompt)
+        request.id,
+        chat.normal_form(text[:cut]),
+        reason,
+        prompt_tokens,
+        len(ids),
+        digest(request.prompt),
+        token_ids=tuple(ids),
     )

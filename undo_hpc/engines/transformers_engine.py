@@ -20,8 +20,10 @@ from undo_hpc.engines.base import Completion, Failures, Request, failed, never, 
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.continuous_batching import ContinuousBatchDecoder, rounded
 from undo_hpc.engines.decoding import Decoder, Work
+from undo_hpc.engines.scoring import ScoreRequest, TokenScores
 from undo_hpc.engines.slot_cache import why_unsupported
 from undo_hpc.engines.static_batching import StaticBatchDecoder
+from undo_hpc.engines.transformers_scoring import score_in_lanes
 from undo_hpc.errors import ConfigError, DataError, EngineError
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class TransformersEngine:
         self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
     ) -> Iterator[Completion]:
         """See `Engine.generate`. Longest requests first, so that a lack of memory shows at once."""
-        failures = Failures("transformers")
+        failures: Failures[Completion] = Failures("transformers")
         buckets: dict[int, list[Work]] = {}
         for request in requests:
             prompt = self._chat.encode(request.prompt)
@@ -101,6 +103,27 @@ class TransformersEngine:
             yield from self._run(bucket, slot, should_stop, failures)
         if not should_stop():
             yield from failures.release()
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        k: int,
+        *,
+        words: int = 0,
+        should_stop: Callable[[], bool] = never,
+    ) -> Iterator[TokenScores]:
+        """See `Scorer.score`."""
+        return score_in_lanes(
+            self._model,
+            self._chat,
+            requests,
+            k,
+            words=words,
+            lane_tokens=self._config.batch_tokens,
+            most_rows=self._config.max_batch,
+            context=self._context,
+            should_stop=should_stop,
+        )
 
     def under_way(self) -> tuple[int, int]:
         """See `TellsWhatIsUnderWay`."""
@@ -133,7 +156,7 @@ class TransformersEngine:
         return found
 
     def _run(
-        self, bucket: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures
+        self, bucket: list[Work], length: int, should_stop: Callable[[], bool], failures: Failures[Completion]
     ) -> Iterator[Completion]:
         groups = deque([deque(bucket)])  # run one after another; after a failure, those under way run alone
         decoder: Decoder | None = None
@@ -181,7 +204,12 @@ class TransformersEngine:
         )
 
     def _halve(
-        self, rows: int, length: int, queue: deque[Work], failures: Failures, error: torch.OutOfMemoryError
+        self,
+        rows: int,
+        length: int,
+        queue: deque[Work],
+        failures: Failures[Completion],
+        error: torch.OutOfMemoryError,
     ) -> None:
         """Makes later batches smaller; a request that does not even fit alone fails."""
         if self._device.type == "cuda":

@@ -11,14 +11,17 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.base import Completion, Failures, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.decoding import complete
+from undo_hpc.engines.scoring import ScoreRequest, TokenScores, not_scored
 from undo_hpc.engines.vllm_processes import VllmProcesses
+from undo_hpc.engines.vllm_scoring import add_score_request, scores_of
 from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
 from undo_hpc.errors import ConfigError, EngineError
 
@@ -28,11 +31,24 @@ _FAILURES_IN_A_ROW = 3  # each costs two starts of vLLM
 _PARTS = 8  # into which requests are split that were under way when vLLM failed: few starts, and still full batches
 
 
+R = TypeVar("R", Request, ScoreRequest)
+C = TypeVar("C", Completion, TokenScores)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[R, C]):
+    """What is asked of vLLM: how a request is handed over (its refusal, or None), what its output gives, and what a failure does."""
+
+    submit: Callable[[R], C | None]
+    finish: Callable[[R, Any], C]
+    fail: Callable[[R, str], C]
+
+
 class VllmEngine:
     """See the module.
 
     Args:
-        prompts, max_tokens: as of `load_engine`.
+        prompts, max_tokens, score_k: as of `load_engine`.
 
     Raises:
         ConfigError: vLLM is not installed, or cannot keep `batch_invariant` here.
@@ -41,13 +57,19 @@ class VllmEngine:
     """
 
     def __init__(
-        self, config: EngineConfig, model: ModelConfig, *, prompts: Sequence[str] = (), max_tokens: int = 0
+        self,
+        config: EngineConfig,
+        model: ModelConfig,
+        *,
+        prompts: Sequence[str] = (),
+        max_tokens: int = 0,
+        score_k: int = 0,
     ) -> None:
         self._retries = config.request_retries
         prepare_environment(config.vllm)
         self._chat = Chat(model)
         needed_tokens = self._chat.longest(prompts) + max_tokens if prompts else 0
-        self._arguments = llm_arguments(config.vllm, model, self._chat.path, needed_tokens)
+        self._arguments = llm_arguments(config.vllm, model, self._chat.path, needed_tokens, score_k=score_k)
         try:
             from vllm import LLM, SamplingParams
             from vllm.inputs import tokens_input
@@ -61,7 +83,7 @@ class VllmEngine:
         self._tokens_input: Any = tokens_input
         self._sampling_params, self._final_only = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._processes = VllmProcesses()
-        self._under_way: dict[str, Request] = {}
+        self._under_way: dict[str, Any] = {}
         self._llm: Any = self._start_llm()
         self._context = int(self._llm.model_config.max_model_len)
         seqs = self._arguments["max_num_seqs"]
@@ -90,10 +112,32 @@ class VllmEngine:
         When a step fails, vLLM is restarted, because its state may be corrupt; the requests under way run again in ever
         smaller groups, and one that fails alone is recorded as failed after its tries.
         """
-        failures = Failures("vLLM", limit=_FAILURES_IN_A_ROW)
+        return self._run(requests, _Kind(self._submit, self._completion, failed), should_stop)
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        k: int,
+        *,
+        words: int = 0,
+        should_stop: Callable[[], bool] = never,
+    ) -> Iterator[TokenScores]:
+        """See `Scorer.score`; failures are those of `generate`."""
+
+        def submit(request: ScoreRequest) -> TokenScores | None:
+            return add_score_request(self._llm.llm_engine, self._chat, request, k, self._context)
+
+        def finish(request: ScoreRequest, output: Any) -> TokenScores:
+            return scores_of(request, output, k, self._chat, words)
+
+        return self._run(requests, _Kind(submit, finish, not_scored), should_stop)
+
+    def _run(self, requests: Sequence[R], kind: _Kind[R, C], should_stop: Callable[[], bool]) -> Iterator[C]:
+        failures: Failures[C] = Failures("vLLM", limit=_FAILURES_IN_A_ROW)
         groups = deque([deque(requests)])
         tries: dict[str, int] = {}
-        under_way = self._under_way = dict[str, Request]()
+        under_way: dict[str, R] = {}
+        self._under_way = under_way
         try:
             while groups:
                 if not groups[0] and not under_way:
@@ -101,10 +145,10 @@ class VllmEngine:
                     continue
                 if should_stop():
                     return
-                refused: list[Completion] = []
+                refused: list[C] = []
                 outputs: list[Any] = []
                 try:
-                    self._refill(groups[0], under_way, refused)
+                    self._refill(groups[0], under_way, refused, kind)
                     if under_way:
                         outputs = self._step()
                 except Exception as error:  # noqa: BLE001  vLLM's errors share no base; each is recorded or raised below
@@ -116,33 +160,38 @@ class VllmEngine:
                     ):  # no time for a restart; what was under way is asked for again by the next start
                         log.warning("vLLM failed in its last step (%s: %s)", type(error).__name__, error)
                         return
-                    groups.extendleft(reversed(self._recover(error, suspects, tries, failures)))
+                    groups.extendleft(reversed(self._recover(error, suspects, tries, failures, kind)))
                     continue
                 yield from refused
                 for output in outputs:
                     if output.finished:
                         yield from failures.release()
-                        yield self._completion(under_way.pop(output.request_id), output)
+                        yield kind.finish(under_way.pop(output.request_id), output)
             yield from failures.release()
         finally:
             if under_way:
                 self._llm.llm_engine.abort_request(list(under_way))
 
     def _refill(
-        self, waiting: deque[Request], under_way: dict[str, Request], refused: list[Completion]
+        self, waiting: deque[R], under_way: dict[str, R], refused: list[C], kind: _Kind[R, C]
     ) -> None:
         """Hands requests over where there is room; those that vLLM does not take are added to `refused`."""
         room = self._max_under_way - len(under_way) if len(under_way) < self._refill_below else 0
         for _ in range(min(room, len(waiting))):
             request = waiting.popleft()
             under_way[request.id] = request  # first, so that it is found again whatever happens
-            if (refusal := self._submit(request)) is not None:
+            if (refusal := kind.submit(request)) is not None:
                 del under_way[request.id]
                 refused.append(refusal)
 
     def _recover(
-        self, error: Exception, suspects: list[Request], tries: dict[str, int], failures: Failures
-    ) -> list[deque[Request]]:
+        self,
+        error: Exception,
+        suspects: list[R],
+        tries: dict[str, int],
+        failures: Failures[C],
+        kind: _Kind[R, C],
+    ) -> list[deque[R]]:
         """Restarts vLLM after a failed step; the requests that were under way, in smaller groups. One that was alone in it
         loses a try, and has failed after its last.
         """
@@ -150,7 +199,7 @@ class VllmEngine:
             name = suspects[0].id
             tries[name] = tries.get(name, 0) + 1
             if tries[name] >= self._retries:
-                failures.hold(failed(suspects.pop(), f"{type(error).__name__}: {error}"))
+                failures.hold(kind.fail(suspects.pop(), f"{type(error).__name__}: {error}"))
         size = -(-len(suspects) // _PARTS)
         log.warning(
             "vLLM failed in a step (%s: %s); it is restarted, and %d requests run again, %d at a time",

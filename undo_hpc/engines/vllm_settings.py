@@ -23,6 +23,7 @@ _CONTEXT_KEYS = (  # where vLLM looks for it too
     "max_seq_length",
     "seq_len",
 )
+_SCORING_TOKENS, _SCORING_MEMORY = 8192, 0.85  # of a step; share of the GPU
 _FITS_ONE_GPU = 45e9  # bytes of weights that leave an 80 GB GPU enough room for the key-value cache
 
 
@@ -83,18 +84,26 @@ def prepare_environment(config: VllmEngineConfig) -> None:
 
 
 def llm_arguments(
-    config: VllmEngineConfig, model: ModelConfig, path: str, needed_tokens: int = 0
+    config: VllmEngineConfig, model: ModelConfig, path: str, needed_tokens: int = 0, *, score_k: int = 0
 ) -> dict[str, Any]:
     """Keyword arguments of `vllm.LLM`; `config.extra` has the last word.
 
     Args:
+        score_k: log-probabilities a position, for an engine that scores; 0 for one that generates.
         needed_tokens: longest prompt + max new tokens of the requests to come; 0 where that is unknown. Where nobody set
             `max_model_len`, it is derived from this: vLLM reserves the key-value cache of a whole context, and refuses to start
             where that does not fit (262,144 tokens of Qwen3-30B-A3B take 24 GiB beside 57 GiB of weights).
 
     Raises:
-        ConfigError: `batch_invariant` without a GPU; vLLM has no such kernels for CPUs.
+        ConfigError: `batch_invariant` without a GPU; vLLM has no such kernels for CPUs. Or `extra` limits log-probabilities below
+            `score_k`: vLLM would refuse each request.
     """
+    limit = config.extra.get("max_logprobs", -1)
+    if 0 <= limit < score_k:
+        raise ConfigError(
+            f"engine.vllm.extra.max_logprobs is {limit}, and distill.k is {score_k}",
+            hint="raise or remove max_logprobs, or lower distill.k",
+        )
     on_gpu = gpus()
     if config.batch_invariant and not on_gpu:
         raise ConfigError(
@@ -133,7 +142,18 @@ def llm_arguments(
             "tensor_parallel_size": config.tensor_parallel_size
             or tensor_parallel(model, path, max(1, on_gpu // others)),
         }
-    return arguments | config.extra
+    return arguments | (_for_scoring(arguments, score_k) if score_k else {}) | config.extra
+
+
+def _for_scoring(arguments: dict[str, Any], k: int) -> dict[str, Any]:
+    """What differs where prompts are scored: on a GPU smaller steps and more free memory, for start-up profiling does not count the
+    log-probabilities of a step, and 32,768 tokens of a large vocabulary have 30 GB of them."""
+    changed: dict[str, Any] = {"max_logprobs": max(20, k)}
+    if arguments.get("gpu_memory_utilization"):
+        changed["gpu_memory_utilization"] = min(arguments["gpu_memory_utilization"], _SCORING_MEMORY)
+        tokens = arguments.get("max_num_batched_tokens") or _SCORING_TOKENS
+        changed["max_num_batched_tokens"] = max(min(tokens, _SCORING_TOKENS), arguments["max_num_seqs"])
+    return changed
 
 
 def tensor_parallel(model: ModelConfig, path: str, count: int) -> int:

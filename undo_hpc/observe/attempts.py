@@ -19,6 +19,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Attempt, Problem, Target
 from undo_hpc.stages.targets import prompt_of
+from undo_hpc.storage.atomic import expect_fields
 from undo_hpc.storage.reading import read_rows_tolerant
 
 STAGES = ("generate", "merge", "baseline", "evaluate")  # those with texts to look at
@@ -59,8 +60,10 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
         yield from _distilled(run, at, iteration)
     elif stage == "generate":
         for index in range(plan.shards):
-            rows = list(read_rows_tolerant(at.targets_file(index)))
-            targets = {target.problem_id: target for target in map(Target.from_dict, rows)}
+            path = at.targets_file(index)
+            with expect_fields(path):
+                rows = list(read_rows_tolerant(path))
+                targets = {target.problem_id: target for target in map(Target.from_dict, rows)}
             for attempt in _attempts(at, at.shard("generate", index)):
                 if target := targets.get(attempt.problem_id):
                     yield Answered(stage, iteration, "", target.to_problem(), attempt, target)
@@ -75,12 +78,14 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
 
 def _attempts(at: IterationLayout, shard: Path) -> Iterator[Attempt]:
     """The rows of a shard; of one that is not complete, those of its parts (the last one, where a row was made twice)."""
-    if shard.exists():
-        yield from map(Attempt.from_dict, read_rows_tolerant(shard))
-        return
-    files = at.part_files(shard, "*")
-    rows = (Attempt.from_dict(row) for path in files for row in read_rows_tolerant(path))
-    yield from {(row.problem_id, row.attempt): row for row in rows}.values()
+    files = [shard] if shard.exists() else at.part_files(shard, "*")
+    found: dict[tuple[str, int], Attempt] = {}
+    for path in files:
+        with expect_fields(path):
+            found |= {
+                (row.problem_id, row.attempt): row for row in map(Attempt.from_dict, read_rows_tolerant(path))
+            }
+    yield from found.values()
 
 
 def _distilled(run: Run, at: IterationLayout, iteration: int) -> Iterator[Answered]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypedDict
 
+from undo_hpc.config.parts import effective_iterations, ends_behind, has_rationales
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
+from undo_hpc.method.decision import Decision, decide_by_sets
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import STAGES, ordered_own_stages, resources_of
 from undo_hpc.pipeline.workload import Workload, estimate
@@ -51,10 +53,13 @@ class IterationPlan:
 
     Attributes:
         evaluate, baseline: the slices of each of their tasks.
+        sample: the slices of training problems that each task of `sample` has the last student answer (signal on_policy).
+        score: number of tasks that score; 0 for the signal text.
         workload: what the teacher was expected to read and write.
         prompts: digest of the templates that `generate` and `evaluate` ask with.
         targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
         inputs: digests of what the targets were made from: `splits`, and `feedback` after the first iteration.
+        added: digests of the sets that were added to the run (problems and how they are asked), by name; their tasks come last.
     """
 
     iteration: int
@@ -63,25 +68,29 @@ class IterationPlan:
     evaluate: tuple[tuple[EvaluationSlice, ...], ...]
     baseline: tuple[tuple[EvaluationSlice, ...], ...] = ()
     servers: int = 0
+    sample: tuple[tuple[EvaluationSlice, ...], ...] = ()
+    score: int = 0
     policy: dict[str, dict[str, Any]] = field(default_factory=dict)
     workload: dict[str, Any] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
     targets: tuple[TargetsFile, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as it stands in plan.json."""
-        return asdict(self)
+        """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
+        return {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
         """The plan from plan.json. Raises KeyError, TypeError or ValueError where it holds something else."""
-        tasks = {
-            name: tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data[name])
-            for name in ("evaluate", "baseline")
-        }
+
+        def read(name: str) -> tuple[tuple[EvaluationSlice, ...], ...]:
+            return tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data.get(name, ()))
+
+        tasks = {name: read(name) for name in ("evaluate", "baseline")} | {"sample": read("sample")}
         plan = cls(**(data | tasks | {"targets": tuple(data["targets"])}))
-        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers)
+        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score)
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("a number has another type")
         if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
@@ -91,10 +100,9 @@ class IterationPlan:
         return plan
 
     def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
-        """All slices of `evaluate` or `baseline`, in the order of their tasks."""
-        return tuple(
-            part for parts in (self.baseline if stage == "baseline" else self.evaluate) for part in parts
-        )
+        """All slices of `evaluate`, `baseline` or `sample`, in the order of their tasks."""
+        tasks: tuple[tuple[EvaluationSlice, ...], ...] = getattr(self, stage)
+        return tuple(part for parts in tasks for part in parts)
 
     def policy_of(self, stage: str) -> PolicyConfig:
         """How much of a stage is enough."""
@@ -166,6 +174,14 @@ def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
     return max(1, min(problems, math.ceil(seconds / 60 / minutes)))
 
 
+def choose_score_tasks(config: RunConfig, workload: Workload) -> int:
+    """Number of tasks that score such that one runs about `generate.target_minutes`."""
+    if config.distill.shards:
+        return config.distill.shards
+    seconds = workload.score_tokens / workload.score_tokens_per_second
+    return max(1, math.ceil(seconds / 60 / config.generate.target_minutes))
+
+
 def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, ...]:
     """Benchmarks and splits cut into even slices of about `per_task` problems."""
     slices = []
@@ -198,11 +214,13 @@ def plan_iteration(
     sets: dict[str, int],
     workload: Workload | None = None,
     prompts: dict[str, str] | None = None,
+    train_problems: int = 0,
 ) -> IterationPlan:
     """The plan of an iteration.
 
     Args:
         problems: number of problems the teacher writes for.
+        train_problems: number of training problems, which the student answers for the signal on_policy.
         sets: sizes of all that the student answers: benchmarks, 'validation', 'diagnosis', 'train'.
         workload: what the teacher will read and write; without it, a guess from the configuration.
         prompts: digests of the templates of `generate` and `evaluate`; a task with other ones refuses to work.
@@ -213,31 +231,85 @@ def plan_iteration(
     evaluated = [
         part for part in slices if part.problem_set != "train"
     ]  # nobody refines for the untrained student
+    sampled = slice_sets({"train": train_problems}, per_task) if samples_student(config, iteration) else ()
     return IterationPlan(
         iteration=iteration,
         problems=problems,
         shards=choose_shards(config, problems, workload) if problems else 1,
         evaluate=pack_slices(slices, per_task),
         baseline=pack_slices(evaluated, per_task) if iteration == 0 and config.evaluate.baseline else (),
-        servers=config.generate.service if config.generate.engine.name == "openai" else 0,
+        sample=pack_slices(sampled, per_task),
+        score=choose_score_tasks(config, workload) if scores(config, iteration) else 0,
+        servers=config.generate.service
+        if config.generate.engine.name == "openai" and not (iteration == 0 and has_rationales(config))
+        else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
         workload=workload.to_dict(),
         prompts=prompts or {},
     )
 
 
-def refines(config: RunConfig) -> bool:
-    """Whether the condition has iterations after the first: the controls `one_shot` and `ground_truth` have none."""
-    return config.method.condition not in ("one_shot", "ground_truth")
+def extend(
+    plan: IterationPlan, name: str, size: int, digest: str, *, per_task: int, student: bool
+) -> IterationPlan:
+    """The plan with tasks of their own for a set that was added to the run.
+
+    Args:
+        student: whether the iteration's student can answer; the untrained one can.
+    """
+    more = pack_slices(slice_sets({name: size}, per_task), per_task)
+    return replace(
+        plan,
+        evaluate=plan.evaluate + (more if student else ()),
+        baseline=plan.baseline + (more if plan.baseline else ()),
+        added=plan.added | {name: digest},
+    )
 
 
-def effective_iterations(config: RunConfig) -> int:
-    """Iterations at most: one where the condition never refines."""
-    return config.iterations if refines(config) else 1
+def samples_student(config: RunConfig, iteration: int) -> bool:
+    """Whether the student learns from its own answers in an iteration; the first is a start on the teacher's text."""
+    return config.method.signal == "on_policy" and iteration > 0
+
+
+def scores(config: RunConfig, iteration: int) -> bool:
+    """Whether an iteration has the teacher score texts."""
+    return config.method.signal == "soft" or samples_student(config, iteration)
+
+
+def decide_run(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> Decision:
+    """The decision from the `sets` of all iterations so far; the last one of them may be cut."""
+    decision = decide_by_sets(history, config.stop, effective_iterations(config))
+    stage = ends_behind(config, len(history) - 1)
+    return (
+        replace(decision, action="finished", why=f"it ends behind {stage}, as asked") if stage else decision
+    )
+
+
+def rows_to_score(config: RunConfig, iteration: int, train_problems: int) -> int:
+    """About how many texts an iteration scores: a rationale, or the student's answers, to each training problem."""
+    each = config.distill.samples if samples_student(config, iteration) else config.generate.samples
+    return train_problems * each if scores(config, iteration) else 0
 
 
 def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
-    """The stages of an iteration in an order in which they can run."""
+    """The stages of an iteration in an order in which they can run.
+
+    A cut one (`until`) has the stage that it ends behind, what that needs, and `advance`, which closes it.
+    """
+    whole = _whole_graph(config, layout, plan)
+    stage = ends_behind(config, plan.iteration)
+    if not stage or stage not in {each.name for each in whole}:
+        return whole
+    needed = {stage} | ({"serve"} if stage != "baseline" else set())
+    for each in reversed(whole):
+        if each.name in needed:
+            needed |= set(each.after)
+    cut = tuple(each for each in whole if each.name in needed)
+    task = replace(whole[-1].tasks[0], inputs={"until": stage}, outputs=whole[-1].tasks[0].outputs[:1])
+    return (*cut, replace(whole[-1], after=(stage,), tasks=(task,), inputs=cut[-1].tasks[0].outputs))
+
+
+def _whole_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
     at = layout.iteration(plan.iteration)
     rel = layout.relative
 
@@ -251,7 +323,9 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
             part.problem_set if part.shard == 0 else f"{part.problem_set} {part.shard}" for part in parts
         )
         outputs = tuple(rel(at.shard(stage, part.shard, part.problem_set)) for part in parts)
-        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs)
+        added = plan.added.get(parts[0].problem_set)  # such a set has tasks of its own
+        inputs = {"added": added} if added else {}
+        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs, inputs)
 
     def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
@@ -265,7 +339,8 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         servers = tuple(Task("serve", k, str(k), "", (rel(at.servers),)) for k in range(plan.servers))
         stages.append(stage("serve", (), servers, config.teacher.model))
     generate = tuple(shard_task(k) for k in range(plan.shards))
-    stages.append(stage("generate", (), generate, rel(at.targets), config.teacher.model))
+    reads = [] if not plan.iteration and has_rationales(config) else [config.teacher.model]
+    stages.append(stage("generate", (), generate, rel(at.targets), *reads))
     if plan.baseline:
         tasks = tuple(answer_task("baseline", k, parts) for k, parts in enumerate(plan.baseline))
         stages.append(stage("baseline", (), tasks, config.student.model))
@@ -275,7 +350,17 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     start = config.student.model
     if previous and config.method.start_from == "previous":
         start = rel(previous.student)
-    stages.append(stage("train", ("merge",), single("train", rel(at.student)), rel(at.distilled), start))
+    if plan.sample:
+        tasks = tuple(answer_task("sample", k, parts) for k, parts in enumerate(plan.sample))
+        stages.append(stage("sample", (), tasks, start))
+    learned: tuple[StageName, ...] = ("merge",)
+    if plan.score:
+        names = [at.shard_names("score", k) for k in range(plan.score)]
+        tasks = tuple(Task("score", k, str(k), path, (shard,)) for k, (shard, path) in enumerate(names))
+        before = ("merge", "sample") if plan.sample else ("merge",)
+        stages.append(stage("score", before, tasks, rel(at.distilled), config.teacher.model))
+        learned = ("merge", "score")
+    stages.append(stage("train", learned, single("train", rel(at.student)), rel(at.distilled), start))
     answers = tuple(answer_task("evaluate", k, parts) for k, parts in enumerate(plan.evaluate))
     stages.append(stage("evaluate", ("train",), answers, rel(at.student)))
     there = {known.name for known in stages} | config.stages.keys()
@@ -295,5 +380,6 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         name for name, _ in ordered_own_stages(config)
     )  # the next iteration begins when all is done
     outputs = (rel(at.metrics), rel(at.feedback))
-    stages.append(stage("advance", last, single("advance", *outputs), rel(at.answers("evaluate"))))
+    closing = Task("advance", 0, "advance", rel(at.stage_manifest("advance")), outputs, {"until": ""})
+    stages.append(stage("advance", last, (closing,), rel(at.answers("evaluate"))))
     return tuple(stages)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import RunConfig, SamplingConfig
 
 GUESSED_TOKENS_PER_SECOND = 1000.0
+SCORED_A_WRITTEN = 5.0  # tokens that are scored in the time that one is written, where nothing is measured: it is one pass for all of a text
 CHARACTERS_PER_TOKEN = 3.5  # a round figure for English with mathematics
 
 
@@ -39,6 +41,12 @@ class Measured:
         )
 
 
+def scoring_speed(metrics: dict[str, Any]) -> float:
+    """Tokens that a task of `score` read in a second, by an iteration's metrics.json; 0 where nothing was scored or timed."""
+    scored = metrics.get("score") or {}
+    return scored["new_tokens"] / scored["seconds"] if scored.get("seconds") else 0.0
+
+
 @dataclass(frozen=True)
 class Workload:
     """Tokens of an iteration's generation.
@@ -50,6 +58,8 @@ class Workload:
         tokens_per_second: written by one task.
         basis: where the figures come from, in words.
         guessed: the speed is no measured one: no time is told from it.
+        score_tokens: to be read and scored, prompts included; 0 for the signal text.
+        score_tokens_per_second: of one task.
     """
 
     prompt_tokens: int
@@ -58,24 +68,36 @@ class Workload:
     tokens_per_second: float
     basis: str
     guessed: bool = False
+    score_tokens: int = 0
+    score_tokens_per_second: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in plan.json."""
-        return asdict(self)
+        """As it stands in plan.json; nothing of scores where there are none, for older versions do not know them."""
+        return {k: v for k, v in asdict(self).items() if self.score_tokens or not k.startswith("score")}
 
     def in_words(self, tasks: int) -> str:
         """For the user, with the time that `tasks` tasks at once would take."""
         read = f"{self.prompt_tokens:,} tokens to read and " if self.prompt_tokens else ""
-        minutes = self.completion_tokens / self.tokens_per_second / max(1, tasks) / 60
-        each = f"{minutes:,.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:,.0f} seconds"
-        each = f"{minutes / 60:,.0f} hours" if minutes >= 180 else each
+        each = _duration(self.completion_tokens / self.tokens_per_second / max(1, tasks) / 60)
         time = f"about {each} for {tasks} task{'s'[: tasks != 1]} at once"
         if self.guessed:
             time = "how long is unknown until measured"
+        scored = ""
+        if self.score_tokens:
+            rate = self.score_tokens_per_second
+            scored = f". It then scores about {self.score_tokens:,} tokens, prompts included"
+            if not self.guessed:
+                scored += f": {_duration(self.score_tokens / rate / 60)} of one task at {rate:,.0f} tokens/s"
         return (
             f"about {read}{self.completion_tokens:,} {'tokens ' if not read else ''}to write (at most {self.most_completion_tokens:,}); "
-            f"{time}. {self.basis}"
+            f"{time}. {self.basis}{scored}"
         )
+
+
+def _duration(minutes: float) -> str:
+    if minutes >= 180:
+        return f"{minutes / 60:,.0f} hours"
+    return f"{minutes:,.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:,.0f} seconds"
 
 
 def longest(sampling: SamplingConfig, iteration: int) -> int:
@@ -91,15 +113,21 @@ def estimate(
     *,
     prompt_characters: float = 0.0,
     measured: Measured | None = None,
+    score_rows: int = 0,
+    scoring: float = 0.0,
 ) -> Workload:
     """The workload of an iteration.
 
     Args:
         problems: number of problems the teacher writes for.
+        score_rows: number of texts that it scores.
+        scoring: `scoring_speed` of the last iteration.
         prompt_characters: mean length of a prompt; 0 where no prompt is known.
         measured: what the last iteration needed, where there was one.
     """
     settings = config.generate
+    if not iteration and has_rationales(config):
+        return Workload(0, 0, 0, GUESSED_TOKENS_PER_SECOND, "The rationales exist already")
     limit = longest(settings.sampling, iteration)
     if measured:
         attempts = problems * measured.attempts_per_problem
@@ -120,6 +148,8 @@ def estimate(
     basis += f"{shards} {speed:,.0f} tokens/s a task ({source})"
     if prompt_characters:
         basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
+    # A prompt that is not known is taken to be as long as a tenth of the text.
+    row_tokens = per_attempt + (prompt_characters / CHARACTERS_PER_TOKEN or per_attempt / 10)
     return Workload(
         round(attempts * prompt_characters / CHARACTERS_PER_TOKEN),
         round(attempts * per_attempt),
@@ -127,4 +157,6 @@ def estimate(
         speed,
         basis,
         source == "guessed",
+        round(score_rows * row_tokens),
+        config.distill.tokens_per_second or scoring or SCORED_A_WRITTEN * speed,
     )

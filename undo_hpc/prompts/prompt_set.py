@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ _NEEDED = {
     "student": {"problem"},
     "example": set(),
     "history": set(),
+    "score": {"problem", "rationale"},
 }
 # The placeholders of each template.
 KNOWN = {
@@ -28,7 +29,9 @@ KNOWN = {
     "student": ("problem", "instruction"),
     "example": ("problem", "rationale", "student_answer", "verdict", "score"),
     "history": ("iteration", "rationale", "student_answer", "verdict", "score"),
+    "score": ("problem", "rationale", "instruction"),  # never the attempt: a teacher that sees it copies it
 }
+_OPTIONAL = ("example", "history", "score")  # the default's where a folder has none
 
 # What `{{ verdict }}` says. A verdict that is not here stands as it is.
 _VERDICTS = {
@@ -50,21 +53,26 @@ class PromptSet:
     """The templates of a set.
 
     Args:
-        templates: name of the file without `.txt` -> template; `problem`, `refine`, `student`, `example`, `history`.
+        templates: name of the file without `.txt` -> template; `problem`, `refine`, `student`, `example`, `history`, `score`.
         where: the folder, for messages.
 
     Attributes:
-        digest: SHA-256 over all templates, recorded with each shard.
+        digest: SHA-256 over all templates but `score`, recorded with each shard.
+        score_digest: the same with `score`, recorded with scores.
     """
 
     def __init__(self, templates: dict[str, Template], *, where: str = "the prompt set") -> None:
         self._templates, self.where = templates, where
-        joined = "\x1e".join(f"{name}\x1f{templates[name].text}" for name in sorted(templates))
-        self.digest = hashlib.sha256(joined.encode()).hexdigest()
+        self.digest = self._digest_of(set(templates) - {"score"})
+        self.score_digest = self._digest_of(templates)
 
     def problem(self, problem: str, instruction: str = "") -> str:
         """What the teacher is asked for its first rationale."""
         return self._render("problem", problem=problem, instruction=instruction)
+
+    def score(self, problem: str, rationale: str, instruction: str = "") -> str:
+        """What stands before an answer of the student while the teacher scores it, beside the problem its own new rationale."""
+        return self._render("score", problem=problem, rationale=rationale, instruction=instruction)
 
     def refine(
         self,
@@ -132,6 +140,10 @@ class PromptSet:
                     hint=f"add {name}.txt to it; see undo_hpc/prompts/default",
                 )
 
+    def _digest_of(self, names: Iterable[str]) -> str:
+        joined = "\x1e".join(f"{name}\x1f{self._templates[name].text}" for name in sorted(names))
+        return hashlib.sha256(joined.encode()).hexdigest()
+
     def _render(self, name: str, **values: str) -> str:
         self.require(name)
         return self._templates[name].render(values)
@@ -140,8 +152,8 @@ class PromptSet:
 def load_prompts(name_or_dir: str) -> PromptSet:
     """The prompt set of that name (`default`, `tiny`), or of that folder.
 
-    A folder needs only the files that its run uses (`student.txt` alone for an evaluation); a missing `example.txt` or
-    `history.txt` is the default's.
+    A folder needs only the files that its run uses (`student.txt` alone for an evaluation); a missing `example.txt`,
+    `history.txt` or `score.txt` is the default's.
 
     Raises:
         DataError: no such set, an empty folder, or a template that lacks a placeholder it cannot do without.
@@ -159,12 +171,12 @@ def load_prompts(name_or_dir: str) -> PromptSet:
             hint=f"set `teacher.prompt` or `student.prompt` to one of {', '.join(embedded)}, or to a folder with problem.txt, refine.txt and student.txt",
         )
     files = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.stem in _NEEDED}
-    if not files.keys() - {"example", "history"}:
+    if not files.keys() - set(_OPTIONAL):
         raise DataError(
             f"{folder}: holds none of problem.txt, refine.txt, student.txt",
             hint="copy undo_hpc/prompts/default and change it",
         )
-    for name in ("example", "history"):
+    for name in _OPTIONAL:
         files.setdefault(name, _HERE / "default" / f"{name}.txt")
     templates = {}
     for name, path in files.items():

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import orjson
 
@@ -32,9 +32,11 @@ from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
+from undo_hpc.storage.scores import pack_ids
 from undo_hpc.storage.shards import ShardWriter, dump_rows
 
 Key = tuple[str, int]
+T = TypeVar("T")
 UNDER_WAY_EVERY_S = 2.0
 
 
@@ -60,6 +62,7 @@ class AttemptStore:
     Args:
         quality: what makes an attempt fit to learn from, for the `flags` of its row; None for a student, whose answers are only graded.
         inputs: digests of what the answers come from, as the task's manifest will name them; rows of others are ignored.
+        keeps_ids: whether the sampled tokens stand in the rows.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class AttemptStore:
         sampling: SamplingConfig,
         quality: QualityConfig | None = None,
         inputs: Mapping[str, str],
+        keeps_ids: bool = False,
     ) -> None:
+        self._keeps_ids = keeps_ids
         self._ctx, self.shard, self._role, self._sampling = ctx, shard, role, sampling
         self._quality = quality
         self._folder = ctx.at.parts(shard)
@@ -214,6 +219,7 @@ class AttemptStore:
                 raw_finish_reason=completion.raw_finish_reason,
                 reasoning="" if not completion.reasoning else "kept" if self._keeps_reasoning else "dropped",
                 sent=completion.sent,
+                ids=pack_ids(completion.token_ids) if self._keeps_ids else "",
             )
             self.rows[ask.key] = row
             self.right += row.verdict == "correct"
@@ -315,17 +321,17 @@ def _earlier_rows(files: Iterable[Path]) -> Iterator[Attempt]:
                 print(f"{path.name}: a damaged line is ignored; its answer is made again", flush=True)
 
 
-class WriteBuffer:
-    """Completions on their way to the disk: handed on when there are `rows` of them, when the first has waited for
+class WriteBuffer(Generic[T]):
+    """Completions (or scores) on their way to the disk: handed on when there are `rows` of them, when the first has waited for
     `seconds`, and at the end, whatever ended it. So a kill costs one group at most, and an error nothing.
 
     Args:
         keep: makes a group durable.
     """
 
-    def __init__(self, keep: Callable[[list[Completion]], None], *, rows: int, seconds: float) -> None:
+    def __init__(self, keep: Callable[[list[T]], None], *, rows: int, seconds: float) -> None:
         self._keep, self._rows, self._seconds = keep, rows, seconds
-        self._waiting: list[Completion] = []
+        self._waiting: list[T] = []
         self._since = 0.0
 
     def __enter__(self) -> Self:
@@ -336,7 +342,7 @@ class WriteBuffer:
     ) -> None:
         self._save()
 
-    def add(self, completion: Completion) -> None:
+    def add(self, completion: T) -> None:
         """Takes one in."""
         if not self._waiting:
             self._since = time.monotonic()

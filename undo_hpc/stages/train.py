@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from undo_hpc.data.distilled import parquet_files
-from undo_hpc.errors import ExitCode, Requeue, TrainingError
+from undo_hpc.errors import DataError, ExitCode, Requeue, TrainingError
+from undo_hpc.method.copying import Copying
 from undo_hpc.models import resolve_model
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import Manifest, read_manifest
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.parent_death import DIE_WITH_PARENT
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import RECORD, TrainSpec
+
+NOT_LEARNED = (
+    "engine",
+    "server",
+    "shards",
+    "tokens_per_second",
+    "gate",
+    "gate_rows",
+)  # of `distill`: nothing of it reaches training
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -29,15 +41,21 @@ def run_stage(ctx: StageContext) -> None:
         Requeue: asked to stop; start again.
         TrainingError: training failed; its message stands in the log.
         EvidenceError: the distilled set does not match its manifest.
-        DataError: the base model is not the one that the run began with.
+        DataError: the base model is not the one that the run began with, or the scores would teach the student its own errors.
     """
     manifests, _, inputs = gate(ctx, "merge")
+    data_digest = manifests[0].digest
+    if ctx.plan.score:
+        scored, _, digests = gate(ctx, "score")
+        require_no_copying(ctx, scored)
+        inputs |= digests
+        data_digest = hashlib.sha256(f"{data_digest} {digests['score']}".encode()).hexdigest()
     if ctx.plan.iteration and ctx.run.config.method.start_from == "previous":
         inputs["parent"] = previous_evidence(ctx, "train").digest
     elif prepared := read_manifest(ctx.run.layout.prepared):  # the job may start days after its submission
         check_models(ctx.run, prepared, ["student"])
     rank, ranks = cluster_rank()
-    spec = make_spec(ctx, manifests[0].digest)
+    spec = make_spec(ctx, data_digest)
     path = ctx.at.train_spec(rank)
     spec.save(path)
     if rank == 0:
@@ -96,6 +114,11 @@ def cluster_rank() -> tuple[int, int]:
 def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
     """What the training is asked to do, from the run's configuration."""
     config, iteration = ctx.run.config, ctx.plan.iteration
+    scores: dict[str, Any] = {}
+    if ctx.plan.score:
+        indices = [str(ctx.at.shard("score", k)) for k in range(ctx.plan.score)]
+        settings = config.distill.model_dump(mode="json", exclude=set(NOT_LEARNED))
+        scores = {"scores": indices, "distill": settings | {"signal": config.method.signal}}
     parent = resolve_model(config.student.model)
     name = origin = config.student.model
     if iteration and config.method.start_from == "previous":
@@ -103,7 +126,7 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
         parent, origin = str(student), ctx.run.layout.relative(student)
         name = f"{config.name}, iteration {iteration - 1}"
     return TrainSpec(
-        train=config.train.model_dump(mode="json"),
+        train=train_settings(ctx),
         seed=config.seed,
         model=parent,
         origin=origin,
@@ -132,7 +155,35 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
         events=str(ctx.events.path),
         events_pid=os.getpid(),
         run_id=f"{ctx.run.id}/{iteration}",
+        **scores,
     )
+
+
+def train_settings(ctx: StageContext) -> dict[str, Any]:
+    """`train` as configured; where the student learns from its own answers, with the epochs and learning rate of `distill`."""
+    settings, distill = ctx.run.config.train.model_dump(mode="json"), ctx.run.config.distill
+    if ctx.plan.sample:
+        rate = distill.learning_rate or settings["learning_rate"]
+        settings |= {"epochs": distill.epochs, "learning_rate": rate}
+    return settings
+
+
+def require_no_copying(ctx: StageContext, scored: Sequence[Manifest]) -> None:
+    """Looks at what the score stage measured of its own scores.
+
+    Raises:
+        DataError: after its rationale the teacher prefers the student's wrong results, and `distill.gate` says refuse.
+    """
+    found = Copying.total(manifest.details["copying"] for manifest in scored)
+    for warning in found.warnings():
+        ctx.say(f"warning: {warning}")
+    if problem := found.problem():
+        if ctx.run.config.distill.gate == "refuse":
+            raise DataError(
+                problem,
+                hint="do the rationales hold the student's errors (method.wrong_rationales: drop)? --set distill.gate=warn trains all the same",
+            )
+        ctx.say(f"warning: {problem}")
 
 
 def _run(ctx: StageContext, spec: Path, ranks: int) -> int:

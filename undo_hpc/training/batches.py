@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import torch
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.training import attention as attentions
 from undo_hpc.training.attention import VarlenLayout, put
+from undo_hpc.training.divergence import Scored
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.packing import Step, pack, pad_bins
+from undo_hpc.training.soft_scores import Kind, SoftScores, spread
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class MicroBatch:
         tokens: real tokens in it.
         padded_tokens: positions computed, padding included.
         examples: which examples it holds.
+        scored: the teacher's scores in the order of `targets`; None where text alone is learned.
     """
 
     inputs: dict[str, Any]
@@ -33,6 +36,12 @@ class MicroBatch:
     tokens: int
     padded_tokens: int
     examples: list[int] = field(default_factory=list)
+    scored: Scored | None = None
+
+    def __post_init__(self) -> None:
+        assert self.scored is None or len(self.scored) == len(self.targets), (
+            "scores and targets are of other positions"
+        )
 
 
 class Batcher:
@@ -41,6 +50,7 @@ class Batcher:
     Args:
         attention: name of the attention in use; decides how documents of a packed row are kept apart.
         pad_token: fills the end of rows where packing is off.
+        scores: the teacher's; None where text alone is learned.
     """
 
     def __init__(
@@ -53,24 +63,51 @@ class Batcher:
         attention: str,
         pad_token: int,
         device: torch.device,
+        scores: SoftScores | None = None,
     ) -> None:
+        self._scores, self._scales = scores, dict[Kind, float]()
         self._data, self._config, self._rank, self._ranks = data, config, rank, ranks
         self._attention, self._pad, self._device = attention, pad_token, device
         self._kernel = not attentions.kernel_missing(config.precision, attentions.capability_of(device))
 
     def micro_batches(self, step: Step) -> list[MicroBatch]:
         """This rank's share of the step; equally many on each rank, the last ones possibly without work."""
+        self._weigh([int(i) for i in step.examples])
         lengths = [int(n) for n in self._data.lengths[step.examples]]
         split = pack if self._config.packing else pad_bins
         bins = split(lengths, self._config.micro_batch_tokens, self._ranks)
-        return [self.build([int(step.examples[i]) for i in b]) for b in bins[self._rank :: self._ranks]]
+        return [self._build([int(step.examples[i]) for i in b]) for b in bins[self._rank :: self._ranks]]
 
     def targets(self, step: Step) -> int:
         """Tokens of the step that the loss falls on, over all ranks."""
         return int(self._data.targets[step.examples].sum())
 
     def build(self, examples: list[int]) -> MicroBatch:
-        """One micro-batch of these examples; without any, one token that counts for nothing (the rank still takes part)."""
+        """One micro-batch of these examples, as a step of its own; without any, one token that counts for nothing."""
+        self._weigh(examples)
+        return self._build(examples)
+
+    def _weigh(self, examples: list[int]) -> None:
+        """Settles what a token of each kind counts, by all examples of a step."""
+        if self._scores is not None:
+            self._scales = self._scores.scales(self._keys(examples), self._data.targets[examples])
+
+    def _keys(self, examples: list[int]) -> list[str]:
+        assert self._data.keys is not None, "scores without keys"
+        return [str(self._data.keys[i]) for i in examples]
+
+    def _scored(self, examples: list[int], *, idle: bool = False) -> Scored | None:
+        """The scores of these examples, in the order of their answers; an idle rank's one position has no weight."""
+        if self._scores is None:
+            return None
+        if idle:
+            return self._scores.of([""], [1], {"text": 0.0})
+        return self._scores.of(
+            self._keys(examples), [int(n) for n in self._data.targets[examples]], self._scales
+        )
+
+    def _build(self, examples: list[int]) -> MicroBatch:
+        """A rank without examples still takes part."""
         if not examples:
             return self._packed([0], idle=True)
         examples = sorted(examples, key=lambda i: (-int(self._data.lengths[i]), i))
@@ -111,8 +148,14 @@ class Batcher:
             if self._attention == "eager":  # adds its mask to the scores
                 mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e30)
             inputs["attention_mask"] = mask
+        scored = self._scored(examples, idle=idle)
         return MicroBatch(
-            inputs, self._put(targets), 0 if idle else len(ids), len(ids), [] if idle else examples
+            inputs,
+            self._put(targets),
+            0 if idle else len(ids),
+            len(ids),
+            [] if idle else examples,
+            scored and self._put_scored(scored),
         )
 
     def _padded(self, examples: list[int]) -> MicroBatch:
@@ -134,7 +177,19 @@ class Batcher:
             "use_cache": False,
         }
         tokens = sum(len(row) for row in rows)
-        return MicroBatch(inputs, self._put(labels[:, columns].flatten()), tokens, ids.numel(), examples)
+        targets = labels[:, columns].flatten()
+        scored = self._scored(examples)
+        if scored is not None:
+            scored = self._put_scored(spread(scored, torch.nonzero(targets != -100).flatten(), len(targets)))
+        return MicroBatch(inputs, self._put(targets), tokens, ids.numel(), examples, scored)
+
+    def _put_scored(self, scored: Scored) -> Scored:
+        moved: dict[str, Any] = {
+            f.name: self._put(value)
+            for f in fields(scored)
+            if isinstance(value := getattr(scored, f.name), torch.Tensor)
+        }
+        return replace(scored, **moved)
 
     def _put(self, tensor: torch.Tensor) -> torch.Tensor:
         return put(tensor, self._device)

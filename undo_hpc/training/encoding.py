@@ -13,7 +13,7 @@ import json
 import os
 import unicodedata
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.atomic import fsync_dir, temporary_name, translate_os_error
 from undo_hpc.training.ranks import DistContext
+from undo_hpc.training.soft_scores import SoftScores
 from undo_hpc.training.spec import TrainSpec
 
 _BATCH = 512  # rows tokenised in one call
@@ -48,6 +49,7 @@ class EncodedSet:
         end_token: the id that ends a turn, learned with every answer that is not cut.
         left_out: reason -> ids of rows that are not learned from.
         rows: rows that were read.
+        keys: key of each example's scores, empty for one that is learned as text; None where nothing was scored. Shape (examples,).
     """
 
     ids: npt.NDArray[np.int32]
@@ -57,6 +59,7 @@ class EncodedSet:
     end_token: int
     rows: int
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    keys: npt.NDArray[np.str_] | None = None
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -82,12 +85,12 @@ class EncodedSet:
         return len(self.prompts)
 
 
-def read_rows(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """The rows of parquet files, with the columns that training needs. Raises DataError where a file or column is missing."""
+def read_rows(paths: Iterable[str], *more: str) -> list[dict[str, Any]]:
+    """The rows of parquet files, with the columns that training needs and `more`. Raises DataError where a file or column is missing."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    needed = ["id", "problem", "teacher_solution"]
+    needed = ["id", "problem", "teacher_solution", *more]
     rows: list[dict[str, Any]] = []
     for path in paths:
         try:
@@ -174,6 +177,12 @@ class Encoder:
         except NotLearned as error:
             return str(error)
 
+    def prompt_ids(self, problem: str) -> list[int]:
+        """What stands before the student's answer to a problem, as it is at evaluation."""
+        return self._ids(
+            [self._render(self.writer.chat(self._prompts.student(problem, self._instruction)), True)]
+        )[0]
+
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], list[int]] | str]:
         """Prompt ids and answer ids (end token last) of each row, or the reason why it cannot be learned from.
 
@@ -217,32 +226,57 @@ class Encoder:
         return close_turn(tail, self.end_token, from_template=self.end_from_template)
 
 
-def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfig) -> EncodedSet:
+Encoded = tuple[list[int], list[int]]  # prompt ids, answer ids
+
+
+def encoded_rows(
+    rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfig
+) -> Iterator[tuple[dict[str, Any], Encoded | str]]:
+    """Each row with its tokens as they are learned, or with the reason why it is not learned from. Rows that have `answer_ids`, tokens
+    of the student's own, keep just these."""
+    for begin in range(0, len(rows), _BATCH):
+        batch = rows[begin : begin + _BATCH]
+        texts = iter(encoder.encode([row for row in batch if "answer_ids" not in row]))
+        for row in batch:
+            own = row.get("answer_ids")
+            encoded = next(texts) if own is None else (encoder.prompt_ids(row["problem"]), list(own))
+            yield row, encoded if isinstance(encoded, str) else _fitting(encoded[0], encoded[1], config)
+
+
+def _fitting(prompt: list[int], answer: list[int], config: TrainConfig) -> Encoded | str:
+    if len(prompt) + len(answer) <= config.max_length:
+        return prompt, answer
+    if config.too_long == "drop" or len(prompt) >= config.max_length:
+        return f"longer than max_length ({config.max_length})"
+    return prompt, answer[: config.max_length - len(prompt)]
+
+
+def encode_rows(
+    rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfig, scores: SoftScores | None = None
+) -> EncodedSet:
     """Encodes all rows and sorts out those that cannot be learned from.
+
+    Args:
+        scores: the teacher's scores of some of the rows.
 
     Raises DataError where none is left, with the counts of each reason.
     """
     flat: list[npt.NDArray[np.int32]] = []
     prompts: list[int] = []
     names: list[str] = []
+    keys: list[str] = []
     left_out: dict[str, list[str]] = {}
-    for begin in range(0, len(rows), _BATCH):
-        batch = rows[begin : begin + _BATCH]
-        for row, encoded in zip(batch, encoder.encode(batch), strict=True):
-            if isinstance(encoded, str):
-                left_out.setdefault(encoded, []).append(str(row["id"]))
-                continue
-            prompt, answer = encoded
-            if len(prompt) + len(answer) > config.max_length:
-                if config.too_long == "drop" or len(prompt) >= config.max_length:
-                    left_out.setdefault(f"longer than max_length ({config.max_length})", []).append(
-                        str(row["id"])
-                    )
-                    continue
-                answer = answer[: config.max_length - len(prompt)]
-            flat.append(np.asarray(prompt + answer, dtype=np.int32))
-            prompts.append(len(prompt))
-            names.append(str(row["id"]))
+    for row, encoded in encoded_rows(rows, encoder, config):
+        key = str(row.get("key", ""))
+        missing = scores.missing(key, encoded[1]) if scores and not isinstance(encoded, str) else ""
+        if isinstance(encoded, str) or missing:
+            left_out.setdefault(encoded if isinstance(encoded, str) else missing, []).append(str(row["id"]))
+            continue
+        prompt, answer = encoded
+        flat.append(np.asarray(prompt + answer, dtype=np.int32))
+        prompts.append(len(prompt))
+        names.append(str(row["id"]))
+        keys.append(key)
     if not flat:
         why = (
             "; ".join(f"{len(ids)} rows: {reason}" for reason, ids in left_out.items())
@@ -258,6 +292,7 @@ def encode_rows(rows: list[dict[str, Any]], encoder: Encoder, config: TrainConfi
         encoder.end_token,
         len(rows),
         left_out,
+        np.asarray(keys) if scores else None,
     )
 
 
@@ -273,7 +308,12 @@ def _hint(left_out: Mapping[str, Sequence[str]]) -> str:
 
 def encode_spec(spec: TrainSpec, tokenizer: Any) -> EncodedSet:
     """The examples of a spec, encoded."""
-    return encode_rows(read_rows(spec.data), Encoder(tokenizer, spec), spec.config)
+    if not spec.scores:
+        return encode_rows(read_rows(spec.data), Encoder(tokenizer, spec), spec.config)
+    scores = SoftScores(spec)
+    return encode_rows(
+        scores.rows(read_rows(spec.data, *scores.columns)), Encoder(tokenizer, spec), spec.config, scores
+    )
 
 
 def save_encoded(data: EncodedSet, path: Path) -> None:
@@ -293,6 +333,7 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
                     prompts=data.prompts,
                     names=data.names,
                     meta=np.asarray(json.dumps(meta)),
+                    **({} if data.keys is None else {"keys": data.keys}),  # type: ignore[arg-type]
                 )
                 file.flush()
                 os.fsync(file.fileno())
@@ -307,7 +348,10 @@ def load_encoded(path: Path) -> EncodedSet:
     try:
         with np.load(path, allow_pickle=False) as stored:
             meta = json.loads(str(stored["meta"]))
-            return EncodedSet(stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta)
+            keys = stored.get("keys")
+            return EncodedSet(
+                stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta, keys=keys
+            )
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         raise StorageError(
             f"{path} is damaged ({error})", hint="remove it and run the same command again; it is made again"
@@ -347,5 +391,6 @@ def hash_of(spec: TrainSpec) -> int:
         spec.config.max_length,
         spec.config.too_long,
         spec.data,
+        *([spec.scores, spec.distill, spec.seed] if spec.scores else []),
     ]
     return int.from_bytes(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:8], "big")

@@ -27,10 +27,12 @@ from undo_hpc.training.attention_check import settle_attention
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.checkpoints import CheckpointManager
 from undo_hpc.training.deepspeed_settings import deepspeed_settings, in_use, zero_stage
+from undo_hpc.training.divergence import FIGURES, means, scored_loss
 from undo_hpc.training.encoding import EncodedSet, load_data
 from undo_hpc.training.packing import Step, StepPlan, passes
 from undo_hpc.training.ranks import DistContext, RankInfo
 from undo_hpc.training.schedule import learning_rate
+from undo_hpc.training.soft_scores import SoftScores
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.stopping import Reason, Stopper
 from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_trackers, peak_flops, tell
@@ -139,6 +141,7 @@ def train(
         attention=attention,
         pad_token=preflight.pad_token(tokenizer, model),
         device=device,
+        scores=SoftScores(spec) if spec.scores else None,
     )
     if config.packing:
         preflight.check_documents_apart(lambda batch: logits_of(engine, batch), data, batcher, spec)
@@ -200,6 +203,7 @@ def train(
             loss = answer_loss(engine, batch, head)
             engine.backward(loss * (info.world_size / num_targets))
             loss_sum += loss.detach()
+        tally.look_at(micro_batches)
         step_loss = float(loss_sum)
 
         # 2. One vote of all ranks, so that none leaves or saves alone. The clock of rank 0 counts for all.
@@ -231,6 +235,7 @@ def train(
         tally.flops += step_flops.flops([int(n) for n in data.lengths[step.examples]], num_targets)
         if done % config.log_steps == 0 or is_last or reason:
             mean_loss, tokens, padded_tokens = tally.over(dist_context)
+            figures = means(dist_context.all_reduce_sum(*tally.figures.tolist())) if spec.scores else {}
             if monitor:
                 monitor.log(
                     done,
@@ -242,6 +247,7 @@ def train(
                     padded_tokens=padded_tokens,
                     targets=tally.targets,
                     flops=tally.flops,
+                    figures=figures,
                 )
             tally = Tally()
 
@@ -280,6 +286,13 @@ class Tally:
     def __init__(self) -> None:
         self.loss, self.flops = 0.0, 0.0
         self.targets, self.tokens, self.padded_tokens = 0, 0, 0
+        self.figures = torch.zeros(len(FIGURES), dtype=torch.float64)
+
+    def look_at(self, batches: list[MicroBatch]) -> None:
+        """Adds the figures of scored micro-batches, after their losses were computed."""
+        for batch in batches:
+            if batch.scored is not None:
+                self.figures += batch.scored.figures.cpu()
 
     def add(self, loss: float, targets: int, batches: list[MicroBatch]) -> None:
         """Counts one step."""
@@ -318,14 +331,16 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], dist
 
 
 def answer_loss(engine: Any, batch: MicroBatch, head: AnswerHead | None = None) -> torch.Tensor:
-    """The summed cross-entropy of the answers in a micro-batch, a scalar in nats. Only the positions that predict an answer
-    reach the last layer.
+    """The summed cross-entropy of the answers in a micro-batch, a scalar in nats; where they are scored, their weighted loss. Only the
+    positions that predict an answer reach the last layer.
     """
     if head is not None:
-        head.targets = batch.targets
+        head.targets, head.scored = batch.targets, batch.scored
         loss: torch.Tensor = engine(**batch.inputs).logits.sum()
         return loss
     logits = engine(**batch.inputs).logits
+    if batch.scored is not None:
+        return scored_loss(logits.flatten(0, 1), batch.targets, batch.scored)
     return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets, reduction="sum", ignore_index=-100)
 
 

@@ -39,6 +39,8 @@ class TrainSpec:
         time_limit_s: seconds from the start of the process after which it will be killed; None for no limit.
         events, events_pid: the task's event log, and the process that started it there; empty for none.
         run_id: the run a checkpoint belongs to; one of another run is refused.
+        scores: indices of the teacher's scores (storage/scores.py); none where text alone is learned.
+        distill: how they are learned: a dump of DistillConfig, with the signal.
     """
 
     train: dict[str, Any]
@@ -63,6 +65,8 @@ class TrainSpec:
     time_limit_s: float | None = None
     events: str = ""
     events_pid: int = 0
+    scores: list[str] = field(default_factory=list)
+    distill: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> TrainConfig:

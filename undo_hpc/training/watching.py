@@ -199,8 +199,10 @@ class TrainingMonitor:
         padded_tokens: float,
         targets: float,
         flops: float,
+        figures: dict[str, float] | None = None,
     ) -> None:
-        """Logs the steps since the last call. `tokens` are real ones, `padded_tokens` all computed positions, over all ranks."""
+        """Logs the steps since the last call. `tokens` are real ones, `padded_tokens` all computed positions, over all ranks; `figures`
+        are of scored positions (divergence.means)."""
         now = time.monotonic()
         seconds = max(now - self._times[-1][1], 1e-9)
         first_step, first_time = self._times[0]
@@ -218,6 +220,7 @@ class TrainingMonitor:
             "useful": tokens / padded_tokens if padded_tokens else 1.0,
             "seconds": seconds,
             "left_s": left,
+            **(figures or {}),
         }
         if self._peak:
             row["mfu"] = flops / seconds / self._peak

@@ -80,6 +80,7 @@ CHECKS = (
     Check("key file", lambda s: settings.check_key_files(s.config), _ALWAYS),
     Check("evaluation", lambda s: settings.check_evaluation(s.config), _NEW),
     Check("context", lambda s: settings.check_contexts(s.config), _NEW),
+    Check("scorer", lambda s: settings.check_scorer(s.config), _NEW),
     Check("prompts", lambda s: settings.check_prompts(s.config), _NEW),
     Check("DeepSpeed", lambda s: read_settings(s.config.train.deepspeed), _NEW),
     Check("cluster", lambda s: settings.check_cluster(s.config), _ALWAYS),

@@ -8,15 +8,16 @@ import difflib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.cluster.profile import load_profile, require_used
 from undo_hpc.config.engines import ENGINES
+from undo_hpc.config.parts import asks, effective_iterations, only_evaluates
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.engines import load_own_engine
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.errors import ConfigError
-from undo_hpc.models import context_of
-from undo_hpc.pipeline.plan import effective_iterations
+from undo_hpc.models import context_of, resolve_model
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
@@ -34,6 +35,8 @@ def check_packages(config: RunConfig) -> None:
         for what in ("generate", "evaluate")
         if getattr(config, what).engine.name == "vllm" and not _no_teacher(config, what)
     ]
+    if config.method.signal != "text" and config.distill.engine == "vllm":
+        wanted.append("generate")
     if wanted and find_spec("vllm") is None:
         instead = " ".join(f"--set {what}.engine.name=transformers" for what in wanted)
         raise ConfigError(
@@ -88,8 +91,8 @@ def _load_plugins(config: RunConfig) -> None:
 
 
 def _no_teacher(config: RunConfig, stage: str) -> bool:
-    """Whether the stage asks no model: the data's own solutions teach."""
-    return stage == "generate" and config.method.condition == "ground_truth"
+    """Whether the stage is `generate` and asks no model: rationales are given, or nothing is taught."""
+    return stage == "generate" and not asks(config, "teacher")
 
 
 def check_teacher(config: RunConfig) -> None:
@@ -118,6 +121,11 @@ def check_teacher(config: RunConfig) -> None:
 def check_evaluation(config: RunConfig) -> None:
     """The student itself is evaluated, and overrides name benchmarks of the run."""
     settings = config.evaluate
+    if only_evaluates(config) and not (settings.benchmarks and settings.baseline):
+        raise ConfigError(
+            "until is 'baseline', and there is nothing to evaluate",
+            hint="name benchmarks (evaluate.benchmarks), and leave evaluate.baseline on",
+        )
     if settings.engine.name == "openai":
         raise ConfigError(
             "evaluate.engine.name is openai: a server answers with the model that it holds, not with the student just trained",
@@ -153,11 +161,12 @@ def check_contexts(config: RunConfig) -> None:
 
 def check_prompts(config: RunConfig) -> None:
     """The prompt sets have all templates that the run needs, later iterations included."""
-    needed = ["problem", "refine"] if effective_iterations(config) > 1 else ["problem"]
+    refined = effective_iterations(config) > 1 and config.method.condition != "one_shot"
+    needed = ["problem", "refine"] if refined else ["problem"]
     prompts = load_prompts(config.teacher.prompt)
     if not _no_teacher(config, "generate"):
         prompts.require(*needed)
-        if effective_iterations(config) > 1:
+        if refined:
             _require_placeholders(config, prompts)
     load_prompts(config.student.prompt).require("student")
 
@@ -178,6 +187,32 @@ def _require_placeholders(config: RunConfig, prompts: PromptSet) -> None:
                 f"{key} has no effect: refine.txt of {prompts.where} has no {{{{ {name} }}}}",
                 hint=f"add {{{{ {name} }}}} to it (undo_hpc/prompts/default/refine.txt has one), or take the key away",
             )
+
+
+def check_scorer(config: RunConfig) -> None:
+    """Student and teacher have the same token ids where scores are learned, as far as both tokenizers lie here. (The task that scores
+    compares them again, whatever they are, before it loads weights.)"""
+    if config.method.signal == "text":
+        return
+    from undo_hpc.engines.scoring import match_tokenizers
+    from undo_hpc.training.loss_tokens import load_tokenizer
+
+    found = []
+    for model in (config.teacher, config.student):
+        folder = Path(resolve_model(model.model))
+        tokenizer = load_tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
+        if tokenizer is None:
+            return
+        found.append(_Vocabulary(tokenizer))
+    match_tokenizers(found[0], found[1])
+
+
+class _Vocabulary:
+    """A tokenizer of `tokenizers`, in the words of transformers that `match_tokenizers` uses."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.get_vocab = tokenizer.get_vocab
+        self.added_tokens_decoder = tokenizer.get_added_tokens_decoder()
 
 
 def check_cluster(config: RunConfig) -> None:

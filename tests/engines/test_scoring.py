@@ -1,0 +1,313 @@
+"""Engines that score: equal to a plain forward pass, the same bits whatever stands beside a text, and nothing kept that is no log-probability."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines import load_engine
+from undo_hpc.engines.scoring import Scorer, ScoreRequest, compressed, match_tokenizers
+from undo_hpc.engines.transformers_scoring import scored_tokens
+from undo_hpc.errors import ConfigError, DataError, EngineError
+
+TEACHER = ModelConfig(model="tiny:teacher", dtype="float32")
+K = 16
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    torch.set_num_threads(1)
+    engine = load_engine(EngineConfig(), TEACHER)
+    yield engine
+    engine.close()
+
+
+def make_requests(engine: Any, count: int = 24) -> list[ScoreRequest]:
+    """Answers of very different lengths, some of them cut before their end."""
+    rng, tokenizer, end = random.Random(1), engine._chat.tokenizer, sorted(engine._chat.stop_ids)[0]
+    found = []
+    for number in range(count):
+        a, b = rng.randint(10, 90), rng.randint(2, 9)
+        text = " ".join(f"{a}+{b}={a + b}." for _ in range(rng.randint(1, 30)))
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = [*ids, end] if number % 3 else ids[: max(1, len(ids) // 2)]
+        found.append(
+            ScoreRequest(
+                f"r{number}", f"Ann has {a} cakes. Ann buys {b} more. How many cakes now?", tuple(ids)
+            )
+        )
+    return found
+
+
+def bits(scores: Any) -> tuple[bytes, ...]:
+    return tuple(getattr(scores, name).tobytes() for name in ("ids", "log_p", "own", "tail"))
+
+
+def reference(engine: Any, request: ScoreRequest) -> torch.Tensor:
+    """All log-probabilities at the answer's tokens, of this text alone."""
+    prompt = engine._chat.encode(request.prompt)
+    with torch.inference_mode():
+        logits = engine._model(input_ids=torch.tensor([[*prompt, *request.answer]])).logits[0]
+    return logits[len(prompt) - 1 : -1].double().log_softmax(-1)
+
+
+def test_equal_to_a_plain_forward_pass(engine: Any) -> None:
+    requests = make_requests(engine)
+    found = {scores.id: scores for scores in engine.score(requests, K)}
+    assert isinstance(engine, Scorer) and len(found) == len(requests)
+    for request in requests:
+        scores, log_p = found[request.id], reference(engine, request)
+        assert scores.ids.shape == (len(request.answer), K) and scores.log_p.dtype == np.float16
+        own = log_p[torch.arange(len(log_p)), torch.tensor(request.answer)].numpy()
+        np.testing.assert_allclose(scores.own, own, rtol=2e-3, atol=1e-4)
+        top = log_p.topk(K).values.numpy()
+        np.testing.assert_allclose(scores.log_p, top, rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            scores.log_p, np.take_along_axis(log_p.numpy(), scores.ids, 1), rtol=2e-3, atol=1e-4
+        )
+        outside = log_p.clone()
+        outside.scatter_(1, torch.from_numpy(scores.ids).long(), -torch.inf)
+        outside[torch.arange(len(log_p)), torch.tensor(request.answer)] = -torch.inf
+        np.testing.assert_allclose(
+            np.exp(scores.tail.astype(float)), outside.exp().sum(1), rtol=1e-2, atol=1e-6
+        )
+
+
+def test_neighbours_and_their_number_change_no_bit(engine: Any) -> None:
+    requests = make_requests(engine)
+    wanted = {scores.id: bits(scores) for scores in engine.score(requests, K)}
+    others = requests[:]
+    random.Random(2).shuffle(others)
+    for part in (others, requests[5:9], requests[:1]):
+        for scores in engine.score(part, K):
+            assert bits(scores) == wanted[scores.id], scores.id
+
+
+def test_a_text_beyond_the_context_is_a_failure_of_its_own(engine: Any) -> None:
+    long = ScoreRequest("long", "2+2?", (5,) * engine._context)
+    short = make_requests(engine, 1)[0]
+    found = {scores.id: scores for scores in engine.score([long, short], K)}
+    assert f"context is {engine._context}" in found["long"].error and not found[short.id].error
+
+
+def test_an_end_token_that_the_teacher_never_ends_with_is_not_scored(engine: Any) -> None:
+    chat = copy.copy(engine._chat)
+    request = make_requests(engine, 2)[1]
+    assert scored_tokens(request, chat) == len(request.answer)
+    chat.stop_ids = frozenset()
+    assert scored_tokens(request, chat) == len(request.answer) - 1
+    cut = ScoreRequest("cut", "?", request.answer[:-1])
+    assert scored_tokens(cut, chat) == len(cut.answer)  # truncated: its last token is one like others
+
+
+def values(n: int = 3, k: int = 4) -> tuple[Any, Any, Any]:
+    log_p = np.log(np.tile(np.array([0.5, 0.2, 0.1, 0.05], np.float32), (n, 1)))
+    return log_p[:, 1].copy(), np.tile(np.arange(k), (n, 1)), log_p
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 0.5])
+@pytest.mark.parametrize("which", [0, 2])
+def test_what_is_no_log_probability_is_refused(wrong: float, which: int) -> None:
+    arrays = values()
+    arrays[which][1] = wrong
+    with pytest.raises(EngineError, match="no log-probabilities"):
+        compressed(ScoreRequest("a", "?", (1, 1, 1)), *arrays)
+    arrays = values()
+    arrays[2][0] = np.log(0.9)  # more than one in sum, as memory that nobody has written may be
+    with pytest.raises(EngineError, match="more than one"):
+        compressed(ScoreRequest("a", "?", (1, 1, 1)), *arrays)
+
+
+def test_no_value_is_lost_to_infinity_or_rounding() -> None:
+    own, ids, log_p = values()
+    own[0], log_p[0, 3] = -np.inf, -9999.0
+    log_p[1, 0] = 1e-6 + np.log(0.5)
+    found = compressed(ScoreRequest("a", "?", (9, 1, 1)), own, ids, log_p)
+    assert np.isfinite(found.own).all() and np.isfinite(found.log_p).all() and (found.tail <= 0).all()
+    own, ids, log_p = values()
+    own, log_p[:] = np.zeros(3, np.float32), np.array([0.0, -20, -20, -20])
+    assert (
+        compressed(ScoreRequest("a", "?", (0, 0, 0)), own, ids, log_p).tail == -16
+    ).all()  # never more than all the mass
+
+
+def test_equal_values_stand_in_the_order_of_their_ids() -> None:
+    own, _, log_p = values(1)
+    log_p[0] = np.log(0.2)
+    one = compressed(ScoreRequest("a", "?", (9,)), own, np.array([[7, 3, 9, 1]]), log_p)
+    other = compressed(ScoreRequest("a", "?", (9,)), own, np.array([[9, 1, 7, 3]]), log_p)
+    assert one.ids.tolist() == other.ids.tolist() == [[1, 3, 7, 9]]
+
+
+def test_padded_ids_of_the_model_count_as_the_rest() -> None:
+    own, _, log_p = values(1)
+    found = compressed(ScoreRequest("a", "?", (1,)), own, np.array([[0, 1, 60, 2]]), log_p, words=50)
+    assert found.ids.max() < 50 and len(set(found.ids[0].tolist())) == 4
+    np.testing.assert_allclose(np.exp(float(found.tail[0])), 1 - 0.5 - 0.2 - 0.05, rtol=1e-2)
+
+
+def test_tokenizers_are_compared_token_by_token(engine: Any) -> None:
+    own = engine._chat.tokenizer
+    words = len(own)
+    assert match_tokenizers(own, own, ["17+7=24. \\boxed{24}"]) == words
+
+    class Other:
+        def __init__(self, vocab: dict[str, int]) -> None:
+            self._vocab, self.added_tokens_decoder = vocab, own.added_tokens_decoder
+
+        def get_vocab(self) -> dict[str, int]:
+            return self._vocab
+
+    vocab = own.get_vocab()
+    plain = [
+        token
+        for token, i in sorted(vocab.items(), key=lambda item: item[1])
+        if i not in own.added_tokens_decoder
+    ]
+    swapped = vocab | {plain[3]: vocab[plain[9]], plain[9]: vocab[plain[3]]}
+    with pytest.raises(DataError) as caught:  # the same size says nothing
+        match_tokenizers(Other(swapped), own)
+    assert f"id {min(vocab[plain[3]], vocab[plain[9]])} is {plain[3]!r}" in str(caught.value)
+    assert (
+        match_tokenizers(Other(vocab | {"<pad512>": words + 20}), own) == words
+    )  # one token more, or padding, is no other tokenizer
+    with pytest.raises(DataError, match="no token"):
+        match_tokenizers(Other({token: i for token, i in vocab.items() if token != plain[-1]}), own)
+    special = next(token for token, i in vocab.items() if i in own.added_tokens_decoder)
+    assert (
+        match_tokenizers(Other(vocab | {special: words + 3}), own) == words
+    )  # a special token that no text holds may differ
+
+
+def test_a_limit_below_k_is_refused_before_weights_are_loaded() -> None:
+    pytest.importorskip("vllm")
+    from undo_hpc.engines.vllm_settings import llm_arguments
+
+    config = EngineConfig.model_validate({"name": "vllm", "vllm": {"extra": {"max_logprobs": 8}}})
+    with pytest.raises(ConfigError, match=r"distill\.k is 16"):
+        llm_arguments(config.vllm, TEACHER, "tiny", score_k=16)
+
+
+@pytest.mark.vllm
+def test_vllm_gives_the_same(engine: Any) -> None:
+    """Within rounding; a prompt that is asked twice is not read from the prefix cache."""
+    pytest.importorskip("vllm")
+    requests = make_requests(engine)
+    requests.append(ScoreRequest("again", requests[0].prompt, requests[0].answer))
+    wanted = {scores.id: scores for scores in engine.score(requests, K)}
+    other = load_engine(
+        EngineConfig(name="vllm"), TEACHER, prompts=[r.prompt for r in requests], max_tokens=500, score_k=K
+    )
+    try:
+        found = {scores.id: scores for scores in other.score(requests, K)}  # type: ignore[attr-defined]
+        again = {scores.id: bits(scores) for scores in other.score(requests[::-1], K)}  # type: ignore[attr-defined]
+    finally:
+        other.close()
+    assert found.keys() == wanted.keys()
+    for name, scores in found.items():
+        np.testing.assert_allclose(scores.own, wanted[name].own, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(scores.log_p, wanted[name].log_p, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(scores.tail, wanted[name].tail, atol=0.5)
+        assert bits(scores) == again[name], "another order of requests"
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Speaks vLLM's and SGLang's forms as their documentation gives them, with values of the engine in this process."""
+
+    engine: Any
+    fails = 0
+    broken = ""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if type(self).fails:
+            type(self).fails -= 1
+            self.send_error(503)
+            return
+        sglang = self.path == "/generate"
+        ids = body["input_ids" if sglang else "prompt"]
+        k = body["top_logprobs_num" if sglang else "prompt_logprobs"]
+        with torch.inference_mode():
+            log_p = type(self).engine._model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        rows = []
+        for at in range(1, len(ids)):
+            top = log_p[at - 1].topk(k)
+            rows.append(
+                (
+                    log_p[at - 1, ids[at]].item(),
+                    list(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
+                )
+            )
+        if sglang:
+            start = body["logprob_start_len"]
+            own = [(None, ids[start], None)] + [
+                (v, ids[at], None) for at, (v, _) in enumerate(rows, 1) if at > start
+            ]
+            tops = [None] + [
+                [(v, i, None) for i, v in top] for at, (_, top) in enumerate(rows, 1) if at > start
+            ]
+            data: Any = {"text": "", "meta_info": {"input_token_logprobs": own, "input_top_logprobs": tops}}
+        else:
+            found: list[Any] = [None]
+            for at, (value, top) in enumerate(rows, 1):
+                rank = 1 + int((log_p[at - 1] > value).sum())
+                entries = {str(ids[at]): {"logprob": max(value, -9999.0), "rank": rank, "decoded_token": ""}}
+                entries |= {
+                    str(i): {"logprob": v, "rank": r, "decoded_token": ""} for r, (i, v) in enumerate(top, 1)
+                }
+                found.append(entries)
+            data = {"choices": [{"text": "", "prompt_logprobs": found}]}
+        if type(self).broken:
+            data = {"choices": [{"text": "hello"}], "meta_info": {}}
+        payload = json.dumps(data).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def server(engine: Any) -> Iterator[str]:
+    _Server.engine, _Server.fails, _Server.broken = engine, 0, ""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_address[1]}/v1"
+    http.shutdown()
+    http.server_close()
+
+
+def remote(url: str, kind: str) -> Any:
+    values = {"name": "openai", "openai": {"base_url": url, "concurrency": 4, "max_retries": 3}}
+    return load_engine(EngineConfig.model_validate(values), TEACHER, score_k=K, server_kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_a_server_of_ones_own_gives_the_same(engine: Any, server: str, kind: str) -> None:
+    requests = make_requests(engine, 8)
+    wanted = {scores.id: scores for scores in engine.score(requests, K)}
+    _Server.fails = 1  # passes, and is asked again
+    found = {scores.id: scores for scores in remote(server, kind).score(requests, K)}
+    assert found.keys() == wanted.keys()
+    for name, scores in found.items():
+        np.testing.assert_allclose(scores.own, wanted[name].own, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(scores.log_p, wanted[name].log_p, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_a_server_without_log_probabilities_is_named(engine: Any, server: str, kind: str) -> None:
+    _Server.broken = "yes"
+    with pytest.raises(EngineError, match="no log-probabilities of the prompt"):
+        list(remote(server, kind).score(make_requests(engine, 3), K))
