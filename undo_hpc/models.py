@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.chat.template import RenderError, rendered
+from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
 
@@ -86,13 +87,13 @@ def public_name(model: str) -> str:
 
 
 def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:
-    """The models that tasks of a run load, by role: no teacher where a server of others answers, or the data's own solutions teach."""
+    """The models that tasks of a run load, by role: no teacher where a server of others answers or
+    rationales are given, and neither teacher nor student where a part alone does not ask it."""
     served = config.generate.engine.name == "openai" and config.generate.engine.openai.base_url
     if config.method.signal != "text":  # its tokenizer is needed even where a server scores
-        return {"teacher": config.teacher, "student": config.student}
-    if served or config.method.condition == "ground_truth":
-        return {"student": config.student}
-    return {"teacher": config.teacher, "student": config.student}
+        served = ""
+    found: dict[str, ModelConfig] = {"student": config.student} if asks(config, "student") else {}
+    return found if served or not asks(config, "teacher") else {"teacher": config.teacher, **found}
 
 
 def context_of(model: ModelConfig) -> int | None:

@@ -192,7 +192,7 @@ class Target(Row):
     last rationale, an attempt of the student with its verdict (both empty where nothing of it is shown; another problem's in the
     control `shuffled`), the ground truth where `method.show_truth` asks for it; then what else the switches of the method add:
     the attempt's score, its kind of error or the step that fails, what was shown and tried in earlier iterations. The rest is for
-    grading; `solution`, the data's own, is filled in the control `ground_truth` only.
+    grading; `solution`, the data's own, is filled in the control `ground_truth` only, `given` where the rationales exist already.
     """
 
     problem_id: str
@@ -212,6 +212,14 @@ class Target(Row):
     kind: AnswerKind = "auto"
     options: tuple[str, ...] = ()
     solution: str = ""
+    given: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as it stands on disk; `given` only where there is something."""
+        row = super(Target, self).to_dict()
+        if not self.given:
+            del row["given"]
+        return row
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

@@ -85,4 +85,4 @@ def test_any_file_in_any_state(
         require_message(call(words), words, capsys.readouterr().err, (0, 2, 3))
     code = worker.main([str(run_dir), "merge", "--iteration", "0"])
     out = "".join(capsys.readouterr())
-    assert code in (0, 2, 3) and "Traceback" not in out and "unexpected" not in out, (code, out)
+    assert code in (0, 2, 3) and "Traceback" not in out and "UnexpectedError" not in out, (code, out)

@@ -351,3 +351,16 @@ def test_parquet_with_conditions_options_and_columns_that_nobody_asked_for(tmp_p
     loaded = load(tmp_path / "a.parquet", fields=fields, where={"subject": "math"})
     assert [p.ground_truth for p in loaded.problems] == ["A", "B", "A", "B"]
     assert loaded.source["filtered"] == 2
+
+
+def test_the_draw_of_datasets_is_that_of_its_own_shuffle(tmp_path: Path) -> None:
+    import datasets
+
+    path = write_jsonl(
+        tmp_path / "rows.jsonl", [{"problem": f"What is {k} + 1?", "answer": str(k + 1)} for k in range(300)]
+    )
+    shuffled = datasets.Dataset.from_dict({"row": list(range(300))}).shuffle(seed=42)
+    loaded = load(path, sample=50, draw="datasets")
+    assert [p.idx for p in loaded.problems] == sorted(shuffled[:50]["row"])
+    assert loaded.source["draw"] == "datasets"
+    assert {p.idx for p in load(path, sample=50).problems} != {p.idx for p in loaded.problems}

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from undo_hpc.config.load import find_config, read_yaml, unknown_keys
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks import benchmark_names
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import build_graph, effective_iterations, plan_iteration, rows_to_score
+from undo_hpc.pipeline.plan import build_graph, plan_iteration, rows_to_score
 from undo_hpc.pipeline.workload import estimate
 
 

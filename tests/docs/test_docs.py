@@ -14,11 +14,14 @@ import yaml
 from tests.conftest import REPO
 from tests.docs.pages import PAGES, blocks, recipe
 from undo_hpc.cli import VERBS
+from undo_hpc.cli.reference import student_parser, teacher_parser
 from undo_hpc.cli.run_campaign import build_parser as campaign_parser
 from undo_hpc.cli.run_iteration import build_parser
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
+
+REFERENCE = {"launchers/teacher.py": teacher_parser, "launchers/student.py": student_parser}
 
 
 def commands() -> list[tuple[str, str]]:
@@ -46,6 +49,9 @@ def test_every_command_of_the_docs_parses(page: str, line: str, capsys: pytest.C
     verb, rest = ("run", words[2:]) if words[0] == "python" else (words[1], words[2:])
     if words[1] == "launchers/run_campaign.py":
         campaign_parser().parse_args(rest)
+        return
+    if words[1] in REFERENCE:
+        REFERENCE[words[1]]().parse_args(rest)
         return
     assert verb in VERBS, f"{page}: no verb {verb}"
     if "..." in rest or "VERB" in words or "--help" in rest:

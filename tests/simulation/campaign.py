@@ -168,7 +168,12 @@ class Simulation(Faults):
         live.launcher = ""  # that is us
         command, why = next_command(self.opened, done.state, [], live)
         moving = self.slurm.running() or not self.slurm.live()
-        if done.held and not moving and not self.slurm.may_start() and "scontrol release" not in command:
+        if (
+            done.held
+            and not moving
+            and not self.slurm.may_start()
+            and not (live.abandoned or "release" in command)
+        ):
             self.world.violate(f"held jobs stop the run, and status says: {command} ({why})")
 
     def _job(self, task: Task, env: dict[str, str]) -> Process:
@@ -193,7 +198,7 @@ class Simulation(Faults):
         assert me is not None
         key = (ctx.plan.iteration, ctx.stage.name, ctx.task.index)
         at_work = self._working.setdefault(key, [])
-        awake = [p for p in at_work if not (p.ended or p.killed or p.frozen_until > world.now)]
+        awake = [p for p in at_work if not (p.ended or p.killed or p.replaced or p.frozen_until > world.now)]
         if awake:
             world.violate(f"{key} is at work twice: {awake[0].name} and {me.name}")
         at_work[:] = [*awake, me]
@@ -221,6 +226,13 @@ class Simulation(Faults):
         if ctx.plan.iteration and ctx.stage.name == "merge":
             inputs["previous"] = previous_evidence(ctx, "merge").digest
         return inputs
+
+    def _report(self, error: Exception, *_: Any) -> int:
+        """What the worker says of an error, if it is one of ours."""
+        if not isinstance(error, UndoError):
+            self.world.violate(f"a bare {type(error).__name__} in a worker: {error}")
+            return 1
+        return int(error.exit_code)
 
     def _note(self, path: Path, manifest: Manifest) -> None:
         """Every manifest that is written: its writer must own the task, and the same inputs give the same outputs."""
@@ -320,7 +332,7 @@ class Simulation(Faults):
 
         changes: list[tuple[Any, str, Any]] = [
             (slurm, "run", self.slurm.run), (identity, "run", self.slurm.run), (slurm, "require_slurm", lambda: None),
-            (worker, "load_stage", lambda config, name: self._stage), (worker, "StopSignals", Signals),
+            (worker, "_report", self._report), (worker, "load_stage", lambda config, name: self._stage), (worker, "StopSignals", Signals),
             (worker, "log_to_task_log", lambda: None), (worker, "die_with_parent_if_asked", lambda **_: None),
             (worker, "_afterwards", lambda root, stage, k: tidy(self.opened) if stage == "advance" else None),
             (worker, "open_run", lambda root: self.opened), (continue_run, "open_run", lambda root: self.opened),

@@ -198,6 +198,8 @@ class Slurm:
         if task.state == "RUNNING":
             if kill and task.process:
                 self.world.kill(task.process)
+            if task.process:
+                task.process.replaced = True
             task.state, task.process, task.restarts = "PENDING", None, task.restarts + 1
             task.begin = self.world.now + delay
             self.world.at(delay + 0.1, self.schedule)

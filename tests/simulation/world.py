@@ -33,6 +33,7 @@ class Process:
         killed: it does nothing more.
         frozen_until: its node hangs until then.
         signalled: it was asked to save and stop.
+        replaced: the scheduler has taken it for dead and started its task again.
         leases: those that it keeps alive.
     """
 
@@ -45,6 +46,7 @@ class Process:
     killed: bool = False
     frozen_until: float = 0.0
     signalled: bool = False
+    replaced: bool = False
     ended: bool = False
     leases: list[Any] = field(default_factory=list)
     result: Any = None

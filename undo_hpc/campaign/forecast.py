@@ -8,11 +8,11 @@ from pathlib import Path
 
 from undo_hpc.campaign.definition import Campaign
 from undo_hpc.campaign.shared import first_work
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError
 from undo_hpc.method.stats import paired_detectable_difference
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.stages import resources_of
 from undo_hpc.pipeline.workload import estimate, longest
 from undo_hpc.stages.prepare import Sources

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from undo_hpc.cli.common import LAUNCHER_EXAMPLES, Once, add_verbosity, nonempty, path_argument, run_launcher
+from undo_hpc.cli.parts import add_place_arguments, place_sets
 from undo_hpc.system.credentials import redacted
 
 if TYPE_CHECKING:
@@ -57,14 +58,12 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         metavar="N",
         help="most iterations, the one-shot iteration 0 included",
     )
-    parser.add_argument("--cluster", action=Once, choices=("local", "slurm"), help="where the tasks run")
     parser.add_argument(
-        "--profile",
-        type=nonempty,
-        action=Once,
-        metavar="FILE",
-        help="YAML file that describes the SLURM cluster (implies --cluster slurm)",
+        "--until",
+        metavar="STAGE",
+        help="end behind this stage (generate, merge, train; baseline; 'all' for the whole loop); sets --iterations to the next one",
     )
+    add_place_arguments(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -121,6 +120,7 @@ def start_run(
         unattended: called by cron, where nodes may submit nothing.
     """
     from undo_hpc.cli.messages import show_prepared
+    from undo_hpc.control.added import add_evaluations, with_new_benchmarks
     from undo_hpc.control.checks import require
     from undo_hpc.control.tidy import tidy
     from undo_hpc.pipeline.layout import Layout
@@ -129,6 +129,7 @@ def start_run(
     from undo_hpc.storage.lease import Lease
 
     layout = Layout(run_dir.resolve())
+    config = with_new_benchmarks(config, run_dir)
     new = not layout.prepared.exists()
     inputs = (
         require(config, run_dir) if new else None
@@ -141,6 +142,8 @@ def start_run(
         manifest = prepare(run, inputs)
         if new:
             show_prepared(run, manifest, console)
+        for note in add_evaluations(run) if config.evaluate.added else ():
+            console.print(f"warning: {note}", highlight=False, markup=False, soft_wrap=True)
         if prepared is not None:
             prepared(run)
         if config.cluster.kind == "slurm":
@@ -170,24 +173,37 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     sets = list(arguments.sets)
     if arguments.iterations is not None:
         sets.append(f"iterations={arguments.iterations}")
-    if arguments.profile:
-        sets.append(
-            f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}"
-        )  # quoted: a value is read as YAML
-    if arguments.cluster or arguments.profile:
-        sets.append(f"cluster.kind={arguments.cluster or 'slurm'}")
+    sets += place_sets(arguments)
     known = arguments.run_dir and Layout(arguments.run_dir).config.exists()
     if known and not arguments.config:
         from undo_hpc.pipeline.run import open_run
 
         config = override(open_run(arguments.run_dir).config, sets)
+        config = _until(config, arguments.run_dir, arguments)
         return config if arguments.profile else _with_profile(config, arguments.run_dir)
     if arguments.run_dir and not arguments.config:
         raise _no_run(arguments.run_dir)
     config = load_config(arguments.config or "tiny", sets)
     run_dir = arguments.run_dir or CHECKPOINTS / config.name
-    config = _where_it_runs(config, run_dir)
+    config = _until(_where_it_runs(config, run_dir), run_dir, arguments)
     return config if arguments.profile else _with_profile(config, run_dir)
+
+
+def _until(config: RunConfig, run_dir: Path, arguments: argparse.Namespace) -> RunConfig:
+    """The same with `--until`: the iteration at work is the last one, unless --iterations says otherwise."""
+    from undo_hpc.config.load import override
+    from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.storage.reading import read_fast
+
+    if not arguments.until:
+        return config
+    if arguments.until == "all":
+        return override(config, ['until=""'])
+    layout = Layout(run_dir.resolve())
+    finished = (read_fast(layout.iteration(k).metrics) for k in layout.iterations())
+    whole = sum(bool(metrics) and "until" not in metrics for metrics in finished if metrics)
+    number = [] if arguments.iterations is not None else [f"iterations={whole + 1}"]
+    return override(config, [*number, f"until={arguments.until}"])
 
 
 def _with_profile(config: RunConfig, run_dir: Path) -> RunConfig:

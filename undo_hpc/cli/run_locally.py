@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.local import LocalCluster
+from undo_hpc.config.parts import ends_behind, has_rationales, refines
 from undo_hpc.control.budget import require_budget
-from undo_hpc.control.position import RunState, current_state, discard_stale
+from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
 from undo_hpc.control.results import require_results
 from undo_hpc.errors import Incomplete
+from undo_hpc.models import public_name
+from undo_hpc.observe.next_step import after_part
 from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary
 from undo_hpc.observe.whole import look_at_whole
-from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
 from undo_hpc.system.invocation import cli_hint, display_path, launcher_hint
+from undo_hpc.system.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,11 +64,14 @@ def announce(run: Run, state: RunState, console: Console) -> None:
     """Says what is about to be done in an iteration."""
     done = len(state.statuses) - len(state.missing)
     kept = f", {done} of {len(state.statuses)} tasks are done already" if done else ""
-    console.print(
-        f"[bold]iteration {state.iteration}[/bold]: the teacher writes for {state.plan.problems} problems{kept}",
-        highlight=False,
-    )
-    if not done:
+    what = f"the teacher writes for {counted(state.plan.problems, 'problem')}"
+    if ends_behind(run.config, state.iteration) == "baseline":
+        asked = sum(part.stop - part.start for part in state.plan.slices("baseline"))
+        what = f"{public_name(run.config.student.model)} answers {counted(asked, 'problem')}"
+    elif not state.iteration and has_rationales(run.config):
+        what = f"{counted(state.plan.problems, 'problem')} with rationales that exist already"
+    console.print(f"[bold]iteration {state.iteration}[/bold]: {escape(what)}{kept}", highlight=False)
+    if not done and what.startswith("the teacher"):
         show_workload(run.config, state.plan, console)
 
 
@@ -75,10 +83,12 @@ def next_commands(run: Run, console: Console, *, may_continue: bool) -> None:
     """
     root = display_path(run.layout.root)
     commands = [cli_hint(f"status {root}")]
-    if may_continue and refines(run.config):
+    if part := after_part(run, latest_planned(run)):
+        commands.append(f"{part[0]}    {part[1]}")
+    elif may_continue and refines(run.config):
         more = run.config.iterations + 1
         commands.append(f"{launcher_hint(f'--run-dir {root} --iterations {more}')}    runs another iteration")
-    if run.config.data.train.tiny:
+    if run.config.data.train.tiny and not part:
         own = launcher_hint("--config my.yaml --dry-run")
         commands.append(f"{own}    your own problems and models (the README has a my.yaml to begin with)")
     console.print("next:", highlight=False)

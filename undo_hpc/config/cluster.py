@@ -114,6 +114,11 @@ def check_stages(own: Mapping[str, StageConfig], cluster: ClusterConfig) -> None
             raise wrong_key(path, f"all of {name} is needed; a policy is for {', '.join(sorted(allowed))}")
 
 
+def require_end(name: str) -> None:
+    """Refuses an `until` that is no stage of the table, or one behind which no iteration can end. Raises PydanticCustomError."""
+    _require_stage(name, STAGES.keys() - _NOT_FOLLOWED.keys(), ("until",))
+
+
 def _require_stage(name: str, known: set[str], path: tuple[str, ...]) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

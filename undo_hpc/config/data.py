@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
-from undo_hpc.config.fields import Section, result_field
+from undo_hpc.config.fields import Section, result_field, runtime_field
 from undo_hpc.records import AnswerKind
 
 
@@ -89,6 +89,10 @@ class SourceConfig(Section):
     )
     sample: int | None = result_field(None, "use this many rows, drawn by `sample_seed`; null for all", ge=1)
     sample_seed: int = result_field(42, "seed of the draw")
+    draw: Literal["rows", "datasets"] = result_field(
+        "rows",
+        "how `sample` draws: rows (a random number for each row), or datasets (the first rows of `Dataset.shuffle(seed)`, as others draw)",
+    )
     licence: str = result_field("", "licence of the source, for the cards")
 
     @field_validator("where", mode="before")
@@ -99,10 +103,70 @@ class SourceConfig(Section):
         return {_column(key): _condition(key, wanted) for key, wanted in value.items()}
 
 
+class AddedEvaluation(Section):
+    """A set of problems that the students of a run answer besides, added when the run has begun already."""
+
+    benchmark: str = runtime_field(
+        "", "name of an embedded benchmark, a YAML file, a data file or a Hub data set"
+    )
+    limit: int = runtime_field(0, "use the first N problems; 0 for all", ge=0)
+    samples: int = runtime_field(0, "answers a problem; 0 takes evaluate.samples", ge=0)
+    temperature: float | None = runtime_field(None, "null takes that of evaluate.sampling", ge=0)
+    source: SourceConfig | None = runtime_field(None, "another source of the benchmark, e.g. a local file")
+
+
+class RationalesConfig(Section):
+    """Rationales that exist already: iteration 0 begins with them, and no teacher is asked. Each belongs to a training problem of the run."""
+
+    path: str = result_field(
+        "", "local file, pattern or folder of any format that `data.train.path` reads; wins over `hub`"
+    )
+    hub: str = result_field("", "id of a data set on the Hugging Face Hub")
+    hub_config: str = result_field("", "configuration of the data set on the Hub")
+    split: str = result_field("train", "split of the Hub data set")
+    revision: str = result_field("", "git revision of the Hub data set")
+    run: str = result_field("", "directory of another run, whose distilled set is taken")
+    iteration: int | None = result_field(
+        None, "iteration of that run; null for its last one with a distilled set", ge=0
+    )
+    problem: str | list[str] = result_field(
+        ["problem", "question", "input", "prompt", "messages", "conversations"],
+        "column(s) of the problem, by whose text a rationale finds its problem; the first present one wins",
+    )
+    rationale: str | list[str] = result_field(
+        [
+            "teacher_solution",
+            "rationale",
+            "generation",
+            "response",
+            "completion",
+            "output",
+            "solution",
+            "messages",
+            "conversations",
+        ],
+        "column(s) of the rationale; the first present one wins",
+    )
+    id: str = result_field("", "column with the run's own problem ids; empty finds problems by their text")
+
+    def named(self) -> list[str]:
+        """The sources that are given: none, or one."""
+        return [name for name in ("path", "hub", "run") if getattr(self, name)]
+
+    @model_validator(mode="after")
+    def _have_one_source(self) -> RationalesConfig:
+        if len(self.named()) > 1:
+            raise ValueError(f"{' and '.join(self.named())} are given; rationales come from one of them")
+        return self
+
+
 class DataConfig(Section):
     """The training problems and how they are split."""
 
     train: SourceConfig = result_field(SourceConfig(), "the source of the training problems")
+    rationales: RationalesConfig = result_field(
+        RationalesConfig(), "rationales that exist already, for iteration 0"
+    )
     diagnosis: int | float = result_field(
         0.1, "problems held out to examine the student: a number, or a share below 1", ge=0
     )

@@ -249,6 +249,8 @@ def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...]
 # Keys that hold a path; an entry of `*` stands for any key of a mapping.
 _PATHS = (
     ("data", "train", "path"),
+    ("data", "rationales", "path"),
+    ("data", "rationales", "run"),
     ("evaluate", "overrides", "*", "path"),
     ("evaluate", "benchmarks"),
     ("cluster", "profile"),
@@ -300,7 +302,7 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
 def _is_folder(place: Path, key: str) -> bool:
     """Whether a bare word means a folder beside the file: it may be a name (of a benchmark, a prompt set, a model) instead."""
     return place.is_dir() and (
-        key == "path"
+        key in ("path", "run")
         or (key == "prompt" and any(place.glob("*.txt")) and not (PROMPT_SETS / place.name).is_dir())
     )
 
@@ -328,6 +330,11 @@ def override(config: RunConfig, sets: Iterable[str]) -> RunConfig:
     return _finish(
         YamlText(config.model_dump(mode="json", exclude_unset=True), "the run's configuration", {}), sets
     )
+
+
+def from_sets(sets: Iterable[str]) -> RunConfig:
+    """A configuration from `--set` values alone, over the defaults."""
+    return _finish(YamlText({}, "the arguments", {}), sets)
 
 
 def _finish(text: YamlText, sets: Iterable[str]) -> RunConfig:

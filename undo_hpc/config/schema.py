@@ -6,12 +6,20 @@ any other field never changes, for runs that were begun with it would lose their
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from undo_hpc.config.cluster import ClusterConfig, PolicyConfig, StageConfig, StageResources, check_stages
-from undo_hpc.config.data import DataConfig, FieldsConfig, SourceConfig
+from undo_hpc.config.cluster import (
+    ClusterConfig,
+    PolicyConfig,
+    StageConfig,
+    StageResources,
+    check_stages,
+    require_end,
+)
+from undo_hpc.config.data import AddedEvaluation, DataConfig, FieldsConfig, RationalesConfig, SourceConfig
 from undo_hpc.config.distill import DistillConfig, check_signal
 from undo_hpc.config.engines import (
     EngineConfig,
@@ -23,8 +31,10 @@ from undo_hpc.config.engines import (
 from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
 from undo_hpc.config.method import MethodConfig
 from undo_hpc.config.train import TrainConfig
+from undo_hpc.records import SPLITS
 
 __all__ = [
+    "AddedEvaluation",
     "BudgetConfig",
     "ClusterConfig",
     "DataConfig",
@@ -42,6 +52,7 @@ __all__ = [
     "OpenAIEngineConfig",
     "PolicyConfig",
     "QualityConfig",
+    "RationalesConfig",
     "RunConfig",
     "SamplingConfig",
     "SourceConfig",
@@ -167,6 +178,25 @@ class EvaluateConfig(Section):
     )
     problems_per_task: int = runtime_field(2000, "problems a task answers about", ge=1)
     baseline: bool = result_field(True, "evaluate the untrained student first")
+    added: dict[str, AddedEvaluation] = runtime_field(
+        {},
+        "evaluations added to a run that has begun, by the name of their set (undo-hpc evaluate RUN); no result rests on them",
+    )
+
+    def asked(self, problem_set: str) -> tuple[int, SamplingConfig]:
+        """Answers a problem of a set, and how they are drawn."""
+        added = self.added.get(problem_set, AddedEvaluation())
+        changed = {} if added.temperature is None else {"temperature": added.temperature}
+        return added.samples or self.samples, self.sampling.model_copy(update=changed)
+
+    @model_validator(mode="after")
+    def _added_have_names(self) -> EvaluateConfig:
+        for name in self.added:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in SPLITS:
+                raise wrong_key(
+                    ("added", name), "the name of a set is a folder's: letters, digits, - . _; no split's"
+                )
+        return self
 
     @field_validator("benchmarks", mode="before")
     @classmethod
@@ -177,10 +207,11 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _samples_differ(self) -> EvaluateConfig:
-        if self.samples > 1 and self.sampling.temperature == 0:
-            raise ValueError(
-                "several samples at temperature 0 are all the same: set sampling.temperature above 0"
-            )
+        for samples, sampling in (self.asked(name) for name in ("", *self.added)):
+            if samples > 1 and sampling.temperature == 0:
+                raise ValueError(
+                    "several samples at temperature 0 are all the same: set sampling.temperature above 0 (--temperature)"
+                )
         return self
 
 
@@ -262,6 +293,10 @@ class DisplayConfig(Section):
     report: bool = runtime_field(True, "write report/index.html after each iteration")
     report_examples: int = runtime_field(200, "examples in the report's browser", ge=0)
     chat_format: bool = runtime_field(False, "also write the distilled set in the `messages` chat format")
+    rows_file: str = runtime_field(
+        "",
+        "also write the last iteration's rows to this JSONL file, in the reference implementation's fields",
+    )
 
 
 class RunConfig(Section):
@@ -270,6 +305,10 @@ class RunConfig(Section):
     name: str = result_field("run", "name of the run, and of its directory under checkpoints/")
     seed: int = result_field(0, "the seed that all others follow from", ge=0)
     iterations: int = runtime_field(3, "most iterations, the one-shot iteration 0 included", ge=1)
+    until: str = runtime_field(
+        "",
+        "the last iteration ends behind this stage (generate, merge, train; baseline: the untrained student is evaluated); empty for a whole one",
+    )
     data: DataConfig = result_field(DataConfig(), "problems and splits")
     teacher: TeacherConfig = result_field(
         TeacherConfig(), "the model that writes rationales, and its prompts"
@@ -302,6 +341,18 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:
         check_stages(self.stages, self.cluster)
+        if self.until:
+            require_end(self.until)
+        return self
+
+    @model_validator(mode="after")
+    def _rationales_come_from_one_place(self) -> RunConfig:
+        named = self.data.rationales.named()
+        if named and self.method.condition == "ground_truth":
+            raise wrong_key(
+                ("data", "rationales"),
+                "method.condition is ground_truth, which learns from the data's own solutions; give one of both",
+            )
         return self
 
     @model_validator(mode="after")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.config.parts import refines
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.control.spent import GENERATION, measure
 from undo_hpc.errors import Incomplete
-from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.storage.atomic import read_json

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from array import array
 from collections.abc import Iterator, Mapping
@@ -9,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.control.results import changed, damaged_results, finished_problem
 from undo_hpc.errors import EvidenceError, StorageError
-from undo_hpc.method.decision import Decision, decide_by_sets
+from undo_hpc.method.decision import Decision
 from undo_hpc.method.targets import expected_length
 from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
 from undo_hpc.pipeline.plan import (
@@ -20,7 +23,8 @@ from undo_hpc.pipeline.plan import (
     Stage,
     build_graph,
     cut_evenly,
-    effective_iterations,
+    decide_run,
+    extend,
     plan_iteration,
     rows_to_score,
 )
@@ -35,6 +39,7 @@ from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.reading import read_fast
 
+ADDED = "evaluations were added since"
 PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
 
 
@@ -75,8 +80,45 @@ class RunState:
 
 
 def latest_planned(run: Run) -> int:
-    """The latest iteration that has a plan. It is made after the one before was complete: earlier ones are not looked at again."""
-    return max((k for k in run.layout.iterations() if run.layout.iteration(k).plan.exists()), default=0)
+    """The iteration at work: the latest that has a plan. It is made after the one before was complete: earlier ones are not looked at
+    again, unless evaluations were added to the run; then the first that lacks them."""
+    latest = max((k for k in run.layout.iterations() if run.layout.iteration(k).plan.exists()), default=0)
+    for number in range(latest if run.config.evaluate.added else 0):
+        plan = run.plan(number)
+        if plan is not None and plan.added != _added_in(run, number):
+            return number
+    return latest
+
+
+def _added_in(run: Run, iteration: int) -> dict[str, str]:
+    """The added sets that an iteration's metrics hold."""
+    data = read_fast(run.layout.iteration(iteration).stage_manifest("advance")) or {}
+    return dict(data.get("details", {}).get("added", {}))
+
+
+def with_added(run: Run, plan: IterationPlan) -> IterationPlan:
+    """A plan with tasks for each set that was added to the run and is frozen, as far as it has none."""
+    for name, asked in run.config.evaluate.added.items():
+        manifest = read_manifest(run.layout.added_manifest(name))
+        if name in plan.added or manifest is None:
+            continue
+        settings = json.dumps(asked.model_dump(mode="json", exclude={"benchmark", "source", "limit"}))
+        digest = hashlib.sha256(f"{manifest.digest} {settings}".encode()).hexdigest()
+        gone = _is_closed(run, plan.iteration) and not _has_student(run, plan.iteration)
+        per_task = run.config.evaluate.problems_per_task
+        plan = extend(plan, name, int(manifest.details["n"]), digest, per_task=per_task, student=not gone)
+    return plan
+
+
+def _has_student(run: Run, iteration: int) -> bool:
+    """Whether the student's weights are there: nobody deleted or pruned them."""
+    manifest = read_manifest(run.layout.iteration(iteration).stage_manifest("train"))
+    return manifest is not None and not verify_outputs(run.layout.root, manifest, deep=False)
+
+
+def _is_closed(run: Run, iteration: int) -> bool:
+    """Whether an iteration is closed: its student is made, or was deleted since."""
+    return run.layout.iteration(iteration).stage_manifest("advance").exists()
 
 
 def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None) -> RunState | None:
@@ -94,7 +136,7 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
         return None
     stages = build_graph(run.config, run.layout, plan)
     evidence = gather_evidence(run.layout.root, stages)
-    _check_metrics(run, iteration, evidence)
+    _check_metrics(run, iteration, evidence, plan.added)
     policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
     statuses = derive(stages, evidence, policies=policies, outside=outside_digests(run), live=live)
     complete = not unmet(stages, policies, statuses)
@@ -108,22 +150,20 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
         else:
             history.append(sets)
     # The decision under the present configuration: `iterations` may have been raised since.
-    decision = (
-        decide_by_sets(history, run.config.stop, effective_iterations(run.config))
-        if complete and not lost
-        else None
-    )
+    decision = decide_run(run.config, history) if complete and not lost else None
     best = decision.best_iteration if decision else None
     damaged = tuple(problem for _, problem in damaged_results(run, iteration, best))
     return RunState(iteration, plan, stages, evidence, statuses, complete, tuple(lost), damaged, decision)
 
 
-def _check_metrics(run: Run, iteration: int, evidence: dict[Key, Evidence]) -> None:
+def _check_metrics(run: Run, iteration: int, evidence: dict[Key, Evidence], added: dict[str, str]) -> None:
     """Small enough to be read whole at every look, and the decision rests on it: damaged metrics are damaged evidence of advance."""
     found = evidence.get(("advance", 0))
     if found is not None and found.manifest is not None and not found.problem:
         metrics = run.layout.iteration(iteration).metrics
         problem = changed(run, found.manifest, metrics)
+        if not problem and found.manifest.details.get("added", {}) != added:
+            problem = ADDED
         if problem:
             evidence["advance", 0] = Evidence(found.manifest, problem)
 
@@ -196,10 +236,13 @@ def _require_unpruned(run: Run, state: RunState) -> None:
             raise Pruned(run, found.manifest, problem)
 
 
-def make_plan(run: Run, iteration: int) -> IterationPlan:
+def make_plan(run: Run, iteration: int, *, shards: int = 0) -> IterationPlan:
     """Makes and freezes the plan of an iteration: first the targets files, durably, then plan.json, which holds their digests.
 
     The iteration before must be complete. Its feedback and the splits are read twice, as streams.
+
+    Args:
+        shards: number of generation tasks; 0 chooses.
 
     Raises:
         EvidenceError, StorageError: what the plan is made from is missing or damaged.
@@ -232,12 +275,14 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
         train_problems=train_problems,
         prompts={"generate": prompts.digest, "evaluate": load_prompts(run.config.student.prompt).digest},
     )
+    if shards:
+        plan = replace(plan, shards=shards)
     rendered: list[int] = []  # characters of a sample of the prompts
 
     def sampled() -> Iterator[Target]:
         step = max(1, len(lengths) // PROMPT_SAMPLE)
         for number, target in enumerate(targets):
-            if number % step == 0 and run.config.method.condition != "ground_truth":
+            if number % step == 0 and (iteration or not has_rationales(run.config)):
                 rendered.append(len(prompt_of(target, prompts, run.config.teacher.instruction)))
             yield target
 
@@ -251,7 +296,7 @@ def make_plan(run: Run, iteration: int) -> IterationPlan:
         score_rows=score_rows,
         scoring=scoring,
     )
-    plan = replace(plan, targets=files, inputs=inputs, workload=workload.to_dict())
+    plan = with_added(run, replace(plan, targets=files, inputs=inputs, workload=workload.to_dict()))
     write_json(run.layout.iteration(iteration).plan, plan.to_dict())
     run.events.append(
         "planned",
@@ -283,7 +328,7 @@ def discard_stale(run: Run, state: RunState) -> int:
     stale = {
         (status.stage, status.index)
         for status in state.statuses
-        if status.state == "stale" or (status.state == "blocked" and status.why == DAMAGED)
+        if status.state == "stale" or (status.state == "blocked" and status.why in (DAMAGED, ADDED))
     }
     redone = stale | {
         (s.stage, s.index) for s in state.statuses if s.stage == "advance" and (stale or s.state == "done")

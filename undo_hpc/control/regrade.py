@@ -139,7 +139,8 @@ def _problems(run: Run) -> dict[str, dict[str, Problem]]:
     if manifest is None:
         hint = "run the launcher again; it prepares the data"
         raise EvidenceError(f"{run.layout.prepared} is missing", hint=hint)
-    names = [*SPLITS, *manifest.details.get("benchmarks", {})]
+    added = [name for name in run.config.evaluate.added if run.layout.benchmark(name).exists()]
+    names = [*SPLITS, *manifest.details.get("benchmarks", {}), *added]
     return {name: {p.problem_id: p for p in run.problems(name)} for name in names}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from undo_hpc.config.parts import ends_behind
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs
@@ -50,7 +51,9 @@ def damaged_results(
     """
     found: list[tuple[int, str]] = []
     for number in range(iteration + deep):
-        for stage in ("merge", *(["train"] if number == best else [])):
+        cut = ends_behind(run.config, number)  # a cut iteration has no student, or no distilled set either
+        wanted = {"generate": (), "baseline": (), "merge": ("merge",)}.get(cut, ("merge", "train"))
+        for stage in wanted if number == best else wanted[:1]:
             problem = finished_problem(run, number, stage)
             if not problem and deep:
                 manifest = read_manifest(run.layout.iteration(number).stage_manifest(stage))

@@ -120,7 +120,7 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
     """
     rows = sorted(events, key=lambda e: finite(e, "time"))
     found: list[Start] = []
-    opened: dict[tuple[Any, Any], dict[str, Any]] = {}
+    opened: dict[tuple[str, str], dict[str, Any]] = {}
     begins = [finite(e, "time") for e in rows if e.get("kind") == "start"]
 
     def close(start: dict[str, Any], seconds: float, ended: str, joules: float | None = None) -> None:
@@ -150,7 +150,7 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
         return max(seen, last_sign) if last_sign < following else seen
 
     for event in rows:
-        who = (event.get("host"), event.get("pid"))
+        who = (str(event.get("host")), str(event.get("pid")))
         kind = event.get("kind")
         if kind == "start":
             if who in opened:
@@ -258,7 +258,7 @@ def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
         if not found:
             continue
         progress = read_fast(at.progress(found[1], int(found[2]))) or {}
-        yield found[1], int(found[2]), starts_of(read_rows_tolerant(path), float(progress.get("time") or 0))
+        yield found[1], int(found[2]), starts_of(read_rows_tolerant(path), finite(progress, "time"))
 
 
 def _interval_s(config: RunConfig, stage: str) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
+from undo_hpc.config.parts import asks, has_rationales
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks import Benchmark
 from undo_hpc.method.metrics import sum_generation
@@ -38,7 +39,7 @@ FIELDS = {
     "gt": "ground truth",
     "iteration": "iteration that the rationale was written in",
     "attempt": "number of the teacher's attempt",
-    "style": "plain (first rationale) or refine (written in view of the student's error)",
+    "style": "plain (first rationale), refine (written in view of the student's error) or given (it existed before the run)",
     "verdict": "the checker's word on the rationale's answer",
     "completion_tokens": "length of the rationale in the teacher's tokens",
     "source": "where the problem comes from",
@@ -70,12 +71,22 @@ def provenance(config: RunConfig) -> str:
     teacher, student = public_name(config.teacher.model), public_name(config.student.model)
     if config.method.condition == "ground_truth":
         return f"The data's own solutions (a control: no teacher wrote them), for the student `{student}`."
-    return f"Rationales by `{teacher}` for the student `{student}`. {_SEEN.get(config.method.condition, '')}".strip()
+    first = ""
+    if has_rationales(config):
+        given = config.data.rationales
+        where = given.hub or (given.path or given.run).rstrip("/").rpartition("/")[2]
+        first = f"The rationales of iteration 0 existed before the run (`{where}`). "
+        if not asks(config, "teacher"):
+            return first + f"For the student `{student}`."
+    return (
+        first
+        + f"Rationales by `{teacher}` for the student `{student}`. {_SEEN.get(config.method.condition, '')}".strip()
+    )
 
 
 def rationale_licence(config: RunConfig) -> str:
     """Whose licence applies to the rationales, beside that of the problems, in a sentence; empty where it is the same."""
-    if config.method.condition == "ground_truth":
+    if not asks(config, "teacher"):
         return ""
     return f"The rationales are the teacher's output: the licence of `{public_name(config.teacher.model)}` applies to them too."
 

@@ -67,7 +67,7 @@ def load_problems(
         ConfigError: no source is given.
         DataError: the source is missing, broken or empty, lacks a column, or none of its rows can be used.
     """
-    tables, identity, label = _open(source, base_dir)
+    tables, identity, label = open_source(source, base_dir)
     shapes, ignored = _shapes(tables, source, lenient_where)
     seen = SeenValues(list(source.where))
     out = LoadedProblems(problems=[])
@@ -125,6 +125,7 @@ def load_problems(
     }
     if source.sample is not None:
         out.source |= {"sample": source.sample, "sample_seed": source.sample_seed}
+        out.source |= {"draw": source.draw} if source.draw != "rows" else {}
     if ignored:
         out.source["where_ignored"] = sorted(ignored)
     if not out.problems:
@@ -174,7 +175,12 @@ def _order(tables: list[Table], source: SourceConfig) -> Iterator[tuple[int, int
     """(row in the source, number of the table, row in the table), in the source's order or in that of the draw."""
     places = [(number, index) for number, table in enumerate(tables) for index in range(len(table))]
     order = list(range(len(places)))
-    if source.sample is not None and not source.tiny:
+    if source.sample is not None and not source.tiny and source.draw == "datasets":
+        from numpy.random import PCG64, Generator
+
+        # `datasets.Dataset.shuffle(seed)` draws so: numpy promises the stream of a bit generator, and PCG64 is its default
+        order = Generator(PCG64(source.sample_seed)).permutation(len(order)).tolist()
+    elif source.sample is not None and not source.tiny:
         # sorted by a draw for each row: random() is the one method of Random whose values are promised for all versions
         draw = random.Random(source.sample_seed)
         keys = [draw.random() for _ in order]
@@ -182,7 +188,8 @@ def _order(tables: list[Table], source: SourceConfig) -> Iterator[tuple[int, int
     return ((idx, *places[idx]) for idx in order)
 
 
-def _open(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table], dict[str, Any], str]:
+def open_source(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table], dict[str, Any], str]:
+    """The tables of a source, what identifies them, and a name. Raises ConfigError where none is given, DataError."""
     if source.path:
         return open_local(source, base_dir)
     if source.tiny:

@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.checks.finding import Finding
 from undo_hpc.doctor.packages import installed
 from undo_hpc.errors import UndoError
 from undo_hpc.models import resolve_model
-from undo_hpc.pipeline.plan import effective_iterations
 
 SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cephfs", "fuse.ceph", "wekafs", "panfs", "pvfs2", "orangefs", "afs",
           "glusterfs", "fuse.glusterfs", "cifs", "smb3", "9p", "fuse.juicefs", "fuse.sshfs", "vast")  # fmt: skip

@@ -24,6 +24,7 @@ _CODE = re.compile(
 _EXPONENT = re.compile(r"\^\s*\{?\s*[+-]?\s*(\d+)")
 _FACTORIAL = re.compile(r"(\d+|[)}])\s*!")
 _TOWER = re.compile(r"\^\s*\{?\s*\d+\s*\^\s*\{?\s*\d|\^\s*\{?[^{}^]{0,20}\^\s*\{?[^{}^]{0,20}\^")
+_LARGE_BINOMIAL = re.compile(r"\\[dt]?binom\s*\{[^{}]*(?:\^|\d{5})")
 _LARGE_BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)\s*(?:_\s*(?:\{[^{}]*\}|\w)\s*)?\^\s*\{[^{}]*[\^!]")
 _BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap)[^A-Za-z]")
 
@@ -48,13 +49,13 @@ def check(text: str) -> None:
         raise OutOfBounds(f"a number of more than {MAX_DIGITS} digits")
     if any(len(exponent) > 4 or int(exponent) > MAX_EXPONENT for exponent in _EXPONENT.findall(text)):
         raise OutOfBounds(f"an exponent above {MAX_EXPONENT}")
-    if _TOWER.search(text):
+    if _TOWER.search(text.replace("**", "^")):
         raise OutOfBounds("a tower of powers")
-    if re.search(r"!\s*!", text) or any(
+    if re.search(r"![\s)}\]]*!", text) or any(
         f.isdigit() and (len(f) > 4 or int(f) > MAX_FACTORIAL) for f in _FACTORIAL.findall(text)
     ):
         raise OutOfBounds("a large factorial")
-    if _LARGE_BOUND.search(text):
-        raise OutOfBounds("a sum or product up to a power or a factorial")
+    if _LARGE_BOUND.search(text) or _LARGE_BINOMIAL.search(text):
+        raise OutOfBounds("a sum or product up to a power or a factorial, or a large binomial")
     if _BOUND.search(text + " ") and any(len(number) > 6 or int(number) > MAX_TERMS for number in numbers):
         raise OutOfBounds(f"a sum or product of more than {MAX_TERMS} terms")

@@ -75,7 +75,8 @@ def combine(old: Sequence[Example], new: Sequence[Example], how: Combine) -> lis
     """The rationales of one problem after an iteration.
 
     `replace`: the new ones where there are any, else the old. `add`: both, equal texts once. `best`: as many as before,
-    right ones first, then the shortest in tokens (ties go to the new).
+    right ones first, then the shortest in tokens (in characters where the tokens of one are unknown; ties go to
+    the new).
     """
     if not new or not old:
         return list(new or old)
@@ -84,5 +85,13 @@ def combine(old: Sequence[Example], new: Sequence[Example], how: Combine) -> lis
     if how == "add":
         texts = {example.teacher_solution for example in old}
         return [*old, *(example for example in new if example.teacher_solution not in texts)]
-    ranked = sorted([*new, *old], key=lambda e: (e.verdict != "correct", e.completion_tokens))
+    both = [*new, *old]
+    counted = all(
+        example.completion_tokens for example in both
+    )  # of rationales that were given no tokens are known
+
+    def length(example: Example) -> int:
+        return example.completion_tokens if counted else len(example.teacher_solution)
+
+    ranked = sorted(both, key=lambda e: (e.verdict != "correct", length(e)))
     return sorted(ranked[: max(len(new), len(old))], key=lambda e: (e.iteration, e.attempt))

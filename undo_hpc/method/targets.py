@@ -79,8 +79,12 @@ def choose_examples(correct: Sequence[bool], count: int, seed: int) -> list[int]
     return sorted(order, key=lambda row: correct[row])[:count]
 
 
-def first_target(problem: Fields, method: MethodConfig) -> Target:
-    """What the teacher is asked for a first rationale. Only the control `ground_truth` takes the data's own solution along."""
+def first_target(problem: Fields, method: MethodConfig, given: Sequence[str] = ()) -> Target:
+    """What the teacher is asked for a first rationale. Only the control `ground_truth` takes the data's own solution along.
+
+    Args:
+        given: rationales that exist already; no teacher is asked then.
+    """
     return Target(
         problem_id=problem["problem_id"],
         idx=problem["idx"],
@@ -90,6 +94,7 @@ def first_target(problem: Fields, method: MethodConfig) -> Target:
         kind=problem["kind"],
         options=tuple(problem["options"]),
         solution=problem["solution"] if method.condition == "ground_truth" else "",
+        given=tuple(given),
     )
 
 

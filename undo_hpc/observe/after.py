@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
+from undo_hpc.config.parts import ends_behind
 from undo_hpc.errors import UndoError
 from undo_hpc.pipeline.run import Run
 
@@ -17,12 +19,16 @@ def after_iteration(run: Run, iteration: int) -> None:
     What goes wrong is logged and noted in the run's events; the iteration is complete all the same.
     """
     from undo_hpc.observe.exports import write_chat, write_lm_eval
+    from undo_hpc.observe.reference_rows import write_rows
 
-    display = run.config.display
-    if display.chat_format:
+    display, cut = run.config.display, ends_behind(run.config, iteration)
+    if display.chat_format and cut not in ("generate", "baseline"):
         _try(run, "the chat format", lambda: write_chat(run, iteration))
-    _try(run, "the lm-evaluation-harness results", lambda: write_lm_eval(run, iteration))
-    if display.report:
+    if display.rows_file:
+        _try(run, display.rows_file, lambda: write_rows(run, iteration, Path(display.rows_file)))
+    if not cut or cut == "baseline":
+        _try(run, "the lm-evaluation-harness results", lambda: write_lm_eval(run, iteration))
+    if display.report and (iteration or not cut):  # of a part alone the terminal tells all
         _try(run, "the report", lambda: _report(run))
 
 

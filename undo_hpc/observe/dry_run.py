@@ -16,6 +16,7 @@ from rich.text import Text
 from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, Profile, load_profile
+from undo_hpc.config.parts import asks, effective_iterations
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.control.checks import (
     NOT_BEFORE_A_START,
@@ -32,17 +33,10 @@ from undo_hpc.data import LoadedProblems, kind_of
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError, UndoError
 from undo_hpc.observe.preview import samples
-from undo_hpc.observe.wording import evaluation_settings, generation_settings
+from undo_hpc.observe.wording import evaluation_settings, generation_settings, told_rationales
 from undo_hpc.observe.wrapped import quote, say
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import (
-    IterationPlan,
-    Stage,
-    build_graph,
-    effective_iterations,
-    plan_iteration,
-    rows_to_score,
-)
+from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, plan_iteration, rows_to_score
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.stages.prepare import Sources
@@ -81,7 +75,7 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
 def _beyond(config: RunConfig) -> Iterator[str]:
     """What of this configuration only its tasks will meet."""
     server = config.generate.engine.openai
-    if config.generate.engine.name == "openai" and config.method.condition != "ground_truth":
+    if config.generate.engine.name == "openai" and asks(config, "teacher"):
         where = server.base_url or "the run's own servers"
         yield f"whether {where} answers, knows the model {config.teacher.model}, and takes its key"
     if runs_elsewhere(config):
@@ -141,10 +135,11 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
     most = effective_iterations(config)
     lines = [
         f"run {config.name} in {layout.root} on {config.cluster.kind}; nothing is written",
-        f"teacher {config.teacher.model or '?'} ({config.generate.engine.name}) -> student {config.student.model or '?'}",
-        f"condition {config.method.condition}; {'one iteration' if most == 1 else f'at most {most} iterations'}",
+        f"{_teacher(config)} -> student {config.student.model or ('?' if asks(config, 'student') else 'none')}",
+        f"condition {config.method.condition}; {'one iteration' if most == 1 else f'at most {most} iterations'}"
+        + (f", the last ends behind {config.until}" if config.until else ""),
     ]
-    for line in lines + (describe_problems(loaded) if loaded else []):
+    for line in lines + (describe_problems(loaded) if loaded and loaded.problems else []):
         say(console, line, hang=2)
     console.print(
         f"\niteration {plan.iteration}{'' if counted_all else ' (sizes of the data are estimates)'}",
@@ -155,7 +150,9 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
         say(console, f"  {stands(state)}", hang=2)
     if state and state.complete:
         return
-    if config.method.condition != "ground_truth":
+    if given := sources.rationales if sources else None:
+        say(console, f"  rationales that exist already: {told_rationales(given.counts())}", hang=2)
+    elif asks(config, "teacher"):
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
         say(console, f"  {expected}", hang=2)
         say(console, f"  the teacher: {generation_settings(config)}", hang=2)
@@ -191,6 +188,12 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
             else ""
         )
         say(console, f"later iterations have the same stages{more}{seen}")
+
+
+def _teacher(config: RunConfig) -> str:
+    if not asks(config, "teacher"):
+        return "no teacher"
+    return f"teacher {config.teacher.model or '?'} ({config.generate.engine.name})"
 
 
 def stands(state: RunState) -> str:

@@ -6,6 +6,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from undo_hpc.config.parts import ends_behind
 from undo_hpc.data.formats import llama_factory_info, lm_eval_file_names, lm_eval_results, lm_eval_samples
 from undo_hpc.observe.training_sets import rows_of
 from undo_hpc.pipeline.run import Run
@@ -49,14 +50,11 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     prompts = load_prompts(config.student.prompt)
     generation = config.evaluate.sampling.model_dump(mode="json")
     samples = {}
+    stage = "baseline" if ends_behind(config, iteration) == "baseline" else "evaluate"
     for name in dict.fromkeys(
-        part.problem_set for part in plan.slices("evaluate") if part.problem_set not in SPLITS
+        part.problem_set for part in plan.slices(stage) if part.problem_set not in SPLITS
     ):
-        paths = [
-            at.shard("evaluate", part.shard, name)
-            for part in plan.slices("evaluate")
-            if part.problem_set == name
-        ]
+        paths = [at.shard(stage, part.shard, name) for part in plan.slices(stage) if part.problem_set == name]
         rows = [row for path in paths if path.exists() for row in read_rows(path)]
         problems = run.problems(name)
         samples[name] = lm_eval_samples(
@@ -67,7 +65,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
         )
     if not samples:
         return None
-    model = f"{config.name}/iteration_{iteration:03d}"
+    model = f"{config.name}/{'untrained' if stage == 'baseline' else f'iteration_{iteration:03d}'}"
     when = datetime.fromtimestamp(manifest.finished if manifest else at.metrics.stat().st_mtime, UTC)
     results = lm_eval_results(
         samples,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
+from undo_hpc.config.parts import ends_behind, refines
 from undo_hpc.control.live import LiveTasks
 from undo_hpc.control.position import RunState
 from undo_hpc.observe.stage_view import Failure, StageView
-from undo_hpc.pipeline.plan import refines
 from undo_hpc.pipeline.run import Run
 from undo_hpc.system.invocation import cli_hint, display_path, resume_hint
 from undo_hpc.system.wording import counted
@@ -15,6 +17,8 @@ def next_command(run: Run, state: RunState, failures: list[Failure], live: LiveT
     """The exact next command, and what it does."""
     root, resume = display_path(run.layout.root), resume_hint(run.layout.root)
     ended = state.ended.action if state.ended else ""
+    if ended and (further := after_part(run, state.iteration)):
+        return further
     if ended and (ended == "converged" or not refines(run.config)):
         why = "stop.patience" if ended == "converged" else f"method.condition: {run.config.method.condition}"
         return cli_hint(
@@ -45,6 +49,25 @@ def next_command(run: Run, state: RunState, failures: list[Failure], live: LiveT
     if live.paused:
         return resume, "resumes the paused run"
     return resume, "nothing works on this run; resumes it"
+
+
+def after_part(run: Run, iteration: int) -> tuple[str, str] | None:
+    """What may follow an iteration that was cut (`until`), and what it does; None for a whole one."""
+    root, stage = display_path(run.layout.root), ends_behind(run.config, iteration)
+    if not stage:
+        return None
+    if stage == "generate":
+        return (
+            f"{resume_hint(run.layout.root)} --until merge",
+            "joins the right rationales to a distilled set",
+        )
+    if stage == "merge":
+        return cli_hint(f"train MODEL {root}"), "trains a student on these rationales"
+    if stage == "baseline":
+        model = shlex.quote(run.config.student.model)
+        return cli_hint(f"evaluate {model} --run-dir {root} --benchmarks NAME"), "adds a benchmark"
+    student = display_path(run.layout.iteration(iteration).student)
+    return cli_hint(f"evaluate {student} --benchmarks gsm8k,math500"), "evaluates the student"
 
 
 def headline(state: RunState, views: list[StageView], failures: list[Failure], live: LiveTasks) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from undo_hpc.method.metrics import rows_learned, share
 from undo_hpc.observe.wording import accuracy, learned
+from undo_hpc.system.wording import counted
 
 _FEW_RATIONALES = 0.2  # of the problems that the teacher was asked for
 _MANY_CUT_OFF = 0.1  # of the student's answers to a set
@@ -21,8 +22,17 @@ def outcome(metrics: dict[str, Any]) -> str:
         parts.append(f"validation {accuracy(here)}")
         if before := (metrics.get("baseline") or {}).get("validation"):
             parts[-1] += f", untrained {accuracy(before)}"
-    parts.append(f"{made['correct']:,} of {made['rows']:,} attempts right")
-    parts.append(learned(metrics.get("train", {}), metrics["distilled"]))
+    for name, item in (metrics.get("baseline") or {}).items() if metrics.get("until") else ():
+        parts.append(f"{name} {accuracy(item)}")
+    if made["rows"]:
+        parts.append(f"{made['correct']:,} of {made['rows']:,} attempts right")
+    if metrics["distilled"]["rows"]:
+        what = learned(metrics.get("train", {}), metrics["distilled"])
+        parts.append(
+            what
+            if metrics.get("train") or not metrics.get("until")
+            else f"{counted(metrics['distilled']['rows'], 'row')} kept"
+        )
     parts.append("continues" if decision["action"] == "continue" else decision["action"])
     return f"iteration {metrics['iteration']} is done: {'; '.join(parts)}"
 
@@ -30,7 +40,7 @@ def outcome(metrics: dict[str, Any]) -> str:
 def warnings_of(metrics: dict[str, Any]) -> list[str]:
     """Reasons to doubt an iteration before the next one costs as much; most often there are none."""
     found, made, kept = [], metrics["generate"], metrics["distilled"]
-    if kept["refreshed"] < _FEW_RATIONALES * made["problems"]:
+    if kept["rows"] and kept["refreshed"] < _FEW_RATIONALES * made["problems"]:
         dropped = ", ".join(
             f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items()
         )
@@ -51,16 +61,17 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
             f"training made the student worse: {accuracy(here)} on validation, untrained {accuracy(before)}: fewer train.epochs or a lower "
             "train.learning_rate may help"
         )
-    if unboxed := _over(metrics["sets"], "right_unboxed", _MANY_UNBOXED, of="correct"):
+    answered = metrics["sets"] or (metrics.get("baseline") or {})  # of a model that was only evaluated
+    if unboxed := _over(answered, "right_unboxed", _MANY_UNBOXED, of="correct"):
         found.append(f"right answers of the student without a box, which count as right: {unboxed}")
-    if judged := _over(metrics["sets"], "judged", 0.0):
+    if judged := _over(answered, "judged", 0.0):
         found.append(f"verdicts that the judge gave, not the checker: {judged}")
-    if cut := _over(metrics["sets"], "truncated", _MANY_CUT_OFF):
+    if cut := _over(answered, "truncated", _MANY_CUT_OFF):
         found.append(
             f"answers of the student were cut off: {cut}: does it not end them, or is evaluate.sampling.max_new_tokens too small?"
         )
-    if failed := _over(metrics["sets"], "errors", _MANY_ERRORS):
-        said = next((words for a in metrics["sets"].values() if (words := _because(a))), "")
+    if failed := _over(answered, "errors", _MANY_ERRORS):
+        said = next((words for a in answered.values() if (words := _because(a))), "")
         found.append(f"requests to the student failed: {failed}{said}")
     return found
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from undo_hpc.chat.template import ChatTemplate, RenderError
 from undo_hpc.chat.training_text import NotLearned
+from undo_hpc.config.parts import asks, effective_iterations, has_rationales
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import UndoError
 from undo_hpc.method.targets import first_target, refine_target, shown_example, shown_past
 from undo_hpc.models import loaded_models
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Problem, Target
 from undo_hpc.stages.targets import prompt_of
@@ -44,19 +44,26 @@ def samples(config: RunConfig, problem: Problem | None, date: str) -> Iterator[S
     made_up = problem is None
     about = "of a made-up problem, for the data is not read here" if made_up else "of a training problem"
     shown = problem or MADE_UP
-    if config.method.condition == "ground_truth":
-        yield Sample("teacher prompt", "none: the data's own solutions teach (method.condition)", "")
-    else:
+    if has_rationales(config):
+        own = config.method.condition == "ground_truth"
+        what = (
+            "the data's own solutions teach (method.condition)"
+            if own
+            else "rationales exist already (data.rationales)"
+        )
+        yield Sample("teacher prompt", f"none: {what}", "")
+    elif asks(config, "teacher"):
         yield _teacher(config, "teacher prompt", about, first_target(shown.to_dict(), config.method), date)
-        if effective_iterations(config) > 1:
-            remark = (
-                f"{about}; the rationale{'' if config.method.condition == 'blind' else ' and the attempt of the student'} in it "
-                "are made up: no model wrote them"
-            )
-            yield _teacher(config, "refinement prompt", remark, _refinement(config, shown), date)
-        else:
-            yield Sample("refinement prompt", "none: the run has one iteration", "")
-    yield from _student(config, shown, about, date)
+    if asks(config, "teacher") and effective_iterations(config) > 1:
+        remark = (
+            f"{about}; the rationale{'' if config.method.condition == 'blind' else ' and the attempt of the student'} in it "
+            "are made up: no model wrote them"
+        )
+        yield _teacher(config, "refinement prompt", remark, _refinement(config, shown), date)
+    elif asks(config, "teacher"):
+        yield Sample("refinement prompt", "none: the run has one iteration", "")
+    if asks(config, "student"):
+        yield from _student(config, shown, about, date)
 
 
 def _rationale(problem: Problem) -> str:

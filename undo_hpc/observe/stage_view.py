@@ -189,7 +189,7 @@ def _measure_running(
         elif total:
             view.progress = f"{done:.0f} of {total:.0f} {progress.get('unit', '')}".strip()
         if progress.get("left_s") is not None:
-            left.append(float(progress["left_s"]))
+            left.append(finite(progress, "left_s"))
     if under_way:
         view.progress = in_flight({"under_way": under_way, "writing": writing})
     if tokens_per_s:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.control.live import LiveTasks, query_live
 from undo_hpc.control.position import RunState, latest_planned, read_state
 from undo_hpc.control.prune import Usage, usage
@@ -14,7 +15,6 @@ from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.stage_view import Failure, StageView, stage_views
 from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.observe.wording import evaluation_settings
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import finite, read_bytes, read_fast

@@ -63,7 +63,7 @@ def render_status(view: RunView, width: int, *, watching: bool = False) -> Rende
         parts += [Text(), Text(f"{title} {failure.why}", "bold red")]
         parts += [Text(f"  | {line}", overflow="fold") for line in failure.lines]
         parts.append(_whole(f"  {failure.log}" if failure.log else "  it left no log", "dim"))
-    if view.accuracy:
+    if any("accuracy" in item for item in view.accuracy):
         parts += [Text(), _accuracy(view)]
         if view.beats_untrained is False:
             parts.append(Text(f"            {NONE_BEATS_UNTRAINED}", "yellow"))

@@ -10,14 +10,15 @@ from rich.table import Table
 from undo_hpc.control.prune import usage
 from undo_hpc.control.spent import measure
 from undo_hpc.method.metrics import beats_untrained, rows_learned
+from undo_hpc.models import public_name
 from undo_hpc.observe.outcome import outcome, warnings_of
 from undo_hpc.observe.whole import look_at_whole
-from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, evaluation_settings
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.system.invocation import cli_hint, display_path
-from undo_hpc.system.wording import format_duration
+from undo_hpc.system.wording import counted, format_duration
 
 
 def all_metrics(run: Run) -> list[dict[str, Any]]:
@@ -86,20 +87,47 @@ def show_outcome(run: Run, iteration: int, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def show_part(run: Run, metrics: dict[str, Any], console: Console) -> None:
+    """Prints what an iteration that was cut (`until`) has made: a model's accuracies, or rationales."""
+    if metrics["baseline"]:
+        model = public_name(run.config.student.model)
+        table = Table(title=f"{model}: accuracy in % and its 95 % interval", title_justify="left")
+        table.add_column("set")
+        for heading in ("n", "accuracy", "cut off", "no answer"):
+            table.add_column(heading, justify="right")
+        for name, item in metrics["baseline"].items():
+            figure = accuracy(item).replace(" %", "")
+            table.add_row(name, f"{item['n']:,}", figure, f"{item['truncated']:,}", f"{item['no_answer']:,}")
+        console.print(table)
+    kept = metrics["distilled"]
+    if kept["rows"]:
+        left = ", ".join(
+            f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items()
+        )
+        text = f"{counted(kept['rows'], 'rationale')} kept, of {kept['attempts']:,} for {counted(kept['problems'], 'problem')}"
+        text += f" (left out: {left})" if left else ""
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def show_summary(run: Run, console: Console) -> None:
     """Prints what a finished (or stopped) run has achieved."""
     metrics = all_metrics(run)
     if not metrics:
         return
     root = run.layout.root
-    console.print(accuracy_table(metrics))
-    for item in metrics:
+    whole = [item for item in metrics if not item.get("until")]
+    if whole:
+        console.print(accuracy_table(whole))
+    if len(whole) < len(metrics):
+        show_part(run, metrics[-1], console)
+    for item in whole:
         decision = item["decision"]
         text = f"iteration {item['iteration']}: {'continues' if decision['action'] == 'continue' else decision['action']}: {decision['why']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"evaluation: {evaluation_settings(run.config)}", highlight=False, markup=False, soft_wrap=True
-    )
+    if whole or metrics[-1]["baseline"]:
+        console.print(
+            f"evaluation: {evaluation_settings(run.config)}", highlight=False, markup=False, soft_wrap=True
+        )
     cost = measure(run)
     spent = format_duration(look_at_whole(run, metrics[-1]["iteration"]).spent_s)
     used = f"{cost.of().total:.3g} {cost.device}-hours (details: {cli_hint(f'cost {display_path(root)}')})"
@@ -107,8 +135,8 @@ def show_summary(run: Run, console: Console) -> None:
     best, good = metrics[-1]["decision"]["best_iteration"], beats_untrained(metrics) is not False
     at = run.layout.iteration(best)
     places = [
-        ("best student" if good else "chosen student", at.student),
-        ("its distilled set", at.distilled),
+        (("best student" if good else "chosen student") if whole else "student", at.student),
+        ("its distilled set" if at.student.exists() else "distilled set", at.distilled),
         ("its errors", at.feedback),
         ("report", run.layout.report_page),
         ("all of the run", root),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from undo_hpc.pipeline.plan import effective_iterations
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import read_fast

@@ -55,6 +55,22 @@ def generation_settings(config: RunConfig) -> str:
     return ", ".join([_drawn(settings.sampling), attempts, _limit(settings.sampling)])
 
 
+def told_rationales(counts: Mapping[str, Any]) -> str:
+    """What became of the rows of `data.rationales`: how many fit, and why others do not."""
+    problems, rows = int(counts["problems"]), int(counts["rows"])
+    others = {
+        "of problems that the run holds out": counts["held_out"],
+        "of problems that the run does not have": counts["unknown"],
+        "without a problem or a rationale": counts["unusable"],
+        "twice": counts["twice"],
+    }
+    used = rows - sum(others.values())
+    left = "; ".join(f"{number:,} {what}" for what, number in others.items() if number)
+    return f"{used:,} of {counted(rows, 'row')}, for {counted(problems, 'training problem')}" + (
+        f" (not used: {left})" if left else ""
+    )
+
+
 def _drawn(sampling: SamplingConfig) -> str:
     if not sampling.temperature:
         return "greedy (temperature 0)"

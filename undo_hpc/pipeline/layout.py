@@ -86,6 +86,11 @@ class Layout:
         return self.splits / f"{name}.jsonl"
 
     @property
+    def rationales(self) -> Path:
+        """Rationales that existed before the run, a row for each training problem that has some."""
+        return self.splits / "rationales.jsonl"
+
+    @property
     def prepared(self) -> Path:
         """The manifest of splits and benchmarks."""
         return self.splits / "manifest.json"
@@ -98,6 +103,10 @@ class Layout:
     def benchmark(self, name: str) -> Path:
         """Problems of a benchmark, frozen."""
         return self.root / "benchmarks" / f"{name}.jsonl"
+
+    def added_manifest(self, name: str) -> Path:
+        """The manifest of a set that was added to the run (`evaluate.added`)."""
+        return self.benchmark(name).with_suffix(".manifest.json")
 
     def iteration(self, number: int) -> IterationLayout:
         """The paths of one iteration."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypedDict
 
+from undo_hpc.config.parts import effective_iterations, ends_behind, has_rationales
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
+from undo_hpc.method.decision import Decision, decide_by_sets
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import STAGES, ordered_own_stages, resources_of
 from undo_hpc.pipeline.workload import Workload, estimate
@@ -57,6 +59,7 @@ class IterationPlan:
         prompts: digest of the templates that `generate` and `evaluate` ask with.
         targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
         inputs: digests of what the targets were made from: `splits`, and `feedback` after the first iteration.
+        added: digests of the sets that were added to the run (problems and how they are asked), by name; their tasks come last.
     """
 
     iteration: int
@@ -72,6 +75,7 @@ class IterationPlan:
     prompts: dict[str, str] = field(default_factory=dict)
     targets: tuple[TargetsFile, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
@@ -236,16 +240,30 @@ def plan_iteration(
         baseline=pack_slices(evaluated, per_task) if iteration == 0 and config.evaluate.baseline else (),
         sample=pack_slices(sampled, per_task),
         score=choose_score_tasks(config, workload) if scores(config, iteration) else 0,
-        servers=config.generate.service if config.generate.engine.name == "openai" else 0,
+        servers=config.generate.service
+        if config.generate.engine.name == "openai" and not (iteration == 0 and has_rationales(config))
+        else 0,
         policy={stage: policy.model_dump() for stage, policy in config.cluster.policy.items()},
         workload=workload.to_dict(),
         prompts=prompts or {},
     )
 
 
-def refines(config: RunConfig) -> bool:
-    """Whether there are iterations after the first: the controls `one_shot` and `ground_truth` have none where text is the signal."""
-    return config.method.condition not in ("one_shot", "ground_truth") or config.method.signal == "on_policy"
+def extend(
+    plan: IterationPlan, name: str, size: int, digest: str, *, per_task: int, student: bool
+) -> IterationPlan:
+    """The plan with tasks of their own for a set that was added to the run.
+
+    Args:
+        student: whether the iteration's student can answer; the untrained one can.
+    """
+    more = pack_slices(slice_sets({name: size}, per_task), per_task)
+    return replace(
+        plan,
+        evaluate=plan.evaluate + (more if student else ()),
+        baseline=plan.baseline + (more if plan.baseline else ()),
+        added=plan.added | {name: digest},
+    )
 
 
 def samples_student(config: RunConfig, iteration: int) -> bool:
@@ -258,9 +276,13 @@ def scores(config: RunConfig, iteration: int) -> bool:
     return config.method.signal == "soft" or samples_student(config, iteration)
 
 
-def effective_iterations(config: RunConfig) -> int:
-    """Iterations at most: one where the condition never refines."""
-    return config.iterations if refines(config) else 1
+def decide_run(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> Decision:
+    """The decision from the `sets` of all iterations so far; the last one of them may be cut."""
+    decision = decide_by_sets(history, config.stop, effective_iterations(config))
+    stage = ends_behind(config, len(history) - 1)
+    return (
+        replace(decision, action="finished", why=f"it ends behind {stage}, as asked") if stage else decision
+    )
 
 
 def rows_to_score(config: RunConfig, iteration: int, train_problems: int) -> int:
@@ -270,7 +292,24 @@ def rows_to_score(config: RunConfig, iteration: int, train_problems: int) -> int
 
 
 def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
-    """The stages of an iteration in an order in which they can run."""
+    """The stages of an iteration in an order in which they can run.
+
+    A cut one (`until`) has the stage that it ends behind, what that needs, and `advance`, which closes it.
+    """
+    whole = _whole_graph(config, layout, plan)
+    stage = ends_behind(config, plan.iteration)
+    if not stage or stage not in {each.name for each in whole}:
+        return whole
+    needed = {stage} | ({"serve"} if stage != "baseline" else set())
+    for each in reversed(whole):
+        if each.name in needed:
+            needed |= set(each.after)
+    cut = tuple(each for each in whole if each.name in needed)
+    task = replace(whole[-1].tasks[0], inputs={"until": stage}, outputs=whole[-1].tasks[0].outputs[:1])
+    return (*cut, replace(whole[-1], after=(stage,), tasks=(task,), inputs=cut[-1].tasks[0].outputs))
+
+
+def _whole_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
     at = layout.iteration(plan.iteration)
     rel = layout.relative
 
@@ -284,7 +323,9 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
             part.problem_set if part.shard == 0 else f"{part.problem_set} {part.shard}" for part in parts
         )
         outputs = tuple(rel(at.shard(stage, part.shard, part.problem_set)) for part in parts)
-        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs)
+        added = plan.added.get(parts[0].problem_set)  # such a set has tasks of its own
+        inputs = {"added": added} if added else {}
+        return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs, inputs)
 
     def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
@@ -298,7 +339,8 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         servers = tuple(Task("serve", k, str(k), "", (rel(at.servers),)) for k in range(plan.servers))
         stages.append(stage("serve", (), servers, config.teacher.model))
     generate = tuple(shard_task(k) for k in range(plan.shards))
-    stages.append(stage("generate", (), generate, rel(at.targets), config.teacher.model))
+    reads = [] if not plan.iteration and has_rationales(config) else [config.teacher.model]
+    stages.append(stage("generate", (), generate, rel(at.targets), *reads))
     if plan.baseline:
         tasks = tuple(answer_task("baseline", k, parts) for k, parts in enumerate(plan.baseline))
         stages.append(stage("baseline", (), tasks, config.student.model))
@@ -338,5 +380,6 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
         name for name, _ in ordered_own_stages(config)
     )  # the next iteration begins when all is done
     outputs = (rel(at.metrics), rel(at.feedback))
-    stages.append(stage("advance", last, single("advance", *outputs), rel(at.answers("evaluate"))))
+    closing = Task("advance", 0, "advance", rel(at.stage_manifest("advance")), outputs, {"until": ""})
+    stages.append(stage("advance", last, (closing,), rel(at.answers("evaluate"))))
     return tuple(stages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import RunConfig, SamplingConfig
 
 GUESSED_TOKENS_PER_SECOND = 1000.0
@@ -125,6 +126,8 @@ def estimate(
         measured: what the last iteration needed, where there was one.
     """
     settings = config.generate
+    if not iteration and has_rationales(config):
+        return Workload(0, 0, 0, GUESSED_TOKENS_PER_SECOND, "The rationales exist already")
     limit = longest(settings.sampling, iteration)
     if measured:
         attempts = problems * measured.attempts_per_problem

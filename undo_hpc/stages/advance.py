@@ -7,49 +7,58 @@ predictions.parquet (the student's answers to the training problems), and the de
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.method.copying import Copying
-from undo_hpc.method.decision import decide_by_sets
 from undo_hpc.method.diagnosis import diagnose
 from undo_hpc.method.metrics import beats_untrained, by_category, count_errors, sum_generation, summarise
 from undo_hpc.method.targets import is_chosen
-from undo_hpc.pipeline.plan import effective_iterations
+from undo_hpc.pipeline.plan import decide_run
+from undo_hpc.pipeline.stages import spec_of
 from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
 from undo_hpc.stages.context import StageContext, collect, gate
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
 from undo_hpc.storage.atomic import read_json, write_bytes, write_json
+from undo_hpc.storage.manifest import Manifest, read_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
 
 
 def run_stage(ctx: StageContext) -> None:
-    """Writes metrics, feedback, predictions and the decision.
+    """Writes metrics, feedback, predictions and the decision; of a cut iteration the metrics of what there is.
 
     Raises:
         EvidenceError: evaluations are missing or do not match their manifests.
         ConfigError: verdicts of different checkers would be compared.
     """
-    merged = gate(ctx, "merge")[0][0]  # the rationales beside the answers are read too
-    complete, _, inputs = gate(ctx, "evaluate")
-    used = {"evaluate": [m.index for m in complete]}
-    graded = list(complete)
-    for name in (*(["baseline"] if ctx.plan.baseline else []), *ctx.run.config.stages):
+    graph, config = ctx.graph, ctx.run.config
+    cut = ctx.task.inputs["until"]
+    if not cut:
+        gate(ctx, "merge")  # the rationales beside the answers are read too
+    used: dict[str, list[int]] = {}
+    inputs: dict[str, str] = {"until": cut} if cut else {}
+    graded: list[Manifest] = []
+    for name in ctx.stage.after if cut else ("evaluate", "baseline", *config.stages):
+        if name not in graph:
+            continue
         complete, _, digests = gate(ctx, name)
         inputs |= digests
         used[name] = [m.index for m in complete]
-        graded += complete if name == "baseline" else []
+        graded += complete if spec_of(name).keeps_rows else []
     checker = checker_of_tasks(ctx.run, ctx.plan.iteration, graded)
     require_one_checker(ctx.run, ctx.plan.iteration, checker)
-    answers = read_answers(ctx, "evaluate", used["evaluate"])
+    answers = read_answers(ctx, "evaluate", used.get("evaluate", ()))
     untrained = read_answers(ctx, "baseline", used.get("baseline", ()))
 
-    feedback = sorted(make_feedback(ctx, answers), key=lambda row: (row.idx, row.problem_id))
-    write_bytes(ctx.at.feedback, dump_rows([row.to_dict() for row in feedback]))
+    feedback: list[Feedback] = []
+    if not cut:
+        feedback = sorted(make_feedback(ctx, answers), key=lambda row: (row.idx, row.problem_id))
+        write_bytes(ctx.at.feedback, dump_rows([row.to_dict() for row in feedback]))
     if "train" in answers:
         write_predictions(ctx, answers["train"])
+    distilled = stage_counts(ctx, "merge") or {"rows": 0, "refreshed": 0, "dropped": {}}
     metrics = {
         "iteration": ctx.plan.iteration,
         "checker": checker,
@@ -57,27 +66,29 @@ def run_stage(ctx: StageContext) -> None:
         "baseline": {name: summarise(rows) for name, rows in untrained.items()},
         **_categories(ctx, answers),
         "errors": count_errors(feedback),
-        "to_refine": sum(is_chosen(row.to_dict(), ctx.run.config.method) for row in feedback),
-        "generate": generation_summary(ctx, merged.details["generate_used"]),
+        "to_refine": sum(is_chosen(row.to_dict(), config.method) for row in feedback),
+        "generate": generation_summary(ctx),
         "train": stage_counts(ctx, "train"),
-        "distilled": stage_counts(ctx, "merge"),
-    }
-    if ctx.plan.score:
+        "distilled": distilled,
+    } | ({"until": cut} if cut else {})
+    if "score" in graph:
         metrics["score"] = score_summary(ctx)
     earlier = (ctx.run.layout.iteration(k).metrics for k in range(ctx.plan.iteration))
     history = [*map(read_json, earlier), metrics]
-    config = ctx.run.config  # the decision looks at validation alone, at no test set
-    decision = decide_by_sets([item["sets"] for item in history], config.stop, effective_iterations(config))
+    decision = decide_run(config, [item["sets"] for item in history])  # looks at validation, at no test set
     metrics["decision"] = decision.to_dict()
     write_json(ctx.at.metrics, metrics)
-    outputs: dict[Path, int | None] = {ctx.at.metrics: None, ctx.at.feedback: len(feedback)}
+    outputs: dict[Path, int | None] = {ctx.at.metrics: None}
+    if not cut:
+        outputs[ctx.at.feedback] = len(feedback)
     if "train" in answers:
         outputs[ctx.at.predictions] = len(answers["train"])
     ctx.publish(
         outputs,
         inputs=inputs,
         counts={name: len(rows) for name, rows in answers.items()},
-        details={f"{stage}_used": indices for stage, indices in used.items()},
+        details={f"{stage}_used": indices for stage, indices in used.items()}
+        | ({"added": ctx.plan.added} if ctx.plan.added else {}),
     )
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
     if beats_untrained(history) is False:
@@ -189,9 +200,14 @@ def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
     write_bytes(ctx.at.predictions, content.getvalue().to_pybytes())
 
 
-def generation_summary(ctx: StageContext, used: Container[int]) -> dict[str, Any]:
-    """Yield and cost of the teacher's work, over the shards that the distilled set was made of."""
-    manifests = [m for m in collect(ctx, "generate", deep=False)[0] if m.index in used]
+def generation_summary(ctx: StageContext) -> dict[str, Any]:
+    """Yield and cost of the teacher's work, over the shards that the distilled set was made of (all, where there is none)."""
+    if "generate" not in ctx.graph:
+        return sum_generation(()) | {"error": "", "tasks": 0}
+    manifests = collect(ctx, "generate", deep=False)[0]
+    merged = read_manifest(ctx.at.stage_manifest("merge")) if "merge" in ctx.graph else None
+    if merged is not None:
+        manifests = [m for m in manifests if m.index in merged.details["generate_used"]]
     error = next((message for m in manifests if (message := m.details.get("error"))), "")
     return sum_generation(m.counts for m in manifests) | {"error": error, "tasks": len(manifests)}
 
@@ -206,6 +222,5 @@ def score_summary(ctx: StageContext) -> dict[str, Any]:
 
 
 def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:
-    """The counts of a single-task stage's manifest."""
-    data = read_json(ctx.at.stage_manifest(stage))
-    return dict(data["counts"])
+    """The counts of a single-task stage's manifest; none where a cut iteration does not have the stage."""
+    return dict(read_json(ctx.at.stage_manifest(stage))["counts"]) if stage in ctx.graph else {}

@@ -13,7 +13,7 @@ from undo_hpc.pipeline.workload import longest
 from undo_hpc.prompts import PromptSet
 from undo_hpc.stages.attempts import AttemptStore, SampleRequest, make_requests, open_checker
 from undo_hpc.stages.context import StageContext, gate
-from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.stages.prepare import prepared_digest, require_added
 from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.verdicts import checker_version
 
@@ -40,6 +40,9 @@ def answer_slices(
     """Answers slices with the student of the iteration, or with the untrained one, and publishes the rows. Raises as `run_stage`."""
     config = ctx.run.config
     inputs = {"splits": prepared_digest(ctx.run, [ctx.run.problems_file(part.problem_set) for part in parts])}
+    for name in {part.problem_set for part in parts} & ctx.plan.added.keys():
+        require_added(ctx.run, name)
+    inputs |= ctx.task.inputs
     if not untrained:
         inputs |= gate(ctx, "train")[2]
     model = ctx.run.model("student")
@@ -68,7 +71,7 @@ def answer_slices(
                 role = f"{ctx.stage.name}/{part.problem_set}"
                 before = list(stores.values())
                 stores[part] = AttemptStore(
-                    ctx, shard, role=role, sampling=config.evaluate.sampling, inputs=inputs
+                    ctx, shard, role=role, sampling=config.evaluate.asked(part.problem_set)[1], inputs=inputs
                 )
                 stores[part].answer(engine, checker, asked[part], total, before=before)
         described = engine.describe()
@@ -87,7 +90,7 @@ def answer_slices(
         },
         details={
             "engine": described,
-            "sampling": config.evaluate.sampling.model_dump(),
+            "sampling": config.evaluate.asked(parts[0].problem_set)[1].model_dump(),
             "prompts": prompts.digest,
             "checker": checker_version(config),
         },
@@ -98,13 +101,13 @@ def answer_slices(
 
 def _requests(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[SampleRequest]:
     """The answers wanted for a slice."""
-    settings = ctx.run.config.evaluate
+    samples, sampling = ctx.run.config.evaluate.asked(part.problem_set)
     problems = ctx.run.problems(part.problem_set, part.start, part.stop)
     return make_requests(
         problems,
-        range(settings.samples),
+        range(samples),
         lambda p: prompts.student(p.problem, ctx.run.config.student.instruction),
-        settings.sampling.temperature,
+        sampling.temperature,
     )
 
 

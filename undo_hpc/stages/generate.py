@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from undo_hpc.config.parts import has_rationales
+from undo_hpc.config.schema import QualityConfig
 from undo_hpc.data.export import boxed_solution
 from undo_hpc.engines import load_engine
 from undo_hpc.grading import GradeItem
 from undo_hpc.method.metrics import count_attempts, count_solved, first_error
+from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.workload import longest
-from undo_hpc.records import Attempt, Problem, Target
+from undo_hpc.records import Attempt, Grade, Problem, Target
 from undo_hpc.stages.attempts import AttemptStore, SampleRequest, open_checker
 from undo_hpc.stages.context import StageContext
 from undo_hpc.stages.targets import planned_prompts, prompt_of, read_targets
@@ -38,8 +41,9 @@ def run_stage(ctx: StageContext) -> None:
     prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     inputs = ctx.task.inputs | {"prompts": prompts.digest}
     shard = ctx.at.shard("generate", ctx.task.index)
-    if config.method.condition == "ground_truth" or not targets:  # nothing is asked: no teacher is loaded
-        _from_solutions(ctx, shard, targets, inputs)
+    given = config.method.condition == "ground_truth" or (iteration == 0 and has_rationales(config))
+    if given or not targets:  # nothing is asked: no teacher is loaded
+        _from_given(ctx, shard, targets, inputs)
         return
 
     prompt = {t.problem_id: prompt_of(t, prompts, config.teacher.instruction) for t in targets}
@@ -125,30 +129,55 @@ def _yield(targets: list[Target], rows: list[Attempt]) -> dict[str, int]:
     return {"problems": len(targets), "solved": count_solved(rows)}
 
 
-def _from_solutions(ctx: StageContext, shard: Path, targets: list[Target], inputs: dict[str, str]) -> None:
-    """The control `ground_truth`: the data's own solutions stand in for rationales; no teacher is loaded. Or no problems at all."""
+def _from_given(ctx: StageContext, shard: Path, targets: list[Target], inputs: dict[str, str]) -> None:
+    """Rationales that exist already are graded as a teacher's are; no teacher is loaded. In the control `ground_truth` they are the
+    data's own solutions, which nothing leaves out for its form. Or no problems at all."""
+    config = ctx.run.config
+    own = config.method.condition == "ground_truth"
     problems = [target.to_problem() for target in targets]
+    given = [
+        (problem, number, text)
+        for target, problem in zip(targets, problems, strict=True)
+        for number, text in enumerate((boxed_solution(problem),) if own else target.given)
+    ]
     with open_checker(ctx) as checker:
-        solutions = [boxed_solution(p) for p in problems]
-        items = [
-            GradeItem(s, p.ground_truth, p.kind, p.options) for s, p in zip(solutions, problems, strict=True)
-        ]
+        items = [GradeItem(text, p.ground_truth, p.kind, p.options) for p, _, text in given]
         rows = [
-            Attempt(
-                p.problem_id, p.idx, 0, "ground_truth", s, g.verdict, g.answer, g.method, "stop", 0, 0, 0, 0.0
-            )
-            for p, s, g in zip(problems, solutions, checker.grade_many(items), strict=True)
+            _given_attempt(p, number, text, grade, None if own else config.generate.quality)
+            for (p, number, text), grade in zip(given, checker.grade_many(items), strict=True)
         ]
     write_bytes(shard, dump_rows([row.to_dict() for row in rows]))
-    checker_name = checker_version(ctx.run.config)
-    details = {
-        "engine": {"engine": "ground truth" if targets else "none"},
-        "problems": len(targets),
-        "checker": checker_name,
-    }
+    engine = "none" if not targets else "ground truth" if own else "given rationales"
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
         counts=count_attempts(rows) | _yield(targets, rows),
-        details=details,
+        details={"engine": {"engine": engine}, "problems": len(targets), "checker": checker_version(config)},
+    )
+
+
+def _given_attempt(
+    problem: Problem, number: int, text: str, grade: Grade, quality: QualityConfig | None
+) -> Attempt:
+    """A rationale that no engine wrote, as the attempt `number`; without `quality` it is taken as it is."""
+    flags: tuple[str, ...] = ()
+    if quality is not None:
+        flags = assess(
+            text, verdict=grade.verdict, finish_reason="stop", config=quality, problem=problem.problem
+        )
+    return Attempt(
+        problem.problem_id,
+        problem.idx,
+        number,
+        "given" if quality else "ground_truth",
+        text,
+        grade.verdict,
+        grade.answer,
+        grade.method,
+        "stop",
+        0,
+        0,
+        0,
+        0.0,
+        flags=flags,
     )

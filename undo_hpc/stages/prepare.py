@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.chat.plain_text import control_tokens
+from undo_hpc.config.parts import has_rationales, only_evaluates
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.data import (
     LoadedProblems,
@@ -25,6 +26,7 @@ from undo_hpc.data import (
     split_problems,
 )
 from undo_hpc.data.benchmarks import Benchmark, load_benchmark
+from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import broken_weights, check_hub_model, fingerprint, loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
@@ -39,6 +41,7 @@ from undo_hpc.storage.manifest import (
     write_manifest,
 )
 from undo_hpc.storage.shards import dump_rows, encode_row
+from undo_hpc.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +89,22 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
     for path, rows in paths.items():
         write_bytes(path, (encode_row(row.to_dict()) for row in rows))
     write_bytes(run.layout.rejected, dump_rows(rejected))
+    lengths = {path: len(rows) for path, rows in (paths | {run.layout.rejected: rejected}).items()}
+    given = sources.rationales
+    if given is not None:
+        known = [p for p in splits.train if p.problem_id in given.texts]
+        found = [
+            {"problem_id": p.problem_id, "idx": p.idx, "texts": given.texts[p.problem_id]} for p in known
+        ]
+        write_bytes(run.layout.rationales, dump_rows(found))
+        lengths[run.layout.rationales] = len(found)
     manifest = Manifest(
         stage="prepare",
         iteration=0,
         index=0,
         inputs={"config": run.config_digest},
         outputs={
-            run.layout.relative(path): describe_output(path, len(rows))
-            for path, rows in (paths | {run.layout.rejected: rejected}).items()
+            run.layout.relative(path): describe_output(path, length) for path, length in lengths.items()
         },
         counts={name: len(ps) for name, ps in sets.items()}
         | {
@@ -117,7 +128,12 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
             "rejected_reasons": dict(Counter(f"{r['set']}: {kind_of(str(r['reason']))}" for r in rejected)),
             "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
             "models": models,
-        },
+        }
+        | (
+            {"rationales": given.counts() | {"source": given.source, "examples": given.examples}}
+            if given
+            else {}
+        ),
     )
     write_manifest(run.layout.prepared, manifest)
     if found := manifest.counts["control_tokens"]:
@@ -126,6 +142,52 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
             found,
         )
     return manifest
+
+
+def freeze_added(run: Run) -> list[str]:
+    """Freezes the sets that were added to a run (`evaluate.added`), or finds them frozen; returns a sentence for each that overlaps with
+    what the run learned from (nothing is dropped now: the run has begun).
+
+    Raises:
+        ConfigError, DataError: a benchmark cannot be read.
+    """
+    notes = []
+    for name, added in run.config.evaluate.added.items():
+        path = run.layout.added_manifest(name)
+        done = read_manifest(path)
+        if done is not None and not verify_outputs(run.layout.root, done, deep=False):
+            continue
+        override = added.source or run.config.evaluate.overrides.get(Path(added.benchmark).stem)
+        read = load_benchmark(added.benchmark, override, added.limit)
+        overlaps = {o.problem_id for o in contamination(run.problems("train"), [read], run.config.data.ngram)}
+        if overlaps:
+            notes.append(
+                f"{name}: {counted(len(overlaps), 'training problem')} of this run stand in it; they were learned from, and inflate its accuracy"
+            )
+        write_bytes(run.layout.benchmark(name), (encode_row(p.to_dict()) for p in read.problems))
+        output = describe_output(run.layout.benchmark(name), len(read.problems))
+        details = {
+            "title": read.title,
+            "licence": read.licence,
+            "n": len(read.problems),
+            "of": read.size,
+            "source": read.source,
+        }
+        counts = {"contaminated": len(overlaps)}
+        outputs = {run.layout.relative(run.layout.benchmark(name)): output}
+        write_manifest(path, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details))
+    return notes
+
+
+def require_added(run: Run, name: str) -> None:
+    """Raises EvidenceError where the frozen problems of an added set are missing or changed."""
+    manifest = read_manifest(run.layout.added_manifest(name))
+    problem = verify_outputs(run.layout.root, manifest, deep=True) if manifest else "its manifest is missing"
+    if problem:
+        raise EvidenceError(
+            f"the added set {name} is damaged: {problem}",
+            hint=f"delete {run.layout.added_manifest(name)} and run the launcher again: it reads the benchmark again",
+        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +199,7 @@ class Sources:
     rejected: list[dict[str, Any]]
     contaminated: int
     splits: Splits
+    rationales: Rationales | None = None
 
 
 def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sources:
@@ -148,7 +211,9 @@ def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sourc
     Raises:
         ConfigError, DataError: the data cannot be used; the message says what, where, and what to do.
     """
-    loaded = load_problems(config.data.train)
+    train = config.data.train
+    taught = not only_evaluates(config) or train.path or train.hub or train.tiny
+    loaded = load_problems(train) if taught else LoadedProblems([])
     if config.method.condition == "ground_truth" and not any(p.solution for p in loaded.problems):
         raise DataError(
             "method.condition is ground_truth, and not one training problem has a worked solution",
@@ -161,8 +226,13 @@ def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sourc
     _require_unique([b.name for b in benchmarks])
     rejected = [{"set": name, **asdict(row)} for name, rows in _rejected(loaded, benchmarks) for row in rows]
     problems, contaminated = _without_overlaps(config, loaded.problems, benchmarks, rejected)
-    splits = split_problems(problems, config.data, config.seed)
-    return Sources(loaded, benchmarks, rejected, contaminated, splits)
+    splits = split_problems(problems, config.data, config.seed) if problems else Splits([], [], [])
+    rationales = None
+    if has_rationales(config) and config.method.condition != "ground_truth":
+        rationales = load_rationales(
+            config.data.rationales, splits.train, splits.diagnosis + splits.validation
+        )
+    return Sources(loaded, benchmarks, rejected, contaminated, splits, rationales)
 
 
 def describe_model(model: ModelConfig) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class Targets:
         self._method, self._iteration = run.config.method, iteration
         self._splits = [run.layout.split(name) for name in learned_splits(self._method, iteration)]
         self._feedback = run.layout.iteration(iteration - 1).feedback if iteration else None
+        self._given = run.layout.rationales if not iteration and run.layout.rationales.exists() else None
         past = range(iteration - 1) if self._method.history == "all" else ()
         self._past = [(number, run.layout.iteration(number).feedback) for number in past]
         self._examples: tuple[ShownExample, ...] = ()
@@ -73,9 +74,22 @@ class Targets:
 
     def __iter__(self) -> Iterator[Target]:
         problems = heapq.merge(*map(read_rows, self._splits), key=ORDER)
+        if self._feedback is None and self._given is not None:
+            return self._with_given(self._given, problems)
         if self._feedback is None:
             return (first_target(problem, self._method) for problem in problems)
         return self._refined(self._feedback, problems)
+
+    def _with_given(self, path: Path, problems: Iterator[Fields]) -> Iterator[Target]:
+        """The problems that have rationales already, each with them."""
+        for row in read_rows(path):
+            problem = next((p for p in problems if ORDER(p) >= ORDER(row)), None)
+            if problem is None or ORDER(problem) != ORDER(row):
+                raise EvidenceError(
+                    f"{path}: problem {row['problem_id']} is not in the splits, or its row is out of order",
+                    hint="the file was changed; start a new run directory",
+                )
+            yield first_target(problem, self._method, row["texts"])
 
     def _refined(self, path: Path, problems: Iterator[Fields]) -> Iterator[Target]:
         """The chosen rows of the feedback, each beside its problem. Raises EvidenceError for a row without one."""

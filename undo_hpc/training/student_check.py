@@ -12,6 +12,7 @@ from pathlib import Path
 
 from undo_hpc.chat.template import ChatTemplate, RenderError, prints_date
 from undo_hpc.chat.training_text import TurnWriter, sample_turns
+from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig, StudentConfig
 from undo_hpc.errors import DataError
 from undo_hpc.models import resolve_model
@@ -151,7 +152,7 @@ def check_lengths(config: RunConfig, user_turns: Sequence[str] = ()) -> str:
     Args:
         user_turns: the student's prompts before the chat template; the longest is measured in the student's tokens.
     """
-    if config.method.condition == "ground_truth":  # no teacher writes
+    if not asks(config, "teacher"):  # no teacher writes
         return ""
     sampling, limit = config.generate.sampling, config.train.max_length
     most_new = max(sampling.max_new_tokens, *sampling.max_new_tokens_by_iteration.values(), 0)

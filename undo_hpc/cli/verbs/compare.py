@@ -140,7 +140,12 @@ def shared_benchmark(runs: list[Run]) -> str:
     from undo_hpc.storage.manifest import read_manifest
 
     prepared = [read_manifest(one.layout.prepared) for one in runs]
-    common = set.intersection(*(set(found.details["benchmarks"]) if found else set() for found in prepared))
+    common = set.intersection(
+        *(
+            {*found.details["benchmarks"], *one.config.evaluate.added} if found else set()
+            for one, found in zip(runs, prepared, strict=True)
+        )
+    )
     if len(common) != 1:
         there = ", ".join(sorted(common))
         raise ConfigError(

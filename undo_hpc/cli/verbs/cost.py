@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
 
     from undo_hpc.cli.choose import choose_run
+    from undo_hpc.config.parts import refines
     from undo_hpc.control.budget import check_budget, estimate_next
     from undo_hpc.control.spent import energy, measure, rationale_cost
-    from undo_hpc.pipeline.plan import refines
     from undo_hpc.pipeline.run import open_run
 
     opened = open_run(choose_run(arguments.run_dir))

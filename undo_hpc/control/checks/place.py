@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.budget import check_budget
 from undo_hpc.control.position import read_state
 from undo_hpc.control.run_cluster import require_unqueued, require_usable_path
 from undo_hpc.errors import ConfigError, Incomplete
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.pipeline.run import Run, changed_keys, open_run, require_free
 from undo_hpc.stages.prepare import check_models, prepared_digest
 from undo_hpc.storage.atomic import sha256_file

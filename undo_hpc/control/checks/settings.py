@@ -12,12 +12,12 @@ from typing import Any
 
 from undo_hpc.cluster.profile import load_profile, require_used
 from undo_hpc.config.engines import ENGINES
+from undo_hpc.config.parts import asks, effective_iterations, only_evaluates
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.engines import load_own_engine
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.errors import ConfigError
 from undo_hpc.models import context_of, resolve_model
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
@@ -91,8 +91,8 @@ def _load_plugins(config: RunConfig) -> None:
 
 
 def _no_teacher(config: RunConfig, stage: str) -> bool:
-    """Whether the stage asks no model: the data's own solutions teach."""
-    return stage == "generate" and config.method.condition == "ground_truth"
+    """Whether the stage is `generate` and asks no model: rationales are given, or nothing is taught."""
+    return stage == "generate" and not asks(config, "teacher")
 
 
 def check_teacher(config: RunConfig) -> None:
@@ -121,6 +121,11 @@ def check_teacher(config: RunConfig) -> None:
 def check_evaluation(config: RunConfig) -> None:
     """The student itself is evaluated, and overrides name benchmarks of the run."""
     settings = config.evaluate
+    if only_evaluates(config) and not (settings.benchmarks and settings.baseline):
+        raise ConfigError(
+            "until is 'baseline', and there is nothing to evaluate",
+            hint="name benchmarks (evaluate.benchmarks), and leave evaluate.baseline on",
+        )
     if settings.engine.name == "openai":
         raise ConfigError(
             "evaluate.engine.name is openai: a server answers with the model that it holds, not with the student just trained",

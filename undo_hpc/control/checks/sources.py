@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from undo_hpc.chat.template import RenderError
+from undo_hpc.config.parts import asks, only_evaluates
 from undo_hpc.config.schema import RunConfig, SourceConfig
 from undo_hpc.control.checks.finding import NotChecked
 from undo_hpc.data.benchmarks.loader import describe_benchmark
@@ -50,6 +51,8 @@ def check_teacher_template(config: RunConfig) -> None:
 
 def check_student_template(config: RunConfig) -> None:
     """The student's chat template can be trained."""
+    if not asks(config, "student"):
+        return
     if template_of(config.student) is None:
         raise NotChecked(
             f"student.model: the chat template of {config.student.model}, which cannot be read here"
@@ -59,6 +62,8 @@ def check_student_template(config: RunConfig) -> None:
 
 def describe_training(config: RunConfig, sources: Sources | None) -> list[str]:
     """What training will do that is not obvious: how the template is used, and rows that it leaves out."""
+    if not asks(config, "student") or only_evaluates(config):
+        return []
     problems = [problem.problem for problem in sources.splits.train] if sources else []
     return student_notes(config, problems, date=time.strftime("%Y-%m-%d"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from undo_hpc.records import AnswerKind, Problem
 
 FOLDER = Path(__file__).resolve().parent
 _PLACES = ("path", "hub", "tiny")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 class BenchmarkFile(Section):
@@ -54,7 +56,7 @@ def benchmark_names() -> list[str]:
 
 def describe_benchmark(name_or_file: str, override: SourceConfig | None = None) -> BenchmarkFile:
     """What a benchmark's file says, with the override over its source; no problem is read. Raises as `load_benchmark`."""
-    spec = validate_section(BenchmarkFile, read_yaml(_find(name_or_file)))
+    spec = _read(_find(name_or_file))
     return spec.model_copy(update={"source": _merged(spec.source, override)}) if override else spec
 
 
@@ -62,7 +64,8 @@ def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limi
     """Reads a benchmark.
 
     Args:
-        name_or_file: name of an embedded benchmark, or a YAML file of the same shape (its name is then the file's).
+        name_or_file: name of an embedded benchmark, a YAML file of the same shape, or a data file or Hub data set whose columns are
+            found as those of training data are (its name is then the file's).
         override: another source, e.g. a local file; what it leaves unsaid (fields, kind of answer, split) is as in the
             benchmark's file. A condition of the file's `where` is ignored where a local file lacks the column.
         limit: the first so many problems; 0 for all.
@@ -72,7 +75,7 @@ def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limi
         DataError: the problems cannot be read.
     """
     path = _find(name_or_file)
-    spec = validate_section(BenchmarkFile, read_yaml(path))
+    spec = _read(path)
     source = _merged(spec.source, override) if override else spec.source
     own_where = override is not None and "where" in override.model_fields_set
     beside = (
@@ -97,7 +100,16 @@ def load_benchmark(name_or_file: str, override: SourceConfig | None = None, limi
     )
 
 
+def _read(path: Path) -> BenchmarkFile:
+    """What a benchmark's file says; of a data file, or of a data set on the Hub, its name and place alone."""
+    if path.suffix in (".yaml", ".yml"):
+        return validate_section(BenchmarkFile, read_yaml(path))
+    place = {"path": str(path)} if path.exists() else {"hub": str(path), "split": "test"}
+    return BenchmarkFile(title=path.name, source=SourceConfig.model_validate(place))
+
+
 def _find(name_or_file: str) -> Path:
+    """The file of a benchmark; a data file or an id on the Hub as it is."""
     names = benchmark_names()
     if name_or_file in names:
         return FOLDER / f"{name_or_file}.yaml"
@@ -108,11 +120,14 @@ def _find(name_or_file: str) -> Path:
                 f"no such benchmark file: {path}", hint=f"embedded benchmarks: {', '.join(names)}"
             )
         return path
+    path = Path(name_or_file).expanduser()
+    if path.is_file() or _HUB_ID.fullmatch(name_or_file):
+        return path
     near = difflib.get_close_matches(name_or_file.lower(), names, n=1, cutoff=0.5)
     advice = f"did you mean '{near[0]}'? " if near else ""
     raise ConfigError(
         f"no benchmark named '{name_or_file}'",
-        hint=f"{advice}embedded: {', '.join(names)}; or give a YAML file",
+        hint=f"{advice}embedded: {', '.join(names)}; or give a YAML file, a data file, or a data set of the Hub (owner/name)",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from undo_hpc import __version__
 from undo_hpc.config.describe import to_yaml
 from undo_hpc.config.load import differing_keys
+from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.spent import energy
 from undo_hpc.method.metrics import UNTRAINED, Flips, gain, rows_learned, share
@@ -18,7 +19,6 @@ from undo_hpc.observe.report.collect import ReportData, Series
 from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.report.figures import category_tables
 from undo_hpc.observe.wording import evaluation_settings, learned, percent
-from undo_hpc.pipeline.plan import effective_iterations
 from undo_hpc.records import SPLITS
 from undo_hpc.system.templates import render
 from undo_hpc.system.wording import format_duration

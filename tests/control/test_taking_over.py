@@ -1,0 +1,91 @@
+"""What a fork takes over: each stage that the changed keys do not touch, iteration after iteration, and nothing that rests on other inputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.campaign.build import files_of
+from tests.observe.synthetic import RunBuilder
+from undo_hpc.cli import main
+from undo_hpc.config.load import override
+from undo_hpc.control.position import current_state
+from undo_hpc.control.taking_over import take_over
+from undo_hpc.pipeline.run import Run
+
+SETS = ["iterations=2", "display.report=false"]
+
+
+def builder(root: Path, *sets: str) -> RunBuilder:
+    return RunBuilder(root, problems=24, sets=[*SETS, *sets], benchmarks={"gsm": 20})
+
+
+@pytest.fixture(scope="module")
+def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return builder(tmp_path_factory.mktemp("donor") / "run").play(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("train.learning_rate=0.5", {"generate", "baseline", "merge"}),
+        ("method.wrong_rationales=keep", {"generate", "baseline"}),
+        ("method.combine=add", {"generate", "baseline"}),
+        ("method.start_from=previous", {"generate", "baseline", "merge"}),
+        ("evaluate.sampling.max_new_tokens=9", {"generate", "merge", "train"}),
+        ("method.preset=blind", {"generate", "baseline", "merge", "train", "evaluate"}),
+        ("generate.sampling.top_k=3", {"baseline"}),
+        ("seed=5", set()),
+    ],
+)
+def test_the_stages_that_a_key_does_not_touch(
+    change: str, stages: set[str], tmp_path: Path, donor: Run
+) -> None:
+    before = files_of(donor.layout.root)
+    run = builder(tmp_path / "run", change).run
+    taken = take_over(run, donor)
+    assert {stage for _, stage in taken} == stages and {k for k, _ in taken} <= {0}
+    left = {status.stage for status in current_state(run).missing}
+    assert not left & stages and "advance" in left
+    assert files_of(donor.layout.root) == before, "the donor is only read"
+
+
+def test_another_stopping_rule_keeps_all_iterations_and_decides_by_itself(tmp_path: Path, donor: Run) -> None:
+    run = builder(tmp_path / "run", "stop.patience=5", "iterations=4").run
+    taken = take_over(run, donor)
+    assert {k for k, stage in taken if stage == "advance"} == {0, 1}
+    metrics = json.loads(run.layout.iteration(1).metrics.read_text())
+    assert metrics["decision"]["action"] == "continue"
+    assert json.loads(donor.layout.iteration(1).metrics.read_text())["decision"]["action"] == "finished"
+    state = current_state(run)
+    assert state.iteration == 2 and not state.lost and not state.damaged
+
+
+def test_files_are_links_and_other_inputs_are_not_taken(tmp_path: Path, donor: Run) -> None:
+    run = builder(tmp_path / "run", "train.epochs=9").run
+    take_over(run, donor)
+    shard = "generate/shard-00000.jsonl"
+    assert (run.layout.iteration(0).root / shard).samefile(donor.layout.iteration(0).root / shard)
+    damaged = builder(tmp_path / "damaged").play(1)
+    path = damaged.layout.iteration(0).root / shard
+    path.write_bytes(path.read_bytes()[::-1])  # as long as before: only its digest tells
+    taken = take_over(builder(tmp_path / "other", "train.epochs=9").run, damaged)
+    assert taken[0, "generate"] == 1 and (0, "merge") not in taken, (
+        "one of two shards, and nothing that rests on both"
+    )
+
+
+def test_a_fork_of_a_run_at_work_and_onto_another_run_is_refused(
+    tmp_path: Path, donor: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from undo_hpc.storage.lease import Lease
+
+    with Lease(donor.layout.lease, "the run"):
+        assert main(["fork", str(donor.layout.root), str(tmp_path / "new")]) == 2
+    assert "is at work (process" in capsys.readouterr().err and not (tmp_path / "new").exists()
+    assert main(["fork", str(donor.layout.root), str(donor.layout.root)]) == 2
+    assert "is a run already" in capsys.readouterr().err
+    assert main(["fork", str(tmp_path), str(tmp_path / "new")]) == 2
+    assert override(donor.config, []).name == donor.config.name
