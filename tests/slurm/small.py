@@ -113,9 +113,18 @@ class Campaign:
             *more,
         ]
 
-    def launch(self, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs the launcher against the cluster that SLURM_CONF names."""
-        command = self.command("--profile", str(self.folder / "profile.yaml"), *more)
+    def launch(
+        self, *more: str, check: bool = True, without_profile: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the launcher against the cluster that SLURM_CONF names.
+
+        Args:
+            without_profile: as a person does who resumes a run, and whose profile has been deleted since.
+        """
+        profile = self.folder / "profile.yaml"
+        command = self.command(*([] if without_profile else ["--profile", str(profile)]), *more)
+        if without_profile:
+            profile.unlink()
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=120, cwd=self.folder, env=_environment()
         )
