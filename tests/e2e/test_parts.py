@@ -74,3 +74,20 @@ def test_generate_then_train_then_evaluate_then_the_rest(
     assert json.loads((run.layout.iteration(0).metrics).read_text())["sets"]["train"]["n"] == len(before)
     for name in ("status", "report"):
         assert main([name, str(made)]) == 0
+
+
+def test_a_smoke_test_runs_beside_the_run_and_says_what_it_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, words = tmp_path / "mine", ["run", "--config", "tiny", "--set", "iterations=1", *SETS]
+    assert main([*words, "--run-dir", str(real), "--smoke", "16"]) == 0
+    said = capsys.readouterr().out
+    assert "attempts right" in said and "tokens/s" in said and "student's encoding: takes" in said
+    assert not real.exists() and open_run(tmp_path / "mine-smoke").config.data.train.sample == 16
+    assert main([*words, "--run-dir", str(real), "--smoke", "16"]) == 0, "again: shows the figures again"
+    assert "tokens/s" in capsys.readouterr().out
+    assert main([*words, "--run-dir", str(real), "--smoke", "24"]) == 2
+    assert "data.train.sample" in capsys.readouterr().err
+    real.with_name("other-smoke").symlink_to(tmp_path / "mine-smoke")
+    assert main([*words, "--run-dir", str(tmp_path / "other"), "--set", "name=other", "--smoke", "16"]) == 2
+    assert "another run" in capsys.readouterr().err

@@ -17,6 +17,7 @@ LAUNCHER_EXAMPLES = """examples:
   python launchers/run_iteration.py --config my.yaml                   your own problems and models (see the README)
   python launchers/run_iteration.py --config my.yaml --profile slurm/profiles/mycluster.yaml
   python launchers/run_iteration.py --config numina10k_qwen --dry-run  what would be done; writes nothing
+  python launchers/run_iteration.py --config my.yaml --smoke 64        the whole loop on 64 problems, before the run itself
 """
 VERB_EXAMPLES = """examples:
   undo-hpc run                                  the embedded tiny world

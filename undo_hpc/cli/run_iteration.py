@@ -74,6 +74,13 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         action="store_true",
         help="called by cron on a SLURM site whose nodes do not submit: failed tasks are submitted again only so often",
     )
+    parser.add_argument(
+        "--smoke",
+        type=int,
+        action=Once,
+        metavar="N",
+        help="try the whole loop on N problems with the run's models, in RUN_DIR-smoke; says what it means for the run",
+    )
     add_verbosity(parser)
     return parser
 
@@ -88,7 +95,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "run_iteration.py") -
     if unknown:
         meant = f"; did you mean --config {unknown[0]}?" if unknown[0].endswith((".yaml", ".yml")) else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
-    return run_launcher(arguments, launch, what="run", run_dir=arguments.run_dir)
+    return run_launcher(arguments, launch, what="run", run_dir=None if arguments.smoke else arguments.run_dir)
 
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
@@ -97,12 +104,47 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 
     config = read_config(arguments)
     run_dir = arguments.run_dir or CHECKPOINTS / config.name
+    whole = config
+    if arguments.smoke is not None:
+        from undo_hpc.config.smoke import smoke_config, smoke_dir
+
+        config, run_dir = smoke_config(whole, arguments.smoke), smoke_dir(run_dir)
+        _require_same_smoke(config, run_dir)
     if arguments.dry_run:
         from undo_hpc.observe.dry_run import show_plan
 
         show_plan(config, run_dir, console)
         return 0
-    return start_run(config, run_dir, console, unattended=arguments.unattended)
+    code = start_run(config, run_dir, console, unattended=arguments.unattended)
+    if arguments.smoke is not None and code == 0:
+        from undo_hpc.observe.smoke import show_smoke
+        from undo_hpc.pipeline.run import open_run
+
+        show_smoke(open_run(run_dir), whole, console)
+    return code
+
+
+def _require_same_smoke(config: RunConfig, run_dir: Path) -> None:
+    """Raises ConfigError where the directory of a smoke test holds another run, or a smoke test with other values."""
+    from undo_hpc.errors import ConfigError
+    from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.pipeline.run import changed_keys, open_run
+
+    if not Layout(run_dir).config.exists():
+        return
+    run = open_run(run_dir)
+    if run.config.name != config.name:
+        raise ConfigError(
+            f"{run_dir} is another run ({run.config.name}), and the smoke test would be made there",
+            hint="move it, or give another --run-dir",
+        )
+    try:
+        changed_keys(run, config)
+    except ConfigError as error:
+        raise ConfigError(
+            error.message,
+            hint=f"a smoke test with other values begins from nothing: remove {run_dir}, or give the old values to resume it",
+        ) from error
 
 
 def start_run(
