@@ -96,8 +96,8 @@ def loaded_models(config: RunConfig) -> dict[str, ModelConfig]:
     return found if served or not asks(config, "teacher") else {"teacher": config.teacher, **found}
 
 
-def context_of(model: ModelConfig) -> int | None:
-    """Most tokens that a model reads, by its config.json here or in the Hub's cache; None where nobody here can tell."""
+def text_settings(model: ModelConfig) -> dict[str, Any]:
+    """What a model's config.json says of its text part, here or in the Hub's cache; empty where nobody here can tell."""
     try:
         path = Path(resolve_model(model.model)) / "config.json"
         if not path.is_file():
@@ -108,8 +108,13 @@ def context_of(model: ModelConfig) -> int | None:
             )
         settings = json.loads(path.read_text())
     except (DataError, ConfigError, OSError, ValueError):
-        return None
-    settings = settings.get("text_config", settings)
+        return {}
+    return dict(settings.get("text_config", settings)) if isinstance(settings, dict) else {}
+
+
+def context_of(model: ModelConfig) -> int | None:
+    """Most tokens that a model reads, by its config.json; None where nobody here can tell."""
+    settings = text_settings(model)
     scaling = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
     context = settings.get("max_position_embeddings")
     return context if isinstance(context, int) and "factor" not in scaling else None

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             return int(ExitCode.INTERRUPTED)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the log says it, and where the traceback is
             code = _report(error, arguments.run_dir)
-        if os.environ.get("UNDO_CARRY_ON") == "1" and not cluster_rank()[0]:  # set in jobs of a cluster
+        if os.environ.get("UNDO_CONTINUES_RUN") == "1" and not cluster_rank()[0]:  # set in jobs of a cluster
             from undo_hpc.control.continue_run import continue_run
 
             try:

@@ -37,7 +37,7 @@ def campaign(tmp_path: Path) -> Path:
     path = tmp_path / "camp.yaml"
     path.write_text(
         f"name: camp\nbase: base.yaml\nseeds: [0, 1]\narms: {ARMS}\nprimary: [[undo, blind], [undo, one_shot]]\n"
-        "problem_set: gsm8k\nstudent: last\n"
+        "problem_set: gsm8k\nstudent: last\nrepeat: false\n"
     )
     return path
 

@@ -65,8 +65,8 @@ def test_a_key_alone_changes_no_other(model: type[BaseModel]) -> None:
             break
         else:
             alone.append(key)
-    # what only goes with another key: temperature 0 wants one attempt, a selection several samples, ZeRO's offload wants a stage...
-    assert len(alone) <= 9, alone
+    # what only goes with another key: temperature 0 wants one attempt, a selection several samples, a judge its model...
+    assert len(alone) <= 11, alone
     assert tried > 20
 
 

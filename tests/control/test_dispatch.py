@@ -82,9 +82,9 @@ def test_merge_submits_what_it_depends_on_and_what_depends_on_it() -> None:
 @pytest.mark.parametrize(
     ("reason", "state"),
     [
-        ("launch failed requeued held", JobState.GIVEN_UP),
-        ("user env retrieval failed requeued held", JobState.GIVEN_UP),
-        ("JobHoldMaxRequeue", JobState.GIVEN_UP),
+        ("launch failed requeued held", JobState.ABANDONED),
+        ("user env retrieval failed requeued held", JobState.ABANDONED),
+        ("JobHoldMaxRequeue", JobState.ABANDONED),
         ("JobHeldUser", JobState.HELD),
         ("JobHeldAdmin", JobState.HELD),
         ("job requeued in held state", JobState.HELD),

@@ -10,12 +10,13 @@ import pytest
 from tests.campaign.build import files_of
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
-from undo_hpc.config.load import override
+from undo_hpc.config.load import all_keys, override
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.position import current_state
-from undo_hpc.control.taking_over import take_over
+from undo_hpc.control.taking_over import _READS, take_over
 from undo_hpc.pipeline.run import Run
 
-SETS = ["iterations=2", "display.report=false"]
+SETS = ["iterations=2", "display.report=false", "generate.samples=2"]
 
 
 def builder(root: Path, *sets: str) -> RunBuilder:
@@ -33,6 +34,8 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ("train.learning_rate=0.5", {"generate", "baseline", "merge"}),
         ("method.wrong_rationales=keep", {"generate", "baseline"}),
         ("method.combine=add", {"generate", "baseline"}),
+        ("method.keep=1", {"generate", "baseline"}),
+        ("method.pass_rate_min=0.5", {"generate", "baseline"}),
         ("method.start_from=previous", {"generate", "baseline", "merge"}),
         ("evaluate.sampling.max_new_tokens=9", {"generate", "merge", "train"}),
         ("method.preset=blind", {"generate", "baseline", "merge", "train", "evaluate"}),
@@ -50,6 +53,26 @@ def test_the_stages_that_a_key_does_not_touch(
     left = {status.stage for status in current_state(run).missing}
     assert not left & stages and "advance" in left
     assert files_of(donor.layout.root) == before, "the donor is only read"
+
+
+def test_every_key_of_the_method_is_read_by_a_stage_or_changes_what_the_teacher_is_asked() -> None:
+    """A key that is in neither list would be changed by a fork, and the old distilled set or student be taken over all the same."""
+    asked = {
+        "preset",
+        "condition",
+        "regenerate",
+        "history",
+        "show_score",
+        "hint",
+        "examples",
+        "examples_from",
+        "show_truth",
+    }
+    read = tuple(key for stage, keys in _READS.items() if stage != "advance" for key in keys)
+    keys = [
+        key for key in all_keys(RunConfig) if key.startswith("method.") and key.partition(".")[2] not in asked
+    ]
+    assert len(keys) >= 9 and [key for key in keys if not key.startswith(read)] == []
 
 
 def test_another_stopping_rule_keeps_all_iterations_and_decides_by_itself(tmp_path: Path, donor: Run) -> None:

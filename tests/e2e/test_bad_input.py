@@ -133,12 +133,8 @@ def test_a_base_model_that_changed_since_the_run_began(tmp_path: Path) -> None:
 def test_unknown_key_and_preset(tmp_path: Path) -> None:
     code, error = launch(tmp_path, sets=("train.epoch=3",))
     assert code == 2 and "did you mean 'epochs'" in error
-    done = subprocess.run(
-        Small(tmp_path / "r", sets=()).command("--config", "tinny"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["tinny" if word == "tiny" else word for word in Small(tmp_path / "r", sets=()).command()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "did you mean 'tiny'" in done.stderr
 
 

@@ -256,7 +256,7 @@ class Slurm:
         env = {
             "SLURM_JOB_ID": number,
             "SLURM_RESTART_COUNT": str(task.restarts),
-            "UNDO_CARRY_ON": "1",
+            "UNDO_CONTINUES_RUN": "1",
             "UNDO_VISIBLE_WITHIN_S": "0",
         }
         if task.index is not None:

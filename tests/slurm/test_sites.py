@@ -171,11 +171,11 @@ def test_passing_troubles_inside_a_job_do_not_end_the_run(
         begun,
         monkeypatch,
         "sbatch",
-        """[ -n "$UNDO_CARRY_ON" ] || [ -e "$0.login" ] || { touch "$0.login"
+        """[ -n "$UNDO_CONTINUES_RUN" ] || [ -e "$0.login" ] || { touch "$0.login"
   echo "sbatch: error: Batch job submission failed: Unexpected message received" >&2; exit 1; }
-[ -z "$UNDO_CARRY_ON" ] || [ -e "$0.standby" ] || { touch "$0.standby"
+[ -z "$UNDO_CONTINUES_RUN" ] || [ -e "$0.standby" ] || { touch "$0.standby"
   echo "sbatch: error: Batch job submission failed: Slurm backup controller in standby mode" >&2; exit 1; }
-[ -z "$UNDO_CARRY_ON" ] || [ -e "$0.unknown" ] || { touch "$0.unknown"
+[ -z "$UNDO_CONTINUES_RUN" ] || [ -e "$0.unknown" ] || { touch "$0.unknown"
   echo "sbatch: error: Batch job submission failed: The controller has a headache" >&2; exit 1; }
 real=$(command -v sbatch); export PATH="$(dirname "$0"):$PATH"; exec "$real" "$@" """,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests.training.chat_families import FAMILIES, OFF, make_tokenizer
 from undo_hpc.config.load import load_config
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.errors import DataError
+from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.training.student_check import check_lengths, check_student, student_notes
 
 
@@ -36,6 +37,31 @@ def test_all_families_can_be_trained_and_what_is_not_obvious_is_told(name: str, 
     assert ("which is 2026-02-03 throughout the run" in notes) == ("strftime_now" in family.template)
     strip = config.model_copy(update={"student": config.student.model_copy(update={"reasoning": "strip"})})
     assert "left out" not in " ".join(check_student(strip))
+
+
+@pytest.mark.parametrize(
+    ("settings", "flaw"),
+    [
+        ({"model_type": "gemma2", "attn_logit_softcapping": 50.0}, "caps its attention's scores"),
+        ({"model_type": "a", "text_config": {"attn_logit_softcapping": 50.0}}, "caps its attention's scores"),
+        ({"model_type": "gpt_oss"}, "has attention sinks"),
+        ({"model_type": "gemma3_text", "attn_logit_softcapping": None}, ""),
+        ([], ""),
+    ],
+)
+def test_an_attention_that_leaves_out_a_part_of_the_student_is_refused_before_anything_is_paid_for(
+    tmp_path: Path, settings: Any, flaw: str
+) -> None:
+    config = student(tmp_path, FAMILIES["Qwen2.5"].template)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    for attention in ("auto", "eager", "sdpa", "varlen"):
+        train = config.train.model_copy(update={"attention": attention})
+        chosen = config.model_copy(update={"train": train})
+        if flaw and attention in ("sdpa", "varlen"):
+            with pytest.raises(ConfigError, match=f"{attention}.*{flaw}"):
+                check_student(chosen)
+        else:
+            check_student(chosen)
 
 
 def test_the_shipped_student_has_nothing_to_tell() -> None:

@@ -23,13 +23,13 @@ class JobState(StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"  # completing, or being requeued: it may still write
     HELD = "held"  # pending, and it will not start by itself: somebody held it
-    GIVEN_UP = (
-        "given up"  # held by the scheduler itself: its node failed to start it, or it was requeued too often
+    ABANDONED = (
+        "abandoned"  # held by the scheduler itself: its node failed to start it, or it was requeued too often
     )
     STUCK = "stuck"  # pending behind a dependency that can never be fulfilled
 
 
-WAITING = (JobState.PENDING, JobState.HELD, JobState.GIVEN_UP)  # not started, and it can still start
+WAITING = (JobState.PENDING, JobState.HELD, JobState.ABANDONED)  # not started, and it can still start
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def setup_lines(
         f"UNDO_GRACE_MARK={int(grace_mark)}",
         f"export UNDO_SIGNAL_LEAD={profile.signal_lead_s}",
         f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
-        f"export UNDO_CARRY_ON={int(submission.continues and profile.submit_from == 'nodes')}",
+        f"export UNDO_CONTINUES_RUN={int(submission.continues and profile.submit_from == 'nodes')}",
         PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
         *(
             ["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)]

@@ -60,7 +60,7 @@ _ENDED = frozenset(
     }
 )
 _HELD = re.compile(r"held|hold", re.IGNORECASE)
-_GIVEN_UP = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
+_ABANDONED = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
 
 
 class Unidentified(ClusterError):
@@ -369,5 +369,5 @@ def _state(state: str, reason: str) -> JobState:
     if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
         return JobState.STUCK
     if known is JobState.PENDING and _HELD.search(reason):
-        return JobState.GIVEN_UP if _GIVEN_UP.search(reason) else JobState.HELD
+        return JobState.ABANDONED if _ABANDONED.search(reason) else JobState.HELD
     return known

@@ -71,7 +71,7 @@ class OpenAIEngineConfig(Section):
     )
     served_model: str = result_field("", "name of the model at the server; empty takes `model`")
     concurrency: int = runtime_field(64, "requests under way at once", ge=1)
-    timeout_s: float = runtime_field(600.0, "seconds before a request is given up", gt=0)
+    timeout_s: float = runtime_field(600.0, "seconds before a request is abandoned", gt=0)
     max_retries: int = runtime_field(6, "tries of a request, with growing random waits", ge=1)
     api_key_env: str = runtime_field(
         "OPENAI_API_KEY",

@@ -70,11 +70,14 @@ STAGES: dict[str, StageSpec] = {
 }  # fmt: skip
 ROW_STAGES = tuple(spec.name for spec in STAGES.values() if spec.keeps_rows)
 RESUBMITTING_STAGES = tuple(spec.name for spec in STAGES.values() if spec.resubmits)
+TEXT_STAGES = tuple(
+    spec.name for spec in STAGES.values() if spec.graded or spec.name == "merge"
+)  # those to look at
 LAST_STAGE = "advance"  # closes an iteration and begins the next one
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")  # part of job names and paths
 # Names in an iteration's folder that no stage of a user may take.
 RESERVED = frozenset({*STAGES, "targets", "distilled", "student", "logs", "events", "progress", "leases", "plan", "metrics",
-                      "feedback", "predictions", "chat", "lm_eval", "inputs", "README", "checkpoints", "defaults"})  # fmt: skip
+                      "feedback", "predictions", "chat", "lm_eval", "inputs", "key", "README", "checkpoints", "defaults"})  # fmt: skip
 
 
 def spec_of(name: str) -> StageSpec:

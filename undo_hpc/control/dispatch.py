@@ -111,7 +111,7 @@ def _live_jobs(run: Run, cluster: Cluster, own: str) -> list[LiveJob]:
 
 def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:
     """Releases tasks that the scheduler has abandoned: they wait for a node again, and their dependents still wait for them."""
-    abandoned = [job for job in jobs if job.state is JobState.GIVEN_UP]
+    abandoned = [job for job in jobs if job.state is JobState.ABANDONED]
     cluster.release(job.task_id for job in abandoned)
     return abandoned
 

@@ -102,7 +102,7 @@ def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
 
     for job in watched_cluster(run).live_jobs(run.id):
         live.jobs += 1
-        live.abandoned += job.state is JobState.GIVEN_UP
+        live.abandoned += job.state is JobState.ABANDONED
         if job.state is JobState.HELD:
             live.held = live.held or job.task_id
         if job.iteration != iteration:

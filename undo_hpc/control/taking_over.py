@@ -29,7 +29,8 @@ _ANSWERS = ("seed", "grading.", "evaluate.engine", "evaluate.sampling", "evaluat
 _READS = {
     "generate": ("seed", "grading.", "generate."),
     "baseline": _ANSWERS,
-    "merge": ("generate.samples", "method.wrong_rationales", "method.combine", "method.errors_from", "cluster.policy"),
+    "merge": ("generate.samples", "method.wrong_rationales", "method.combine", "method.errors_from", "method.keep", "method.select",
+              "method.pass_rate", "cluster.policy"),
     "train": ("seed", "train.", "distill.", "method.start_from", "method.signal"),
     "evaluate": _ANSWERS,
     "advance": ("method.", "grading.", "evaluate.", "cluster.policy", "stages"),
@@ -119,9 +120,8 @@ class _Taker:
             if not all(name in done for name in stage.after) or not self._has_splits(stage):
                 continue
             prompts = "generate" if stage.name == "generate" else "evaluate"
-            if spec_of(stage.name).keeps_rows and plan.prompts.get(prompts) != their_plan.prompts.get(
-                prompts
-            ):
+            asks = spec_of(stage.name).keeps_rows or stage.name == "train"
+            if asks and plan.prompts.get(prompts) != their_plan.prompts.get(prompts):
                 continue
             tasks = stage.tasks if stage.name not in _SETS else self._same_slices(stage, plan, their_plan)
             manifests = [m for task in tasks if (m := self._task(stage, task, done)) is not None]

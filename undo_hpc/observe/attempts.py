@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from undo_hpc.config.stages import TEXT_STAGES
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import ConfigError
@@ -21,8 +22,6 @@ from undo_hpc.records import Attempt, Problem, Target
 from undo_hpc.stages.targets import prompt_of
 from undo_hpc.storage.atomic import expect_fields
 from undo_hpc.storage.reading import read_rows_tolerant
-
-STAGES = ("generate", "merge", "baseline", "evaluate")  # those with texts to look at
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def choose_stage(run: Run, stage: str | None, iteration: int | None) -> tuple[st
     there = [
         f"{name} {k}"
         for k in run.layout.iterations()
-        for name in STAGES
+        for name in TEXT_STAGES
         if next(answered(run, name, k), None)
     ]
     what = f"{stage or 'this run'}{'' if iteration is None else f' of iteration {iteration}'}"

@@ -324,6 +324,11 @@ class IterationLayout:
         return self.server(index).with_suffix(".log")
 
 
+def runs_page(folder: Path) -> Path:
+    """The page over the runs of a folder (`undo-hpc list --html`)."""
+    return folder / "index.html"
+
+
 def distilled_files(folder: Path) -> list[Path]:
     """The parquet files of a distilled set, in order."""
     return sorted(folder.glob("distilled-*.parquet"))

@@ -101,7 +101,7 @@ class IterationPlan:
 
     def slices(self, stage: str) -> tuple[EvaluationSlice, ...]:
         """All slices of `evaluate`, `baseline` or `sample`, in the order of their tasks."""
-        tasks: tuple[tuple[EvaluationSlice, ...], ...] = getattr(self, stage)
+        tasks: tuple[tuple[EvaluationSlice, ...], ...] = getattr(self, stage, ())
         return tuple(part for parts in tasks for part in parts)
 
     def policy_of(self, stage: str) -> PolicyConfig:

@@ -14,8 +14,8 @@ from undo_hpc.chat.template import ChatTemplate, RenderError, prints_date
 from undo_hpc.chat.training_text import TurnWriter, sample_turns
 from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig, StudentConfig
-from undo_hpc.errors import DataError
-from undo_hpc.models import resolve_model
+from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.models import resolve_model, text_settings
 from undo_hpc.prompts import load_prompts
 from undo_hpc.training.loss_tokens import load_tokenizer
 
@@ -81,8 +81,10 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
 
     Raises:
         DataError: no rationale could be learned with this template; the hint says what to change.
+        ConfigError: see `check_attention`.
     """
     model = config.student
+    check_attention(config)
     template = template_of(model, date=date)
     if template is None:
         return []
@@ -127,6 +129,23 @@ def check_student(config: RunConfig, *, date: str = "") -> list[str]:
             f"student: its chat template prints the date, which is {model.date or date} throughout the run"
         )
     return notes
+
+
+def check_attention(config: RunConfig) -> None:
+    """Raises ConfigError where `train.attention` names one that leaves out a part of the student's own (by its config.json; before
+    its first step training compares the two in any case).
+    """
+    attention, settings = config.train.attention, text_settings(config.student)
+    if attention not in ("sdpa", "varlen"):
+        return
+    flaw = "caps its attention's scores" if settings.get("attn_logit_softcapping") else ""
+    if settings.get("model_type") == "gpt_oss":
+        flaw = "has attention sinks"
+    if flaw:
+        raise ConfigError(
+            f"train.attention is {attention}, which leaves out a part of {config.student.model}: it {flaw}",
+            hint="set train.attention to auto or eager",
+        )
 
 
 def student_notes(config: RunConfig, problems: Sequence[str], *, date: str = "") -> list[str]:

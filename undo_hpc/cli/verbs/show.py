@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from undo_hpc.cli.common import path_argument
+from undo_hpc.config.stages import TEXT_STAGES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--stage",
-        choices=("generate", "merge", "baseline", "evaluate"),
+        choices=TEXT_STAGES,
         help="generate: the teacher's attempts; merge: the distilled set; baseline, evaluate: the student's answers (default)",
     )
     parser.add_argument(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.layout import Layout, runs_page
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.system.templates import render
 
@@ -36,6 +36,6 @@ def write_index(folder: Path, runs: Sequence[tuple[Path, str, Sequence[str]]]) -
         style=(_HERE / "style.css").read_text(),
         written=time.strftime("%Y-%m-%d %H:%M %Z"),
     )
-    target = folder / "index.html"
+    target = runs_page(folder)
     write_text(target, text)
     return target
