@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for page in given[1:]:
         write_text(page, insert(page.read_text(encoding="utf-8"), results))
     if not given[1:]:
-        print(to_markdown(results), end="")
+        sys.stdout.write(to_markdown(results))
     return 0
 
 
