@@ -183,6 +183,8 @@ def _model_and_problems(config: RunConfig, run_dir: Path | None, count: int) -> 
 
 def _axis(engine: str, word: str) -> tuple[str, list[Any]]:
     """`max_num_seqs=256,512` as a key below generate.engine and its values; what vLLM alone knows goes into `extra`."""
+    import yaml
+
     from undo_hpc.config.schema import VllmEngineConfig
     from undo_hpc.config.yaml_text import parse_value
     from undo_hpc.errors import ConfigError
@@ -193,7 +195,12 @@ def _axis(engine: str, word: str) -> tuple[str, list[Any]]:
             f"--try {word}: expected KEY=A,B,...", hint="for example --try max_num_seqs=256,512"
         )
     extra = "extra." * (engine == "vllm" and key not in VllmEngineConfig.model_fields and "." not in key)
-    return f"{engine}.{extra}{key}", [parse_value(value) for value in values.split(",")]
+    try:
+        parsed = [parse_value(value) for value in values.split(",")]
+        json.dumps(parsed)  # a date is no value of an engine
+    except (yaml.YAMLError, TypeError) as error:
+        raise ConfigError(f"--try {word}: a value cannot be read ({error})", hint="quote it") from error
+    return f"{engine}.{extra}{key}", parsed
 
 
 def _with(config: RunConfig, values: Any) -> RunConfig:
