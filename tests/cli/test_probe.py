@@ -41,7 +41,7 @@ def test_vllm_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
         (["--try", "max_batsh=2"], "max_batch"),
         (["--try", "max_batch"], "KEY=A,B"),
         (["--try", "max_batch=[1,2"], "cannot be read"),
-        (["--try", "max_batch=2026-01-02"], "cannot be read"),
+        (["--try", "max_batch=2026-01-02"], "should be a valid integer"),
         (["--problems", "0"], "above 0"),
     ],
 )

@@ -197,8 +197,7 @@ def _axis(engine: str, word: str) -> tuple[str, list[Any]]:
     extra = "extra." * (engine == "vllm" and key not in VllmEngineConfig.model_fields and "." not in key)
     try:
         parsed = [parse_value(value) for value in values.split(",")]
-        json.dumps(parsed)  # a date is no value of an engine
-    except (yaml.YAMLError, TypeError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"--try {word}: a value cannot be read ({error})", hint="quote it") from error
     return f"{engine}.{extra}{key}", parsed
 
