@@ -36,6 +36,7 @@ VERBS = {
     "push": "publish data, predictions and students on the Hub",
     "prune": "remove weights and checkpoints that are not needed; the evidence knows of it",
     "doctor": "check this machine, and the cluster, before a run",
+    "probe": "which settings of the teacher's engine are fastest on this machine, and their lines for the configuration",
     "pause": "let running tasks save and stop; the run can be resumed later",
     "cancel": "end the jobs of a run; all data stays",
 }

@@ -56,6 +56,22 @@ class SampleRequest:
         return self.problem.problem_id, self.attempt
 
 
+def request_of(
+    name: str, ask: SampleRequest, run_seed: int, iteration: int, role: str, sampling: SamplingConfig
+) -> Request:
+    """What an engine is asked for an answer; nothing else of it depends on the engine's settings, so a probe asks the same."""
+    return Request(
+        name,
+        ask.prompt,
+        request_seed(run_seed, iteration, ask.problem.problem_id, ask.attempt, role),
+        ask.temperature,
+        longest(sampling, iteration),
+        sampling.top_p,
+        sampling.top_k,
+        tuple(sampling.stop),
+    )
+
+
 class AttemptStore:
     """The rows of one shard: those of earlier starts, and those that this start adds.
 
@@ -154,20 +170,8 @@ class AttemptStore:
             )
 
     def _request(self, name: str, ask: SampleRequest) -> Request:
-        ctx, sampling = self._ctx, self._sampling
-        seed = request_seed(
-            ctx.run.config.seed, ctx.plan.iteration, ask.problem.problem_id, ask.attempt, self._role
-        )
-        limit = longest(sampling, ctx.plan.iteration)
-        return Request(
-            name,
-            ask.prompt,
-            seed,
-            ask.temperature,
-            limit,
-            sampling.top_p,
-            sampling.top_k,
-            tuple(sampling.stop),
+        return request_of(
+            name, ask, self._ctx.run.config.seed, self._ctx.plan.iteration, self._role, self._sampling
         )
 
     def _keep(
