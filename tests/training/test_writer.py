@@ -46,6 +46,8 @@ def test_what_checkpoints_are_made_of_is_read(tmp_path: Path) -> None:
         "slices": [fragment_address(numel=2, start=0)],
     }
     write_file(state, tmp_path / "state.pt")
-    again = CheckpointWriter(asynchronous=False).load(str(tmp_path / "state.pt"))
+    with plain_data_only():  # DeepSpeed loads by our writer and by itself in turn
+        again = CheckpointWriter(asynchronous=False).load(str(tmp_path / "state.pt"))
+        torch.load(tmp_path / "state.pt", weights_only=False)
     assert again["zero_stage"] == ZeroStageEnum.weights and again["slices"] == state["slices"]
     assert torch.equal(again["module"]["a"], torch.ones(2))

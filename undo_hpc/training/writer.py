@@ -36,9 +36,11 @@ def plain_data_only() -> Iterator[None]:
     """
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = "1"
+    torch.serialization.add_safe_globals(
+        _classes()
+    )  # for good: torch's context would take them away at the end of an inner one
     try:
-        with torch.serialization.safe_globals(_classes()):
-            yield
+        yield
     except pickle.UnpicklingError as error:
         raise EvidenceError(
             f"a checkpoint holds something else than data: {_named(str(error))}",
