@@ -340,7 +340,7 @@ def test_a_server_that_cannot_start_says_why(
     with pytest.raises(EngineError, match="no-such-setting"):
         serve(tmp_path, 0, 0, config, ModelConfig(model=str(tiny_model)))
     assert discover(tmp_path, 0) == []
-    assert os.listdir(tmp_path / "iter_000" / "serve") == ["server-00000.log"]
+    assert sorted(os.listdir(tmp_path / "iter_000" / "serve")) == ["key", "server-00000.log"]
 
 
 @pytest.mark.vllm
