@@ -108,7 +108,23 @@ def test_a_killed_worker_is_replaced_and_its_items_are_graded() -> None:
         os.kill(victim, signal.SIGKILL)
         found += list(stream)
         assert len(found) == 2000
-        assert sum(g.correct for g in found) >= 1999
+        assert all(g.correct for g in found)
+
+
+def test_a_signal_to_all_processes_of_a_step_changes_no_verdict() -> None:
+    """As SLURM sends it before a preemption and at a time limit: the task saves, its workers go on grading until it ends."""
+    with Checker(2, deadline_s=60.0) as checker:
+        checker.warm()
+        before = pids(checker)
+        items = [GradeItem(f"\\boxed{{{i}}}", str(i + i % 2)) for i in range(2000)]
+        stream = checker.grade_many(items)
+        found = [next(stream)]
+        for pid in before:
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT):
+                os.kill(pid, number)
+        found += list(stream)
+        assert [g.verdict for g in found] == ["correct", "wrong"] * 1000
+        assert pids(checker) == before
 
 
 def test_memory_of_the_worker_is_limited() -> None:

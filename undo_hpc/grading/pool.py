@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import selectors
-import subprocess
+import signal
 import sys
 import time
 from collections import deque
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
 
 from undo_hpc.errors import UndoError
@@ -29,22 +30,25 @@ JOB_ITEMS = 48
 WINDOW_ITEMS = 8192
 WINDOW_BYTES = 32 * 1024 * 1024
 _START_SECONDS = 120.0
+# SLURM sends what asks a task to save or to end to every process of its step: workers end with their parent, and never on their own.
+_NOT_ITS_OWN = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 _EARLY = 0.9  # a worker is killed at this share of the deadline, so that the verdict is there in time
 _SEE_WHY = "is math-verify installed? Run `python -m undo_hpc.grading.worker 2048 10 1` to see why"
 
 
 @dataclass
 class _Ticket:
-    """An item on its way: what is sent, how much memory it holds, and its grade once there is one."""
+    """An item on its way: what is sent, how much memory it holds, its grade once there is one, and how many workers died over it."""
 
     row: list[Any]
     size: int
     grade: Grade | None = None
+    deaths: int = 0
 
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: Popen[bytes]
     since: float  # when its clock started
     ready: bool = False
     loading: bool = False
@@ -143,17 +147,16 @@ class Checker:
             self._pool.append(self._start())
 
     def _start(self) -> _Worker:
-        root = str(Path(__file__).resolve().parent.parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
         limits = [str(self.memory_mb), str(2 * self.deadline_s + 5), str(os.getpid())]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "undo_hpc.grading.worker", *limits],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "undo_hpc.grading.worker", *limits]
+        env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_ITS_OWN)  # a child inherits it
+        try:
+            process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=env, start_new_session=True)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert process.stdout
         os.set_blocking(process.stdout.fileno(), False)
         worker = _Worker(process, time.monotonic())
@@ -202,8 +205,7 @@ class Checker:
         assert worker.process.stdout
         data = os.read(worker.process.stdout.fileno(), 1 << 20)
         if not data:
-            self._died(worker)
-            return
+            return self._died(worker)
         *lines, worker.incoming = (worker.incoming + data).split(b"\n")
         worker.since = time.monotonic()
         for line in lines:
@@ -213,17 +215,21 @@ class Checker:
                 worker.job.popleft().grade = Grade(*message)
 
     def _died(self, worker: _Worker) -> None:
-        """A worker that ended by itself: memory, or a signal from outside."""
+        """A worker that ended by itself: memory, or somebody killed it. Its item is tried once more: it may be no fault of that."""
         if not worker.ready or worker.loading:
-            code = worker.process.wait()
-            raise UndoError(f"a grading worker ended with code {code} before it was ready", hint=_SEE_WHY)
-        self._replace(worker, Grade("unparsed", "", "memory"))
+            raise UndoError(
+                f"a worker ended with code {worker.process.wait()} before it was ready", hint=_SEE_WHY
+            )
+        for ticket in list(worker.job)[:1]:
+            ticket.deaths += 1
+        once = bool(worker.job) and worker.job[0].deaths == 1
+        self._replace(worker, None if once else Grade("unparsed", "", "memory"))
 
-    def _replace(self, worker: _Worker, fault: Grade) -> None:
-        """A new worker; the item at fault gets its verdict, the rest of the job starts again."""
+    def _replace(self, worker: _Worker, fault: Grade | None) -> None:
+        """A new worker; the item at fault gets its verdict (None: another try), the rest of the job starts again."""
         self._end(worker)
         self._pool[self._pool.index(worker)] = self._start()
-        if worker.job:
+        if worker.job and fault is not None:
             worker.job.popleft().grade = fault
         if worker.job:
             self._jobs.appendleft(worker.job)
