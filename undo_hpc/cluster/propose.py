@@ -90,7 +90,8 @@ def _accounts() -> list[str]:
             said += run(["sacctmgr", "-n", "-P", "show", *what], timeout=20) + "\n"
     except ClusterError:
         return []  # a cluster without accounting has no accounts
-    return list(dict.fromkeys(line.strip() for line in said.splitlines() if line.strip()))
+    found = dict.fromkeys(line.strip() for line in said.splitlines() if line.strip())
+    return sorted(found, key=lambda account: account == "root")  # SLURM's own, which is nobody's project
 
 
 def _quoted(name: str) -> str:
