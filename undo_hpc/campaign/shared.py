@@ -8,10 +8,8 @@ outputs that are what their manifests say.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import orjson
@@ -22,7 +20,7 @@ from undo_hpc.control.position import RunState, current_state, read_state
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.pipeline.stages import LAST_STAGE, STAGES
-from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error, write_bytes
+from undo_hpc.storage.atomic import copy_file, link_file
 from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs, write_manifest
 
 # What iteration 0 does not read. (`advance` does, and is never taken over.) `method.errors_from` is no such key: it cuts the problems
@@ -112,9 +110,9 @@ def _take(run: Run, donor: Run, state: list[tuple[tuple[str, str], Manifest]]) -
         if verify_outputs(donor.layout.root, manifest, deep=True):
             continue
         for name in manifest.outputs:
-            _link(donor.layout.root / name, run.layout.root / name)
+            link_file(donor.layout.root / name, run.layout.root / name)
         if stage == "train":
-            _copy(donor.layout.iteration(0).train_metrics, at.train_metrics)
+            copy_file(donor.layout.iteration(0).train_metrics, at.train_metrics)
     for (_, path), manifest in state:
         if not verify_outputs(run.layout.root, manifest, deep=False):
             inputs = manifest.inputs | {"config": run.config_digest}
@@ -141,21 +139,3 @@ def _first_iteration(donor: Run, stages: Sequence[str]) -> list[tuple[tuple[str,
 
 def _complete(state: RunState) -> bool:
     return state.iteration > 0 or state.complete
-
-
-def _link(source: Path, target: Path) -> None:
-    """A second name of the same file, or a copy on another file system. Published files are never written in place."""
-    with translate_os_error(target):
-        make_folder(target.parent)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-            fsync_dir(target.parent)
-        except OSError:
-            _copy(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.exists():
-        with source.open("rb") as file:
-            write_bytes(target, iter(lambda: file.read(1 << 20), b""))

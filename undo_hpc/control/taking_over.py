@@ -7,11 +7,8 @@ follows rests on it.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 from undo_hpc.config.load import differing_keys, is_neutral
 from undo_hpc.control.position import make_plan
@@ -20,7 +17,7 @@ from undo_hpc.pipeline.plan import EvaluationSlice, IterationPlan, Stage, Task, 
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import spec_of
 from undo_hpc.pipeline.state import combined_digest, enough
-from undo_hpc.storage.atomic import read_json, translate_os_error, write_json
+from undo_hpc.storage.atomic import copy_file, link_file, read_json, write_json
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
 
@@ -169,10 +166,10 @@ class _Taker:
         if verify_outputs(root, manifest, deep=True):
             return None
         for name in manifest.outputs:
-            _link(root / name, self.run.layout.root / name)
+            link_file(root / name, self.run.layout.root / name)
         number = manifest.iteration
         if stage.name == "train":
-            _copy(
+            copy_file(
                 self.donor.layout.iteration(number).train_metrics,
                 self.run.layout.iteration(number).train_metrics,
             )
@@ -201,21 +198,3 @@ class _Taker:
         return replace(
             manifest, outputs=manifest.outputs | {layout.relative(metrics): describe_output(metrics)}
         )
-
-
-def _link(source: Path, target: Path) -> None:
-    """A second name of the same file, or a copy on another file system. Published files are never written in place."""
-    with translate_os_error(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:
-            _copy(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.exists():
-        with translate_os_error(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)

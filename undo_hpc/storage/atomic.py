@@ -171,3 +171,25 @@ def _exchange(one: Path, other: Path) -> bool:
     except AttributeError:
         return False
     return bool(call(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """A second name of the same file, or a copy on another file system. Published files are never written in place.
+
+    Raises StorageError.
+    """
+    with translate_os_error(target):
+        make_folder(target.parent)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+            fsync_dir(target.parent)
+        except OSError:
+            copy_file(source, target)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A durable copy; nothing where there is no source. Raises StorageError."""
+    if source.exists():
+        with source.open("rb") as file:
+            write_bytes(target, iter(lambda: file.read(1 << 20), b""))
