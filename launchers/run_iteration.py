@@ -6,20 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-if __name__ == "__main__":
-    try:
-        from undo_hpc.cli.run_iteration import main
+from undo_hpc.system.launcher import start
 
-        code = main()
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "undo_hpc":
-            raise
-        root = Path(__file__).resolve().parent.parent
-        ours = root / ".venv" / "bin" / "python"
-        hint = (
-            f"source {ours.parent}/activate, or use {ours}"
-            if ours.exists()
-            else f"run `make` once in {root}, then use .venv/bin/python there"
-        )
-        sys.exit(f"error: the package '{error.name}' is missing from {sys.executable}\n  -> {hint}")
-    sys.exit(code)
+if __name__ == "__main__":
+    sys.exit(start("undo_hpc.cli.run_iteration"))

@@ -1,0 +1,34 @@
+"""A launcher starts with the standard library alone, and names what is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPO
+
+LAUNCHERS = sorted((REPO / "launchers").glob("*.py"))
+
+
+def test_a_missing_package_is_a_message() -> None:
+    code = f"import sys; sys.path.insert(0, {str(REPO)!r})\nfrom undo_hpc.system.launcher import start\n"
+    bare = [
+        sys.executable,
+        "-S",
+        "-I",
+        "-c",
+        code + "sys.exit(start('undo_hpc.config.schema'))",
+    ]  # no site-packages
+    done = subprocess.run(bare, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: the package 'pydantic' is missing" in done.stderr and "  -> " in done.stderr
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda path: path.stem)
+def test_with_its_packages_it_works(launcher: object) -> None:
+    done = subprocess.run(
+        [sys.executable, str(launcher), "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0 and "usage:" in done.stdout
