@@ -19,11 +19,11 @@ def test_a_missing_package_is_a_message() -> None:
         "-S",
         "-I",
         "-c",
-        code + "sys.exit(start('undo_hpc.config.schema'))",
+        code + "sys.exit(start('undo_hpc.config.yaml_text'))",
     ]  # no site-packages
     done = subprocess.run(bare, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "error: the package 'pydantic' is missing" in done.stderr and "  -> " in done.stderr
+    assert "error: the package 'yaml' is missing" in done.stderr and "  -> " in done.stderr
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda path: path.stem)
