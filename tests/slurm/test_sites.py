@@ -43,12 +43,12 @@ export PATH="{real}"
 
 
 def queued(lab: Lab, small: Campaign) -> dict[str, str]:
-    """Job ids of the run in the queue by stage, as SLURM knows them; each stage once."""
+    """Job ids of the first iteration in the queue by stage, as SLURM knows them; each stage once."""
     found: dict[str, str] = {}
     for line in lab.run("squeue", "-h", "-o", "%F|%j|%k|%o").splitlines():
         job_id, _, rest = line.partition("|")
         name, script = read_marks(rest)
-        if name and script.startswith(str(small.run_dir)):
+        if name and name.iteration == 0 and script.startswith(str(small.run_dir)):
             assert found.setdefault(name.stage, job_id) == job_id, f"{name.stage} is queued twice"
     return found
 
@@ -184,10 +184,7 @@ real=$(command -v sbatch); export PATH="$(dirname "$0"):$PATH"; exec "$real" "$@
     )
     begun.launch()  # the login node, too, tries again
     wait_until(
-        lambda: (
-            "generate" in {e.get("stage") for e in journal(begun) if e.get("iteration") == 1}
-            and len(queued(lab, begun)) >= 4
-        ),
+        lambda: {e.get("stage") for e in journal(begun) if e.get("iteration") == 1} >= set(STAGES),
         240,
         "the next iteration to be submitted",
     )
