@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tests.simulation.world import Process, World
 from undo_hpc.cluster.commands import TooLate, Unreachable, refusal_error
+from undo_hpc.cluster.render import TRIES
 from undo_hpc.errors import ExitCode
+from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 
 LIVE = ("PENDING", "RUNNING")
 KNOWN_S = 300.0  # MinJobAge: a job that has ended is known for so long
@@ -268,7 +270,12 @@ class Slurm:
             code = int(work())
             if task.process is process:
                 task.process = None
-                if code == ExitCode.REQUEUE:
+                again = (
+                    code == ExitCode.FAILED
+                    and task.job.command[1] in RESUBMITTING_STAGES
+                    and task.restarts < TRIES
+                )
+                if code == ExitCode.REQUEUE or again:
                     self.requeue(task)
                 else:
                     self._end(task, "COMPLETED" if code == 0 else "FAILED")

@@ -3,6 +3,7 @@ cluster; which public reports they follow stands beside each."""
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from undo_hpc.cluster.identity import read_marks
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.slurm import SlurmCluster
 from undo_hpc.config.schema import StageResources
+from undo_hpc.observe.status import collect_status
+from undo_hpc.pipeline.run import open_run
 
 Make = Callable[..., Campaign]
 STAGES = ["generate", "merge", "train", "evaluate", "advance"]
@@ -285,3 +288,35 @@ def test_the_environment_of_another_job_and_of_a_module_does_not_leak(
         assert asked == ("low", "1", "300M", "01:00:00")
     assert "nothing to submit" in small.launch().stdout
     (small.folder / "shim" / "squeue").unlink()
+
+
+def test_an_advance_that_is_killed_starts_again_or_status_names_the_command(
+    lab: Lab, undisturbed_dir: Path, tmp_path: Path
+) -> None:
+    """Nothing waits behind it. Killed for memory, then failing, it starts again twice; after that a person's command goes on."""
+    small = continued(undisturbed_dir, tmp_path / "copy", iterations=2)
+    for name in ("train", "student", "evaluate", "train.manifest.json"):
+        whole = undisturbed_dir / "run" / "iter_000" / name
+        (shutil.copytree if whole.is_dir() else shutil.copy)(whole, small.run_dir / "iter_000" / name)
+    killed, starts = tmp_path / "killed", tmp_path / "starts"
+    killed.write_text(
+        f'#!/bin/bash\necho ${{SLURM_RESTART_COUNT:-0}} >> {starts}\n[ "$SLURM_RESTART_COUNT" = 1 ] && exit 1\nkill -KILL $$\n'
+    )
+    killed.chmod(0o755)
+    small.profile["restart_delay_s"] = 3
+    small.profile["setup"] = [f"UNDO_PYTHON={killed}"]
+    done = small.launch()
+    assert "submitted advance" in done.stdout and "submitted train" not in done.stdout, done.stdout
+    lab.wait_empty(180)
+    assert starts.read_text().split() == ["0", "1", "2"]
+    view = collect_status(open_run(small.run_dir))
+    assert "run_iteration.py --run-dir" in view.next_command and str(small.run_dir) in view.next_command
+
+    small.profile["setup"] = [f"[ ${{SLURM_RESTART_COUNT:-0}} -gt 0 ] || UNDO_PYTHON={killed}"]
+    small.launch()  # killed once, and by itself behind it the next iteration
+    wait_until(
+        lambda: {e.get("stage") for e in journal(small) if e.get("iteration") == 1} >= set(STAGES),
+        180,
+        "the next iteration to be submitted",
+    )
+    assert main(["cancel", str(small.run_dir)]) == 0

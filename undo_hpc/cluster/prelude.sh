@@ -8,6 +8,7 @@
 #   UNDO_RESTART_DELAY  seconds until a requeued job may start again
 #   UNDO_KILL_WAIT      the site's KillWait
 #   UNDO_GRACE_MARK     1 where SLURM remembers that a job was preempted with a grace time (24.05 and newer)
+#   UNDO_TRIES          how often a stage starts again that failed or was killed: one behind which nobody would submit the rest
 
 # This job, or this one task of an array. (The bare id of an array's last task would mean the whole array.)
 undo_job_id() {
@@ -146,6 +147,11 @@ undo_task() {
   if [ "$code" = 75 ] || { [ "$undo_terminated" = 1 ] && [ "$index" -lt "$last" ]; }; then
     undo_requeue "$run_dir" && exit 75
     exit 3
+  fi
+  # Killed (137: out of memory), or failed for a reason that may pass (1). SLURM restarts a job whose node died by itself.
+  if [ "$undo_terminated" = 0 ] && { [ "$worst" = 1 ] || [ "$worst" -gt 75 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt "${UNDO_TRIES:-0}" ]; then
+    undo_say "nothing behind $stage would continue the run: it starts again"
+    undo_requeue "$run_dir" && exit 75
   fi
   # SLURM is ending this job, and decides alone whether it starts again; srun's word is worth nothing then.
   if [ "$undo_terminated" = 0 ]; then undo_leave
