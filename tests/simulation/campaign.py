@@ -90,6 +90,7 @@ class Simulation(Faults):
             self.world, self._job, places=rng.randint(1, 4), limit=rng.choice((10**6, 10**6, 9, 7))
         )
         self.out = Outcome(seed)
+        self.login = self.world.rng.random() < 0.3  # nodes may not submit
         self._skews = {f"n{k}": rng.choice((0.0, 0.0, -90.0, 40.0, 300.0)) for k in range(4)}
         self._working: dict[tuple[int, str, int], list[Process]] = {}
         self._published: dict[tuple[int, str, int, str], str] = {}
@@ -114,7 +115,7 @@ class Simulation(Faults):
             world.finish()
         out = self.out
         out.hours, out.submissions = (world.now - EPOCH) / 3600, self.slurm.accepted
-        bound = 14 * ITERATIONS + 9 * sum(out.faults.values()) + 2 * out.relaunches
+        bound = 14 * ITERATIONS * (1 + self.login) + 9 * sum(out.faults.values()) + 2 * out.relaunches
         if out.submissions > bound:
             world.violate(f"{out.submissions} submissions, more than {bound}")
         out.violations = world.violations
@@ -138,7 +139,9 @@ class Simulation(Faults):
                 with Lease(run.layout.lease, "the run directory"):
                     cluster = on_login_node(lambda: open_cluster(run, from_launcher=True))
                     tidy(run)
-                    done = on_login_node(lambda: submit_missing(run, cluster))
+                    if self.login:
+                        cluster.profile = cluster.profile.model_copy(update={"submit_from": "login"})
+                    done = on_login_node(lambda: submit_missing(run, cluster, ahead=self.login))
                     self._require_next(done)
                     for job in done.held:  # the launcher says: scontrol release
                         self.slurm.run(["scontrol", "release", job.task_id])
@@ -179,13 +182,24 @@ class Simulation(Faults):
     def _job(self, task: Task, env: dict[str, str]) -> Process:
         """The process of a job: the worker, as the batch file calls it."""
         _, stage, _, iteration, offset, group, _ = task.job.command
-        index = (int(offset) + (task.index or 0)) * int(group)
-        argv = [str(self.root), stage, "--iteration", iteration, "--index", str(index)]
+        index = (int(offset) + (task.index or 0)) * int(group) if int(group) else task.index or 0
+        argv = [str(self.root), stage, "--iteration", iteration, "--index"]
         host = self.world.rng.choice(list(self._skews))
+
+        def share() -> int:
+            """As the prelude does for an array that was submitted ahead of its plan."""
+            worst, number = 0, index
+            while worst not in (ExitCode.INCOMPLETE, ExitCode.REQUEUE):
+                code = worker.main([*argv, str(number), "--ahead"])
+                if code == ExitCode.NO_SUCH_TASK:
+                    break
+                worst, number = max(worst, code), number + int(offset)
+            return worst
+
         return self.world.new(
             f"{stage} {index} of {iteration} (job {task.id})",
-            lambda: worker.main(argv),
-            env=env,
+            (lambda: worker.main([*argv, str(index)])) if int(group) else share,
+            env=env | ({"UNDO_CONTINUES_RUN": "plan"} if self.login else {}),
             host=host,
             skew=self._skews[host],
         )

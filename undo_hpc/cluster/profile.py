@@ -126,7 +126,7 @@ class Profile(Section):
     )
     submit_from: Literal["nodes", "login"] = runtime_field(
         "nodes",
-        "who submits what follows: merge and advance on their nodes, or the launcher alone, called again by cron",
+        "who submits what follows: merge and advance on their nodes, or the launcher alone: it submits the iterations ahead, and cron may call it again",
     )
     signal_lead_s: int = runtime_field(
         120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10

@@ -91,7 +91,7 @@ def setup_lines(
         f"export UNDO_SIGNAL_LEAD={profile.signal_lead_s}",
         f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
         f"UNDO_TRIES={TRIES if stage in RESUBMITTING_STAGES and submission.continues else 0}",
-        f"export UNDO_CONTINUES_RUN={int(submission.continues and profile.submit_from == 'nodes')}",
+        f"export UNDO_CONTINUES_RUN={('1' if profile.submit_from == 'nodes' else 'plan') if submission.continues else '0'}",
         PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
         *(
             ["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)]

@@ -22,7 +22,7 @@ from undo_hpc.cluster.commands import LostDependency, TooLate, Unreachable, requ
 from undo_hpc.cluster.identity import FORMAT, job_by_id, jobs_of, printed_ids, read_marks, script_name
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.limits import Limits, parse_config, submit_limits_of_user
-from undo_hpc.cluster.names import ArrayPart, JobName, split_array
+from undo_hpc.cluster.names import ArrayPart, JobName, array_ahead, split_array
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import BatchJob, dependency, render
 from undo_hpc.errors import ClusterError
@@ -104,6 +104,8 @@ class SlurmCluster:
         if submission.indices is None:
             return [None]
         largest = min(self.profile.max_array_size or self.limits.max_array_size, self.limits.max_array_size)
+        if submission.ahead:
+            return [array_ahead(len(submission.indices), largest)]
         return list(split_array(submission.indices, largest, spec_of(submission.stage).max_arrays))
 
     def places(self, submission: Submission) -> int:
@@ -300,6 +302,9 @@ class SlurmCluster:
                              str(root) if gone else "")  # fmt: skip
             if not element.isdigit():
                 jobs.append(common)
+                continue
+            if name.group == 0:
+                jobs.append(replace(common, index=int(element), stride=name.offset))
                 continue
             first = (int(element) + name.offset) * name.group
             jobs += [replace(common, index=index) for index in range(first, first + name.group)]

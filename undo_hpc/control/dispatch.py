@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from undo_hpc.cluster.base import Cluster, JobState, LiveJob, Submission
 from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.control.ahead import Submitted, submit_ahead
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.dependencies import connected_stages, submit_in_order
 from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
@@ -22,6 +23,7 @@ from undo_hpc.control.resubmits import limit_resubmits
 from undo_hpc.control.run_cluster import require_unmoved
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.stages import LAST_STAGE
 from undo_hpc.pipeline.state import Key, TaskState
 
 
@@ -34,6 +36,7 @@ class DispatchResult:
         live: tasks that were queued or running already.
         held: jobs that somebody held, and that wait for `scontrol release`.
         released: tasks that the scheduler had abandoned (their node failed to start them), and that wait for a node again.
+        ahead: (iteration, stage, job ids, number of elements) of later iterations.
     """
 
     state: RunState
@@ -41,6 +44,7 @@ class DispatchResult:
     live: int = 0
     held: list[LiveJob] = field(default_factory=list)
     released: list[LiveJob] = field(default_factory=list)
+    ahead: Submitted = field(default_factory=list)
 
 
 def submit_missing(
@@ -51,6 +55,7 @@ def submit_missing(
     own: str = "",
     check: bool = False,
     unattended: bool = False,
+    ahead: bool = False,
 ) -> DispatchResult:
     """Submits every missing task of the present iteration that nobody works on.
 
@@ -58,6 +63,7 @@ def submit_missing(
         resubmitter: the stage that calls from inside its job; the number of times it may submit again is limited.
         own: id of the calling job, which does not count as work under way.
         check: ask the cluster first whether it would accept each kind of job.
+        ahead: submit the iterations behind it, too, before they are planned: the nodes may not.
         unattended: no person calls, but cron: the number of times is limited as that of a resubmitting stage.
 
     Raises:
@@ -73,7 +79,7 @@ def submit_missing(
     result = DispatchResult(state, held=[job for job in jobs if job.state is JobState.HELD])
     if state.ended:
         return result
-    jobs = [job for job in jobs if job.iteration == state.iteration]
+    everywhere, jobs = jobs, [job for job in jobs if job.iteration == state.iteration]
     # An advance that is just ending may have been cancelled. Nobody else would continue the run: submit another one behind it.
     ending = tuple(job.id for job in jobs if job.stage == "advance" and job.state is JobState.STOPPING)
     jobs = [job for job in jobs if job.id not in ending]
@@ -91,14 +97,21 @@ def submit_missing(
     submissions = [_submission(run, state, stage, indices) for stage, indices in todo]
     if check:
         cluster.check(submissions)
-    result.submitted = submit_in_order(cluster, state.stages, submissions, jobs, ending)
+    result.submitted = submit_in_order(
+        cluster, state.stages, submissions, jobs, ending, nodes_submit=not ahead
+    )
+    by = resubmitter or ("cron" if unattended else "launcher")
     if result.submitted:
         run.events.append(
             "submitted",
             iteration=state.iteration,
-            by=resubmitter or ("cron" if unattended else "launcher"),
+            by=by,
             stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in result.submitted},
         )
+    if ahead:
+        new = [job_id for stage, ids, _ in result.submitted if stage == LAST_STAGE for job_id in ids]
+        behind = new or sorted({job.id for job in jobs if job.stage == LAST_STAGE})
+        result.ahead = submit_ahead(run, cluster, state.plan, everywhere, behind, by, moved=bool(new))
     return result
 
 
@@ -126,7 +139,11 @@ def missing_tasks(state: RunState, jobs: list[LiveJob]) -> list[tuple[Stage, tup
         stage.name: all(s.state == "done" for s in state.statuses if s.stage == stage.name)
         for stage in state.stages
     }
-    alive = {(job.stage, job.index or 0) for job in jobs}
+    alive = {(job.stage, job.index or 0) for job in jobs if not job.stride}
+    shares = [job for job in jobs if job.stride]  # submitted before the plan was made
+    totals = {stage.name: len(stage.tasks) for stage in state.stages}
+    for job in shares:
+        alive |= {(job.stage, index) for index in range(job.index or 0, totals.get(job.stage, 0), job.stride)}
     result: list[tuple[Stage, tuple[int, ...]]] = []
     for stage in state.stages:
         followers = [other.name for other in state.stages if stage.name in other.after]
@@ -165,15 +182,6 @@ def _submission(run: Run, state: RunState, stage: Stage, indices: tuple[int, ...
         indices=indices if stage.is_array else None,
         resources=stage.resources,
         tag=run.id,
-        attempt=attempts(run, state.iteration).get(stage.name, 0),
+        attempt=SubmissionJournal(run.layout.submissions).attempts(state.iteration).get(stage.name, 0),
         total=len(stage.tasks),
     )
-
-
-def attempts(run: Run, iteration: int) -> dict[str, int]:
-    """How often each stage of an iteration was submitted so far."""
-    counts: dict[str, int] = {}
-    for entry in SubmissionJournal(run.layout.submissions).entries():
-        if entry.iteration == iteration:
-            counts[entry.stage] = max(counts.get(entry.stage, 0), entry.attempt + 1)
-    return counts

@@ -121,8 +121,8 @@ class Layout:
         return path.with_name(f"{path.name}.damaged")
 
     def iterations(self) -> list[int]:
-        """Numbers of the iterations that have begun."""
-        return sorted(int(p.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]") if p.is_dir())
+        """Numbers of the iterations that have begun; jobs of later ones may be queued (control/ahead.py)."""
+        return sorted(int(p.parent.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]/plan.json"))
 
     def relative(self, path: Path) -> str:
         """A path as manifests hold it."""
