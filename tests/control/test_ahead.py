@@ -8,11 +8,14 @@ import pytest
 from tests.control.test_dispatch import Queue
 from tests.control.test_limits import SmallQueue
 from tests.observe.synthetic import RunBuilder
+from undo_hpc.cluster import limits
 from undo_hpc.cluster.base import JobState, LiveJob
 from undo_hpc.cluster.names import ArrayPart, array_ahead
+from undo_hpc.cluster.profile import Profile
 from undo_hpc.control import continue_run, dispatch
 from undo_hpc.control.ahead import wait_for_plan
 from undo_hpc.errors import EvidenceError, ExitCode
+from undo_hpc.observe import dry_run
 from undo_hpc.pipeline.run import Run
 
 SETS = ["iterations=3", "stop.enabled=false", "generate.shards=2", "display.report=false"]
@@ -112,3 +115,23 @@ def test_advance_plans_the_next_iteration_and_cancels_the_rest_where_the_run_has
     monkeypatch.setattr(continue_run, "open_cluster", lambda *_, **__: queue)
     assert continue_run.plan_next(ended.layout.root, "advance", 0, 0) == ExitCode.COMPLETE
     assert cancelled == ["8", "9"]
+
+
+def test_the_limit_of_the_account_and_quality_of_service_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"assoc": "science|40\nother|7\n", "qos": "normal|\nlong|12\n"}
+    monkeypatch.setattr(limits, "run", lambda command, **_: said[command[3]])
+    assert limits.most_jobs("science", None) == 40 and limits.most_jobs(None, None) == 7
+    assert limits.most_jobs("science", "long") == 12
+    assert "other 7" in limits.submit_limits_of_user()
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [(None, "as many whole iterations as fit"), (1000, "they fit"), (12, "1 of them fit")]
+)
+def test_a_dry_run_tells_how_many_iterations_fit(
+    run: Run, monkeypatch: pytest.MonkeyPatch, limit: int | None, words: str
+) -> None:
+    monkeypatch.setattr(dry_run, "most_jobs", lambda *_: limit)
+    plan, _ = dry_run.guess_plan(run.config, None)
+    text = dry_run._ahead(run, plan, Profile(submit_from="login", max_array_size=2), 3)
+    assert "all 3 iterations are submitted at once" in text and words in text, text

@@ -370,11 +370,13 @@ class Simulation(Faults):
 _prompts = cache(load_prompts)  # templates are parsed once, not at each look
 
 
-def simulate(seed: int, template: Path, *, faults: bool = True) -> Outcome:
-    """One run by its seed."""
+def simulate(seed: int, template: Path, *, faults: bool = True, login: bool | None = None) -> Outcome:
+    """One run by its seed; `login`: whether nodes may submit nothing."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
-        return Simulation(seed, template, Path(place), faults=faults).run()
+        simulation = Simulation(seed, template, Path(place), faults=faults)
+        simulation.login = simulation.login if login is None else login
+        return simulation.run()
 
 
 __all__ = ["ExitCode", "Outcome", "make_template", "simulate"]

@@ -19,8 +19,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_template(tmp_path_factory.mktemp("simulation") / "template")
 
 
-def test_an_undisturbed_run_needs_one_launch(template: Path) -> None:
-    outcome = simulate(1, template, faults=False)
+@pytest.mark.parametrize("login", [False, True])
+def test_an_undisturbed_run_needs_one_launch(template: Path, login: bool) -> None:
+    outcome = simulate(1, template, faults=False, login=login)
     assert outcome.ended and not outcome.violations and outcome.needed == 0
 
 

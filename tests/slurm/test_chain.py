@@ -30,7 +30,10 @@ def test_four_iterations_are_submitted_and_the_run_ends_behind_its_second(
 ) -> None:
     local = make_campaign(converged_dir)
     small = continued(
-        converged_dir, tmp_path / "chain", iterations=4, stop={"enabled": True, "epsilon": 0.99, "patience": 1}
+        converged_dir,
+        tmp_path / "chain",
+        iterations=4,
+        stop={"enabled": True, "epsilon": 0.99, "patience": 1},
     )
     small.profile |= {"submit_from": "login", "max_array_size": 1}  # an element does the share of two tasks
     shim(small, monkeypatch, "sbatch", REFUSING_ON_NODES, test_only=True)

@@ -215,19 +215,22 @@ def test_any_printable_path_works(
 
 
 def test_a_site_whose_nodes_may_not_submit(lab: Lab, begun: Campaign, undisturbed: dict[str, str]) -> None:
-    """cron calls the launcher, and no job submits another."""
+    """A task fails, and what was submitted behind it ends by itself; cron calls the launcher, which submits it and the rest again."""
     begun.config["iterations"] = 2
     begun.profile["submit_from"] = "login"
-    assert "--unattended" in begun.launch().stdout
+    begun.profile["setup"] = ['case "$SLURM_JOB_NAME" in train-i000-*-a0-*) exit 1;; esac']
+    said = begun.launch().stdout
+    assert "--unattended" in said and "submitted iteration 1 ahead" in said
     before = {e["name"] for e in journal(begun)}
-    assert "nothing to submit" in begun.launch("--unattended").stdout
     lab.wait_empty(300)
     assert {e["name"] for e in journal(begun)} == before, "no job has submitted another"
-    for _ in range(3):
-        if begun.ended:
-            break
-        begun.launch("--unattended")
-        lab.wait_empty(400)
+    logs = begun.logs()
+    assert (
+        "iteration 1 has no plan yet" in logs and not (begun.run_dir / "iter_001" / "plan.json").exists()
+    ), logs
+    said = begun.launch("--unattended").stdout
+    assert "submitted train of iteration 0" in said and "submitted iteration 1 ahead" in said, said
+    lab.wait_empty(600)
     same_results(begun, undisturbed)
     assert "nothing to do" in begun.launch("--unattended").stdout
 
