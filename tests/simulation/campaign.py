@@ -53,7 +53,7 @@ class Outcome:
 
     Attributes:
         relaunches: calls of the launcher after the first.
-        needed: those that submitted something: without them the run would have stood still.
+        needed: those that submitted something themselves.
     """
 
     seed: int
@@ -131,7 +131,6 @@ class Simulation(Faults):
         """The person's command, and the next one later."""
         self._launchers += 1
         first = self._launchers == 1
-        before = self.slurm.accepted
 
         def work() -> int:
             run = self.opened
@@ -143,6 +142,7 @@ class Simulation(Faults):
                         cluster.profile = cluster.profile.model_copy(update={"submit_from": "login"})
                     done = on_login_node(lambda: submit_missing(run, cluster, ahead=self.login))
                     self._require_next(done)
+                    self.out.needed += not first and bool(done.submitted or done.ahead)
                     for job in done.held:  # the launcher says: scontrol release
                         self.slurm.run(["scontrol", "release", job.task_id])
                     if done.state.ended and not self.slurm.live():
@@ -153,14 +153,13 @@ class Simulation(Faults):
                 return int(error.exit_code)
             return 0
 
-        process = self.world.start(self.world.new(f"launcher {self._launchers}", work))
+        self.world.start(self.world.new(f"launcher {self._launchers}", work))
         again = RELAUNCH_S * self.world.rng.choice((0.01, 1.0, 1.0, 2.0))
 
         def later() -> None:
             if not self.out.ended:
                 if not first:
                     self.out.relaunches += 1
-                    self.out.needed += self.slurm.accepted > before and process.ended
                 self.launch()
 
         self.world.at(again, later)
