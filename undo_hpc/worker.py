@@ -12,11 +12,13 @@ from pathlib import Path
 from undo_hpc.cluster.signals import StopSignals, count_restarts
 from undo_hpc.config.schema import ClusterConfig
 from undo_hpc.control.ahead import wait_for_plan
+from undo_hpc.engines.vllm_nodes import MEETING, dismiss, follow
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
 from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
+from undo_hpc.pipeline.stages import spec_of
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
@@ -189,6 +191,9 @@ def run_task(
             joules=joules(),
         )
         status, code = "failed", ExitCode.FAILED
+        several = cluster_rank()[1] > 1 and spec_of(stage_name).spans
+        if several:
+            os.environ[MEETING] = str(at.meeting(stage_name, index))
         try:
             load_stage(run.config, stage_name)(context)
             status, code = "complete", ExitCode.COMPLETE
@@ -201,6 +206,8 @@ def run_task(
             code = error.exit_code
             raise
         finally:
+            if several:
+                dismiss()
             events.append(
                 "end",
                 status=status,
@@ -235,9 +242,13 @@ def _visibility_wait_s() -> float:
 
 
 def _run_further_rank(context: StageContext) -> int:
-    """A rank other than 0 trains with the others, but holds no lease and writes no events or manifest. Only rank 0 exits with REQUEUE:
+    """A rank other than 0 trains with the others, or runs its part of the first node's model, but holds no lease and writes
+    no events or manifest. Only rank 0 exits with REQUEUE:
     the first rank that ends with a code other than 0 ends the others (--kill-on-bad-exit)."""
     if _is_complete(context):
+        return int(ExitCode.COMPLETE)
+    if spec_of(context.stage.name).spans:
+        follow(context.at.meeting(context.stage.name, context.task.index), cluster_rank()[0])
         return int(ExitCode.COMPLETE)
     with contextlib.suppress(Requeue):
         load_stage(context.run.config, context.stage.name)(context)

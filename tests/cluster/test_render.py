@@ -50,6 +50,14 @@ CASES = {
         replace(TRAIN, stage="merge"),
         None,
     ),
+    "generate_two_nodes": (
+        Profile(
+            python="/p/python",
+            stages={"generate": StageProfile(nodes=2, gpus_per_node=8, cpus_per_task=32, memory_gb=900)},
+        ),
+        GENERATE,
+        ArrayPart(tuple(range(8)), 0, 1),
+    ),
     "generate_pyxis": (
         Profile(
             python="/p/python",

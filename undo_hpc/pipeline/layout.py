@@ -183,6 +183,10 @@ class IterationLayout:
         """Who may publish a task's outputs."""
         return self.leases / f"{stage}-{index:05d}.lease"
 
+    def meeting(self, stage: str, index: int) -> Path:
+        """Where the nodes of a task that is spread over several find each other."""
+        return self.leases / f"{stage}-{index:05d}.nodes.json"
+
     @property
     def targets(self) -> Path:
         """What the teacher is asked: a file for each task of generate."""
