@@ -61,6 +61,25 @@ def test_a_run_on_another_cluster(
     assert not first.jobs() and {e["event"] for e in journal(begun)} == {"intent", "submitted"}
 
 
+def test_in_a_federation_a_run_stays_where_it_is_launched(
+    both: tuple[Lab, Lab], begun: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of a federation may start on any cluster of it; here the other one alone is free."""
+    first, second = both
+    first.run("sacctmgr", "-i", "add", "federation", "both", "clusters=first,second")
+    wait_until(
+        lambda: all("Federation: both" in lab.run("scontrol", "show", "federation") for lab in both),
+        60,
+        "the federation",
+    )
+    first.run("scontrol", "update", "PartitionName=low", "State=DOWN")
+    begun.launch()
+    assert len(first.jobs()) == 3 and not second.jobs()
+    assert "nothing to submit" in begun.launch().stdout
+    assert main(["cancel", str(begun.run_dir)]) == 0
+    first.wait_empty(60)
+
+
 @pytest.mark.parametrize("names", ["first,second", "all"])
 def test_several_clusters_at_once_are_refused(
     both: tuple[Lab, Lab], begun: Campaign, monkeypatch: pytest.MonkeyPatch, names: str

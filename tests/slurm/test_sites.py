@@ -205,6 +205,12 @@ def test_any_printable_path_works(
     (at / "generate" / "shard-00001.manifest.json").unlink()
     (at / "generate" / "shard-00001.jsonl").unlink()
     (at / "merge.manifest.json").unlink()
+    # What a login profile does to a job, which SLURM loads where variables are exported by name.
+    small.profile["setup"] = [
+        "echo 'Submitted batch job 1'; umask 077; set -eu; alias srun=false",
+        "export PYTHONPATH=/nowhere PYTHONSTARTUP=/nowhere.py OMP_NUM_THREADS=7 TMPDIR=/missing LANG=xx",
+        "export SQUEUE_FORMAT=%i SBATCH_PARTITION=nosuch SLURM_TIME_FORMAT=relative SRUN_DEBUG=1",
+    ]
     small.launch()
     wait_until(lambda: (at / "merge.manifest.json").exists(), 180, "the shard and the merge")
     assert main(["cancel", str(small.run_dir)]) == 0

@@ -43,6 +43,22 @@ def parse_config(text: str) -> Limits:
     )
 
 
+def federated_cluster(text: str) -> str:
+    """PURE: the name of this cluster where it is part of a federation, by `scontrol show federation`; else empty.
+
+    There, a job without a cluster may start on any of them, where the run directory need not be.
+    """
+    own = re.search(r"^Self:\s*([^:\s]+):", text, re.MULTILINE)
+    return own[1] if own and re.search(r"^Federation:[^\S\n]*\S", text, re.MULTILINE) else ""
+
+
+def ask_federated_cluster() -> str:
+    """The same of this cluster; empty where SLURM does not say."""
+    with contextlib.suppress(ClusterError):
+        return federated_cluster(run(["scontrol", "show", "federation"]))
+    return ""
+
+
 def _submit_limits() -> list[tuple[str, str, int]]:
     """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts: (account or qos, its name, the limit)."""
     found = []
