@@ -41,6 +41,7 @@ def test_a_run_on_another_cluster(
     assert not first.jobs() and not second.jobs()
 
     del begun.profile["cluster"]
+    second.run("scontrol", "update", "PartitionName=low", "State=DOWN")  # nothing ends between two looks
     monkeypatch.setenv("SLURM_CLUSTERS", "second")  # as `module swap cluster/second` does
     begun.launch()
     assert len(second.jobs()) == 3 and not first.jobs()
@@ -55,6 +56,7 @@ def test_a_run_on_another_cluster(
     begun.profile["cluster"] = "second"
     assert main(["cancel", str(begun.run_dir)]) == 0
     second.wait_empty(60)
+    second.run("scontrol", "update", "PartitionName=low", "State=UP")
     begun.launch()
     wait_until(lambda: begun.ended, 300, "the run to end", every=0.5)
     same_results(begun, undisturbed)
