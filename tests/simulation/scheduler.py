@@ -147,6 +147,19 @@ class Slurm:
                 if task.state == "PENDING":
                     task.reason = "None"
             return ""
+        if command[1:3] == ["show", "job"]:
+            job = self.jobs.get(command[-1])
+            lines = (
+                []
+                if job is None
+                else [t for t in job.tasks if t.state in LIVE or self.world.now - t.ended < KNOWN_S]
+            )
+            if job is None or not lines:
+                raise TooLate("scontrol came too late: Invalid job id specified", hint="again")
+            return "".join(
+                f"JobId={job.id} JobName={job.name} JobState={t.state} Comment={job.comment} Command={job.script} \n"
+                for t in lines
+            )
         assert command[1] == "update", command
         values = dict(word.split("=", 1) for word in command[2:])
         tasks = self._named(values["JobId"], "changed")

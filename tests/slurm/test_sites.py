@@ -79,6 +79,9 @@ SHIMS = [
     'echo "$(sbatch "$@") on cluster lab"',
     'sbatch "$@" > /dev/null',
     'sbatch "$@" | sed "s/[0-9]*$/999999/"',
+    # A wrapper that tries again though the first try was accepted.
+    'sbatch "$@" > /dev/null; exec sbatch "$@"',
+    'sbatch "$@" > /dev/null; sbatch "$@" > /dev/null',
     # A plugin that rewrites, prefixes or cuts the name.
     'exec sbatch -J user_root "$@"',
     'exec sbatch -J "root:$(sed -n "s/^#SBATCH --job-name=//p" "$1")" "$@"',
@@ -124,7 +127,7 @@ def test_ids_are_those_of_the_jobs_that_carry_our_names(
     assert lab.show(foreign)["JobState"] in _ALIVE
 
 
-@pytest.mark.parametrize("script", [SHIMS[0], SHIMS[8]], ids=["another_number", "another_name"])
+@pytest.mark.parametrize("script", [SHIMS[0], SHIMS[10]], ids=["another_number", "another_name"])
 def test_a_launcher_on_such_a_site(
     quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
@@ -166,6 +169,24 @@ def test_a_cluster_that_rewrites_every_mark_is_refused_at_the_first_submission(
     done = small.launch(check=False)
     assert done.returncode == 1 and "carries the name generate-" in done.stderr, done.stderr
     assert len(lab.jobs()) == 2, "one array of two tasks was submitted, and nothing behind it"
+
+
+def test_a_list_of_jobs_that_is_empty_or_old_never_makes_the_launcher_submit_twice(
+    quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site answers squeue from a copy, or with nothing where it fails; the controller itself knows the jobs."""
+    lab, small = quiet_lab, campaign()
+    shim(small, monkeypatch, "squeue", "exit 0")
+    small.launch()
+    ids = queued(lab, small)
+    assert sorted(ids) == sorted(STAGES)
+    done = small.launch(check=False)
+    assert done.returncode == 1 and "squeue does not list job" in done.stderr, done.stdout + done.stderr
+    assert queued(lab, small) == ids
+    (small.folder / "shim" / "squeue").unlink()
+    assert "nothing to submit" in small.launch().stdout
+    lab.run("scancel", ids["generate"])  # what is really gone is submitted again
+    assert "submitted generate" in small.launch().stdout
 
 
 def test_passing_troubles_inside_a_job_do_not_end_the_run(

@@ -7,7 +7,7 @@ Nothing here may decide whether a task is complete: that is the manifests' busin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -125,6 +125,16 @@ class Cluster(Protocol):
 
         Raises:
             ClusterError: the scheduler cannot be reached.
+        """
+
+    def require_listed(self, names: Mapping[str, str]) -> None:
+        """Before work is submitted again: that its last jobs, which `live_jobs` did not list, are really gone.
+
+        Args:
+            names: their names by their ids.
+
+        Raises:
+            ClusterError: one of them is queued or runs, or the scheduler cannot be reached.
         """
 
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None:

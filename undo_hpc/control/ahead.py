@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from undo_hpc.cluster.base import WAITING, Cluster, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.config.parts import effective_iterations
 from undo_hpc.control.dependencies import submit_in_order
+from undo_hpc.control.listed import require_gone
 from undo_hpc.control.position import latest_planned, read_state
 from undo_hpc.errors import EvidenceError
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, plan_iteration
@@ -67,6 +68,7 @@ def submit_ahead(
     jobs: Sequence[LiveJob],
     behind: Sequence[str],
     by: str,
+    listed: Collection[str],
     *,
     moved: bool,
 ) -> Submitted:
@@ -77,6 +79,7 @@ def submit_ahead(
         jobs: all jobs of the run that the scheduler holds.
         behind: ids of the present iteration's advance.
         by: who submits, for the event.
+        listed: ids of all jobs of the run that the scheduler lists.
         moved: whether that advance is a new one: jobs that waited for another wait for it.
 
     Raises:
@@ -95,6 +98,7 @@ def submit_ahead(
             waiting = {job.id for job in mine if job.stage in first and job.state in WAITING}
             cluster.redirect(sorted(waiting), behind)
         todo = [s for s in ahead_submissions(run, plan, iteration) if s.stage not in queued]
+        require_gone(run, cluster, iteration, {s.stage for s in todo}, listed)
         try:
             new = submit_in_order(cluster, stages, todo, mine, (), before=tuple(behind))
         except QueueFull:

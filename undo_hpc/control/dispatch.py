@@ -18,6 +18,7 @@ from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.control.ahead import Submitted, submit_ahead
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.dependencies import connected_stages, submit_in_order
+from undo_hpc.control.listed import require_gone
 from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
 from undo_hpc.control.resubmits import limit_resubmits
 from undo_hpc.control.run_cluster import require_unmoved
@@ -72,7 +73,7 @@ def submit_missing(
         Incomplete: a resubmitting stage has submitted the same stage too often, or a new iteration would exceed the budget.
     """
     cluster.recover(run.layout.root, run.id)
-    jobs = _live_jobs(run, cluster, own)
+    jobs, listed = _live_jobs(run, cluster, own)
     if not resubmitter:
         require_unmoved(run, jobs)
     state = current_state(run, _live_states(jobs, latest_planned(run)))
@@ -92,6 +93,7 @@ def submit_missing(
         for stage, indices in missing_tasks(state, jobs)
         if not resubmitter or stage.name in connected_stages(state.stages, resubmitter)
     ]
+    require_gone(run, cluster, state.iteration, {stage.name for stage, _ in todo}, listed)
     if resubmitter or unattended:
         limit_resubmits(run, state, todo, resubmitter)
     submissions = [_submission(run, state, stage, indices) for stage, indices in todo]
@@ -111,15 +113,16 @@ def submit_missing(
     if ahead:
         new = [job_id for stage, ids, _ in result.submitted if stage == LAST_STAGE for job_id in ids]
         behind = new or sorted({job.id for job in jobs if job.stage == LAST_STAGE})
-        result.ahead = submit_ahead(run, cluster, state.plan, everywhere, behind, by, moved=bool(new))
+        result.ahead = submit_ahead(run, cluster, state.plan, everywhere, behind, by, listed, moved=bool(new))
     return result
 
 
-def _live_jobs(run: Run, cluster: Cluster, own: str) -> list[LiveJob]:
-    """The run's jobs, but for our own; those that can never start are cancelled."""
-    jobs = [job for job in cluster.live_jobs(run.id) if own not in (job.id, job.task_id)]
+def _live_jobs(run: Run, cluster: Cluster, own: str) -> tuple[list[LiveJob], set[str]]:
+    """The run's jobs, but for our own and those that can never start, which are cancelled; and the ids of all."""
+    every = cluster.live_jobs(run.id)
+    jobs = [job for job in every if own not in (job.id, job.task_id)]
     cluster.cancel(job.id for job in jobs if job.state is JobState.STUCK)
-    return [job for job in jobs if job.state is not JobState.STUCK]
+    return [job for job in jobs if job.state is not JobState.STUCK], {own} | {job.id for job in every}
 
 
 def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:
