@@ -110,7 +110,7 @@ def submit_ahead(
             break
         if new:
             stages_done = {stage: {"jobs": list(ids), "tasks": n} for stage, ids, n in new}
-            run.events.append("submitted", iteration=iteration, by=by, stages=stages_done)
+            run.events.append("submitted", iteration=iteration, by=by, stages=stages_done, ahead=True)
         done += [(iteration, *each) for each in new]
         ids = {stage: job_ids for stage, job_ids, _ in new}
         moved = LAST_STAGE in ids
