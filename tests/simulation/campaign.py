@@ -22,7 +22,7 @@ from tests.simulation.outputs import PUBLISH
 from tests.simulation.scheduler import Slurm, Task
 from tests.simulation.world import EPOCH, Killed, Process, World
 from undo_hpc import worker
-from undo_hpc.cluster import identity, journal, slurm
+from undo_hpc.cluster import identity, journal, limits, slurm
 from undo_hpc.control import continue_run, position
 from undo_hpc.control.dispatch import DispatchResult, submit_missing
 from undo_hpc.control.live import query_live
@@ -344,7 +344,7 @@ class Simulation(Faults):
                 def set(self) -> None: ...
 
         changes: list[tuple[Any, str, Any]] = [
-            (slurm, "run", self.slurm.run), (identity, "run", self.slurm.run), (slurm, "require_slurm", lambda: None),
+            (slurm, "run", self.slurm.run), (limits, "run", self.slurm.run), (identity, "run", self.slurm.run), (slurm, "require_slurm", lambda: None),
             (worker, "_report", self._report), (worker, "load_stage", lambda config, name: self._stage), (worker, "StopSignals", Signals),
             (worker, "log_to_task_log", lambda: None), (worker, "die_with_parent_if_asked", lambda **_: None),
             (worker, "_afterwards", lambda root, stage, k: tidy(self.opened) if stage == "advance" else None),

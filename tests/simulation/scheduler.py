@@ -147,6 +147,8 @@ class Slurm:
                 if task.state == "PENDING":
                     task.reason = "None"
             return ""
+        if command[1:3] == ["show", "federation"]:
+            return ""
         if command[1:3] == ["show", "job"]:
             job = self.jobs.get(command[-1])
             lines = (
