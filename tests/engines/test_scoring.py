@@ -16,7 +16,7 @@ import torch
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
-from undo_hpc.engines.scoring import Scorer, ScoreRequest, compressed, match_tokenizers
+from undo_hpc.engines.scoring import Scorer, ScoreRequest, TokenScores, compressed, match_tokenizers
 from undo_hpc.engines.transformers_scoring import scored_tokens
 from undo_hpc.errors import ConfigError, DataError, EngineError
 
@@ -115,43 +115,61 @@ def values(n: int = 3, k: int = 4) -> tuple[Any, Any, Any]:
     return log_p[:, 1].copy(), np.tile(np.arange(k), (n, 1)), log_p
 
 
+def final(answer: tuple[int, ...], *arrays: Any, words: int = 0) -> TokenScores:
+    return compressed([ScoreRequest("a", "?", answer)], [9], [len(arrays[0])], *arrays, words=words)[0]
+
+
 @pytest.mark.parametrize("wrong", [np.nan, 0.5])
 @pytest.mark.parametrize("which", [0, 2])
 def test_what_is_no_log_probability_is_refused(wrong: float, which: int) -> None:
     arrays = values()
     arrays[which][1] = wrong
     with pytest.raises(EngineError, match="no log-probabilities"):
-        compressed(ScoreRequest("a", "?", (1, 1, 1)), *arrays)
+        final((1, 1, 1), *arrays)
     arrays = values()
     arrays[2][0] = np.log(0.9)  # more than one in sum, as memory that nobody has written may be
     with pytest.raises(EngineError, match="more than one"):
-        compressed(ScoreRequest("a", "?", (1, 1, 1)), *arrays)
+        final((1, 1, 1), *arrays)
+
+
+def test_the_text_of_a_bad_value_is_named() -> None:
+    """Of several in one lane; one of them has no token that is scored."""
+    own, ids, log_p = (np.concatenate([a] * 2) for a in values())
+    requests = [ScoreRequest(name, "?", (1,) * n) for name, n in (("a", 2), ("none", 1), ("b", 3), ("c", 1))]
+    found = compressed(requests, [7, 8, 9, 10], [2, 0, 3, 1], own, ids, log_p)
+    assert [(s.id, len(s.own), s.prompt_tokens) for s in found] == [
+        ("a", 2, 7),
+        ("none", 0, 8),
+        ("b", 3, 9),
+        ("c", 1, 10),
+    ]
+    own[4] = np.nan
+    with pytest.raises(EngineError, match="text b: "):
+        compressed(requests, [7, 8, 9, 10], [2, 0, 3, 1], own, ids, log_p)
 
 
 def test_no_value_is_lost_to_infinity_or_rounding() -> None:
     own, ids, log_p = values()
     own[0], log_p[0, 3] = -np.inf, -9999.0
     log_p[1, 0] = 1e-6 + np.log(0.5)
-    found = compressed(ScoreRequest("a", "?", (9, 1, 1)), own, ids, log_p)
+    found = final((9, 1, 1), own, ids, log_p)
     assert np.isfinite(found.own).all() and np.isfinite(found.log_p).all() and (found.tail <= 0).all()
     own, ids, log_p = values()
     own, log_p[:] = np.zeros(3, np.float32), np.array([0.0, -20, -20, -20])
-    assert (
-        compressed(ScoreRequest("a", "?", (0, 0, 0)), own, ids, log_p).tail == -16
-    ).all()  # never more than all the mass
+    assert (final((0, 0, 0), own, ids, log_p).tail == -16).all()  # never more than all the mass
 
 
 def test_equal_values_stand_in_the_order_of_their_ids() -> None:
     own, _, log_p = values(1)
     log_p[0] = np.log(0.2)
-    one = compressed(ScoreRequest("a", "?", (9,)), own, np.array([[7, 3, 9, 1]]), log_p)
-    other = compressed(ScoreRequest("a", "?", (9,)), own, np.array([[9, 1, 7, 3]]), log_p)
+    one = final((9,), own, np.array([[7, 3, 9, 1]]), log_p)
+    other = final((9,), own, np.array([[9, 1, 7, 3]]), log_p)
     assert one.ids.tolist() == other.ids.tolist() == [[1, 3, 7, 9]]
 
 
 def test_padded_ids_of_the_model_count_as_the_rest() -> None:
     own, _, log_p = values(1)
-    found = compressed(ScoreRequest("a", "?", (1,)), own, np.array([[0, 1, 60, 2]]), log_p, words=50)
+    found = final((1,), own, np.array([[0, 1, 60, 2]]), log_p, words=50)
     assert found.ids.max() < 50 and len(set(found.ids[0].tolist())) == 4
     np.testing.assert_allclose(np.exp(float(found.tail[0])), 1 - 0.5 - 0.2 - 0.05, rtol=1e-2)
 
