@@ -6,8 +6,11 @@ import copy
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,11 @@ import torch
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.engines.scoring import Scorer, ScoreRequest, TokenScores, compressed, match_tokenizers
+from undo_hpc.engines.service import discover
 from undo_hpc.engines.transformers_scoring import scored_tokens
+from undo_hpc.engines.vllm_scoring import scores_of
 from undo_hpc.errors import ConfigError, DataError, EngineError
+from undo_hpc.pipeline.layout import Layout
 
 TEACHER = ModelConfig(model="tiny:teacher", dtype="float32")
 K = 16
@@ -216,6 +222,53 @@ def test_a_limit_below_k_is_refused_before_weights_are_loaded() -> None:
         llm_arguments(config.vllm, TEACHER, "tiny", score_k=16)
 
 
+@dataclass
+class _Flat:
+    """vLLM's flat log-probabilities: of each position its token first, then the likeliest."""
+
+    start_indices: list[int]
+    end_indices: list[int]
+    token_ids: list[int]
+    logprobs: list[float]
+
+    def __len__(self) -> int:
+        return len(self.start_indices)
+
+
+def vllm_output(
+    answer: tuple[int, ...], *, positions: int | None = None, cached: int = 0, first: int = 0
+) -> Any:
+    """Three tokens of a prompt and an answer, two tokens listed at each position behind the first."""
+    ids = [7, 8, 9, *answer]
+    n = len(ids) if positions is None else positions
+    at = [0, *range(0, 3 * (n - 1), 3)]
+    rows = [(token + first, 11, 12) for token in ids[1:n]]
+    flat = _Flat(
+        at, [0, *(a + 3 for a in at[1:])], [i for row in rows for i in row], [-2.0, -0.5, -1.5] * len(rows)
+    )
+    return SimpleNamespace(prompt_logprobs=flat, prompt_token_ids=ids, num_cached_tokens=cached)
+
+
+def test_vllms_answer_is_read_by_position_and_not_believed_where_it_is_not_real(engine: Any) -> None:
+    """Rows of a cached prefix are memory that nobody has written (vLLM #42019)."""
+    request = ScoreRequest("a", "?", (21, 22))
+    found = scores_of(request, vllm_output(request.answer), 2, engine._chat, 0)
+    assert (
+        found.ids.tolist() == [[11, 12]] * 2
+        and found.own.tolist() == [-2.0, -2.0]
+        and found.prompt_tokens == 3
+    )
+    for output, words in (
+        (vllm_output(request.answer, cached=3), "3 of them from its prefix cache"),
+        (vllm_output(request.answer, positions=4), "4 of 5 positions"),
+        (vllm_output(request.answer, first=1), "first entry of a position is not its token"),
+    ):
+        with pytest.raises(EngineError, match=words):
+            scores_of(request, output, 2, engine._chat, 0)
+    with pytest.raises(EngineError, match="another number of tokens a position than 5"):
+        scores_of(request, vllm_output(request.answer), 4, engine._chat, 0)
+
+
 @pytest.mark.vllm
 def test_vllm_gives_the_same(engine: Any) -> None:
     """Within rounding; a prompt that is asked twice is not read from the prefix cache."""
@@ -329,3 +382,28 @@ def test_a_server_without_log_probabilities_is_named(engine: Any, server: str, k
     _Server.broken = "yes"
     with pytest.raises(EngineError, match="no log-probabilities of the prompt"):
         list(remote(server, kind).score(make_requests(engine, 3), K))
+
+
+@pytest.mark.vllm
+def test_a_real_vllm_server_gives_the_same(
+    service: Path, tiny_model: Path, engines: Callable[[str], Any]
+) -> None:
+    """vLLM's own server, with its own limit of log-probabilities (--max-logprobs 20)."""
+    here, (found,) = engines("transformers"), discover(service, 3)
+    texts = [ScoreRequest(f"r{n}", f"{n}+7?", (n, 9, *range(50, 50 + 9 * n), 2)) for n in range(3, 9)]
+    key = Layout(service).iteration(3).server_key
+    values = {"base_url": found.url, "api_key_file": str(key), "concurrency": 4}
+    config = EngineConfig.model_validate({"name": "openai", "openai": values})
+    server = load_engine(config, ModelConfig(model=str(tiny_model)), score_k=K, server_kind="vllm")
+    wanted = {s.id: s for s in here.score(texts, K)}
+    got = {s.id: s for s in server.score(texts, K)}  # type: ignore[attr-defined]
+    assert got.keys() == wanted.keys()
+    for name, scores in got.items():
+        assert not scores.error and scores.prompt_tokens == wanted[name].prompt_tokens
+        np.testing.assert_allclose(scores.own, wanted[name].own, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(scores.log_p, wanted[name].log_p, rtol=2e-3, atol=2e-4)
+        assert (
+            np.sort(scores.ids, 1) == np.sort(wanted[name].ids, 1)
+        ).mean() > 0.99  # the last of them may tie
+    refused = list(server.score(texts, 30))  # type: ignore[attr-defined]
+    assert len(refused) == len(texts) and all("30" in s.error and "20" in s.error for s in refused)

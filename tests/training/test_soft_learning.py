@@ -36,8 +36,13 @@ def teacher() -> Iterator[Any]:
 def texts(teacher: Any) -> list[ScoreRequest]:
     """Problems with the teacher's own answers."""
     problems = load_problems(load_config("tiny", ["data.train.sample=240"]).data.train).problems[:200]
-    asked = [Request(str(n), p.problem, n, 0.7, 120) for n, p in enumerate(problems)]
-    answers = {c.id: c.token_ids for c in teacher.generate(asked)}
+    return answered(teacher, [p.problem for p in problems], 0.7)
+
+
+def answered(engine: Any, prompts: list[str], temperature: float) -> list[ScoreRequest]:
+    """Prompts with an engine's answers."""
+    asked = [Request(str(n), prompt, n, temperature, 120) for n, prompt in enumerate(prompts)]
+    answers = {c.id: c.token_ids for c in engine.generate(asked)}
     return [ScoreRequest(r.id, r.prompt, answers[r.id]) for r in asked]
 
 

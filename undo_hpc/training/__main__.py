@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from undo_hpc.errors import ExitCode, UndoError
-from undo_hpc.system.logs import log_libraries
+from undo_hpc.system.logs import log_to_task_log
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.training.stopping import Stopper
 
@@ -20,7 +20,7 @@ def main(argv: list[str], started: float) -> int:
         print("usage: python -m undo_hpc.training SPEC.json", file=sys.stderr)
         return ExitCode.WRONG_INPUT
     die_with_parent_if_asked(pass_on=False)
-    log_libraries()
+    log_to_task_log()
     stopper = Stopper(started)
     with stopper.listening():  # from the first moment: a signal during the slow imports must not kill us
         try:
