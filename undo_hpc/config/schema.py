@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from undo_hpc.config.canary import CanaryConfig
 from undo_hpc.config.cluster import (
     ClusterConfig,
     PolicyConfig,
@@ -142,6 +143,7 @@ class GenerateConfig(Section):
         0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0
     )
     quality: QualityConfig = result_field(QualityConfig(), "what is good enough to learn from")
+    canary: CanaryConfig = result_field(CanaryConfig(), "a few problems first, on one task")
     service: int = runtime_field(
         0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0
     )

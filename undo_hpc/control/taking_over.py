@@ -59,7 +59,7 @@ def take_over(
     run.events.append("taking_over", run_id=donor.id)
     for number in donor.layout.iterations()[:iterations]:
         plan = donor.plan(number)
-        if plan is None:
+        if plan is None or plan.canary_problems:
             break
         if not taker.iteration(run.plan(number) or make_plan(run, number, shards=plan.shards), plan):
             break

@@ -57,13 +57,14 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
         return
     if stage == "merge":
         yield from _distilled(run, at, iteration)
-    elif stage == "generate":
+    elif stage in ("generate", "canary"):
         for index in range(plan.shards):
             path = at.targets_file(index)
             with expect_fields(path):
                 rows = list(read_rows_tolerant(path))
                 targets = {target.problem_id: target for target in map(Target.from_dict, rows)}
-            for attempt in _attempts(at, at.shard("generate", index)):
+            # what a canary was asked lies in all of the files, once they are planned
+            for attempt in _attempts(at, at.shard(stage, index if stage == "generate" else 0)):
                 if target := targets.get(attempt.problem_id):
                     yield Answered(stage, iteration, "", target.to_problem(), attempt, target)
     else:

@@ -52,14 +52,14 @@ class IterationPlan:
     """The frozen shape of an iteration.
 
     Attributes:
-        evaluate, baseline: the slices of each of their tasks.
-        sample: the slices of training problems that each task of `sample` has the last student answer (signal on_policy).
+        evaluate, baseline: the slices of each of their tasks; sample: those that the last student answers (signal on_policy).
         score: number of tasks that score; 0 for the signal text.
         workload: what the teacher was expected to read and write.
         prompts: digest of the templates that `generate` and `evaluate` ask with.
         targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
         inputs: digests of what the targets were made from: `splits`, and `feedback` after the first iteration.
         added: digests of the sets that were added to the run (problems and how they are asked), by name; their tasks come last.
+        canary_problems: above 0 it is a canary's plan, replaced when that is released: its targets are so many problems, in one file.
     """
 
     iteration: int
@@ -76,10 +76,11 @@ class IterationPlan:
     targets: tuple[TargetsFile, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
     added: dict[str, str] = field(default_factory=dict)
+    canary_problems: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
-        return {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score")}
+        return {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score", "canary_problems")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
@@ -90,7 +91,7 @@ class IterationPlan:
 
         tasks = {name: read(name) for name in ("evaluate", "baseline")} | {"sample": read("sample")}
         plan = cls(**(data | tasks | {"targets": tuple(data["targets"])}))
-        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score)
+        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score, plan.canary_problems)
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("a number has another type")
         if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
@@ -294,8 +295,10 @@ def rows_to_score(config: RunConfig, iteration: int, train_problems: int) -> int
 def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
     """The stages of an iteration in an order in which they can run.
 
-    A cut one (`until`) has the stage that it ends behind, what that needs, and `advance`, which closes it.
+    A cut one (`until`) has the stage that it ends behind, its needs, and `advance`, which closes it. A canary has but its own two.
     """
+    if plan.canary_problems:
+        return _canary_graph(config, layout, plan)
     whole = _whole_graph(config, layout, plan)
     stage = ends_behind(config, plan.iteration)
     if not stage or stage not in {each.name for each in whole}:
@@ -307,6 +310,18 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     cut = tuple(each for each in whole if each.name in needed)
     task = replace(whole[-1].tasks[0], inputs={"until": stage}, outputs=whole[-1].tasks[0].outputs[:1])
     return (*cut, replace(whole[-1], after=(stage,), tasks=(task,), inputs=cut[-1].tasks[0].outputs))
+
+
+def _canary_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
+    at, rel = layout.iteration(plan.iteration), layout.relative
+    shard, manifest = at.shard_names("canary", 0)
+    task = Task("canary", 0, "canary", manifest, (shard,), {"targets": plan.targets[0]["sha256"]})
+    release = Task("release", 0, "release", rel(at.stage_manifest("release")), ())
+    reads = (rel(at.targets), config.teacher.model)
+    return (
+        Stage("canary", plan.iteration, (), (task,), reads, resources_of(config, "canary")),
+        Stage("release", plan.iteration, ("canary",), (release,), (shard,), resources_of(config, "release")),
+    )
 
 
 def _whole_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
