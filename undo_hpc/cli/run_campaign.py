@@ -236,7 +236,7 @@ def _run_seed(
 ) -> int:
     from undo_hpc.campaign.answers import has_ended
     from undo_hpc.campaign.dependent import arm_result, matched, transfer_config, transfers
-    from undo_hpc.campaign.shared import awaited, take_over
+    from undo_hpc.campaign.shared import awaited, take_first_iteration
     from undo_hpc.cli.run_iteration import start_run
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import open_run
@@ -245,7 +245,7 @@ def _run_seed(
     donors: list[Run] = []
 
     def prepared(run: Run) -> None:
-        for run_id, done in take_over(run, donors).items():
+        for run_id, done in take_first_iteration(run, donors).items():
             console.print(f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False)
 
     def start(name: str, config: RunConfig | None, waits_for: str = "") -> None:

@@ -244,13 +244,13 @@ def _require_unpruned(run: Run, state: RunState) -> None:
             raise Pruned(run, found.manifest, problem)
 
 
-def make_plan(run: Run, iteration: int, *, shards: int = 0) -> IterationPlan:
+def make_plan(run: Run, iteration: int, *, like: IterationPlan | None = None) -> IterationPlan:
     """Makes and freezes the plan of an iteration: first the targets files, durably, then plan.json, which holds their digests.
 
     The iteration before must be complete. Its feedback and the splits are read twice, as streams.
 
     Args:
-        shards: number of generation tasks; 0 chooses.
+        like: another run's plan, whose numbers of tasks are taken: the work that is the same is then cut alike.
 
     Raises:
         EvidenceError, StorageError: what the plan is made from is missing or damaged.
@@ -286,8 +286,8 @@ def make_plan(run: Run, iteration: int, *, shards: int = 0) -> IterationPlan:
         train_problems=train_problems,
         prompts={"generate": prompts.digest, "evaluate": load_prompts(run.config.student.prompt).digest},
     )
-    if shards:
-        plan = replace(plan, shards=shards)
+    if like is not None:
+        plan = replace(plan, shards=like.shards, score=like.score if plan.score else 0)
     elif canary is None and (few := canary_problems(run.config, iteration, plan.problems, plan.shards)):
         plan = replace(plan, canary_problems=few, shards=1, servers=0)
     rendered: list[int] = []  # characters of a sample of the prompts

@@ -108,10 +108,13 @@ def write_shard(
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
-        counts=count_attempts(rows)
-        | _yield(targets, rows)
-        | count(targets, rows)
-        | {"new_tokens": store.new_tokens, "seconds": round(store.seconds, 3)},
+        counts={
+            **count_attempts(rows),
+            **_yield(targets, rows),
+            **count(targets, rows),
+            "new_tokens": store.new_tokens,
+            "seconds": round(store.seconds, 3),
+        },
         details={
             "engine": described,
             "sampling": config.generate.sampling.model_dump(),
