@@ -52,9 +52,7 @@ def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Ru
 
 
 def test_a_run_that_has_begun_or_asks_for_something_else_takes_nothing(tmp_path: Path, donor: Run) -> None:
-    others = {
-        "seed": fresh(tmp_path / "seed", seed=1),
-    }
+    others = {"seed": fresh(tmp_path / "seed", seed=1)}
     for name, run in others.items():
         assert not take_first_iteration(run, [donor]), name
         assert not run.layout.iterations(), name

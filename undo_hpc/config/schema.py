@@ -30,7 +30,7 @@ from undo_hpc.config.engines import (
     VllmEngineConfig,
 )
 from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
-from undo_hpc.config.method import MethodConfig
+from undo_hpc.config.method import MethodConfig, check_selection
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.records import SPLITS
 
@@ -364,19 +364,9 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _selection_has_a_choice(self) -> RunConfig:
-        """Refuses a selection among rationales that are never there: it would change nothing, silently."""
-        method, samples = self.method, self.generate.samples
-        chosen = [name for name, usual in (("pass_rate_min", 0.0), ("pass_rate_max", 1.0), ("select", "first"))
-                  if getattr(method, name) != usual]  # fmt: skip
-        if chosen and samples < 2:
-            raise wrong_key(
-                ("method", chosen[0]), "needs several rationales a problem: set generate.samples above 1"
-            )
-        if method.keep > samples or (method.select != "first" and method.keep in (0, samples)):
-            raise wrong_key(
-                ("method", "keep"),
-                f"is {method.keep}, of generate.samples {samples}: a selection keeps fewer than there are, at least 1",
-            )
+        check_selection(
+            self.method, self.generate.samples, self.evaluate.engine.name, "generate" in self.cluster.policy
+        )
         return self
 
     @model_validator(mode="after")

@@ -17,12 +17,12 @@ from undo_hpc.control.results import changed, damaged_results, finished_problem
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.decision import Decision
 from undo_hpc.method.targets import expected_length
+from undo_hpc.pipeline.cutting import cut_evenly
 from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
 from undo_hpc.pipeline.plan import (
     IterationPlan,
     Stage,
     build_graph,
-    cut_evenly,
     decide_run,
     extend,
     plan_iteration,

@@ -34,13 +34,15 @@ _READS = {
     "baseline": _ANSWERS,
     "merge": ("generate.samples", "method.wrong_rationales", "method.combine", "method.errors_from", "method.keep", "method.select",
               "method.pass_rate", "cluster.policy"),
+    "likelihood": ("evaluate.engine", "train.max_length", "train.too_long", "method.select", "method.keep", "method.wrong_rationales",
+                   "method.pass_rate", "method.start_from", "generate.samples"),
     "sample": (*_ANSWERS, "distill.samples", "method.signal"),
     "score": ("distill.", "generate.engine", "train.max_length", "train.too_long", "method.signal", "method.condition"),
     "train": ("seed", "train.", "distill.", "method.start_from", "method.signal"),
     "evaluate": _ANSWERS,
     "advance": ("method.", "grading.", "evaluate.", "cluster.policy", "stages"),
 }  # fmt: skip
-_ASKS = {"generate": ("teacher",), "score": ("teacher", "student"), "baseline": ("student",), "sample": ("student",),
+_ASKS = {"generate": ("teacher",), "score": ("teacher", "student"), "baseline": ("student",), "sample": ("student",), "likelihood": ("student",),
          "train": ("student",), "evaluate": ("student",)}  # fmt: skip
 _PROMPTS = {
     "generate": ("generate",),
@@ -48,7 +50,6 @@ _PROMPTS = {
     "merge": (),
     "advance": (),
 }  # else the student's
-_SETS = ("baseline", "sample", "evaluate")  # they answer sets of problems
 
 
 def first_work(config: RunConfig, stage: str = "train") -> str:
@@ -61,6 +62,7 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
         names |= set(STAGES[name].after) if name in names else set()
     scores = config.method.signal == "soft"
     names -= {"sample"} if scores else {"sample", "score"}
+    names -= {"likelihood"} if config.method.select != "likeliest" else set()
     read = {
         key
         for name in names
@@ -203,8 +205,9 @@ class _Donor:
         prompts = _PROMPTS.get(stage.name, ("evaluate",))
         if any(plan.prompts.get(name) != theirs.prompts.get(name) for name in prompts):
             return ()
-        if stage.name in _SETS:
-            asked, known = getattr(plan, stage.name), getattr(theirs, stage.name)
+        asked = getattr(plan, stage.name, None)
+        if isinstance(asked, tuple):  # slices of sets of problems
+            known = getattr(theirs, stage.name)
             same = (
                 task for task in stage.tasks if known[task.index : task.index + 1] == (asked[task.index],)
             )
