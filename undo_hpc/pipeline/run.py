@@ -28,6 +28,7 @@ from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan
+from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
 from undo_hpc.storage.atomic import expect_fields, make_folder, read_json, translate_os_error, write_json
 from undo_hpc.storage.events import EventLog
@@ -80,10 +81,18 @@ class Run:
 
     @cached_property
     def config_digest(self) -> str:
-        """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none)."""
+        """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none). A folder of
+        prompts counts under the path that it had when the run was made."""
         explicit = self.config.model_dump(mode="json", exclude_defaults=True)
-        values = [(key, value) for key, value in leaves(explicit) if not is_neutral(key)]
+        values = [
+            (key, self._moved.get(key, value)) for key, value in leaves(explicit) if not is_neutral(key)
+        ]
         return hashlib.sha256(orjson.dumps(values)).hexdigest()
+
+    @property
+    def _moved(self) -> dict[str, str]:
+        """First paths of folders that lie elsewhere now, with the same contents, by key."""
+        return self.environment.get("moved", {}) if self.layout.environment.exists() else {}
 
     @property
     def events(self) -> EventLog:
@@ -195,7 +204,7 @@ def changed_keys(run: Run, config: RunConfig) -> list[tuple[str, Any, Any]]:
     if not run.layout.prepared.exists():  # nothing was done yet: the first try failed on its data
         return []
     differences = list(differing_keys(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
-    touching = [(key, old, new) for key, old, new in differences if not is_neutral(key)]
+    touching = [d for d in differences if not is_neutral(d[0]) and not _same_prompts(run, d[0], d[2])]
     if touching:
         lines = [f"  {key}: the run has {old!r}, now asked for {new!r}" for key, old, new in touching]
         raise ConfigError(
@@ -205,12 +214,23 @@ def changed_keys(run: Run, config: RunConfig) -> list[tuple[str, Any, Any]]:
     return differences
 
 
+def _same_prompts(run: Run, key: str, folder: Any) -> bool:
+    """Whether a key names a folder with the templates that the run was planned with: the folder, or the whole clone, was moved."""
+    plan, asked_by = run.plan(0), {"teacher.prompt": "generate", "student.prompt": "evaluate"}
+    if plan is None or key not in asked_by or not Path(str(folder)).is_dir():
+        return False
+    return load_prompts(str(folder)).digest == plan.prompts.get(asked_by[key])
+
+
 def _reopen(run: Run, config: RunConfig) -> Run:
     if not run.layout.prepared.exists():
         write_json(run.layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
         return Run(run.layout, config)
     differences = changed_keys(run, config)
     if differences:
+        if moved := {key: old for key, old, _ in differences if not is_neutral(key)}:
+            known = run.environment.get("moved", {})
+            write_json(run.layout.environment, run.environment | {"moved": moved | known})
         write_json(
             run.layout.config,
             _updated(

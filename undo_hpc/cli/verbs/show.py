@@ -155,6 +155,9 @@ def _print(
             (f"before ({earlier.stage} {earlier.iteration}): {earlier.attempt.verdict}", earlier.attempt.text)
         )
     parts.append(("answer" if row.problem_set else "rationale", attempt.text))
+    if row.stage == "merge":
+        tokens, counts = reader.learned(row)
+        parts.append((f"what the student learns of it ({counts})", tokens))
     for title, text in parts:
         say(console, f"  {title}")
         quote(console, text, whole=full)
