@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.campaign import files_of, ids_of
-from tests.chaos.trial import Note, Trial, events_of
+from tests.chaos.trial import Note, Outcome, Trial, events_of
 from tests.slurm.small import Campaign
 from tests.slurmlab.processes import command_of, job_processes, wait_until
 
@@ -30,28 +30,29 @@ class Wanted:
 
 def check(trial: Trial, wanted: Wanted) -> None:
     """Compares, and writes what does not hold into the outcome."""
-    out, campaign = trial.out, trial.campaign
     _processes(trial)
     code, said = trial.launch()
     if code != 0 or "nothing to do" not in said:
         trial.violate(f"a last launch finds something to do: exit {code}: {said[-400:]}")
     if jobs := trial.jobs():
         trial.violate(f"jobs are left: {jobs[:4]}")
-    got = ids_of(trial.run_dir)
+    compare(trial.campaign, wanted, trial.out)
+    trial.out.starts = sum(len(_starts(path)) for path in (trial.at / "logs").glob("*.log"))
+    for note in trial.out.faults:
+        _visible(trial, note)
+
+
+def compare(campaign: Campaign, wanted: Wanted, out: Outcome) -> None:
+    """Rows, bytes and files of a finished run with those of the undisturbed one."""
+    got, results = ids_of(campaign.run_dir), campaign.results()
     out.lost, out.doubled = (wanted.ids - got).total(), (got - wanted.ids).total()
     if out.lost or out.doubled:
-        trial.violate(f"rows lost {out.lost}, doubled {out.doubled}")
-    results = campaign.results()
-    if different := sorted(
-        n for n in wanted.results.keys() | results.keys() if wanted.results.get(n) != results.get(n)
-    ):
-        trial.violate(f"other bytes than the undisturbed run: {different}")
-    left = {n for n in files_of(trial.run_dir) - wanted.files if not _set_aside(n)}
-    if left:
-        trial.violate(f"files are left: {sorted(left)[:6]}")
-    out.starts = sum(len(list(_starts(path))) for path in (trial.at / "logs").glob("*.log"))
-    for note in out.faults:
-        _visible(trial, note)
+        out.violations.append(f"rows lost {out.lost}, doubled {out.doubled}")
+    names = wanted.results.keys() | results.keys()
+    if different := sorted(name for name in names if wanted.results.get(name) != results.get(name)):
+        out.violations.append(f"other bytes than the undisturbed run: {different}")
+    if left := {name for name in files_of(campaign.run_dir) - wanted.files if not _set_aside(name)}:
+        out.violations.append(f"files are left: {sorted(left)[:6]}")
 
 
 def _set_aside(name: str) -> bool:
