@@ -9,6 +9,7 @@ import builtins
 import ctypes
 import io
 import os
+import pathlib
 import random
 import sys
 import time
@@ -16,7 +17,7 @@ import time
 _ROOT = os.environ.get("CHAOS_ROOT", "")
 _LATE_S = float(os.environ.get("CHAOS_LATE_S", "0") or 0)
 _CLOCKS = [float(word) for word in os.environ.get("CHAOS_CLOCKS", "").split()]
-_now, _libc, _seen = time.time, ctypes.CDLL(None), set()
+_now, _libc, _seen, _made = time.time, ctypes.CDLL(None), set(), set()
 
 
 def _wrong_clock():
@@ -38,6 +39,8 @@ def _hidden(path):
     name = os.path.abspath(os.fsdecode(path))
     if not name.startswith(_ROOT) or name in _seen or name.endswith(".log"):
         return False
+    if any(str(parent) in _made for parent in pathlib.PurePath(name).parents):
+        return False
     if _now() - _born(name) < _LATE_S:
         return True
     _seen.add(name)
@@ -56,12 +59,24 @@ def _reads(real):
 
 
 def _makes(real):
-    """A call whose second argument is a path that this process makes."""
+    """A call whose second argument is a path that this process makes, with all that lies in it."""
 
     def call(source, target, *args, **kwargs):
         done = real(source, target, *args, **kwargs)
+        _made.add(os.path.abspath(os.fsdecode(target)))
         _seen.add(os.path.abspath(os.fsdecode(target)))
         return done
+
+    return call
+
+
+def _makes_folder(real):
+    def call(path, *args, **kwargs):
+        try:
+            real(path, *args, **kwargs)
+            _made.add(os.path.abspath(os.fsdecode(path)))
+        finally:
+            _seen.add(os.path.abspath(os.fsdecode(path)))
 
     return call
 
@@ -112,6 +127,7 @@ class _Scan:
 def _late_names():
     os.stat, os.lstat, os.listdir, os.scandir = _reads(os.stat), _reads(os.lstat), _lists(os.listdir), _Scan
     os.rename, os.replace, os.link = _makes(os.rename), _makes(os.replace), _makes(os.link)
+    os.mkdir = _makes_folder(os.mkdir)
     os.open = _opens(os.open, lambda flags: isinstance(flags, int) and flags & os.O_CREAT)
     io.open = builtins.open = _opens(io.open, lambda mode: any(letter in mode for letter in "wxa"))
 
