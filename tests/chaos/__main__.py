@@ -64,9 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         undisturbed.run_locally()
     trials = [given.trial] if given.trial is not None else list(range(-(-given.faults // given.each)))
     outcomes = run(place, given, trials)
-    figures = summary(outcomes, given.seed)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps({"figures": figures, "trials": outcomes}, indent=1))
+    figures = write(given, outcomes)
     show(figures, given)
     if not figures["violations"] and not given.keep:
         shutil.rmtree(place, ignore_errors=True)
@@ -83,6 +81,7 @@ def run(place: Path, given: argparse.Namespace, trials: list[int]) -> list[dict[
         for line in process.stdout:
             outcome = json.loads(line)
             outcomes.append(outcome)
+            write(given, outcomes)  # a round that is cut short leaves what it found
             happened = ", ".join(note["kind"] for note in outcome["faults"])
             print(
                 f"trial {outcome['number']}: {outcome['seconds']:.0f} s; {happened}",
@@ -110,6 +109,14 @@ def run(place: Path, given: argparse.Namespace, trials: list[int]) -> list[dict[
             outcomes.append({"number": -1, "faults": [], "missed": [], "seconds": 0.0, "starts": 0, "lost": 0, "doubled": 0,
                              "violations": [f"a slot ended with {process.returncode}"]})  # fmt: skip
     return outcomes
+
+
+def write(given: argparse.Namespace, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures, which are written down with all outcomes."""
+    figures = summary(outcomes, given.seed)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps({"figures": figures, "trials": outcomes}, indent=1))
+    return figures
 
 
 def summary(outcomes: list[dict[str, Any]], seed: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.chaos.checks import Wanted, check
 from tests.chaos.plan import KINDS, plan
 from tests.chaos.trial import Note, Outcome, Trial
 from tests.slurmlab import Lab, LabSettings
+from undo_hpc.system.parent_death import die_with_parent
 
 # 5 s: the least delay of a requeued job; a stock cluster's is 120 s (tests/slurm/ has that).
 SETTINGS = LabSettings(cred_expire=5, kill_wait=5, grace=15, slurmd_timeout=10, nodes=4)
@@ -74,6 +76,8 @@ def main(
     place: Path, seed: int, count: int, until: float, numbers: list[int], kinds: tuple[str, ...] = ()
 ) -> int:
     """Prints an outcome a line; no new trial begins after `until` (seconds since 1970)."""
+    die_with_parent(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the cluster ends with us
     os.nice(5)
     wanted = Wanted.of(small_run(place / "undisturbed"))
     with Lab(SETTINGS) as lab:
