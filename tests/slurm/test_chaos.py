@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.chaos.campaign import own_disk, small_run
 from tests.chaos.checks import Wanted, check, compare
 from tests.chaos.plan import KINDS, plan
@@ -48,6 +49,7 @@ def test_a_disturbed_run_ends_like_an_undisturbed_one(
             trial = Trial(lab, campaign, random.Random(5), out, {}, disk)
             trial.run(list(ROUND), KINDS)
             check(trial, Wanted.of(undisturbed_run))
+            figures.count("chaos", faults=len(out.faults), rows_lost=out.lost, rows_doubled=out.doubled)
             assert not out.violations, f"{out.violations}\n{campaign.logs()}"
     assert len(out.faults) + len(out.missed) == len(ROUND) and len(out.faults) >= 5, out
 
