@@ -106,11 +106,11 @@ class Trial:
         """The launcher's exit code and words."""
         process = self.start_launcher()
         try:
-            said, _ = process.communicate(timeout=240)
+            said, _ = process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             said, _ = process.communicate()
-            self.violate(f"the launcher has not ended after 240 s: {said[-300:]}")
+            self.violate(f"the launcher has not ended after {PATIENCE_S:.0f} s: {said[-300:]}")
         if "Traceback" in said:
             self.violate(f"a traceback of the launcher: {said[-600:]}")
         return process.returncode, said

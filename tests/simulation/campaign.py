@@ -48,7 +48,10 @@ ITERATIONS = 2
 RELAUNCH_S = 1800.0  # a person, or cron, calls the launcher so often
 FAULTS_END_S = 6 * 3600.0
 GIVE_UP_S = 4 * 86400.0
-STILL_S = 2 * STALE_S  # a lease of a process that died looks alive for a while
+SKEWS = (0.0, 0.0, -90.0, 40.0, 300.0)  # how wrong a node's clock may be
+STILL_S = 2 * STALE_S + max(
+    SKEWS
+)  # a lease of a process that died looks alive for so long, by the clock of another node
 
 
 @dataclass
@@ -94,7 +97,7 @@ class Simulation(Faults):
             self.world, self._job, places=rng.randint(1, 4), limit=rng.choice((10**6, 10**6, 9, 7))
         )
         self.out = Outcome(seed)
-        self._skews = {f"n{k}": rng.choice((0.0, 0.0, -90.0, 40.0, 300.0)) for k in range(4)}
+        self._skews = {f"n{k}": rng.choice(SKEWS) for k in range(4)}
         self._working: dict[tuple[int, str, int], list[Process]] = {}
         self._published: dict[tuple[int, str, int, str], str] = {}
         self._launchers = 0
