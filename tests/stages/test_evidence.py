@@ -142,7 +142,7 @@ def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -
     shutil.copytree(Path(prompts.__file__).parent / "tiny", folder)
     run = make_run(tmp_path / "run", PROBLEMS, 2, generate={"shards": 2}, teacher={"prompt": str(folder)})
     plan = make_plan(run, 0)
-    template = folder / "problem.txt"
+    template = Path(run.config.teacher.prompt) / "problem.txt"  # the run's copy
     before = template.read_text()
     template.write_text(before + " Be brief.")
     with (
@@ -151,7 +151,7 @@ def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -
     ):
         generate.run_stage(context(run, "generate", lease))
     template.write_text(before)
-    assert planned_prompts(plan, "generate", str(folder)).digest == plan.prompts["generate"]
+    assert planned_prompts(plan, "generate", run.config.teacher.prompt).digest == plan.prompts["generate"]
 
 
 @pytest.mark.parametrize("seed", range(FUZZ or 8))
