@@ -1,12 +1,9 @@
 """A run directory opens again whatever moment its first start was killed at, and a damaged one is named."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.stages.build import make_problems, make_run
-from undo_hpc.config.load import PROMPT_SETS
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.run import create_or_open, open_run
@@ -96,25 +93,3 @@ def test_the_date_of_both_models_is_the_runs_unless_one_is_set(tmp_path: Path) -
     assert open_run(run.layout.root).config.student.date == ""
     with pytest.raises(ValueError, match="date"):
         RunConfig.model_validate({"student": {"date": "26 July"}})
-
-
-def test_a_folder_of_prompts_may_move_and_may_not_change(tmp_path: Path) -> None:
-    """A clone is moved, or the run is resumed from another one: the same templates under another path are no other configuration."""
-    names = ("one", "two", "three")
-    for name in names:
-        shutil.copytree(PROMPT_SETS / "default", tmp_path / name)
-    (tmp_path / "three" / "problem.txt").write_text("Solve {{ problem }} {{ instruction }} another way.")
-    first = {"prompt": str(tmp_path / "one")}
-    run = make_run(tmp_path / "run", make_problems(4), 1, teacher=first)
-    shutil.rmtree(tmp_path / "one")
-    moved = run.config.model_copy(
-        update={"teacher": run.config.teacher.model_copy(update={"prompt": str(tmp_path / "two")})}
-    )
-    again = create_or_open(moved, run.layout.root, command=[])
-    assert again.config.teacher.prompt == str(tmp_path / "two") and again.config_digest == run.config_digest
-    assert open_run(run.layout.root).config_digest == run.config_digest
-    other = run.config.model_copy(
-        update={"teacher": run.config.teacher.model_copy(update={"prompt": str(tmp_path / "three")})}
-    )
-    with pytest.raises(ConfigError, match=r"teacher\.prompt"):
-        create_or_open(other, run.layout.root, command=[])

@@ -19,6 +19,7 @@ from undo_hpc.config.load import differing_keys, is_neutral
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.position import make_plan
 from undo_hpc.errors import EvidenceError
+from undo_hpc.pipeline.own_prompts import as_in, by_content
 from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, decide_run
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.pipeline.stages import STAGES, spec_of
@@ -76,7 +77,9 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
         "method.combine",
     }  # nothing is refined, continued or combined yet
     explicit = config.model_dump(mode="json", exclude_defaults=True)
-    values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and k.startswith(tuple(read))]
+    values = [
+        (k, v) for k, v in by_content(leaves(explicit)) if not is_neutral(k) and k.startswith(tuple(read))
+    ]
     return hashlib.sha256(orjson.dumps([_gives_own(config) and "generate" in names, *values])).hexdigest()
 
 
@@ -170,14 +173,15 @@ class _Donor:
 
     def __init__(self, taker: Run, run: Run, mine: Manifest, theirs: Manifest, but: str) -> None:
         self.taker, self.run, self._mine, self._but = taker, run, mine, but
-        pairs = differing_keys(run.config.model_dump(mode="json"), taker.config.model_dump(mode="json"))
+        same_prompts = as_in(taker.config, run.config)
+        pairs = differing_keys(run.config.model_dump(mode="json"), same_prompts.model_dump(mode="json"))
         self._changed = [key for key, _, _ in pairs if not is_neutral(key)]
         self._same_files = {
             name for name, output in mine.outputs.items() if (other := theirs.outputs.get(name)) and other.sha256 == output.sha256
         }  # fmt: skip
         models = (mine.details.get("models", {}), theirs.details.get("models", {}))
         self._same_model = {
-            role: taker.model(role) == run.model(role) and models[0].get(role) == models[1].get(role)
+            role: taker.asks_as(run, role) and models[0].get(role) == models[1].get(role)
             for role in ("teacher", "student")
         }
 
