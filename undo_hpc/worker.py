@@ -16,6 +16,7 @@ from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
+from undo_hpc.pipeline.stages import LAST_STAGE
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
@@ -60,6 +61,10 @@ def main(argv: list[str] | None = None) -> int:
 
             try:
                 code = continue_run(arguments.run_dir, arguments.stage, code)
+                if arguments.stage == LAST_STAGE and code == ExitCode.COMPLETE:
+                    from undo_hpc.campaign.continuing import continue_campaign
+
+                    continue_campaign(open_run(arguments.run_dir))
             except Exception as error:  # noqa: BLE001
                 failed = _report(error, arguments.run_dir)
                 code = code or failed

@@ -82,12 +82,18 @@ def take_over(run: Run, donors: Sequence[Run]) -> dict[str, int]:
 
 
 def awaited(config: RunConfig, others: Sequence[Run]) -> Run | None:
-    """The first run under way whose rationales of iteration 0 will be the same: to be taken over, not made twice; None where there is none."""
-    mine = first_work(config, "generate")
-    for other in others:
-        state = read_state(other)
-        if first_work(other.config, "generate") == mine and (state is None or not _complete(state)):
-            return other
+    """The run under way whose iteration 0 will be the same, or at least its rationales: to be taken over, not made twice.
+
+    None where one has them already, or none will. Runs that have not begun wait themselves.
+    """
+    begun = [(other, state) for other in others if (state := read_state(other)) is not None]
+    for stage in ("train", "generate"):
+        mine = first_work(config, stage)
+        same = [(other, state) for other, state in begun if first_work(other.config, stage) == mine]
+        if any(_complete(state) for _, state in same):
+            return None
+        if same:
+            return same[0][0]
     return None
 
 
