@@ -162,7 +162,8 @@ def _warnings(campaign: Campaign) -> Iterator[str]:
         elif refines(one) and _shown(one) != _shown(other):
             yield f"{a} and {b} show the teacher other things, so their prompts differ in length: teacher tokens may not match {within}; the ledger shows it"
         tied = {a, b} & {name.partition("/")[0] for name in campaign.matched}
-        if one.train != other.train and not tied:
+        trained = [[run.train for run in campaign.candidates_of(arm)] for arm in (a, b)]
+        if any(x != y for x in trained[0] for y in trained[1]) and not tied:
             yield (
                 f"{a} and {b} train differently (train): their student tokens will hardly match within {100 * match.student_tokens:.0f} %, and a difference "
                 f"may come from there; `train.tokens: {{match: {a}}}` trains on as many"
@@ -184,7 +185,7 @@ def _shown(config: RunConfig) -> tuple[object, ...]:
     """What of an attempt the teacher reads, and how much of what was before."""
     method = config.method
     return (
-        method.condition,
+        method.condition == "blind",
         method.history,
         method.show_score,
         method.hint,

@@ -24,7 +24,7 @@ from undo_hpc.campaign.comparison import (
     repeated,
 )
 from undo_hpc.campaign.definition import MatchConfig
-from undo_hpc.campaign.questions import MEASURES, doubts, unanswered
+from undo_hpc.campaign.questions import MEASURES, doubts, only_problems, unanswered
 from undo_hpc.config.load import is_neutral
 from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves
@@ -96,6 +96,7 @@ def page(data: CampaignData, written: str) -> str:
                 len(runs),
                 sum(r.correct for r in runs),
                 sum(r.answers for r in runs),
+                _steps(runs),
             )
             for arm, runs in arms.items()
         ],
@@ -106,6 +107,7 @@ def page(data: CampaignData, written: str) -> str:
         items=_items(data),
         doubts=doubts(data.results, data.comparisons),
         questions=[question for _, question in MEASURES],
+        only_problems=list(only_problems(data.results, data.comparisons)),
         unanswered=list(unanswered(data.results, data.comparisons, data.transfer))
         if data.comparisons
         else [],
@@ -195,6 +197,13 @@ def _figures(c: Comparison) -> dict[str, Any]:
         "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.difference.detectable,
         "same_student": c.same, "unmatched": sorted(c.unmatched), "sentence": c.sentence,
     }  # fmt: skip
+
+
+def _steps(runs: Sequence[RunResult]) -> str:
+    """Mean accuracy of the untrained student, where it was evaluated, and of each iteration, in per cent."""
+    steps = sorted({k for r in runs for k in r.accuracies})
+    means = [statistics.fmean(r.accuracies[k] for r in runs if k in r.accuracies) for k in steps]
+    return ", ".join([*([] if -1 in steps else ["-"]), *(f"{100 * value:.1f}" for value in means)])
 
 
 def _sampled(runs: Sequence[RunResult]) -> str:

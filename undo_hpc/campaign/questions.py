@@ -61,8 +61,9 @@ def _beside(name: str, mine: float, theirs: float) -> tuple[str, str, str]:
     if name == "kept":
         return f"{100 * mine:.0f} %", f"{100 * theirs:.0f} %", f"{points(mine - theirs)} points"
     digits = 1 if name == "rationale_tokens" else 0
-    change = f"{100 * (mine / theirs - 1):+.0f} %".replace("-", "\u2212") if theirs else ""
-    return f"{mine:,.{digits}f}", f"{theirs:,.{digits}f}", change
+    change = round(100 * (mine / theirs - 1)) if theirs else 0
+    text = f"{change:+d} %".replace("-", "\u2212").replace("+0", "0")
+    return f"{mine:,.{digits}f}", f"{theirs:,.{digits}f}", text
 
 
 def _by_base(
@@ -75,6 +76,20 @@ def _by_base(
         if len(bases) == 1:
             found.setdefault(bases.pop(), []).append(difference)
     return {base: statistics.fmean(values) for base, values in found.items()} if len(found) > 1 else {}
+
+
+_OTHERS = {
+    "blind": "writes the same problems again, without the attempt",
+    "shuffled": "writes them in view of another problem's attempt",
+}
+
+
+def only_problems(results: Results, comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """What arms that write the same problems again show."""
+    for c in comparisons:
+        run = next(iter(results[c.b].values())).run
+        if what := _OTHERS.get(run.config.method.condition):
+            yield f"{c.b} {what}: {c.sentence}"
 
 
 def unanswered(results: Results, comparisons: Sequence[Comparison], transfer: Results) -> Iterator[str]:
