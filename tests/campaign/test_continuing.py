@@ -11,7 +11,7 @@ import pytest
 from tests.campaign.build import campaign_file, played
 from tests.campaign.test_shared import fresh
 from undo_hpc.campaign.continuing import continue_campaign, remember
-from undo_hpc.campaign.definition import load_campaign
+from undo_hpc.campaign.definition import base_file, load_campaign
 from undo_hpc.campaign.shared import awaited, take_over
 from undo_hpc.campaign.state import CampaignDir, begin
 from undo_hpc.control.position import current_state
@@ -32,9 +32,14 @@ def test_a_job_continues_its_seed_of_the_campaign(
     caplog.clear()
     continue_campaign(runs[0])
     assert not caplog.records, "a run of its own has no campaign"
-    remember(runs[0], place, Path(file.name), ["generate.shards=1"], 0)
+    remember(runs[0], place, Path(file.name), base_file(file, "tiny"), ["generate.shards=1"], 0)
+    monkeypatch.setattr("undo_hpc.config.load.PRESETS", tmp_path)  # as in a job's copy of the code
     command = read_json(runs[0].layout.campaign)["command"]
-    assert command[0] == str(file) and command[-2:] == ["--set", "generate.shards=1"]
+    assert command[0] == str(file) and command[command.index("--base") + 1].endswith("configs/tiny.yaml")
+    assert (
+        load_campaign(file, [], Path(command[command.index("--base") + 1])).arm("undo").name == "mine-undo-0"
+    )
+    assert command[-2:] == ["--set", "generate.shards=1"]
     continue_campaign(runs[0])
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING], caplog.text
     assert not place.run("undo", 1).exists() and not place.page.exists(), "seed 1 is left to its own jobs"

@@ -15,9 +15,18 @@ log = logging.getLogger(__name__)
 _MAIN = "from undo_hpc.cli.run_campaign import main; raise SystemExit(main())"
 
 
-def remember(run: Run, place: CampaignDir, file: Path, sets: list[str], seed: int) -> None:
-    """Writes into a run how its campaign is continued from its last job."""
-    command = [str(file.resolve()), "--dir", str(place.root), "--continue-seed", str(seed), "--quiet"]
+def remember(run: Run, place: CampaignDir, file: Path, base: Path, sets: list[str], seed: int) -> None:
+    """Writes into a run how its campaign is continued from its last job; the code that the job has holds no presets, hence `base`."""
+    command = [
+        str(file.resolve()),
+        "--dir",
+        str(place.root),
+        "--continue-seed",
+        str(seed),
+        "--base",
+        str(base),
+    ]
+    command += ["--quiet"]
     command += [word for item in sets for word in ("--set", item)]
     write_json(run.layout.campaign, {"command": command, "folder": str(Path.cwd())})
 

@@ -172,20 +172,23 @@ def find_campaign(name_or_file: str) -> Path:
     return path
 
 
-def load_campaign(path: Path, sets: list[str] | None = None) -> Campaign:
+def base_file(path: Path, base: str) -> Path:
+    """The file that a campaign's arms start from: beside the campaign's file, or as `--config` finds it. Raises ConfigError."""
+    return (path.parent / base if (path.parent / base).is_file() else find_config(base)).resolve()
+
+
+def load_campaign(path: Path, sets: list[str] | None = None, base: Path | None = None) -> Campaign:
     """A campaign from its file, every arm's configuration resolved.
 
     Args:
         sets: `--set` values for all runs, over those of the file.
+        base: the file of the base, where its name would not be found (a job's copy of the code has no presets).
 
     Raises:
         ConfigError: a wrong key (with its file and line), or arms that cannot be compared.
     """
     config = validate_section(CampaignConfig, read_yaml(path))
-    base = config.base
-    if (path.parent / base).is_file():
-        base = str((path.parent / base).resolve())
-    find_config(base)
+    start = str(base or base_file(path, config.base))
     runs: dict[tuple[str, int], RunConfig] = {}
     candidates: dict[str, tuple[str, ...]] = {}
     matched: dict[str, str] = {}
@@ -195,7 +198,7 @@ def load_campaign(path: Path, sets: list[str] | None = None) -> Campaign:
         own = [f"seed={seed + values.seed_shift}", f"name={json.dumps(title)}", *more]
         position = config.seeds.index(seed)
         try:
-            return load_config(base, [*values.sets(position, number), *(sets or []), *own])
+            return load_config(start, [*values.sets(position, number), *(sets or []), *own])
         except ConfigError as error:
             raise ConfigError(f"{path}, arm {name}: {error.message}", hint=error.hint) from error
 

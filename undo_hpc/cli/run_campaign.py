@@ -68,9 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that share the seeds; on SLURM one is enough (default: 1)",
     )
-    parser.add_argument(
-        "--continue-seed", type=int, help=argparse.SUPPRESS
-    )  # from a job: campaign/continuing.py
+    # from a job: campaign/continuing.py
+    parser.add_argument("--continue-seed", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     add_verbosity(parser)
     return parser
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
     """What the arguments ask for. Raises UndoError for all that a user can correct."""
-    from undo_hpc.campaign.definition import find_campaign, load_campaign
+    from undo_hpc.campaign.definition import base_file, find_campaign, load_campaign
     from undo_hpc.campaign.forecast import forecast
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
@@ -98,7 +98,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
             "cluster.kind=slurm",
         ]
     file = find_campaign(arguments.campaign)
-    campaign = load_campaign(file, sets)
+    campaign = load_campaign(file, sets, arguments.base)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
     if arguments.dry_run or not place.definition.exists():
         sources = check_arms(campaign, place, read_hub=not arguments.dry_run)
@@ -110,7 +110,8 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     what = f"the campaign {place.root}"
     with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
         configs = begin(campaign, place)
-    start = _Start(campaign, configs, place, console, file, sets)
+    base = arguments.base or base_file(file, campaign.config.base)
+    start = _Start(campaign, configs, place, console, file, base, sets)
     if arguments.continue_seed is not None:
         code = start.continue_seed(arguments.continue_seed)
         if not start.has_ended:
@@ -214,7 +215,7 @@ class _Start:
     """A campaign whose runs are started or resumed.
 
     Attributes:
-        file, sets: its file and `--set` values, for the jobs that continue it.
+        file, base, sets: its file, that of its base, and `--set` values, for the jobs that continue it.
     """
 
     campaign: Campaign
@@ -222,6 +223,7 @@ class _Start:
     place: CampaignDir
     console: Console
     file: Path
+    base: Path
     sets: list[str]
 
     def all_seeds(self) -> int:
@@ -341,7 +343,7 @@ class _Start:
                     f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False
                 )
             if on_slurm:
-                remember(run, self.place, self.file, self.sets, seed)
+                remember(run, self.place, self.file, self.base, self.sets, seed)
 
         return start_run(config, run_dir, self.console, prepared=prepared, only_prepare=waits)
 
