@@ -8,7 +8,7 @@ import pytest
 
 from tests.campaign.build import files_of, played
 from tests.observe.synthetic import RunBuilder
-from undo_hpc.campaign.shared import awaited, take_first_iteration
+from undo_hpc.campaign.shared import awaited, take_over
 from undo_hpc.config.load import override
 from undo_hpc.config.method import METHOD_PRESETS
 from undo_hpc.config.schema import RunConfig
@@ -35,7 +35,7 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Run) -> None:
     before = files_of(donor.layout.root)
     run = fresh(tmp_path / "run", "method.preset=blind", "name=blind")
-    done = take_first_iteration(run, [donor])[donor.id]
+    done = take_over(run, [donor])[donor.id]
     state = current_state(run)
     left = {(s.stage, s.state) for s in state.missing}
     assert left == {("advance", "ready")} and done == len(state.statuses) - 1
@@ -54,14 +54,16 @@ def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Ru
 def test_a_run_that_has_begun_or_asks_for_something_else_takes_nothing(tmp_path: Path, donor: Run) -> None:
     others = {"seed": fresh(tmp_path / "seed", seed=1)}
     for name, run in others.items():
-        assert not take_first_iteration(run, [donor]), name
+        assert not take_over(run, [donor]), name
         assert not run.layout.iterations(), name
     begun = fresh(tmp_path / "begun", "method.preset=blind")
     current_state(begun)
-    assert not take_first_iteration(begun, [donor])
+    assert not take_over(begun, [donor])
     unfinished = fresh(tmp_path / "unfinished")
     blind = fresh(tmp_path / "x", "method.preset=blind")
-    assert not take_first_iteration(blind, [unfinished])
+    assert not take_over(blind, [unfinished])
+    current_state(unfinished)
+    assert not take_over(blind, [unfinished])
     assert awaited(blind.config, [unfinished]) is unfinished and awaited(blind.config, [donor]) is None
     assert awaited(fresh(tmp_path / "y", seed=1).config, [unfinished]) is None
 
@@ -69,19 +71,19 @@ def test_a_run_that_has_begun_or_asks_for_something_else_takes_nothing(tmp_path:
 def test_what_comes_before_a_difference_is_taken_over(tmp_path: Path, donor: Run) -> None:
     """Another number of epochs: the rationales are the same, and the untrained student. Another teacher: only the latter."""
     longer = fresh(tmp_path / "longer", "train.epochs=9")
-    assert take_first_iteration(longer, [donor])
+    assert take_over(longer, [donor])
     both = fresh(tmp_path / "both", "method.errors_from=both")
-    assert take_first_iteration(both, [donor])
+    assert take_over(both, [donor])
     left = {status.stage for status in current_state(both).missing}
     assert left == {"merge", "train", "evaluate", "advance"}, "other problems may be learned"
     dated = fresh(tmp_path / "dated", "student.date=2020-01-01")
-    assert take_first_iteration(dated, [donor])
+    assert take_over(dated, [donor])
     left = {status.stage for status in current_state(dated).missing}
     assert left == {"baseline", "train", "evaluate", "advance"}, "a chat template may print another day"
     left = {status.stage for status in current_state(longer).missing}
     assert left == {"train", "evaluate", "advance"} and not longer.layout.iteration(0).student.exists()
     truth = fresh(tmp_path / "truth", "method.preset=ground_truth")
-    assert take_first_iteration(truth, [donor])
+    assert take_over(truth, [donor])
     assert {s.stage for s in current_state(truth).missing} == {
         "generate",
         "merge",
@@ -94,7 +96,7 @@ def test_what_comes_before_a_difference_is_taken_over(tmp_path: Path, donor: Run
 def test_the_donor_with_most_equal_work_comes_first(tmp_path: Path, donor: Run) -> None:
     other = played(tmp_path / "other", "train.epochs=9")
     run = fresh(tmp_path / "run", "method.preset=blind", "train.epochs=9")
-    taken = take_first_iteration(run, [donor, other])
+    taken = take_over(run, [donor, other])
     assert list(taken) == [other.id] and {s.stage for s in current_state(run).missing} == {"advance"}
 
 
@@ -103,7 +105,7 @@ def test_what_is_damaged_at_the_donor_is_not_taken_over(tmp_path: Path) -> None:
     weights = donor.layout.iteration(0).student / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[::-1])  # as long as before: only its digest tells
     run = fresh(tmp_path / "run", "method.preset=blind")
-    take_first_iteration(run, [donor])
+    take_over(run, [donor])
     left = {s.stage for s in current_state(run).missing}
     assert "train" in left and "generate" not in left and "merge" not in left
     assert not (run.layout.iteration(0).student / "model.safetensors").exists()
@@ -125,8 +127,8 @@ def test_a_take_over_that_was_killed_is_done_again(
     write = taking_over.write_manifest
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(taking_over, "write_manifest", killed)
-        take_first_iteration(run, [donor])
-    assert take_first_iteration(run, [donor])[donor.id] > 3
+        take_over(run, [donor])
+    assert take_over(run, [donor])[donor.id] > 3
     assert {s.stage for s in current_state(run).missing} == {"advance"}
 
 
