@@ -119,13 +119,16 @@ def compressed(
     tail = np.log(np.maximum(1.0 - mass, np.exp(_LEAST_TAIL)))
     half = log_p.astype(np.float16)
     order = np.lexsort((ids, -half), axis=1)
-    ids, half = (np.take_along_axis(values, order, 1) for values in (ids, half))
-    parts = zip(
-        *(np.split(a, ends[:-1]) for a in (ids, half, own.astype(np.float16), tail.astype(np.float16))),
-        strict=True,
+    arrays = (
+        np.take_along_axis(ids, order, 1),
+        np.take_along_axis(half, order, 1),
+        own.astype(np.float16),
+        tail.astype(np.float16),
     )
+    split = zip(*(np.split(array, ends[:-1]) for array in arrays), strict=True)
     return [
-        TokenScores(r.id, *arrays, n) for r, arrays, n in zip(requests, parts, prompt_tokens, strict=True)
+        TokenScores(r.id, *each, prompt_tokens=n)
+        for r, each, n in zip(requests, split, prompt_tokens, strict=True)
     ]
 
 

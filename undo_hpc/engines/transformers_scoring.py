@@ -85,8 +85,10 @@ def _lane(
     logits = model(input_ids=ids.to(model.device), use_cache=False).logits
     asked, prompts = [request for request, _ in texts], [len(prompt) for _, prompt in texts]
     counts = [scored_tokens(request, chat) for request in asked]
-    rows = [logits[row, at - 1 : at - 1 + n] for row, (at, n) in enumerate(zip(prompts, counts, strict=True))]
-    log_p = torch.cat(rows).float().log_softmax(-1)
+    parts = [
+        logits[row, at - 1 : at - 1 + n] for row, (at, n) in enumerate(zip(prompts, counts, strict=True))
+    ]
+    log_p = torch.cat(parts).float().log_softmax(-1)
     realised = [token for r, n in zip(asked, counts, strict=True) for token in r.answer[:n]]
     own = log_p.gather(1, torch.tensor(realised, dtype=torch.long, device=log_p.device)[:, None])[:, 0]
     top = log_p.topk(k, 1)
