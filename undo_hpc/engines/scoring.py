@@ -127,8 +127,8 @@ def compressed(
     )
     split = zip(*(np.split(array, ends[:-1]) for array in arrays), strict=True)
     return [
-        TokenScores(r.id, *each, prompt_tokens=n)
-        for r, each, n in zip(requests, split, prompt_tokens, strict=True)
+        TokenScores(r.id, ids, log_p, own, tail, n)
+        for r, (ids, log_p, own, tail), n in zip(requests, split, prompt_tokens, strict=True)
     ]
 
 
