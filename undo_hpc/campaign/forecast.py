@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undo_hpc.campaign.definition import Campaign
-from undo_hpc.campaign.shared import first_work
 from undo_hpc.config.parts import effective_iterations, refines
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.taking_over import first_work
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError
 from undo_hpc.method.stats import paired_detectable_difference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,17 +16,23 @@ CHARACTERS_PER_TOKEN = 3.5  # a round figure for English with mathematics
 
 @dataclass(frozen=True)
 class Measured:
-    """What the teacher of the last iteration needed. `tokens_per_second` is of one task, over its whole time of answering."""
+    """What the teacher of the last iteration needed, or of the canary of this one, with its number of problems. `tokens_per_second` is of
+    one task, over its whole time of answering; a canary's has few requests at once, so it is a lower bound."""
 
     iteration: int
     attempts_per_problem: float
     tokens_per_attempt: float
     tokens_per_second: float
+    canary: int = 0
 
     @classmethod
     def from_metrics(cls, metrics: dict[str, Any]) -> Measured | None:
         """From an iteration's metrics.json; None where it wrote nothing, or was not timed."""
-        generated = metrics.get("generate", {})
+        return cls.from_counts(metrics.get("generate", {}), int(metrics.get("iteration", 0)))
+
+    @classmethod
+    def from_counts(cls, generated: Mapping[str, Any], iteration: int, canary: int = 0) -> Measured | None:
+        """From what the tasks of an iteration counted."""
         if not (
             generated.get("rows")
             and generated.get("problems")
@@ -34,10 +41,11 @@ class Measured:
         ):
             return None
         return cls(
-            int(metrics.get("iteration", 0)),
+            iteration,
             generated["rows"] / generated["problems"],
             generated["completion_tokens"] / generated["rows"],
             generated["new_tokens"] / generated["seconds"],
+            canary,
         )
 
 
@@ -132,8 +140,13 @@ def estimate(
     if measured:
         attempts = problems * measured.attempts_per_problem
         per_attempt = min(float(limit), measured.tokens_per_attempt)
+        where = (
+            f"by the canary ({measured.canary} problems)"
+            if measured.canary
+            else f"in iteration {measured.iteration}"
+        )
         basis = (
-            f"Answers as measured in iteration {measured.iteration}: {measured.attempts_per_problem:.2f} attempts a problem "
+            f"Answers as measured {where}: {measured.attempts_per_problem:.2f} attempts a problem "
             f"of {measured.tokens_per_attempt:,.0f} tokens"
         )
     else:
@@ -141,7 +154,8 @@ def estimate(
         basis = f"A guess: {settings.samples} attempt{'s'[: settings.samples != 1]} a problem of half of max_new_tokens ({limit:,})"
     speed, source = GUESSED_TOKENS_PER_SECOND, "guessed"
     if measured:
-        speed, source = measured.tokens_per_second, "measured"
+        few = f" with {measured.canary} problems at once; more are faster" if measured.canary else ""
+        speed, source = measured.tokens_per_second, f"measured{few}"
     if settings.tokens_per_second:
         speed, source = settings.tokens_per_second, "generate.tokens_per_second"
     shards = "; shards are cut for" if source == "guessed" else ","

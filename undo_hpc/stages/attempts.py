@@ -118,6 +118,12 @@ class AttemptStore:
         if self.rows:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
 
+    def adopt(self, rows: Iterable[Attempt]) -> None:
+        """Takes in rows that are durable elsewhere, and that this task would write just so; its own stay."""
+        more = {row_key(row): row for row in rows if row_key(row) not in self.rows}
+        self.rows |= more
+        self.right += sum(row.verdict == "correct" for row in more.values())
+
     def answer(
         self,
         engine: Engine,
