@@ -246,7 +246,11 @@ class _Start:
 
     def continue_seed(self, seed: int) -> int:
         """From the last job of a run: starts the runs of its seed that waited for it. Those at work continue by themselves."""
-        with self._seed_lease(seed, wait_s=PATIENCE_S):
+        from undo_hpc.control.patience import PATIENCE_S as OF_A_JOB_S
+
+        with self._seed_lease(
+            seed, wait_s=OF_A_JOB_S
+        ):  # another job of the seed may be taking over large files
             return self._seed(seed, only_waiting=True)
 
     @property
