@@ -20,7 +20,14 @@ def figures(preferred: int, plain: int, of: int = 40) -> Copying:
 @pytest.mark.parametrize(
     ("preferred", "plain", "refused"),
     [(32, 9, True), (25, 9, True), (0, 9, False), (9, 9, False), (11, 9, False), (12, 9, True)],
-    ids=["attempt in view", "attempt and rationale", "rationale alone", "no difference", "noise", "three of forty"],
+    ids=[
+        "attempt in view",
+        "attempt and rationale",
+        "rationale alone",
+        "no difference",
+        "noise",
+        "three of forty",
+    ],
 )
 def test_the_gate(preferred: int, plain: int, refused: bool) -> None:
     assert bool(figures(preferred, plain).problem()) == refused
