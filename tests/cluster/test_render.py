@@ -212,8 +212,8 @@ def shell_task(folder: Path, srun: str, line: str, **variables: str) -> subproce
     ("codes", "asked", "code"),
     [
         ({}, "1 4 7", 0),  # the plan has seven tasks: 7 is one too many
-        ({1: 1}, "1 4 7", 1),  # a task that fails does not keep the rest of the share from being done
-        ({1: 3}, "1", 3),  # no plan: nothing else will be there either
+        ({4: 1}, "1 4", 1),  # how many tasks there are is not known here: no loop over failures
+        ({1: 3}, "1", 3),
         ({4: 75}, "1 4", 75),
     ],
 )
@@ -254,3 +254,20 @@ def test_a_stage_behind_which_nobody_submits_starts_again_a_few_times(
     )
     calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
     assert ("requeue 7" in calls) == again and (done.returncode == 75) == again, done
+
+
+@pytest.mark.parametrize(("answers", "starts", "code"), [("71 0", 2, 0), ("71 71 71", 3, 1), ("1 0", 1, 1)])
+def test_an_srun_that_could_not_start_its_step_is_called_again(
+    tmp_path: Path, answers: str, starts: int, code: int
+) -> None:
+    """A controller that is down just when a job begins used to be a failure of the task."""
+    srun = f'''echo a >> starts; set -- {answers}; shift $(( $(wc -l < starts) - 1 )); [ "$1" = 71 ] && exit "$SLURM_EXIT_ERROR"; exit "$1"'''
+    for name, line in {"srun": srun, "squeue": "echo RUNNING"}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(
+        ["bash", "-c", f"source {PRELUDE}\nundo_task generate {tmp_path} 0\n"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, len((tmp_path / "starts").read_text().split())) == (code, starts), done

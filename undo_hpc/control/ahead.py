@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from undo_hpc.cluster.base import WAITING, Cluster, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull
 from undo_hpc.cluster.journal import SubmissionJournal
-from undo_hpc.config.parts import effective_iterations
+from undo_hpc.config.parts import canary_problems, effective_iterations
 from undo_hpc.control.dependencies import submit_in_order
 from undo_hpc.control.listed import require_gone
 from undo_hpc.control.position import latest_planned, read_state
@@ -91,6 +91,9 @@ def submit_ahead(
         if not behind:
             break
         stages = expected_stages(run, plan, iteration)
+        shards = sum(len(stage.tasks) for stage in stages if stage.name == "generate")
+        if canary_problems(run.config, iteration, plan.problems or 10**9, shards):
+            break  # its array is planned when the canary is released
         mine = [job for job in jobs if job.iteration == iteration]
         queued = {job.stage for job in mine}
         if moved:

@@ -67,9 +67,10 @@ def plan_next(run_dir: Path, stage: str, iteration: int, code: int) -> int:
     if stage not in RESUBMITTING_STAGES or code != ExitCode.COMPLETE:
         return code
     run = open_run(run_dir)
-    if stage != LAST_STAGE:
+    if stage == "merge":
         with contextlib.suppress(ClusterError):
             stop_servers(run)
+    if stage != LAST_STAGE:
         return code
 
     def plan() -> RunState:

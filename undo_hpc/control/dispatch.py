@@ -91,7 +91,9 @@ def submit_missing(
     todo = [
         (stage, indices)
         for stage, indices in missing_tasks(state, jobs)
-        if not resubmitter or stage.name in connected_stages(state.stages, resubmitter)
+        if not resubmitter
+        or resubmitter == "release"
+        or stage.name in connected_stages(state.stages, resubmitter)
     ]
     require_gone(run, cluster, state.iteration, {stage.name for stage, _ in todo}, listed)
     if resubmitter or unattended:
