@@ -1,4 +1,4 @@
-"""One vLLM over several nodes: how it is spread, and how the nodes find each other. (vLLM itself: tests/slurm/test_nodes.py.)"""
+"""One vLLM over several nodes: how it is spread, and how the nodes find each other."""
 
 import os
 import subprocess
