@@ -221,15 +221,12 @@ class SlurmCluster:
             time.sleep(pause_s)
             found = self._ids_of(name)
             for job_id in printed[:1]:
-                if job_id in found or any(m.name == name for m in job_by_id(job_id, self.profile.cluster)):
+                if job_id in found or self._carries(job_id, name):
                     self._drop_twins(name, job_id, found)
                     return job_id
             if found:
                 self._drop_twins(name, found[0], found)
                 return found[0]
-        for job_id in printed[:1]:
-            if (shown := shown_job(job_id, self.profile.cluster)) and shown[0].name == name:
-                return job_id
         raise Unidentified(
             f"sbatch was successful, but no job in the queue carries the name {name} (sbatch printed: {said.strip() or 'nothing'})",
             hint="without a name, a comment or a command of ours jobs cannot be told from others: ask the site whether a plugin "
@@ -240,6 +237,13 @@ class SlurmCluster:
         """Ids of the jobs that carry a name. Raises ClusterError where SLURM does not answer."""
         mine = [m.job_id for m in jobs_of(self._users, self.profile.cluster) if m.name == name]
         return list(dict.fromkeys(mine))
+
+    def _carries(self, job_id: str, name: JobName) -> bool:
+        """Whether a job that is not among ours in squeue's list is the one: what is listed may be old, or of another user."""
+        if any(marks.name == name for marks in job_by_id(job_id, self.profile.cluster)):
+            return True
+        shown = shown_job(job_id, self.profile.cluster)
+        return shown is not None and shown[0].name == name
 
     def _drop_twins(self, name: JobName, kept: str, found: Sequence[str]) -> None:
         """Cancels what a wrapper of sbatch that tries again has submitted a second time."""
