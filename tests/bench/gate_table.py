@@ -1,13 +1,13 @@
 """The gate's threshold (undo_hpc/method/copying.py), measured on the tiny world; prints Markdown for docs/signals.md.
 
 First: how many wrong results of the student the teacher prefers, by what stands before the answer. Then: of the contexts of wrong answers a
-share is bad (the attempt itself stands where the rationale should), and the student learns from the scores, half of it text as always.
-What the gate measures stands beside what the training did. Run: python -m tests.bench.gate_table [SEEDS]
+share is bad (the attempt itself stands where the rationale should), and the student learns from the scores: as always, half of it text; or
+against the rules from nothing else, in three passes. What the gate measures stands beside what the training did.
+Run: python -m tests.bench.gate_table [SEEDS]
 """
 
 from __future__ import annotations
 
-import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.training.divergence import FIGURES, Objective, Scored, scored_loss
 
-PROBLEMS, TESTED, K, BATCH, RATE = 600, 400, 16, 16, 5e-4
+PROBLEMS, TESTED, K, HALF, RATE = 600, 400, 16, 8, 5e-4
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 PROMPTS = load_prompts("tiny")
 
@@ -120,30 +120,33 @@ def learn(
     own: Sequence[tuple[Answer, TokenScores]],
     texts: Sequence[tuple[str, tuple[int, ...]]],
     seed: int,
+    passes: int,
 ) -> None:
-    """One pass over the answers and as many rationales as text, each kind half of the loss."""
+    """Steps of eight answers and, where there are `texts`, as many of these; each kind is half of the loss then."""
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(student._model.parameters(), lr=RATE, betas=(0.9, 0.98))
-    order, half = random.Random(seed).sample(list(own), len(own)), BATCH // 2
-    for at in range(0, len(order) - half + 1, half):
-        mine = order[at : at + half]
-        text = random.Random(seed + at).sample(list(texts), half)
-        rows = [(PROMPTS.student(a.problem.problem), a.ids) for a, _ in mine] + text
-        logits, targets = rows_of(student, rows)
-        parts = {
-            name: torch.cat([torch.from_numpy(getattr(s, name)) for _, s in mine])
-            for name in ("ids", "log_p", "own", "tail")
-        }
-        n = len(parts["own"])
-        old = torch.full((n,), -1e-3)  # of no use to a divergence
-        figures = torch.zeros(len(FIGURES), dtype=torch.float64)
-        scored = Scored(parts["ids"].long(), *(parts[name].float() for name in ("log_p", "own", "tail")), old, torch.ones(n), torch.zeros(n),
-                        Objective(beta=0.5), figures)  # fmt: skip
-        loss = scored_loss(logits[:n], targets[:n], scored) / n + torch.nn.functional.cross_entropy(
-            logits[n:], targets[n:]
+    order = [row for n in range(passes) for row in random.Random(f"{seed}/{n}").sample(list(own), len(own))]
+    for at in range(0, len(order) - HALF + 1, HALF):
+        mine = order[at : at + HALF]
+        text = random.Random(seed + at).sample(list(texts), HALF) if texts else []
+        logits, targets = rows_of(
+            student, [(PROMPTS.student(a.problem.problem), a.ids) for a, _ in mine] + text
         )
+        names = ("log_p", "own", "tail")
+        ids, *parts = (
+            torch.cat([torch.from_numpy(getattr(s, name)) for _, s in mine]) for name in ("ids", *names)
+        )
+        n = len(ids)
+        old, ones = torch.full((n,), -1e-3), torch.ones(n)  # a divergence does not ask for the old
+        figures = torch.zeros(len(FIGURES), dtype=torch.float64)
+        scored = Scored(
+            ids.long(), *(part.float() for part in parts), old, ones, 0 * ones, Objective(beta=0.5), figures
+        )
+        loss = scored_loss(logits[:n], targets[:n], scored) / n
+        if text:
+            loss = (loss + torch.nn.functional.cross_entropy(logits[n:], targets[n:])) / 2
         optimizer.zero_grad()
-        (loss / 2).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(student._model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - at / len(order))
@@ -204,26 +207,28 @@ def tables(seeds: int) -> Iterator[str]:
         found = gate(learned, by_context[name], plain)
         yield f"| {name} | {found.preferred} of {found.wrong} | {found.wrong_change / max(1, found.wrong):+.2f} |"
     yield ""
-    yield "| bad contexts | the gate measures | accuracy, % | log-probability of own errors |"
-    yield "|---:|---:|---:|---:|"
-    yield f"| before training | | {accuracy(student, tested):.1f} | {own_errors(student, held_out):.2f} |"
+    yield "| bad contexts | the gate measures | half text: accuracy, % | own errors, nats | no text: accuracy, % | own errors, nats |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    untrained = f"{accuracy(student, tested):.1f} | {own_errors(student, held_out):.2f}"
+    yield f"| before training | | {untrained} | {untrained} |"
     texts = [(PROMPTS.student(a.problem.problem), (*teacher._chat.tokenizer(f"{a.problem.solution} \\boxed{{{a.problem.ground_truth}}}",
               add_special_tokens=False)["input_ids"], sorted(student._chat.stop_ids)[0])) for a in learned]  # fmt: skip
     bad = random.Random(0).sample(range(len(learned)), len(learned))  # which are bad first
     for share in SHARES:
         names = ["attempt for a rationale" if rank < share * len(bad) else "rationale" for rank in bad]
         mixed = [by_context[name][n] for n, name in enumerate(names)]
-        found, results = gate(learned, mixed, plain), []
-        for seed in range(seeds):
-            pupil = load("student")
-            learn(pupil, list(zip(learned, mixed, strict=True)), texts, seed)
-            results.append((accuracy(pupil, tested), own_errors(pupil, held_out)))
-            pupil.close()
-        mean = [sum(values) / seeds for values in zip(*results, strict=True)]
-        each = ", ".join(f"{a:.1f}" for a, _ in results)
+        found, cells = gate(learned, mixed, plain), ""
+        for beside, passes in ((texts, 1), ([], 3)):
+            results = []
+            for seed in range(seeds):
+                pupil = load("student")
+                learn(pupil, list(zip(learned, mixed, strict=True)), beside, seed, passes)
+                results.append((accuracy(pupil, tested), own_errors(pupil, held_out)))
+                pupil.close()
+            right, errors = ([r[n] for r in results] for n in range(2))
+            cells += f" {', '.join(f'{each:.1f}' for each in right)} | {sum(errors) / seeds:.2f} |"
         excess = (found.preferred - found.preferred_plain) / max(1, found.wrong)
-        yield f"| {share:.0%} | {excess:+.1%} | {mean[0]:.1f} ({each}) | {mean[1]:.2f} |"
-    assert math.isfinite(mean[1])
+        yield f"| {share:.0%} | {excess:+.1%} |{cells}"
 
 
 if __name__ == "__main__":
