@@ -104,7 +104,7 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
     if run.config.hub.push_every_min or run.config.hub.push_at_end:
         from undo_hpc.hub.auto import has_ended, maybe_push
 
-        maybe_push(run, time.time(), ended=has_ended(run, iteration), say=log.info)
+        maybe_push(run, time.time(), ended=has_ended(run, iteration))
 
 
 def _report(error: Exception, run_dir: Path) -> int:

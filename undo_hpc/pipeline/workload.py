@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undo_hpc.config.distill import scorer
 from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import RunConfig, SamplingConfig
 
 GUESSED_TOKENS_PER_SECOND = 1000.0
-SCORED_A_WRITTEN = 5.0  # tokens that are scored in the time that one is written, where nothing is measured: it is one pass for all of a text
+# Tokens, prompts included, that an engine scores in the time that it writes one, where nothing is measured yet (P13 in docs/performance.md).
+SCORED_A_WRITTEN = {"transformers": 6.0, "vllm": 3.0, "openai": 3.0}
 CHARACTERS_PER_TOKEN = 3.5  # a round figure for English with mathematics
 
 
@@ -92,10 +94,13 @@ class Workload:
             time = "how long is unknown until measured"
         scored = ""
         if self.score_tokens:
-            rate = self.score_tokens_per_second
+            rate, writing = self.score_tokens_per_second, self.completion_tokens / self.tokens_per_second
             scored = f". It then scores about {self.score_tokens:,} tokens, prompts included"
             if not self.guessed:
                 scored += f": {_duration(self.score_tokens / rate / 60)} of one task at {rate:,.0f} tokens/s"
+            if writing:
+                share = self.score_tokens / rate / writing
+                scored += f"; about {share:.0%} of the time of writing, at {rate / self.tokens_per_second:.1f} tokens for each one written"
         return (
             f"about {read}{self.completion_tokens:,} {'tokens ' if not read else ''}to write (at most {self.most_completion_tokens:,}); "
             f"{time}. {self.basis}{scored}"
@@ -162,6 +167,7 @@ def estimate(
     basis += f"{shards} {speed:,.0f} tokens/s a task ({source})"
     if prompt_characters:
         basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
+    engine = scorer(config.distill, settings.engine).name
     # A prompt that is not known is taken to be as long as a tenth of the text.
     row_tokens = per_attempt + (prompt_characters / CHARACTERS_PER_TOKEN or per_attempt / 10)
     return Workload(
@@ -172,5 +178,5 @@ def estimate(
         basis,
         source == "guessed",
         round(score_rows * row_tokens),
-        config.distill.tokens_per_second or scoring or SCORED_A_WRITTEN * speed,
+        config.distill.tokens_per_second or scoring or SCORED_A_WRITTEN.get(engine, 3.0) * speed,
     )

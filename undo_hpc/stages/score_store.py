@@ -7,6 +7,7 @@ final form is an index and a binary file (storage/scores.py); blocks are read ba
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import shutil
 import time
@@ -24,6 +25,8 @@ from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.scores import Block, ScoredText, binary_of, block_from, block_size
 from undo_hpc.storage.shards import ShardWriter, dump_rows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class ScoreStore:
                                 path, offset, row["n"], row["error"], row["prompt_tokens"]
                             )
                     except (orjson.JSONDecodeError, KeyError, TypeError):
-                        print(f"{path.name}: a damaged line is ignored; its text is scored again", flush=True)
+                        log.warning("%s: a damaged line is ignored; its text is scored again", path.name)
                     offset += len(line)
         return found
 

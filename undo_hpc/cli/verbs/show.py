@@ -163,6 +163,7 @@ def _print_json(row: Answered, reader: PromptReader, earlier: Answered | None) -
     import sys
 
     from undo_hpc.storage.shards import encode_row
+    from undo_hpc.system.wording import printable_json
 
     prompt, remark = reader.as_read(row)
     data = {
@@ -171,4 +172,4 @@ def _print_json(row: Answered, reader: PromptReader, earlier: Answered | None) -
         "prompt_remark": remark, **{key: value for key, value in row.attempt.to_dict().items() if key not in ("idx", "problem_id")},
         "before": earlier.attempt.text if earlier else None,
     }  # fmt: skip
-    sys.stdout.write(encode_row(data).decode())  # a lone surrogate is no error
+    sys.stdout.write(printable_json(encode_row(data).decode()))  # a lone surrogate is no error
