@@ -24,7 +24,7 @@ Algebra = Callable[[str, str], bool | None]
 _PLAIN = re.compile(r"\$?\s*(-?)\s*\$?(\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.(\d{1,20}))?\s*\$?\.?")
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b")
 _SEPARATE = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
-_NOT_FOR_ALGEBRA = (typed.Text, typed.Base, typed.Ratio, typed.Clock, typed.Cases, typed.Named, typed.Dots)
+_NOT_FOR_ALGEBRA = (typed.Text, typed.Ratio, typed.Clock, typed.Cases, typed.Named)
 _LOOSE = ("conclusion", "last maths", "answer is", "last number")
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from undo_hpc.grading import tables, units
-from undo_hpc.grading.nodes import Node, num
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.terms import CURRENCIES, MAX_DEPTH, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
+from undo_hpc.grading.values import Node, num, walk
 
 MAX_LENGTH = 3000
 _APPROXIMATE = word_set("about approximately roughly around")
@@ -20,20 +20,34 @@ _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp":
 _CLAUSES = word_set("where for with if when provided any some integer integers")
 _CHANGES = word_set("not except but otherwise than less greater least most")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
+_PARAMETERS = frozenset("klmnst")
 _IN_BRACES = 2  # of `brackets`: a colon says `such that`
 _SEPARATORS = ("", ",", "and", "or", ";")  # each stronger than the one before
 _INTEGERS = {"N": "Z+", "Z+": "Z+", "N+": "Z+", "N*": "Z+", "N0+": "N", "Z0+": "N"}
 
 
-def domain_of(node: Node) -> list[tuple[str, str]] | None:
-    """The names and their set, where a relation only says that parameters are numbers of a kind: `k, m in Z`."""
-    if node[0] != "rel" or node[1] != ("in",) or node[2][1][0] != "named":
+def domain_of(node: Node, before: tuple[Node, ...] = ()) -> list[tuple[str, str]] | None:
+    """The names and their set, where a relation only says that parameters are numbers of a kind: `k, m in Z`, and `k >= 0` of one before."""
+    if node[0] != "rel" or len(node[1]) != 1:
         return None
-    left, name = node[2][0], node[2][1][1]
+    (operator,), (left, right) = node[1:]
+    if (
+        operator in (">", "ge")
+        and left[0] == "sym"
+        and left[1] in _PARAMETERS
+        and right[0] == "num"
+        and right[1] in (0, 1)
+    ):
+        parameter = left in (
+            part for item in before for part in walk(item[2][-1] if item[0] == "rel" else item)
+        )
+        return [(left[1], "N" if operator == "ge" and not right[1] else "Z+")] if parameter else None
+    if operator != "in" or right[0] != "named":
+        return None
     items = left[2] if left[0] == "list" else left[3] if left[0] == "bracket" else (left,)
     if any(item[0] != "sym" and item != ("const", "i") for item in items):
         return None
-    return [(item[1], _INTEGERS.get(name, name)) for item in items]
+    return [(item[1], _INTEGERS.get(right[1], right[1])) for item in items]
 
 
 class Grammar(Terms):

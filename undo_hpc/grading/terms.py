@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from undo_hpc.grading import tables
 from undo_hpc.grading.cursor import CLOSING, Cursor
-from undo_hpc.grading.nodes import Node, num, rename_index
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
+from undo_hpc.grading.values import Node, num, rename_index
 
 MAX_DEPTH = 100
 CURRENCIES = "$€£¥₹"
