@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from undo_hpc.grading import extract, words
-from undo_hpc.grading.boxes import last_answer
 from undo_hpc.grading.extract import Found
 from undo_hpc.grading.lookalikes import unify
-from undo_hpc.grading.reasoning import visible
+from undo_hpc.grading.reasoning import last_answer, visible
 from undo_hpc.grading.tokens import prepare
 
 _GAP = r"(?:\s|\\[:;,! ]|\\q?quad|~)*"
