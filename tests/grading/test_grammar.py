@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from undo_hpc.grading import guard, units
+from undo_hpc.grading import algebra, units
 from undo_hpc.grading.evaluate import rational, symbols
 from undo_hpc.grading.grammar import parse
 from undo_hpc.grading.identity import identical
@@ -219,9 +219,9 @@ def test_letters_and_options() -> None:
     ],
 )
 def test_the_guard_refuses(text: str) -> None:
-    with pytest.raises(guard.OutOfBounds):
-        guard.check(text)
+    with pytest.raises(algebra.OutOfBounds):
+        algebra.check(text)
 
 
 def test_the_guard_lets_mathematics_through() -> None:
-    guard.check("\\int_0^1 \\frac{x^{12}}{\\sqrt{1+x}} dx + \\sum_{k=1}^{100} k^2 + 20!")
+    algebra.check("\\int_0^1 \\frac{x^{12}}{\\sqrt{1+x}} dx + \\sum_{k=1}^{100} k^2 + 20!")

@@ -125,9 +125,10 @@ def as_formula(value: Value) -> Node | None:
 
 def set_operation(node: Node) -> Value:
     """Unions, intersections and differences: of sets of reals carried out, of others kept as operands."""
-    values: list[Value] = [
-        typed.Items("{}", (v,)) if isinstance(v, typed.Expression) else v for v in map(value_of, node[2:])
-    ]
+    values = [value_of(part) for part in node[2:]]
+    for i, value in enumerate(values):  # a number among sets; a capital letter is a set
+        if isinstance(value, typed.Expression) and not (value.node[0] == "sym" and value.node[1].isupper()):
+            values[i] = typed.Items("{}", (value,))
     left, right = map(as_formula, values)
     if left is not None and right is not None:
         right = ("none", right) if node[1] == "setminus" else right
