@@ -129,7 +129,8 @@ def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Und
 
 def same(a: str, b: str) -> bool:
     """Whether two answers are written the same, but for white space and delimiters."""
-    left, right = ("".join(_SEPARATE.sub("~", text).split()).strip("$.") for text in (a, b))
+    left, right = ("".join(_SEPARATE.sub("~", text).split()).strip("$") for text in (a, b))
+    left, right = (text if text.endswith("...") else text.strip("$.") for text in (left, right))
     return a.strip() == b.strip() or (left == right and bool(left))
 
 
@@ -157,7 +158,7 @@ def _letter_wanted(gold: str, item: GradeItem, text: str) -> tuple[str | None, s
     if given := letters.option(gold):
         return given[0], given[1], True
     if re.fullmatch(r"\s*\(?[A-J]\)?\s*", text[:10]) and re.search(
-        r"(?:^|\n)\s*\(?[A-J]\)?\s+[A-Za-z]", gold
+        r"(?:^|\n)\s*\(?[A-J]\)?\s+(?!(?:and|or)\b)[A-Za-z]", gold
     ):
         return letters.gold_letter(gold, 0) or "?", gold, False
     return None, gold, False

@@ -14,7 +14,7 @@ from undo_hpc.grading import families, regions, units, words
 from undo_hpc.grading import values as typed
 from undo_hpc.grading.evaluate import context, rational
 from undo_hpc.grading.identity import approximates, identical, opaque, proportional, same_roots
-from undo_hpc.grading.making import as_formula, is_list
+from undo_hpc.grading.making import as_formula, is_list, total
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.values import Value, kinds, num, substitute, symbols
 
@@ -22,6 +22,7 @@ Said = bool | None
 Rule = Callable[[Any, Any], Said]
 _TRIGONOMETRY = word_set("sin cos tan cot sec csc")
 _INTEGRATION = ({"C", "c"}, {"C", "K"}, {"C", "k"})
+_AXES = (("const", "i"), ("sym", "j"), ("sym", "k"))
 _DOTS = typed.Named("ldots", ())
 
 
@@ -201,6 +202,10 @@ def _matrices(a: typed.Items, b: typed.Items) -> Said:
 
 def one_item(a: typed.Items, b: Value) -> Said:
     """A set of one element and that element; a list of forms of one value and that value."""
+    if a.brackets == "()" and isinstance(b, typed.Expression) and 1 < len(a.items) < 4:  # (1, -2) and i - 2j
+        nodes = [getattr(item, "node", num(0)) for item in a.items]
+        along = total([("mul", *pair) for pair in zip(nodes, _AXES, strict=False)])
+        return "j" in symbols(b.node) and identical(along, b.node)
     if a.brackets not in ("", "{}"):
         return False
     found = distinct(a.items)
@@ -208,8 +213,11 @@ def one_item(a: typed.Items, b: Value) -> Said:
     return equal(found[0], b) if len(found) == 1 and forms else False
 
 
-def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items) -> Said:
+def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relation) -> Said:
     """The same numbers; the names, where both have one, agree."""
+    if isinstance(b, typed.Relation):  # c < a + b, and a + b - c > 0
+        whole = ("rel", (b.operator,), substitute((b.left, b.right), ("sym", a.name), regions.VARIABLE))
+        return a.name in symbols((b.left, b.right)) and regions.same_region(a.formula, whole)
     if isinstance(b, typed.Region) and a.name and b.name and not labels_agree(a.name, b.name):
         return False
     other = as_formula(b)
@@ -280,6 +288,12 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
         return equations(a.relation, b) if a.relation else False
     if isinstance(b, typed.Region) and b.name and not labels_agree(a.names[0], b.name):
         return False
+    if (
+        a.names == ("point C",) and isinstance(b, typed.Expression) and len(a.rows[0][0].items) == 2
+    ):  # ten choose three
+        return identical(
+            ("fn", "binom", tuple(getattr(v, "node", num(-1)) for v in a.rows[0][0].items), None), b.node
+        )
     found = rows(a)
     if len(a.names) == 1 or (
         len({value for row in a.rows for value in row}) == 1 and not isinstance(b, typed.Items)
@@ -366,7 +380,7 @@ _TABLE: tuple[tuple[Any, ...], ...] = (  # a rule, a type, and the types that it
     (about, typed.About, typed.About, typed.Expression, typed.Quantity, typed.Solutions, typed.Ratio),
     (items, typed.Items, typed.Items),
     (one_item, typed.Items, typed.Expression, typed.Quantity),
-    (sets_of_reals, typed.Region, typed.Region, typed.Items),
+    (sets_of_reals, typed.Region, typed.Region, typed.Items, typed.Relation),
     (equations, typed.Relation, typed.Relation),
     (solutions, typed.Solutions, typed.Solutions),
     (solutions_bare, typed.Solutions, *_OTHERS),

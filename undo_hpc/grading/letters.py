@@ -58,10 +58,9 @@ def option(text: str) -> tuple[str, str] | None:
 
 def several(gold: str, pred: str) -> bool:
     """Whether both answers choose the same several letters: `BD`, and `B, D` or `B and D`."""
-    wanted = bare(gold)
-    if not re.fullmatch(r"[A-J]{2,6}", wanted) or list(wanted) != sorted(set(wanted)):
-        return False
-    return re.sub(r"[(),;&.\s]|\band\b", "", bare(pred)) == wanted
+    chosen = [re.sub(r"[(),;&.\s]|\band\b", "", bare(text)) for text in (gold, pred)]
+    wanted = re.fullmatch(r"[A-J]{2,6}", chosen[0]) and list(chosen[0]) == sorted(set(chosen[0]))
+    return bool(wanted) and chosen[0] == chosen[1]
 
 
 def letter_of(text: str) -> str | None:

@@ -222,12 +222,13 @@ def given(node: Node) -> Value:
             value if least is None else typed.Region(value.name, ("every", value.formula, ("whole", least)))
         )
     running = tuple(pair for pair in domains if pair[0] in names)
-    closed = (
-        inner[0] == "bracket"
-        or (inner[0] == "rel" and inner[2][-1][0] == "bracket")
-        or isinstance(value, typed.Solutions)
-    )
-    if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not closed):
+    tuples = inner[0] == "bracket" or (inner[0] == "rel" and inner[2][-1][0] == "bracket")
+    constants = isinstance(value, typed.Solutions) and not {name for name, _ in running} & {
+        "x",
+        "y",
+        "z",
+    }  # f(x) = cx
+    if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not (tuples or constants)):
         return value or value_of(inner)
     label, items = members(inner)
     return typed.Family(tuple(items), running, label)

@@ -273,7 +273,7 @@ class Terms(Cursor):
             return self.big(name)
         if name in ("lim", "limsup", "liminf", "int", "iint", "oint", "iiint"):
             return self.opaque(name)
-        if name == "bold":
+        if name == "bold" or (name == "hat" and {"i", "j", "k"} & set(self.ahead(2))):
             return self.argument()
         if name == "overline" and self.peek(1)[0] == "num":
             return ("fn", "conj", (self.argument(),), None)
