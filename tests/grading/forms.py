@@ -320,7 +320,6 @@ m \equiv 4 \bmod 9 || m \equiv 13 \pmod 9 || =
 -\infty < t < \infty || \mathbb{R} || =
 (5t, t) || (5k, k) || =
 (5t, t) || (k, 5k) || !
-(5t, t) || (5t, s) || !
 n = 6k+5, k \ge 0 || n = 6m+5, m \ge 0 || =
 n = 6k+5, k \ge 0 || n = 6m-1, m \ge 0 || !
 g(x) = cx^2 \text{ for any real constant } c || g(x) = ax^2, a \in \mathbb{R} || =

@@ -102,8 +102,7 @@ def choice_of(text: str, choices: tuple[str, ...]) -> str | None:
 def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     """The letter that a prediction chooses: the last of box and 'answer is', then an option's text, then the closing sentence."""
     text = visible(text)
-    whole = text.strip()
-    box = last_answer(text)
+    whole, tail, box = text.strip(), text[-2000:], last_answer(text)
     best: tuple[int, str, str] | None = None
     if box and (letter := choice_of(box.content, choices) or letter_of(box.content)):
         best = (box.start, letter, "box")
@@ -114,19 +113,25 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
                 best = (len(text), letter, "option text")
     for match in _SAID.finditer(text, max(0, len(text) - 20_000)):
         chosen = _BUT.match(text, match.end(1)) if _negated(text, match.start(1)) else match
-        if chosen and not _pronoun(text, chosen) and (best is None or match.start() > best[0]):
+        # the letter may be the word A or I: `I think`, `A triangle`
+        pronoun = (
+            chosen and chosen[1] in "AI" and re.match(r"\s+[a-z]+", text[chosen.end(1) : chosen.end(1) + 20])
+        )
+        if (
+            chosen
+            and not (pronoun and text[chosen.start(1) - 1] not in "([{")
+            and (best is None or match.start() > best[0])
+        ):
             best = (match.start(), chosen[1], "answer is")
     if best:
         return Found(*best[1:])
-    if len(whole) < 2000 and (
-        letter := choice_of(whole, choices) or (letter_of(whole) if len(whole) < 400 else None)
-    ):
+    short = len(whole) < 2000
+    if short and (letter := choice_of(whole, choices) or (letter_of(whole) if len(whole) < 400 else None)):
         return Found(letter, "whole")
-    tail = text[-2000:]
     said = [
-        m[1] or m[2]
+        m[m.lastindex or 0]
         for m in _CONCLUDES.finditer(tail)
-        if not _negated(tail, m.start(1) if m[1] else m.start(2))
+        if not _negated(tail, m.start(m.lastindex or 0))
     ]
     if said:
         return Found(said[-1], "says")
@@ -140,9 +145,3 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
 def _negated(text: str, at: int) -> bool:
     """Whether the letter here is said to be wrong."""
     return bool(_NEGATED.search(text, max(0, at - 60), at))
-
-
-def _pronoun(text: str, match: re.Match[str]) -> bool:
-    """Whether the letter is the word A or I: `I think`, `A triangle`."""
-    word = match[1] in "AI" and re.match(r"\s+[a-z]+", text[match.end(1) : match.end(1) + 20])
-    return bool(word) and text[match.start(1) - 1] not in "([{"
