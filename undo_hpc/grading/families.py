@@ -79,24 +79,29 @@ def _members(family: typed.Family, env: Env) -> dict[Any, float]:
     return out
 
 
-def as_family(value: Value, like: typed.Family) -> typed.Family | None:
-    """A value as a family over the domains of another one: its symbols that are not free there and no label are the parameters."""
+def members(value: Value) -> tuple[str, tuple[tuple[Node, ...], ...]] | None:
+    """The label of a value and its items as nodes, or tuples of nodes (the values of several names in alphabetical order)."""
     label = ""
     if isinstance(value, typed.Solutions):
-        label = value.names[0] if len(value.names) == 1 else ""
-        value = typed.Items("", tuple(row[0] if label else typed.Items("()", row) for row in value.rows))
+        order = sorted(range(len(value.names)), key=value.names.__getitem__)
+        label = value.names[0] if len(order) == 1 else ""
+        value = typed.Items(
+            "",
+            tuple(row[0] if label else typed.Items("()", tuple(row[i] for i in order)) for row in value.rows),
+        )
     plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
     items = [_nodes(item) for item in (value.items if plain else (value,))]
+    return None if None in items else (label, tuple(item for item in items if item))
+
+
+def as_family(value: Value, like: typed.Family) -> typed.Family | None:
+    """A value as a family over the domains of another one: its symbols that are not free there and no label are the parameters."""
+    label, items = members(value) or ("", ())
     wanted = [name for name, _ in like.domains]
-    names = sorted(symbols(tuple(items)) - {label} - (symbols(like.items) - {*wanted}))
+    names = sorted(symbols(items) - {label} - (symbols(like.items) - {*wanted}))
     names = wanted if set(wanted) <= set(names) else names
-    if None in items or len(names) != len(wanted):
-        return None
-    return typed.Family(
-        tuple(item for item in items if item),
-        tuple((n, d) for n, (_, d) in zip(names, like.domains, strict=True)),
-        label,
-    )
+    domains = tuple((name, domain) for name, (_, domain) in zip(names, like.domains, strict=False))
+    return typed.Family(items, domains, label) if items and len(names) == len(wanted) else None
 
 
 def _nodes(value: Value) -> tuple[Node, ...] | None:
@@ -105,7 +110,7 @@ def _nodes(value: Value) -> tuple[Node, ...] | None:
     if isinstance(value, typed.Quantity) and value.unit == "°" and isinstance(value.value, typed.Expression):
         return (("mul", value.value.node, ("const", "degree")),)
     parts = (
-        list(map(_nodes, value.items))
+        [_nodes(item) for item in value.items]
         if isinstance(value, typed.Items) and value.brackets == "()"
         else [None]
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from undo_hpc.grading import regions, words
+from undo_hpc.grading import families, regions, words
 from undo_hpc.grading import values as typed
 from undo_hpc.grading.grammar import domain_of
 from undo_hpc.grading.identity import identical
-from undo_hpc.grading.making import MAKERS, MAX_ITEMS, STRUCTURES, branches, flat, value_of
+from undo_hpc.grading.making import MAKERS, MAX_ITEMS, STRUCTURES, flat, value_of
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.tokens import SyntaxProblem
 from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols, walk
@@ -215,23 +215,23 @@ def given(node: Node) -> Value:
     names = symbols(inner) - labels(inner)
     if domains and domains[0][0] == "":
         domains = tuple((name, domains[0][1]) for name in sorted(names))
-    value = value_of(inner) if inner[0] in ("rel", "list") else None
+    value = value_of(inner)
     if isinstance(value, typed.Region):
         least = _WHOLE.get(domains[0][1]) if [name for name, _ in domains] == [value.name] else None
         return (
             value if least is None else typed.Region(value.name, ("every", value.formula, ("whole", least)))
         )
     running = tuple(pair for pair in domains if pair[0] in names)
-    tuples = inner[0] == "bracket" or (inner[0] == "rel" and inner[2][-1][0] == "bracket")
+    found = families.members(value)
+    tuples = found is not None and len(found[1][:1]) and len(found[1][0]) > 1
     constants = isinstance(value, typed.Solutions) and not {name for name, _ in running} & {
-        "x",
-        "y",
-        "z",
+        *"xyz"
     }  # f(x) = cx
     if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not (tuples or constants)):
-        return value or value_of(inner)
-    label, items = members(inner)
-    return typed.Family(tuple(items), running, label)
+        return value
+    if not found:
+        raise SyntaxProblem("a family of structures")
+    return typed.Family(found[1], running, found[0])
 
 
 def labels(node: Node) -> frozenset[str]:
@@ -239,27 +239,6 @@ def labels(node: Node) -> frozenset[str]:
     if node[0] == "rel":
         return symbols(node[2][0])
     return frozenset().union(*map(labels, node[-1])) if node[0] in ("list", "bracket") else frozenset()
-
-
-def members(node: Node) -> tuple[str, list[tuple[Node, ...]]]:
-    """The label of a family and its members: expressions, or tuples of them."""
-    if node[0] == "list":
-        parts = [members(item) for item in node[2]]
-        names = [label for label, _ in parts if label]
-        if len(parts) > 1 and len(set(names)) == len(parts):  # x = 2k, y = 3k
-            return ",".join(sorted(names)), [tuple(items[0][0] for _, items in sorted(parts))]
-        return names[0] if names else "", [item for _, items in parts for item in items]
-    if node[0] == "rel" and node[1] == ("=",):
-        label = label_of(node[2][0], node[2][1])
-        if label or node[2][0][0] == "bracket":
-            return label, members(node[2][1])[1]
-    if node[0] == "bracket" and node[1] in ("\\{", "("):
-        return "", [tuple(node[3])] if node[1] == "(" else [
-            item for part in node[3] for item in members(part)[1]
-        ]
-    if kinds(node) & STRUCTURES:
-        raise SyntaxProblem("a family of structures")
-    return "", [(branch,) for branch in branches(node)]
 
 
 def builder(node: Node) -> Value:
@@ -278,20 +257,15 @@ def builder(node: Node) -> Value:
 def modulo(node: Node) -> Value:
     """`x \\equiv 1, 4 \\pmod 5` as a family of integers; a congruence of letters as it stands."""
     inner, modulus = node[1], node[2]
-    label, residues = "", []
-    for item in inner[2] if inner[0] == "list" else (inner,):
-        if item[0] == "rel":
-            if item[1] != ("equiv",) or kinds(modulus) & STRUCTURES:
-                raise SyntaxProblem("a modulus without a congruence")
-            left, item = item[2]
-            label = label_of(left, item)
-            if not label or symbols((modulus, item)):
-                return typed.Named("modulo", (value_of(left), value_of(item), value_of(modulus)))
-        residues.extend(branches(item))
-    if kinds(modulus) & STRUCTURES or symbols(modulus):
-        raise SyntaxProblem("a modulus that is no number")
+    if kinds(modulus) & STRUCTURES:
+        raise SyntaxProblem("a modulus that is no expression")
+    label, items = families.members(value_of(substitute(inner, "equiv", "="))) or ("", ())  # type: ignore[arg-type]
+    if (not items or symbols((modulus, items))) and inner[0] == "rel":
+        return typed.Named("modulo", tuple(map(value_of, (*inner[2], modulus))))
+    if not items or symbols((modulus, items)) or {len(item) for item in items} != {1}:
+        raise SyntaxProblem("a modulus without a congruence")
     step: Node = ("mul", modulus, ("sym", "\0k"))
-    return typed.Family(tuple((("add", residue, step),) for residue in residues), (("\0k", "Z"),), label)
+    return typed.Family(tuple((("add", item[0], step),) for item in items), (("\0k", "Z"),), label)
 
 
 MAKERS |= {
