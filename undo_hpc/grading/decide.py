@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -45,11 +46,7 @@ def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Undecided
         found, where = _decide(text, field, item, algebra)
     except Exception as error:  # noqa: BLE001 - reported in the row, see above
         return Grade("unparsed", "", "fault", {"error": f"{type(error).__name__}: {error}"[:200]})
-    return (
-        Grade(found.verdict, found.answer, found.method, found.extra, where == "box")
-        if isinstance(found, Grade)
-        else found
-    )
+    return replace(found, boxed=where == "box") if isinstance(found, Grade) else found
 
 
 def _decide(text: str, field: str, item: GradeItem, algebra: Algebra | None) -> tuple[Grade | Undecided, str]:
@@ -169,11 +166,6 @@ def _wants_words(gold: str, item: GradeItem) -> int:
     if item.kind not in ("auto", "text") or _number(gold) is not None or len(gold) > MAX_ANSWER:
         return 0
     value = read(gold)
-    said = (
-        value.words
-        if isinstance(value, typed.Text)
-        else words.EMPTY
-        if value == typed.Items("{}", ())
-        else ""
-    )
+    empty = words.EMPTY if value == typed.Items("{}", ()) else ""
+    said = value.words if isinstance(value, typed.Text) else empty
     return len(said.split()) or int(item.kind == "text")

@@ -271,9 +271,8 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
 def rows(a: typed.Solutions) -> list[Value]:
     """The distinct solutions: values of one name, or tuples of the values of several, the names in alphabetical order."""
     order = sorted(range(len(a.names)), key=a.names.__getitem__)
-    return distinct(
-        [row[0] if len(order) == 1 else typed.Items("()", tuple(row[i] for i in order)) for row in a.rows]
-    )
+    parts = (tuple(row[i] for i in order) for row in a.rows)
+    return distinct([part[0] if len(order) == 1 else typed.Items("()", part) for part in parts])
 
 
 def _stem(a: typed.Solutions) -> str:
@@ -291,9 +290,8 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
     if (
         a.names == ("point C",) and isinstance(b, typed.Expression) and len(a.rows[0][0].items) == 2
     ):  # ten choose three
-        return identical(
-            ("fn", "binom", tuple(getattr(v, "node", num(-1)) for v in a.rows[0][0].items), None), b.node
-        )
+        arguments = tuple(getattr(v, "node", num(-1)) for v in a.rows[0][0].items)
+        return identical(("fn", "binom", arguments, None), b.node)
     found = rows(a)
     if len(a.names) == 1 or (
         len({value for row in a.rows for value in row}) == 1 and not isinstance(b, typed.Items)
@@ -306,11 +304,9 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
     if all(isinstance(item, typed.Items) for item in b.items):
         return in_any_order(found, distinct(b.items))
     roots = _stem(a) in ("x", "y", "z", "t")  # in any order
-    return (
-        (in_any_order if roots else in_order)(a.rows[0], b.items)
-        if len(found) == 1 and (roots or is_list(b))
-        else False
-    )
+    if len(found) > 1 or not (roots or is_list(b)):
+        return False
+    return (in_any_order if roots else in_order)(a.rows[0], b.items)
 
 
 def family_other(a: typed.Family, b: Value) -> Said:
@@ -324,17 +320,13 @@ def family_other(a: typed.Family, b: Value) -> Said:
 # -- ratios, times, pieces, names
 def ratios(a: typed.Ratio, b: typed.Ratio | typed.Expression) -> Said:
     """Proportional; a ratio of two and its quotient."""
-    other = (
-        (b.node, num(1))
-        if isinstance(b, typed.Expression)
-        else tuple(getattr(v, "node", None) for v in b.items)
-    )
-    nodes = [tuple(getattr(v, "node", None) for v in a.items), other]
+    quotient = (b, typed.Expression(num(1)))
+    both = (a.items, quotient if isinstance(b, typed.Expression) else b.items)
+    nodes = [[getattr(v, "node", None) for v in items] for items in both]
     if len(nodes[0]) != len(nodes[1]) or None in nodes[0] + nodes[1]:
         return in_order(a.items, b.items) if isinstance(b, typed.Ratio) else False
-    return every(
-        identical(("mul", p, y), ("mul", x, q)) for (p, q), (x, y) in pairwise(zip(*nodes, strict=True))
-    )
+    pairs = pairwise(zip(*nodes, strict=True))
+    return every(identical(("mul", p, y), ("mul", x, q)) for (p, q), (x, y) in pairs)
 
 
 def clocks(a: typed.Clock, b: typed.Clock | typed.Expression) -> Said:
@@ -392,6 +384,4 @@ _TABLE: tuple[tuple[Any, ...], ...] = (  # a rule, a type, and the types that it
     (texts, typed.Text, typed.Text, typed.Expression),
     (lambda a, b: None, typed.Unread, *typed.TYPES),  # computer algebra has to tell
 )
-RULES: dict[tuple[Any, Any], Rule] = {
-    (first, second): rule for rule, first, *others in _TABLE for second in others
-}
+RULES: dict[tuple[Any, Any], Rule] = { (first, second): rule for rule, first, *others in _TABLE for second in others}  # fmt: skip

@@ -38,17 +38,13 @@ _SPAN = re.compile(
     re.DOTALL,
 )
 _JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
-_NOT_BUT = re.compile(
-    r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE
-)
+_NOT_BUT = re.compile(r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)  # fmt: skip
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
 _HEDGE = re.compile(
     r"(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+",
     re.IGNORECASE,
 )
-_CONCLUDES = re.compile(
-    r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
-)
+_CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")  # fmt: skip
 _UNIT_SPAN = re.compile(
     r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
 )
@@ -61,9 +57,7 @@ NUMBER = re.compile(
 _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
-_MATHS_WORDS = word_set(
-    "and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise"
-)
+_MATHS_WORDS = word_set("and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise")  # fmt: skip
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
 _SAYS = re.compile(  # a verb or a sign, and a value behind it
     r"(?:\b(?:(?:pay|cost|spend|earn|make|save|owe|get|need|take|sell|equal|give|total)s?|paid|spent|made|lost|got|took|sold|has|had|is|are"
@@ -270,22 +264,16 @@ def _without_anchor(text: str, words: int) -> Found | None:
     tail = bare[-4000:]
     numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))
     if words:
-        return (
-            Found(_inside(spans[-1]), "last maths")
-            if spans
-            else Found(tail.splitlines()[-1].strip()[-300:], "last line")
-        )
+        line = Found(tail.splitlines()[-1].strip()[-300:], "last line")
+        return Found(_inside(spans[-1]), "last maths") if spans else line
     for match in list(_CONCLUDES.finditer(tail))[-1:]:
         line = tail[match.end() :][: sentence_end(tail[match.end() :])]
         behind = tail[match.end() + len(line) :]
         last = len(behind) < 200 and len(line) < 300 and not NUMBER.search(behind) and "$" not in behind
         if last and (value := _last_maths(line) or stated(line)):
             return Found(value, "conclusion")
-    later = spans and (
-        not numbers
-        or numbers[-1].end() <= spans[-1].end()
-        or len(_WORD.findall(tail[spans[-1].end() :])) <= 6
-    )
+    behind = tail[spans[-1].end() :] if spans else ""
+    later = spans and (not NUMBER.search(behind) or len(_WORD.findall(behind)) <= 6)
     if later and (value := _last_maths(tail)):
         return Found(value, "last maths")
     for bold in re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)[-1:]:
@@ -299,11 +287,8 @@ def _without_anchor(text: str, words: int) -> Found | None:
 # -- sentences
 def sentence_end(text: str) -> int:
     """Where the first sentence ends; empty lines before it do not count."""
-    ends = (
-        match.start()
-        for match in _SENTENCE_END.finditer(text)
-        if match[0] != "\n" or text[: match.start()].strip()
-    )
+    marks = _SENTENCE_END.finditer(text)
+    ends = (m.start() for m in marks if m[0] != "\n" or text[: m.start()].strip())
     return next(ends, len(text))
 
 
@@ -335,9 +320,8 @@ def stated(phrase: str, first: bool = False) -> str | None:
     totals = [n for n in numbers if _TOTAL.match(phrase, n.end())]
     if totals:
         return totals[-1][0].strip()
-    says = [
-        m for m in _SAYS.finditer(phrase) if m[0][0] != ":" or not any(n.start() < m.start() for n in numbers)
-    ]
+    first_number = numbers[0].start() if numbers else len(phrase)
+    says = [m for m in _SAYS.finditer(phrase) if m[0][0] != ":" or first_number >= m.start()]
     says = [m for m in says if m[0][0] in "=≈"] or says
     if says:
         rest = phrase[says[-1].end() :].strip(" .*")

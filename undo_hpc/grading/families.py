@@ -22,25 +22,16 @@ def same_family(a: typed.Family, b: typed.Family) -> bool | None:
     """Whether two families have the same members; None where members cannot be evaluated."""
     if {len(item) for item in a.items} != {len(item) for item in b.items}:
         return False
-    names = [[name for name, _ in family.domains] for family in (a, b)]
-    if len(names[0]) > 2 or len(names[0]) != len(names[1]):
+    old, new = ([name for name, _ in family.domains] for family in (b, a))
+    if len(new) > 2 or len(new) != len(old):
         return None
-    if any(
-        domain not in _LEAST for _, domain in (*a.domains, *b.domains)
-    ):  # only the names of the parameters may differ
-        return len(a.items) == len(b.items) and any(
-            all(
-                identical(x, y)
-                for p, q in zip(a.items, items, strict=True)
-                for x, y in zip(p, q, strict=True)
-            )
-            for items in _renamings(b.items, names[1], names[0])
-        )
+    if not {domain for _, domain in (*a.domains, *b.domains)} <= _LEAST.keys():  # only their names may differ
+        pair = lambda items: zip(sum(a.items, ()), sum(items, ()), strict=True)  # noqa: E731
+        renamed = _renamings(b.items, old, new) if len(a.items) == len(b.items) else ()
+        return any(all(identical(x, y) for x, y in pair(items)) for items in renamed)
+    free = sorted(symbols((a.items, b.items)) - {*old, *new})
     draw = random.Random(3)
-    env: Env = {
-        n: Fraction(draw.randint(100, 900), 97)
-        for n in sorted(symbols((a.items, b.items)) - {*names[0], *names[1]})
-    }
+    env: Env = {name: Fraction(draw.randint(100, 900), 97) for name in free}
     try:
         found = [_members(family, env) for family in (a, b)]
     except NO_VALUE:
@@ -120,23 +111,13 @@ def _nodes(value: Value) -> tuple[Node, ...] | None:
 def implied(a: Node, b: Node) -> bool | None:
     """Whether two tuples, or two periodic expressions, without a domain differ in the name of their parameter only."""
     only = [symbols(a) - symbols(b), symbols(b) - symbols(a)]
-    if any(len(names) != 1 or not names <= _PARAMETERS for names in only):
+    tuples = a[0] == "tuple"
+    periodic = all(kinds(node) & {"pi", "degree"} for node in (a, b))
+    if any(len(names) != 1 or not names <= _PARAMETERS for names in only) or not (tuples or periodic):
         return None
-    if a[0] == "tuple":
-        return same_family(
-            *(
-                typed.Family((node[1:],), ((min(names), "R"),), "")
-                for node, names in zip((a, b), only, strict=True)
-            )
-        )
-    if not (kinds(a) & {"pi", "degree"} and kinds(b) & {"pi", "degree"}):
-        return None
-    return same_family(
-        *(
-            typed.Family(((node,),), ((min(names), "Z"),), "")
-            for node, names in zip((a, b), only, strict=True)
-        )
-    )
+    domains = [((min(names), "R" if tuples else "Z"),) for names in only]
+    items = [(node[1:] if tuples else (node,),) for node in (a, b)]
+    return same_family(*(typed.Family(*pair, "") for pair in zip(items, domains, strict=True)))
 
 
 def constants_renamed(a: Node, b: Node) -> bool:

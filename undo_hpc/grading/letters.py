@@ -11,13 +11,8 @@ from undo_hpc.grading.reasoning import last_answer, visible
 from undo_hpc.grading.tokens import prepare
 
 _GAP = r"(?:\s|\\[:;,! ]|\\q?quad|~)*"
-_COMMANDS = re.compile(
-    r"\\(?:text(?:bf|rm|it|sf)?|mathrm|mathbf|mbox|boldsymbol|bf|rm)\s*\{?|\\[:;,! ]|\\q?quad|~|[{}$]"
-)
-_FORM = re.compile(
-    r"(?:(?i:option|choice|answer)\s*)?(?:\(\s*([A-Za-z])\s*\)|[(\[{]{0,2}\s*([A-Z])\s*[)\]}]{0,2}\s*(?=[).:,\-]|$))",
-    re.DOTALL,
-)
+_COMMANDS = re.compile(r"\\(?:text(?:bf|rm|it|sf)?|mathrm|mathbf|mbox|boldsymbol|bf|rm)\s*\{?|\\[:;,! ]|\\q?quad|~|[{}$]")  # fmt: skip
+_FORM = re.compile(r"(?:(?i:option|choice|answer)\s*)?(?:\(\s*([A-Za-z])\s*\)|[(\[{]{0,2}\s*([A-Z])\s*[)\]}]{0,2}\s*(?=[).:,\-]|$))", re.DOTALL)  # fmt: skip
 # What stands behind a letter where a second one follows: `B, C`, `(B) and (C)`.
 _SECOND = r"[)}\]*\s]{0,6}(?:[,;&]|and|or|\s){1,8}[(*\s]{0,6}[A-Z][)}\]*\s.]{0,6}(?:[,;&\n]|and\b|or\b|$)"
 _SAID = re.compile(
@@ -25,12 +20,8 @@ _SAID = re.compile(
     r"[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*(?<![A-Za-z])([A-Z])"
     rf"(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{{2,}}\s+[a-z])(?!{_SECOND})"
 )
-_NEGATED = re.compile(
-    r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE
-)
-_BUT = re.compile(
-    r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b"
-)
+_NEGATED = re.compile(r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)  # fmt: skip
+_BUT = re.compile(r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b")  # fmt: skip
 _CONCLUDES = re.compile(  # `(B) is correct`, or `so it is B.`
     r"(?:(?i:option|choice|answer|statement)\s+|(?<![A-Za-z]))[*(\[]*([A-Z])[)\]*.]*\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?"
     r"(?:correct|right|best|true|one|option|choice)\b(?!\s*\?|\s+(?:at first|only|if|when))"

@@ -12,9 +12,7 @@ from undo_hpc.grading.tables import SCALES, word_set
 from undo_hpc.grading.tokens import SyntaxProblem
 from undo_hpc.grading.values import Node, Value, kinds, num
 
-STRUCTURES = word_set(
-    "bracket list rel setop named ratio clock modulo given builder cases words about ldots quantity base matrix"
-)
+STRUCTURES = word_set("bracket list rel setop named ratio clock modulo given builder cases words about ldots quantity base matrix")  # fmt: skip
 MAX_ITEMS = 200
 MAKERS: dict[str, Callable[[Node], Value]] = {}  # filled here, in `relations` and in `reading`
 _SETS: dict[str, Node] = {

@@ -13,9 +13,7 @@ from undo_hpc.grading.making import named, value_of
 from undo_hpc.grading.tables import NUMBER_WORDS
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 
-_BASED = re.compile(
-    r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)"
-)
+_BASED = re.compile(r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)")  # fmt: skip
 _SPLIT = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _WORDS = (typed.Text, typed.Unread)
 assert relations.MAKERS  # imported for its makers

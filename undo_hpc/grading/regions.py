@@ -21,10 +21,7 @@ INFINITY: Node = ("const", "infty")
 MINUS_INFINITY: Node = ("neg", INFINITY)
 REALS: Node = ("every",)
 _DRAWS = 6  # of other variables, so that endpoints come in any order
-_GRID = sorted(
-    [Fraction(k * abs(k), 7) + Fraction(1, 1009) for k in range(-30, 31)]
-    + [Fraction(k) for k in range(-20, 21)]
-)
+_GRID = sorted([Fraction(k * abs(k), 7) + Fraction(1, 1009) for k in range(-30, 31)] + [Fraction(k) for k in range(-20, 21)])  # fmt: skip
 
 
 def between(low: Node, high: Node, brackets: str) -> Node:

@@ -42,9 +42,7 @@ def rows(section: str) -> list[list[str]]:
     return [[field.strip() for field in line.split(" : ")] for line in _SECTIONS[section]]
 
 
-GREEK, FUNCTIONS, MULTI_ARGUMENT = (
-    frozenset(words(s)) for s in ("greek", "functions", "functions of several")
-)
+GREEK, FUNCTIONS, MULTI_ARGUMENT = (frozenset(words(s)) for s in ("greek", "functions", "functions of several"))  # fmt: skip
 NAMES = GREEK | FUNCTIONS | MULTI_ARGUMENT | word_set("pi infty infinity oo inf mod cdot times frac")
 RENAMED = pairs("renamed")
 DROPPED, TEXT_COMMANDS, MARKS = (frozenset(words(s)) for s in ("dropped", "text commands", "marks"))

@@ -31,28 +31,17 @@ _TOKEN = re.compile(
     r"|(?P<op>[-+*/^_!|()\[\]{},;:'\"°%<>=$€£¥₹?~])|(?P<space>\s+)",
     re.DOTALL,
 )
-_SIGNS = dict(
-    pair.split(":")
-    for pair in ["**:^", "<=:le", ">=:ge", "=<:le", "!=:ne", "<>:ne", "==:=", "=>:to", "->:to", "&:&"]
-)
+_SIGNS = dict(pair.split(":") for pair in ["**:^", "<=:le", ">=:ge", "=<:le", "!=:ne", "<>:ne", "==:=", "=>:to", "->:to", "&:&"])  # fmt: skip
 _ESCAPED = {"{": "\\{", "}": "\\}", "|": "|", "%": "%", "$": "$", "&": "and", "#": "#", "_": "_"}
-_DOUBLED = re.compile(
-    r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b|[%$])"
-)
-_THOUSANDS = re.compile(
-    r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))"
-)
+_DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b|[%$])")  # fmt: skip
+_THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))")  # fmt: skip
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
-_SILENT = re.compile(
-    r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}"
-)
+_SILENT = re.compile(r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")  # fmt: skip
 _UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = word_set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
-_ABBREVIATED = re.compile(
-    r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})"
-)
+_ABBREVIATED = re.compile(r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})")  # fmt: skip
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 

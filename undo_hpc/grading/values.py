@@ -32,17 +32,12 @@ Region = NamedTuple("Region", [("name", str), ("formula", Node)])
 # an equation or another relation between two sides
 Relation = NamedTuple("Relation", [("operator", str), ("left", Node), ("right", Node)])
 # values with names (`x = 3`, `f(x) = 2x`, `p=5, q=2; p=7, q=2`): a row has one for each; the whole equation where there is but one
-Solutions = NamedTuple(
-    "Solutions", [("names", tuple[str, ...]), ("rows", tuple[Values, ...]), ("relation", Relation | None)]
-)
+Solutions = NamedTuple("Solutions", [("names", tuple[str, ...]), ("rows", tuple[Values, ...]), ("relation", Relation | None)])  # fmt: skip
 Ratio = NamedTuple("Ratio", [("items", Values)])
 # a time of day in minutes; `half` is am, pm, or empty where it is not said
 Clock = NamedTuple("Clock", [("minutes", int), ("half", str)])
 # all values of expressions (or tuples of them) as parameters run through their domains
-Family = NamedTuple(
-    "Family",
-    [("items", tuple[tuple[Node, ...], ...]), ("domains", tuple[tuple[str, str], ...]), ("label", str)],
-)
+Family = NamedTuple("Family", [("items", tuple[tuple[Node, ...], ...]), ("domains", tuple[tuple[str, str], ...]), ("label", str)])  # fmt: skip
 # a piecewise function: (value, condition) in any order
 Cases = NamedTuple("Cases", [("rows", tuple[tuple[Value, Value], ...])])
 # a set with a name of its own, such as Q, an operation on sets that is not carried out, a numeral of another base, the dots of a list
@@ -51,22 +46,7 @@ Named = NamedTuple("Named", [("name", str), ("operands", Values)])
 Text = NamedTuple("Text", [("words", str)])
 # what the grammar does not know: only computer algebra can tell
 Unread = NamedTuple("Unread", [("text", str)])
-TYPES = (
-    Expression,
-    Quantity,
-    About,
-    Items,
-    Region,
-    Relation,
-    Solutions,
-    Ratio,
-    Clock,
-    Family,
-    Cases,
-    Named,
-    Text,
-    Unread,
-)
+TYPES = (Expression, Quantity, About, Items, Region, Relation, Solutions, Ratio, Clock, Family, Cases, Named, Text, Unread)  # fmt: skip
 
 
 def num(value: Fraction | int) -> Node:

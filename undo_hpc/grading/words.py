@@ -7,13 +7,9 @@ from fractions import Fraction
 
 from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, pairs, rows
 
-_NOISE = re.compile(
-    r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]"
-)
+_NOISE = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]")  # fmt: skip
 _POINT = re.compile(r"[.,;:!?]+(?=\s|$)")
-_LEAD = re.compile(
-    r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|(?:final )?answer(?: is)?|it)\s+)+"
-)
+_LEAD = re.compile(r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|(?:final )?answer(?: is)?|it)\s+)+")  # fmt: skip
 _SAME = {said.strip(): name for line, name in rows("same words") for said in line.split(",")}
 _MONTH = {name[:size]: i for i, name in enumerate(MONTHS, 1) for size in (3, len(name))} | {"sept": 9}
 _PARTS = {name: int(size) for name, size in pairs("parts of one").items()}
