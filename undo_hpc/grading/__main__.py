@@ -19,6 +19,7 @@ from undo_hpc.records import AnswerKind
 from undo_hpc.system.guard import guard, prepare_streams
 
 _EVERY_SECONDS = 1.0
+_FIELDS = ("verdict", "answer", "method", "boxed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,9 +75,7 @@ def _copy(options: argparse.Namespace, out: TextIO) -> Counter[str]:
     last, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
     with Checker(options.workers, options.deadline) as checker:
         for grade in checker.grade_many(items()):
-            row = rows.popleft() | {
-                name: getattr(grade, name) for name in ("verdict", "answer", "method", "boxed")
-            }
+            row = rows.popleft() | {name: getattr(grade, name) for name in _FIELDS}
             line = json.dumps(row, ensure_ascii=False)
             lone = line.encode("utf-8", "replace") != line.encode(
                 "utf-8", "surrogatepass"
@@ -85,12 +84,8 @@ def _copy(options: argparse.Namespace, out: TextIO) -> Counter[str]:
             counts[grade.verdict] += 1
             if time.monotonic() - last > _EVERY_SECONDS:
                 last = time.monotonic()
-                print(
-                    f"{counts.total()} graded, {counts['correct']} correct",
-                    end=end,
-                    file=sys.stderr,
-                    flush=True,
-                )
+                said = f"{counts.total()} graded, {counts['correct']} correct"
+                print(said, end=end, file=sys.stderr, flush=True)
     return counts
 
 

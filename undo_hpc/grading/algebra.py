@@ -96,10 +96,8 @@ def _confirmed(left: Any, right: Any) -> bool:
         return True
     names = sorted(left.free_symbols | right.free_symbols, key=str)
     for seed in (3, 7):
-        point = {
-            name: sympy.Rational((seed * 37 + 11 * i) * (-1) ** (i * seed % 3), 29)
-            for i, name in enumerate(names)
-        }
+        sizes = [(seed * 37 + 11 * i) * (-1) ** (i * seed % 3) for i in range(len(names))]
+        point = {name: sympy.Rational(size, 29) for name, size in zip(names, sizes, strict=True)}
         a, b = left.subs(point).doit(), right.subs(point).doit()
         try:
             difference, size = (sympy.N(value, 30, maxn=1200) for value in (a - b, a))

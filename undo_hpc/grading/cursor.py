@@ -26,6 +26,10 @@ class Cursor:
         i = self.at + ahead
         return self.tokens[i][:2] if i < len(self.tokens) else ("end", "")
 
+    def word_in(self, words: frozenset[str]) -> bool:
+        """Whether one of these words stands here."""
+        return self.peek()[0] == "word" and self.peek()[1].lower() in words
+
     def take(self) -> tuple[str, str]:
         """The next token, which is used up."""
         self.at += 1

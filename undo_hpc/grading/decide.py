@@ -62,9 +62,8 @@ def _decide(text: str, field: str, item: GradeItem, algebra: Algebra | None) -> 
             return _graded("correct" if found.text == letter else "wrong", found.text, "letter"), found.where
         if item.kind == "letter":
             other = extract.find(text, 1)
-            return _graded("wrong", other.text, "letter") if other else _graded(
-                "no_answer", "", "extract"
-            ), ""
+            none = _graded("no_answer", "", "extract")
+            return _graded("wrong", other.text, "letter") if other else none, ""
     answer = extract.find(text, _wants_words(gold, item))
     if answer is None or not answer.text.strip():
         return _graded("no_answer", "", "extract"), ""

@@ -135,12 +135,8 @@ def quantity_bare(a: typed.Quantity, b: typed.Expression) -> Said:
     said = equal(a.value, b)
     if said is False and unit.dimension == (("percent", 1),):
         return equal(_scaled(a.value, Fraction(1, 100)), b)
-    if (
-        said is False
-        and unit.dimension == (("degree", 1),)
-        and "pi" in kinds(b.node)
-        and isinstance(a.value, typed.Expression)
-    ):
+    radians = unit.dimension == (("degree", 1),) and "pi" in kinds(b.node)
+    if said is False and radians and isinstance(a.value, typed.Expression):
         return identical(("mul", a.value.node, ("const", "degree")), b.node)
     return said
 
@@ -175,15 +171,10 @@ def items(a: typed.Items, b: typed.Items) -> Said:
             return False
         nodes = [("tuple", *(getattr(item, "node", ()) for item in value.items)) for value in (a, b)]
         said = in_order(a.items, b.items)
-        return (
-            (families.implied(*nodes) or False)
-            if said is False and a.brackets == "()" and () not in nodes[0] + nodes[1]
-            else said
-        )
+        renamed = said is False and a.brackets == "()" and () not in nodes[0] + nodes[1]
+        return bool(families.implied(*nodes)) if renamed else said
     labels = [sorted(getattr(item, "label", "") for item in value.items) for value in (a, b)]
-    if (
-        labels[0] == labels[1] and len(set(labels[0])) == len(a.items) > 1
-    ):  # A \approx 3, B \approx 4: each under its name
+    if labels[0] == labels[1] and len(set(labels[0])) == len(a.items) > 1:  # A \approx 3, B \approx 4
         return in_order(*(sorted(value.items, key=lambda item: item.label) for value in (a, b)))
     x, y = (distinct(v.items) if v.brackets == "{}" else v.items for v in (a, b))
     said = in_any_order(x, y)
@@ -250,10 +241,8 @@ def equations(a: typed.Relation, b: typed.Relation) -> Said:
 def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
     """The same rows of values under names that can be of one thing, or the same equation."""
     if len(a.names) != len(b.names):
-        return some(
-            _stem(x) == y.names[0] and in_any_order(x.rows[0], [row[0] for row in y.rows])
-            for x, y in ((a, b), (b, a))
-        )
+        x, y = (a, b) if len(a.names) > len(b.names) else (b, a)
+        return _stem(x) == y.names[0] and in_any_order(x.rows[0], [row[0] for row in y.rows])
     unknowns = set(a.names) == set(b.names) or not set(a.names) & set(b.names)
     agree = unknowns if len(a.names) > 1 else labels_agree(a.names[0], b.names[0])
     said = in_any_order(rows(a), rows(b)) if agree else False

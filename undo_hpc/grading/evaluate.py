@@ -20,6 +20,7 @@ LARGE = "\0large"  # in an environment: powers beyond exact arithmetic are round
 Env = dict[str, Any]
 _MPMATH_NAMES = {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
 _MPMATH_NAMES |= {"Re": "re", "Im": "im", "conj": "conj"}
+_REAL_ONLY = ("max", "min", "sgn", "gcd", "lcm")
 _UNBOUNDED = ("sqrt", "ln", "log", "log10", "abs", "max", "min")
 
 
@@ -189,9 +190,7 @@ def _function(name: str, args: list[Any], degree: Any, env: Env, mp: Any) -> Any
         return abs(x)
     if name in ("floor", "ceil"):
         return _step(name, x, mp)
-    if name in ("max", "min", "sgn", "gcd", "lcm") and (
-        any(map(mp.im, args)) or (name[1] in "c" and not exact)
-    ):
+    if name in _REAL_ONLY and (any(map(mp.im, args)) or (name in ("gcd", "lcm") and not exact)):
         raise Undefined(name)
     if name == "sgn":
         return Fraction(int(x > 0) - int(x < 0))

@@ -264,8 +264,8 @@ def _without_anchor(text: str, words: int) -> Found | None:
     tail = bare[-4000:]
     numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))
     if words:
-        line = Found(tail.splitlines()[-1].strip()[-300:], "last line")
-        return Found(_inside(spans[-1]), "last maths") if spans else line
+        final = Found(tail.splitlines()[-1].strip()[-300:], "last line")
+        return Found(_inside(spans[-1]), "last maths") if spans else final
     for match in list(_CONCLUDES.finditer(tail))[-1:]:
         line = tail[match.end() :][: sentence_end(tail[match.end() :])]
         behind = tail[match.end() + len(line) :]

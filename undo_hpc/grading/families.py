@@ -54,18 +54,16 @@ def _members(family: typed.Family, env: Env) -> dict[Any, float]:
     """The members as keys that are equal when the members are, with their size."""
     mp, out = context(), {}
     size = 48 if len(family.domains) == 1 else 12
-    runs = [
-        range(-size if (least := _LEAST[domain]) is None else least, size + 1) for _, domain in family.domains
-    ]
+    least = (_LEAST[domain] for _, domain in family.domains)
+    runs = [range(-size if first is None else first, size + 1) for first in least]
     for values in itertools.product(*runs):
         here = env | {name: Fraction(v) for (name, _), v in zip(family.domains, values, strict=True)}
         for item in family.items:
             found = [mp.convert(evaluate(node, here)) for node in item]
             near = [mp.nint(mp.re(value)) for value in found]
             close = [abs(value - n) < mp.mpf(10) ** -20 for value, n in zip(found, near, strict=True)]
-            key = tuple(
-                str(int(n)) if c else mp.nstr(v, 18) for v, n, c in zip(found, near, close, strict=True)
-            )
+            shown = zip(found, near, close, strict=True)
+            key = tuple(str(int(n)) if c else mp.nstr(v, 18) for v, n, c in shown)
             out[key] = max(float(abs(value)) for value in found)
     return out
 

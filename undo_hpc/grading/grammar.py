@@ -31,16 +31,9 @@ def domain_of(node: Node, before: tuple[Node, ...] = ()) -> list[tuple[str, str]
     if node[0] != "rel" or len(node[1]) != 1:
         return None
     (operator,), (left, right) = node[1:]
-    if (
-        operator in (">", "ge")
-        and left[0] == "sym"
-        and left[1] in _PARAMETERS
-        and right[0] == "num"
-        and right[1] in (0, 1)
-    ):
-        parameter = left in (
-            part for item in before for part in walk(item[2][-1] if item[0] == "rel" else item)
-        )
+    if operator in (">", "ge") and left[0] == "sym" and left[1] in _PARAMETERS and right in (num(0), num(1)):
+        sides = (item[2][-1] if item[0] == "rel" else item for item in before)
+        parameter = any(left in walk(side) for side in sides)
         return [(left[1], "N" if operator == "ge" and not right[1] else "Z+")] if parameter else None
     if operator != "in" or right[0] != "named":
         return None
@@ -106,7 +99,7 @@ class Grammar(Terms):
                 self.at += 1
                 node = self.remark(node)
                 self.need(")")
-            elif self.peek()[0] == "word" and self.peek()[1].lower() in _CLAUSES:
+            elif self.word_in(_CLAUSES):
                 node = self.clause(node)
             else:
                 self.depth -= 1
@@ -114,15 +107,12 @@ class Grammar(Terms):
 
     def relation(self) -> Node:
         """Sides and the relations between them."""
-        if [self.peek()[1], self.peek(1)[0], self.peek(2)[1]] == ["(", "word", ")"] and len(
-            self.peek(1)[1]
-        ) < 3:
+        named = [self.peek()[1], self.peek(1)[0], self.peek(2)[1]] == ["(", "word", ")"]
+        if named and len(self.peek(1)[1]) < 3:
             label = f"({self.peek(1)[1]})"  # (i) 4, (ii) 9
             self.at += 3
             return ("rel", ("=",), (("words", label), self.relation()))
-        while self.peek() == ("cmd", "approx") or (
-            self.peek()[0] == "word" and self.peek()[1].lower() in _HEDGES
-        ):
+        while self.peek() == ("cmd", "approx") or self.word_in(_HEDGES):
             hedge = self.take()[1].lower()
             self.skip(":")
             if hedge in _APPROXIMATE:
@@ -242,7 +232,7 @@ class Grammar(Terms):
             first
             and second
             and first.dimension
-            and first.dimension == second.dimension
+            and units.conversion(second, first)
             and second.size < first.size
         ):
             return ("quantity", ("add", ("mul", node, num(first.size / second.size)), amount), smaller)

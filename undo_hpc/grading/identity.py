@@ -118,9 +118,8 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
         env = mode | point
         try:
             defined = [_defined(node, env) for node in (a, b)]
-            if all(defined) and (
-                not _near(a, b, env) or (held & _LOGARITHMS and _even_once(a, b, names, env))
-            ):
+            even = all(defined) and held & _LOGARITHMS and _even_once(a, b, names, env)
+            if even or (all(defined) and not _near(a, b, env)):
                 return False
         except TooLarge:
             large += 1
@@ -225,9 +224,7 @@ def same_roots(a: Node, b: Node) -> bool | None:
         for _ in range(12):
             env: Env = {n: Fraction(draw.choice((1, -1)) * draw.randint(30, 400), 97) for n in others}
             roots = [linear_root(node, name, env) for node in (a, b)]
-            if None not in roots and abs(roots[0] - roots[1]) > context().mpf(10) ** -20 * (
-                1 + abs(roots[0])
-            ):
+            if None not in roots and abs(roots[0] - roots[1]) > 1e-20 * (1 + abs(roots[0])):
                 return False
             seen += None not in roots
         if seen >= 4:

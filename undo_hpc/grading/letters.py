@@ -105,25 +105,17 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     for match in _SAID.finditer(text, max(0, len(text) - 20_000)):
         chosen = _BUT.match(text, match.end(1)) if _negated(text, match.start(1)) else match
         # the letter may be the word A or I: `I think`, `A triangle`
-        pronoun = (
-            chosen and chosen[1] in "AI" and re.match(r"\s+[a-z]+", text[chosen.end(1) : chosen.end(1) + 20])
-        )
-        if (
-            chosen
-            and not (pronoun and text[chosen.start(1) - 1] not in "([{")
-            and (best is None or match.start() > best[0])
-        ):
+        pronoun = chosen and chosen[1] in "AI" and re.compile(r"\s+[a-z]").match(text, chosen.end(1))
+        word = pronoun and text[chosen.start(1) - 1] not in "([{"  # type: ignore[union-attr]
+        if chosen and not word and (best is None or match.start() > best[0]):
             best = (match.start(), chosen[1], "answer is")
     if best:
         return Found(*best[1:])
     short = len(whole) < 2000
     if short and (letter := choice_of(whole, choices) or (letter_of(whole) if len(whole) < 400 else None)):
         return Found(letter, "whole")
-    said = [
-        m[m.lastindex or 0]
-        for m in _CONCLUDES.finditer(tail)
-        if not _negated(tail, m.start(m.lastindex or 0))
-    ]
+    concluding = ((m[m.lastindex or 0], m.start(m.lastindex or 0)) for m in _CONCLUDES.finditer(tail))
+    said = [letter for letter, at in concluding if not _negated(tail, at)]
     if said:
         return Found(said[-1], "says")
     anchored = extract.anchored(text, 0, 1)

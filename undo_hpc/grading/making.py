@@ -33,9 +33,8 @@ def expression(node: Node) -> Value:
     """An expression, an angle, a percentage, a matrix, or the values of a plus-minus."""
     held = kinds(node)
     if node[0] == "apply" and len(node[2]) > 1 and node[1][0].isupper():  # the point P(3, 4)
-        return typed.Solutions(
-            (f"point {node[1]}",), ((typed.Items("()", tuple(map(value_of, node[2]))),),), None
-        )
+        point = typed.Items("()", tuple(map(value_of, node[2])))
+        return typed.Solutions((f"point {node[1]}",), ((point,),), None)
     if held & {"pm", "mp"}:
         return typed.Items("", tuple(map(value_of, branches(node))))
     if "matrix" in held:
@@ -78,11 +77,8 @@ def quantity(node: Node) -> Value:
     value = value_of(inner)
     if isinstance(value, typed.Items) and value.brackets == "":
         return typed.Items("", tuple(typed.Quantity(item, unit) for item in value.items))
-    return (
-        typed.Quantity(value.value, f"{value.unit} {unit}")
-        if isinstance(value, typed.Quantity)
-        else typed.Quantity(value, unit)
-    )
+    inner, before = (value.value, f"{value.unit} ") if isinstance(value, typed.Quantity) else (value, "")
+    return typed.Quantity(inner, before + unit)
 
 
 def bracket(node: Node) -> Value:
@@ -93,9 +89,8 @@ def bracket(node: Node) -> Value:
     values = list(map(value_of, items))
     if len(items) == 1 and items[0][0] == "rel" and (opening == "(" or items[0][1] != ("=",)):
         return values[0]  # a condition
-    return (
-        typed.Items("{}", flat(values)) if opening == "\\{" else typed.Items(opening + closing, tuple(values))
-    )
+    braces = opening == "\\{"
+    return typed.Items("{}" if braces else opening + closing, flat(values) if braces else tuple(values))
 
 
 def is_list(value: Value) -> bool:
@@ -189,9 +184,8 @@ def determinant(rows: list[list[Node]]) -> Node:
     if len(rows) == 1:
         return rows[0][0]
     signed = [("neg", cell) if j % 2 else cell for j, cell in enumerate(rows[0])]
-    return total(
-        [("mul", c, determinant([r[:j] + r[j + 1 :] for r in rows[1:]])) for j, c in enumerate(signed)]
-    )
+    minors = (determinant([row[:j] + row[j + 1 :] for row in rows[1:]]) for j in range(len(rows)))
+    return total([("mul", c, minor) for c, minor in zip(signed, minors, strict=True)])
 
 
 MAKERS |= {

@@ -42,9 +42,8 @@ def holds(formula: Node, env: Env) -> bool:
         x = env[VARIABLE[1]]
         return abs(x - context().nint(x)) < 1e-20 and x >= parts[0]
     values = [_real(side, env) for side in parts[1]]
-    return None not in values and all(
-        _ordered(o, a, b) for o, (a, b) in zip(parts[0], pairwise(values), strict=True)
-    )
+    pairs = zip(parts[0], pairwise(values), strict=True)
+    return None not in values and all(_ordered(o, a, b) for o, (a, b) in pairs)
 
 
 def _real(node: Node, env: Env) -> Any:
@@ -79,9 +78,7 @@ def _critical(formula: Node, env: Env) -> Iterator[Any]:
 
 
 def _probes(formulas: tuple[Node, ...], env: Env) -> list[Any]:
-    ordered = sorted(
-        {value for formula in formulas for value in _critical(formula, env) if value is not None}
-    )
+    ordered = sorted({value for f in formulas for value in _critical(f, env) if value is not None})
     gap = context().mpf(10) ** -12
     beside = [end + side * (1 + abs(end)) for end in ordered for side in (-gap, gap, -1e-3, 1e-3)]
     return [*_GRID, *ordered, *beside, *((a + b) / 2 for a, b in pairwise(ordered))]
@@ -100,9 +97,7 @@ def same_region(a: Node, b: Node) -> bool:
     draw = random.Random(3)
     for _ in range(_DRAWS if others else 1):
         env: Env = {name: Fraction(draw.randint(-400, 400), 97) for name in others}
-        if any(
-            holds(a, here) != holds(b, here)
-            for here in ({**env, VARIABLE[1]: x} for x in _probes((a, b), env))
-        ):
+        probed = ({**env, VARIABLE[1]: x} for x in _probes((a, b), env))
+        if any(holds(a, here) != holds(b, here) for here in probed):
             return False
     return True

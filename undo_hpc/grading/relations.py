@@ -83,9 +83,7 @@ def equation(sides: tuple[Node, ...]) -> Value:
     if left[0] == "bracket" and left[1] == "(" and all(n[0] in ("sym", "const", "apply") for n in left[3]):
         unknowns, value = tuple(str(n[1]) for n in left[3]), value_of(last)  # (x, y) = (1, 2), (2, 1)
         plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
-        rows = tuple(
-            row.items if isinstance(row, typed.Items) else () for row in (value.items if plain else (value,))
-        )
+        rows = tuple(getattr(row, "items", ()) for row in (value.items if plain else (value,)))
         fitting = all(len(row) == len(unknowns) for row in rows)
         return typed.Solutions(unknowns, rows, None) if fitting else solved(f"({', '.join(unknowns)})", value)
     whole = typed.Relation("=", left, last) if len(sides) == 2 and not kinds(sides) & STRUCTURES else None
@@ -116,13 +114,9 @@ def membership(left: Node, right: Node) -> Value:
 
 def inequality(operators: tuple[str, ...], sides: tuple[Node, ...]) -> Value:
     """A chain of inequalities as the set of reals that it describes for one name, or as relations of several."""
-    pairs = [
-        (o, *((b, a) if o in (">", "ge") else (a, b)))
-        for o, (a, b) in zip(operators, pairwise(sides), strict=True)
-    ]
-    pairs = [
-        (_FLIPPED[o], a, b) for o, a, b in pairs if a != regions.MINUS_INFINITY and b != regions.INFINITY
-    ]
+    chain = zip(operators, pairwise(sides), strict=True)
+    turned = ((_FLIPPED[o], *(pair[::-1] if o in (">", "ge") else pair)) for o, pair in chain)
+    pairs = [p for p in turned if p[1] != regions.MINUS_INFINITY and p[2] != regions.INFINITY]
     lone = [side for side in sides if side[0] in ("sym", "apply")]
     names = symbols(sides)
     target = lone[0] if len(lone) == 1 else sides[1] if len(sides) == 3 and sides[1] in lone else None
@@ -152,10 +146,8 @@ def listing(node: Node) -> Value:
             if separator == ";":
                 groups.append([])
             groups[-1].append(item)
-        return joined(
-            {";"},
-            [value_of(("list", (",",) * (len(g) - 1), tuple(g)) if len(g) > 1 else g[0]) for g in groups],
-        )
+        nodes = (("list", (",",) * (len(g) - 1), tuple(g)) if len(g) > 1 else g[0] for g in groups)
+        return joined({";"}, [value_of(part) for part in nodes])
     last = items[-1]
     if last[0] in ("modulo", "given") and all(item[0] != last[0] for item in items[:-1]):
         return value_of((last[0], ("list", separators, (*items[:-1], last[1])), last[2]))
@@ -201,11 +193,8 @@ def narrowed(separators: set[str], values: list[typed.Region]) -> typed.Region |
     both: Node = ("every", *(v.formula for v in values))
     closed = symbols(both) <= {regions.VARIABLE[1]}
     joins = "or" in separators or ("and" not in separators and closed and not regions.satisfiable(both))
-    return (
-        None
-        if len(names) > 1
-        else typed.Region(max(names, default=""), ("any", *both[1:]) if joins else both)
-    )
+    whole = typed.Region(max(names, default=""), ("any", *both[1:]) if joins else both)
+    return None if len(names) > 1 else whole
 
 
 # -- parameters and their domains
@@ -218,15 +207,13 @@ def given(node: Node) -> Value:
     value = value_of(inner)
     if isinstance(value, typed.Region):
         least = _WHOLE.get(domains[0][1]) if [name for name, _ in domains] == [value.name] else None
-        return (
-            value if least is None else typed.Region(value.name, ("every", value.formula, ("whole", least)))
-        )
+        formula = value.formula if least is None else ("every", value.formula, ("whole", least))
+        return typed.Region(value.name, formula)
     running = tuple(pair for pair in domains if pair[0] in names)
     found = families.members(value)
     tuples = found is not None and len(found[1][:1]) and len(found[1][0]) > 1
-    constants = isinstance(value, typed.Solutions) and not {name for name, _ in running} & {
-        *"xyz"
-    }  # f(x) = cx
+    unknown = any(name in "xyz" for name, _ in running)
+    constants = isinstance(value, typed.Solutions) and not unknown  # f(x) = cx
     if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not (tuples or constants)):
         return value
     if not found:

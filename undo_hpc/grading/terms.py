@@ -174,9 +174,8 @@ class Terms(Cursor):
         """A number: with its decimal places, mixed, or of another base."""
         if "," in text and (self.brackets or not self.thousands):
             text, *rest = text.split(",")
-            self.tokens[self.at : self.at] = [
-                t for r in rest for t in (("op", ",", False), ("num", r, False))
-            ]
+            comma = ("op", ",", False)
+            self.tokens[self.at : self.at] = [t for r in rest for t in (comma, ("num", r, False))]
         value = Fraction(text.replace(",", ""))
         if text.replace(",", "").isdigit():
             if self.skip("_"):
@@ -224,9 +223,7 @@ class Terms(Cursor):
             if depth == 0:
                 break
             inside.append((depth, *token))
-        several = any(
-            d == 1 and (t in (",", ";") or (kind == "num" and "," in t)) for d, kind, t, _ in inside
-        )
+        several = any(d == 1 and (t in ",;" or (kind == "num" and "," in t)) for d, kind, t, _ in inside)
         said = any(t in tables.RELATIONS for _, _, t, _ in inside) or self.peek(1)[0] == "word"
         event = said and len(name) == 1 and name.isupper() and not self.spaced()  # P(X = 0)
         function = name[0] in "fF" and not self.is_remark()
@@ -281,8 +278,8 @@ class Terms(Cursor):
             letters = self.raw_subscript()
             while (
                 letters.isupper()
-                and self.peek()[0] == "sym"
                 and self.peek()[1].isupper()
+                and self.peek()[0] == "sym"
                 and not self.spaced()
             ):
                 letters += self.take()[1]

@@ -70,11 +70,7 @@ def prepare(text: str) -> str:
     if "\\" in text:
         text = _DOUBLED.sub(r"\\", text) if "\\begin" not in text else text
         text = re.sub(r"\\(q?quad)(?=[a-zA-Z])", r"\\\1 ", _THOUSANDS.sub("", text))
-        text = (
-            re.sub(r"\{\s*([:=,;])\s*\}", r"\1", _SILENT.sub(" ", text))
-            .replace("{ }^", "^")
-            .replace("{}^", "^")
-        )
+        text = re.sub(r"\{\s*([:=,;])\s*\}|\{ ?\}(?=\^)", r"\1", _SILENT.sub(" ", text))
         text = re.sub(r"(\\)?\$", lambda m: "$" if m[1] else " ", text)
     elif "$" in text or "'" in text or "{" in text:
         text = _THOUSANDS.sub("", text)
@@ -123,9 +119,8 @@ def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
         if kind == "cmd":
             at = _command(text, at, value, out, space, words, depth)
         elif kind == "name" and words:
-            out.append(
-                ("op", value.lower(), space) if value.lower() in tables.CONNECTORS else ("word", value, space)
-            )
+            connector = value.lower() in tables.CONNECTORS
+            out.append(("op", value.lower(), space) if connector else ("word", value, space))
         elif kind == "name":
             _letters(value, text, start, at, out, space)
         elif kind == "time":
@@ -224,10 +219,8 @@ def _letters(run: str, text: str, start: int, end: int, out: list[Token], space:
 def is_word(run: str, text: str, end: int, previous: Token, space: bool) -> bool:
     """Whether a run of letters is a word or a unit rather than a product of letters and names."""
     lower, behind = run.lower(), text[end : end + 12]
-    before = (
-        re.search(r"\d\s*([A-Za-z]+)\s*/\s*[A-Za-z]+$", text[max(0, end - 60) : end])
-        if previous[1] == "/"
-        else None
+    before = previous[1] == "/" and re.search(
+        r"\d\s*([A-Za-z]+)\s*/\s*[A-Za-z]+$", text[max(0, end - 60) : end]
     )
     per = bool(before and units.known(before[1]))  # 5 m/s
     if not run.isascii():
@@ -248,15 +241,9 @@ def is_word(run: str, text: str, end: int, previous: Token, space: bool) -> bool
         return previous[0] == "word" or bool(re.match(r"\s+[A-Za-z]{2,}", behind))
     if lower in tables.SHORT_WORDS and not run.isupper():
         return True
-    letters = (
-        len(run) < 4
-        or run.isupper()
-        or not re.search("[aeiouy]", lower)
-        or lower in ("abcd", "abcde", "wxyz", "xyzt")
-    )
-    return (
-        not letters and sum(len(value) for kind, value in split_letters(run) if kind == "cmd") < len(run) - 2
-    )
+    if len(run) < 4 or run.isupper() or not re.search("[aeiouy]", lower) or lower in ("abcd", "abcde"):
+        return False
+    return sum(len(value) for kind, value in split_letters(run) if kind == "cmd") < len(run) - 2
 
 
 _NAME = re.compile("|".join(sorted(tables.NAMES - {"inf"}, key=len, reverse=True)) + "|^inf$|.")

@@ -69,11 +69,8 @@ def read(text: str) -> Unit | None:
 
     Words that are no unit (`apples`) are kept in the singular, for they contradict other words.
     """
-    text = re.sub(
-        r"(?i:°|degrees?) ?(?:([Cc])|[Ff])(?i:elsius|ahrenheit)?\b",
-        lambda m: "celsius" if m[1] else "fahrenheit",
-        text,
-    )
+    text = re.sub(r"(?i:°|degrees?) ?[Cc](?i:elsius)?\b", "celsius", text)
+    text = re.sub(r"(?i:°|degrees?) ?[Ff](?i:ahrenheit)?\b", "fahrenheit", text)
     powers: Counter[str] = Counter()
     size = Fraction(1)
     words: list[str] = []
@@ -83,11 +80,8 @@ def read(text: str) -> Unit | None:
     for i, match in enumerate(pieces):
         piece, low = match[0], match[0].lower()
         found, power = _find(piece), 0
-        if (
-            low == "in"
-            and sign == 1
-            and (last or words or not re.match(r"[/^*)]|$", "".join(m[0] for m in pieces[i + 1 : i + 2])))
-        ):
+        ends = i + 1 == len(pieces) or pieces[i + 1][0][0] in "^/*)"
+        if low == "in" and sign == 1 and (last or words or not ends):
             found = None  # a word, not inches
         if low in ("/", "per"):
             sign, last = -1, None
