@@ -13,7 +13,7 @@ from undo_hpc.grading.evaluate import NO_VALUE, Env, context, evaluate
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.values import Node, Value, kinds, substitute, symbols
 
-_LEAST = {"Z": None, "N": 0, "Z+": 1}  # domains of integers, and where they begin
+_LEAST = {"Z": None, "N": 0, "Z+": 1, "0..": 0, "1..": 1}  # domains of integers, and where they begin
 _ARBITRARY = frozenset("CcKkABD")
 _PARAMETERS = frozenset("klmnst")
 
@@ -85,7 +85,8 @@ def members(value: Value) -> tuple[str, tuple[tuple[Node, ...], ...]] | None:
 
 def as_family(value: Value, like: typed.Family) -> typed.Family | None:
     """A value as a family over the domains of another one: its symbols that are not free there and no label are the parameters."""
-    label, items = members(value) or ("", ())
+    told = any(domain.endswith("..") for _, domain in like.domains)  # `k >= 0` does not go without saying
+    label, items = (not told and members(value)) or ("", ())
     wanted = [name for name, _ in like.domains]
     names = sorted(symbols(items) - {label} - (symbols(like.items) - {*wanted}))
     names = wanted if set(wanted) <= set(names) else names

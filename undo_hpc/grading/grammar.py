@@ -34,7 +34,7 @@ def domain_of(node: Node, before: tuple[Node, ...] = ()) -> list[tuple[str, str]
     if operator in (">", "ge") and left[0] == "sym" and left[1] in _PARAMETERS and right in (num(0), num(1)):
         sides = (item[2][-1] if item[0] == "rel" else item for item in before)
         parameter = any(left in walk(side) for side in sides)
-        return [(left[1], "N" if operator == "ge" and not right[1] else "Z+")] if parameter else None
+        return [(left[1], "0.." if operator == "ge" and not right[1] else "1..")] if parameter else None
     if operator != "in" or right[0] != "named":
         return None
     items = left[2] if left[0] == "list" else left[3] if left[0] == "bracket" else (left,)
