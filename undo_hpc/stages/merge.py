@@ -22,8 +22,8 @@ import orjson
 
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder
-from undo_hpc.errors import DataError, EvidenceError, Incomplete, UndoError
-from undo_hpc.method.selection import Choice
+from undo_hpc.errors import DataError, EvidenceError, Incomplete
+from undo_hpc.method.selection import choice_of
 from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
@@ -47,6 +47,8 @@ def run_stage(ctx: StageContext) -> None:
     strict = ctx.plan.policy_of("generate").kind == "all"
     manifests, missing, inputs = gate(ctx, "generate", deep=not strict)
     used = [m.index for m in manifests]
+    if "likelihood" in ctx.graph:
+        inputs |= gate(ctx, "likelihood")[2]
     inputs["splits"] = prepared_digest(ctx.run)
     previous = ctx.run.layout.iteration(ctx.plan.iteration - 1).distilled if ctx.plan.iteration else None
     if previous is not None:
@@ -65,10 +67,7 @@ def run_stage(ctx: StageContext) -> None:
                     total.add(done.result())
                     folder.make_durable(done.result().outputs)  # while the others are at work
                     ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
-            except (
-                DataError,
-                EvidenceError,
-            ):  # rows that cannot be read: of a damaged shard, or of another run
+            except Exception:  # whatever a damaged row does to who reads it, the damage is the reason
                 _require_undamaged(ctx, checks)
                 raise
             _require_undamaged(ctx, checks)
@@ -108,16 +107,7 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
     number = max(1, -(-count // PROBLEMS_PER_PART))
     bounds = [None, *(first + (last + 1 - first) * k // number for k in range(1, number)), None]
     shards = list(_shards(ctx, used))
-    method, samples = config.method, config.generate.samples
-    keeps_wrong = method.wrong_rationales == "keep"
-    choice = Choice(
-        method.keep or samples,
-        keeps_wrong,
-        method.select,
-        samples,
-        method.pass_rate_min,
-        method.pass_rate_max,
-    )
+    choice = choice_of(config.method, config.generate.samples)
     for k, (low, high) in enumerate(itertools.pairwise(bounds)):
         yield Part(
             low=low,
@@ -145,7 +135,8 @@ def _shards(ctx: StageContext, used: Sequence[int]) -> Iterator[tuple[int, Shard
     after: dict[int, int | None] = dict(zip(begins, [*list(begins.values())[1:], None], strict=False))
     for index in used:
         if index in begins:
-            yield begins[index], Shard(ctx.at.shard("generate", index), after[index])
+            liked = ctx.at.shard("likelihood", index) if "likelihood" in ctx.graph else None
+            yield begins[index], Shard(ctx.at.shard("generate", index), after[index], liked)
 
 
 @contextmanager
@@ -187,7 +178,7 @@ def _at_once(work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
     done: Future[Any] = Future()
     try:
         done.set_result(work(*args, **named))
-    except UndoError as error:  # told where the result is asked for, as by a process
+    except Exception as error:  # noqa: BLE001 -- told where the result is asked for, as by a process
         done.set_exception(error)
     return done
 

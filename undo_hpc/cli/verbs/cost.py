@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import add_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,12 +18,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument(
-        "run_dir",
-        type=path_argument,
-        nargs="?",
-        help="the run directory (default: the latest under checkpoints/)",
-    )
+    add_run(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -43,10 +38,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         import orjson
 
+        from undo_hpc.system.wording import printable_json
+
+        said = {"cost": cost, "next": following}
         print(
-            orjson.dumps(
-                {"cost": cost, "next": following}, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-            ).decode()
+            printable_json(orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
         )
         return 0
     total = cost.of()
