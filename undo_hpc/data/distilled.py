@@ -172,6 +172,25 @@ def read_distilled(folder: Path, low: int | None = None, high: int | None = None
                         yield example
 
 
+def read_solutions(folder: Path) -> Iterator[tuple[tuple[int, str], str]]:
+    """The first rationale of each problem, with its (idx, id), in that order, as a stream that reads no other column."""
+    import pyarrow.parquet as pq
+
+    last = None
+    for path in parquet_files(folder):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(
+                batch_size=ROWS_PER_GROUP, columns=["idx", "id", "teacher_solution"]
+            ):
+                idx, who, texts = (
+                    batch.column(name).to_pylist() for name in ("idx", "id", "teacher_solution")
+                )
+                for *order, text in zip(idx, who, texts, strict=True):
+                    if order != last:
+                        yield (order[0], order[1]), text
+                        last = order
+
+
 def _meets(statistics: Any, low: int | None, high: int | None) -> bool:
     """Whether a group of rows may have an idx of the range."""
     if statistics is None or not statistics.has_min_max:
