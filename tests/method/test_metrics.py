@@ -114,6 +114,10 @@ def test_no_answers_are_no_division_by_zero() -> None:
         *zip(TEXTS, HAS_BOX, strict=True),
         ("<think>so \\boxed{4}</think>it is 4", False),
         ("<think>hm</think>\\boxed{4}", True),
+        ("a } { b \\boxed{4}", True),
+        ("a line break\\\\boxed{4}", False),
+        ("a line break\\\\\\boxed{4}", True),
+        ("\\a\\fbox{4}", True),
     ],
 )
 def test_boxes(text: str, boxed: bool) -> None:

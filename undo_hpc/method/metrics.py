@@ -6,6 +6,7 @@ of their own. A share is always the quotient of two counts that stand beside it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from undo_hpc.records import JUDGED, Attempt, Feedback
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64)
 MOST_CATEGORIES = 40
+_BOX = re.compile(
+    r"\\+(?:boxed|fbox|framebox)"
+)  # with all backslashes before it, of which each pair is a line break
 WRONG = ("wrong", "no_answer", "unparsed", "timeout")
 UNTRAINED = -1  # stands for the untrained student where iterations are numbered
 GENERATION = (
@@ -98,7 +102,9 @@ def is_boxed(row: Attempt) -> bool:
     """Whether the answer has a box, as the prompt asks; one in the reasoning before it does not count."""
     if "box" not in row.text:  # of most answers without one the rest is not read
         return False
-    return bool(find_boxes(visible(row.text)))
+    text = visible(row.text)
+    first = _BOX.search(text)
+    return first is not None and bool(find_boxes(text[first.start() :]))
 
 
 class SetSummary:

@@ -67,7 +67,7 @@ def run_stage(ctx: StageContext) -> None:
         if cut:  # nothing is taught after it
             deque(rows, maxlen=0)
         else:
-            write_bytes(ctx.at.feedback, (encode_row(row.to_dict()) for row in rows))
+            write_bytes(ctx.at.feedback, map(encode_row, rows))
             outputs[ctx.at.feedback] = made.feedback
     if predictions.output is not None:
         known[ctx.at.predictions] = predictions.output
@@ -121,8 +121,8 @@ class _Figures:
         self.errors = ErrorCounts()
         self.to_refine = self.feedback = 0
 
-    def read_splits(self, answers: Slices, predictions: Predictions) -> Iterator[Feedback]:
-        """A row for each evaluated problem of the run's own: the teacher's present rationale, the student's answer, how it failed.
+    def read_splits(self, answers: Slices, predictions: Predictions) -> Iterator[dict[str, Any]]:
+        """A row of Feedback, as on disk, for each evaluated problem of a split: the present rationale, the student's answer, how it failed.
 
         Where there is no rationale, the data's own solution stands in for it only where it tells the teacher no ground truth of what it is
         to write: on validation; on diagnosis with `method.show_truth`, and where its rows are shown as examples and nothing is written for them.
@@ -139,10 +139,11 @@ class _Figures:
             if answered.problem_set == "train":
                 predictions.add(answered)
             row = _feedback(answered, from_data=answered.problem_set in solved_by_data)
+            fields = row.to_dict()
             self.errors.add(row)
-            self.to_refine += is_chosen(row.to_dict(), method)
+            self.to_refine += is_chosen(fields, method)
             self.feedback += 1
-            yield row
+            yield fields
 
     def read_benchmarks(self, answers: Slices) -> None:
         """All that is no split."""
