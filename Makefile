@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate slurm-lab clean
+.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate chaos slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -81,6 +81,12 @@ SEEDS ?= 1000
 FIRST ?= 0
 simulate: $(VENV)/.installed-test
 	$(PY) -m tests.simulation $(SEEDS) $(FIRST)
+
+# Faults on a real SLURM: make chaos FAULTS=200 SEED=0 (VERSION=24.11 as above). See docs/reliability.md.
+FAULTS ?= 200
+SEED   ?= 0
+chaos: $(VENV)/.installed-test
+	$(PY) -m tests.chaos $(FAULTS) $(SEED) $(if $(VERSION),--version $(VERSION))
 
 bench: $(VENV)/.installed-bench
 	$(PY) -m tests.bench

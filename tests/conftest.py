@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from tests import figures
 from tests.search import FUZZ
+from undo_hpc.pipeline.run import git_revision
 
 if TYPE_CHECKING:
     from tests.e2e.campaign import Small
@@ -24,6 +26,20 @@ REPO = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_report_header() -> str:
+    """What a session is repeated with."""
+    seeds = f"UNDO_FUZZ={FUZZ}, new examples" if FUZZ else "fixed examples (UNDO_FUZZ=N for new ones)"
+    return f"commit {git_revision()}; {seeds}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures that tests counted."""
+    if figures.COUNTED:
+        terminalreporter.section(f"figures of commit {git_revision()}")
+        for line in figures.lines():
+            terminalreporter.line(line)
 
 
 def missing(reason: str) -> None:

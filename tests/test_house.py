@@ -13,7 +13,7 @@ ROOT = Path(undo_hpc.__file__).parent
 TESTS = Path(__file__).parent
 MAX_LINES = 400
 # Tests that belong to no single room: whole runs, a real SLURM, documents, and the benchmarks that `make bench` runs.
-WHOLE = {"bench", "docs", "e2e", "gpu", "simulation", "slurm", "slurmlab"}
+WHOLE = {"bench", "chaos", "docs", "e2e", "gpu", "simulation", "slurm", "slurmlab"}
 
 
 def python_files(folder: Path) -> list[Path]:

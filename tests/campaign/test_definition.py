@@ -112,6 +112,19 @@ def test_a_changed_campaign_is_told_before_anything_starts(tmp_path: Path) -> No
         assert "another name" in error.value.hint and place.definition.read_bytes() == before
 
 
+def test_a_campaign_goes_on_from_another_clone_and_knows_other_words(tmp_path: Path) -> None:
+    text = "arms: {undo: {}, other: {teacher.prompt: words}}\nprimary: [[undo, other]]"
+    place = CampaignDir(tmp_path / "camp")
+    for clone, words in (("one", "{{ problem }}"), ("two", "{{ problem }}"), ("three", "{{ problem }} Go.")):
+        (tmp_path / clone / "words").mkdir(parents=True)
+        (tmp_path / clone / "words" / "problem.txt").write_text(words)
+    begin(load_campaign(campaign_file(tmp_path / "one", text)), place)
+    assert str(tmp_path) not in place.definition.read_text()
+    begin(load_campaign(campaign_file(tmp_path / "two", text)), place)
+    with pytest.raises(ConfigError, match=r"arms\.other\.teacher\.prompt: begun with"):
+        begin(load_campaign(campaign_file(tmp_path / "three", text)), place)
+
+
 def test_all_runs_of_a_campaign_print_the_date_of_its_start(tmp_path: Path) -> None:
     configs = begin(load_campaign(campaign_file(tmp_path)), CampaignDir(tmp_path / "camp"))
     assert (

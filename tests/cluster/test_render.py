@@ -185,3 +185,20 @@ def test_a_users_strict_shell_does_not_undo_the_requeue_and_nothing_starts_in_a_
     assert (done.returncode, "a step" in done.stdout, "requeue 7" in calls) == (
         (3, False, False) if paused else (75, True, True)
     ), done
+
+
+@pytest.mark.parametrize(("answers", "starts", "code"), [("71 0", 2, 0), ("71 71 71", 3, 1), ("1 0", 1, 1)])
+def test_an_srun_that_could_not_start_its_step_is_called_again(
+    tmp_path: Path, answers: str, starts: int, code: int
+) -> None:
+    """A controller that is down just when a job begins used to be a failure of the task."""
+    srun = f'''echo a >> starts; set -- {answers}; shift $(( $(wc -l < starts) - 1 )); [ "$1" = 71 ] && exit "$SLURM_EXIT_ERROR"; exit "$1"'''
+    for name, line in {"srun": srun, "squeue": "echo RUNNING"}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(
+        ["bash", "-c", f"source {PRELUDE}\nundo_task generate {tmp_path} 0\n"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, len((tmp_path / "starts").read_text().split())) == (code, starts), done

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests import figures
 from tests.e2e.campaign import Small, kill
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,8 @@ def wait_for_workers(small: Small, launcher: object, seconds: float) -> list[int
 
 
 def test_disturbed_runs_end_as_the_undisturbed(small: Small, undisturbed: Small) -> None:
-    rng = random.Random(int(os.environ.get("UNDO_CHAOS_SEED", "7")))
+    seed = int(os.environ.get("UNDO_CHAOS_SEED", "7"))
+    rng = random.Random(seed)
     what = ["ctrl-c", "kill launcher", "kill a worker", "sigterm", "kill a worker", "kill launcher"]
     log = []
     for number in range(TIMES):
@@ -53,7 +55,9 @@ def test_disturbed_runs_end_as_the_undisturbed(small: Small, undisturbed: Small)
     assert done.returncode == 0, f"{log}\n{done.stdout}{done.stderr}"
     ours, theirs = small.results(), undisturbed.results()
     assert ours.keys() == theirs.keys()
-    assert {k for k in ours if ours[k] != theirs[k]} == set(), log
+    different = {k for k in ours if ours[k] != theirs[k]}
+    figures.count(f"interrupted by seed {seed}", disturbances=TIMES, files_of_other_bytes=len(different))
+    assert different == set(), log
 
 
 def test_no_worker_outlives_a_killed_launcher(small: Small) -> None:

@@ -1,5 +1,7 @@
 """The loop ends by validation alone, and the best iteration is the first highest."""
 
+import random
+
 from undo_hpc.config.schema import StopConfig
 from undo_hpc.method.decision import decide, decide_by_sets
 
@@ -37,3 +39,19 @@ def test_without_validation_nothing_converges_and_the_last_is_the_best() -> None
     assert decide_by_sets(sets[:2], stop, 3).action == "continue"
     end = decide_by_sets(sets, stop, 3)
     assert (end.action, end.best_iteration) == ("finished", 2) and "no validation split" in end.why
+
+
+def test_no_benchmark_changes_the_decision() -> None:
+    rng = random.Random(4)
+    for _ in range(200):
+        validation = [rng.random() for _ in range(rng.randint(1, 6))]
+        stop = StopConfig(patience=rng.randint(1, 3), epsilon=rng.choice((0.0, 0.05)))
+        decisions = {
+            decide_by_sets(
+                [{"gsm8k": {"accuracy": rng.random()}, "validation": {"accuracy": a}} for a in validation],
+                stop,
+                6,
+            )
+            for _ in range(3)
+        }
+        assert len(decisions) == 1

@@ -23,21 +23,24 @@ from tests.simulation.scheduler import Slurm, Task
 from tests.simulation.world import EPOCH, Killed, Process, World
 from undo_hpc import worker
 from undo_hpc.cluster import identity, journal, slurm
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import continue_run, position
-from undo_hpc.control.dispatch import DispatchResult, submit_missing
-from undo_hpc.control.live import query_live
+from undo_hpc.control.dispatch import submit_missing
 from undo_hpc.control.patience import on_login_node
 from undo_hpc.control.position import read_state
 from undo_hpc.control.run_cluster import open_cluster
 from undo_hpc.control.tidy import tidy
 from undo_hpc.errors import ExitCode, Requeue, TrainingError, UndoError
-from undo_hpc.observe.next_step import next_command
+from undo_hpc.observe.status import collect_status
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.stages import context
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage import events, lease
+from undo_hpc.storage.heartbeat import STALE_S
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest
 
@@ -45,6 +48,10 @@ ITERATIONS = 2
 RELAUNCH_S = 1800.0  # a person, or cron, calls the launcher so often
 FAULTS_END_S = 6 * 3600.0
 GIVE_UP_S = 4 * 86400.0
+SKEWS = (0.0, 0.0, -90.0, 40.0, 300.0)  # how wrong a node's clock may be
+STILL_S = 2 * STALE_S + max(
+    SKEWS
+)  # a lease of a process that died looks alive for so long, by the clock of another node
 
 
 @dataclass
@@ -90,10 +97,11 @@ class Simulation(Faults):
             self.world, self._job, places=rng.randint(1, 4), limit=rng.choice((10**6, 10**6, 9, 7))
         )
         self.out = Outcome(seed)
-        self._skews = {f"n{k}": rng.choice((0.0, 0.0, -90.0, 40.0, 300.0)) for k in range(4)}
+        self._skews = {f"n{k}": rng.choice(SKEWS) for k in range(4)}
         self._working: dict[tuple[int, str, int], list[Process]] = {}
         self._published: dict[tuple[int, str, int, str], str] = {}
         self._launchers = 0
+        self._still_since: float | None = None
         if faults:
             for _ in range(rng.randint(0, 14)):
                 self.world.at(rng.uniform(0.0, FAULTS_END_S), lambda: self.disturb(self.out.faults))
@@ -107,6 +115,7 @@ class Simulation(Faults):
             self.launch()
             while world.step():
                 self.out.events += 1
+                self._require_next()
                 if world.violations or self.out.ended:
                     break
                 if world.now - EPOCH > GIVE_UP_S:
@@ -139,7 +148,6 @@ class Simulation(Faults):
                     cluster = on_login_node(lambda: open_cluster(run, from_launcher=True))
                     tidy(run)
                     done = on_login_node(lambda: submit_missing(run, cluster))
-                    self._require_next(done)
                     for job in done.held:  # the launcher says: scontrol release
                         self.slurm.run(["scontrol", "release", job.task_id])
                     if done.state.ended and not self.slurm.live():
@@ -162,19 +170,27 @@ class Simulation(Faults):
 
         self.world.at(again, later)
 
-    def _require_next(self, done: DispatchResult) -> None:
-        """Where nothing moves by itself, `status` names the command that makes it move."""
-        live = query_live(self.opened, done.state.iteration)
-        live.launcher = ""  # that is us
-        command, why = next_command(self.opened, done.state, [], live)
-        moving = self.slurm.running() or not self.slurm.live()
-        if (
-            done.held
-            and not moving
-            and not self.slurm.may_start()
-            and not (live.abandoned or "release" in command)
+    def _require_next(self) -> None:
+        """Where nothing has moved by itself for a while, `status` names the command that makes it move."""
+        world = self.world
+        if self.slurm.moves() or any(not (p.ended or p.killed) for p in world.processes):
+            self._still_since = None
+            return
+        if self._still_since is None:
+            self._still_since = world.now
+            world.at(STILL_S, lambda: None)
+        if world.now - self._still_since < STILL_S or world.now < self.slurm.down_until:
+            return
+        self._still_since = world.now  # the next look is later
+        with world.look():
+            view = collect_status(self.opened)
+        held = any(t.reason == "JobHeldUser" for t in self.slurm.live())
+        if not (
+            view.ended or "run_iteration" in view.next_command or (held and "release" in view.next_command)
         ):
-            self.world.violate(f"held jobs stop the run, and status says: {command} ({why})")
+            world.violate(
+                f"nothing moves ({self._where()}), and status says: {view.next_command} ({view.next_why})"
+            )
 
     def _job(self, task: Task, env: dict[str, str]) -> Process:
         """The process of a job: the worker, as the batch file calls it."""
@@ -342,6 +358,8 @@ class Simulation(Faults):
             (Lease, "__exit__", left), (events, "append_line", appended), (journal, "append_line", appended),
             (socket, "gethostname", lambda: world.current.host if world.current else "login"),
         ]  # fmt: skip
+        graphs = Graphs().build
+        changes += [(module, "build_graph", graphs) for module in (worker, context, position)]
         level = logging.getLogger("undo_hpc").level
         logging.getLogger("undo_hpc").setLevel(logging.CRITICAL)
         with ExitStack() as stack:
@@ -354,6 +372,20 @@ class Simulation(Faults):
 
 
 _prompts = cache(load_prompts)  # templates are parsed once, not at each look
+
+
+class Graphs:
+    """The graph of a plan is built once: it is a matter of the plan alone, and each process reads the same few."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Stage, ...]] = {}
+
+    def build(self, config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
+        """As `build_graph`."""
+        key = repr(plan)
+        if key not in self._known:
+            self._known[key] = build_graph(config, layout, plan)
+        return self._known[key]
 
 
 def simulate(seed: int, template: Path, *, faults: bool = True) -> Outcome:

@@ -181,12 +181,16 @@ class Slurm:
         """Tasks of ours that run."""
         return [t for t in self.live() if t.state == "RUNNING"]
 
-    def may_start(self) -> bool:
-        """Whether a task that waits can still start, as things are."""
-        return any(
-            task.reason == "Resources" or (task.reason == "None" and self._dependency(task.job) == "go")
-            for task in self.live()
-        )
+    def moves(self) -> bool:
+        """Whether something of ours runs, or will start or be cancelled as things are."""
+
+        def goes(task: Task) -> bool:
+            if task.state == "RUNNING" or re.search("held|hold", task.reason, re.I):
+                return task.state == "RUNNING"
+            word = self._dependency(task.job)
+            return word == "go" or (word == "never" and task.job.kill_invalid)
+
+        return any(map(goes, self.live()))
 
     def cancel(self, task: Task) -> None:
         """scancel: no requeue."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.simulation.campaign import make_template, simulate
 from undo_hpc.pipeline.run import git_revision
 from undo_hpc.storage.lease import Lease
@@ -39,5 +40,12 @@ def test_a_lease_that_excludes_nobody_is_found(template: Path, monkeypatch: pyte
 def test_no_invariant_breaks(template: Path, block: int) -> None:
     for seed in SEEDS[block::4]:
         outcome = simulate(seed, template)
+        figures.count(
+            "simulation",
+            runs=1,
+            events=outcome.events,
+            faults=outcome.faults.total(),
+            broken=len(outcome.violations),
+        )
         words = f"seed {seed}, commit {git_revision()}, faults {dict(outcome.faults)}: {outcome.violations}"
         assert outcome.ended and not outcome.violations, words

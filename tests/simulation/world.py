@@ -34,6 +34,7 @@ class Process:
         frozen_until: its node hangs until then.
         signalled: it was asked to save and stop.
         replaced: the scheduler has taken it for dead and started its task again.
+        looks: it only looks, and no time passes for it.
         leases: those that it keeps alive.
     """
 
@@ -47,6 +48,7 @@ class Process:
     frozen_until: float = 0.0
     signalled: bool = False
     replaced: bool = False
+    looks: bool = False
     ended: bool = False
     leases: list[Any] = field(default_factory=list)
     result: Any = None
@@ -78,6 +80,8 @@ class World:
         """The current process waits; others have their turns."""
         process = self.current
         assert process is not None
+        if process.looks:
+            return
         if process.killed:
             raise Killed
         self.at(max(0.0, seconds), process)
@@ -112,6 +116,16 @@ class World:
     def new(self, name: str, work: Callable[[], Any], **more: Any) -> Process:
         """A process that has not started."""
         return Process(name, work, next(self._pids), **more)
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """What is called within is a process that only looks."""
+        assert self.current is None
+        self.current = Process("a look", lambda: None, 1, looks=True)
+        try:
+            yield
+        finally:
+            self.current = None
 
     def kill(self, process: Process) -> None:
         """SIGKILL."""

@@ -265,6 +265,10 @@ class Lab:
         process.kill()
         process.wait()
 
+    def stop_controller(self) -> None:
+        """SIGTERM to slurmctld: it saves its state."""
+        end(self._daemons.pop("slurmctld", None))
+
     # -- questions -----------------------------------------------------------------------------------------------
 
     def jobs(self) -> list[dict[str, str]]:

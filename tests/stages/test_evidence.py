@@ -1,10 +1,12 @@
 """A stage takes nothing that no manifest validates: no row of another student, no half task, no damaged set."""
 
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.search import FUZZ
 from tests.stages.build import (
     advance_to,
     context,
@@ -141,7 +143,7 @@ def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -
     shutil.copytree(Path(prompts.__file__).parent / "tiny", folder)
     run = make_run(tmp_path / "run", PROBLEMS, 2, generate={"shards": 2}, teacher={"prompt": str(folder)})
     plan = make_plan(run, 0)
-    template = folder / "problem.txt"
+    template = Path(run.config.teacher.prompt) / "problem.txt"  # the run's copy
     before = template.read_text()
     template.write_text(before + " Be brief.")
     with (
@@ -150,7 +152,27 @@ def test_prompts_that_were_edited_in_mid_iteration_are_refused(tmp_path: Path) -
     ):
         generate.run_stage(context(run, "generate", lease))
     template.write_text(before)
-    assert planned_prompts(plan, "generate", str(folder)).digest == plan.prompts["generate"]
+    assert planned_prompts(plan, "generate", run.config.teacher.prompt).digest == plan.prompts["generate"]
+
+
+@pytest.mark.parametrize("seed", range(FUZZ or 8))
+def test_a_bit_of_a_shard_that_flipped_is_found_whatever_it_makes_of_the_row(
+    tmp_path: Path, seed: int
+) -> None:
+    """A line that was no JSON any more was an error for a person: the task was not done again, and merge found it again for ever."""
+    run = make_run(tmp_path / "run", PROBLEMS, 2)
+    write_shards(run, lambda problem: [make_attempt(problem, 0)])
+    at, rng = run.layout.iteration(0), random.Random(seed)
+    shard = at.shard("generate", 1)
+    data = bytearray(shard.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    shard.write_bytes(data)
+    with (
+        Lease(tmp_path / "l", "merge") as lease,
+        pytest.raises(EvidenceError, match="has changed since its manifest was written"),
+    ):
+        merge.run_stage(context(run, "merge", lease))
+    assert [s.index for s in current_state(run).missing if s.stage == "generate"] == [1]
 
 
 def test_a_changed_file_of_the_same_size_is_made_again(tmp_path: Path) -> None:

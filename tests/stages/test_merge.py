@@ -133,6 +133,7 @@ def test_what_goes_wrong_in_a_process_comes_up(
         shard = run.layout.iteration(0).shard("generate", 1)
         before, found, behind = shard.read_bytes().partition(b'"idx":55')
         shard.write_bytes(before + b'"idx":5x' + behind)
+        validate(run, 1, None)
         line = before.count(b"\n") + 1
         assert found
         with pytest.raises(StorageError, match=rf"shard-00001\.jsonl, line {line}: not valid JSON") as error:
@@ -164,11 +165,17 @@ def rewrite(run: Run, index: int, rows: list[dict[str, object]], *, validated: b
     shard = at.shard("generate", index)
     write_bytes(shard, dump_rows(rows))
     if validated:
-        path = at.manifest_of(shard)
-        manifest = read_manifest(path)
-        assert manifest is not None
-        manifest.outputs[run.layout.relative(shard)] = describe_output(shard, len(rows))
-        write_manifest(path, manifest)
+        validate(run, index, len(rows))
+
+
+def validate(run: Run, index: int, rows: int | None) -> None:
+    """A manifest that fits what the shard holds now."""
+    at = run.layout.iteration(0)
+    path = at.manifest_of(shard := at.shard("generate", index))
+    manifest = read_manifest(path)
+    assert manifest is not None
+    manifest.outputs[run.layout.relative(shard)] = describe_output(shard, rows)
+    write_manifest(path, manifest)
 
 
 @pytest.mark.parametrize(

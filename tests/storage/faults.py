@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import figures
 from tests.conftest import FUZZ
 from tests.storage.disk import Disk
 from undo_hpc.errors import ExitCode, UndoError
@@ -95,4 +96,5 @@ def fail_everywhere(
                     )
             at += stride
     assert not bad, f"{len(bad)} of {starts} starts are wrong:\n" + "\n".join(bad[:15])
+    figures.count("every write fails, all ends right", calls=plain.calls, disturbed_starts=starts)
     return plain.calls, starts

@@ -209,3 +209,20 @@ def test_rank_variables() -> None:
     for env in ({"RANK": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}):
         with pytest.raises(ConfigError):
             RankInfo.from_environment(env)
+
+
+def test_an_error_that_nobody_foresaw_is_a_line_and_its_traceback_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from undo_hpc.training.__main__ import main
+
+    def fails(path: Path) -> TrainSpec:
+        raise RuntimeError("odd \x1b[2J")
+
+    monkeypatch.setattr(TrainSpec, "load", fails)
+    (tmp_path / "logs").mkdir()
+    assert main([str(tmp_path / "train" / "spec.json")], 0.0) == ExitCode.FAILED
+    said = capsys.readouterr().err
+    (file,) = (tmp_path / "logs").iterdir()
+    assert "unexpected RuntimeError: odd" in said and str(file) in said and "\x1b" not in said
+    assert "Traceback" not in said and "in fails" in file.read_text()

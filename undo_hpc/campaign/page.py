@@ -25,6 +25,7 @@ from undo_hpc.campaign.comparison import (
 )
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.config.load import is_neutral
+from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.shards import read_rows
@@ -125,7 +126,7 @@ def settings(runs: Mapping[str, Run]) -> dict[str, list[str]]:
     values = {
         arm: {
             k: v
-            for k, v in leaves(run.config.model_dump(mode="json"))
+            for k, v in by_content(leaves(run.config.model_dump(mode="json")))
             if not is_neutral(k) and k not in ("name", "seed")
         }
         for arm, run in runs.items()

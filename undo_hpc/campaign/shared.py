@@ -17,6 +17,7 @@ import orjson
 from undo_hpc.config.load import is_neutral
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.position import RunState, current_state, read_state
+from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.pipeline.stages import LAST_STAGE, STAGES
@@ -46,7 +47,9 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
     ):  # of the signals only soft scores in iteration 0, behind merge
         unread += ("method.signal", "distill.")
     explicit = config.model_dump(mode="json", exclude_defaults=True)
-    values = [(k, v) for k, v in leaves(explicit) if not is_neutral(k) and not k.startswith(unread)]
+    values = [
+        (k, v) for k, v in by_content(leaves(explicit)) if not is_neutral(k) and not k.startswith(unread)
+    ]
     teacher = "data" if config.method.condition == "ground_truth" and stage != "baseline" else "model"
     return hashlib.sha256(orjson.dumps([teacher, *values])).hexdigest()
 
@@ -95,7 +98,7 @@ def _same_work(run: Run, donor: Run, stage: str) -> bool:
     roles: tuple[Literal["student", "teacher"], ...] = ("student",)
     if stage != "baseline":
         roles += ("teacher",)
-    if any(run.model(role) != donor.model(role) for role in roles):
+    if not all(run.asks_as(donor, role) for role in roles):
         return False  # a chat template that prints the date, on another day
     mine, theirs = read_manifest(run.layout.prepared), read_manifest(donor.layout.prepared)
     if mine is None or theirs is None or mine.digest != theirs.digest:

@@ -12,6 +12,7 @@ from undo_hpc.config.load import is_neutral, override
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves, open_run
 from undo_hpc.storage.atomic import read_json, write_json
 
@@ -80,7 +81,7 @@ def frozen(campaign: Campaign, created: str) -> dict[str, Any]:
 def _kept(config: RunConfig) -> dict[str, Any]:
     return {
         key: value
-        for key, value in leaves(config.model_dump(mode="json", exclude_defaults=True))
+        for key, value in by_content(leaves(config.model_dump(mode="json", exclude_defaults=True)))
         if (not is_neutral(key) or key == "iterations") and key not in ("name", "seed")
     }
 
@@ -108,7 +109,7 @@ def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunCo
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], place: CampaignDir) -> None:
-    old, new = dict(leaves(before)), dict(leaves(now))
+    old, new = dict(by_content(leaves(before))), dict(leaves(now))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if changed:
         shown = [f"  {key}: begun with {old.get(key)!r}, now {new.get(key)!r}" for key in changed[:8]]

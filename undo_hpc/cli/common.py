@@ -36,6 +36,17 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_set(parser: argparse.ArgumentParser, text: str) -> None:
+    """--set KEY=VALUE, repeatable; `text` is its help."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets", help=text)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The run directory of a verb that looks; without it `choose.choose_run` takes the latest."""
+    text = "the run directory (default: the latest under checkpoints/)"
+    parser.add_argument("run_dir", type=path_argument, nargs="?", help=text)
+
+
 def nonempty(text: str) -> str:
     """The type of an argument that an unset variable of a shell must not make empty."""
     if not text:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import Once, nonempty
+from undo_hpc.cli.common import Once, add_set, nonempty
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,14 +40,7 @@ def add_part_arguments(parser: argparse.ArgumentParser, *, limit: str) -> None:
         "--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help=limit)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="any other key, e.g. generate.engine.name=vllm; repeatable",
-    )
+    add_set(parser, "any other key, e.g. generate.engine.name=vllm; repeatable")
     add_place_arguments(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="check files and keys, say what would be done; write nothing"

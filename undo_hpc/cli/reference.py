@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_verbosity, run_launcher
+from undo_hpc.cli.common import add_set, add_verbosity, run_launcher
 from undo_hpc.cli.parts import add_place_arguments, key, model_sets, place_sets, short, source_sets
 
 if TYPE_CHECKING:
@@ -150,14 +150,7 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="any key of ours; repeatable",
-    )
+    add_set(parser, "any key of ours; repeatable")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     add_place_arguments(parser)
     add_verbosity(parser)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import Once, add_verbosity, nonempty, path_argument, run_launcher
+from undo_hpc.cli.common import Once, add_set, add_verbosity, nonempty, path_argument, run_launcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,14 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="the campaign's directory (default: checkpoints/NAME)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="a value for all runs, over the file's",
-    )
+    add_set(parser, "a value for all runs, over the file's")
     parser.add_argument(
         "--profile",
         type=nonempty,

@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import LAUNCHER_EXAMPLES, Once, add_verbosity, nonempty, path_argument, run_launcher
+from undo_hpc.cli.common import (
+    LAUNCHER_EXAMPLES,
+    Once,
+    add_set,
+    add_verbosity,
+    nonempty,
+    path_argument,
+    run_launcher,
+)
 from undo_hpc.cli.parts import add_place_arguments, place_sets
 from undo_hpc.system.credentials import redacted
 
@@ -43,14 +51,7 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
         metavar="DIR",
         help="the run directory (default: checkpoints/NAME)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="a value over the file's, e.g. train.epochs=2; repeatable",
-    )
+    add_set(parser, "a value over the file's, e.g. train.epochs=2; repeatable")
     parser.add_argument(
         "--iterations",
         type=int,

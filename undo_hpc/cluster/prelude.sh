@@ -113,7 +113,7 @@ undo_check_code() {
 undo_task() {
   local stage=$1 run_dir=$2 iteration=$3 offset=${4:-0} group=${5:-1} total=${6:-0}
   set +eu  # a user's setup lines may have set them, and a step's exit code must not end this script
-  local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code worst=0
+  local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code try worst=0
   local last=$(( first + group - 1 ))
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
   undo_check_code || {
@@ -135,10 +135,15 @@ undo_task() {
     [ -e "$run_dir/PAUSED" ] && { undo_say "the run is paused: $stage $index is not started"; exit 3; }
     # A step of its own: at the start of a grace time SLURM signals steps only, not this shell.
     # srun inherits neither the environment (after --export=NAMES) nor, since 22.05, the CPUs a task.
-    srun --export=ALL --kill-on-bad-exit=1 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
-      "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" &
-    local step=$!
-    undo_wait "$step"; code=$(undo_meaning $?)
+    for try in 1 2 3; do
+      SLURM_EXIT_ERROR=71 srun --export=ALL --kill-on-bad-exit=1 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
+        "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" &
+      undo_wait $!; code=$(undo_meaning $?)
+      [ "$code" = 71 ] || break
+      # No step, as when the controller was down just now: not the task's failure.
+      code=1
+      [ "$undo_terminated" = 0 ] && [ "$(undo_state)" = RUNNING ] && undo_say "srun started no step; once more" || break
+    done
     [ "$code" -gt "$worst" ] && worst=$code
     [ "$code" = 75 ] || [ "$undo_terminated" = 1 ] && break
   done

@@ -13,6 +13,7 @@ from dataclasses import replace
 from undo_hpc.config.load import differing_keys, is_neutral
 from undo_hpc.control.position import make_plan
 from undo_hpc.errors import EvidenceError
+from undo_hpc.pipeline.own_prompts import as_in
 from undo_hpc.pipeline.plan import EvaluationSlice, IterationPlan, Stage, Task, build_graph, decide_run
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import spec_of
@@ -80,14 +81,15 @@ class _Taker:
     def __init__(self, run: Run, donor: Run, mine: Manifest, theirs: Manifest, but: str) -> None:
         self.run, self.donor, self._but = run, donor, but
         self.taken: Counter[tuple[int, str]] = Counter()
-        pairs = differing_keys(donor.config.model_dump(mode="json"), run.config.model_dump(mode="json"))
+        same_prompts = as_in(run.config, donor.config)
+        pairs = differing_keys(donor.config.model_dump(mode="json"), same_prompts.model_dump(mode="json"))
         self._changed = [key for key, _, _ in pairs if not is_neutral(key)]
         self._same_files = {
             name for name, output in mine.outputs.items() if (other := theirs.outputs.get(name)) and other.sha256 == output.sha256
         }  # fmt: skip
         models = (mine.details.get("models", {}), theirs.details.get("models", {}))
         self._same_model = {
-            role: run.model(role) == donor.model(role) and models[0].get(role) == models[1].get(role)
+            role: run.asks_as(donor, role) and models[0].get(role) == models[1].get(role)
             for role in ("teacher", "student")
         }
 

@@ -53,6 +53,11 @@ class Layout:
         return self.root / "profile.resolved.json"
 
     @property
+    def own_prompts(self) -> Path:
+        """The copies of a user's own prompt folders."""
+        return self.root / "own_prompts"
+
+    @property
     def paused(self) -> Path:
         """Stands while the run is paused: no job of it starts again. The prelude of jobs knows this name too."""
         return self.root / "PAUSED"

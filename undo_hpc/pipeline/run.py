@@ -27,6 +27,7 @@ from undo_hpc.config.load import differing_keys, is_neutral
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.pipeline.own_prompts import as_in, content, freeze, from_stored, to_stored
 from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
 from undo_hpc.storage.atomic import expect_fields, make_folder, read_json, translate_os_error, write_json
@@ -80,10 +81,18 @@ class Run:
             model if model.date else model.model_copy(update={"date": str(self.environment["created"])[:10]})
         )
 
+    def asks_as(self, other: Run, role: Literal["teacher", "student"]) -> bool:
+        """Whether the model of both is configured alike; own prompts are compared by what they say."""
+        one, theirs = (
+            run.model(role).model_dump() | {"prompt": content(getattr(run.config, role).prompt)}
+            for run in (self, other)
+        )
+        return one == theirs
+
     @cached_property
     def config_digest(self) -> str:
         """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none)."""
-        explicit = self.config.model_dump(mode="json", exclude_defaults=True)
+        explicit = to_stored(self.config.model_dump(mode="json", exclude_defaults=True), self.layout)
         values = [(key, value) for key, value in leaves(explicit) if not is_neutral(key)]
         return hashlib.sha256(orjson.dumps(values)).hexdigest()
 
@@ -147,7 +156,7 @@ def open_run(run_dir: Path) -> Run:
             f"{layout.root}: {message}", hint=f"continue it with {_maker(layout)}, or start a new run"
         )
     try:
-        return Run(layout, RunConfig.model_validate(data))
+        return Run(layout, RunConfig.model_validate(from_stored(data, layout)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -183,16 +192,22 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
     with translate_os_error(layout.root):
         make_folder(layout.root)
     write_json(layout.environment, describe_environment(config, command))
-    write_json(layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
-    run = Run(layout, config)
+    run = Run(layout, _write_config(layout, config))
     run.events.append("created", run_id=run.id, command=command)
     return run
 
 
+def _write_config(layout: Layout, config: RunConfig) -> RunConfig:
+    config = freeze(config, layout)
+    data = to_stored(config.model_dump(mode="json"), layout)
+    write_json(layout.config, {"schema_version": SCHEMA_VERSION} | data)
+    return config
+
+
 def require_free(layout: Layout) -> None:
     """Raises ConfigError where a new run cannot be made because the directory holds other files."""
-    # environment.json is written first: alone, it is what a start leaves that was killed before config.resolved.json was written
-    ours = (layout.lease.name, layout.environment.name, ".")
+    # environment.json and prompts are written first: they are what a start leaves that was killed before config.resolved.json was written
+    ours = (layout.lease.name, layout.environment.name, layout.own_prompts.name, ".")
     if layout.root.exists() and not layout.root.is_dir():
         raise ConfigError(f"{layout.root} is a file", hint="choose an empty or new --run-dir")
     if layout.root.exists() and any(p for p in layout.root.iterdir() if not p.name.startswith(ours)):
@@ -206,6 +221,7 @@ def changed_keys(run: Run, config: RunConfig) -> list[tuple[str, Any, Any]]:
     """Keys with the run's value and the one now asked for; all may change. Raises ConfigError where one may not."""
     if not run.layout.prepared.exists():  # nothing was done yet: the first try failed on its data
         return []
+    config = as_in(config, run.config)
     differences = list(differing_keys(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
     touching = [(key, old, new) for key, old, new in differences if not is_neutral(key)]
     if touching:
@@ -219,18 +235,14 @@ def changed_keys(run: Run, config: RunConfig) -> list[tuple[str, Any, Any]]:
 
 def _reopen(run: Run, config: RunConfig) -> Run:
     if not run.layout.prepared.exists():
-        write_json(run.layout.config, {"schema_version": SCHEMA_VERSION} | config.model_dump(mode="json"))
-        return Run(run.layout, config)
+        return Run(run.layout, _write_config(run.layout, config))
     differences = changed_keys(run, config)
+    asked, config = config, as_in(config, run.config)
+    if asked != config:
+        freeze(asked, run.layout, run.config)  # where a copy is missing or damaged it is made again
     if differences:
-        write_json(
-            run.layout.config,
-            _updated(
-                read_json(run.layout.config),
-                run.config.model_dump(mode="json"),
-                config.model_dump(mode="json"),
-            ),
-        )
+        old, new = (to_stored(c.model_dump(mode="json"), run.layout) for c in (run.config, config))
+        write_json(run.layout.config, _updated(read_json(run.layout.config), old, new))
         run.events.append("reconfigured", changes={key: new for key, _, new in differences})
     return Run(run.layout, config)
 

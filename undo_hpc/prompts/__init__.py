@@ -5,6 +5,6 @@ A set is a folder with `problem.txt` (first rationale), `refine.txt` (the next o
 See `undo_hpc.prompts.template` for the syntax.
 """
 
-from undo_hpc.prompts.prompt_set import PromptSet, load_prompts
+from undo_hpc.prompts.prompt_set import PromptSet, is_embedded, load_prompts
 
-__all__ = ["PromptSet", "load_prompts"]
+__all__ = ["PromptSet", "is_embedded", "load_prompts"]

@@ -149,6 +149,11 @@ class PromptSet:
         return self._templates[name].render(values)
 
 
+def is_embedded(name: str) -> bool:
+    """Whether it is the name of a set that comes with the project, and no folder of the user's."""
+    return name.isidentifier() and (_HERE / name).is_dir()
+
+
 def load_prompts(name_or_dir: str) -> PromptSet:
     """The prompt set of that name (`default`, `tiny`), or of that folder.
 
@@ -159,11 +164,7 @@ def load_prompts(name_or_dir: str) -> PromptSet:
         DataError: no such set, an empty folder, or a template that lacks a placeholder it cannot do without.
         ConfigError: a template with an unknown placeholder, or one that cannot be read or rendered.
     """
-    folder = (
-        _HERE / name_or_dir
-        if name_or_dir.isidentifier() and (_HERE / name_or_dir).is_dir()
-        else Path(name_or_dir)
-    )
+    folder = _HERE / name_or_dir if is_embedded(name_or_dir) else Path(name_or_dir)
     if not folder.is_dir():
         embedded = sorted(path.name for path in _HERE.iterdir() if (path / "problem.txt").is_file())
         raise DataError(

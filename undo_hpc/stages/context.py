@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class StageContext:
         """Paths of the iteration."""
         return self.run.layout.iteration(self.plan.iteration)
 
-    @property
+    @cached_property
     def graph(self) -> dict[str, Stage]:
         """The iteration's stages by name."""
         return {s.name: s for s in build_graph(self.run.config, self.run.layout, self.plan)}

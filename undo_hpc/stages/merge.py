@@ -22,7 +22,7 @@ import orjson
 
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder, file_ranges
-from undo_hpc.errors import DataError, EvidenceError, Incomplete, UndoError
+from undo_hpc.errors import DataError, EvidenceError, Incomplete
 from undo_hpc.method.selection import Choice
 from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
@@ -70,10 +70,7 @@ def run_stage(ctx: StageContext) -> None:
                     total.add(done.result())
                     folder.make_durable(done.result().outputs)  # while the others are at work
                     ctx.progress.update(done=total.problems, total=ctx.plan.problems, unit="problems")
-            except (
-                DataError,
-                EvidenceError,
-            ):  # rows that cannot be read: of a damaged shard, or of another run
+            except Exception:  # whatever a damaged row does to who reads it, the damage is the reason
                 _require_undamaged(ctx, checks)
                 raise
             _require_undamaged(ctx, checks)
@@ -202,7 +199,7 @@ def _at_once(work: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
     done: Future[Any] = Future()
     try:
         done.set_result(work(*args, **named))
-    except UndoError as error:  # told where the result is asked for, as by a process
+    except Exception as error:  # noqa: BLE001 -- told where the result is asked for, as by a process
         done.set_exception(error)
     return done
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from undo_hpc.errors import ExitCode, UndoError
+from undo_hpc.system.guard import explained
 from undo_hpc.system.logs import log_libraries
 from undo_hpc.system.parent_death import die_with_parent_if_asked
+from undo_hpc.system.wording import printable
 from undo_hpc.training.stopping import Stopper
 
 
@@ -21,7 +22,7 @@ def main(argv: list[str], started: float) -> int:
         return ExitCode.WRONG_INPUT
     die_with_parent_if_asked(pass_on=False)
     log_libraries()
-    stopper = Stopper(started)
+    stopper, logs = Stopper(started), Path(argv[0]).resolve().parent.parent / "logs"  # of the iteration
     with stopper.listening():  # from the first moment: a signal during the slow imports must not kill us
         try:
             from undo_hpc.training.spec import TrainSpec
@@ -34,14 +35,12 @@ def main(argv: list[str], started: float) -> int:
             from undo_hpc.training.loop import run_rank
 
             return run_rank(spec, os.environ, stopper)
-        except UndoError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            return error.exit_code
-        except Exception:  # noqa: BLE001 -- printed in full; only the interpreter's slow end is skipped (see below)
-            traceback.print_exc()
-            if early := stopper.asked_while_loading:  # the others have left already, as they were asked to
-                return early.exit_code
-            return ExitCode.FAILED
+        except Exception as error:  # noqa: BLE001 -- the log says what it is; the traceback of one that nobody foresaw is in a file
+            if not isinstance(error, UndoError) and (early := stopper.asked_while_loading):
+                return early.exit_code  # the others have left already, as they were asked to
+            told = explained(error, logs if logs.is_dir() else None)
+            print(f"error: {printable(str(told))}", file=sys.stderr, flush=True)
+            return int(told.exit_code)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
     """
     from undo_hpc.config.load import is_neutral
     from undo_hpc.errors import ConfigError
+    from undo_hpc.pipeline.own_prompts import by_content
     from undo_hpc.pipeline.run import leaves
 
     groups: dict[str, dict[int, Run]] = {}
@@ -116,7 +117,7 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
     for one in runs:
         values = [
             (k, v)
-            for k, v in leaves(one.config.model_dump(mode="json"))
+            for k, v in by_content(leaves(one.config.model_dump(mode="json")))
             if not is_neutral(k) and k not in ("name", "seed")
         ]
         root = one.layout.root

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import add_set
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,14 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", nargs="?", help="a preset, a YAML file or a run directory (default: the defaults)"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="a value over it; repeatable",
-    )
+    add_set(parser, "a value over it; repeatable")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--show",

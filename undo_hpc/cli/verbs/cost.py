@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import add_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,12 +18,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument(
-        "run_dir",
-        type=path_argument,
-        nargs="?",
-        help="the run directory (default: the latest under checkpoints/)",
-    )
+    add_run(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 

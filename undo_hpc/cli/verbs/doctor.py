@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import add_set, path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,14 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="NAME_OR_FILE", help="the run that is planned: a preset, or a YAML file"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="a value over the file's; repeatable",
-    )
+    add_set(parser, "a value over the file's; repeatable")
     parser.add_argument("--profile", default="", metavar="FILE", help="profile of the cluster, to be checked")
     parser.add_argument(
         "--folder",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import add_run, path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +20,7 @@ NAMES = ("chat", "trl", "axolotl", "llama-factory", "preference")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument(
-        "run_dir",
-        type=path_argument,
-        nargs="?",
-        help="the run directory (default: the latest under checkpoints/)",
-    )
+    add_run(parser)
     parser.add_argument(
         "--format", required=True, choices=NAMES, help="chat (messages), or the trainer that will read it"
     )

@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import add_set
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument("run_dir", type=Path, help="the run to take from; it is only read")
     parser.add_argument("new_dir", type=Path, help="the directory of the new run")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="sets", help="what is to be different; repeatable"
-    )  # fmt: skip
+    add_set(parser, "what is to be different; repeatable")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from undo_hpc.cli.common import add_set
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,14 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "of", metavar="CONFIG_OR_RUN", help="a preset, a YAML file, or a run directory, which is only read"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="a value over its own; repeatable",
-    )
+    add_set(parser, "a value over its own; repeatable")
     parser.add_argument(
         "--problems", type=int, metavar="N", help="prompts of a measurement (default: 512, transformers 128)"
     )

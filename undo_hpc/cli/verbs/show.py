@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import add_run
 from undo_hpc.config.stages import TEXT_STAGES
 
 if TYPE_CHECKING:
@@ -26,12 +26,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument(
-        "run_dir",
-        type=path_argument,
-        nargs="?",
-        help="the run directory (default: the latest under checkpoints/)",
-    )
+    add_run(parser)
     parser.add_argument(
         "--stage",
         choices=TEXT_STAGES,

@@ -7,7 +7,7 @@ import gc
 import time
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import add_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,12 +21,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument(
-        "run_dir",
-        type=path_argument,
-        nargs="?",
-        help="the run directory (default: the latest under checkpoints/)",
-    )
+    add_run(parser)
     parser.add_argument(
         "--watch", action="store_true", help="look again every few seconds until the run ends"
     )
