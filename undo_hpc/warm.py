@@ -10,9 +10,9 @@ import importlib
 import os
 import sys
 
-from undo_hpc import worker
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.warm import serve
+from undo_hpc.worker import main as run_worker
 
 # What the stages of a run with the transformers engine import in their course, in the order of their first use.
 MODULES = (
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
         quiet_deepspeed()
         importlib.import_module("undo_hpc.training.loop")
-    serve(int(argv[0]), worker.main, ["-m", "undo_hpc.worker"])
+    serve(int(argv[0]), run_worker, ["-m", "undo_hpc.worker"])
     return 0
 
 

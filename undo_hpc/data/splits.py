@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from undo_hpc.config.schema import DataConfig
-from undo_hpc.data.problem_file import select
+from undo_hpc.data.problem_file import Selected, select
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem, content_id
 
@@ -51,7 +51,10 @@ def split_problems(problems: Sequence[Problem], config: DataConfig, seed: int) -
     bounds = [bisect_left(groups, group) for group in (0, validation, validation + diagnosis, number)]
 
     def part(k: int) -> Sequence[Problem]:
-        mine = select(problems, order[bounds[k] : bounds[k + 1]])
+        chosen = order[bounds[k] : bounds[k + 1]]
+        if isinstance(problems, Selected):  # in the order of idx already
+            return select(problems, sorted(chosen))
+        mine = select(problems, chosen)
         keys = [(problem.idx, problem.problem_id) for problem in mine]
         return select(mine, sorted(range(len(keys)), key=keys.__getitem__))
 

@@ -69,18 +69,20 @@ class Predictions:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None and self._group:
-                self._write()
-            if self._sink is None:
-                return
-            with translate_os_error(self.path):
-                if kind is None:
-                    self._writer.close()
-                    self.output = Output(self._sink.sync(), self._sink.size, self.rows)
-                self._sink.close()
-                if kind is None:
-                    self._temporary.replace(self.path)
-                    fsync_dir(self.path.parent)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        with translate_os_error(self.path):
+            try:
+                if kind is None and self._group:
+                    self._write()
+                if self._sink is not None:
+                    self._close(self._sink, complete=kind is None)
+            finally:
+                self._temporary.unlink(missing_ok=True)
+
+    def _close(self, sink: HashingFile, *, complete: bool) -> None:
+        if complete:
+            self._writer.close()
+            self.output = Output(sink.sync(), sink.size, self.rows)
+        sink.close()
+        if complete:
+            self._temporary.replace(self.path)
+            fsync_dir(self.path.parent)

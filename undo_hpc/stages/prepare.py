@@ -91,9 +91,10 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
     paths |= {run.layout.benchmark(b.name): b.problems for b in benchmarks}
     outputs: dict[str, Output] = {}
     chunks: dict[str, Chunks] = {}
+    texts = {path: _Texts() for path in paths}
     for path, rows in paths.items():
         name = run.layout.relative(path)
-        outputs[name], cut = write_chunked(path, (encode_row(row.to_dict()) for row in rows))
+        outputs[name], cut = write_chunked(path, map(encode_row, texts[path].read(rows)))
         chunks |= {name: cut} if cut else {}
     write_bytes(run.layout.rejected, map(encode_row, rejected))
     lengths = {run.layout.rejected: len(rejected)}
@@ -118,7 +119,7 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
             "rejected": len(rejected) - (contaminated if config.data.contamination == "report" else 0),
             "duplicates": loaded.duplicates,
             "contaminated": contaminated,
-            "control_tokens": sum(bool(control_tokens(p.problem)) for ps in paths.values() for p in ps),
+            "control_tokens": sum(found.with_control_tokens for found in texts.values()),
         },
         details={
             "train_source": loaded.source,
@@ -133,7 +134,7 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
                 for b in benchmarks
             },
             "rejected_reasons": dict(Counter(f"{r['set']}: {kind_of(str(r['reason']))}" for r in rejected)),
-            "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
+            "text_digests": {n: texts[run.layout.split(n)].digest() for n in sets},
             "models": models,
         }
         | ({"chunks": chunks} if chunks else {})
@@ -364,7 +365,22 @@ def _require_unique(names: list[str]) -> None:
         raise DataError(f"two sets are named {double[0]!r}", hint="rename the benchmark's YAML file")
 
 
-def _text_digest(problems: Iterable[Problem]) -> str:
-    """Digest of the digests of the normalised texts, sorted, to show that splits are disjoint and the same as another run's."""
-    digests = sorted(hashlib.sha256(normalise_text(p.problem).encode()).digest() for p in problems)
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+class _Texts:
+    """What is to be known of the texts of a set, told while it is written."""
+
+    def __init__(self) -> None:
+        self.with_control_tokens = 0
+        self._digests: list[bytes] = []
+
+    def read(self, problems: Iterable[Problem]) -> Iterator[dict[str, Any]]:
+        """The problems as they stand on disk."""
+        for problem in problems:
+            self.with_control_tokens += bool(control_tokens(problem.problem))
+            self._digests.append(
+                hashlib.sha256(normalise_text(problem.problem).encode("utf-8", "replace")).digest()
+            )
+            yield problem.to_dict()
+
+    def digest(self) -> str:
+        """Digest of the digests of the normalised texts, sorted, to show that splits are disjoint and the same as another run's."""
+        return hashlib.sha256(b"".join(sorted(self._digests))).hexdigest()
