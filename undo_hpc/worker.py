@@ -16,6 +16,7 @@ from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
+from undo_hpc.pipeline.stages import LAST_STAGE
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
@@ -60,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
 
             try:
                 code = continue_run(arguments.run_dir, arguments.stage, code)
+                if arguments.stage == LAST_STAGE and code == ExitCode.COMPLETE:
+                    _continue_campaign(arguments.run_dir)
             except Exception as error:  # noqa: BLE001
                 failed = _report(error, arguments.run_dir)
                 code = code or failed
@@ -69,6 +72,16 @@ def main(argv: list[str] | None = None) -> int:
             except Exception as error:  # noqa: BLE001
                 log.warning("the task is complete; afterwards: %s", explain_in_run(error, arguments.run_dir))
         return code
+
+
+def _continue_campaign(run_dir: Path) -> None:
+    from undo_hpc.campaign.continuing import continue_campaign
+
+    try:
+        continue_campaign(open_run(run_dir))
+    except Exception as error:  # noqa: BLE001
+        told = explain_in_run(error, run_dir)
+        log.warning("the iteration is complete; its campaign was not continued: %s", told)
 
 
 def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
@@ -91,7 +104,7 @@ def _afterwards(run_dir: Path, stage: str, iteration: int) -> None:
     if run.config.hub.push_every_min or run.config.hub.push_at_end:
         from undo_hpc.hub.auto import has_ended, maybe_push
 
-        maybe_push(run, time.time(), ended=has_ended(run, iteration), say=log.info)
+        maybe_push(run, time.time(), ended=has_ended(run, iteration))
 
 
 def _report(error: Exception, run_dir: Path) -> int:

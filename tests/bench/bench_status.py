@@ -18,7 +18,8 @@ import orjson
 from tests.bench.frame import Measure
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.pipeline.plan import IterationPlan, TargetsFile, build_graph, pack_slices, slice_sets
+from undo_hpc.pipeline.cutting import pack_slices, slice_sets
+from undo_hpc.pipeline.plan import IterationPlan, TargetsFile, build_graph
 from undo_hpc.pipeline.run import create_or_open
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.events import EventLog

@@ -56,7 +56,7 @@ def _save(spec: TrainSpec, engine: Any, dist_context: Any, count: int, meter: Me
     from undo_hpc.training import writer
     from undo_hpc.training.checkpoints import CheckpointManager
 
-    keeper = CheckpointManager(spec, dist_context, print)
+    keeper = CheckpointManager(spec, dist_context)
     keeper.attach(engine)
     for step in range(1, count + 1):
         keeper.save(engine, step, 0.0)
@@ -83,7 +83,7 @@ def plain(place: Path, meter: Meter) -> Curve:
     spec = TrainSpec.load(place / "spec.json")
     config = spec.config
     data = encode_spec(spec, student.load_tokenizer(spec))
-    model = student.load_student(spec, config, attention.NAME, print)
+    model = student.load_student(spec, config, attention.NAME)
     batcher = Batcher(
         data, config, rank=0, ranks=1, attention=attention.NAME, pad_token=0, device=torch.device("cpu")
     )

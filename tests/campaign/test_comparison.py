@@ -12,7 +12,7 @@ import pytest
 
 from tests.campaign.build import campaign_file, played
 from undo_hpc.campaign.answers import RunResult, read_result
-from undo_hpc.campaign.comparison import cautions, compare
+from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import MatchConfig, load_campaign
 from undo_hpc.campaign.markdown import to_markdown
 from undo_hpc.campaign.page import gather, page, to_dict
@@ -202,7 +202,7 @@ def test_the_page_answers_the_sceptic(results: dict[str, dict[int, RunResult]]) 
         assert comparison.sentence in words
     for figure in (f"{results['undo'][0].ledger.teacher_tokens:,}"[:3], "student tokens", "distinct problems", "tokens a rationale", "attempts right",
                    "method.condition", "Solve the problem step by step", "p (Holm)", "smallest seen",
-                   "Null control", "ways to split its seeds", "detected in 20 of 20"):  # fmt: skip
+                   "Null control", "detected in 20 of 20"):  # fmt: skip
         assert figure in words, figure
     assert len(re.findall(r'<svg class="chart"', html)) == 2
     shown = to_dict(data)
@@ -215,6 +215,15 @@ def test_the_page_answers_the_sceptic(results: dict[str, dict[int, RunResult]]) 
     total = sum(run["correct"] for run in shown["runs"] if run["arm"] == "undo")
     assert f"| {total:,} of 240 |" in tables and data.comparisons[0].sentence in tables
     assert "positive control, undo \u2212 blind" in tables and "in 20 of 20 resamplings" in tables
+
+
+def test_only_four_seeds_and_more_are_split_against_themselves(
+    results: dict[str, dict[int, RunResult]],
+) -> None:
+    assert null_control(results) == {}
+    many = {"undo": {seed: results["undo"][seed % 3] for seed in range(5)}}
+    ((ways, claims),) = null_control(many).values()
+    assert ways == 15 and 0 <= claims <= ways
 
 
 def test_the_verb_compares_groups_of_seeds(

@@ -64,6 +64,15 @@ def test_each_arm_and_seed_is_an_ordinary_configuration(tmp_path: Path) -> None:
         ("arms: {undo: {}, blind: {train.tokens: {match: later}}}", "no arm before it"),
         ("arms: {undo: {}, blind: {train.epochs: {match: undo}}}", "train.epochs cannot be matched"),
         ("arms: {undo: {}, blind: {evaluate.limit: {by_seed: [9, 8]}}}", "differ in evaluate"),
+        ("arms: {undo: {}, blind: {}}", "undo under seed 0 and blind under seed 0 are the same run"),
+        (
+            "arms: {undo: {}, blind: {seed: {add: 1}}}",
+            "undo under seed 1 and blind under seed 0 are the same run",
+        ),
+        (
+            "transfer: {arms: [undo], set: {train.epochs: 2}}",
+            "transfer names no other student: tiny:student would",
+        ),
         ("null_control: [undo]", "is no pair of two arms"),
         ("positive_control: [undo, more]", "there is no arm 'more'"),
         ("transfer: {arms: [other]}", "there is no arm 'other'"),
@@ -145,7 +154,11 @@ def test_the_forecast_says_what_cannot_be_seen_or_matched(tmp_path: Path) -> Non
     lines = " ".join(said.lines())
     assert (said.items, said.runs, said.shared) == (60, 6, 2) and said.detectable > 0.1
     assert "undo and one ask the teacher differently" in lines and "undo and one train differently" in lines
-    assert "undo and blind" not in lines and "2 seed(s)" in lines
+    assert "undo and blind show the teacher other things" in lines and "2 seed(s)" in lines
+    assert "within 10 %" in lines and "{match: undo}" in lines
+    tied = text.replace("train.epochs: 9", "train.tokens: {match: undo}").replace("blind}", "shuffled}")
+    said_again = " ".join(planned(tied, tmp_path).lines())
+    assert "train differently" not in said_again and "show the teacher" not in said_again
     with pytest.raises(ConfigError, match="has 20 problems: a difference below a third"):
         planned("set: {evaluate.limit: 20}", tmp_path)
     assert said.gpu_hours is None and not said.declared and "no positive_control" in lines
@@ -163,7 +176,7 @@ def test_the_campaigns_of_the_project_are_planned_without_a_network(
     place = path.parent / "none"
     code = main([path.stem, "--dry-run", "--dir", str(place), "--set", "cluster.kind=local"])
     if path.stem == "tiny_worlds" and code == 2:  # its teachers are made first
-        assert "teacher-located-75: no such model directory" in capsys.readouterr().err
+        assert "no such model directory" in capsys.readouterr().err
         return
     said = capsys.readouterr().out
     assert code == 0

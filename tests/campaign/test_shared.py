@@ -8,11 +8,13 @@ import pytest
 
 from tests.campaign.build import files_of, played
 from tests.observe.synthetic import RunBuilder
-from undo_hpc.campaign.shared import first_work, take_over
+from undo_hpc.campaign.shared import awaited, take_over
 from undo_hpc.config.load import override
 from undo_hpc.config.method import METHOD_PRESETS
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control import taking_over
 from undo_hpc.control.position import current_state
+from undo_hpc.control.taking_over import first_work
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.manifest import read_manifest
@@ -50,11 +52,7 @@ def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Ru
 
 
 def test_a_run_that_has_begun_or_asks_for_something_else_takes_nothing(tmp_path: Path, donor: Run) -> None:
-    others = {
-        "seed": fresh(tmp_path / "seed", seed=1),
-        "splits": fresh(tmp_path / "splits", "method.errors_from=both"),
-        "date": fresh(tmp_path / "date", "student.date=2020-01-01"),
-    }
+    others = {"seed": fresh(tmp_path / "seed", seed=1)}
     for name, run in others.items():
         assert not take_over(run, [donor]), name
         assert not run.layout.iterations(), name
@@ -62,13 +60,26 @@ def test_a_run_that_has_begun_or_asks_for_something_else_takes_nothing(tmp_path:
     current_state(begun)
     assert not take_over(begun, [donor])
     unfinished = fresh(tmp_path / "unfinished")
-    assert not take_over(fresh(tmp_path / "x", "method.preset=blind"), [unfinished])
+    blind = fresh(tmp_path / "x", "method.preset=blind")
+    assert not take_over(blind, [unfinished])
+    current_state(unfinished)
+    assert not take_over(blind, [unfinished])
+    assert awaited(blind.config, [unfinished]) is unfinished and awaited(blind.config, [donor]) is None
+    assert awaited(fresh(tmp_path / "y", seed=1).config, [unfinished]) is None
 
 
 def test_what_comes_before_a_difference_is_taken_over(tmp_path: Path, donor: Run) -> None:
     """Another number of epochs: the rationales are the same, and the untrained student. Another teacher: only the latter."""
     longer = fresh(tmp_path / "longer", "train.epochs=9")
     assert take_over(longer, [donor])
+    both = fresh(tmp_path / "both", "method.errors_from=both")
+    assert take_over(both, [donor])
+    left = {status.stage for status in current_state(both).missing}
+    assert left == {"merge", "train", "evaluate", "advance"}, "other problems may be learned"
+    dated = fresh(tmp_path / "dated", "student.date=2020-01-01")
+    assert take_over(dated, [donor])
+    left = {status.stage for status in current_state(dated).missing}
+    assert left == {"baseline", "train", "evaluate", "advance"}, "a chat template may print another day"
     left = {status.stage for status in current_state(longer).missing}
     assert left == {"train", "evaluate", "advance"} and not longer.layout.iteration(0).student.exists()
     truth = fresh(tmp_path / "truth", "method.preset=ground_truth")
@@ -103,8 +114,6 @@ def test_what_is_damaged_at_the_donor_is_not_taken_over(tmp_path: Path) -> None:
 def test_a_take_over_that_was_killed_is_done_again(
     tmp_path: Path, donor: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from undo_hpc.campaign import shared
-
     run = fresh(tmp_path / "run", "method.preset=blind")
     count = 0
 
@@ -115,9 +124,9 @@ def test_a_take_over_that_was_killed_is_done_again(
             raise KeyboardInterrupt
         write(path, manifest)
 
-    write = shared.write_manifest
+    write = taking_over.write_manifest
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shared, "write_manifest", killed)
+        patch.setattr(taking_over, "write_manifest", killed)
         take_over(run, [donor])
     assert take_over(run, [donor])[donor.id] > 3
     assert {s.stage for s in current_state(run).missing} == {"advance"}

@@ -346,3 +346,13 @@ def test_data_list_and_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert pq.read_table(file).to_pylist()[0]["solution"].endswith("\\boxed{2}")
     assert main(["data", "export", "gsm9k", str(tmp_path / "other")]) == 2
     assert "gsm8k" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("import", "data.rationales.path"), ("stop", "undo-hpc pause"), ("statsu", "status")]
+)
+def test_a_word_that_is_no_verb_names_what_is_meant(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word, "x"]) == 2
+    assert meant in capsys.readouterr().err

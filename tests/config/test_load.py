@@ -7,6 +7,7 @@ import pytest
 from undo_hpc.config.load import PRESETS, differing_keys, find_config, is_neutral, load_config, preset_names
 from undo_hpc.config.method import METHOD_PRESETS
 from undo_hpc.config.schema import MethodConfig
+from undo_hpc.config.yaml_text import read_yaml
 from undo_hpc.errors import ConfigError, ExitCode
 
 
@@ -130,6 +131,17 @@ def test_a_loop_that_could_never_see_an_error_is_refused(tmp_path: Path) -> None
         load_config(path, ["method.errors_from=diagnosis", "data.diagnosis=0"])
     for allowed in ("method.errors_from=diagnosis", "iterations=1", "method.condition=one_shot"):
         load_config(path, [allowed])
+
+
+def test_a_key_may_stand_over_one_that_is_merged(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("x: &base {a: 1, b: {c: 2}}\ny:\n  <<: *base\n  a: 3\n")
+    text = read_yaml(path)
+    assert text.data["y"] == {"a": 3, "b": {"c": 2}}
+    assert text.where(("y", "a")).endswith("line 4") and text.where(("y", "b", "c")).endswith("line 1")
+    path.write_text("x: &base {a: 1}\ny:\n  <<: *base\n  a: 3\n  a: 4\n")
+    with pytest.raises(ConfigError, match=r"line 5: key 'y\.a' stands twice \(first on line 4\)"):
+        read_yaml(path)
 
 
 def test_a_preset_of_the_method_sets_its_keys_and_yields_to_those_given(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def load(tmp_path: Path, text: str, *sets: str) -> Any:
         ("train: {weight_decay: .nan}\n", "line 1: 'train.weight_decay'", "finite"),
         ("train: {epochs: .inf}\n", "line 1: 'train.epochs'", "finite"),
         ("evaluate:\n  benchmarks: {gsm8k: 1}\n", "line 2: 'evaluate.benchmarks'", "valid list"),
-        ("evaluate:\n  sampling: 3\n", "line 2: 'evaluate.sampling'", "valid dictionary"),
+        ("evaluate:\n  sampling: 3\n", "line 2: 'evaluate.sampling'", "is a section: give one of its keys"),
         ("cluster:\n  resources:\n    genrate: {minutes: 3}\n", "line 3: 'cluster.resources.genrate'", "did you mean 'generate'"),
         ("cluster:\n  policy:\n    merge: {}\n", "line 3: 'cluster.policy.merge'", "a policy is for"),
         ("stages:\n  count: {after: [merg]}\n", "line 2: 'stages.count.after'", "did you mean 'merge'"),

@@ -70,6 +70,7 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
         ([OPENAI], "no server is configured"),
         (["generate.service=2"], "no task would use these servers"),
         ([OPENAI, SERVER, "generate.service=2"], "no task would use these servers"),
+        ([OPENAI, "generate.service=2", "generate.canary.problems=8"], "would be started twice"),
         (["train.deepspeed=/nowhere/ds.json"], "does not exist"),
         (["method.examples=3", "data.diagnosis=0"], "data.diagnosis is 0"),
         (["method={examples: 3, examples_from: validation}", "data.validation=0"], "data.validation is 0"),

@@ -12,15 +12,23 @@ from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
 from undo_hpc.config.load import all_keys, override
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control import taking_over
 from undo_hpc.control.position import current_state
-from undo_hpc.control.taking_over import _READS, take_over
+from undo_hpc.control.taking_over import _READS
 from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.state import combined_digest
+from undo_hpc.storage.manifest import read_manifest
 
 SETS = ["iterations=2", "display.report=false", "generate.samples=2"]
 
 
 def builder(root: Path, *sets: str) -> RunBuilder:
     return RunBuilder(root, problems=24, sets=[*SETS, *sets], benchmarks={"gsm": 20})
+
+
+def take_over(run: Run, donor: Run) -> dict[tuple[int, str], int]:
+    """What a fork takes over: number of tasks by iteration and stage."""
+    return {(k, stage): tasks for (_, k, stage), tasks in taking_over.take_over(run, [donor]).items()}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +47,7 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ("method.start_from=previous", {"generate", "baseline", "merge"}),
         ("evaluate.sampling.max_new_tokens=9", {"generate", "merge", "train"}),
         ("method.preset=blind", {"generate", "baseline", "merge", "train", "evaluate"}),
+        ("method.preset=ground_truth", {"baseline"}),
         ("generate.sampling.top_k=3", {"baseline"}),
         ("seed=5", set()),
     ],
@@ -73,6 +82,24 @@ def test_every_key_of_the_method_is_read_by_a_stage_or_changes_what_the_teacher_
         key for key in all_keys(RunConfig) if key.startswith("method.") and key.partition(".")[2] not in asked
     ]
     assert len(keys) >= 9 and [key for key in keys if not key.startswith(read)] == []
+
+
+def test_scores_are_taken_over_with_the_rationales_that_they_are_of(tmp_path: Path) -> None:
+    soft = ("method.preset=soft", "distill.shards=2")
+    made = builder(tmp_path / "made", *soft)
+    plan = made.plan(0)
+    made.generate(plan)
+    made.single(plan, "merge")
+    at = made.run.layout.iteration(0)
+    merged = read_manifest(at.stage_manifest("merge"))
+    assert merged is not None
+    for task in made.graph(plan)["score"].tasks:
+        made.publish(made.graph(plan)["score"], task, [[]], {"merge": combined_digest([merged])})
+    for change, scored in (("train.learning_rate=0.5", 2), ("distill.k=4", 0), ("train.max_length=99", 0)):
+        run = builder(tmp_path / change.partition("=")[0], *soft, change).run
+        taken = take_over(run, made.run)
+        assert taken.get((0, "score"), 0) == scored and (0, "merge") in taken, change
+    assert "train" in {status.stage for status in current_state(run).missing}
 
 
 def test_another_stopping_rule_keeps_all_iterations_and_decides_by_itself(tmp_path: Path, donor: Run) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import random
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ import torch
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
-from undo_hpc.engines.scoring import Scorer, ScoreRequest, compressed, match_tokenizers
+from undo_hpc.engines.scoring import Scorer, ScoreRequest, TokenScores, compressed, match_tokenizers
 from undo_hpc.engines.transformers_scoring import scored_tokens
+from undo_hpc.engines.vllm_scoring import scores_of
 from undo_hpc.errors import ConfigError, DataError, EngineError
 
 TEACHER = ModelConfig(model="tiny:teacher", dtype="float32")
@@ -115,43 +115,61 @@ def values(n: int = 3, k: int = 4) -> tuple[Any, Any, Any]:
     return log_p[:, 1].copy(), np.tile(np.arange(k), (n, 1)), log_p
 
 
+def final(answer: tuple[int, ...], *arrays: Any, words: int = 0) -> TokenScores:
+    return compressed([ScoreRequest("a", "?", answer)], [9], [len(arrays[0])], *arrays, words=words)[0]
+
+
 @pytest.mark.parametrize("wrong", [np.nan, 0.5])
 @pytest.mark.parametrize("which", [0, 2])
 def test_what_is_no_log_probability_is_refused(wrong: float, which: int) -> None:
     arrays = values()
     arrays[which][1] = wrong
     with pytest.raises(EngineError, match="no log-probabilities"):
-        compressed(ScoreRequest("a", "?", (1, 1, 1)), *arrays)
+        final((1, 1, 1), *arrays)
     arrays = values()
     arrays[2][0] = np.log(0.9)  # more than one in sum, as memory that nobody has written may be
     with pytest.raises(EngineError, match="more than one"):
-        compressed(ScoreRequest("a", "?", (1, 1, 1)), *arrays)
+        final((1, 1, 1), *arrays)
+
+
+def test_the_text_of_a_bad_value_is_named() -> None:
+    """Of several in one lane; one of them has no token that is scored."""
+    own, ids, log_p = (np.concatenate([a] * 2) for a in values())
+    requests = [ScoreRequest(name, "?", (1,) * n) for name, n in (("a", 2), ("none", 1), ("b", 3), ("c", 1))]
+    found = compressed(requests, [7, 8, 9, 10], [2, 0, 3, 1], own, ids, log_p)
+    assert [(s.id, len(s.own), s.prompt_tokens) for s in found] == [
+        ("a", 2, 7),
+        ("none", 0, 8),
+        ("b", 3, 9),
+        ("c", 1, 10),
+    ]
+    own[4] = np.nan
+    with pytest.raises(EngineError, match="text b: "):
+        compressed(requests, [7, 8, 9, 10], [2, 0, 3, 1], own, ids, log_p)
 
 
 def test_no_value_is_lost_to_infinity_or_rounding() -> None:
     own, ids, log_p = values()
     own[0], log_p[0, 3] = -np.inf, -9999.0
     log_p[1, 0] = 1e-6 + np.log(0.5)
-    found = compressed(ScoreRequest("a", "?", (9, 1, 1)), own, ids, log_p)
+    found = final((9, 1, 1), own, ids, log_p)
     assert np.isfinite(found.own).all() and np.isfinite(found.log_p).all() and (found.tail <= 0).all()
     own, ids, log_p = values()
     own, log_p[:] = np.zeros(3, np.float32), np.array([0.0, -20, -20, -20])
-    assert (
-        compressed(ScoreRequest("a", "?", (0, 0, 0)), own, ids, log_p).tail == -16
-    ).all()  # never more than all the mass
+    assert (final((0, 0, 0), own, ids, log_p).tail == -16).all()  # never more than all the mass
 
 
 def test_equal_values_stand_in_the_order_of_their_ids() -> None:
     own, _, log_p = values(1)
     log_p[0] = np.log(0.2)
-    one = compressed(ScoreRequest("a", "?", (9,)), own, np.array([[7, 3, 9, 1]]), log_p)
-    other = compressed(ScoreRequest("a", "?", (9,)), own, np.array([[9, 1, 7, 3]]), log_p)
+    one = final((9,), own, np.array([[7, 3, 9, 1]]), log_p)
+    other = final((9,), own, np.array([[9, 1, 7, 3]]), log_p)
     assert one.ids.tolist() == other.ids.tolist() == [[1, 3, 7, 9]]
 
 
 def test_padded_ids_of_the_model_count_as_the_rest() -> None:
     own, _, log_p = values(1)
-    found = compressed(ScoreRequest("a", "?", (1,)), own, np.array([[0, 1, 60, 2]]), log_p, words=50)
+    found = final((1,), own, np.array([[0, 1, 60, 2]]), log_p, words=50)
     assert found.ids.max() < 50 and len(set(found.ids[0].tolist())) == 4
     np.testing.assert_allclose(np.exp(float(found.tail[0])), 1 - 0.5 - 0.2 - 0.05, rtol=1e-2)
 
@@ -198,6 +216,53 @@ def test_a_limit_below_k_is_refused_before_weights_are_loaded() -> None:
         llm_arguments(config.vllm, TEACHER, "tiny", score_k=16)
 
 
+@dataclass
+class _Flat:
+    """vLLM's flat log-probabilities: of each position its token first, then the likeliest."""
+
+    start_indices: list[int]
+    end_indices: list[int]
+    token_ids: list[int]
+    logprobs: list[float]
+
+    def __len__(self) -> int:
+        return len(self.start_indices)
+
+
+def vllm_output(
+    answer: tuple[int, ...], *, positions: int | None = None, cached: int = 0, first: int = 0
+) -> Any:
+    """Three tokens of a prompt and an answer, two tokens listed at each position behind the first."""
+    ids = [7, 8, 9, *answer]
+    n = len(ids) if positions is None else positions
+    at = [0, *range(0, 3 * (n - 1), 3)]
+    rows = [(token + first, 11, 12) for token in ids[1:n]]
+    flat = _Flat(
+        at, [0, *(a + 3 for a in at[1:])], [i for row in rows for i in row], [-2.0, -0.5, -1.5] * len(rows)
+    )
+    return SimpleNamespace(prompt_logprobs=flat, prompt_token_ids=ids, num_cached_tokens=cached)
+
+
+def test_vllms_answer_is_read_by_position_and_not_believed_where_it_is_not_real(engine: Any) -> None:
+    """Rows of a cached prefix are memory that nobody has written (vLLM #42019)."""
+    request = ScoreRequest("a", "?", (21, 22))
+    found = scores_of(request, vllm_output(request.answer), 2, engine._chat, 0)
+    assert (
+        found.ids.tolist() == [[11, 12]] * 2
+        and found.own.tolist() == [-2.0, -2.0]
+        and found.prompt_tokens == 3
+    )
+    for output, words in (
+        (vllm_output(request.answer, cached=3), "3 of them from its prefix cache"),
+        (vllm_output(request.answer, positions=4), "4 of 5 positions"),
+        (vllm_output(request.answer, first=1), "first entry of a position is not its token"),
+    ):
+        with pytest.raises(EngineError, match=words):
+            scores_of(request, output, 2, engine._chat, 0)
+    with pytest.raises(EngineError, match="another number of tokens a position than 5"):
+        scores_of(request, vllm_output(request.answer), 4, engine._chat, 0)
+
+
 @pytest.mark.vllm
 def test_vllm_gives_the_same(engine: Any) -> None:
     """Within rounding; a prompt that is asked twice is not read from the prefix cache."""
@@ -219,95 +284,3 @@ def test_vllm_gives_the_same(engine: Any) -> None:
         np.testing.assert_allclose(scores.log_p, wanted[name].log_p, rtol=2e-3, atol=2e-4)
         np.testing.assert_allclose(scores.tail, wanted[name].tail, atol=0.5)
         assert bits(scores) == again[name], "another order of requests"
-
-
-class _Server(BaseHTTPRequestHandler):
-    """Speaks vLLM's and SGLang's forms as their documentation gives them, with values of the engine in this process."""
-
-    engine: Any
-    fails = 0
-    broken = ""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if type(self).fails:
-            type(self).fails -= 1
-            self.send_error(503)
-            return
-        sglang = self.path == "/generate"
-        ids = body["input_ids" if sglang else "prompt"]
-        k = body["top_logprobs_num" if sglang else "prompt_logprobs"]
-        with torch.inference_mode():
-            log_p = type(self).engine._model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-        rows = []
-        for at in range(1, len(ids)):
-            top = log_p[at - 1].topk(k)
-            rows.append(
-                (
-                    log_p[at - 1, ids[at]].item(),
-                    list(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
-                )
-            )
-        if sglang:
-            start = body["logprob_start_len"]
-            own = [(None, ids[start], None)] + [
-                (v, ids[at], None) for at, (v, _) in enumerate(rows, 1) if at > start
-            ]
-            tops = [None] + [
-                [(v, i, None) for i, v in top] for at, (_, top) in enumerate(rows, 1) if at > start
-            ]
-            data: Any = {"text": "", "meta_info": {"input_token_logprobs": own, "input_top_logprobs": tops}}
-        else:
-            found: list[Any] = [None]
-            for at, (value, top) in enumerate(rows, 1):
-                rank = 1 + int((log_p[at - 1] > value).sum())
-                entries = {str(ids[at]): {"logprob": max(value, -9999.0), "rank": rank, "decoded_token": ""}}
-                entries |= {
-                    str(i): {"logprob": v, "rank": r, "decoded_token": ""} for r, (i, v) in enumerate(top, 1)
-                }
-                found.append(entries)
-            data = {"choices": [{"text": "", "prompt_logprobs": found}]}
-        if type(self).broken:
-            data = {"choices": [{"text": "hello"}], "meta_info": {}}
-        payload = json.dumps(data).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *_: Any) -> None:
-        return
-
-
-@pytest.fixture
-def server(engine: Any) -> Iterator[str]:
-    _Server.engine, _Server.fails, _Server.broken = engine, 0, ""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{http.server_address[1]}/v1"
-    http.shutdown()
-    http.server_close()
-
-
-def remote(url: str, kind: str) -> Any:
-    values = {"name": "openai", "openai": {"base_url": url, "concurrency": 4, "max_retries": 3}}
-    return load_engine(EngineConfig.model_validate(values), TEACHER, score_k=K, server_kind=kind)
-
-
-@pytest.mark.parametrize("kind", ["vllm", "sglang"])
-def test_a_server_of_ones_own_gives_the_same(engine: Any, server: str, kind: str) -> None:
-    requests = make_requests(engine, 8)
-    wanted = {scores.id: scores for scores in engine.score(requests, K)}
-    _Server.fails = 1  # passes, and is asked again
-    found = {scores.id: scores for scores in remote(server, kind).score(requests, K)}
-    assert found.keys() == wanted.keys()
-    for name, scores in found.items():
-        np.testing.assert_allclose(scores.own, wanted[name].own, rtol=2e-3, atol=2e-4)
-        np.testing.assert_allclose(scores.log_p, wanted[name].log_p, rtol=2e-3, atol=2e-4)
-
-
-@pytest.mark.parametrize("kind", ["vllm", "sglang"])
-def test_a_server_without_log_probabilities_is_named(engine: Any, server: str, kind: str) -> None:
-    _Server.broken = "yes"
-    with pytest.raises(EngineError, match="no log-probabilities of the prompt"):
-        list(remote(server, kind).score(make_requests(engine, 3), K))

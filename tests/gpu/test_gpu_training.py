@@ -176,9 +176,7 @@ def test_ligers_kernels_learn_the_same(students: dict[int, Path]) -> None:
     for liger in (False, True):
         model = load(students[64], "varlen", "fp32")
         if liger:
-            said: list[str] = []
-            assert kernels.use_liger(model, said.append)
-            assert said == ["liger: kernels for norm, rotary positions and MLP are in use"]
+            assert kernels.use_liger(model)
         loss = answer_loss(model, documents("varlen", config))
         told.append((loss.detach(), torch.autograd.grad(loss, list(model.parameters()))))
     torch.testing.assert_close(told[0], told[1], rtol=1e-3, atol=1e-3)

@@ -230,26 +230,29 @@ def test_when_a_push_is_due(publishable: Publishable) -> None:
     assert due(publishable("hub.push_every_min=0", "hub.push_at_end=true"), last + 1, ended=True)
 
 
-def test_an_automatic_push_arrives_or_fails_without_harm(publishable: Publishable, server: HubServer) -> None:
+def test_an_automatic_push_arrives_or_fails_without_harm(
+    publishable: Publishable, server: HubServer, caplog: pytest.LogCaptureFixture
+) -> None:
     run = publishable("hub.push_at_end=true")
     server.fault = lambda method, path: 400
-    said: list[str] = []
-    assert not maybe_push(run, 0.0, ended=True, say=said.append)
-    assert "the run continues" in said[0]
+    assert not maybe_push(run, 0.0, ended=True)
+    assert "the run continues" in caplog.messages[-1]
     assert [e["kind"] for e in read_events(run.layout.events)][-1] == "push_failed"
     server.fault = lambda method, path: None
-    assert maybe_push(run, 0.0, ended=True, say=said.append), said
+    assert maybe_push(run, 0.0, ended=True), caplog.text
     assert server.repos["datasets/me/data"].files
 
 
 def test_an_offline_node_leaves_the_push_for_later(
-    publishable: Publishable, server: HubServer, monkeypatch: pytest.MonkeyPatch
+    publishable: Publishable,
+    server: HubServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = publishable("hub.push_at_end=true")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    said: list[str] = []
-    assert not maybe_push(run, 0.0, ended=True, say=said.append)
-    assert "undo-hpc push" in said[0] and server.requests == []
+    assert not maybe_push(run, 0.0, ended=True)
+    assert "undo-hpc push" in caplog.messages[-1] and server.requests == []
 
 
 def test_dry_run_asks_nobody(

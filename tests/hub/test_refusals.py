@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -31,21 +32,26 @@ def test_a_card_that_the_hub_refuses_is_told_in_its_words(
 
 
 def test_the_command_ends_without_a_traceback_and_the_automatic_push_says_why(
-    publishable: Publishable, server: HubServer, capsys: pytest.CaptureFixture[str]
+    publishable: Publishable,
+    server: HubServer,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server.fault = refuse_card
     run = publishable("hub.push_at_end=true")
     assert main(["push", str(run.layout.root)]) == 3
     said = capsys.readouterr()
     assert "is not valid" in said.err and "Traceback" not in said.err + said.out
-    lines: list[str] = []
-    assert not maybe_push(run, 0.0, ended=True, say=lines.append)
-    assert "is not valid" in lines[0]
+    assert not maybe_push(run, 0.0, ended=True)
+    assert "is not valid" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize("status", [412, 429, 503, 504])
 @pytest.mark.parametrize("part", ["/api/validate-yaml", "/commit/", "/api/repos/create"])
-def test_it_is_waited_for(publishable: Publishable, server: HubServer, status: int, part: str) -> None:
+def test_it_is_waited_for(
+    publishable: Publishable, server: HubServer, status: int, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "undo_hpc")
     left = [2]
 
     def fault(method: str, path: str) -> Answer | None:
@@ -56,10 +62,9 @@ def test_it_is_waited_for(publishable: Publishable, server: HubServer, status: i
 
     server.fault = fault
     waits: list[float] = []
-    said: list[str] = []
-    push(publishable(), say=said.append, wait=waits.append)
+    push(publishable(), wait=waits.append)
     assert waits == [4.0, 2.0], "as the header says, else growing"
-    assert f"the Hub answered {status}" in "".join(said)
+    assert f"the Hub answered {status}" in caplog.text
     assert server.repos["datasets/me/data"].commits == [
         "Distilled set of iteration 0",
         "Distilled set of iteration 1",

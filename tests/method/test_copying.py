@@ -19,12 +19,21 @@ def figures(preferred: int, plain: int, of: int = 40) -> Copying:
 
 @pytest.mark.parametrize(
     ("preferred", "plain", "refused"),
-    [(32, 9, True), (25, 9, True), (0, 9, False), (9, 9, False), (11, 9, False)],
-    ids=["attempt in view", "attempt and rationale", "rationale alone", "no difference", "noise"],
+    [(32, 9, True), (25, 9, True), (0, 9, False), (9, 9, False), (11, 9, False), (12, 9, True)],
+    ids=[
+        "attempt in view",
+        "attempt and rationale",
+        "rationale alone",
+        "no difference",
+        "noise",
+        "three of forty",
+    ],
 )
 def test_the_gate(preferred: int, plain: int, refused: bool) -> None:
     assert bool(figures(preferred, plain).problem()) == refused
     assert not figures(5, 0, of=9).problem(), "too few to tell"
+    assert not figures(2, 0, of=10).problem(), "two answers are a fifth of few, and chance all the same"
+    assert figures(21, 0, of=400).problem() and not figures(20, 0, of=400).problem()
 
 
 def test_what_is_only_less_likely_is_a_warning() -> None:

@@ -9,17 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.pipeline.cutting import cut_evenly, pack_slices, slice_sets
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import (
     IterationPlan,
     TargetsFile,
     build_graph,
     choose_shards,
-    cut_evenly,
-    pack_slices,
     plan_iteration,
     request_seed,
-    slice_sets,
 )
 from undo_hpc.pipeline.workload import Measured, estimate
 

@@ -33,9 +33,14 @@ def test_the_graph_follows_the_table() -> None:
     served = {"engine": {"name": "openai"}, "service": 2}
     found = graph(RunConfig.model_validate({"generate": served}))
     scoring = {"sample", "score"}
-    assert list(found) == [name for name in STAGES if name not in scoring]
+    assert list(found) == [
+        name for name in STAGES if name not in scoring | {"canary", "release", "likelihood"}
+    ]
     for name, after in found.items():
-        assert set(after) == set(STAGES[name].after) - scoring, name
+        assert set(after) == set(STAGES[name].after) - scoring - {"likelihood"}, name
+    chosen = {"generate": {"samples": 4}, "method": {"select": "likeliest", "keep": 1}}
+    found = graph(RunConfig.model_validate(chosen))
+    assert found["likelihood"] == ("generate",) and found["merge"] == ("generate", "likelihood")
     config = RunConfig.model_validate({"method": {"preset": "undo_on_policy"}})
     assert not scoring & graph(config).keys(), "the first iteration is a start on text"
     for name in ("sample", "score", "train"):
@@ -64,7 +69,7 @@ def test_every_stage_has_its_module() -> None:
 
 
 def test_followers() -> None:
-    assert followers("generate") == ("merge", "score", "train", "evaluate", "advance")
+    assert followers("generate") == ("likelihood", "merge", "score", "train", "evaluate", "advance")
     assert followers("evaluate") == followers("baseline") == ("advance",)
     assert followers("advance") == ()
 

@@ -7,6 +7,7 @@ UNDO_CHAOS=N kills N times (default 20). Workers are forked from this process, w
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import signal
@@ -207,6 +208,48 @@ def test_another_tokenizer_is_refused_before_weights_are_loaded(
     monkeypatch.setattr(score, "load_engine", lambda *_, **__: pytest.fail("weights were loaded"))
     with pytest.raises(DataError, match="different tokenizers"):
         do(run, "score", score.run_stage)
+
+
+@pytest.mark.parametrize("length", [46, 20])
+def test_a_teacher_with_a_short_context_scores_what_it_can_read(
+    length: int, soft: tuple[Run, tuple[bytes, bytes]], tmp_path: Path
+) -> None:
+    """The others are counted, with the reason; where there are only such, the stage fails and says so."""
+    short = tmp_path / "teacher"
+    shutil.copytree(resolve_model("tiny:teacher"), short)
+    settings = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": length}))
+    run = make_run(tmp_path / "run", "method.preset=soft", "distill.shards=1", f"teacher.model={short}")
+    if length == 20:
+        with pytest.raises(DataError, match=r"not one of \d+ texts could be scored.*context is 20"):
+            do(run, "score", score.run_stage)
+        return
+    do(run, "score", score.run_stage)
+    whole, manifest = (
+        read_manifest(at.manifest_of(at.shard("score", 0)))
+        for at in (each.layout.iteration(0) for each in (soft[0], run))
+    )
+    assert manifest and whole and 0 < manifest.counts["rows"] < whole.counts["rows"]
+    assert manifest.counts["rows"] + manifest.counts["errors"] == whole.counts["rows"]
+    assert f"context is {length}" in manifest.details["error"]
+
+
+def test_scores_of_another_run_are_not_taken(soft: tuple[Run, tuple[bytes, bytes]], tmp_path: Path) -> None:
+    """Files and manifest are sound; they are of another distilled set."""
+    run = make_run(
+        tmp_path / "run", "method.preset=soft", "distill.shards=1", "seed=5", "data.train.sample_seed=3"
+    )
+    theirs, ours = soft[0].layout.iteration(0), run.layout.iteration(0)
+    shard = ours.shard("score", 0)
+    shard.parent.mkdir(parents=True, exist_ok=True)
+    for path in (shard, binary_of(shard), ours.manifest_of(shard)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(theirs.root / path.relative_to(ours.root), path)
+    graph = build_graph(run.config, run.layout, run.plan(0))  # type: ignore[arg-type]
+    states = {s.stage: s.state for s in derive(graph, gather_evidence(run.layout.root, graph))}
+    assert (
+        states["merge"] == "done" and states["score"] != "done"
+    )  # the launcher scores again; the texts are checked by training, too
 
 
 # The student's own answers

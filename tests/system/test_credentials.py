@@ -8,7 +8,7 @@ import pytest
 
 from undo_hpc.config.load import load_config
 from undo_hpc.errors import ConfigError
-from undo_hpc.system.credentials import credential_in, redacted
+from undo_hpc.system.credentials import credential_in, credentials_of, redacted
 
 # Put together here, so that no search for keys finds one in this file.
 MARKED = "Zq7" + "x" * 29
@@ -22,6 +22,16 @@ SECRETS = {
     "openai": "sk-proj-" + MARKED,
     "github": "ghp_" + MARKED,
     "header": f"Bearer {MARKED}",
+    "slash in a password": f"http://me:a/{MARKED}@host/v1",
+    "hash in a password": f"http://me:a#{MARKED}?@host/v1",
+    "port before a password": f"http://me:8{MARKED}@host/v1",
+    "encoded name": f"https://host/v1?api%2Dkey={MARKED}",
+    "plain key": f"https://host/v1?key={MARKED}",
+    "fragment": f"https://host/v1#access_token={MARKED}",
+    "groq": "gsk_" + MARKED,
+    "nvidia": "nvapi-" + MARKED,
+    "jwt": f"eyJhbGciOiJI.eyJzdWIi.{MARKED}",
+    "basic": f"Authorization: Basic {MARKED}=",
 }
 HARMLESS = (
     "http://host:8000/v1",
@@ -32,6 +42,10 @@ HARMLESS = (
     "hf_transfer",
     "max_tokens=100&token_budget=5",
     "OPENAI_API_KEY",
+    "http://host:8000/v1/@latest",
+    "http://[::1]:8000/v1/@latest",
+    "https://host/v1?keyboard=1&codec=2",
+    "basic arithmetic",
 )
 
 
@@ -68,6 +82,13 @@ def test_a_configuration_with_a_secret_is_refused_without_showing_it(setting: st
     assert MARKED not in str(refused.value) + refused.value.hint
     assert setting.partition("=")[0].rpartition(".")[2] in str(refused.value)
     assert "chmod 600" in refused.value.hint
+
+
+def test_tokens_of_a_tokenizer_are_no_secrets_and_joined_words_are() -> None:
+    plain = {"eos_token": "</s>", "pad_token": "<pad>", "decoder_start_token": "<s>", "max_tokens": "5"}
+    assert not list(credentials_of(plain))
+    for name in ("authToken", "apiKey", "x-api-key", "clientSecret", "passphrase"):
+        assert list(credentials_of({"a": {name: "abc"}})), name
 
 
 def test_a_key_that_means_none_is_no_secret() -> None:

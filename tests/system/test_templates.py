@@ -53,3 +53,12 @@ def test_no_value_begins_a_tag_or_acts_on_a_terminal_in_markdown(
 ) -> None:
     (tmp_path / "page.md.jinja").write_text("{{ value }} {{ number }}")
     assert render(tmp_path / "page.md.jinja", value=value, number=3) == f"{shown} 3"
+
+
+def test_no_value_acts_on_a_terminal_in_a_page(tmp_path: Path) -> None:
+    from markupsafe import Markup
+
+    text = render(
+        write(tmp_path, "a.html.jinja", "{{ x }} {{ y }}"), x="<i>\x1b]52;c;eA==\x07", y=Markup("<b>")
+    )
+    assert text == "&lt;i&gt;\\x1b]52;c;eA==\\x07 <b>"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 
+import orjson
 import pytest
 
 from undo_hpc.engines.openai_reply import short
 from undo_hpc.errors import EngineError
 from undo_hpc.system.guard import report_error
 from undo_hpc.system.logs import log_to_terminal
-from undo_hpc.system.wording import counted, format_duration, printable
+from undo_hpc.system.wording import counted, format_duration, printable, printable_json
 
 HOSTILE = {
     "clears the screen": "a\x1b[2Jb",
@@ -38,6 +39,13 @@ def test_nothing_is_left_that_a_terminal_acts_on(text: str, capsys: pytest.Captu
     log_to_terminal(logging.INFO)
     logging.getLogger("undo_hpc.x").warning("the server said %s", text)
     assert all(sign.isprintable() or sign == "\n" for sign in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_json_for_a_terminal_says_the_same_and_acts_on_nothing(text: str) -> None:
+    shown = printable_json(orjson.dumps({"said": text}, option=orjson.OPT_INDENT_2).decode())
+    assert all(sign.isprintable() or sign == "\n" for sign in shown)
+    assert orjson.loads(shown) == {"said": text}
 
 
 def test_lines_and_signs_of_people_stay() -> None:

@@ -64,7 +64,7 @@ def spec_in(root: Path, model: Path | str = "model") -> TrainSpec:
 def train(root: Path, recording: Recording | None = None) -> torch.Tensor:
     """Some steps with a checkpoint after each, from the newest sound one on; the state at the end."""
     spec, engine = spec_in(root), Engine()
-    manager = CheckpointManager(spec, alone(), lambda text: None)
+    manager = CheckpointManager(spec, alone())
     manager.attach(engine)
     found, first = manager.latest(), 0
     if found is not None:
@@ -90,7 +90,7 @@ def test_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = train(root, recording)
 
     def check(folder: Path, acknowledged: tuple[str, ...]) -> None:
-        manager = CheckpointManager(spec_in(folder), alone(), lambda text: None)
+        manager = CheckpointManager(spec_in(folder), alone())
         found = manager.latest()
         step = found.step if found else 0
         assert step >= int(acknowledged[-1] if acknowledged else 0), (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 
 import pytest
 import torch
@@ -138,34 +139,34 @@ def test_the_advice_on_memory() -> None:
     assert advice(16, zero_stage=3, offload="all").endswith("think of more ranks")
 
 
-def test_attention_is_what_was_asked_for_or_an_error() -> None:
-    said: list[str] = []
-    assert student.choose_attention(TrainConfig(), CPU, said.append) == "varlen"
-    assert student.choose_attention(TrainConfig(packing=False), CPU, said.append) == "sdpa"
-    assert said == [
+def test_attention_is_what_was_asked_for_or_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "undo_hpc")
+    assert student.choose_attention(TrainConfig(), CPU) == "varlen"
+    assert student.choose_attention(TrainConfig(packing=False), CPU) == "sdpa"
+    assert caplog.messages == [
         "attention: varlen (documents of a row attended to one by one); packing on",
         "attention: sdpa (torch); packing off",
     ]
     with pytest.raises(ConfigError, match=r"there is no GPU|flash-attn is not installed") as caught:
-        student.choose_attention(TrainConfig(attention="flash_attention_2"), CPU, said.append)
+        student.choose_attention(TrainConfig(attention="flash_attention_2"), CPU)
     assert caught.value.hint
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU Liger's kernels are used")
-def test_kernels_that_cannot_be_used_are_told(trainings: Trainings) -> None:
-    said: list[str] = []
+def test_kernels_that_cannot_be_used_are_told(trainings: Trainings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "undo_hpc")
     spec = trainings.spec(liger=True)
-    student.load_student(spec, spec.config, "sdpa", said.append)
+    student.load_student(spec, spec.config, "sdpa")
     reason = (
         "its kernels need a GPU"
         if importlib.util.find_spec("liger_kernel")
         else "not installed (pip install liger-kernel)"
     )
     assert (
-        len(said) == 1
-        and said[0].startswith("liger: ")
-        and reason in said[0]
-        and said[0].endswith("plain kernels are in use")
+        len(caplog.messages) == 1
+        and caplog.messages[0].startswith("liger: ")
+        and reason in caplog.messages[0]
+        and caplog.messages[0].endswith("plain kernels are in use")
     )
 
 
@@ -177,7 +178,7 @@ def test_the_work_of_a_step_is_what_torch_counts(trainings: Trainings, adapters:
     if adapters:
         pytest.importorskip("peft")
     spec = trainings.spec(lora={"enabled": adapters, "r": 4})
-    model = student.load_student(spec, spec.config, "eager", lambda _: None)
+    model = student.load_student(spec, spec.config, "eager")
     ids = torch.randint(3, 260, (1, 64))
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, use_cache=False).logits.sum().backward()

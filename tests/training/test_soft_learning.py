@@ -36,8 +36,13 @@ def teacher() -> Iterator[Any]:
 def texts(teacher: Any) -> list[ScoreRequest]:
     """Problems with the teacher's own answers."""
     problems = load_problems(load_config("tiny", ["data.train.sample=240"]).data.train).problems[:200]
-    asked = [Request(str(n), p.problem, n, 0.7, 120) for n, p in enumerate(problems)]
-    answers = {c.id: c.token_ids for c in teacher.generate(asked)}
+    return answered(teacher, [p.problem for p in problems], 0.7)
+
+
+def answered(engine: Any, prompts: list[str], temperature: float, seed: int = 0) -> list[ScoreRequest]:
+    """Prompts with an engine's answers."""
+    asked = [Request(str(n), prompt, seed + n, temperature, 120) for n, prompt in enumerate(prompts)]
+    answers = {c.id: c.token_ids for c in engine.generate(asked)}
     return [ScoreRequest(r.id, r.prompt, answers[r.id]) for r in asked]
 
 
@@ -115,3 +120,16 @@ def test_forward_divergence_comes_nearer_to_the_teacher_than_cross_entropy(
         found[ce] = divergence(teacher, student, held_out)
         student.close()
     assert found[0.0] < found[1.0] < before, (before, found)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_learning_from_its_own_answers_moves_them_toward_the_teacher(
+    teacher: Any, texts: list[ScoreRequest], beta: float
+) -> None:
+    """The student's answers to the same problems, drawn again. (To other problems they hardly move, after so little: docs/signals.md.)"""
+    student, prompts = load("student"), [r.prompt for r in texts[:150]]
+    before = divergence(teacher, student, answered(student, prompts, 1.0, seed=1000), reverse=True)
+    learn(teacher, student, answered(student, prompts, 1.0), Objective(beta=beta), 0.0, rate=5e-4)
+    after = divergence(teacher, student, answered(student, prompts, 1.0, seed=1000), reverse=True)
+    student.close()
+    assert after < 0.9 * before, (before, after)

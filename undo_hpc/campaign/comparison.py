@@ -134,9 +134,12 @@ def control(results: Results, pair: Sequence[str]) -> Control | None:
 
 def null_control(results: Results) -> dict[str, tuple[int, int]]:
     """Each arm against itself: in how many ways its seeds can be split into halves, and in how many of them the interval claims a
-    difference. Several in a hundred are chance; many more say that the differences above are noise, too."""
+    difference. Several in a hundred are chance; many more say that the differences above are noise, too. Fewer than four seeds are not
+    split: of one seed alone the interval knows nothing of other seeds."""
     found = {}
     for arm, by_seed in results.items():
+        if len(by_seed) < 4:
+            continue
         splits = null_splits({seed: result.scores for seed, result in by_seed.items()})[:RESAMPLINGS]
         claims = [compare_arms(a, b, resamples=2000) for a, b in splits]
         if claims:
@@ -216,9 +219,15 @@ def cautions(results: Results) -> list[str]:
         found.append(
             "Answers are greedy, one a problem: another batch composition can flip some of them unless the engine is batch-invariant."
         )
-    if len({digest for run in runs if (digest := _problems_digest(run))}) > 1:
+    learned: dict[tuple[str, ...], list[str]] = {}
+    for arm, by_seed in results.items():
+        if digests := {_problems_digest(r.run) for r in by_seed.values()} - {""}:
+            learned.setdefault(tuple(sorted(digests)), []).append(arm)
+    if len(learned) > 1:
         found.append(
-            "The runs learned from other training problems; compare the distinct problems in the ledger."
+            "Not all arms had the same training problems: "
+            + "; others: ".join(", ".join(arms) for arms in learned.values())
+            + ". Compare the distinct problems in the ledger."
         )
     return found
 

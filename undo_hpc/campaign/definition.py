@@ -155,6 +155,10 @@ class Campaign:
         """The configuration of an arm, or of one of its candidates, under the first seed."""
         return self.runs[self.candidates.get(name, (name,))[0], self.config.seeds[0]]
 
+    def candidates_of(self, name: str) -> list[RunConfig]:
+        """The configurations of an arm under the first seed: one, or with `best_of` one for each value."""
+        return [self.runs[candidate, self.config.seeds[0]] for candidate in self.candidates[name]]
+
 
 def find_campaign(name_or_file: str) -> Path:
     """The file of that name. Raises ConfigError that lists the campaigns of the project."""
@@ -168,20 +172,23 @@ def find_campaign(name_or_file: str) -> Path:
     return path
 
 
-def load_campaign(path: Path, sets: list[str] | None = None) -> Campaign:
+def base_file(path: Path, base: str) -> Path:
+    """The file that a campaign's arms start from: beside the campaign's file, or as `--config` finds it. Raises ConfigError."""
+    return (path.parent / base if (path.parent / base).is_file() else find_config(base)).resolve()
+
+
+def load_campaign(path: Path, sets: list[str] | None = None, base: Path | None = None) -> Campaign:
     """A campaign from its file, every arm's configuration resolved.
 
     Args:
         sets: `--set` values for all runs, over those of the file.
+        base: the file of the base, where its name would not be found (a job's copy of the code has no presets).
 
     Raises:
         ConfigError: a wrong key (with its file and line), or arms that cannot be compared.
     """
     config = validate_section(CampaignConfig, read_yaml(path))
-    base = config.base
-    if (path.parent / base).is_file():
-        base = str((path.parent / base).resolve())
-    find_config(base)
+    start = str(base or base_file(path, config.base))
     runs: dict[tuple[str, int], RunConfig] = {}
     candidates: dict[str, tuple[str, ...]] = {}
     matched: dict[str, str] = {}
@@ -191,7 +198,7 @@ def load_campaign(path: Path, sets: list[str] | None = None) -> Campaign:
         own = [f"seed={seed + values.seed_shift}", f"name={json.dumps(title)}", *more]
         position = config.seeds.index(seed)
         try:
-            return load_config(base, [*values.sets(position, number), *(sets or []), *own])
+            return load_config(start, [*values.sets(position, number), *(sets or []), *own])
         except ConfigError as error:
             raise ConfigError(f"{path}, arm {name}: {error.message}", hint=error.hint) from error
 
@@ -238,9 +245,34 @@ def _require_comparable(campaign: Campaign, path: Path) -> None:
                 f"{path}, arm {arm}: best_of chooses on validation, and data.validation is 0",
                 hint="set data.validation under `set`",
             )
+    _require_different(campaign, path)
+    if campaign.second and all(
+        run.student.model == campaign.runs[first, seed].student.model for seed, run in campaign.second.items()
+    ):
+        raise ConfigError(
+            f"{path}: transfer names no other student: {reference_run.student.model} would learn the same data once more",
+            hint="give transfer.set a student.model",
+        )
     benchmarks = [Path(name).stem for name in reference_run.evaluate.benchmarks]
     if campaign.config.problem_set not in benchmarks:
         raise ConfigError(
             f"{path}: problem_set is {campaign.config.problem_set!r}, and evaluate.benchmarks are {benchmarks}",
             hint="name one of them",
         )
+
+
+def _require_different(campaign: Campaign, path: Path) -> None:
+    """Raises where both arms of a comparison have a run with the same values under the same seed: it would be compared with itself."""
+    config = campaign.config
+    for a, b in [*config.primary, *(pair for pair in (config.positive_control, config.null_control) if pair)]:
+        seen: dict[str, tuple[str, int]] = {}
+        for arm in (a, b):
+            for name, seed in ((name, seed) for name in campaign.candidates[arm] for seed in config.seeds):
+                run = campaign.runs[name, seed].model_copy(update={"name": "", "stages": {}})
+                values = run.model_dump_json() + campaign.matched.get(name, "")
+                before = seen.setdefault(values, (arm, seed))
+                if before[0] != arm:
+                    raise ConfigError(
+                        f"{path}: {a} under seed {before[1]} and {b} under seed {seed} are the same run, and would be compared with itself",
+                        hint=f"give {b} other values, or for the same arm under other seeds `seed: {{add: 100}}`",
+                    )

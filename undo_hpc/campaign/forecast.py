@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undo_hpc.campaign.definition import Campaign
-from undo_hpc.campaign.shared import first_work
-from undo_hpc.config.parts import effective_iterations
+from undo_hpc.config.parts import effective_iterations, refines
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.taking_over import first_work
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError
 from undo_hpc.method.stats import paired_detectable_difference
@@ -153,20 +153,45 @@ def _gpus(config: RunConfig, stage: str) -> int:
 
 def _warnings(campaign: Campaign) -> Iterator[str]:
     """Arms that will hardly be matched, as far as their configuration tells, and what cannot be concluded."""
+    match = campaign.config.match
+    within = f"within {100 * match.teacher_tokens:.0f} %"
     for a, b in campaign.config.primary:
         one, other = campaign.arm(a), campaign.arm(b)
         if (x := _requests(one)) != (y := _requests(other)):
-            yield f"{a} and {b} ask the teacher differently ({x}, {y}): their teacher tokens will hardly match; the ledger shows it"
-        if one.train != other.train:
-            yield f"{a} and {b} train differently (train): a difference may come from there"
+            yield f"{a} and {b} ask the teacher differently ({x}, {y}): their teacher tokens will hardly match {within}; the ledger shows it"
+        elif refines(one) and _shown(one) != _shown(other):
+            yield f"{a} and {b} show the teacher other things, so their prompts differ in length: teacher tokens may not match {within}; the ledger shows it"
+        tied = {a, b} & {name.partition("/")[0] for name in campaign.matched}
+        trained = [[run.train for run in campaign.candidates_of(arm)] for arm in (a, b)]
+        if any(x != y for x in trained[0] for y in trained[1]) and not tied:
+            yield (
+                f"{a} and {b} train differently (train): their student tokens will hardly match within {100 * match.student_tokens:.0f} %, and a difference "
+                f"may come from there; `train.tokens: {{match: {a}}}` trains on as many"
+            )
         if one.method.errors_from != other.method.errors_from or one.data != other.data:
-            yield f"{a} and {b} learn from other problems: a difference may come from there"
+            yield f"{a} and {b} learn from other problems (allowed: {100 * match.problems:.0f} %): a difference may come from there"
     if len(campaign.config.seeds) < 3:
         yield f"{len(campaign.config.seeds)} seed(s): the spread between seeds is hardly known; take at least 3, better 5"
     if not campaign.config.positive_control:
         yield "no positive_control: where no difference is shown, nothing says that one could have been"
-    if campaign.arm(next(iter(campaign.config.arms))).data.validation == 0:
+    if (
+        campaign.arm(next(iter(campaign.config.arms))).data.validation == 0
+        and campaign.config.student == "best"
+    ):
         yield "data.validation is 0: the last iteration stands for the best, nothing was chosen"
+
+
+def _shown(config: RunConfig) -> tuple[object, ...]:
+    """What of an attempt the teacher reads, and how much of what was before."""
+    method = config.method
+    return (
+        method.condition == "blind",
+        method.history,
+        method.show_score,
+        method.hint,
+        method.examples,
+        method.show_truth,
+    )
 
 
 def _requests(config: RunConfig) -> str:

@@ -24,6 +24,7 @@ from undo_hpc.campaign.comparison import (
     repeated,
 )
 from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.campaign.questions import MEASURES, doubts, only_problems, unanswered
 from undo_hpc.config.load import is_neutral
 from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves
@@ -95,17 +96,30 @@ def page(data: CampaignData, written: str) -> str:
                 len(runs),
                 sum(r.correct for r in runs),
                 sum(r.answers for r in runs),
+                _steps(runs),
             )
             for arm, runs in arms.items()
         ],
         ledger={arm: mean_ledger([r.ledger for r in runs]) for arm, runs in arms.items()},
-        settings=settings({arm: runs[0].run for arm, runs in arms.items()}),
+        settings=settings({arm: [r.run for r in runs] for arm, runs in arms.items()}),
+        everything={arm: _everything(runs[0].run) for arm, runs in arms.items()},
         prompts=_prompts([runs[0].run for runs in arms.values()]),
         items=_items(data),
+        doubts=doubts(data.results, data.comparisons),
+        questions=[question for _, question in MEASURES],
+        only_problems=list(only_problems(data.results, data.comparisons)),
+        unanswered=list(unanswered(data.results, data.comparisons, data.transfer))
+        if data.comparisons
+        else [],
         halves=null_control(data.results),
         repeated=repeated(data.results),
         transfer_table=[
-            (arm, *spread([r.accuracy for r in runs.values()]), len(runs))
+            (
+                arm,
+                next(iter(runs.values())).run.config.student.model,
+                *spread([r.accuracy for r in runs.values()]),
+                len(runs),
+            )
             for arm, runs in data.transfer.items()
             if runs
         ],
@@ -121,22 +135,27 @@ def spread(values: Sequence[float]) -> tuple[float, float, float, float]:
     return statistics.fmean(values), deviation, min(values), max(values)
 
 
-def settings(runs: Mapping[str, Run]) -> dict[str, list[str]]:
-    """Keys that belong to the results and differ between arms, with the value of each arm."""
-    values = {
-        arm: {
-            k: v
-            for k, v in by_content(leaves(run.config.model_dump(mode="json")))
-            if not is_neutral(k) and k not in ("name", "seed")
-        }
-        for arm, run in runs.items()
-    }
-    keys = sorted({key for own in values.values() for key in own})
+def settings(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[str]]:
+    """Keys that belong to the results and differ between arms or seeds, with the values of each arm."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for arm, of_arm in runs.items():
+        for run in of_arm:
+            for key, value in by_content(leaves(run.config.model_dump(mode="json"))):
+                if not is_neutral(key) and key not in ("name", "seed"):
+                    values = found.setdefault(key, {}).setdefault(arm, [])
+                    if str(value) not in values:
+                        values.append(str(value))
     return {
-        key: [str(own.get(key, "")) for own in values.values()]
-        for key in keys
-        if len({str(own.get(key)) for own in values.values()}) > 1
+        key: [", ".join(own.get(arm, [""])) for arm in runs]
+        for key, own in sorted(found.items())
+        if len({tuple(own.get(arm, ())) for arm in runs}) > 1 or any(len(v) > 1 for v in own.values())
     }
+
+
+def _everything(run: Run) -> str:
+    """All keys that differ from their defaults, a line each."""
+    explicit = run.config.model_dump(mode="json", exclude_defaults=True)
+    return "\n".join(f"{key}: {value}" for key, value in by_content(leaves(explicit)))
 
 
 def to_dict(data: CampaignData) -> dict[str, Any]:
@@ -178,6 +197,13 @@ def _figures(c: Comparison) -> dict[str, Any]:
         "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.difference.detectable,
         "same_student": c.same, "unmatched": sorted(c.unmatched), "sentence": c.sentence,
     }  # fmt: skip
+
+
+def _steps(runs: Sequence[RunResult]) -> str:
+    """Mean accuracy of the untrained student, where it was evaluated, and of each iteration, in per cent."""
+    steps = sorted({k for r in runs for k in r.accuracies})
+    means = [statistics.fmean(r.accuracies[k] for r in runs if k in r.accuracies) for k in steps]
+    return ", ".join([*([] if -1 in steps else ["-"]), *(f"{100 * value:.1f}" for value in means)])
 
 
 def _sampled(runs: Sequence[RunResult]) -> str:

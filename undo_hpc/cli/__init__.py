@@ -40,6 +40,15 @@ VERBS = {
     "pause": "let running tasks save and stop; the run can be resumed later",
     "cancel": "end the jobs of a run; all data stays",
 }
+# What other programs, and people, call what is no verb here.
+MEANT = {
+    "import": "rationales that exist already are a key of the configuration: --set data.rationales.path=FILE (or .hub, .run) beside their "
+    "problems; `undo-hpc train MODEL FILE` learns them alone (docs/parts.md)",
+    "resume": "the same command again resumes a run: undo-hpc run --run-dir DIR",
+    "stop": "undo-hpc pause RUN lets tasks save and stop, undo-hpc cancel RUN ends them",
+    "campaign": "python launchers/run_campaign.py FILE",
+    "diff": "undo-hpc config my.yaml --diff RUN; undo-hpc compare RUN RUN compares results",
+}
 DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it, understand it, share it."
 
 
@@ -111,5 +120,6 @@ def _overview(words: list[str]) -> int:
 
     near = difflib.get_close_matches(words[0], VERBS, n=1)
     advice = f"did you mean '{near[0]}'?" if near else f"verbs: {', '.join(VERBS)}"
+    advice = MEANT.get(words[0], advice)
     print(f"error: there is no verb '{words[0]}'\n  -> {advice}", file=sys.stderr)
     return 2

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.pipeline.run import Run
     from undo_hpc.stages.prepare import Sources
+    from undo_hpc.storage.lease import Lease
 
 PATIENCE_S = 120.0  # for another launcher of the same campaign that is writing its page
 EXAMPLES = """examples:
@@ -66,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that share the seeds; on SLURM one is enough (default: 1)",
     )
+    # from a job: campaign/continuing.py
+    parser.add_argument("--continue-seed", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     add_verbosity(parser)
     return parser
 
@@ -80,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launch(arguments: argparse.Namespace, console: Console) -> int:
     """What the arguments ask for. Raises UndoError for all that a user can correct."""
-    from undo_hpc.campaign.definition import find_campaign, load_campaign
+    from undo_hpc.campaign.definition import base_file, find_campaign, load_campaign
     from undo_hpc.campaign.forecast import forecast
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
@@ -92,7 +97,8 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
             f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}",
             "cluster.kind=slurm",
         ]
-    campaign = load_campaign(find_campaign(arguments.campaign), sets)
+    file = find_campaign(arguments.campaign)
+    campaign = load_campaign(file, sets, arguments.base)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
     if arguments.dry_run or not place.definition.exists():
         sources = check_arms(campaign, place, read_hub=not arguments.dry_run)
@@ -104,9 +110,16 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     what = f"the campaign {place.root}"
     with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
         configs = begin(campaign, place)
-    with helpers(arguments.jobs - 1) as others:
-        code = _run_all(campaign, configs, place, console)
-    code = max([code, *(process.returncode for process in others)])
+    base = arguments.base or base_file(file, campaign.config.base)
+    start = _Start(campaign, configs, place, console, file, base, sets)
+    if arguments.continue_seed is not None:
+        code = start.continue_seed(arguments.continue_seed)
+        if not start.has_ended:
+            return code
+    else:
+        with helpers(arguments.jobs - 1) as others:
+            code = start.all_seeds()
+        code = max([code, *(process.returncode for process in others)])
     with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
         path = write_page(campaign, place, console)
     console.print(str(path), highlight=False, soft_wrap=True)
@@ -197,77 +210,146 @@ def helpers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
             process.wait()
 
 
-def _run_all(
-    campaign: Campaign, configs: dict[tuple[str, int], RunConfig], place: CampaignDir, console: Console
-) -> int:
-    """Every run that has not ended, seed by seed, so that a campaign that is cut short has whole seeds.
+@dataclass(frozen=True)
+class _Start:
+    """A campaign whose runs are started or resumed.
 
-    A seed that another process works on is left to it: several launchers share the seeds of a campaign.
+    Attributes:
+        file, base, sets: its file, that of its base, and `--set` values, for the jobs that continue it.
     """
-    from undo_hpc.errors import LeaseError
-    from undo_hpc.storage.lease import Lease
 
-    worst = 0
-    for seed in campaign.config.seeds:
-        what = f"seed {seed} of the campaign {place.root}"
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(Lease(place.root / f"seed-{seed:03d}.lease", what))
-            except LeaseError:
-                console.print(f"another process works on {what}", highlight=False)
-                continue
-            worst = max(worst, _run_seed(campaign, configs, place, seed, console))
-    return worst
+    campaign: Campaign
+    configs: dict[tuple[str, int], RunConfig]
+    place: CampaignDir
+    console: Console
+    file: Path
+    base: Path
+    sets: list[str]
 
+    def all_seeds(self) -> int:
+        """Every run that has not ended, seed by seed, so that a campaign that is cut short has whole seeds.
 
-def _run_seed(
-    campaign: Campaign,
-    configs: dict[tuple[str, int], RunConfig],
-    place: CampaignDir,
-    seed: int,
-    console: Console,
-) -> int:
-    from undo_hpc.campaign.answers import has_ended
-    from undo_hpc.campaign.dependent import arm_result, matched, transfer_config, transfers
-    from undo_hpc.campaign.shared import awaited, take_over
-    from undo_hpc.cli.run_iteration import start_run
-    from undo_hpc.pipeline.layout import Layout
-    from undo_hpc.pipeline.run import open_run
+        A seed that another process works on is left to it: several launchers share the seeds of a campaign.
+        """
+        from undo_hpc.errors import LeaseError
 
-    worst = 0
-    donors: list[Run] = []
+        worst = 0
+        for seed in self.campaign.config.seeds:
+            with contextlib.ExitStack() as held:
+                try:
+                    held.enter_context(self._seed_lease(seed))
+                except LeaseError:
+                    self.console.print(f"another process works on {self._seed_name(seed)}", highlight=False)
+                    continue
+                worst = max(worst, self._seed(seed))
+        return worst
 
-    def prepared(run: Run) -> None:
-        for run_id, done in take_over(run, donors).items():
-            console.print(f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False)
+    def continue_seed(self, seed: int) -> int:
+        """From the last job of a run: starts the runs of its seed that waited for it. Those at work continue by themselves."""
+        from undo_hpc.control.patience import PATIENCE_S as OF_A_JOB_S
 
-    def start(name: str, config: RunConfig | None, waits_for: str = "") -> None:
-        nonlocal worst
-        run_dir = place.run(name, seed)
-        begun = Layout(run_dir).config.exists()
-        if begun and has_ended(open_run(run_dir)):
-            return
-        if (
-            config is not None and config.cluster.kind == "slurm" and not begun
-        ):  # else the one before it has ended
+        with self._seed_lease(
+            seed, wait_s=OF_A_JOB_S
+        ):  # another job of the seed may be taking over large files
+            return self._seed(seed, only_waiting=True)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no run of the campaign is missing."""
+        from undo_hpc.campaign.answers import has_ended
+        from undo_hpc.campaign.dependent import transfers
+        from undo_hpc.pipeline.layout import Layout
+        from undo_hpc.pipeline.run import open_run
+
+        names = [*self.campaign.names, *transfers(self.campaign)]
+        places = [self.place.run(name, seed) for name in names for seed in self.campaign.config.seeds]
+        return all(Layout(path).config.exists() and has_ended(open_run(path)) for path in places)
+
+    def _jobs_submit(self) -> bool:
+        """Whether the runs are on a cluster whose nodes submit jobs."""
+        from undo_hpc.cluster.profile import load_profile
+
+        where = next(iter(self.configs.values())).cluster
+        return where.kind == "slurm" and load_profile(where.profile).submit_from == "nodes"
+
+    def _seed_name(self, seed: int) -> str:
+        return f"seed {seed} of the campaign {self.place.root}"
+
+    def _seed_lease(self, seed: int, wait_s: float = 0.0) -> Lease:
+        from undo_hpc.storage.lease import Lease
+
+        return Lease(self.place.root / f"seed-{seed:03d}.lease", self._seed_name(seed), wait_s=wait_s)
+
+    def _seed(self, seed: int, *, only_waiting: bool = False) -> int:
+        from undo_hpc.campaign.dependent import arm_result, matched, transfer_config, transfers
+        from undo_hpc.pipeline.layout import Layout
+        from undo_hpc.pipeline.run import open_run
+
+        worst, campaign, place = 0, self.campaign, self.place
+        donors: list[Run] = []
+        for name in campaign.names:
+            config = matched(campaign, place, name, seed, self.configs[name, seed])
+            waits_for = "" if config else campaign.matched[name]
+            worst = max(worst, self._run(name, seed, config, donors, waits_for, only_waiting))
+            if Layout(place.run(name, seed)).config.exists():
+                donors.append(open_run(place.run(name, seed)))
+        for name, arm in transfers(campaign).items():
+            result = arm_result(campaign, place, arm, seed)
+            second = campaign.second[seed]
+            config = transfer_config(result.run, result.iteration, second) if result else None
+            worst = max(worst, self._run(name, seed, config, donors, "" if config else arm, only_waiting))
+        return worst
+
+    def _run(
+        self,
+        name: str,
+        seed: int,
+        config: RunConfig | None,
+        donors: Sequence[Run],
+        waits_for: str,
+        only_waiting: bool,
+    ) -> int:
+        """Starts or resumes one run; on SLURM one whose first work another is doing waits for that one's last job.
+
+        Args:
+            config: None where it is known only when the run `waits_for` has ended.
+            only_waiting: a run that has been planned is left to its own jobs.
+        """
+        from undo_hpc.campaign.answers import has_ended
+        from undo_hpc.campaign.continuing import remember
+        from undo_hpc.campaign.shared import awaited, take_over
+        from undo_hpc.cli.run_iteration import start_run
+        from undo_hpc.pipeline.layout import Layout
+        from undo_hpc.pipeline.run import open_run
+
+        run_dir = self.place.run(name, seed)
+        known = Layout(run_dir).config.exists()
+        begun = known and open_run(run_dir).plan(0) is not None
+        submitted = begun and Layout(run_dir).submissions.exists()
+        if (begun and has_ended(open_run(run_dir))) or (submitted and only_waiting):
+            return 0
+        on_slurm = config is not None and config.cluster.kind == "slurm"
+        if config is not None and on_slurm and not begun:  # else the one before it has ended
             other = awaited(config, donors)
-            waits_for = waits_for or (other.id if other else "")
-        if config is None or (waits_for and not begun):
-            console.print(f"{name}, seed {seed} waits for {waits_for}; the same command later starts it")
-            return
-        console.rule(f"{name}, seed {seed}")
-        worst = max(worst, start_run(config, run_dir, console, prepared=prepared))
+            waits_for = other.config.name if other else ""
+        waits = bool(waits_for) and not begun
+        if waits:
+            how = "its last job starts it" if self._jobs_submit() else "the same command later starts it"
+            self.console.print(f"{name}, seed {seed} waits for {waits_for}; {how}", highlight=False)
+        if config is None or (waits and known):
+            return 0
+        if not waits:
+            self.console.rule(f"{name}, seed {seed}")
 
-    for name in campaign.names:
-        config = matched(campaign, place, name, seed, configs[name, seed])
-        start(name, config, "" if config else campaign.matched[name])
-        if Layout(place.run(name, seed)).config.exists():
-            donors.append(open_run(place.run(name, seed)))
-    for name, arm in transfers(campaign).items():
-        result = arm_result(campaign, place, arm, seed)
-        second = campaign.second[seed]
-        start(name, transfer_config(result.run, result.iteration, second) if result else None, arm)
-    return worst
+        def prepared(run: Run) -> None:
+            for run_id, done in take_over(run, donors).items():
+                self.console.print(
+                    f"{done} tasks of iteration 0 are taken over from {run_id}", highlight=False
+                )
+            if on_slurm:
+                remember(run, self.place, self.file, self.base, self.sets, seed)
+
+        return start_run(config, run_dir, self.console, prepared=prepared, only_prepare=waits)
 
 
 def write_page(campaign: Campaign, place: CampaignDir, console: Console) -> Path:

@@ -155,12 +155,14 @@ def start_run(
     *,
     prepared: Callable[[Run], object] | None = None,
     unattended: bool = False,
+    only_prepare: bool = False,
 ) -> int:
     """Starts a run or resumes it; returns its exit code. Raises UndoError for all that a user can correct.
 
     Args:
         prepared: called when its data stand, before anything is planned; a campaign takes over equal work there.
         unattended: called by cron, where nodes may submit nothing.
+        only_prepare: nothing is planned or submitted; a campaign does that later, from a node that may have no network.
     """
     from undo_hpc.cli.messages import show_prepared
     from undo_hpc.control.added import add_evaluations, with_new_benchmarks
@@ -187,6 +189,8 @@ def start_run(
             show_prepared(run, manifest, console)
         for note in add_evaluations(run) if config.evaluate.added else ():
             console.print(f"warning: {note}", highlight=False, markup=False, soft_wrap=True)
+        if only_prepare:
+            return 0
         if prepared is not None:
             prepared(run)
         if config.cluster.kind == "slurm":

@@ -83,6 +83,8 @@ def announce(run: Run, state: RunState, console: Console) -> None:
         what = f"{public_name(run.config.student.model)} answers {counted(asked, 'problem')}"
     elif not state.iteration and has_rationales(run.config):
         what = f"{counted(state.plan.problems, 'problem')} with rationales that exist already"
+    if state.plan.canary_problems:
+        what = f"canary: {state.plan.canary_problems} of {counted(state.plan.problems, 'problem')} first"
     console.print(f"[bold]iteration {state.iteration}[/bold]: {escape(what)}{kept}", highlight=False)
     if not done and what.startswith("the teacher"):
         show_workload(run.config, state.plan, console)

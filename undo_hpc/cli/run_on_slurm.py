@@ -59,7 +59,14 @@ def run_on_slurm(run: Run, console: Console, *, unattended: bool = False) -> int
             f"submitted {stage} of iteration {done.state.iteration}: {counted(tasks, 'task')}, job {', '.join(ids)}",
             highlight=False,
         )
-    if any(stage == "generate" for stage, _, _ in done.submitted):
+    if done.state.plan.canary_problems:
+        first = f"{done.state.plan.canary_problems} of {counted(done.state.plan.problems, 'problem')}"
+        console.print(
+            f"  canary: the teacher writes for {first} first; the array is planned and submitted when it is released (generate.canary)",
+            highlight=False,
+            soft_wrap=True,
+        )
+    elif any(stage == "generate" for stage, _, _ in done.submitted):
         show_workload(run.config, done.state.plan, console)
     for job in done.released:
         console.print(

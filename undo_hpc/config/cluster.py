@@ -81,7 +81,8 @@ class ClusterConfig(Section):
     check_shared: bool = runtime_field(True, "refuse a run directory that the compute nodes cannot see")
 
 
-_NOT_FOLLOWED = {LAST_STAGE: "ends the iteration", "serve": "leaves no evidence"}
+_NOT_FOLLOWED = {LAST_STAGE: "ends the iteration", "serve": "leaves no evidence", "canary": "comes before the plan",
+                 "release": "makes the plan"}  # fmt: skip
 
 
 def check_stages(own: Mapping[str, StageConfig], cluster: ClusterConfig) -> None:

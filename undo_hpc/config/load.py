@@ -108,6 +108,8 @@ def validate_section(model: type[M], text: YamlText) -> M:
                 "" if isinstance(item["input"], dict | list) or path == () else f" (it is {item['input']!r})"
             )
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+            if item["type"] == "model_type":  # it would name a class of ours
+                message = "is a section: give one of its keys"
             if item["type"] == "string_type" and isinstance(item["input"], int | float):
                 value += "; in quotes it is a text"
             elif item["type"] in ("int_type", "float_type") and _is_number(item["input"]):
@@ -155,9 +157,9 @@ def _meaning(model: type[BaseModel], loc: Iterable[Any]) -> str:
         text = f"{part}: {info.description}"
         inner = [m for m, _ in _models(info.annotation)]
         if not inner:
-            break
+            return text
         current = inner[0]
-    return text
+    return text if current is model else f"{text}; its keys: {', '.join(current.model_fields)}"
 
 
 def preset_names() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from undo_hpc.config.fields import Section, result_field
+from undo_hpc.config.fields import Section, result_field, wrong_key
 
 Preset = Literal[
     "undo", "undo_paper", "undo_hint", "blind", "shuffled", "one_shot", "ground_truth", "start_previous", "soft", "on_policy",
@@ -88,9 +88,10 @@ class MethodConfig(Section):
     keep: int = result_field(
         0, "rationales that are kept of a problem in an iteration; 0 for as many as generate.samples", ge=0
     )
-    select: Literal["first", "shortest"] = result_field(
+    select: Literal["first", "shortest", "likeliest"] = result_field(
         "first",
-        "which right rationales are kept where there are more: the first in order of attempt, or the shortest in tokens",
+        "which right rationales are kept where there are more: the first in order of attempt, the shortest in tokens, or those that the "
+        "student, as its training begins, finds likeliest (mean log-probability a token; the stage likelihood asks evaluate.engine)",
     )
     pass_rate_min: float = result_field(
         0.0,
@@ -119,3 +120,39 @@ class MethodConfig(Section):
         if not isinstance(data, Mapping) or not isinstance(data.get("preset"), str):
             return data
         return METHOD_PRESETS.get(data["preset"], {}) | dict(data)
+
+
+def check_selection(method: MethodConfig, samples: int, engine: str, policy: bool) -> None:
+    """Refuses a selection among rationales that are never there: it would change nothing, silently; or one that nobody can make.
+
+    Args:
+        samples: `generate.samples`.
+        engine: the student's.
+        policy: whether less than all of generate may be enough.
+
+    Raises:
+        PydanticCustomError: see `wrong_key`.
+    """
+    usual = {"pass_rate_min": 0.0, "pass_rate_max": 1.0, "select": "first"}
+    chosen = [name for name, value in usual.items() if getattr(method, name) != value]
+    if chosen and samples < 2:
+        raise wrong_key(
+            ("method", chosen[0]), "needs several rationales a problem: set generate.samples above 1"
+        )
+    if method.keep > samples or (method.select != "first" and method.keep in (0, samples)):
+        raise wrong_key(
+            ("method", "keep"),
+            f"is {method.keep}, of generate.samples {samples}: a selection keeps fewer than there are, at least 1",
+        )
+    if method.select != "likeliest":
+        return
+    if engine == "openai":
+        raise wrong_key(
+            ("method", "select"),
+            "is likeliest, and evaluate.engine a server, which gives no log-probabilities of a text: take vllm or transformers, or shortest",
+        )
+    if policy:
+        raise wrong_key(
+            ("method", "select"),
+            "is likeliest, which asks about the rationales of all tasks: leave cluster.policy.generate out, or take shortest",
+        )

@@ -7,6 +7,8 @@ from typing import Literal
 from undo_hpc.config.schema import RunConfig
 
 Role = Literal["teacher", "student"]
+CANARY_PROBLEMS = 16
+CANARY_ABOVE = 4  # tasks of an array: more are worth a wait for one task first
 
 
 def refines(config: RunConfig) -> bool:
@@ -28,6 +30,21 @@ def has_rationales(config: RunConfig) -> bool:
     """Whether the rationales of iteration 0 are given: the data's own solutions (`ground_truth`), or those of `data.rationales`."""
     given = config.data.rationales
     return config.method.condition == "ground_truth" or bool(given.path or given.hub or given.run)
+
+
+def canary_problems(config: RunConfig, iteration: int, problems: int, shards: int) -> int:
+    """Problems that the teacher answers on one task before an iteration's array is released (`generate.canary`); 0 for none.
+
+    It is tried where it is asked first. Its own servers (`generate.service`) would be started for it, and again for the array: no canary.
+    """
+    served = config.generate.engine.name == "openai" and config.generate.service
+    if iteration != int(has_rationales(config)) or config.method.condition == "ground_truth" or served:
+        return 0
+    asked = config.generate.canary.problems
+    if asked is None:
+        real = config.cluster.kind == "slurm" and not config.teacher.model.startswith("tiny:")
+        asked = CANARY_PROBLEMS if real and shards > CANARY_ABOVE else 0
+    return asked if asked < problems else 0
 
 
 def only_evaluates(config: RunConfig) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from undo_hpc.config.canary import CanaryConfig
 from undo_hpc.config.cluster import (
     ClusterConfig,
     PolicyConfig,
@@ -29,7 +30,7 @@ from undo_hpc.config.engines import (
     VllmEngineConfig,
 )
 from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
-from undo_hpc.config.method import MethodConfig
+from undo_hpc.config.method import MethodConfig, check_selection
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.records import SPLITS
 
@@ -142,6 +143,7 @@ class GenerateConfig(Section):
         0.0, "measured speed of a task; 0 takes the last iteration's, or a careful guess", ge=0
     )
     quality: QualityConfig = result_field(QualityConfig(), "what is good enough to learn from")
+    canary: CanaryConfig = result_field(CanaryConfig(), "a few problems first, on one task")
     service: int = runtime_field(
         0, "serve the teacher by this many server tasks, with the shards as clients; 0 for none", ge=0
     )
@@ -362,19 +364,9 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _selection_has_a_choice(self) -> RunConfig:
-        """Refuses a selection among rationales that are never there: it would change nothing, silently."""
-        method, samples = self.method, self.generate.samples
-        chosen = [name for name, usual in (("pass_rate_min", 0.0), ("pass_rate_max", 1.0), ("select", "first"))
-                  if getattr(method, name) != usual]  # fmt: skip
-        if chosen and samples < 2:
-            raise wrong_key(
-                ("method", chosen[0]), "needs several rationales a problem: set generate.samples above 1"
-            )
-        if method.keep > samples or (method.select != "first" and method.keep in (0, samples)):
-            raise wrong_key(
-                ("method", "keep"),
-                f"is {method.keep}, of generate.samples {samples}: a selection keeps fewer than there are, at least 1",
-            )
+        check_selection(
+            self.method, self.generate.samples, self.evaluate.engine.name, "generate" in self.cluster.policy
+        )
         return self
 
     @model_validator(mode="after")

@@ -53,12 +53,16 @@ class StageSpec:
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
+        StageSpec("canary", "undo_hpc.stages.canary", gpu=True, keeps_rows=True, generation=True, resources_of="generate"),
+        StageSpec("release", "undo_hpc.stages.release", after=("canary",), resubmits=True, resources_of="merge"),
         StageSpec("serve", "undo_hpc.stages.serve", array=True, gpu=True, generation=True),
         StageSpec("generate", "undo_hpc.stages.generate", array=True, gpu=True, keeps_rows=True, graded=True, generation=True,
                   max_arrays=2, policy=True),
         StageSpec("baseline", "undo_hpc.stages.evaluate", array=True, gpu=True, keeps_rows=True, graded=True,
                   resources_of="evaluate"),
-        StageSpec("merge", "undo_hpc.stages.merge", after=("generate",), resubmits=True),
+        StageSpec("likelihood", "undo_hpc.stages.likelihood", after=("generate",), array=True, gpu=True, keeps_rows=True,
+                  resources_of="evaluate"),
+        StageSpec("merge", "undo_hpc.stages.merge", after=("generate", "likelihood"), resubmits=True),
         StageSpec("sample", "undo_hpc.stages.sample", array=True, gpu=True, keeps_rows=True, resources_of="evaluate"),
         StageSpec("score", "undo_hpc.stages.score", after=("merge", "sample"), array=True, gpu=True, keeps_rows=True,
                   resources_of="generate"),
@@ -71,7 +75,7 @@ STAGES: dict[str, StageSpec] = {
 ROW_STAGES = tuple(spec.name for spec in STAGES.values() if spec.keeps_rows)
 RESUBMITTING_STAGES = tuple(spec.name for spec in STAGES.values() if spec.resubmits)
 TEXT_STAGES = tuple(
-    spec.name for spec in STAGES.values() if spec.graded or spec.name == "merge"
+    spec.name for spec in STAGES.values() if spec.graded or spec.name in ("canary", "merge")
 )  # those to look at
 LAST_STAGE = "advance"  # closes an iteration and begins the next one
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")  # part of job names and paths

@@ -140,7 +140,15 @@ def read_yaml(path: Path) -> YamlText:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="check the path") from error
 
-    def leading_zeros(node: yaml.Node) -> None:
+    def look(node: yaml.Node) -> None:
+        lines: dict[tuple[str, ...], int] = {}
+        for keys, number in _lines(node, ()):  # before `<<` is merged, over which a key may stand again
+            if keys in lines:  # YAML would silently take the last one
+                raise ConfigError(
+                    f"{path}, line {number}: key '{'.'.join(keys)}' stands twice (first on line {lines[keys]})",
+                    hint="keep one of the two; the keys of a section stand together",
+                )
+            lines[keys] = number
         for keys, line, digits in _scalars(node, ()):
             if _LEADING_ZERO.fullmatch(digits):
                 raise ConfigError(
@@ -149,7 +157,7 @@ def read_yaml(path: Path) -> YamlText:
                 )
 
     try:
-        node, data = _parse(text, leading_zeros)
+        node, data = _parse(text, look)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}", hint="fix the line that is named") from error
     if data is None:
@@ -158,15 +166,7 @@ def read_yaml(path: Path) -> YamlText:
         raise ConfigError(
             f"{path}: the file must hold keys and values", hint="see launchers/configs/tiny.yaml"
         )
-    lines: dict[tuple[str, ...], int] = {}
-    for keys, number in _lines(node, ()):
-        if keys in lines:  # YAML would silently take the last one
-            raise ConfigError(
-                f"{path}, line {number}: key '{'.'.join(keys)}' stands twice (first on line {lines[keys]})",
-                hint="keep one of the two; the keys of a section stand together",
-            )
-        lines[keys] = number
-    return YamlText(data, str(path), lines)
+    return YamlText(data, str(path), dict(_lines(node, ())))
 
 
 def _scalars(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, str]]:

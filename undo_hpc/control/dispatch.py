@@ -84,7 +84,9 @@ def submit_missing(
     todo = [
         (stage, indices)
         for stage, indices in missing_tasks(state, jobs)
-        if not resubmitter or stage.name in connected_stages(state.stages, resubmitter)
+        if not resubmitter
+        or resubmitter == "release"
+        or stage.name in connected_stages(state.stages, resubmitter)
     ]
     if resubmitter or unattended:
         limit_resubmits(run, state, todo, resubmitter)

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.config.parts import has_rationales
+from undo_hpc.config.parts import canary_problems, has_rationales
 from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.control.results import changed, damaged_results, finished_problem
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.decision import Decision
 from undo_hpc.method.targets import expected_length
+from undo_hpc.pipeline.cutting import cut_evenly
 from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
 from undo_hpc.pipeline.plan import (
     IterationPlan,
     Stage,
     build_graph,
-    cut_evenly,
     decide_run,
     extend,
     plan_iteration,
@@ -34,7 +34,8 @@ from undo_hpc.pipeline.workload import Measured, estimate, scoring_speed
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SCHEMA_VERSION, Target
 from undo_hpc.stages.context import Pruned
-from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, write_targets
+from undo_hpc.stages.release import released_canary
+from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, spread, write_targets
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 from undo_hpc.storage.reading import read_fast
@@ -72,6 +73,11 @@ class RunState:
     def ended(self) -> Decision | None:
         """The decision that ended the loop, or None while it continues."""
         return self.decision if self.decision is not None and self.decision.action != "continue" else None
+
+    @property
+    def released(self) -> bool:
+        """Whether a canary has passed, and its iteration is to be planned."""
+        return bool(self.plan.canary_problems) and not self.missing
 
     @property
     def missing(self) -> list[TaskStatus]:
@@ -139,7 +145,7 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
     _check_metrics(run, iteration, evidence, plan.added)
     policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
     statuses = derive(stages, evidence, policies=policies, outside=outside_digests(run), live=live)
-    complete = not unmet(stages, policies, statuses)
+    complete = not unmet(stages, policies, statuses) and not plan.canary_problems
     lost: list[Path] = []
     history: list[dict[str, Any]] = []
     for number in range(iteration + complete):
@@ -177,13 +183,15 @@ def current_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = N
         EvidenceError: a manifest was written by another version of this program.
     """
     state = read_state(run, live)
-    if state is None or _planned_for_other_problems(run, state.plan):
+    if state is None or _planned_for_other_problems(run, state.plan) or state.released:
         state = _planned(run, state.iteration if state else 0)
     while state.complete and not state.lost and not state.ended:
         state = _planned(run, state.iteration + 1)
     _require_readable(run, state)
     if not state.complete:
-        unfinished = (s.index for s in state.statuses if s.stage == "generate" and s.state != "done")
+        unfinished = (
+            s.index for s in state.statuses if s.stage in ("generate", "canary") and s.state != "done"
+        )
         restore_targets(run, state.plan, unfinished)
     return state
 
@@ -236,13 +244,13 @@ def _require_unpruned(run: Run, state: RunState) -> None:
             raise Pruned(run, found.manifest, problem)
 
 
-def make_plan(run: Run, iteration: int, *, shards: int = 0) -> IterationPlan:
+def make_plan(run: Run, iteration: int, *, like: IterationPlan | None = None) -> IterationPlan:
     """Makes and freezes the plan of an iteration: first the targets files, durably, then plan.json, which holds their digests.
 
     The iteration before must be complete. Its feedback and the splits are read twice, as streams.
 
     Args:
-        shards: number of generation tasks; 0 chooses.
+        like: another run's plan, whose numbers of tasks are taken: the work that is the same is then cut alike.
 
     Raises:
         EvidenceError, StorageError: what the plan is made from is missing or damaged.
@@ -262,6 +270,9 @@ def make_plan(run: Run, iteration: int, *, shards: int = 0) -> IterationPlan:
     last = read_json(run.layout.iteration(iteration - 1).metrics) if iteration else {}
     measured, scoring = Measured.from_metrics(last), scoring_speed(last)
     prompts = load_prompts(run.config.teacher.prompt)
+    if canary := released_canary(run, iteration, prompts.digest):
+        problems = int(canary.counts["problems"])
+        measured = Measured.from_counts(canary.counts, iteration, problems) or measured
     train_problems = int(prepared.counts["train"])
     score_rows = rows_to_score(run.config, iteration, train_problems)
     plan = plan_iteration(
@@ -275,18 +286,22 @@ def make_plan(run: Run, iteration: int, *, shards: int = 0) -> IterationPlan:
         train_problems=train_problems,
         prompts={"generate": prompts.digest, "evaluate": load_prompts(run.config.student.prompt).digest},
     )
-    if shards:
-        plan = replace(plan, shards=shards)
+    if like is not None:
+        plan = replace(plan, shards=like.shards, score=like.score if plan.score else 0)
+    elif canary is None and (few := canary_problems(run.config, iteration, plan.problems, plan.shards)):
+        plan = replace(plan, canary_problems=few, shards=1, servers=0)
     rendered: list[int] = []  # characters of a sample of the prompts
 
     def sampled() -> Iterator[Target]:
-        step = max(1, len(lengths) // PROMPT_SAMPLE)
-        for number, target in enumerate(targets):
+        step = max(1, (plan.canary_problems or len(lengths)) // PROMPT_SAMPLE)
+        few = spread(targets, len(lengths), plan.canary_problems) if plan.canary_problems else targets
+        for number, target in enumerate(few):
             if number % step == 0 and (iteration or not has_rationales(run.config)):
                 rendered.append(len(prompt_of(target, prompts, run.config.teacher.instruction)))
             yield target
 
-    files = write_targets(run, iteration, sampled(), cut_evenly(lengths, plan.shards))
+    bounds = [0, plan.canary_problems] if plan.canary_problems else cut_evenly(lengths, plan.shards)
+    files = write_targets(run, iteration, sampled(), bounds)
     workload = estimate(
         run.config,
         iteration,

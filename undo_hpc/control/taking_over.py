@@ -1,4 +1,5 @@
-"""Work that is the same is done once: a run takes over from another what it would do alike, stage by stage, as links.
+"""Work that is the same is done once: a run takes over from others what it would do alike, stage by stage, as links. Forks and campaigns do
+it by this rule.
 
 What is taken over is proven: the keys that a stage reads are the same, the models, the problems by digest, what the teacher is asked by
 digest, and outputs are what their manifests say. The first iteration that is not taken over whole is the last one that is looked at: what
@@ -7,16 +8,21 @@ follows rests on it.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
+import orjson
+
 from undo_hpc.config.load import differing_keys, is_neutral
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.position import make_plan
 from undo_hpc.errors import EvidenceError
-from undo_hpc.pipeline.own_prompts import as_in
-from undo_hpc.pipeline.plan import EvaluationSlice, IterationPlan, Stage, Task, build_graph, decide_run
-from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.stages import spec_of
+from undo_hpc.pipeline.own_prompts import as_in, by_content
+from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, decide_run
+from undo_hpc.pipeline.run import Run, leaves
+from undo_hpc.pipeline.stages import STAGES, spec_of
 from undo_hpc.pipeline.state import combined_digest, enough
 from undo_hpc.storage.atomic import copy_file, link_file, read_json, write_json
 from undo_hpc.storage.events import read_events
@@ -29,18 +35,63 @@ _READS = {
     "baseline": _ANSWERS,
     "merge": ("generate.samples", "method.wrong_rationales", "method.combine", "method.errors_from", "method.keep", "method.select",
               "method.pass_rate", "cluster.policy"),
+    "likelihood": ("evaluate.engine", "train.max_length", "train.too_long", "method.select", "method.keep", "method.wrong_rationales",
+                   "method.pass_rate", "method.start_from", "generate.samples"),
+    "sample": (*_ANSWERS, "distill.samples", "method.signal"),
+    "score": ("distill.", "generate.engine", "train.max_length", "train.too_long", "method.signal", "method.condition"),
     "train": ("seed", "train.", "distill.", "method.start_from", "method.signal"),
     "evaluate": _ANSWERS,
     "advance": ("method.", "grading.", "evaluate.", "cluster.policy", "stages"),
 }  # fmt: skip
-_SETS = ("baseline", "evaluate")  # they answer sets of problems
-_ASKS = {"generate": "teacher", "baseline": "student", "train": "student", "evaluate": "student"}
+_ASKS = {"generate": ("teacher",), "score": ("teacher", "student"), "baseline": ("student",), "sample": ("student",), "likelihood": ("student",),
+         "train": ("student",), "evaluate": ("student",)}  # fmt: skip
+_PROMPTS = {
+    "generate": ("generate",),
+    "score": ("generate", "evaluate"),
+    "merge": (),
+    "advance": (),
+}  # else the student's
+
+
+def first_work(config: RunConfig, stage: str = "train") -> str:
+    """Digest of what a stage of iteration 0, and those before it, read of a configuration: where it is the same, so is their work.
+
+    (`method.errors_from` cuts the problems into the files of the distilled set; without the signal soft nothing is scored.)
+    """
+    names = {stage}
+    for name in reversed(STAGES):
+        names |= set(STAGES[name].after) if name in names else set()
+    scores = config.method.signal == "soft"
+    names -= {"sample"} if scores else {"sample", "score"}
+    names -= {"likelihood"} if config.method.select != "likeliest" else set()
+    read = {
+        key
+        for name in names
+        for key in _READS.get(name, ())
+        if scores or not key.startswith(("distill.", "method.signal"))
+    }
+    read |= {f"{role}." for name in names for role in _ASKS.get(name, ())} | {"data.", "method.errors_from"}
+    read -= {
+        "method.condition",
+        "method.start_from",
+        "method.combine",
+    }  # nothing is refined, continued or combined yet
+    explicit = config.model_dump(mode="json", exclude_defaults=True)
+    values = [
+        (k, v) for k, v in by_content(leaves(explicit)) if not is_neutral(k) and k.startswith(tuple(read))
+    ]
+    return hashlib.sha256(orjson.dumps([_gives_own(config) and "generate" in names, *values])).hexdigest()
+
+
+def _gives_own(config: RunConfig) -> bool:
+    """Whether the data's own solutions are learned: `generate` writes them, whatever it is asked."""
+    return config.method.condition == "ground_truth"
 
 
 def take_over(
-    run: Run, donor: Run, *, iterations: int | None = None, but: str = ""
-) -> dict[tuple[int, str], int]:
-    """Takes over what the donor has done alike; returns the number of tasks by (iteration, stage). Nothing where `run` has begun.
+    run: Run, donors: Sequence[Run], *, iterations: int | None = None, but: str = ""
+) -> Counter[tuple[str, int, str]]:
+    """Takes over what donors have done alike, of each task what the first of them has; nothing where `run` has begun.
 
     The run is prepared. Its plans are made as far as its work is taken over.
 
@@ -48,24 +99,42 @@ def take_over(
         iterations: at most so many.
         but: a stage that is not taken over.
 
+    Returns:
+        Number of tasks by (run id of the donor, iteration, stage).
+
     Raises:
         StorageError: a file cannot be written; what was taken over until then is complete and stays.
     """
-    mine, theirs = read_manifest(run.layout.prepared), read_manifest(donor.layout.prepared)
-    if mine is None or theirs is None or (run.plan(0) is not None and not _was_interrupted(run)):
-        return {}
-    taker = _Taker(run, donor, mine, theirs, but)
-    if not taker.fits("generate") and not taker.fits("baseline"):
-        return {}
-    run.events.append("taking_over", run_id=donor.id)
-    for number in donor.layout.iterations()[:iterations]:
-        plan = donor.plan(number)
-        if plan is None:
+    taken: Counter[tuple[str, int, str]] = Counter()
+    mine = read_manifest(run.layout.prepared)
+    if mine is None or (run.plan(0) is not None and not _was_interrupted(run)):
+        return taken
+    ordered = sorted(donors, key=lambda other: first_work(other.config) != first_work(run.config))
+    sources = [
+        _Donor(run, donor, mine, theirs, but)
+        for donor in ordered
+        if (theirs := read_manifest(donor.layout.prepared))
+    ]
+    sources = [source for source in sources if source.fits("generate") or source.fits("baseline")]
+    if not sources:
+        return taken
+    run.events.append("taking_over", run_ids=[source.run.id for source in sources])
+    number = 0
+    while iterations is None or number < iterations:
+        plans = [
+            (source, plan)
+            for source in sources
+            if (plan := source.run.plan(number)) and not plan.canary_problems
+        ]
+        if not plans:
             break
-        if not taker.iteration(run.plan(number) or make_plan(run, number, shards=plan.shards), plan):
+        plan = run.plan(number) or make_plan(run, number, like=plans[0][1])
+        if not _take_iteration(run, plan, plans, taken):
             break
-    taken = dict(taker.taken)
-    run.events.append("taken_over", iteration=0, tasks=sum(taken.values()), run_id=donor.id)
+        number += 1
+    for donor_id in dict.fromkeys(donor_id for donor_id, _, _ in taken):
+        tasks = sum(count for (name, _, _), count in taken.items() if name == donor_id)
+        run.events.append("taken_over", iteration=0, tasks=tasks, run_id=donor_id)
     return taken
 
 
@@ -77,121 +146,121 @@ def _was_interrupted(run: Run) -> bool:
     return last == "taking_over"
 
 
-class _Taker:
-    def __init__(self, run: Run, donor: Run, mine: Manifest, theirs: Manifest, but: str) -> None:
-        self.run, self.donor, self._but = run, donor, but
-        self.taken: Counter[tuple[int, str]] = Counter()
-        same_prompts = as_in(run.config, donor.config)
-        pairs = differing_keys(donor.config.model_dump(mode="json"), same_prompts.model_dump(mode="json"))
+def _take_iteration(
+    run: Run,
+    plan: IterationPlan,
+    plans: Sequence[tuple[_Donor, IterationPlan]],
+    taken: Counter[tuple[str, int, str]],
+) -> bool:
+    """Takes over what fits of an iteration; returns whether that is all of it."""
+    done: dict[str, list[Manifest]] = {}
+    for stage in build_graph(run.config, run.layout, plan):
+        if stage.name == "serve" or not all(name in done for name in stage.after):
+            continue
+        manifests: dict[int, Manifest] = {}
+        for donor, theirs in plans:
+            for task in donor.alike(stage, plan, theirs):
+                if task.index not in manifests and (found := donor.take(stage, task, done)):
+                    manifests[task.index] = found
+                    taken[donor.run.id, plan.iteration, stage.name] += 1
+        if enough(plan.policy_of(stage.name), len(manifests), len(stage.tasks)):
+            done[stage.name] = list(manifests.values())
+    return "advance" in done
+
+
+class _Donor:
+    """A run that is taken from, as the taker sees it."""
+
+    def __init__(self, taker: Run, run: Run, mine: Manifest, theirs: Manifest, but: str) -> None:
+        self.taker, self.run, self._mine, self._but = taker, run, mine, but
+        same_prompts = as_in(taker.config, run.config)
+        pairs = differing_keys(run.config.model_dump(mode="json"), same_prompts.model_dump(mode="json"))
         self._changed = [key for key, _, _ in pairs if not is_neutral(key)]
         self._same_files = {
             name for name, output in mine.outputs.items() if (other := theirs.outputs.get(name)) and other.sha256 == output.sha256
         }  # fmt: skip
         models = (mine.details.get("models", {}), theirs.details.get("models", {}))
         self._same_model = {
-            role: run.asks_as(donor, role) and models[0].get(role) == models[1].get(role)
+            role: taker.asks_as(run, role) and models[0].get(role) == models[1].get(role)
             for role in ("teacher", "student")
         }
 
     def fits(self, stage: str) -> bool:
-        """Whether the keys that a stage reads are the same, and its model."""
+        """Whether the keys that a stage reads are the same, and its models."""
         if (
             stage == self._but
             or stage not in _READS
-            or any(key.startswith(_READS[stage]) for key in self._changed)
+            or any(k.startswith(_READS[stage]) for k in self._changed)
         ):
             return False
-        return stage not in _ASKS or self._same_model[_ASKS[stage]]
+        if stage == "generate" and _gives_own(self.run.config) != _gives_own(self.taker.config):
+            return False
+        return all(self._same_model[role] for role in _ASKS.get(stage, ()))
 
     def _has_problems(self, *names: str) -> bool:
-        return all(
-            self.run.layout.relative(self.run.problems_file(name)) in self._same_files for name in names
-        )
+        layout = self.taker.layout
+        return all(layout.relative(self.taker.problems_file(name)) in self._same_files for name in names)
 
-    def iteration(self, plan: IterationPlan, their_plan: IterationPlan) -> bool:
-        """Takes over what fits of an iteration; returns whether that is all of it."""
-        stages = build_graph(self.run.config, self.run.layout, plan)
-        there = {stage.name: stage for stage in build_graph(self.donor.config, self.donor.layout, their_plan)}
-        done: dict[str, list[Manifest]] = {}
-        for stage in stages:
-            if stage.name == "serve" or stage.name not in there or not self.fits(stage.name):
-                continue
-            if not all(name in done for name in stage.after) or not self._has_splits(stage):
-                continue
-            prompts = "generate" if stage.name == "generate" else "evaluate"
-            asks = spec_of(stage.name).keeps_rows or stage.name == "train"
-            if asks and plan.prompts.get(prompts) != their_plan.prompts.get(prompts):
-                continue
-            tasks = stage.tasks if stage.name not in _SETS else self._same_slices(stage, plan, their_plan)
-            manifests = [m for task in tasks if (m := self._task(stage, task, done)) is not None]
-            if enough(plan.policy_of(stage.name), len(manifests), len(stage.tasks)):
-                done[stage.name] = manifests
-            self.taken[plan.iteration, stage.name] += len(manifests)
-        self.taken = +self.taken
-        return "advance" in done
+    def alike(self, stage: Stage, plan: IterationPlan, theirs: IterationPlan) -> tuple[Task, ...]:
+        """The tasks of a stage that are asked alike in both plans: by keys, models, prompts and problems."""
+        there = {each.name: each for each in build_graph(self.run.config, self.run.layout, theirs)}
+        if stage.name not in there or not self.fits(stage.name):
+            return ()
+        prompts = _PROMPTS.get(stage.name, ("evaluate",))
+        if any(plan.prompts.get(name) != theirs.prompts.get(name) for name in prompts):
+            return ()
+        asked = getattr(plan, stage.name, None)
+        if isinstance(asked, tuple):  # slices of sets of problems
+            known = getattr(theirs, stage.name)
+            same = (
+                task for task in stage.tasks if known[task.index : task.index + 1] == (asked[task.index],)
+            )
+            return tuple(
+                t for t in same if self._has_problems(*(part.problem_set for part in asked[t.index]))
+            )
+        if not spec_of(stage.name).keeps_rows and not self._has_problems("train", "diagnosis", "validation"):
+            return ()
+        return stage.tasks if stage.name != "score" or plan.score == theirs.score else ()
 
-    def _has_splits(self, stage: Stage) -> bool:
-        """Whether the problems that a stage reads itself are the same: all splits, but for answers, whose sets are compared one by one."""
-        return spec_of(stage.name).keeps_rows or self._has_problems("train", "diagnosis", "validation")
-
-    def _same_slices(self, stage: Stage, plan: IterationPlan, theirs: IterationPlan) -> tuple[Task, ...]:
-        def of(each: IterationPlan) -> tuple[tuple[EvaluationSlice, ...], ...]:
-            return each.baseline if stage.name == "baseline" else each.evaluate
-
-        return tuple(
-            task
-            for task, parts in zip(stage.tasks, of(plan), strict=True)
-            if of(theirs)[task.index : task.index + 1] == (parts,)
-            and self._has_problems(*(p.problem_set for p in parts))
-        )
-
-    def _task(self, stage: Stage, task: Task, done: dict[str, list[Manifest]]) -> Manifest | None:
-        """Links a task's outputs and writes its manifest; None where the donor has not done it, or from other inputs."""
-        root = self.donor.layout.root
+    def take(self, stage: Stage, task: Task, done: dict[str, list[Manifest]]) -> Manifest | None:
+        """Links a task's outputs and writes its manifest; None where it is not done here, or from other inputs."""
+        root, mine = self.run.layout.root, self.taker.layout
         try:
             manifest = read_manifest(root / task.manifest)
         except EvidenceError:
             return None
-        if manifest is None or manifest.inputs.get("config") != self.donor.config_digest:
+        if manifest is None or manifest.inputs.get("config") != self.run.config_digest:
             return None
         wanted = dict(task.inputs)
-        if "until" in wanted and wanted["until"] != manifest.inputs.get("until", ""):
+        if "until" in wanted and wanted.pop("until") != manifest.inputs.get("until", ""):
             return None
-        wanted.pop("until", None)
         for name in stage.after:
             used = manifest.details.get(f"{name}_used")
             wanted[name] = combined_digest([m for m in done[name] if used is None or m.index in used])
-        if any(
-            name in manifest.inputs and manifest.inputs[name] != digest for name, digest in wanted.items()
-        ):
+        if any(manifest.inputs.get(name, digest) != digest for name, digest in wanted.items()):
             return None
         if verify_outputs(root, manifest, deep=True):
             return None
         for name in manifest.outputs:
-            link_file(root / name, self.run.layout.root / name)
+            link_file(root / name, mine.root / name)
         number = manifest.iteration
         if stage.name == "train":
-            copy_file(
-                self.donor.layout.iteration(number).train_metrics,
-                self.run.layout.iteration(number).train_metrics,
-            )
+            copy_file(self.run.layout.iteration(number).train_metrics, mine.iteration(number).train_metrics)
         manifest = self._decided(manifest) if stage.name == "advance" else manifest
-        prepared = read_manifest(self.run.layout.prepared)
-        inputs = manifest.inputs | {"config": self.run.config_digest}
-        if "splits" in inputs and prepared is not None:
-            inputs["splits"] = prepared.digest
-        manifest = replace(
-            manifest, inputs=inputs, details=manifest.details | {"taken_over_from": self.donor.id}
-        )
-        write_manifest(self.run.layout.root / task.manifest, manifest)
+        inputs = manifest.inputs | {"config": self.taker.config_digest}
+        if "splits" in inputs:
+            inputs["splits"] = self._mine.digest
+        details = manifest.details | {"taken_over_from": self.run.id}
+        manifest = replace(manifest, inputs=inputs, details=details)
+        write_manifest(mine.root / task.manifest, manifest)
         return manifest
 
     def _decided(self, manifest: Manifest) -> Manifest:
-        """The decision of an iteration under this run's own rule (`stop`, `iterations`), in its own copy of the metrics."""
-        layout = self.run.layout
+        """The decision of an iteration under the taker's own rule (`stop`, `iterations`), in its own copy of the metrics."""
+        layout = self.taker.layout
         metrics = layout.iteration(manifest.iteration).metrics
         history = [read_json(layout.iteration(k).metrics) for k in range(manifest.iteration + 1)]
-        decision = decide_run(self.run.config, [item["sets"] for item in history]).to_dict()
+        decision = decide_run(self.taker.config, [item["sets"] for item in history]).to_dict()
         if history[-1]["decision"] == decision:
             return manifest
         write_json(

@@ -225,5 +225,6 @@ def _open_tiny(source: SourceConfig) -> tuple[list[Table], dict[str, Any], str]:
             hint="set `sample` beside `tiny`, e.g. sample: 1000",
         )
     rows = problems(source.tiny, source.sample, source.sample_seed)
-    table = ListTable(f"tiny:{source.tiny}", ["problem", "answer", "solution"], rows)
+    columns = ["problem", "answer", "solution", "steps", "hard"]  # the last two for `where`: how many
+    table = ListTable(f"tiny:{source.tiny}", columns, rows)
     return [table], {"kind": "tiny", "split": source.tiny, "seed": source.sample_seed}, table.name

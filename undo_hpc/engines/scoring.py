@@ -88,58 +88,59 @@ def too_long_to_score(prompt: int, answer: int, context: int) -> str:
 
 
 def compressed(
-    request: ScoreRequest,
+    requests: Sequence[ScoreRequest],
+    prompt_tokens: Sequence[int],
+    counts: Sequence[int],
     own: Floats,
     ids: npt.NDArray[np.int32],
     log_p: Floats,
     *,
     words: int = 0,
-    prompt_tokens: int = 0,
-) -> TokenScores:
+) -> list[TokenScores]:
     """Scores in their final form: float16, the likeliest first, equal ones by id, so that no kernel decides an order.
 
     Args:
-        own: log-probabilities of the answer's tokens, shape (n,).
+        counts: scored tokens of each text; the arrays hold those of all texts, one behind the other.
+        own: log-probabilities of the answers' tokens, shape (n,).
         ids, log_p: the k likeliest tokens of each, shape (n, k).
 
     Raises:
         EngineError: there are NaN or positive values, or they sum to more than one.
     """
     ids, log_p, own = ids.astype(np.int32), log_p.astype(np.float32), own.astype(np.float32)
-    _require_log_probs(request, own, log_p)
+    ends = np.cumsum(counts)
+    _require_log_probs(requests, ends, own, log_p)
     own, log_p = np.clip(own, _LEAST, 0.0), np.clip(log_p, _LEAST, 0.0)
     if words:
         _move_padding(ids, log_p, words)
-    listed = (
-        (ids == np.asarray(request.answer[: len(own)])[:, None]).any(1)
-        if ids.shape[1]
-        else np.zeros(len(own), bool)
-    )
+    realised = np.array([t for r, n in zip(requests, counts, strict=True) for t in r.answer[:n]], np.int64)
+    listed = (ids == realised[:, None]).any(1)
     mass = np.exp(log_p.astype(np.float64)).sum(1) + np.where(listed, 0.0, np.exp(own.astype(np.float64)))
     tail = np.log(np.maximum(1.0 - mass, np.exp(_LEAST_TAIL)))
     half = log_p.astype(np.float16)
     order = np.lexsort((ids, -half), axis=1)
-    return TokenScores(
-        request.id,
-        np.ascontiguousarray(np.take_along_axis(ids, order, 1)),
-        np.ascontiguousarray(np.take_along_axis(half, order, 1)),
+    arrays = (
+        np.take_along_axis(ids, order, 1),
+        np.take_along_axis(half, order, 1),
         own.astype(np.float16),
         tail.astype(np.float16),
-        prompt_tokens,
     )
+    split = zip(*(np.split(array, ends[:-1]) for array in arrays), strict=True)
+    return [
+        TokenScores(r.id, ids, log_p, own, tail, n)
+        for r, (ids, log_p, own, tail), n in zip(requests, split, prompt_tokens, strict=True)
+    ]
 
 
-def _require_log_probs(request: ScoreRequest, own: Floats, log_p: Floats) -> None:
+def _require_log_probs(
+    requests: Sequence[ScoreRequest], ends: npt.NDArray[np.int64], own: Floats, log_p: Floats
+) -> None:
     """Raises EngineError where values are no log-probabilities, as those of a cached prefix would be (vLLM #42019)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        mass = np.exp(log_p).sum(1)
-        bad = (
-            np.isnan(own).any()
-            or np.isnan(log_p).any()
-            or (own > _ABOVE_ONE).any()
-            or (mass > 1 + _ABOVE_ONE).any()
-        )
-    if bad or (log_p > _ABOVE_ONE).any():
+        largest = np.maximum(own, log_p.max(1, initial=-np.inf))  # NaN where there is one
+        sound = (largest <= _ABOVE_ONE) & (np.exp(log_p).sum(1) <= 1 + _ABOVE_ONE)
+    if not sound.all():
+        request = requests[int(np.searchsorted(ends, int(np.argmin(sound)), side="right"))]
         raise EngineError(
             f"text {request.id}: the engine's values are no log-probabilities (NaN, above 0, or more than one in sum)",
             hint="nothing of it is kept; is the engine a version that is supported, and are the model's weights sound?",

@@ -107,7 +107,7 @@ class ServerScorer:
                 f"{path}: the answer has no log-probabilities of the prompt, or other ones than asked for ({type(error).__name__}: {error})",
                 hint=f"is it a {self._kind} server (distill.server), started with --max-logprobs {k} or more where it is vLLM?",
             ) from error
-        return compressed(request, own, ids, log_p, words=words, prompt_tokens=len(prompt))
+        return compressed([request], [len(prompt)], [n], own, ids, log_p, words=words)[0]
 
     def _post(self, path: str, body: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any] | str:
         """The server's answer, or why there is none."""

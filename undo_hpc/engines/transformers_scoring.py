@@ -19,6 +19,7 @@ from undo_hpc.engines.scoring import ScoreRequest, TokenScores, compressed, not_
 from undo_hpc.errors import EngineError
 
 _LANE_LOGITS = 2**29  # all logits of a lane are in memory at once
+_LANE_ON_CPU = 1024  # tokens; more are no faster there, and a text alone in its length pays for a whole lane
 Text = tuple[ScoreRequest, list[int]]  # with the prompt's ids
 
 
@@ -50,7 +51,9 @@ def score_in_lanes(
                 request, too_long_to_score(len(prompt), len(request.answer), context), len(prompt)
             )
             continue
-        lanes.setdefault(rounded(total, 4, least=64), []).append((request, prompt))
+        lanes.setdefault(rounded(total, 4, least=32), []).append((request, prompt))
+    if model.device.type == "cpu":
+        lane_tokens = min(lane_tokens, _LANE_ON_CPU)
     vocabulary = int(model.get_output_embeddings().weight.shape[0])
     for length in sorted(lanes, reverse=True):
         waiting = lanes[length]
@@ -80,15 +83,17 @@ def _lane(
     for row, (request, prompt) in enumerate(texts):
         ids[row, : len(prompt) + len(request.answer)] = torch.tensor([*prompt, *request.answer])
     logits = model(input_ids=ids.to(model.device), use_cache=False).logits
-    found = []
-    for row, (request, prompt) in enumerate(texts):
-        n = scored_tokens(request, chat)
-        log_p = logits[row, len(prompt) - 1 : len(prompt) - 1 + n].float().log_softmax(-1)
-        top = log_p.topk(k, 1)
-        own = log_p.gather(1, torch.tensor(request.answer[:n], device=log_p.device)[:, None])[:, 0]
-        arrays = (np.asarray(t.cpu()) for t in (own, top.indices.int(), top.values))
-        found.append(compressed(request, *arrays, words=words, prompt_tokens=len(prompt)))
-    return found
+    asked, prompts = [request for request, _ in texts], [len(prompt) for _, prompt in texts]
+    counts = [scored_tokens(request, chat) for request in asked]
+    parts = [
+        logits[row, at - 1 : at - 1 + n] for row, (at, n) in enumerate(zip(prompts, counts, strict=True))
+    ]
+    log_p = torch.cat(parts).float().log_softmax(-1)
+    realised = [token for r, n in zip(asked, counts, strict=True) for token in r.answer[:n]]
+    own = log_p.gather(1, torch.tensor(realised, dtype=torch.long, device=log_p.device)[:, None])[:, 0]
+    top = log_p.topk(k, 1)
+    arrays = (np.asarray(t.cpu()) for t in (own, top.indices.int(), top.values))
+    return compressed(asked, prompts, counts, *arrays, words=words)
 
 
 def scored_tokens(request: ScoreRequest, chat: Chat) -> int:

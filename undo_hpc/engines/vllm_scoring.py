@@ -63,4 +63,4 @@ def scores_of(request: ScoreRequest, output: Any, k: int, chat: Chat, words: int
     ids, log_p = np.asarray(flat.token_ids)[where], np.asarray(flat.logprobs, dtype=np.float32)[where]
     if (ids[:, 0] != np.asarray(request.answer[:n])).any():
         raise EngineError(f"text {request.id}: vLLM's first entry of a position is not its token")
-    return compressed(request, log_p[:, 0], ids[:, 1:], log_p[:, 1:], words=words, prompt_tokens=prompt)
+    return compressed([request], [prompt], [n], log_p[:, 0], ids[:, 1:], log_p[:, 1:], words=words)[0]

@@ -6,14 +6,16 @@ did not arrive is sent by the next push, or by `undo-hpc push`.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 from undo_hpc.hub.push import last_push
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
+
+log = logging.getLogger(__name__)
 
 LIMIT_S = 900.0
 
@@ -28,14 +30,7 @@ def due(run: Run, now: float, *, ended: bool) -> bool:
     return hub.push_every_min > 0 and now - last_push(run) >= 60 * hub.push_every_min
 
 
-def maybe_push(
-    run: Run,
-    now: float,
-    *,
-    ended: bool = False,
-    limit_s: float = LIMIT_S,
-    say: Callable[[str], None] = lambda _: None,
-) -> bool:
+def maybe_push(run: Run, now: float, *, ended: bool = False, limit_s: float = LIMIT_S) -> bool:
     """Pushes where it is due; True where it was and all has arrived. Never raises for what happens at the Hub.
 
     Args:
@@ -48,7 +43,9 @@ def maybe_push(
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         why = "HF_HUB_OFFLINE is set on this node"
         run.events.append("push_failed", why=why)
-        say(f"push to the Hub waits: {why}; from a machine with a network: undo-hpc push {run.layout.root}")
+        log.warning(
+            "push to the Hub waits: %s; from a machine with a network: undo-hpc push %s", why, run.layout.root
+        )
         return False
     command = [sys.executable, "-m", "undo_hpc.cli", "push", str(run.layout.root)]
     try:
@@ -69,12 +66,12 @@ def maybe_push(
         )
     else:
         if done.returncode == 0:
-            say("pushed to the Hub")
+            log.info("pushed to the Hub")
             return True
         last = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         why = last[-1].removeprefix("error: ") if last else f"exit code {done.returncode}"
     run.events.append("push_failed", why=why)
-    say(f"push to the Hub failed, the run continues: {why}")
+    log.warning("push to the Hub failed, the run continues: %s", why)
     return False
 
 

@@ -6,6 +6,7 @@ read when it is needed and stays in memory.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from undo_hpc.hub.contents import Item, Package, packages
 from undo_hpc.hub.refusals import HubError, explain, patiently
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -63,14 +66,11 @@ def read_token(hub: HubConfig) -> str | None:
     return None
 
 
-def push(
-    run: Run, say: Callable[[str], None] = lambda _: None, wait: Callable[[float], None] = time.sleep
-) -> Pushed:
+def push(run: Run, wait: Callable[[float], None] = time.sleep) -> Pushed:
     """Publishes what is complete.
 
     Args:
         run: the run.
-        say: gets a line for each commit and each wait.
         wait: sleeps so many seconds before a request that the Hub asks to make later.
 
     Raises:
@@ -94,10 +94,10 @@ def push(
     for package in found:
         try:
             if package.repo not in ready:
-                url = patiently(partial(_repository, api, package, hub.private), say, wait)
+                url = patiently(partial(_repository, api, package, hub.private), wait)
                 done.urls.append(url)
                 ready.add(package.repo)
-            patiently(partial(_push_package, api, run, package, done, say), say, wait)
+            patiently(partial(_push_package, api, run, package, done), wait)
         except UndoError:
             raise
         except Exception as error:
@@ -119,7 +119,7 @@ def _repository(api: HfApi, package: Package, private: bool) -> str:
     return str(url)
 
 
-def _push_package(api: HfApi, run: Run, package: Package, done: Pushed, say: Callable[[str], None]) -> None:
+def _push_package(api: HfApi, run: Run, package: Package, done: Pushed) -> None:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     remote = _remote(api, package)
@@ -135,7 +135,7 @@ def _push_package(api: HfApi, run: Run, package: Package, done: Pushed, say: Cal
     if not fresh and not stale:
         return
     size = sum(item.size for item in fresh)
-    say(f"{package.repo}: {package.message}, {len(fresh)} files, {size / 1e6:,.1f} MB")
+    log.info(f"{package.repo}: {package.message}, {len(fresh)} files, {size / 1e6:,.1f} MB")
     operations: list[Any] = [
         CommitOperationAdd(item.path, str(item.local) if item.local else item.data) for item in fresh
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from undo_hpc.config.schema import HubConfig
 from undo_hpc.errors import ConfigError, ExitCode, UndoError
 from undo_hpc.models import unreachable
 from undo_hpc.system.credentials import redacted
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # Come again: timed out, another commit came first (409, 412), too many requests, a server that is busy or restarts.
@@ -30,7 +33,7 @@ class HubError(UndoError):
     exit_code = ExitCode.INCOMPLETE
 
 
-def patiently(act: Callable[[], T], say: Callable[[str], None], wait: Callable[[float], None]) -> T:
+def patiently(act: Callable[[], T], wait: Callable[[float], None]) -> T:
     """`act()`, again after a wait where the Hub asks for it (429, 412, 503, 504 and their like): at most six times and ten minutes.
 
     Raises what `act` raises: the last time, or where trying again is no use.
@@ -44,7 +47,7 @@ def patiently(act: Callable[[], T], say: Callable[[str], None], wait: Callable[[
             seconds = _wait_of(error, number)
             if status not in _AGAIN or seconds > _MAX_WAIT_S or waited + seconds > _MAX_TOTAL_S:
                 raise
-        say(f"the Hub answered {status}: trying again in {seconds:.0f} s")
+        log.info("the Hub answered %d: trying again in %.0f s", status, seconds)
         wait(seconds)
         waited += seconds
     return act()

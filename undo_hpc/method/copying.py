@@ -17,7 +17,8 @@ from undo_hpc.records import Attempt
 
 MIN_WRONG = 10  # fewer say nothing
 PREFERRED = 0.5  # a wrong result with more than this probability is what the teacher would write itself
-MARGIN = 0.1  # more wrong results than this share may not become preferred
+MARGIN = 0.05  # more wrong results than this share may not become preferred; measured in docs/signals.md
+NOISE = 2  # nor more than so many of few
 MAX_DISLIKE = 0.5  # nats a token that right answers may become less likely
 
 
@@ -66,7 +67,7 @@ class Copying:
 
     def problem(self) -> str:
         """What is wrong with these scores as something to learn from, in words; empty where nothing is."""
-        if self.wrong < MIN_WRONG or self.preferred - self.preferred_plain <= MARGIN * self.wrong:
+        if self.wrong < MIN_WRONG or self.preferred - self.preferred_plain <= max(NOISE, MARGIN * self.wrong):
             return ""
         return (
             f"after its rationale the teacher prefers {self.preferred} of {self.wrong} wrong results of the student, and "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from undo_hpc.config.method import MethodConfig
 from undo_hpc.records import Example
 
 Combine = Literal["replace", "add", "best"]
-Select = Literal["first", "shortest"]
+Select = Literal["first", "shortest", "likeliest"]
 Row = dict[str, Any]  # an Attempt as it stands in a shard; dataclasses would cost the merge too much
 
 
@@ -38,22 +40,41 @@ class Choice:
         return self.low > 0 or self.high < 1
 
 
+def choice_of(method: MethodConfig, samples: int) -> Choice:
+    """The choice that a configuration makes of `samples` rationales a problem."""
+    keeps_wrong = method.wrong_rationales == "keep"
+    rates = (method.pass_rate_min, method.pass_rate_max)
+    return Choice(method.keep or samples, keeps_wrong, method.select, samples, *rates)
+
+
 def pass_rate(attempts: Sequence[Row], samples: int) -> float:
     """Share of right attempts among the first `samples`. Retries are made only until one is right, so they would bias it."""
     first = [row["verdict"] == "correct" for row in attempts if row["attempt"] < samples]
     return sum(first) / len(first) if first else 0.0
 
 
+def candidates(attempts: Sequence[Row], choice: Choice) -> list[Row]:
+    """The attempts that `accept` chooses from by likelihood; none where it keeps all of them, or leaves the problem out."""
+    if choice.by_rate and not choice.low <= pass_rate(attempts, choice.samples) <= choice.high:
+        return []
+    good = [r for r in attempts if not set(r["flags"]) - ({"wrong"} if choice.keep_wrong else set())]
+    return good if len({row["text"] for row in good}) > choice.most else []
+
+
 def accept(attempts: Sequence[Row], choice: Choice) -> tuple[list[Row], dict[str, int]]:
     """The attempts good enough to learn from, in order of attempt, and why the others were left out.
 
     Args:
-        attempts: rows of one problem, in order of attempt, with the reasons found by `quality.assess` in `flags`.
+        attempts: rows of one problem, in order of attempt, with the reasons found by `quality.assess` in `flags`; where the likeliest are
+            chosen, those that were scored have `log_p`, and the others come last.
     """
     if choice.by_rate and not choice.low <= pass_rate(attempts, choice.samples) <= choice.high:
         return [], {"pass_rate": len(attempts)}
 
-    def rank(row: Row) -> tuple[bool, int]:
+    def rank(row: Row) -> tuple[bool, float]:
+        if choice.select == "likeliest":
+            log_p = row.get("log_p")
+            return "wrong" in row["flags"], math.inf if log_p is None else -log_p
         return "wrong" in row["flags"], row["completion_tokens"] if choice.select == "shortest" else 0
 
     kept: list[Row] = []

@@ -18,7 +18,7 @@ from undo_hpc.data.distilled import read_distilled
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import ConfigError
 from undo_hpc.models import loaded_models
-from undo_hpc.observe.preview import ModelReader
+from undo_hpc.observe.preview import ModelReader, learned_tokens
 from undo_hpc.pipeline.layout import IterationLayout, distilled_files
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import PromptSet, load_prompts
@@ -62,13 +62,14 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
         return
     if stage == "merge":
         yield from _distilled(run, at, iteration)
-    elif stage == "generate":
+    elif stage in ("generate", "canary"):
         for index in range(plan.shards):
             path = at.targets_file(index)
             with expect_fields(path):
                 rows = list(read_rows_tolerant(path))
                 targets = {target.problem_id: target for target in map(Target.from_dict, rows)}
-            for attempt in _attempts(at, at.shard("generate", index)):
+            # what a canary was asked lies in all of the files, once they are planned
+            for attempt in _attempts(at, at.shard(stage, index if stage == "generate" else 0)):
                 if target := targets.get(attempt.problem_id):
                     yield Answered(stage, iteration, "", target.to_problem(), attempt, target)
     else:
@@ -205,6 +206,14 @@ class PromptReader:
         text, remark = self._reader(role).read(turn)
         return text, "; ".join([*remarks, *[remark] * bool(remark)])
 
+    def learned(self, row: Answered) -> tuple[str, str]:
+        """What the student learns of a row of the distilled set: its tokens in a line, and how many there are."""
+        config = self._run.config
+        if not config.student.model:
+            return "", "no student is named"
+        date = self._run.model("student").date
+        return learned_tokens(config, row.problem.problem, row.attempt.text, date)
+
     def _prompts(self, name: str) -> PromptSet:
         if name not in self._sets:
             self._sets[name] = load_prompts(name)
@@ -214,5 +223,7 @@ class PromptReader:
         if role not in self._readers:
             run = self._run
             model = run.model("teacher" if role == "teacher" else "student")
-            self._readers[role] = ModelReader(model, served=role not in loaded_models(run.config))
+            engine = (run.config.generate if role == "teacher" else run.config.evaluate).engine
+            served = engine.name == "openai" and role not in loaded_models(run.config)
+            self._readers[role] = ModelReader(model, served=served)
         return self._readers[role]

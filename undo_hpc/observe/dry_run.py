@@ -16,7 +16,7 @@ from rich.text import Text
 from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, Profile, load_profile
-from undo_hpc.config.parts import asks, effective_iterations
+from undo_hpc.config.parts import asks, canary_problems, effective_iterations
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.control.checks import (
     NOT_BEFORE_A_START,
@@ -155,6 +155,9 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
     elif asks(config, "teacher"):
         expected = f"the teacher writes for {plan.problems:,} problems: {Workload(**plan.workload).in_words(at_once(config, plan.shards))}"
         say(console, f"  {expected}", hang=2)
+        if state is None and (few := canary_problems(config, plan.iteration, plan.problems, plan.shards)):
+            first = f"  canary: {few} of them first, on one task; the array is planned and submitted when it is released (generate.canary)"
+            say(console, first, hang=2)
         say(console, f"  the teacher: {generation_settings(config)}", hang=2)
     say(console, f"  the student: {evaluation_settings(config)}", hang=2)
     for stage in build_graph(config, layout, plan):

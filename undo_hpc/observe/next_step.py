@@ -44,7 +44,7 @@ def next_command(run: Run, state: RunState, failures: list[Failure], live: LiveT
         return (
             (look_at, "shows the whole log of the failed task")
             if busy
-            else (resume, f"resumes, once the cause is fixed ({look_at})")
+            else (resume, "resumes, once the cause is fixed; what is finished stays")
         )
     if live.paused:
         return resume, "resumes the paused run"

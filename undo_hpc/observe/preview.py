@@ -143,12 +143,19 @@ def _student(config: RunConfig, problem: Problem, about: str, date: str) -> Iter
     rationale, source = problem.solution, "the data's own solution stands for the rationale"
     if not rationale:
         rationale, source = _rationale(problem), "the rationale is made up: no model wrote it"
+    text, counts = learned_tokens(config, problem.problem, rationale, date)
+    yield Sample(title, f"{about}; {source}; {counts}", text)
+
+
+def learned_tokens(config: RunConfig, problem: str, rationale: str, date: str) -> tuple[str, str]:
+    """What the student learns of a rationale, its tokens in a line; and how many there are, or why it is left out."""
+    model = config.student
+    turn = load_prompts(model.prompt).student(problem, model.instruction)
     try:
         template = template_of(model, date=date)
-        text, counts = _loss(config, template, turn, rationale) if template else ("", "no chat template here")
+        return _loss(config, template, turn, rationale) if template else ("", "no chat template here")
     except (UndoError, RenderError, NotLearned) as error:
-        text, counts = "", f"it would be left out: {str(error).splitlines()[0]}"
-    yield Sample(title, f"{about}; {source}; {counts}", text)
+        return "", f"it would be left out: {str(error).splitlines()[0]}"
 
 
 def _loss(config: RunConfig, template: ChatTemplate, user_turn: str, rationale: str) -> tuple[str, str]:

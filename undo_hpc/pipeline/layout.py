@@ -53,6 +53,11 @@ class Layout:
         return self.root / "profile.resolved.json"
 
     @property
+    def campaign(self) -> Path:
+        """The command of the campaign that the run belongs to."""
+        return self.root / "campaign.json"
+
+    @property
     def own_prompts(self) -> Path:
         """The copies of a user's own prompt folders."""
         return self.root / "own_prompts"

@@ -15,22 +15,13 @@ from typing import Any, TypedDict
 from undo_hpc.config.parts import effective_iterations, ends_behind, has_rationales
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.method.decision import Decision, decide_by_sets
+from undo_hpc.pipeline.cutting import EvaluationSlice, pack_slices, slice_sets
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import STAGES, ordered_own_stages, resources_of
 from undo_hpc.pipeline.workload import Workload, estimate
 
 StageName = str  # of the table, or registered in the configuration
 WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSlice:
-    """Rows `start` to `stop` of a benchmark or split: one shard of answers."""
-
-    problem_set: str
-    shard: int
-    start: int
-    stop: int
 
 
 class TargetsFile(TypedDict):
@@ -52,14 +43,14 @@ class IterationPlan:
     """The frozen shape of an iteration.
 
     Attributes:
-        evaluate, baseline: the slices of each of their tasks.
-        sample: the slices of training problems that each task of `sample` has the last student answer (signal on_policy).
+        evaluate, baseline: the slices of each of their tasks; sample: those that the last student answers (signal on_policy).
         score: number of tasks that score; 0 for the signal text.
         workload: what the teacher was expected to read and write.
         prompts: digest of the templates that `generate` and `evaluate` ask with.
         targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
         inputs: digests of what the targets were made from: `splits`, and `feedback` after the first iteration.
         added: digests of the sets that were added to the run (problems and how they are asked), by name; their tasks come last.
+        canary_problems: above 0 it is a canary's plan, replaced when that is released: its targets are so many problems, in one file.
     """
 
     iteration: int
@@ -76,10 +67,11 @@ class IterationPlan:
     targets: tuple[TargetsFile, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
     added: dict[str, str] = field(default_factory=dict)
+    canary_problems: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
-        return {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score")}
+        return {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score", "canary_problems")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
@@ -90,7 +82,7 @@ class IterationPlan:
 
         tasks = {name: read(name) for name in ("evaluate", "baseline")} | {"sample": read("sample")}
         plan = cls(**(data | tasks | {"targets": tuple(data["targets"])}))
-        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score)
+        numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score, plan.canary_problems)
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("a number has another type")
         if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
@@ -145,23 +137,6 @@ def request_seed(run_seed: int, iteration: int, problem_id: str, attempt: int, r
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def cut_evenly(lengths: Sequence[int], shards: int) -> list[int]:
-    """Where to cut a sequence into contiguous shards that take about equally long: their `shards + 1` bounds.
-
-    A problem is taken to cost the mean length and its own (asking costs something, however short the answer). No shard is
-    empty where there are enough problems.
-    """
-    count = len(lengths)
-    each = max(1, sum(lengths) // max(1, count))
-    total, passed, bounds = each * count + sum(lengths), 0, [0]
-    for number, length in enumerate(lengths, start=1):
-        passed += each + length
-        left = shards - len(bounds)  # bounds to be set before the last
-        if left and (passed * shards >= total * len(bounds) or count - number == left):
-            bounds.append(number)
-    return bounds + [count] * (shards + 1 - len(bounds))
-
-
 def choose_shards(config: RunConfig, problems: int, workload: Workload) -> int:
     """Number of generation tasks such that one runs about `target_minutes`, and within its time limit where the
     configuration sets one.
@@ -180,30 +155,6 @@ def choose_score_tasks(config: RunConfig, workload: Workload) -> int:
         return config.distill.shards
     seconds = workload.score_tokens / workload.score_tokens_per_second
     return max(1, math.ceil(seconds / 60 / config.generate.target_minutes))
-
-
-def slice_sets(sizes: dict[str, int], per_task: int) -> tuple[EvaluationSlice, ...]:
-    """Benchmarks and splits cut into even slices of about `per_task` problems."""
-    slices = []
-    for name, size in sizes.items():
-        parts = max(1, math.ceil(size / per_task))
-        bounds = [size * k // parts for k in range(parts + 1)]
-        slices += [EvaluationSlice(name, k, bounds[k], bounds[k + 1]) for k in range(parts)]
-    return tuple(slices)
-
-
-def pack_slices(slices: Sequence[EvaluationSlice], per_task: int) -> tuple[tuple[EvaluationSlice, ...], ...]:
-    """Slices gathered into tasks of at most about `per_task` problems, in order: a model is loaded once for many small sets."""
-    tasks: list[list[EvaluationSlice]] = []
-    room = 0
-    for part in slices:
-        size = part.stop - part.start
-        if not tasks or size > room:
-            tasks.append([])
-            room = per_task
-        tasks[-1].append(part)
-        room -= size
-    return tuple(tuple(parts) for parts in tasks)
 
 
 def plan_iteration(
@@ -294,8 +245,10 @@ def rows_to_score(config: RunConfig, iteration: int, train_problems: int) -> int
 def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
     """The stages of an iteration in an order in which they can run.
 
-    A cut one (`until`) has the stage that it ends behind, what that needs, and `advance`, which closes it.
+    A cut one (`until`) has the stage that it ends behind, its needs, and `advance`, which closes it. A canary has but its own two.
     """
+    if plan.canary_problems:
+        return _canary_graph(config, layout, plan)
     whole = _whole_graph(config, layout, plan)
     stage = ends_behind(config, plan.iteration)
     if not stage or stage not in {each.name for each in whole}:
@@ -307,6 +260,18 @@ def build_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple
     cut = tuple(each for each in whole if each.name in needed)
     task = replace(whole[-1].tasks[0], inputs={"until": stage}, outputs=whole[-1].tasks[0].outputs[:1])
     return (*cut, replace(whole[-1], after=(stage,), tasks=(task,), inputs=cut[-1].tasks[0].outputs))
+
+
+def _canary_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
+    at, rel = layout.iteration(plan.iteration), layout.relative
+    shard, manifest = at.shard_names("canary", 0)
+    task = Task("canary", 0, "canary", manifest, (shard,), {"targets": plan.targets[0]["sha256"]})
+    release = Task("release", 0, "release", rel(at.stage_manifest("release")), ())
+    reads = (rel(at.targets), config.teacher.model)
+    return (
+        Stage("canary", plan.iteration, (), (task,), reads, resources_of(config, "canary")),
+        Stage("release", plan.iteration, ("canary",), (release,), (shard,), resources_of(config, "release")),
+    )
 
 
 def _whole_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
@@ -327,6 +292,10 @@ def _whole_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tupl
         inputs = {"added": added} if added else {}
         return Task(stage, index, f"{index} ({names})", rel(at.task_manifest(stage, index)), outputs, inputs)
 
+    def shards(stage: StageName, number: int) -> tuple[Task, ...]:
+        names = [at.shard_names(stage, k) for k in range(number)]
+        return tuple(Task(stage, k, str(k), path, (shard,)) for k, (shard, path) in enumerate(names))
+
     def single(stage: StageName, *outputs: str) -> tuple[Task, ...]:
         return (Task(stage, 0, stage, rel(at.stage_manifest(stage)), outputs),)
 
@@ -344,21 +313,27 @@ def _whole_graph(config: RunConfig, layout: Layout, plan: IterationPlan) -> tupl
     if plan.baseline:
         tasks = tuple(answer_task("baseline", k, parts) for k, parts in enumerate(plan.baseline))
         stages.append(stage("baseline", (), tasks, config.student.model))
-    stages.append(
-        stage("merge", ("generate",), single("merge", rel(at.distilled)), rel(at.answers("generate")))
-    )
     start = config.student.model
     if previous and config.method.start_from == "previous":
         start = rel(previous.student)
+    chosen: tuple[StageName, ...] = ("generate",)
+    if config.method.select == "likeliest":
+        stages.append(
+            stage("likelihood", chosen, shards("likelihood", plan.shards), rel(at.answers("generate")), start)
+        )
+        chosen = ("generate", "likelihood")
+    stages.append(
+        stage("merge", chosen, single("merge", rel(at.distilled)), *map(rel, map(at.answers, chosen)))
+    )
     if plan.sample:
         tasks = tuple(answer_task("sample", k, parts) for k, parts in enumerate(plan.sample))
         stages.append(stage("sample", (), tasks, start))
     learned: tuple[StageName, ...] = ("merge",)
     if plan.score:
-        names = [at.shard_names("score", k) for k in range(plan.score)]
-        tasks = tuple(Task("score", k, str(k), path, (shard,)) for k, (shard, path) in enumerate(names))
         before = ("merge", "sample") if plan.sample else ("merge",)
-        stages.append(stage("score", before, tasks, rel(at.distilled), config.teacher.model))
+        stages.append(
+            stage("score", before, shards("score", plan.score), rel(at.distilled), config.teacher.model)
+        )
         learned = ("merge", "score")
     stages.append(stage("train", learned, single("train", rel(at.student)), rel(at.distilled), start))
     answers = tuple(answer_task("evaluate", k, parts) for k, parts in enumerate(plan.evaluate))

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undo_hpc.config.distill import scorer
 from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import RunConfig, SamplingConfig
 
 GUESSED_TOKENS_PER_SECOND = 1000.0
-SCORED_A_WRITTEN = 5.0  # tokens that are scored in the time that one is written, where nothing is measured: it is one pass for all of a text
+# Tokens, prompts included, that an engine scores in the time that it writes one, where nothing is measured yet (P13 in docs/performance.md).
+SCORED_A_WRITTEN = {"transformers": 6.0, "vllm": 3.0, "openai": 3.0}
 CHARACTERS_PER_TOKEN = 3.5  # a round figure for English with mathematics
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the teacher of the last iteration needed. `tokens_per_second` is of one task, over its whole time of answering."""
+    """What the teacher of the last iteration needed, or of the canary of this one, with its number of problems. `tokens_per_second` is of
+    one task, over its whole time of answering; a canary's has few requests at once, so it is a lower bound."""
 
     iteration: int
     attempts_per_problem: float
     tokens_per_attempt: float
     tokens_per_second: float
+    canary: int = 0
 
     @classmethod
     def from_metrics(cls, metrics: dict[str, Any]) -> Measured | None:
         """From an iteration's metrics.json; None where it wrote nothing, or was not timed."""
-        generated = metrics.get("generate", {})
+        return cls.from_counts(metrics.get("generate", {}), int(metrics.get("iteration", 0)))
+
+    @classmethod
+    def from_counts(cls, generated: Mapping[str, Any], iteration: int, canary: int = 0) -> Measured | None:
+        """From what the tasks of an iteration counted."""
         if not (
             generated.get("rows")
             and generated.get("problems")
@@ -34,10 +43,11 @@ class Measured:
         ):
             return None
         return cls(
-            int(metrics.get("iteration", 0)),
+            iteration,
             generated["rows"] / generated["problems"],
             generated["completion_tokens"] / generated["rows"],
             generated["new_tokens"] / generated["seconds"],
+            canary,
         )
 
 
@@ -84,10 +94,13 @@ class Workload:
             time = "how long is unknown until measured"
         scored = ""
         if self.score_tokens:
-            rate = self.score_tokens_per_second
+            rate, writing = self.score_tokens_per_second, self.completion_tokens / self.tokens_per_second
             scored = f". It then scores about {self.score_tokens:,} tokens, prompts included"
             if not self.guessed:
                 scored += f": {_duration(self.score_tokens / rate / 60)} of one task at {rate:,.0f} tokens/s"
+            if writing:
+                share = self.score_tokens / rate / writing
+                scored += f"; about {share:.0%} of the time of writing, at {rate / self.tokens_per_second:.1f} tokens for each one written"
         return (
             f"about {read}{self.completion_tokens:,} {'tokens ' if not read else ''}to write (at most {self.most_completion_tokens:,}); "
             f"{time}. {self.basis}{scored}"
@@ -132,8 +145,13 @@ def estimate(
     if measured:
         attempts = problems * measured.attempts_per_problem
         per_attempt = min(float(limit), measured.tokens_per_attempt)
+        where = (
+            f"by the canary ({measured.canary} problems)"
+            if measured.canary
+            else f"in iteration {measured.iteration}"
+        )
         basis = (
-            f"Answers as measured in iteration {measured.iteration}: {measured.attempts_per_problem:.2f} attempts a problem "
+            f"Answers as measured {where}: {measured.attempts_per_problem:.2f} attempts a problem "
             f"of {measured.tokens_per_attempt:,.0f} tokens"
         )
     else:
@@ -141,13 +159,15 @@ def estimate(
         basis = f"A guess: {settings.samples} attempt{'s'[: settings.samples != 1]} a problem of half of max_new_tokens ({limit:,})"
     speed, source = GUESSED_TOKENS_PER_SECOND, "guessed"
     if measured:
-        speed, source = measured.tokens_per_second, "measured"
+        few = f" with {measured.canary} problems at once; more are faster" if measured.canary else ""
+        speed, source = measured.tokens_per_second, f"measured{few}"
     if settings.tokens_per_second:
         speed, source = settings.tokens_per_second, "generate.tokens_per_second"
     shards = "; shards are cut for" if source == "guessed" else ","
     basis += f"{shards} {speed:,.0f} tokens/s a task ({source})"
     if prompt_characters:
         basis += f"; prompts at {CHARACTERS_PER_TOKEN:g} characters a token"
+    engine = scorer(config.distill, settings.engine).name
     # A prompt that is not known is taken to be as long as a tenth of the text.
     row_tokens = per_attempt + (prompt_characters / CHARACTERS_PER_TOKEN or per_attempt / 10)
     return Workload(
@@ -158,5 +178,5 @@ def estimate(
         basis,
         source == "guessed",
         round(score_rows * row_tokens),
-        config.distill.tokens_per_second or scoring or SCORED_A_WRITTEN * speed,
+        config.distill.tokens_per_second or scoring or SCORED_A_WRITTEN.get(engine, 3.0) * speed,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import os
 import shutil
 import time
@@ -34,6 +35,8 @@ from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
 from undo_hpc.storage.scores import pack_ids
 from undo_hpc.storage.shards import ShardWriter, dump_rows
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, int]
 T = TypeVar("T")
@@ -117,6 +120,12 @@ class AttemptStore:
         self._shown = time.monotonic()  # when it was last told what is under way
         if self.rows:
             ctx.say(f"resumes: {len(self.rows)} answers are there already")
+
+    def adopt(self, rows: Iterable[Attempt]) -> None:
+        """Takes in rows that are durable elsewhere, and that this task would write just so; its own stay."""
+        more = {row_key(row): row for row in rows if row_key(row) not in self.rows}
+        self.rows |= more
+        self.right += sum(row.verdict == "correct" for row in more.values())
 
     def answer(
         self,
@@ -328,7 +337,7 @@ def _earlier_rows(files: Iterable[Path]) -> Iterator[Attempt]:
             try:
                 yield Attempt.from_dict(orjson.loads(line))
             except (orjson.JSONDecodeError, TypeError, AttributeError):
-                print(f"{path.name}: a damaged line is ignored; its answer is made again", flush=True)
+                log.warning("%s: a damaged line is ignored; its answer is made again", path.name)
 
 
 class WriteBuffer(Generic[T]):

@@ -11,7 +11,7 @@ from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.method.diagnosis import error_kind
 from undo_hpc.method.metrics import count_attempts
-from undo_hpc.pipeline.plan import EvaluationSlice
+from undo_hpc.pipeline.cutting import EvaluationSlice
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.prompts import PromptSet
 from undo_hpc.records import SPLITS, Attempt

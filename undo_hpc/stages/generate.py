@@ -8,8 +8,9 @@ right or `max_attempts` is reached.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import QualityConfig
@@ -22,6 +23,7 @@ from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt, Grade, Problem, Target
 from undo_hpc.stages.attempts import AttemptStore, SampleRequest, open_checker
 from undo_hpc.stages.context import StageContext
+from undo_hpc.stages.release import canary_rows
 from undo_hpc.stages.targets import planned_prompts, prompt_of, read_targets
 from undo_hpc.stages.verdicts import checker_version
 from undo_hpc.storage.atomic import write_bytes
@@ -29,18 +31,29 @@ from undo_hpc.storage.shards import dump_rows
 
 
 def run_stage(ctx: StageContext) -> None:
-    """Writes one shard of rationales.
+    """Writes one shard of rationales. What a canary has written of it is not written again.
 
     Raises:
         Requeue: asked to stop; all attempts so far are kept.
         EvidenceError: the targets file is missing or damaged.
         DataError: the prompt templates were changed since the iteration was planned.
     """
+    write_shard(ctx)
+
+
+def write_shard(
+    ctx: StageContext, count: Callable[[list[Target], list[Attempt]], Mapping[str, Any]] = lambda *_: {}
+) -> None:
+    """Writes the shard of a task of `generate`, or of the canary, which asks in the same way.
+
+    Args:
+        count: further counts of the manifest, from what was asked and the rows.
+    """
     config, iteration = ctx.run.config, ctx.plan.iteration
     targets = read_targets(ctx)
     prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     inputs = ctx.task.inputs | {"prompts": prompts.digest}
-    shard = ctx.at.shard("generate", ctx.task.index)
+    shard = ctx.at.shard(ctx.stage.name, ctx.task.index)
     given = config.method.condition == "ground_truth" or (iteration == 0 and has_rationales(config))
     if given or not targets:  # nothing is asked: no teacher is loaded
         _from_given(ctx, shard, targets, inputs)
@@ -67,6 +80,8 @@ def run_stage(ctx: StageContext) -> None:
         quality=config.generate.quality,
         inputs=inputs,
     )
+    if ctx.stage.name == "generate":
+        store.adopt(canary_rows(ctx, prompts.digest, prompt.keys()))
     try:
         with open_checker(ctx) as checker:
             problems = [(target, target.to_problem()) for target in targets]
@@ -93,9 +108,13 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         {shard: len(rows)},
         inputs=inputs,
-        counts=count_attempts(rows)
-        | _yield(targets, rows)
-        | {"new_tokens": store.new_tokens, "seconds": round(store.seconds, 3)},
+        counts={
+            **count_attempts(rows),
+            **_yield(targets, rows),
+            **count(targets, rows),
+            "new_tokens": store.new_tokens,
+            "seconds": round(store.seconds, 3),
+        },
         details={
             "engine": described,
             "sampling": config.generate.sampling.model_dump(),

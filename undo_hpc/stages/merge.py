@@ -23,7 +23,7 @@ import orjson
 from undo_hpc.data.cards import distilled_card
 from undo_hpc.data.distilled import DistilledFolder, file_ranges
 from undo_hpc.errors import DataError, EvidenceError, Incomplete
-from undo_hpc.method.selection import Choice
+from undo_hpc.method.selection import choice_of
 from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
 from undo_hpc.stages.merge_join import Joined, Part, Shard, join
 from undo_hpc.stages.prepare import prepared_digest
@@ -48,6 +48,8 @@ def run_stage(ctx: StageContext) -> None:
     strict = ctx.plan.policy_of("generate").kind == "all"
     manifests, missing, inputs = gate(ctx, "generate", deep=not strict)
     used = [m.index for m in manifests]
+    if "likelihood" in ctx.graph:
+        inputs |= gate(ctx, "likelihood")[2]
     inputs["splits"] = prepared_digest(ctx.run)
     previous = ctx.run.layout.iteration(ctx.plan.iteration - 1).distilled if ctx.plan.iteration else None
     if previous is not None:
@@ -111,16 +113,7 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
     bounds = [None, *(first + (last + 1 - first) * k // number for k in range(1, number)), None]
     shards = list(_shards(ctx, used))
     before = file_ranges(previous) if previous else []
-    method, samples = config.method, config.generate.samples
-    keeps_wrong = method.wrong_rationales == "keep"
-    choice = Choice(
-        method.keep or samples,
-        keeps_wrong,
-        method.select,
-        samples,
-        method.pass_rate_min,
-        method.pass_rate_max,
-    )
+    choice = choice_of(config.method, config.generate.samples)
     for k, (low, high) in enumerate(itertools.pairwise(bounds)):
         yield Part(
             low=low,
@@ -152,7 +145,8 @@ def _shards(ctx: StageContext, used: Sequence[int]) -> Iterator[tuple[int, Shard
     after: dict[int, int | None] = dict(zip(begins, [*list(begins.values())[1:], None], strict=False))
     for index in used:
         if index in begins:
-            yield begins[index], Shard(ctx.at.shard("generate", index), after[index])
+            liked = ctx.at.shard("likelihood", index) if "likelihood" in ctx.graph else None
+            yield begins[index], Shard(ctx.at.shard("generate", index), after[index], liked)
 
 
 def cores_given() -> int:

@@ -35,10 +35,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of attempts, and the greatest idx that it may hold (None has no bound): the first one of the next shard."""
+    """A file of attempts, and the greatest idx that it may hold (None has no bound): the first one of the next shard; beside it how likely
+    the student finds some of them, where that is asked for."""
 
     path: Path
     last: int | None
+    likelihood: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ def _attempts(shard: Shard, low: int | None, high: int | None) -> Iterator[tuple
         EvidenceError, StorageError: a line is no row, an attempt stands twice, or a problem is of another shard.
     """
     path = shard.path
+    found = read_rows(shard.likelihood) if shard.likelihood else ()
+    likelihood = {(row["problem_id"], row["attempt"]): row["log_p"] for row in found}
     with path.open("rb") as file:
         try:
             if low is not None:
@@ -215,6 +219,8 @@ def _attempts(shard: Shard, low: int | None, high: int | None) -> Iterator[tuple
                         f"an attempt at problem {key[1]} stands twice or is out of order in {path}",
                         hint=AGAIN,
                     )
+                for row in rows if likelihood else ():
+                    row["log_p"] = likelihood.get((row["problem_id"], row["attempt"]))
                 yield key, rows
         except (orjson.JSONDecodeError, TypeError, KeyError) as error:
             raise _blame(path, error) from error

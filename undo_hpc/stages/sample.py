@@ -17,7 +17,7 @@ from undo_hpc.engines import Engine, load_engine
 from undo_hpc.engines.scoring import Scorer, ScoreRequest
 from undo_hpc.errors import ConfigError, EngineError, Requeue
 from undo_hpc.method.metrics import count_attempts
-from undo_hpc.pipeline.plan import EvaluationSlice
+from undo_hpc.pipeline.cutting import EvaluationSlice
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.records import Attempt
 from undo_hpc.stages.attempts import AttemptStore, Key, SampleRequest, make_requests, open_checker

@@ -15,7 +15,7 @@ from undo_hpc.config.distill import scorer
 from undo_hpc.engines import load_engine
 from undo_hpc.engines.chat import load_tokenizer
 from undo_hpc.engines.scoring import Scorer, ScoreRequest, TokenScores, match_tokenizers
-from undo_hpc.errors import ConfigError, DataError, EngineError, Requeue
+from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.method.copying import Copying
 from undo_hpc.models import resolve_model
 from undo_hpc.stages.context import StageContext, gate
@@ -114,32 +114,8 @@ def _score(
                 hint="set distill.engine to vllm or transformers; an engine of your own needs the method score (undo_hpc/engines/scoring.py)",
             )
         ctx.events.append("ready", load_s=round(time.monotonic() - loading, 3))
-        began = time.monotonic()
-        total, tokens = len(store.done) + len(asked), 0
-        with store.buffer() as buffer:
-
-            def should_stop() -> bool:
-                buffer.save_if_old()
-                return ctx.should_stop()
-
-            for scores in engine.score(asked, k, words=words, should_stop=should_stop):
-                buffer.add(scores)
-                tokens += len(scores.own) + scores.prompt_tokens
-                spent = max(1e-6, time.monotonic() - began)
-                ctx.progress.update(
-                    done=len(store.done), total=total, unit="rows", tokens_per_s=tokens / spent
-                )
-        missing = sum(request.id not in store.done for request in asked)
-        if missing and ctx.should_stop():
-            raise Requeue(
-                f"score {ctx.task.label}: {len(store.done)} scores are saved, {missing} more are wanted"
-            )
-        if missing:
-            raise EngineError(
-                f"the engine ended by itself and left {missing} of {len(asked)} texts without scores",
-                hint="scores so far are kept; look at the log above, then run the same command again",
-            )
-        return engine.describe(), {"new_tokens": tokens, "seconds": round(time.monotonic() - began, 3)}
+        tokens, seconds = store.ask(engine, asked, words)
+        return engine.describe(), {"new_tokens": tokens, "seconds": seconds}
     finally:
         engine.close()
 

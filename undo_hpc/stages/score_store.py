@@ -7,6 +7,7 @@ final form is an index and a binary file (storage/scores.py); blocks are read ba
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import shutil
 import time
@@ -17,12 +18,15 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from undo_hpc.engines.scoring import TokenScores
+from undo_hpc.engines.scoring import Scorer, ScoreRequest, TokenScores
+from undo_hpc.errors import EngineError, Requeue
 from undo_hpc.stages.attempts import WriteBuffer, basis_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.scores import Block, ScoredText, binary_of, block_from, block_size
 from undo_hpc.storage.shards import ShardWriter, dump_rows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,38 @@ class ScoreStore:
         storage = self._ctx.run.config.storage
         return WriteBuffer(self._keep, rows=storage.flush_rows, seconds=storage.flush_seconds)
 
+    def ask(self, engine: Scorer, asked: Sequence[ScoreRequest], words: int = 0) -> tuple[int, float]:
+        """Has an engine score texts that have no scores yet; returns the tokens that it read, and the seconds.
+
+        Raises:
+            Requeue: the task was asked to stop; all scores so far are durable.
+            EngineError: the engine ended by itself.
+        """
+        ctx, began, tokens = self._ctx, time.monotonic(), 0
+        total = len(self.done) + len(asked)
+        with self.buffer() as buffer:
+
+            def should_stop() -> bool:
+                buffer.save_if_old()
+                return ctx.should_stop()
+
+            for scores in engine.score(asked, self._k, words=words, should_stop=should_stop):
+                buffer.add(scores)
+                tokens += len(scores.own) + scores.prompt_tokens
+                speed = tokens / max(1e-6, time.monotonic() - began)
+                ctx.progress.update(done=len(self.done), total=total, unit="rows", tokens_per_s=speed)
+        missing = sum(request.id not in self.done for request in asked)
+        if missing and ctx.should_stop():
+            raise Requeue(
+                f"{ctx.stage.name} {ctx.task.label}: {len(self.done)} scores are saved, {missing} more are wanted"
+            )
+        if missing:
+            raise EngineError(
+                f"the engine ended by itself and left {missing} of {len(asked)} texts without scores",
+                hint="scores so far are kept; look at the log above, then run the same command again",
+            )
+        return tokens, round(time.monotonic() - began, 3)
+
     def _keep(self, group: list[TokenScores]) -> None:
         self._ctx.lease.check()
         for scores in group:
@@ -101,7 +137,7 @@ class ScoreStore:
                                 path, offset, row["n"], row["error"], row["prompt_tokens"]
                             )
                     except (orjson.JSONDecodeError, KeyError, TypeError):
-                        print(f"{path.name}: a damaged line is ignored; its text is scored again", flush=True)
+                        log.warning("%s: a damaged line is ignored; its text is scored again", path.name)
                     offset += len(line)
         return found
 

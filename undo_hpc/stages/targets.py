@@ -219,6 +219,12 @@ def _feedback_digest(run: Run, iteration: int, number: int) -> str:
     return digest
 
 
+def spread(targets: Iterable[Target], total: int, few: int) -> Iterator[Target]:
+    """A few of `total` targets, evenly from all of them: what a canary is asked."""
+    wanted = {total * k // few for k in range(few)}
+    return (target for number, target in enumerate(targets) if number in wanted)
+
+
 def write_targets(
     run: Run, iteration: int, targets: Iterable[Target], bounds: Sequence[int]
 ) -> tuple[TargetsFile, ...]:
@@ -264,9 +270,9 @@ def restore_targets(run: Run, plan: IterationPlan, indices: Iterable[int]) -> li
     lost = [k for k in indices if _size(at.targets_file(k)) != plan.targets[k]["bytes"]]
     if not lost:
         return []
-    rows = (
-        iter(Targets(run, plan.iteration)) if check_inputs(run, plan.iteration) == plan.inputs else iter(())
-    )
+    unchanged = check_inputs(run, plan.iteration) == plan.inputs
+    rows: Iterator[Target] = iter(Targets(run, plan.iteration)) if unchanged else iter(())
+    rows = spread(rows, plan.problems, plan.canary_problems) if plan.canary_problems else rows
     for index, file in enumerate(plan.targets[: max(lost) + 1]):
         mine = itertools.islice(rows, file["rows"])
         if index not in lost:

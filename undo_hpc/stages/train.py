@@ -112,7 +112,7 @@ def cluster_rank() -> tuple[int, int]:
 
 
 def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
-    """What the training is asked to do, from the run's configuration."""
+    """What the training is asked to do, from the run's configuration. Without a digest it is for the encoding alone, and has no data."""
     config, iteration = ctx.run.config, ctx.plan.iteration
     scores: dict[str, Any] = {}
     if ctx.plan.score:
@@ -133,7 +133,7 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
         revision=config.student.revision if parent == config.student.model else "",
         trust_remote_code=config.student.trust_remote_code,
         dtype=config.student.dtype,
-        data=[str(file) for file in parquet_files(ctx.at.distilled)],
+        data=[str(file) for file in parquet_files(ctx.at.distilled)] if data_digest else [],
         data_digest=data_digest,
         prompt=config.student.prompt,
         instruction=config.student.instruction,

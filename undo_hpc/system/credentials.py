@@ -9,22 +9,42 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 _HIDDEN = "***"
-_NAMES = r"(?:[a-z0-9]+[-_])*(?:api[-_]?key|access[-_]?key|token|secret|password|passwd|subscription[-_]key|sig|signature)"
+_NAMES = (
+    r"(?:[a-z0-9]+(?:[-_]|%2d|%5f))*(?:api(?:[-_]|%2d|%5f)?key|access(?:[-_]|%2d|%5f)?key|token|secret|password|passwd|passphrase"
+    r"|subscription(?:[-_]|%2d|%5f)key|sig|signature)"
+)
 _FORMS = (
-    ("a user name or password in an address", re.compile(r"(?<=://)[^\s/@?#]+(?=@)")),
-    ("a key in the query of an address", re.compile(rf"(?<=[?&;]){_NAMES}=[^\s&#\"']+", re.IGNORECASE)),
+    # A password may hold what ends an address; a number before a slash is a port.
+    (
+        "a user name or password in an address",
+        re.compile(r"(?<=://)(?:[^\s/@?#]+|[^\s/@?#:\[]+:(?!\d+(?:[/?#\s]|$))[^\s@]+)(?=@)"),
+    ),
+    (
+        "a key in the query of an address",
+        re.compile(rf"(?<=[?&;#])(?:{_NAMES}|key|code|pwd|pass|auth)=[^\s&#\"']+", re.IGNORECASE),
+    ),
     (
         "a key or token",
         re.compile(
             r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
-            r"|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{16,})"
+            r"|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{16,}|(?:gsk|r8|sk_live|rk_live)_[A-Za-z0-9]{20,}"
+            r"|(?:nvapi|xai|pplx|csk)-[\w-]{20,}|eyJ[\w-]{8,}\.eyJ[\w-]{5,}\.[\w-]+)"
         ),
     ),
-    ("a key in a header", re.compile(r"(?<=bearer )[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)),
+    (
+        "a key in a header",
+        re.compile(r"(?:(?<=bearer )|(?<=authorization: basic ))[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
+    ),
 )
-_KEY = re.compile(rf"{_NAMES}|authorization|credentials?", re.IGNORECASE)
+_KEY = re.compile(
+    rf"{_NAMES}|\w*(?:api_?key|token|secret|password)|authorization|credentials?", re.IGNORECASE
+)
+_OF_A_TOKENIZER = re.compile(
+    r"\w*(?:bos|eos|pad|unk|sep|cls|mask|stop|end|start|image|video|audio)_?token", re.IGNORECASE
+)
 _EMPTY = re.compile(
     r"(?:none|empty|dummy|null|false)?", re.IGNORECASE
 )  # values that some servers want for "no key"
@@ -32,7 +52,7 @@ _EMPTY = re.compile(
 
 def credential_in(text: str) -> str:
     """What secret a text seems to hold, such as "a key or token"; empty where there is none."""
-    return next((what for what, form in _FORMS if form.search(text)), "")
+    return next((what for what, form in _FORMS if form.search(text) or form.search(unquote(text))), "")
 
 
 def credentials_of(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -40,7 +60,7 @@ def credentials_of(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tupl
     if isinstance(data, dict):
         for name, value in data.items():
             here = (*path, str(name))
-            if isinstance(value, str) and _KEY.fullmatch(str(name)) and not _EMPTY.fullmatch(value.strip()):
+            if isinstance(value, str) and _is_key(str(name)) and not _EMPTY.fullmatch(value.strip()):
                 yield here, "a key or password"
             else:
                 yield from credentials_of(value, here)
@@ -49,6 +69,10 @@ def credentials_of(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             yield from credentials_of(item, path)
     elif isinstance(data, str) and (what := credential_in(data)):
         yield path, what
+
+
+def _is_key(name: str) -> bool:
+    return bool(_KEY.fullmatch(name)) and not _OF_A_TOKENIZER.fullmatch(name)
 
 
 def redacted(text: str, *known: str) -> str:

@@ -30,7 +30,7 @@ def render(template: Path, beside: Sequence[Path] = (), /, **values: object) -> 
     environment = Environment(
         loader=FileSystemLoader([template.parent, *beside]),
         autoescape=template.name.endswith(".html.jinja"),
-        finalize=None if template.name.endswith(".html.jinja") else _without_tags,
+        finalize=_shown if template.name.endswith(".html.jinja") else _without_tags,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -38,6 +38,11 @@ def render(template: Path, beside: Sequence[Path] = (), /, **values: object) -> 
     )
     environment.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
     return environment.get_template(template.name).render(values)
+
+
+def _shown(value: object) -> object:
+    """A value for a page, before it is escaped: a page may be read in a terminal, too."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _without_tags(value: object) -> object:

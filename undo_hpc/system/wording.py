@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     return _ACTED_ON.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def printable_json(text: str) -> str:
+    """The same of a JSON text, which still says the same: what JSON itself leaves raw is written as `\\u009b`."""
+    return _ACTED_ON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: '1 task', '1,200 tasks'."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from undo_hpc.errors import ExitCode, UndoError
 from undo_hpc.system.guard import explained
-from undo_hpc.system.logs import log_libraries
+from undo_hpc.system.logs import log_to_task_log
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.wording import printable
 from undo_hpc.training.stopping import Stopper
@@ -21,7 +21,7 @@ def main(argv: list[str], started: float) -> int:
         print("usage: python -m undo_hpc.training SPEC.json", file=sys.stderr)
         return ExitCode.WRONG_INPUT
     die_with_parent_if_asked(pass_on=False)
-    log_libraries()
+    log_to_task_log()
     stopper, logs = Stopper(started), Path(argv[0]).resolve().parent.parent / "logs"  # of the iteration
     with stopper.listening():  # from the first moment: a signal during the slow imports must not kill us
         try:

@@ -56,21 +56,18 @@ class _ChunkedLoss(torch.autograd.Function):
             if piece is not None:
                 value, grad_logits = loss_and_gradient(log_probs, target, piece, out=logits)
                 total += value
-                torch.mm(grad_logits, weight, out=out)
-                if weight.requires_grad:
-                    grad_weight = _added(grad_weight, grad_logits.T @ h, exact, last=chunk >= len(hidden))
-                continue
-            target_log_probs = log_probs[row, column]
-            total -= torch.where(counted, target_log_probs, 0.0).sum()
-            grad_logits = torch.exp(log_probs, out=logits)
-            grad_logits[row, column] = target_log_probs.expm1().to(
-                grad_logits.dtype
-            )  # chance - 1, before it is rounded
+            else:
+                target_log_probs = log_probs[row, column]
+                total -= torch.where(counted, target_log_probs, 0.0).sum()
+                grad_logits = torch.exp(log_probs, out=logits)
+                # chance - 1, before it is rounded
+                grad_logits[row, column] = target_log_probs.expm1().to(grad_logits.dtype)
             torch.mm(grad_logits, weight, out=out)
-            out *= counted[:, None]
+            if piece is None:  # scored gradients have their weights already
+                out *= counted[:, None]
+                h = h * counted[:, None]
             if weight.requires_grad:
-                part = grad_logits.T @ (h * counted[:, None])
-                grad_weight = _added(grad_weight, part, exact, last=chunk >= len(hidden))
+                grad_weight = _added(grad_weight, grad_logits.T @ h, exact, last=chunk >= len(hidden))
         ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype) if grad_weight is not None else None)
         return total
 

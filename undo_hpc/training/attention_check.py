@@ -6,6 +6,7 @@ nothing then, and the student would be trained with another model than the one i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from undo_hpc.training.attention import register_strict_sdpa
 from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.ranks import DistContext
+
+log = logging.getLogger(__name__)
 
 _LENGTHS = (23, 17)  # two short documents of random tokens
 _TOLERANCE = {
@@ -34,7 +37,6 @@ def settle_attention(
     dist_context: DistContext,
     *,
     spec_model: str,
-    say: Callable[[str], None],
 ) -> str:
     """The attention to train with: the chosen one where it computes what eager does, else eager where the choice was ours.
 
@@ -57,7 +59,7 @@ def settle_attention(
             f"train.attention is {attention}, which does not compute the attention of {spec_model}: {flaw}",
             hint="set train.attention to auto or eager (or, on a GPU with flash-attn, to flash_attention_2)",
         )
-    say(f"attention: eager, since {attention} does not compute the attention of {spec_model} ({flaw})")
+    log.info(f"attention: eager, since {attention} does not compute the attention of {spec_model} ({flaw})")
     model.set_attn_implementation("eager")
     return "eager"
 

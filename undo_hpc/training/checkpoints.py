@@ -9,11 +9,11 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import random
 import re
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.writer import CheckpointWriter, plain_data_only
+
+log = logging.getLogger(__name__)
 
 _TAG = "state"  # DeepSpeed's folder inside ours
 _MANIFEST = "MANIFEST.json"
@@ -64,14 +66,10 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
 
 
 class CheckpointManager:
-    """Saves and finds the checkpoints of one training. All methods are called by all ranks together.
+    """Saves and finds the checkpoints of one training. All methods are called by all ranks together."""
 
-    Args:
-        say: where messages for the user go.
-    """
-
-    def __init__(self, spec: TrainSpec, dist_context: DistContext, say: Callable[[str], None]) -> None:
-        self._spec, self._config, self._dist, self._say = spec, spec.config, dist_context, say
+    def __init__(self, spec: TrainSpec, dist_context: DistContext) -> None:
+        self._spec, self._config, self._dist = spec, spec.config, dist_context
         self.folder = Path(spec.work_dir) / "checkpoints"
         self._writer = CheckpointWriter(asynchronous=self._config.checkpoint.asynchronous)
         self._pending: dict[str, Any] | None = None
@@ -81,7 +79,7 @@ class CheckpointManager:
             with translate_os_error(self.folder):
                 make_folder(self.folder)
                 for torn in self.folder.glob(".*"):
-                    say(
+                    log.info(
                         f"checkpoint {torn.name.strip('.').removesuffix('.tmp')} was not finished; it is removed"
                     )
                     shutil.rmtree(torn, ignore_errors=True)
@@ -107,7 +105,7 @@ class CheckpointManager:
             path = self.folder / f"step-{step:08d}"
             why = self._validation_error(path)
             if self._dist.all_reduce_max(float(bool(why)))[0]:
-                self._say(f"checkpoint {path.name} is skipped: {why or 'another rank found it damaged'}")
+                log.info(f"checkpoint {path.name} is skipped: {why or 'another rank found it damaged'}")
                 continue
             manifest = json.loads((path / _MANIFEST).read_text())
             self._check(path, manifest)
@@ -185,7 +183,7 @@ class CheckpointManager:
     def _convert(self, found: Found, target: Path) -> None:
         for old in self.folder.glob("universal-*"):  # of a start that was killed while it loaded
             shutil.rmtree(old, ignore_errors=True)
-        self._say(
+        log.info(
             f"checkpoint {found.path.name} was made by {found.world_size} ranks, this is {self._dist.info.world_size}: converting it"
         )
         from deepspeed.checkpoint import ds_to_universal
@@ -228,7 +226,7 @@ class CheckpointManager:
             self._dist.barrier()
             if self._dist.info.is_first:
                 shutil.rmtree(universal, ignore_errors=True)
-        self._say(f"resumed after step {found.step}")
+        log.info(f"resumed after step {found.step}")
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -302,7 +300,7 @@ class CheckpointManager:
             fsync_dir(self.folder)
         self._prune()
         size = sum(f["size"] for f in files.values())
-        self._say(
+        log.info(
             f"checkpoint after step {step}: {size / 2**20:,.1f} MiB, training stood still for {self.blocked_s[-1]:.3f} s, "
             f"on disk after {time.monotonic() - pending['began']:.2f} s"
         )

@@ -26,7 +26,7 @@ LEAST_TAIL = (
 )  # log of the least mass outside the teacher's tokens; a stored 0 would make reverse divergence infinite
 _LEAST_REST = -60.0  # the same of the student, whose tail is exact
 _ADVANTAGE = 10.0  # largest log ratio that a single token counts with
-_PROBED = 64  # positions of a piece at which the whole distribution is looked at
+_PROBED = 16  # positions of a piece at which the whole distribution is looked at
 
 # What is summed over positions while the loss is computed; `means` turns it into figures for the log.
 FIGURES = ("scored", "divergence", "teacher_mass", "student_mass", "drift", "clipped", "counted", "cross_entropy", "probed", "overlap",
@@ -170,7 +170,7 @@ def _probe(log_probs: torch.Tensor, scored: Scored) -> None:
         return
     top = few.topk(k, 1).indices
     shared = (top[:, :, None] == scored.ids[:_PROBED, None]).any(2).sum(1) / k
-    entropy = -(few.exp() * few).sum(1)
+    entropy = -few.exp().mul_(few).sum(1)
     _add(scored, "probed", use)
     _add(scored, "overlap", shared * use)
     _add(scored, "entropy", entropy * use)

@@ -120,7 +120,7 @@ def _merged(
     spec: TrainSpec, config: TrainConfig, weights: dict[str, torch.Tensor]
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """The adapters merged into fresh base weights; the trained model itself may lie in pieces on many ranks."""
-    fresh = student.load_student(spec, config, "sdpa", lambda _: None)
+    fresh = student.load_student(spec, config, "sdpa")
     fresh.load_state_dict(weights)
     merged = fresh.merge_and_unload()
     return merged, merged.state_dict()

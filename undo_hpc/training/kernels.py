@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import types
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,24 +12,24 @@ import torch.nn.functional as F
 
 from undo_hpc.config.train import TrainConfig
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
-def faster(model: Any, config: TrainConfig, say: Say) -> None:
+def faster(model: Any, config: TrainConfig) -> None:
     """Liger's kernels where asked for and at hand; else torch's fused norm in place of transformers' seven passes through memory."""
-    if config.liger and use_liger(model, say):
+    if config.liger and use_liger(model):
         return
     if torch.cuda.is_available() and (count := fuse_norms(model)):
-        say(f"norms: torch's fused kernel in {count} places")
+        log.info(f"norms: torch's fused kernel in {count} places")
 
 
-def use_liger(model: Any, say: Say) -> bool:
+def use_liger(model: Any) -> bool:
     """Puts Liger's kernels on; whether it could. The log says why where not."""
     if importlib.util.find_spec("liger_kernel") is None:
-        say("liger: asked for, not installed (pip install liger-kernel); plain kernels are in use")
+        log.info("liger: asked for, not installed (pip install liger-kernel); plain kernels are in use")
         return False
     if not torch.cuda.is_available():
-        say("liger: installed, but its kernels need a GPU; plain kernels are in use")
+        log.info("liger: installed, but its kernels need a GPU; plain kernels are in use")
         return False
     try:
         from liger_kernel.transformers.monkey_patch import (
@@ -37,18 +37,18 @@ def use_liger(model: Any, say: Say) -> bool:
             _apply_liger_kernel_to_instance,
         )
     except (ImportError, RuntimeError) as error:  # without triton, or for another transformers
-        say(
+        log.info(
             f"liger: installed, but cannot be loaded ({str(error).splitlines()[0]}); plain kernels are in use"
         )
         return False
     if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:  # Liger itself would skip it silently
-        say(
+        log.info(
             f"liger: it has no kernels for models of type {model.config.model_type}; plain kernels are in use"
         )
         return False
     # The loss is ours (answers only, summed), so Liger's fused loss would change nothing but the interface.
     _apply_liger_kernel_to_instance(model=model, fused_linear_cross_entropy=False, cross_entropy=False)
-    say("liger: kernels for norm, rotary positions and MLP are in use")
+    log.info("liger: kernels for norm, rotary positions and MLP are in use")
     return True
 
 

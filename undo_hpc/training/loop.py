@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ExitCode, TrainingError
 from undo_hpc.storage.atomic import make_folder, translate_os_error, write_json
+from undo_hpc.system.logs import TREE
 from undo_hpc.training import answer_head, export, preflight, student
 from undo_hpc.training.answer_head import AnswerHead
 from undo_hpc.training.attention_check import settle_attention
@@ -37,16 +39,20 @@ from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.stopping import Reason, Stopper
 from undo_hpc.training.watching import StepFlops, TrainingMonitor, check_trackers, peak_flops, tell
 
+log = logging.getLogger(__name__)
+
 
 def run_rank(spec: TrainSpec, env: Mapping[str, str], stopper: Stopper) -> ExitCode:
     """What one rank does. Returns COMPLETE (published), REQUEUE or INTERRUPTED (saved); raises UndoError otherwise."""
     config = spec.config
     info = RankInfo.from_environment(env)
+    if not info.is_first:
+        logging.getLogger(TREE).setLevel(logging.ERROR)  # the first rank speaks for all
     if config.threads:
         torch.set_num_threads(config.threads)
     # Only where there is one rank: several could see the student at different times, and then wait for each other.
     if info.world_size == 1 and export.exported(spec):
-        _say(info, f"{spec.out_dir} is complete already")
+        log.info("%s is complete already", spec.out_dir)
         return ExitCode.COMPLETE
     with translate_os_error(Path(spec.work_dir)):
         make_folder(Path(spec.work_dir))
@@ -73,9 +79,6 @@ def train(
     """The whole training on this rank; see the module's text. What must be closed however it ends goes to `at_end`."""
     info, device = dist_context.info, dist_context.device
 
-    def say(text: str) -> None:
-        _say(info, text)
-
     def doing(what: str) -> None:
         if info.is_first:
             tell(spec, what)
@@ -84,7 +87,7 @@ def train(
     check_trackers(config)
     settings = deepspeed_settings(config)
     for line in in_use(config, gpu=device.type == "cuda"):
-        say(line)
+        log.info(line)
 
     # Data: token ids of all examples on every rank; a step is a slice of their shuffled order.
     doing("encoding the distilled set")
@@ -99,7 +102,7 @@ def train(
     )
 
     # The checkpoint to resume from. Another number of ranks needs it in DeepSpeed's universal form.
-    checkpoints = CheckpointManager(spec, dist_context, say)
+    checkpoints = CheckpointManager(spec, dist_context)
     found = checkpoints.latest()
     universal = None
     if found and found.world_size != info.world_size and zero_stage(config) > 0:
@@ -108,12 +111,10 @@ def train(
 
     # Model: first weights, the last layer that computes the loss in pieces, DeepSpeed around both.
     doing("loading the student")
-    attention = student.choose_attention(config, device, say)
+    attention = student.choose_attention(config, device)
     torch.manual_seed(spec.seed)
     zero3_settings = settings if zero_stage(config) == 3 else None
-    model, attention = student.load_with_attention(
-        spec, config, attention, say, zero3_settings=zero3_settings
-    )
+    model, attention = student.load_with_attention(spec, config, attention, zero3_settings=zero3_settings)
     head = answer_head.install(model, config.micro_batch_tokens)
     parameters = list(model.parameters())
     num_params = sum(student.size(p) for p in parameters)
@@ -130,7 +131,6 @@ def train(
         attention,
         dist_context,
         spec_model=spec.model,
-        say=say,
     )
     warnings = preflight.check_match(spec, tokenizer, model, data, attention)
     batcher = Batcher(
@@ -165,7 +165,6 @@ def train(
                 steps=plan.total,
                 warnings=warnings,
                 tried=tried,
-                say=say,
             )
 
     doing(f"first of {plan.total:,} steps" if not found else f"step {found.step:,} of {plan.total:,}")
@@ -175,7 +174,7 @@ def train(
     begin = found.step if found else 0
     asked = Reason(int(dist_context.all_reduce_max(stopper.reason(0.0, 0.0))[0]))
     if asked:
-        say(f"stopped before the first step ({asked.name.lower()})")
+        log.info(f"stopped before the first step ({asked.name.lower()})")
         return asked.exit_code
     stopper.loading = False  # from here on there is something to save, and all ranks are here to do it
     monitor = None
@@ -260,7 +259,7 @@ def train(
             last_saved, saved_at, since_save = done, time.monotonic(), Tally()
         if reason and not is_last:
             checkpoints.finalize()
-            say(f"stopped after step {done} ({reason.name.lower()}); the state is saved")
+            log.info(f"stopped after step {done} ({reason.name.lower()}); the state is saved")
             return reason.exit_code
 
     # -- the student ----------------------------------------------------------------------------------------------
@@ -276,7 +275,7 @@ def train(
         "ranks": info.world_size,
     }
     export.export(spec, config, engine, tokenizer, data, dist_context, summary)
-    say(f"published {spec.out_dir}")
+    log.info(f"published {spec.out_dir}")
     return ExitCode.COMPLETE
 
 
@@ -388,8 +387,3 @@ def bad_loss(
         f"{what or f'loss {loss}'} at step {step.number + 1}: training stops; the rows of this step are in {path}",
         hint="the last checkpoint is untouched; lower train.learning_rate, look at those rows, or use precision bf16",
     )
-
-
-def _say(info: RankInfo, text: str) -> None:
-    if info.is_first:
-        print(text, flush=True)

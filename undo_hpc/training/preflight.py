@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from undo_hpc.training.batches import Batcher, MicroBatch
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.encoding import EncodedSet
 from undo_hpc.training.spec import TrainSpec
+
+log = logging.getLogger(__name__)
 
 _PROBED = 64  # positions: all logits of a long example would be gigabytes
 
@@ -257,7 +260,6 @@ def report(
     steps: int,
     warnings: list[str],
     tried: dict[str, float] | None,
-    say: Callable[[str], None],
 ) -> None:
     """Writes preflight.json and says the essentials."""
     histogram, memory = (
@@ -265,18 +267,18 @@ def report(
         memory_by_stage(num_params, num_trainable, ranks, config.precision, config.offload),
     )
     q = histogram["quantiles"]
-    say(
+    log.info(
         f"data: {len(data):,} of {data.rows:,} rows, {histogram['tokens']:,} tokens ({histogram['target_tokens']:,} learned); "
         f"length median {q['p50']}, 90% {q['p90']}, longest {q['p100']}; {steps:,} steps"
     )
     for reason, ids in data.left_out.items():
-        say(f"left out: {len(ids):,} rows, {reason} (e.g. {', '.join(ids[:3])})")
+        log.info(f"left out: {len(ids):,} rows, {reason} (e.g. {', '.join(ids[:3])})")
     for warning in warnings:
-        say(f"warning: {warning}")
+        log.warning(warning)
     advice = ""
     if device.type == "cuda":
         advice = memory_advice(memory, config, torch.cuda.get_device_properties(device).total_memory / 2**30)
-    say(
+    log.info(
         f"model: {num_params:,} weights; GiB a rank without activations at ZeRO 0-3: {', '.join(f'{m:.2f}' for m in memory.values())}{advice}"
     )
     write_json(

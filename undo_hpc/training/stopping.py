@@ -6,6 +6,7 @@ so far in time (it waits for others, or reads a large model) leaves by itself, w
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import select
@@ -18,6 +19,8 @@ from enum import IntEnum
 from types import FrameType
 
 from undo_hpc.errors import ExitCode
+
+log = logging.getLogger(__name__)
 
 
 class Reason(IntEnum):
@@ -97,7 +100,7 @@ class Stopper:
                         _SIGNALS[signal.Signals(heard[0])],
                     )
             if self.loading and time.monotonic() >= deadline:
-                print(f"stopped while loading ({reason.name.lower()}); there was nothing to save", flush=True)
+                log.info("stopped while loading (%s); there was nothing to save", reason.name.lower())
                 os._exit(reason.exit_code)
 
     @property

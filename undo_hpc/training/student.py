@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from undo_hpc.system.logs import adopt
 from undo_hpc.training import attention, kernels
 from undo_hpc.training.spec import TrainSpec
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 def load_tokenizer(spec: TrainSpec) -> Any:
@@ -36,10 +37,10 @@ def load_tokenizer(spec: TrainSpec) -> Any:
         ) from error
 
 
-def choose_attention(config: TrainConfig, device: torch.device, say: Say) -> str:
+def choose_attention(config: TrainConfig, device: torch.device) -> str:
     """The attention in use: what was asked for, or the best at hand. Raises ConfigError where the one asked for cannot run here."""
     name, how = pick_attention(config, capability=attention.capability_of(device), flash=flash_missing())
-    say(f"attention: {name} ({how}); packing {'on' if config.packing else 'off'}")
+    log.info(f"attention: {name} ({how}); packing {'on' if config.packing else 'off'}")
     return name
 
 
@@ -139,12 +140,7 @@ def dims(weight: torch.nn.Parameter) -> int:
 
 
 def load_student(
-    spec: TrainSpec,
-    config: TrainConfig,
-    implementation: str,
-    say: Say,
-    *,
-    zero3_settings: dict[str, Any] | None = None,
+    spec: TrainSpec, config: TrainConfig, implementation: str, *, zero3_settings: dict[str, Any] | None = None
 ) -> Any:
     """The model with its first weights, in the training precision: on the CPU, or shared out among the ranks.
 
@@ -192,14 +188,14 @@ def load_student(
         )
     if zero3_settings is not None:
         mine = sum(p.ds_tensor.numel() for p in model.parameters())
-        say(
+        log.info(
             f"ZeRO 3: this rank holds {mine:,} of {sum(size(p) for p in model.parameters()):,} weights; no rank loaded them all"
         )
     model.config.use_cache = False
     if torch.cuda.is_available() or config.liger:
-        kernels.faster(model, config, say)
+        kernels.faster(model, config)
     if config.lora.enabled:
-        model = _with_adapters(model, config, spec.seed, say)
+        model = _with_adapters(model, config, spec.seed)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.lora.enabled:
@@ -209,21 +205,16 @@ def load_student(
 
 
 def load_with_attention(
-    spec: TrainSpec,
-    config: TrainConfig,
-    attention_name: str,
-    say: Say,
-    *,
-    zero3_settings: dict[str, Any] | None = None,
+    spec: TrainSpec, config: TrainConfig, attention_name: str, *, zero3_settings: dict[str, Any] | None = None
 ) -> tuple[Any, str]:
     """The model and the attention that it has: eager where its code lacks the chosen one, and the choice was ours (`auto`)."""
     try:
-        return load_student(spec, config, attention_name, say, zero3_settings=zero3_settings), attention_name
+        return load_student(spec, config, attention_name, zero3_settings=zero3_settings), attention_name
     except AttentionMissing as error:
         if config.attention != "auto":
             raise
-        say(f"attention: eager, since {error.message}")
-    return load_student(spec, config, "eager", say, zero3_settings=zero3_settings), "eager"
+        log.info(f"attention: eager, since {error.message}")
+    return load_student(spec, config, "eager", zero3_settings=zero3_settings), "eager"
 
 
 def base_model(model: Any) -> Any:
@@ -231,7 +222,7 @@ def base_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
+def _with_adapters(model: Any, config: TrainConfig, seed: int) -> Any:
     if importlib.util.find_spec("peft") is None:
         raise ConfigError(
             "train.lora.enabled is on, but peft is not installed", hint="pip install 'undo-hpc[lora]'"
@@ -251,7 +242,7 @@ def _with_adapters(model: Any, config: TrainConfig, seed: int, say: Say) -> Any:
         ),
     )
     num_trainable = sum(size(p) for p in adapted.parameters() if p.requires_grad)
-    say(
+    log.info(
         f"lora: rank {lora.r}, {num_trainable:,} of {sum(size(p) for p in adapted.parameters()):,} weights learn; merged at export"
     )
     return adapted

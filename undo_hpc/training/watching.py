@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import re
 import time
@@ -18,6 +19,8 @@ from undo_hpc.errors import ConfigError
 from undo_hpc.storage.atomic import translate_os_error, write_text
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.training.spec import TrainSpec
+
+log = logging.getLogger(__name__)
 
 # Dense bf16 peaks in TFLOP/s as the makers state them, longest name first where one contains another.
 _PEAKS = (
@@ -231,10 +234,9 @@ class TrainingMonitor:
         for tracker in self._trackers:
             tracker.log(row, step)
         mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
-        print(
+        log.info(
             f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.4f}  lr {lr:.2e}  grad {grad_norm:.3f}  "
-            f"{row['tokens_per_s']:,.0f} tok/s  useful {row['useful']:.0%}{mfu}  left {_clock(left)}",
-            flush=True,
+            f"{row['tokens_per_s']:,.0f} tok/s  useful {row['useful']:.0%}{mfu}  left {_clock(left)}"
         )
 
     def close(self) -> None:

@@ -38,10 +38,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         import orjson
 
+        from undo_hpc.system.wording import printable_json
+
+        said = {"cost": cost, "next": following}
         print(
-            orjson.dumps(
-                {"cost": cost, "next": following}, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-            ).decode()
+            printable_json(orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
         )
         return 0
     total = cost.of()

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     with Lease(layout.lease, f"the run directory {arguments.new_dir}"):
         new = create_or_open(config, arguments.new_dir, command=command_line())
         prepare(new, inputs)
-        taken = take_over(new, donor)
+        taken = {(k, stage): tasks for (_, k, stage), tasks in take_over(new, [donor]).items()}
         state = current_state(new)
     say_taken(taken, donor, console)
     left = list(dict.fromkeys(status.stage for status in state.missing))

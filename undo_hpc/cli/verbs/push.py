@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         if not found:
             console.print("nothing: no repository is named, or no iteration is merged yet", highlight=False)
         return 0
-    done = push(opened, say=lambda text: console.print(text, highlight=False, soft_wrap=True))
+    done = push(opened)
     console.print(f"{done.sent} files sent, {done.same} were there already", highlight=False)
     for url in done.urls:
         console.print(f"  {url}", highlight=False, soft_wrap=True)

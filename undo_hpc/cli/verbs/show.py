@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage",
         choices=TEXT_STAGES,
-        help="generate: the teacher's attempts; merge: the distilled set; baseline, evaluate: the student's answers (default)",
+        help="generate: the teacher's attempts; canary: its first ones; merge: the distilled set; baseline, evaluate: the student's answers (default)",
     )
     parser.add_argument(
         "--iteration", type=int, metavar="K", help="iteration (default: the latest with rows)"
@@ -73,12 +73,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     )
     plan = opened.plan(iteration)
     known = list(dict.fromkeys(part.problem_set for part in plan.slices(stage))) if plan else []
-    if arguments.on and (stage in ("generate", "merge") or arguments.on not in known):
-        hint = (
-            "--on is for --stage baseline and evaluate"
-            if stage in ("generate", "merge")
-            else ", ".join(known)
-        )
+    if arguments.on and arguments.on not in known:
+        hint = ", ".join(known) or "--on is for --stage baseline and evaluate"
         raise ConfigError(f"{stage} of iteration {iteration} has no set '{arguments.on}'", hint=hint)
     before = earlier_mistakes(opened, iteration, arguments.on) if arguments.fixed else None
     seen = 0
@@ -153,7 +149,10 @@ def _print(
         parts.append(
             (f"before ({earlier.stage} {earlier.iteration}): {earlier.attempt.verdict}", earlier.attempt.text)
         )
-    parts.append(("rationale" if row.stage in ("generate", "merge") else "answer", attempt.text))
+    parts.append(("answer" if row.problem_set else "rationale", attempt.text))
+    if row.stage == "merge":
+        tokens, counts = reader.learned(row)
+        parts.append((f"what the student learns of it ({counts})", tokens))
     for title, text in parts:
         say(console, f"  {title}")
         quote(console, text, whole=full)
@@ -164,6 +163,7 @@ def _print_json(row: Answered, reader: PromptReader, earlier: Answered | None) -
     import sys
 
     from undo_hpc.storage.shards import encode_row
+    from undo_hpc.system.wording import printable_json
 
     prompt, remark = reader.as_read(row)
     data = {
@@ -172,4 +172,4 @@ def _print_json(row: Answered, reader: PromptReader, earlier: Answered | None) -
         "prompt_remark": remark, **{key: value for key, value in row.attempt.to_dict().items() if key not in ("idx", "problem_id")},
         "before": earlier.attempt.text if earlier else None,
     }  # fmt: skip
-    sys.stdout.write(encode_row(data).decode())  # a lone surrogate is no error
+    sys.stdout.write(printable_json(encode_row(data).decode()))  # a lone surrogate is no error

@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         import orjson
 
-        print(orjson.dumps(view().to_dict(), option=orjson.OPT_INDENT_2).decode())
+        from undo_hpc.system.wording import printable_json
+
+        print(printable_json(orjson.dumps(view().to_dict(), option=orjson.OPT_INDENT_2).decode()))
         return 0
     if not arguments.watch:
         console.print(render_status(view(), console.width), crop=False)

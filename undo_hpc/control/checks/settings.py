@@ -116,6 +116,11 @@ def check_teacher(config: RunConfig) -> None:
             f"generate.service asks for {settings.service} servers of the run's own, and {other}: no task would use these servers",
             hint="set generate.engine.name to openai and leave base_url empty, or set generate.service to 0",
         )
+    if settings.service and settings.canary.problems:
+        raise ConfigError(
+            f"generate.canary asks for {settings.canary.problems} problems first, and the run's own servers (generate.service) would be started twice",
+            hint="leave generate.canary.problems out; --smoke N tries the whole loop with servers, too",
+        )
 
 
 def check_evaluation(config: RunConfig) -> None:

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,8 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
         print(f"[{time.process_time() - started:6.0f} CPU-s] {text}", file=sys.stderr, flush=True)
 
     for number in (0, *FURTHER_STUDENTS):
-        own_seed = seed + 1000 + number if number else seed
-        student = new_model(STUDENT_SHAPE, tokenizer, own_seed)
-        say(f"student {number}: {student.num_parameters():,} parameters")
-        train(student, tokenizer, lambda rng, _: corpus.base_pair(rng), short(STUDENT_RECIPE), own_seed)
-        save(student, tokenizer, out / (f"student-{number}" if number else "student"))
+        say(f"student {number}")
+        make_student(tokenizer, out, seed, number, short(STUDENT_RECIPE))
     shipped = AutoModelForCausalLM.from_pretrained(
         out / "student", dtype=torch.float32
     )  # the errors of the student that others load
@@ -158,6 +156,30 @@ def make(out: Path, seed: int, smoke: bool = False) -> None:
     )
     save(teacher, tokenizer, out / "teacher-hints")
     say(f"written to {out}")
+
+
+def make_student(tokenizer: Any, out: Path, seed: int, number: int, recipe: Recipe) -> Path:
+    """Trains a base student, the first or one with another seed; returns its folder."""
+    own_seed = seed + 1000 + number if number else seed
+    student = new_model(STUDENT_SHAPE, tokenizer, own_seed)
+    train(student, tokenizer, lambda rng, _: corpus.base_pair(rng), recipe, own_seed)
+    folder = out / (f"student-{number}" if number else "student")
+    save(student, tokenizer, folder)
+    return folder
+
+
+def make_students(out: Path, seed: int, steps: int) -> list[Path]:
+    """The base students by the same recipe, trained for that many steps: with fewer they have more to learn."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from undo_hpc.tiny import models_dir
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    tokenizer = AutoTokenizer.from_pretrained(models_dir() / "student")
+    recipe, folder = replace(STUDENT_RECIPE, steps=steps), out / f"steps-{steps}"
+    return [make_student(tokenizer, folder, seed, number, recipe) for number in (0, *FURTHER_STUDENTS)]
 
 
 def make_world(out: Path, seed: int, located: float, smoke: bool = False) -> Path:
@@ -208,7 +230,16 @@ def main(argv: list[str] | None = None) -> int:
         help="instead: teacher-hints trained further to find the failed step in this share of attempts, written to --out",
     )
     parser.add_argument("--smoke", action="store_true", help="a few steps only, to try the machinery")
+    parser.add_argument(
+        "--student-steps",
+        type=int,
+        metavar="N",
+        help="instead: base students trained for N steps, written to --out/steps-N",
+    )
     args = parser.parse_args(argv)
+    if args.student_steps:
+        print(*make_students(args.out, args.seed, args.student_steps), sep="\n")
+        return 0
     if args.located is not None:
         print(make_world(args.out, args.seed, args.located, args.smoke))
         return 0

@@ -1,0 +1,147 @@
+"""Scoring by a server of one's own: a stand-in that speaks the documented forms, and vLLM's real one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engines.test_scoring import TEACHER, K, make_requests
+from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines import load_engine
+from undo_hpc.engines.scoring import ScoreRequest
+from undo_hpc.engines.service import discover
+from undo_hpc.errors import EngineError
+from undo_hpc.pipeline.layout import Layout
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Any]:
+    torch.set_num_threads(1)
+    engine = load_engine(EngineConfig(), TEACHER)
+    yield engine
+    engine.close()
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Speaks vLLM's and SGLang's forms as their documentation gives them, with values of the engine in this process."""
+
+    engine: Any
+    fails = 0
+    broken = ""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if type(self).fails:
+            type(self).fails -= 1
+            self.send_error(503)
+            return
+        sglang = self.path == "/generate"
+        ids = body["input_ids" if sglang else "prompt"]
+        k = body["top_logprobs_num" if sglang else "prompt_logprobs"]
+        with torch.inference_mode():
+            log_p = type(self).engine._model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        rows = []
+        for at in range(1, len(ids)):
+            top = log_p[at - 1].topk(k)
+            rows.append(
+                (
+                    log_p[at - 1, ids[at]].item(),
+                    list(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
+                )
+            )
+        if sglang:
+            start = body["logprob_start_len"]
+            own = [(None, ids[start], None)] + [
+                (v, ids[at], None) for at, (v, _) in enumerate(rows, 1) if at > start
+            ]
+            tops = [None] + [
+                [(v, i, None) for i, v in top] for at, (_, top) in enumerate(rows, 1) if at > start
+            ]
+            data: Any = {"text": "", "meta_info": {"input_token_logprobs": own, "input_top_logprobs": tops}}
+        else:
+            found: list[Any] = [None]
+            for at, (value, top) in enumerate(rows, 1):
+                rank = 1 + int((log_p[at - 1] > value).sum())
+                entries = {str(ids[at]): {"logprob": max(value, -9999.0), "rank": rank, "decoded_token": ""}}
+                entries |= {
+                    str(i): {"logprob": v, "rank": r, "decoded_token": ""} for r, (i, v) in enumerate(top, 1)
+                }
+                found.append(entries)
+            data = {"choices": [{"text": "", "prompt_logprobs": found}]}
+        if type(self).broken:
+            data = {"choices": [{"text": "hello"}], "meta_info": {}}
+        payload = json.dumps(data).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def server(local: Any) -> Iterator[str]:
+    _Server.engine, _Server.fails, _Server.broken = local, 0, ""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_address[1]}/v1"
+    http.shutdown()
+    http.server_close()
+
+
+def remote(url: str, kind: str) -> Any:
+    values = {"name": "openai", "openai": {"base_url": url, "concurrency": 4, "max_retries": 3}}
+    return load_engine(EngineConfig.model_validate(values), TEACHER, score_k=K, server_kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_a_server_of_ones_own_gives_the_same(local: Any, server: str, kind: str) -> None:
+    requests = make_requests(local, 8)
+    wanted = {scores.id: scores for scores in local.score(requests, K)}
+    _Server.fails = 1  # passes, and is asked again
+    found = {scores.id: scores for scores in remote(server, kind).score(requests, K)}
+    assert found.keys() == wanted.keys()
+    for name, scores in found.items():
+        np.testing.assert_allclose(scores.own, wanted[name].own, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(scores.log_p, wanted[name].log_p, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_a_server_without_log_probabilities_is_named(local: Any, server: str, kind: str) -> None:
+    _Server.broken = "yes"
+    with pytest.raises(EngineError, match="no log-probabilities of the prompt"):
+        list(remote(server, kind).score(make_requests(local, 3), K))
+
+
+@pytest.mark.vllm
+def test_a_real_vllm_server_gives_the_same(
+    service: Path, tiny_model: Path, engines: Callable[[str], Any]
+) -> None:
+    """vLLM's own server, with its own limit of log-probabilities (--max-logprobs 20)."""
+    here, (found,) = engines("transformers"), discover(service, 3)
+    texts = [ScoreRequest(f"r{n}", f"{n}+7?", (n, 9, *range(50, 50 + 9 * n), 2)) for n in range(3, 9)]
+    key = Layout(service).iteration(3).server_key
+    values = {"base_url": found.url, "api_key_file": str(key), "concurrency": 4}
+    config = EngineConfig.model_validate({"name": "openai", "openai": values})
+    server = load_engine(config, ModelConfig(model=str(tiny_model)), score_k=K, server_kind="vllm")
+    wanted = {s.id: s for s in here.score(texts, K)}
+    got = {s.id: s for s in server.score(texts, K)}  # type: ignore[attr-defined]
+    assert got.keys() == wanted.keys()
+    for name, scores in got.items():
+        assert not scores.error and scores.prompt_tokens == wanted[name].prompt_tokens
+        np.testing.assert_allclose(scores.own, wanted[name].own, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(scores.log_p, wanted[name].log_p, rtol=2e-3, atol=2e-4)
+        assert (
+            np.sort(scores.ids, 1) == np.sort(wanted[name].ids, 1)
+        ).mean() > 0.99  # the last of them may tie
+    refused = list(server.score(texts, 30))  # type: ignore[attr-defined]
+    assert len(refused) == len(texts) and all("30" in s.error and "20" in s.error for s in refused)
