@@ -166,13 +166,10 @@ def evaluated(run: Run, iteration: int) -> None:
     """All answers of the student, complete; each wrong one with its kind of error, as a task of `evaluate` leaves it."""
     plan, at = run.plan(iteration), run.layout.iteration(iteration)
     assert plan is not None
-    cache: dict[str, list[tuple[str, int]]] = {}
     for index, parts in enumerate(plan.evaluate):
         shards = {}
         for part in parts:
-            mine = cache.setdefault(part.problem_set, problems_of(run, part.problem_set))[
-                part.start : part.stop
-            ]
+            mine = problems_of(run, part.problem_set, part.start, part.stop)
             rows = list(_rows(mine, 1, 5 - iteration, flags=False, kinds=True))
             shards[at.shard("evaluate", part.shard, part.problem_set)] = rows
         _publish(run, iteration, "evaluate", index, shards, {})
