@@ -93,8 +93,9 @@ def test_no_warm_process_where_there_is_a_gpu_or_it_is_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"generate": {"engine": {"name": "transformers"}}}
+    on = RunConfig.model_validate(settings | {"cluster": {"warm_start": True}})
     monkeypatch.setattr(local, "has_gpu", lambda: True)
-    assert local.warm_server(Run(Layout(tmp_path), RunConfig.model_validate(settings))) is None
+    assert local.warm_server(Run(Layout(tmp_path), on)) is None
     monkeypatch.setattr(local, "has_gpu", lambda: False)
     off = RunConfig.model_validate(settings | {"cluster": {"warm_start": False}})
     assert local.warm_server(Run(Layout(tmp_path), off)) is None
