@@ -155,7 +155,7 @@ def collect(run: Run) -> ReportData:
 
 
 class _FeedbackFile:
-    """The rows of an iteration's feedback.jsonl, read anew as a stream by each who iterates."""
+    """The rows of an iteration's feedback.jsonl, read again as a stream by each who iterates."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
