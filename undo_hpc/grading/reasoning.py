@@ -41,9 +41,10 @@ def visible(text: str) -> str:
     """
     text = _without_drawings(_behind_reasoning(text)[-MAX_TEXT:])
     text = _CALCULATION.sub("", text) if "<<" in text else text
-    said = _SAID.search(text)
     start = len(text) - len(text.lstrip())
-    for match in _RUN_ON.finditer(text):
+    said: re.Match[str] | None = None
+    for number, match in enumerate(_RUN_ON.finditer(text)):
+        said = said if number else _SAID.search(text)
         if start < match.start() and (match[0][0] in "<[" or (said and said.end() <= match.start())):
             return text[: match.start()]
     return text
