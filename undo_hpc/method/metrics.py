@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undo_hpc.grading.boxes import find_boxes
-from undo_hpc.grading.reasoning import visible
+from undo_hpc.grading.reasoning import find_boxes, visible
 from undo_hpc.method.stats import clustered_interval, mcnemar, paired_detectable_difference, pass_at_k
 from undo_hpc.records import JUDGED, Attempt, Feedback
 
