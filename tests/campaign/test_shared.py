@@ -16,6 +16,7 @@ from undo_hpc.control import taking_over
 from undo_hpc.control.position import current_state
 from undo_hpc.control.taking_over import first_work
 from undo_hpc.pipeline.run import Run
+from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.manifest import read_manifest
 
@@ -138,3 +139,21 @@ def test_presets_share_their_first_work_unless_they_ask_no_teacher(name: str) ->
     assert (first_work(override(plain, [f"method.preset={name}"])) == first_work(plain)) == (
         name not in ("ground_truth", "soft")  # soft scores its first rationales, too
     )
+
+
+def test_the_same_model_at_another_place_is_the_same(tmp_path: Path, donor: Run) -> None:
+    """A job that continues a campaign has the embedded models in its copy of the code."""
+    for name, change, left in (
+        ("place", {"model": "/elsewhere"}, {"advance"}),
+        ("files", {"files": {"config.json": "2:0"}}, {"generate", "merge", "train", "evaluate", "advance"}),
+    ):
+        run = fresh(tmp_path / name, "method.preset=blind")
+        for each in (run, donor):
+            manifest = read_json(each.layout.prepared)
+            theirs = {"model": "/here", "files": {"config.json": "2:1"}}
+            own = theirs | change if each is run else theirs
+            manifest["details"]["models"] = {"teacher": own, "student": theirs}
+            write_json(each.layout.prepared, manifest)
+        take_over(run, [donor])
+        assert {s.stage for s in current_state(run).missing} >= left, name
+        assert ("generate" in left) == ("generate" in {s.stage for s in current_state(run).missing})

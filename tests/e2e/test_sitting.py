@@ -36,6 +36,12 @@ def jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
+def publish(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """A published set: for every fifth problem it holds a wrong rationale, too."""
+    wrong = [row | {"teacher_solution": "It is clear.\n\\boxed{-1}"} for row in rows[::5]]
+    return jsonl(path, [*rows, *wrong])
+
+
 def tiny_world(folder: Path) -> tuple[Path, list[str]]:
     """A published set of the tiny world, and four benchmarks."""
     rows = [
@@ -44,7 +50,7 @@ def tiny_world(folder: Path) -> tuple[Path, list[str]]:
     ]
     tests = problems("test", 24, 1)
     files = [jsonl(folder / f"test-{name}.jsonl", tests[6 * k : 6 * k + 6]) for k, name in enumerate("abcd")]
-    return jsonl(folder / "published.jsonl", rows), [str(path) for path in files]
+    return publish(folder / "published.jsonl", rows), [str(path) for path in files]
 
 
 def real_rows(folder: Path, shared: Path) -> tuple[Path, list[str]]:
@@ -67,7 +73,7 @@ def real_rows(folder: Path, shared: Path) -> tuple[Path, list[str]]:
     }
     overrides = {name: {"path": str(shared / path)} for name, path in files.items()}
     (folder / "real.json").write_text(json.dumps(overrides))
-    return jsonl(folder / "published.jsonl", rows), [*overrides, str(shared / "gsm8k" / "test.jsonl")]
+    return publish(folder / "published.jsonl", rows), [*overrides, str(shared / "gsm8k" / "test.jsonl")]
 
 
 @pytest.fixture
@@ -106,6 +112,7 @@ def test_a_sitting(world: str, request: pytest.FixtureRequest, tmp_path: Path, s
     for model in ("baseline", "sets"):  # two models on three benchmarks
         assert [metrics[model][name]["n"] for name in names[:3]] == [6, 6, 6]
     assert metrics["generate"]["new_tokens"] == 0 and metrics["distilled"]["rows"] >= 30
+    assert metrics["distilled"]["dropped"]["wrong"] >= 5, "graded as a teacher's are"
 
     before = read_manifest(open_run(run).layout.iteration(0).stage_manifest("train"))
     say("evaluate", run, "--benchmarks", four, "--limit", 6)

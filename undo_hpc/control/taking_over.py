@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -168,6 +169,11 @@ def _take_iteration(
     return "advance" in done
 
 
+def _content(model: dict[str, Any] | None) -> Any:
+    """What a prepared run records of a model, without the place of local files: jobs have the embedded models in a copy of the code."""
+    return (model or {}).get("files") or model
+
+
 class _Donor:
     """A run that is taken from, as the taker sees it."""
 
@@ -181,7 +187,7 @@ class _Donor:
         }  # fmt: skip
         models = (mine.details.get("models", {}), theirs.details.get("models", {}))
         self._same_model = {
-            role: taker.asks_as(run, role) and models[0].get(role) == models[1].get(role)
+            role: taker.asks_as(run, role) and _content(models[0].get(role)) == _content(models[1].get(role))
             for role in ("teacher", "student")
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -9,6 +11,7 @@ from rich.text import Text
 from undo_hpc.observe.stage_view import StageView
 from undo_hpc.observe.status import RunView
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, percent
+from undo_hpc.system.invocation import cli_hint, display_path
 from undo_hpc.system.wording import format_duration
 
 WIDE = 90
@@ -63,6 +66,9 @@ def render_status(view: RunView, width: int, *, watching: bool = False) -> Rende
         parts += [Text(), Text(f"{title} {failure.why}", "bold red")]
         parts += [Text(f"  | {line}", overflow="fold") for line in failure.lines]
         parts.append(_whole(f"  {failure.log}" if failure.log else "  it left no log", "dim"))
+        which = f" {failure.index}" if failure.label != failure.stage else ""
+        look = cli_hint(f"logs {display_path(Path(view.root))} {failure.stage}{which}")
+        parts += [_whole(f"  {look}", "dim")] * bool(failure.log)
     if any("accuracy" in item for item in view.accuracy):
         parts += [Text(), _accuracy(view)]
         if view.beats_untrained is False:
