@@ -18,12 +18,12 @@ from unittest.mock import patch
 
 from tests.observe.synthetic import RunBuilder
 from tests.simulation.faults import Faults
+from tests.simulation.graphs import Graphs
 from tests.simulation.outputs import PUBLISH
 from tests.simulation.scheduler import Slurm, Task
 from tests.simulation.world import EPOCH, Killed, Process, World
 from undo_hpc import worker
 from undo_hpc.cluster import identity, journal, limits, slurm
-from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import continue_run, position
 from undo_hpc.control.dispatch import submit_missing
 from undo_hpc.control.patience import on_login_node
@@ -32,8 +32,6 @@ from undo_hpc.control.run_cluster import open_cluster
 from undo_hpc.control.tidy import tidy
 from undo_hpc.errors import ExitCode, Requeue, TrainingError, UndoError
 from undo_hpc.observe.status import collect_status
-from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.stages import context
@@ -385,20 +383,6 @@ class Simulation(Faults):
 
 
 _prompts = cache(load_prompts)  # templates are parsed once, not at each look
-
-
-class Graphs:
-    """The graph of a plan is built once: it is a matter of the plan alone, and each process reads the same few."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Stage, ...]] = {}
-
-    def build(self, config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
-        """As `build_graph`."""
-        key = repr(plan)
-        if key not in self._known:
-            self._known[key] = build_graph(config, layout, plan)
-        return self._known[key]
 
 
 def simulate(seed: int, template: Path, *, faults: bool = True, login: bool | None = None) -> Outcome:
