@@ -29,6 +29,7 @@ LEVELS = [
     {"hub"},
     {"campaign"},
     {"worker", "cli"},
+    {"warm"},
     {"__init__"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -12,6 +12,9 @@ class ExitCode(IntEnum):
     FAILED = 1  # a bug or an outside failure
     WRONG_INPUT = 2  # configuration, data or command line: running again changes nothing
     INCOMPLETE = 3  # stopped with work left; the same command goes on
+    NO_SUCH_TASK = (
+        4  # of an array that was submitted before its iteration was planned: the plan has fewer tasks
+    )
     REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: state is saved, start me again
     INTERRUPTED = 130  # 128 + SIGINT
 

@@ -6,6 +6,8 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass, field, fields
+from functools import cache
+from operator import attrgetter
 from typing import Any, Literal, Self
 
 SCHEMA_VERSION = 2  # of all files of a run directory
@@ -52,13 +54,20 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as it stands on disk. Shallow, for rows hold no rows: `asdict` copies each value, which takes longer than writing it."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        names = _names(type(self))  # type: ignore[arg-type]
+        return dict(zip(names, attrgetter(*names)(self), strict=True))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The row from its form on disk. Raises TypeError where a required key is missing."""
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
+        known = _names(cls)  # type: ignore[arg-type]
+        return cls(**{k: tuple(v) if type(v) is list else v for k, v in data.items() if k in known})
+
+
+@cache
+def _names(row: type[Row]) -> dict[str, None]:
+    """The fields of a kind of row, in their order (`dataclasses.fields` for each of a million rows takes longer than reading them)."""
+    return dict.fromkeys(f.name for f in fields(row))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,8 @@ class Attempt(Row):
     manifest spells both out. Of a server's answers: `raw_finish_reason` is its own word, `sent` the parameters that it got (one that
     it refuses is missing there, `max_tokens` is what was sent), `reasoning` is "kept" (in `text`) or "dropped", empty where it told
     none apart. Where the sampled tokens are learned from, `ids` holds them (base64 of int32) and `log_q` their log-probabilities when they were
-    sampled (base64 of float16); elsewhere both are left out.
+    sampled (base64 of float16); elsewhere both are left out. `error_kind` is `method.diagnosis`'s word on the first wrong answer to a problem of a
+    split; elsewhere it is left out.
     """
 
     problem_id: str
@@ -123,11 +133,16 @@ class Attempt(Row):
     sent: dict[str, Any] = field(default_factory=dict)
     ids: str = ""
     log_q: str = ""
+    error_kind: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as it stands on disk."""
         data = super(Attempt, self).to_dict()
-        return data if self.ids else {k: v for k, v in data.items() if k not in ("ids", "log_q")}
+        if not self.ids:
+            del data["ids"], data["log_q"]
+        if not self.error_kind:
+            del data["error_kind"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from undo_hpc.cluster.signals import StopSignals, count_restarts
 from undo_hpc.config.schema import ClusterConfig
+from undo_hpc.control.ahead import wait_for_plan
+from undo_hpc.engines.vllm_nodes import MEETING, dismiss, follow
 from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Requeue, UndoError
 from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
-from undo_hpc.pipeline.stages import LAST_STAGE
+from undo_hpc.pipeline.stages import LAST_STAGE, spec_of
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
@@ -27,7 +29,6 @@ from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import withdraw_manifest
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
-from undo_hpc.system.invocation import resume_hint
 from undo_hpc.system.logs import log_to_task_log
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.plugins import search_folders
@@ -44,24 +45,38 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("stage")
     parser.add_argument("--iteration", type=int, required=True)
     parser.add_argument("--index", type=int, default=0)
+    parser.add_argument(
+        "--ahead", action="store_true", help="submitted before there was a plan: there may be no such task"
+    )
     arguments = parser.parse_args(argv)
     die_with_parent_if_asked(pass_on=False)
     log_to_task_log()
     with StopSignals() as stop_signals:
         try:
             code = run_task(
-                arguments.run_dir, arguments.stage, arguments.iteration, arguments.index, stop_signals
+                arguments.run_dir,
+                arguments.stage,
+                arguments.iteration,
+                arguments.index,
+                stop_signals,
+                ahead=arguments.ahead,
             )
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the log says it, and where the traceback is
             code = _report(error, arguments.run_dir)
-        if os.environ.get("UNDO_CONTINUES_RUN") == "1" and not cluster_rank()[0]:  # set in jobs of a cluster
-            from undo_hpc.control.continue_run import continue_run
+        if code == ExitCode.NO_SUCH_TASK:
+            return code if arguments.ahead else int(ExitCode.COMPLETE)
+        # Set in jobs of a cluster: 1 submits what follows, plan leaves that to the login node.
+        if (how := os.environ.get("UNDO_CONTINUES_RUN")) in ("1", "plan") and not cluster_rank()[0]:
+            from undo_hpc.control.continue_run import continue_run, plan_next
 
             try:
-                code = continue_run(arguments.run_dir, arguments.stage, code)
-                if arguments.stage == LAST_STAGE and code == ExitCode.COMPLETE:
+                if how == "1":
+                    code = continue_run(arguments.run_dir, arguments.stage, code)
+                else:
+                    code = plan_next(arguments.run_dir, arguments.stage, arguments.iteration, code)
+                if arguments.stage == LAST_STAGE and code == ExitCode.COMPLETE and how == "1":
                     _continue_campaign(arguments.run_dir)
             except Exception as error:  # noqa: BLE001
                 failed = _report(error, arguments.run_dir)
@@ -113,26 +128,38 @@ def _report(error: Exception, run_dir: Path) -> int:
     return int(told.exit_code)
 
 
-def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_signals: StopSignals) -> int:
+def run_task(
+    run_dir: Path,
+    stage_name: str,
+    iteration: int,
+    index: int,
+    stop_signals: StopSignals,
+    *,
+    ahead: bool = False,
+) -> int:
     """One task from its lease to its manifest, with its events.
+
+    Args:
+        ahead: it was submitted before its iteration was planned; where the plan has no such task, NO_SUCH_TASK is returned.
 
     Raises:
         UndoError: what went wrong, with the exit code to end with.
     """
     run = open_run(run_dir)
     search_folders(run.config.plugins)
-    plan = run.plan(iteration)
+    plan = wait_for_plan(run, iteration, wait_s=_visibility_wait_s())
     if plan is None:
-        raise EvidenceError(
-            f"iteration {iteration} has no plan yet",
-            hint=f"run the launcher, which plans it: {resume_hint(run_dir)}",
-        )
+        log.info("nothing to do: the run has ended before iteration %d", iteration)
+        return int(ExitCode.NO_SUCH_TASK)
     stages = {stage.name: stage for stage in build_graph(run.config, run.layout, plan)}
     if stage_name not in stages:
         raise ConfigError(
             f"no stage '{stage_name}' in iteration {iteration}", hint=f"stages: {', '.join(stages)}"
         )
     stage = stages[stage_name]
+    if ahead and index >= len(stage.tasks):
+        log.info("nothing to do: %s of iteration %d has %d tasks", stage_name, iteration, len(stage.tasks))
+        return int(ExitCode.NO_SUCH_TASK)
     if not 0 <= index < len(stage.tasks):
         raise ConfigError(
             f"{stage_name} has no task {index}", hint=f"its tasks are 0 to {len(stage.tasks) - 1}"
@@ -176,6 +203,9 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
             joules=joules(),
         )
         status, code = "failed", ExitCode.FAILED
+        several = cluster_rank()[1] > 1 and spec_of(stage_name).spans
+        if several:
+            os.environ[MEETING] = str(at.meeting(stage_name, index))
         try:
             load_stage(run.config, stage_name)(context)
             status, code = "complete", ExitCode.COMPLETE
@@ -188,6 +218,8 @@ def run_task(run_dir: Path, stage_name: str, iteration: int, index: int, stop_si
             code = error.exit_code
             raise
         finally:
+            if several:
+                dismiss()
             events.append(
                 "end",
                 status=status,
@@ -222,9 +254,13 @@ def _visibility_wait_s() -> float:
 
 
 def _run_further_rank(context: StageContext) -> int:
-    """A rank other than 0 trains with the others, but holds no lease and writes no events or manifest. Only rank 0 exits with REQUEUE:
+    """A rank other than 0 trains with the others, or runs its part of the first node's model, but holds no lease and writes
+    no events or manifest. Only rank 0 exits with REQUEUE:
     the first rank that ends with a code other than 0 ends the others (--kill-on-bad-exit)."""
     if _is_complete(context):
+        return int(ExitCode.COMPLETE)
+    if spec_of(context.stage.name).spans:
+        follow(context.at.meeting(context.stage.name, context.task.index), cluster_rank()[0])
         return int(ExitCode.COMPLETE)
     with contextlib.suppress(Requeue):
         load_stage(context.run.config, context.stage.name)(context)

@@ -189,16 +189,7 @@ def ablation(cases: list[Case], whole: list[bool], theirs: dict[int, bool]) -> I
     alone = [isinstance(found := decide(GradeItem(c.pred, c.gold)), Grade) and found.correct for c in cases]
     files = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOM.glob("*.py")}
     process = sum(
-        files[n]
-        for n in (
-            "pool.py",
-            "worker.py",
-            "algebra.py",
-            "guard.py",
-            "__main__.py",
-            "__init__.py",
-            "options.py",
-        )
+        files[n] for n in ("pool.py", "worker.py", "algebra.py", "__main__.py", "__init__.py", "options.py")
     )
     total = sum(files.values())
     yield '| checker | n | right | false "equal" | lines of code |'

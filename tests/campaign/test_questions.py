@@ -68,6 +68,13 @@ def test_what_no_arm_answers_is_said(results: dict[str, dict[int, RunResult]]) -
     assert "another student" not in said
 
 
+def test_a_second_student_stands_on_the_page(results: dict[str, dict[int, RunResult]]) -> None:
+    data = gather("mine", results, [("undo", "blind")], problem_set="gsm", transfer=results)
+    html = page(data, "today")
+    assert "Another student, the same data" in html and "<td>undo</td><td>tiny:student</td>" in html
+    assert data.transferred[0].sentence in html and "Not tried here" not in html
+
+
 def test_values_that_change_with_the_seed_are_among_the_settings(
     results: dict[str, dict[int, RunResult]],
 ) -> None:

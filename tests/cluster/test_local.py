@@ -66,3 +66,36 @@ def test_clients_do_not_wait_for_servers_that_have_all_failed(
         Incomplete, match=r"serve 0 of iteration 0 ended with exit code 1(.|\n)*the GPU is full"
     ):
         cluster.run_graph(stages, [TaskStatus(s.name, 0, "ready", "") for s in stages])
+
+
+@pytest.mark.parametrize(
+    ("engine", "stage", "warm"),
+    [
+        ("transformers", "generate", True),
+        ("transformers", "evaluate", True),
+        ("vllm", "generate", False),
+        ("openai", "generate", False),
+        ("vllm", "train", True),
+        ("vllm", "merge", True),
+        ("transformers", "serve", False),
+        ("transformers", "a_stage_of_my_own", False),
+    ],
+)
+def test_only_tasks_that_change_no_library_are_copies(
+    tmp_path: Path, engine: str, stage: str, warm: bool
+) -> None:
+    settings = {"generate": {"engine": {"name": engine}}, "evaluate": {"engine": {"name": engine}}}
+    run = Run(Layout(tmp_path), RunConfig.model_validate(settings))
+    assert local.suits_warm_start(run, stage) is warm
+
+
+def test_no_warm_process_where_there_is_a_gpu_or_it_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"generate": {"engine": {"name": "transformers"}}}
+    on = RunConfig.model_validate(settings | {"cluster": {"warm_start": True}})
+    monkeypatch.setattr(local, "has_gpu", lambda: True)
+    assert local.warm_server(Run(Layout(tmp_path), on)) is None
+    monkeypatch.setattr(local, "has_gpu", lambda: False)
+    off = RunConfig.model_validate(settings | {"cluster": {"warm_start": False}})
+    assert local.warm_server(Run(Layout(tmp_path), off)) is None

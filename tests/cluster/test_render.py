@@ -50,6 +50,14 @@ CASES = {
         replace(TRAIN, stage="merge"),
         None,
     ),
+    "generate_two_nodes": (
+        Profile(
+            python="/p/python",
+            stages={"generate": StageProfile(nodes=2, gpus_per_node=8, cpus_per_task=32, memory_gb=900)},
+        ),
+        GENERATE,
+        ArrayPart(tuple(range(8)), 0, 1),
+    ),
     "generate_pyxis": (
         Profile(
             python="/p/python",
@@ -185,6 +193,67 @@ def test_a_users_strict_shell_does_not_undo_the_requeue_and_nothing_starts_in_a_
     assert (done.returncode, "a step" in done.stdout, "requeue 7" in calls) == (
         (3, False, False) if paused else (75, True, True)
     ), done
+
+
+def shell_task(folder: Path, srun: str, line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A batch script whose steps are given; what it asks of scontrol stands in `calls`."""
+    programs = {"srun": srun, "squeue": "echo RUNNING", "scontrol": f'echo "$@" >> {folder}/calls'}
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"} | variables
+    script = f"source {PRELUDE}\n{line}\n"
+    return subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("codes", "asked", "code"),
+    [
+        ({}, "1 4 7", 0),  # the plan has seven tasks: 7 is one too many
+        ({4: 1}, "1 4", 1),  # how many tasks there are is not known here: no loop over failures
+        ({1: 3}, "1", 3),
+        ({4: 75}, "1 4", 75),
+    ],
+)
+def test_an_element_that_was_submitted_ahead_does_its_share_until_there_is_no_such_task(
+    tmp_path: Path, codes: dict[int, int], asked: str, code: int
+) -> None:
+    cases = " ".join(f"{index}) exit {end};;" for index, end in codes.items())
+    srun = f"""while [ "$1" != --index ]; do shift; done; [ "$3" = --ahead ] || exit 99
+echo $2 >> {tmp_path}/asked; case $2 in {cases} esac; [ $2 -lt 7 ] || exit 4"""
+    done = shell_task(
+        tmp_path,
+        srun,
+        f"undo_task generate {tmp_path} 1 3 0 0",
+        SLURM_ARRAY_JOB_ID="7",
+        SLURM_ARRAY_TASK_ID="1",
+    )
+    assert (tmp_path / "asked").read_text().split() == asked.split() and done.returncode == code, done
+    assert f"generate 1 1, 4, ...: exit code {code}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("step", "tries", "restarts", "again"),
+    [
+        ("kill -KILL $$", "2", "0", True),
+        ("exit 1", "2", "1", True),
+        ("exit 1", "2", "2", False),
+        ("exit 1", "0", "0", False),  # a stage behind which another one submits the rest
+        ("exit 2", "2", "0", False),
+        ("exit 3", "2", "0", False),
+        ("exit 0", "2", "0", False),
+    ],
+)
+def test_a_stage_behind_which_nobody_submits_starts_again_a_few_times(
+    tmp_path: Path, step: str, tries: str, restarts: str, again: bool
+) -> None:
+    done = shell_task(
+        tmp_path, step, f"undo_task advance {tmp_path} 0", UNDO_TRIES=tries, SLURM_RESTART_COUNT=restarts
+    )
+    calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+    assert ("requeue 7" in calls) == again and (done.returncode == 75) == again, done
 
 
 @pytest.mark.parametrize(("answers", "starts", "code"), [("71 0", 2, 0), ("71 71 71", 3, 1), ("1 0", 1, 1)])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from undo_hpc.cluster.limits import parse_config
+from undo_hpc.cluster.limits import federated_cluster, parse_config
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.propose import parse_partitions, render
 from undo_hpc.cluster.shared import file_system, other_hosts
@@ -96,3 +96,18 @@ def test_which_versions_remember_a_preemption_with_a_grace_time(version: str, ma
     text = f"Configuration data as of 2025-06-01\nKillWait                = 30 sec\nMaxArraySize            = 1001\nSLURM_VERSION           = {version}\n"
     limits = parse_config(text)
     assert (limits.max_array_size, limits.kill_wait_s, limits.grace_mark) == (1001, 30, mark)
+
+
+def test_a_federation_is_told_from_a_cluster_of_its_own() -> None:
+    member = (
+        "Federation: fed1\nSelf:       north:10.0.0.1:6817 ID:1 FedState:ACTIVE Features:\n"
+        "Sibling:    south:10.0.0.2:6817 ID:2 FedState:ACTIVE Features: PersistConnSend/Recv:Yes/Yes Synced:Yes\n"
+    )
+    assert federated_cluster(member) == "north"
+    for alone in (
+        "",
+        "Federation: \nSelf:       \n",
+        "No federation\n",
+        "Federation:\nSelf: north:10.0.0.1:6817 ID:1\n",
+    ):
+        assert federated_cluster(alone) == ""

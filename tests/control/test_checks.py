@@ -82,7 +82,10 @@ def test_what_can_be_done_passes(sets: list[str], plain_prompts: Path) -> None:
         (["method.preset=undo_paper", "teacher.prompt=OWN"], r"method.history: all has no effect"),
         (["evaluate.engine={name: vllm, vllm: {max_model_len: 99999}}"], "tiny:student reads at most"),
         (["cluster.kind=slurm", "cluster.resources.train.gpus_per_node=4"], "tasks_per_node to 4"),
-        (["cluster.resources.generate.nodes=2"], r"resources\.generate\.nodes: only the processes of train"),
+        (
+            ["cluster.resources.generate.nodes=2"],
+            r"resources\.generate\.nodes is 2, and this run is on one machine",
+        ),
         (
             ["cluster.resources.evaluate={nodes: 1, tasks_per_node: 4}"],
             r"resources\.evaluate\.tasks_per_node",

@@ -1,6 +1,6 @@
 """PURE part of the dispatch: which tasks are submitted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, TooLate, Unclear, Unreachable, refusal_error
-from undo_hpc.cluster.slurm import _state
+from undo_hpc.cluster.states import state_of
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import continue_run, dispatch, patience, run_cluster
 from undo_hpc.control.dependencies import connected_stages, dependencies
@@ -93,7 +93,7 @@ def test_merge_submits_what_it_depends_on_and_what_depends_on_it() -> None:
     ],
 )
 def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
-    assert _state("PENDING", reason) is state
+    assert state_of("PENDING", reason) is state
 
 
 class Queue:
@@ -108,6 +108,8 @@ class Queue:
     def cancel(self, ids: Iterable[str]) -> None: ...
     def release(self, task_ids: Iterable[str]) -> None: ...
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None: ...
+
+    def require_listed(self, names: Mapping[str, str]) -> None: ...
 
     def places(self, submission: Submission) -> int:
         return len(submission.indices or (0,))
@@ -142,7 +144,7 @@ def test_an_advance_that_is_just_ending_gets_a_successor_behind_it(tmp_path: Pat
 
 
 def test_a_state_that_we_do_not_know_is_alive() -> None:
-    assert _state("POWER_UP_NODE", "None") is JobState.RUNNING
+    assert state_of("POWER_UP_NODE", "None") is JobState.RUNNING
 
 
 SUBMIT_LIMIT = (

@@ -121,3 +121,9 @@ def test_a_stage_that_is_preempted_for_ever_ends_the_run(tmp_path: Path) -> None
     start_train(run, 3000, **saved)
     with pytest.raises(Incomplete, match="preempted 101 times"):
         resubmit(run)
+
+
+def test_what_was_submitted_ahead_of_its_plan_is_no_try() -> None:
+    stages = {"stages": {"generate": {}}, "kind": "submitted", "iteration": 1, "by": "cron"}
+    counts, _ = count_submissions([stages | {"ahead": True}, stages | {"ahead": True}, stages], 1)
+    assert counts == {"generate": 1}

@@ -313,6 +313,35 @@ B || \text{(B)} || =
 BD || B, D || =
 BD || B || !
 BD || B, C || !
+# kinds that came after the first hundreds
+R \approx 40.8, Q \approx 20.4 || R \approx 20.4, Q \approx 40.8 || !
+R \approx 40.8, Q \approx 20.4 || Q \approx 20.4, R \approx 40.8 || =
+m \equiv 4 \bmod 9 || m \equiv 13 \pmod 9 || =
+-\infty < t < \infty || \mathbb{R} || =
+(5t, t) || (5k, k) || =
+(5t, t) || (k, 5k) || !
+n = 6k+5, k \ge 0 || n = 6m+5, m \ge 0 || =
+n = 6k+5, k \ge 0 || n = 6m-1, m \ge 0 || !
+g(x) = cx^2 \text{ for any real constant } c || g(x) = ax^2, a \in \mathbb{R} || =
+x_1 = 8, x_2 = -3 || \{-3, 8\} || =
+B, D || BD || =
+B \text{ and } D || B || !
+\binom{9}{4} || C(9,4) || =
+\binom{9}{4} || C(9,3) || !
+4\mathbf{i} - 7\mathbf{j} || (4, -7) || =
+4\mathbf{i} - 7\mathbf{j} || 4\hat{i} - 7\hat{j} || =
+4\mathbf{i} - 7\mathbf{j} || (-7, 4) || !
+a + b > c || a + b - c > 0 || =
+a + b > c || a + b - c < 0 || !
+0.8333\ldots || 0.8333 || !
+35\\% || 0.35 || =
+6 \text{ feet and } 2 \text{ inches} || 74 \text{ inches} || =
+# logarithms: an even power has values for negative numbers, its logarithm taken apart has none
+\ln(y^2) || 2\ln y || !
+\ln(y^2) || 2\ln|y| || =
+\ln(y^3) || 3\ln y || =
+\ln\frac{p}{q} || \ln p - \ln q || =
+\frac{1}{2}\ln\frac{y+1}{y-1} || \frac{\ln(y+1) - \ln(y-1)}{2} || =
 """
 _TEXTS: list[tuple[str, str, str, bool]] = [
     ("reasoning", "6", "<think>It is \\boxed{4}. No: 6.</think>The answer is \\boxed{6}.", True),

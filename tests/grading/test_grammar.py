@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from undo_hpc.grading import guard, units
-from undo_hpc.grading.evaluate import rational, symbols
+from undo_hpc.grading import algebra, units
+from undo_hpc.grading.evaluate import rational
 from undo_hpc.grading.grammar import parse
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.letters import choice_of, gold_letter, letter_of, option
@@ -16,12 +16,12 @@ from undo_hpc.grading.reading import read, readings
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 from undo_hpc.grading.values import (
     About,
-    Base,
     Cases,
     Clock,
     Expression,
     Family,
     Items,
+    Named,
     Quantity,
     Ratio,
     Region,
@@ -29,6 +29,7 @@ from undo_hpc.grading.values import (
     Solutions,
     Text,
     Unread,
+    symbols,
 )
 
 READ_AS = [
@@ -42,7 +43,7 @@ READ_AS = [
     ),
     (Quantity, "7 \\text{ cm}", "35\\%", "60^\\circ", "5 ft 4 in"),
     (About, "\\approx 2.6", "x \\approx 2.6"),
-    (Base, "31_4", "31 \\text{ (base four)}"),
+    (Named, "31_4", "31 \\text{ (base four)}"),
     (Region, "(0, 1) \\cup (2, 3)", "x > 4", "1 < x \\le 4", "x \\ne 4", "x^2 < 7", "\\mathbb{Z}"),
     (Relation, "x^2 + y^2 = 4", "x + y < 3"),
     (Solutions, "f(x) = 3x", "x = 2, x = 3", "x = 2, y = 3", "x = y = 4", "(x, y) = (1, 2)"),
@@ -219,9 +220,9 @@ def test_letters_and_options() -> None:
     ],
 )
 def test_the_guard_refuses(text: str) -> None:
-    with pytest.raises(guard.OutOfBounds):
-        guard.check(text)
+    with pytest.raises(algebra.OutOfBounds):
+        algebra.check(text)
 
 
 def test_the_guard_lets_mathematics_through() -> None:
-    guard.check("\\int_0^1 \\frac{x^{12}}{\\sqrt{1+x}} dx + \\sum_{k=1}^{100} k^2 + 20!")
+    algebra.check("\\int_0^1 \\frac{x^{12}}{\\sqrt{1+x}} dx + \\sum_{k=1}^{100} k^2 + 20!")

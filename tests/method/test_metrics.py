@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undo_hpc.method.metrics import (
+    MOST_CATEGORIES,
     UNTRAINED,
+    CategorySummary,
+    ErrorCounts,
     beats_untrained,
     best_validation,
     compare,
     count_attempts,
-    count_errors,
     count_solved,
     gain,
     is_boxed,
@@ -112,6 +114,10 @@ def test_no_answers_are_no_division_by_zero() -> None:
         *zip(TEXTS, HAS_BOX, strict=True),
         ("<think>so \\boxed{4}</think>it is 4", False),
         ("<think>hm</think>\\boxed{4}", True),
+        ("a } { b \\boxed{4}", True),
+        ("a line break\\\\boxed{4}", False),
+        ("a line break\\\\\\boxed{4}", True),
+        ("\\a\\fbox{4}", True),
     ],
 )
 def test_boxes(text: str, boxed: bool) -> None:
@@ -135,17 +141,31 @@ def test_errors_by_split_and_kind() -> None:
         row("train", "wrong", "setup"),
         row("validation", "no_answer", "no_answer"),
     ]
-    assert count_errors(rows) == {"train": {"setup": 2}, "validation": {"no_answer": 1}}
+    counts = ErrorCounts()
+    for item in rows:
+        counts.add(item)
+    assert counts.to_dict() == {"train": {"setup": 2}, "validation": {"no_answer": 1}}
+
+
+def test_categories_are_the_sets_of_their_problems_and_names_of_problems_are_none() -> None:
+    summary, rows = CategorySummary(), {}
+    for k in range(MOST_CATEGORIES + 1):
+        mine = [attempt(k, n, "correct" if (k + n) % 3 else "wrong") for n in range(2)]
+        rows.setdefault(str(k % 2), []).extend(mine)
+        summary.add(mine, {"level": str(k % 2), "name": str(k)})
+    told = summary.to_dict()
+    assert told.keys() == {"level"}, "a column with more values than are shown is left out"
+    for value, mine in rows.items():
+        assert told["level"][value] == {key: summarise(mine)[key] for key in told["level"][value]}
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_flips_are_the_four_fields_of_the_table(pairs: list[tuple[bool, bool]]) -> None:
-    old, new = ({str(k): float(pair[side]) for k, pair in enumerate(pairs)} for side in (0, 1))
-    flips = compare(UNTRAINED, 0, "x", old | {"only before": 1.0}, new)
+    flips = compare(UNTRAINED, 0, "x", [(float(old), float(new)) for old, new in pairs])
     assert (flips.fixed, flips.broken) == (pairs.count((False, True)), pairs.count((True, False)))
     assert (flips.wrong, flips.right) == (pairs.count((False, False)), pairs.count((True, True)))
     assert flips.n == len(pairs)
-    assert (sum(new.values()) - sum(old.values())) / len(pairs) == pytest.approx(
+    assert sum(new - old for old, new in pairs) / len(pairs) == pytest.approx(
         (flips.fixed - flips.broken) / flips.n
     )
     assert flips.detectable == paired_detectable_difference(

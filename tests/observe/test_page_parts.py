@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import undo_hpc
 from tests.observe.synthetic import RunBuilder
-from undo_hpc.method.metrics import by_category
+from undo_hpc.method.metrics import CategorySummary
 from undo_hpc.observe.report import write_report
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.report.figures import figures
@@ -127,11 +127,11 @@ def test_the_figures_are_files_that_stand_alone(copied: Path) -> None:
 def test_accuracy_by_category(copied: Path) -> None:
     run = open_run(copied)
     rows = list(undo_hpc.answers(run, 2, "gsm"))
-    metadata = {row.problem_id: {"level": str(row.idx % 2), "id": row.problem_id} for row in rows}
-    made = by_category(rows * 2, metadata)
-    assert made["level"].keys() == {"0", "1"} and sum(v["n"] for v in made["level"].values()) == len(metadata)
-    many = {row.problem_id: {"level": str(k)} for k, row in enumerate(rows)}
-    assert len(many) <= 40 or by_category(rows, many) == {}
+    summary = CategorySummary()
+    for row in rows:
+        summary.add([row, row], {"level": str(row.idx % 2)})
+    made = summary.to_dict()
+    assert made["level"].keys() == {"0", "1"} and sum(v["n"] for v in made["level"].values()) == len(rows)
     path = run.layout.iteration(2).metrics
     write_json(path, read_json(path) | {"categories": {"gsm": made}})
     page = write_report(open_run(copied)).read_text()

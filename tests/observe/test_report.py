@@ -19,7 +19,7 @@ from undo_hpc.config.load import override
 from undo_hpc.observe.after import after_iteration
 from undo_hpc.observe.report import write_report
 from undo_hpc.observe.report.charts import loss_chart, ticks
-from undo_hpc.observe.report.collect import UNTRAINED, collect, compare
+from undo_hpc.observe.report.collect import UNTRAINED, _compare, collect
 from undo_hpc.observe.report.examples import choose, mark_differences
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
@@ -94,7 +94,9 @@ def test_it_tells_what_the_run_found(finished: Path, page: Path) -> None:
 
 
 def test_flips_count_the_same_problems() -> None:
-    flips = compare(0, 1, "x", {"a": 1, "b": 0, "c": 0, "d": 1, "only": 1}, {"a": 1, "b": 1, "c": 0, "d": 0})
+    old = [(0, "a", 1.0), (1, "b", 0.0), (2, "c", 0.0), (3, "d", 1.0), (4, "only before", 1.0)]
+    new = [(0, "a", 1.0), (1, "b", 1.0), (2, "c", 0.0), (3, "d", 0.0), (5, "only after", 1.0)]
+    flips = _compare(0, 1, "x", iter(old), iter(new))
     assert (flips.fixed, flips.broken, flips.wrong, flips.right, flips.p) == (1, 1, 1, 1, 1.0)
 
 

@@ -18,12 +18,12 @@ from unittest.mock import patch
 
 from tests.observe.synthetic import RunBuilder
 from tests.simulation.faults import Faults
+from tests.simulation.graphs import Graphs
 from tests.simulation.outputs import PUBLISH
 from tests.simulation.scheduler import Slurm, Task
 from tests.simulation.world import EPOCH, Killed, Process, World
 from undo_hpc import worker
-from undo_hpc.cluster import identity, journal, slurm
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.cluster import identity, journal, limits, slurm
 from undo_hpc.control import continue_run, position
 from undo_hpc.control.dispatch import submit_missing
 from undo_hpc.control.patience import on_login_node
@@ -32,8 +32,6 @@ from undo_hpc.control.run_cluster import open_cluster
 from undo_hpc.control.tidy import tidy
 from undo_hpc.errors import ExitCode, Requeue, TrainingError, UndoError
 from undo_hpc.observe.status import collect_status
-from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.stages import context
@@ -60,7 +58,7 @@ class Outcome:
 
     Attributes:
         relaunches: calls of the launcher after the first.
-        needed: those that submitted something: without them the run would have stood still.
+        needed: those that submitted something themselves.
     """
 
     seed: int
@@ -97,6 +95,7 @@ class Simulation(Faults):
             self.world, self._job, places=rng.randint(1, 4), limit=rng.choice((10**6, 10**6, 9, 7))
         )
         self.out = Outcome(seed)
+        self.login = self.world.rng.random() < 0.3  # nodes may not submit
         self._skews = {f"n{k}": rng.choice(SKEWS) for k in range(4)}
         self._working: dict[tuple[int, str, int], list[Process]] = {}
         self._published: dict[tuple[int, str, int, str], str] = {}
@@ -123,7 +122,7 @@ class Simulation(Faults):
             world.finish()
         out = self.out
         out.hours, out.submissions = (world.now - EPOCH) / 3600, self.slurm.accepted
-        bound = 14 * ITERATIONS + 9 * sum(out.faults.values()) + 2 * out.relaunches
+        bound = 14 * ITERATIONS * (1 + self.login) + 9 * sum(out.faults.values()) + 2 * out.relaunches
         if out.submissions > bound:
             world.violate(f"{out.submissions} submissions, more than {bound}")
         out.violations = world.violations
@@ -139,7 +138,6 @@ class Simulation(Faults):
         """The person's command, and the next one later."""
         self._launchers += 1
         first = self._launchers == 1
-        before = self.slurm.accepted
 
         def work() -> int:
             run = self.opened
@@ -147,7 +145,10 @@ class Simulation(Faults):
                 with Lease(run.layout.lease, "the run directory"):
                     cluster = on_login_node(lambda: open_cluster(run, from_launcher=True))
                     tidy(run)
-                    done = on_login_node(lambda: submit_missing(run, cluster))
+                    if self.login:
+                        cluster.profile = cluster.profile.model_copy(update={"submit_from": "login"})
+                    done = on_login_node(lambda: submit_missing(run, cluster, ahead=self.login))
+                    self.out.needed += not first and bool(done.submitted or done.ahead)
                     for job in done.held:  # the launcher says: scontrol release
                         self.slurm.run(["scontrol", "release", job.task_id])
                     if done.state.ended and not self.slurm.live():
@@ -158,14 +159,13 @@ class Simulation(Faults):
                 return int(error.exit_code)
             return 0
 
-        process = self.world.start(self.world.new(f"launcher {self._launchers}", work))
+        self.world.start(self.world.new(f"launcher {self._launchers}", work))
         again = RELAUNCH_S * self.world.rng.choice((0.01, 1.0, 1.0, 2.0))
 
         def later() -> None:
             if not self.out.ended:
                 if not first:
                     self.out.relaunches += 1
-                    self.out.needed += self.slurm.accepted > before and process.ended
                 self.launch()
 
         self.world.at(again, later)
@@ -195,13 +195,24 @@ class Simulation(Faults):
     def _job(self, task: Task, env: dict[str, str]) -> Process:
         """The process of a job: the worker, as the batch file calls it."""
         _, stage, _, iteration, offset, group, _ = task.job.command
-        index = (int(offset) + (task.index or 0)) * int(group)
-        argv = [str(self.root), stage, "--iteration", iteration, "--index", str(index)]
+        index = (int(offset) + (task.index or 0)) * int(group) if int(group) else task.index or 0
+        argv = [str(self.root), stage, "--iteration", iteration, "--index"]
         host = self.world.rng.choice(list(self._skews))
+
+        def share() -> int:
+            """As the prelude does for an array that was submitted ahead of its plan."""
+            worst, number = 0, index
+            while worst not in (ExitCode.INCOMPLETE, ExitCode.REQUEUE):
+                code = worker.main([*argv, str(number), "--ahead"])
+                if code == ExitCode.NO_SUCH_TASK:
+                    break
+                worst, number = max(worst, code), number + int(offset)
+            return worst
+
         return self.world.new(
             f"{stage} {index} of {iteration} (job {task.id})",
-            lambda: worker.main(argv),
-            env=env,
+            (lambda: worker.main([*argv, str(index)])) if int(group) else share,
+            env=env | ({"UNDO_CONTINUES_RUN": "plan"} if self.login else {}),
             host=host,
             skew=self._skews[host],
         )
@@ -347,7 +358,7 @@ class Simulation(Faults):
                 def set(self) -> None: ...
 
         changes: list[tuple[Any, str, Any]] = [
-            (slurm, "run", self.slurm.run), (identity, "run", self.slurm.run), (slurm, "require_slurm", lambda: None),
+            (slurm, "run", self.slurm.run), (limits, "run", self.slurm.run), (identity, "run", self.slurm.run), (slurm, "require_slurm", lambda: None),
             (worker, "_report", self._report), (worker, "load_stage", lambda config, name: self._stage), (worker, "StopSignals", Signals),
             (worker, "log_to_task_log", lambda: None), (worker, "die_with_parent_if_asked", lambda **_: None),
             (worker, "_afterwards", lambda root, stage, k: tidy(self.opened) if stage == "advance" else None),
@@ -374,25 +385,13 @@ class Simulation(Faults):
 _prompts = cache(load_prompts)  # templates are parsed once, not at each look
 
 
-class Graphs:
-    """The graph of a plan is built once: it is a matter of the plan alone, and each process reads the same few."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Stage, ...]] = {}
-
-    def build(self, config: RunConfig, layout: Layout, plan: IterationPlan) -> tuple[Stage, ...]:
-        """As `build_graph`."""
-        key = repr(plan)
-        if key not in self._known:
-            self._known[key] = build_graph(config, layout, plan)
-        return self._known[key]
-
-
-def simulate(seed: int, template: Path, *, faults: bool = True) -> Outcome:
-    """One run by its seed."""
+def simulate(seed: int, template: Path, *, faults: bool = True, login: bool | None = None) -> Outcome:
+    """One run by its seed; `login`: whether nodes may submit nothing."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
-        return Simulation(seed, template, Path(place), faults=faults).run()
+        simulation = Simulation(seed, template, Path(place), faults=faults)
+        simulation.login = simulation.login if login is None else login
+        return simulation.run()
 
 
 __all__ = ["ExitCode", "Outcome", "make_template", "simulate"]

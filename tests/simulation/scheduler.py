@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tests.simulation.world import Process, World
 from undo_hpc.cluster.commands import TooLate, Unreachable, refusal_error
+from undo_hpc.cluster.render import TRIES
 from undo_hpc.errors import ExitCode
+from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 
 LIVE = ("PENDING", "RUNNING")
 KNOWN_S = 300.0  # MinJobAge: a job that has ended is known for so long
@@ -145,6 +147,21 @@ class Slurm:
                 if task.state == "PENDING":
                     task.reason = "None"
             return ""
+        if command[1:3] == ["show", "federation"]:
+            return ""
+        if command[1:3] == ["show", "job"]:
+            job = self.jobs.get(command[-1])
+            lines = (
+                []
+                if job is None
+                else [t for t in job.tasks if t.state in LIVE or self.world.now - t.ended < KNOWN_S]
+            )
+            if job is None or not lines:
+                raise TooLate("scontrol came too late: Invalid job id specified", hint="again")
+            return "".join(
+                f"JobId={job.id} JobName={job.name} JobState={t.state} Comment={job.comment} Command={job.script} \n"
+                for t in lines
+            )
         assert command[1] == "update", command
         values = dict(word.split("=", 1) for word in command[2:])
         tasks = self._named(values["JobId"], "changed")
@@ -272,7 +289,12 @@ class Slurm:
             code = int(work())
             if task.process is process:
                 task.process = None
-                if code == ExitCode.REQUEUE:
+                again = (
+                    code == ExitCode.FAILED
+                    and task.job.command[1] in RESUBMITTING_STAGES
+                    and task.restarts < TRIES
+                )
+                if code == ExitCode.REQUEUE or again:
                     self.requeue(task)
                 else:
                     self._end(task, "COMPLETED" if code == 0 else "FAILED")

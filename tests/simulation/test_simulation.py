@@ -20,8 +20,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_template(tmp_path_factory.mktemp("simulation") / "template")
 
 
-def test_an_undisturbed_run_needs_one_launch(template: Path) -> None:
-    outcome = simulate(1, template, faults=False)
+@pytest.mark.parametrize("login", [False, True])
+def test_an_undisturbed_run_needs_one_launch(template: Path, login: bool) -> None:
+    outcome = simulate(1, template, faults=False, login=login)
     assert outcome.ended and not outcome.violations and outcome.needed == 0
 
 
@@ -33,7 +34,7 @@ def test_the_same_seed_is_the_same_run(template: Path) -> None:
 def test_a_lease_that_excludes_nobody_is_found(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The invariants can fail: without what keeps two starts of a task apart, a few seeds show it."""
     monkeypatch.setattr(Lease, "_is_dead", lambda *_: True)
-    assert any(simulate(seed, template).violations for seed in range(12))
+    assert any(simulate(seed, template).violations for seed in range(24))
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -41,6 +41,7 @@ def test_a_run_on_another_cluster(
     assert not first.jobs() and not second.jobs()
 
     del begun.profile["cluster"]
+    second.run("scontrol", "update", "PartitionName=low", "State=DOWN")  # nothing ends between two looks
     monkeypatch.setenv("SLURM_CLUSTERS", "second")  # as `module swap cluster/second` does
     begun.launch()
     assert len(second.jobs()) == 3 and not first.jobs()
@@ -55,10 +56,30 @@ def test_a_run_on_another_cluster(
     begun.profile["cluster"] = "second"
     assert main(["cancel", str(begun.run_dir)]) == 0
     second.wait_empty(60)
+    second.run("scontrol", "update", "PartitionName=low", "State=UP")
     begun.launch()
     wait_until(lambda: begun.ended, 300, "the run to end", every=0.5)
     same_results(begun, undisturbed)
     assert not first.jobs() and {e["event"] for e in journal(begun)} == {"intent", "submitted"}
+
+
+def test_in_a_federation_a_run_stays_where_it_is_launched(
+    both: tuple[Lab, Lab], begun: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of a federation may start on any cluster of it; here the other one alone is free."""
+    first, second = both
+    first.run("sacctmgr", "-i", "add", "federation", "both", "clusters=first,second")
+    wait_until(
+        lambda: all("Federation: both" in lab.run("scontrol", "show", "federation") for lab in both),
+        60,
+        "the federation",
+    )
+    first.run("scontrol", "update", "PartitionName=low", "State=DOWN")
+    begun.launch()
+    assert len(first.jobs()) == 3 and not second.jobs()
+    assert "nothing to submit" in begun.launch().stdout
+    assert main(["cancel", str(begun.run_dir)]) == 0
+    first.wait_empty(60)
 
 
 @pytest.mark.parametrize("names", ["first,second", "all"])

@@ -66,13 +66,21 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> Standstill:
 
     wait_until(workers, 180, f"{stage} to start", every=0.2)
     wait_until(lambda: has_output(small, stage), 180, f"{stage} at work", every=0.005)
-    workers()  # again: the tasks of an array do not all start at once
-    still = Standstill("", list(found))
-    for pid in found:
-        os.kill(pid, signal.SIGSTOP)
+    stopped_pids: set[int] = set()
+    for look_again in (
+        True,
+        False,
+    ):  # at once those that are known; the tasks of an array do not all start together
+        for pid in {*found} - stopped_pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                stopped_pids.add(pid)
+        if look_again:
+            workers()
+    still = Standstill("", sorted(stopped_pids))
     tasks = running(lab, stage)
-    stopped = [task for task in map(task_of, found) if task in tasks]
-    assert stopped, f"{stage} was done before it could be stopped ({found}, {tasks})"
+    stopped = [task for task in map(task_of, still.pids) if task in tasks]
+    assert stopped, f"{stage} was done before it could be stopped ({still.pids}, {tasks})"
     still.task = stopped[0]
     return still
 

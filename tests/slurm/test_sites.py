@@ -3,6 +3,7 @@ cluster; which public reports they follow stands beside each."""
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from undo_hpc.cluster.identity import read_marks
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.slurm import SlurmCluster
 from undo_hpc.config.schema import StageResources
+from undo_hpc.observe.status import collect_status
+from undo_hpc.pipeline.run import open_run
 
 Make = Callable[..., Campaign]
 STAGES = ["generate", "merge", "train", "evaluate", "advance"]
@@ -76,6 +79,9 @@ SHIMS = [
     'echo "$(sbatch "$@") on cluster lab"',
     'sbatch "$@" > /dev/null',
     'sbatch "$@" | sed "s/[0-9]*$/999999/"',
+    # A wrapper that tries again though the first try was accepted.
+    'sbatch "$@" > /dev/null; exec sbatch "$@"',
+    'sbatch "$@" > /dev/null; sbatch "$@" > /dev/null',
     # A plugin that rewrites, prefixes or cuts the name.
     'exec sbatch -J user_root "$@"',
     'exec sbatch -J "root:$(sed -n "s/^#SBATCH --job-name=//p" "$1")" "$@"',
@@ -121,7 +127,7 @@ def test_ids_are_those_of_the_jobs_that_carry_our_names(
     assert lab.show(foreign)["JobState"] in _ALIVE
 
 
-@pytest.mark.parametrize("script", [SHIMS[0], SHIMS[8]], ids=["another_number", "another_name"])
+@pytest.mark.parametrize("script", [SHIMS[0], SHIMS[10]], ids=["another_number", "another_name"])
 def test_a_launcher_on_such_a_site(
     quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
@@ -165,6 +171,24 @@ def test_a_cluster_that_rewrites_every_mark_is_refused_at_the_first_submission(
     assert len(lab.jobs()) == 2, "one array of two tasks was submitted, and nothing behind it"
 
 
+def test_a_list_of_jobs_that_is_empty_or_old_never_makes_the_launcher_submit_twice(
+    quiet_lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site answers squeue from a copy, or with nothing where it fails; the controller itself knows the jobs."""
+    lab, small = quiet_lab, campaign()
+    shim(small, monkeypatch, "squeue", "exit 0")
+    small.launch()
+    ids = queued(lab, small)
+    assert sorted(ids) == sorted(STAGES)
+    done = small.launch(check=False)
+    assert done.returncode == 1 and "squeue does not list job" in done.stderr, done.stdout + done.stderr
+    assert queued(lab, small) == ids
+    (small.folder / "shim" / "squeue").unlink()
+    assert "nothing to submit" in small.launch().stdout
+    lab.run("scancel", ids["generate"])  # what is really gone is submitted again
+    assert "submitted generate" in small.launch().stdout
+
+
 def test_passing_troubles_inside_a_job_do_not_end_the_run(
     lab: Lab, begun: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +226,12 @@ def test_any_printable_path_works(
     (at / "generate" / "shard-00001.manifest.json").unlink()
     (at / "generate" / "shard-00001.jsonl").unlink()
     (at / "merge.manifest.json").unlink()
+    # What a login profile does to a job, which SLURM loads where variables are exported by name.
+    small.profile["setup"] = [
+        "echo 'Submitted batch job 1'; umask 077; set -eu; alias srun=false",
+        "export PYTHONPATH=/nowhere PYTHONSTARTUP=/nowhere.py OMP_NUM_THREADS=7 TMPDIR=/missing LANG=xx",
+        "export SQUEUE_FORMAT=%i SBATCH_PARTITION=nosuch SLURM_TIME_FORMAT=relative SRUN_DEBUG=1",
+    ]
     small.launch()
     wait_until(lambda: (at / "merge.manifest.json").exists(), 180, "the shard and the merge")
     assert main(["cancel", str(small.run_dir)]) == 0
@@ -212,19 +242,22 @@ def test_any_printable_path_works(
 
 
 def test_a_site_whose_nodes_may_not_submit(lab: Lab, begun: Campaign, undisturbed: dict[str, str]) -> None:
-    """cron calls the launcher, and no job submits another."""
+    """A task fails, and what was submitted behind it ends by itself; cron calls the launcher, which submits it and the rest again."""
     begun.config["iterations"] = 2
     begun.profile["submit_from"] = "login"
-    assert "--unattended" in begun.launch().stdout
+    begun.profile["setup"] = ['case "$SLURM_JOB_NAME" in train-i000-*-a0-*) exit 1;; esac']
+    said = begun.launch().stdout
+    assert "--unattended" in said and "submitted iteration 1 ahead" in said
     before = {e["name"] for e in journal(begun)}
-    assert "nothing to submit" in begun.launch("--unattended").stdout
     lab.wait_empty(300)
     assert {e["name"] for e in journal(begun)} == before, "no job has submitted another"
-    for _ in range(3):
-        if begun.ended:
-            break
-        begun.launch("--unattended")
-        lab.wait_empty(400)
+    logs = begun.logs()
+    assert (
+        "iteration 1 has no plan yet" in logs and not (begun.run_dir / "iter_001" / "plan.json").exists()
+    ), logs
+    said = begun.launch("--unattended").stdout
+    assert "submitted train of iteration 0" in said and "submitted iteration 1 ahead" in said, said
+    lab.wait_empty(600)
     same_results(begun, undisturbed)
     assert "nothing to do" in begun.launch("--unattended").stdout
 
@@ -285,3 +318,35 @@ def test_the_environment_of_another_job_and_of_a_module_does_not_leak(
         assert asked == ("low", "1", "300M", "01:00:00")
     assert "nothing to submit" in small.launch().stdout
     (small.folder / "shim" / "squeue").unlink()
+
+
+def test_an_advance_that_is_killed_starts_again_or_status_names_the_command(
+    lab: Lab, undisturbed_dir: Path, tmp_path: Path
+) -> None:
+    """Nothing waits behind it. Killed for memory, then failing, it starts again twice; after that a person's command goes on."""
+    small = continued(undisturbed_dir, tmp_path / "copy", iterations=2)
+    for name in ("train", "student", "evaluate", "train.manifest.json"):
+        whole = undisturbed_dir / "run" / "iter_000" / name
+        (shutil.copytree if whole.is_dir() else shutil.copy)(whole, small.run_dir / "iter_000" / name)
+    killed, starts = tmp_path / "killed", tmp_path / "starts"
+    killed.write_text(
+        f'#!/bin/bash\necho ${{SLURM_RESTART_COUNT:-0}} >> {starts}\n[ "$SLURM_RESTART_COUNT" = 1 ] && exit 1\nkill -KILL $$\n'
+    )
+    killed.chmod(0o755)
+    small.profile["restart_delay_s"] = 3
+    small.profile["setup"] = [f"UNDO_PYTHON={killed}"]
+    done = small.launch()
+    assert "submitted advance" in done.stdout and "submitted train" not in done.stdout, done.stdout
+    lab.wait_empty(180)
+    assert starts.read_text().split() == ["0", "1", "2"]
+    view = collect_status(open_run(small.run_dir))
+    assert "run_iteration.py --run-dir" in view.next_command and str(small.run_dir) in view.next_command
+
+    small.profile["setup"] = [f"[ ${{SLURM_RESTART_COUNT:-0}} -gt 0 ] || UNDO_PYTHON={killed}"]
+    small.launch()  # killed once, and by itself behind it the next iteration
+    wait_until(
+        lambda: {e.get("stage") for e in journal(small) if e.get("iteration") == 1} >= set(STAGES),
+        180,
+        "the next iteration to be submitted",
+    )
+    assert main(["cancel", str(small.run_dir)]) == 0

@@ -22,7 +22,7 @@ from undo_hpc.errors import DataError, EvidenceError, LeaseError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages import generate, merge
-from undo_hpc.stages.advance import read_answers
+from undo_hpc.stages.answered_problems import answered_problems, answered_slices
 from undo_hpc.stages.attempts import AttemptStore
 from undo_hpc.stages.context import gate
 from undo_hpc.stages.prepare import prepared_digest
@@ -80,8 +80,9 @@ def test_an_answer_that_no_manifest_validates_is_not_counted(tmp_path: Path) -> 
     with Lease(tmp_path / "l", "advance") as lease:
         ctx = context(run, "advance", lease)
         write_bytes(ctx.at.shard("evaluate", 0, "train"), dump_rows([make_attempt(PROBLEMS[0], 0).to_dict()]))
-        assert read_answers(ctx, "evaluate", []) == {}
-        assert len(read_answers(ctx, "evaluate", [0])["train"]) == 1
+        assert answered_slices(ctx, "evaluate", []) == {}
+        parts = answered_slices(ctx, "evaluate", [0])["train"]
+        assert len(list(answered_problems(ctx, "evaluate", "train", parts))) == 1
 
 
 def test_with_nothing_to_refine_the_last_set_is_carried_over(tmp_path: Path) -> None:

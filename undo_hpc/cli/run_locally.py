@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from undo_hpc.cli.messages import show_workload
-from undo_hpc.cluster.local import LocalCluster
+from undo_hpc.cluster.local import LocalCluster, warm_server
 from undo_hpc.config.parts import ends_behind, has_rationales, refines
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
@@ -26,6 +26,8 @@ from undo_hpc.system.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from undo_hpc.system.warm import WarmServer
+
 
 def run_locally(run: Run, console: Console) -> int:
     """Runs iteration after iteration on this machine, until the loop ends."""
@@ -34,6 +36,19 @@ def run_locally(run: Run, console: Console) -> int:
     if state.ended:
         require_results(run, state.iteration, state.ended.best_iteration)
         console.print(f"nothing to do: this run ended after iteration {state.iteration} ({state.ended.why}).")
+    warm = None if state.ended else warm_server(run)
+    try:
+        state = _run_to_the_end(run, state, warm, console)
+    finally:
+        if warm is not None:
+            warm.close()
+    show_summary(run, console)
+    assert state.ended is not None, "the loop above ends with it"
+    next_commands(run, console, may_continue=state.ended.action == "finished")
+    return 0
+
+
+def _run_to_the_end(run: Run, state: RunState, warm: WarmServer | None, console: Console) -> RunState:
     seen = set()
     while not state.ended:
         key = (state.iteration, tuple((s.stage, s.index, s.state) for s in state.missing))
@@ -52,12 +67,10 @@ def run_locally(run: Run, console: Console) -> int:
             return look_at_whole(run, iteration, stages).in_words()
 
         with choose_display(run.config.display.progress, console, overview) as display:
-            LocalCluster(run, display).run_graph(state.stages, state.statuses)
+            LocalCluster(run, display, warm).run_graph(state.stages, state.statuses)
         show_outcome(run, state.iteration, console)
         state = current_state(run)
-    show_summary(run, console)
-    next_commands(run, console, may_continue=state.ended.action == "finished")
-    return 0
+    return state
 
 
 def announce(run: Run, state: RunState, console: Console) -> None:

@@ -40,7 +40,8 @@ def run_on_slurm(run: Run, console: Console, *, unattended: bool = False) -> int
         console.print("the run is paused; nothing is submitted")
         return 0
     run.layout.paused.unlink(missing_ok=True)
-    done = on_login_node(lambda: submit_missing(run, cluster, check=True, unattended=unattended))
+    login = cluster.profile.submit_from == "login"
+    done = on_login_node(lambda: submit_missing(run, cluster, check=True, unattended=unattended, ahead=login))
     if done.state.ended:
         if not unattended:  # they are read whole
             require_results(run, done.state.iteration, done.state.ended.best_iteration)
@@ -59,6 +60,15 @@ def run_on_slurm(run: Run, console: Console, *, unattended: bool = False) -> int
             f"submitted {stage} of iteration {done.state.iteration}: {counted(tasks, 'task')}, job {', '.join(ids)}",
             highlight=False,
         )
+    for iteration in dict.fromkeys(number for number, *_ in done.ahead):
+        mine = [each for each in done.ahead if each[0] == iteration]
+        names = ", ".join(job_id for _, _, new, _ in mine for job_id in new)
+        console.print(
+            f"submitted iteration {iteration} ahead: {counted(sum(n for *_, n in mine), 'task')} behind advance of iteration "
+            f"{iteration - 1}, jobs {names}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if done.state.plan.canary_problems:
         first = f"{done.state.plan.canary_problems} of {counted(done.state.plan.problems, 'problem')}"
         console.print(
@@ -73,20 +83,21 @@ def run_on_slurm(run: Run, console: Console, *, unattended: bool = False) -> int
             f"job {job.task_id} ({job.stage}) was held by SLURM ({job.reason}); it is released",
             highlight=False,
         )
-    if not done.submitted and not done.released:
+    if not done.submitted and not done.released and not done.ahead:
         console.print("nothing to submit")
     for job in done.held:
         console.print(
             f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False
         )
     root = display_path(run.layout.root)
-    if cluster.profile.submit_from == "login":
+    if login:
         here = (
             f"cd {shlex.quote(str(Path.cwd()))} && {launcher_hint(f'--run-dir {root} --unattended --quiet')}"
         )
         console.print(
-            "No process stays behind, and the nodes submit nothing (submit_from: login): let cron or scrontab call the launcher until "
-            f"the run has ended:\n  */10 * * * * {here}\nNext:",
+            "No process stays behind, and the nodes submit nothing (submit_from: login): what is queued runs through, iteration after "
+            "iteration. The same command again submits what failed, and what the queue did not take; cron or scrontab may call it:\n"
+            f"  */10 * * * * {here}\nNext:",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -7,7 +7,7 @@ Nothing here may decide whether a task is complete: that is the manifests' busin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +47,7 @@ class Submission:
         attempt: 0 at first; counts the times that this stage's tasks were submitted again.
         total: number of tasks of the stage in the plan (an upper bound of the indices); 0 where not known.
         continues: whether a resubmitting stage submits what follows; False for work by hand.
+        ahead: its iteration is not planned yet: of N elements, element k runs the tasks k, k + N, ... of the plan that exists by then.
     """
 
     run_dir: Path
@@ -59,6 +60,7 @@ class Submission:
     attempt: int = 0
     total: int = 0
     continues: bool = True
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class LiveJob:
         stage, iteration, attempt: as submitted.
         task_id: the scheduler's own name of this one task, e.g. 123_4.
         gone: the run directory that it was submitted in, where there is none of that name any more; else empty.
+        stride: of a task that was submitted ahead of its plan: it runs the tasks `index`, `index` + `stride`, ...; else 0.
     """
 
     id: str
@@ -86,6 +89,7 @@ class LiveJob:
     attempt: int = 0
     task_id: str = ""
     gone: str = ""
+    stride: int = 0
 
 
 class Cluster(Protocol):
@@ -121,6 +125,16 @@ class Cluster(Protocol):
 
         Raises:
             ClusterError: the scheduler cannot be reached.
+        """
+
+    def require_listed(self, names: Mapping[str, str]) -> None:
+        """Before work is submitted again: that its last jobs, which `live_jobs` did not list, are really gone.
+
+        Args:
+            names: their names by their ids.
+
+        Raises:
+            ClusterError: one of them is queued or runs, or the scheduler cannot be reached.
         """
 
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None:

@@ -71,6 +71,25 @@ def job_by_id(job_id: str, cluster: str = "") -> list[Marks]:
         return []
 
 
+def shown_job(job_id: str, cluster: str = "") -> tuple[Marks, set[str]] | None:
+    """The marks of one job and the states of its tasks, by `scontrol show job`; None where SLURM does not know it.
+
+    It asks the controller itself: what squeue lists may be a site's copy that is minutes old.
+    """
+    try:
+        said = run(["scontrol", "show", "job", "-o", job_id], cluster=cluster)
+    except TooLate:
+        return None
+    values = {
+        key: found[1]
+        if (found := re.search(rf"(?:^|\s){key}=(.*?)(?=\s[A-Z]\w*=|\s*$)", said, re.MULTILINE))
+        else ""
+        for key in ("JobName", "Comment", "Command")
+    }
+    marks = Marks(job_id, *read_marks("|".join(values.values())))
+    return marks, set(re.findall(r"(?:^|\s)JobState=(\w+)", said, re.MULTILINE))
+
+
 def _marks(command: list[str], cluster: str) -> list[Marks]:
     lines = [
         line.partition("|") for line in run([*command, "-o", f"%F|{FORMAT}"], cluster=cluster).split("\n")

@@ -114,6 +114,14 @@ class SubmissionJournal:
             for name, r in intents.items()
         ]
 
+    def attempts(self, iteration: int) -> dict[str, int]:
+        """How often each stage of an iteration was submitted so far."""
+        counts: dict[str, int] = {}
+        for entry in self.entries():
+            if entry.iteration == iteration:
+                counts[entry.stage] = max(counts.get(entry.stage, 0), entry.attempt + 1)
+        return counts
+
 
 def compress(indices: tuple[int, ...] | None) -> list[list[int]] | None:
     """Indices as [first, last] ranges: ten thousand shards stay one short line."""

@@ -43,15 +43,48 @@ def parse_config(text: str) -> Limits:
     )
 
 
-def submit_limits_of_user() -> str:
-    """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts, as the end of a sentence."""
-    said = []
+def federated_cluster(text: str) -> str:
+    """PURE: the name of this cluster where it is part of a federation, by `scontrol show federation`; else empty.
+
+    There, a job without a cluster may start on any of them, where the run directory need not be.
+    """
+    own = re.search(r"^Self:\s*([^:\s]+):", text, re.MULTILINE)
+    return own[1] if own and re.search(r"^Federation:[^\S\n]*\S", text, re.MULTILINE) else ""
+
+
+def ask_federated_cluster() -> str:
+    """The same of this cluster; empty where SLURM does not say."""
+    with contextlib.suppress(ClusterError):
+        return federated_cluster(run(["scontrol", "show", "federation"]))
+    return ""
+
+
+def _submit_limits() -> list[tuple[str, str, int]]:
+    """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts: (account or qos, its name, the limit)."""
+    found = []
     user = getpass.getuser()
-    for command in (
-        ["show", "assoc", f"user={user}", "format=account,maxsubmit"],
-        ["show", "qos", "format=name,maxsubmitpu"],
+    for kind, *command in (
+        ("account", "show", "assoc", f"user={user}", "format=account,maxsubmit"),
+        ("qos", "show", "qos", "format=name,maxsubmitpu"),
     ):
         with contextlib.suppress(ClusterError):
-            lines = run(["sacctmgr", "-nP", *command], timeout=20).splitlines()
-            said += [line.replace("|", " ") for line in lines if line.rpartition("|")[2].strip()]
-    return f"; limits of submitted jobs: {', '.join(dict.fromkeys(said))}" if said else ""
+            for line in run(["sacctmgr", "-nP", *command], timeout=20).splitlines():
+                name, _, limit = line.rpartition("|")
+                if limit.strip().isdigit():
+                    found.append((kind, name, int(limit)))
+    return list(dict.fromkeys(found))
+
+
+def submit_limits_of_user() -> str:
+    """The same as the end of a sentence."""
+    said = [f"{name} {limit}" for _, name, limit in _submit_limits()]
+    return f"; limits of submitted jobs: {', '.join(said)}" if said else ""
+
+
+def most_jobs(account: str | None, qos: str | None) -> int | None:
+    """How many jobs the user may have in the queue with an account (of several the smallest, where none is named) and a quality of
+    service; None where SLURM does not say."""
+    asked = {"account": account, "qos": qos or "normal"}
+    return min(
+        (limit for kind, name, limit in _submit_limits() if name == (asked[kind] or name)), default=None
+    )

@@ -25,6 +25,7 @@ from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
 from undo_hpc.system.parent_death import DIE_WITH_PARENT
+from undo_hpc.system.warm import WarmProcess, WarmServer
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,38 @@ def worker_command(run_dir: Path, stage: Stage, index: int) -> list[str]:
     return [sys.executable, "-m", "undo_hpc.worker", *task]
 
 
+def worker_environment(run: Run) -> dict[str, str]:
+    """The environment of this run's workers."""
+    return os.environ | {
+        DIE_WITH_PARENT: "TERM",
+        "OMP_NUM_THREADS": str(run.config.cluster.threads_per_process),
+        "TOKENIZERS_PARALLELISM": "false",
+        # workers run the code that this launcher runs, whatever else is installed
+        "PYTHONPATH": os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
+def suits_warm_start(run: Run, stage: str) -> bool:
+    """Whether a stage's workers may be copies of a process that has torch imported: of the table, and with an engine that starts no process
+    and changes no library at its import, as vLLM does."""
+    config = run.config
+    engines = {
+        "generate": config.generate.engine.name, "evaluate": config.evaluate.engine.name, "baseline": config.evaluate.engine.name,
+        "merge": "", "advance": "", "train": "",
+    }  # fmt: skip
+    return engines.get(stage, "another") in ("", "transformers")
+
+
+def warm_server(run: Run) -> WarmServer | None:
+    """The warm process of a run (`cluster.warm_start`); None where it is off, where no stage would use it, and where there is a GPU: a driver
+    may be initialised by an import."""
+    if not run.config.cluster.warm_start or has_gpu() or not hasattr(os, "fork"):
+        return None
+    if not any(suits_warm_start(run, stage) for stage in ("generate", "evaluate")):
+        return None
+    return WarmServer([sys.executable, "-m", "undo_hpc.warm"], worker_environment(run))
+
+
 class Display(Protocol):
     """Who shows what happens."""
 
@@ -68,7 +101,7 @@ class Display(Protocol):
 class _Running:
     stage: Stage
     task: Task
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | WarmProcess
     began: float = field(default_factory=time.monotonic)
 
 
@@ -77,10 +110,11 @@ class LocalCluster:
 
     Args:
         display: told of each start and end, and several times a second of all that runs.
+        warm: starts the workers that it suits; None starts each from nothing.
     """
 
-    def __init__(self, run: Run, display: Display) -> None:
-        self._run, self._display = run, display
+    def __init__(self, run: Run, display: Display, warm: WarmServer | None = None) -> None:
+        self._run, self._display, self._warm = run, display, warm
         self._max_processes = run.config.cluster.max_processes or default_parallelism(
             run.config.cluster.threads_per_process
         )
@@ -160,33 +194,31 @@ class LocalCluster:
         with translate_os_error(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()
-        threads = str(self._run.config.cluster.threads_per_process)
-        environment = os.environ | {
-            DIE_WITH_PARENT: "TERM",
-            "OMP_NUM_THREADS": threads,
-            "TOKENIZERS_PARALLELISM": "false",
-            # workers run the code that this launcher runs, whatever else is installed
-            "PYTHONPATH": os.pathsep.join(
-                [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
-        }
-        with log.open(
-            "ab"
-        ) as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
-            process = subprocess.Popen(
-                worker_command(self._run.layout.root, stage, task.index),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+        command, environment = (
+            worker_command(self._run.layout.root, stage, task.index),
+            worker_environment(self._run),
+        )
+        process: subprocess.Popen[bytes] | WarmProcess
+        if self._warm is not None and self._warm.alive and suits_warm_start(self._run, stage.name):
+            process = self._warm.start(command[3:], log, environment)
+        else:
+            with log.open(
+                "ab"
+            ) as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,
+                )
         self._running.append(_Running(stage, task, process))
         self._display.started(stage, task)
 
     def _end(self, item: _Running, waiting: list[tuple[Stage, Task]], open_tasks: dict[str, int]) -> None:
         self._running.remove(item)
-        code = item.process.returncode
+        code = item.process.wait()
         self._display.ended(item.stage, item.task, code, time.monotonic() - item.began)
         if code == ExitCode.COMPLETE:
             open_tasks[item.stage.name] -= 1

@@ -44,14 +44,19 @@ class JobName:
 
 @dataclass(frozen=True, slots=True)
 class ArrayPart:
-    """One sbatch of an array: element A runs the tasks (A + offset) * group and the group - 1 behind it."""
+    """One sbatch of an array: element A runs the tasks (A + offset) * group and the group - 1 behind it.
+
+    A group of 0 was submitted ahead of its plan: element A runs the tasks A, A + offset, A + 2 * offset, ... as far as there are any.
+    """
 
     elements: tuple[int, ...]
     offset: int
     group: int
 
     def indices(self, total: int) -> tuple[int, ...]:
-        """The task indices that it runs, those below `total` where that is known (not 0)."""
+        """The task indices that it runs, those below `total` where that is known (not 0); of a group of 0, the first of each element."""
+        if self.group == 0:
+            return self.elements
         firsts = ((element + self.offset) * self.group for element in self.elements)
         return tuple(
             index
@@ -80,6 +85,12 @@ def split_array(indices: Sequence[int], max_array_size: int, max_parts: int) -> 
         ArrayPart(tuple(e - block * max_array_size for e in members), block * max_array_size, group)
         for block, members in sorted(parts.items())
     ]
+
+
+def array_ahead(tasks: int, max_array_size: int) -> ArrayPart:
+    """One array for a stage whose plan does not exist yet, with as many elements as tasks are expected and a cluster accepts."""
+    count = min(tasks, max_array_size)
+    return ArrayPart(tuple(range(count)), count, 0)
 
 
 def array_spec(elements: Sequence[int], parallelism: int) -> str:

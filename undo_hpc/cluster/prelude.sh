@@ -8,6 +8,7 @@
 #   UNDO_RESTART_DELAY  seconds until a requeued job may start again
 #   UNDO_KILL_WAIT      the site's KillWait
 #   UNDO_GRACE_MARK     1 where SLURM remembers that a job was preempted with a grace time (24.05 and newer)
+#   UNDO_TRIES          how often a stage starts again that failed or was killed: one behind which nobody would submit the rest
 
 # This job, or this one task of an array. (The bare id of an array's last task would mean the whole array.)
 undo_job_id() {
@@ -108,14 +109,17 @@ undo_check_code() {
 }
 
 # undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
-# Array element A runs the tasks (A + OFFSET) * GROUP and the GROUP - 1 behind it, below TOTAL.
+# Array element A runs the tasks (A + OFFSET) * GROUP and the GROUP - 1 behind it, below TOTAL. With GROUP 0 the array was submitted
+# before its iteration was planned: A runs the tasks A, A + OFFSET, A + 2 * OFFSET, ... until the worker says that there is none (4).
 # Exit codes: 0 complete; 75 saved, start me again; 3 work left over; 2 wrong input; 1 failed.
 undo_task() {
   local stage=$1 run_dir=$2 iteration=$3 offset=${4:-0} group=${5:-1} total=${6:-0}
   set +eu  # a user's setup lines may have set them, and a step's exit code must not end this script
-  local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code try worst=0
+  local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code try worst=0 stride=1 ahead=
   local last=$(( first + group - 1 ))
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
+  [ "$group" -gt 0 ] || { first=${SLURM_ARRAY_TASK_ID:-0} last=$(( 10 ** 9 )) stride=$offset ahead=--ahead; }
+  local range=$first${ahead:+, $(( first + stride )), ...}; [ -n "$ahead" ] || range+=-$last
   undo_check_code || {
     undo_say "$UNDO_CODE is not the code that was submitted any more; nothing was run. The launcher's command copies it again"; exit 2; }
   local python=${UNDO_PYTHON:-python3}
@@ -129,28 +133,34 @@ undo_task() {
   undo_terminated=0
   trap undo_on_term TERM
   trap : CONT USR1 USR2
-  undo_say "$stage $iteration $first-$last: job $(undo_job_id), start ${SLURM_RESTART_COUNT:-0}, on ${SLURM_JOB_NODELIST:-?}"
-  for (( index = first; index <= last; index++ )); do
+  undo_say "$stage $iteration $range: job $(undo_job_id), start ${SLURM_RESTART_COUNT:-0}, on ${SLURM_JOB_NODELIST:-?}"
+  for (( index = first; index <= last; index += stride )); do
     # What asks to save is heard by steps only: a pause in this moment would pass unheard.
     [ -e "$run_dir/PAUSED" ] && { undo_say "the run is paused: $stage $index is not started"; exit 3; }
     # A step of its own: at the start of a grace time SLURM signals steps only, not this shell.
     # srun inherits neither the environment (after --export=NAMES) nor, since 22.05, the CPUs a task.
     for try in 1 2 3; do
       SLURM_EXIT_ERROR=71 srun --export=ALL --kill-on-bad-exit=1 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "${UNDO_SRUN[@]}" \
-        "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" &
+        "${UNDO_INSIDE[@]}" "$python" -m undo_hpc.worker "$run_dir" "$stage" --iteration "$iteration" --index "$index" $ahead &
       undo_wait $!; code=$(undo_meaning $?)
       [ "$code" = 71 ] || break
       # No step, as when the controller was down just now: not the task's failure.
       code=1
       [ "$undo_terminated" = 0 ] && [ "$(undo_state)" = RUNNING ] && undo_say "srun started no step; once more" || break
     done
+    [ "$code" = 4 ] && { code=0 last=$index; break; }  # its share is done
     [ "$code" -gt "$worst" ] && worst=$code
-    [ "$code" = 75 ] || [ "$undo_terminated" = 1 ] && break
+    [ "$code" = 75 ] || [ "$undo_terminated" = 1 ] || { [ -n "$ahead" ] && [ "$code" != 0 ]; } && break
   done
-  undo_say "$stage $iteration $first-$last: exit code $worst"
+  undo_say "$stage $iteration $range: exit code $worst"
   if [ "$code" = 75 ] || { [ "$undo_terminated" = 1 ] && [ "$index" -lt "$last" ]; }; then
     undo_requeue "$run_dir" && exit 75
     exit 3
+  fi
+  # Killed (137: out of memory), or failed for a reason that may pass (1). SLURM restarts a job whose node died by itself.
+  if [ "$undo_terminated" = 0 ] && { [ "$worst" = 1 ] || [ "$worst" -gt 75 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt "${UNDO_TRIES:-0}" ]; then
+    undo_say "nothing behind $stage would continue the run: it starts again"
+    undo_requeue "$run_dir" && exit 75
   fi
   # SLURM is ending this job, and decides alone whether it starts again; srun's word is worth nothing then.
   if [ "$undo_terminated" = 0 ]; then undo_leave

@@ -126,7 +126,7 @@ class Profile(Section):
     )
     submit_from: Literal["nodes", "login"] = runtime_field(
         "nodes",
-        "who submits what follows: merge and advance on their nodes, or the launcher alone, called again by cron",
+        "who submits what follows: merge and advance on their nodes, or the launcher alone: it submits the iterations ahead, and cron may call it again",
     )
     signal_lead_s: int = runtime_field(
         120, "seconds before the time limit at which a task is told to save; SLURM may be 60 s early", ge=10
@@ -209,7 +209,11 @@ class Profile(Section):
         ):  # a GPU among the defaults is for models; a stage may ask for one, as some sites want of every job
             merged["gpus_per_node"] = asked.gpus_per_node or (own.gpus_per_node if own else 0) or 0
         if not spec.cooperates:  # each process would do the whole task
-            merged["nodes"] = merged["tasks_per_node"] = 1
+            merged["tasks_per_node"] = 1
+            said = [
+                layer.nodes for layer in layers[1:] if layer and layer.nodes
+            ]  # those of defaults are for train
+            merged["nodes"] = said[-1] if spec.spans and said else 1
         minutes = merged.get("minutes") or DEFAULT_MINUTES
         if 60 * minutes <= self.signal_lead_s:
             raise ConfigError(
@@ -234,11 +238,13 @@ def require_used(
     """
     if single is None:
         single = stage in STAGES and not STAGES[stage].array
-    if not spec_of(stage).cooperates:
-        for key in ("nodes", "tasks_per_node"):
+    spec = spec_of(stage)
+    if not spec.cooperates:
+        for key in ("tasks_per_node",) if spec.spans else ("nodes", "tasks_per_node"):
             if (getattr(asked, key) or 1) > 1:
                 raise ConfigError(
-                    f"{where(key)}: only the processes of train work together; a task of any other stage is one process on one node",
+                    f"{where(key)}: only the processes of train work together; a task of any other stage is one process on one node"
+                    + (" (of generate, serve and score one process a node: nodes)" if key == "nodes" else ""),
                     hint=f"say {key} of train alone"
                     + (
                         "; generate.shards and evaluate.problems_per_task make more tasks side by side"

@@ -17,6 +17,7 @@ from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import RESUBMITTING_STAGES
 
 PRELUDE = Path(__file__).with_name("prelude.sh")
+TRIES = 2  # how often a resubmitting stage that failed, or was killed, starts again by itself: nobody else would continue the run
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def setup_lines(
         f"UNDO_GRACE_MARK={int(grace_mark)}",
         f"export UNDO_SIGNAL_LEAD={profile.signal_lead_s}",
         f"export UNDO_VISIBLE_WITHIN_S={profile.visible_within_s:g}",
-        f"export UNDO_CONTINUES_RUN={int(submission.continues and profile.submit_from == 'nodes')}",
+        f"UNDO_TRIES={TRIES if stage in RESUBMITTING_STAGES and submission.continues else 0}",
+        f"export UNDO_CONTINUES_RUN={('1' if profile.submit_from == 'nodes' else 'plan') if submission.continues else '0'}",
         PRELUDE.read_text(encoding="utf-8").rstrip("\n"),
         *(
             ["undo_modules " + " ".join(shlex.quote(name) for name in profile.modules)]

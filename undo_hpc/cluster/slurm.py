@@ -8,59 +8,39 @@ submitit takes the first number behind "job" for the id, whoever printed it (see
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from undo_hpc.cluster.base import WAITING, JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import LostDependency, TooLate, Unreachable, require_slurm, run
-from undo_hpc.cluster.identity import FORMAT, job_by_id, jobs_of, printed_ids, read_marks, script_name
+from undo_hpc.cluster.identity import (
+    FORMAT,
+    job_by_id,
+    jobs_of,
+    printed_ids,
+    read_marks,
+    script_name,
+    shown_job,
+)
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.limits import Limits, parse_config, submit_limits_of_user
-from undo_hpc.cluster.names import ArrayPart, JobName, split_array
+from undo_hpc.cluster.names import ArrayPart, JobName, array_ahead, split_array
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import BatchJob, dependency, render
+from undo_hpc.cluster.states import ENDED, state_of
 from undo_hpc.errors import ClusterError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import spec_of
 from undo_hpc.storage.atomic import translate_os_error
 
-# What squeue may list. Any other state is alive too (sites have newer ones, such as POWER_UP_NODE), unless it is an end.
-_STATES = {
-    "PENDING": JobState.PENDING,
-    "CONFIGURING": JobState.RUNNING,
-    "RUNNING": JobState.RUNNING,
-    "SUSPENDED": JobState.RUNNING,
-    "COMPLETING": JobState.STOPPING,
-    "REQUEUED": JobState.PENDING,
-    "REQUEUE_HOLD": JobState.HELD,
-    "SIGNALING": JobState.RUNNING,
-    "STAGE_OUT": JobState.STOPPING,
-    "STOPPED": JobState.RUNNING,
-    "PREEMPTED": JobState.STOPPING,
-    "SPECIAL_EXIT": JobState.HELD,
-    "RESV_DEL_HOLD": JobState.HELD,
-}
-_ENDED = frozenset(
-    {
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "REVOKED",
-        "TIMEOUT",
-    }
-)
-_HELD = re.compile(r"held|hold", re.IGNORECASE)
-_ABANDONED = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
+log = logging.getLogger(__name__)
 
 
 class Unidentified(ClusterError):
@@ -104,6 +84,8 @@ class SlurmCluster:
         if submission.indices is None:
             return [None]
         largest = min(self.profile.max_array_size or self.limits.max_array_size, self.limits.max_array_size)
+        if submission.ahead:
+            return [array_ahead(len(submission.indices), largest)]
         return list(split_array(submission.indices, largest, spec_of(submission.stage).max_arrays))
 
     def places(self, submission: Submission) -> int:
@@ -237,11 +219,13 @@ class SlurmCluster:
         printed = printed_ids(said)
         for pause_s in (0.0, 0.5, 2.0):  # a job may show late
             time.sleep(pause_s)
-            for job_id in printed[:1]:
-                if any(marks.name == name for marks in job_by_id(job_id, self.profile.cluster)):
-                    return job_id
             found = self._ids_of(name)
+            for job_id in printed[:1]:
+                if job_id in found or self._carries(job_id, name):
+                    self._drop_twins(name, job_id, found)
+                    return job_id
             if found:
+                self._drop_twins(name, found[0], found)
                 return found[0]
         raise Unidentified(
             f"sbatch was successful, but no job in the queue carries the name {name} (sbatch printed: {said.strip() or 'nothing'})",
@@ -251,7 +235,27 @@ class SlurmCluster:
 
     def _ids_of(self, name: JobName) -> list[str]:
         """Ids of the jobs that carry a name. Raises ClusterError where SLURM does not answer."""
-        return [marks.job_id for marks in jobs_of(self._users, self.profile.cluster) if marks.name == name]
+        mine = [m.job_id for m in jobs_of(self._users, self.profile.cluster) if m.name == name]
+        return list(dict.fromkeys(mine))
+
+    def _carries(self, job_id: str, name: JobName) -> bool:
+        """Whether a job that is not among ours in squeue's list is the one: what is listed may be old, or of another user."""
+        if any(marks.name == name for marks in job_by_id(job_id, self.profile.cluster)):
+            return True
+        shown = shown_job(job_id, self.profile.cluster)
+        return shown is not None and shown[0].name == name
+
+    def _drop_twins(self, name: JobName, kept: str, found: Sequence[str]) -> None:
+        """Cancels what a wrapper of sbatch that tries again has submitted a second time."""
+        twins = [job_id for job_id in found if job_id != kept]
+        if twins:
+            log.warning(
+                "sbatch submitted %s %d times; job %s is kept, the others are cancelled",
+                name,
+                1 + len(twins),
+                kept,
+            )
+            self._ask(["scancel", "-Q", *twins])
 
     def _accepted(self, name: JobName) -> list[str] | None:
         """As _ids_of; None where SLURM does not answer."""
@@ -283,7 +287,7 @@ class SlurmCluster:
             *fields, text = line.split("|", 5)
             name, script = read_marks(text)
             if (
-                len(fields) != 5 or name is None or name.tag != tag or fields[3] in _ENDED
+                len(fields) != 5 or name is None or name.tag != tag or fields[3] in ENDED
             ):  # a foreign name may hold anything
                 continue
             root = submitted_from(script)
@@ -296,14 +300,29 @@ class SlurmCluster:
             ):
                 continue  # of another copy of this run
             job_id, element, task_id, state, reason = fields
-            common = LiveJob(job_id, None, str(name), _state(state, reason), reason, name.stage, name.iteration, name.attempt, task_id,
+            common = LiveJob(job_id, None, str(name), state_of(state, reason), reason, name.stage, name.iteration, name.attempt, task_id,
                              str(root) if gone else "")  # fmt: skip
             if not element.isdigit():
                 jobs.append(common)
                 continue
+            if name.group == 0:
+                jobs.append(replace(common, index=int(element), stride=name.offset))
+                continue
             first = (int(element) + name.offset) * name.group
             jobs += [replace(common, index=index) for index in range(first, first + name.group)]
         return jobs
+
+    def require_listed(self, names: Mapping[str, str]) -> None:
+        """Asks the controller itself for each job (see base.Cluster)."""
+        for job_id, name in names.items():
+            shown = shown_job(job_id, self.profile.cluster)
+            if shown is None or str(shown[0].name) != name:
+                continue
+            if states := shown[1] & {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"}:
+                raise Unreachable(
+                    f"squeue does not list job {job_id} ({name}), which is {', '.join(sorted(states)).lower()}: what is queued is not known",
+                    hint="squeue may be a copy of the site's that is minutes old: run the same command again later, nothing is lost",
+                )
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -362,12 +381,3 @@ def submitted_from(script: str) -> Path | None:
     """The run directory that a job was submitted in, by the path of its batch file; None where that is not one of ours."""
     found = re.fullmatch(r"(/.+)/iter_\d+/logs/submitted/[^/]+", script)
     return Path(found[1]) if found else None
-
-
-def _state(state: str, reason: str) -> JobState:
-    known = _STATES.get(state, JobState.RUNNING)
-    if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
-        return JobState.STUCK
-    if known is JobState.PENDING and _HELD.search(reason):
-        return JobState.ABANDONED if _ABANDONED.search(reason) else JobState.HELD
-    return known

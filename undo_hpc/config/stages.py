@@ -25,6 +25,7 @@ class StageSpec:
         resubmits: it runs whatever became of the tasks before it, and submits what is missing.
         generation: its device hours count as the teacher's generation.
         cooperates: its processes work together on one task; of any other stage each would do the whole task.
+        spans: a task may be spread over several nodes, one process a node: the teacher may be too large for one (vLLM).
         max_arrays: into how many arrays it may be cut where a cluster limits the size of one.
         resources_of: the stage whose resources it takes where nothing is said of its own; empty for none.
         policy: whether less than all of its tasks may be enough for the next stage.
@@ -40,6 +41,7 @@ class StageSpec:
     resubmits: bool = False
     generation: bool = False
     cooperates: bool = False
+    spans: bool = False
     max_arrays: int = 1
     resources_of: str = ""
     policy: bool = False
@@ -53,11 +55,12 @@ class StageSpec:
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
-        StageSpec("canary", "undo_hpc.stages.canary", gpu=True, keeps_rows=True, generation=True, resources_of="generate"),
+        StageSpec("canary", "undo_hpc.stages.canary", gpu=True, keeps_rows=True, generation=True, spans=True,
+                  resources_of="generate"),
         StageSpec("release", "undo_hpc.stages.release", after=("canary",), resubmits=True, resources_of="merge"),
-        StageSpec("serve", "undo_hpc.stages.serve", array=True, gpu=True, generation=True),
+        StageSpec("serve", "undo_hpc.stages.serve", array=True, gpu=True, generation=True, spans=True),
         StageSpec("generate", "undo_hpc.stages.generate", array=True, gpu=True, keeps_rows=True, graded=True, generation=True,
-                  max_arrays=2, policy=True),
+                  spans=True, max_arrays=2, policy=True),
         StageSpec("baseline", "undo_hpc.stages.evaluate", array=True, gpu=True, keeps_rows=True, graded=True,
                   resources_of="evaluate"),
         StageSpec("likelihood", "undo_hpc.stages.likelihood", after=("generate",), array=True, gpu=True, keeps_rows=True,
@@ -65,7 +68,7 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("merge", "undo_hpc.stages.merge", after=("generate", "likelihood"), resubmits=True),
         StageSpec("sample", "undo_hpc.stages.sample", array=True, gpu=True, keeps_rows=True, resources_of="evaluate"),
         StageSpec("score", "undo_hpc.stages.score", after=("merge", "sample"), array=True, gpu=True, keeps_rows=True,
-                  resources_of="generate"),
+                  spans=True, resources_of="generate"),
         StageSpec("train", "undo_hpc.stages.train", after=("merge", "score"), gpu=True, cooperates=True),
         StageSpec("evaluate", "undo_hpc.stages.evaluate", after=("train",), array=True, gpu=True, keeps_rows=True, graded=True,
                   policy=True),

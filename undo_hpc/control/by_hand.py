@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 
 from undo_hpc.cluster.base import Submission
+from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.profile import load_profile
 from undo_hpc.cluster.slurm import SlurmCluster
-from undo_hpc.control.dispatch import attempts
 from undo_hpc.control.run_cluster import kept_profile, require_usable_path, run_lease
 from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.damage import explain_in_run
@@ -63,7 +63,7 @@ def submit(run: Run, stage_name: str, iteration: int, indices: str) -> tuple[str
             indices=chosen if stage.is_array else None,
             resources=stage.resources,
             tag=run.id,
-            attempt=attempts(run, iteration).get(stage_name, 0),
+            attempt=SubmissionJournal(run.layout.submissions).attempts(iteration).get(stage_name, 0),
             total=len(stage.tasks),
             continues=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 from undo_hpc.cluster.commands import QueueFull, Unclear, Unreachable
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.signals import own_job
+from undo_hpc.control.budget import require_budget
 from undo_hpc.control.dispatch import DispatchResult, submit_missing
 from undo_hpc.control.patience import keep_trying
-from undo_hpc.control.position import latest_planned
+from undo_hpc.control.position import RunState, current_state, latest_planned
 from undo_hpc.control.run_cluster import open_cluster, run_lease
 from undo_hpc.control.stopping_run import stop_servers
-from undo_hpc.errors import ExitCode, Incomplete, LeaseError
+from undo_hpc.errors import ClusterError, ExitCode, Incomplete, LeaseError
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.pipeline.stages import LAST_STAGE, RESUBMITTING_STAGES
 
@@ -50,6 +52,43 @@ def continue_run(run_dir: Path, stage: str, code: int) -> int:
             tasks,
             ", ".join(ids),
         )
+    return code
+
+
+def plan_next(run_dir: Path, stage: str, iteration: int, code: int) -> int:
+    """What merge and advance do instead where nodes may not submit: what follows was submitted before (`submit_from: login`).
+
+    advance plans the next iteration, whose jobs wait for it; where the run has ended it cancels them, as far as the node may.
+    Returns the exit code of the job.
+
+    Raises:
+        Incomplete: the next iteration would exceed the budget; its jobs wait in vain, and SLURM drops them.
+    """
+    if stage not in RESUBMITTING_STAGES or code != ExitCode.COMPLETE:
+        return code
+    run = open_run(run_dir)
+    if stage == "merge":
+        with contextlib.suppress(ClusterError):
+            stop_servers(run)
+    if stage != LAST_STAGE:
+        return code
+
+    def plan() -> RunState:
+        with run_lease(run):
+            return current_state(run)
+
+    planned = latest_planned(run) > iteration
+    state = keep_trying(plan, (LeaseError,))
+    if state.ended:
+        cluster = open_cluster(run, from_launcher=False)
+        with contextlib.suppress(ClusterError):  # they see by themselves that there is nothing to do
+            cluster.cancel({job.id for job in cluster.live_jobs(run.id) if job.iteration > state.iteration})
+        return code
+    if state.iteration <= iteration:
+        log.warning("iteration %d is not complete; the launcher submits what is missing", iteration)
+        return int(ExitCode.INCOMPLETE)
+    require_budget(run, state.iteration, begun=planned)
+    log.info("iteration %d is planned", state.iteration)
     return code
 
 

@@ -54,8 +54,11 @@ class _Chain:
         submissions: Iterable[Submission],
         jobs: Sequence[LiveJob],
         ending: tuple[str, ...],
+        before: tuple[str, ...],
+        nodes_submit: bool,
     ) -> None:
         self.cluster, self.stages, self.jobs, self.ending = cluster, stages, jobs, ending
+        self.before, self.nodes_submit = before, nodes_submit
         self.todo = {submission.stage: submission for submission in submissions}
         self.by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
         self.ids: dict[str, list[str]] = {
@@ -66,6 +69,8 @@ class _Chain:
         self.moved = False  # older jobs wait for new ones
 
     def after(self, stage: Stage) -> tuple[str, ...]:
+        if not stage.after:
+            return self.before
         return dependencies(stage, self.by_name, self.ids) + (self.ending if stage.name == LAST_STAGE else ())
 
     def redirect(self, stage: Stage) -> None:
@@ -115,10 +120,13 @@ class _Chain:
         )
 
     def _say(self) -> None:
-        log.warning(
-            "the queue takes no more jobs of yours now: %s submits the rest when it ends",
-            self.submitted[-1][0],
+        last = self.submitted[-1][0]
+        rest = (
+            f"{last} submits the rest when it ends"
+            if self.nodes_submit
+            else f"run the same command again when {last} has ended"
         )
+        log.warning("the queue takes no more jobs of yours now: %s", rest)
 
 
 def submit_in_order(
@@ -127,6 +135,9 @@ def submit_in_order(
     submissions: Iterable[Submission],
     jobs: Sequence[LiveJob],
     ending: tuple[str, ...],
+    *,
+    before: tuple[str, ...] = (),
+    nodes_submit: bool = True,
 ) -> list[tuple[str, tuple[str, ...], int]]:
     """Submits each stage behind those before it; jobs that wait already are moved behind what is new before them.
 
@@ -136,12 +147,14 @@ def submit_in_order(
         stages: of the iteration, in the order of the graph.
         jobs: of the iteration, that the scheduler holds.
         ending: jobs that a new advance waits for too.
+        before: advance of the iteration before, where that has not ended: this iteration is submitted whole or not at all.
+        nodes_submit: whether a resubmitting stage submits what the queue did not take.
 
     Returns:
         (stage, job ids, number of tasks) of each submission. Where one fails all of them are cancelled, unless older jobs have
         been moved behind them.
     """
-    chain = _Chain(cluster, stages, submissions, jobs, ending)
+    chain = _Chain(cluster, stages, submissions, jobs, ending, before, nodes_submit)
     try:
         for stage in stages:
             chain.redirect(stage)
@@ -150,7 +163,9 @@ def submit_in_order(
             try:
                 chain.submit(stage)
             except QueueFull as error:
-                if chain.moved or LAST_STAGE not in chain.todo:  # older jobs wait, or continue the run
+                if (
+                    before or chain.moved or LAST_STAGE not in chain.todo
+                ):  # older jobs wait, or continue the run
                     raise
                 chain.shorten(stage, error)
                 break

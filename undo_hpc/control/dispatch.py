@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 
 from undo_hpc.cluster.base import Cluster, JobState, LiveJob, Submission
 from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.control.ahead import Submitted, submit_ahead
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.dependencies import connected_stages, submit_in_order
+from undo_hpc.control.listed import require_gone
 from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
 from undo_hpc.control.resubmits import limit_resubmits
 from undo_hpc.control.run_cluster import require_unmoved
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.stages import LAST_STAGE
 from undo_hpc.pipeline.state import Key, TaskState
 
 
@@ -34,6 +37,7 @@ class DispatchResult:
         live: tasks that were queued or running already.
         held: jobs that somebody held, and that wait for `scontrol release`.
         released: tasks that the scheduler had abandoned (their node failed to start them), and that wait for a node again.
+        ahead: (iteration, stage, job ids, number of elements) of later iterations.
     """
 
     state: RunState
@@ -41,6 +45,7 @@ class DispatchResult:
     live: int = 0
     held: list[LiveJob] = field(default_factory=list)
     released: list[LiveJob] = field(default_factory=list)
+    ahead: Submitted = field(default_factory=list)
 
 
 def submit_missing(
@@ -51,6 +56,7 @@ def submit_missing(
     own: str = "",
     check: bool = False,
     unattended: bool = False,
+    ahead: bool = False,
 ) -> DispatchResult:
     """Submits every missing task of the present iteration that nobody works on.
 
@@ -58,6 +64,7 @@ def submit_missing(
         resubmitter: the stage that calls from inside its job; the number of times it may submit again is limited.
         own: id of the calling job, which does not count as work under way.
         check: ask the cluster first whether it would accept each kind of job.
+        ahead: submit the iterations behind it, too, before they are planned: the nodes may not.
         unattended: no person calls, but cron: the number of times is limited as that of a resubmitting stage.
 
     Raises:
@@ -66,14 +73,14 @@ def submit_missing(
         Incomplete: a resubmitting stage has submitted the same stage too often, or a new iteration would exceed the budget.
     """
     cluster.recover(run.layout.root, run.id)
-    jobs = _live_jobs(run, cluster, own)
+    jobs, listed = _live_jobs(run, cluster, own)
     if not resubmitter:
         require_unmoved(run, jobs)
     state = current_state(run, _live_states(jobs, latest_planned(run)))
     result = DispatchResult(state, held=[job for job in jobs if job.state is JobState.HELD])
     if state.ended:
         return result
-    jobs = [job for job in jobs if job.iteration == state.iteration]
+    everywhere, jobs = jobs, [job for job in jobs if job.iteration == state.iteration]
     # An advance that is just ending may have been cancelled. Nobody else would continue the run: submit another one behind it.
     ending = tuple(job.id for job in jobs if job.stage == "advance" and job.state is JobState.STOPPING)
     jobs = [job for job in jobs if job.id not in ending]
@@ -88,27 +95,36 @@ def submit_missing(
         or resubmitter == "release"
         or stage.name in connected_stages(state.stages, resubmitter)
     ]
+    require_gone(run, cluster, state.iteration, {stage.name for stage, _ in todo}, listed)
     if resubmitter or unattended:
         limit_resubmits(run, state, todo, resubmitter)
     submissions = [_submission(run, state, stage, indices) for stage, indices in todo]
     if check:
         cluster.check(submissions)
-    result.submitted = submit_in_order(cluster, state.stages, submissions, jobs, ending)
+    result.submitted = submit_in_order(
+        cluster, state.stages, submissions, jobs, ending, nodes_submit=not ahead
+    )
+    by = resubmitter or ("cron" if unattended else "launcher")
     if result.submitted:
         run.events.append(
             "submitted",
             iteration=state.iteration,
-            by=resubmitter or ("cron" if unattended else "launcher"),
+            by=by,
             stages={stage: {"jobs": list(new), "tasks": n} for stage, new, n in result.submitted},
         )
+    if ahead:
+        new = [job_id for stage, ids, _ in result.submitted if stage == LAST_STAGE for job_id in ids]
+        behind = new or sorted({job.id for job in jobs if job.stage == LAST_STAGE})
+        result.ahead = submit_ahead(run, cluster, state.plan, everywhere, behind, by, listed, moved=bool(new))
     return result
 
 
-def _live_jobs(run: Run, cluster: Cluster, own: str) -> list[LiveJob]:
-    """The run's jobs, but for our own; those that can never start are cancelled."""
-    jobs = [job for job in cluster.live_jobs(run.id) if own not in (job.id, job.task_id)]
+def _live_jobs(run: Run, cluster: Cluster, own: str) -> tuple[list[LiveJob], set[str]]:
+    """The run's jobs, but for our own and those that can never start, which are cancelled; and the ids of all."""
+    every = cluster.live_jobs(run.id)
+    jobs = [job for job in every if own not in (job.id, job.task_id)]
     cluster.cancel(job.id for job in jobs if job.state is JobState.STUCK)
-    return [job for job in jobs if job.state is not JobState.STUCK]
+    return [job for job in jobs if job.state is not JobState.STUCK], {own} | {job.id for job in every}
 
 
 def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:
@@ -128,7 +144,11 @@ def missing_tasks(state: RunState, jobs: list[LiveJob]) -> list[tuple[Stage, tup
         stage.name: all(s.state == "done" for s in state.statuses if s.stage == stage.name)
         for stage in state.stages
     }
-    alive = {(job.stage, job.index or 0) for job in jobs}
+    alive = {(job.stage, job.index or 0) for job in jobs if not job.stride}
+    shares = [job for job in jobs if job.stride]  # submitted before the plan was made
+    totals = {stage.name: len(stage.tasks) for stage in state.stages}
+    for job in shares:
+        alive |= {(job.stage, index) for index in range(job.index or 0, totals.get(job.stage, 0), job.stride)}
     result: list[tuple[Stage, tuple[int, ...]]] = []
     for stage in state.stages:
         followers = [other.name for other in state.stages if stage.name in other.after]
@@ -167,15 +187,6 @@ def _submission(run: Run, state: RunState, stage: Stage, indices: tuple[int, ...
         indices=indices if stage.is_array else None,
         resources=stage.resources,
         tag=run.id,
-        attempt=attempts(run, state.iteration).get(stage.name, 0),
+        attempt=SubmissionJournal(run.layout.submissions).attempts(state.iteration).get(stage.name, 0),
         total=len(stage.tasks),
     )
-
-
-def attempts(run: Run, iteration: int) -> dict[str, int]:
-    """How often each stage of an iteration was submitted so far."""
-    counts: dict[str, int] = {}
-    for entry in SubmissionJournal(run.layout.submissions).entries():
-        if entry.iteration == iteration:
-            counts[entry.stage] = max(counts.get(entry.stage, 0), entry.attempt + 1)
-    return counts

@@ -14,10 +14,12 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from undo_hpc.control.live import query_live
 from undo_hpc.errors import EvidenceError, LeaseError
@@ -27,14 +29,14 @@ from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import STAGES, followers, spec_of
-from undo_hpc.records import SPLITS, Attempt, Grade, Problem
+from undo_hpc.records import Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.verdicts import checker_version
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
-from undo_hpc.storage.shards import dump_rows, read_rows
+from undo_hpc.storage.shards import dump_rows, first_row_from, read_rows
 from undo_hpc.system.invocation import cli_hint, display_path
 from undo_hpc.system.wording import counted
 
@@ -110,7 +112,7 @@ def regrade(run: Run, *, apply: bool = False, workers: int = 1) -> Regrade:
 def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
     done = Regrade(applied=apply)
     numbers = run.layout.iterations()
-    problems = _problems(run)
+    _require_prepared(run)
     with checker_of(run.config, workers=workers) as checker:
         for number in numbers:
             plan = run.plan(number)
@@ -120,7 +122,7 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
                 if spec_of(stage.name).graded:
                     log.info("iteration %d, %s: %s", number, stage.name, counted(len(stage.tasks), "task"))
                     for task in stage.tasks:
-                        _task(run, stage, task, problems, checker, done)
+                        _task(run, stage, task, checker, done)
     if apply:
         run.events.append(
             "regraded",
@@ -133,18 +135,27 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
     return done
 
 
-def _problems(run: Run) -> dict[str, dict[str, Problem]]:
-    """The problems of each split and benchmark by id: the same text may have its ground truth in another form in another set."""
-    manifest = read_manifest(run.layout.prepared)
-    if manifest is None:
+def _require_prepared(run: Run) -> None:
+    if read_manifest(run.layout.prepared) is None:
         hint = "run the launcher again; it prepares the data"
         raise EvidenceError(f"{run.layout.prepared} is missing", hint=hint)
-    added = [name for name in run.config.evaluate.added if run.layout.benchmark(name).exists()]
-    names = [*SPLITS, *manifest.details.get("benchmarks", {}), *added]
-    return {name: {p.problem_id: p for p in run.problems(name)} for name in names}
 
 
-def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Problem]], checker: AnswerChecker, done: Regrade) -> None:  # fmt: skip
+def _problems(run: Run, sets: Iterable[str], rows: Sequence[Attempt]) -> dict[str, Problem]:
+    """The problems of a shard's rows by id, from these splits or this benchmark: a file in the order of idx is read where they stand."""
+    found: dict[str, Problem] = {}
+    low, high = min((row.idx for row in rows), default=0), max((row.idx for row in rows), default=-1)
+    for path in map(run.problems_file, sets):
+        with path.open("rb") as file:
+            file.seek(first_row_from(file, low))
+            for problem in map(orjson.loads, file):
+                if problem["idx"] > high:
+                    break
+                found[problem["problem_id"]] = Problem.from_dict(problem)
+    return found
+
+
+def _task(run: Run, stage: Stage, task: Task, checker: AnswerChecker, done: Regrade) -> None:
     root = run.layout.root
     manifest = read_manifest(root / task.manifest)
     if manifest is None or verify_outputs(root, manifest, deep=False):
@@ -154,12 +165,8 @@ def _task(run: Run, stage: Stage, task: Task, problems: dict[str, dict[str, Prob
     found = len(done.changes)
     for name in task.outputs:
         rows = [Attempt.from_dict(row) for row in read_rows(root / name)]
-        own = (
-            problems["train"] | problems["diagnosis"]
-            if stage.name == "generate"
-            else problems[Path(name).parent.name]
-        )
-        shards[name] = list(_grade(run, stage, name, rows, own, checker, done))
+        sets = ("train", "diagnosis") if stage.name == "generate" else (Path(name).parent.name,)
+        shards[name] = list(_grade(run, stage, name, rows, _problems(run, sets, rows), checker, done))
     if done.applied and len(done.changes) > found:
         _put_aside_later(
             run, stage.iteration
@@ -214,7 +221,9 @@ def _renewed(run: Run, stage: str, row: Attempt, grade: Grade, problem: Problem)
             config=run.config.generate.quality,
             problem=problem.problem,
         )
-    return replace(row, verdict=grade.verdict, answer=grade.answer, method=grade.method, flags=flags)
+    return replace(
+        row, verdict=grade.verdict, answer=grade.answer, method=grade.method, flags=flags, error_kind=""
+    )
 
 
 def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Attempt]], stage: Stage) -> None:

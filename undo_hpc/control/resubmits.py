@@ -72,8 +72,8 @@ def count_submissions(events: Iterable[Mapping[str, Any]], iteration: int) -> tu
     counts: Counter[str] = Counter()
     since = 0.0
     for event in events:
-        if event.get("iteration") != iteration:
-            continue
+        if event.get("iteration") != iteration or event.get("ahead"):
+            continue  # ahead: where the iteration before fails, such jobs end without having begun
         if event["kind"] == "superseded":  # by a regrade: what was submitted belonged to other tasks
             counts.clear()
         elif event["kind"] == "submitted":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from undo_hpc.cluster.base import LiveJob
 from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.limits import ask_federated_cluster
 from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.slurm import SlurmCluster
 from undo_hpc.cluster.snapshot import take_snapshot
@@ -44,7 +45,8 @@ def kept_profile(run: Run) -> Profile:
 
 
 def _with_cluster(run: Run, profile: Profile) -> Profile:
-    """The profile with the cluster that the run is on: its own, that of SLURM_CLUSTERS, or that of the last launch.
+    """The profile with the cluster that the run is on: its own, that of SLURM_CLUSTERS, that of the last launch, or, in a federation,
+    the one where it is launched.
 
     Raises:
         ClusterError: jobs of the run are on another one: they would not be seen, and submitted again.
@@ -53,6 +55,8 @@ def _with_cluster(run: Run, profile: Profile) -> Profile:
     asked = os.environ.get("SLURM_CLUSTERS") or os.environ.get("SBATCH_CLUSTERS") or ""
     before = kept_profile(run)
     name = profile.cluster or asked or before.cluster
+    if not name and not run.layout.submissions.exists():
+        name = ask_federated_cluster()  # a run stays on one cluster of a federation
     if not profile.cluster and ("," in asked or asked.lower() == "all"):
         raise ConfigError(
             f"SLURM_CLUSTERS is {asked}: a run is on one cluster", hint="set `cluster: NAME` in the profile"

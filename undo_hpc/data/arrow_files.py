@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from undo_hpc.data.tables import ArrowTable, EmptyFileError, Table, require_diff
 from undo_hpc.errors import DataError
 
 PARQUET = (".parquet", ".pq")
+LARGE = 64 << 20  # bytes of a parquet file's decoded columns that are held in memory
 ARROW = (".arrow", ".feather", ".ipc")
 
 
@@ -44,7 +46,21 @@ def _parquet(path: Path) -> Any:
     import pyarrow.parquet
 
     # ParquetFile, not read_table: the latter takes part of a path such as split=test for a column
-    return pyarrow.parquet.ParquetFile(path).read()
+    file = pyarrow.parquet.ParquetFile(path)
+    size = sum(file.metadata.row_group(k).total_byte_size for k in range(file.num_row_groups))
+    return file.read() if size < LARGE else _mapped(file)
+
+
+def _mapped(file: Any) -> Any:
+    """A large parquet file as an Arrow file without a name, mapped: memory holds what is asked for."""
+    import pyarrow
+    import pyarrow.ipc
+
+    with tempfile.NamedTemporaryFile() as copy:
+        with pyarrow.ipc.new_file(copy.name, file.schema_arrow) as writer:
+            for batch in file.iter_batches():
+                writer.write_batch(batch)
+        return pyarrow.ipc.open_file(pyarrow.memory_map(copy.name)).read_all()
 
 
 def _ipc(path: Path) -> Any:

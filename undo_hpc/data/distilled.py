@@ -6,6 +6,7 @@ Rows lie in the order of (idx, id, attempt), and are written and read as streams
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import time
@@ -153,10 +154,31 @@ def parquet_files(folder: Path) -> list[Path]:
 
 def read_distilled(folder: Path, low: int | None = None, high: int | None = None) -> Iterator[Example]:
     """The rows of a distilled set, in order, as a stream; `low` and `high` bound idx, `high` itself left out."""
+    yield from read_files(parquet_files(folder), low, high)
+
+
+def file_ranges(folder: Path) -> list[tuple[Path, float, float]]:
+    """The files of a distilled set, each with its least and greatest idx, by their footers."""
+    import pyarrow.parquet as pq
+
+    column, found = COLUMNS.index("idx"), []
+    for path in parquet_files(folder):
+        with pq.ParquetFile(path) as file:
+            groups = [
+                file.metadata.row_group(k).column(column).statistics for k in range(file.num_row_groups)
+            ]
+        known = all(group is not None and group.has_min_max for group in groups)
+        least = min((group.min for group in groups), default=0) if known else -math.inf
+        found.append((path, least, max((group.max for group in groups), default=0) if known else math.inf))
+    return found
+
+
+def read_files(paths: Iterable[Path], low: int | None = None, high: int | None = None) -> Iterator[Example]:
+    """`read_distilled` of some of its files."""
     import pyarrow.parquet as pq
 
     column = COLUMNS.index("idx")
-    for path in parquet_files(folder):
+    for path in paths:
         with pq.ParquetFile(path) as file:
             groups = [
                 g
@@ -170,6 +192,25 @@ def read_distilled(folder: Path, low: int | None = None, high: int | None = None
                     example = Example(*values)
                     if (low is None or example.idx >= low) and (high is None or example.idx < high):
                         yield example
+
+
+def read_solutions(folder: Path) -> Iterator[tuple[tuple[int, str], str]]:
+    """The first rationale of each problem, with its (idx, id), in that order, as a stream that reads no other column."""
+    import pyarrow.parquet as pq
+
+    last = None
+    for path in parquet_files(folder):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(
+                batch_size=ROWS_PER_GROUP, columns=["idx", "id", "teacher_solution"]
+            ):
+                idx, who, texts = (
+                    batch.column(name).to_pylist() for name in ("idx", "id", "teacher_solution")
+                )
+                for *order, text in zip(idx, who, texts, strict=True):
+                    if order != last:
+                        yield (order[0], order[1]), text
+                        last = order
 
 
 def _meets(statistics: Any, low: int | None, high: int | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -98,6 +99,57 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
         return _table(path, rows[0], split)
     found = [_mapping(row) for row in rows]
     return ListTable(path.name, columns_of(found), found, lines)
+
+
+class LinesTable:
+    """The rows of a large file of lines, each read when it is asked for: what is held is where they begin."""
+
+    def __init__(self, path: Path, columns: list[str], places: array[int], lines: array[int]) -> None:
+        self.name, self.columns = path.name, columns
+        self._file = path.open("rb")
+        self._places, self._lines = places, lines
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def row(self, index: int) -> Mapping[str, Any] | BadRow:
+        self._file.seek(self._places[index])
+        return _mapping(loads(self._file.readline()))
+
+    def where(self, index: int) -> str:
+        return f"{self.name} line {self._lines[index]}"
+
+    def narrow(self, columns: list[str]) -> None:
+        return  # a line is decoded as a whole
+
+
+def read_lines(path: Path) -> Table | None:
+    """A large file of JSON lines, read once as a stream; None where it holds something else, for `read_json`.
+
+    Raises:
+        DataError: a line is invalid JSON.
+    """
+    places, lines, columns = array("q"), array("q"), dict[str, None]()
+    place = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    value = loads(line)
+                    if len(places) < _CHECKED:
+                        _require_single_keys(line, path, number)
+                except ValueError as error:
+                    if not places:  # one value over several lines, perhaps
+                        return None
+                    raise broken(path, number, error) from error
+                if isinstance(value, dict):
+                    columns.update(dict.fromkeys(map(str, value)))
+                elif not places:
+                    return None
+                places.append(place)
+                lines.append(number)
+            place += len(line)
+    return LinesTable(path, list(columns), places, lines) if len(places) > 1 else None
 
 
 def _require_single_keys(text: bytes, path: Path, line: int) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from undo_hpc.data.conditions import SeenValues, meets
 from undo_hpc.data.conversations import Unusable
 from undo_hpc.data.fields import Columns, column_of, resolve, to_problem, value_of
 from undo_hpc.data.local import open_local, require_one_configuration
+from undo_hpc.data.problem_file import ProblemStore
 from undo_hpc.data.tables import BadRow, ListTable, Table
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem
@@ -42,7 +46,7 @@ class LoadedProblems:
     lists duplicates, too.
     """
 
-    problems: list[Problem]
+    problems: Sequence[Problem]
     rejected: list[Rejected] = field(default_factory=list)
     duplicates: int = 0
     source: dict[str, Any] = field(default_factory=dict)
@@ -71,12 +75,13 @@ def load_problems(
     shapes, ignored = _shapes(tables, source, lenient_where)
     seen = SeenValues(list(source.where))
     out = LoadedProblems(problems=[])
-    first: dict[str, tuple[Problem, int]] = {}
+    problems, of_tables = ProblemStore(), array("l")
+    first: dict[int, int] = {}  # by id: which one of `problems` it is
     usable: Counter[int] = Counter()
     copies: Counter[tuple[int, int]] = Counter()
     filtered = looked_at = 0
     for idx, number, index in _order(tables, source):
-        if source.sample is not None and len(out.problems) >= source.sample:
+        if source.sample is not None and len(problems) >= source.sample:
             break
         looked_at += 1
         table, (columns, conditions) = tables[number], shapes[number]
@@ -95,18 +100,19 @@ def load_problems(
             out.rejected.append(Rejected(idx, table.where(index), str(reason)))
             continue
         usable[number] += 1
-        if problem.problem_id in first:
+        known = first.setdefault(int(problem.problem_id, 16), len(problems))
+        if known < len(problems):
             out.duplicates += 1
-            kept, of_table = first[problem.problem_id]
-            copies[of_table, number] += 1
+            kept = problems[known]
+            copies[of_tables[known], number] += 1
             why = f"duplicate of row {kept.idx}"
             if kept.ground_truth != problem.ground_truth:
                 why = f"duplicate with another answer of row {kept.idx}: {problem.ground_truth[:40]!r}, there {kept.ground_truth[:40]!r}"
             out.rejected.append(Rejected(idx, table.where(index), why))
             continue
-        first[problem.problem_id] = problem, number
-        out.problems.append(problem)
-    out.problems.sort(key=lambda p: p.idx)
+        of_tables.append(number)
+        problems.append(problem)
+    out.problems = problems.in_order()
     out.rejected.sort(key=lambda r: r.row)
     rows = sum(len(table) for table in tables)
     out.source = identity | {
@@ -173,19 +179,22 @@ def _nothing(label: str, rows: int, filtered: int, rejected: list[Rejected], see
 
 def _order(tables: list[Table], source: SourceConfig) -> Iterator[tuple[int, int, int]]:
     """(row in the source, number of the table, row in the table), in the source's order or in that of the draw."""
-    places = [(number, index) for number, table in enumerate(tables) for index in range(len(table))]
-    order = list(range(len(places)))
+    ends = list(accumulate(map(len, tables)))
+    total = ends[-1] if ends else 0
+    order: Iterable[int] = range(total)
     if source.sample is not None and not source.tiny and source.draw == "datasets":
         from numpy.random import PCG64, Generator
 
         # `datasets.Dataset.shuffle(seed)` draws so: numpy promises the stream of a bit generator, and PCG64 is its default
-        order = Generator(PCG64(source.sample_seed)).permutation(len(order)).tolist()
+        order = Generator(PCG64(source.sample_seed)).permutation(total).tolist()
     elif source.sample is not None and not source.tiny:
         # sorted by a draw for each row: random() is the one method of Random whose values are promised for all versions
         draw = random.Random(source.sample_seed)
-        keys = [draw.random() for _ in order]
-        order.sort(key=keys.__getitem__)
-    return ((idx, *places[idx]) for idx in order)
+        keys = array("d", (draw.random() for _ in range(total)))
+        order = sorted(order, key=keys.__getitem__)
+    for idx in order:
+        number = bisect_right(ends, idx)
+        yield idx, number, idx - (ends[number - 1] if number else 0)
 
 
 def open_source(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table], dict[str, Any], str]:

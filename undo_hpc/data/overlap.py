@@ -50,7 +50,7 @@ def contamination(train: Iterable[Problem], benchmarks: Iterable[NamedProblems],
             for run in _runs(_words(text), ngram):
                 runs.setdefault(run, {}).setdefault(benchmark.name, problem.problem_id)
     found: list[Overlap] = []
-    for problem in train:
+    for problem in train if exact else ():
         text = normalise_text(problem.problem)
         whole = exact.get(text, {})
         found += [Overlap(problem.problem_id, name, other, "exact") for name, other in whole.items()]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from undo_hpc.data.arrow_files import ARROW, PARQUET, read_arrow
 from undo_hpc.data.csv_files import read_csv
-from undo_hpc.data.json_files import broken, read_json
+from undo_hpc.data.json_files import broken, read_json, read_lines
 from undo_hpc.data.tables import EmptyFileError, Table
 from undo_hpc.errors import DataError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", *PARQUET, *ARROW)
+LARGE = 32 << 20  # bytes of a file of lines that is not held in memory
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 # What a file holds by its first bytes, where that is not what its name says.
 _WEB_PAGE = ("a web page, not data", "download it again; a link may have led to a page for login or preview")
@@ -50,6 +51,9 @@ def read_table(path: Path, split: str = "train") -> Table:
     )
     if arrow:
         return read_arrow(path)
+    of_lines = path.suffix.lower() in (".jsonl", ".ndjson")
+    if of_lines and path.stat().st_size > LARGE and (table := read_lines(path)) is not None:
+        return table
     data = _read(path).removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         raise EmptyFileError(f"{path} is empty", hint="give a file with at least one row")

@@ -7,10 +7,14 @@ Validation is taken first: with one seed it stays the same when the size of the 
 from __future__ import annotations
 
 import hashlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from undo_hpc.config.schema import DataConfig
+from undo_hpc.data.problem_file import Selected, select
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem, content_id
 
@@ -19,9 +23,9 @@ from undo_hpc.records import Problem, content_id
 class Splits:
     """The three disjoint splits, each in the order of the source."""
 
-    train: list[Problem]
-    diagnosis: list[Problem]
-    validation: list[Problem]
+    train: Sequence[Problem]
+    diagnosis: Sequence[Problem]
+    validation: Sequence[Problem]
 
 
 def split_problems(problems: Sequence[Problem], config: DataConfig, seed: int) -> Splits:
@@ -33,24 +37,33 @@ def split_problems(problems: Sequence[Problem], config: DataConfig, seed: int) -
         ConfigError: a size is neither a whole number nor a share below 1.
         DataError: too few problems for the wanted sizes; at least one must be left to train on.
     """
-    groups: dict[str, list[Problem]] = {}
-    for problem in problems:
-        groups.setdefault(content_id(problem.problem), []).append(problem)
-    order = sorted(groups, key=lambda key: hashlib.sha256(f"split:{seed}:{key}".encode()).digest())
-    validation = _size("validation", config.validation, len(order))
-    diagnosis = _size("diagnosis", config.diagnosis, len(order))
-    if validation + diagnosis >= len(order):
+    drawn = [_draw(problem, seed) for problem in problems]
+    order = sorted(range(len(drawn)), key=drawn.__getitem__)
+    groups = array("l", accumulate((drawn[k] != drawn[j] for j, k in pairwise(order)), initial=0))
+    number = 1 + groups[-1] if order else 0
+    validation = _size("validation", config.validation, number)
+    diagnosis = _size("diagnosis", config.diagnosis, number)
+    if validation + diagnosis >= number:
         raise DataError(
-            f"{len(order)} different problems are too few for {validation} to validate, {diagnosis} to diagnose and at least 1 to train",
+            f"{number} different problems are too few for {validation} to validate, {diagnosis} to diagnose and at least 1 to train",
             hint="give more problems, or set data.validation and data.diagnosis lower",
         )
-    bounds = (0, validation, validation + diagnosis, len(order))
+    bounds = [bisect_left(groups, group) for group in (0, validation, validation + diagnosis, number)]
 
-    def part(number: int) -> list[Problem]:
-        keys = order[bounds[number] : bounds[number + 1]]
-        return sorted((p for key in keys for p in groups[key]), key=lambda p: (p.idx, p.problem_id))
+    def part(k: int) -> Sequence[Problem]:
+        chosen = order[bounds[k] : bounds[k + 1]]
+        if isinstance(problems, Selected):  # in the order of idx already
+            return select(problems, sorted(chosen))
+        mine = select(problems, chosen)
+        keys = [(problem.idx, problem.problem_id) for problem in mine]
+        return select(mine, sorted(range(len(keys)), key=keys.__getitem__))
 
     return Splits(train=part(2), diagnosis=part(1), validation=part(0))
+
+
+def _draw(problem: Problem, seed: int) -> bytes:
+    """What decides a problem's place."""
+    return hashlib.sha256(f"split:{seed}:{content_id(problem.problem)}".encode()).digest()
 
 
 def _size(name: str, wanted: int | float, total: int) -> int:

@@ -28,6 +28,7 @@ from undo_hpc.chat.template import prints_date, with_fixed_date
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.engines.api_key import find_key, own_key
 from undo_hpc.engines.base import never
+from undo_hpc.engines.vllm_nodes import meet
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
 from undo_hpc.pipeline.layout import Layout
@@ -180,7 +181,7 @@ def server_command(
         model.model,
         "--uvicorn-log-level",
         "warning",
-        *server_flags(llm_arguments(config, model, path, needed_tokens)),
+        *server_flags(meet(llm_arguments(config, model, path, needed_tokens))),
     ]
 
 

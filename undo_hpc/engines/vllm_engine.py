@@ -20,6 +20,7 @@ from undo_hpc.engines.base import Completion, Failures, Request, failed, never, 
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.decoding import complete
 from undo_hpc.engines.scoring import ScoreRequest, TokenScores, not_scored
+from undo_hpc.engines.vllm_nodes import meet
 from undo_hpc.engines.vllm_processes import VllmProcesses
 from undo_hpc.engines.vllm_scoring import add_score_request, scores_of
 from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
@@ -230,7 +231,7 @@ class VllmEngine:
     def _start_llm(self) -> Any:
         try:
             with self._processes.starting():
-                llm = self._llm_class(**self._arguments)
+                llm = self._llm_class(**meet(self._arguments))
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
             raise EngineError(
                 f"vLLM cannot start with {self._chat.config.model}: {error}",

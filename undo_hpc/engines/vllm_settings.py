@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import ModelConfig, VllmEngineConfig
+from undo_hpc.engines.vllm_nodes import node_count, spread
 from undo_hpc.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def llm_arguments(
             f"engine.vllm.extra.max_logprobs is {limit}, and distill.k is {score_k}",
             hint="raise or remove max_logprobs, or lower distill.k",
         )
-    on_gpu = gpus()
+    on_gpu, nodes = gpus(), node_count()
     if config.batch_invariant and not on_gpu:
         raise ConfigError(
             "engine.vllm.batch_invariant is true, but torch sees no GPU, and vLLM has such kernels for GPUs only",
@@ -135,14 +136,15 @@ def llm_arguments(
         )
     if on_gpu:
         others = int(config.extra.get("data_parallel_size", 1)) * int(
-            config.extra.get("pipeline_parallel_size", 1)
+            config.extra.get("pipeline_parallel_size", nodes)
         )
         arguments |= {
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "tensor_parallel_size": config.tensor_parallel_size
-            or tensor_parallel(model, path, max(1, on_gpu // others)),
+            or tensor_parallel(model, path, max(1, on_gpu * nodes // others)),
         }
-    return arguments | (_for_scoring(arguments, score_k) if score_k else {}) | config.extra
+    arguments |= (_for_scoring(arguments, score_k) if score_k else {}) | config.extra
+    return spread(arguments, nodes, on_gpu) if nodes > 1 else arguments
 
 
 def _for_scoring(arguments: dict[str, Any], k: int) -> dict[str, Any]:

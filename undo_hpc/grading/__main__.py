@@ -19,6 +19,7 @@ from undo_hpc.records import AnswerKind
 from undo_hpc.system.guard import guard, prepare_streams
 
 _EVERY_SECONDS = 1.0
+_FIELDS = ("verdict", "answer", "method", "boxed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,34 +36,31 @@ def main(arguments: list[str] | None = None) -> int:
     add("--deadline", type=float, default=5.0, help="seconds an answer may take (default: 5)")
     options = parser.parse_args(arguments)
     prepare_streams()
-    return guard(lambda: _report(regrade(options)), interrupted="interrupted; the output was not written")
+    return guard(lambda: regrade(options), interrupted="interrupted; the output was not written")
 
 
-def _report(counts: Counter[str]) -> int:
-    total = sum(counts.values())
-    shares = ", ".join(f"{name} {n} ({100 * n / total:.1f} %)" for name, n in counts.most_common())
-    print(f"graded {total} rows: {shares}" if total else "graded 0 rows: the input is empty", file=sys.stderr)
-    return 0
-
-
-def regrade(options: argparse.Namespace) -> Counter[str]:
-    """Grades all rows; the output appears under its name only when it is whole."""
-    if options.target == "-":
-        return _copy(options, sys.stdout)
+def regrade(options: argparse.Namespace) -> int:
+    """Grades all rows; the output appears under its name only when it is whole. Prints the counts of verdicts."""
     target = Path(options.target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as out:
-            counts = _copy(options, out)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(target)
-        return counts
+        if options.target == "-":
+            counts = _copy(options, sys.stdout)
+        else:
+            with temporary.open("w", encoding="utf-8") as out:
+                counts = _copy(options, out)
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.replace(target)
     except OSError as error:
         hint = "name a file in a folder that exists and is writable"
         raise DataError(f"cannot write {target}: {error.strerror}", hint=hint) from error
     finally:
         temporary.unlink(missing_ok=True)
+    total = counts.total()
+    shares = ", ".join(f"{name} {n} ({100 * n / total:.1f} %)" for name, n in counts.most_common())
+    print(f"graded {total} rows: {shares or 'the input is empty'}", file=sys.stderr)
+    return 0
 
 
 def _copy(options: argparse.Namespace, out: TextIO) -> Counter[str]:
@@ -77,27 +75,18 @@ def _copy(options: argparse.Namespace, out: TextIO) -> Counter[str]:
     last, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
     with Checker(options.workers, options.deadline) as checker:
         for grade in checker.grade_many(items()):
-            fields = {
-                "verdict": grade.verdict,
-                "answer": grade.answer,
-                "method": grade.method,
-                "boxed": grade.boxed,
-            }
-            out.write(_line(rows.popleft() | fields) + "\n")
+            row = rows.popleft() | {name: getattr(grade, name) for name in _FIELDS}
+            line = json.dumps(row, ensure_ascii=False)
+            lone = line.encode("utf-8", "replace") != line.encode(
+                "utf-8", "surrogatepass"
+            )  # a lone surrogate is escaped
+            out.write((json.dumps(row) if lone else line) + "\n")
             counts[grade.verdict] += 1
             if time.monotonic() - last > _EVERY_SECONDS:
                 last = time.monotonic()
                 said = f"{counts.total()} graded, {counts['correct']} correct"
                 print(said, end=end, file=sys.stderr, flush=True)
     return counts
-
-
-def _line(row: dict[str, Any]) -> str:
-    """The row as JSON in UTF-8; a lone surrogate is escaped."""
-    line = json.dumps(row, ensure_ascii=False)
-    return (
-        line if line.encode("utf-8", "replace") == line.encode("utf-8", "surrogatepass") else json.dumps(row)
-    )
 
 
 def read_items(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], GradeItem]]:
@@ -128,7 +117,7 @@ def _item(line: str, where: str, options: argparse.Namespace) -> tuple[dict[str,
             keys = ", ".join(sorted(row)[:10])
             raise DataError(f"{where}: no key {key!r}; it has {keys}", hint=f"name the right key with {flag}")
     gold, choices = row[options.gold_field], row.get(options.choices_field)
-    texts = tuple(str(choice) for choice in choices) if isinstance(choices, list) else ()
+    texts = tuple(map(str, choices)) if isinstance(choices, list) else ()
     text = gold if isinstance(gold, str) else "" if gold is None else json.dumps(gold)
     return row, GradeItem(row[options.pred_field], text, options.kind, texts)
 

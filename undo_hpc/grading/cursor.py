@@ -26,6 +26,10 @@ class Cursor:
         i = self.at + ahead
         return self.tokens[i][:2] if i < len(self.tokens) else ("end", "")
 
+    def word_in(self, words: frozenset[str]) -> bool:
+        """Whether one of these words stands here."""
+        return self.peek()[0] == "word" and self.peek()[1].lower() in words
+
     def take(self) -> tuple[str, str]:
         """The next token, which is used up."""
         self.at += 1
@@ -48,6 +52,10 @@ class Cursor:
         """Whether there is space before the next token."""
         return self.at < len(self.tokens) and self.tokens[self.at][2]
 
+    def ahead(self, count: int) -> list[str]:
+        """The texts of the next tokens."""
+        return [text for _, text, _ in self.tokens[self.at : self.at + count]]
+
     def within(self, parse: Callable[[], T], brackets: int, bars: int = 0) -> T:
         """Parses what stands in brackets."""
         outside = self.brackets, self.bars
@@ -58,16 +66,14 @@ class Cursor:
 
     def raw_subscript(self) -> str:
         """The text of a subscript or of another name in brackets."""
-        opening = self.take()[1]
-        if opening not in ("{", "("):
-            return opening
-        depth = 1
-        parts: list[str] = []
-        while True:
+        opening, depth = self.take()[1], 1
+        parts = [opening] if opening not in ("{", "(") else []
+        while not parts or opening in ("{", "("):
             kind, text = self.take()
             depth += (text == opening) - (text == CLOSING[opening])
-            if not depth:
-                return "".join(parts)
             if kind == "end":
                 raise SyntaxProblem("open subscript")
+            if not depth:
+                break
             parts.append(text)
+        return "".join(parts)

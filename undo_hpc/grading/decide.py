@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
-from undo_hpc.grading import extract, guard, letters, words
+from undo_hpc.grading import algebra as cas
+from undo_hpc.grading import extract, letters, words
 from undo_hpc.grading import values as typed
 from undo_hpc.grading.equality import equal
-from undo_hpc.grading.extract import extract_gold
 from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.options import GradeItem
 from undo_hpc.grading.reading import read, readings
@@ -18,18 +19,16 @@ from undo_hpc.grading.reasoning import MAX_TEXT
 from undo_hpc.grading.tokens import prepare
 from undo_hpc.records import Grade, Verdict
 
-MAX_SHOWN = 500
-MAX_ANSWER = 5000
+MAX_SHOWN, MAX_ANSWER = 500, 5000
 Algebra = Callable[[str, str], bool | None]
 _PLAIN = re.compile(r"\$?\s*(-?)\s*\$?(\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.(\d{1,20}))?\s*\$?\.?")
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b")
 _SEPARATE = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
-_NOT_FOR_ALGEBRA = (typed.Text, typed.Base, typed.Ratio, typed.Clock, typed.Cases, typed.Named, typed.Dots)
+_NOT_FOR_ALGEBRA = (typed.Text, typed.Ratio, typed.Clock, typed.Cases, typed.Named)
 _LOOSE = ("conclusion", "last maths", "answer is", "last number")
 
 
-@dataclass(frozen=True, slots=True)
-class Undecided:
+class Undecided(NamedTuple):
     """An item that only algebra can decide: what was extracted on both sides."""
 
     gold: str
@@ -42,48 +41,46 @@ def decide(item: GradeItem, algebra: Algebra | None = None) -> Grade | Undecided
     A fault of ours (or of the algebra) becomes the verdict `unparsed` with the method `fault` and the error's name in the row:
     one strange answer among a million must not end a run, and must not go unseen.
     """
+    text, field = ("" if side is None else str(side) for side in (item.prediction, item.gold))
     try:
-        return _decide(item, algebra)
+        found, where = _decide(text, field, item, algebra)
     except Exception as error:  # noqa: BLE001 - reported in the row, see above
         return Grade("unparsed", "", "fault", {"error": f"{type(error).__name__}: {error}"[:200]})
+    return replace(found, boxed=where == "box") if isinstance(found, Grade) else found
 
 
-def _text(field: object) -> str:
-    return field if isinstance(field, str) else "" if field is None else str(field)
-
-
-def _decide(item: GradeItem, algebra: Algebra | None) -> Grade | Undecided:
-    text, field = _text(item.prediction), _text(item.gold)
+def _decide(text: str, field: str, item: GradeItem, algebra: Algebra | None) -> tuple[Grade | Undecided, str]:
+    """The grade, and where the answer stood."""
     as_written = item.kind != "letter" and "\\boxed" not in text and len(text) < MAX_ANSWER
     if as_written and text and text.strip() == field.strip():
-        return _graded("correct", text.strip(), "same")
-    gold = extract_gold(field[-MAX_TEXT:]) or ""
-    letter, gold, strict = _letter_wanted(gold, item)
+        return _graded("correct", text.strip(), "same"), ""
+    gold = extract.extract_gold(field[-MAX_TEXT:]) or ""
+    letter, gold, strict = _letter_wanted(gold, item, text)
     if letter:
         found = letters.find_letter(text, item.choices)
         if found and (found.text != letter or not strict):
-            said = _graded("correct" if found.text == letter else "wrong", found.text, "letter")
-            return _boxed(said, found.where)
+            return _graded("correct" if found.text == letter else "wrong", found.text, "letter"), found.where
         if item.kind == "letter":
             other = extract.find(text, 1)
-            return _graded("wrong", other.text, "letter") if other else _graded("no_answer", "", "extract")
+            none = _graded("no_answer", "", "extract")
+            return _graded("wrong", other.text, "letter") if other else none, ""
     answer = extract.find(text, _wants_words(gold, item))
     if answer is None or not answer.text.strip():
-        return _graded("no_answer", "", "extract")
+        return _graded("no_answer", "", "extract"), ""
+    pred, where = answer
     if not gold:
-        return _graded("unparsed", answer.text, "gold")
-    pred = answer.text
+        return _graded("unparsed", pred, "gold"), ""
     given = letters.option(pred) if len(pred) < 500 else None
     if letter and strict and not given and letters.letter_of(pred) == letter:
-        return _boxed(_graded("correct", letter, "letter"), answer.where)
+        return _graded("correct", letter, "letter"), where
     verdict = compare(gold, pred, algebra)
     if given and letter in (None, given[0]):  # a value with the letter of its option
         value = compare(gold, given[1], algebra)
         verdict = value if letter or (isinstance(value, Grade) and value.correct) else verdict
     different = isinstance(verdict, Grade) and not verdict.correct
-    if answer.where in _LOOSE and different and "=" in pred and not _RELATION.search(gold):
+    if where in _LOOSE and different and "=" in pred and not _RELATION.search(gold):
         verdict = compare(gold, pred.rsplit("=", 1)[1], algebra)  # `$x^2 + y^2 = 6$` in a sentence gives 6
-    return _boxed(verdict, answer.where)
+    return verdict, where
 
 
 def _graded(verdict: Verdict, answer: str, method: str, reason: str = "") -> Grade:
@@ -93,20 +90,12 @@ def _graded(verdict: Verdict, answer: str, method: str, reason: str = "") -> Gra
     return Grade(verdict, shown, method, {"reason": reason[:200]} if reason else {})
 
 
-def _boxed(grade: Grade | Undecided, where: str) -> Grade | Undecided:
-    """The grade with the mark that its answer stood in a box."""
-    return replace(grade, boxed=True) if where == "box" and isinstance(grade, Grade) else grade
-
-
 def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Undecided:
     """Grades an extracted answer against a bare gold answer."""
-    if len(gold) > MAX_ANSWER or len(pred) > MAX_ANSWER:
-        same_text = gold.strip() == pred.strip()
-        return _graded(
-            "correct" if same_text else "unparsed", pred, "same" if same_text else "guard", "a long answer"
-        )
     if same(gold, pred):
         return _graded("correct", pred, "same")
+    if len(gold) > MAX_ANSWER or len(pred) > MAX_ANSWER:
+        return _graded("unparsed", pred, "guard", "a long answer")
     numbers = _number(gold), _number(pred)
     if None not in numbers:
         return _graded("correct" if numbers[0] == numbers[1] else "wrong", pred, "number")
@@ -119,48 +108,41 @@ def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Und
         return _graded("wrong", pred, method)
     if any(isinstance(value, _NOT_FOR_ALGEBRA) for value in pairs[said.index(None)]):
         return _graded("unparsed", pred, "unread")
-    return _by_algebra(gold, pred, algebra)
-
-
-def _by_algebra(gold: str, pred: str, algebra: Algebra | None) -> Grade | Undecided:
     left, right = (prepare(unify(text)) for text in (gold, pred))
     try:
-        guard.check(left)
-        guard.check(right)
-    except guard.OutOfBounds as refusal:
+        cas.check(left)
+        cas.check(right)
+    except cas.OutOfBounds as refusal:
         return _graded("unparsed", pred, "guard", str(refusal))
     sides = [re.split(r"[=<>]|\\[lgn]eq?\b", "".join(text.split()), maxsplit=1) for text in (left, right)]
     if len(sides[0]) == len(sides[1]) == 2 and sides[0][0] != sides[1][0]:
         return _graded("unparsed", pred, "unread")  # math-verify would compare the right sides only
     if algebra is None:
         return Undecided(gold, pred)
-    said = algebra(left, right)
-    return _graded("unparsed" if said is None else "correct" if said else "wrong", pred, "algebra")
+    found = algebra(left, right)
+    return _graded("unparsed" if found is None else "correct" if found else "wrong", pred, "algebra")
 
 
 def same(a: str, b: str) -> bool:
     """Whether two answers are written the same, but for white space and delimiters."""
-    left, right = ("".join(_SEPARATE.sub("~", text).split()).strip("$.") for text in (a, b))
+    left, right = ("".join(_SEPARATE.sub("~", text).split()).strip("$") for text in (a, b))
+    left, right = (text if text.endswith("...") else text.strip("$.") for text in (left, right))
     return a.strip() == b.strip() or (left == right and bool(left))
 
 
 def _number(text: str) -> Fraction | None:
     """A plain decimal number, the commonest answer, without the grammar."""
-    match = _PLAIN.fullmatch(text.strip()) if len(text) < 64 else None
-    if not match or text.count("$") % 2:
-        return None
-    return Fraction(f"{match[1]}{match[2].replace(',', '')}.{match[3] or '0'}")
+    match = _PLAIN.fullmatch(text.strip()) if len(text) < 64 and text.count("$") % 2 == 0 else None
+    return Fraction(f"{match[1]}{match[2].replace(',', '')}.{match[3] or '0'}") if match else None
 
 
 def _same_words(gold: str, pred: str, a: typed.Value, b: typed.Value) -> bool:
     """Words on one side that the other side wrote so that they look like mathematics: `\\text{odd}` and `odd`."""
-    if isinstance(a, typed.Text) is isinstance(b, typed.Text):
-        return False
-    said = words.plain(unify(gold))
+    said = words.plain(unify(gold)) if isinstance(a, typed.Text) is not isinstance(b, typed.Text) else ""
     return len(said) > 1 and said == words.plain(unify(pred)) and not re.search(r"\d", said)
 
 
-def _letter_wanted(gold: str, item: GradeItem) -> tuple[str | None, str, bool]:
+def _letter_wanted(gold: str, item: GradeItem, text: str) -> tuple[str | None, str, bool]:
     """(the letter that the gold answer is, the gold value to use otherwise, whether a value with the letter has to agree)."""
     if item.kind == "letter":
         return letters.gold_letter(gold, len(item.choices)), gold, False
@@ -171,8 +153,9 @@ def _letter_wanted(gold: str, item: GradeItem) -> tuple[str | None, str, bool]:
         return plain.strip(" ().:"), gold, False
     if given := letters.option(gold):
         return given[0], given[1], True
-    short = re.fullmatch(r"\s*\(?[A-J]\)?\s*", _text(item.prediction)[:10])
-    if short and re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+[A-Za-z]", gold):
+    if re.fullmatch(r"\s*\(?[A-J]\)?\s*", text[:10]) and re.search(
+        r"(?:^|\n)\s*\(?[A-J]\)?\s+(?!(?:and|or)\b)[A-Za-z]", gold
+    ):
         return letters.gold_letter(gold, 0) or "?", gold, False
     return None, gold, False
 
@@ -182,5 +165,6 @@ def _wants_words(gold: str, item: GradeItem) -> int:
     if item.kind not in ("auto", "text") or _number(gold) is not None or len(gold) > MAX_ANSWER:
         return 0
     value = read(gold)
-    said = value.words if isinstance(value, typed.Text) else words.EMPTY if value == read(words.EMPTY) else ""
+    empty = words.EMPTY if value == typed.Items("{}", ()) else ""
+    said = value.words if isinstance(value, typed.Text) else empty
     return len(said.split()) or int(item.kind == "text")

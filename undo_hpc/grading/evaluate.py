@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.tables import FUNCTIONS
+from undo_hpc.grading.values import Node, kinds, symbols
 
 MAX_BITS = 100_000
 MAX_FACTORIAL = 3000
@@ -20,6 +20,7 @@ LARGE = "\0large"  # in an environment: powers beyond exact arithmetic are round
 Env = dict[str, Any]
 _MPMATH_NAMES = {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
 _MPMATH_NAMES |= {"Re": "re", "Im": "im", "conj": "conj"}
+_REAL_ONLY = ("max", "min", "sgn", "gcd", "lcm")
 _UNBOUNDED = ("sqrt", "ln", "log", "log10", "abs", "max", "min")
 
 
@@ -161,9 +162,9 @@ def _factorial(kind: str, value: Any, mp: Any) -> Any:
         raise Undefined("factorial")
     if value > MAX_FACTORIAL:
         raise TooLarge("factorial")
-    if value.denominator == 1 and value >= 0:
-        return Fraction(math.factorial(int(value)) if kind == "fact" else math.prod(range(int(value), 0, -2)))
-    return _bounded(mp.factorial(value), mp)
+    if value.denominator > 1 or value < 0:
+        return _bounded(mp.factorial(value), mp)
+    return Fraction(math.factorial(int(value)) if kind == "fact" else math.prod(range(int(value), 0, -2)))
 
 
 def _big(node: Node, env: Env, mp: Any) -> Any:
@@ -185,30 +186,24 @@ def _big(node: Node, env: Env, mp: Any) -> Any:
 def _function(name: str, args: list[Any], degree: Any, env: Env, mp: Any) -> Any:
     x = args[0]
     exact = all(isinstance(a, Fraction) for a in args)
-    integral = exact and all(a.denominator == 1 for a in args)
     if name == "abs":
         return abs(x)
     if name in ("floor", "ceil"):
         return _step(name, x, mp)
-    if name in ("max", "min", "sgn"):
-        if any(mp.im(a) for a in args):
-            raise Undefined(name)
-        if name == "sgn":
-            return Fraction(int(x > 0) - int(x < 0))
+    if name in _REAL_ONLY and (any(map(mp.im, args)) or (name in ("gcd", "lcm") and not exact)):
+        raise Undefined(name)
+    if name == "sgn":
+        return Fraction(int(x > 0) - int(x < 0))
+    if name in ("max", "min"):
         return (max if name == "max" else min)(args if exact else map(mp.convert, args))
     if name in ("gcd", "lcm"):
-        if not exact:
-            raise Undefined(name)
         over, under = (math.gcd, math.lcm) if name == "gcd" else (math.lcm, math.gcd)
         return Fraction(over(*(a.numerator for a in args)), under(*(a.denominator for a in args)))
-    if name == "binom":
-        if exact and x > MAX_FACTORIAL:
-            raise TooLarge(name)
-        exact = integral and min(args) >= 0
-        return Fraction(math.comb(int(x), int(args[1]))) if exact else mp.binomial(*map(mp.convert, args))
-    if abs(x) > 10**25 and name not in _UNBOUNDED:
+    if (exact and name == "binom" and x > MAX_FACTORIAL) or (abs(x) > 10**25 and name not in _UNBOUNDED):
         raise TooLarge(name)
-    negative = not mp.im(x) and x < 0
+    if name == "binom":
+        whole = exact and all(a.denominator == 1 and a >= 0 for a in args)
+        return Fraction(math.comb(int(x), int(args[1]))) if whole else mp.binomial(*map(mp.convert, args))
     if name == "sqrt":
         degree = Fraction(2) if degree is None else degree
         if exact and degree == 2 and x >= 0:
@@ -217,11 +212,10 @@ def _function(name: str, args: list[Any], degree: Any, env: Env, mp: Any) -> Any
                 return Fraction(top, bottom)
         return _power(mp.convert(x), _divide(Fraction(1), degree, env, mp), env, mp)
     if name in ("ln", "log", "log10"):
-        if x == 0 or (negative and REAL in env):
+        if x == 0 or (REAL in env and not mp.im(x) and x < 0):
             raise Undefined("logarithm")
-        decimal = name == "log10" or (TEN in env and name == "log" and degree is None)
-        base = 10 if decimal else degree
-        return _divide(mp.log(x), mp.log(base), env, mp) if base is not None else mp.log(x)
+        base = 10 if name == "log10" or (TEN in env and name == "log" and degree is None) else degree
+        return mp.log(x) if base is None else _divide(mp.log(x), mp.log(base), env, mp)
     if len(args) == 1 and (name in FUNCTIONS or name == "conj"):
         return getattr(mp, _MPMATH_NAMES.get(name, name))(mp.convert(x))
     raise Unreadable(name)
@@ -234,30 +228,5 @@ def _step(name: str, x: Any, mp: Any) -> Any:
     if mp.im(x):
         raise Undefined(name)
     near = mp.nint(mp.re(x))
-    if abs(x - near) < mp.mpf(10) ** (-mp.dps // 2):
-        return near
-    return mp.floor(x) if name == "floor" else mp.ceil(x)
-
-
-def walk(node: Any) -> Iterator[Node]:
-    """All nodes within a node, itself included."""
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, tuple) and item:
-            if isinstance(item[0], str):
-                yield item
-            stack.extend(item)
-
-
-@lru_cache(maxsize=8192)
-def symbols(node: Any) -> frozenset[str]:
-    """The names of the free symbols of a node; those bound by a sum are written with its sign."""
-    return frozenset(part[1] for part in walk(node) if part[0] == "sym" and part[1].strip("'") != "∑")
-
-
-@lru_cache(maxsize=8192)
-def kinds(node: Any) -> frozenset[str]:
-    """The kinds of nodes, and the names of functions and constants, that an expression holds."""
-    named = ("fn", "const", "big")
-    return frozenset(text for part in walk(node) for text in part[: 1 + (part[0] in named)])
+    rounded = abs(x - near) < mp.mpf(10) ** (-mp.dps // 2)
+    return near if rounded else mp.floor(x) if name == "floor" else mp.ceil(x)

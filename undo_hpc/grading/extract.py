@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from undo_hpc.grading import units
-from undo_hpc.grading.boxes import find_boxes, last_answer
-from undo_hpc.grading.reasoning import visible
+from undo_hpc.grading.reasoning import find_boxes, last_answer, visible
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.tokens import is_word
 
 GoldMode = Literal["auto", "plain", "boxed", "hashes"]
-_TRIES = 50  # empty `####` that are skipped
 _ELSEWHERE = (
     "odpowiedź|đáp án|정답|답|答え|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|"
     "最终答案|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
@@ -41,17 +38,13 @@ _SPAN = re.compile(
     re.DOTALL,
 )
 _JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,)\s*")
-_NOT_BUT = re.compile(
-    r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE
-)
+_NOT_BUT = re.compile(r"\s*not\s+(.{1,40}?)\s*[;,.]?\s*(?:but(?:\s+rather)?|it\s+is|it's|rather)\s*:?\s+", re.IGNORECASE)  # fmt: skip
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
 _HEDGE = re.compile(
     r"(?:(?:approximately|about|roughly|around|exactly|equal to|simply|just|only|thus|therefore|now|indeed)\s+|(?:≈|~|=>|->|→|=)\s*)+",
     re.IGNORECASE,
 )
-_CONCLUDES = re.compile(
-    r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)"
-)
+_CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")  # fmt: skip
 _UNIT_SPAN = re.compile(
     r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
 )
@@ -64,9 +57,7 @@ NUMBER = re.compile(
 _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
-_MATHS_WORDS = word_set(
-    "and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise"
-)
+_MATHS_WORDS = word_set("and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise")  # fmt: skip
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
 _SAYS = re.compile(  # a verb or a sign, and a value behind it
     r"(?:\b(?:(?:pay|cost|spend|earn|make|save|owe|get|need|take|sell|equal|give|total)s?|paid|spent|made|lost|got|took|sold|has|had|is|are"
@@ -78,10 +69,10 @@ _ASIDE = re.compile(
     r"\s*[,(;]\s*(?:(?:which|that)\s+is\s+)?(?:attained|achieved|reached|obtained|occurring|when|where|out of|compared|down from|up from|"
     r"not|instead|rather than)\b|\s*[,(;]?\s*\b(?:because|since|as there|as we|as it|out of the original)\b|[,，]?\s*(?:而不是|而非)"
 )
+_TOTAL = re.compile(r"(?: [A-Za-z]+){0,2} (?:in total|in all|altogether)\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An extracted answer and where it was found: `box`, `tag`, `json`, `answer is`, `whole`, `last maths`, `last number` ..."""
 
     text: str
@@ -98,7 +89,7 @@ def last_boxed(text: str) -> str | None:
 def after_hashes(text: str) -> str | None:
     """What stands on the line after the last `####`, as in GSM8K; None where there is none or nothing follows."""
     at = text.rfind("####")
-    for _ in range(_TRIES):
+    for _ in range(50):  # empty ones are skipped
         if at < 0:
             break
         rest = text[at + 4 : at + 2004].lstrip(" \t#:").split("\n", 1)[0].strip()
@@ -166,8 +157,7 @@ def _in_json(text: str) -> str | None:
 def anchored(text: str, start: int, words: int) -> Found | None:
     """The payload of the last anchor behind `start` that has one."""
     for match in reversed(anchors(text, start)):
-        payload = _payload(text[match.end() : match.end() + 700], words, start > 0)
-        if payload:
+        if payload := _payload(text[match.end() : match.end() + 700], words, start > 0):
             return Found(payload, "hashes" if match[0] == "####" else "answer is")
     return None
 
@@ -190,21 +180,22 @@ def _payload(rest: str, words: int, strict: bool) -> str | None:
     line = rest[: sentence_end(rest)]
     spans = [span for span in _SPAN.finditer(rest, 0, len(line) + 600) if span.start() <= len(line)]
     outside = _SPAN.sub(" ", line)
-    mixed = bool(re.search(r"\d", outside)) and not is_prose(outside)
-    if (
-        spans
-        and not mixed
-        and len(_WORD.findall(rest[: spans[0].start()])) <= 12
-        and (value := _last_maths(rest[: max(len(line), spans[-1].end())]))
-    ):
+    mixed = re.search(r"\d", outside) and not is_prose(outside)
+    near = spans and not mixed and len(_WORD.findall(rest[: spans[0].start()])) <= 12
+    if near and (value := _last_maths(rest[: max(len(line), spans[-1].end())])):
         return value
     phrase = line.strip().strip("*_` " if line.strip()[:1] not in "\"'" else "*_`\"' ").rstrip(".")
     if words:
         return None if strict else phrase or None
-    phrase = _before_aside(_HEDGE.sub("", phrase, count=1) if _HEDGE.match(phrase) else phrase)
+    phrase = _before_aside(_hedged(phrase))
     if is_prose(phrase):
         return stated(phrase, True) or (None if strict else phrase)
     return phrase if not strict or re.search(r"[\d=+*/^\\<>]|^[A-Za-z]$", phrase) else None
+
+
+def _hedged(phrase: str) -> str:
+    """A phrase without `approximately`, `therefore` and the like before it."""
+    return _HEDGE.sub("", phrase, count=1) if _HEDGE.match(phrase) else phrase
 
 
 def _before_aside(phrase: str) -> str:
@@ -223,8 +214,7 @@ def _last_maths(text: str) -> str | None:
     behind = text[spans[-1].end() : aside.start() if aside else None]
     if re.match(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s", behind) and NUMBER.search(behind):
         return None
-    percent = "\\%" if re.match(r"\s*(?:%|\\%|percent)", behind) else ""
-    return _joined(text, spans) + percent
+    return _joined(text, spans) + ("\\%" if re.match(r"\s*(?:%|\\%|percent)", behind) else "")
 
 
 def _joined(text: str, spans: list[re.Match[str]]) -> str:
@@ -238,10 +228,11 @@ def _joined(text: str, spans: list[re.Match[str]]) -> str:
             return f"{_joined(text, spans[:-1])} {last}"  # `$18\pi$ $\mathrm{ft}^3$`
     pieces = [last]
     for span, next_one in zip(spans[-2::-1], spans[:0:-1], strict=True):
-        equation = "=" in _inside(span) and not re.match(r"\\?[A-Za-z](?:_\S+|\([a-z]\))?\s*=", _inside(span))
+        piece = _inside(span)
+        equation = "=" in piece and not re.match(r"\\?[A-Za-z](?:_\S+|\([a-z]\))?\s*=", piece)
         if equation or not _JOIN.fullmatch(text[span.end() : next_one.start()]):
             break
-        pieces.insert(0, _inside(span))
+        pieces.insert(0, piece)
     return ", ".join(pieces)
 
 
@@ -255,8 +246,7 @@ def _inside(match: re.Match[str]) -> str:
 
 
 def _without_anchor(text: str, words: int) -> Found | None:
-    bare = re.sub(r"```\w*", "", text).strip().strip("*").strip()
-    bare = _HEDGE.sub("", bare, count=1) if _HEDGE.match(bare) else bare
+    bare = _hedged(re.sub(r"```\w*", "", text).strip().strip("*").strip())
     prose = is_prose(bare)
     if 0 < words <= 3 and prose and len(bare) <= 2000 and (said := _in_words(bare)):
         return Found(said, "sentence")
@@ -265,44 +255,30 @@ def _without_anchor(text: str, words: int) -> Found | None:
         prose = is_prose(bare)
     prose |= bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}(?:\s\$[^$]+\$|\\[(\[])", text.strip()))
     said_words = any(len(w) > 2 and w.lower() not in _MATHS_WORDS for w in _WORD.findall(bare[:2000]))
-    plain_equation = "=" in bare and not re.search(r"[\\$]", bare) and said_words
-    if not words and not prose and plain_equation:  # `40 - 12 = 28 trees`
+    if (
+        not words and not prose and said_words and "=" in bare and not re.search(r"[\\$]", bare)
+    ):  # `40 - 12 = 28 trees`
         return Found(stated(bare.splitlines()[-1]) or bare, "last number")
     if len(bare) <= 2000 and "\n\n" not in bare and (not prose or (words and len(bare) <= 300)):
         return Found(bare, "whole")
     tail = bare[-4000:]
+    numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))
     if words:
-        spans = list(_SPAN.finditer(tail))
-        return (
-            Found(_inside(spans[-1]), "last maths")
-            if spans
-            else Found(tail.splitlines()[-1].strip()[-300:], "last line")
-        )
+        final = Found(tail.splitlines()[-1].strip()[-300:], "last line")
+        return Found(_inside(spans[-1]), "last maths") if spans else final
     for match in list(_CONCLUDES.finditer(tail))[-1:]:
         line = tail[match.end() :][: sentence_end(tail[match.end() :])]
         behind = tail[match.end() + len(line) :]
-        if (
-            len(behind) < 200
-            and len(line) < 300
-            and not NUMBER.search(behind)
-            and "$" not in behind
-            and (value := _last_maths(line) or stated(line))
-        ):
+        last = len(behind) < 200 and len(line) < 300 and not NUMBER.search(behind) and "$" not in behind
+        if last and (value := _last_maths(line) or stated(line)):
             return Found(value, "conclusion")
-    numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))
-    if (
-        spans
-        and (
-            not numbers
-            or numbers[-1].end() <= spans[-1].end()
-            or len(_WORD.findall(tail[spans[-1].end() :])) <= 6
-        )
-        and (value := _last_maths(tail))
-    ):
+    behind = tail[spans[-1].end() :] if spans else ""
+    later = spans and (not NUMBER.search(behind) or len(_WORD.findall(behind)) <= 6)
+    if later and (value := _last_maths(tail)):
         return Found(value, "last maths")
-    bold = [text for text in re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)[-1:] if NUMBER.search(text)]
-    if bold:
-        return Found(stated(bold[0]) if is_prose(bold[0]) else bold[0].strip(" :."), "bold")  # type: ignore[arg-type]
+    for bold in re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)[-1:]:
+        if NUMBER.search(bold):
+            return Found((stated(bold) if is_prose(bold) else None) or bold.strip(" :."), "bold")
     sentences = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", tail) if any(c.isdigit() for c in piece)]
     value = stated(sentences[-1]) if sentences and numbers else None
     return Found(value, "last number") if value else None
@@ -311,34 +287,28 @@ def _without_anchor(text: str, words: int) -> Found | None:
 # -- sentences
 def sentence_end(text: str) -> int:
     """Where the first sentence ends; empty lines before it do not count."""
-    for match in _SENTENCE_END.finditer(text):
-        if match[0] != "\n" or text[: match.start()].strip():
-            return match.start()
-    return len(text)
+    marks = _SENTENCE_END.finditer(text)
+    ends = (m.start() for m in marks if m[0] != "\n" or text[: m.start()].strip())
+    return next(ends, len(text))
 
 
 def is_prose(text: str) -> bool:
     """Whether this is a sentence rather than an answer: three English words that are no products of letters, names or units."""
     bare = _COMMAND.sub(" ", text[:1000])
     found = [word for word in _WORD.findall(bare) if not _of_maths(word)][:40]
-    count = sum(map(_english, found))
-    count = len(found) if count and any(len(word) > 3 for word in found) else count
-    sentences = re.search(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b", bare)
-    return (
+    count = sum(is_word(word, word, len(word), ("", "", False), True) for word in found)
+    if (
         count >= 3
+        or (count and len(found) >= 3 and any(len(word) > 3 for word in found))
         or len(_OTHER_SCRIPT.findall(bare)) > 3
-        or (count > 0 and bool(sentences or len(text) > 400))
-    )
+    ):
+        return True
+    return count > 0 and (len(text) > 400 or bool(re.search(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b", bare)))
 
 
 @lru_cache(maxsize=65536)
 def _of_maths(word: str) -> bool:
     return word.lower() in _MATHS_WORDS or units.known(word)
-
-
-@lru_cache(maxsize=65536)
-def _english(word: str) -> bool:
-    return is_word(word, word, len(word), ("", "", False), True)
 
 
 def stated(phrase: str, first: bool = False) -> str | None:
@@ -347,29 +317,19 @@ def stated(phrase: str, first: bool = False) -> str | None:
     if NUMBER.search(_before_aside(phrase)):
         phrase = _before_aside(phrase)
     numbers = list(NUMBER.finditer(phrase))
-    totals = [
-        n
-        for n in numbers
-        if re.match(r"(?: [A-Za-z]+){0,2} (?:in total|in all|altogether)\b", phrase[n.end() :])
-    ]
+    totals = [n for n in numbers if _TOTAL.match(phrase, n.end())]
     if totals:
         return totals[-1][0].strip()
-    says = [
-        m for m in _SAYS.finditer(phrase) if m[0][0] != ":" or not any(n.start() < m.start() for n in numbers)
-    ]
+    first_number = numbers[0].start() if numbers else len(phrase)
+    says = [m for m in _SAYS.finditer(phrase) if m[0][0] != ":" or first_number >= m.start()]
     says = [m for m in says if m[0][0] in "=≈"] or says
     if says:
         rest = phrase[says[-1].end() :].strip(" .*")
         value = NUMBER.match(phrase, says[-1].end())
         unit = re.match(r"\s+([A-Za-z]+)", phrase[value.end() :]) if value else None
-        if value and unit and (unit[1] == "in" or not units.known(unit[1])):
-            return value[0].strip()
-        if (
-            rest
-            and len(rest) < 80
-            and not _OTHER_SCRIPT.search(rest)
-            and all(len(word) < 3 or _of_maths(word) for word in _WORD.findall(rest))
-        ):
+        counted = unit and (unit[1] == "in" or not units.known(unit[1]))
+        maths = all(len(word) < 3 or _of_maths(word) for word in _WORD.findall(rest))
+        if rest and len(rest) < 80 and maths and not counted and not _OTHER_SCRIPT.search(rest):
             return rest
         if value:
             return value[0].strip()

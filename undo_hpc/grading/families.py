@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
 from undo_hpc.grading import values as typed
-from undo_hpc.grading.evaluate import NO_VALUE, Env, TooLarge, context, evaluate, kinds, symbols
+from undo_hpc.grading.evaluate import NO_VALUE, Env, context, evaluate
 from undo_hpc.grading.identity import identical
-from undo_hpc.grading.nodes import Node, substitute
+from undo_hpc.grading.values import Node, Value, kinds, substitute, symbols
 
-_LEAST = {"Z": None, "N": 0, "Z+": 1}  # domains of integers, and where they begin
-_PERIODS = frozenset(("pi", "degree"))
+_LEAST = {"Z": None, "N": 0, "Z+": 1, "0..": 0, "1..": 1}  # domains of integers, and where they begin
 _ARBITRARY = frozenset("CcKkABD")
+_PARAMETERS = frozenset("klmnst")
 
 
 def same_family(a: typed.Family, b: typed.Family) -> bool | None:
     """Whether two families have the same members; None where members cannot be evaluated."""
     if {len(item) for item in a.items} != {len(item) for item in b.items}:
         return False
-    if len(a.domains) > 2 or len(a.domains) != len(b.domains):
+    old, new = ([name for name, _ in family.domains] for family in (b, a))
+    if len(new) > 2 or len(new) != len(old):
         return None
-    if any(domain not in _LEAST for _, domain in (*a.domains, *b.domains)):
-        return _renamed(a, b)
-    free = symbols((a.items, b.items)) - {name for name, _ in (*a.domains, *b.domains)}
+    if not {domain for _, domain in (*a.domains, *b.domains)} <= _LEAST.keys():  # only their names may differ
+        pair = lambda items: zip(sum(a.items, ()), sum(items, ()), strict=True)  # noqa: E731
+        renamed = _renamings(b.items, old, new) if len(a.items) == len(b.items) else ()
+        return any(all(identical(x, y) for x, y in pair(items)) for items in renamed)
+    free = sorted(symbols((a.items, b.items)) - {*old, *new})
     draw = random.Random(3)
-    env: Env = {name: Fraction(draw.randint(100, 900), 97) for name in sorted(free)}
+    env: Env = {name: Fraction(draw.randint(100, 900), 97) for name in free}
     try:
         found = [_members(family, env) for family in (a, b)]
     except NO_VALUE:
@@ -38,18 +41,7 @@ def same_family(a: typed.Family, b: typed.Family) -> bool | None:
     return near[0] == near[1] and len(near[0]) > 1 if near[0] or near[1] else None
 
 
-def _renamed(a: typed.Family, b: typed.Family) -> bool:
-    """Families over other domains are the same where only the names of their parameters differ."""
-    if len(a.items) != len(b.items):
-        return False
-    for items in _renamings(b.items, [name for name, _ in b.domains], [name for name, _ in a.domains]):
-        pairs = [pair for p, q in zip(a.items, items, strict=True) for pair in zip(p, q, strict=True)]
-        if all(identical(x, y) for x, y in pairs):
-            return True
-    return False
-
-
-def _renamings(nodes: Any, old: list[str], new: list[str]) -> Iterator[Any]:
+def _renamings(nodes: Any, old: Sequence[str], new: Sequence[str]) -> Iterator[Any]:
     """Nodes with some of their symbols renamed, in each way."""
     for order in itertools.permutations(new):
         renamed = nodes
@@ -60,73 +52,77 @@ def _renamings(nodes: Any, old: list[str], new: list[str]) -> Iterator[Any]:
 
 def _members(family: typed.Family, env: Env) -> dict[Any, float]:
     """The members as keys that are equal when the members are, with their size."""
-    names, domains = zip(*family.domains, strict=True)
-    size = 48 if len(names) == 1 else 12
-    starts = [-size if _LEAST[domain] is None else _LEAST[domain] for domain in domains]
-    out: dict[Any, float] = {}
-    for values in itertools.product(*(range(start or 0, size + 1) for start in starts)):
-        here = env | {name: Fraction(v) for name, v in zip(names, values, strict=True)}
+    mp, out = context(), {}
+    size = 48 if len(family.domains) == 1 else 12
+    least = (_LEAST[domain] for _, domain in family.domains)
+    runs = [range(-size if first is None else first, size + 1) for first in least]
+    for values in itertools.product(*runs):
+        here = env | {name: Fraction(v) for (name, _), v in zip(family.domains, values, strict=True)}
         for item in family.items:
-            keys = [_key(node, here) for node in item]
-            out[tuple(key for key, _ in keys)] = max(length for _, length in keys)
+            found = [mp.convert(evaluate(node, here)) for node in item]
+            near = [mp.nint(mp.re(value)) for value in found]
+            close = [abs(value - n) < mp.mpf(10) ** -20 for value, n in zip(found, near, strict=True)]
+            shown = zip(found, near, close, strict=True)
+            key = tuple(str(int(n)) if c else mp.nstr(v, 18) for v, n, c in shown)
+            out[key] = max(float(abs(value)) for value in found)
     return out
 
 
-def _key(node: Node, env: Env) -> tuple[str, float]:
-    """A value rounded far below its distance to others, and its absolute value."""
-    mp, value = context(), evaluate(node, env)
-    if isinstance(value, Fraction) and value.numerator.bit_length() > 900:
-        raise TooLarge("a large member")
-    value = mp.convert(value)
-    near = mp.nint(mp.re(value))
-    key = str(int(near)) if abs(value - near) < mp.mpf(10) ** -20 else mp.nstr(value, 18)
-    return key, float(abs(value))
-
-
-def as_family(value: typed.Value, like: typed.Family) -> typed.Family | None:
-    """A value as a family over the domains of another one: its free symbols that the label does not name are the parameters."""
+def members(value: Value) -> tuple[str, tuple[tuple[Node, ...], ...]] | None:
+    """The label of a value and its items as nodes, or tuples of nodes (the values of several names in alphabetical order)."""
     label = ""
     if isinstance(value, typed.Solutions):
-        label = value.names[0] if len(value.names) == 1 else ""
-        value = typed.Items("", tuple(row[0] if label else typed.Items("()", row) for row in value.rows))
+        order = sorted(range(len(value.names)), key=value.names.__getitem__)
+        label = value.names[0] if len(order) == 1 else ""
+        value = typed.Items(
+            "",
+            tuple(row[0] if label else typed.Items("()", tuple(row[i] for i in order)) for row in value.rows),
+        )
     plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
-    items = [_nodes(item) for item in (value.items if plain else (value,))]  # type: ignore[attr-defined]
-    names = sorted(symbols(tuple(items)) - {label})
+    items = [_nodes(item) for item in (value.items if plain else (value,))]
+    return None if None in items else (label, tuple(item for item in items if item))
+
+
+def as_family(value: Value, like: typed.Family) -> typed.Family | None:
+    """A value as a family over the domains of another one: its symbols that are not free there and no label are the parameters."""
+    told = any(domain.endswith("..") for _, domain in like.domains)  # `k >= 0` does not go without saying
+    label, items = (not told and members(value)) or ("", ())
     wanted = [name for name, _ in like.domains]
+    names = sorted(symbols(items) - {label} - (symbols(like.items) - {*wanted}))
     names = wanted if set(wanted) <= set(names) else names
-    if None in items or len(names) != len(wanted):
-        return None
-    return typed.Family(tuple(items), tuple(zip(names, (d for _, d in like.domains), strict=True)), label)  # type: ignore[arg-type]
+    domains = tuple((name, domain) for name, (_, domain) in zip(names, like.domains, strict=False))
+    return typed.Family(items, domains, label) if items and len(names) == len(wanted) else None
 
 
-def _nodes(value: typed.Value) -> tuple[Node, ...] | None:
+def _nodes(value: Value) -> tuple[Node, ...] | None:
     if isinstance(value, typed.Expression):
         return (value.node,)
     if isinstance(value, typed.Quantity) and value.unit == "°" and isinstance(value.value, typed.Expression):
         return (("mul", value.value.node, ("const", "degree")),)
-    if isinstance(value, typed.Items) and value.brackets == "()":
-        parts = [_nodes(item) for item in value.items]
-        return None if None in parts else tuple(part[0] for part in parts if part)
-    return None
+    parts = (
+        [_nodes(item) for item in value.items]
+        if isinstance(value, typed.Items) and value.brackets == "()"
+        else [None]
+    )
+    return None if None in parts else tuple(part[0] for part in parts if part)
 
 
 def implied(a: Node, b: Node) -> bool | None:
-    """Whether two periodic expressions without a domain differ in the name of their whole-number parameter only."""
-    names = [symbols(a) - symbols(b), symbols(b) - symbols(a)]
-    if any(len(only) != 1 or not only <= frozenset("klmnst") for only in names):
+    """Whether two tuples, or two periodic expressions, without a domain differ in the name of their parameter only."""
+    only = [symbols(a) - symbols(b), symbols(b) - symbols(a)]
+    tuples = a[0] == "tuple"
+    periodic = all(kinds(node) & {"pi", "degree"} for node in (a, b))
+    if any(len(names) != 1 or not names <= _PARAMETERS for names in only) or not (tuples or periodic):
         return None
-    if not (kinds(a) & _PERIODS and kinds(b) & _PERIODS):
-        return None
-    return same_family(
-        *(typed.Family(((node,),), ((min(only), "Z"),)) for node, only in zip((a, b), names, strict=True))
-    )
+    domains = [((min(names), "R" if tuples else "Z"),) for names in only]
+    items = [(node[1:] if tuples else (node,),) for node in (a, b)]
+    return same_family(*(typed.Family(*pair, "") for pair in zip(items, domains, strict=True)))
 
 
 def constants_renamed(a: Node, b: Node) -> bool:
     """Whether two expressions are equal once their arbitrary constants have the same names: C_1 e^x and A e^x."""
     only_a, only_b = sorted(symbols(a) - symbols(b)), sorted(symbols(b) - symbols(a))
-    if not only_a or len(only_a) != len(only_b) or len(only_a) > 3:
-        return False
-    if any(name[0] not in _ARBITRARY or (len(name) > 1 and name[1] != "_") for name in (*only_a, *only_b)):
+    arbitrary = all(name[0] in _ARBITRARY and name[1:2] in ("", "_") for name in (*only_a, *only_b))
+    if not only_a or len(only_a) != len(only_b) or len(only_a) > 3 or not arbitrary:
         return False
     return any(identical(a, renamed) for renamed in _renamings(b, only_b, only_a))

@@ -8,32 +8,39 @@ from __future__ import annotations
 from functools import lru_cache
 
 from undo_hpc.grading import tables, units
-from undo_hpc.grading.nodes import Node, num
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.terms import CURRENCIES, MAX_DEPTH, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
+from undo_hpc.grading.values import Node, num, walk
 
 MAX_LENGTH = 3000
-_APPROXIMATE = word_set("about approximately roughly around")
+_APPROXIMATE = word_set("about approximately roughly around approx")
 _HEDGES = _APPROXIMATE | word_set("exactly only just simply thus therefore hence so answer final")
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
 _CLAUSES = word_set("where for with if when provided any some integer integers")
 _CHANGES = word_set("not except but otherwise than less greater least most")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
+_PARAMETERS = frozenset("klmnst")
 _IN_BRACES = 2  # of `brackets`: a colon says `such that`
 _SEPARATORS = ("", ",", "and", "or", ";")  # each stronger than the one before
 _INTEGERS = {"N": "Z+", "Z+": "Z+", "N+": "Z+", "N*": "Z+", "N0+": "N", "Z0+": "N"}
 
 
-def domain_of(node: Node) -> list[tuple[str, str]] | None:
-    """The names and their set, where a relation only says that parameters are numbers of a kind: `k, m in Z`."""
-    if node[0] != "rel" or node[1] != ("in",) or node[2][1][0] != "named":
+def domain_of(node: Node, before: tuple[Node, ...] = ()) -> list[tuple[str, str]] | None:
+    """The names and their set, where a relation only says that parameters are numbers of a kind: `k, m in Z`, and `k >= 0` of one before."""
+    if node[0] != "rel" or len(node[1]) != 1:
         return None
-    left, name = node[2][0], node[2][1][1]
+    (operator,), (left, right) = node[1:]
+    if operator in (">", "ge") and left[0] == "sym" and left[1] in _PARAMETERS and right in (num(0), num(1)):
+        sides = (item[2][-1] if item[0] == "rel" else item for item in before)
+        parameter = any(left in walk(side) for side in sides)
+        return [(left[1], "0.." if operator == "ge" and not right[1] else "1..")] if parameter else None
+    if operator != "in" or right[0] != "named":
+        return None
     items = left[2] if left[0] == "list" else left[3] if left[0] == "bracket" else (left,)
     if any(item[0] != "sym" and item != ("const", "i") for item in items):
         return None
-    return [(item[1], _INTEGERS.get(name, name)) for item in items]
+    return [(item[1], _INTEGERS.get(right[1], right[1])) for item in items]
 
 
 class Grammar(Terms):
@@ -81,17 +88,18 @@ class Grammar(Terms):
             raise SyntaxProblem("nested too deep")
         node = self.relation()
         while True:
+            bracket = self.peek() == ("op", "(")
             if self.skip("pmod"):
                 node = ("modulo", node, self.argument())
-            elif self.peek() == ("op", "(") and self.peek(1)[1] == "mod":
+            elif bracket and self.peek(1)[1] == "mod":
                 self.at += 2
                 node = ("modulo", node, self.expression())
                 self.need(")")
-            elif self.peek() == ("op", "(") and self.is_remark():
+            elif bracket and self.is_remark():
                 self.at += 1
                 node = self.remark(node)
                 self.need(")")
-            elif self.peek()[0] == "word" and self.peek()[1].lower() in _CLAUSES:
+            elif self.word_in(_CLAUSES):
                 node = self.clause(node)
             else:
                 self.depth -= 1
@@ -99,16 +107,15 @@ class Grammar(Terms):
 
     def relation(self) -> Node:
         """Sides and the relations between them."""
-        if self.peek() == ("op", "(") and self.peek(1)[0] == "word" and self.peek(2) == ("op", ")"):
-            label = self.peek(1)[1]
-            if len(label) < 3:  # (i) 4, (ii) 9
-                self.at += 3
-                return ("rel", ("=",), (("words", f"({label})"), self.relation()))
-        while self.skip("approx") or (self.peek()[0] == "word" and self.peek()[1].lower() in _HEDGES):
-            hedge = self.peek(0 if self.peek()[0] == "word" else -1)[1].lower()
-            self.at += self.peek()[0] == "word" and hedge != "approx"
+        named = [self.peek()[1], self.peek(1)[0], self.peek(2)[1]] == ["(", "word", ")"]
+        if named and len(self.peek(1)[1]) < 3:
+            label = f"({self.peek(1)[1]})"  # (i) 4, (ii) 9
+            self.at += 3
+            return ("rel", ("=",), (("words", label), self.relation()))
+        while self.peek() == ("cmd", "approx") or self.word_in(_HEDGES):
+            hedge = self.take()[1].lower()
             self.skip(":")
-            if hedge == "approx" or hedge in _APPROXIMATE:
+            if hedge in _APPROXIMATE:
                 return ("about", self.side())
         sides, operators = [self.labelled()], []
         while operator := self.operator():
@@ -120,13 +127,11 @@ class Grammar(Terms):
         """The relation here, if there is one."""
         if self.skip("not"):
             return {"=": "ne", "in": "notin"}.get(self.operator(), "?")
-        if self.peek() == ("op", ":") and self.peek(1) == ("op", "="):
-            self.at += 1
+        self.at += self.peek() == ("op", ":") and self.peek(1) == ("op", "=")
         kind, text = self.peek()
-        if kind not in ("op", "cmd") or text not in tables.RELATIONS:
-            return ""
-        self.at += 1
-        return text
+        found = kind in ("op", "cmd") and text in tables.RELATIONS
+        self.at += found
+        return text if found else ""
 
     def labelled(self) -> Node:
         """The first side: an expression, or words that name one (`Area = 12`, `Total: 260 sheep`)."""
@@ -165,8 +170,7 @@ class Grammar(Terms):
         while self.peek()[0] in ("word", "sym") or self.peek() in (("op", ","), ("op", "and")):
             kind, text = self.peek()
             if kind == "sym" and self.peek(1)[1] in ("in", "=", "<", ">", "le", "ge", "ne"):
-                found = domain_of(self.relation())
-                if found is None:
+                if not (found := domain_of(self.relation())):
                     raise Wordy("a condition")
                 domains += [*((name, found[0][1]) for name in names), *found]
                 continue
@@ -175,12 +179,10 @@ class Grammar(Terms):
         if domains:
             return ("given", node, tuple(domains))
         stems = [word.rstrip("s") for word in said]
-        domain = next(
-            (name for wanted, name in tables.DOMAINS if all(word in stems for word in wanted)), None
-        )
-        if domain is None or _CHANGES & set(said):
+        told = [name for wanted, name in tables.DOMAINS if all(word in stems for word in wanted)]
+        if not told or _CHANGES & set(said):
             raise Wordy("a clause")
-        return ("given", node, tuple((name, domain) for name in dict.fromkeys(names)) or (("", domain),))
+        return ("given", node, tuple((name, told[0]) for name in dict.fromkeys(names)) or (("", told[0]),))
 
     # -- one side of a relation: sets, ratios, quantities
     def side(self) -> Node:
@@ -192,10 +194,8 @@ class Grammar(Terms):
         if self.peek() in (("word", "to"), ("op", "to")) and self.peek(1)[0] == "num" and node[0] == "num":
             self.at += 1
             return ("ratio", (node, self.measured()))
-        while self.peek() in (("cmd", "cup"), ("cmd", "cap"), ("cmd", "setminus")) or (
-            node[0] in ("named", "bracket") and self.peek() == ("op", "-")
-        ):
-            operator = self.take()[1]
+        while self.skip("cup", "cap", "setminus") or (node[0] in ("named", "bracket") and self.skip("-")):
+            operator = self.peek(-1)[1]
             node = ("setop", "setminus" if operator == "-" else operator, node, self.measured())
         return node
 
@@ -205,43 +205,41 @@ class Grammar(Terms):
         while self.skip(":"):
             sides.append(self.expression())
         half = self.take()[1] if self.peek() in (("word", "am"), ("word", "pm")) else ""
-        hour, written = sides[0], len(sides) == 2 and len(minutes) == 2 and minutes.isdigit()
-        if (
-            written
-            and hour[0] == "num"
-            and hour[1] in range(25)
-            and int(minutes) < 60
-            and sides[1] == num(int(minutes))
-        ):
-            return ("clock", 60 * int(hour[1]) + int(minutes), half)
+        hour = node[1] if node[0] == "num" and len(sides) == 2 and len(minutes) == 2 else None
+        if hour in range(25) and minutes.isdigit() and int(minutes) < 60 and sides[1] == num(int(minutes)):
+            return ("clock", 60 * int(hour) + int(minutes), half)  # type: ignore[arg-type]
         if half:
             raise Wordy("no time of day")
         return ("ratio", tuple(sides))
 
     def measured(self) -> Node:
-        """An expression with its unit; `5 feet 4 inches` is one quantity."""
+        """An expression with its unit; `5 feet 4 inches` and `5 feet and 4 inches` are one quantity."""
         node = self.expression()
-        if node[0] == "named":
-            return node
         if node[0] == "num" and not self.spaced() and self.peek()[1] in ("th", "st", "nd", "rd"):
             self.at += 1
             return node
-        unit = self.unit()
+        unit = self.unit() if node[0] != "named" else ""
         if not unit:
             return node
-        if self.peek()[0] != "num" or self.peek(1)[0] != "word":
+        joined = self.peek() == ("op", "and")
+        if self.peek(joined)[0] != "num" or self.peek(joined + 1)[0] != "word":
             return ("quantity", node, unit)
+        start = self.at
+        self.at += joined
         _, amount, smaller = rest = self.measured()
         first, second = units.read(unit), units.read(smaller) if rest[0] == "quantity" else None
-        if not (
+        if (
             first
             and second
             and first.dimension
-            and first.dimension == second.dimension
+            and units.conversion(second, first)
             and second.size < first.size
         ):
+            return ("quantity", ("add", ("mul", node, num(first.size / second.size)), amount), smaller)
+        if not joined:
             raise Wordy("numbers and words in turn")
-        return ("quantity", ("add", ("mul", node, num(first.size / second.size)), amount), smaller)
+        self.at = start
+        return ("quantity", node, unit)
 
     def unit(self) -> str:
         """The unit phrase here as one string, or an empty one. Raises Wordy where the words are no unit."""
@@ -267,7 +265,7 @@ class Grammar(Terms):
                 if braced:
                     self.need("}")
             elif text in ("/", "*") and self.peek(1)[0] in ("word", "sym"):
-                pieces += ["/" if self.take()[1] == "/" else "*", self.take()[1]]
+                pieces += [self.take()[1], self.take()[1]]
             else:
                 break
         phrase = " ".join(pieces)
@@ -278,16 +276,18 @@ class Grammar(Terms):
     # -- brackets and environments
     def bracket(self, opening: str) -> Node:
         """What stands in brackets: an expression, a tuple, an interval (also `]0, 1[`), a set, a set by its condition."""
-        latex = opening == "{"
+        latex, braces = opening == "{", opening == "\\{"
         if opening == "langle":
             node = self.within(self.listing, 1)
             self.need("rangle")
             return ("bracket", "(", ")", node[2] if node[0] == "list" else (node,))
         if self.skip(_CLOSING[opening][0]):
             return ("bracket", opening, _CLOSING[opening][0], ())
-        braces = opening == "\\{"
-        depth = self.brackets if latex else _IN_BRACES if braces else 1
-        node = self.within(self.inside, depth, int(braces and self.odd_bars()))
+        texts = self.ahead(200)
+        parted = (
+            braces and texts[: texts.index("\\}") if "\\}" in texts else None].count("|") % 2
+        )  # names | condition
+        node = self.within(self.inside, self.brackets if latex else _IN_BRACES if braces else 1, int(parted))
         closing = self.need(*_CLOSING[opening])
         items = node[2] if node[0] == "list" else (node,)
         if node[0] == "builder":
@@ -309,14 +309,10 @@ class Grammar(Terms):
             return ("fn", "binom", (node, self.expression()), None)
         return ("div", node, self.expression()) if self.skip("over") else node
 
-    def odd_bars(self) -> bool:
-        """Whether a bar in these braces parts a condition from its names."""
-        texts = [text for _, text, _ in self.tokens[self.at : self.at + 200]]
-        return texts[: texts.index("\\}") if "\\}" in texts else None].count("|") % 2 == 1
-
     def environment(self, name: str) -> Node:
         """The rows of a matrix or of a piecewise function."""
         rows: list[list[Node]] = [[]]
+        cell = self.listing if name == "cases" else self.expression
 
         def cells() -> None:
             while self.peek()[0] != "end":
@@ -324,14 +320,7 @@ class Grammar(Terms):
                     self.at += 1
                     rows.append([])
                 elif not self.skip("&"):
-                    pieces = name == "cases"
-                    rows[-1].append(
-                        self.condition()
-                        if pieces and rows[-1]
-                        else self.listing()
-                        if pieces
-                        else self.expression()
-                    )
+                    rows[-1].append(self.condition() if name == "cases" and rows[-1] else cell())
 
         self.within(cells, 1)
         if self.take() != ("end", name):
@@ -366,8 +355,7 @@ def parse(text: str, thousands: bool = True) -> Node:
     try:
         return Grammar(tokens, thousands).answer()
     except (RecursionError, ValueError, IndexError) as error:
-        if any(kind == "word" and len(word) > 1 for kind, word, _ in tokens):
-            raise Wordy(str(error)) from error
-        if isinstance(error, SyntaxProblem):
+        wordy = any(kind == "word" and len(word) > 1 for kind, word, _ in tokens)
+        if isinstance(error, SyntaxProblem) and not wordy:
             raise
-        raise SyntaxProblem(f"{type(error).__name__}: {error}") from error
+        raise (Wordy if wordy else SyntaxProblem)(f"{type(error).__name__}: {error}") from error

@@ -22,18 +22,16 @@ from undo_hpc.grading.evaluate import (
     Unreadable,
     context,
     evaluate,
-    kinds,
     number,
     rational,
-    symbols,
-    walk,
 )
-from undo_hpc.grading.nodes import Node
 from undo_hpc.grading.tables import word_set
+from undo_hpc.grading.values import Node, kinds, symbols, walk
 
 DIGITS, MORE_DIGITS = 40, 90
 STEPS = word_set("floor ceil gcd lcm mod fact fact2 binom big")
 CORNERS = word_set("abs max min sgn")
+_LOGARITHMS = word_set("ln log log10")
 _POSITIVE = STEPS - {"floor", "ceil", "mod"}
 _INTEGER_NAMES = frozenset("ijklmnpqNMK")
 _SIZES = (Fraction(3, 7), Fraction(17, 9), Fraction(71, 11), Fraction(523, 13), Fraction(20011, 17))
@@ -47,9 +45,8 @@ def opaque(node: Any, plain: frozenset[str]) -> Any:
         return node
     if node[0] == "apply":
         arguments = tuple(opaque(a, plain) for a in node[2])
-        if node[1] in plain and len(arguments) == 1 and symbols(arguments[0]) and node[1] not in "fF":
-            return ("mul", ("sym", node[1]), arguments[0])
-        return ("sym", f"{node[1]}{arguments!r}")
+        product = node[1] in plain and len(arguments) == 1 and symbols(arguments[0]) and node[1] not in "fF"
+        return ("mul", ("sym", node[1]), arguments[0]) if product else ("sym", f"{node[1]}{arguments!r}")
     return tuple(opaque(part, plain) for part in node)
 
 
@@ -64,40 +61,35 @@ def identical(a: Node, b: Node) -> bool | None:
     if "apply" in held:
         plain = frozenset(name for name in symbols(a) | symbols(b) if "(" not in name)
         a, b = opaque(a, plain), opaque(b, plain)
-    if "opaque" in held:
-        return True if a == b else None
     names = sorted(symbols(a) | symbols(b))
-    if not names:
-        x, y = rational(a), rational(b)
-        if x is not None and y is not None:
-            return x == y
-    if len(names) > 12:
-        return None
+    if "opaque" in held or len(names) > 12:
+        return True if a == b else None
+    if not names and None not in (exact := (rational(a), rational(b))):
+        return exact[0] == exact[1]
     said: bool | None = None
     for env in ({}, {TEN: True}) if "log" in held else ({},):
         said = _sampled(a, b, names, held, env) if names else _constants(a, b, env)
         if said is not False:
-            return said if said or not any("∑" in name for name in names) else False
-    return said
+            break
+    return False if said is None and any("∑" in name for name in names) else said
 
 
 def _constants(a: Node, b: Node, env: Env) -> bool | None:
     try:
         return _near(a, b, env)
     except TooLarge:
-        differ = LARGE not in env and _constants(a, b, env | {LARGE: True}) is False
-        return False if differ else None
+        return False if LARGE not in env and _constants(a, b, env | {LARGE: True}) is False else None
     except Unreadable:
         return None
     except NO_VALUE:
         return None if "big" in kinds(a) | kinds(b) else False
 
 
-def _near(a: Node, b: Node, env: Env) -> bool:
-    """Whether two values are the same: exactly, or in two precisions relative to their size."""
+def _near(a: Node, b: Node, env: Env, other: Env | None = None) -> bool:
+    """Whether two values are the same: exactly, or in two precisions relative to their size. `other`: where `b` is evaluated."""
     for digits in (DIGITS, MORE_DIGITS):
         mp = context(digits)
-        x, y = evaluate(a, env, mp), evaluate(b, env, mp)
+        x, y = evaluate(a, env, mp), evaluate(b, other or env, mp)
         if isinstance(x, Fraction) and isinstance(y, Fraction):
             return x == y
         x, y = mp.convert(x), mp.convert(y)
@@ -126,7 +118,8 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
         env = mode | point
         try:
             defined = [_defined(node, env) for node in (a, b)]
-            if all(defined) and not _near(a, b, env):
+            even = all(defined) and held & _LOGARITHMS and _even_once(a, b, names, env)
+            if even or (all(defined) and not _near(a, b, env)):
                 return False
         except TooLarge:
             large += 1
@@ -140,6 +133,16 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
     if one > 2 and (held & CORNERS or (one * 3 > both and integral(names, held, a, b))):
         return False  # ln |x| is not ln x
     return True if both >= min(3, wanted) else None
+
+
+def _even_once(a: Node, b: Node, names: list[str], env: Env) -> bool:
+    """Whether one side is even in a variable for whose negative the other has no value: ln(x^2) is not 2 ln x."""
+    for name in names:
+        mirrored = env | {name: -env[name]}
+        defined = [node for node in (a, b) if _defined(node, mirrored)]
+        if len(defined) == 1 and _near(defined[0], defined[0], env, mirrored):
+            return True
+    return False
 
 
 def _defined(node: Node, env: Env) -> bool:
@@ -168,15 +171,13 @@ def points(a: Node, b: Node, names: list[str], held: frozenset[str]) -> Iterator
     edges = [c + d for c in constants for d in (-1, 0, 1)] + [2 * c for c in constants]
     if integral(names, held, a, b):
         values = [*range(1, 14), *([] if held & _POSITIVE else [0, -1, -2, -5]), *edges, *_TELLING]
-        if len(names) == 1:
-            yield from ({names[0]: Fraction(v)} for v in values)
-            return
         small = list(itertools.islice(itertools.product(_FACTORED[:6], repeat=len(names)), 300))
         draw.shuffle(small)
-        for i in range(70):
-            pool = _FACTORED if i % 2 else values
-            point = small[i // 2 % len(small)] if i % 4 == 0 else tuple(draw.choice(pool) for _ in names)
-            yield {name: Fraction(v) for name, v in zip(names, point, strict=True)}
+        chosen = ((v,) for v in values) if len(names) == 1 else (
+            small[i // 2 % len(small)] if i % 4 == 0 else tuple(draw.choice(_FACTORED if i % 2 else values) for _ in names)
+            for i in range(70)
+        )  # fmt: skip
+        yield from (dict(zip(names, map(Fraction, point), strict=True)) for point in chosen)
         return
     for i in range(120 if held & (CORNERS | STEPS) else 24):
         env: Env = {}
@@ -197,11 +198,9 @@ def proportional(a: Node, b: Node) -> Any:
     """The constant c with a = c b, or None: how two equations (or, where c is positive, inequalities) are the same."""
     held = kinds(a) | kinds(b)
     names = sorted(symbols(a) | symbols(b))
-    if not names or "infty" in held:
-        return None
     mp, ratio, seen = context(), None, 0
     tiny = mp.mpf(10) ** -20
-    for point in points(a, b, names, held):
+    for point in points(a, b, names, held) if names and "infty" not in held else ():
         try:
             x, y = (mp.convert(evaluate(node, point, mp)) for node in (a, b))
         except NO_VALUE:
@@ -225,11 +224,9 @@ def same_roots(a: Node, b: Node) -> bool | None:
         for _ in range(12):
             env: Env = {n: Fraction(draw.choice((1, -1)) * draw.randint(30, 400), 97) for n in others}
             roots = [linear_root(node, name, env) for node in (a, b)]
-            if None in roots:
-                continue
-            if abs(roots[0] - roots[1]) > context().mpf(10) ** -20 * (1 + abs(roots[0])):
+            if None not in roots and abs(roots[0] - roots[1]) > 1e-20 * (1 + abs(roots[0])):
                 return False
-            seen += 1
+            seen += None not in roots
         if seen >= 4:
             return True
     return None
@@ -247,15 +244,15 @@ def linear_root(node: Node, name: str, env: Env) -> Any:
     return None if bent or abs(slope) < tiny else 2 - low / slope
 
 
-def approximates(value: Fraction, places: int | None, node: Node) -> bool:
-    """Whether a decimal with seven significant digits or more is an exact value, rounded or cut off at its last place."""
-    if not places or places > 1000 or value.numerator.bit_length() > 4000:
+def approximates(value: Fraction, places: int, node: Node, digits: int = 7) -> bool:
+    """Whether a decimal of so many significant digits or more is an exact value, rounded or cut off at its last place.
+
+    With `digits` of 0 any decimal counts, but only rounded.
+    """
+    if not 0 < places <= 1000 or value.numerator.bit_length() > 4000:
         return False
-    if len(str(abs(value.numerator * 10**places // value.denominator)).lstrip("0")) < 7:
+    target, written = number(node), str(abs(value.numerator * 10**places // value.denominator)).lstrip("0")
+    if len(written) < digits or target is None or context().im(target):
         return False
-    target, mp = number(node), context()
-    return (
-        target is not None
-        and not mp.im(target)
-        and bool(abs(mp.convert(value) - target) < mp.mpf(10) ** -places)
-    )
+    distance = abs(context().convert(value) - target) * 10**places
+    return bool(distance < 1 if digits else distance <= 0.5)

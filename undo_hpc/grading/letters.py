@@ -5,20 +5,14 @@ from __future__ import annotations
 import re
 
 from undo_hpc.grading import extract, words
-from undo_hpc.grading.boxes import last_answer
 from undo_hpc.grading.extract import Found
 from undo_hpc.grading.lookalikes import unify
-from undo_hpc.grading.reasoning import visible
+from undo_hpc.grading.reasoning import last_answer, visible
 from undo_hpc.grading.tokens import prepare
 
 _GAP = r"(?:\s|\\[:;,! ]|\\q?quad|~)*"
-_COMMANDS = re.compile(
-    r"\\(?:text(?:bf|rm|it|sf)?|mathrm|mathbf|mbox|boldsymbol|bf|rm)\s*\{?|\\[:;,! ]|\\q?quad|~|[{}$]"
-)
-_FORM = re.compile(
-    r"(?:(?i:option|choice|answer)\s*)?(?:\(\s*([A-Za-z])\s*\)|[(\[{]{0,2}\s*([A-Z])\s*[)\]}]{0,2}\s*(?=[).:,\-]|$))",
-    re.DOTALL,
-)
+_COMMANDS = re.compile(r"\\(?:text(?:bf|rm|it|sf)?|mathrm|mathbf|mbox|boldsymbol|bf|rm)\s*\{?|\\[:;,! ]|\\q?quad|~|[{}$]")  # fmt: skip
+_FORM = re.compile(r"(?:(?i:option|choice|answer)\s*)?(?:\(\s*([A-Za-z])\s*\)|[(\[{]{0,2}\s*([A-Z])\s*[)\]}]{0,2}\s*(?=[).:,\-]|$))", re.DOTALL)  # fmt: skip
 # What stands behind a letter where a second one follows: `B, C`, `(B) and (C)`.
 _SECOND = r"[)}\]*\s]{0,6}(?:[,;&]|and|or|\s){1,8}[(*\s]{0,6}[A-Z][)}\]*\s.]{0,6}(?:[,;&\n]|and\b|or\b|$)"
 _SAID = re.compile(
@@ -26,12 +20,8 @@ _SAID = re.compile(
     r"[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*(?<![A-Za-z])([A-Z])"
     rf"(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{{2,}}\s+[a-z])(?!{_SECOND})"
 )
-_NEGATED = re.compile(
-    r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE
-)
-_BUT = re.compile(
-    r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b"
-)
+_NEGATED = re.compile(r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)  # fmt: skip
+_BUT = re.compile(r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b")  # fmt: skip
 _CONCLUDES = re.compile(  # `(B) is correct`, or `so it is B.`
     r"(?:(?i:option|choice|answer|statement)\s+|(?<![A-Za-z]))[*(\[]*([A-Z])[)\]*.]*\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?"
     r"(?:correct|right|best|true|one|option|choice)\b(?!\s*\?|\s+(?:at first|only|if|when))"
@@ -59,10 +49,9 @@ def option(text: str) -> tuple[str, str] | None:
 
 def several(gold: str, pred: str) -> bool:
     """Whether both answers choose the same several letters: `BD`, and `B, D` or `B and D`."""
-    wanted = bare(gold)
-    if not re.fullmatch(r"[A-J]{2,6}", wanted) or list(wanted) != sorted(set(wanted)):
-        return False
-    return re.sub(r"[(),;&.\s]|\band\b", "", bare(pred)) == wanted
+    chosen = [re.sub(r"[(),;&.\s]|\band\b", "", bare(text)) for text in (gold, pred)]
+    wanted = re.fullmatch(r"[A-J]{2,6}", chosen[0]) and list(chosen[0]) == sorted(set(chosen[0]))
+    return bool(wanted) and chosen[0] == chosen[1]
 
 
 def letter_of(text: str) -> str | None:
@@ -104,8 +93,7 @@ def choice_of(text: str, choices: tuple[str, ...]) -> str | None:
 def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     """The letter that a prediction chooses: the last of box and 'answer is', then an option's text, then the closing sentence."""
     text = visible(text)
-    whole = text.strip()
-    box = last_answer(text)
+    whole, tail, box = text.strip(), text[-2000:], last_answer(text)
     best: tuple[int, str, str] | None = None
     if box and (letter := choice_of(box.content, choices) or letter_of(box.content)):
         best = (box.start, letter, "box")
@@ -116,20 +104,18 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
                 best = (len(text), letter, "option text")
     for match in _SAID.finditer(text, max(0, len(text) - 20_000)):
         chosen = _BUT.match(text, match.end(1)) if _negated(text, match.start(1)) else match
-        if chosen and not _pronoun(text, chosen) and (best is None or match.start() > best[0]):
+        # the letter may be the word A or I: `I think`, `A triangle`
+        pronoun = chosen and chosen[1] in "AI" and re.compile(r"\s+[a-z]").match(text, chosen.end(1))
+        word = pronoun and text[chosen.start(1) - 1] not in "([{"  # type: ignore[union-attr]
+        if chosen and not word and (best is None or match.start() > best[0]):
             best = (match.start(), chosen[1], "answer is")
     if best:
         return Found(*best[1:])
-    if len(whole) < 2000 and (
-        letter := choice_of(whole, choices) or (letter_of(whole) if len(whole) < 400 else None)
-    ):
+    short = len(whole) < 2000
+    if short and (letter := choice_of(whole, choices) or (letter_of(whole) if len(whole) < 400 else None)):
         return Found(letter, "whole")
-    tail = text[-2000:]
-    said = [
-        m[1] or m[2]
-        for m in _CONCLUDES.finditer(tail)
-        if not _negated(tail, m.start(1) if m[1] else m.start(2))
-    ]
+    concluding = ((m[m.lastindex or 0], m.start(m.lastindex or 0)) for m in _CONCLUDES.finditer(tail))
+    said = [letter for letter, at in concluding if not _negated(tail, at)]
     if said:
         return Found(said[-1], "says")
     anchored = extract.anchored(text, 0, 1)
@@ -142,9 +128,3 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
 def _negated(text: str, at: int) -> bool:
     """Whether the letter here is said to be wrong."""
     return bool(_NEGATED.search(text, max(0, at - 60), at))
-
-
-def _pronoun(text: str, match: re.Match[str]) -> bool:
-    """Whether the letter is the word A or I: `I think`, `A triangle`."""
-    word = match[1] in "AI" and re.match(r"\s+[a-z]+", text[match.end(1) : match.end(1) + 20])
-    return bool(word) and text[match.start(1) - 1] not in "([{"

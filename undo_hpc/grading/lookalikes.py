@@ -23,9 +23,7 @@ _INVISIBLE = re.compile(
 )
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff]")
 # "\frac" whose backslash was eaten by a careless string literal: a control character and the rest of the command.
-_EATEN = re.compile(
-    "\\\\?([\x0c\x08\t\r\x0b\x07])(rac|oxed|egin|inom|ext|imes|heta|frac|ight|ho|ec)(?![a-z])"
-)
+_EATEN = re.compile("\\\\?([\x0c\x08\t\r\x0b\x07])(rac|oxed|egin|inom|ext|imes|heta|frac|ight|ho|ec)(?![a-z])")  # fmt: skip
 _EATEN_LETTER = {"\x0c": "f", "\x08": "b", "\t": "t", "\r": "r", "\x0b": "v", "\x07": "a"}
 _TABLE = {ord(sign): f"\\{name} " for sign, name in tables.pairs("signs").items()}
 _TABLE |= {ord(sign): plain for sign, plain in tables.pairs("plain signs").items()}

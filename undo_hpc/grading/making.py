@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from typing import Any
 
 from undo_hpc.grading import regions
 from undo_hpc.grading import values as typed
-from undo_hpc.grading.evaluate import kinds
-from undo_hpc.grading.nodes import Node, num
 from undo_hpc.grading.tables import SCALES, word_set
 from undo_hpc.grading.tokens import SyntaxProblem
+from undo_hpc.grading.values import Node, Value, kinds, num
 
-STRUCTURES = word_set(
-    "bracket list rel setop named ratio clock modulo given builder cases words about ldots quantity base matrix"
-)
+STRUCTURES = word_set("bracket list rel setop named ratio clock modulo given builder cases words about ldots quantity base matrix")  # fmt: skip
 MAX_ITEMS = 200
-MAKERS: dict[str, Callable[[Node], typed.Value]] = {}  # filled by `reading`
+MAKERS: dict[str, Callable[[Node], Value]] = {}  # filled here, in `relations` and in `reading`
 _SETS: dict[str, Node] = {
     "R": regions.REALS,
     "R+": regions.between(num(0), regions.INFINITY, "()"),
     "R0+": regions.between(num(0), regions.INFINITY, "[)"),
     "R-": regions.between(regions.MINUS_INFINITY, num(0), "()"),
-    "Z": ("whole", float("-inf")),
-    "Z+": ("whole", 1),
-    "N": ("whole", 1),
-    "N0": ("whole", 0),
-}
+    "Z": ("whole", float("-inf")), "Z+": ("whole", 1), "N": ("whole", 1), "N0": ("whole", 0),
+}  # fmt: skip
 
 
-def value_of(node: Node) -> typed.Value:
+def value_of(node: Node) -> Value:
     """The value of a node. Raises SyntaxProblem where its parts make no sense together."""
-    maker = MAKERS.get(node[0])
-    return maker(node) if maker else expression(node)
+    return MAKERS.get(node[0], expression)(node)
 
 
-def expression(node: Node) -> typed.Value:
+def expression(node: Node) -> Value:
     """An expression, an angle, a percentage, a matrix, or the values of a plus-minus."""
     held = kinds(node)
     if node[0] == "apply" and len(node[2]) > 1 and node[1][0].isupper():  # the point P(3, 4)
-        return typed.Solutions((f"point {node[1]}",), ((typed.Items("()", tuple(map(value_of, node[2]))),),))
+        point = typed.Items("()", tuple(map(value_of, node[2])))
+        return typed.Solutions((f"point {node[1]}",), ((point,),), None)
     if held & {"pm", "mp"}:
         return typed.Items("", tuple(map(value_of, branches(node))))
     if "matrix" in held:
@@ -57,98 +53,90 @@ def expression(node: Node) -> typed.Value:
 
 def branches(node: Node) -> list[Node]:
     """The expressions that plus-minus signs stand for: linked where a minus-plus is among them, else each on its own."""
-
-    def choose(part: Node, signs: list[bool]) -> Node:
-        if not isinstance(part, tuple):
-            return part
-        if part and part[0] in ("pm", "mp"):
-            minus = (signs[0] if linked else signs.pop()) ^ (part[0] == "mp")
-            inner = choose(part[1], signs)
-            return ("neg", inner) if minus else inner
-        return tuple(choose(item, signs) for item in part)
-
     linked = "mp" in kinds(node)
     count = 1 if linked else str(node).count("'pm'")
     if count > 4:
         raise SyntaxProblem("many plus-minus signs")
-    choices = ([bool(c >> i & 1) for i in range(count)] for c in range(2**count))
-    return list(dict.fromkeys(choose(node, choice) for choice in choices))
+
+    def choose(part: Any, signs: list[int]) -> Any:
+        if not isinstance(part, tuple) or not part or part[0] not in ("pm", "mp"):
+            return tuple(choose(item, signs) for item in part) if isinstance(part, tuple) else part
+        minus = (signs[0] if linked else signs.pop()) ^ (part[0] == "mp")
+        return ("neg", choose(part[1], signs)) if minus else choose(part[1], signs)
+
+    return list(dict.fromkeys(choose(node, [c >> i & 1 for i in range(count)]) for c in range(2**count)))
 
 
-def quantity(node: Node) -> typed.Value:
+def quantity(node: Node) -> Value:
     """An amount with its unit; words that scale it (`2.5 million`) are taken in."""
     inner, unit = node[1], node[2]
     first, _, rest = unit.partition(" ")
-    if first.lower() in SCALES:
-        inner = ("mul", inner, num(SCALES[first.lower()]))
+    if scale := SCALES.get(first.lower()):
+        inner = ("mul", inner, num(scale))
         return quantity(("quantity", inner, rest)) if rest else value_of(inner)
     value = value_of(inner)
     if isinstance(value, typed.Items) and value.brackets == "":
         return typed.Items("", tuple(typed.Quantity(item, unit) for item in value.items))
-    if isinstance(value, typed.Quantity):
-        return typed.Quantity(value.value, f"{value.unit} {unit}")
-    return typed.Quantity(value, unit)
+    inner, before = (value.value, f"{value.unit} ") if isinstance(value, typed.Quantity) else (value, "")
+    return typed.Quantity(inner, before + unit)
 
 
-def bracket(node: Node) -> typed.Value:
+def bracket(node: Node) -> Value:
     """A tuple or a set."""
     _, opening, closing, items = node
     if len(items) > MAX_ITEMS:
         raise SyntaxProblem("too many items")
-    single = len(items) == 1 and items[0][0] == "rel"
-    condition = single and (opening == "(" or items[0][1][0] in ("<", ">", "le", "ge", "ne", "in"))
-    values = [value_of(item) for item in items]
-    if condition:
-        return values[0]
-    found = flat(values) if opening == "\\{" else tuple(values)
-    return typed.Items("{}" if opening == "\\{" else opening + closing, found)
+    values = list(map(value_of, items))
+    if len(items) == 1 and items[0][0] == "rel" and (opening == "(" or items[0][1] != ("=",)):
+        return values[0]  # a condition
+    braces = opening == "\\{"
+    return typed.Items("{}" if braces else opening + closing, flat(values) if braces else tuple(values))
 
 
-def flat(values: list[typed.Value]) -> tuple[typed.Value, ...]:
+def is_list(value: Value) -> bool:
+    """Whether a value is a list of items without brackets."""
+    return isinstance(value, typed.Items) and value.brackets == ""
+
+
+def flat(values: list[Value]) -> tuple[Value, ...]:
     """The items of lists among the values, such as those of a plus-minus, one by one."""
-    lists = (v.items if isinstance(v, typed.Items) and v.brackets == "" else (v,) for v in values)
-    return tuple(item for items in lists for item in items)
+    return tuple(item for value in values for item in (value.items if is_list(value) else (value,)))
 
 
-def as_formula(value: typed.Value) -> Node | None:
+def as_formula(value: Value) -> Node | None:
     """The formula of a value that can be a set of real numbers: an interval, a finite set, intervals side by side."""
-    if isinstance(value, typed.Region):
-        return value.formula
     if not isinstance(value, typed.Items) or value.brackets == "matrix":
-        return None
+        return value.formula if isinstance(value, typed.Region) else None
     nodes = [item.node for item in value.items if isinstance(item, typed.Expression)]
-    if value.brackets == "{}" and len(nodes) == len(value.items):
+    if len(nodes) == len(value.items) and value.brackets == "{}":
         return ("any", *(("rel", ("=",), (regions.VARIABLE, node)) for node in nodes))
-    if value.brackets not in ("{}", "") and len(nodes) == len(value.items) == 2:
+    if len(nodes) == len(value.items) == 2 and value.brackets:
         return regions.between(nodes[0], nodes[1], value.brackets)
-    parts = [as_formula(item) for item in value.items] if value.brackets == "" else [None]
+    parts = [None] if value.brackets else list(map(as_formula, value.items))
     return None if None in parts else ("any", *parts)
 
 
-def set_operation(node: Node) -> typed.Value:
+def set_operation(node: Node) -> Value:
     """Unions, intersections and differences: of sets of reals carried out, of others kept as operands."""
-    values = [
-        typed.Items("{}", (value,)) if isinstance(value, typed.Expression) else value
-        for value in map(value_of, node[2:])
-    ]
+    values = [value_of(part) for part in node[2:]]
+    for i, value in enumerate(values):  # a number among sets; a capital letter is a set
+        if isinstance(value, typed.Expression) and not (value.node[0] == "sym" and value.node[1].isupper()):
+            values[i] = typed.Items("{}", (value,))
     left, right = map(as_formula, values)
     if left is not None and right is not None:
-        if node[1] == "cup":
-            return typed.Region("", ("any", left, right))
-        return typed.Region("", ("every", left, right if node[1] == "cap" else ("none", right)))
-    operands: list[typed.Value] = []
-    for value in values:
-        nested = isinstance(value, typed.Named) and value.name == node[1] and node[1] != "setminus"
-        operands.extend(value.operands if nested else (value,))  # type: ignore[attr-defined]
-    return typed.Named(node[1], tuple(operands))
+        right = ("none", right) if node[1] == "setminus" else right
+        return typed.Region("", ("any" if node[1] == "cup" else "every", left, right))
+    nested = [isinstance(v, typed.Named) and v.name == node[1] != "setminus" for v in values]
+    parts = [v.operands if inner else (v,) for v, inner in zip(values, nested, strict=True)]
+    return typed.Named(node[1], (*parts[0], *parts[1]))
 
 
-def named(name: str) -> typed.Value:
+def named(name: str) -> Value:
     """A set of numbers by its name."""
-    return typed.Region("", _SETS[name]) if name in _SETS else typed.Named(name)
+    return typed.Region("", _SETS[name]) if name in _SETS else typed.Named(name, ())
 
 
-def cases(node: Node) -> typed.Value:
+def cases(node: Node) -> Value:
     """A piecewise function; without conditions it is a list."""
     if any(len(row) != 2 for row in node[1]):
         rows = tuple(item for row in node[1] for item in row)
@@ -169,28 +157,24 @@ def matrix(node: Node) -> list[list[Node]] | Node:
     grids = [part for part in parts if isinstance(part, list)]
     if not grids:
         return (*node[:2], tuple(parts), *node[3:]) if node[0] == "fn" else (node[0], *parts)
-    a = grids[0]
-    if node[0] == "fn" and node[1] in ("det", "abs"):
+    a, kind = grids[0], node[0]
+    if kind == "fn" and node[1] in ("det", "abs"):
         return determinant(a)
-    if node[0] == "neg":
+    if kind == "neg":
         return [[("neg", cell) for cell in row] for row in a]
-    if len(grids) == 2 and node[0] == "add" and [len(row) for row in a] == [len(row) for row in grids[1]]:
+    if len(grids) == 2 and kind == "add" and [len(row) for row in a] == [len(row) for row in grids[1]]:
         return [[("add", x, y) for x, y in zip(p, q, strict=True)] for p, q in zip(*grids, strict=True)]
-    if len(grids) == 2 and node[0] == "mul" and len(a[0]) == len(grids[1]):
+    if len(grids) == 2 and kind == "mul" and len(a[0]) == len(grids[1]):
         columns = list(zip(*grids[1], strict=True))
         return [[total([("mul", *pair) for pair in zip(row, c, strict=True)]) for c in columns] for row in a]
-    if len(grids) == 1 and (node[0] == "mul" or (node[0] == "div" and a is parts[0])):
-        scalar = parts[1] if a is parts[0] else parts[0]
-        return [[(node[0], cell, scalar) for cell in row] for row in a]
+    if len(grids) == 1 and (kind == "mul" or (kind == "div" and a is parts[0])):
+        return [[(kind, cell, parts[1] if a is parts[0] else parts[0]) for cell in row] for row in a]
     raise SyntaxProblem("an operation that matrices do not have here")
 
 
 def total(terms: list[Node]) -> Node:
     """The sum of terms."""
-    out = terms[0]
-    for term in terms[1:]:
-        out = ("add", out, term)
-    return out
+    return reduce(lambda a, b: ("add", a, b), terms)
 
 
 def determinant(rows: list[list[Node]]) -> Node:
@@ -199,8 +183,20 @@ def determinant(rows: list[list[Node]]) -> Node:
         raise SyntaxProblem("a determinant that is not square, or large")
     if len(rows) == 1:
         return rows[0][0]
-    terms = []
-    for j, cell in enumerate(rows[0]):
-        minor: Node = ("mul", cell, determinant([row[:j] + row[j + 1 :] for row in rows[1:]]))
-        terms.append(("neg", minor) if j % 2 else minor)
-    return total(terms)
+    signed = [("neg", cell) if j % 2 else cell for j, cell in enumerate(rows[0])]
+    minors = (determinant([row[:j] + row[j + 1 :] for row in rows[1:]]) for j in range(len(rows)))
+    return total([("mul", c, minor) for c, minor in zip(signed, minors, strict=True)])
+
+
+MAKERS |= {
+    "bracket": bracket,
+    "setop": set_operation,
+    "named": lambda node: named(node[1]),
+    "ratio": lambda node: typed.Ratio(tuple(map(value_of, node[1]))),
+    "clock": lambda node: typed.Clock(node[1], node[2]),
+    "cases": cases,
+    "quantity": quantity,
+    "base": lambda node: typed.Named(f"base {node[2]}", (typed.Text(node[1].lstrip("0") or "0"),)),
+    "about": lambda node: typed.About((value_of(node[1]),), ""),
+    "ldots": lambda node: typed.Named("ldots", ()),
+}

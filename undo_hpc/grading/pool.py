@@ -58,13 +58,9 @@ class _Worker:
 
 def _ticket(item: GradeItem) -> _Ticket:
     """Only the end of a text counts; what is no text becomes one."""
-    texts = [
-        text if isinstance(text, str) else "" if text is None else str(text)
-        for text in (item.prediction, item.gold)
-    ]
-    return _Ticket(
-        [*(text[-MAX_TEXT:] for text in texts), item.kind, item.choices], sum(map(len, texts)) + 100
-    )
+    texts = ["" if text is None else str(text) for text in (item.prediction, item.gold)]
+    row = [*(text[-MAX_TEXT:] for text in texts), item.kind, item.choices]
+    return _Ticket(row, sum(map(len, texts)) + 100)
 
 
 class Checker:
@@ -124,10 +120,10 @@ class Checker:
                     ticket = order.popleft()
                     held -= ticket.size
                     yield ticket.grade  # type: ignore[misc]
-                has_room = (
+                room = (
                     len(order) < WINDOW_ITEMS and held < WINDOW_BYTES and len(self._jobs) <= 2 * self.workers
                 )
-                if more and has_room:
+                if more and room:
                     job = deque(map(_ticket, islice(items, JOB_ITEMS)))
                     more = bool(job)
                     order.extend(job)

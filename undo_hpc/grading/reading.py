@@ -5,32 +5,27 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from undo_hpc.grading import making, relations, words
+from undo_hpc.grading import relations, words
 from undo_hpc.grading import values as typed
 from undo_hpc.grading.grammar import parse
 from undo_hpc.grading.lookalikes import unify
-from undo_hpc.grading.making import MAKERS, value_of
-from undo_hpc.grading.nodes import num
+from undo_hpc.grading.making import named, value_of
 from undo_hpc.grading.tables import NUMBER_WORDS
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 
-_BASED = re.compile(
-    r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)"
-)
+_BASED = re.compile(r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)")  # fmt: skip
 _SPLIT = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_WORDS = (typed.Text, typed.Unread)
+assert relations.MAKERS  # imported for its makers
 
 
 def readings(text: str) -> tuple[typed.Value, ...]:
     """The values that a text may have; more than one only where a comma may part thousands or items."""
     first = read(text)
-    if (
-        not _SPLIT.search(text)
-        or re.search(r"\d,0\d\d", text)
-        or isinstance(first, (typed.Text, typed.Unread))
-    ):
+    if not _SPLIT.search(text) or re.search(r"\d,0\d\d", text) or isinstance(first, _WORDS):
         return (first,)
     second = read(text, False)
-    return (first,) if second == first or isinstance(second, (typed.Text, typed.Unread)) else (first, second)
+    return (first,) if second == first or isinstance(second, _WORDS) else (first, second)
 
 
 @lru_cache(maxsize=8192)
@@ -40,43 +35,17 @@ def read(text: str, thousands: bool = True) -> typed.Value:
     if (based := _BASED.fullmatch(plain.strip().strip("$ "))) and (based[2] or based[3]):
         base = NUMBER_WORDS.get((based[2] or based[3]).lower(), based[2] or based[3])
         if str(base).isdigit():
-            return typed.Base(based[1].lstrip("0") or "0", int(base))
+            return value_of(("base", based[1], int(base)))
     try:
         return value_of(parse(plain, thousands))
-    except Wordy:
-        return in_words(plain)
-    except (SyntaxProblem, RecursionError):
-        wordy = len(re.findall(r"[^\W\d_]{3,}", re.sub(r"\\[a-zA-Z]+", " ", plain))) > 2
-        return in_words(plain) if wordy or words.plain(plain) == words.EMPTY else typed.Unread(plain)
-
-
-def in_words(text: str) -> typed.Value:
-    """Words: a number spelled out, a set by its name, or a text."""
-    spelled = words.spelled(text)
-    if spelled:
-        value = typed.Expression(num(spelled[0]))
+    except (SyntaxProblem, RecursionError) as error:
+        longer = len(re.findall(r"[^\W\d_]{3,}", re.sub(r"\\[a-zA-Z]+", " ", plain))) > 2
+        if not isinstance(error, Wordy) and not longer and words.plain(plain) != words.EMPTY:
+            return typed.Unread(plain)
+    if spelled := words.spelled(plain):
+        value = typed.Expression(typed.num(spelled[0]))
         return typed.Quantity(value, spelled[1]) if spelled[1] else value
-    said = words.plain(text)
+    said = words.plain(plain)
     if said in words.SETS:
-        return making.named(said)
+        return named(said)
     return typed.Items("{}", ()) if said == words.EMPTY else typed.Text(said)
-
-
-MAKERS |= {
-    "bracket": making.bracket,
-    "setop": making.set_operation,
-    "named": lambda node: making.named(node[1]),
-    "ratio": lambda node: typed.Ratio(tuple(map(value_of, node[1]))),
-    "clock": lambda node: typed.Clock(node[1], node[2]),
-    "cases": making.cases,
-    "quantity": making.quantity,
-    "base": lambda node: typed.Base(node[1].lstrip("0") or "0", node[2]),
-    "about": lambda node: typed.About((value_of(node[1]),)),
-    "ldots": lambda node: typed.Dots(),
-    "words": lambda node: typed.Text(words.plain(node[1])),
-    "list": relations.listing,
-    "rel": relations.relation,
-    "given": relations.given,
-    "builder": relations.builder,
-    "modulo": relations.modulo,
-}

@@ -1,8 +1,9 @@
-"""The part of an output that counts: behind the reasoning, before run-on text, without drawings. Linear in the text's length."""
+"""The part of an output that counts, behind the reasoning, before run-on text, without drawings; and its boxes. In linear time."""
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 MAX_TEXT = 200_000
 _RUN_ON = re.compile(
@@ -21,6 +22,15 @@ _BLOCKS = (
     ("<seed:think>", "</seed:think>"),
 )
 _FINAL = ("<|channel|>final<|message|>", "assistantfinal")  # gpt-oss, with its special tokens and without
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*(\{?)|\\.|[{}]", re.DOTALL)
+_BARE = re.compile(r"\s*(\\?[$])?\s*(-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![a-zA-Z]))")
+# What may stand between two boxes that together are one answer.
+_SPACE = r"(?:[\s,;.$]|\\[,;:!\s\\()\[\]]|\\q?quad|\*\*)*"
+_BOXES_JOINED = re.compile(
+    rf"{_SPACE}(?:(?:[a-z]{{2,12}}\s+)?(?:\b(?:and|or)\b|[,;]|&)){_SPACE}(?:[A-Za-z](?:_\{{?\w\}}?)?\s*=\s*)?"  # `and $y = \boxed{2}`
+    r"(?:(?:the\s+)?(?:second|third|fourth|other|larger|smaller|last)\s+(?:[a-z]{1,12}\s+){0,2}(?:is|are|=)[\s$]*)?"
+)
+_TEXT_JOINED = re.compile(r"\\(?:text|mbox|textrm)\s*\{[\s,]*(and|or)[\s,]*\}")
 
 
 def visible(text: str) -> str:
@@ -31,9 +41,10 @@ def visible(text: str) -> str:
     """
     text = _without_drawings(_behind_reasoning(text)[-MAX_TEXT:])
     text = _CALCULATION.sub("", text) if "<<" in text else text
-    said = _SAID.search(text)
     start = len(text) - len(text.lstrip())
-    for match in _RUN_ON.finditer(text):
+    said: re.Match[str] | None = None
+    for number, match in enumerate(_RUN_ON.finditer(text)):
+        said = said if number else _SAID.search(text)
         if start < match.start() and (match[0][0] in "<[" or (said and said.end() <= match.start())):
             return text[: match.start()]
     return text
@@ -63,3 +74,52 @@ def _without_drawings(text: str) -> str:
         out.append(text[at:start])
         at = end + 6
     return " ".join((*out, text[at:]))
+
+
+# -- boxes, found by counting braces in one pass
+class Box(NamedTuple):
+    """The content of a box and where the whole box lies in the text."""
+
+    content: str
+    start: int
+    end: int
+
+
+def find_boxes(text: str) -> list[Box]:
+    r"""All closed, non-empty, outermost boxes (`\boxed{...}`, `\fbox{...}`, `\boxed 5`). One that is never closed counts for nothing."""
+    boxes: list[Box] = []
+    stack: list[tuple[int, int] | None] = []  # where a box and its content start; None for a plain brace
+    for match in _BOX.finditer(text) if "\\boxed" in text or "\\fbox" in text or "\\framebox" in text else ():
+        if match[0] == "{":
+            stack.append(None)
+        elif match[0] == "}" and stack and (opened := stack.pop()):
+            while boxes and boxes[-1].start > opened[0]:
+                boxes.pop()
+            if content := text[opened[1] : match.start()].strip():
+                boxes.append(Box(content, opened[0], match.end()))
+        elif match[1] == "{":
+            stack.append((match.start(), match.end()))
+        elif match[1] == "" and (bare := _BARE.match(text, match.end())):
+            boxes.append(Box(bare[0].strip(), match.start(), bare.end()))
+    return boxes
+
+
+def last_answer(text: str) -> Box | None:
+    """The last box, together with the neighbours that are joined to it by nothing but 'and', 'or' or commas."""
+    boxes = find_boxes(text)
+    chosen = boxes[-1:]
+    for box in reversed(boxes[:-1]):
+        gap = text[box.end : chosen[0].start]
+        if len(gap) > 60 or not _BOXES_JOINED.fullmatch(_TEXT_JOINED.sub(r" \1 ", gap)):
+            break
+        chosen.insert(0, box)
+    contents = dict.fromkeys(_unbox(box.content) for box in chosen)
+    return Box(", ".join(contents), chosen[0].start, chosen[-1].end) if chosen else None
+
+
+def _unbox(content: str) -> str:
+    """Takes away boxes inside of a box, keeping what is in them."""
+    for _ in range(5):
+        for box in reversed(find_boxes(content)):
+            content = content[: box.start] + box.content + content[box.end :]
+    return content

@@ -12,29 +12,23 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from undo_hpc.grading.evaluate import NO_VALUE, REAL, Env, context, evaluate, symbols, walk
+from undo_hpc.grading.evaluate import NO_VALUE, REAL, Env, context, evaluate
 from undo_hpc.grading.identity import linear_root
-from undo_hpc.grading.nodes import Node
+from undo_hpc.grading.values import Node, symbols, walk
 
 VARIABLE: Node = ("sym", "\0x")
 INFINITY: Node = ("const", "infty")
 MINUS_INFINITY: Node = ("neg", INFINITY)
 REALS: Node = ("every",)
-EMPTY: Node = ("any",)
 _DRAWS = 6  # of other variables, so that endpoints come in any order
-_GRID = [Fraction(k * abs(k), 7) + Fraction(1, 1009) for k in range(-30, 31)]
-_GRID += [Fraction(k) for k in range(-20, 21)]
+_GRID = sorted([Fraction(k * abs(k), 7) + Fraction(1, 1009) for k in range(-30, 31)] + [Fraction(k) for k in range(-20, 21)])  # fmt: skip
 
 
 def between(low: Node, high: Node, brackets: str) -> Node:
     """The formula of an interval; infinite ends are open."""
     below, above = ("le" if bracket in "[]" else "<" for bracket in brackets)
-    parts: list[Node] = []
-    if low != MINUS_INFINITY:
-        parts.append(("rel", (below,), (low, VARIABLE)))
-    if high != INFINITY:
-        parts.append(("rel", (above,), (VARIABLE, high)))
-    return ("every", *parts)
+    parts: list[Node] = [("rel", (below,), (low, VARIABLE))] if low != MINUS_INFINITY else []
+    return ("every", *parts, *([("rel", (above,), (VARIABLE, high))] if high != INFINITY else []))
 
 
 def holds(formula: Node, env: Env) -> bool:
@@ -47,11 +41,9 @@ def holds(formula: Node, env: Env) -> bool:
     if kind == "whole":
         x = env[VARIABLE[1]]
         return abs(x - context().nint(x)) < 1e-20 and x >= parts[0]
-    operators, sides = parts
-    values = [_real(side, env) for side in sides]
-    if None in values:
-        return False
-    return all(_ordered(o, a, b) for o, (a, b) in zip(operators, pairwise(values), strict=True))
+    values = [_real(side, env) for side in parts[1]]
+    pairs = zip(parts[0], pairwise(values), strict=True)
+    return None not in values and all(_ordered(o, a, b) for o, (a, b) in pairs)
 
 
 def _real(node: Node, env: Env) -> Any:
@@ -64,45 +56,29 @@ def _real(node: Node, env: Env) -> Any:
 
 def _ordered(operator: str, a: Any, b: Any) -> bool:
     same = abs(a - b) <= context().mpf(10) ** -22 * (1 + abs(a))
-    return {"=": same, "ne": not same, "<": a < b and not same, ">": a > b and not same,
-            "le": a < b or same, "ge": a > b or same}.get(operator, False)  # fmt: skip
+    return {"=": same, "ne": not same, "<": a < b and not same, "le": a < b or same}.get(operator, False)
 
 
 def _critical(formula: Node, env: Env) -> Iterator[Any]:
-    """The numbers at which the truth of a formula may change."""
-    for part in walk(formula):
-        for left, right in pairwise(part[2]) if part[0] == "rel" else ():
-            if VARIABLE in (left, right):
-                yield _real(right if left == VARIABLE else left, env)
-            difference: Node = ("add", left, ("neg", right))
-            root = linear_root(difference, VARIABLE[1], env)
-            if root is None:
-                yield from _sign_changes(difference, env)
-            else:
-                yield root
-
-
-def _sign_changes(node: Node, env: Env) -> Iterator[Any]:
-    """Roots of a function of the variable, by bisection between points of the grid."""
-    value = lambda x: _real(node, env | {VARIABLE[1]: x})  # noqa: E731
-    grid = sorted(_GRID)
-    for low, high in pairwise(grid):
-        below, above = value(low), value(high)
-        if below is None or above is None or below * above > 0:
-            continue
-        a, b = (context().convert(end) for end in (low, high))
-        for _ in range(120):
-            middle = (a + b) / 2
-            said = value(middle)
-            if said is None:
-                break
-            a, b = (middle, b) if said * below > 0 else (a, middle)
-        yield b
+    """The numbers at which the truth of a formula may change: ends, and roots by bisection between points of the grid."""
+    for left, right in (sides for part in walk(formula) if part[0] == "rel" for sides in pairwise(part[2])):
+        if VARIABLE in (left, right):
+            yield _real(right if left == VARIABLE else left, env)
+        difference: Node = ("add", left, ("neg", right))
+        root = linear_root(difference, VARIABLE[1], env)
+        yield root
+        values = [_real(difference, env | {VARIABLE[1]: x}) for x in _GRID] if root is None else []
+        for (a, below), (b, above) in pairwise(zip(_GRID, values, strict=False)):
+            if None not in (below, above) and below * above <= 0:
+                for _ in range(120):
+                    middle = (context().convert(a) + b) / 2
+                    said = _real(difference, env | {VARIABLE[1]: middle})
+                    a, b = (middle, b) if said is not None and said * below > 0 else (a, middle)
+                yield context().convert(b)
 
 
 def _probes(formulas: tuple[Node, ...], env: Env) -> list[Any]:
-    ends = {value for formula in formulas for value in _critical(formula, env) if value is not None}
-    ordered = sorted(ends)
+    ordered = sorted({value for f in formulas for value in _critical(f, env) if value is not None})
     gap = context().mpf(10) ** -12
     beside = [end + side * (1 + abs(end)) for end in ordered for side in (-gap, gap, -1e-3, 1e-3)]
     return [*_GRID, *ordered, *beside, *((a + b) / 2 for a, b in pairwise(ordered))]
@@ -121,9 +97,7 @@ def same_region(a: Node, b: Node) -> bool:
     draw = random.Random(3)
     for _ in range(_DRAWS if others else 1):
         env: Env = {name: Fraction(draw.randint(-400, 400), 97) for name in others}
-        if any(
-            holds(a, here) != holds(b, here)
-            for here in ({**env, VARIABLE[1]: x} for x in _probes((a, b), env))
-        ):
+        probed = ({**env, VARIABLE[1]: x} for x in _probes((a, b), env))
+        if any(holds(a, here) != holds(b, here) for here in probed):
             return False
     return True

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from itertools import pairwise
 
-from undo_hpc.grading import regions, units, words
+from undo_hpc.grading import families, regions, words
 from undo_hpc.grading import values as typed
-from undo_hpc.grading.evaluate import kinds, rational, symbols, walk
 from undo_hpc.grading.grammar import domain_of
 from undo_hpc.grading.identity import identical
-from undo_hpc.grading.making import MAX_ITEMS, STRUCTURES, branches, flat, value_of
-from undo_hpc.grading.nodes import Node, num, substitute
+from undo_hpc.grading.making import MAKERS, MAX_ITEMS, STRUCTURES, flat, value_of
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.tokens import SyntaxProblem
+from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols, walk
 
-_ORDERS = frozenset(("<", ">", "le", "ge", "ne"))
+_FLIPPED = {">": "<", "ge": "le", "<": "<", "le": "le", "ne": "ne", "=": "="}
 _MEASURED = word_set("mul div ratio fn pow")
 _NO_MEASURES = word_set("sqrt abs max min gcd lcm floor ceil log ln")
 _WHOLE = {"Z": float("-inf"), "N": 0, "Z+": 1}
@@ -46,49 +44,49 @@ def label_of(left: Node, right: Node) -> str:
     return f"of {left[1]} {min(names)}" if measure else ""
 
 
-def solved(label: str, value: typed.Value, relation: typed.Relation | None = None) -> typed.Solutions:
+def solved(label: str, value: Value, relation: typed.Relation | None = None) -> typed.Solutions:
     """A value with its name; the items of a list are its values one by one."""
-    many = value.items if isinstance(value, typed.Items) and value.brackets == "" else (value,)
-    return typed.Solutions((label,), tuple((item,) for item in many), relation)
+    return typed.Solutions((label,), tuple((item,) for item in flat([value])), relation)
 
 
-def relation(node: Node) -> typed.Value:
+def relation(node: Node) -> Value:
     """What a chain of relations says: a named value, solutions, a set of reals, or an equation."""
     operators, sides = node[1], node[2]
     said = set(operators)
     plain = not kinds(sides) & STRUCTURES
-    if said <= {"approx", "="} and "approx" in said:
-        return approximation(sides)
-    if said == {"="}:
+    if (
+        said <= {"approx", "="} and "approx" in said
+    ):  # `x \approx 1.5`, `\ln 3 \approx 1.0986`: the label is no value
+        label = label_of(sides[0], sides[-1])
+        held = sides[1:] if label else sides
+        if len({bool(symbols(side)) for side in held}) == 1:
+            return typed.About(tuple(value_of(side) for side in held if side[0] != "words"), label)
+    elif said == {"="}:
         return equation(sides)
-    if operators == ("in",):
+    elif operators == ("in",):
         return membership(*sides)
-    if said <= _ORDERS | {"="} and plain:
+    elif operators == ("equiv",) and sides[1][0] == "mod":  # n \equiv 3 \bmod 7
+        return modulo(("modulo", ("rel", operators, (sides[0], sides[1][1])), sides[1][2]))
+    elif said <= _FLIPPED.keys() and plain:
         return inequality(operators, sides)
-    if len(sides) == 2 and plain:
+    elif len(sides) == 2 and plain:
         return typed.Relation(operators[0], sides[0], sides[1])
     raise SyntaxProblem("a chain of relations")
 
 
-def approximation(sides: tuple[Node, ...]) -> typed.Value:
-    """`x \\approx 1.5`, `\\ln 3 \\approx 1.0986`: the label is no value."""
-    label = label_of(sides[0], sides[-1])
-    held = sides[1:] if label else sides
-    if len({bool(symbols(side)) for side in held}) > 1:
-        raise SyntaxProblem("an approximation of an expression")
-    return typed.About(tuple(value_of(side) for side in held if side[0] != "words"), label)
-
-
-def equation(sides: tuple[Node, ...]) -> typed.Value:
+def equation(sides: tuple[Node, ...]) -> Value:
     """A chain of equal signs."""
     left, last = sides[0], sides[-1]
     names = [str(side[1]) for side in sides[:-1]]
     if len(sides) > 2 and all(s[0] == "sym" for s in sides[:-1]) and len(set(names)) == len(names):
-        return typed.Solutions(tuple(names), ((value_of(last),) * len(names),))  # x = y = z = 1
+        return typed.Solutions(tuple(names), ((value_of(last),) * len(names),), None)  # x = y = z = 1
     if left[0] == "bracket" and left[1] == "(" and all(n[0] in ("sym", "const", "apply") for n in left[3]):
-        return assigned([str(n[1]) for n in left[3]], value_of(last))
-    pure = len(sides) == 2 and not kinds(sides) & STRUCTURES
-    whole = typed.Relation("=", left, last) if pure else None
+        unknowns, value = tuple(str(n[1]) for n in left[3]), value_of(last)  # (x, y) = (1, 2), (2, 1)
+        plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
+        rows = tuple(getattr(row, "items", ()) for row in (value.items if plain else (value,)))
+        fitting = all(len(row) == len(unknowns) for row in rows)
+        return typed.Solutions(unknowns, rows, None) if fitting else solved(f"({', '.join(unknowns)})", value)
+    whole = typed.Relation("=", left, last) if len(sides) == 2 and not kinds(sides) & STRUCTURES else None
     if label := label_of(left, last):
         return solved(label, value_of(last), whole)
     if len(sides) == 2 and last[0] in ("sym", "apply") and not symbols(left):  # 3 = x
@@ -102,16 +100,7 @@ def equation(sides: tuple[Node, ...]) -> typed.Value:
     raise SyntaxProblem("an equation between structures")
 
 
-def assigned(names: list[str], value: typed.Value) -> typed.Value:
-    """`(x, y) = (1, 2)`, `(x, y) = (1, 2), (2, 1)`."""
-    plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
-    rows = [row.items if isinstance(row, typed.Items) else () for row in (value.items if plain else (value,))]  # type: ignore[attr-defined]
-    if any(len(row) != len(names) for row in rows):
-        return solved(f"({', '.join(names)})", value)
-    return typed.Solutions(tuple(names), tuple(rows))
-
-
-def membership(left: Node, right: Node) -> typed.Value:
+def membership(left: Node, right: Node) -> Value:
     """`x \\in [1, 2)`: the set, for a name."""
     value = value_of(right)
     label = label_of(left, num(0)) if left[0] in ("sym", "apply", "words") else ""
@@ -120,34 +109,33 @@ def membership(left: Node, right: Node) -> typed.Value:
     if not label:
         raise SyntaxProblem("membership of something that is no name")
     braces = isinstance(value, typed.Items) and value.brackets == "{}"
-    return solved(label, typed.Items("", value.items) if braces else value)  # type: ignore[attr-defined]
+    return solved(label, typed.Items("", value.items) if braces else value)
 
 
-def inequality(operators: tuple[str, ...], sides: tuple[Node, ...]) -> typed.Value:
+def inequality(operators: tuple[str, ...], sides: tuple[Node, ...]) -> Value:
     """A chain of inequalities as the set of reals that it describes for one name, or as relations of several."""
+    chain = zip(operators, pairwise(sides), strict=True)
+    turned = ((_FLIPPED[o], *(pair[::-1] if o in (">", "ge") else pair)) for o, pair in chain)
+    pairs = [p for p in turned if p[1] != regions.MINUS_INFINITY and p[2] != regions.INFINITY]
     lone = [side for side in sides if side[0] in ("sym", "apply")]
     names = symbols(sides)
     target = lone[0] if len(lone) == 1 else sides[1] if len(sides) == 3 and sides[1] in lone else None
     if target is None and len(names) == 1:
         target = ("sym", min(names))
-    if target is not None:
-        rel: Node = ("rel", operators, substitute(sides, target, regions.VARIABLE))
-        return typed.Region(target[1], rel)
-    flipped = {">": "<", "ge": "le"}
-    found: list[typed.Value] = []
-    for operator, (a, b) in zip(operators, pairwise(sides), strict=True):
-        a, b = (b, a) if operator in flipped else (a, b)
-        found.append(typed.Relation(flipped.get(operator, operator), a, b))
-    return found[0] if len(found) == 1 else typed.Items("", tuple(found))
+    if target is None:
+        found = tuple(typed.Relation(*pair) for pair in pairs)
+        return found[0] if len(found) == 1 else typed.Items("", found)
+    held = (("rel", (o,), substitute((a, b), target, regions.VARIABLE)) for o, a, b in pairs)
+    return typed.Region(target[1], ("every", *held))
 
 
 # -- lists
-def listing(node: Node) -> typed.Value:
+def listing(node: Node) -> Value:
     """A list: solutions, conditions on one variable, families, or values in any order."""
     separators, items = node[1], node[2]
     if len(items) > MAX_ITEMS:
         raise SyntaxProblem("too many items")
-    domains = [domain_of(item) for item in items]
+    domains = [domain_of(item, items[:i]) for i, item in enumerate(items)]
     if any(domains) and not all(domains):
         rest = tuple(item for item, found in zip(items, domains, strict=True) if not found)
         inner = rest[0] if len(rest) == 1 else ("list", separators[: len(rest) - 1], rest)
@@ -158,96 +146,79 @@ def listing(node: Node) -> typed.Value:
             if separator == ";":
                 groups.append([])
             groups[-1].append(item)
-        values = [value_of(("list", (",",) * (len(g) - 1), tuple(g)) if len(g) > 1 else g[0]) for g in groups]
-        return joined({";"}, values)
+        nodes = (("list", (",",) * (len(g) - 1), tuple(g)) if len(g) > 1 else g[0] for g in groups)
+        return joined({";"}, [value_of(part) for part in nodes])
     last = items[-1]
     if last[0] in ("modulo", "given") and all(item[0] != last[0] for item in items[:-1]):
         return value_of((last[0], ("list", separators, (*items[:-1], last[1])), last[2]))
     return joined(set(separators), [value_of(item) for item in items])
 
 
-def joined(separators: set[str], values: list[typed.Value]) -> typed.Value:
+def joined(separators: set[str], values: list[Value]) -> Value:
     """What values side by side mean together."""
     head, *rest = values
-    bare = not any(isinstance(v, (typed.Solutions, typed.Relation, typed.Region)) for v in rest)
-    whole: typed.Value | None = None
+    whole: Value = None
     if all(isinstance(v, typed.Solutions) for v in values):
         whole = merged(values)
     elif all(isinstance(v, typed.Region) for v in values):
         whole = narrowed(separators, values)
-    elif all(isinstance(v, typed.Family) and v.domains == head.domains for v in values):  # type: ignore[attr-defined]
-        items = tuple(item for v in values for item in v.items)  # type: ignore[attr-defined]
-        whole = typed.Family(items, head.domains, head.label)  # type: ignore[attr-defined]
-    elif separators == {"and"}:
-        whole = compound(values)
-    elif isinstance(head, typed.Solutions) and bare and not head.names[0].startswith("words ("):  # x = 2, 3
+    elif all(isinstance(v, typed.Family) and v.domains == head.domains for v in values):
+        whole = typed.Family(tuple(item for v in values for item in v.items), head.domains, head.label)
+    elif isinstance(head, typed.Solutions) and not head.names[0].startswith("words ("):  # x = 2, 3
+        bare = not any(isinstance(v, (typed.Solutions, typed.Relation, typed.Region)) for v in rest)
         rows = [(v,) for v in flat(rest)] if len(head.names) == 1 else [getattr(v, "items", ()) for v in rest]
-        if all(len(row) == len(head.names) for row in rows):
-            whole = typed.Solutions(head.names, (*head.rows, *rows))
+        if bare and all(len(row) == len(head.names) for row in rows):
+            whole = typed.Solutions(head.names, (*head.rows, *rows), None)
     return whole or typed.Items("", flat(values))
 
 
-def merged(values: list[typed.Value]) -> typed.Value | None:
+def merged(values: list[typed.Solutions]) -> typed.Solutions | None:
     """Assignments one after the other: a name that comes again begins a new solution."""
-    rows: list[dict[str, typed.Value]] = [{}]
+    rows: list[dict[str, Value]] = [{}]
     for value in values:
-        for row in value.rows:  # type: ignore[attr-defined]
-            part = dict(zip(value.names, row, strict=True))  # type: ignore[attr-defined]
+        for row in value.rows:
+            part = dict(zip(value.names, row, strict=True))
             if rows[-1] and (part.keys() & rows[-1].keys() or len(part) > 1):
                 rows.append({})
             rows[-1] |= part
     names = tuple(rows[0])
     if "=" in names or any(row.keys() != rows[0].keys() for row in rows):
         return None
-    return typed.Solutions(names, tuple(tuple(row[name] for name in names) for row in rows))
+    return typed.Solutions(names, tuple(tuple(row[name] for name in names) for row in rows), None)
 
 
-def narrowed(separators: set[str], values: list[typed.Value]) -> typed.Value | None:
+def narrowed(separators: set[str], values: list[typed.Region]) -> typed.Region | None:
     """Inequalities side by side: `or` joins, `and` and commas narrow down; a comma joins where nothing would be left."""
-    names = {v.name for v in values} - {""}  # type: ignore[attr-defined]
-    formulas = [v.formula for v in values]  # type: ignore[attr-defined]
-    if len(names) > 1:
-        return None
-    both: Node = ("every", *formulas)
+    names = {v.name for v in values} - {""}
+    both: Node = ("every", *(v.formula for v in values))
     closed = symbols(both) <= {regions.VARIABLE[1]}
     joins = "or" in separators or ("and" not in separators and closed and not regions.satisfiable(both))
-    return typed.Region(max(names, default=""), ("any", *formulas) if joins else both)
-
-
-def compound(values: list[typed.Value]) -> typed.Value | None:
-    """`5 feet and 4 inches` as one quantity in the last unit: units of one dimension, each smaller than the one before."""
-    amount, last = Fraction(0), None
-    for value in values:
-        unit = units.read(value.unit) if isinstance(value, typed.Quantity) else None
-        inner = value.value if isinstance(value, typed.Quantity) else None
-        size = rational(inner.node) if isinstance(inner, typed.Expression) else None
-        if size is None or not unit or not unit.dimension or unit.words:
-            return None
-        if last and (unit.dimension != last.dimension or unit.size >= last.size):
-            return None
-        amount, last = amount + size * unit.size, unit
-    return typed.Quantity(typed.Expression(num(amount / last.size)), values[-1].unit) if last else None  # type: ignore[attr-defined]
+    whole = typed.Region(max(names, default=""), ("any", *both[1:]) if joins else both)
+    return None if len(names) > 1 else whole
 
 
 # -- parameters and their domains
-def given(node: Node) -> typed.Value:
+def given(node: Node) -> Value:
     """All values of a node as its parameters run; the node itself where the domains say nothing (all reals, a label)."""
     inner, domains = node[1], node[2]
     names = symbols(inner) - labels(inner)
     if domains and domains[0][0] == "":
         domains = tuple((name, domains[0][1]) for name in sorted(names))
-    value = value_of(inner) if inner[0] in ("rel", "list") else None
+    value = value_of(inner)
     if isinstance(value, typed.Region):
         least = _WHOLE.get(domains[0][1]) if [name for name, _ in domains] == [value.name] else None
-        return typed.Region(
-            value.name, value.formula if least is None else ("every", value.formula, ("whole", least))
-        )
+        formula = value.formula if least is None else ("every", value.formula, ("whole", least))
+        return typed.Region(value.name, formula)
     running = tuple(pair for pair in domains if pair[0] in names)
-    tuples = inner[0] == "bracket" or (inner[0] == "rel" and inner[2][-1][0] == "bracket")
-    if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not tuples):
-        return value or value_of(inner)
-    label, items = members(inner)
-    return typed.Family(tuple(items), running, label)
+    found = families.members(value)
+    tuples = found is not None and len(found[1][:1]) and len(found[1][0]) > 1
+    unknown = any(name in "xyz" for name, _ in running)
+    constants = isinstance(value, typed.Solutions) and not unknown  # f(x) = cx
+    if not running or (all(domain in ("R", "C", "Q") for _, domain in running) and not (tuples or constants)):
+        return value
+    if not found:
+        raise SyntaxProblem("a family of structures")
+    return typed.Family(found[1], running, found[0])
 
 
 def labels(node: Node) -> frozenset[str]:
@@ -257,28 +228,7 @@ def labels(node: Node) -> frozenset[str]:
     return frozenset().union(*map(labels, node[-1])) if node[0] in ("list", "bracket") else frozenset()
 
 
-def members(node: Node) -> tuple[str, list[tuple[Node, ...]]]:
-    """The label of a family and its members: expressions, or tuples of them."""
-    if node[0] == "list":
-        parts = [members(item) for item in node[2]]
-        names = [label for label, _ in parts if label]
-        if len(parts) > 1 and len(set(names)) == len(parts):  # x = 2k, y = 3k
-            return ",".join(sorted(names)), [tuple(items[0][0] for _, items in sorted(parts))]
-        return names[0] if names else "", [item for _, items in parts for item in items]
-    if node[0] == "rel" and node[1] == ("=",):
-        label = label_of(node[2][0], node[2][1])
-        if label or node[2][0][0] == "bracket":
-            return label, members(node[2][1])[1]
-    if node[0] == "bracket" and node[1] == "\\{":
-        return "", [item for part in node[3] for item in members(part)[1]]
-    if node[0] == "bracket" and node[1] == "(":
-        return "", [tuple(node[3])]
-    if kinds(node) & STRUCTURES:
-        raise SyntaxProblem("a family of structures")
-    return "", [(branch,) for branch in branches(node)]
-
-
-def builder(node: Node) -> typed.Value:
+def builder(node: Node) -> Value:
     """`{x | x > 3}`: the condition, or a family `{2k | k in Z}`."""
     what, condition = node[1], node[2]
     domains, within = domain_of(condition), domain_of(what)
@@ -291,20 +241,21 @@ def builder(node: Node) -> typed.Value:
     return value
 
 
-def modulo(node: Node) -> typed.Value:
+def modulo(node: Node) -> Value:
     """`x \\equiv 1, 4 \\pmod 5` as a family of integers; a congruence of letters as it stands."""
     inner, modulus = node[1], node[2]
-    label, residues = "", []
-    for item in inner[2] if inner[0] == "list" else (inner,):
-        if item[0] == "rel":
-            if item[1] != ("equiv",) or kinds(modulus) & STRUCTURES:
-                raise SyntaxProblem("a modulus without a congruence")
-            left, item = item[2]
-            label = label_of(left, item)
-            if not label or symbols((modulus, item)):
-                return typed.Named("modulo", (value_of(left), value_of(item), value_of(modulus)))
-        residues.extend(branches(item))
-    if kinds(modulus) & STRUCTURES or symbols(modulus):
-        raise SyntaxProblem("a modulus that is no number")
+    if kinds(modulus) & STRUCTURES:
+        raise SyntaxProblem("a modulus that is no expression")
+    label, items = families.members(value_of(substitute(inner, "equiv", "="))) or ("", ())  # type: ignore[arg-type]
+    if (not items or symbols((modulus, items))) and inner[0] == "rel":
+        return typed.Named("modulo", tuple(map(value_of, (*inner[2], modulus))))
+    if not items or symbols((modulus, items)) or {len(item) for item in items} != {1}:
+        raise SyntaxProblem("a modulus without a congruence")
     step: Node = ("mul", modulus, ("sym", "\0k"))
-    return typed.Family(tuple((("add", residue, step),) for residue in residues), (("\0k", "Z"),), label)
+    return typed.Family(tuple((("add", item[0], step),) for item in items), (("\0k", "Z"),), label)
+
+
+MAKERS |= {
+    "list": listing, "rel": relation, "given": given, "builder": builder, "modulo": modulo,
+    "words": lambda node: typed.Text(words.plain(node[1])),
+}  # fmt: skip

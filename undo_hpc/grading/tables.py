@@ -42,9 +42,7 @@ def rows(section: str) -> list[list[str]]:
     return [[field.strip() for field in line.split(" : ")] for line in _SECTIONS[section]]
 
 
-GREEK, FUNCTIONS, MULTI_ARGUMENT = (
-    frozenset(words(s)) for s in ("greek", "functions", "functions of several")
-)
+GREEK, FUNCTIONS, MULTI_ARGUMENT = (frozenset(words(s)) for s in ("greek", "functions", "functions of several"))  # fmt: skip
 NAMES = GREEK | FUNCTIONS | MULTI_ARGUMENT | word_set("pi infty infinity oo inf mod cdot times frac")
 RENAMED = pairs("renamed")
 DROPPED, TEXT_COMMANDS, MARKS = (frozenset(words(s)) for s in ("dropped", "text commands", "marks"))
@@ -52,13 +50,6 @@ RELATIONS, CONNECTORS, NO_FACTORS = (frozenset(words(s)) for s in ("relations", 
 SHORT_WORDS, FILLER, NO_UNITS = (frozenset(words(s)) for s in ("short words", "filler", "no units"))
 NUMBER_WORDS = {word: i for i, word in enumerate(words("units of numbers"))}
 NUMBER_WORDS |= {word: 10 * i for i, word in enumerate(words("tens"), start=2)}
-SCALES = {
-    "hundred": 100,
-    "thousand": 1000,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "dozen": 12,
-}
+SCALES = {name: int(size) for name, size in pairs("scales").items()}
 MONTHS = words("months")
 DOMAINS = [(said.split(), name) for said, name in rows("domains")]

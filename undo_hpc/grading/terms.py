@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from undo_hpc.grading import tables
 from undo_hpc.grading.cursor import CLOSING, Cursor
-from undo_hpc.grading.nodes import Node, num, rename_index
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
+from undo_hpc.grading.values import Node, num, rename_index
 
 MAX_DEPTH = 100
 CURRENCIES = "$€£¥₹"
@@ -17,19 +17,22 @@ _SUMS = {"+": "add", "-": "neg", "pm": "pm", "mp": "mp"}
 _PRODUCTS = {"*": "mul", "/": "div", "mod": "mod"}
 _INVERSE = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
 _INVERSE |= {name: f"a{name}" for name in ("sinh", "cosh", "tanh")}
-_SUPERSETS = {">0": "+", "*": "*", "ge0": "0+", "0": "0+"}
+_SUPERSETS = {">0": "+", "*": "*", "ge0": "0+", "0": "0+", "+": "+", "-": "-"}
 
 
 class Terms(Cursor):
-    """The expressions of algebra."""
+    """The expressions of algebra. `bracket` and `environment` are in `grammar`."""
 
-    # -- sums and products
     def expression(self, level: int = 0) -> Node:
         """An expression of operators that bind stronger than `level`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise SyntaxProblem("nested too deep")
-        node = self.prefix(level)
+        if self.skip(*_SUMS):
+            sign, node = self.peek(-1)[1], self.expression(max(level, _SUM))
+            node = node if sign == "+" or node[0] in ("pm", "mp") else (_SUMS[sign], node)
+        else:
+            node = self.power()
         while True:
             kind, text = self.peek()
             operator = text if kind in ("op", "cmd") else ""
@@ -51,25 +54,16 @@ class Terms(Cursor):
         self.depth -= 1
         return node
 
-    def prefix(self, level: int) -> Node:
-        """A term with the signs before it."""
-        if not self.skip(*_SUMS):
-            return self.power()
-        sign = self.peek(-1)[1]
-        node = self.expression(max(level, _SUM))
-        return node if sign == "+" or node[0] in ("pm", "mp") else (_SUMS[sign], node)
-
     def starts_factor(self) -> bool:
         """Whether a factor without a sign of multiplication stands here."""
         kind, text = self.peek()
         if kind == "cmd":
             unit = text == "frac" and self.peek(1)[1] == "{" and self.peek(2)[0] == "word"
             return text not in tables.NO_FACTORS and not unit
-        if kind == "op" and (text == "(" or (text == "[" and not self.outward)):
-            return not self.is_remark()
-        return kind in ("num", "sym", "begin") or (
-            kind == "op" and (text == "{" or (text == "|" and not self.bars))
-        )
+        if kind != "op":
+            return kind in ("num", "sym", "begin")
+        opens = text == "(" or (text == "[" and not self.outward)
+        return text == "{" or (text == "|" and not self.bars) or (opens and not self.is_remark())
 
     def is_remark(self) -> bool:
         """Whether the bracket here holds words, a modulus, or the domain of a parameter, so that it is no factor."""
@@ -82,16 +76,15 @@ class Terms(Cursor):
         if not self.skip("^"):
             return node
         braced = self.peek() == ("op", "{")
-        mark = self.peek(int(braced))
-        if mark in (("cmd", "circ"), ("op", "°"), ("op", "'"), ("cmd", "prime")):
+        mark = self.peek(int(braced))[1]
+        if mark in ("circ", "°", "'", "prime"):
             self.at += braced
-            if mark[1] in ("circ", "°"):
-                self.at += 1
+            degree = self.skip("circ", "°")
             while self.skip("'", "prime"):
                 node = self.primed(node)
             if braced:
                 self.need("}")
-            return self.postfix(self.degrees(node) if mark[1] in ("circ", "°") else node)
+            return self.postfix(self.degrees(node) if degree else node)
         exponent = ("neg", self.power()) if self.skip("-") else self.power()
         if node[0] == "sym" and self.peek() == ("op", "(") and self.is_application(node[1]):  # f^{-1}(x)
             return self.applied(f"{node[1]}^{exponent}")
@@ -152,11 +145,9 @@ class Terms(Cursor):
         raise SyntaxProblem(f"unexpected {text!r}")
 
     def bracket(self, opening: str) -> Node:
-        """What stands in brackets; in `grammar`."""
         raise NotImplementedError
 
     def environment(self, name: str) -> Node:
-        """A matrix or cases; in `grammar`."""
         raise NotImplementedError
 
     def group(self, opening: str) -> Node:
@@ -171,21 +162,20 @@ class Terms(Cursor):
         kind, text = self.peek()
         if text == "{":
             return self.group("{")
-        if kind == "num":
-            self.at += 1
-            if len(text) > 1 and text.isdigit():
-                self.tokens.insert(self.at, ("num", text[1:], False))
-                text = text[0]
-            return num(Fraction(text.replace(",", "")))
-        return self.atom()
+        if kind != "num":
+            return self.atom()
+        self.at += 1
+        if len(text) > 1 and text.isdigit():
+            self.tokens.insert(self.at, ("num", text[1:], False))
+            text = text[0]
+        return num(Fraction(text.replace(",", "")))
 
     def number(self, text: str) -> Node:
         """A number: with its decimal places, mixed, or of another base."""
         if "," in text and (self.brackets or not self.thousands):
             text, *rest = text.split(",")
-            self.tokens[self.at : self.at] = [
-                t for r in rest for t in (("op", ",", False), ("num", r, False))
-            ]
+            comma = ("op", ",", False)
+            self.tokens[self.at : self.at] = [t for r in rest for t in (comma, ("num", r, False))]
         value = Fraction(text.replace(",", ""))
         if text.replace(",", "").isdigit():
             if self.skip("_"):
@@ -200,20 +190,15 @@ class Terms(Cursor):
 
     def mixed(self) -> Fraction | None:
         r"""The fraction of `3\frac{1}{2}` and `3 1/2`, where both parts are bare integers."""
-        written = "".join(text for _, text, _ in self.tokens[self.at : self.at + 7])
-        found = re.match(r"frac(?:\{(\d+)\}\{(\d+)\}|(\d)(\d)(?!\d))", written)
+        written, spaced = self.ahead(7), self.spaced()
+        found = re.match(r"frac(?:\{(\d+)\}\{(\d+)\}|(\d)(\d)(?!\d))", "".join(written))
         if found and self.peek() == ("cmd", "frac"):
-            top, bottom = (int(digits) for digits in found.groups() if digits)
-            tokens = 7 if found[1] else 2 if self.peek(1)[1] == f"{top}{bottom}" else 3
-        elif (
-            self.spaced()
-            and self.peek(1) == ("op", "/")
-            and self.peek()[1].isdigit()
-            and self.peek(2)[1].isdigit()
-        ):
-            top, bottom, tokens = int(self.peek()[1]), int(self.peek(2)[1]), 3
+            tokens = 7 if found[1] else 2 if len(written[1]) == 2 else 3
+        elif spaced and (found := re.match(r"(\d+)/(\d+)", "".join(written[:3]))):
+            tokens = 3
         else:
             return None
+        top, bottom = (int(digits) for digits in found.groups() if digits)
         self.at += tokens if bottom else 0
         return Fraction(top, bottom) if bottom else None
 
@@ -238,9 +223,7 @@ class Terms(Cursor):
             if depth == 0:
                 break
             inside.append((depth, *token))
-        several = any(
-            d == 1 and (t in (",", ";") or (kind == "num" and "," in t)) for d, kind, t, _ in inside
-        )
+        several = any(d == 1 and (t in ",;" or (kind == "num" and "," in t)) for d, kind, t, _ in inside)
         said = any(t in tables.RELATIONS for _, _, t, _ in inside) or self.peek(1)[0] == "word"
         event = said and len(name) == 1 and name.isupper() and not self.spaced()  # P(X = 0)
         function = name[0] in "fF" and not self.is_remark()
@@ -249,13 +232,11 @@ class Terms(Cursor):
     def applied(self, name: str) -> Node:
         """A name applied to its arguments, or to an event as one name: P(X = 0)."""
         self.need("(")
-        inside = [text for _, text, _ in self.tokens[self.at :]]
-        closing = inside.index(")") if ")" in inside else 0
-        if (tables.RELATIONS & set(inside[:closing]) or self.peek()[0] == "word") and "(" not in inside[
-            :closing
-        ]:
-            self.at += closing + 1
-            return ("sym", f"{name}({' '.join(inside[:closing])})")
+        inside = self.ahead(len(self.tokens))
+        inside = inside[: inside.index(")") if ")" in inside else 0]
+        if (tables.RELATIONS & set(inside) or self.peek()[0] == "word") and "(" not in inside:
+            self.at += len(inside) + 1
+            return ("sym", f"{name}({' '.join(inside)})")
         arguments = self.within(self.arguments, 1)
         self.need(")")
         return ("apply", name, arguments)
@@ -289,53 +270,43 @@ class Terms(Cursor):
             return self.big(name)
         if name in ("lim", "limsup", "liminf", "int", "iint", "oint", "iiint"):
             return self.opaque(name)
-        if name == "bold":
+        if name == "bold" or (name == "hat" and {"i", "j", "k"} & set(self.ahead(2))):
             return self.argument()
         if name == "overline" and self.peek(1)[0] == "num":
             return ("fn", "conj", (self.argument(),), None)
-        if name in tables.MARKS:
-            return ("sym", f"{name}:{self.marked()}")
+        if name in tables.MARKS:  # the letters below an accent or behind a mark: \vec{a}, \angle ABC
+            letters = self.raw_subscript()
+            while (
+                letters.isupper()
+                and self.peek()[1].isupper()
+                and self.peek()[0] == "sym"
+                and not self.spaced()
+            ):
+                letters += self.take()[1]
+            return ("sym", f"{name}:{letters}")
         if name in tables.GREEK or name in ("ell", "partial", "hbar", "nabla"):
             return self.symbol(name)
-        if name == "emptyset":
-            return ("bracket", "\\{", "\\}", ())
-        if name == "ldots":
-            return ("ldots",)
-        if name == "mathbb":
-            return self.named()
+        if name == "mathbb":  # `\mathbb{Z}^+`, `\mathbb{R}_{>0}`
+            name = self.raw_subscript()
+            while self.skip("^", "_"):
+                mark = self.raw_subscript()
+                name += _SUPERSETS.get(mark, f"^{mark}")
+            return ("named", name)
         if name == "langle":
             return self.bracket(name)
+        if name in ("emptyset", "ldots"):
+            return ("ldots",) if name == "ldots" else ("bracket", "\\{", "\\}", ())
         raise SyntaxProblem(f"command {name}")
-
-    def marked(self) -> str:
-        """The letters below an accent or behind a mark: \\vec{a}, \\angle ABC."""
-        if self.peek()[1] in ("{", "("):
-            return self.raw_subscript()
-        letters = self.take()[1]
-        while (
-            letters.isupper() and self.peek()[0] == "sym" and self.peek()[1].isupper() and not self.spaced()
-        ):
-            letters += self.take()[1]
-        return letters
 
     def derivative(self) -> Node | None:
         r"""`\frac{dy}{dx}` as one name."""
-        written = " ".join(text for _, text, _ in self.tokens[self.at : self.at + 8])
-        found = re.match(r"\{ (?:d|partial) (\w+ )?\} \{ (?:d|partial) (\w+) \}", written)
+        found = re.match(r"\{ (?:d|partial) (\w+ )?\} \{ (?:d|partial) (\w+) \}", " ".join(self.ahead(8)))
         if not found:
             return None
         if not found[1]:
             raise SyntaxProblem("a derivative to be carried out")
         self.at += 8
         return ("sym", f"d{found[1].strip()}/d{found[2]}")
-
-    def named(self) -> Node:
-        r"""`\mathbb{R}`, `\mathbb{Z}^+`, `\mathbb{R}_{>0}`."""
-        name = self.raw_subscript()
-        while self.skip("^", "_"):
-            mark = self.raw_subscript()
-            name += _SUPERSETS.get(mark, mark if mark in "+-" else f"^{mark}")
-        return ("named", name)
 
     def big(self, name: str) -> Node:
         r"""`\sum_{k=1}^{n} body`; the body is the term behind it. The sum over i is the sum over k: bound names are the same."""
@@ -356,9 +327,7 @@ class Terms(Cursor):
         while self.peek()[0] != "end":
             text = self.peek()[1]
             depth += (text in ("(", "{", "[")) - (text in (")", "}", "]"))
-            if depth < 0 or (
-                depth == 0 and (text in tables.RELATIONS - {"to"} or text in (",", ";", "and", "or"))
-            ):
+            if depth < 0 or (depth == 0 and text in (tables.RELATIONS - {"to"} | {",", ";", "and", "or"})):
                 break
             parts.append(self.take()[1])
         return ("opaque", " ".join(parts))
@@ -367,8 +336,8 @@ class Terms(Cursor):
         """A function with its base, exponent and arguments."""
         parameter: Node | None = None
         exponent: Node | None = None
-        while self.peek() in (("op", "_"), ("op", "^")):
-            if self.take()[1] == "_":
+        while self.skip("_", "^"):
+            if self.peek(-1)[1] == "_":
                 parameter = self.argument()
             else:
                 exponent = ("neg", self.argument()) if self.skip("-") else self.argument()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 
 from undo_hpc.grading import tables, units
 from undo_hpc.grading.tables import word_set
@@ -30,28 +31,17 @@ _TOKEN = re.compile(
     r"|(?P<op>[-+*/^_!|()\[\]{},;:'\"°%<>=$€£¥₹?~])|(?P<space>\s+)",
     re.DOTALL,
 )
-_SIGNS = dict(
-    pair.split(":")
-    for pair in ["**:^", "<=:le", ">=:ge", "=<:le", "!=:ne", "<>:ne", "==:=", "=>:to", "->:to", "&:&"]
-)
+_SIGNS = dict(pair.split(":") for pair in ["**:^", "<=:le", ">=:ge", "=<:le", "!=:ne", "<>:ne", "==:=", "=>:to", "->:to", "&:&"])  # fmt: skip
 _ESCAPED = {"{": "\\{", "}": "\\}", "|": "|", "%": "%", "$": "$", "&": "and", "#": "#", "_": "_"}
-_DOUBLED = re.compile(
-    r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b)"
-)
-_THOUSANDS = re.compile(
-    r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))"
-)
+_DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|in|cup|cap|infty|le|ge|boxed|pm|circ|begin|end|mathrm)\b|[%$])")  # fmt: skip
+_THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))")  # fmt: skip
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
-_SILENT = re.compile(
-    r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}"
-)
+_SILENT = re.compile(r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")  # fmt: skip
 _UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = word_set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
-_ABBREVIATED = re.compile(
-    r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})"
-)
+_ABBREVIATED = re.compile(r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})")  # fmt: skip
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -80,11 +70,7 @@ def prepare(text: str) -> str:
     if "\\" in text:
         text = _DOUBLED.sub(r"\\", text) if "\\begin" not in text else text
         text = re.sub(r"\\(q?quad)(?=[a-zA-Z])", r"\\\1 ", _THOUSANDS.sub("", text))
-        text = (
-            re.sub(r"\{\s*([:=,;])\s*\}", r"\1", _SILENT.sub(" ", text))
-            .replace("{ }^", "^")
-            .replace("{}^", "^")
-        )
+        text = re.sub(r"\{\s*([:=,;])\s*\}|\{ ?\}(?=\^)", r"\1", _SILENT.sub(" ", text))
         text = re.sub(r"(\\)?\$", lambda m: "$" if m[1] else " ", text)
     elif "$" in text or "'" in text or "{" in text:
         text = _THOUSANDS.sub("", text)
@@ -153,10 +139,8 @@ def _repeating(match: re.Match[str]) -> Fraction:
     dots = (match["first"] or "") + (match["middle"] or "") + (match["last"] or "")
     cycle = match["bar"] or match["round"] or match["cycle"] or match["cycles"] or dots
     whole, _, digits = head.partition(".")
-    scale = 10 ** len(digits)
-    return Fraction(int((whole or "0") + digits), scale) + Fraction(
-        int(cycle), (10 ** len(cycle) - 1) * scale
-    )
+    nines = 10 ** len(cycle) - 1
+    return Fraction(int((whole or "0") + digits) * nines + int(cycle), nines * 10 ** len(digits))
 
 
 def _command(text: str, at: int, name: str, out: list[Token], space: bool, words: bool, depth: int) -> int:
@@ -180,40 +164,36 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
     name = tables.RENAMED.get(name, name)
     if name == "Omega" and out and out[-1][0] == "num":
         out.append(("word", "Ω", space))
-    elif name in ("e", "i"):
-        out.append(("sym", name, space))
     elif name in ("and", "or", "le", "ge", "ne", "mid", "to", "quad") or not name.isalpha():
         out.append(("op", name, space or name == "quad"))
     elif name not in tables.DROPPED:
         if words and name not in tables.NAMES | {"circ", "emptyset", "sqrt", "pm", "ldots"}:
             raise SyntaxProblem(f"the command {name} inside of words")
-        out.append(("cmd", name, space))
+        out.append(("sym" if name in ("e", "i") else "cmd", name, space))
     return at
 
 
 def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) -> None:
     r"""The content of a text command: words, a unit, or mathematics set upright (`\text{6 - 5i}`, `\mathrm{e}`)."""
     bare = inside.strip(" ~$\\,;")
-    previous = out[-1] if out else ("", "", False)
-    behind_number = previous[0] in ("num", "word")
+    kind, before = out[-1][:2] if out else ("", "")
+    behind_number = kind in ("num", "word")
     name = tables.RENAMED.get(bare, bare)
-    minutes = bare == "min" and (previous[0] == "num" or previous[1] == "/")
+    minutes = bare == "min" and (kind == "num" or before == "/")
     if name in tables.FUNCTIONS | tables.MULTI_ARGUMENT | {"mod"} and not minutes:
         out.append(("cmd", name, space))
         return
     if len(bare) == 1 and bare.isalpha():
         upright = command.startswith(("math", "oper"))
         unit = bare in units.SINGLE or not (upright or command in ("rm", "textit", "textbf"))
-        symbol = not (unit and behind_number) and previous[1] not in ("frac", "{", "/", "^", "}")
+        symbol = not (unit and behind_number) and before not in ("frac", "{", "/", "^", "}")
         out.append(("sym" if symbol or (upright and not behind_number) else "word", bare, space))
         return
     runs = re.findall(r"[^\W\d_]+", bare)
-    unit = previous[0] == "num" and bool(runs) and all(map(units.known, runs))
-    short = all(len(run) == 1 or run in tables.NAMES for run in runs)
+    unit = kind == "num" and bool(runs) and all(map(units.known, runs))
+    maths = all(len(run) == 1 or run in tables.NAMES for run in runs) and re.search(r"\d|[=<>]|infty", bare)
     count = len(out)
-    _scan(
-        inside.replace("$", " "), out, unit or not (short and re.search(r"\d|[=<>]|infty", bare)), depth + 1
-    )
+    _scan(inside.replace("$", " "), out, unit or not maths, depth + 1)
     if len(out) > count:
         out[count] = (*out[count][:2], True)
 
@@ -238,14 +218,17 @@ def _letters(run: str, text: str, start: int, end: int, out: list[Token], space:
 
 def is_word(run: str, text: str, end: int, previous: Token, space: bool) -> bool:
     """Whether a run of letters is a word or a unit rather than a product of letters and names."""
-    lower = run.lower()
-    per = previous[1] == "/" and _unit_before(text, end)
+    lower, behind = run.lower(), text[end : end + 12]
+    before = previous[1] == "/" and re.search(
+        r"\d\s*([A-Za-z]+)\s*/\s*[A-Za-z]+$", text[max(0, end - 60) : end]
+    )
+    per = bool(before and units.known(before[1]))  # 5 m/s
     if not run.isascii():
         return True
     if len(run) == 1:
         if run == "a":
-            return previous[0] == "word" and space and text[end : end + 1] == " "  # 3 hours a week
-        alone = previous[0] == "num" and space and text[end : end + 1] in ("", ",", ";", "/", ")")
+            return previous[0] == "word" and space and behind[:1] == " "  # 3 hours a week
+        alone = previous[0] == "num" and space and behind[:1] in ("", ",", ";", "/", ")")
         return run in units.SINGLE and (alone or (per and text[:end].count("/") == 1))
     if run == "min" and (previous[0] == "num" or previous[1] == "/"):
         return True
@@ -255,24 +238,12 @@ def is_word(run: str, text: str, end: int, previous: Token, space: bool) -> bool
     if units.known(run) and (per or (beside and run != "in")):
         return True
     if lower in ("by", "at", "an", "as", "us", "am", "so", "do"):  # words beside other words only: ax + by
-        return previous[0] == "word" or bool(re.match(r"\s+[A-Za-z]{2,}", text[end : end + 12]))
+        return previous[0] == "word" or bool(re.match(r"\s+[A-Za-z]{2,}", behind))
     if lower in tables.SHORT_WORDS and not run.isupper():
         return True
-    if (
-        len(run) < 4
-        or run.isupper()
-        or not re.search("[aeiouy]", lower)
-        or lower in ("abcd", "abcde", "wxyz", "xyzt")
-    ):
+    if len(run) < 4 or run.isupper() or not re.search("[aeiouy]", lower) or lower in ("abcd", "abcde"):
         return False
-    named = sum(len(value) for kind, value in split_letters(run) if kind == "cmd")
-    return named < len(run) - 2
-
-
-def _unit_before(text: str, end: int) -> bool:
-    """Whether the word before the slash is a unit with a number: `5 m/s`."""
-    before = re.search(r"\d\s*([A-Za-z]+)\s*/\s*[A-Za-z]+$", text[max(0, end - 60) : end])
-    return bool(before and units.known(before[1]))
+    return sum(len(value) for kind, value in split_letters(run) if kind == "cmd") < len(run) - 2
 
 
 _NAME = re.compile("|".join(sorted(tables.NAMES - {"inf"}, key=len, reverse=True)) + "|^inf$|.")
@@ -281,17 +252,12 @@ _NAME = re.compile("|".join(sorted(tables.NAMES - {"inf"}, key=len, reverse=True
 @lru_cache(maxsize=8192)
 def split_letters(run: str) -> tuple[tuple[str, str], ...]:
     """A run of ASCII letters as known names and single letters, longest names first."""
-    pieces = _NAME.findall(run) if len(run) > 1 else [run]
-    named = (tables.RENAMED.get(piece, piece) for piece in pieces)
-    return tuple(("sym" if len(p) == 1 and p.isalpha() else "cmd" if p.isalpha() else "op", p) for p in named)
+    named = (tables.RENAMED.get(piece, piece) for piece in (_NAME.findall(run) if len(run) > 1 else [run]))
+    return tuple(("op" if not p.isalpha() else "sym" if len(p) == 1 else "cmd", p) for p in named)
 
 
 def turned_outward(tokens: list[Token]) -> bool:
     """Whether brackets stand as in `]0, 1[`, so that a `[` closes: they do not nest when each opens that looks like opening."""
-    depth = 0
-    for kind, text, _ in tokens:
-        if kind == "op" and text in "([])":
-            depth += 1 if text in "([" else -1
-            if depth < 0:
-                return True
-    return depth > 0
+    steps = (1 if text in "([" else -1 for kind, text, _ in tokens if kind == "op" and text in "([])")
+    depths = list(accumulate(steps))
+    return bool(depths) and (min(depths) < 0 or depths[-1] > 0)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from undo_hpc.grading import tables
 from undo_hpc.grading.tables import word_set
@@ -16,35 +17,28 @@ _PERCENT = word_set("percent percentage pct % percents")
 _PIECE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|[$€£¥₹¢°%Ω]|\^\s*\(?\s*(-?\d{1,2})\s*\)?|[/*()]")
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A unit phrase: its dimension, its size in base units, and the words that are no unit."""
 
     dimension: tuple[tuple[str, int], ...]
     size: Fraction
-    words: tuple[str, ...] = ()
-
-    @property
-    def percent(self) -> bool:
-        """Whether this is the percent sign or a word for it."""
-        return self.dimension == (("percent", 1),)
+    words: tuple[str, ...]
 
 
 def _build() -> tuple[dict[str, _Size], dict[str, _Size]]:
     """(symbols, whose case counts; names in lower case)."""
     symbols: dict[str, _Size] = {}
     names: dict[str, _Size] = {}
+    prefixes, long_prefixes = tables.pairs("prefixes"), tables.pairs("long prefixes")
     for section in ("metric units", "other units"):
         metric = section == "metric units"
-        prefixes = tables.pairs("prefixes") if metric else {}
-        long_prefixes = tables.pairs("long prefixes") if metric else {}
         for symbol, others, written in tables.rows(section):
             size, *bases = written.split()
             parts = [re.fullmatch(r"(.*?)(-?\d+)?", base) for base in bases]
             powers = {part[1]: int(part[2] or 1) for part in parts if part}
-            for prefix, exponent in {"": "0", **prefixes}.items():
+            for prefix, exponent in {"": "0", **(prefixes if metric else {})}.items():
                 symbols[prefix + symbol] = (Fraction(size) * Fraction(10) ** int(exponent), powers)
-            for prefix, exponent in {"": "0", **long_prefixes}.items():
+            for prefix, exponent in {"": "0", **(long_prefixes if metric else {})}.items():
                 for name in others.split():
                     names[prefix + name] = (Fraction(size) * Fraction(10) ** int(exponent), powers)
                     names.setdefault(f"{prefix}{name}s", names[prefix + name])
@@ -75,29 +69,19 @@ def read(text: str) -> Unit | None:
 
     Words that are no unit (`apples`) are kept in the singular, for they contradict other words.
     """
-    text = re.sub(r"(?:°|degrees?) ?(c|f)(?:elsius|ahrenheit)?\b", lambda m: {"c": "celsius", "f": "fahrenheit"}[m[1].lower()],
-                  text, flags=re.IGNORECASE)  # fmt: skip
-    powers: dict[str, int] = {}
+    text = re.sub(r"(?i:°|degrees?) ?[Cc](?i:elsius)?\b", "celsius", text)
+    text = re.sub(r"(?i:°|degrees?) ?[Ff](?i:ahrenheit)?\b", "fahrenheit", text)
+    powers: Counter[str] = Counter()
     size = Fraction(1)
     words: list[str] = []
     sign, pending, group = 1, 1, False  # of the next unit: 1 or -1, its power, whether a bracket is open
     last: tuple[_Size, int] | None = None  # the unit before, and its sign
-
-    def multiply(unit: _Size, power: int) -> None:
-        nonlocal size
-        size *= unit[0] ** power
-        for name, exponent in unit[1].items():
-            powers[name] = powers.get(name, 0) + exponent * power
-
     pieces = list(_PIECE.finditer(text))
     for i, match in enumerate(pieces):
         piece, low = match[0], match[0].lower()
-        found = _find(piece)
-        if (
-            low == "in"
-            and sign == 1
-            and (last or words or (i + 1 < len(pieces) and pieces[i + 1][0][0] not in "^/*)"))
-        ):
+        found, power = _find(piece), 0
+        ends = i + 1 == len(pieces) or pieces[i + 1][0][0] in "^/*)"
+        if low == "in" and sign == 1 and (last or words or not ends):
             found = None  # a word, not inches
         if low in ("/", "per"):
             sign, last = -1, None
@@ -109,17 +93,20 @@ def read(text: str) -> Unit | None:
         elif match[1] is not None or (low in ("squared", "cubed") and last):
             if not last:
                 return None
-            multiply(last[0], last[1] * (int(match[1] or _POWERS[low]) - 1))
+            found, power = last[0], last[1] * (int(match[1] or _POWERS[low]) - 1)
         elif low in _POWERS:
             pending = _POWERS[low]
         elif found:
-            multiply(found, sign * pending)
-            last, pending = (found, sign), 1
+            power, last, pending = sign * pending, (found, sign), 1
             sign = sign if group else 1
         elif low in tables.NO_UNITS or low in tables.MONTHS:
             return None
         elif low not in tables.FILLER and piece != "*":
             words.append(low[:-1] if low.endswith("s") and not low.endswith("ss") and len(low) > 3 else low)
+        if found and power:
+            size *= found[0] ** power
+            for name, exponent in found[1].items():
+                powers[name] += exponent * power
     return Unit(tuple(sorted((name, power) for name, power in powers.items() if power)), size, tuple(words))
 
 
@@ -131,6 +118,4 @@ def conversion(a: Unit, b: Unit) -> Fraction | None:
     if bool(a.dimension) != bool(b.dimension):
         return None if a.words or b.words else Fraction(1)
     nested = set(a.words) <= set(b.words) or set(b.words) <= set(a.words)
-    if a.dimension != b.dimension or not (nested or a.dimension):
-        return None
-    return a.size / b.size
+    return a.size / b.size if a.dimension == b.dimension and (nested or a.dimension) else None

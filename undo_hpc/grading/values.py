@@ -1,130 +1,97 @@
-"""The typed values of answers. Nodes inside are those of `nodes`; `reading` makes values from text, `equality` compares them."""
+r"""What an answer is: nodes, which the grammar makes of its text, and typed values, which are compared. Nothing here evaluates anything.
+
+Nodes are plain tuples: ('num', Fraction, decimal places or None), ('sym', name), ('const', name), ('neg', a), ('pm', a), ('mp', a),
+('add', a, b), ('mul', a, b), ('div', a, b), ('pow', a, b), ('mod', a, b), ('fact', a), ('fact2', a), ('percent', a),
+('fn', name, args, degree), ('apply', name, args), ('big', 'sum' or 'prod', variable, low, high, body), ('base', digits, base),
+('quantity', a, unit), ('matrix', kind, rows), ('bracket', open, close, items), ('list', separators, items), ('rel', operators, sides),
+('setop', operator, a, b), ('named', set), ('ratio', sides), ('clock', minutes, half), ('modulo', a, m), ('given', a, domains),
+('builder', a, condition), ('cases', rows), ('words', text), ('about', a), ('ldots',), ('opaque', text): a limit or an integral.
+"""
+# ruff: noqa: UP014 - one line a type, so that all are seen at once
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, dataclass_transform
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from undo_hpc.grading.nodes import Node
-
-
-@dataclass_transform(frozen_default=True)
-class Value:
-    """What an answer is. Each subclass is a frozen dataclass."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        dataclass(frozen=True)(cls)
-
-
-class Expression(Value):
-    """Numbers, surds, complex numbers, infinity, anything with variables."""
-
-    node: Node
-
-
-class Quantity(Value):
-    """An expression with a unit phrase; `%` and `°` are units."""
-
-    value: Value
-    unit: str
-
-
-class About(Value):
-    """A value said to be approximate, or a chain of approximations: the sides that hold a value."""
-
-    values: tuple[Value, ...]
-    label: str = ""
-
-
-class Base(Value):
-    """A numeral of another base."""
-
-    digits: str
-    base: int
+Node = tuple[Any, ...]
+Value = Any  # one of the types below
+Values = tuple[Any, ...]
+# numbers, surds, complex numbers, infinity, anything with variables
+Expression = NamedTuple("Expression", [("node", Node)])
+# an expression with a unit phrase; `%` and `°` are units
+Quantity = NamedTuple("Quantity", [("value", Value), ("unit", str)])
+# a value said to be approximate, or a chain of approximations: the sides that hold a value
+About = NamedTuple("About", [("values", Values), ("label", str)])
+# items and their brackets: "" a list in any order, "{}" a set, "()", "[)" ... a tuple or an interval, "matrix" rows
+Items = NamedTuple("Items", [("brackets", str), ("items", Values)])
+# the real numbers for which a formula holds (see `regions`), and their name, if one was given: `x > 3`
+Region = NamedTuple("Region", [("name", str), ("formula", Node)])
+# an equation or another relation between two sides
+Relation = NamedTuple("Relation", [("operator", str), ("left", Node), ("right", Node)])
+# values with names (`x = 3`, `f(x) = 2x`, `p=5, q=2; p=7, q=2`): a row has one for each; the whole equation where there is but one
+Solutions = NamedTuple("Solutions", [("names", tuple[str, ...]), ("rows", tuple[Values, ...]), ("relation", Relation | None)])  # fmt: skip
+Ratio = NamedTuple("Ratio", [("items", Values)])
+# a time of day in minutes; `half` is am, pm, or empty where it is not said
+Clock = NamedTuple("Clock", [("minutes", int), ("half", str)])
+# all values of expressions (or tuples of them) as parameters run through their domains
+Family = NamedTuple("Family", [("items", tuple[tuple[Node, ...], ...]), ("domains", tuple[tuple[str, str], ...]), ("label", str)])  # fmt: skip
+# a piecewise function: (value, condition) in any order
+Cases = NamedTuple("Cases", [("rows", tuple[tuple[Value, Value], ...])])
+# a set with a name of its own, such as Q, an operation on sets that is not carried out, a numeral of another base, the dots of a list
+Named = NamedTuple("Named", [("name", str), ("operands", Values)])
+# words, in lower case, without punctuation and articles
+Text = NamedTuple("Text", [("words", str)])
+# what the grammar does not know: only computer algebra can tell
+Unread = NamedTuple("Unread", [("text", str)])
+TYPES = (Expression, Quantity, About, Items, Region, Relation, Solutions, Ratio, Clock, Family, Cases, Named, Text, Unread)  # fmt: skip
 
 
-class Items(Value):
-    """Items and their brackets: "" a list in any order, "{}" a set, "()", "[)" ... a tuple or an interval, "matrix" rows."""
-
-    brackets: str
-    items: tuple[Value, ...]
+def num(value: Fraction | int) -> Node:
+    """An exact number."""
+    return ("num", Fraction(value), None)
 
 
-class Region(Value):
-    """The real numbers for which a formula holds (see `regions`), and their name, if one was given: `x > 3`."""
-
-    name: str
-    formula: Node
-
-
-class Relation(Value):
-    """An equation or another relation between two sides."""
-
-    operator: str
-    left: Node
-    right: Node
+def walk(node: Any) -> Iterator[Node]:
+    """All nodes within a node or a value, itself included."""
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tuple) and item:
+            if isinstance(item[0], str):
+                yield item
+            stack.extend(item)
 
 
-class Solutions(Value):
-    """Values with names: `x = 3`, `f(x) = 2x`, `Area = 12`, `p=5, q=2; p=7, q=2`. A row has a value for each name.
-
-    `relation` is the whole equation where there is but one.
-    """
-
-    names: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    relation: Relation | None = None
+@lru_cache(maxsize=8192)
+def symbols(node: Any) -> frozenset[str]:
+    """The names of the free symbols of a node; those bound by a sum are written with its sign."""
+    return frozenset(part[1] for part in walk(node) if part[0] == "sym" and part[1].strip("'") != "∑")
 
 
-class Ratio(Value):
-    """`3:4`."""
-
-    items: tuple[Value, ...]
-
-
-class Clock(Value):
-    """A time of day in minutes; `half` is am, pm, or empty where it is not said."""
-
-    minutes: int
-    half: str
+@lru_cache(maxsize=8192)
+def kinds(node: Any) -> frozenset[str]:
+    """The kinds of nodes, and the names of functions and constants, that an expression holds."""
+    return frozenset(text for part in walk(node) for text in part[: 1 + (part[0] in ("fn", "const", "big"))])
 
 
-class Family(Value):
-    """All values of expressions (or tuples of them) as parameters run through their domains."""
-
-    items: tuple[tuple[Node, ...], ...]
-    domains: tuple[tuple[str, str], ...]
-    label: str = ""
-
-
-class Cases(Value):
-    """A piecewise function: (value, condition) in any order."""
-
-    rows: tuple[tuple[Value, Value], ...]
+def substitute(node: Any, old: Node, new: Node) -> Any:
+    """The node or value with another node in the place of one that it holds."""
+    if node == old or not isinstance(node, tuple):
+        return new if node == old else node
+    parts = (substitute(part, old, new) for part in node)
+    return node._make(parts) if hasattr(node, "_make") else tuple(parts)
 
 
-class Named(Value):
-    """A set with a name of its own, such as Q, or an operation on sets that is not carried out: ('cup', operands)."""
-
-    name: str
-    operands: tuple[Value, ...] = ()
-
-
-class Dots(Value):
-    """The dots of a sequence that goes on."""
-
-
-class Text(Value):
-    """Words, in lower case, without punctuation and articles."""
-
-    words: str
-
-
-class Unread(Value):
-    """What the grammar does not know: only computer algebra can tell."""
-
-    text: str
-
-
-Numeric = (Expression, Quantity)
+def rename_index(node: Any, name: str, index: str) -> Any:
+    """The node with the bound name of a sum replaced, in subscripts, too."""
+    if not isinstance(node, tuple) or not node:
+        return node
+    if node in (("const", name), ("sym", name)):
+        return ("sym", index)
+    if node[0] == "sym":
+        head, underscore, subscript = node[1].partition("_")
+        return ("sym", head + underscore + subscript.replace(name, index))
+    return tuple(rename_index(part, name, index) for part in node)

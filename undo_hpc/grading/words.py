@@ -5,28 +5,14 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, rows
+from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, pairs, rows
 
-_NOISE = re.compile(
-    r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]"
-)
+_NOISE = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]")  # fmt: skip
 _POINT = re.compile(r"[.,;:!?]+(?=\s|$)")
-_LEAD = re.compile(
-    r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|(?:final )?answer(?: is)?|it)\s+)+"
-)
+_LEAD = re.compile(r"(?:(?:there (?:is|are|exist|exists)|it is|its|they are|(?:final )?answer(?: is)?|it)\s+)+")  # fmt: skip
 _SAME = {said.strip(): name for line, name in rows("same words") for said in line.split(",")}
 _MONTH = {name[:size]: i for i, name in enumerate(MONTHS, 1) for size in (3, len(name))} | {"sept": 9}
-_PARTS = {
-    "half": 2,
-    "halve": 2,
-    "third": 3,
-    "quarter": 4,
-    "fourth": 4,
-    "fifth": 5,
-    "sixth": 6,
-    "eighth": 8,
-    "tenth": 10,
-}
+_PARTS = {name: int(size) for name, size in pairs("parts of one").items()}
 SETS = frozenset(name for name in _SAME.values() if name[0].isupper())
 INFINITE = ("infinitely many", "infinity", "positive infinity")
 EMPTY = "no solution"

@@ -24,7 +24,7 @@ from typing import Literal
 
 from undo_hpc.grading.extract import after_hashes, last_boxed
 from undo_hpc.method.equations import Equation, equations, number, numbers, show
-from undo_hpc.records import FinishReason, Verdict, normalise_text
+from undo_hpc.records import Attempt, FinishReason, Verdict, normalise_text
 
 ErrorKind = Literal["arithmetic", "setup", "no_answer", "truncated", "format"]
 
@@ -79,6 +79,11 @@ def diagnose(
     if answer and (reason := _misreported(answer, gold, steps)):
         return Diagnosis("format", reason, *_answer_span(prediction_text))
     return _setup(prediction_text, steps, gold, rationale)
+
+
+def error_kind(answer: Attempt, gold: str) -> ErrorKind:
+    """The kind of a wrong answer alone, as `diagnose` tells it. (No rationale changes the kind.)"""
+    return diagnose(answer.text, gold, answer.verdict, answer.finish_reason).kind
 
 
 def failed_step(attempt: str, rationale: str = "") -> str:

@@ -20,11 +20,13 @@ from undo_hpc.method.arithmetic import MAX_DEPTH, Token, Value, evaluate
 _NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _TOKEN = re.compile(
     rf"""
-      (?P<bullet>^[ \t]*(?:[-*+•]|\d{{1,3}}[.)])[ \t]+)
+      (?P<word>[^\W\d_]+)
+    | (?P<bullet>^[ \t]*(?:[-*+•]|\d{{1,3}}[.)])[ \t]+)
+    | (?P<space>[ \t\r]+)
     | (?P<frac>\\[dt]?frac\s*\{{\s*-?{_NUMBER}\s*\}}\s*\{{\s*{_NUMBER}\s*\}})
     | (?P<boxed>\\(?:boxed|fbox)\s*\{{\s*-?(?:\\?\$)?\s*{_NUMBER}\s*\}})
     | (?P<num>{_NUMBER})
-    | (?P<word>\\(?:text|mathrm|textbf|mbox)\s*\{{[^{{}}\n]*\}}|[^\W\d_]+)
+    | (?P<text>\\(?:text|mathrm|textbf|mbox)\s*\{{[^{{}}\n]*\}})
     | (?P<aside><<|>>)
     | (?P<bold>\*\*)
     | (?P<op>\\(?:times|cdot|div)(?![a-zA-Z])|[-+*/^×·÷−–])
@@ -33,13 +35,18 @@ _TOKEN = re.compile(
     | (?P<rpar>\\right\s*\)|\))
     | (?P<pct>\\?%)
     | (?P<line>\n[ \t]*(?:\\\\)?(?:(?=&?=)|))
-    | (?P<skip>[ \t\r]+|\\?\$|[€£&]|\\[,;:!\ ()\[\]]|\\(?:quad|left|right)(?![a-zA-Z])|\\\\(?=\s*&?=))
+    | (?P<skip>\\?\$|[€£&]|\\[,;:!\ ()\[\]]|\\(?:quad|left|right)(?![a-zA-Z])|\\\\(?=\s*&?=))
     | (?P<opaque>\\[a-zA-Z]+|\.(?=\\)|,(?=\d{{4}}))
     | (?P<stop>[.,;?"'“”‘’\#•\[\]…]|:(?!\d))
     | (?P<other>.)
     """,
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
+_DROPPED = frozenset({"space", "skip"})
+_KINDS = {
+    "other": "opaque",
+    "text": "word",
+}  # what a group of the pattern is a token of, where their names differ
 _OPS = {"\\times": "*", "\\cdot": "*", "\\div": "/", "×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"}
 _JOINING = {
     "and",
@@ -58,6 +65,8 @@ _JOINING = {
     "x",
 }
 _MAX_DIGITS = 40
+_NUMBERS, _NO_DIGIT = re.compile(_NUMBER), re.compile(r"[^\d.]")
+_CROSSES = frozenset({"x", "X", "of"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,8 @@ class Equation:
 def equations(text: str) -> list[Equation]:
     """The claims in a text that can be judged, in the order in which they end."""
     found: list[Equation] = []
+    if "=" not in text:
+        return found
     for statement, clear_before, clear_after in _statements(_asides(_tokens(text))):
         found += _claims(text, statement, clear_before, clear_after)
     return sorted(found, key=lambda e: (e.end, e.start))
@@ -109,19 +120,25 @@ def show(value: Fraction) -> str:
 def _tokens(text: str) -> list[Token]:
     found: list[Token] = []
     for match in _TOKEN.finditer(text):
-        kind, body, start, end = str(match.lastgroup), match[0], match.start(), match.end()
-        if kind == "skip":
+        kind = str(match.lastgroup)
+        if kind in _DROPPED:
             continue
-        token = Token("opaque" if kind == "other" else kind, body, start, end)
+        body, (start, end) = match[0], match.span()
+        token = Token(_KINDS.get(kind, kind), body, start, end)
+        if kind == "word":
+            found.append(token)
+            continue
         if kind in ("num", "frac", "boxed"):
-            parts = [re.sub(r"[^\d.]", "", part) for part in re.findall(_NUMBER, body)]
+            parts = (
+                [body] if body.isdecimal() else [_NO_DIGIT.sub("", part) for part in _NUMBERS.findall(body)]
+            )
             if sum(map(len, parts)) > _MAX_DIGITS or (kind == "frac" and not Fraction(parts[1])):
                 token.kind = "opaque"
             else:
                 sign = -1 if kind != "num" and "-" in body else 1
                 token.kind, token.value = (
                     "num",
-                    sign * Fraction(parts[0]) / (Fraction(parts[1]) if kind == "frac" else 1),
+                    sign * _exact(parts[0]) / (_exact(parts[1]) if kind == "frac" else 1),
                 )
                 token.decimals = len(parts[0].partition(".")[2]) if kind != "frac" else 0
                 if kind == "boxed" and found and found[-1].kind in ("num", "rpar", "pct"):
@@ -144,13 +161,20 @@ def _tokens(text: str) -> list[Token]:
         elif kind == "bullet":
             token.kind = "stop"
         found.append(token)
-    return [_cross(found, at) for at in range(len(found))]
+    return [
+        _cross(found, at) if token.kind == "word" and token.text in _CROSSES else token
+        for at, token in enumerate(found)
+    ]
+
+
+def _exact(digits: str) -> Fraction:
+    return Fraction(int(digits)) if digits.isdecimal() else Fraction(digits)
 
 
 def _cross(tokens: list[Token], at: int) -> Token:
     """An `x` between two numbers is a multiplication, and `of` behind a per cent is one, too."""
     token = tokens[at]
-    if token.kind != "word" or not 0 < at < len(tokens) - 1:
+    if not 0 < at < len(tokens) - 1:
         return token
     before, after = tokens[at - 1], tokens[at + 1]
     times = (

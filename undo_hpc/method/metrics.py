@@ -6,18 +6,21 @@ of their own. A share is always the quotient of two counts that stand beside it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undo_hpc.grading.extract import last_boxed
-from undo_hpc.grading.reasoning import visible
+from undo_hpc.grading.reasoning import find_boxes, visible
 from undo_hpc.method.stats import clustered_interval, mcnemar, paired_detectable_difference, pass_at_k
 from undo_hpc.records import JUDGED, Attempt, Feedback
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64)
 MOST_CATEGORIES = 40
+_BOX = re.compile(
+    r"\\+(?:boxed|fbox|framebox)"
+)  # with all backslashes before it, of which each pair is a line break
 WRONG = ("wrong", "no_answer", "unparsed", "timeout")
 UNTRAINED = -1  # stands for the untrained student where iterations are numbered
 GENERATION = (
@@ -35,27 +38,44 @@ def share(k: int, n: int) -> float:
 # Attempts: what a shard's manifest counts, and sums over shards
 
 
-def count_attempts(rows: Sequence[Attempt]) -> dict[str, int]:
-    """What a manifest counts of answers; each share that is shown of them is a count over `rows`."""
-    verdicts = dict.fromkeys(("correct", *WRONG), 0)
+class AttemptCounts:
+    """What a manifest counts of answers, row by row; each share that is shown of them is a count over `rows`."""
+
+    def __init__(self) -> None:
+        self._verdicts: Counter[str] = Counter()
+        self._finished: Counter[str] = Counter()
+        self._reasoning: Counter[str] = Counter()
+        self._judged = self._prompt_tokens = self._completion_tokens = 0
+
+    def add(self, row: Attempt) -> None:
+        """Counts an answer."""
+        self._verdicts[row.verdict] += 1
+        self._finished[row.finish_reason] += 1
+        self._reasoning[row.reasoning] += 1
+        self._judged += row.method == JUDGED
+        self._prompt_tokens += row.prompt_tokens
+        self._completion_tokens += row.completion_tokens
+
+    def to_dict(self) -> dict[str, int]:
+        """The counts so far. `judged`, verdicts that a judge model gave, is there only where it gave any."""
+        return {
+            "rows": self._verdicts.total(),
+            **{name: self._verdicts[name] for name in ("correct", *WRONG)},
+            "truncated": self._finished["length"],
+            "errors": self._finished["error"],
+            "reasoning_kept": self._reasoning["kept"],
+            "reasoning_dropped": self._reasoning["dropped"],
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._completion_tokens,
+        } | ({"judged": self._judged} if self._judged else {})
+
+
+def count_attempts(rows: Iterable[Attempt]) -> dict[str, int]:
+    """`AttemptCounts` of all rows."""
+    counts = AttemptCounts()
     for row in rows:
-        verdicts[row.verdict] += 1
-    return {
-        "rows": len(rows),
-        **verdicts,
-        "truncated": sum(row.finish_reason == "length" for row in rows),
-        "errors": sum(row.finish_reason == "error" for row in rows),
-        "reasoning_kept": sum(row.reasoning == "kept" for row in rows),
-        "reasoning_dropped": sum(row.reasoning == "dropped" for row in rows),
-        "prompt_tokens": sum(row.prompt_tokens for row in rows),
-        "completion_tokens": sum(row.completion_tokens for row in rows),
-    } | _judged(rows)
-
-
-def _judged(rows: Iterable[Attempt]) -> dict[str, int]:
-    """Verdicts that a judge model gave; no such key where it gave none."""
-    count = sum(row.method == JUDGED for row in rows)
-    return {"judged": count} if count else {}
+        counts.add(row)
+    return counts.to_dict()
 
 
 def count_solved(rows: Iterable[Attempt]) -> int:
@@ -79,77 +99,133 @@ def first_error(rows: Iterable[Attempt]) -> str:
 
 def is_boxed(row: Attempt) -> bool:
     """Whether the answer has a box, as the prompt asks; one in the reasoning before it does not count."""
-    return last_boxed(visible(row.text)) is not None
+    if "box" not in row.text:  # of most answers without one the rest is not read
+        return False
+    text = visible(row.text)
+    first = _BOX.search(text)
+    return first is not None and bool(find_boxes(text[first.start() :]))
 
 
-def summarise(rows: Sequence[Attempt]) -> dict[str, Any]:
-    """A problem set's entry in metrics.json: accuracy with its 95 % interval, and what stands beside every accuracy.
+class SetSummary:
+    """A problem set's entry in metrics.json, made problem by problem; what is held does not grow with the set."""
 
-    `accuracy` is `correct` / `answers`; as every problem has the same number of samples, that is the mean over the `n` problems
-    (pass@1). The interval is Wilson's, with the problems as clusters where they have several samples (`clustered_interval`).
-    `boxed` counts answers with a box, `right_unboxed` those that are right without one; `pass_at` is there with several samples.
-    """
-    by_problem: dict[str, list[bool]] = defaultdict(list)
+    def __init__(self) -> None:
+        self._counts = AttemptCounts()
+        self._problems: Counter[tuple[int, int]] = Counter()  # by (right answers, answers)
+        self._boxed = self._right_unboxed = self.answers = 0
+        self._error = ""
+
+    def add(self, rows: Sequence[Attempt]) -> None:
+        """Adds all answers to one problem."""
+        right = 0
+        for row in rows:
+            boxed, correct = is_boxed(row), row.verdict == "correct"
+            self._counts.add(row)
+            self._boxed += boxed
+            self._right_unboxed += correct and not boxed
+            right += correct
+            self._error = self._error or row.error
+        self.answers += len(rows)
+        self._problems[right, len(rows)] += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Accuracy with its 95 % interval, and what stands beside every accuracy.
+
+        `accuracy` is `correct` / `answers`; as every problem has the same number of samples, that is the mean over the `n` problems
+        (pass@1). The interval is Wilson's, with the problems as clusters where they have several samples (`clustered_interval`).
+        `boxed` counts answers with a box, `right_unboxed` those that are right without one; `pass_at` is there with several samples;
+        `error` is what the engine said of the first request that failed.
+        """
+        made, n = self._counts.to_dict(), self._problems.total()
+        low, high = clustered_interval(self._problems)
+        samples = min((total for _, total in self._problems), default=0)
+        return {
+            "n": n,
+            "answers": made["rows"],
+            "correct": made["correct"],
+            "accuracy": share(made["correct"], made["rows"]),
+            "low": low,
+            "high": high,
+            "truncated": made["truncated"],
+            "errors": made["errors"],
+            "error": self._error,
+            **{name: made[name] for name in ("no_answer", "unparsed", "timeout")},
+            "boxed": self._boxed,
+            "right_unboxed": self._right_unboxed,
+            "mean_tokens": share(made["completion_tokens"], made["rows"]),
+            "pass_at": {
+                str(k): sum(
+                    times * pass_at_k(total, right, k) for (right, total), times in self._problems.items()
+                )
+                / n
+                for k in PASS_AT
+                if samples > 1 and k <= samples
+            },
+        } | {name: made[name] for name in ("judged",) if name in made}
+
+
+def summarise(rows: Iterable[Attempt]) -> dict[str, Any]:
+    """`SetSummary` of rows in any order."""
+    by_problem: dict[str, list[Attempt]] = defaultdict(list)
     for row in rows:
-        by_problem[row.problem_id].append(row.verdict == "correct")
-    counts = [(sum(found), len(found)) for found in by_problem.values()]
-    made, n = count_attempts(rows), len(counts)
-    low, high = clustered_interval(counts)
-    boxed = [is_boxed(row) for row in rows]
-    samples = min((total for _, total in counts), default=0)
-    return {
-        "n": n,
-        "answers": made["rows"],
-        "correct": made["correct"],
-        "accuracy": share(made["correct"], made["rows"]),
-        "low": low,
-        "high": high,
-        "truncated": made["truncated"],
-        "errors": made["errors"],
-        "error": first_error(rows),
-        **{name: made[name] for name in ("no_answer", "unparsed", "timeout")},
-        "boxed": sum(boxed),
-        "right_unboxed": sum(r.verdict == "correct" and not b for r, b in zip(rows, boxed, strict=True)),
-        "mean_tokens": made["completion_tokens"] / made["rows"] if rows else 0.0,
-        "pass_at": {
-            str(k): sum(pass_at_k(total, right, k) for right, total in counts) / n
-            for k in PASS_AT
-            if samples > 1 and k <= samples
-        },
-    } | _judged(rows)
+        by_problem[row.problem_id].append(row)
+    summary = SetSummary()
+    for mine in by_problem.values():
+        summary.add(mine)
+    return summary.to_dict()
 
 
-def by_category(
-    rows: Sequence[Attempt], metadata: Mapping[str, Mapping[str, str]]
-) -> dict[str, dict[str, Any]]:
+class CategorySummary:
     """Accuracies of a problem set for each value of its metadata columns: column -> value -> n, answers, correct, accuracy, interval.
 
-    Args:
-        metadata: by problem id. A column with more than MOST_CATEGORIES values is left out: it names problems, no categories.
+    A column with more than MOST_CATEGORIES values is left out: it names problems, no categories.
     """
-    groups: dict[str, dict[str, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        for column, value in metadata.get(row.problem_id, {}).items():
-            groups[column][value].append(row)
-    keys = ("n", "answers", "correct", "accuracy", "low", "high")
-    return {
-        column: {
-            value: {key: made[key] for key in keys}
-            for value, mine in sorted(values.items())
-            for made in [summarise(mine)]
+
+    _KEYS = ("n", "answers", "correct", "accuracy", "low", "high")
+
+    def __init__(self) -> None:
+        self._columns: dict[str, dict[str, Counter[tuple[int, int]]]] = {}
+
+    def add(self, rows: Sequence[Attempt], metadata: Mapping[str, str]) -> None:
+        """Adds all answers to one problem with its columns."""
+        if not metadata:
+            return
+        found = (sum(row.verdict == "correct" for row in rows), len(rows))
+        for column, value in metadata.items():
+            values = self._columns.setdefault(column, {})
+            if (
+                value in values or len(values) <= MOST_CATEGORIES
+            ):  # one more than are shown tells that there are too many
+                values.setdefault(value, Counter())[found] += 1
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """The figures so far; empty where no problem has any column."""
+        return {
+            column: {value: self._figures(counts) for value, counts in sorted(values.items())}
+            for column, values in self._columns.items()
+            if len(values) <= MOST_CATEGORIES
         }
-        for column, values in groups.items()
-        if len(values) <= MOST_CATEGORIES
-    }
+
+    def _figures(self, counts: Counter[tuple[int, int]]) -> dict[str, Any]:
+        right, answers = (sum(times * pair[k] for pair, times in counts.items()) for k in (0, 1))
+        figures = (counts.total(), answers, right, share(right, answers), *clustered_interval(counts))
+        return dict(zip(self._KEYS, figures, strict=True))
 
 
-def count_errors(feedback: Sequence[Feedback]) -> dict[str, dict[str, int]]:
-    """Wrong problems by split and kind of error."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in feedback:
+class ErrorCounts:
+    """Wrong problems by split and kind of error, row by row."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def add(self, row: Feedback) -> None:
+        """Counts a problem, where it is wrong."""
         if row.verdict != "correct":
-            counts[row.split][row.error_kind] += 1
-    return {split: dict(sorted(counter.items())) for split, counter in counts.items()}
+            self._counts[row.split][row.error_kind] += 1
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        """The counts so far, in the order of split and kind."""
+        return {split: dict(sorted(counter.items())) for split, counter in sorted(self._counts.items())}
 
 
 # Two students on the same problems
@@ -181,21 +257,18 @@ class Flips:
         )
 
 
-def compare(before: int, after: int, name: str, old: Mapping[str, float], new: Mapping[str, float]) -> Flips:
+def compare(before: int, after: int, name: str, scores: Iterable[tuple[float, float]]) -> Flips:
     """The flips on the problems that both answered.
 
     Args:
         before, after: iterations of the students, UNTRAINED for the untrained one.
-        old, new: their share of right answers to each problem; above one half a problem counts as right.
+        scores: their shares of right answers to each of these problems; above one half a problem counts as right.
     """
-    fixed = broken = wrong = right = 0
-    for key in old.keys() & new.keys():
-        was, now = old[key] > 0.5, new[key] > 0.5
-        fixed += now and not was
-        broken += was and not now
-        wrong += not was and not now
-        right += was and now
-    return Flips(before, after, name, fixed, broken, wrong, right, mcnemar(fixed, broken))
+    counts = Counter((old > 0.5, new > 0.5) for old, new in scores)
+    fixed, broken = counts[False, True], counts[True, False]
+    return Flips(
+        before, after, name, fixed, broken, counts[False, False], counts[True, True], mcnemar(fixed, broken)
+    )
 
 
 # A run: its iterations' metrics.json, oldest first

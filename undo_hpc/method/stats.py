@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from statistics import NormalDist
 
 
@@ -31,7 +32,7 @@ def _score_interval(share: float, n: float, z: float) -> tuple[float, float]:
     return low, high
 
 
-def clustered_interval(clusters: Sequence[tuple[int, int]], z: float = 1.96) -> tuple[float, float]:
+def clustered_interval(clusters: Iterable[tuple[int, int]], z: float = 1.96) -> tuple[float, float]:
     """Interval of the share of right answers where the answers of one problem depend on each other, (0, 1) without answers.
 
     The standard error is the clustered one (Miller 2024, arXiv 2411.00640, equation 4), with the problems as clusters:
@@ -40,18 +41,19 @@ def clustered_interval(clusters: Sequence[tuple[int, int]], z: float = 1.96) -> 
     the number of answers. With one answer a problem this is `wilson`; where all or none are right, each problem counts once.
 
     Args:
-        clusters: (right answers, answers) of each problem.
+        clusters: (right answers, answers) of each problem, or a Counter of such pairs.
         z: quantile of the normal distribution; 1.96 gives 95 %.
     """
-    if any(not 0 <= right <= answers for right, answers in clusters):
+    counts = Counter(clusters)
+    if any(not 0 <= right <= answers for right, answers in counts):
         raise ValueError("a problem has between 0 and all of its answers right")
-    answers = sum(count for _, count in clusters)
-    if not answers or all(count == 1 for _, count in clusters):
-        return wilson(sum(right for right, _ in clusters), answers, z)
-    share = sum(right for right, _ in clusters) / answers
+    right, answers = (sum(times * pair[k] for pair, times in counts.items()) for k in (0, 1))
+    if not answers or all(count == 1 for _, count in counts):
+        return wilson(right, answers, z)
+    share = right / answers
     if share in (0.0, 1.0):
-        return _score_interval(share, sum(count > 0 for _, count in clusters), z)
-    square_error = sum((right - share * count) ** 2 for right, count in clusters) / answers**2
+        return _score_interval(share, sum(times for (_, count), times in counts.items() if count), z)
+    square_error = sum(times * (k - share * n) ** 2 for (k, n), times in counts.items()) / answers**2
     spread = share * (1 - share)
     independent = min(float(answers), spread / square_error) if square_error else float(answers)
     return _score_interval(share, independent, z)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from undo_hpc.chat.plain_text import control_tokens
+from undo_hpc.cluster.limits import most_jobs
 from undo_hpc.cluster.local import default_parallelism
 from undo_hpc.cluster.profile import DEFAULT_MINUTES, Profile, load_profile
 from undo_hpc.config.parts import asks, canary_problems, effective_iterations
 from undo_hpc.config.schema import RunConfig, StageResources
+from undo_hpc.control.ahead import expected_stages
 from undo_hpc.control.checks import (
     NOT_BEFORE_A_START,
     Attention,
@@ -191,6 +193,30 @@ def _show(subject: Subject, sources: Sources | None, console: Console) -> None:
             else ""
         )
         say(console, f"later iterations have the same stages{more}{seen}")
+    if profile is not None and profile.submit_from == "login" and plan.iteration + 1 < most:
+        say(console, _ahead(Run(layout, config), plan, profile, most))
+
+
+def _ahead(run: Run, plan: IterationPlan, profile: Profile, most: int) -> str:
+    """How many iterations a launch submits where nodes may not, and what they take of the queue."""
+
+    def places(stages: Sequence[Stage]) -> int:
+        return sum(min(len(stage.tasks), profile.max_array_size or len(stage.tasks)) for stage in stages)
+
+    taken = [places(build_graph(run.config, run.layout, plan))]
+    taken += [places(expected_stages(run, plan, number)) for number in range(plan.iteration + 1, most)]
+    limit = most_jobs(profile.defaults.account, profile.defaults.qos)
+    fit = sum(sum(taken[: k + 1]) <= limit for k in range(len(taken))) if limit is not None else len(taken)
+    words = (
+        f"the nodes submit nothing (submit_from: login): all {len(taken)} iterations are submitted at once, each behind the one before, "
+        f"{taken[0]} and {taken[1]} places in the queue for the first two, {sum(taken)} in all"
+    )
+    if limit is None:
+        return words + "; a queue that takes fewer gets as many whole iterations as fit"
+    return (
+        words
+        + f"; you may have {limit}: {f'{fit} of them fit, and the launcher submits the rest later' if fit < len(taken) else 'they fit'}"
+    )
 
 
 def _teacher(config: RunConfig) -> str:

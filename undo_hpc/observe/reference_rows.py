@@ -49,7 +49,7 @@ def _taught(run: Run, iteration: int) -> Iterator[dict[str, Any]]:
 def _evaluated(run: Run, iteration: int) -> Iterator[dict[str, Any]]:
     plan, at = run.plan(iteration), run.layout.iteration(iteration)
     for part in plan.slices("baseline") if plan else ():
-        problems = {p.problem_id: p for p in run.problems(part.problem_set)}
+        problems = {p.problem_id: p for p in run.problems(part.problem_set, part.start, part.stop)}
         for row in read_rows(at.shard("baseline", part.shard, part.problem_set)):
             problem = problems[row["problem_id"]]
             yield {

@@ -131,8 +131,8 @@ class Layout:
         return path.with_name(f"{path.name}.damaged")
 
     def iterations(self) -> list[int]:
-        """Numbers of the iterations that have begun."""
-        return sorted(int(p.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]") if p.is_dir())
+        """Numbers of the iterations that have begun; jobs of later ones may be queued (control/ahead.py)."""
+        return sorted(int(p.parent.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]/plan.json"))
 
     def relative(self, path: Path) -> str:
         """A path as manifests hold it."""
@@ -192,6 +192,10 @@ class IterationLayout:
     def lease(self, stage: str, index: int) -> Path:
         """Who may publish a task's outputs."""
         return self.leases / f"{stage}-{index:05d}.lease"
+
+    def meeting(self, stage: str, index: int) -> Path:
+        """Where the nodes of a task that is spread over several find each other."""
+        return self.leases / f"{stage}-{index:05d}.nodes.json"
 
     @property
     def targets(self) -> Path:

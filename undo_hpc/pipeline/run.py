@@ -31,7 +31,9 @@ from undo_hpc.pipeline.own_prompts import as_in, content, freeze, from_stored, t
 from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
 from undo_hpc.storage.atomic import expect_fields, make_folder, read_json, translate_os_error, write_json
+from undo_hpc.storage.chunks import read_chunked
 from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.reading import read_fast
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.data_files import project_root
 from undo_hpc.system.invocation import cli_hint, launcher_hint
@@ -100,9 +102,19 @@ class Run:
         return EventLog(self.layout.events)
 
     def problems(self, problem_set: str, start: int = 0, stop: int | None = None) -> list[Problem]:
-        """Problems of a split or benchmark in their frozen order, or a slice of them."""
-        rows = itertools.islice(read_rows(self.problems_file(problem_set)), start, stop)
-        return [Problem.from_dict(row) for row in rows]
+        """Problems of a split or benchmark in their frozen order, or a slice of them (of a large file only its part is read, and compared
+        with its digest: EvidenceError)."""
+        path = self.problems_file(problem_set)
+        chunks = self.chunks.get(self.layout.relative(path)) if stop is not None else None
+        if chunks is not None and stop is not None:
+            return list(map(Problem.from_dict, read_chunked(path, chunks, start, stop)))
+        return list(map(Problem.from_dict, itertools.islice(read_rows(path), start, stop)))
+
+    @cached_property
+    def chunks(self) -> dict[str, Any]:
+        """The chunks of each frozen file that is large enough to have some, by its name in manifests."""
+        details = (read_fast(self.layout.prepared) or {}).get("details")
+        return dict(details.get("chunks") or {}) if isinstance(details, dict) else {}
 
     def problems_file(self, problem_set: str) -> Path:
         """The file of a split or benchmark."""

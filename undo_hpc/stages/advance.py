@@ -1,29 +1,38 @@
 """advance: what the iteration achieved, what the student gets wrong, and whether the loop goes on.
 
 Writes metrics.json (every accuracy with n, interval, truncated and unanswered), feedback.jsonl (what the next teacher sees),
-predictions.parquet (the student's answers to the training problems), and the decision, which looks at validation only.
+predictions.parquet (the student's answers to the training problems), and the decision, which looks at validation only. All is read once and
+as streams, so its memory does not grow with the data.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.data.distilled import read_distilled
 from undo_hpc.method.copying import Copying
-from undo_hpc.method.diagnosis import diagnose
-from undo_hpc.method.metrics import beats_untrained, by_category, count_errors, sum_generation, summarise
+from undo_hpc.method.diagnosis import error_kind
+from undo_hpc.method.metrics import CategorySummary, ErrorCounts, SetSummary, beats_untrained, sum_generation
 from undo_hpc.method.targets import is_chosen
-from undo_hpc.pipeline.plan import decide_run
+from undo_hpc.pipeline.plan import EvaluationSlice, decide_run
 from undo_hpc.pipeline.stages import spec_of
-from undo_hpc.records import SPLITS, Attempt, Feedback, Problem
+from undo_hpc.records import SPLITS, Feedback
+from undo_hpc.stages.answered_problems import (
+    AnsweredProblem,
+    Slices,
+    answered_problems,
+    answered_slices,
+    with_rationales,
+)
 from undo_hpc.stages.context import StageContext, collect, gate
+from undo_hpc.stages.predictions import Predictions
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
 from undo_hpc.storage.atomic import read_json, write_bytes, write_json
-from undo_hpc.storage.manifest import Manifest, read_manifest
-from undo_hpc.storage.shards import dump_rows, read_rows
+from undo_hpc.storage.manifest import Manifest, Output, read_manifest
+from undo_hpc.storage.shards import encode_row
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -49,24 +58,31 @@ def run_stage(ctx: StageContext) -> None:
         graded += complete if spec_of(name).keeps_rows else []
     checker = checker_of_tasks(ctx.run, ctx.plan.iteration, graded)
     require_one_checker(ctx.run, ctx.plan.iteration, checker)
-    answers = read_answers(ctx, "evaluate", used.get("evaluate", ()))
-    untrained = read_answers(ctx, "baseline", used.get("baseline", ()))
-
-    feedback: list[Feedback] = []
-    if not cut:
-        feedback = sorted(make_feedback(ctx, answers), key=lambda row: (row.idx, row.problem_id))
-        write_bytes(ctx.at.feedback, dump_rows([row.to_dict() for row in feedback]))
-    if "train" in answers:
-        write_predictions(ctx, answers["train"])
+    answers = {stage: answered_slices(ctx, stage, used.get(stage, ())) for stage in ("evaluate", "baseline")}
+    made = _Figures(ctx, learned="merge" in graph)
+    outputs: dict[Path, int | None] = {ctx.at.metrics: None}
+    known: dict[Path, Output] = {}
+    with Predictions(ctx.at.predictions) as predictions:
+        rows = made.read_splits(answers["evaluate"], predictions)
+        if cut:  # nothing is taught after it
+            deque(rows, maxlen=0)
+        else:
+            write_bytes(ctx.at.feedback, map(encode_row, rows))
+            outputs[ctx.at.feedback] = made.feedback
+    if predictions.output is not None:
+        known[ctx.at.predictions] = predictions.output
+    made.read_benchmarks(answers["evaluate"])
+    sets = made.of("evaluate", answers["evaluate"])
+    made.read_untrained(answers["baseline"])
     distilled = stage_counts(ctx, "merge") or {"rows": 0, "refreshed": 0, "dropped": {}}
     metrics = {
         "iteration": ctx.plan.iteration,
         "checker": checker,
-        "sets": {name: summarise(rows) for name, rows in answers.items()},
-        "baseline": {name: summarise(rows) for name, rows in untrained.items()},
-        **_categories(ctx, answers),
-        "errors": count_errors(feedback),
-        "to_refine": sum(is_chosen(row.to_dict(), config.method) for row in feedback),
+        "sets": sets,
+        "baseline": made.of("baseline", answers["baseline"]),
+        **made.categories(answers["evaluate"]),
+        "errors": {} if cut else made.errors.to_dict(),
+        "to_refine": 0 if cut else made.to_refine,
         "generate": generation_summary(ctx),
         "train": stage_counts(ctx, "train"),
         "distilled": distilled,
@@ -78,15 +94,11 @@ def run_stage(ctx: StageContext) -> None:
     decision = decide_run(config, [item["sets"] for item in history])  # looks at validation, at no test set
     metrics["decision"] = decision.to_dict()
     write_json(ctx.at.metrics, metrics)
-    outputs: dict[Path, int | None] = {ctx.at.metrics: None}
-    if not cut:
-        outputs[ctx.at.feedback] = len(feedback)
-    if "train" in answers:
-        outputs[ctx.at.predictions] = len(answers["train"])
     ctx.publish(
         outputs,
+        known,
         inputs=inputs,
-        counts={name: len(rows) for name, rows in answers.items()},
+        counts={name: item["answers"] for name, item in sets.items()},
         details={f"{stage}_used": indices for stage, indices in used.items()}
         | ({"added": ctx.plan.added} if ctx.plan.added else {}),
     )
@@ -95,109 +107,94 @@ def run_stage(ctx: StageContext) -> None:
         ctx.say("no iteration beats the untrained student on validation")
 
 
-def _categories(ctx: StageContext, answers: dict[str, list[Attempt]]) -> dict[str, Any]:
-    """`categories` of metrics.json: accuracies by metadata column and value; no such key where no problem has any."""
-    found = {}
-    for name, rows in answers.items():
-        metadata = {p.problem_id: p.metadata for p in ctx.run.problems(name) if p.metadata}
-        if metadata and (made := by_category(rows, metadata)):
-            found[name] = made
-    return {"categories": found} if found else {}
+class _Figures:
+    """All figures of an iteration's students, each set read once, problem by problem.
 
-
-def read_answers(ctx: StageContext, stage: str, complete: Iterable[int]) -> dict[str, list[Attempt]]:
-    """The answers of a stage's complete tasks by benchmark or split. A shard without a manifest that validates it is not read: it
-    may be half of a task, or an earlier student's."""
-    answers: dict[str, list[Attempt]] = defaultdict(list)
-    tasks = ctx.plan.baseline if stage == "baseline" else ctx.plan.evaluate
-    for part in (part for index in sorted(complete) for part in tasks[index]):
-        rows = read_rows(ctx.at.shard(stage, part.shard, part.problem_set))
-        answers[part.problem_set] += [Attempt.from_dict(row) for row in rows]
-    return dict(answers)
-
-
-def make_feedback(ctx: StageContext, answers: dict[str, list[Attempt]]) -> Iterable[Feedback]:
-    """A row for each evaluated problem: the teacher's present rationale, the student's answer, how it failed.
-
-    Where there is no rationale, the data's own solution stands in for it only where it tells the teacher no ground truth of what it is
-    to write: on validation; on diagnosis with `method.show_truth`, and where its rows are shown as examples and nothing is written for them.
+    Args:
+        learned: whether there is a distilled set, whose rationales stand beside the answers.
     """
-    method = ctx.run.config.method
-    examples_only = (
-        method.examples > 0 and method.examples_from == "diagnosis" and method.errors_from == "train"
-    )
-    solved_by_data = ("validation", "diagnosis") if method.show_truth or examples_only else ("validation",)
-    rationales: dict[str, str] = {}
-    for example in read_distilled(ctx.at.distilled):
-        rationales.setdefault(example.id, example.teacher_solution)
-    for split in SPLITS:
-        if split not in answers:
-            continue
-        problems = {p.problem_id: p for p in ctx.run.problems(split)}
-        by_problem: dict[str, list[Attempt]] = defaultdict(list)
-        for row in answers[split]:
-            by_problem[row.problem_id].append(row)
-        for key, rows in by_problem.items():
-            solution = problems[key].solution if split in solved_by_data and key not in rationales else ""
-            yield _feedback(
-                problems[key], split, rows, rationales.get(key, solution), from_data=bool(solution)
-            )
+
+    def __init__(self, ctx: StageContext, *, learned: bool) -> None:
+        self._ctx, self._method, self._learned = ctx, ctx.run.config.method, learned
+        self._sets: dict[tuple[str, str], SetSummary] = defaultdict(SetSummary)
+        self._categories: dict[str, CategorySummary] = defaultdict(CategorySummary)
+        self.errors = ErrorCounts()
+        self.to_refine = self.feedback = 0
+
+    def read_splits(self, answers: Slices, predictions: Predictions) -> Iterator[dict[str, Any]]:
+        """A row of Feedback, as on disk, for each evaluated problem of a split: the present rationale, the student's answer, how it failed.
+
+        Where there is no rationale, the data's own solution stands in for it only where it tells the teacher no ground truth of what it is
+        to write: on validation; on diagnosis with `method.show_truth`, and where its rows are shown as examples and nothing is written for them.
+        """
+        method = self._method
+        examples_only = (
+            method.examples > 0 and method.examples_from == "diagnosis" and method.errors_from == "train"
+        )
+        solved_by_data = (
+            ("validation", "diagnosis") if method.show_truth or examples_only else ("validation",)
+        )
+        splits = [self._read("evaluate", name, answers[name]) for name in SPLITS if name in answers]
+        for answered in with_rationales(self._ctx, splits) if self._learned and splits else chain(*splits):
+            if answered.problem_set == "train":
+                predictions.add(answered)
+            row = _feedback(answered, from_data=answered.problem_set in solved_by_data)
+            fields = row.to_dict()
+            self.errors.add(row)
+            self.to_refine += is_chosen(fields, method)
+            self.feedback += 1
+            yield fields
+
+    def read_benchmarks(self, answers: Slices) -> None:
+        """All that is no split."""
+        for name in answers.keys() - set(SPLITS):
+            deque(self._read("evaluate", name, answers[name]), maxlen=0)
+
+    def read_untrained(self, answers: Slices) -> None:
+        """The untrained student's answers."""
+        for name, parts in answers.items():
+            deque(self._read("baseline", name, parts), maxlen=0)
+
+    def _read(self, stage: str, name: str, parts: Sequence[EvaluationSlice]) -> Iterator[AnsweredProblem]:
+        summary = self._sets[stage, name]
+        for answered in answered_problems(self._ctx, stage, name, parts):
+            summary.add(answered.rows)
+            if stage == "evaluate" and (metadata := answered.problem.get("metadata")):
+                self._categories[name].add(answered.rows, metadata)
+            yield answered
+
+    def of(self, stage: str, answers: Slices) -> dict[str, dict[str, Any]]:
+        """The summary of each set of a stage, in the order of the plan."""
+        return {name: self._sets[stage, name].to_dict() for name in answers}
+
+    def categories(self, answers: Slices) -> dict[str, Any]:
+        """`categories` of metrics.json: accuracies by metadata column and value; no such key where no problem has any."""
+        found = {name: made for name in answers if (made := self._categories[name].to_dict())}
+        return {"categories": found} if found else {}
 
 
-def _feedback(
-    problem: Problem, split: str, rows: Sequence[Attempt], rationale: str, *, from_data: bool
-) -> Feedback:
+def _feedback(answered: AnsweredProblem, *, from_data: bool) -> Feedback:
     """The first wrong answer speaks for the problem; where all are right, the first."""
+    problem, rows, rationale = answered.problem, answered.rows, answered.rationale
+    solution = problem["solution"] if from_data and rationale is None else ""
     right = sum(row.verdict == "correct" for row in rows)
     shown = next((row for row in rows if row.verdict != "correct"), rows[0])
-    kind = ""
-    if shown.verdict != "correct":
-        kind = diagnose(shown.text, problem.ground_truth, shown.verdict, shown.finish_reason, rationale).kind
     return Feedback(
-        problem_id=problem.problem_id,
-        idx=problem.idx,
-        split=split,
-        problem=problem.problem,
-        ground_truth=problem.ground_truth,
-        rationale=rationale,
+        problem_id=problem["problem_id"],
+        idx=problem["idx"],
+        split=answered.problem_set,
+        problem=problem["problem"],
+        ground_truth=problem["ground_truth"],
+        rationale=solution if rationale is None else rationale,
         student_answer=shown.text,
         verdict=shown.verdict,
-        error_kind=kind,
+        error_kind=""
+        if shown.verdict == "correct"
+        else shown.error_kind or error_kind(shown, problem["ground_truth"]),
         score=right / len(rows),
         unstable=0 < right < len(rows),
-        rationale_from_data=from_data,
+        rationale_from_data=bool(solution),
     )
-
-
-def write_predictions(ctx: StageContext, rows: Sequence[Attempt]) -> None:
-    """The student's answers beside the teacher's, in the reference implementation's columns and ours."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    problems = {p.problem_id: p for p in ctx.run.problems("train")}
-    solutions: dict[str, str] = {}
-    for example in read_distilled(ctx.at.distilled):
-        solutions.setdefault(example.id, example.teacher_solution)
-    table = pa.Table.from_pylist(
-        [
-            {
-                "problem": problems[row.problem_id].problem,
-                "teacher_solution": solutions.get(row.problem_id, ""),
-                "student_solution": row.text,
-                "gt": problems[row.problem_id].ground_truth,
-                "idx": row.idx,
-                "id": row.problem_id,
-                "attempt": row.attempt,
-                "verdict": row.verdict,
-                "answer": row.answer,
-                "finish_reason": row.finish_reason,
-            }
-            for row in rows
-        ]
-    )
-    content = pa.BufferOutputStream()
-    pq.write_table(table, content)
-    write_bytes(ctx.at.predictions, content.getvalue().to_pybytes())
 
 
 def generation_summary(ctx: StageContext) -> dict[str, Any]:

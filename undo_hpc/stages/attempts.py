@@ -274,10 +274,16 @@ class AttemptStore:
             **so_far,
         )
 
-    def publish(self, order: Iterable[Key]) -> list[Attempt]:
-        """Writes the final shard with the rows in that order; the parts go only after it is durable (see `finish`)."""
+    def publish(
+        self, order: Iterable[Key], complete: Callable[[list[Attempt]], list[Attempt]] = list
+    ) -> list[Attempt]:
+        """Writes the final shard with the rows in that order; the parts go only after it is durable (see `finish`).
+
+        Args:
+            complete: adds to the rows what can be told only when all are there.
+        """
         self._writer.close()
-        rows = [self.rows[key] for key in order]
+        rows = complete([self.rows[key] for key in order])
         self._ctx.lease.check()
         write_bytes(self.shard, dump_rows([row.to_dict() for row in rows]))
         return rows

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
+from undo_hpc.method.diagnosis import error_kind
 from undo_hpc.method.metrics import count_attempts
 from undo_hpc.pipeline.cutting import EvaluationSlice
 from undo_hpc.pipeline.workload import longest
 from undo_hpc.prompts import PromptSet
+from undo_hpc.records import SPLITS, Attempt
 from undo_hpc.stages.attempts import AttemptStore, SampleRequest, make_requests, open_checker
 from undo_hpc.stages.context import StageContext, gate
-from undo_hpc.stages.prepare import prepared_digest, require_added
+from undo_hpc.stages.prepare import require_added, slices_digest
 from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.verdicts import checker_version
 
@@ -39,7 +43,7 @@ def answer_slices(
 ) -> None:
     """Answers slices with the student of the iteration, or with the untrained one, and publishes the rows. Raises as `run_stage`."""
     config = ctx.run.config
-    inputs = {"splits": prepared_digest(ctx.run, [ctx.run.problems_file(part.problem_set) for part in parts])}
+    inputs = {"splits": slices_digest(ctx.run, (part.problem_set for part in parts))}
     for name in {part.problem_set for part in parts} & ctx.plan.added.keys():
         require_added(ctx.run, name)
     inputs |= ctx.task.inputs
@@ -79,7 +83,12 @@ def answer_slices(
         for item in stores.values():
             item.close()
         engine.close()
-    rows = {part: stores[part].publish(request.key for request in asked[part]) for part in parts}
+    rows: dict[EvaluationSlice, list[Attempt]] = {}
+    for part in parts:
+        golds = {ask.problem.problem_id: ask.problem.ground_truth for ask in asked[part]}
+        judged = not untrained and part.problem_set in SPLITS
+        complete = partial(with_error_kinds, golds=golds) if judged else list
+        rows[part] = stores[part].publish((ask.key for ask in asked[part]), complete)
     ctx.publish(
         {stores[part].shard: len(rows[part]) for part in parts},
         inputs=inputs,
@@ -97,6 +106,19 @@ def answer_slices(
     )
     for item in stores.values():
         item.finish()
+
+
+def with_error_kinds(rows: list[Attempt], golds: Mapping[str, str]) -> list[Attempt]:
+    """The rows, the first wrong one of each problem with the kind of its error: reading the equations of a million answers would take advance an
+    hour, and a task a few seconds."""
+    told: set[str] = set()
+    found = []
+    for row in rows:
+        if row.verdict != "correct" and row.problem_id not in told:
+            told.add(row.problem_id)
+            row = replace(row, error_kind=error_kind(row, golds[row.problem_id]))
+        found.append(row)
+    return found
 
 
 def _requests(ctx: StageContext, part: EvaluationSlice, prompts: PromptSet) -> list[SampleRequest]:

@@ -1,7 +1,7 @@
 """merge: all shards checked against the plan, the right rationales kept, the distilled set written.
 
 The problems are processed in parts by their idx, a parquet file each, whatever the number of shards; parts and the checks of
-digests are spread over two processes. How a part is joined stands in `merge_join`.
+digests are spread over the cores that the task was given. How a part is joined stands in `merge_join`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from undo_hpc.data.cards import distilled_card
-from undo_hpc.data.distilled import DistilledFolder
+from undo_hpc.data.distilled import DistilledFolder, file_ranges
 from undo_hpc.errors import DataError, EvidenceError, Incomplete
 from undo_hpc.method.selection import choice_of
 from undo_hpc.stages.context import StageContext, gate, previous_evidence, set_aside_damaged
@@ -30,9 +30,10 @@ from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.manifest import Manifest, verify_outputs
 from undo_hpc.storage.shards import last_row, read_rows
 from undo_hpc.system.parent_death import die_with_parent
+from undo_hpc.system.wording import counted
 
 PROBLEMS_PER_PART = 16_384
-PROCESSES = 2  # each adds some twenty MiB of its own
+MOST_PROCESSES = 16  # each adds some twenty MiB of its own, and the disk is shared
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -57,7 +58,11 @@ def run_stage(ctx: StageContext) -> None:
     total = Joined()
     with DistilledFolder(ctx.at.distilled) as folder:
         parts = list(parts_of(ctx, used, previous, folder.temporary))
-        with processes(len(parts)) as submit:
+        number = process_count(len(parts))
+        ctx.say(
+            f"{counted(len(parts), 'part')}; processes: {number}, for this task was given {counted(cores_given(), 'core')}"
+        )
+        with processes(number) as submit:
             joins = [submit(join, part) for part in parts]
             checks = (
                 {m.index: submit(verify_outputs, root, m, deep=True) for m in manifests} if strict else {}
@@ -107,6 +112,7 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
     number = max(1, -(-count // PROBLEMS_PER_PART))
     bounds = [None, *(first + (last + 1 - first) * k // number for k in range(1, number)), None]
     shards = list(_shards(ctx, used))
+    before = file_ranges(previous) if previous else []
     choice = choice_of(config.method, config.generate.samples)
     for k, (low, high) in enumerate(itertools.pairwise(bounds)):
         yield Part(
@@ -119,7 +125,11 @@ def parts_of(ctx: StageContext, used: Sequence[int], previous: Path | None, fold
                 if (high is None or begins < high)
                 and (low is None or shard.last is None or shard.last >= low)
             ),
-            previous=previous,
+            previous=tuple(
+                path
+                for path, least, greatest in before
+                if (high is None or least < high) and (low is None or greatest >= low)
+            ),
             target=ctx.at.distilled_file(k, folder),
             iteration=ctx.plan.iteration,
             choice=choice,
@@ -139,19 +149,24 @@ def _shards(ctx: StageContext, used: Sequence[int]) -> Iterator[tuple[int, Shard
             yield begins[index], Shard(ctx.at.shard("generate", index), after[index], liked)
 
 
+def cores_given() -> int:
+    """Cores that this task may use: its affinity, or less where SLURM gave it less."""
+    here = len(os.sched_getaffinity(0))
+    return min(here, int(os.environ.get("SLURM_CPUS_PER_TASK") or here))
+
+
+def process_count(parts: int) -> int:
+    """Processes that a merge of so many parts works with."""
+    return max(1, min(parts, cores_given(), MOST_PROCESSES))
+
+
 @contextmanager
-def processes(parts: int) -> Iterator[Callable[..., Future[Any]]]:
-    """A function that submits work: to processes of their own where there are several parts and CPUs, else done at once.
+def processes(number: int) -> Iterator[Callable[..., Future[Any]]]:
+    """A function that submits work: to so many processes of their own, or done at once with one.
 
     The processes are forked, for what they need is loaded here already; they touch nothing that a thread of this one may
     hold. They end with it, whatever ends it.
     """
-    number = min(
-        parts,
-        PROCESSES,
-        len(os.sched_getaffinity(0)),
-        int(os.environ.get("SLURM_CPUS_PER_TASK") or PROCESSES),
-    )
     if number < 2:
         yield _at_once
         return

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
-from undo_hpc.data.distilled import COLUMNS, DistilledFile, read_distilled
+from undo_hpc.data.distilled import COLUMNS, DistilledFile, read_files
 from undo_hpc.errors import EvidenceError, StorageError, UndoError
 from undo_hpc.method.selection import Choice, Combine, Row, accept, combine
 from undo_hpc.records import Example
@@ -51,7 +51,7 @@ class Part:
         low, high: the range of idx, `low` in it and `high` not; None has no bound.
         problems: files of problems that may have rationales.
         shards: files of attempts that may hold some of the range, in order.
-        previous: folder of the last iteration's distilled set.
+        previous: files of the last iteration's distilled set that may hold some of the range.
         target: the parquet file to be written.
         choice, combine: see `method.selection`.
     """
@@ -60,7 +60,7 @@ class Part:
     high: int | None
     problems: tuple[Path, ...]
     shards: tuple[Shard, ...]
-    previous: Path | None
+    previous: tuple[Path, ...]
     target: Path
     iteration: int
     choice: Choice
@@ -115,7 +115,7 @@ class _Join:
         attempts = _Head(
             itertools.chain.from_iterable(_attempts(s, part.low, part.high) for s in part.shards)
         )
-        earlier = read_distilled(part.previous, part.low, part.high) if part.previous else ()
+        earlier = read_files(part.previous, part.low, part.high)
         before = _Head((key, list(rows)) for key, rows in itertools.groupby(earlier, lambda e: (e.idx, e.id)))
         problems = (_problems(path, part.low, part.high) for path in part.problems)
         for problem in heapq.merge(*problems, key=ORDER):

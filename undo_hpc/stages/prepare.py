@@ -26,15 +26,18 @@ from undo_hpc.data import (
     split_problems,
 )
 from undo_hpc.data.benchmarks import Benchmark, load_benchmark
+from undo_hpc.data.problem_file import select
 from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models import broken_weights, check_hub_model, fingerprint, loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.storage.atomic import write_bytes
+from undo_hpc.storage.chunks import Chunks, write_chunked
 from undo_hpc.storage.manifest import (
     DamagedManifest,
     Manifest,
+    Output,
     describe_output,
     read_manifest,
     verify_outputs,
@@ -83,18 +86,24 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
     models, sources = inputs.models, inputs.sources
     loaded, benchmarks, splits = sources.loaded, sources.benchmarks, sources.splits
     rejected, contaminated = sources.rejected, sources.contaminated
-    sets: dict[str, list[Problem]] = {name: getattr(splits, name) for name in SPLITS}
-    paths: dict[Path, list[Problem]] = {run.layout.split(n): ps for n, ps in sets.items()}
+    sets: dict[str, Sequence[Problem]] = {name: getattr(splits, name) for name in SPLITS}
+    paths: dict[Path, Sequence[Problem]] = {run.layout.split(n): ps for n, ps in sets.items()}
     paths |= {run.layout.benchmark(b.name): b.problems for b in benchmarks}
+    outputs: dict[str, Output] = {}
+    chunks: dict[str, Chunks] = {}
+    texts = {path: _Texts() for path in paths}
     for path, rows in paths.items():
-        write_bytes(path, (encode_row(row.to_dict()) for row in rows))
-    write_bytes(run.layout.rejected, dump_rows(rejected))
-    lengths = {path: len(rows) for path, rows in (paths | {run.layout.rejected: rejected}).items()}
+        name = run.layout.relative(path)
+        outputs[name], cut = write_chunked(path, map(encode_row, texts[path].read(rows)))
+        chunks |= {name: cut} if cut else {}
+    write_bytes(run.layout.rejected, map(encode_row, rejected))
+    lengths = {run.layout.rejected: len(rejected)}
     given = sources.rationales
     if given is not None:
-        known = [p for p in splits.train if p.problem_id in given.texts]
         found = [
-            {"problem_id": p.problem_id, "idx": p.idx, "texts": given.texts[p.problem_id]} for p in known
+            {"problem_id": p.problem_id, "idx": p.idx, "texts": given.texts[p.problem_id]}
+            for p in splits.train
+            if p.problem_id in given.texts
         ]
         write_bytes(run.layout.rationales, dump_rows(found))
         lengths[run.layout.rationales] = len(found)
@@ -103,15 +112,14 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
         iteration=0,
         index=0,
         inputs={"config": run.config_digest},
-        outputs={
-            run.layout.relative(path): describe_output(path, length) for path, length in lengths.items()
-        },
+        outputs=outputs
+        | {run.layout.relative(path): describe_output(path, length) for path, length in lengths.items()},
         counts={name: len(ps) for name, ps in sets.items()}
         | {
             "rejected": len(rejected) - (contaminated if config.data.contamination == "report" else 0),
             "duplicates": loaded.duplicates,
             "contaminated": contaminated,
-            "control_tokens": sum(bool(control_tokens(p.problem)) for ps in paths.values() for p in ps),
+            "control_tokens": sum(found.with_control_tokens for found in texts.values()),
         },
         details={
             "train_source": loaded.source,
@@ -126,9 +134,10 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
                 for b in benchmarks
             },
             "rejected_reasons": dict(Counter(f"{r['set']}: {kind_of(str(r['reason']))}" for r in rejected)),
-            "text_digests": {n: _text_digest(ps) for n, ps in sets.items()},
+            "text_digests": {n: texts[run.layout.split(n)].digest() for n in sets},
             "models": models,
         }
+        | ({"chunks": chunks} if chunks else {})
         | (
             {"rationales": given.counts() | {"source": given.source, "examples": given.examples}}
             if given
@@ -230,7 +239,7 @@ def read_sources(config: RunConfig, names: Sequence[str] | None = None) -> Sourc
     rationales = None
     if has_rationales(config) and config.method.condition != "ground_truth":
         rationales = load_rationales(
-            config.data.rationales, splits.train, splits.diagnosis + splits.validation
+            config.data.rationales, splits.train, [*splits.diagnosis, *splits.validation]
         )
     return Sources(loaded, benchmarks, rejected, contaminated, splits, rationales)
 
@@ -299,16 +308,29 @@ def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
     return manifest.digest
 
 
+def slices_digest(run: Run, names: Iterable[str]) -> str:
+    """`prepared_digest` for tasks that read slices of these splits or benchmarks: the chunks of large files are compared where they are
+    read (`Run.problems`), whole files here."""
+    files = {run.problems_file(name) for name in names}
+    return prepared_digest(run, [path for path in files if run.layout.relative(path) not in run.chunks])
+
+
 def _without_overlaps(
-    config: RunConfig, problems: list[Problem], benchmarks: list[Benchmark], rejected: list[dict[str, Any]]
-) -> tuple[list[Problem], int]:
+    config: RunConfig,
+    problems: Sequence[Problem],
+    benchmarks: list[Benchmark],
+    rejected: list[dict[str, Any]],
+) -> tuple[Sequence[Problem], int]:
     """The training problems without those that stand in a benchmark, which are listed among the rejected."""
     how = config.data.contamination
     if how == "off":
         return problems, 0
     overlaps = {o.problem_id: o for o in contamination(problems, benchmarks, config.data.ngram)}
-    for problem in problems:
-        if problem.problem_id in overlaps:
+    left: list[int] = []
+    for number, problem in enumerate(problems if overlaps else ()):
+        if problem.problem_id not in overlaps:
+            left.append(number)
+        else:
             found = overlaps[problem.problem_id]
             what = "the same text" if found.kind == "exact" else f"{config.data.ngram} words in a row"
             word = "dropped" if how == "drop" else "kept"
@@ -320,13 +342,12 @@ def _without_overlaps(
             )
     if how == "report" or not overlaps:
         return problems, len(overlaps)
-    left = [problem for problem in problems if problem.problem_id not in overlaps]
     if not left:
         raise DataError(
             "every training problem stands in a benchmark",
             hint="train on other data, or set data.contamination: report",
         )
-    return left, len(overlaps)
+    return select(problems, left), len(overlaps)
 
 
 def _rejected(
@@ -344,6 +365,22 @@ def _require_unique(names: list[str]) -> None:
         raise DataError(f"two sets are named {double[0]!r}", hint="rename the benchmark's YAML file")
 
 
-def _text_digest(problems: list[Problem]) -> str:
-    """Digest of the normalised texts, to show that splits are disjoint and the same as another run's."""
-    return hashlib.sha256("\n".join(sorted(normalise_text(p.problem) for p in problems)).encode()).hexdigest()
+class _Texts:
+    """What is to be known of the texts of a set, told while it is written."""
+
+    def __init__(self) -> None:
+        self.with_control_tokens = 0
+        self._digests: list[bytes] = []
+
+    def read(self, problems: Iterable[Problem]) -> Iterator[dict[str, Any]]:
+        """The problems as they stand on disk."""
+        for problem in problems:
+            self.with_control_tokens += bool(control_tokens(problem.problem))
+            self._digests.append(
+                hashlib.sha256(normalise_text(problem.problem).encode("utf-8", "replace")).digest()
+            )
+            yield problem.to_dict()
+
+    def digest(self) -> str:
+        """Digest of the digests of the normalised texts, sorted, to show that splits are disjoint and the same as another run's."""
+        return hashlib.sha256(b"".join(sorted(self._digests))).hexdigest()

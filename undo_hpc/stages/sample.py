@@ -23,7 +23,7 @@ from undo_hpc.records import Attempt
 from undo_hpc.stages.attempts import AttemptStore, Key, SampleRequest, make_requests, open_checker
 from undo_hpc.stages.context import StageContext, previous_evidence
 from undo_hpc.stages.evaluate import student_of
-from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.stages.prepare import slices_digest
 from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.verdicts import checker_version
 from undo_hpc.storage.scores import unpack_ids
@@ -40,7 +40,7 @@ def run_stage(ctx: StageContext) -> None:
     config, parts = ctx.run.config, ctx.plan.sample[ctx.task.index]
     prompts = planned_prompts(ctx.plan, "evaluate", config.student.prompt)
     inputs = {
-        "splits": prepared_digest(ctx.run, [ctx.run.layout.split("train")]),
+        "splits": slices_digest(ctx.run, ["train"]),
         "parent": previous_evidence(ctx, "train").digest,
         "prompts": prompts.digest,
     }

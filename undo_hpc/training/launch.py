@@ -11,12 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from undo_hpc.errors import ExitCode
+from undo_hpc.system.forking import Forked, is_warm
 
 _GRACE_S = 20.0  # between SIGTERM and SIGKILL for ranks whose neighbour died
+Process = subprocess.Popen[bytes] | Forked
 _PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
@@ -79,7 +82,7 @@ def _run(
 ) -> int:
     """One process for each environment, watched to their end."""
     command = [sys.executable, "-m", "undo_hpc.training", str(spec_path)]
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Process] = []
     passed: set[int] = set()
     with _passing_on(processes, passed), contextlib.ExitStack() as files:
         if should_stop():  # asked after we began to listen: no signal falls between the two
@@ -89,17 +92,32 @@ def _run(
             if log_dir is not None:
                 log_dir.mkdir(parents=True, exist_ok=True)
                 log = files.enter_context((log_dir / f"rank-{rank:02d}.log").open("ab"))
-            processes.append(
-                subprocess.Popen(
-                    command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None
+            if is_warm():  # torch is imported here already
+                work = partial(_rank, str(spec_path))
+                fd = log.fileno() if log else None
+                processes.append(Forked(work, command=command, env=environment, log=fd))
+            else:
+                processes.append(
+                    subprocess.Popen(
+                        command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None
+                    )
                 )
-            )
             for number in tuple(passed):  # it came before this process was there
                 processes[-1].send_signal(number)
         try:
             return _watch(processes, passed)
         finally:
             _end(processes, grace_s=0.0)
+
+
+def _rank(spec_path: str) -> int:
+    """A rank in a copy of this process."""
+    from undo_hpc.training.__main__ import main
+
+    code = main([spec_path], time.monotonic())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # as `python -m undo_hpc.training` ends: other ranks may hang in a collective
 
 
 def free_port() -> int:
@@ -110,7 +128,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _passing_on(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> Iterator[None]:
+def _passing_on(processes: list[Process], passed: set[int]) -> Iterator[None]:
     """Signals to this process go to the ranks; only the main thread may listen, others leave signals alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -130,13 +148,13 @@ def _passing_on(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> I
             signal.signal(number, handler)
 
 
-def _watch(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> int:
+def _watch(processes: list[Process], passed: set[int]) -> int:
     """Waits for all; when one leaves early, ends the rest. Its code is the training's; one that asks for a new start comes first."""
     waiters = [threading.Thread(target=p.wait, daemon=True) for p in processes]
     for waiter in waiters:
         waiter.start()
     while running := [w for w in waiters if w.is_alive()]:
-        codes = [_code(p.returncode, passed) for p in processes if p.returncode is not None]
+        codes = [_code(code, passed) for p in processes if (code := p.returncode) is not None]
         if early := next((c for c in codes if c in (ExitCode.REQUEUE, ExitCode.INTERRUPTED)), 0):
             # It has saved with all others, or heard a signal while it loaded. The others leave now, or wait for it in vain.
             _end(processes, _GRACE_S)
@@ -145,7 +163,7 @@ def _watch(processes: list[subprocess.Popen[bytes]], passed: set[int]) -> int:
             _end(processes, _GRACE_S)
             return failed
         running[0].join(0.2)
-    codes = [_code(p.returncode, passed) for p in processes]
+    codes = [_code(p.wait(), passed) for p in processes]
     return next((c for c in codes if c in (ExitCode.REQUEUE, ExitCode.INTERRUPTED)), max(codes))
 
 
@@ -158,7 +176,7 @@ def _code(returncode: int, passed: set[int]) -> int:
     return ExitCode.FAILED
 
 
-def _end(processes: list[subprocess.Popen[bytes]], grace_s: float) -> None:
+def _end(processes: list[Process], grace_s: float) -> None:
     """Ends those that still run: asked first, then killed."""
     for process in processes:
         if process.poll() is None:

@@ -172,7 +172,7 @@ def _model_and_problems(config: RunConfig, run_dir: Path | None, count: int) -> 
         run = open_run(run_dir)
         problems, date = run.problems("train", 0, count), run.model("teacher").date
     else:
-        problems = read_sources(config, []).splits.train[:count]
+        problems = list(read_sources(config, []).splits.train[:count])
     return config.teacher.model_copy(update={"date": date}), problems
 
 

@@ -10,14 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.cluster.profile import load_profile, require_used
+from undo_hpc.cluster.profile import Profile, load_profile, require_used
 from undo_hpc.config.engines import ENGINES
 from undo_hpc.config.parts import asks, effective_iterations, only_evaluates
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.engines import load_own_engine
 from undo_hpc.engines.api_key import find_key
+from undo_hpc.engines.vllm_nodes import spread
 from undo_hpc.errors import ConfigError
 from undo_hpc.models import context_of, resolve_model
+from undo_hpc.pipeline.stages import resources_of, spec_of
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
@@ -232,17 +234,43 @@ def check_cluster(config: RunConfig) -> None:
         single = config.stages[stage].tasks == 1 if stage in config.stages else None
         where = f"cluster.resources.{stage}."
         require_used(stage, asked, where.__add__, single=single)
+        if cluster.kind != "slurm" and spec_of(stage).spans and (asked.nodes or 1) > 1:
+            raise ConfigError(
+                f"{where}nodes is {asked.nodes}, and this run is on one machine",
+                hint="leave it out, or --cluster slurm",
+            )
     if cluster.kind != "slurm":
         return
-    resources = load_profile(cluster.profile).for_stage(
-        "train", cluster.resources.get("train", StageResources())
-    )
+    profile = load_profile(cluster.profile)
+    _check_spread(config, profile)
+    resources = profile.for_stage("train", cluster.resources.get("train", StageResources()))
     gpus, ranks = resources.gpus_per_node or 0, resources.tasks_per_node or 1
     if gpus and gpus != ranks:
         raise ConfigError(
             f"train asks for {counted(gpus, 'GPU')} and {ranks} process{'es' if ranks > 1 else ''} a node; each process trains on one GPU",
             hint=f"set cluster.resources.train.tasks_per_node to {gpus}, or tasks_per_node of train in the profile",
         )
+
+
+def _check_spread(config: RunConfig, profile: Profile) -> None:
+    """A teacher over several nodes: vLLM alone can, and its parallel sizes must be the GPUs that are asked for."""
+    for stage, engine in {
+        "generate": config.generate.engine.name,
+        "serve": "vllm",
+        "score": config.distill.engine or config.generate.engine.name,
+    }.items():
+        asked = profile.for_stage(stage, resources_of(config, stage))
+        nodes, gpus = asked.nodes or 1, asked.gpus_per_node or 0
+        if nodes == 1 or (stage == "score" and config.method.signal == "text"):
+            continue
+        if engine != "vllm":
+            raise ConfigError(
+                f"{stage} asks for {nodes} nodes a task, and the engine {engine} runs on one: only vLLM spreads a model over nodes",
+                hint="set generate.engine.name to vllm, or nodes of serve where the teacher is a service; else leave nodes out",
+            )
+        vllm = config.generate.engine.vllm
+        given = {"tensor_parallel_size": vllm.tensor_parallel_size} if vllm.tensor_parallel_size else {}
+        spread(given | vllm.extra, nodes, gpus)
 
 
 def check_hub(config: RunConfig) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from undo_hpc.control.spent import RunCost, measure
@@ -13,7 +17,7 @@ from undo_hpc.errors import UndoError
 from undo_hpc.method.metrics import UNTRAINED, Flips, beats_untrained, compare, share
 from undo_hpc.observe.attempts import PromptReader, answered
 from undo_hpc.observe.report.asked import Asked, read_asked
-from undo_hpc.observe.report.examples import choose
+from undo_hpc.observe.report.examples import Example, choose, join_sorted
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
@@ -67,8 +71,8 @@ class ReportData:
     flips: list[Flips]
     lengths: dict[int, list[float]]
     cost: RunCost
-    feedback: dict[int, list[Feedback]]
     benchmarks: dict[str, Any]
+    examples: list[Example] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     asked: dict[tuple[int, str], Asked] = field(
         default_factory=dict
@@ -119,32 +123,60 @@ def collect(run: Run) -> ReportData:
     if run.layout.prepared.exists():
         benchmarks = dict(read_json(run.layout.prepared).get("details", {}).get("benchmarks", {}))
     data = ReportData(
-        run, metrics, _series(metrics, benchmarks), {}, [], {}, measure(run), {}, benchmarks, notes
+        run, metrics, _series(metrics, benchmarks), {}, [], {}, measure(run), benchmarks, notes=notes
     )
+    feedback: dict[int, _FeedbackFile] = {}
     for item in metrics:
         number = int(item["iteration"])
         try:
             data.losses[number] = _loss(run, number)
             data.lengths[number] = _lengths(run, number)
-            data.feedback[number] = [
-                Feedback.from_dict(row) for row in read_rows(run.layout.iteration(number).feedback)
-            ]
+            if not item.get("until"):
+                feedback[number] = _FeedbackFile(run.layout.iteration(number).feedback)
         except (UndoError, OSError) as error:
             notes.append(f"iteration {number} is shown in part: {str(error).splitlines()[0]}")
     try:
         data.flips, data.against = _flips(run, metrics, data.best)
     except (UndoError, OSError, KeyError) as error:
         notes.append(f"the changes between students are not shown: {str(error).splitlines()[0]}")
+    data.examples = _examples(feedback, run.config.display.report_examples, notes)
     try:
-        shown = choose(data.feedback, run.config.display.report_examples)
         wanted = {
-            (number, e.old.problem_id) for e in shown for number in (e.before, e.after) if number is not None
+            (number, e.old.idx, e.old.problem_id)
+            for e in data.examples
+            for number in (e.before, e.after)
+            if number is not None
         }
         data.asked = read_asked(run, wanted)
         data.prompts = list(_prompts(run))
     except (UndoError, OSError) as error:
         notes.append(f"what the teacher was asked is not shown: {str(error).splitlines()[0]}")
     return data
+
+
+class _FeedbackFile:
+    """The rows of an iteration's feedback.jsonl, read again as a stream by each who iterates."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.error = ""
+
+    def __iter__(self) -> Iterator[Feedback]:
+        try:
+            yield from map(Feedback.from_dict, read_rows(self._path))
+        except (UndoError, OSError, TypeError) as error:
+            self.error = str(error).splitlines()[0]
+            raise
+
+
+def _examples(feedback: dict[int, _FeedbackFile], most: int, notes: list[str]) -> list[Example]:
+    """The examples that are shown, of all iterations whose feedback can be read; the others are named in `notes`."""
+    while True:
+        try:
+            return choose(feedback, most)
+        except (UndoError, OSError, TypeError):
+            for number in [k for k, file in feedback.items() if file.error]:
+                notes.append(f"iteration {number} is shown in part: {feedback.pop(number).error}")
 
 
 def _prompts(run: Run) -> Iterator[tuple[str, str, str]]:
@@ -216,32 +248,51 @@ def _lengths(run: Run, iteration: int) -> list[float]:
 
     from undo_hpc.data.distilled import parquet_files
 
-    values: list[int] = []
+    counts: Counter[int] = Counter()
     for path in parquet_files(run.layout.iteration(iteration).distilled):
-        values += pq.read_table(path, columns=["completion_tokens"]).column(0).to_pylist()
-    values.sort()
-    return (
-        [float(values[min(len(values) - 1, round(q * (len(values) - 1)))]) for q in QUANTILES]
-        if values
-        else []
-    )
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=["completion_tokens"]):
+                counts.update(batch.column(0).to_pylist())
+    return _quantiles(counts)
 
 
-def _verdicts(run: Run, iteration: int) -> dict[str, dict[str, float]]:
-    """Score of each problem (share of right answers) by set, for an iteration's student or the untrained one."""
-    number = max(iteration, 0)
-    plan = run.plan(number)
-    at = run.layout.iteration(number)
-    if plan is None:
-        return {}
-    stage = "baseline" if iteration == UNTRAINED else "evaluate"
-    found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for part in plan.slices(stage):
+def _quantiles(counts: Counter[int]) -> list[float]:
+    """QUANTILES of values that are given by how often each is there; empty for none."""
+    total, behind = counts.total(), 0
+    found: list[float] = []
+    places = [round(q * (total - 1)) for q in QUANTILES] if total else []
+    for value, times in sorted(counts.items()):
+        behind += times
+        while len(found) < len(places) and places[len(found)] < behind:
+            found.append(float(value))
+    return found
+
+
+Score = tuple[int, str, float]  # idx, problem_id, share of right answers
+
+
+def _scores(run: Run, student: int) -> dict[str, Callable[[], Iterator[Score]]]:
+    """By set, what reads the scores of an iteration's student (or the untrained one) as a stream, in the order of the set."""
+    plan, at = run.plan(max(student, 0)), run.layout.iteration(max(student, 0))
+    stage = "baseline" if student == UNTRAINED else "evaluate"
+    shards: dict[str, list[Path]] = {}
+    for part in plan.slices(stage) if plan is not None else ():
         path = at.shard(stage, part.shard, part.problem_set)
         if path.exists():
-            for row in read_rows(path):
-                found[part.problem_set][row["problem_id"]].append(row["verdict"] == "correct")
-    return {name: {key: share(sum(v), len(v)) for key, v in rows.items()} for name, rows in found.items()}
+            shards.setdefault(part.problem_set, []).append(path)
+    return {name: partial(_scores_in, paths) for name, paths in shards.items()}
+
+
+def _scores_in(paths: Sequence[Path]) -> Iterator[Score]:
+    rows = chain.from_iterable(map(read_rows, paths))
+    for (idx, who), mine in groupby(rows, key=itemgetter("idx", "problem_id")):
+        right = [row["verdict"] == "correct" for row in mine]
+        yield idx, who, share(sum(right), len(right))
+
+
+def _compare(before: int, after: int, name: str, old: Iterator[Score], new: Iterator[Score]) -> Flips:
+    pairs = join_sorted(old, new, itemgetter(0, 1), itemgetter(0, 1))
+    return compare(before, after, name, ((was[2], now[2]) for was, now in pairs))
 
 
 def _flips(
@@ -252,22 +303,17 @@ def _flips(
     students = [UNTRAINED] if metrics and metrics[0].get("baseline") else []
     students += [int(item["iteration"]) for item in metrics]
     found: list[Flips] = []
-    before: dict[str, dict[str, float]] = {}
-    validation: dict[int, dict[str, float]] = {}
-    for position, student in enumerate(students):
-        after = _verdicts(run, student)
-        if position:
-            found += [
-                compare(students[position - 1], student, name, before[name], after[name])
-                for name in after
-                if name in before
-            ]
-        before = after
-        if student in (UNTRAINED, 0, best) and "validation" in after:
-            validation[student] = after["validation"]
-    against = {
-        other: compare(other, best, "validation", rows, validation[best])
-        for other, rows in validation.items()
-        if best in validation and other != best
-    }
+    scores = {student: _scores(run, student) for student in students}
+    for before, after in pairwise(students):
+        found += [
+            _compare(before, after, name, scores[before][name](), read())
+            for name, read in scores[after].items()
+            if name in scores[before]
+        ]
+    against = {}
+    if best is not None and "validation" in scores.get(best, {}):
+        for other in dict.fromkeys((UNTRAINED, 0)):
+            if other != best and "validation" in scores.get(other, {}):
+                streams = scores[other]["validation"](), scores[best]["validation"]()
+                against[other] = _compare(other, best, "validation", *streams)
     return found, against

@@ -5,15 +5,20 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import pairwise, zip_longest
-from typing import Literal
+from operator import itemgetter
+from typing import Literal, TypeVar
 
 from markupsafe import Markup, escape
 
 from undo_hpc.records import Feedback
 
+A = TypeVar("A")
+B = TypeVar("B")
+Key = tuple[int, str]  # idx, problem_id
 Outcome = Literal["fixed", "broken", "wrong"]
 OUTCOMES: tuple[Outcome, ...] = ("fixed", "broken", "wrong")
 MOST_CHARS = 6000
@@ -32,34 +37,72 @@ class Example:
     new: Feedback | None
 
 
-def choose(feedback: dict[int, list[Feedback]], most: int) -> list[Example]:
+def choose(feedback: Mapping[int, Iterable[Feedback]], most: int) -> list[Example]:
     """At most `most` examples, shared out evenly among the pairs of iterations and their outcomes, the same ones every time.
 
     Problems with a changed rationale come first: they show what the method did.
+
+    Args:
+        feedback: of each iteration, in the order of (idx, problem_id); each is read twice at most, as a stream.
     """
     numbers = sorted(feedback)
     if not numbers or most < 1:
         return []
     if len(numbers) == 1:
         only = numbers[0]
-        rows = [Example(only, None, "wrong", row, None) for row in feedback[only] if row.verdict != "correct"]
-        return sorted(rows, key=lambda e: _order(e))[:most]
+        rows = (Example(only, None, "wrong", row, None) for row in feedback[only] if row.verdict != "correct")
+        return nsmallest(most, rows, key=_order)
     groups: list[list[Example]] = []
     for before, after in pairwise(numbers):
-        later = {(row.split, row.problem_id): row for row in feedback[after]}
-        kinds: dict[Outcome, list[Example]] = {name: [] for name in OUTCOMES}
-        for old in feedback[before]:
-            new = later.get((old.split, old.problem_id))
-            if new is None:
-                continue
+        kinds: dict[Outcome, _Smallest] = {name: _Smallest(most) for name in OUTCOMES}
+        for old, new in join_sorted(feedback[before], feedback[after], _place, _place):
             was, now = old.verdict == "correct", new.verdict == "correct"
-            if was and now:
-                continue
-            outcome: Outcome = "fixed" if now else "broken" if was else "wrong"
-            kinds[outcome].append(Example(before, after, outcome, old, new))
-        groups += [sorted(kinds[name], key=_order) for name in OUTCOMES]
+            if old.split == new.split and not (was and now):
+                outcome: Outcome = "fixed" if now else "broken" if was else "wrong"
+                kinds[outcome].add(Example(before, after, outcome, old, new))
+        groups += [kinds[name].sorted() for name in OUTCOMES]
     taken = [example for row in zip_longest(*groups) for example in row if example is not None]
     return sorted(taken[:most], key=lambda e: (e.before, OUTCOMES.index(e.outcome), _order(e)))
+
+
+class _Smallest:
+    """The first `most` examples by `_order` of a stream."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._found: list[tuple[tuple[int, str], Example]] = []
+
+    def add(self, example: Example) -> None:
+        self._found.append((_order(example), example))
+        if len(self._found) >= 2 * self._most + 100:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._found = sorted(self._found, key=itemgetter(0))[: self._most]
+
+    def sorted(self) -> list[Example]:
+        self._cut()
+        return [example for _, example in self._found]
+
+
+def join_sorted(
+    one: Iterable[A], other: Iterable[B], key_of_one: Callable[[A], Key], key_of_other: Callable[[B], Key]
+) -> Iterator[tuple[A, B]]:
+    """The pairs of equal key of two streams that are each in the order of their keys."""
+    right = iter(other)
+    item = next(right, None)
+    for left in one:
+        key = key_of_one(left)
+        while item is not None and key_of_other(item) < key:
+            item = next(right, None)
+        if item is None:
+            return
+        if key_of_other(item) == key:
+            yield left, item
+
+
+def _place(row: Feedback) -> tuple[int, str]:
+    return row.idx, row.problem_id
 
 
 def _order(example: Example) -> tuple[int, str]:

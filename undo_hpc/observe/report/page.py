@@ -16,7 +16,6 @@ from undo_hpc.method.metrics import UNTRAINED, Flips, gain, rows_learned, share
 from undo_hpc.observe.report import charts, prose
 from undo_hpc.observe.report.browser import KIND_NAMES, browser
 from undo_hpc.observe.report.collect import ReportData, Series
-from undo_hpc.observe.report.examples import choose
 from undo_hpc.observe.report.figures import category_tables
 from undo_hpc.observe.wording import evaluation_settings, learned, percent
 from undo_hpc.records import SPLITS
@@ -63,7 +62,7 @@ def page(data: ReportData, written: str, files: Sequence[str] = ()) -> str:
         ],
         errors=_errors(data),
         cost=_cost(data),
-        examples=browser(choose(data.feedback, config.display.report_examples), data.asked),
+        examples=browser(data.examples, data.asked),
         categories=category_tables(data),
         changed=_changed(config),
         files=files,

@@ -1,0 +1,49 @@
+"""PURE: what squeue says of a job, as a state of ours."""
+
+from __future__ import annotations
+
+import re
+
+from undo_hpc.cluster.base import JobState
+
+# What squeue may list. Any other state is alive too (sites have newer ones, such as POWER_UP_NODE), unless it is an end.
+_STATES = {
+    "PENDING": JobState.PENDING,
+    "CONFIGURING": JobState.RUNNING,
+    "RUNNING": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,
+    "COMPLETING": JobState.STOPPING,
+    "REQUEUED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.HELD,
+    "SIGNALING": JobState.RUNNING,
+    "STAGE_OUT": JobState.STOPPING,
+    "STOPPED": JobState.RUNNING,
+    "PREEMPTED": JobState.STOPPING,
+    "SPECIAL_EXIT": JobState.HELD,
+    "RESV_DEL_HOLD": JobState.HELD,
+}
+ENDED = frozenset(
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "REVOKED",
+        "TIMEOUT",
+    }
+)
+_HELD = re.compile(r"held|hold", re.IGNORECASE)
+_ABANDONED = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
+
+
+def state_of(state: str, reason: str) -> JobState:
+    """The state of a job by squeue's `%T` and `%r`."""
+    known = _STATES.get(state, JobState.RUNNING)
+    if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
+        return JobState.STUCK
+    if known is JobState.PENDING and _HELD.search(reason):
+        return JobState.ABANDONED if _ABANDONED.search(reason) else JobState.HELD
+    return known
