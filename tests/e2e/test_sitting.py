@@ -157,7 +157,22 @@ def test_the_reference_implementations_own_commands(
     tiny = ["teacher.model=tiny:teacher", "teacher.prompt=tiny", "teacher.dtype=float32", "generate.engine.name=transformers",
             "generate.sampling.max_new_tokens=80", "generate.max_attempts=1"]  # fmt: skip
     sets = [word for item in tiny for word in ("--set", item)]
-    assert teacher(["--dataset", "mine.jsonl", "--output", "taught.jsonl", "--run-dir", "t", *sets]) == 0
+    assert (
+        teacher(
+            [
+                "--dataset",
+                "mine.jsonl",
+                "--output",
+                "taught.jsonl",
+                "--run-dir",
+                "t",
+                "--cluster",
+                "local",
+                *sets,
+            ]
+        )
+        == 0
+    )
     taught = [json.loads(line) for line in Path("taught.jsonl").read_text().splitlines()]
     assert len(taught) >= 8 and list(taught[0]) == ["problem", "teacher_solution", "student_solution", "gt"]
     known = {row["problem"]: row["answer"] for row in rows}

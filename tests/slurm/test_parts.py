@@ -24,7 +24,11 @@ def test_the_parts_one_after_another(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    start_lab(**STOCK)
+    lab = start_lab(**STOCK)
+
+    def nothing_queued() -> bool:
+        return not lab.run("squeue", "-h", "--me").strip()
+
     canary = {
         "problems": 6,
         "min_right": 0.0,
@@ -40,6 +44,7 @@ def test_the_parts_one_after_another(
     assert main(["generate", *words]) == 0
     assert "6 of 42 problems" in capsys.readouterr().out
     wait_until(lambda: [e for e in small.events("release") if e["kind"] == "end"], 300, "the release to end")
+    wait_until(nothing_queued, 120, "its job to be gone")
     assert small.events("release")[-1]["code"] == 2 and not small.events("generate")
     assert main(["status", str(small.run_dir)]) == 0
     assert "min_tokens_per_second" in "".join(capsys.readouterr().out.split())
@@ -84,6 +89,7 @@ def test_the_parts_one_after_another(
     wait_until((asked / "iter_000" / "advance.manifest.json").exists, 300, "the evaluation to end")
     assert json.loads((asked / "iter_000" / "metrics.json").read_text())["baseline"]["tiny"]["n"] == 4
 
+    wait_until(nothing_queued, 120, "the last jobs to be gone")
     capsys.readouterr()
     assert main(["show", str(small.run_dir), "--stage", "merge", "-n", "1"]) == 0
     assert main(["export", str(small.run_dir), "--format", "trl"]) == 0

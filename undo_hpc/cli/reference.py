@@ -97,7 +97,10 @@ def teacher_config(given: argparse.Namespace) -> RunConfig:
         "data.validation=0",
         "data.train.draw=datasets",
     ]
-    if given.dataset not in PRESETS:  # its own columns, all of its rows
+    if (
+        given.dataset not in PRESETS
+    ):  # its own columns, all of its rows, and no benchmark that they must be kept apart from
+        sets.append("evaluate.benchmarks=[]")
         sets += [key("data.train.fields", FieldsConfig().model_dump()), "data.train.answer_from=auto"]
         sets += ["data.train.sample=null", 'data.train.licence=""', *source_sets("data.train", given.dataset)]
     return load_config(PRESETS.get(given.dataset, PRESETS["10k"]), [*sets, *_common_sets(given)])
