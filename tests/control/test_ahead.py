@@ -10,7 +10,7 @@ from tests.control.test_limits import SmallQueue
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cluster import limits
 from undo_hpc.cluster.base import JobState, LiveJob
-from undo_hpc.cluster.names import ArrayPart, array_ahead
+from undo_hpc.cluster.names import ArrayPart, JobName, array_ahead
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.control import continue_run, dispatch
 from undo_hpc.control.ahead import wait_for_plan
@@ -82,6 +82,8 @@ def test_a_share_covers_every_task_of_a_plan_that_is_larger_or_smaller() -> None
         part = array_ahead(tasks, largest)
         shares = [range(first, planned, part.offset) for first in part.indices(planned)]
         assert sorted(index for share in shares for index in share) == list(range(planned))
+        name = JobName("generate", 1, "0" * 8, 0, part.offset, part.group, "0" * 8)
+        assert all(index in range(name.element_of(index), planned, part.offset) for index in range(planned))
         assert len(part.elements) <= largest and part == ArrayPart(part.elements, len(part.elements), 0)
 
 

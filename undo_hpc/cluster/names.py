@@ -31,6 +31,10 @@ class JobName:
     def __str__(self) -> str:
         return f"{self.stage}-i{self.iteration}-undo-{self.tag}-a{self.attempt}-o{self.offset}-g{self.group}-{self.nonce}"
 
+    def element_of(self, index: int) -> int:
+        """The element of the array that runs a task (see ArrayPart)."""
+        return index // self.group - self.offset if self.group else index % self.offset
+
     @classmethod
     def parse(cls, name: str) -> JobName | None:
         """The parts of a name, or None where it is not ours."""

@@ -25,8 +25,8 @@ def logs_of(layout: Layout, iteration: int, stage: str, index: int) -> list[Path
                 continue
             if entry.indices is None:
                 found.append(at.job_log(stage, entry.job_id))
-            elif index in entry.indices and (name := JobName.parse(entry.name)):
-                found.append(at.job_log(stage, f"{entry.job_id}_{index // name.group - name.offset}"))
+            elif (name := JobName.parse(entry.name)) and (not name.group or index in entry.indices):
+                found.append(at.job_log(stage, f"{entry.job_id}_{name.element_of(index)}"))
     return [path for path in found if path.is_file()]
 
 
