@@ -167,6 +167,8 @@ def test_until_cuts_the_iteration_at_work(tmp_path: Path) -> None:
     assert (asked("--until", "train").until, asked("--until", "train").iterations) == ("train", 1)
     assert asked("--until", "merge", "--iterations", "2").iterations == 2
     at = Layout(tmp_path).iteration
+    for iteration in (0, 1):
+        write_json(at(iteration).plan, {})
     write_json(at(0).metrics, {"sets": {}})
     assert asked("--until", "merge").iterations == 2
     write_json(at(1).metrics, {"sets": {}, "until": "merge"})
