@@ -1,10 +1,12 @@
 """A run directory opens again whatever moment its first start was killed at, and a damaged one is named."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.data.benchmarks.loader import load_benchmark
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.run import create_or_open, open_run
 from undo_hpc.storage.atomic import read_json, write_json
@@ -93,3 +95,30 @@ def test_the_date_of_both_models_is_the_runs_unless_one_is_set(tmp_path: Path) -
     assert open_run(run.layout.root).config.student.date == ""
     with pytest.raises(ValueError, match="date"):
         RunConfig.model_validate({"student": {"date": "26 July"}})
+
+
+def test_what_a_source_leaves_to_its_benchmark_is_still_the_benchmarks_when_the_run_is_read_again(
+    tmp_path: Path,
+) -> None:
+    """A benchmark with columns of its own in a file that lies elsewhere: a fork reads it again, from the run's stored values."""
+    (tmp_path / "rows.json").write_text(
+        json.dumps([{"Body": "Ann has 2 nuts.", "Question": "How many?", "Answer": 2}])
+    )
+    source = {"path": str(tmp_path / "rows.json")}
+    added = {"more": {"benchmark": "svamp", "source": source}}
+    asked = RunConfig.model_validate(
+        {"evaluate": {"benchmarks": ["svamp"], "overrides": {"svamp": source}, "added": added}}
+    )
+    create_or_open(asked, tmp_path / "run", command=[])
+    again = open_run(tmp_path / "run")
+    assert again.config == asked
+    settings = again.config.evaluate
+    for kept in (settings.overrides["svamp"], settings.added["more"].source):
+        assert [problem.ground_truth for problem in load_benchmark("svamp", kept).problems] == ["2"]
+    again.layout.prepared.parent.mkdir()
+    again.layout.prepared.touch()
+    other = RunConfig.model_validate(
+        asked.model_dump(exclude_unset=True) | {"cluster": {"max_preemptions": 7}}
+    )
+    create_or_open(other, tmp_path / "run", command=[])
+    assert open_run(tmp_path / "run").config.evaluate.overrides["svamp"].model_fields_set == {"path"}

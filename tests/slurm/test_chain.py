@@ -36,7 +36,10 @@ def test_four_iterations_are_submitted_and_the_run_ends_behind_its_second(
         stop={"enabled": True, "epsilon": 0.99, "patience": 1},
     )
     small.profile |= {"submit_from": "login", "max_array_size": 1}  # an element does the share of two tasks
-    shim(small, monkeypatch, "sbatch", REFUSING_ON_NODES, test_only=True)
+    in_jobs_too = REFUSING_ON_NODES.replace(
+        "exec sbatch", 'real=$(command -v sbatch); export PATH="$(dirname "$0"):$PATH"; exec "$real"'
+    )
+    shim(small, monkeypatch, "sbatch", in_jobs_too, test_only=True)
     if not may_cancel:
         shim(small, monkeypatch, "scancel", REFUSING_ON_NODES.replace("sbatch", "scancel"))
     done = small.launch()

@@ -61,6 +61,7 @@ def test_the_parts_one_after_another(
         wanted
     ) == 3
 
+    wait_until(nothing_queued, 120, "its last job to be gone")
     (small.run_dir / "iter_000" / "advance.manifest.json").rename(
         tmp_path / "seen"
     )  # wait_ended looks for it

@@ -34,15 +34,14 @@ def shim(
     past = "" if test_only else f'case " $* " in *" --test-only "*) exec {name} "$@";; esac'
     folder = small.folder / "shim"
     folder.mkdir(parents=True, exist_ok=True)
-    real = os.environ["PATH"]
+    real = ":".join(part for part in os.environ["PATH"].split(":") if part != str(folder))
     (folder / name).write_text(f'''#!/bin/bash
 export PATH="{real}"
 {past}
 {script}
 ''')
     (folder / name).chmod(0o755)
-    if str(folder) not in real:
-        monkeypatch.setenv("PATH", f"{folder}:{real}")
+    monkeypatch.setenv("PATH", f"{folder}:{real}")
 
 
 def queued(lab: Lab, small: Campaign) -> dict[str, str]:

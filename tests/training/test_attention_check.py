@@ -150,7 +150,7 @@ def test_an_attention_by_name_that_computes_something_else_is_refused(
 ) -> None:
     spec = trainings.spec(model=str(make_model(name, trainings.spec(), tmp_path)), **train)
     with pytest.raises(ConfigError, match=message) as caught:
-        chosen(spec, [])
+        chosen(spec)
     assert "eager" in caught.value.hint
 
 
@@ -159,7 +159,7 @@ def test_a_model_without_the_attention_asked_for_says_which_to_take(
 ) -> None:
     place = make_model("GptOssForCausalLM", trainings.spec(), tmp_path)
     with pytest.raises(student.AttentionMissing, match="cannot be run with the attention 'sdpa'") as caught:
-        chosen(trainings.spec(model=str(place), packing=False, attention="sdpa"), [])
+        chosen(trainings.spec(model=str(place), packing=False, attention="sdpa"))
     assert caught.value.hint == "set train.attention to eager"
 
 

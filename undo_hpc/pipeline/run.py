@@ -199,9 +199,24 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
 
 def _write_config(layout: Layout, config: RunConfig) -> RunConfig:
     config = freeze(config, layout)
-    data = to_stored(config.model_dump(mode="json"), layout)
-    write_json(layout.config, {"schema_version": SCHEMA_VERSION} | data)
+    write_json(layout.config, {"schema_version": SCHEMA_VERSION} | _stored_form(config, layout))
     return config
+
+
+def _stored_form(config: RunConfig, layout: Layout) -> dict[str, Any]:
+    """The values of all keys. Of a source that replaces a benchmark's own only what it says: the rest is the benchmark's (its
+    columns, its split), which defaults written here would hide from a fork or an evaluation that reads it again."""
+    data = config.model_dump(mode="json")
+    evaluate = config.evaluate
+    for name, source in evaluate.overrides.items():
+        data["evaluate"]["overrides"][name] = source.model_dump(mode="json", exclude_unset=True)
+    for name, added in evaluate.added.items():
+        if added.source:
+            data["evaluate"]["added"][name]["source"] = added.source.model_dump(
+                mode="json", exclude_unset=True
+            )
+    stored: dict[str, Any] = to_stored(data, layout)
+    return stored
 
 
 def require_free(layout: Layout) -> None:
@@ -241,7 +256,7 @@ def _reopen(run: Run, config: RunConfig) -> Run:
     if asked != config:
         freeze(asked, run.layout, run.config)  # where a copy is missing or damaged it is made again
     if differences:
-        old, new = (to_stored(c.model_dump(mode="json"), run.layout) for c in (run.config, config))
+        old, new = (_stored_form(each, run.layout) for each in (run.config, config))
         write_json(run.layout.config, _updated(read_json(run.layout.config), old, new))
         run.events.append("reconfigured", changes={key: new for key, _, new in differences})
     return Run(run.layout, config)
