@@ -13,13 +13,11 @@ from tests.engines.loopback import answer, asked, client, run
 from undo_hpc.engines import pool
 from undo_hpc.engines.service import discover, serve_dir
 from undo_hpc.errors import ConfigError, EngineError
-from undo_hpc.pipeline.layout import Layout
 
 
 def publish(run_dir: Path, index: int, url: str, *, age_s: float = 0.0) -> Path:
     path = serve_dir(run_dir, 0) / f"server-{index:05d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    Layout(run_dir).iteration(0).plan.touch()  # the iteration has begun
     row = {
         "url": url,
         "model": "some/model",

@@ -69,9 +69,8 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
 
     """
     layout = Layout(Path(run_dir))
-    iterations = [layout.iteration(k) for k in layout.iterations() if iteration in (None, k)]
     found = []
-    latest = [each for each in iterations if each.servers.is_dir()][-1:]
+    latest = [layout.iteration(k) for k in layout.with_servers() if iteration in (None, k)][-1:]
     for at, path in [(each, file) for each in latest for file in each.server_files()]:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))

@@ -134,6 +134,10 @@ class Layout:
         """Numbers of the iterations that have begun; jobs of later ones may be queued (control/ahead.py)."""
         return sorted(int(p.parent.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]/plan.json"))
 
+    def with_servers(self) -> list[int]:
+        """Numbers of the iterations in which servers of the run have published themselves."""
+        return sorted(int(path.parent.name[5:]) for path in self.root.glob("iter_[0-9][0-9][0-9]/serve"))
+
     def relative(self, path: Path) -> str:
         """A path as manifests hold it."""
         return path.relative_to(self.root).as_posix()
