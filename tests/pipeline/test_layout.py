@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import undo_hpc
+from undo_hpc.pipeline.layout import Layout
 
 ROOT = Path(undo_hpc.__file__).parent
 LAYOUT = ROOT / "pipeline" / "layout.py"
@@ -55,3 +56,16 @@ def test_no_code_elsewhere_joins_these_names(path: Path) -> None:
         if text in NAMES or text.split("/")[0] in FOLDERS or text.startswith(("iter_", "shard-", "server-"))
     }
     assert not wrong, f"{path.relative_to(ROOT)} joins names of a run directory: use pipeline.layout"
+
+
+def test_iterations_are_those_up_to_the_last_that_has_a_plan(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    assert layout.iterations() == []
+    for number in range(4):
+        layout.iteration(number).logs.mkdir(parents=True)  # jobs of each are queued
+    assert layout.iterations() == []
+    layout.iteration(0).plan.touch()
+    layout.iteration(1).plan.touch()
+    assert layout.iterations() == [0, 1]
+    layout.iteration(0).plan.unlink()
+    assert layout.iterations() == [0, 1]

@@ -131,8 +131,11 @@ class Layout:
         return path.with_name(f"{path.name}.damaged")
 
     def iterations(self) -> list[int]:
-        """Numbers of the iterations that have begun; jobs of later ones may be queued (control/ahead.py)."""
-        return sorted(int(p.parent.name[5:]) for p in self.root.glob("iter_[0-9][0-9][0-9]/plan.json"))
+        """Numbers of the iterations that have begun: up to the last that has a plan, also where a plan before it was deleted. Jobs of
+        later ones may be queued, so that their folders are there (control/ahead.py)."""
+        numbers = sorted(int(path.name[5:]) for path in self.root.glob("iter_[0-9][0-9][0-9]"))
+        planned = [number for number in numbers if self.iteration(number).plan.exists()]
+        return [number for number in numbers if planned and number <= planned[-1]]
 
     def with_servers(self) -> list[int]:
         """Numbers of the iterations in which servers of the run have published themselves."""
