@@ -128,7 +128,7 @@ def _become(
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:  # noqa: BLE001 -- the end of a process: printed in full
         traceback.print_exc()
     finally:
