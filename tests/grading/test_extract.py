@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from undo_hpc.grading import grade
 from undo_hpc.grading.extract import after_hashes, extract_gold, find, last_boxed
 from undo_hpc.grading.letters import find_letter
 from undo_hpc.grading.reasoning import visible
@@ -93,3 +94,16 @@ def test_find_letter(text: str, letter: str) -> None:
     found = find_letter(text, ("ten", "forty"))
     assert found is not None
     assert found.text == letter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is 1 if n is even and 2 if n is odd",
+        "The answer is 1 if the number of players is even, otherwise 2.",
+        "The answer is 1 if open(/a/file) else 2",
+    ],
+)
+def test_an_answer_by_cases_is_none_of_its_values(text: str) -> None:
+    assert not grade(text, "1").correct and not grade(text, "2").correct
+    assert grade(f"{text[:14]} 1 if we count the empty set.", "1").correct

@@ -57,6 +57,7 @@ NUMBER = re.compile(
 _SENTENCE_END = re.compile(r"\.(?=\s|$|\*\*)|。|\n|(?<!\\)!(?=\s|$)|<(?=[|/]|[a-z]{1,10}>)")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|operatorname|begin|end)\s*\{[^{}]*\}")
+_CASES = re.compile(r"\bif\b[^\n]{1,200}?\b(?:else|otherwise|\d[^\n]{0,99}? if)\b")
 _MATHS_WORDS = word_set("and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise")  # fmt: skip
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
 _SAYS = re.compile(  # a verb or a sign, and a value behind it
@@ -189,7 +190,8 @@ def _payload(rest: str, words: int, strict: bool) -> str | None:
         return None if strict else phrase or None
     phrase = _before_aside(_hedged(phrase))
     if is_prose(phrase):
-        return stated(phrase, True) or (None if strict else phrase)
+        whole = None if strict else phrase  # `1 if n is even, otherwise 2` is none of its values
+        return whole if _CASES.search(phrase) else stated(phrase, True) or whole
     return phrase if not strict or re.search(r"[\d=+*/^\\<>]|^[A-Za-z]$", phrase) else None
 
 
@@ -335,9 +337,7 @@ def stated(phrase: str, first: bool = False) -> str | None:
             return value[0].strip()
     if not numbers:
         return None
-    subject = re.match(
-        r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}", phrase
-    )  # `8 boats crossed the river in 20 minutes`
+    subject = re.match(r"\d[\d,.]*\s+[a-z]{3,}(?:\s+[a-z]{2,}){2}", phrase)  # `8 boats crossed a river`
     return numbers[0 if subject or (first and not says) else -1][0].strip()
 
 
