@@ -125,7 +125,7 @@ def test_a_server_in_a_job_listens_where_its_name_leads_and_nowhere_else(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert service._addresses() == ("127.0.0.1", "127.0.0.1")
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    monkeypatch.setattr(service, "_host_name", lambda: "node7")
+    monkeypatch.setattr(service, "host_name", lambda: "node7")
     monkeypatch.setattr(service.socket, "gethostbyname", lambda name: "10.1.2.3")
     assert service._addresses() == ("node7", "10.1.2.3")
     monkeypatch.setattr(service.socket, "gethostbyname", lambda name: "127.0.1.1")

@@ -17,16 +17,9 @@ _MAIN = "from undo_hpc.cli.run_campaign import main; raise SystemExit(main())"
 
 def remember(run: Run, place: CampaignDir, file: Path, base: Path, sets: list[str], seed: int) -> None:
     """Writes into a run how its campaign is continued from its last job; the code that the job has holds no presets, hence `base`."""
-    command = [
-        str(file.resolve()),
-        "--dir",
-        str(place.root),
-        "--continue-seed",
-        str(seed),
-        "--base",
-        str(base),
-    ]
-    command += ["--quiet"]
+    where = {"--dir": place.root, "--continue-seed": seed, "--base": base}
+    command = [str(file.resolve()), "--quiet"]
+    command += [str(word) for pair in where.items() for word in pair]
     command += [word for item in sets for word in ("--set", item)]
     write_json(run.layout.campaign, {"command": command, "folder": str(Path.cwd())})
 

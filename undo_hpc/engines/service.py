@@ -34,6 +34,7 @@ from undo_hpc.errors import EngineError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
+from undo_hpc.system.network import host_name, named_address
 from undo_hpc.system.wording import printable
 
 log = logging.getLogger(__name__)
@@ -268,21 +269,8 @@ def _addresses() -> tuple[str, str]:
     """
     if not os.environ.get("SLURM_JOB_ID"):
         return _LOOPBACK, _LOOPBACK
-    name = _host_name()
-    with contextlib.suppress(OSError):
-        address = socket.gethostbyname(name)
-        if not address.startswith("127."):
-            return name, address
-    return name, _ALL_INTERFACES
-
-
-def _host_name() -> str:
-    """This node's name in SLURM, which is the one of the cluster's network; its own where SLURM's is no name of a host (NodeAddr)."""
-    for name in filter(None, (os.environ.get("SLURMD_NODENAME"), socket.gethostname())):
-        with contextlib.suppress(OSError):
-            socket.getaddrinfo(name, None)
-            return name
-    return socket.gethostname()
+    name = host_name()
+    return name, named_address(name) or _ALL_INTERFACES
 
 
 def _free_port(bind: str) -> int:

@@ -23,6 +23,7 @@ from typing import Any
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.reading import read_fast
+from undo_hpc.system.network import host_name, named_address, routed_address
 from undo_hpc.system.parent_death import DIE_WITH_PARENT, die_with_parent_if_asked
 
 log = logging.getLogger(__name__)
@@ -141,21 +142,9 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
     process.wait()
 
 
-def own_address(env: Mapping[str, str] = os.environ) -> str:
-    """An address of this node that the others reach: of the name that SLURM has for it, else that of the route to other networks."""
-    for name in filter(None, (env.get("SLURMD_NODENAME"), socket.gethostname())):
-        try:
-            address = socket.gethostbyname(name)
-        except OSError:
-            continue
-        if not address.startswith("127."):
-            return address
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # a documentation address: no packet is sent, only a route chosen
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+def own_address() -> str:
+    """An address of this node that the others reach: of its name, else that of the route to other networks."""
+    return named_address(host_name()) or routed_address()
 
 
 def _step() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from undo_hpc.errors import ConfigError, ExitCode, TrainingError, UndoError
 from undo_hpc.storage.atomic import write_json
+from undo_hpc.system.network import routed_address
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -81,12 +81,7 @@ def own_address(env: Mapping[str, str]) -> str:
     """An address of this machine that others can reach. Node names may not resolve, so a number is preferred."""
     if (address := env.get("SLURM_LAUNCH_NODE_IPADDR")) and int(env.get("SLURM_NODEID", "0")) == 0:
         return address
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # a documentation address: no packet is sent, only a route chosen
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    return routed_address()
 
 
 def rendezvous(
