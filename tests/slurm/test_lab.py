@@ -59,4 +59,7 @@ def test_the_version_that_was_asked_for_is_here() -> None:
     if not wanted:
         pytest.skip("no version was asked for: make test-slurm VERSION=24.11")
     assert is_version(installed_version(), wanted)
+
+
+def test_of_paths_within_each_other_the_outermost_are_kept_in_a_fixed_order() -> None:
     assert outermost([Path("/a/b"), Path("/a"), Path("/ab"), Path("/a")]) == [Path("/a"), Path("/ab")]

@@ -110,9 +110,9 @@ def mounts() -> list[Path]:
 
 
 def outermost(paths: Iterable[Path]) -> list[Path]:
-    """PURE: the paths without those that lie in another one of them."""
+    """PURE: the paths without those that lie in another one of them; the same order in each process (a set has none)."""
     found: list[Path] = []
-    for path in sorted(set(paths), key=lambda path: len(path.parts)):
+    for path in sorted(set(paths), key=lambda path: (len(path.parts), path)):
         if not any(path.is_relative_to(other) for other in found):
             found.append(path)
     return found
