@@ -196,7 +196,7 @@ class Trial:
                 if due is None and self._is_time(fault):
                     due = now + fault.delay
                 if due is not None and now >= due:
-                    note = kinds[fault.kind](self, fault.stage)
+                    note = kinds[fault.kind](self, self._at_work(fault.stage))
                     if note is not None:
                         self.out.faults.append(note)
                     tries += 1
@@ -221,6 +221,13 @@ class Trial:
         later = STAGES[STAGES.index(fault.stage) :]
         running = [j["name"].split("-i")[0] for j in self.jobs() if j["state"] == "RUNNING"]
         return any(stage in later for stage in running)
+
+    def _at_work(self, stage: str) -> str:
+        """The stage that a fault hits: its own, or one behind it where that is at work by now."""
+        if stage not in STAGES:
+            return stage
+        running = {j["name"].split("-i")[0] for j in self.jobs() if j["state"] == "RUNNING"}
+        return next((name for name in STAGES[STAGES.index(stage) :] if name in running), stage)
 
     def _end_what_is_over(self, now: float) -> None:
         for entry in list(self.restore):
