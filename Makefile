@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate chaos slurm-lab clean
+.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-goodput bench-gpu bench-grading simulate chaos slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -90,6 +90,10 @@ chaos: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(PY) -m tests.bench
+
+# P7, P8: what kills and preemptions cost, beside others; half an hour, nearly all of it waiting. See docs/reliability.md.
+bench-goodput: $(VENV)/.installed-bench
+	$(PY) -m tests.bench goodput
 
 bench-gpu: $(VENV)/.installed-bench
 	$(PY) -m tests.bench --gpu

@@ -28,9 +28,9 @@ from tests.slurmlab.processes import installed_version
 REPO = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("UNDO_BENCH_SEED", "0"))
 KILLS = int(os.environ.get("UNDO_BENCH_KILLS", "4"))
-STEPS = int(os.environ.get("UNDO_BENCH_STEPS", "360"))
-MEAN_S = 150.0  # of the trace: seconds of work between two preemptions
-MOST_S = 540.0  # the measurement ends then; who is not done is measured as far as it came
+STEPS = int(os.environ.get("UNDO_BENCH_STEPS", "1200"))
+MEAN_S = float(os.environ.get("UNDO_BENCH_MEAN_S", "300"))  # of the trace: seconds between two preemptions
+MOST_S = STEPS * STEP_S * 1.1 + 30  # the measurement ends then; who is not done is measured as far as it came
 
 
 def measures() -> Iterator[Measure | Skipped]:
@@ -119,7 +119,9 @@ def trace(seed: int, seconds: float) -> list[float]:
 
 def _trace(place: Path) -> Iterator[Measure]:
     moments = trace(SEED, STEPS * STEP_S)
-    with Lab(LabSettings(nodes=3, cred_expire=120, grace=30, memory_mb=4000)) as lab:
+    with Lab(
+        LabSettings(nodes=3, cred_expire=120, grace=30, memory_mb=4000, user_signal_on_preempt=True)
+    ) as lab:
         before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH", "PYTHONPATH")}
         os.environ |= {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"], "PYTHONPATH": str(REPO)}
         try:
@@ -131,7 +133,7 @@ def _trace(place: Path) -> Iterator[Measure]:
                 else:
                     os.environ[name] = value
     more = {
-        "preemptions": len(moments), "seed": SEED, "steps": STEPS, "slurm": installed_version(),
+        "preemptions": len(moments), "mean_s": MEAN_S, "load": os.getloadavg()[2], "seed": SEED, "steps": STEPS, "slurm": installed_version(),
         "seconds_a_preemption": {name: round(figure[1], 1) for name, figure in figures.items()},
     }  # fmt: skip
     mine = figures["ours"][0]

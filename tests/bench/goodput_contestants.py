@@ -84,6 +84,7 @@ def trainer(place: Path, name: str = "trainer") -> int:
         model=model, args=arguments, train_dataset=Dataset.from_list(rows), callbacks=[Noted()],
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
     )  # fmt: skip
+    _under_way.append(made)
     made.train(resume_from_checkpoint=_newest(place / name))
     return 0 if made.state.global_step >= config.max_steps else 75
 
@@ -98,6 +99,9 @@ def _newest(folder: Path) -> str | None:
     return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
 
 
+_under_way: list[Any] = []  # the Trainer of this process, for the signal
+
+
 class Submitted(Checkpointable):
     """The same Trainer as a job of submitit that starts again by itself."""
 
@@ -106,7 +110,9 @@ class Submitted(Checkpointable):
         return trainer(Path(place), "submitit")
 
     def checkpoint(self, place: str) -> DelayedSubmission:
-        """What submitit hands over when its signal comes: the periodic checkpoints are there."""
+        """What submitit calls when its signal comes: saves where it stands, as its documentation advises, and starts again from there."""
+        for each in _under_way:
+            each._save_checkpoint(each.model, trial=None)
         return DelayedSubmission(Submitted(), place)
 
 

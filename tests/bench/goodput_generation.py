@@ -1,7 +1,11 @@
-"""P7g: rows that a SIGKILL of the generation costs, beside datatrove's executor: the same rows, two tasks, the same time a row."""
+"""P7g: rows that a SIGKILL of the generation costs, beside datatrove's executor: the same rows, two tasks, the same time a row.
+
+datatrove twice: with a plain step, and with its InferenceRunner, whose checkpoints hold each answer at once (written, not fsynced).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -83,6 +87,36 @@ def datatrove(place: Path) -> None:
     ).run()  # fmt: skip
 
 
+async def rollout(document: Any, generate: Any) -> str:
+    """The same time a row, as a rollout."""
+    await asyncio.to_thread(note, os.environ["UNDO_BENCH_LOG"], document.id)
+    return f"#### {document.id}"
+
+
+def runner(place: Path) -> None:
+    """Its InferenceRunner with checkpoints, one request at a time as ours; the server that it wants is its own dummy, and is not asked."""
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.inference.run_inference import InferenceConfig, InferenceRunner
+    from datatrove.pipeline.writers import JsonlWriter
+
+    config = InferenceConfig(
+        server_type="dummy", model_name_or_path="none", max_concurrent_generations=1, max_concurrent_documents=1, server_ready_delay_sec=0.5
+    )  # fmt: skip
+    writer = JsonlWriter(
+        str(place / "out"), output_filename="${rank}_chunk_${chunk_index}.jsonl", compression=None
+    )
+    step = InferenceRunner(
+        rollout, config, writer, checkpoints_local_dir=str(place / "checkpoints"), records_per_chunk=64
+    )
+    LocalPipelineExecutor(
+        pipeline=[rows, step],
+        tasks=TASKS,
+        workers=TASKS,
+        logging_dir=str(place / "logs"),
+        start_method="fork",
+    ).run()
+
+
 def _ours(place: Path, log: Path) -> list[str]:
     import yaml
 
@@ -104,20 +138,25 @@ def _ours(place: Path, log: Path) -> list[str]:
 def measures(place: Path, seed: int) -> Iterator[Measure | Skipped]:
     """Each is killed at the same row, started again, and let to end."""
     if importlib.util.find_spec("datatrove") is None:
-        yield Skipped("P7g", "datatrove is not installed (make bench installs it)")
+        yield Skipped("P7g", "datatrove is not installed (make bench-goodput installs it)")
         return
-    again: dict[str, list[int]] = {"ours": [], "datatrove": []}
+    again: dict[str, list[int]] = {"ours": [], "datatrove": [], "runner": []}
     for turn in range(KILLS):
         at = random.Random(f"{seed} {turn}").randrange(ROWS // 10, ROWS)
         for name in again:
             folder = place / f"{name}-{turn}"
             log = folder / "rows.log"
-            command = _ours(folder, log) if name == "ours" else [sys.executable, "-m", "tests.bench.goodput_generation", str(folder)]  # fmt: skip
+            theirs = [sys.executable, "-m", "tests.bench.goodput_generation", name, str(folder)]
+            command = _ours(folder, log) if name == "ours" else theirs
             again[name].append(_killed_at(folder, command, log, at))
     yield Measure(
         "P7g", f"rows of {ROWS} that are generated again after a SIGKILL of all processes, against datatrove's executor, {TASKS} tasks",
         statistics.mean(again["ours"]), statistics.mean(again["datatrove"]), "<=0.77", "rows",
         "goal: datatrove does 1.3 times as much again or more", extra={"kills": KILLS, "seed": seed, "each": again},
+    )  # fmt: skip
+    yield Measure(
+        "P7h", "the same, against its InferenceRunner with checkpoints, which writes each answer at once and makes none durable",
+        statistics.mean(again["ours"]), statistics.mean(again["runner"]), "<=0.77", "rows",
     )  # fmt: skip
 
 
@@ -159,4 +198,4 @@ def _names(log: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    datatrove(Path(sys.argv[1]))
+    {"datatrove": datatrove, "runner": runner}[sys.argv[1]](Path(sys.argv[2]))
