@@ -151,7 +151,7 @@ def _controller(kind: str, number: int) -> Fault:
 def _launchers(count: int) -> Fault:
     def fault(trial: Trial, stage: str) -> Note | None:
         processes = [trial.start_launcher() for _ in range(count)]
-        said = [process.communicate(timeout=300)[0] for process in processes]
+        said = [trial.words_of(process) for process in processes]
         for text, process in zip(said, processes, strict=True):
             if "Traceback" in text or process.returncode not in (0, 1, 3):
                 trial.violate(f"a further launcher: exit {process.returncode}: {text[-400:]}")
