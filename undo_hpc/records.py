@@ -61,13 +61,21 @@ class Row:
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The row from its form on disk. Raises TypeError where a required key is missing."""
         known = _names(cls)  # type: ignore[arg-type]
-        return cls(**{k: tuple(v) if type(v) is list else v for k, v in data.items() if k in known})
+        if not data.keys() <= known.keys():
+            data = {k: v for k, v in data.items() if k in known}
+        return cls(**data | {k: tuple(data[k]) for k in _tuples(cls) if k in data})  # type: ignore[arg-type]
 
 
 @cache
 def _names(row: type[Row]) -> dict[str, None]:
     """The fields of a kind of row, in their order (`dataclasses.fields` for each of a million rows takes longer than reading them)."""
     return dict.fromkeys(f.name for f in fields(row))  # type: ignore[arg-type]
+
+
+@cache
+def _tuples(row: type[Row]) -> tuple[str, ...]:
+    """The fields that are tuples, which JSON has as lists."""
+    return tuple(f.name for f in fields(row) if str(f.type).startswith("tuple"))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
