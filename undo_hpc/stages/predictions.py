@@ -67,7 +67,11 @@ class Predictions:
                 make_folder(self.path.parent)
                 self._sink = HashingFile(self._temporary)
                 self._writer = pq.ParquetWriter(
-                    self._sink, schema, compression="lz4", use_dictionary=["verdict", "finish_reason"]
+                    self._sink,
+                    schema,
+                    compression="lz4",
+                    use_dictionary=["verdict", "finish_reason"],
+                    write_statistics=["idx"],
                 )
             self._writer.write_table(pa.Table.from_arrays(columns, schema=schema))
         self._group = []
