@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines import grouped_attention
 from undo_hpc.engines.base import Completion, Failures, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.continuous_batching import ContinuousBatchDecoder, rounded
@@ -49,7 +50,11 @@ class TransformersEngine:
         self._model = self._load(model)
         text_config = self._model.config.get_text_config()
         self._context = int(getattr(text_config, "max_position_embeddings", None) or 2**31)
+        grouped = grouped_attention.install(self._model)
         self._static_reason = why_unsupported(self._model)
+        if grouped and self._static_reason:
+            self._model.set_attn_implementation("sdpa")
+            self._static_reason = why_unsupported(self._model)
         if self._config.batch_invariant:
             experts = getattr(text_config, "num_experts", 0) or getattr(text_config, "num_local_experts", 0)
             reason = self._static_reason or (
