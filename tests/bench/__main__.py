@@ -87,7 +87,7 @@ def _rows(names: list[str], rehearse: bool) -> Iterator[dict[str, Any]]:
                 yield row
         except Exception as error:  # noqa: BLE001 -- told in full, and counted
             traceback.print_exc()
-            yield Skipped(name, f"{type(error).__name__}: {error}"[:400]).to_dict() | {"broke": True}
+            yield Skipped(name, f"{type(error).__name__}: {error}"[:400], broke=True).to_dict()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def _against(
 ) -> Measure | Skipped:
     for one in (ours, other):
         if "failed" in one:
-            return Skipped(id_, f"{what}: {one['failed']}")
+            return Skipped(id_, f"{what}: {one['failed']}", broke=not one.get("missing"))
     rates = [one["written"] / one["cpu_s"] for one in (ours, other)]
     return Measure(id_, what, round(rates[0], 1), round(rates[1], 1), goal, "output tokens / CPU-s", note)
 
@@ -66,7 +66,7 @@ def _vllm(ours: dict[str, Any], other: dict[str, Any]) -> Measure | Skipped:
     what = "CPU-seconds of our vLLM path over `LLM.chat`, the same requests"
     for one in (ours, other):
         if "failed" in one:
-            return Skipped("P15c", f"{what}: {one['failed']}")
+            return Skipped("P15c", f"{what}: {one['failed']}", broke=not one.get("missing"))
     note = f"SmolLM2-135M shape, fp32; {ours['written'] / ours['cpu_s']:.0f} output tokens / CPU-s"
     return Measure("P15c", what, ours["cpu_s"], other["cpu_s"], "<=1.03", "CPU-s", note)
 
@@ -77,7 +77,7 @@ def _shared(told: dict[str, dict[str, Any]]) -> Iterator[Measure | Skipped]:
         what = f"{engine} engine, refinement prompts with {SAMPLES} samples each: prompt tokens computed over asked"
         one = told[name]
         if "failed" in one:
-            yield Skipped(id_, f"{what}: {one['failed']}")
+            yield Skipped(id_, f"{what}: {one['failed']}", broke=not one.get("missing"))
         else:
             note = f"{PROBLEMS} problems; {one['asked'] / PROBLEMS / SAMPLES:.0f} tokens a prompt; {one['cpu_s']:.1f} CPU-s"
             yield Measure(id_, what, one["computed"], one["asked"], "<=0.3", "tokens", note)
@@ -298,7 +298,7 @@ def _alone(name: str, model: Path) -> dict[str, Any]:
     from undo_hpc.engines.vllm_engine import is_installed
 
     if name.startswith("vllm") and not is_installed():
-        return {"failed": "vLLM is not installed"}
+        return {"failed": "vLLM is not installed", "missing": True}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tests.bench.bench_engines_real", name, str(model)],

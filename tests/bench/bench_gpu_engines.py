@@ -109,7 +109,7 @@ def _alone(part: str, id_: str, folder: Path, rehearse: bool) -> Measure | Skipp
     if result.exists():
         return Measure(**json.loads(result.read_text()))
     last = " | ".join(log.read_text(errors="replace").splitlines()[-6:])
-    return Skipped(id_, f"it broke (exit code {code}): {last[-600:]}")
+    return Skipped(id_, f"it broke (exit code {code}): {last[-600:]}", broke=True)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

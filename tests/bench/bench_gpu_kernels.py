@@ -42,7 +42,7 @@ def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
         try:
             found = _difference(_logits(shape, name, "bfloat16", lengths, device), wanted)
         except (RuntimeError, ValueError, ImportError) as error:
-            yield Skipped(id_, f"{name} broke: {type(error).__name__}: {str(error)[:300]}")
+            yield Skipped(id_, f"{name} broke: {type(error).__name__}: {str(error)[:300]}", broke=True)
             continue
         yield Measure(
             id_,

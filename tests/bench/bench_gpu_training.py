@@ -7,11 +7,8 @@ part of CI. `python -m tests.bench --gpu --rehearse training` runs the same code
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +17,7 @@ from typing import Any
 
 from tests.bench.frame import Measure, Skipped, seconds_left
 from tests.bench.model_shapes import QWEN2_1_5B, QWEN2_TINY
+from tests.bench.training_race import run_contestant
 
 _PATIENCE_S = (
     180  # for a contestant; on an H200 ours should take some 80 s, its checkpoints included, another 60 s
@@ -81,9 +79,9 @@ def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _prepare(place, shape)
-        ours = _run("ours_then_saved", place)
+        ours = run_contestant("ours_then_saved", place, min(_PATIENCE_S, seconds_left()))
         if "failed" in ours:
-            yield from (Skipped(id_, f"our training failed: {ours['failed']}") for id_ in IDS)
+            yield from (Skipped(id_, f"our training failed: {ours['failed']}", broke=True) for id_ in IDS)
             return
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
         yield from _utilisation(ours, shape, gpu)
@@ -104,14 +102,15 @@ def measures(rehearse: bool = False) -> Iterator[Measure | Skipped]:
                     id_, f"{what}: {needs} is not installed, so it cannot be raced (make gpu-wheels names it)"
                 )
             else:
-                yield _against(id_, what, goal, ours, _run(name, place), gpu)
+                other = run_contestant(name, place, min(_PATIENCE_S, seconds_left()))
+                yield _against(id_, what, goal, ours, other, gpu)
 
 
 def _against(
     id_: str, what: str, goal: str, ours: dict[str, Any], other: dict[str, Any], gpu: str
 ) -> Measure | Skipped:
     if "failed" in other:
-        return Skipped(id_, f"{what}: {other['failed']}")
+        return Skipped(id_, f"{what}: {other['failed']}", broke=not other.get("missing"))
     rate, theirs = (told["tokens"] / told["wall_s"] for told in (ours, other))
     note = (
         f"{gpu}, bf16, all weights, fused AdamW; whole run of {ours['steps']} and {other['steps']} steps, warm-up included, no checkpoints; "
@@ -204,27 +203,3 @@ def _prepare(place: Path, shape: Shape) -> None:
         preflight=True,
         gradient_checkpointing=os.environ.get("UNDO_BENCH_RECOMPUTE") == "1",
     )
-
-
-def _run(name: str, place: Path) -> dict[str, Any]:
-    """One contestant in a process of its own: its figures, or why it has none under `failed`."""
-    patience = min(_PATIENCE_S, seconds_left())
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.training_contestants", name, str(place)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=max(1.0, patience),
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not done after {patience:.0f} s"}
-    if done.returncode:
-        print(f"{name}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", file=sys.stderr, flush=True)
-        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
-    *lines, last = done.stdout.splitlines()
-    told: dict[str, Any] = json.loads(last)
-    told.setdefault(
-        "kernels", "; ".join(line for line in lines if line.startswith(("attention:", "liger:", "norms:")))
-    )
-    return told

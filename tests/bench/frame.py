@@ -61,14 +61,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A measure that cannot be taken here, with the reason."""
+    """A measure that cannot be taken here, with the reason. It never counts as held; one that `broke` ends the command with an error."""
 
     id: str
     reason: str
+    broke: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The skip as its JSON line."""
-        return {"id": self.id, "skipped": self.reason}
+        return {"id": self.id, "skipped": self.reason} | ({"broke": True} if self.broke else {})
 
 
 UNTIL = "UNDO_BENCH_UNTIL"  # an environment variable: seconds since the epoch at which all is to be done

@@ -69,7 +69,8 @@ def table(constraints: Path) -> list[str]:
         "There, with nothing to download:",
         "  make bench-gpu WHEELS=wheels    # ten minutes at most, build/bench-gpu.json",
         "  make test-gpu WHEELS=wheels",
-        "flash-attn, liger-kernel and vllm are not installed by these: .venv/bin/python -m pip install --no-index --find-links wheels flash-attn liger-kernel vllm",
+        "They leave out flash-attn, liger-kernel and vllm:",
+        "  .venv/bin/python -m pip install --no-index --find-links wheels flash-attn liger-kernel vllm",
     ]
 
 

@@ -7,6 +7,8 @@ import importlib.util
 import json
 import random
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,32 @@ def prepare(
 
 def race_of(place: Path) -> dict[str, int]:
     told: dict[str, int] = json.loads((place / "race.json").read_text())
+    return told
+
+
+def run_contestant(name: str, place: Path, patience_s: float = 1200.0) -> dict[str, Any]:
+    """A contestant's figures, from a process of its own; why it has none, under `failed`."""
+    needs = {"trl_packed": "trl", "trainer_flattened": "accelerate"}.get(name, "torch")
+    if importlib.util.find_spec(needs) is None:
+        return {"failed": f"{needs} is not installed (make bench installs it)", "missing": True}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.bench.training_contestants", name, str(place)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=max(1.0, patience_s),
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {patience_s:.0f} s"}
+    if done.returncode:
+        print(f"{name}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", file=sys.stderr, flush=True)
+        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+    *lines, last = done.stdout.splitlines()
+    told: dict[str, Any] = json.loads(last)
+    told.setdefault(
+        "kernels", "; ".join(line for line in lines if line.startswith(("attention:", "liger:", "norms:")))
+    )
     return told
 
 
