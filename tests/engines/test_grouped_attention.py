@@ -11,6 +11,7 @@ import torch
 from tests.engines.conftest import build_model
 from tests.engines.test_transformers_engine import engine, mixture
 from undo_hpc.engines import grouped_attention
+from undo_hpc.engines.decoding import Work
 from undo_hpc.engines.slot_cache import SlotModel, why_unsupported
 
 WIDE: dict[str, Any] = {
@@ -58,3 +59,11 @@ def test_batch_invariance_holds_with_it(wide_model: Path) -> None:
     assert loaded.describe()["attention"] == grouped_attention.NAME
     together = {c.id: c.token_ids for c in loaded.generate(asked)}
     assert together == {c.id: c.token_ids for r in asked for c in loaded.generate([r])}
+
+
+def test_requests_of_a_large_model_share_one_decoder_on_a_cpu(wide_model: Path) -> None:
+    """Its weights are read once a step, whatever the number of rows."""
+    loaded = engine(wide_model, max_batch=8)
+    works = [Work(r, [3] * 4, total - 4) for r, total in zip(mixture(3), (250, 120, 30), strict=True)]
+    merged = loaded._merged({64: [works[2]], 128: [works[1]], 256: [works[0]]})
+    assert [[work.total for work in bucket] for _, bucket in merged] == [[250, 120, 30]]

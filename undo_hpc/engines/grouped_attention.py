@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "sdpa_grouped"
-_WORTH_IT = 512  # channels from which on the copies cost more than the calls
+_LARGE = 512  # channels from which on the copies cost more than the calls
+
+
+def is_large(model: PreTrainedModel) -> bool:
+    """Whether reading weights and cache is what a step costs, rather than the calls."""
+    return bool(getattr(model.config.get_text_config(), "hidden_size", 0) >= _LARGE)
 
 
 def install(model: PreTrainedModel) -> bool:
@@ -26,8 +31,7 @@ def install(model: PreTrainedModel) -> bool:
     config = model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", 1)
     shared = heads > (getattr(config, "num_key_value_heads", None) or heads)
-    wide = getattr(config, "hidden_size", 0) >= _WORTH_IT
-    if getattr(model.config, "_attn_implementation", "") != "sdpa" or not (shared and wide):
+    if getattr(model.config, "_attn_implementation", "") != "sdpa" or not (shared and is_large(model)):
         return False
     AttentionInterface.register(NAME, grouped_attention)
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

@@ -143,12 +143,14 @@ class TransformersEngine:
     def _merged(self, buckets: dict[int, list[Work]]) -> list[tuple[int, list[Work]]]:
         """The buckets, longest first, each in the order in which it is run.
 
-        On a GPU the time of a step hardly depends on its rows and columns while they are few: what counts is the number
-        of steps. So shorter requests join a longer bucket as long as rows of that length are left in the budget, and the
-        longest of all go first.
+        On a GPU, and with a large model anywhere, the time of a step hardly depends on its rows and columns while they
+        are few: the weights are read once a step. So shorter requests join a longer bucket as long as rows of that
+        length are left in the budget, and the longest of all go first.
         """
         found: list[tuple[int, list[Work]]] = []
-        join = self._device.type == "cuda" and not self._config.batch_invariant
+        join = (
+            self._device.type == "cuda" or grouped_attention.is_large(self._model)
+        ) and not self._config.batch_invariant
         for length in sorted(buckets, reverse=True):
             bucket = sorted(buckets[length], key=lambda work: -(work.total if join else len(work.prompt)))
             if join and found:
