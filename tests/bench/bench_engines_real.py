@@ -82,7 +82,10 @@ def _shared(told: dict[str, dict[str, Any]]) -> Iterator[Measure | Skipped]:
         if "failed" in one:
             yield Skipped(id_, f"{what}: {one['failed']}", broke=not one.get("missing"))
         else:
-            note = f"{PROBLEMS} problems; {one['asked'] / PROBLEMS / SAMPLES:.0f} tokens a prompt; padding of prompts computed together counts; {one['cpu_s']:.1f} CPU-s"
+            each = one["asked"] / PROBLEMS / SAMPLES
+            note = (
+                f"{PROBLEMS} problems; {each:.0f} tokens a prompt, padding counts; {one['cpu_s']:.1f} CPU-s"
+            )
             yield Measure(id_, what, one["computed"], one["asked"], "<=0.5", "tokens", note)
 
 
