@@ -313,7 +313,7 @@ def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
 def slices_digest(run: Run, names: Iterable[str]) -> str:
     """`prepared_digest` for tasks that read slices of these splits or benchmarks: the chunks of large files are compared where they are
     read (`Run.problems`), whole files here."""
-    files = {run.problems_file(name) for name in names}
+    files = dict.fromkeys(run.problems_file(name) for name in names)
     return prepared_digest(run, [path for path in files if run.layout.relative(path) not in run.chunks])
 
 
