@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.slurm.conftest import STOCK, same_results
 from tests.slurm.small import Campaign, limit_submissions
 from tests.slurmlab import Lab
@@ -9,22 +11,16 @@ from tests.slurmlab import Lab
 Make = Callable[..., Campaign]
 
 
-def run_with(small: Campaign, lab: Lab, limit: int) -> str:
-    limit_submissions(lab, limit)
-    said = small.launch().stderr
-    small.wait_ended()
-    return said
-
-
+@pytest.mark.parametrize(
+    ("limit", "iterations"), [(6, 2), (3, 1)], ids=["exactly_one_iteration", "one_stage_and_the_next"]
+)
 def test_a_run_never_needs_more_places_than_the_user_has(
-    start_lab: Callable[..., Lab], begun: Campaign, campaign: Make, undisturbed: dict[str, str]
+    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str], limit: int, iterations: int
 ) -> None:
-    """Exactly one iteration, whose last job holds a place while it submits the next; then one stage and the next."""
     lab = start_lab(**STOCK, accounting="dbd")
-    begun.config["iterations"] = 2
-    assert "takes no more jobs" not in run_with(begun, lab, 6)
-    same_results(begun, undisturbed)
-    lab.wait_empty(60)
-    small = campaign()
-    assert "takes no more jobs" in run_with(small, lab, 3)
+    limit_submissions(lab, limit)
+    small = campaign(iterations=iterations)
+    done = small.launch()
+    assert ("takes no more jobs" in done.stderr) == (limit == 3)
+    small.wait_ended()
     same_results(small, undisturbed)
