@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def bootstrap(rng: np.random.Generator, table: np.ndarray) -> tuple[float, float
     return float(low), float(high)
 
 
-@lru_cache(maxsize=None)
+@cache
 def quantile(tenths: int) -> float:
     """97.5 % of Student's t with so many tenths of a degree of freedom."""
     return t_quantile(0.05, tenths / 10)

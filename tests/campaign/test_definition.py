@@ -162,7 +162,9 @@ def test_the_forecast_says_what_cannot_be_seen_or_matched(tmp_path: Path) -> Non
     why = "\nmatch: {exceptions: [{pair: [one, undo], measures: [teacher_tokens, student_tokens], reason: one round only}]}"
     told = " ".join(planned(text + why, tmp_path).lines())
     assert "not matched: one and undo in teacher tokens and student tokens: one round only" in told
-    assert "train differently" not in told and "ask the teacher differently" not in told and "show the" in told
+    assert (
+        "train differently" not in told and "ask the teacher differently" not in told and "show the" in told
+    )
     with pytest.raises(ConfigError, match="has 20 problems: a difference below a third"):
         planned("set: {evaluate.limit: 20}", tmp_path)
     assert said.gpu_hours is None and not said.declared and "no positive_control" in lines

@@ -60,7 +60,9 @@ def test_variance_and_freedom_are_those_of_the_two_way_model() -> None:
     found = crossed(table)
     assert found.error**2 == pytest.approx((of_seeds + of_problems - noise) / 18)
     assert found.freedom == pytest.approx(2 * ((of_seeds + of_problems - noise) / of_seeds) ** 2)
-    alike = crossed([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]])  # means of seeds are more alike than their items allow
+    alike = crossed(
+        [[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]]
+    )  # means of seeds are more alike than their items allow
     assert alike.error > 0.1 and alike.freedom >= 2
 
 
@@ -97,4 +99,6 @@ def test_what_is_not_there_is_seldom_claimed(seeds: int, of_seeds: float) -> Non
 def test_what_is_there_is_found() -> None:
     assert claims(5, 0.15, 0.02) > 0.9
     assert detectable(1.0, 1e6) == pytest.approx(1.959964 + 0.841621, rel=1e-4)
-    assert detectable(1.0, 4) == pytest.approx(2.7764451 + 0.9409646)  # scipy.stats.t.ppf(.975, 4) + t.ppf(.8, 4)
+    assert detectable(1.0, 4) == pytest.approx(
+        2.7764451 + 0.9409646
+    )  # scipy.stats.t.ppf(.975, 4) + t.ppf(.8, 4)

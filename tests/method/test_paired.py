@@ -192,7 +192,7 @@ def test_resampling_finds_what_is_there_and_not_what_is_not() -> None:
     def arm(share: float) -> dict[int, dict[str, float]]:
         return {seed: {key: float(rng.random() < share) for key in keys} for seed in range(5)}
 
-    better, worse, same = arm(0.6), arm(0.5), arm(0.5)
+    better, worse = arm(0.6), arm(0.5)
     shown = resampled(better, worse)
     assert len(shown) == 20 and sum(d.low > 0 for d in shown) >= 19
     assert shown[0].problems == 400 and shown[0].seeds == 5, "as many as there were, whatever was drawn twice"
@@ -203,7 +203,10 @@ def test_two_arms_whose_names_mean_nothing_are_seldom_told_apart() -> None:
     """Also where by chance one has turned out better under three of five seeds: exchanged, that is noise between seeds."""
     rng = random.Random(4)
     arms = [
-        {seed: {f"p{i}": float(rng.random() < share) for i in range(200)} for seed, share in enumerate(shares)}
+        {
+            seed: {f"p{i}": float(rng.random() < share) for i in range(200)}
+            for seed, share in enumerate(shares)
+        }
         for shares in ((0.58, 0.55, 0.60, 0.42, 0.58), (0.5, 0.56, 0.5, 0.56, 0.52))
     ]
     assert sum(d > 0 for d in compare_arms(*arms).by_seed.values()) == 3

@@ -31,7 +31,9 @@ MEASURES = {
 SHOWN_ITEMS = 20
 RESAMPLINGS = 20  # of a control
 LEVEL = 0.05  # chance of any false claim among the comparisons of a campaign
-SEEDS_TO_SPLIT = 6  # halves of fewer have one or two seeds each, and an interval of these is too wide to claim anything
+SEEDS_TO_SPLIT = (
+    6  # halves of fewer have one or two seeds each, and an interval of these is too wide to claim anything
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Comparison:
         family: how many these are.
         bootstrap: percentile interval of a bootstrap over problems and seeds, for comparison.
         unmatched: measures that differ by more than the tolerance, with both means.
-        reasons: of those that the campaign's file announced, measure by measure, why.
+        reasons: of those that the campaign's file states, measure by measure, why.
         same: seeds under which both arms have the very same student: both chose an iteration before they differ.
         fixed: problems that `a` has right and `b` wrong in most of the seeds.
     """
@@ -90,7 +92,11 @@ class Comparison:
         for name, (mine, theirs) in self.unmatched.items():
             why = self.reasons.get(name, "")
             text += f"; {MEASURES[name]} are not matched ({mine:,.0f} and {theirs:,.0f})"
-            text += f", as announced: {why}" if why else ", so that a difference may come from there"
+            text += (
+                f", as the campaign's file says: {why}"
+                if why
+                else ", so that a difference may come from there"
+            )
         return f"{text}."
 
 

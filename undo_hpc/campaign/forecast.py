@@ -196,14 +196,23 @@ def _apart(campaign: Campaign, a: str, b: str) -> Iterator[tuple[str, str]]:
     """Measures in which two arms will hardly be matched, as far as their configuration tells, and why."""
     one, other = campaign.arm(a), campaign.arm(b)
     if (x := _requests(one)) != (y := _requests(other)):
-        yield "teacher_tokens", f"{a} and {b} ask the teacher differently ({x}, {y}): their teacher tokens will hardly match"
+        yield (
+            "teacher_tokens",
+            f"{a} and {b} ask the teacher differently ({x}, {y}): their teacher tokens will hardly match",
+        )
     elif refines(one) and _shown(one) != _shown(other):
-        yield "teacher_tokens", f"{a} and {b} show the teacher other things, so their prompts differ in length: teacher tokens may not match"
+        yield (
+            "teacher_tokens",
+            f"{a} and {b} show the teacher other things, so their prompts differ in length: teacher tokens may not match",
+        )
     tied = {a, b} & {name.partition("/")[0] for name in campaign.matched}
     trained = [[run.train for run in campaign.candidates_of(arm)] for arm in (a, b)]
     if any(x != y for x in trained[0] for y in trained[1]) and not tied:
         hint = f"`train.tokens: {{match: {a}}}` trains on as many"
-        yield "student_tokens", f"{a} and {b} train differently (train): their student tokens will hardly match; {hint}"
+        yield (
+            "student_tokens",
+            f"{a} and {b} train differently (train): their student tokens will hardly match; {hint}",
+        )
     if one.method.errors_from != other.method.errors_from or one.data != other.data:
         yield "problems", f"{a} and {b} learn from other problems"
 

@@ -63,12 +63,13 @@ def _accuracies(results: Figures) -> Iterator[str]:
 
 
 def _differences(results: Figures) -> Iterator[str]:
-    yield "| comparison | points | 95 % interval | each seed | only first right | only second right | p | p (Holm) | p (McNemar) | smallest seen | not matched |"
+    head = "comparison | points | 95 % interval | each seed | only first right | only second right | p | p (Holm) | p (McNemar)"
+    yield f"| {head} | smallest seen | not matched |"
     yield "|---|---:|---|---|---:|---:|---:|---:|---:|---:|---|"
     for c in results["comparisons"]:
         each = ", ".join(_points(value) for value in c["by_seed"].values())
         unmatched = ", ".join(
-            name.replace("_", " ") + " (announced)" * (name in c["reasons"]) for name in c["unmatched"]
+            name.replace("_", " ") + " (stated)" * (name in c["reasons"]) for name in c["unmatched"]
         )
         yield (
             f"| {c['a']} \u2212 {c['b']} | {_points(c['mean'])} | {_points(c['low'])} to {_points(c['high'])} | {each} | {c['wins']} | "
@@ -81,7 +82,9 @@ def _differences(results: Figures) -> Iterator[str]:
 def _controls(results: Figures) -> Iterator[str]:
     for kind, c in results["controls"].items():
         seen = c["above"] + (c["below"] if kind == "null" else 0)
-        how = "problems, names exchanged at random under each seed" if kind == "null" else "problems and seeds"
+        how = (
+            "problems, names exchanged at random under each seed" if kind == "null" else "problems and seeds"
+        )
         yield (
             f"- {kind} control, {c['a']} \u2212 {c['b']}: {_points(c['mean'])} points (95 % interval {_points(c['low'])} to {_points(c['high'])}); "
             f"a difference is claimed in {seen} of {c['resamplings']} resamplings of {how}"

@@ -201,7 +201,11 @@ class _Donor:
         if stage == self._but or stage not in _READS:
             return False
         reads = _READS[stage]
-        if stage == "train" and iteration == 0 and not any(_scores(run.config) for run in (self.run, self.taker)):
+        if (
+            stage == "train"
+            and iteration == 0
+            and not any(_scores(run.config) for run in (self.run, self.taker))
+        ):
             reads = ("seed", "train.")  # text, from the base
         if any(k.startswith(reads) for k in self._changed):
             return False
