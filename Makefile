@@ -47,9 +47,11 @@ validate: $(VENV)/.installed
 validate-signals: $(VENV)/.installed
 	$(PY) launchers/run_campaign.py tiny_signals
 
+# Two processes side by side, a file in one of them: many tests wait for SLURM. WORKERS=0 runs all in one.
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
+WORKERS ?= 2
 test: $(VENV)/.installed-vllm
-	$(PY) -m pytest -m "not vllm and not gpu" --durations=30
+	$(PY) -m pytest -m "not vllm and not gpu" -n $(WORKERS) --dist loadfile --durations=30
 	$(PY) -m pytest -m "vllm and not gpu" --durations=10
 
 # VERSION=24.11: another SLURM than the installed one, from the Debian release that has it, in a chroot below build/ (as root; needs debootstrap).

@@ -13,7 +13,7 @@ from undo_hpc.config.load import override
 from undo_hpc.config.method import METHOD_PRESETS
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import taking_over
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.control.taking_over import first_work
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
-from undo_hpc.observe.progress import PlainDisplay, RichDisplay, describe, in_flight
+from undo_hpc.observe.progress import PlainDisplay, RichDisplay, describe
 from undo_hpc.observe.status import collect_status
 from undo_hpc.observe.status_view import render_status
 from undo_hpc.observe.whole import look_at_whole
+from undo_hpc.observe.wording import in_flight
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.storage.atomic import write_text

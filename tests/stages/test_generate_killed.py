@@ -54,7 +54,7 @@ def prepared(
     root: Path, engine: str = "transformers", serve: Path | None = None, more: tuple[str, ...] = ()
 ) -> Path:
     """A run whose only shard can start. `serve` is the folder of servers of another run, to be shared."""
-    from undo_hpc.control.position import make_plan
+    from undo_hpc.control.planning import make_plan
 
     sets = [
         "name=killed",

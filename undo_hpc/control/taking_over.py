@@ -18,7 +18,7 @@ import orjson
 
 from undo_hpc.config.load import differing_keys, is_neutral
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 from undo_hpc.errors import EvidenceError
 from undo_hpc.pipeline.own_prompts import as_in, by_content
 from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, decide_run

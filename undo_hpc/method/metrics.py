@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undo_hpc.grading.reasoning import find_boxes, visible
 from undo_hpc.method.stats import clustered_interval, mcnemar, paired_detectable_difference, pass_at_k
 from undo_hpc.records import JUDGED, Attempt, Feedback
 
@@ -101,6 +100,8 @@ def is_boxed(row: Attempt) -> bool:
     """Whether the answer has a box, as the prompt asks; one in the reasoning before it does not count."""
     if "box" not in row.text:  # of most answers without one the rest is not read
         return False
+    from undo_hpc.grading.reasoning import find_boxes, visible  # a look at a run reads no answer
+
     text = visible(row.text)
     first = _BOX.search(text)
     return first is not None and bool(find_boxes(text[first.start() :]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +99,42 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def manifest_from(data: dict[str, Any]) -> Manifest:
-    """A manifest from its JSON, which is used up. Raises KeyError, TypeError or AttributeError where it is none."""
+    """A manifest from its JSON, which is used up. Raises KeyError, TypeError or AttributeError where it is none.
+
+    A look at a run makes ten thousand of them: the fields are set at once, not one by one as a frozen class does.
+    """
     data.pop("digest", None)
-    data["outputs"] = {str(name): Output(**out) for name, out in data["outputs"].items()}
-    manifest = Manifest(**data)
-    numbers = [manifest.iteration, manifest.index, *(output.bytes for output in manifest.outputs.values())]
-    if not all(isinstance(number, int) for number in numbers):
+    outputs: dict[str, Output] = {}
+    for name, out in data["outputs"].items():
+        if name.startswith("/") or ".." in name or "\0" in name:
+            _require_inside(name)
+        outputs[name] = output = Output(**out)
+        if not isinstance(output.bytes, int):
+            raise TypeError("a number has another type")
+    data["outputs"] = outputs
+    for key in _REQUIRED:
+        if key not in data:
+            raise KeyError(key)
+    if not _FIELDS.issuperset(data):
+        raise TypeError(f"it has unknown fields: {', '.join(data.keys() - _FIELDS)}")
+    if not (isinstance(data["iteration"], int) and isinstance(data["index"], int)):
         raise TypeError("a number has another type")
-    for name in manifest.outputs:
-        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise TypeError(f"it names {name!r}, which is outside of the run")
-    sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
-    if not all(isinstance(section, dict) for section in sections):
-        raise TypeError("a section has another type")
+    for key in _SECTIONS:
+        if not isinstance(data.setdefault(key, {}), dict):
+            raise TypeError("a section has another type")
+    manifest = object.__new__(Manifest)
+    manifest.__dict__.update(data)
     return manifest
+
+
+_FIELDS = frozenset(field.name for field in fields(Manifest))
+_REQUIRED = ("stage", "iteration", "index", "inputs", "outputs")
+_SECTIONS = ("inputs", "counts", "details", "policy")
+
+
+def _require_inside(name: str) -> None:
+    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise TypeError(f"it names {name!r}, which is outside of the run")
 
 
 def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool, pruned: bool = False) -> str:
