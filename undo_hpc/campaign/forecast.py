@@ -39,7 +39,7 @@ class Forecast:
         teacher_tokens: of all runs, to be written if every problem were refined in each iteration.
         student_tokens: to be trained on and to be answered, by all students.
         gpu_hours: of the teacher, of training, of evaluation; None where the tasks ask for no GPU.
-        announced: comparisons that are not matched, with the reasons of the file.
+        announced: what is not counted, and comparisons that are not matched, with the reasons of the file.
     """
 
     items: int
@@ -169,6 +169,8 @@ def _gpus(config: RunConfig, stage: str) -> int:
 
 
 def _announced(campaign: Campaign) -> Iterator[str]:
+    if second := len(campaign.second) * len(campaign.config.transfer.arms):
+        yield f"not counted: {second} runs of a second student (transfer), each trained and evaluated once"
     for exception in campaign.config.match.exceptions:
         names = " and ".join(name.replace("_", " ") for name in exception.measures)
         yield f"not matched: {' and '.join(exception.pair)} in {names}: {exception.reason.strip()}"
