@@ -29,7 +29,7 @@ while Path({place!r}).read_text() == "ready":
 """
 
 
-def wait_for(condition, seconds: float = 20.0) -> bool:  # type: ignore[no-untyped-def]
+def wait_for(condition, seconds: float = 120.0) -> bool:  # type: ignore[no-untyped-def]
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -66,7 +66,7 @@ def test_a_training_rank_ends_with_its_worker() -> None:
     """A rank that outlives its worker would write checkpoints beside those of the next start."""
     code = (
         "import time; from undo_hpc.training import __main__ as rank\n"
-        "def stopper(started): print('ready', flush=True); time.sleep(120)\n"
+        "def stopper(started): print('ready', flush=True); time.sleep(600)\n"
         "rank.Stopper = stopper; rank.main(['spec.json'], 0.0)"
     )
     with subprocess.Popen(

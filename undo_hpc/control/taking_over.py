@@ -79,7 +79,9 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
     }  # nothing is refined, continued or combined yet
     explicit = config.model_dump(mode="json", exclude_defaults=True)
     values = [
-        (k, v) for k, v in by_content(leaves(explicit)) if not is_neutral(k) and k.startswith(tuple(read))
+        (k, v)
+        for k, v in by_content(leaves(explicit))
+        if not is_neutral(k) and k.startswith(tuple(sorted(read)))
     ]
     return hashlib.sha256(orjson.dumps([_gives_own(config) and "generate" in names, *values])).hexdigest()
 

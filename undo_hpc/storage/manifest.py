@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import zlib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.records import SCHEMA_VERSION, other_schema
 from undo_hpc.storage.atomic import fsync_dir, read_json, sha256_file, translate_os_error, write_json
+
+_KEYS = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,16 @@ def describe_output(path: Path, rows: int | None = None) -> Output:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes a manifest durably; do it after all outputs are durable."""
-    write_json(path, asdict(manifest) | {"digest": manifest.digest})
+    data = orjson.loads(orjson.dumps(asdict(manifest) | {"digest": manifest.digest}, option=_KEYS))
+    data["details"]["seal"] = _seal(
+        data
+    )  # among the details, where a version that knows of no seal lets it be
+    write_json(path, data)
+
+
+def _seal(data: dict[str, Any]) -> str:
+    """A checksum of a manifest's values: a flipped bit in a count would be believed otherwise."""
+    return f"{zlib.crc32(orjson.dumps(data, option=_KEYS)):08x}"
 
 
 def withdraw_manifest(path: Path) -> None:
@@ -103,6 +117,9 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
 
     A look at a run makes ten thousand of them: the fields are set at once, not one by one as a frozen class does.
     """
+    details = data.get("details")
+    seal = details.pop("seal", None) if isinstance(details, dict) else None
+    intact = seal is None or seal == _seal(data)
     data.pop("digest", None)
     outputs: dict[str, Output] = {}
     for name, out in data["outputs"].items():
@@ -116,12 +133,14 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
         if key not in data:
             raise KeyError(key)
     if not _FIELDS.issuperset(data):
-        raise TypeError(f"it has unknown fields: {', '.join(data.keys() - _FIELDS)}")
+        raise TypeError(f"it has unknown fields: {', '.join(sorted(data.keys() - _FIELDS))}")
     if not (isinstance(data["iteration"], int) and isinstance(data["index"], int)):
         raise TypeError("a number has another type")
     for key in _SECTIONS:
         if not isinstance(data.setdefault(key, {}), dict):
             raise TypeError("a section has another type")
+    if not intact:
+        raise TypeError("its values have changed since it was written")
     manifest = object.__new__(Manifest)
     manifest.__dict__.update(data)
     return manifest
