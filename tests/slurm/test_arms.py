@@ -97,8 +97,6 @@ def test_arms_share_their_first_iteration_and_survive_a_killed_launcher(
 
     alone = tmp_path / "alone"
     here = [alone if word == str(root) else word for word in command[: command.index("--profile")]]
-    done = subprocess.run(
-        here, capture_output=True, text=True, timeout=1200, cwd=tmp_path, env=_environment()
-    )
+    done = subprocess.run(here, capture_output=True, text=True, timeout=1200, cwd=tmp_path, env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((alone / "results.json").read_text()) == found, "students by digest, answers, decisions"
