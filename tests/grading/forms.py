@@ -342,54 +342,50 @@ a + b > c || a + b - c < 0 || !
 \ln(y^3) || 3\ln y || =
 \ln\frac{p}{q} || \ln p - \ln q || =
 \frac{1}{2}\ln\frac{y+1}{y-1} || \frac{\ln(y+1) - \ln(y-1)}{2} || =
+\log_{10} 70 || 1 + \lg 7 || =
+\log_{10} 70 || 7 + \lg 7 || !
+# systems: assignments in braces, behind one brace, with signs of their own
+(4,1),(1,4) || \{u=4,v=1\},\{u=1,v=4\} || =
+(4,1),(1,4) || \{u=4,v=1\},\{u=4,v=1\} || !
+\left\{\begin{array}{l}x=5\\y=-2\end{array}\right. || (5,-2) || =
+\left\{\begin{array}{l}x=5\\y=-2\end{array}\right. || (-2,5) || !
+(\pm 4, 0) || (4,0),(-4,0) || =
+(\pm 4, 0) || (4,0) || !
+t = -3 \text{ or } t \ge 2 || \{-3\}\cup[2,\infty) || =
+t = -3 \text{ or } t \ge 2 || t \ge -3 || !
+# names of what was asked for
+a+b = 41 || 41 || =
+41 || a+b = 14 || !
+x+y = 41 || 41 || !
+M\cup N=\{1,4\} || \{4,1\} || =
+M\cup N=\{1,4\} || \{4,2\} || !
+g(x) \equiv 5x || g(x) = 5x || =
+f(t)=pt+q, \text{ where } p,q\in\mathbb{R} || f(t)=at+b || =
+f(t)=pt+q, \text{ where } p,q\in\mathbb{R} || f(t)=at^2+b || !
+# residues without a name
+9 || 9 \pmod{13} || =
+9 || 4 \pmod{13} || !
+# products beside decimals are no repeating decimals
+20 - 0.15(12) || 20 - 0.15 \cdot 12 || =
+-0.(6) || -\frac{2}{3} || =
+# conclusions as ground truths
+So $u = 2$ and $v = 11$. || (2, 11) || =
+So $u = 2$ and $v = 11$. || (11, 2) || !
+# Chinese connectors and units
+y=4或y=-1 || y=-1,4 || =
+8平方米 || 8\text{ m}^2 || =
+20厘米 || 2\text{ m} || !
+# words for the same
+no such integers exist || no solution || =
+can't be determined || cannot be determined || =
+# names alike but for a mark, values that are not one value
+g^{-1}(x)=5x-2 || g(x)=5x-2 || !
+\frac{dy}{dx}=\cos x || \frac{dx}{dy}=\cos x || !
+\angle PQR = 35^\circ || \angle PRQ = 35^\circ || !
+4 || a=4, b=4 || !
+C_1e^{2t}+C_2e^{-t} || Ae^{2t}+Be^{-t} || =
+C_1e^{2t}+C_2e^{-t} || Ae^{2t}+Be^{t} || !
 """
-_TEXTS: list[tuple[str, str, str, bool]] = [
-    ("reasoning", "6", "<think>It is \\boxed{4}. No: 6.</think>The answer is \\boxed{6}.", True),
-    ("reasoning", "4", "<think>It is \\boxed{4}. No: 6.</think>The answer is \\boxed{6}.", False),
-    ("reasoning", "6", "It is \\boxed{4}, or rather not.</think>\n\nSo we have \\boxed{6}.", True),
-    (
-        "reasoning",
-        "6",
-        "<|channel|>analysis<|message|>Try \\boxed{4}.<|end|><|start|>assistant<|channel|>final<|message|>\\boxed{6}<|return|>",
-        True,
-    ),
-    (
-        "reasoning",
-        "4",
-        "<|channel|>analysis<|message|>Try \\boxed{4}.<|end|><|start|>assistant<|channel|>final<|message|>\\boxed{6}<|return|>",
-        False,
-    ),
-    ("reasoning", "6", "analysisLet us try 4.assistantfinalThe answer is 6.", True),
-    ("reasoning", "4", "<|channel|>analysis<|message|>Then \\boxed{4}, but", False),
-    ("reasoning", "6", "[THINK]Perhaps \\boxed{4}?[/THINK]It is \\boxed{6}.", True),
-    ("reasoning", "4", "[THINK]Perhaps \\boxed{4}?[/THINK]It is \\boxed{6}.", False),
-    ("gold", "Adding these we see that the total is 96. Therefore, the answer is: 96.", "\\boxed{96}", True),
-    ("gold", "Adding these we see that the total is 96. Therefore, the answer is: 96.", "\\boxed{69}", False),
-    ("gold", "Each of the others fails. So the answer is D", "\\boxed{D}", True),
-    ("gold", "We find that the solution is $m \\in [2, 5)$", "\\boxed{[2,5)}", True),
-    ("gold", "Half of 12 is 6.\n#### 6", "6", True),
-    ("extraction", "9", '{"answer": 9}', True),
-    ("extraction", "9", '{"steps": "3*3", "answer": "9"}', True),
-    ("extraction", "9", '{"answer": 8}', False),
-    ("extraction", "A", "所以故选：A．", True),
-    ("extraction", "B", "所以故选：A．", False),
-    ("extraction", "14", "So there are 14 marbles left, out of the original 20.", True),
-    ("extraction", "20", "So there are 14 marbles left, out of the original 20.", False),
-    ("extraction", "5", "The maximum is $5$, attained when $t = 2$.", True),
-    ("extraction", "2", "The maximum is $5$, attained when $t = 2$.", False),
-    ("extraction", "8", "8 boats crossed the river in the first 20 minutes.", True),
-    ("extraction", "C", "I would choose C — a safe bet.", True),
-    ("extraction", "ab+bc+cd", "ab+bc+cd", True),
-    ("extraction", "11", "So the total is **11**.", True),
-    ("extraction", "x = -2", "Hence $3x = -6$ and $x = -2$.", True),
-    ("extraction", "27", "Therefore, the volume is $3^3 = 27$.", True),
-    (
-        "extraction",
-        "12",
-        "First we get \\boxed{10}. But the question asks for two more, so the final answer is 12.",
-        True,
-    ),
-]
 FORMS: list[tuple[str, str, str, bool]] = []
 for _line in _PAIRS.strip().splitlines():
     if _line.startswith("#"):
@@ -397,4 +393,3 @@ for _line in _PAIRS.strip().splitlines():
     else:
         _gold, _pred, _said = (part.strip() for part in _line.split(" || "))
         FORMS.append((_kind, _gold, _pred, _said == "="))
-TEXTS = _TEXTS

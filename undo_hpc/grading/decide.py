@@ -14,8 +14,8 @@ from undo_hpc.grading import values as typed
 from undo_hpc.grading.equality import equal
 from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.options import GradeItem
-from undo_hpc.grading.reading import read, readings
 from undo_hpc.grading.reasoning import MAX_TEXT
+from undo_hpc.grading.relations import read, readings
 from undo_hpc.grading.tokens import prepare
 from undo_hpc.records import Grade, Verdict
 

@@ -106,7 +106,8 @@ def expressions(a: typed.Expression, b: typed.Expression) -> Said:
     held = kinds(a.node), kinds(b.node)
     if ("degree" in held[0]) != ("degree" in held[1]) and not (held[0] | held[1]) & _TRIGONOMETRY:
         said = identical(*(substitute(node, ("const", "degree"), num(1)) for node in (a.node, b.node)))
-    if symbols(a.node) ^ symbols(b.node) in _INTEGRATION:
+    own = symbols(a.node) ^ symbols(b.node)
+    if own in _INTEGRATION or any(name.startswith(("C_", "c_")) for name in own):
         return families.constants_renamed(a.node, b.node)
     return bool(families.implied(a.node, b.node)) or said
 
@@ -217,10 +218,19 @@ def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relatio
 
 # -- names, equations, solutions
 def labels_agree(a: str, b: str) -> bool:
-    """Whether two names can be of one thing: those of unknowns (x, k) must be the same, those of quantities need not."""
-    if any(n.startswith("words (") for n in (a, b)) or (a.startswith("of ") and b.startswith("of ")):
+    """Whether two names can be of one thing: those of unknowns (x, k) must be the same, those of quantities need not.
+
+    What is alike but for a mark differs: f and its inverse, dy/dx and dx/dy, two angles.
+    """
+    heads = [name.partition("_")[0] for name in (a, b)]
+    marked = heads[0] != heads[1] and a[0] == b[0] and not a.startswith(("words ", "of "))
+    if (
+        marked
+        or any(n.startswith("words (") for n in (a, b))
+        or (a.startswith("of ") and b.startswith("of "))
+    ):
         return a == b
-    return a == b or not all(len(n.partition("_")[0]) == 1 and n.islower() for n in (a, b))
+    return a == b or not all(len(head) == 1 and head.islower() for head in heads)
 
 
 def equations(a: typed.Relation, b: typed.Relation) -> Said:
@@ -282,9 +292,7 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
         arguments = tuple(getattr(v, "node", num(-1)) for v in a.rows[0][0].items)
         return identical(("fn", "binom", arguments, None), b.node)
     found = rows(a)
-    if len(a.names) == 1 or (
-        len({value for row in a.rows for value in row}) == 1 and not isinstance(b, typed.Items)
-    ):
+    if len(a.names) == 1:
         return equal(a.rows[0][0] if len(found) == 1 else typed.Items("", tuple(row[0] for row in a.rows)), b)
     if not isinstance(b, typed.Items) or b.brackets not in ("", "{}", "()"):
         return False
@@ -300,6 +308,8 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
 
 def family_other(a: typed.Family, b: Value) -> Said:
     """The other side has the same members, its free letter running as the parameter does."""
+    if a.domains == families.RESIDUES and not a.label and isinstance(b, typed.Expression):  # 7 (mod 11) and 7
+        return len(a.items) == 1 and identical(a.items[0][0][1], b.node)
     other = b if isinstance(b, typed.Family) else families.as_family(b, a)
     if other is None or (a.label and other.label and not labels_agree(a.label, other.label)):
         return False

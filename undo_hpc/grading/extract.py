@@ -22,7 +22,7 @@ _ELSEWHERE = (
     "odpowiedź|đáp án|정답|답|答え|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|"
     "最终答案|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
 )
-_ANSWER = r"(?:(?:final|correct|right|best)\s+)?answer"
+_ANSWER = r"(?:(?:(?:final|correct|right|best)\s+)?answer|correct\s+(?:option|choice))"
 _ANCHOR = re.compile(
     rf"####|{_ANSWER}(?=\s*(?:\$|\\[(\[]))"
     rf"|{_ANSWER}\s*(?:\([^)\n]{{0,20}}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|(?:would|should|must) be\b|:|=|：)\s*(?:\*\*)?\s*:?"
@@ -31,7 +31,9 @@ _ANCHOR = re.compile(
     rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
-_HINTS = word_set("#### ans odpow jawaban antwo svar respuesta resposta risposta cevap a: a.: a**:")
+_HINTS = word_set(
+    "#### ans option choice odpow jawaban antwo svar respuesta resposta risposta cevap a: a.: a**:"
+)
 _SPAN = re.compile(
     r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
     r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
@@ -250,7 +252,13 @@ def _inside(match: re.Match[str]) -> str:
 def _without_anchor(text: str, words: int) -> Found | None:
     bare = _hedged(re.sub(r"```\w*", "", text).strip().strip("*").strip())
     prose = is_prose(bare)
-    if 0 < words <= 3 and prose and len(bare) <= 2000 and (said := _in_words(bare)):
+    if (
+        words < len(bare.split())
+        and 0 < words <= 3
+        and prose
+        and len(bare) <= 2000
+        and (said := _in_words(bare))
+    ):
         return Found(said, "sentence")
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]

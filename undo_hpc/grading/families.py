@@ -14,6 +14,7 @@ from undo_hpc.grading.identity import identical
 from undo_hpc.grading.values import Node, Value, kinds, substitute, symbols
 
 _LEAST = {"Z": None, "N": 0, "Z+": 1, "0..": 0, "1..": 1}  # domains of integers, and where they begin
+RESIDUES = (("\0k", "Z"),)
 _ARBITRARY = frozenset("CcKkABD")
 _PARAMETERS = frozenset("klmnst")
 

@@ -99,7 +99,10 @@ class Grammar(Terms):
                 self.at += 1
                 node = self.remark(node)
                 self.need(")")
-            elif self.word_in(_CLAUSES):
+            elif self.word_in(_CLAUSES) or (
+                self.peek() == ("op", ",") and self.peek(1)[1].lower() in _CLAUSES
+            ):
+                self.skip(",")
                 node = self.clause(node)
             else:
                 self.depth -= 1
@@ -283,6 +286,8 @@ class Grammar(Terms):
             return ("bracket", "(", ")", node[2] if node[0] == "list" else (node,))
         if self.skip(_CLOSING[opening][0]):
             return ("bracket", opening, _CLOSING[opening][0], ())
+        if braces and self.peek()[0] == "begin" and "\\}" not in self.ahead(200):
+            return self.environment(self.take()[1])  # a system of equations behind a single brace
         texts = self.ahead(200)
         parted = (
             braces and texts[: texts.index("\\}") if "\\}" in texts else None].count("|") % 2
@@ -312,7 +317,7 @@ class Grammar(Terms):
     def environment(self, name: str) -> Node:
         """The rows of a matrix or of a piecewise function."""
         rows: list[list[Node]] = [[]]
-        cell = self.listing if name == "cases" else self.expression
+        cell = self.listing if name == "cases" else self.relation
 
         def cells() -> None:
             while self.peek()[0] != "end":
@@ -326,7 +331,8 @@ class Grammar(Terms):
         if self.take() != ("end", name):
             raise SyntaxProblem("an environment that is never closed")
         filled = tuple(tuple(row) for row in rows if row)
-        return ("cases", filled) if name == "cases" else ("matrix", name, filled)
+        system = any(cell[0] == "rel" for row in filled for cell in row)
+        return ("cases", filled) if name == "cases" or system else ("matrix", name, filled)
 
     def condition(self) -> Node:
         """The condition of a piece: `if x > 0`, `otherwise`."""

@@ -31,7 +31,7 @@ from undo_hpc.grading.values import Node, kinds, symbols, walk
 DIGITS, MORE_DIGITS = 40, 90
 STEPS = word_set("floor ceil gcd lcm mod fact fact2 binom big")
 CORNERS = word_set("abs max min sgn")
-_LOGARITHMS = word_set("ln log log10")
+_LOGARITHMS = word_set("ln log lg")
 _POSITIVE = STEPS - {"floor", "ceil", "mod"}
 _INTEGER_NAMES = frozenset("ijklmnpqNMK")
 _SIZES = (Fraction(3, 7), Fraction(17, 9), Fraction(71, 11), Fraction(523, 13), Fraction(20011, 17))

@@ -6,8 +6,7 @@ import re
 from fractions import Fraction
 
 from undo_hpc.grading import tables
-from undo_hpc.grading.cursor import CLOSING, Cursor
-from undo_hpc.grading.tokens import SyntaxProblem, Wordy
+from undo_hpc.grading.tokens import CLOSING, Cursor, SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, num, rename_index
 
 MAX_DEPTH = 100
