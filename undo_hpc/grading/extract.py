@@ -252,24 +252,23 @@ def _inside(match: re.Match[str]) -> str:
 def _without_anchor(text: str, words: int) -> Found | None:
     bare = _hedged(re.sub(r"```\w*", "", text).strip().strip("*").strip())
     prose = is_prose(bare)
-    if (
-        words < len(bare.split())
-        and 0 < words <= 3
-        and prose
-        and len(bare) <= 2000
-        and (said := _in_words(bare))
-    ):
+    short = 0 < words <= 3 and words < len(bare.split()) and len(bare) <= 2000
+    if short and prose and (said := _in_words(bare)):
         return Found(said, "sentence")
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
         prose = is_prose(bare)
     prose |= bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}(?:\s\$[^$]+\$|\\[(\[])", text.strip()))
     said_words = any(len(w) > 2 and w.lower() not in _MATHS_WORDS for w in _WORD.findall(bare[:2000]))
-    if (
-        not words and not prose and said_words and "=" in bare and not re.search(r"[\\$]", bare)
-    ):  # `40 - 12 = 28 trees`
+    # `40 - 12 = 28 trees`, `That makes 2 kg`
+    sentence = "=" in bare or re.match(r"[A-Z][a-z]+ [a-z]{2,} ", bare)
+    if not words and not prose and said_words and sentence and not re.search(r"[\\$]", bare):
         return Found(stated(bare.splitlines()[-1]) or bare, "last number")
-    if len(bare) <= 2000 and "\n\n" not in bare and (not prose or (words and len(bare) <= 300)):
+    if (
+        len(bare) <= 2000
+        and not re.search(r"\n\n|\\begin\{align", bare)
+        and (not prose or (words and len(bare) <= 300))
+    ):
         return Found(bare, "whole")
     tail = bare[-4000:]
     numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))

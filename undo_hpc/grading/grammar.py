@@ -58,7 +58,8 @@ class Grammar(Terms):
         """Items and what parts them."""
         items, separators = [self.item()], []
         while separator := self.separator():
-            if self.peek()[0] in ("end", "row") or self.peek()[1] in (")", "]", "\\}", "}", "&", "["):
+            closed = self.peek()[1] in (")", "]", "\\}", "}", "&", "[" if self.outward else "&")
+            if closed or self.peek()[0] in ("end", "row"):
                 break
             separators.append(separator)
             items.append(self.item())
@@ -288,11 +289,11 @@ class Grammar(Terms):
             return ("bracket", opening, _CLOSING[opening][0], ())
         if braces and self.peek()[0] == "begin" and "\\}" not in self.ahead(200):
             return self.environment(self.take()[1])  # a system of equations behind a single brace
+        ends = "\\}" if braces else "}"
         texts = self.ahead(200)
-        parted = (
-            braces and texts[: texts.index("\\}") if "\\}" in texts else None].count("|") % 2
-        )  # names | condition
-        node = self.within(self.inside, self.brackets if latex else _IN_BRACES if braces else 1, int(parted))
+        inside = texts[: texts.index(ends)] if ends in texts and (braces or latex) else []
+        parted = inside.count("|") % 2  # names | condition
+        node = self.within(self.inside, self.brackets if latex else _IN_BRACES if braces else 1, parted)
         closing = self.need(*_CLOSING[opening])
         items = node[2] if node[0] == "list" else (node,)
         if node[0] == "builder":

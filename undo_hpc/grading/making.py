@@ -94,6 +94,9 @@ def bracket(node: Node) -> Value:
     braces = opening == "\\{"
     if braces and values and all(isinstance(value, typed.Solutions) for value in values):
         return value_of(("list", (",",) * (len(items) - 1), items))  # {x = 2, y = 3}
+    rows = [getattr(value, "brackets", "") == "[]" for value in values]
+    if opening + closing == "[]" and rows and all(rows):  # [[1, 2], [3, 4]]
+        return typed.Items("matrix", tuple(value._replace(brackets="()") for value in values))
     return typed.Items("{}" if braces else opening + closing, flat(values) if braces else tuple(values))
 
 
