@@ -31,6 +31,8 @@ TEXTS: list[tuple[str, str, str, bool]] = [
     ("gold", "All others fail. Hence the correct choice is D.", "\\boxed{A}", False),
     ("extraction", "can't be determined", "cannot be determined", True),
     ("extraction", "2.4", "That makes 2.4 liters.", True),
+    ("extraction", "5", "y^3 = 125, so y = 5", True),
+    ("extraction", "125", "y^3 = 125, so y = 5", False),
     ("extraction", "2.4", "That makes 4.2 liters.", False),
     ("extraction", "x = 8", "\\begin{align*} 5x &= 40 \\\\ x &= 8 \\end{align*}", True),
     ("extraction", "9", '{"answer": 9}', True),

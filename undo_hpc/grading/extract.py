@@ -47,6 +47,7 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")  # fmt: skip
+_STEP = re.compile(r"\s(?:so|thus|hence|therefore|giving|which gives)\s+")
 _UNIT_SPAN = re.compile(
     r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
 )
@@ -258,6 +259,8 @@ def _without_anchor(text: str, words: int) -> Found | None:
     if not words and (caption := _CAPTION.match(bare)):
         bare = bare[caption.end() :]
         prose = is_prose(bare)
+    if not words and not prose:
+        bare = _STEP.split(bare)[-1]
     prose |= bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}(?:\s\$[^$]+\$|\\[(\[])", text.strip()))
     said_words = any(len(w) > 2 and w.lower() not in _MATHS_WORDS for w in _WORD.findall(bare[:2000]))
     # `40 - 12 = 28 trees`, `That makes 2 kg`

@@ -198,6 +198,8 @@ class Grammar(Terms):
         if self.peek() in (("word", "to"), ("op", "to")) and self.peek(1)[0] == "num" and node[0] == "num":
             self.at += 1
             return ("ratio", (node, self.measured()))
+        if node[0] == "num" and node[1] in range(13) and self.peek() in (("word", "am"), ("word", "pm")):
+            return ("clock", 60 * int(node[1]), self.take()[1])  # 3 PM
         while self.skip("cup", "cap", "setminus") or (node[0] in ("named", "bracket") and self.skip("-")):
             operator = self.peek(-1)[1]
             node = ("setop", "setminus" if operator == "-" else operator, node, self.measured())
