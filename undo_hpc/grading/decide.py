@@ -153,9 +153,8 @@ def _letter_wanted(gold: str, item: GradeItem, text: str) -> tuple[str | None, s
         return plain.strip(" ().:"), gold, False
     if given := letters.option(gold):
         return given[0], given[1], True
-    if re.fullmatch(r"\s*\(?[A-J]\)?\s*", text[:10]) and re.search(
-        r"(?:^|\n)\s*\(?[A-J]\)?\s+(?!(?:and|or)\b)[A-Za-z]", gold
-    ):
+    named = re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+(?!(?:and|or)\b)[A-Za-z]", gold)
+    if named and re.fullmatch(r"\s*\(?[A-J]\)?\s*", text[:10]):
         return letters.gold_letter(gold, 0) or "?", gold, False
     return None, gold, False
 

@@ -83,17 +83,10 @@ def distinct(items: Sequence[Value]) -> list[Value]:
 
 
 # -- expressions, quantities, approximations
-def _decimal(value: Value) -> tuple[Fraction, int]:
-    """The value of an expression that was written as a decimal, and its places; zero places for any other."""
-    node = value.node if isinstance(value, typed.Expression) else num(0)
-    sign, bare = (-1, node[1]) if node[0] == "neg" else (1, node)
-    return (sign * bare[1], bare[2] or 0) if bare[0] == "num" else (Fraction(0), 0)
-
-
 def _rounds(exact: Value, value: Value, digits: int) -> bool:
     """Whether a value that is no decimal itself rounds to a decimal of so many digits or more."""
-    written = isinstance(exact, typed.Expression) and not _decimal(exact)[1]
-    return written and approximates(*_decimal(value), exact.node, digits)
+    nodes: list[Any] = [getattr(v, "node", None) for v in (exact, value)]
+    return None not in nodes and approximates(nodes[1], nodes[0], digits)
 
 
 def expressions(a: typed.Expression, b: typed.Expression) -> Said:
@@ -224,11 +217,8 @@ def labels_agree(a: str, b: str) -> bool:
     """
     heads = [name.partition("_")[0] for name in (a, b)]
     marked = heads[0] != heads[1] and a[0] == b[0] and not a.startswith(("words ", "of "))
-    if (
-        marked
-        or any(n.startswith("words (") for n in (a, b))
-        or (a.startswith("of ") and b.startswith("of "))
-    ):
+    told = a.startswith("of ") and b.startswith("of ")
+    if marked or told or any(n.startswith("words (") for n in (a, b)):
         return a == b
     return a == b or not all(len(head) == 1 and head.islower() for head in heads)
 
@@ -255,7 +245,8 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
         return _stem(x) == y.names[0] and in_any_order(x.rows[0], [row[0] for row in y.rows])
     unknowns = set(a.names) == set(b.names) or not set(a.names) & set(b.names)
     agree = unknowns if len(a.names) > 1 else labels_agree(a.names[0], b.names[0])
-    said = in_any_order(rows(a), rows(b)) if agree else False
+    x, y = (distinct(typed.in_order_of_names(value)) for value in (a, b))
+    said = in_any_order(x, y) if agree else False
     if said or not (a.relation and b.relation):
         return said
     p, q = a.relation, b.relation
@@ -265,13 +256,6 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
     if not symbols((p.right, q.right)):
         return said
     return some((said, equations(p, q), agree and families.constants_renamed(p.right, q.right)))
-
-
-def rows(a: typed.Solutions) -> list[Value]:
-    """The distinct solutions: values of one name, or tuples of the values of several, the names in alphabetical order."""
-    order = sorted(range(len(a.names)), key=a.names.__getitem__)
-    parts = (tuple(row[i] for i in order) for row in a.rows)
-    return distinct([part[0] if len(order) == 1 else typed.Items("()", part) for part in parts])
 
 
 def _stem(a: typed.Solutions) -> str:
@@ -286,12 +270,11 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
         return equations(a.relation, b) if a.relation else False
     if isinstance(b, typed.Region) and b.name and not labels_agree(a.names[0], b.name):
         return False
-    if (
-        a.names == ("point C",) and isinstance(b, typed.Expression) and len(a.rows[0][0].items) == 2
-    ):  # ten choose three
+    pair = a.names == ("point C",) and len(a.rows[0][0].items) == 2  # C(10, 3) may be ten choose three
+    if pair and isinstance(b, typed.Expression):
         arguments = tuple(getattr(v, "node", num(-1)) for v in a.rows[0][0].items)
         return identical(("fn", "binom", arguments, None), b.node)
-    found = rows(a)
+    found = distinct(typed.in_order_of_names(a))
     if len(a.names) == 1:
         return equal(a.rows[0][0] if len(found) == 1 else typed.Items("", tuple(row[0] for row in a.rows)), b)
     if not isinstance(b, typed.Items) or b.brackets not in ("", "{}", "()"):

@@ -12,16 +12,13 @@ from collections import deque
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from undo_hpc.grading import units
+from undo_hpc.grading import tables, units
 from undo_hpc.grading.reasoning import find_boxes, last_answer, visible
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.tokens import is_word
 
 GoldMode = Literal["auto", "plain", "boxed", "hashes"]
-_ELSEWHERE = (
-    "odpowiedź|đáp án|정답|답|答え|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|"
-    "最终答案|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
-)
+_ELSEWHERE = "|".join(tables.rows("answer")[0])
 _ANSWER = r"(?:(?:(?:final|correct|right|best)\s+)?answer|correct\s+(?:option|choice))"
 _ANCHOR = re.compile(
     rf"####|{_ANSWER}(?=\s*(?:\$|\\[(\[]))"
@@ -267,11 +264,8 @@ def _without_anchor(text: str, words: int) -> Found | None:
     sentence = "=" in bare or re.match(r"[A-Z][a-z]+ [a-z]{2,} ", bare)
     if not words and not prose and said_words and sentence and not re.search(r"[\\$]", bare):
         return Found(stated(bare.splitlines()[-1]) or bare, "last number")
-    if (
-        len(bare) <= 2000
-        and not re.search(r"\n\n|\\begin\{align", bare)
-        and (not prose or (words and len(bare) <= 300))
-    ):
+    single = len(bare) <= 2000 and not re.search(r"\n\n|\\begin\{align", bare)
+    if single and (not prose or (words and len(bare) <= 300)):
         return Found(bare, "whole")
     tail = bare[-4000:]
     numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))
@@ -309,11 +303,8 @@ def is_prose(text: str) -> bool:
     bare = _COMMAND.sub(" ", text[:1000])
     found = [word for word in _WORD.findall(bare) if not _of_maths(word)][:40]
     count = sum(is_word(word, word, len(word), ("", "", False), True) for word in found)
-    if (
-        count >= 3
-        or (count and len(found) >= 3 and any(len(word) > 3 for word in found))
-        or len(_OTHER_SCRIPT.findall(bare)) > 3
-    ):
+    known = count and len(found) >= 3 and any(len(word) > 3 for word in found)
+    if count >= 3 or known or len(_OTHER_SCRIPT.findall(bare)) > 3:
         return True
     return count > 0 and (len(text) > 400 or bool(re.search(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b", bare)))
 

@@ -73,12 +73,8 @@ def members(value: Value) -> tuple[str, tuple[tuple[Node, ...], ...]] | None:
     """The label of a value and its items as nodes, or tuples of nodes (the values of several names in alphabetical order)."""
     label = ""
     if isinstance(value, typed.Solutions):
-        order = sorted(range(len(value.names)), key=value.names.__getitem__)
-        label = value.names[0] if len(order) == 1 else ""
-        value = typed.Items(
-            "",
-            tuple(row[0] if label else typed.Items("()", tuple(row[i] for i in order)) for row in value.rows),
-        )
+        label = value.names[0] if len(value.names) == 1 else ""
+        value = typed.Items("", tuple(typed.in_order_of_names(value)))
     plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
     items = [_nodes(item) for item in (value.items if plain else (value,))]
     return None if None in items else (label, tuple(item for item in items if item))
@@ -100,11 +96,8 @@ def _nodes(value: Value) -> tuple[Node, ...] | None:
         return (value.node,)
     if isinstance(value, typed.Quantity) and value.unit == "°" and isinstance(value.value, typed.Expression):
         return (("mul", value.value.node, ("const", "degree")),)
-    parts = (
-        [_nodes(item) for item in value.items]
-        if isinstance(value, typed.Items) and value.brackets == "()"
-        else [None]
-    )
+    whole = isinstance(value, typed.Items) and value.brackets == "()"
+    parts = list(map(_nodes, value.items)) if whole else [None]
     return None if None in parts else tuple(part[0] for part in parts if part)
 
 

@@ -9,11 +9,12 @@ from functools import lru_cache
 
 from undo_hpc.grading import tables, units
 from undo_hpc.grading.tables import word_set
-from undo_hpc.grading.terms import CURRENCIES, MAX_DEPTH, Terms
+from undo_hpc.grading.terms import CURRENCIES, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
 from undo_hpc.grading.values import Node, num, walk
 
 MAX_LENGTH = 3000
+MAX_ITEMS = 200
 _APPROXIMATE = word_set("about approximately roughly around approx")
 _HEDGES = _APPROXIMATE | word_set("exactly only just simply thus therefore hence so answer final")
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
@@ -63,6 +64,8 @@ class Grammar(Terms):
                 break
             separators.append(separator)
             items.append(self.item())
+        if len(items) > MAX_ITEMS:
+            raise SyntaxProblem("too many items")
         return ("list", tuple(separators), tuple(items)) if separators else items[0]
 
     def separator(self) -> str:
@@ -84,9 +87,6 @@ class Grammar(Terms):
     # -- one item: a value, a relation, a label with its value
     def item(self) -> Node:
         """A relation with its modulus, remarks in brackets, and clauses such as `where k is an integer`."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise SyntaxProblem("nested too deep")
         node = self.relation()
         while True:
             bracket = self.peek() == ("op", "(")
@@ -106,7 +106,6 @@ class Grammar(Terms):
                 self.skip(",")
                 node = self.clause(node)
             else:
-                self.depth -= 1
                 return node
 
     def relation(self) -> Node:
@@ -234,14 +233,9 @@ class Grammar(Terms):
         self.at += joined
         _, amount, smaller = rest = self.measured()
         first, second = units.read(unit), units.read(smaller) if rest[0] == "quantity" else None
-        if (
-            first
-            and second
-            and first.dimension
-            and units.conversion(second, first)
-            and second.size < first.size
-        ):
-            return ("quantity", ("add", ("mul", node, num(first.size / second.size)), amount), smaller)
+        ratio = units.conversion(first, second) if first and second and first.dimension else None
+        if ratio and ratio > 1:
+            return ("quantity", ("add", ("mul", node, num(ratio)), amount), smaller)
         if not joined:
             raise Wordy("numbers and words in turn")
         self.at = start

@@ -11,7 +11,7 @@ from undo_hpc.grading import values as typed
 from undo_hpc.grading.grammar import domain_of, parse
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.lookalikes import unify
-from undo_hpc.grading.making import MAKERS, MAX_ITEMS, STRUCTURES, as_formula, flat, named, value_of
+from undo_hpc.grading.making import MAKERS, STRUCTURES, as_formula, flat, named, value_of
 from undo_hpc.grading.tables import NUMBER_WORDS, word_set
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols, walk
@@ -47,11 +47,8 @@ def label_of(left: Node, right: Node) -> str:
     closed = not symbols(right) and "apply" not in kinds(right)
     if not closed or not names or kind not in _MEASURED or "num" in kinds(left):
         return ""
-    if (
-        kind == "ratio"
-        or all(name[0].isupper() or ":" in name for name in names)
-        or (kind == "add" and not names & _UNKNOWNS)
-    ):
+    parts = kind == "ratio" or all(name[0].isupper() or ":" in name for name in names)
+    if parts or (kind == "add" and not names & _UNKNOWNS):
         return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
     measure = kind == "fn" and left[1] not in _NO_MEASURES and len(names) == 1
     return f"of {left[1]} {min(names)}" if measure else ""
@@ -67,9 +64,7 @@ def relation(node: Node) -> Value:
     operators, sides = node[1], node[2]
     said = set(operators)
     plain = not kinds(sides) & STRUCTURES
-    if (
-        said <= {"approx", "="} and "approx" in said
-    ):  # `x \approx 1.5`, `\ln 3 \approx 1.0986`: the label is no value
+    if said <= {"approx", "="} and "approx" in said:  # `x \approx 1.5`: the label is no value
         label = label_of(sides[0], sides[-1])
         held = sides[1:] if label else sides
         if len({bool(symbols(side)) for side in held}) == 1:
@@ -148,8 +143,6 @@ def inequality(operators: tuple[str, ...], sides: tuple[Node, ...]) -> Value:
 def listing(node: Node) -> Value:
     """A list: solutions, conditions on one variable, families, or values in any order."""
     separators, items = node[1], node[2]
-    if len(items) > MAX_ITEMS:
-        raise SyntaxProblem("too many items")
     domains = [domain_of(item, items[:i]) for i, item in enumerate(items)]
     if any(domains) and not all(domains):
         rest = tuple(item for item, found in zip(items, domains, strict=True) if not found)
@@ -216,7 +209,9 @@ def narrowed(separators: set[str], values: list[Value]) -> typed.Region | None:
     names = {v.name for v in values} - {""}
     both: Node = ("every", *(v.formula for v in values))
     closed = symbols(both) <= {regions.VARIABLE[1]}
-    joins = "or" in separators or ("and" not in separators and closed and not regions.satisfiable(both))
+    joins = "or" in separators or (
+        "and" not in separators and closed and regions.same_region(both, regions.NOTHING)
+    )
     whole = typed.Region(max(names, default=""), ("any", *both[1:]) if joins else both)
     return None if len(names) > 1 else whole
 

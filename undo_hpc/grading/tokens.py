@@ -17,7 +17,6 @@ from undo_hpc.grading import tables, units
 from undo_hpc.grading.tables import word_set
 
 Token = tuple[str, str, bool]
-MAX_TOKENS = 3000
 CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 T = TypeVar("T")
 
@@ -94,19 +93,15 @@ def prepare(text: str) -> str:
 def tokenize(text: str) -> list[Token]:
     """Tokens of a prepared text. Raises SyntaxProblem at a character that has no place in an answer."""
     out: list[Token] = []
-    _scan(text, out, False, 0)
+    _scan(text, out, False)
     return out
 
 
-def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
+def _scan(text: str, out: list[Token], words: bool) -> None:
     """Appends the tokens of `text`; `words`: it stands in a text command, where letters are words."""
-    if depth > 20:
-        raise SyntaxProblem("text commands nested too deep")
     at, space = 0, False
     repeating = {m.start(): m for m in _REPEATING.finditer(text)} if "." in text else {}
     while at < len(text):
-        if len(out) > MAX_TOKENS:
-            raise SyntaxProblem("too many tokens")
         alone = not out or out[-1][1] in ",;=" or (len(out) == 1 and out[0][1] == "-")
         if at in repeating and (alone or not repeating[at]["round"]):
             out.append(("num", str(_repeating(repeating[at])), space))
@@ -124,7 +119,7 @@ def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
             space = True
             continue
         if kind == "cmd":
-            at = _command(text, at, value, out, space, words, depth)
+            at = _command(text, at, value, out, space, words)
         elif kind == "name" and words:
             connector = value.lower() in tables.CONNECTORS
             out.append(("op", value.lower(), space) if connector else ("word", value, space))
@@ -150,7 +145,7 @@ def _repeating(match: re.Match[str]) -> Fraction:
     return Fraction(int((whole or "0") + digits) * nines + int(cycle), nines * 10 ** len(digits))
 
 
-def _command(text: str, at: int, name: str, out: list[Token], space: bool, words: bool, depth: int) -> int:
+def _command(text: str, at: int, name: str, out: list[Token], space: bool, words: bool) -> int:
     r"""Appends the tokens of the command `\name` that ends at `at`; returns where to go on."""
     if name in tables.TEXT_COMMANDS:
         start = at + len(text[at:]) - len(text[at:].lstrip())
@@ -159,7 +154,7 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
         end = closing_brace(text, start)
         if end < 0:
             raise SyntaxProblem("a text command that is never closed")
-        _text(text[start + 1 : end], name, out, space, depth)
+        _text(text[start + 1 : end], name, out, space)
         return end + 1
     if name in ("begin", "end"):
         match = _ENVIRONMENT.match(text, at)
@@ -180,7 +175,7 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
     return at
 
 
-def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) -> None:
+def _text(inside: str, command: str, out: list[Token], space: bool) -> None:
     r"""The content of a text command: words, a unit, or mathematics set upright (`\text{6 - 5i}`, `\mathrm{e}`)."""
     bare = inside.strip(" ~$\\,;")
     kind, before = out[-1][:2] if out else ("", "")
@@ -200,7 +195,7 @@ def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) 
     unit = kind == "num" and bool(runs) and all(map(units.known, runs))
     maths = all(len(run) == 1 or run in tables.NAMES for run in runs) and re.search(r"\d|[=<>]|infty", bare)
     count = len(out)
-    _scan(inside.replace("$", " "), out, unit or not maths, depth + 1)
+    _scan(inside.replace("$", " "), out, unit or not maths)
     if len(out) > count:
         out[count] = (*out[count][:2], True)
 
@@ -275,7 +270,7 @@ class Cursor:
 
     def __init__(self, tokens: list[Token], thousands: bool) -> None:
         self.tokens, self.thousands = tokens, thousands
-        self.at = self.depth = 0
+        self.at = 0
         self.bars = 0  # open bars: the next one closes
         self.brackets = 0  # open brackets: a comma in them never parts thousands
         self.outward = turned_outward(tokens)
