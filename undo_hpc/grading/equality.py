@@ -245,8 +245,8 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
         return _stem(x) == y.names[0] and in_any_order(x.rows[0], [row[0] for row in y.rows])
     unknowns = set(a.names) == set(b.names) or not set(a.names) & set(b.names)
     agree = unknowns if len(a.names) > 1 else labels_agree(a.names[0], b.names[0])
-    x, y = (distinct(typed.in_order_of_names(value)) for value in (a, b))
-    said = in_any_order(x, y) if agree else False
+    ours, theirs = (distinct(typed.in_order_of_names(value)) for value in (a, b))
+    said = in_any_order(ours, theirs) if agree else False
     if said or not (a.relation and b.relation):
         return said
     p, q = a.relation, b.relation

@@ -48,7 +48,6 @@ _STEP = re.compile(r"\s(?:so|thus|hence|therefore|giving|which gives)\s+")
 _UNIT_SPAN = re.compile(
     r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
 )
-_CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 NUMBER = re.compile(
     r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
     r"|\d{1,2}:[0-5]\d(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
@@ -253,9 +252,6 @@ def _without_anchor(text: str, words: int) -> Found | None:
     short = 0 < words <= 3 and words < len(bare.split()) and len(bare) <= 2000
     if short and prose and (said := _in_words(bare)):
         return Found(said, "sentence")
-    if not words and (caption := _CAPTION.match(bare)):
-        bare = bare[caption.end() :]
-        prose = is_prose(bare)
     if not words and not prose:
         bare = _STEP.split(bare)[-1]
     prose |= bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}(?:\s\$[^$]+\$|\\[(\[])", text.strip()))
@@ -282,9 +278,6 @@ def _without_anchor(text: str, words: int) -> Found | None:
     later = spans and (not NUMBER.search(behind) or len(_WORD.findall(behind)) <= 6)
     if later and (value := _last_maths(tail)):
         return Found(value, "last maths")
-    for bold in re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)[-1:]:
-        if NUMBER.search(bold):
-            return Found((stated(bold) if is_prose(bold) else None) or bold.strip(" :."), "bold")
     sentences = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", tail) if any(c.isdigit() for c in piece)]
     value = stated(sentences[-1]) if sentences and numbers else None
     return Found(value, "last number") if value else None

@@ -94,8 +94,6 @@ def as_family(value: Value, like: typed.Family) -> typed.Family | None:
 def _nodes(value: Value) -> tuple[Node, ...] | None:
     if isinstance(value, typed.Expression):
         return (value.node,)
-    if isinstance(value, typed.Quantity) and value.unit == "°" and isinstance(value.value, typed.Expression):
-        return (("mul", value.value.node, ("const", "degree")),)
     whole = isinstance(value, typed.Items) and value.brackets == "()"
     parts = list(map(_nodes, value.items)) if whole else [None]
     return None if None in parts else tuple(part[0] for part in parts if part)

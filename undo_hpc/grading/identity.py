@@ -112,7 +112,7 @@ def _sampled(a: Node, b: Node, names: list[str], held: frozenset[str], env: Env)
 
 
 def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) -> bool | None:
-    both = one = large = 0
+    both = one = 0
     wanted = 40 if held & STEPS else 30 if held & CORNERS else 6
     for point in points(a, b, names, held):
         env = mode | point
@@ -122,9 +122,6 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
             if even or (all(defined) and not _near(a, b, env)):
                 return False
         except TooLarge:
-            large += 1
-            if large > 12:
-                break
             continue
         both += all(defined)
         one += any(defined) and not all(defined)

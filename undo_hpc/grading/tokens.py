@@ -42,7 +42,6 @@ _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _LEAD = re.compile(r"(?:So|Hence|Thus|Therefore|Then),?\s+")
 _SILENT = re.compile(r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")  # fmt: skip
-_UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = word_set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
 _ABBREVIATED = re.compile(r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})")  # fmt: skip
@@ -69,8 +68,6 @@ def closing_brace(text: str, start: int) -> int:
 
 def prepare(text: str) -> str:
     """The text without maths delimiters, separators of thousands and the punctuation around an answer."""
-    if "$" in text and (behind := _UNIT_BEHIND.search(text)) and units.known(behind[1]):
-        text = f"{text[: behind.start(1)]}\\text{{{behind[1]}}}"
     if "\\" in text:
         text = _DOUBLED.sub(r"\\", text) if "\\begin" not in text else text
         text = re.sub(r"\\(q?quad)(?=[a-zA-Z])", r"\\\1 ", _THOUSANDS.sub("", text))
