@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
-PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
+# WHEELS=folder: install from these files alone, for a machine that reaches no package registry (make gpu-wheels).
+PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt $(if $(WHEELS),--no-index --find-links $(WHEELS))
 
-.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-gpu bench-grading simulate chaos slurm-lab clean
+.PHONY: install run validate validate-signals fuzz test test-slurm test-vllm test-gpu check bench bench-goodput bench-gpu gpu-wheels bench-grading simulate chaos slurm-lab clean
 
 # `make` alone installs.
 install: $(VENV)/.installed
@@ -47,9 +48,11 @@ validate: $(VENV)/.installed
 validate-signals: $(VENV)/.installed
 	$(PY) launchers/run_campaign.py tiny_signals
 
+# Two processes side by side, a file in one of them: many tests wait for SLURM. WORKERS=0 runs all in one.
 # vLLM changes its process (threads, environment), so its tests run in one of their own. GPUs are tested by `make test-gpu`.
+WORKERS ?= 2
 test: $(VENV)/.installed-vllm
-	$(PY) -m pytest -m "not vllm and not gpu" --durations=30
+	$(PY) -m pytest -m "not vllm and not gpu" -n $(WORKERS) --dist loadfile --durations=30
 	$(PY) -m pytest -m "vllm and not gpu" --durations=10
 
 # VERSION=24.11: another SLURM than the installed one, from the Debian release that has it, in a chroot below build/ (as root; needs debootstrap).
@@ -91,8 +94,17 @@ chaos: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(PY) -m tests.bench
 
+# P7, P8: what kills and preemptions cost, beside others; half an hour, nearly all of it waiting. See docs/reliability.md.
+bench-goodput: $(VENV)/.installed-bench
+	$(PY) -m tests.bench goodput
+
+# On one GPU, ten minutes in all, most valuable rows first; each is written as soon as it is measured.
 bench-gpu: $(VENV)/.installed-bench
 	$(PY) -m tests.bench --gpu
+
+# What the two commands for a GPU need, what of it is here, and how to bring it to a machine without a network.
+gpu-wheels:
+	@$(or $(wildcard $(PY)),$(PYTHON)) -m tests.bench.gpu_wheels
 
 bench-grading: $(VENV)/.installed-test
 	$(PY) -m tests.bench.grading_table

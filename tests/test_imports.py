@@ -104,6 +104,16 @@ def test_the_login_side_is_light(module: str) -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_a_look_at_a_run_loads_what_it_needs() -> None:
+    """`undo-hpc status` of ten thousand shards takes half a second, most of it for loading code."""
+    code = (
+        "import sys, undo_hpc.cli.verbs.status, undo_hpc.observe.status, undo_hpc.observe.status_view\n"
+        "print([m for m in ('jinja2', 'undo_hpc.grading', 'undo_hpc.data', 'undo_hpc.stages') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_help_loads_next_to_nothing() -> None:
     launcher = ROOT.parent / "launchers" / "run_iteration.py"
     code = (

@@ -58,13 +58,12 @@ def start(config: RunConfig, run_dir: str | Path | None = None, *, quiet: bool =
     Raises:
         UndoError: what a user can correct; nothing that is finished is lost.
     """
-    from rich.console import Console
-
     from undo_hpc.cli.choose import CHECKPOINTS
     from undo_hpc.cli.run_iteration import start_run
+    from undo_hpc.system.console import SafeConsole
 
     folder = Path(run_dir or CHECKPOINTS / config.name)
-    start_run(config, folder, Console(quiet=quiet))
+    start_run(config, folder, SafeConsole(quiet=quiet))
     return open_run(folder)
 
 

@@ -8,14 +8,21 @@ import json
 import os
 import pkgutil
 import platform
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench.frame import Skipped
+from tests.bench.frame import UNTIL, Skipped, seconds_left
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+_BY_VALUE = (
+    "bench_gpu_training",
+    "bench_gpu_kernels",
+    "bench_gpu_engines",
+)  # what is told first, should time run out
+BY_NAME = {"bench_goodput"}  # takes half an hour, nearly all of it waiting: make bench-goodput
 
 
 def main() -> int:
@@ -28,23 +35,34 @@ def main() -> int:
         action="store_true",
         help="with --gpu: the same code in a tiny shape on whatever is here; nothing is judged or written",
     )
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="with --gpu: the time for all rows together (default: 10)"
+    )
     arguments = parser.parse_args()
     if arguments.rehearse and not arguments.gpu:
         parser.error("--rehearse is for --gpu")
     package = importlib.import_module("tests.bench")
     found = [m.name for m in pkgutil.iter_modules(package.__path__) if m.name.startswith("bench_")]
     chosen = [n for n in found if n.startswith("bench_gpu_") == arguments.gpu]
+    if not arguments.names:
+        chosen = [n for n in chosen if n not in BY_NAME]
     if arguments.names:
         chosen = [
             n
             for n in chosen
             if {n.removeprefix("bench_"), n.removeprefix("bench_gpu_")} & set(arguments.names)
         ]
+    if arguments.gpu:
+        chosen.sort(key=_BY_VALUE.index)
+        if not arguments.rehearse:
+            os.environ.setdefault(UNTIL, str(time.time() + 60 * arguments.minutes))
     host = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     out = Path("build") / ("bench-gpu.json" if arguments.gpu else "bench.json")
     out.parent.mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
+    began = time.monotonic()
     for row in _rows(chosen, arguments.rehearse):
+        row["after_s"] = round(time.monotonic() - began)
         rows.append(row)
         print(json.dumps(row), flush=True)
         if not arguments.rehearse:  # after each row: a run that is cut short leaves what it measured
@@ -58,6 +76,9 @@ def _rows(names: list[str], rehearse: bool) -> Iterator[dict[str, Any]]:
     In a rehearsal `measures(rehearse=True)` is called, and its rows are marked and carry no verdict.
     """
     for name in names:
+        if seconds_left() < 1:
+            yield Skipped(name, "no time is left").to_dict()
+            continue
         try:
             measures = importlib.import_module(f"tests.bench.{name}").measures
             for measure in measures(rehearse=True) if rehearse else measures():
@@ -69,7 +90,7 @@ def _rows(names: list[str], rehearse: bool) -> Iterator[dict[str, Any]]:
                 yield row
         except Exception as error:  # noqa: BLE001 -- told in full, and counted
             traceback.print_exc()
-            yield Skipped(name, f"{type(error).__name__}: {error}"[:400]).to_dict() | {"broke": True}
+            yield Skipped(name, f"{type(error).__name__}: {error}"[:400], broke=True).to_dict()
 
 
 if __name__ == "__main__":

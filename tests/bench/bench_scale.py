@@ -59,10 +59,10 @@ with Lease(root / 'bench.lease', 'bench') as lease:
 )
 STEPS: dict[str, tuple[str, ...]] = {
     "prepare": ("-c", HEAD + "from undo_hpc.stages.prepare import prepare; prepare(run)", "{root}", "0"),
-    "plan": ("-c", HEAD + "from undo_hpc.control.position import make_plan; make_plan(run, iteration)", "{root}", "0"),
+    "plan": ("-c", HEAD + "from undo_hpc.control.planning import make_plan; make_plan(run, iteration)", "{root}", "0"),
     "merge": ("-c", STAGE, "{root}", "0", "merge"),
     "advance": ("-c", STAGE, "{root}", "0", "advance"),
-    "targets": ("-c", HEAD + "from undo_hpc.control.position import make_plan; make_plan(run, iteration)", "{root}", "1"),
+    "targets": ("-c", HEAD + "from undo_hpc.control.planning import make_plan; make_plan(run, iteration)", "{root}", "1"),
     "status": ("-m", "undo_hpc.cli", "status", "{root}"),
     "cost": ("-m", "undo_hpc.cli", "cost", "{root}"),
     "report": ("-m", "undo_hpc.cli", "report", "{root}"),

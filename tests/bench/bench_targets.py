@@ -60,7 +60,7 @@ print(json.dumps({'s': took, 'cpu_s': cpu, 'mib': status('VmHWM'), 'growth_mib':
 PLAN = (
     FRAME
     + """
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 before, began, cpu = status('VmRSS'), time.perf_counter(), time.process_time()
 plan = make_plan(open_run(Path(sys.argv[1])), 1)
 took, cpu = time.perf_counter() - began, time.process_time() - cpu

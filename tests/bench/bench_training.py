@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.frame import Measure, Skipped, in_turn
+from tests.bench.training_race import run_contestant
 
 REPEATS = int(os.environ.get("UNDO_BENCH_REPEATS", "5"))
 
@@ -25,10 +22,7 @@ def measures() -> Iterator[Measure | Skipped]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _prepare(place)
-        names = ["ours", "trainer_padded", "trainer_grouped", "plain"]
-        if importlib.util.find_spec("trl"):
-            names.append("trl_packed")
-        figures = _race(place, names)
+        figures = race(place, ["ours", "trainer_padded", "trainer_grouped", "plain", "trl_packed"], REPEATS)
         yield from _speed(figures)
         yield _memory(figures)
         yield from _checkpoint(place)
@@ -40,31 +34,34 @@ def _prepare(place: Path) -> None:
     training_race.prepare(place)
 
 
-def _race(place: Path, names: list[str]) -> dict[str, dict[str, float]]:
-    """Medians of each contestant; repeats alternate, each in a process of its own."""
+def race(place: Path, names: list[str], repeats: int) -> dict[str, dict[str, Any]]:
+    """Medians of each contestant; repeats alternate, each in a process of its own. One that broke has `failed` instead."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for _ in range(REPEATS):
+    broken: dict[str, dict[str, Any]] = {}
+    for _ in range(repeats):
         for name in names:
-            done = subprocess.run(
-                [sys.executable, "-m", "tests.bench.training_contestants", name, str(place)],
-                capture_output=True,
-                text=True,
-                check=False,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )
-            if done.returncode:
-                raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
-            rows[name].append(json.loads(done.stdout.splitlines()[-1]))
-    figures = {}
-    for name, told in rows.items():
-        keys = [k for k, v in told[0].items() if isinstance(v, int | float)]
-        figures[name] = {key: statistics.median(row[key] for row in told) for key in keys}
-        rates = sorted(row["tokens"] / row["cpu_s"] for row in told)
-        figures[name] |= {"rate": statistics.median(rates), "low": rates[0], "high": rates[-1]}
+            if name not in broken:
+                told = run_contestant(name, place)
+                (broken.update({name: told}) if "failed" in told else rows[name].append(told))
+    figures: dict[str, dict[str, Any]] = dict(broken)
+    for name, done in rows.items():
+        if name not in broken:
+            keys = [k for k, v in done[0].items() if isinstance(v, int | float)]
+            figures[name] = {key: statistics.median(row[key] for row in done) for key in keys}
+            rates = sorted(row["tokens"] / row["cpu_s"] for row in done)
+            figures[name] |= {"rate": statistics.median(rates), "low": rates[0], "high": rates[-1]}
     return figures
 
 
-def _speed(figures: dict[str, dict[str, float]]) -> Iterator[Measure | Skipped]:
+def broken(id_: str, what: str, *contestants: dict[str, Any]) -> Skipped | None:
+    """The row of a comparison of which one side is missing or broke; None where all ran."""
+    for told in contestants:
+        if "failed" in told:
+            return Skipped(id_, f"{what}: {told['failed']}", broke=not told.get("missing"))
+    return None
+
+
+def _speed(figures: dict[str, dict[str, Any]]) -> Iterator[Measure | Skipped]:
     mine = figures["ours"]
     for id_, name, what, goal in (
         (
@@ -87,10 +84,10 @@ def _speed(figures: dict[str, dict[str, float]]) -> Iterator[Measure | Skipped]:
             ">=0.8",
         ),
     ):
-        if name not in figures:
-            yield Skipped(id_, "trl is not installed (make bench installs it)")
-            continue
         other = figures[name]
+        if lost := broken(id_, what, mine, other):
+            yield lost
+            continue
         note = (
             f"fp32, one thread, {REPEATS} repeats in turn, ours {mine['low']:,.0f}-{mine['high']:,.0f}, other {other['low']:,.0f}-{other['high']:,.0f}; "
             f"mean loss of the second half {mine['loss']:.3f} and {other['loss']:.3f}"
@@ -98,8 +95,10 @@ def _speed(figures: dict[str, dict[str, float]]) -> Iterator[Measure | Skipped]:
         yield Measure(id_, what, round(mine["rate"]), round(other["rate"]), goal, "tokens/CPU-s", note)
 
 
-def _memory(figures: dict[str, dict[str, float]]) -> Measure:
+def _memory(figures: dict[str, dict[str, Any]]) -> Measure | Skipped:
     mine, other = figures["ours"], figures["trainer_padded"]
+    if lost := broken("P4", "peak memory of training", mine, other):
+        return lost
     note = f"growth of resident memory from the first step to its peak; whole process {mine['peak'] / 2**20:.0f} and {other['peak'] / 2**20:.0f} MiB"
     return Measure(
         "P4",

@@ -7,8 +7,10 @@ threads pinned, repeats in turn, medians. A module whose needs are missing yield
 from __future__ import annotations
 
 import operator
+import os
 import re
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,14 +61,23 @@ class Measure:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A measure that cannot be taken here, with the reason."""
+    """A measure that cannot be taken here, with the reason. It never counts as held; one that `broke` ends the command with an error."""
 
     id: str
     reason: str
+    broke: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The skip as its JSON line."""
-        return {"id": self.id, "skipped": self.reason}
+        return {"id": self.id, "skipped": self.reason} | ({"broke": True} if self.broke else {})
+
+
+UNTIL = "UNDO_BENCH_UNTIL"  # an environment variable: seconds since the epoch at which all is to be done
+
+
+def seconds_left() -> float:
+    """What is left of the time that was set for all benchmarks together; without end where none was set."""
+    return float(os.environ.get(UNTIL, "inf")) - time.time()
 
 
 def in_turn(first: Callable[[], float], second: Callable[[], float], repeats: int = 5) -> tuple[float, float]:

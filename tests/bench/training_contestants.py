@@ -47,6 +47,9 @@ def ours(place: Path, meter: Meter, *, saves: int = 0) -> Curve:
     )
     assert main([str(place / f"{own.name}.json")], time.monotonic()) == 0
     rows = [json.loads(line) for line in (own / "work" / "metrics.jsonl").read_text().splitlines()]
+    preflight = own / "work" / "preflight.json"
+    if preflight.exists():
+        meter.told["preflight"] = json.loads(preflight.read_text())
     meter.told |= {"rows": rows, "tokens": sum(row["tokens"] for row in rows)}
     return [(row["step"], row["loss"]) for row in rows]
 
@@ -121,6 +124,7 @@ def _common(place: Path) -> dict[str, Any]:
         "save_strategy": "no",
         "report_to": [],
         "use_cpu": not gpu,
+        "bf16": bool(race_of(place)["autocast"]),
         "max_grad_norm": 1.0,
         "adam_beta2": 0.999,
         "disable_tqdm": True,
@@ -145,9 +149,11 @@ def _kernels(attention: str, liger: bool) -> str:
     return f"attention {attention}, {'Liger' if liger else 'plain'} kernels"
 
 
-def _trainer(place: Path, meter: Meter, **options: Any) -> Curve:
+def _trainer(
+    place: Path, meter: Meter, *, at_once: int = 0, flattened: bool = False, **options: Any
+) -> Curve:
     from datasets import Dataset
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+    from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening, Trainer, TrainingArguments
 
     data, tokenizer, model = encoded(place)
     rows = [
@@ -159,11 +165,12 @@ def _trainer(place: Path, meter: Meter, **options: Any) -> Curve:
         for i in range(len(data))
     ]
     race = race_of(place)
+    at_once = at_once or race["at_once"]
     arguments = TrainingArguments(
         output_dir=str(place / "trainer"),
-        per_device_train_batch_size=race["at_once"],
+        per_device_train_batch_size=at_once,
         remove_unused_columns=True,
-        gradient_accumulation_steps=race["batch"] // race["at_once"],
+        gradient_accumulation_steps=race["batch"] // at_once,
         **_common(place),
         **options,
     )
@@ -172,7 +179,9 @@ def _trainer(place: Path, meter: Meter, **options: Any) -> Curve:
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         callbacks=[metered(meter)],
-        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
+        data_collator=DataCollatorWithFlattening()
+        if flattened
+        else DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
     )
     return _train(trainer, meter)
 
@@ -201,6 +210,16 @@ def trainer_grouped(place: Path, meter: Meter) -> Curve:
     return _trainer(place, meter, train_sampling_strategy="group_by_length", length_column_name="length")
 
 
+def trainer_flattened(place: Path, meter: Meter) -> Curve:
+    """transformers' Trainer with its padding-free collator: the rows of a batch one behind the other."""
+    return _trainer(place, meter, flattened=True)
+
+
+def trainer_rows(place: Path, meter: Meter) -> Curve:
+    """transformers' Trainer, a row at a time: nothing is padded, and no document sees another."""
+    return _trainer(place, meter, at_once=1)
+
+
 def trl_packed(place: Path, meter: Meter) -> Curve:
     """TRL's SFTTrainer with packing (best-fit decreasing), about the same number of tokens a step in rows that hold the longest example.
 
@@ -227,7 +246,6 @@ def trl_packed(place: Path, meter: Meter) -> Curve:
         gradient_accumulation_steps=-(-count // at_once),
         packing=True,
         max_length=length,
-        bf16=False,
         completion_only_loss=True,
         **_common(place),
     )
@@ -247,6 +265,8 @@ CONTESTANTS: dict[str, Callable[[Path, Meter], Curve]] = {
     "plain": plain,
     "trainer_padded": trainer_padded,
     "trainer_grouped": trainer_grouped,
+    "trainer_rows": trainer_rows,
+    "trainer_flattened": trainer_flattened,
     "trl_packed": trl_packed,
 }
 

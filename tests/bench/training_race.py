@@ -7,6 +7,8 @@ import importlib.util
 import json
 import random
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -52,15 +54,23 @@ def length_spread(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def prepare(
-    place: Path, rows: int = ROWS, batch: int = BATCH, *, at_once: int | None = None, **changes: Any
+    place: Path,
+    rows: int = ROWS,
+    batch: int = BATCH,
+    *,
+    at_once: int | None = None,
+    data: list[dict[str, Any]] | None = None,
+    autocast: bool = False,
+    **changes: Any,
 ) -> None:
     """Writes data, spec and what the others need to do the same, and a tiny model where there is none in `place`.
 
-    A step learns from some `batch` rows; Trainer takes `at_once` of them at a time (all by default).
+    A step learns from some `batch` rows; Trainer takes `at_once` of them at a time (all by default). With `autocast` the others keep fp32
+    weights and compute in bf16; without it, in bf16, their weights are bf16 and nothing else.
     """
     if not (place / "model").exists():
         tiny_student.make_student(place / "model", hidden=64, layers=3)
-    data = tiny_student.write_parquet(place / "data.parquet", length_spread(rows))
+    parquet = tiny_student.write_parquet(place / "data.parquet", data or length_spread(rows))
     train = {
         "epochs": 1.0,
         "max_length": 2048,
@@ -80,7 +90,8 @@ def prepare(
         train=train,
         seed=0,
         model=str(place / "model"),
-        data=[str(data)],
+        data=[str(parquet)],
+        instruction="." if data else "",
         work_dir=str(place / "work"),
         out_dir=str(place / "out"),
         run_id="bench",
@@ -100,12 +111,44 @@ def prepare(
     steps = min(changes.get("max_steps") or 10**9, rows // batch)
     write_json(
         place / "race.json",
-        {"batch": batch, "at_once": at_once or batch, "steps": steps, "tokens": int(lengths.sum())},
+        {
+            "batch": batch,
+            "at_once": at_once or batch,
+            "steps": steps,
+            "tokens": int(lengths.sum()),
+            "autocast": int(autocast),
+        },
     )
 
 
 def race_of(place: Path) -> dict[str, int]:
     told: dict[str, int] = json.loads((place / "race.json").read_text())
+    return told
+
+
+def run_contestant(name: str, place: Path, patience_s: float = 1200.0) -> dict[str, Any]:
+    """A contestant's figures, from a process of its own; why it has none, under `failed`."""
+    needs = {"trl_packed": "trl", "trainer_flattened": "accelerate"}.get(name, "torch")
+    if importlib.util.find_spec(needs) is None:
+        return {"failed": f"{needs} is not installed (make bench installs it)", "missing": True}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.bench.training_contestants", name, str(place)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=max(1.0, patience_s),
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {patience_s:.0f} s"}
+    if done.returncode:
+        print(f"{name}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", file=sys.stderr, flush=True)
+        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+    *lines, last = done.stdout.splitlines()
+    told: dict[str, Any] = json.loads(last)
+    told.setdefault(
+        "kernels", "; ".join(line for line in lines if line.startswith(("attention:", "liger:", "norms:")))
+    )
     return told
 
 
@@ -154,7 +197,7 @@ def encoded(place: Path) -> tuple[Any, Any, Any]:
     tokenizer = load_tokenizer(spec)
     import torch
 
-    bf16 = spec.config.precision == "bf16"
+    bf16 = spec.config.precision == "bf16" and not race_of(place)["autocast"]
     attention = (
         "flash_attention_2"
         if torch.cuda.is_available() and importlib.util.find_spec("flash_attn")

@@ -14,7 +14,7 @@ from undo_hpc.campaign.continuing import continue_campaign, remember
 from undo_hpc.campaign.definition import base_file, load_campaign
 from undo_hpc.campaign.shared import awaited, take_over
 from undo_hpc.campaign.state import CampaignDir, begin
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.storage.atomic import read_json
 
 

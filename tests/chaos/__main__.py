@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.campaign import REPO, small_run
+from tests.chaos.campaign import REPO, long_run
 from tests.slurmlab.lab import missing_programs
 from tests.slurmlab.processes import installed_version
 from undo_hpc.pipeline.run import git_revision
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     place = given.keep or Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
     place.mkdir(parents=True, exist_ok=True)
-    undisturbed = small_run(place / "undisturbed")
+    undisturbed = long_run(place / "undisturbed")
     if not undisturbed.ended:
         undisturbed.run_locally()
     trials = [given.trial] if given.trial is not None else list(range(-(-given.faults // given.each)))

@@ -17,18 +17,30 @@ from tests.slurm.small import Campaign, make_campaign
 REPO = Path(__file__).resolve().parents[2]
 SHIM = Path(__file__).with_name("shim")
 LATE_S = 4.0  # how late names show; tasks wait for `visible_within_s`
-ENGINE = {"name": "tests.chaos.engine:Answers", "options": {"seconds": 0.12}}
 
 
-def small_run(folder: Path) -> Campaign:
-    """The campaign. Its jobs may be submitted often: eight faults in a run of a minute are no life's."""
+def small_run(folder: Path, seconds: float = 0.12, shards: int = 3, evaluate: int = 1000) -> Campaign:
+    """The campaign. Its jobs may be submitted often: eight faults in a run of a minute are no life's.
+
+    Args:
+        seconds: of each answer.
+        shards: of generate.
+        evaluate: problems a task of evaluate.
+    """
+    engine = {"name": "tests.chaos.engine:Answers", "options": {"seconds": seconds}}
     campaign = make_campaign(
-        folder, plugins=[str(REPO)], generate__engine=ENGINE, evaluate__engine=ENGINE, generate__shards=3,
+        folder, plugins=[str(REPO)], generate__engine=engine, evaluate__engine=engine, generate__shards=shards,
+        evaluate__problems_per_task=evaluate,
         train__epochs=6, train__checkpoint={"every_steps": 4},
         cluster__max_resubmits=40, cluster__max_preemptions=100,
     )  # fmt: skip
     campaign.profile |= {"restart_delay_s": 3, "array_parallelism": 3}
     return campaign
+
+
+def long_run(folder: Path) -> Campaign:
+    """The same with more tasks, and more time in which a fault can hit one."""
+    return small_run(folder, seconds=0.3, shards=4, evaluate=16)
 
 
 def with_weather(campaign: Campaign, rng: random.Random, wanted: str) -> dict[str, str]:

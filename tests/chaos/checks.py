@@ -80,14 +80,19 @@ def _starts(log: Path) -> list[str]:
     )
 
 
+def _found_complete(log: Path, stage: str, index: int) -> int:
+    return log.read_text(errors="replace").count(f"{stage} {index} of iteration 0 is complete already")
+
+
 def _visible(trial: Trial, note: Note) -> None:
     """Where a task was started more than once, its events or the journal say so."""
     if not note.task:
         return
     stage, _, index = note.task.rpartition("-")
-    begun = sum(
-        (stage, str(int(index))) == start for path in (trial.at / "logs").glob(f"{stage}-*.log") for start in _starts(path)
-    )  # fmt: skip
+    logs = list((trial.at / "logs").glob(f"{stage}-*.log"))
+    begun = sum((stage, str(int(index))) == start for path in logs for start in _starts(path))
+    # Hit when its work was done, it starts again and finds all complete: there is nothing to tell.
+    begun -= sum(_found_complete(path, stage, int(index)) for path in logs)
     events = events_of(trial.at, note.task)
     starts = [event for event in events if event["kind"] == "start"]
     ends = [event for event in events if event["kind"] == "end" and event["status"] == "complete"]

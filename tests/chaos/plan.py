@@ -10,9 +10,9 @@ from tests.chaos.faults import DAEMONS, JOBS, LAUNCHERS, PROCESSES
 from tests.chaos.trial import STAGES, Planned
 
 KINDS = {**PROCESSES, **JOBS, **DAEMONS, **LAUNCHERS, **DAMAGE, **MAKING, **AT_REST, **DISKS}
-# How often each group is drawn, and each stage.
+# How often each group is drawn, and each stage (a start of the training takes most of the processor).
 GROUPS = ((PROCESSES, 30), (JOBS, 26), (DAEMONS, 12), (LAUNCHERS, 10), (DAMAGE, 10), (MAKING, 8), (DISKS, 4))
-STAGE_WEIGHTS = {"generate": 30, "merge": 12, "train": 24, "evaluate": 20, "advance": 14}
+STAGE_WEIGHTS = {"generate": 32, "merge": 14, "train": 16, "evaluate": 24, "advance": 14}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.chaos.campaign import own_disk, small_run, with_weather
+from tests.chaos.campaign import long_run, own_disk, with_weather
 from tests.chaos.checks import Wanted, check
 from tests.chaos.plan import KINDS, plan
 from tests.chaos.trial import Note, Outcome, Trial
@@ -29,7 +29,7 @@ def run_trial(
     """One trial from its plan to its checks; its folder is removed where all held."""
     made, rng = plan(seed, number, count, kinds), random.Random(f"{seed} {number} course")
     out, began = Outcome(number, seed, made.weather), time.monotonic()
-    campaign = small_run(place / f"trial-{number}")
+    campaign = long_run(place / f"trial-{number}")
     campaign.profile["defaults"]["partition"] = made.partition
     env = with_weather(campaign, rng, made.weather)
     with own_disk(campaign.run_dir) as disk:
@@ -79,7 +79,7 @@ def main(
     die_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the cluster ends with us
     os.nice(5)
-    wanted = Wanted.of(small_run(place / "undisturbed"))
+    wanted = Wanted.of(long_run(place / "undisturbed"))
     with Lab(SETTINGS) as lab:
         os.environ.update(lab.env())
         for number in numbers:

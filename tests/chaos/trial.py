@@ -19,7 +19,8 @@ from tests.slurmlab import Lab
 from tests.slurmlab.processes import command_of, environment_of, job_processes
 
 STAGES = ("generate", "merge", "train", "evaluate", "advance")
-PATIENCE_S = 900.0
+PATIENCE_S, A_FAULT_S = 900.0, 90.0  # for a trial, and for each of its faults more
+LOOK_S = 0.4  # between two looks at the queue: each is a process
 QUIET_S = 2.5  # nothing queued for so long: a person calls the launcher again
 STUCK_S = 100.0  # nothing runs, nothing changes
 
@@ -105,15 +106,24 @@ class Trial:
     def launch(self) -> tuple[int, str]:
         """The launcher's exit code and words."""
         process = self.start_launcher()
-        try:
-            said, _ = process.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            said, _ = process.communicate()
-            self.violate(f"the launcher has not ended after {PATIENCE_S:.0f} s: {said[-300:]}")
+        said = self.words_of(process)
         if "Traceback" in said:
             self.violate(f"a traceback of the launcher: {said[-600:]}")
         return process.returncode, said
+
+    def words_of(self, process: subprocess.Popen[str]) -> str:
+        """What a launcher said, once it has ended; what ends by itself meanwhile (a controller's absence) does so."""
+        began = time.monotonic()
+        while True:
+            try:
+                return process.communicate(timeout=0.5)[0]
+            except subprocess.TimeoutExpired:
+                self._end_what_is_over(time.monotonic())
+            if time.monotonic() - began > PATIENCE_S:
+                process.kill()
+                said = process.communicate()[0]
+                self.violate(f"the launcher has not ended after {PATIENCE_S:.0f} s: {said[-300:]}")
+                return said
 
     def violate(self, words: str) -> None:
         """A promise that does not hold."""
@@ -186,8 +196,8 @@ class Trial:
         todo, tries = list(plan), 0
         while True:
             now = time.monotonic()
-            if now - began > PATIENCE_S:
-                self.violate(f"no end after {PATIENCE_S:.0f} s; queue {self.jobs()[:6]}")
+            if now - began > PATIENCE_S + A_FAULT_S * len(plan):
+                self.violate(f"no end after {now - began:.0f} s; queue {self.jobs()[:6]}")
                 return
             self._end_what_is_over(now)
             if todo:
@@ -195,7 +205,7 @@ class Trial:
                 if due is None and self._is_time(fault):
                     due = now + fault.delay
                 if due is not None and now >= due:
-                    note = kinds[fault.kind](self, fault.stage)
+                    note = kinds[fault.kind](self, self._at_work(fault.stage))
                     if note is not None:
                         self.out.faults.append(note)
                     tries += 1
@@ -205,14 +215,14 @@ class Trial:
                         todo.pop(0)
                         due, tries = None, 0
                     else:
-                        time.sleep(0.2)
+                        time.sleep(LOOK_S)
                     continue
             if not self._watch(now):
                 if not todo and not self.restore:
                     return
                 if todo and not self._is_time(todo[0]) and self.ended:
                     self.out.missed.append(todo.pop(0).kind)  # its stage is over
-            time.sleep(0.2)
+            time.sleep(LOOK_S)
 
     def _is_time(self, fault: Planned) -> bool:
         if fault.stage in ("launch", "end"):
@@ -220,6 +230,13 @@ class Trial:
         later = STAGES[STAGES.index(fault.stage) :]
         running = [j["name"].split("-i")[0] for j in self.jobs() if j["state"] == "RUNNING"]
         return any(stage in later for stage in running)
+
+    def _at_work(self, stage: str) -> str:
+        """The stage that a fault hits: its own, or one behind it where that is at work by now."""
+        if stage not in STAGES:
+            return stage
+        running = {j["name"].split("-i")[0] for j in self.jobs() if j["state"] == "RUNNING"}
+        return next((name for name in STAGES[STAGES.index(stage) :] if name in running), stage)
 
     def _end_what_is_over(self, now: float) -> None:
         for entry in list(self.restore):

@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.observe.synthetic import RunBuilder, make_problem
 from undo_hpc.cli import run_locally
 from undo_hpc.cli.run_campaign import main
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.events import read_events

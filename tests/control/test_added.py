@@ -14,7 +14,8 @@ from undo_hpc.cli.verbs.evaluate import with_more
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import AddedEvaluation
 from undo_hpc.control.added import add_evaluations, added_sets, name_added, with_new_benchmarks
-from undo_hpc.control.position import current_state, discard_stale
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import discard_stale
 from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.storage.manifest import read_manifest
@@ -56,7 +57,7 @@ def answer(built: RunBuilder) -> tuple[int, set[tuple[str, int]]]:
     for name in run.config.evaluate.added:
         built.sets[name] = run.problems(name)
     for stage in ("baseline", "evaluate"):
-        if only := [index for name, index in missing if name == stage]:
+        if only := [index for name, index in sorted(missing) if name == stage]:
             built.evaluate(state.plan, stage, only=only)
     built.single(state.plan, "advance")
     return state.iteration, missing

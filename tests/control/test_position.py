@@ -7,7 +7,8 @@ import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.control.live import LiveTasks
-from undo_hpc.control.position import current_state, discard_stale, read_state
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import discard_stale, read_state
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence

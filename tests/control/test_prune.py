@@ -10,7 +10,8 @@ import pytest
 import undo_hpc
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
-from undo_hpc.control.position import current_state, read_state
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import read_state
 from undo_hpc.control.prune import prune, usage
 from undo_hpc.control.results import require_results
 from undo_hpc.errors import ConfigError, Incomplete

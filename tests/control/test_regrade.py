@@ -13,7 +13,7 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
 from undo_hpc.control.live import LiveTasks
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.control.regrade import _renewed, regrade
 from undo_hpc.errors import LeaseError
 from undo_hpc.grading import GradeItem

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from undo_hpc.control.live import LiveTasks
-from undo_hpc.control.position import current_state, discard_stale, read_state
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import discard_stale, read_state
 from undo_hpc.control.results import require_results
 from undo_hpc.errors import StorageError
 from undo_hpc.observe.status import collect_status

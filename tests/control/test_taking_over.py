@@ -13,7 +13,7 @@ from undo_hpc.cli import main
 from undo_hpc.config.load import all_keys, override
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import taking_over
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.control.taking_over import _READS
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import combined_digest

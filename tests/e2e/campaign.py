@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -66,10 +67,10 @@ class Small:
             cwd=self.run_dir.parent,
         )
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts the launcher in a process group of its own."""
         return subprocess.Popen(
-            self.command(),
+            self.command(*arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -99,18 +100,37 @@ class Small:
 
     def workers(self) -> list[int]:
         """Process ids of this run's workers and training ranks."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                except OSError:
-                    continue
-                if str(self.run_dir) in command and (
-                    "undo_hpc.worker" in command or "undo_hpc.training" in command
-                ):
-                    found.append(int(entry.name))
-        return found
+        return [
+            pid
+            for pid, command in _commands().items()
+            if str(self.run_dir) in command
+            and ("undo_hpc.worker" in command or "undo_hpc.training" in command)
+        ]
+
+    @staticmethod
+    def warm_process(launcher: int) -> int | None:
+        """Process id of the one that a launcher's workers are copies of."""
+        for pid, command in _commands().items():
+            if "undo_hpc.warm" in command and _parent(pid) == launcher:
+                return pid
+        return None
+
+
+def _commands() -> dict[int, str]:
+    """The command lines of all processes."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace")
+    return found
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def _hear_ctrl_c() -> None:

@@ -1,6 +1,6 @@
 """Ctrl-C, SIGTERM, and SIGKILL of anything: the same command goes on, and the result is the undisturbed run's, byte for byte.
 
-UNDO_CHAOS=N disturbs N times (default 6).
+Tasks begin as copies of a warm process, at every third start as processes of their own. UNDO_CHAOS=N disturbs N times (default 6).
 """
 
 import os
@@ -33,12 +33,13 @@ def wait_for_workers(small: Small, launcher: object, seconds: float) -> list[int
 def test_disturbed_runs_end_as_the_undisturbed(small: Small, undisturbed: Small) -> None:
     seed = int(os.environ.get("UNDO_CHAOS_SEED", "7"))
     rng = random.Random(seed)
-    what = ["ctrl-c", "kill launcher", "kill a worker", "sigterm", "kill a worker", "kill launcher"]
+    what = ["ctrl-c", "kill launcher", "kill the warm process", "sigterm", "kill a worker", "kill launcher"]
     log = []
     for number in range(TIMES):
-        launcher = small.start()
-        workers = wait_for_workers(small, launcher, rng.uniform(0.5, 14.0))
         kind = what[number % len(what)]
+        cold = kind == "kill a worker"
+        launcher = small.start(*(["--set", "cluster.warm_start=false"] if cold else []))
+        workers = wait_for_workers(small, launcher, rng.uniform(0.2, 6.0))
         log.append((kind, launcher.poll(), workers))
         if kind == "ctrl-c":
             kill(launcher.pid, signal.SIGINT)
@@ -46,6 +47,8 @@ def test_disturbed_runs_end_as_the_undisturbed(small: Small, undisturbed: Small)
             kill(launcher.pid, signal.SIGTERM)
         elif kind == "kill launcher":
             kill(launcher.pid)
+        elif kind == "kill the warm process":
+            kill(small.warm_process(launcher.pid) or launcher.pid)
         else:
             kill(rng.choice(workers) if workers else launcher.pid)
         output = launcher.communicate(timeout=600)[0]

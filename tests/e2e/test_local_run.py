@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.campaign import Small
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.records import normalise_text
 from undo_hpc.storage.manifest import verify_outputs

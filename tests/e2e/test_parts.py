@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from undo_hpc.cli import main
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.storage.manifest import read_manifest

@@ -162,12 +162,12 @@ def test_a_rate_limit_costs_no_try_and_is_not_waited_for_for_ever(server: Any) -
     assert {c.error for c in run(client(there.url), asked(6)).values()} == {""}
     closed = server(lambda *_: (429, {"error": "slow down"}))
     with pytest.raises(EngineError, match="was put off for"):
-        run(client(closed.url, timeout_s=0.2), asked(2))
+        run(client(closed.url, timeout_s=1.0), asked(2))
 
 
 def test_the_date_of_a_retry_after_header_is_understood() -> None:
-    later = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert 25 < openai_client._seconds(later) <= 30
+    later = email.utils.format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    assert 3000 < openai_client._seconds(later) <= 3600
     assert [openai_client._seconds(said) for said in ("2.5", "-1", "", "soon")] == [2.5, 0.0, 0.0, 0.0]
 
 
@@ -208,12 +208,12 @@ def test_what_is_no_address_is_said_at_once(url: str) -> None:
 def test_a_slow_server_is_bounded_by_the_timeout(server: Any) -> None:
     """A request that takes too long is recorded where the server answers something else, and ends the task where it does not."""
     release = threading.Event()
-    slow = server(lambda *_: (200, answer()) if release.wait(60) else None)
-    partly = server(lambda _, body: (200, answer()) if "Q0" not in str(body) or release.wait(60) else None)
+    slow = server(lambda *_: (200, answer()) if release.wait(300) else None)
+    partly = server(lambda _, body: (200, answer()) if "Q0" not in str(body) or release.wait(300) else None)
     try:
         with pytest.raises(EngineError, match="ReadTimeout"):
-            run(client(slow.url, timeout_s=0.2, max_retries=2), asked(1))
-        assert "ReadTimeout" in run(client(partly.url, timeout_s=0.2, max_retries=2), asked(1))["r0"].error
+            run(client(slow.url, timeout_s=1.0, max_retries=2), asked(1))
+        assert "ReadTimeout" in run(client(partly.url, timeout_s=1.0, max_retries=2), asked(1))["r0"].error
     finally:
         release.set()
 
@@ -238,7 +238,7 @@ def test_the_concurrency_limit_is_kept_and_used(server: Any) -> None:
             most[0] = max(most[0], together[0])
             if together[0] == 4:
                 full.set()
-        full.wait(20)  # answers only once four are under way
+        full.wait(120)  # answers only once four are under way
         with lock:
             together[0] -= 1
         return 200, answer()
@@ -249,7 +249,7 @@ def test_the_concurrency_limit_is_kept_and_used(server: Any) -> None:
 
 def test_stopping_cancels_what_is_under_way(server: Any) -> None:
     release = threading.Event()
-    there = server(lambda number, _: (200, answer()) if number < 3 or release.wait(60) else None)
+    there = server(lambda number, _: (200, answer()) if number < 3 or release.wait(300) else None)
     done: list[Completion] = []
     try:
         for completion in client(there.url).generate(asked(100), should_stop=lambda: len(done) >= 3):

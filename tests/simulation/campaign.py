@@ -24,7 +24,7 @@ from tests.simulation.scheduler import Slurm, Task
 from tests.simulation.world import EPOCH, Killed, Process, World
 from undo_hpc import worker
 from undo_hpc.cluster import identity, journal, limits, slurm
-from undo_hpc.control import continue_run, position
+from undo_hpc.control import continue_run, planning, position
 from undo_hpc.control.dispatch import submit_missing
 from undo_hpc.control.patience import on_login_node
 from undo_hpc.control.position import read_state
@@ -363,7 +363,7 @@ class Simulation(Faults):
             (worker, "log_to_task_log", lambda: None), (worker, "die_with_parent_if_asked", lambda **_: None),
             (worker, "_afterwards", lambda root, stage, k: tidy(self.opened) if stage == "advance" else None),
             (worker, "open_run", lambda root: self.opened), (continue_run, "open_run", lambda root: self.opened),
-            (position, "load_prompts", _prompts), (worker, "joules", lambda: None), (context, "ThreadPoolExecutor", Inline),
+            (planning, "load_prompts", _prompts), (worker, "joules", lambda: None), (context, "ThreadPoolExecutor", Inline),
             (context, "write_manifest", self._note),
             (lease, "threading", Threads), (lease, "own_process", own), (lease, "alive_here", alive),
             (Lease, "__exit__", left), (events, "append_line", appended), (journal, "append_line", appended),

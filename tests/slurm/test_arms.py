@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPO
-from tests.slurm.small import PROFILE, _environment, base_config
+from tests.slurm.small import PROFILE, base_config, environment
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 
@@ -59,13 +59,13 @@ def test_arms_share_their_first_iteration_and_survive_a_killed_launcher(
 
     def again() -> str:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=_environment()
+            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment()
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     first = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=_environment()
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment()
     )
     wait_until(lambda: len(journal("undo", 0)) > 1, 120, "the first submission")
     first.send_signal(signal.SIGKILL)

@@ -15,7 +15,11 @@ from tests.slurmlab.versions import is_version, outermost
 
 
 def test_jobs_run_on_several_nodes_and_gpus_are_exclusive(lab: Lab, tmp_path: Path) -> None:
-    script = "echo $SLURMD_NODENAME ${CUDA_VISIBLE_DEVICES}; sleep 1"
+    # None ends before all eight have started, or one that starts late would take an earlier one's GPU.
+    script = (
+        f"echo $SLURMD_NODENAME ${{CUDA_VISIBLE_DEVICES}}; touch {tmp_path}/up.$SLURM_ARRAY_TASK_ID; "
+        f"for k in $(seq 600); do [ $(ls {tmp_path} | grep -c up) = 8 ] && break; sleep 0.1; done"
+    )
     lab.run("sbatch", "--array=0-7", "--gres=gpu:1", "--mem=100", "-o", f"{tmp_path}/%a", "--wrap", script)
     lab.wait_empty()
     seen = sorted((tmp_path / str(i)).read_text().strip() for i in range(8))
@@ -27,7 +31,7 @@ def test_stop_leaves_no_process_and_no_file() -> None:
         lab.run(
             "sbatch", "--array=0-3", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 600", cwd=Path("/tmp")
         )
-        wait_until(lambda: len(job_processes(lab.slurm_conf)) >= 4, 20, "job processes")
+        wait_until(lambda: len(job_processes(lab.slurm_conf)) >= 4, 120, "job processes")
         lab.kill("n1")
     assert job_processes(lab.slurm_conf) == []
     assert not lab.places.root.exists()

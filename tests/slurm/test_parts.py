@@ -14,7 +14,7 @@ from tests.slurm.small import make_campaign
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 from undo_hpc.cli import main
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.pipeline.run import open_run
 
 

@@ -158,7 +158,7 @@ class Lab:
             f"--seed-file={p.run}/munged.seed",
             f"--log-file={p.log}/munged.log",
         )
-        wait_until(lambda: self._works("munge", "-S", str(p.munge_socket), "-n"), 20, "munged")
+        wait_until(lambda: self._works("munge", "-S", str(p.munge_socket), "-n"), 60, "munged")
 
     def _start_accounting(self) -> None:
         if self.settings.accounting == "none":

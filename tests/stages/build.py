@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 from undo_hpc.pipeline.plan import IterationPlan, build_graph
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.records import Attempt, Feedback, Problem, Target

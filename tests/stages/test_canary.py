@@ -13,7 +13,8 @@ from undo_hpc.config.canary import CanaryConfig
 from undo_hpc.config.load import override
 from undo_hpc.config.parts import CANARY_ABOVE, canary_problems
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.position import current_state, read_state
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import read_state
 from undo_hpc.errors import ConfigError
 from undo_hpc.method.canary import figures, problems
 from undo_hpc.observe.attempts import answered

@@ -12,7 +12,7 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from tests.storage.faults import fail_everywhere
 from undo_hpc.cluster.signals import StopSignals
-from undo_hpc.control.position import current_state
+from undo_hpc.control.planning import current_state
 from undo_hpc.control.tidy import tidy
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest

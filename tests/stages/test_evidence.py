@@ -17,7 +17,7 @@ from tests.stages.build import (
     write_shards,
 )
 from undo_hpc import prompts
-from undo_hpc.control.position import current_state, make_plan
+from undo_hpc.control.planning import current_state, make_plan
 from undo_hpc.errors import DataError, EvidenceError, LeaseError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.conftest import missing
 from tests.stages.stem import ENVIRONMENT, Stem
 from undo_hpc.config.load import load_config
@@ -54,7 +55,7 @@ def prepared(
     root: Path, engine: str = "transformers", serve: Path | None = None, more: tuple[str, ...] = ()
 ) -> Path:
     """A run whose only shard can start. `serve` is the folder of servers of another run, to be shared."""
-    from undo_hpc.control.position import make_plan
+    from undo_hpc.control.planning import make_plan
 
     sets = [
         "name=killed",
@@ -225,7 +226,7 @@ def test_kills_at_any_moment(
         log(path.with_suffix("")) for path in tmp_path.glob("*.log")
     )
     assert kills == TIMES
-    print(f"{engine}: {kills} kills over {shards} shards of {rows} rows")
+    figures.count(f"SIGKILLs of a generation ({engine})", kills=kills, shards_of_the_same_bytes=shards)
 
 
 def log(root: Path) -> str:

@@ -11,7 +11,7 @@ from tests.stages.build import make_attempt, write_shards
 from tests.stages.test_score import do
 from undo_hpc.config.load import load_config, override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.position import current_state, make_plan
+from undo_hpc.control.planning import current_state, make_plan
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.errors import ConfigError, EvidenceError, Requeue
 from undo_hpc.method.selection import Choice, accept, candidates

@@ -16,7 +16,8 @@ import pytest
 from tests.stages.build import make_problems, make_run
 from tests.storage.powerloss import Recording, check_all
 from undo_hpc.cluster.signals import StopSignals
-from undo_hpc.control.position import current_state, discard_stale
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import discard_stale
 from undo_hpc.control.tidy import tidy
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest

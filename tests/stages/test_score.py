@@ -20,7 +20,7 @@ import pytest
 
 from tests.stages.build import advance_to, context, make_attempt, make_feedback, write_shards
 from undo_hpc.config.load import load_config
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 from undo_hpc.engines.chat import load_tokenizer
 from undo_hpc.errors import DataError, EvidenceError, Requeue
 from undo_hpc.method.copying import Copying

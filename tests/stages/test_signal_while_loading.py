@@ -16,7 +16,7 @@ from tests.conftest import REPO
 from tests.e2e.campaign import SMALL
 from tests.stages.build import make_attempt, write_shards
 from undo_hpc.config.load import load_config
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 from undo_hpc.errors import ExitCode
 from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.stages.prepare import prepare

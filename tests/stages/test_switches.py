@@ -12,7 +12,7 @@ import pytest
 
 from tests.stages.build import advance_to, make_feedback
 from tests.stages.test_targets import FEEDBACK, PROBLEMS, all_targets, refined
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 from undo_hpc.errors import EvidenceError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import load_prompts

@@ -21,8 +21,8 @@ from tests.stages.build import (
     targets_in,
     write_shards,
 )
-from undo_hpc.control import position
-from undo_hpc.control.position import current_state, make_plan
+from undo_hpc.control import planning
+from undo_hpc.control.planning import current_state, make_plan
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import EngineError, EvidenceError, StorageError
@@ -265,7 +265,7 @@ def test_the_plan_comes_last_and_a_start_that_was_killed_before_it_changes_nothi
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(position, "write_json", killed)
+        patch.setattr(planning, "write_json", killed)
         make_plan(run, 0)
     assert seen == [[f"shard-0000{k}.jsonl" for k in range(3)]]
     assert make_plan(run, 0) == wanted

@@ -1,12 +1,20 @@
 """A manifest validates outputs: missing, shortened or changed files are found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from undo_hpc.errors import EvidenceError
 from undo_hpc.storage.atomic import read_json, write_json
-from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.manifest import (
+    DamagedManifest,
+    Manifest,
+    describe_output,
+    read_manifest,
+    verify_outputs,
+    write_manifest,
+)
 
 
 def make(tmp_path: Path) -> Manifest:
@@ -46,6 +54,36 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "m.json", read_json(tmp_path / "m.json") | {"schema_version": 99})
     with pytest.raises(EvidenceError, match="schema version 99"):
         read_manifest(tmp_path / "m.json")
+
+
+LEAVES = [("counts", "rows"), ("details", "checker"), ("started",), ("finished",), ("inputs", "targets"), ("outputs", "out.txt", "rows")]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", LEAVES)
+@pytest.mark.parametrize("to", [8, "7", None, [], "\x1b[2J"])
+def test_a_value_that_changed_since_is_not_believed(
+    tmp_path: Path, path: tuple[str, ...], to: object
+) -> None:
+    """A flipped bit in a count would be a wrong figure without a word, and another type an error of who adds it up."""
+    made = replace(make(tmp_path), counts={"rows": 7}, details={"checker": "2"}, inputs={"targets": "ab"})
+    write_manifest(tmp_path / "m.json", made)
+    assert read_manifest(tmp_path / "m.json") == made
+    data = read_json(tmp_path / "m.json")
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    write_json(tmp_path / "m.json", data)
+    with pytest.raises(DamagedManifest):
+        read_manifest(tmp_path / "m.json")
+
+
+def test_a_manifest_without_a_seal_is_read(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.json", make(tmp_path))
+    data = read_json(tmp_path / "m.json")
+    del data["details"]["seal"]
+    write_json(tmp_path / "m.json", data)
+    assert read_manifest(tmp_path / "m.json") == make(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../victim", "iter_000/student/../../../victim", "/etc/hostname", "a\0b"])

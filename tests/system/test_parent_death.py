@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from undo_hpc.system.parent_death import bound_to_this_process
+
 PARENT = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=os.environ | {"UNDO_DIE_WITH_PARENT": sys.argv[2]})
@@ -27,7 +29,7 @@ while Path({place!r}).read_text() == "ready":
 """
 
 
-def wait_for(condition, seconds: float = 20.0) -> bool:  # type: ignore[no-untyped-def]
+def wait_for(condition, seconds: float = 120.0) -> bool:  # type: ignore[no-untyped-def]
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -64,7 +66,7 @@ def test_a_training_rank_ends_with_its_worker() -> None:
     """A rank that outlives its worker would write checkpoints beside those of the next start."""
     code = (
         "import time; from undo_hpc.training import __main__ as rank\n"
-        "def stopper(started): print('ready', flush=True); time.sleep(120)\n"
+        "def stopper(started): print('ready', flush=True); time.sleep(600)\n"
         "rank.Stopper = stopper; rank.main(['spec.json'], 0.0)"
     )
     with subprocess.Popen(
@@ -79,6 +81,26 @@ def test_a_training_rank_ends_with_its_worker() -> None:
         finally:
             if not gone(child):
                 os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize("name", ["TERM", "KILL"])
+def test_a_parent_that_died_before_the_child_could_ask_is_noticed(name: str) -> None:
+    gone_already = subprocess.Popen([sys.executable, "-c", ""])
+    gone_already.wait()
+    code = "from undo_hpc.system.parent_death import *; die_with_parent_if_asked(); print('alive')"
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"UNDO_DIE_WITH_PARENT": f"{name}:{gone_already.pid}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == -getattr(signal, f"SIG{name}") and "alive" not in child.stdout
+    bound = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | bound_to_this_process(name), text=True, check=True
+    )
+    assert bound.returncode == 0
 
 
 def test_children_are_not_bound_where_it_is_not_passed_on() -> None:

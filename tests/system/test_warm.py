@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from undo_hpc.errors import ExitCode
 from undo_hpc.system.forking import Forked
 from undo_hpc.system.parent_death import DIE_WITH_PARENT
 from undo_hpc.system.warm import WarmProcess, WarmServer
@@ -35,6 +36,11 @@ def work(argv):
         signal.signal(signal.SIGTERM, save)
         print("ready", os.getpid(), flush=True)
         time.sleep(600)
+    if argv[0] == "stubborn":
+        signal.signal(signal.SIGTERM, lambda *_: print("not yet", flush=True))
+        print("ready", flush=True)
+        while True:
+            time.sleep(600)
     if argv[0] == "fail":
         raise ValueError("broken")
     sys.exit(int(argv[1]))
@@ -100,12 +106,39 @@ def test_workers_save_where_the_warm_process_is_gone(server: WarmServer, tmp_pat
     worker = start(server, tmp_path / "log", "sleep")
     until_said(tmp_path / "log", "ready")
     server._process.kill()
-    assert worker.wait(120) == -signal.SIGKILL, "nobody can tell its code any more"
+    assert worker.wait(120) == ExitCode.REQUEUE and worker.is_lost, "nobody can tell its code any more"
     assert not server.alive
-    until_said(tmp_path / "log", "saved")
+    assert "saved" in (tmp_path / "log").read_text(), "it was waited for"
+    later = start(server, tmp_path / "later", "sleep")
+    assert later.wait(120) == ExitCode.REQUEUE and not (tmp_path / "later").exists()
 
 
-def test_a_copy_is_watched_as_a_process(tmp_path: Path) -> None:
+def test_workers_of_a_dead_warm_process_are_waited_for_and_signalled(
+    server: WarmServer, tmp_path: Path
+) -> None:
+    worker = start(server, tmp_path / "log", "stubborn")
+    until_said(tmp_path / "log", "ready")
+    server._process.kill()
+    until_said(tmp_path / "log", "not yet")
+    assert worker.poll() is None and not worker.is_lost
+    worker.kill()
+    assert worker.wait(120) == ExitCode.REQUEUE and worker.is_lost
+    worker.kill()  # nobody is there any more
+
+
+def test_a_signal_while_it_imports_starts_nothing(tmp_path: Path) -> None:
+    warm = WarmServer([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
+    workers = [start(warm, tmp_path / name, "sleep") for name in ("a", "b")]
+    workers[0].send_signal(signal.SIGTERM)
+    assert [worker.wait(120) for worker in workers] == [-signal.SIGTERM] * 2
+    assert not any(worker.is_lost for worker in workers) and not warm.alive
+    warm.close()
+
+
+def test_a_copy_is_watched_as_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "atexit._run_exitfuncs", lambda: None
+    )  # pytest's remove folders of earlier runs, for minutes
     with (tmp_path / "log").open("ab") as log:
         forked = Forked(lambda: os.write(1, b"here\n") + 2, command=["a"], env=os.environ, log=log.fileno())
     assert forked.wait(60) == 7 == forked.poll() == forked.returncode

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from tests.training.conftest import Trainings, metrics, same_bits, weights
+from undo_hpc.config.train import TrainConfig
+from undo_hpc.training import loop
+from undo_hpc.training.ranks import RankInfo
 
 
 def test_a_student_learns_and_is_published(trainings: Trainings) -> None:
@@ -96,3 +102,19 @@ def test_bf16_trains_on_two_ranks(trainings: Trainings, reference: list[float], 
     assert ("ZeRO: stage 0 was asked for, stage 1 runs: bf16 weights need" in running.text()) == (stage == 0)
     assert [r["loss"] for r in metrics(spec)] == pytest.approx(reference, abs=0.1)
     assert all(w.dtype == torch.bfloat16 for w in weights(spec).values())
+
+
+@pytest.mark.parametrize(("ranks", "stage", "adds_up"), [(1, 0, False), (2, 0, True), (1, 2, True)])
+def test_one_rank_without_zero_copies_no_gradients_to_add_them_up(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, stage: int, adds_up: bool
+) -> None:
+    """DeepSpeed flattens all gradients into new memory for that, at each step; ZeRO's own optimisers need it."""
+    import deepspeed
+
+    made = SimpleNamespace(enable_backward_allreduce=True, train=lambda: None)
+    monkeypatch.setattr(deepspeed, "initialize", lambda **_: (made, None, None, None))
+    context: Any = SimpleNamespace(info=RankInfo(0, ranks, 0), device=torch.device("cpu"))
+    loop.build_engine(torch.nn.Linear(2, 2), TrainConfig(precision="fp32", zero_stage=stage), {}, context)
+    assert made.enable_backward_allreduce is adds_up
+    source = inspect.getsource(deepspeed.DeepSpeedEngine)
+    assert "if self.enable_backward_allreduce and" in source, "DeepSpeed calls it otherwise now"

@@ -84,7 +84,7 @@ def compare(
         if not common:
             continue
         mine, theirs = ({seed: results[arm][seed].scores for seed in sorted(common)} for arm in (a, b))
-        ledgers = [mean_ledger([results[arm][seed].ledger for seed in common]) for arm in (a, b)]
+        ledgers = [mean_ledger([results[arm][seed].ledger for seed in sorted(common)]) for arm in (a, b)]
         found.append(
             Comparison(
                 a,

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import taking_over
-from undo_hpc.control.position import RunState, current_state, read_state
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import RunState, read_state
 from undo_hpc.control.taking_over import first_work
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import LAST_STAGE

@@ -85,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, interrupt)
 
     def command() -> int:
-        from rich.console import Console
+        from undo_hpc.system.console import SafeConsole
 
-        return int(module.run(arguments, Console(soft_wrap=False)))
+        return int(module.run(arguments, SafeConsole(soft_wrap=False)))
 
     try:
         return guard(command, run_dir=getattr(arguments, "run_dir", None))
@@ -118,8 +118,10 @@ def _overview(words: list[str]) -> int:
         return 0
     import difflib
 
+    from undo_hpc.system.wording import printable
+
     near = difflib.get_close_matches(words[0], VERBS, n=1)
     advice = f"did you mean '{near[0]}'?" if near else f"verbs: {', '.join(VERBS)}"
     advice = MEANT.get(words[0], advice)
-    print(f"error: there is no verb '{words[0]}'\n  -> {advice}", file=sys.stderr)
+    print(f"error: there is no verb '{printable(words[0])}'\n  -> {advice}", file=sys.stderr)
     return 2

@@ -101,10 +101,10 @@ def run_launcher(
     signal.signal(signal.SIGTERM, interrupt)
 
     def command() -> int:
-        from rich.console import Console
+        from undo_hpc.system.console import SafeConsole
 
         quiet = bool(arguments.quiet) and not arguments.dry_run
-        return launch(arguments, Console(soft_wrap=False, quiet=quiet))
+        return launch(arguments, SafeConsole(soft_wrap=False, quiet=quiet))
 
     stopped = f"\nstopped; all finished work is saved. The same command resumes the {what}."
     return guard(command, run_dir=run_dir, interrupted=stopped)

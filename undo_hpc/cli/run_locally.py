@@ -11,7 +11,8 @@ from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.local import LocalCluster, warm_server
 from undo_hpc.config.parts import ends_behind, has_rationales, refines
 from undo_hpc.control.budget import require_budget
-from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import RunState, discard_stale, latest_planned
 from undo_hpc.control.results import require_results
 from undo_hpc.errors import Incomplete
 from undo_hpc.models import public_name

@@ -42,7 +42,7 @@ def read_marks(text: str) -> tuple[JobName | None, str]:
     comment, _, script = rest.partition("|")
     last = script.rstrip().rpartition("/")[2]
     found = (  # the name last: with a prefix it may still look like one of ours, of another stage
-        JobName.parse(comment.removeprefix("undo ").strip())
+        JobName.parse(comment.removeprefix("undo ").strip().partition(" ")[0])  # prelude.sh may add a word
         or JobName.parse(last.removesuffix(".sh"))
         or JobName.parse(name)
     )

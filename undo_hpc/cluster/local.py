@@ -24,7 +24,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
-from undo_hpc.system.parent_death import DIE_WITH_PARENT
+from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.system.warm import WarmProcess, WarmServer
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,9 @@ def worker_command(run_dir: Path, stage: Stage, index: int) -> list[str]:
 
 def worker_environment(run: Run) -> dict[str, str]:
     """The environment of this run's workers."""
-    return os.environ | {
-        DIE_WITH_PARENT: "TERM",
+    return {
+        **os.environ,
+        **bound_to_this_process("TERM"),
         "OMP_NUM_THREADS": str(run.config.cluster.threads_per_process),
         "TOKENIZERS_PARALLELISM": "false",
         # workers run the code that this launcher runs, whatever else is installed
@@ -79,8 +80,8 @@ def suits_warm_start(run: Run, stage: str) -> bool:
 
 def warm_server(run: Run) -> WarmServer | None:
     """The warm process of a run (`cluster.warm_start`); None where it is off, where no stage would use it, and where there is a GPU: a driver
-    may be initialised by an import."""
-    if not run.config.cluster.warm_start or has_gpu() or not hasattr(os, "fork"):
+    may be initialised by an import. On Linux alone: elsewhere a copy does not end with its parent, and some libraries do not bear a fork."""
+    if not run.config.cluster.warm_start or has_gpu() or sys.platform != "linux":
         return None
     if not any(suits_warm_start(run, stage) for stage in ("generate", "evaluate")):
         return None
@@ -219,6 +220,11 @@ class LocalCluster:
     def _end(self, item: _Running, waiting: list[tuple[Stage, Task]], open_tasks: dict[str, int]) -> None:
         self._running.remove(item)
         code = item.process.wait()
+        if isinstance(item.process, WarmProcess) and item.process.is_lost:
+            log.warning(
+                "the process that %s was a copy of has died; the task is started again as a process of its own",
+                item.stage.name,
+            )
         self._display.ended(item.stage, item.task, code, time.monotonic() - item.began)
         if code == ExitCode.COMPLETE:
             open_tasks[item.stage.name] -= 1

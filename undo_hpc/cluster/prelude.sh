@@ -28,6 +28,9 @@ undo_on_term() {
   undo_terminated=1
   # Preempted without grace: SLURM requeues the job by itself. Should we not live to see the end, this stands.
   undo_restart_in "${undo_delay:-$(( ${UNDO_KILL_WAIT:-30} + 10 + ${UNDO_RESTART_DELAY:-3} ))}"
+  # A grace time that ends before the job does leaves a mark, which nobody can read: the comment says it to the next start.
+  local shown; [ "${UNDO_GRACE_MARK:-0}" = 1 ] && shown=$(undo_shown) && [[ $shown =~ $undo_comment ]] &&
+    undo_scontrol update JobId="$(undo_job_id)" Comment="${BASH_REMATCH[1]} late" >/dev/null
 }
 
 # SLURM 24.05 and newer remember that a job was preempted with a grace time, and requeue it themselves when it ends, however it ends:
@@ -44,16 +47,25 @@ undo_guard() {
   read -r -t 20 up <&"$undo_guard_output" && [ "$up" = up ]
 }
 
-# Whether this job is in its grace time.
-undo_preempted() {
-  local said
-  said=$(scontrol show job -o "$(undo_job_id)" 2>/dev/null) && [[ $said =~ " PreemptTime=" && ! $said =~ " PreemptTime=None" ]]
-}
+# What SLURM says of this job, in a line; and our comment in it.
+undo_comment=' Comment=(undo [^ ]+)( late)?'
+undo_shown() { scontrol show job -o "$(undo_job_id)" 2>/dev/null; }
 
-# Before a job ends: where SLURM may requeue it by itself, it starts again soon.
+# Whether this job is in its grace time.
+undo_preempted() { local said; said=${1:-$(undo_shown)} && [[ $said =~ " PreemptTime=" && ! $said =~ " PreemptTime=None" ]]; }
+
+# Before a job ends: where SLURM may requeue it by itself, it starts again soon. (Only there: behind the step that sees to it, what
+# depends on this job starts up to three seconds later.)
 undo_leave() {
   [ "${UNDO_GRACE_MARK:-0}" = 1 ] || return 0
-  [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || undo_preempted || return 0  # an earlier start may have left the mark
+  local said; said=$(undo_shown)
+  if ! undo_preempted "$said"; then
+    [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || return 0
+    if [[ $said =~ $undo_comment ]]; then
+      [ -n "${BASH_REMATCH[2]}" ] || return 0  # no earlier start was late
+      undo_scontrol update JobId="$(undo_job_id)" Comment="${BASH_REMATCH[1]}" >/dev/null  # the mark goes with this end
+    fi
+  fi
   undo_guard
 }
 

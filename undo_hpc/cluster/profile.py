@@ -69,8 +69,8 @@ class StageProfile(StageResources):
     @field_validator("extra")
     @classmethod
     def _not_ours(cls, extra: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
-        for name in extra.keys() & _OURS.keys():
-            raise ValueError(f"'{name}' is set by this program: {_OURS[name]}")
+        if ours := [name for name in extra if name in _OURS]:
+            raise ValueError(f"'{ours[0]}' is set by this program: {_OURS[ours[0]]}")
         return extra
 
 
@@ -90,9 +90,9 @@ class ContainerProfile(Section):
     @field_validator("options")
     @classmethod
     def _keeps_variables(cls, options: list[str]) -> list[str]:
-        for option in set(options) & {"-e", "--cleanenv", "-C", "--containall"}:
+        if taking := [o for o in options if o in ("-e", "--cleanenv", "-C", "--containall")]:
             raise ValueError(
-                f"'{option}' takes away the variables that tell a task its rank, its GPUs and where its code lies"
+                f"'{taking[0]}' takes away the variables that tell a task its rank, its GPUs and where its code lies"
             )
         return options
 

@@ -68,7 +68,7 @@ class ClusterConfig(Section):
     )
     threads_per_process: int = runtime_field(1, "local: CPU threads of each task", ge=1)
     warm_start: bool = runtime_field(
-        False, "local, without a GPU: tasks start as copies of one process that has torch imported"
+        True, "local, without a GPU: tasks start as copies of one process that has torch imported"
     )
     resources: dict[str, StageResources] = runtime_field(
         {}, "what a task of a stage needs, over the profile, by the stage's name"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import AddedEvaluation, RunConfig
-from undo_hpc.control.position import outside_digests, with_added
+from undo_hpc.control.planning import with_added
+from undo_hpc.control.position import outside_digests
 from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan, build_graph

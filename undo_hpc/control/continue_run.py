@@ -13,7 +13,8 @@ from undo_hpc.cluster.signals import own_job
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.dispatch import DispatchResult, submit_missing
 from undo_hpc.control.patience import keep_trying
-from undo_hpc.control.position import RunState, current_state, latest_planned
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import RunState, latest_planned
 from undo_hpc.control.run_cluster import open_cluster, run_lease
 from undo_hpc.control.stopping_run import stop_servers
 from undo_hpc.errors import ClusterError, ExitCode, Incomplete, LeaseError

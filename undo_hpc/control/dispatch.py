@@ -19,7 +19,8 @@ from undo_hpc.control.ahead import Submitted, submit_ahead
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.dependencies import connected_stages, submit_in_order
 from undo_hpc.control.listed import require_gone
-from undo_hpc.control.position import RunState, current_state, discard_stale, latest_planned
+from undo_hpc.control.planning import current_state
+from undo_hpc.control.position import RunState, discard_stale, latest_planned
 from undo_hpc.control.resubmits import limit_resubmits
 from undo_hpc.control.run_cluster import require_unmoved
 from undo_hpc.pipeline.plan import Stage

@@ -98,7 +98,7 @@ def prune(run: Run, keep: Iterable[str], *, apply: bool) -> Pruning:
         manifest = _trained(run, number)
         if number in kept or manifest is None:
             continue
-        weights = {run.layout.root / name for name in manifest.outputs if name.endswith(WEIGHTS)}
+        weights = [run.layout.root / name for name in manifest.outputs if name.endswith(WEIGHTS)]
         there = [path for path in weights if path.exists()]
         if there and number in needed:
             raise Incomplete(

@@ -18,7 +18,7 @@ import orjson
 
 from undo_hpc.config.load import differing_keys, is_neutral
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.control.position import make_plan
+from undo_hpc.control.planning import make_plan
 from undo_hpc.errors import EvidenceError
 from undo_hpc.pipeline.own_prompts import as_in, by_content
 from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, decide_run
@@ -79,7 +79,9 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
     }  # nothing is refined, continued or combined yet
     explicit = config.model_dump(mode="json", exclude_defaults=True)
     values = [
-        (k, v) for k, v in by_content(leaves(explicit)) if not is_neutral(k) and k.startswith(tuple(read))
+        (k, v)
+        for k, v in by_content(leaves(explicit))
+        if not is_neutral(k) and k.startswith(tuple(sorted(read)))
     ]
     return hashlib.sha256(orjson.dumps([_gives_own(config) and "generate" in names, *values])).hexdigest()
 

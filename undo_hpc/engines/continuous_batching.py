@@ -79,20 +79,34 @@ class ContinuousBatchDecoder:
         return self._step()
 
     def _fill(self, queue: deque[Work], free: list[int]) -> None:
-        """Starts the next requests in free rows; those taken are removed from `queue` and `free`."""
+        """Starts the next requests in free rows; those taken are removed from `queue` and `free`.
+
+        A prompt that a row holds already, or that another request of this call has, is computed once and copied.
+        """
         width = self._width(queue[0])
+        holders = {work.request.prompt: row for row, work in enumerate(self._works) if work is not None}
         taken: list[tuple[int, Work]] = []
-        while queue and free and len(taken) < self._fill_rows and self._width(queue[0]) <= width:
+        computed: list[tuple[int, Work]] = []
+        copied: list[tuple[int, int]] = []  # from a row to another
+        while queue and free and self._width(queue[0]) <= width:
             if self._invariant and self._width(queue[0]) != width:
                 break
-            taken.append((free.pop(0), queue.popleft()))
-            self._works[taken[-1][0]] = taken[-1][
-                1
-            ]  # entered first, so that `drop` finds it whatever happens
-        prompts = torch.zeros(self._fill_rows if self._invariant else len(taken), width, dtype=torch.long)
+            holder = holders.get(queue[0].request.prompt)
+            if holder is None and len(computed) == self._fill_rows:
+                break
+            row, work = free.pop(0), queue.popleft()
+            self._works[row] = work  # entered first, so that `drop` finds it whatever happens
+            taken.append((row, work))
+            if holder is None:
+                computed.append((row, work))
+                holders[work.request.prompt] = row
+            else:
+                copied.append((holder, row))
+        prompts = torch.zeros(self._fill_rows if self._invariant else len(computed), width, dtype=torch.long)
+        for index, (_, work) in enumerate(computed):
+            prompts[index, : len(work.prompt) - 1] = torch.tensor(work.prompt[:-1])
         drawn = torch.zeros(len(taken), self._length)
         for index, (row, work) in enumerate(taken):
-            prompts[index, : len(work.prompt) - 1] = torch.tensor(work.prompt[:-1])
             self._written[row] = []
             if work.request.temperature > 0:
                 drawn[index, : work.max_new_tokens] = uniforms(work.request.seed, work.max_new_tokens)
@@ -105,7 +119,11 @@ class ContinuousBatchDecoder:
         self._temperature[rows] = torch.tensor([float(work.request.temperature) for work in works]).to(device)
         self._top_p[rows] = torch.tensor([float(work.request.top_p) for work in works]).to(device)
         self._top_k[rows] = torch.tensor([work.request.top_k for work in works]).to(device)
-        self._slots.fill(prompts.to(device), rows)
+        if computed:
+            self._slots.fill(prompts.to(device), torch.tensor([row for row, _ in computed]).to(device))
+        if copied:
+            holding, free_rows = (torch.tensor(ends).to(device) for ends in zip(*copied, strict=True))
+            self._slots.cache.copy_columns(holding, free_rows, width)
 
     def _width(self, work: Work) -> int:
         """Columns that the prompt of `work` is filled with: its own length, rounded up."""

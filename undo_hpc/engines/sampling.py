@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+_LARGE = 8192  # words from which on not all of them are sorted
+_LIKELIEST = 256
+
 
 def uniforms(seed: int, count: int) -> torch.Tensor:
     """The random numbers of a request: float32 in [0, 1), shape (count,), on the CPU whatever the model's device."""
@@ -50,14 +53,58 @@ def draw(
     likeliest = logits.argmax(-1)
     if greedy if greedy is not None else not bool((temperature > 0).any()):
         return likeliest
-    ordered, tokens = (logits / temperature.clamp(min=1e-5)[:, None]).sort(
-        dim=-1, descending=True, stable=True
-    )
-    rank = torch.arange(logits.shape[1], device=logits.device)
+    scaled = logits / temperature.clamp(min=1e-5)[:, None]
+    if logits.shape[1] < _LARGE:
+        chosen = _cut(scaled, uniform, top_p, top_k)
+    else:
+        chosen, settled = _cut_of_likeliest(scaled, uniform, top_p, top_k)
+        if len(rest := torch.nonzero(~settled & (temperature > 0))[:, 0]):
+            chosen[rest] = _cut(scaled[rest], uniform[rest], top_p[rest], top_k[rest])
+    return torch.where(temperature > 0, chosen, likeliest)
+
+
+def _cut(
+    scaled: torch.Tensor, uniform: torch.Tensor, top_p: torch.Tensor, top_k: torch.Tensor
+) -> torch.Tensor:
+    """The tokens at which the cumulative distributions are cut. Shape (rows,)."""
+    import torch
+
+    ordered, tokens = scaled.sort(dim=-1, descending=True, stable=True)
+    rank = torch.arange(scaled.shape[1], device=scaled.device)
     ordered = ordered.masked_fill((rank >= top_k[:, None]) & (top_k[:, None] > 0), float("-inf"))
     cumulative = ordered.softmax(-1).cumsum(-1)
     # The mass of the nucleus: up to the first token at which the share is reached.
-    last = (cumulative < top_p[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
+    last = (cumulative < top_p[:, None]).sum(-1).clamp(max=scaled.shape[1] - 1)
     mass = cumulative.gather(1, last[:, None])
     chosen = torch.minimum((cumulative <= uniform[:, None] * mass).sum(-1), last)
-    return torch.where(temperature > 0, tokens.gather(1, chosen[:, None])[:, 0], likeliest)
+    return tokens.gather(1, chosen[:, None])[:, 0]
+
+
+def _cut_of_likeliest(
+    scaled: torch.Tensor, uniform: torch.Tensor, top_p: torch.Tensor, top_k: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same from the `_LIKELIEST` tokens alone, and whether that settles it; shapes (rows,).
+
+    Sorting 50,000 words takes a CPU about as long as a model of 135 million weights takes for the row. Where the cut
+    lies among the likeliest, the rest counts as a sum only. Not settled: the cut, or the end of the nucleus, lies behind
+    them or at a value that others behind them may share.
+    """
+    import torch
+
+    values, tokens = scaled.topk(_LIKELIEST, dim=-1)
+    tokens, order = tokens.sort(dim=-1)  # of equal values the first token comes first, as above
+    values, order = values.gather(1, order).sort(dim=-1, descending=True, stable=True)
+    tokens = tokens.gather(1, order)
+    rank = torch.arange(_LIKELIEST, device=scaled.device)
+    beyond = (rank >= top_k[:, None]) & (top_k[:, None] > 0)
+    few = (top_k > 0) & (top_k <= _LIKELIEST)  # then nothing behind them counts
+    total = torch.where(few, values.masked_fill(beyond, float("-inf")).logsumexp(-1), scaled.logsumexp(-1))
+    cumulative = (values - total[:, None]).masked_fill(beyond, float("-inf")).exp().cumsum(-1)
+    whole = top_p >= 1  # the nucleus is everything
+    last = (cumulative < top_p[:, None]).sum(-1)
+    mass = torch.where(whole, 1.0, cumulative.gather(1, last.clamp(max=_LIKELIEST - 1)[:, None])[:, 0])
+    chosen = (cumulative <= (uniform * mass)[:, None]).sum(-1)
+    chosen = torch.where(whole, chosen, torch.minimum(chosen, last)).clamp(max=_LIKELIEST - 1)
+    above = values.gather(1, chosen[:, None])[:, 0] > values[:, -1]
+    settled = above & (whole | (last < _LIKELIEST - 1)) & ((top_k == 0) | few)
+    return tokens.gather(1, chosen[:, None])[:, 0], settled

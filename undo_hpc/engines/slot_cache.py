@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from undo_hpc.engines import grouped_attention
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -79,6 +81,12 @@ class SlotLayer(CacheLayerMixin):
         assert self.keys is not None and self.values is not None
         self.keys, self.values = self.keys[rows], self.values[rows]
 
+    def copy_columns(self, rows: torch.Tensor, to: torch.Tensor, width: int) -> None:
+        """Copies the first `width` columns of `rows` to the rows `to`."""
+        assert self.keys is not None and self.values is not None
+        self.keys[to, :, :width] = self.keys[rows, :, :width]
+        self.values[to, :, :width] = self.values[rows, :, :width]
+
 
 class SlotCache(Cache):
     """The cache of all layers.
@@ -94,6 +102,11 @@ class SlotCache(Cache):
         self.layout = SlotLayout(rows, length, length, torch.arange(rows, device=device), zeros)
         self._slot_layers = [SlotLayer(self.layout) for _ in range(layers)]
         super().__init__(layers=list(self._slot_layers))
+
+    def copy_columns(self, rows: torch.Tensor, to: torch.Tensor, width: int) -> None:
+        """Copies the first `width` columns of `rows` to the rows `to`, in all layers."""
+        for layer in self._slot_layers:
+            layer.copy_columns(rows, to, width)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps these rows, in this order."""
@@ -162,7 +175,7 @@ def why_unsupported(model: PreTrainedModel) -> str:
         window and window < config.max_position_embeddings
     ):
         return "layers without full attention"
-    if getattr(model.config, "_attn_implementation", "") not in ("sdpa", "eager"):
+    if getattr(model.config, "_attn_implementation", "") not in ("sdpa", "eager", grouped_attention.NAME):
         return f"attention {model.config._attn_implementation}"
     ids = (torch.arange(14, device=model.device).reshape(2, 7) * 37 + 11) % config.vocab_size
     lengths = torch.tensor([7, 5], device=model.device)

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
+from undo_hpc.engines import grouped_attention
 from undo_hpc.engines.base import Completion, Failures, Request, failed, never, too_long
 from undo_hpc.engines.chat import Chat, loading_hint
 from undo_hpc.engines.continuous_batching import ContinuousBatchDecoder, rounded
@@ -49,7 +50,11 @@ class TransformersEngine:
         self._model = self._load(model)
         text_config = self._model.config.get_text_config()
         self._context = int(getattr(text_config, "max_position_embeddings", None) or 2**31)
+        grouped = grouped_attention.install(self._model)
         self._static_reason = why_unsupported(self._model)
+        if grouped and self._static_reason:
+            self._model.set_attn_implementation("sdpa")
+            self._static_reason = why_unsupported(self._model)
         if self._config.batch_invariant:
             experts = getattr(text_config, "num_experts", 0) or getattr(text_config, "num_local_experts", 0)
             reason = self._static_reason or (
@@ -138,12 +143,14 @@ class TransformersEngine:
     def _merged(self, buckets: dict[int, list[Work]]) -> list[tuple[int, list[Work]]]:
         """The buckets, longest first, each in the order in which it is run.
 
-        On a GPU the time of a step hardly depends on its rows and columns while they are few: what counts is the number
-        of steps. So shorter requests join a longer bucket as long as rows of that length are left in the budget, and the
-        longest of all go first.
+        On a GPU, and with a large model anywhere, the time of a step hardly depends on its rows and columns while they
+        are few: the weights are read once a step. So shorter requests join a longer bucket as long as rows of that
+        length are left in the budget, and the longest of all go first.
         """
         found: list[tuple[int, list[Work]]] = []
-        join = self._device.type == "cuda" and not self._config.batch_invariant
+        join = (
+            self._device.type == "cuda" or grouped_attention.is_large(self._model)
+        ) and not self._config.batch_invariant
         for length in sorted(buckets, reverse=True):
             bucket = sorted(buckets[length], key=lambda work: -(work.total if join else len(work.prompt)))
             if join and found:

@@ -47,4 +47,4 @@ def unify(text: str) -> str:
     )
     text = unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
     others = {c for c in text if not c.isascii() and unicodedata.category(c) == "Nd"}
-    return text.translate({ord(c): str(unicodedata.digit(c)) for c in others})
+    return text.translate({ord(c): str(unicodedata.digit(c)) for c in sorted(others)})

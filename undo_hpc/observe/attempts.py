@@ -102,10 +102,12 @@ def answered_by_teacher(run: Run, iteration: int, places: Iterable[tuple[int, st
         index = begins[at_or_before][1]
         asked = next((row for row in _rows_of(at.targets_file(index), idx) if row["problem_id"] == who), None)
         if asked is not None:
-            target = Target.from_dict(asked)
+            with expect_fields(at.targets_file(index)):
+                target = Target.from_dict(asked)
             for row in _rows_of(at.shard("generate", index), idx):
                 if row["problem_id"] == who:
-                    attempt = Attempt.from_dict(row)
+                    with expect_fields(at.shard("generate", index)):
+                        attempt = Attempt.from_dict(row)
                     yield Answered("generate", iteration, "", target.to_problem(), attempt, target)
 
 

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from undo_hpc.observe.wording import percent
+from undo_hpc.observe.wording import in_flight, percent
 from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.storage.reading import finite
 from undo_hpc.system.wording import format_duration
@@ -49,14 +49,6 @@ def describe(progress: dict[str, Any] | None, seconds: float) -> str:
     if progress.get("lr") is not None:
         parts.append(f"lr {progress['lr']:.2e}")
     return ", ".join(parts) or "working"
-
-
-def in_flight(progress: dict[str, Any]) -> str:
-    """Requests under way, and the tokens that they have so far where the engine tells: '12 under way (1,840 tokens)'."""
-    if not progress.get("under_way"):
-        return ""
-    tokens = progress.get("writing")
-    return f"{progress['under_way']:,} under way" + (f" ({tokens:,} tokens)" if tokens else "")
 
 
 def outcome(code: int) -> str:

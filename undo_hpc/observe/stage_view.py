@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from undo_hpc.control.position import RunState
 from undo_hpc.observe.logs import logs_of, tail
-from undo_hpc.observe.progress import in_flight
-from undo_hpc.observe.wording import learned
+from undo_hpc.observe.wording import in_flight, learned
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, TaskStatus, enough

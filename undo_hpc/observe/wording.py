@@ -84,3 +84,11 @@ def _limit(sampling: SamplingConfig) -> str:
     limits = sorted(({0: sampling.max_new_tokens} | sampling.max_new_tokens_by_iteration).items())
     later = "".join(f", {limit:,} from iteration {number}" for number, limit in limits[1:])
     return f"at most {limits[0][1]:,} new tokens{later}"
+
+
+def in_flight(progress: dict[str, Any]) -> str:
+    """Requests under way, and the tokens that they have so far where the engine tells: '12 under way (1,840 tokens)'."""
+    if not progress.get("under_way"):
+        return ""
+    tokens = progress.get("writing")
+    return f"{progress['under_way']:,} under way" + (f" ({tokens:,} tokens)" if tokens else "")

@@ -33,7 +33,7 @@ def gather_evidence(run_dir: Path, stages: Sequence[Stage]) -> dict[Key, Evidenc
             if folder not in listings:
                 listings[folder] = _names(root + folder)
             if name in listings[folder]:
-                evidence = task_evidence(run_dir, task, stage.iteration)
+                evidence = _evidence(root, task, stage.iteration)
                 if evidence is not None:
                     found[stage.name, task.index] = evidence
     return found
@@ -41,7 +41,10 @@ def gather_evidence(run_dir: Path, stages: Sequence[Stage]) -> dict[Key, Evidenc
 
 def task_evidence(run_dir: Path, task: Task, iteration: int) -> Evidence | None:
     """The evidence of one task; None where it has no manifest."""
-    root = f"{run_dir}/"
+    return _evidence(f"{run_dir}/", task, iteration)
+
+
+def _evidence(root: str, task: Task, iteration: int) -> Evidence | None:
     data = read_fast(root + task.manifest)
     if data is None:
         return None

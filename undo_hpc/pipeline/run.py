@@ -266,7 +266,7 @@ def _updated(stored: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -
     """What is stored, with the values that changed. A key that this version has and that one had not stays out: jobs in the
     queue read the file with the code that they were submitted with."""
     result = dict(stored)
-    for key in old.keys() | new.keys():
+    for key in old | new:
         if key not in new:
             result.pop(key, None)
         elif isinstance(new[key], dict) and isinstance(old.get(key), dict):

@@ -21,11 +21,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
-
-from jinja2 import StrictUndefined, meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import TYPE_CHECKING
 
 from undo_hpc.errors import ConfigError
+
+if TYPE_CHECKING:  # else loaded with the first template: a look at a run reads none
+    from jinja2 import nodes
 
 NAMES = ("problem", "rationale", "student_answer", "verdict", "score", "error_kind", "failed_step", "history", "truth", "examples",
          "instruction")  # fmt: skip
@@ -58,6 +59,9 @@ class Template:
     """
 
     def __init__(self, text: str, *, where: str = "template", known: Collection[str] = NAMES) -> None:
+        from jinja2 import StrictUndefined
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
         self._where, self._known, self._given = where, known, text
         self.text = _TAG.sub(self._translate, text)
         self.old_syntax = self.text != text
@@ -89,6 +93,8 @@ class Template:
 
     def _check(self, tree: nodes.Template) -> set[str]:
         """The placeholders of the template; raises for one that there is not, and for an expression that holds none."""
+        from jinja2 import meta, nodes
+
         names = meta.find_undeclared_variables(tree)
         for node in tree.find_all(nodes.Name):
             if node.name in names.difference(self._known):

@@ -147,8 +147,9 @@ class _Figures:
 
     def read_benchmarks(self, answers: Slices) -> None:
         """All that is no split."""
-        for name in answers.keys() - set(SPLITS):
-            deque(self._read("evaluate", name, answers[name]), maxlen=0)
+        for name in answers:
+            if name not in SPLITS:
+                deque(self._read("evaluate", name, answers[name]), maxlen=0)
 
     def read_untrained(self, answers: Slices) -> None:
         """The untrained student's answers."""

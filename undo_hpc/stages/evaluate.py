@@ -44,7 +44,7 @@ def answer_slices(
     """Answers slices with the student of the iteration, or with the untrained one, and publishes the rows. Raises as `run_stage`."""
     config = ctx.run.config
     inputs = {"splits": slices_digest(ctx.run, (part.problem_set for part in parts))}
-    for name in {part.problem_set for part in parts} & ctx.plan.added.keys():
+    for name in sorted({part.problem_set for part in parts} & ctx.plan.added.keys()):
         require_added(ctx.run, name)
     inputs |= ctx.task.inputs
     if not untrained:

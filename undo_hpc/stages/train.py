@@ -20,7 +20,7 @@ from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import Manifest, read_manifest
 from undo_hpc.storage.shards import read_rows
-from undo_hpc.system.parent_death import DIE_WITH_PARENT
+from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import RECORD, TrainSpec
 
@@ -191,7 +191,10 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
 
     Where srun started one process a rank (`ranks` of them), each of them starts its own.
     """
-    environment = os.environ | {DIE_WITH_PARENT: "KILL"}  # a killed worker must not leave ranks that write
+    environment = {
+        **os.environ,
+        **bound_to_this_process("KILL"),
+    }  # a killed worker must not leave ranks that write
     if (
         cluster_rank()[0] == 0
     ):  # the first rank gives checkpoints and the student their names; the others hold no lease

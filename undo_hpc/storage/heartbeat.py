@@ -9,8 +9,9 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from undo_hpc.system.forking import process_start
 
 HEARTBEAT_S = 5.0
 STALE_S = 45.0  # NFS may show a heartbeat late, and clocks of nodes differ; nine missed beats are death
@@ -19,15 +20,6 @@ STALE_S = 45.0  # NFS may show a heartbeat late, and clocks of nodes differ; nin
 def own_process() -> dict[str, Any]:
     """The record of this process, without its heartbeat."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "start": process_start(os.getpid())}
-
-
-def process_start(pid: int) -> str:
-    """Start time of a process of this host in clock ticks (a pid alone may be given again), or empty where it is dead."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
 
 
 def alive_here(pid: int, start: str) -> bool | None:

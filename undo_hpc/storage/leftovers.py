@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from undo_hpc.storage.atomic import own_host
-from undo_hpc.storage.heartbeat import process_start
+from undo_hpc.system.forking import process_start
 
 _NAME = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 ELSEWHERE_S = 3600.0  # a writer on another host cannot be asked; no file takes an hour to write

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import asdict, dataclass, field
+import zlib
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.records import SCHEMA_VERSION, other_schema
 from undo_hpc.storage.atomic import fsync_dir, read_json, sha256_file, translate_os_error, write_json
+
+_KEYS = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,16 @@ def describe_output(path: Path, rows: int | None = None) -> Output:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes a manifest durably; do it after all outputs are durable."""
-    write_json(path, asdict(manifest) | {"digest": manifest.digest})
+    data = orjson.loads(orjson.dumps(asdict(manifest) | {"digest": manifest.digest}, option=_KEYS))
+    data["details"]["seal"] = _seal(
+        data
+    )  # among the details, where a version that knows of no seal lets it be
+    write_json(path, data)
+
+
+def _seal(data: dict[str, Any]) -> str:
+    """A checksum of a manifest's values: a flipped bit in a count would be believed otherwise."""
+    return f"{zlib.crc32(orjson.dumps(data, option=_KEYS)):08x}"
 
 
 def withdraw_manifest(path: Path) -> None:
@@ -99,20 +113,47 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def manifest_from(data: dict[str, Any]) -> Manifest:
-    """A manifest from its JSON, which is used up. Raises KeyError, TypeError or AttributeError where it is none."""
+    """A manifest from its JSON, which is used up. Raises KeyError, TypeError or AttributeError where it is none.
+
+    A look at a run makes ten thousand of them: the fields are set at once, not one by one as a frozen class does.
+    """
+    details = data.get("details")
+    seal = details.pop("seal", None) if isinstance(details, dict) else None
+    intact = seal is None or seal == _seal(data)
     data.pop("digest", None)
-    data["outputs"] = {str(name): Output(**out) for name, out in data["outputs"].items()}
-    manifest = Manifest(**data)
-    numbers = [manifest.iteration, manifest.index, *(output.bytes for output in manifest.outputs.values())]
-    if not all(isinstance(number, int) for number in numbers):
+    outputs: dict[str, Output] = {}
+    for name, out in data["outputs"].items():
+        if name.startswith("/") or ".." in name or "\0" in name:
+            _require_inside(name)
+        outputs[name] = output = Output(**out)
+        if not isinstance(output.bytes, int):
+            raise TypeError("a number has another type")
+    data["outputs"] = outputs
+    for key in _REQUIRED:
+        if key not in data:
+            raise KeyError(key)
+    if not _FIELDS.issuperset(data):
+        raise TypeError(f"it has unknown fields: {', '.join(sorted(data.keys() - _FIELDS))}")
+    if not (isinstance(data["iteration"], int) and isinstance(data["index"], int)):
         raise TypeError("a number has another type")
-    for name in manifest.outputs:
-        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise TypeError(f"it names {name!r}, which is outside of the run")
-    sections = (manifest.inputs, manifest.counts, manifest.details, manifest.policy)
-    if not all(isinstance(section, dict) for section in sections):
-        raise TypeError("a section has another type")
+    for key in _SECTIONS:
+        if not isinstance(data.setdefault(key, {}), dict):
+            raise TypeError("a section has another type")
+    if not intact:
+        raise TypeError("its values have changed since it was written")
+    manifest = object.__new__(Manifest)
+    manifest.__dict__.update(data)
     return manifest
+
+
+_FIELDS = frozenset(field.name for field in fields(Manifest))
+_REQUIRED = ("stage", "iteration", "index", "inputs", "outputs")
+_SECTIONS = ("inputs", "counts", "details", "policy")
+
+
+def _require_inside(name: str) -> None:
+    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise TypeError(f"it names {name!r}, which is outside of the run")
 
 
 def verify_outputs(run_dir: Path, manifest: Manifest, *, deep: bool, pruned: bool = False) -> str:

@@ -24,14 +24,24 @@ _FORMS = (
     ),
     (
         "a key in the query of an address",
-        re.compile(rf"(?<=[?&;#])(?:{_NAMES}|key|code|pwd|pass|auth)=[^\s&#\"']+", re.IGNORECASE),
+        re.compile(
+            rf"(?<=[?&;#])(?:{_NAMES}|key|code|pwd|pass|auth|jwt|bearer|credentials?)=[^\s&#\"']+",
+            re.IGNORECASE,
+        ),
     ),
     (
         "a key or token",
         re.compile(
             r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
-            r"|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{16,}|(?:gsk|r8|sk_live|rk_live)_[A-Za-z0-9]{20,}"
+            r"|AIza[\w-]{30,}|A(?:KIA|SIA)[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{16,}|(?:gsk|r8|sk_live|rk_live)_[A-Za-z0-9]{20,}"
             r"|(?:nvapi|xai|pplx|csk)-[\w-]{20,}|eyJ[\w-]{8,}\.eyJ[\w-]{5,}\.[\w-]+)"
+        ),
+    ),
+    (
+        "a key in a command",
+        re.compile(
+            r"(?:(?<=--token[ =])|(?<=--api-key[ =])|(?<=--password[ =])|(?<=wandb login ))(?![$<-])[^\s'\"]{8,}"
+            r"|(?:(?<= -u )|(?<=--user[ =]))(?![$<])[^\s:$]+:(?!\d+\b)[^\s$]+"
         ),
     ),
     (

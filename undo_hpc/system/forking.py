@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from undo_hpc.system.parent_death import DIE_WITH_PARENT, bound_to_this_process, die_with_parent_if_asked
+
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 _warm = False
 
@@ -41,7 +43,7 @@ class Forked:
     Args:
         work: returns its exit code.
         command: what `ps` shows of it.
-        env: its environment.
+        env: its environment. Where DIE_WITH_PARENT stands in it, this process is meant.
         log: a file descriptor for what it prints; None leaves it where this process's goes.
         session: whether it gets a session of its own, so that Ctrl-C does not reach it.
     """
@@ -59,6 +61,8 @@ class Forked:
         self.returncode: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()
+        if asked := env.get(DIE_WITH_PARENT):
+            env = dict(env) | bound_to_this_process(asked.partition(":")[0])
         self.pid = os.fork()
         if not self.pid:
             _become(work, command, env, log, session)
@@ -117,6 +121,7 @@ def _become(
             os.setsid()
         os.environ.clear()
         os.environ.update(env)
+        die_with_parent_if_asked()  # now: the work may ask late
         with Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         if log is not None:
@@ -148,3 +153,12 @@ def name_process(command: Sequence[str]) -> None:
         data = b"\0".join(os.fsencode(part) for part in command)[: end - begin - 1]
         if begin and end > begin:
             ctypes.memmove(begin, data.ljust(end - begin, b"\0"), end - begin)
+
+
+def process_start(pid: int) -> str:
+    """Start time of a process of this host in clock ticks (a pid alone may be given again), or empty where it is dead."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]

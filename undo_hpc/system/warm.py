@@ -1,8 +1,9 @@
 """A warm process: it imports what workers import, once, and starts each of them as a copy of itself.
 
 The launcher holds a `WarmServer`; the other side is `serve`, called by `undo_hpc/warm.py`. They speak JSON lines over a socket pair:
-`{"id", "argv", "log", "env"}` starts a worker, `{"id", "signal"}` signals it; `{"id", "code"}` tells its end. Where the launcher dies the
-socket closes: the warm process ends, and its children are told to save by the kernel (`parent_death`).
+`{"id", "argv", "log", "env"}` starts a worker, `{"id", "signal"}` signals it; `{"id", "pid", "start"}` tells that it has begun, `{"id", "code"}`
+its end. Where the launcher dies the socket closes: the warm process ends, and its children are told to save by the kernel (`parent_death`).
+Where the warm process dies, they are told to save too; the launcher waits for them, and is then told to start them again (ExitCode.REQUEUE).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
 import select
 import signal
 import socket
@@ -20,7 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.system.forking import Forked, set_warm
+from undo_hpc.errors import ExitCode
+from undo_hpc.system.forking import Forked, process_start, set_warm
 
 ROOM = " " * 1000  # of the command line, for the names of the copies
 LOOK_S = 0.02
@@ -38,6 +41,7 @@ class WarmServer:
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         self._codes: dict[int, int] = {}
+        self._begun: dict[int, tuple[int, str]] = {}  # of a worker: process id and start
         self._incoming = b""
         self._number = 0
         self._closed = False
@@ -52,6 +56,10 @@ class WarmServer:
                 start_new_session=True,
             )
 
+    def knows_code(self, worker: int) -> bool:
+        """Whether a worker's end was told."""
+        return worker in self._codes
+
     @property
     def alive(self) -> bool:
         """Whether workers can be started here."""
@@ -65,11 +73,20 @@ class WarmServer:
 
     def signal(self, worker: int, number: int) -> None:
         """Signals a worker, unless it has ended."""
-        self._send({"id": worker, "signal": number})
+        code = self.code(worker)
+        if code is None and not self._begun:  # it still imports: nothing is to be saved
+            self._process.kill()
+            self._process.wait()
+            self._codes |= dict.fromkeys(range(1, self._number + 1), -number)
+        elif code is None and self.alive:
+            self._send({"id": worker, "signal": number})
+        elif code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._begun[worker][0], number)
 
     def code(self, worker: int) -> int | None:
-        """A worker's exit code, None while it runs. Of one whose warm process has died, that of a killed one."""
-        with contextlib.suppress(BlockingIOError):
+        """A worker's exit code, None while it runs. Where the warm process has died nobody knows it: REQUEUE, once the worker has ended."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
             while not self._closed:
                 data = self._socket.recv(1 << 16)
                 if not data:
@@ -78,10 +95,14 @@ class WarmServer:
         *lines, self._incoming = self._incoming.split(b"\n")
         for line in lines:
             said = json.loads(line)
-            self._codes |= {said["id"]: said["code"]} if "code" in said else {}
-        if self._closed or self._process.poll() is not None:
-            return self._codes.get(worker, -int(signal.SIGKILL))
-        return self._codes.get(worker)
+            if "code" in said:
+                self._codes[said["id"]] = said["code"]
+            else:
+                self._begun[said["id"]] = said["pid"], said["start"]
+        if worker in self._codes or self.alive:
+            return self._codes.get(worker)
+        pid, start = self._begun.get(worker, (0, ""))
+        return None if pid and process_start(pid) == start else int(ExitCode.REQUEUE)
 
     def close(self) -> None:
         """Ends the warm process; workers that still run are told to save."""
@@ -109,6 +130,11 @@ class WarmProcess:
     def __init__(self, server: WarmServer, number: int) -> None:
         self._server, self._number = server, number
         self.returncode: int | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has ended and nobody knows how: its warm process died first. Its code is REQUEUE then."""
+        return self.returncode is not None and not self._server.knows_code(self._number)
 
     def poll(self) -> int | None:
         """The exit code, None while it runs."""
@@ -171,6 +197,10 @@ def _start(
     launcher: socket.socket, asked: dict[str, Any], work: Callable[[list[str]], int], command: Sequence[str]
 ) -> Forked:
     def begin() -> int:
+        told = {"id": asked["id"], "pid": os.getpid(), "start": process_start(os.getpid())}
+        launcher.sendall(
+            json.dumps(told).encode() + b"\n"
+        )  # by itself: no work begins that the launcher cannot know of
         launcher.close()
         return work(asked["argv"])
 

@@ -325,6 +325,10 @@ def build_engine(model: Any, config: TrainConfig, settings: dict[str, Any], dist
     )
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its memory use, whatever its log level
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    if dist_context.info.world_size == 1 and zero_stage(config) == 0:
+        engine.enable_backward_allreduce = (
+            False  # it would copy all gradients to and fro, at each step, to add up one rank's
+        )
     engine.train()
     return engine
 

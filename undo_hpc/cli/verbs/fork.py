@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.cli.run_iteration import command_line
     from undo_hpc.config.load import override
     from undo_hpc.control.checks import require
-    from undo_hpc.control.position import current_state
+    from undo_hpc.control.planning import current_state
     from undo_hpc.control.taking_over import take_over
     from undo_hpc.errors import ConfigError
     from undo_hpc.pipeline.layout import Layout

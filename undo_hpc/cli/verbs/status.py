@@ -34,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints the view once, or again and again."""
+    gc.disable()  # a look makes a few hundred thousand objects and ends; searching them for cycles costs a tenth of it
     from undo_hpc.cli.choose import choose_run
     from undo_hpc.observe.status import RunView, collect_status
     from undo_hpc.observe.status_view import plain_console, render_status
     from undo_hpc.pipeline.run import open_run
 
-    gc.disable()  # a look makes a few hundred thousand objects and ends; searching them for cycles costs a tenth of it
     run_dir = choose_run(arguments.run_dir)
 
     def view() -> RunView:

@@ -1,0 +1,222 @@
+"""P7, P8: what a SIGKILL and a preemption cost, beside transformers' Trainer with its just-in-time checkpoint, submitit and datatrove.
+
+P7: processes are killed at seeded moments and started again at once; what counts is the time until the training is where it was, and
+the steps or rows that are done again. P8: three trainings on a real SLURM with stock delays, a node each, preempted at the same moments
+of a seeded trace; goodput is the time of the steps that count over the time since the submission.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench import goodput_generation
+from tests.bench.frame import Measure, Skipped
+from tests.bench.goodput_contestants import SAVE_STEPS, STEP_S, Submitted, steps_of
+from tests.slurmlab import Lab, LabSettings, missing_programs
+from tests.slurmlab.processes import installed_version
+
+REPO = Path(__file__).resolve().parents[2]
+SEED = int(os.environ.get("UNDO_BENCH_SEED", "0"))
+KILLS = int(os.environ.get("UNDO_BENCH_KILLS", "4"))
+STEPS = int(os.environ.get("UNDO_BENCH_STEPS", "1200"))
+MEAN_S = float(os.environ.get("UNDO_BENCH_MEAN_S", "300"))  # of the trace: seconds between two preemptions
+MOST_S = STEPS * STEP_S * 1.1 + 30  # the measurement ends then; who is not done is measured as far as it came
+
+
+def measures() -> Iterator[Measure | Skipped]:
+    """Kills, then the trace."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="goodput-") as folder:
+        yield from _kills(Path(folder) / "kills")
+        yield from goodput_generation.measures(Path(folder) / "rows", SEED)
+        if lacking := missing_programs():
+            yield Skipped("P8", f"not installed: {', '.join(lacking)}")
+        else:
+            yield from _trace(Path(folder) / "trace")
+
+
+def _prepare(place: Path, steps: int) -> None:
+    from tests.bench.training_race import prepare
+
+    place.mkdir(parents=True)
+    prepare(place, rows=64, batch=4, epochs=10_000.0, max_steps=steps)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+
+
+# -- P7 -------------------------------------------------------------------------------------------------------------------
+
+
+def _kills(place: Path) -> Iterator[Measure]:
+    _prepare(place, 10_000)
+    back: dict[str, list[float]] = {"ours": [], "trainer": []}
+    again: dict[str, list[int]] = {"ours": [], "trainer": []}
+    for turn in range(KILLS):
+        steps = SAVE_STEPS + random.Random(f"{SEED} {turn}").randrange(SAVE_STEPS)
+        for name in back:
+            seconds, redone = _killed(place, name, steps)
+            back[name].append(seconds)
+            again[name].append(redone)
+    more = {"kills": KILLS, "seed": SEED, "steps_again": statistics.mean(again["ours"]), "steps_again_trainer": statistics.mean(again["trainer"])}  # fmt: skip
+    yield Measure(
+        "P7",
+        f"seconds from a SIGKILL until the training is where it was, a checkpoint every {SAVE_STEPS} steps of {STEP_S:g} s, against Trainer's",
+        round(statistics.median(back["ours"]), 1), round(statistics.median(back["trainer"]), 1), "<=1", "s", extra=more,
+    )  # fmt: skip
+
+
+def _killed(place: Path, name: str, steps: int) -> tuple[float, int]:
+    """Starts, kills after so many more steps, starts again; seconds until a new step is done, less that step, and steps done again."""
+    command = [sys.executable, "-m", "tests.bench.goodput_contestants", name, str(place)]
+    before = max((step for _, step in steps_of(place, name)), default=0)
+    running = _until(command, place, name, before + steps)
+    running.kill()
+    running.wait()
+    killed, done = time.time(), steps_of(place, name)
+    reached = max(step for _, step in done)
+    running = _until(command, place, name, reached + 1)
+    running.kill()
+    running.wait()
+    new = steps_of(place, name)[len(done) :]
+    return next(t for t, step in new if step > reached) - killed - STEP_S, sum(
+        step <= reached for _, step in new
+    )
+
+
+def _until(command: list[str], place: Path, name: str, step: int) -> subprocess.Popen[bytes]:
+    with (place / f"{name}.log").open("ab") as log:
+        running = subprocess.Popen(command, cwd=REPO, env=_environment(), stdout=log, stderr=log)
+    while not any(number >= step for _, number in steps_of(place, name)):
+        if running.poll() is not None:
+            raise RuntimeError(
+                f"{name} ended with {running.returncode}:\n{(place / f'{name}.log').read_text()[-1500:]}"
+            )
+        time.sleep(0.05)
+    return running
+
+
+# -- P8 -------------------------------------------------------------------------------------------------------------------
+
+
+def trace(seed: int, seconds: float) -> list[float]:
+    """PURE: moments of preemption, exponentially apart, none in the first half minute."""
+    rng, moments = random.Random(seed), [30.0]
+    while moments[-1] < seconds:
+        moments.append(moments[-1] + rng.expovariate(1 / MEAN_S))
+    return moments[1:-1]
+
+
+def _trace(place: Path) -> Iterator[Measure]:
+    moments = trace(SEED, STEPS * STEP_S)
+    with Lab(
+        LabSettings(nodes=3, cred_expire=120, grace=30, memory_mb=4000, user_signal_on_preempt=True)
+    ) as lab:
+        before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH", "PYTHONPATH")}
+        os.environ |= {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"], "PYTHONPATH": str(REPO)}
+        try:
+            figures = _run(lab, place, moments)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+    more = {
+        "preemptions": len(moments), "mean_s": MEAN_S, "load": os.getloadavg()[2], "seed": SEED, "steps": STEPS, "slurm": installed_version(),
+        "seconds_a_preemption": {name: round(figure[1], 1) for name, figure in figures.items()},
+    }  # fmt: skip
+    mine = figures["ours"][0]
+    yield Measure("P8", "goodput under a seeded preemption trace", round(mine, 3), None, ">=0.95", extra=more)
+    for id_, name, who in (
+        (
+            "P8a",
+            "trainer",
+            "transformers' Trainer with its just-in-time checkpoint, requeued by its batch script",
+        ),
+        ("P8b", "submitit", "transformers' Trainer as a Checkpointable of submitit"),
+    ):
+        yield Measure(id_, f"the same, against {who}", round(mine, 3), round(figures[name][0], 3), ">=1.3")
+
+
+def _run(lab: Lab, place: Path, moments: list[float]) -> dict[str, tuple[float, float]]:
+    """Goodput of each, and the seconds that a preemption cost."""
+    nodes = dict(zip(("ours", "trainer", "submitit"), lab.nodes, strict=True))
+    for name in nodes:
+        _prepare(place / name, STEPS)
+    began = time.time()
+    _submit_ours(place / "ours", nodes["ours"])
+    _submit_trainer(lab, place / "trainer", nodes["trainer"])
+    _submit_submitit(place / "submitit", nodes["submitit"])
+    left = list(moments)
+    while time.time() - began < MOST_S and any(_reached(place, name) < STEPS for name in nodes):
+        if left and time.time() - began >= left[0]:
+            left.pop(0)
+            for node in nodes.values():
+                lab.run(
+                    "sbatch", "-p", "high", "-w", node, "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"
+                )
+        time.sleep(0.2)
+    figures = {}
+    for name in nodes:
+        done = steps_of(place / name, name)
+        first = {step: when for when, step in reversed(done)}  # when each step was done for the first time
+        end = max(first.values()) if _reached(place, name) >= STEPS else time.time()
+        each = statistics.median(b - a for (a, _), (b, _) in itertools.pairwise(done))
+        useful = each * len(first)
+        figures[name] = (useful / (end - began), (end - began - useful) / max(1, len(moments)))
+    return figures
+
+
+def _reached(place: Path, name: str) -> int:
+    return max((step for _, step in steps_of(place / name, name)), default=0)
+
+
+def _submit_ours(place: Path, node: str) -> None:
+    """Through our own profile and batch script; the worker is the training alone."""
+    from undo_hpc.cluster.base import Submission
+    from undo_hpc.cluster.profile import Profile, StageProfile
+    from undo_hpc.cluster.slurm import SlurmCluster
+    from undo_hpc.config.schema import StageResources
+
+    python = place / "python"
+    command = shlex.join([sys.executable, "-m", "tests.bench.goodput_contestants", "ours", str(place)])
+    python.write_text(
+        f"#!/bin/bash\ncd {REPO}; export PYTHONPATH={REPO}; unset PYTHONSAFEPATH\nexec {command}\n"
+    )
+    python.chmod(0o755)
+    defaults = StageProfile(partition="lowg", memory_gb=1, cpus_per_task=1, extra={"nodelist": node})
+    cluster = SlurmCluster(Profile(python=str(python), gpu_syntax="none", defaults=defaults), place)
+    cluster.submit(Submission(place, 0, "train", None, StageResources(), tag="0" * 8, total=1))
+
+
+def _submit_trainer(lab: Lab, place: Path, node: str) -> None:
+    script = place / "job.sh"
+    command = shlex.join([sys.executable, "-m", "tests.bench.goodput_contestants", "trainer", str(place)])
+    script.write_text(
+        f"#!/bin/bash\ntrap : TERM\ncd {REPO}\nsrun {command} & wait $!; code=$?\n"
+        '[ "$code" = 75 ] && exec scontrol requeue "$SLURM_JOB_ID"\nexit "$code"\n'
+    )
+    lab.run(
+        "sbatch", "-p", "lowg", "-w", node, "--requeue", "--open-mode=append", "--mem=1G", "-o", str(place / "job.log"), str(script)
+    )  # fmt: skip
+
+
+def _submit_submitit(place: Path, node: str) -> None:
+    import submitit
+
+    executor = submitit.SlurmExecutor(folder=place / "submitit-%j", max_num_timeout=20)
+    executor.update_parameters(
+        time=60, partition="lowg", mem="1G", additional_parameters={"nodelist": node}, setup=[f"cd {REPO}"], use_srun=True
+    )  # fmt: skip
+    executor.submit(Submitted(), str(place))

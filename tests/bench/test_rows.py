@@ -1,0 +1,117 @@
+"""A rival that is missing or broken is a row that says so, and never a goal that holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.bench import __main__ as command
+from tests.bench import bench_gpu_training, bench_training, bench_training_real, gpu_wheels, training_race
+from tests.bench.frame import Measure, Skipped
+from tests.bench.rationale_lengths import PAIRS
+
+OURS = {"tokens": 100.0, "cpu_s": 1.0, "grown": 2**30, "peak": 2**30, "loss": 1.0, "steps": 2}
+
+
+def told(broken: dict[str, dict[str, Any]]) -> Any:
+    return lambda name, place, *_: broken.get(name, OURS)
+
+
+def test_a_rival_that_breaks_takes_its_own_rows_with_it_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {"trl_packed": {"failed": "trl is not installed", "missing": True}}
+    broken["trainer_rows"] = {"failed": "ValueError: no"}
+    monkeypatch.setattr(bench_training, "run_contestant", told(broken))
+    monkeypatch.setattr(bench_training_real, "prepare", lambda *_: None)
+    rows = {row.id: row.to_dict() for row in bench_training_real.run(bench_training_real.RACES["135M"])}
+    missing, broke = rows["P2r-135M-trl_packed"], rows["P2r-135M-trainer_rows"]
+    assert missing["skipped"].endswith("trl is not installed") and "broke" not in missing
+    assert broke["skipped"].endswith("ValueError: no") and broke["broke"] is True
+    assert rows["P2r-135M-trainer_grouped"]["holds"] is True
+    assert "holds" not in missing and "holds" not in broke
+
+
+def test_without_ours_nothing_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_training, "run_contestant", told({"ours": {"failed": "MemoryError"}}))
+    monkeypatch.setattr(bench_training_real, "prepare", lambda *_: None)
+    rows = [
+        row.to_dict() for one in bench_training_real.RACES.values() for row in bench_training_real.run(one)
+    ]
+    assert rows and not any("holds" in row for row in rows) and all(row["broke"] for row in rows)
+
+
+def test_a_contestant_that_cannot_start_is_told(tmp_path: Path) -> None:
+    failed = training_race.run_contestant("no_such_contestant", tmp_path, 60.0)
+    assert "no_such_contestant" in failed["failed"]
+
+
+def test_the_command_fails_where_a_row_broke_and_not_where_one_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: list[Measure | Skipped] = [Skipped("A", "it is not installed"), Measure("B", "b", 2.0, 1.0, ">=1")]
+
+    def measures() -> Iterator[Measure | Skipped]:
+        yield from found
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench", "merge"])
+    plain = command.importlib.import_module
+    monkeypatch.setattr(
+        command.importlib,
+        "import_module",
+        lambda name: SimpleNamespace(measures=measures) if name.endswith("bench_merge") else plain(name),
+    )
+    assert command.main() == 0
+    found.append(Skipped("C", "it broke", broke=True))
+    assert command.main() == 1
+    found[-1] = Measure("C", "c", 1.0, 2.0, ">=1")
+    assert command.main() == 1
+    written = json.loads((tmp_path / "build" / "bench.json").read_text())["measures"]
+    assert [row["id"] for row in written] == ["A", "B", "C"]
+    assert "A" in capsys.readouterr().out
+
+
+def test_without_a_gpu_each_of_its_rows_says_so() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    rows = [row.to_dict() for row in bench_gpu_training.measures()]
+    assert {row["id"] for row in rows} == set(bench_gpu_training.IDS)
+    assert all("no CUDA GPU" in row["skipped"] for row in rows)
+
+
+def test_the_wheels_are_named_with_the_versions_of_constraints() -> None:
+    constraints = Path(__file__).parents[2] / "constraints.txt"
+    text = "\n".join(gpu_wheels.table(constraints))
+    for name, wanted in gpu_wheels.pins(constraints).items():
+        if name in {wheel.name for wheel in gpu_wheels.WHEELS}:
+            assert f"{name}=={wanted}" in text
+    assert "flash-attn" in text and "pip download" in text
+
+
+def test_rows_have_the_lengths_of_real_rationales(tmp_path: Path) -> None:
+    """Encoded as a training does it."""
+    from tests.bench.rationale_lengths import PROMPT_EXTRA
+    from tests.training import tiny_student
+    from undo_hpc.training.encoding import encode_spec
+    from undo_hpc.training.spec import TrainSpec
+
+    data = tiny_student.write_parquet(tmp_path / "data.parquet", bench_training_real.rows(16))
+    tokenizer = tiny_student.make_tokenizer()
+    spec = TrainSpec(
+        train={"max_length": 2048},
+        seed=0,
+        model="tiny",
+        data=[str(data)],
+        work_dir=str(tmp_path),
+        out_dir=str(tmp_path / "out"),
+        run_id="bench",
+        instruction=".",
+    )
+    found = encode_spec(spec, tokenizer)
+    assert found.prompts.tolist() == [prompt + PROMPT_EXTRA for prompt, _ in PAIRS[:16]]
+    assert found.targets.tolist() == [answer + 1 for _, answer in PAIRS[:16]]  # and the end of the turn
