@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from operator import attrgetter
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 SCHEMA_VERSION = 2  # of all files of a run directory
 _WRITTEN_BY = {1: "0.1"}  # schema -> the version of undo-hpc that continues such a run
@@ -60,14 +60,54 @@ class Row:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The row from its form on disk. Raises TypeError where a required key is missing."""
-        known = _names(cls)  # type: ignore[arg-type]
-        return cls(**{k: tuple(v) if type(v) is list else v for k, v in data.items() if k in known})
+        plan = _slots(cls)  # type: ignore[arg-type]
+        if missing := plan.required - data.keys():
+            raise TypeError(f"{cls.__name__}: {min(missing)} is missing")
+        row, get = object.__new__(cls), data.get
+        for put, name, default in plan.plain:
+            put(row, get(name, default))
+        for put, name, make in plan.made:
+            put(row, data[name] if name in data else make())
+        for put, name, default in plan.tuples:
+            put(row, tuple(get(name, default)))
+        return row
 
 
 @cache
 def _names(row: type[Row]) -> dict[str, None]:
     """The fields of a kind of row, in their order (`dataclasses.fields` for each of a million rows takes longer than reading them)."""
     return dict.fromkeys(f.name for f in fields(row))  # type: ignore[arg-type]
+
+
+class _Slots(NamedTuple):
+    """How a frozen row is filled: `__init__` sets each field by way of `object.__setattr__`, which takes three times as long.
+
+    Each entry has what puts a value into its slot, the name, and the default, or what makes one; tuples are lists in JSON.
+    """
+
+    required: frozenset[str]
+    plain: list[tuple[Any, str, Any]]
+    made: list[tuple[Any, str, Any]]
+    tuples: list[tuple[Any, str, Any]]
+
+
+@cache
+def _slots(row: type[Row]) -> _Slots:
+    found = _Slots(
+        frozenset(f.name for f in fields(row) if f.default is f.default_factory is MISSING),  # type: ignore[arg-type]
+        [],
+        [],
+        [],
+    )
+    for f in fields(row):  # type: ignore[arg-type]
+        put = getattr(row, f.name).__set__
+        if f.default_factory is not MISSING:
+            found.made.append((put, f.name, f.default_factory))
+        else:
+            (found.tuples if str(f.type).startswith("tuple") else found.plain).append(
+                (put, f.name, f.default)
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from undo_hpc.config.schema import DataConfig
 from undo_hpc.data import Splits, split_problems
+from undo_hpc.data import splits as splits_file
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem, content_id, normalise_text
 
@@ -81,3 +82,22 @@ def test_the_split_never_changes() -> None:
     splits = split_problems(make(20), DataConfig(diagnosis=2, validation=2), 7)
     assert [p.idx for p in splits.validation] == [5, 19]
     assert [p.idx for p in splits.diagnosis] == [8, 11]
+
+
+def test_draws_that_begin_alike_are_compared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(problem: Problem, seed: int) -> bytes:
+        """Of 60 problems three have one draw; the first eight bytes are the same for twenty."""
+        number = problem.idx * 7 % 20
+        return bytes([number % 3]) * 8 + bytes([number]) * 24
+
+    monkeypatch.setattr(splits_file, "_draw", draw)
+    problems = make(60)
+    found = split_problems(problems, DataConfig(diagnosis=3, validation=2), 0)
+    groups = sorted({draw(problem, 0) for problem in problems})
+    place = {problem.problem_id: groups.index(draw(problem, 0)) for problem in problems}
+    for part, wanted in (
+        (found.validation, [0, 1]),
+        (found.diagnosis, [2, 3, 4]),
+        (found.train, [*range(5, 20)]),
+    ):
+        assert [p.idx for p in part] == [p.idx for p in problems if place[p.problem_id] in wanted]

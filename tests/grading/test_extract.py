@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from undo_hpc.grading import grade
+from undo_hpc.grading import grade, reasoning
 from undo_hpc.grading.extract import after_hashes, extract_gold, find, last_boxed
 from undo_hpc.grading.letters import find_letter
 from undo_hpc.grading.reasoning import visible
@@ -107,3 +109,19 @@ def test_find_letter(text: str, letter: str) -> None:
 def test_an_answer_by_cases_is_none_of_its_values(text: str) -> None:
     assert not grade(text, "1").correct and not grade(text, "2").correct
     assert grade(f"{text[:14]} 1 if we count the empty set.", "1").correct
+
+
+_PIECES = ("The answer is ", "4", "\\boxed{7}", "\n", "\nQ: ", "\nProblem 2: ", "\nUser: ", "\n### Instruction: ", "\nPut ", "**Problem x: ", "\n**Problem**:",
+           "[Note", "[1, 2]", "a < b", "<|im_end|>", "</s>", "<think>", "</think>", "analysis",
+           "[THINK]", "[/THINK]", "[asy]x[/asy]", "<<2+2=4>>", " ")  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12))
+def test_what_visible_does_not_search_holds_nothing(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    found = reasoning.visible(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reasoning, "_LINES", frozenset(map(chr, range(128))))  # each text is searched
+        assert reasoning.visible(text) == found
+    if "<" not in text and "[" not in text and not text.startswith("analysis"):
+        assert reasoning._without_drawings(reasoning._behind_reasoning(text)) == text

@@ -35,7 +35,7 @@ def _schema() -> Any:
     return pa.schema([(name, pa.int64() if name in integers else pa.string()) for name in COLUMNS])
 
 
-def _array(values: Sequence[Any], kind: Any) -> Any:
+def arrow_array(values: Sequence[Any], kind: Any) -> Any:
     """An Arrow array from its buffers: `pyarrow.array` would import pandas for its checks, 60 MiB that a merge can do without."""
     import pyarrow as pa
 
@@ -91,7 +91,7 @@ class DistilledFile:
                 self._writer = pq.ParquetWriter(
                     self._sink, schema, compression="lz4", use_dictionary=False, write_statistics=["idx"]
                 )
-            arrays = [_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            arrays = [arrow_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             # write_table closes its row group; write_batch would keep up to a million rows in memory
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
@@ -204,12 +204,13 @@ def read_solutions(folder: Path) -> Iterator[tuple[tuple[int, str], str]]:
             for batch in file.iter_batches(
                 batch_size=ROWS_PER_GROUP, columns=["idx", "id", "teacher_solution"]
             ):
-                idx, who, texts = (
-                    batch.column(name).to_pylist() for name in ("idx", "id", "teacher_solution")
-                )
-                for *order, text in zip(idx, who, texts, strict=True):
+                texts = batch.column(
+                    "teacher_solution"
+                )  # only first ones become strings: there may be many a problem
+                idx, who = batch.column("idx").to_pylist(), batch.column("id").to_pylist()
+                for row, order in enumerate(zip(idx, who, strict=True)):
                     if order != last:
-                        yield (order[0], order[1]), text
+                        yield order, texts[row].as_py()
                         last = order
 
 

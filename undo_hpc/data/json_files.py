@@ -129,7 +129,7 @@ def read_lines(path: Path) -> Table | None:
     Raises:
         DataError: a line is invalid JSON.
     """
-    places, lines, columns = array("q"), array("q"), dict[str, None]()
+    places, lines, columns = array("q"), array("I"), dict[str, None]()
     place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

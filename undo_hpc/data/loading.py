@@ -17,7 +17,8 @@ from undo_hpc.data.conditions import SeenValues, meets
 from undo_hpc.data.conversations import Unusable
 from undo_hpc.data.fields import Columns, column_of, resolve, to_problem, value_of
 from undo_hpc.data.local import open_local, require_one_configuration
-from undo_hpc.data.problem_file import ProblemStore
+from undo_hpc.data.many_ids import FirstNumbers
+from undo_hpc.data.problem_file import ProblemStore, sorted_numbers
 from undo_hpc.data.tables import BadRow, ListTable, Table
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem
@@ -75,8 +76,8 @@ def load_problems(
     shapes, ignored = _shapes(tables, source, lenient_where)
     seen = SeenValues(list(source.where))
     out = LoadedProblems(problems=[])
-    problems, of_tables = ProblemStore(), array("l")
-    first: dict[int, int] = {}  # by id: which one of `problems` it is
+    problems, ends = ProblemStore(), list(accumulate(map(len, tables)))
+    first = FirstNumbers()  # by id: which one of `problems` it is
     usable: Counter[int] = Counter()
     copies: Counter[tuple[int, int]] = Counter()
     filtered = looked_at = 0
@@ -104,13 +105,12 @@ def load_problems(
         if known < len(problems):
             out.duplicates += 1
             kept = problems[known]
-            copies[of_tables[known], number] += 1
+            copies[bisect_right(ends, kept.idx), number] += 1
             why = f"duplicate of row {kept.idx}"
             if kept.ground_truth != problem.ground_truth:
                 why = f"duplicate with another answer of row {kept.idx}: {problem.ground_truth[:40]!r}, there {kept.ground_truth[:40]!r}"
             out.rejected.append(Rejected(idx, table.where(index), why))
             continue
-        of_tables.append(number)
         problems.append(problem)
     out.problems = problems.in_order()
     out.rejected.sort(key=lambda r: r.row)
@@ -186,12 +186,11 @@ def _order(tables: list[Table], source: SourceConfig) -> Iterator[tuple[int, int
         from numpy.random import PCG64, Generator
 
         # `datasets.Dataset.shuffle(seed)` draws so: numpy promises the stream of a bit generator, and PCG64 is its default
-        order = Generator(PCG64(source.sample_seed)).permutation(total).tolist()
+        order = map(int, Generator(PCG64(source.sample_seed)).permutation(total))
     elif source.sample is not None and not source.tiny:
         # sorted by a draw for each row: random() is the one method of Random whose values are promised for all versions
         draw = random.Random(source.sample_seed)
-        keys = array("d", (draw.random() for _ in range(total)))
-        order = sorted(order, key=keys.__getitem__)
+        order = sorted_numbers(array("d", (draw.random() for _ in range(total))))
     for idx in order:
         number = bisect_right(ends, idx)
         yield idx, number, idx - (ends[number - 1] if number else 0)

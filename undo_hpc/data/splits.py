@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import compress, groupby
+from operator import itemgetter
 
 from undo_hpc.config.schema import DataConfig
+from undo_hpc.data.many_ids import PARTS
 from undo_hpc.data.problem_file import Selected, select
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.records import Problem, content_id
@@ -37,10 +38,8 @@ def split_problems(problems: Sequence[Problem], config: DataConfig, seed: int) -
         ConfigError: a size is neither a whole number nor a share below 1.
         DataError: too few problems for the wanted sizes; at least one must be left to train on.
     """
-    drawn = [_draw(problem, seed) for problem in problems]
-    order = sorted(range(len(drawn)), key=drawn.__getitem__)
-    groups = array("l", accumulate((drawn[k] != drawn[j] for j, k in pairwise(order)), initial=0))
-    number = 1 + groups[-1] if order else 0
+    order, begins = _in_order_of_draw(problems, seed)
+    number = begins.count(1)
     validation = _size("validation", config.validation, number)
     diagnosis = _size("diagnosis", config.diagnosis, number)
     if validation + diagnosis >= number:
@@ -48,17 +47,57 @@ def split_problems(problems: Sequence[Problem], config: DataConfig, seed: int) -
             f"{number} different problems are too few for {validation} to validate, {diagnosis} to diagnose and at least 1 to train",
             hint="give more problems, or set data.validation and data.diagnosis lower",
         )
-    bounds = [bisect_left(groups, group) for group in (0, validation, validation + diagnosis, number)]
+    bounds = [_place_of(begins, group) for group in (0, validation, validation + diagnosis, number)]
 
     def part(k: int) -> Sequence[Problem]:
         chosen = order[bounds[k] : bounds[k + 1]]
         if isinstance(problems, Selected):  # in the order of idx already
-            return select(problems, sorted(chosen))
+            wanted = bytearray(len(problems))
+            for number in chosen:
+                wanted[number] = 1
+            return select(problems, compress(range(len(wanted)), wanted))
         mine = select(problems, chosen)
         keys = [(problem.idx, problem.problem_id) for problem in mine]
         return select(mine, sorted(range(len(keys)), key=keys.__getitem__))
 
     return Splits(train=part(2), diagnosis=part(1), validation=part(0))
+
+
+def _in_order_of_draw(problems: Sequence[Problem], seed: int) -> tuple[array[int], bytearray]:
+    """The numbers of all problems by their draw, and for each 1 where its draw differs from that of the one before.
+
+    Sorted by the first eight bytes, a part after the other, so that no object is held for each; draws that are alike in these (of one text,
+    as good as always) are drawn once more and compared whole.
+    """
+    keys = [array("Q") for _ in range(PARTS)]
+    numbers = [array("I") for _ in range(PARTS)]
+    for number, problem in enumerate(problems):
+        draw = _draw(problem, seed)
+        keys[draw[0]].append(int.from_bytes(draw[:8], "big"))
+        numbers[draw[0]].append(number)
+    order, begins = array("I"), bytearray()
+    for part in range(PARTS):
+        mine = sorted(zip(keys[part], numbers[part], strict=True))
+        keys[part] = numbers[part] = array("I")
+        for _, alike in groupby(mine, itemgetter(0)):
+            same = [number for _, number in alike]
+            whole = [b""] if len(same) == 1 else [_draw(problems[number], seed) for number in same]
+            last = None
+            for draw, number in sorted(zip(whole, same, strict=True)):
+                order.append(number)
+                begins.append(draw != last)
+                last = draw
+    return order, begins
+
+
+def _place_of(begins: bytearray, group: int) -> int:
+    """Where a group begins, counted from 0; the end, where there are fewer."""
+    place = -1
+    for _ in range(group + 1):
+        place = begins.find(1, place + 1)
+        if place < 0:
+            return len(begins)
+    return place
 
 
 def _draw(problem: Problem, seed: int) -> bytes:

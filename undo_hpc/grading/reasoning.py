@@ -5,22 +5,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from undo_hpc.grading import tables
+
 MAX_TEXT = 200_000
 _RUN_ON = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|end|user|assistant|return|call)\|>|</s>|<end_of_turn>|<｜end▁of▁sentence｜>"
     r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
 )
+_LINES = frozenset("QPHU#*")  # what its lines begin with
 _CALCULATION = re.compile(r"<<[^<>]{1,80}>>")  # the calculator's notes of GSM8K
 _SAID = re.compile(r"\\boxed|####|answer", re.IGNORECASE)
 # (opening, closing) of reasoning as models write it. The template may have opened it, so the closing mark alone counts, too.
-_BLOCKS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("[THINK]", "[/THINK]"),
-    ("<reasoning>", "</reasoning>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<seed:think>", "</seed:think>"),
-)
+_BLOCKS = tables.rows("reasoning")
 _FINAL = ("<|channel|>final<|message|>", "assistantfinal")  # gpt-oss, with its special tokens and without
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*(\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\s*(\\?[$])?\s*(-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![a-zA-Z]))")
@@ -39,8 +35,11 @@ def visible(text: str) -> str:
     Reads closed blocks, blocks that the template opened (only the closing mark is there), the channels of gpt-oss with or without
     their special tokens, and blocks that were never closed: of those only what stands before them counts, or all where nothing does.
     """
-    text = _without_drawings(_behind_reasoning(text)[-MAX_TEXT:])
+    marked = "<" in text or "[" in text or text.startswith("analysis")
+    text = _without_drawings(_behind_reasoning(text)[-MAX_TEXT:]) if marked else text[-MAX_TEXT:]
     text = _CALCULATION.sub("", text) if "<<" in text else text
+    if not ("<" in text or "[Note" in text or not _LINES.isdisjoint(line[:1] for line in text.split("\n"))):
+        return text  # nothing of _RUN_ON, whose search takes longer than all the rest
     start = len(text) - len(text.lstrip())
     said: re.Match[str] | None = None
     for number, match in enumerate(_RUN_ON.finditer(text)):

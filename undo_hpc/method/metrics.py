@@ -6,7 +6,6 @@ of their own. A share is always the quotient of two counts that stand beside it.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from undo_hpc.records import JUDGED, Attempt, Feedback
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64)
 MOST_CATEGORIES = 40
-_BOX = re.compile(
-    r"\\+(?:boxed|fbox|framebox)"
-)  # with all backslashes before it, of which each pair is a line break
+_BOXES = ("\\boxed", "\\fbox", "\\framebox")
 WRONG = ("wrong", "no_answer", "unparsed", "timeout")
 UNTRAINED = -1  # stands for the untrained student where iterations are numbered
 GENERATION = (
@@ -103,8 +100,10 @@ def is_boxed(row: Attempt) -> bool:
     from undo_hpc.grading.reasoning import find_boxes, visible  # a look at a run reads no answer
 
     text = visible(row.text)
-    first = _BOX.search(text)
-    return first is not None and bool(find_boxes(text[first.start() :]))
+    first = min((at for name in _BOXES if (at := text.find(name)) >= 0), default=-1)
+    while first > 0 and text[first - 1] == "\\":  # all of them: each pair is a line break
+        first -= 1
+    return first >= 0 and bool(find_boxes(text[first:]))
 
 
 class SetSummary:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from undo_hpc.data.distilled import arrow_array
 from undo_hpc.stages.answered_problems import AnsweredProblem
 from undo_hpc.storage.atomic import fsync_dir, make_folder, temporary_name, translate_os_error
 from undo_hpc.storage.hashing import HashingFile
@@ -57,13 +58,22 @@ class Predictions:
         import pyarrow.parquet as pq
 
         schema = pa.schema([(name, pa.int64() if name in _INTEGERS else pa.string()) for name in COLUMNS])
+        columns = [
+            arrow_array(column, field.type)
+            for column, field in zip(zip(*self._group, strict=True), schema, strict=True)
+        ]
         with translate_os_error(self.path):
             if self._sink is None:
                 make_folder(self.path.parent)
                 self._sink = HashingFile(self._temporary)
-                self._writer = pq.ParquetWriter(self._sink, schema)
-            columns = [list(column) for column in zip(*self._group, strict=True)]
-            self._writer.write_table(pa.Table.from_pydict(dict(zip(COLUMNS, columns, strict=True)), schema))
+                self._writer = pq.ParquetWriter(
+                    self._sink,
+                    schema,
+                    compression="lz4",
+                    use_dictionary=["verdict", "finish_reason"],
+                    write_statistics=["idx"],
+                )
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=schema))
         self._group = []
 
     def __exit__(

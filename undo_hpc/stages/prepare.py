@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from undo_hpc.data import (
     split_problems,
 )
 from undo_hpc.data.benchmarks import Benchmark, load_benchmark
+from undo_hpc.data.many_ids import SortedDigests
 from undo_hpc.data.problem_file import select
 from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
@@ -326,7 +328,7 @@ def _without_overlaps(
     if how == "off":
         return problems, 0
     overlaps = {o.problem_id: o for o in contamination(problems, benchmarks, config.data.ngram)}
-    left: list[int] = []
+    left = array("q")
     for number, problem in enumerate(problems if overlaps else ()):
         if problem.problem_id not in overlaps:
             left.append(number)
@@ -370,17 +372,17 @@ class _Texts:
 
     def __init__(self) -> None:
         self.with_control_tokens = 0
-        self._digests: list[bytes] = []
+        self._digests = SortedDigests()
 
     def read(self, problems: Iterable[Problem]) -> Iterator[dict[str, Any]]:
         """The problems as they stand on disk."""
         for problem in problems:
             self.with_control_tokens += bool(control_tokens(problem.problem))
-            self._digests.append(
+            self._digests.add(
                 hashlib.sha256(normalise_text(problem.problem).encode("utf-8", "replace")).digest()
             )
             yield problem.to_dict()
 
     def digest(self) -> str:
         """Digest of the digests of the normalised texts, sorted, to show that splits are disjoint and the same as another run's."""
-        return hashlib.sha256(b"".join(sorted(self._digests))).hexdigest()
+        return self._digests.hexdigest()
