@@ -70,7 +70,7 @@ def _before_it_is_read(how: str) -> Callable[[Trial, str], Note | None]:
         try:
             wait_until(
                 lambda: not any(trial.tasks(stage, s) for s in ("RUNNING", "COMPLETING", "PENDING")),
-                120,
+                400,
                 f"{stage} to end",
             )
             data, manifests = outputs(trial.at, stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from tests.chaos.trial import Note, Trial, kill
+from tests.slurmlab.processes import command_of, job_processes
 
 Fault = Callable[[Trial, str], Note | None]
 
@@ -31,6 +33,19 @@ def _signalled(kind: str, pattern: str, number: int = signal.SIGKILL) -> Fault:
         return _note(trial, kind, stage, f"pid {pid}", task) if kill(pid, number) else None
 
     return fault
+
+
+def _stepd_killed(trial: Trial, stage: str) -> Note | None:
+    """It carries no variables of its job; its title names the job's plain number."""
+    tasks = trial.tasks(stage)
+    if not tasks:
+        return None
+    job = trial.rng.choice(sorted(tasks))
+    title = re.compile(rf"slurmstepd: \[{trial.lab.show(job).get('JobId', '?')}[.\]]")
+    pids = [pid for pid in job_processes(trial.lab.slurm_conf) if title.match(command_of(pid))]
+    if not pids or not kill(pid := trial.rng.choice(sorted(pids))):
+        return None
+    return _note(trial, "kill: slurmstepd", stage, f"pid {pid}", f"{stage}-{_index(job):05d}")
 
 
 def _whole_task(trial: Trial, stage: str) -> Note | None:
@@ -151,7 +166,7 @@ def _controller(kind: str, number: int) -> Fault:
 def _launchers(count: int) -> Fault:
     def fault(trial: Trial, stage: str) -> Note | None:
         processes = [trial.start_launcher() for _ in range(count)]
-        said = [process.communicate(timeout=300)[0] for process in processes]
+        said = [trial.words_of(process) for process in processes]
         for text, process in zip(said, processes, strict=True):
             if "Traceback" in text or process.returncode not in (0, 1, 3):
                 trial.violate(f"a further launcher: exit {process.returncode}: {text[-400:]}")
@@ -181,7 +196,7 @@ PROCESSES: dict[str, Fault] = {
     "kill: rank": _signalled("kill: rank", r"^(?!srun).*-m undo_hpc\.training "),
     "kill: srun": _signalled("kill: srun", "^srun "),
     "kill: batch script": _signalled("kill: batch script", "slurm_script"),
-    "kill: slurmstepd": _signalled("kill: slurmstepd", "^slurmstepd"),
+    "kill: slurmstepd": _stepd_killed,
     "kill: all of a task": _whole_task,
     "SIGTERM to a worker": _signalled("SIGTERM to a worker", r"^(?!srun).*" + WORKER, signal.SIGTERM),
     "SIGUSR1 to a worker": _signalled("SIGUSR1 to a worker", r"^(?!srun).*" + WORKER, signal.SIGUSR1),

@@ -106,15 +106,24 @@ class Trial:
     def launch(self) -> tuple[int, str]:
         """The launcher's exit code and words."""
         process = self.start_launcher()
-        try:
-            said, _ = process.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            said, _ = process.communicate()
-            self.violate(f"the launcher has not ended after {PATIENCE_S:.0f} s: {said[-300:]}")
+        said = self.words_of(process)
         if "Traceback" in said:
             self.violate(f"a traceback of the launcher: {said[-600:]}")
         return process.returncode, said
+
+    def words_of(self, process: subprocess.Popen[str]) -> str:
+        """What a launcher said, once it has ended; what ends by itself meanwhile (a controller's absence) does so."""
+        began = time.monotonic()
+        while True:
+            try:
+                return process.communicate(timeout=0.5)[0]
+            except subprocess.TimeoutExpired:
+                self._end_what_is_over(time.monotonic())
+            if time.monotonic() - began > PATIENCE_S:
+                process.kill()
+                said = process.communicate()[0]
+                self.violate(f"the launcher has not ended after {PATIENCE_S:.0f} s: {said[-300:]}")
+                return said
 
     def violate(self, words: str) -> None:
         """A promise that does not hold."""

@@ -57,7 +57,7 @@ def answer(built: RunBuilder) -> tuple[int, set[tuple[str, int]]]:
     for name in run.config.evaluate.added:
         built.sets[name] = run.problems(name)
     for stage in ("baseline", "evaluate"):
-        if only := [index for name, index in missing if name == stage]:
+        if only := [index for name, index in sorted(missing) if name == stage]:
             built.evaluate(state.plan, stage, only=only)
     built.single(state.plan, "advance")
     return state.iteration, missing

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.e2e.campaign import Small
 from tests.engines.loopback import Server, answer
 from tests.training import tiny_student
@@ -66,5 +67,6 @@ def test_no_secret_is_left_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(texts) > 40
     for secret in (KEY, TOKEN, PASSWORD):
         assert [name for name, content in texts.items() if secret.encode() in content] == []
+    figures.count("a run with marked secrets", files_searched=len(texts))
     rows_and_pages = [name for name in texts if name.endswith((".jsonl", ".md", ".html", "printed"))]
     assert [name for name in rows_and_pages if re.search(rb"\x1b\[2J", texts[name])] == []

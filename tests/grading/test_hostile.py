@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import figures
 from undo_hpc.grading import Checker, GradeItem
 from undo_hpc.records import Grade
 
@@ -232,3 +233,4 @@ def test_soups_of_symbols_never_break_a_decider() -> None:
         for item, grade in zip(items, grades, strict=True)
         if grade.method == "fault" or grade.verdict == "timeout"
     ] == []
+    figures.count("answers of random symbols, seed 7", graded=len(grades))

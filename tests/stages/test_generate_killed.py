@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.conftest import missing
 from tests.stages.stem import ENVIRONMENT, Stem
 from undo_hpc.config.load import load_config
@@ -225,7 +226,7 @@ def test_kills_at_any_moment(
         log(path.with_suffix("")) for path in tmp_path.glob("*.log")
     )
     assert kills == TIMES
-    print(f"{engine}: {kills} kills over {shards} shards of {rows} rows")
+    figures.count(f"SIGKILLs of a generation ({engine})", kills=kills, shards_of_the_same_bytes=shards)
 
 
 def log(root: Path) -> str:

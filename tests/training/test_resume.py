@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import figures
 from tests.training.conftest import PATIENCE_S, Moment, Running, Trainings, metrics, same_bits, weights
 from undo_hpc.errors import ConfigError, ExitCode
 from undo_hpc.storage.lease import Lease
@@ -85,6 +86,7 @@ def test_killed_at_random_moments(trainings: Trainings, undisturbed: TrainSpec) 
     trainings.run(spec, 2)
     assert same_bits(weights(spec), weights(undisturbed))
     assert rank_rows(spec) == rank_rows(undisturbed)  # no step told twice, none missing
+    figures.count("SIGKILLs of a training rank, seed 7", kills=CHAOS, steps_told_once=total)
 
 
 @pytest.mark.parametrize(
