@@ -37,6 +37,7 @@ def test_tensor_times_pipeline_parallel_is_every_gpu_of_every_node(
     spread = vllm_nodes.spread(given, nodes, gpus)
     assert (spread["tensor_parallel_size"], spread["pipeline_parallel_size"]) == sizes
     assert spread["nnodes"] == nodes and spread["distributed_executor_backend"] == "mp"
+    assert ("compilation_config" in spread) == (not gpus and sizes[1] > 1), "a pipeline on CPUs is warmed up"
 
 
 @pytest.fixture

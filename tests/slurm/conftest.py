@@ -1,5 +1,7 @@
 """Everything here runs on a real SLURM. One undisturbed run a session is what all others are compared with."""
 
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def undisturbed_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a campaign that nothing happened to: two iterations on this machine."""
+    """The folder of a campaign that nothing happened to: two iterations on this machine, made once for all processes of the tests."""
     require_slurm()
-    campaign = make_campaign(tmp_path_factory.mktemp("undisturbed"), iterations=2)
-    campaign.run_locally()
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then each process has its own below one of all
+        root = root.parent
+    with (root / "undisturbed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        campaign = make_campaign(root / "undisturbed", iterations=2)
+        if not campaign.ended:
+            campaign.run_locally()
     return campaign.folder
 
 

@@ -126,7 +126,7 @@ class Campaign:
         if without_profile:
             profile.unlink()
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, cwd=self.folder, env=_environment()
+            command, capture_output=True, text=True, timeout=120, cwd=self.folder, env=environment()
         )
         if check and done.returncode:
             raise AssertionError(f"launcher: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -140,7 +140,7 @@ class Campaign:
             text=True,
             timeout=600,
             cwd=self.folder,
-            env=_environment(),
+            env=environment(),
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -149,7 +149,7 @@ class Campaign:
         """Whether the last iteration is complete."""
         return (self.run_dir / f"iter_{self.config['iterations'] - 1:03d}" / "advance.manifest.json").exists()
 
-    def wait_ended(self, seconds: float = 600) -> None:
+    def wait_ended(self, seconds: float = 1000) -> None:
         """Waits for the last iteration; fails early, with the logs, where nothing is queued any more."""
         deadline = time.monotonic() + seconds
         empty = 0
@@ -197,7 +197,7 @@ class Campaign:
         return digests
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 

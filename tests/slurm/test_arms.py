@@ -1,4 +1,5 @@
-"""Arms and seeds on a real SLURM: nobody stays, equal work is done once, jobs start the arms that wait for it and write the page."""
+"""Arms and seeds on a real SLURM: nobody stays, equal work is done once, jobs start the arms that wait for it and write the page; what comes
+out is what one machine finds."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPO
-from tests.slurm.small import PROFILE, _environment, base_config
+from tests.slurm.small import PROFILE, base_config, environment
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 
@@ -59,13 +60,13 @@ def test_arms_share_their_first_iteration_and_survive_a_killed_launcher(
 
     def again() -> str:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=_environment()
+            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment()
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     first = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=_environment()
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment()
     )
     wait_until(lambda: len(journal("undo", 0)) > 1, 120, "the first submission")
     first.send_signal(signal.SIGKILL)
@@ -93,3 +94,9 @@ def test_arms_share_their_first_iteration_and_survive_a_killed_launcher(
     assert (root / "report" / "index.html").is_file() and (root / "report" / "summary.md").is_file()
     said = again()
     assert "submitted" not in said and "waits for" not in said
+
+    alone = tmp_path / "alone"
+    here = [alone if word == str(root) else word for word in command[: command.index("--profile")]]
+    done = subprocess.run(here, capture_output=True, text=True, timeout=1200, cwd=tmp_path, env=environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((alone / "results.json").read_text()) == found, "students by digest, answers, decisions"

@@ -101,31 +101,6 @@ def test_arrays_beyond_the_clusters_limit(
     assert covered == list(range(25))
 
 
-def test_two_launchers_at_once_submit_once(
-    start_lab: Callable[..., Lab], campaign: Make, undisturbed: dict[str, str]
-) -> None:
-    lab = start_lab(**STOCK)
-    small = campaign()
-    small.write()
-    command = small.command("--profile", str(small.folder / "profile.yaml"))
-    both = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=small.folder
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    codes = sorted(process.returncode for process in both)
-    assert codes in ([0, 0], [0, 3]), (
-        said
-    )  # the second waited its turn in vain, or came late and found all queued
-    stages = [e["stage"] for e in _journal(small) if e["event"] == "intent"]
-    assert sorted(stages) == ["advance", "evaluate", "generate", "merge", "train"], said
-    small.wait_ended()
-    same_results(small, undisturbed)
-    lab.wait_empty(60)
-
-
 @pytest.mark.parametrize("after", [3])
 def test_launcher_killed_between_sbatch_and_its_record(
     after: int,

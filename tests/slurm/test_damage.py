@@ -4,9 +4,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.slurm.conftest import same_results
 from tests.slurm.small import Campaign, make_campaign
 from tests.slurmlab import Lab
+from undo_hpc.cli import main
+from undo_hpc.observe.status import collect_status
+from undo_hpc.pipeline.run import open_run
 
 Damage = Callable[[Path], None]
 
@@ -48,18 +53,30 @@ def test_damage_in_the_last_iteration_is_made_again(
     assert "nothing to do" in small.launch(without_profile=True).stdout
 
 
-def test_results_that_the_run_rests_on_are_named_when_they_are_gone(
-    lab: Lab, undisturbed_dir: Path, tmp_path: Path
+def test_results_of_an_earlier_iteration_are_named_when_they_are_damaged(
+    lab: Lab, undisturbed_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The chosen student and the distilled sets are what the run leaves behind, and what push would publish: one bit is noticed."""
     small = launched(undisturbed_dir, tmp_path / "copy")
-    parquet = next((small.run_dir / "iter_000" / "distilled").glob("*.parquet"))
-    kept = parquet.read_bytes()
-    for damage in (flipped, lambda path: path.write_bytes(b""), Path.unlink):
-        damage(parquet)
+    assert collect_status(open_run(small.run_dir)).best_iteration == 0
+    at = small.run_dir / "iter_000"
+    parquet = next((at / "distilled").glob("*.parquet"))
+    emptied: Damage = lambda path: path.write_bytes(b"")  # noqa: E731
+    cases: list[tuple[Path, Damage, str]] = [
+        (parquet, flipped, "--dataset-repo"),
+        (at / "student" / "model.safetensors", flipped, "--model-repo"),
+        (parquet, emptied, "--dataset-repo"),
+        (at / "student" / "model.safetensors", Path.unlink, "--model-repo"),
+    ]
+    for path, damage, kind in cases:
+        kept, name = path.read_bytes(), str(path.relative_to(small.run_dir))
+        damage(path)
         done = small.launch(check=False, without_profile=True)
-        assert done.returncode != 0 and "distilled" in done.stderr and "nothing to do" not in done.stdout, (
-            done.stderr
-        )
-        parquet.write_bytes(kept)
+        assert done.returncode == 3 and "nothing to do" not in done.stdout, done.stdout
+        assert name in done.stderr and f"move {at} and all later iterations away" in done.stderr, done.stderr
+        assert main(["push", str(small.run_dir), kind, "me/mine", "--dry-run"]) == 3
+        said = capsys.readouterr().err
+        assert name in said and "nothing was published" in said and "run_iteration.py --run-dir" in said, said
+        path.write_bytes(kept)
     assert "nothing to do" in small.launch(without_profile=True).stdout
     assert not lab.jobs()

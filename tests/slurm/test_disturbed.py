@@ -64,8 +64,8 @@ def at_work(lab: Lab, small: Campaign, stage: str) -> Standstill:
         ]
         return bool(found)
 
-    wait_until(workers, 180, f"{stage} to start", every=0.2)
-    wait_until(lambda: has_output(small, stage), 180, f"{stage} at work", every=0.005)
+    wait_until(workers, 600, f"{stage} to start", every=0.2)
+    wait_until(lambda: has_output(small, stage), 600, f"{stage} at work", every=0.005)
     stopped_pids: set[int] = set()
     for look_again in (
         True,
@@ -215,7 +215,7 @@ def test_a_task_that_always_fails_ends_the_run_with_a_word(
     small = campaign(cluster__max_resubmits=1)
     small.profile["setup"] = ['if [ "$SLURM_ARRAY_TASK_ID" = 1 ]; then exit 1; fi']
     small.launch()
-    wait_until(lambda: not lab.jobs(), 180, "the chain to end", every=0.5)
+    wait_until(lambda: not lab.jobs(), 600, "the chain to end", every=0.5)
     assert not small.ended
     stopped = [
         line for line in (small.run_dir / "events.jsonl").read_text().splitlines() if '"stopped"' in line
@@ -255,7 +255,7 @@ def test_a_zombie_of_a_dead_node_publishes_nothing(
     )
     still.let_go()
     small.wait_ended()
-    wait_until(lambda: not any(command_of(pid) for pid in zombies), 120, "the zombies to give up", every=0.3)
+    wait_until(lambda: not any(command_of(pid) for pid in zombies), 300, "the zombies to give up", every=0.3)
     same_results(small, undisturbed)
 
 
@@ -276,7 +276,7 @@ def test_controller_killed_and_restarted(
     still.let_go()  # the task ends while nobody is there to hear of it
     wait_until(
         lambda: (small.run_dir / "iter_000" / "generate" / "shard-00000.manifest.json").exists(),
-        120,
+        300,
         "the shard",
     )
     lab.start_controller()
@@ -326,7 +326,7 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
     small = campaign()
     small.profile["setup"] = ["exit 1"]  # generate fails, merge fails, the chain collapses
     small.launch("--set", "cluster.max_resubmits=0")
-    wait_until(lambda: not lab.jobs(), 120, "the chain to end", every=0.5)
+    wait_until(lambda: not lab.jobs(), 600, "the chain to end", every=0.5)
     (small.run_dir / "profile.resolved.json").write_text(
         (small.run_dir / "profile.resolved.json").read_text().replace('"exit 1"', '"true"')
     )
@@ -337,7 +337,7 @@ def test_a_forgotten_upstream_job_releases_nothing(start_lab: Callable[..., Lab]
         )
     )
     log = small.run_dir / "iter_000" / "logs" / f"train-{job}.log"
-    wait_until(lambda: log.exists() and "exit code" in log.read_text(), 120, "train to end")
+    wait_until(lambda: log.exists() and "exit code" in log.read_text(), 300, "train to end")
     assert "merge 0" in log.read_text() or "merge.manifest.json is missing" in log.read_text()
     assert "exit code 3" in log.read_text()
     assert not (small.run_dir / "iter_000" / "student").exists()
@@ -360,6 +360,8 @@ def test_a_long_task_reaches_its_time_limit_again_and_again(
     begun.wait_ended()
     same_results(begun, undisturbed)
     assert {e["reason"] for e in begun.events("train") if e.get("status") == "requeue"} == {"timeout"}
+    (log,) = (begun.run_dir / "iter_000" / "logs").glob("train-*.log")
+    assert all(f", start {number}, on" in log.read_text() for number in range(3)), "no start overwrites it"
 
 
 def test_training_on_two_nodes_with_two_tasks_each_is_preempted(

@@ -61,10 +61,15 @@ def journal(small: Campaign) -> list[dict[str, str]]:
 
 @pytest.fixture
 def quiet_lab(lab: Lab) -> Iterator[Lab]:
-    """The shared cluster, whose partition `low` starts no jobs."""
-    lab.run("scontrol", "update", "PartitionName=low", "State=DOWN")
+    """The shared cluster, whose partitions `low` and `lowg` start no jobs."""
+    partitions(lab, "DOWN")
     yield lab
-    lab.run("scontrol", "update", "PartitionName=low", "State=UP")
+    partitions(lab, "UP")
+
+
+def partitions(lab: Lab, state: str) -> None:
+    for name in ("low", "lowg"):
+        lab.run("scontrol", "update", f"PartitionName={name}", f"State={state}")
 
 
 SHIMS = [
@@ -86,6 +91,8 @@ SHIMS = [
     'exec sbatch -J "root:$(sed -n "s/^#SBATCH --job-name=//p" "$1")" "$@"',
     'exec sbatch -J "$(sed -n "s/^#SBATCH --job-name=//p" "$1" | cut -c1-12)" --comment= "$@"',
     'exec sbatch --comment="project 7" "$@"',
+    # Another partition than was asked for.
+    'exec sbatch -p lowg "$@"',
     # Accepted, and the answer was an error (nextflow#970).
     'sbatch "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1',
     'sbatch "$@" > /dev/null; echo "sbatch: error: something went wrong" >&2; exit 1',
@@ -133,6 +140,7 @@ def test_a_launcher_on_such_a_site(
     lab, small = quiet_lab, campaign()
     foreign = foreign_job(lab, monkeypatch)
     shim(small, monkeypatch, "sbatch", script)
+    small.profile["defaults"]["partition"] = "low,lowg"  # whichever is free first
     small.launch()
     assert sorted(queued(lab, small)) == sorted(STAGES)
     assert "nothing to submit" in small.launch().stdout, "the second launch knows the jobs of the first"
@@ -188,11 +196,20 @@ def test_a_list_of_jobs_that_is_empty_or_old_never_makes_the_launcher_submit_twi
     assert "submitted generate" in small.launch().stdout
 
 
+def before_advance(done: Path, folder: Path) -> Campaign:
+    """A copy of a finished run of two iterations, in whose first one advance alone is left to do."""
+    small = continued(done, folder, iterations=2)
+    for name in ("train", "student", "evaluate", "train.manifest.json"):
+        whole = done / "run" / "iter_000" / name
+        (shutil.copytree if whole.is_dir() else shutil.copy)(whole, small.run_dir / "iter_000" / name)
+    return small
+
+
 def test_passing_troubles_inside_a_job_do_not_end_the_run(
-    lab: Lab, begun: Campaign, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, undisturbed_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """snakemake-executor-plugin-slurm#313: the controller moves to its backup host, then says what nobody knows, as advance submits."""
-    begun.config["iterations"] = 2
+    begun = before_advance(undisturbed_dir, tmp_path / "begun")
     shim(
         begun,
         monkeypatch,
@@ -208,7 +225,7 @@ real=$(command -v sbatch); export PATH="$(dirname "$0"):$PATH"; exec "$real" "$@
     begun.launch()  # the login node, too, tries again
     wait_until(
         lambda: {e.get("stage") for e in journal(begun) if e.get("iteration") == 1} >= set(STAGES),
-        240,
+        600,
         "the next iteration to be submitted",
     )
     assert (begun.folder / "shim" / "sbatch.unknown").exists()
@@ -232,7 +249,7 @@ def test_any_printable_path_works(
         "export SQUEUE_FORMAT=%i SBATCH_PARTITION=nosuch SLURM_TIME_FORMAT=relative SRUN_DEBUG=1",
     ]
     small.launch()
-    wait_until(lambda: (at / "merge.manifest.json").exists(), 180, "the shard and the merge")
+    wait_until(lambda: (at / "merge.manifest.json").exists(), 600, "the shard and the merge")
     assert main(["cancel", str(small.run_dir)]) == 0
     assert small.results().items() <= undisturbed.items()
     logs = {path.name.split("-")[0] for path in (at / "logs").glob("*.log")}
@@ -323,10 +340,7 @@ def test_an_advance_that_is_killed_starts_again_or_status_names_the_command(
     lab: Lab, undisturbed_dir: Path, tmp_path: Path
 ) -> None:
     """Nothing waits behind it. Killed for memory, then failing, it starts again twice; after that a person's command goes on."""
-    small = continued(undisturbed_dir, tmp_path / "copy", iterations=2)
-    for name in ("train", "student", "evaluate", "train.manifest.json"):
-        whole = undisturbed_dir / "run" / "iter_000" / name
-        (shutil.copytree if whole.is_dir() else shutil.copy)(whole, small.run_dir / "iter_000" / name)
+    small = before_advance(undisturbed_dir, tmp_path / "copy")
     killed, starts = tmp_path / "killed", tmp_path / "starts"
     killed.write_text(
         f'#!/bin/bash\necho ${{SLURM_RESTART_COUNT:-0}} >> {starts}\n[ "$SLURM_RESTART_COUNT" = 1 ] && exit 1\nkill -KILL $$\n'
@@ -336,7 +350,7 @@ def test_an_advance_that_is_killed_starts_again_or_status_names_the_command(
     small.profile["setup"] = [f"UNDO_PYTHON={killed}"]
     done = small.launch()
     assert "submitted advance" in done.stdout and "submitted train" not in done.stdout, done.stdout
-    lab.wait_empty(180)
+    lab.wait_empty(600)
     assert starts.read_text().split() == ["0", "1", "2"]
     view = collect_status(open_run(small.run_dir))
     assert "run_iteration.py --run-dir" in view.next_command and str(small.run_dir) in view.next_command
@@ -345,7 +359,7 @@ def test_an_advance_that_is_killed_starts_again_or_status_names_the_command(
     small.launch()  # killed once, and by itself behind it the next iteration
     wait_until(
         lambda: {e.get("stage") for e in journal(small) if e.get("iteration") == 1} >= set(STAGES),
-        180,
+        600,
         "the next iteration to be submitted",
     )
     assert main(["cancel", str(small.run_dir)]) == 0

@@ -59,7 +59,12 @@ def spread(arguments: Mapping[str, Any], nodes: int, gpus: int) -> dict[str, Any
             f"tensor_parallel_size {tensor} x pipeline_parallel_size {pipeline} is not {nodes} nodes x {max(1, gpus)} GPUs",
             hint="set gpus_per_node and nodes, or engine.vllm.tensor_parallel_size and engine.vllm.extra.pipeline_parallel_size",
         )
-    return dict(arguments) | {
+    found = dict(arguments)
+    if not gpus and pipeline > 1 and "compilation_config" not in found:
+        # Without a compilation mode vLLM's CPU workers are not warmed up, and those behind the first lack the buffer that they receive
+        # into (0.32: an AssertionError in sync_and_gather_intermediate_tensors). This backend compiles nothing and needs no compiler.
+        found |= {"enforce_eager": False, "compilation_config": {"mode": 1, "backend": "eager"}}
+    return found | {
         "tensor_parallel_size": tensor,
         "pipeline_parallel_size": pipeline,
         "nnodes": nodes,

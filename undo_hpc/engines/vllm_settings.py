@@ -40,15 +40,15 @@ def environment(config: VllmEngineConfig) -> dict[str, str]:
 
     With GPUs: processes are spawned, as vLLM's own server does; a forked one fails where CUDA was touched before, if only
     to count the devices (MIG, no NVML). Without: one process, for its engine process costs more than it gives there; no
-    compilation; a cache of 1 GiB; threads not bound to cores, for every task of a local run would take the same ones;
-    one OpenMP thread, for on a shared CPU waiting threads made small models twenty times slower.
+    compilation (over several nodes: see `spread`); a cache of 1 GiB; threads not bound to cores, for every task of a local
+    run would take the same ones; one OpenMP thread, for on a shared CPU waiting threads made small models twenty times slower.
     """
     wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if gpus() == 0:
         wanted |= {
             "OMP_NUM_THREADS": "1",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "TORCH_COMPILE_DISABLE": "1",
+            **({"TORCH_COMPILE_DISABLE": "1"} if node_count() == 1 else {}),
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }

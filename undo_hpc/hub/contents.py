@@ -19,6 +19,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.stages.context import Pruned
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.manifest import Manifest, read_manifest
+from undo_hpc.system.invocation import resume_hint
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _item(run: Run, manifest: Manifest, name: str, file: Path) -> Item:
         if not file.resolve().is_relative_to(run.layout.root.resolve()):
             raise EvidenceError(
                 f"{file} is a link that leads out of the run; nothing was published",
-                hint="put the file itself there; or delete the manifest of its stage and run the launcher again, which makes it again",
+                hint=f"put the file itself there; or {_remade(run)}",
             )
         why = "" if sha256_file(file) == output.sha256 else "its digest is not the one in its manifest"
     except OSError as error:
@@ -102,9 +103,13 @@ def _item(run: Run, manifest: Manifest, name: str, file: Path) -> Item:
     if why:
         raise EvidenceError(
             f"{file} is not what was made ({why}); nothing was published",
-            hint="put the file back from a copy; or delete the manifest of its stage and run the launcher again, which makes it again",
+            hint=f"put the file back from a copy; or {_remade(run)}",
         )
     return Item(name, file, known_sha256=output.sha256)
+
+
+def _remade(run: Run) -> str:
+    return f"run {resume_hint(run.layout.root)}, which makes it again or tells what to move away for that"
 
 
 def _metrics(run: Run, number: int) -> list[Item]:
