@@ -1,5 +1,4 @@
-"""Arms and seeds on a real SLURM: nobody stays, equal work is done once, jobs start the arms that wait for it and write the page; what comes
-out is what one machine finds."""
+"""Arms and seeds on a real SLURM: nobody stays, equal work is done once, jobs start the arms that wait for it and write the page."""
 
 from __future__ import annotations
 
@@ -94,9 +93,3 @@ def test_arms_share_their_first_iteration_and_survive_a_killed_launcher(
     assert (root / "report" / "index.html").is_file() and (root / "report" / "summary.md").is_file()
     said = again()
     assert "submitted" not in said and "waits for" not in said
-
-    alone = tmp_path / "alone"
-    here = [alone if word == str(root) else word for word in command[: command.index("--profile")]]
-    done = subprocess.run(here, capture_output=True, text=True, timeout=1200, cwd=tmp_path, env=environment())
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((alone / "results.json").read_text()) == found, "students by digest, answers, decisions"
