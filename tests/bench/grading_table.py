@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import shared_data_dir
-from tests.grading.forms import FORMS, TEXTS
+from tests.grading.forms import FORMS
 from tests.grading.mutations import legitimate, mutations, rewrites
+from tests.grading.outputs import TEXTS
 from tests.grading.own_cases import CASES
 from tests.grading.test_mutations import real
 from undo_hpc.grading import CHECKER_VERSION, Checker, GradeItem

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.grading.forms import FORMS, TEXTS
+from tests.grading.forms import FORMS
+from tests.grading.outputs import TEXTS
 from undo_hpc.grading import CHECKER_VERSION, Checker, GradeItem
 from undo_hpc.grading.decide import compare
 from undo_hpc.records import Grade

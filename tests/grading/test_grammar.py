@@ -12,7 +12,7 @@ from undo_hpc.grading.grammar import parse
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.letters import choice_of, gold_letter, letter_of, option
 from undo_hpc.grading.lookalikes import unify
-from undo_hpc.grading.reading import read, readings
+from undo_hpc.grading.relations import read, readings
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 from undo_hpc.grading.values import (
     About,

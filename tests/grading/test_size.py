@@ -6,7 +6,7 @@ from pathlib import Path
 
 import undo_hpc.grading
 
-MAX_LINES = 4509  # the goal is 3,000 (docs/checker.md says what weighs how much); lower this with each simplification, never raise it
+MAX_LINES = 4465  # the goal is 3,000 (docs/checker.md says what weighs how much); lower this with each simplification, never raise it
 
 
 def test_the_checker_has_a_bounded_number_of_lines() -> None:

@@ -76,11 +76,7 @@ def _copy(options: argparse.Namespace, out: TextIO) -> Counter[str]:
     with Checker(options.workers, options.deadline) as checker:
         for grade in checker.grade_many(items()):
             row = rows.popleft() | {name: getattr(grade, name) for name in _FIELDS}
-            line = json.dumps(row, ensure_ascii=False)
-            lone = line.encode("utf-8", "replace") != line.encode(
-                "utf-8", "surrogatepass"
-            )  # a lone surrogate is escaped
-            out.write((json.dumps(row) if lone else line) + "\n")
+            out.write(json.dumps(row) + "\n")
             counts[grade.verdict] += 1
             if time.monotonic() - last > _EVERY_SECONDS:
                 last = time.monotonic()

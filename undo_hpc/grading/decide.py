@@ -14,8 +14,8 @@ from undo_hpc.grading import values as typed
 from undo_hpc.grading.equality import equal
 from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.options import GradeItem
-from undo_hpc.grading.reading import read, readings
 from undo_hpc.grading.reasoning import MAX_TEXT
+from undo_hpc.grading.relations import read, readings
 from undo_hpc.grading.tokens import prepare
 from undo_hpc.records import Grade, Verdict
 
@@ -153,9 +153,8 @@ def _letter_wanted(gold: str, item: GradeItem, text: str) -> tuple[str | None, s
         return plain.strip(" ().:"), gold, False
     if given := letters.option(gold):
         return given[0], given[1], True
-    if re.fullmatch(r"\s*\(?[A-J]\)?\s*", text[:10]) and re.search(
-        r"(?:^|\n)\s*\(?[A-J]\)?\s+(?!(?:and|or)\b)[A-Za-z]", gold
-    ):
+    named = re.search(r"(?:^|\n)\s*\(?[A-J]\)?\s+(?!(?:and|or)\b)[A-Za-z]", gold)
+    if named and re.fullmatch(r"\s*\(?[A-J]\)?\s*", text[:10]):
         return letters.gold_letter(gold, 0) or "?", gold, False
     return None, gold, False
 

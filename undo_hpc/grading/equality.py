@@ -83,17 +83,10 @@ def distinct(items: Sequence[Value]) -> list[Value]:
 
 
 # -- expressions, quantities, approximations
-def _decimal(value: Value) -> tuple[Fraction, int]:
-    """The value of an expression that was written as a decimal, and its places; zero places for any other."""
-    node = value.node if isinstance(value, typed.Expression) else num(0)
-    sign, bare = (-1, node[1]) if node[0] == "neg" else (1, node)
-    return (sign * bare[1], bare[2] or 0) if bare[0] == "num" else (Fraction(0), 0)
-
-
 def _rounds(exact: Value, value: Value, digits: int) -> bool:
     """Whether a value that is no decimal itself rounds to a decimal of so many digits or more."""
-    written = isinstance(exact, typed.Expression) and not _decimal(exact)[1]
-    return written and approximates(*_decimal(value), exact.node, digits)
+    nodes: list[Any] = [getattr(v, "node", None) for v in (exact, value)]
+    return None not in nodes and approximates(nodes[1], nodes[0], digits)
 
 
 def expressions(a: typed.Expression, b: typed.Expression) -> Said:
@@ -106,7 +99,8 @@ def expressions(a: typed.Expression, b: typed.Expression) -> Said:
     held = kinds(a.node), kinds(b.node)
     if ("degree" in held[0]) != ("degree" in held[1]) and not (held[0] | held[1]) & _TRIGONOMETRY:
         said = identical(*(substitute(node, ("const", "degree"), num(1)) for node in (a.node, b.node)))
-    if symbols(a.node) ^ symbols(b.node) in _INTEGRATION:
+    own = symbols(a.node) ^ symbols(b.node)
+    if own in _INTEGRATION or any(name.startswith(("C_", "c_")) for name in own):
         return families.constants_renamed(a.node, b.node)
     return bool(families.implied(a.node, b.node)) or said
 
@@ -217,10 +211,16 @@ def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relatio
 
 # -- names, equations, solutions
 def labels_agree(a: str, b: str) -> bool:
-    """Whether two names can be of one thing: those of unknowns (x, k) must be the same, those of quantities need not."""
-    if any(n.startswith("words (") for n in (a, b)) or (a.startswith("of ") and b.startswith("of ")):
+    """Whether two names can be of one thing: those of unknowns (x, k) must be the same, those of quantities need not.
+
+    What is alike but for a mark differs: f and its inverse, dy/dx and dx/dy, two angles.
+    """
+    heads = [name.partition("_")[0] for name in (a, b)]
+    marked = heads[0] != heads[1] and a[0] == b[0] and not a.startswith(("words ", "of "))
+    told = a.startswith("of ") and b.startswith("of ")
+    if marked or told or any(n.startswith("words (") for n in (a, b)):
         return a == b
-    return a == b or not all(len(n.partition("_")[0]) == 1 and n.islower() for n in (a, b))
+    return a == b or not all(len(head) == 1 and head.islower() for head in heads)
 
 
 def equations(a: typed.Relation, b: typed.Relation) -> Said:
@@ -245,7 +245,8 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
         return _stem(x) == y.names[0] and in_any_order(x.rows[0], [row[0] for row in y.rows])
     unknowns = set(a.names) == set(b.names) or not set(a.names) & set(b.names)
     agree = unknowns if len(a.names) > 1 else labels_agree(a.names[0], b.names[0])
-    said = in_any_order(rows(a), rows(b)) if agree else False
+    ours, theirs = (distinct(typed.in_order_of_names(value)) for value in (a, b))
+    said = in_any_order(ours, theirs) if agree else False
     if said or not (a.relation and b.relation):
         return said
     p, q = a.relation, b.relation
@@ -255,13 +256,6 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
     if not symbols((p.right, q.right)):
         return said
     return some((said, equations(p, q), agree and families.constants_renamed(p.right, q.right)))
-
-
-def rows(a: typed.Solutions) -> list[Value]:
-    """The distinct solutions: values of one name, or tuples of the values of several, the names in alphabetical order."""
-    order = sorted(range(len(a.names)), key=a.names.__getitem__)
-    parts = (tuple(row[i] for i in order) for row in a.rows)
-    return distinct([part[0] if len(order) == 1 else typed.Items("()", part) for part in parts])
 
 
 def _stem(a: typed.Solutions) -> str:
@@ -276,15 +270,12 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
         return equations(a.relation, b) if a.relation else False
     if isinstance(b, typed.Region) and b.name and not labels_agree(a.names[0], b.name):
         return False
-    if (
-        a.names == ("point C",) and isinstance(b, typed.Expression) and len(a.rows[0][0].items) == 2
-    ):  # ten choose three
+    pair = a.names == ("point C",) and len(a.rows[0][0].items) == 2  # C(10, 3) may be ten choose three
+    if pair and isinstance(b, typed.Expression):
         arguments = tuple(getattr(v, "node", num(-1)) for v in a.rows[0][0].items)
         return identical(("fn", "binom", arguments, None), b.node)
-    found = rows(a)
-    if len(a.names) == 1 or (
-        len({value for row in a.rows for value in row}) == 1 and not isinstance(b, typed.Items)
-    ):
+    found = distinct(typed.in_order_of_names(a))
+    if len(a.names) == 1:
         return equal(a.rows[0][0] if len(found) == 1 else typed.Items("", tuple(row[0] for row in a.rows)), b)
     if not isinstance(b, typed.Items) or b.brackets not in ("", "{}", "()"):
         return False
@@ -300,6 +291,8 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
 
 def family_other(a: typed.Family, b: Value) -> Said:
     """The other side has the same members, its free letter running as the parameter does."""
+    if a.domains == families.RESIDUES and not a.label and isinstance(b, typed.Expression):  # 7 (mod 11) and 7
+        return len(a.items) == 1 and identical(a.items[0][0][1], b.node)
     other = b if isinstance(b, typed.Family) else families.as_family(b, a)
     if other is None or (a.label and other.label and not labels_agree(a.label, other.label)):
         return False

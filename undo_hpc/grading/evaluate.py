@@ -18,10 +18,8 @@ REAL = "\0real"  # in an environment: roots and logarithms of negative numbers h
 TEN = "\0ten"  # in an environment: `log` without a base is decimal
 LARGE = "\0large"  # in an environment: powers beyond exact arithmetic are rounded, which tells what differs, not what is equal
 Env = dict[str, Any]
-_MPMATH_NAMES = {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
-_MPMATH_NAMES |= {"Re": "re", "Im": "im", "conj": "conj"}
 _REAL_ONLY = ("max", "min", "sgn", "gcd", "lcm")
-_UNBOUNDED = ("sqrt", "ln", "log", "log10", "abs", "max", "min")
+_UNBOUNDED = ("sqrt", "ln", "log", "lg", "abs", "max", "min")
 
 
 class TooLarge(ValueError):
@@ -211,13 +209,13 @@ def _function(name: str, args: list[Any], degree: Any, env: Env, mp: Any) -> Any
             if top * top == x.numerator and bottom * bottom == x.denominator:
                 return Fraction(top, bottom)
         return _power(mp.convert(x), _divide(Fraction(1), degree, env, mp), env, mp)
-    if name in ("ln", "log", "log10"):
+    if name in ("ln", "log", "lg"):
         if x == 0 or (REAL in env and not mp.im(x) and x < 0):
             raise Undefined("logarithm")
-        base = 10 if name == "log10" or (TEN in env and name == "log" and degree is None) else degree
+        base = 10 if name == "lg" or (TEN in env and name == "log" and degree is None) else degree
         return mp.log(x) if base is None else _divide(mp.log(x), mp.log(base), env, mp)
     if len(args) == 1 and (name in FUNCTIONS or name == "conj"):
-        return getattr(mp, _MPMATH_NAMES.get(name, name))(mp.convert(x))
+        return getattr(mp, name.lower())(mp.convert(x))
     raise Unreadable(name)
 
 

@@ -12,17 +12,14 @@ from collections import deque
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from undo_hpc.grading import units
+from undo_hpc.grading import tables, units
 from undo_hpc.grading.reasoning import find_boxes, last_answer, visible
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.tokens import is_word
 
 GoldMode = Literal["auto", "plain", "boxed", "hashes"]
-_ELSEWHERE = (
-    "odpowiedź|đáp án|정답|답|答え|jawaban|antwoord|svar|réponse|respuesta|resposta|risposta|antwort|ответ|cevap|"
-    "最终答案|答案|答|正解|解答|الجواب|الإجابة|उत्तर"
-)
-_ANSWER = r"(?:(?:final|correct|right|best)\s+)?answer"
+_ELSEWHERE = "|".join(tables.rows("answer")[0])
+_ANSWER = r"(?:(?:(?:final|correct|right|best)\s+)?answer|correct\s+(?:option|choice))"
 _ANCHOR = re.compile(
     rf"####|{_ANSWER}(?=\s*(?:\$|\\[(\[]))"
     rf"|{_ANSWER}\s*(?:\([^)\n]{{0,20}}\)\s*)?(?:\*\*)?\s*(?:is\b|are\b|(?:would|should|must) be\b|:|=|：)\s*(?:\*\*)?\s*:?"
@@ -31,7 +28,9 @@ _ANCHOR = re.compile(
     rf"|(?:{_ELSEWHERE})\s*(?:\*\*)?\s*(?:est|es|ist|è|é|jest|là|adalah|是|为|は|은|는|هي|هو|:|：)\s*:?",
     re.IGNORECASE,
 )
-_HINTS = word_set("#### ans odpow jawaban antwo svar respuesta resposta risposta cevap a: a.: a**:")
+_HINTS = word_set(
+    "#### ans option choice odpow jawaban antwo svar respuesta resposta risposta cevap a: a.: a**:"
+)
 _SPAN = re.compile(
     r"\$\$([^$]{1,1000}?)\$\$|(?<![\\])\$(?!\s)([^$\n]{1,400}?)(?<![\s\\])\$(?!\d)|\$\s([^$\n]{1,400}?)(?<![=+*/-])\s\$(?!\d)"
     r"|\\\((.{1,400}?)\\\)|\\\[(.{1,600}?)\\\]|\\begin\{(?:align|equation|gather|eqnarray)\*?\}(.{1,3000}?)\\end\{(?:align|equation|gather)",
@@ -45,10 +44,10 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")  # fmt: skip
+_STEP = re.compile(r"\s(?:so|thus|hence|therefore|giving|which gives)\s+")
 _UNIT_SPAN = re.compile(
     r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
 )
-_CAPTION = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+){0,4}:\s+(?=\S)")  # `Total: 260 sheep`
 NUMBER = re.compile(
     r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
     r"|\d{1,2}:[0-5]\d(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
@@ -250,18 +249,19 @@ def _inside(match: re.Match[str]) -> str:
 def _without_anchor(text: str, words: int) -> Found | None:
     bare = _hedged(re.sub(r"```\w*", "", text).strip().strip("*").strip())
     prose = is_prose(bare)
-    if 0 < words <= 3 and prose and len(bare) <= 2000 and (said := _in_words(bare)):
+    short = 0 < words <= 3 and words < len(bare.split()) and len(bare) <= 2000
+    if short and prose and (said := _in_words(bare)):
         return Found(said, "sentence")
-    if not words and (caption := _CAPTION.match(bare)):
-        bare = bare[caption.end() :]
-        prose = is_prose(bare)
+    if not words and not prose:
+        bare = _STEP.split(bare)[-1]
     prose |= bool(re.match(r"[A-Za-z]{2,}[^$\\]{0,60}(?:\s\$[^$]+\$|\\[(\[])", text.strip()))
     said_words = any(len(w) > 2 and w.lower() not in _MATHS_WORDS for w in _WORD.findall(bare[:2000]))
-    if (
-        not words and not prose and said_words and "=" in bare and not re.search(r"[\\$]", bare)
-    ):  # `40 - 12 = 28 trees`
+    # `40 - 12 = 28 trees`, `That makes 2 kg`
+    sentence = "=" in bare or re.match(r"[A-Z][a-z]+ [a-z]{2,} ", bare)
+    if not words and not prose and said_words and sentence and not re.search(r"[\\$]", bare):
         return Found(stated(bare.splitlines()[-1]) or bare, "last number")
-    if len(bare) <= 2000 and "\n\n" not in bare and (not prose or (words and len(bare) <= 300)):
+    single = len(bare) <= 2000 and not re.search(r"\n\n|\\begin\{align", bare)
+    if single and (not prose or (words and len(bare) <= 300)):
         return Found(bare, "whole")
     tail = bare[-4000:]
     numbers, spans = list(NUMBER.finditer(tail)), list(_SPAN.finditer(tail))
@@ -278,9 +278,6 @@ def _without_anchor(text: str, words: int) -> Found | None:
     later = spans and (not NUMBER.search(behind) or len(_WORD.findall(behind)) <= 6)
     if later and (value := _last_maths(tail)):
         return Found(value, "last maths")
-    for bold in re.findall(r"\*\*([^*\n]{1,60})\*\*", tail)[-1:]:
-        if NUMBER.search(bold):
-            return Found((stated(bold) if is_prose(bold) else None) or bold.strip(" :."), "bold")
     sentences = [piece for piece in re.split(r"(?<=[.!?])\s+|\n", tail) if any(c.isdigit() for c in piece)]
     value = stated(sentences[-1]) if sentences and numbers else None
     return Found(value, "last number") if value else None
@@ -299,11 +296,8 @@ def is_prose(text: str) -> bool:
     bare = _COMMAND.sub(" ", text[:1000])
     found = [word for word in _WORD.findall(bare) if not _of_maths(word)][:40]
     count = sum(is_word(word, word, len(word), ("", "", False), True) for word in found)
-    if (
-        count >= 3
-        or (count and len(found) >= 3 and any(len(word) > 3 for word in found))
-        or len(_OTHER_SCRIPT.findall(bare)) > 3
-    ):
+    known = count and len(found) >= 3 and any(len(word) > 3 for word in found)
+    if count >= 3 or known or len(_OTHER_SCRIPT.findall(bare)) > 3:
         return True
     return count > 0 and (len(text) > 400 or bool(re.search(r"[a-z\d)][.?]\s+[A-Z][a-z]+\b", bare)))
 

@@ -14,6 +14,7 @@ from undo_hpc.grading.identity import identical
 from undo_hpc.grading.values import Node, Value, kinds, substitute, symbols
 
 _LEAST = {"Z": None, "N": 0, "Z+": 1, "0..": 0, "1..": 1}  # domains of integers, and where they begin
+RESIDUES = (("\0k", "Z"),)
 _ARBITRARY = frozenset("CcKkABD")
 _PARAMETERS = frozenset("klmnst")
 
@@ -72,12 +73,8 @@ def members(value: Value) -> tuple[str, tuple[tuple[Node, ...], ...]] | None:
     """The label of a value and its items as nodes, or tuples of nodes (the values of several names in alphabetical order)."""
     label = ""
     if isinstance(value, typed.Solutions):
-        order = sorted(range(len(value.names)), key=value.names.__getitem__)
-        label = value.names[0] if len(order) == 1 else ""
-        value = typed.Items(
-            "",
-            tuple(row[0] if label else typed.Items("()", tuple(row[i] for i in order)) for row in value.rows),
-        )
+        label = value.names[0] if len(value.names) == 1 else ""
+        value = typed.Items("", tuple(typed.in_order_of_names(value)))
     plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
     items = [_nodes(item) for item in (value.items if plain else (value,))]
     return None if None in items else (label, tuple(item for item in items if item))
@@ -97,13 +94,8 @@ def as_family(value: Value, like: typed.Family) -> typed.Family | None:
 def _nodes(value: Value) -> tuple[Node, ...] | None:
     if isinstance(value, typed.Expression):
         return (value.node,)
-    if isinstance(value, typed.Quantity) and value.unit == "°" and isinstance(value.value, typed.Expression):
-        return (("mul", value.value.node, ("const", "degree")),)
-    parts = (
-        [_nodes(item) for item in value.items]
-        if isinstance(value, typed.Items) and value.brackets == "()"
-        else [None]
-    )
+    whole = isinstance(value, typed.Items) and value.brackets == "()"
+    parts = list(map(_nodes, value.items)) if whole else [None]
     return None if None in parts else tuple(part[0] for part in parts if part)
 
 

@@ -9,11 +9,12 @@ from functools import lru_cache
 
 from undo_hpc.grading import tables, units
 from undo_hpc.grading.tables import word_set
-from undo_hpc.grading.terms import CURRENCIES, MAX_DEPTH, Terms
+from undo_hpc.grading.terms import CURRENCIES, Terms
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy, prepare, tokenize
 from undo_hpc.grading.values import Node, num, walk
 
 MAX_LENGTH = 3000
+MAX_ITEMS = 200
 _APPROXIMATE = word_set("about approximately roughly around approx")
 _HEDGES = _APPROXIMATE | word_set("exactly only just simply thus therefore hence so answer final")
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
@@ -58,10 +59,13 @@ class Grammar(Terms):
         """Items and what parts them."""
         items, separators = [self.item()], []
         while separator := self.separator():
-            if self.peek()[0] in ("end", "row") or self.peek()[1] in (")", "]", "\\}", "}", "&", "["):
+            closed = self.peek()[1] in (")", "]", "\\}", "}", "&", "[" if self.outward else "&")
+            if closed or self.peek()[0] in ("end", "row"):
                 break
             separators.append(separator)
             items.append(self.item())
+        if len(items) > MAX_ITEMS:
+            raise SyntaxProblem("too many items")
         return ("list", tuple(separators), tuple(items)) if separators else items[0]
 
     def separator(self) -> str:
@@ -83,9 +87,6 @@ class Grammar(Terms):
     # -- one item: a value, a relation, a label with its value
     def item(self) -> Node:
         """A relation with its modulus, remarks in brackets, and clauses such as `where k is an integer`."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise SyntaxProblem("nested too deep")
         node = self.relation()
         while True:
             bracket = self.peek() == ("op", "(")
@@ -99,10 +100,12 @@ class Grammar(Terms):
                 self.at += 1
                 node = self.remark(node)
                 self.need(")")
-            elif self.word_in(_CLAUSES):
+            elif self.word_in(_CLAUSES) or (
+                self.peek() == ("op", ",") and self.peek(1)[1].lower() in _CLAUSES
+            ):
+                self.skip(",")
                 node = self.clause(node)
             else:
-                self.depth -= 1
                 return node
 
     def relation(self) -> Node:
@@ -194,6 +197,8 @@ class Grammar(Terms):
         if self.peek() in (("word", "to"), ("op", "to")) and self.peek(1)[0] == "num" and node[0] == "num":
             self.at += 1
             return ("ratio", (node, self.measured()))
+        if node[0] == "num" and node[1] in range(13) and self.peek() in (("word", "am"), ("word", "pm")):
+            return ("clock", 60 * int(node[1]), self.take()[1])  # 3 PM
         while self.skip("cup", "cap", "setminus") or (node[0] in ("named", "bracket") and self.skip("-")):
             operator = self.peek(-1)[1]
             node = ("setop", "setminus" if operator == "-" else operator, node, self.measured())
@@ -228,14 +233,9 @@ class Grammar(Terms):
         self.at += joined
         _, amount, smaller = rest = self.measured()
         first, second = units.read(unit), units.read(smaller) if rest[0] == "quantity" else None
-        if (
-            first
-            and second
-            and first.dimension
-            and units.conversion(second, first)
-            and second.size < first.size
-        ):
-            return ("quantity", ("add", ("mul", node, num(first.size / second.size)), amount), smaller)
+        ratio = units.conversion(first, second) if first and second and first.dimension else None
+        if ratio and ratio > 1:
+            return ("quantity", ("add", ("mul", node, num(ratio)), amount), smaller)
         if not joined:
             raise Wordy("numbers and words in turn")
         self.at = start
@@ -283,11 +283,13 @@ class Grammar(Terms):
             return ("bracket", "(", ")", node[2] if node[0] == "list" else (node,))
         if self.skip(_CLOSING[opening][0]):
             return ("bracket", opening, _CLOSING[opening][0], ())
+        if braces and self.peek()[0] == "begin" and "\\}" not in self.ahead(200):
+            return self.environment(self.take()[1])  # a system of equations behind a single brace
+        ends = "\\}" if braces else "}"
         texts = self.ahead(200)
-        parted = (
-            braces and texts[: texts.index("\\}") if "\\}" in texts else None].count("|") % 2
-        )  # names | condition
-        node = self.within(self.inside, self.brackets if latex else _IN_BRACES if braces else 1, int(parted))
+        inside = texts[: texts.index(ends)] if ends in texts and (braces or latex) else []
+        parted = inside.count("|") % 2  # names | condition
+        node = self.within(self.inside, self.brackets if latex else _IN_BRACES if braces else 1, parted)
         closing = self.need(*_CLOSING[opening])
         items = node[2] if node[0] == "list" else (node,)
         if node[0] == "builder":
@@ -312,7 +314,7 @@ class Grammar(Terms):
     def environment(self, name: str) -> Node:
         """The rows of a matrix or of a piecewise function."""
         rows: list[list[Node]] = [[]]
-        cell = self.listing if name == "cases" else self.expression
+        cell = self.listing if name == "cases" else self.relation
 
         def cells() -> None:
             while self.peek()[0] != "end":
@@ -326,7 +328,8 @@ class Grammar(Terms):
         if self.take() != ("end", name):
             raise SyntaxProblem("an environment that is never closed")
         filled = tuple(tuple(row) for row in rows if row)
-        return ("cases", filled) if name == "cases" else ("matrix", name, filled)
+        system = any(cell[0] == "rel" for row in filled for cell in row)
+        return ("cases", filled) if name == "cases" or system else ("matrix", name, filled)
 
     def condition(self) -> Node:
         """The condition of a piece: `if x > 0`, `otherwise`."""

@@ -31,7 +31,7 @@ from undo_hpc.grading.values import Node, kinds, symbols, walk
 DIGITS, MORE_DIGITS = 40, 90
 STEPS = word_set("floor ceil gcd lcm mod fact fact2 binom big")
 CORNERS = word_set("abs max min sgn")
-_LOGARITHMS = word_set("ln log log10")
+_LOGARITHMS = word_set("ln log lg")
 _POSITIVE = STEPS - {"floor", "ceil", "mod"}
 _INTEGER_NAMES = frozenset("ijklmnpqNMK")
 _SIZES = (Fraction(3, 7), Fraction(17, 9), Fraction(71, 11), Fraction(523, 13), Fraction(20011, 17))
@@ -112,7 +112,7 @@ def _sampled(a: Node, b: Node, names: list[str], held: frozenset[str], env: Env)
 
 
 def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) -> bool | None:
-    both = one = large = 0
+    both = one = 0
     wanted = 40 if held & STEPS else 30 if held & CORNERS else 6
     for point in points(a, b, names, held):
         env = mode | point
@@ -122,9 +122,6 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
             if even or (all(defined) and not _near(a, b, env)):
                 return False
         except TooLarge:
-            large += 1
-            if large > 12:
-                break
             continue
         both += all(defined)
         one += any(defined) and not all(defined)
@@ -244,15 +241,19 @@ def linear_root(node: Node, name: str, env: Env) -> Any:
     return None if bent or abs(slope) < tiny else 2 - low / slope
 
 
-def approximates(value: Fraction, places: int, node: Node, digits: int = 7) -> bool:
+def approximates(decimal: Node, node: Node, digits: int) -> bool:
     """Whether a decimal of so many significant digits or more is an exact value, rounded or cut off at its last place.
 
     With `digits` of 0 any decimal counts, but only rounded.
     """
-    if not 0 < places <= 1000 or value.numerator.bit_length() > 4000:
+    (sign, bare), (_, other) = ((-1, n[1]) if n[0] == "neg" else (1, n) for n in (decimal, node))
+    places = bare[2] if bare[0] == "num" else None
+    rounded = other[0] == "num" and other[2]
+    if not places or rounded or places > 1000 or bare[1].numerator.bit_length() > 4000:
         return False
-    target, written = number(node), str(abs(value.numerator * 10**places // value.denominator)).lstrip("0")
+    target = number(node)
+    written = str(abs(bare[1].numerator * 10**places // bare[1].denominator)).lstrip("0")
     if len(written) < digits or target is None or context().im(target):
         return False
-    distance = abs(context().convert(value) - target) * 10**places
+    distance = abs(sign * context().convert(bare[1]) - target) * 10**places
     return bool(distance < 1 if digits else distance <= 0.5)

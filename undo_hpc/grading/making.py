@@ -13,8 +13,7 @@ from undo_hpc.grading.tokens import SyntaxProblem
 from undo_hpc.grading.values import Node, Value, kinds, num
 
 STRUCTURES = word_set("bracket list rel setop named ratio clock modulo given builder cases words about ldots quantity base matrix")  # fmt: skip
-MAX_ITEMS = 200
-MAKERS: dict[str, Callable[[Node], Value]] = {}  # filled here, in `relations` and in `reading`
+MAKERS: dict[str, Callable[[Node], Value]] = {}  # filled here and in `relations`
 _SETS: dict[str, Node] = {
     "R": regions.REALS,
     "R+": regions.between(num(0), regions.INFINITY, "()"),
@@ -84,12 +83,17 @@ def quantity(node: Node) -> Value:
 def bracket(node: Node) -> Value:
     """A tuple or a set."""
     _, opening, closing, items = node
-    if len(items) > MAX_ITEMS:
-        raise SyntaxProblem("too many items")
+    if opening == "(" and kinds(items) & {"pm", "mp"}:  # (\pm 1, 0)
+        return typed.Items("", tuple(map(value_of, branches(node))))
     values = list(map(value_of, items))
     if len(items) == 1 and items[0][0] == "rel" and (opening == "(" or items[0][1] != ("=",)):
         return values[0]  # a condition
     braces = opening == "\\{"
+    if braces and values and all(isinstance(value, typed.Solutions) for value in values):
+        return value_of(("list", (",",) * (len(items) - 1), items))  # {x = 2, y = 3}
+    rows = [getattr(value, "brackets", "") == "[]" for value in values]
+    if opening + closing == "[]" and rows and all(rows):  # [[1, 2], [3, 4]]
+        return typed.Items("matrix", tuple(value._replace(brackets="()") for value in values))
     return typed.Items("{}" if braces else opening + closing, flat(values) if braces else tuple(values))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from undo_hpc.grading import tables
+
 MAX_TEXT = 200_000
 _RUN_ON = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|end|user|assistant|return|call)\|>|</s>|<end_of_turn>|<｜end▁of▁sentence｜>"
@@ -14,14 +16,7 @@ _LINES = frozenset("QPHU#*")  # what its lines begin with
 _CALCULATION = re.compile(r"<<[^<>]{1,80}>>")  # the calculator's notes of GSM8K
 _SAID = re.compile(r"\\boxed|####|answer", re.IGNORECASE)
 # (opening, closing) of reasoning as models write it. The template may have opened it, so the closing mark alone counts, too.
-_BLOCKS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("[THINK]", "[/THINK]"),
-    ("<reasoning>", "</reasoning>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<seed:think>", "</seed:think>"),
-)
+_BLOCKS = tables.rows("reasoning")
 _FINAL = ("<|channel|>final<|message|>", "assistantfinal")  # gpt-oss, with its special tokens and without
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*(\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\s*(\\?[$])?\s*(-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![a-zA-Z]))")

@@ -20,6 +20,7 @@ VARIABLE: Node = ("sym", "\0x")
 INFINITY: Node = ("const", "infty")
 MINUS_INFINITY: Node = ("neg", INFINITY)
 REALS: Node = ("every",)
+NOTHING: Node = ("any",)
 _DRAWS = 6  # of other variables, so that endpoints come in any order
 _GRID = sorted([Fraction(k * abs(k), 7) + Fraction(1, 1009) for k in range(-30, 31)] + [Fraction(k) for k in range(-20, 21)])  # fmt: skip
 
@@ -82,11 +83,6 @@ def _probes(formulas: tuple[Node, ...], env: Env) -> list[Any]:
     gap = context().mpf(10) ** -12
     beside = [end + side * (1 + abs(end)) for end in ordered for side in (-gap, gap, -1e-3, 1e-3)]
     return [*_GRID, *ordered, *beside, *((a + b) / 2 for a, b in pairwise(ordered))]
-
-
-def satisfiable(formula: Node) -> bool:
-    """Whether a formula without other variables holds anywhere."""
-    return any(holds(formula, {VARIABLE[1]: x}) for x in _probes((formula,), {}))
 
 
 def same_region(a: Node, b: Node) -> bool:

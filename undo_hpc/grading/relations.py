@@ -1,21 +1,28 @@
-"""From relations and lists to values: named values, solutions, sets of reals, equations, congruences, families of values."""
+"""From relations, lists and whole answers to values: named values, solutions, sets of reals, equations, congruences, families of values."""
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from itertools import pairwise
 
 from undo_hpc.grading import families, regions, words
 from undo_hpc.grading import values as typed
-from undo_hpc.grading.grammar import domain_of
+from undo_hpc.grading.grammar import domain_of, parse
 from undo_hpc.grading.identity import identical
-from undo_hpc.grading.making import MAKERS, MAX_ITEMS, STRUCTURES, flat, value_of
-from undo_hpc.grading.tables import word_set
-from undo_hpc.grading.tokens import SyntaxProblem
+from undo_hpc.grading.lookalikes import unify
+from undo_hpc.grading.making import MAKERS, STRUCTURES, as_formula, flat, named, value_of
+from undo_hpc.grading.tables import NUMBER_WORDS, word_set
+from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols, walk
 
+_BASED = re.compile(r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)")  # fmt: skip
+_SPLIT = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_WORDS = (typed.Text, typed.Unread)
 _FLIPPED = {">": "<", "ge": "le", "<": "<", "le": "le", "ne": "ne", "=": "="}
-_MEASURED = word_set("mul div ratio fn pow")
+_MEASURED = word_set("add mul div ratio fn pow")
 _NO_MEASURES = word_set("sqrt abs max min gcd lcm floor ceil log ln")
+_UNKNOWNS = frozenset("xyz")
 _WHOLE = {"Z": float("-inf"), "N": 0, "Z+": 1}
 
 
@@ -34,11 +41,14 @@ def label_of(left: Node, right: Node) -> str:
         return str(left[1])
     if kind == "apply" and not any(part[:2] == left[:2] for part in walk(right)):
         return f"{left[1]}()"
+    if kind == "setop":
+        return f"of {left}"
     names = symbols(left)
     closed = not symbols(right) and "apply" not in kinds(right)
     if not closed or not names or kind not in _MEASURED or "num" in kinds(left):
         return ""
-    if kind == "ratio" or all(name[0].isupper() or ":" in name for name in names):
+    parts = kind == "ratio" or all(name[0].isupper() or ":" in name for name in names)
+    if parts or (kind == "add" and not names & _UNKNOWNS):
         return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
     measure = kind == "fn" and left[1] not in _NO_MEASURES and len(names) == 1
     return f"of {left[1]} {min(names)}" if measure else ""
@@ -54,9 +64,7 @@ def relation(node: Node) -> Value:
     operators, sides = node[1], node[2]
     said = set(operators)
     plain = not kinds(sides) & STRUCTURES
-    if (
-        said <= {"approx", "="} and "approx" in said
-    ):  # `x \approx 1.5`, `\ln 3 \approx 1.0986`: the label is no value
+    if said <= {"approx", "="} and "approx" in said:  # `x \approx 1.5`: the label is no value
         label = label_of(sides[0], sides[-1])
         held = sides[1:] if label else sides
         if len({bool(symbols(side)) for side in held}) == 1:
@@ -67,6 +75,8 @@ def relation(node: Node) -> Value:
         return membership(*sides)
     elif operators == ("equiv",) and sides[1][0] == "mod":  # n \equiv 3 \bmod 7
         return modulo(("modulo", ("rel", operators, (sides[0], sides[1][1])), sides[1][2]))
+    elif operators == ("equiv",) and sides[0][0] == "apply":  # f(x) \equiv 0
+        return equation(sides)
     elif said <= _FLIPPED.keys() and plain:
         return inequality(operators, sides)
     elif len(sides) == 2 and plain:
@@ -133,8 +143,6 @@ def inequality(operators: tuple[str, ...], sides: tuple[Node, ...]) -> Value:
 def listing(node: Node) -> Value:
     """A list: solutions, conditions on one variable, families, or values in any order."""
     separators, items = node[1], node[2]
-    if len(items) > MAX_ITEMS:
-        raise SyntaxProblem("too many items")
     domains = [domain_of(item, items[:i]) for i, item in enumerate(items)]
     if any(domains) and not all(domains):
         rest = tuple(item for item, found in zip(items, domains, strict=True) if not found)
@@ -160,8 +168,8 @@ def joined(separators: set[str], values: list[Value]) -> Value:
     whole: Value = None
     if all(isinstance(v, typed.Solutions) for v in values):
         whole = merged(values)
-    elif all(isinstance(v, typed.Region) for v in values):
-        whole = narrowed(separators, values)
+    elif any(isinstance(v, typed.Region) for v in values):
+        whole = narrowed(separators, list(map(as_region, values)) if "or" in separators else values)
     elif all(isinstance(v, typed.Family) and v.domains == head.domains for v in values):
         whole = typed.Family(tuple(item for v in values for item in v.items), head.domains, head.label)
     elif isinstance(head, typed.Solutions) and not head.names[0].startswith("words ("):  # x = 2, 3
@@ -187,12 +195,23 @@ def merged(values: list[typed.Solutions]) -> typed.Solutions | None:
     return typed.Solutions(names, tuple(tuple(row[name] for name in names) for row in rows), None)
 
 
-def narrowed(separators: set[str], values: list[typed.Region]) -> typed.Region | None:
+def as_region(value: Value) -> Value:
+    """Solutions of one name as the set of reals that they are; any other value as it is."""
+    single = isinstance(value, typed.Solutions) and len(value.names) == 1
+    formula = as_formula(typed.Items("{}", tuple(row[0] for row in value.rows))) if single else None
+    return value if formula is None else typed.Region(value.names[0], formula)
+
+
+def narrowed(separators: set[str], values: list[Value]) -> typed.Region | None:
     """Inequalities side by side: `or` joins, `and` and commas narrow down; a comma joins where nothing would be left."""
+    if not all(isinstance(v, typed.Region) for v in values):
+        return None
     names = {v.name for v in values} - {""}
     both: Node = ("every", *(v.formula for v in values))
     closed = symbols(both) <= {regions.VARIABLE[1]}
-    joins = "or" in separators or ("and" not in separators and closed and not regions.satisfiable(both))
+    joins = "or" in separators or (
+        "and" not in separators and closed and regions.same_region(both, regions.NOTHING)
+    )
     whole = typed.Region(max(names, default=""), ("any", *both[1:]) if joins else both)
     return None if len(names) > 1 else whole
 
@@ -252,10 +271,43 @@ def modulo(node: Node) -> Value:
     if not items or symbols((modulus, items)) or {len(item) for item in items} != {1}:
         raise SyntaxProblem("a modulus without a congruence")
     step: Node = ("mul", modulus, ("sym", "\0k"))
-    return typed.Family(tuple((("add", item[0], step),) for item in items), (("\0k", "Z"),), label)
+    return typed.Family(tuple((("add", item[0], step),) for item in items), families.RESIDUES, label)
 
 
 MAKERS |= {
     "list": listing, "rel": relation, "given": given, "builder": builder, "modulo": modulo,
     "words": lambda node: typed.Text(words.plain(node[1])),
 }  # fmt: skip
+
+
+# -- whole answers
+def readings(text: str) -> tuple[typed.Value, ...]:
+    """The values that a text may have; more than one only where a comma may part thousands or items."""
+    first = read(text)
+    if not _SPLIT.search(text) or re.search(r"\d,0\d\d", text) or isinstance(first, _WORDS):
+        return (first,)
+    second = read(text, False)
+    return (first,) if second == first or isinstance(second, _WORDS) else (first, second)
+
+
+@lru_cache(maxsize=8192)
+def read(text: str, thousands: bool = True) -> typed.Value:
+    """The value of an answer. Never raises: words become Text, what the grammar does not know becomes Unread."""
+    plain = unify(text)
+    if (based := _BASED.fullmatch(plain.strip().strip("$ "))) and (based[2] or based[3]):
+        base = NUMBER_WORDS.get((based[2] or based[3]).lower(), based[2] or based[3])
+        if str(base).isdigit():
+            return value_of(("base", based[1], int(base)))
+    try:
+        return value_of(parse(plain, thousands))
+    except (SyntaxProblem, RecursionError) as error:
+        longer = len(re.findall(r"[^\W\d_]{3,}", re.sub(r"\\[a-zA-Z]+", " ", plain))) > 2
+        if not isinstance(error, Wordy) and not longer and words.plain(plain) != words.EMPTY:
+            return typed.Unread(plain)
+    if spelled := words.spelled(plain):
+        value = typed.Expression(typed.num(spelled[0]))
+        return typed.Quantity(value, spelled[1]) if spelled[1] else value
+    said = words.plain(plain)
+    if said in words.SETS:
+        return named(said)
+    return typed.Items("{}", ()) if said == words.EMPTY else typed.Text(said)

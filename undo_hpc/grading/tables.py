@@ -10,7 +10,7 @@ def _sections() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in Path(__file__).with_name("tables.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
+        if line.startswith("[") and " : " not in line:
             lines = found.setdefault(line.strip("[]"), [])
         elif line and not line.startswith("#"):
             lines.append(line)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 from undo_hpc.grading import tables
-from undo_hpc.grading.cursor import CLOSING, Cursor
-from undo_hpc.grading.tokens import SyntaxProblem, Wordy
+from undo_hpc.grading.tokens import CLOSING, Cursor, SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, num, rename_index
 
-MAX_DEPTH = 100
 CURRENCIES = "$€£¥₹"
 _SUM, _PRODUCT = 10, 20  # binding powers
 _SUMS = {"+": "add", "-": "neg", "pm": "pm", "mp": "mp"}
 _PRODUCTS = {"*": "mul", "/": "div", "mod": "mod"}
-_INVERSE = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
-_INVERSE |= {name: f"a{name}" for name in ("sinh", "cosh", "tanh")}
 _SUPERSETS = {">0": "+", "*": "*", "ge0": "0+", "0": "0+", "+": "+", "-": "-"}
 
 
 class Terms(Cursor):
-    """The expressions of algebra. `bracket` and `environment` are in `grammar`."""
+    """The expressions of algebra."""
+
+    bracket: Callable[[str], Node]  # these two are in `grammar`
+    environment: Callable[[str], Node]
 
     def expression(self, level: int = 0) -> Node:
         """An expression of operators that bind stronger than `level`."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise SyntaxProblem("nested too deep")
         if self.skip(*_SUMS):
             sign, node = self.peek(-1)[1], self.expression(max(level, _SUM))
             node = node if sign == "+" or node[0] in ("pm", "mp") else (_SUMS[sign], node)
@@ -51,7 +48,6 @@ class Terms(Cursor):
                 node = ("mul", node, self.power())
             else:
                 break
-        self.depth -= 1
         return node
 
     def starts_factor(self) -> bool:
@@ -143,12 +139,6 @@ class Terms(Cursor):
         if kind == "op" and text in CURRENCIES:
             return ("quantity", self.expression(_PRODUCT), text)
         raise SyntaxProblem(f"unexpected {text!r}")
-
-    def bracket(self, opening: str) -> Node:
-        raise NotImplementedError
-
-    def environment(self, name: str) -> Node:
-        raise NotImplementedError
 
     def group(self, opening: str) -> Node:
         """An argument in brackets of its own."""
@@ -276,12 +266,7 @@ class Terms(Cursor):
             return ("fn", "conj", (self.argument(),), None)
         if name in tables.MARKS:  # the letters below an accent or behind a mark: \vec{a}, \angle ABC
             letters = self.raw_subscript()
-            while (
-                letters.isupper()
-                and self.peek()[1].isupper()
-                and self.peek()[0] == "sym"
-                and not self.spaced()
-            ):
+            while letters.isupper() and self.peek()[1].isupper() and not self.spaced():
                 letters += self.take()[1]
             return ("sym", f"{name}:{letters}")
         if name in tables.GREEK or name in ("ell", "partial", "hbar", "nabla"):
@@ -341,8 +326,8 @@ class Terms(Cursor):
                 parameter = self.argument()
             else:
                 exponent = ("neg", self.argument()) if self.skip("-") else self.argument()
-        if exponent == ("neg", num(1)) and name in _INVERSE:
-            name, exponent = _INVERSE[name], None
+        if exponent == ("neg", num(1)) and f"a{name}" in tables.FUNCTIONS:
+            name, exponent = f"a{name}", None
         opening = self.peek()[1]
         if self.skip("(", "{", "\\{", "["):
             arguments = self.within(self.arguments, int(opening != "{"))

@@ -1,4 +1,4 @@
-r"""From the text of an answer, LaTeX and ASCII mixed, to tokens. The only place that looks at characters.
+r"""From the text of an answer, LaTeX and ASCII mixed, to tokens, and the cursor that reads them. The only place that looks at characters.
 
 A token is (kind, text, space before it). Kinds: `num`, `sym` (one letter of mathematics), `cmd` (a command or function), `word` (from a
 text command, or a run of letters that is no product), `op`, `row` (a new line in a matrix), `begin` and `end` (of a matrix).
@@ -7,15 +7,18 @@ text command, or a run of letters that is no product), `op`, `row` (a new line i
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
+from typing import TypeVar
 
 from undo_hpc.grading import tables, units
 from undo_hpc.grading.tables import word_set
 
 Token = tuple[str, str, bool]
-MAX_TOKENS = 3000
+CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
+T = TypeVar("T")
 
 _REPEATING = re.compile(  # 0.\overline{3}, 0.\dot1\dot8, 0.(3), 0.333...
     r"(?P<head>\d*\.\d*)(?:\\(?:overline|bar)\s*\{?\s*(?P<bar>\d{1,30})\s*\}?"
@@ -37,8 +40,8 @@ _DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|sqrt|left|right|pi|text|cdot|times|i
 _THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(?=\d{3}(?!\d))|(?<=\d)'(?=\d{3}(?!\d))")  # fmt: skip
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
+_LEAD = re.compile(r"(?:So|Hence|Thus|Therefore|Then),?\s+")
 _SILENT = re.compile(r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")  # fmt: skip
-_UNIT_BEHIND = re.compile(r"[^\\$]\$\s*([A-Za-z]{1,12})\s*\.?$")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = word_set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
 _ABBREVIATED = re.compile(r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})")  # fmt: skip
@@ -65,8 +68,6 @@ def closing_brace(text: str, start: int) -> int:
 
 def prepare(text: str) -> str:
     """The text without maths delimiters, separators of thousands and the punctuation around an answer."""
-    if "$" in text and (behind := _UNIT_BEHIND.search(text)) and units.known(behind[1]):
-        text = f"{text[: behind.start(1)]}\\text{{{behind[1]}}}"
     if "\\" in text:
         text = _DOUBLED.sub(r"\\", text) if "\\begin" not in text else text
         text = re.sub(r"\\(q?quad)(?=[a-zA-Z])", r"\\\1 ", _THOUSANDS.sub("", text))
@@ -79,6 +80,7 @@ def prepare(text: str) -> str:
     text = _SPACED.sub(lambda m: m[0].replace(" ", ""), text)
     text = _ABBREVIATED.sub(r"\1", _EUROPEAN.sub(lambda m: m[0].replace(".", ""), text))
     text = text.strip().lstrip(" ,;:*`").rstrip(" \t\n,;:*`")
+    text = text[lead.end() :] if (lead := _LEAD.match(text)) else text
     text = text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
     while text.endswith((".", "\\")) and not text.endswith("..."):
         text = text[:-1].rstrip(" \t\n,;:*")
@@ -88,20 +90,17 @@ def prepare(text: str) -> str:
 def tokenize(text: str) -> list[Token]:
     """Tokens of a prepared text. Raises SyntaxProblem at a character that has no place in an answer."""
     out: list[Token] = []
-    _scan(text, out, False, 0)
+    _scan(text, out, False)
     return out
 
 
-def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
+def _scan(text: str, out: list[Token], words: bool) -> None:
     """Appends the tokens of `text`; `words`: it stands in a text command, where letters are words."""
-    if depth > 20:
-        raise SyntaxProblem("text commands nested too deep")
     at, space = 0, False
     repeating = {m.start(): m for m in _REPEATING.finditer(text)} if "." in text else {}
     while at < len(text):
-        if len(out) > MAX_TOKENS:
-            raise SyntaxProblem("too many tokens")
-        if at in repeating and not (repeating[at]["round"] and out and out[-1][1] not in ",;=-"):
+        alone = not out or out[-1][1] in ",;=" or (len(out) == 1 and out[0][1] == "-")
+        if at in repeating and (alone or not repeating[at]["round"]):
             out.append(("num", str(_repeating(repeating[at])), space))
             at, space = repeating[at].end(), False
             continue
@@ -117,7 +116,7 @@ def _scan(text: str, out: list[Token], words: bool, depth: int) -> None:
             space = True
             continue
         if kind == "cmd":
-            at = _command(text, at, value, out, space, words, depth)
+            at = _command(text, at, value, out, space, words)
         elif kind == "name" and words:
             connector = value.lower() in tables.CONNECTORS
             out.append(("op", value.lower(), space) if connector else ("word", value, space))
@@ -143,7 +142,7 @@ def _repeating(match: re.Match[str]) -> Fraction:
     return Fraction(int((whole or "0") + digits) * nines + int(cycle), nines * 10 ** len(digits))
 
 
-def _command(text: str, at: int, name: str, out: list[Token], space: bool, words: bool, depth: int) -> int:
+def _command(text: str, at: int, name: str, out: list[Token], space: bool, words: bool) -> int:
     r"""Appends the tokens of the command `\name` that ends at `at`; returns where to go on."""
     if name in tables.TEXT_COMMANDS:
         start = at + len(text[at:]) - len(text[at:].lstrip())
@@ -152,7 +151,7 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
         end = closing_brace(text, start)
         if end < 0:
             raise SyntaxProblem("a text command that is never closed")
-        _text(text[start + 1 : end], name, out, space, depth)
+        _text(text[start + 1 : end], name, out, space)
         return end + 1
     if name in ("begin", "end"):
         match = _ENVIRONMENT.match(text, at)
@@ -173,7 +172,7 @@ def _command(text: str, at: int, name: str, out: list[Token], space: bool, words
     return at
 
 
-def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) -> None:
+def _text(inside: str, command: str, out: list[Token], space: bool) -> None:
     r"""The content of a text command: words, a unit, or mathematics set upright (`\text{6 - 5i}`, `\mathrm{e}`)."""
     bare = inside.strip(" ~$\\,;")
     kind, before = out[-1][:2] if out else ("", "")
@@ -193,7 +192,7 @@ def _text(inside: str, command: str, out: list[Token], space: bool, depth: int) 
     unit = kind == "num" and bool(runs) and all(map(units.known, runs))
     maths = all(len(run) == 1 or run in tables.NAMES for run in runs) and re.search(r"\d|[=<>]|infty", bare)
     count = len(out)
-    _scan(inside.replace("$", " "), out, unit or not maths, depth + 1)
+    _scan(inside.replace("$", " "), out, unit or not maths)
     if len(out) > count:
         out[count] = (*out[count][:2], True)
 
@@ -240,7 +239,7 @@ def is_word(run: str, text: str, end: int, previous: Token, space: bool) -> bool
     if lower in ("by", "at", "an", "as", "us", "am", "so", "do"):  # words beside other words only: ax + by
         return previous[0] == "word" or bool(re.match(r"\s+[A-Za-z]{2,}", behind))
     if lower in tables.SHORT_WORDS and not run.isupper():
-        return True
+        return behind[:1] not in ("^", "_")
     if len(run) < 4 or run.isupper() or not re.search("[aeiouy]", lower) or lower in ("abcd", "abcde"):
         return False
     return sum(len(value) for kind, value in split_letters(run) if kind == "cmd") < len(run) - 2
@@ -261,3 +260,71 @@ def turned_outward(tokens: list[Token]) -> bool:
     steps = (1 if text in "([" else -1 for kind, text, _ in tokens if kind == "op" and text in "([])")
     depths = list(accumulate(steps))
     return bool(depths) and (min(depths) < 0 or depths[-1] > 0)
+
+
+class Cursor:
+    """A place among tokens, and the brackets that are open there."""
+
+    def __init__(self, tokens: list[Token], thousands: bool) -> None:
+        self.tokens, self.thousands = tokens, thousands
+        self.at = 0
+        self.bars = 0  # open bars: the next one closes
+        self.brackets = 0  # open brackets: a comma in them never parts thousands
+        self.outward = turned_outward(tokens)
+
+    def peek(self, ahead: int = 0) -> tuple[str, str]:
+        """The kind and text of the next token, or of one behind it."""
+        i = self.at + ahead
+        return self.tokens[i][:2] if i < len(self.tokens) else ("end", "")
+
+    def word_in(self, words: frozenset[str]) -> bool:
+        """Whether one of these words stands here."""
+        return self.peek()[0] == "word" and self.peek()[1].lower() in words
+
+    def take(self) -> tuple[str, str]:
+        """The next token, which is used up."""
+        self.at += 1
+        return self.peek(-1)
+
+    def skip(self, *texts: str) -> bool:
+        """Takes one of these operators or commands, if it is there."""
+        kind, text = self.peek()
+        found = kind in ("op", "cmd") and text in texts
+        self.at += found
+        return found
+
+    def need(self, *texts: str) -> str:
+        """Takes an operator or command that must be there."""
+        if not self.skip(*texts):
+            raise SyntaxProblem(f"expected {texts[0]!r}, found {self.peek()[1]!r}")
+        return self.peek(-1)[1]
+
+    def spaced(self) -> bool:
+        """Whether there is space before the next token."""
+        return self.at < len(self.tokens) and self.tokens[self.at][2]
+
+    def ahead(self, count: int) -> list[str]:
+        """The texts of the next tokens."""
+        return [text for _, text, _ in self.tokens[self.at : self.at + count]]
+
+    def within(self, parse: Callable[[], T], brackets: int, bars: int = 0) -> T:
+        """Parses what stands in brackets."""
+        outside = self.brackets, self.bars
+        self.brackets, self.bars = brackets, bars
+        found = parse()
+        self.brackets, self.bars = outside
+        return found
+
+    def raw_subscript(self) -> str:
+        """The text of a subscript or of another name in brackets."""
+        opening, depth = self.take()[1], 1
+        parts = [opening] if opening not in ("{", "(") else []
+        while not parts or opening in ("{", "("):
+            kind, text = self.take()
+            depth += (text == opening) - (text == CLOSING[opening])
+            if kind == "end":
+                raise SyntaxProblem("open subscript")
+            if not depth:
+                break
+            parts.append(text)
+        return "".join(parts)

@@ -49,6 +49,13 @@ Unread = NamedTuple("Unread", [("text", str)])
 TYPES = (Expression, Quantity, About, Items, Region, Relation, Solutions, Ratio, Clock, Family, Cases, Named, Text, Unread)  # fmt: skip
 
 
+def in_order_of_names(a: Solutions) -> list[Value]:
+    """The solutions: values of one name, or tuples of the values of several, the names in alphabetical order."""
+    order = sorted(range(len(a.names)), key=a.names.__getitem__)
+    parts = (tuple(row[i] for i in order) for row in a.rows)
+    return [part[0] if len(order) == 1 else Items("()", part) for part in parts]
+
+
 def num(value: Fraction | int) -> Node:
     """An exact number."""
     return ("num", Fraction(value), None)
