@@ -146,9 +146,8 @@ def run_contestant(name: str, place: Path, patience_s: float = 1200.0) -> dict[s
         return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
     *lines, last = done.stdout.splitlines()
     told: dict[str, Any] = json.loads(last)
-    told.setdefault(
-        "kernels", "; ".join(line for line in lines if line.startswith(("attention:", "liger:", "norms:")))
-    )
+    kernels = re.findall(r"\b(?:attention|liger|norms): .*", "\n".join([*lines, done.stderr]))
+    told.setdefault("kernels", "; ".join(dict.fromkeys(kernels)))
     return told
 
 

@@ -152,13 +152,19 @@ def test_the_forecast_says_what_cannot_be_seen_or_matched(tmp_path: Path) -> Non
     text += "\nprimary: [[undo, blind], [undo, one]]"
     said = planned(text, tmp_path)
     lines = " ".join(said.lines())
-    assert (said.items, said.runs, said.shared) == (60, 6, 2) and said.detectable > 0.1
+    assert (said.items, said.runs, said.shared) == (60, 6, 2) and said.detectable == 1.0
     assert "undo and one ask the teacher differently" in lines and "undo and one train differently" in lines
     assert "undo and blind show the teacher other things" in lines and "2 seed(s)" in lines
-    assert "within 10 %" in lines and "{match: undo}" in lines
+    assert "allowed: 10 %" in lines and "{match: undo}" in lines and "2 seeds, 2 comparisons" in lines
     tied = text.replace("train.epochs: 9", "train.tokens: {match: undo}").replace("blind}", "shuffled}")
     said_again = " ".join(planned(tied, tmp_path).lines())
     assert "train differently" not in said_again and "show the teacher" not in said_again
+    why = "\nmatch: {exceptions: [{pair: [one, undo], measures: [teacher_tokens, student_tokens], reason: one round only}]}"
+    told = " ".join(planned(text + why, tmp_path).lines())
+    assert "not matched: one and undo in teacher tokens and student tokens: one round only" in told
+    assert (
+        "train differently" not in told and "ask the teacher differently" not in told and "show the" in told
+    )
     with pytest.raises(ConfigError, match="has 20 problems: a difference below a third"):
         planned("set: {evaluate.limit: 20}", tmp_path)
     assert said.gpu_hours is None and not said.declared and "no positive_control" in lines

@@ -33,9 +33,19 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return played(tmp_path_factory.mktemp("donor") / "run")
 
 
-def test_another_arm_takes_over_all_but_the_last_stage(tmp_path: Path, donor: Run) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("method.preset=blind",),
+        ("method.preset=on_policy", "distill.loss=fixed_advantage"),  # its first iteration learns text, too
+    ],
+)
+def test_another_arm_takes_over_all_but_the_last_stage(
+    tmp_path: Path, donor: Run, other: tuple[str, ...]
+) -> None:
     before = files_of(donor.layout.root)
-    run = fresh(tmp_path / "run", "method.preset=blind", "name=blind")
+    run = fresh(tmp_path / "run", *other, "name=other")
+    assert first_work(run.config) == first_work(donor.config)
     done = take_over(run, [donor])[donor.id]
     state = current_state(run)
     left = {(s.stage, s.state) for s in state.missing}

@@ -32,9 +32,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 def check_in_shell(code: Path) -> int:
     prelude = project_root() / "slurm" / "prelude.sh"
     return subprocess.run(
-        ["bash", "-c", f"source {prelude}; UNDO_CODE={code}; undo_check_code"],
-        check=False,
-        capture_output=True,
+        ["bash", "-c", f"source {prelude}; undo_check_code {code}"], check=False, capture_output=True
     ).returncode
 
 

@@ -1,4 +1,4 @@
-"""The published figures of `make validate` are those of its results.json; every share is k of n."""
+"""The published figures of `make validate` and `make validate-signals` are those of their results.json; every share is k of n."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from undo_hpc.campaign.markdown import insert, main, to_markdown
 from undo_hpc.method.paired import holm
 
 RESULTS = REPO / "docs" / "validation.json"
-PAGE = REPO / "docs" / "validation.md"
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +21,12 @@ def results() -> dict[str, object]:
     return dict(json.loads(RESULTS.read_text()))
 
 
-def test_the_page_shows_what_the_command_makes_of_the_results(results: dict[str, object]) -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert insert(text, results) == text, f"python -m undo_hpc.campaign.markdown {RESULTS.name} {PAGE.name}"
-    assert "summary" not in text or to_markdown(results) in text
+@pytest.mark.parametrize("name", ["validation", "signals"])
+def test_the_page_shows_what_the_command_makes_of_the_results(name: str) -> None:
+    page = REPO / "docs" / f"{name}.md"
+    shown, text = json.loads(page.with_suffix(".json").read_text()), page.read_text(encoding="utf-8")
+    assert insert(text, shown) == text, f"python -m undo_hpc.campaign.markdown {name}.json {name}.md"
+    assert to_markdown(shown) in text and not shown["pending"]
 
 
 def test_figures_are_counted_and_belong_to_the_campaign_that_was_decided(results: dict[str, object]) -> None:

@@ -111,7 +111,7 @@ class Small:
     def warm_process(launcher: int) -> int | None:
         """Process id of the one that a launcher's workers are copies of."""
         for pid, command in _commands().items():
-            if "undo_hpc.warm" in command and _parent(pid) == launcher:
+            if "undo_hpc.warm" in command and parent_of(pid) == launcher:
                 return pid
         return None
 
@@ -126,7 +126,8 @@ def _commands() -> dict[int, str]:
     return found
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """Process id of its parent; 0 where it is gone."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
     except (OSError, IndexError):

@@ -6,12 +6,13 @@ Tasks begin as copies of a warm process, at every third start as processes of th
 import os
 import random
 import signal
+import subprocess
 import time
 
 import pytest
 
 from tests import figures
-from tests.e2e.campaign import Small, kill
+from tests.e2e.campaign import Small, kill, parent_of
 
 pytestmark = pytest.mark.slow
 TIMES = int(os.environ.get("UNDO_CHAOS", "6"))
@@ -28,6 +29,15 @@ def wait_for_workers(small: Small, launcher: object, seconds: float) -> list[int
     while launcher.poll() is None and time.monotonic() < until:  # type: ignore[attr-defined]
         time.sleep(0.05)
     return small.workers()
+
+
+def wait_for_own_process(small: Small, launcher: subprocess.Popen[str]) -> None:
+    """Waits until a worker runs that is no copy, as the launcher starts them after the death of the warm process."""
+    deadline = time.monotonic() + 120
+    while launcher.poll() is None and time.monotonic() < deadline:
+        if any(parent_of(worker) == launcher.pid for worker in small.workers()):
+            return
+        time.sleep(0.05)
 
 
 def test_disturbed_runs_end_as_the_undisturbed(small: Small, undisturbed: Small) -> None:
@@ -49,6 +59,8 @@ def test_disturbed_runs_end_as_the_undisturbed(small: Small, undisturbed: Small)
             kill(launcher.pid)
         elif kind == "kill the warm process":
             kill(small.warm_process(launcher.pid) or launcher.pid)
+            wait_for_own_process(small, launcher)
+            kill(launcher.pid, signal.SIGINT)
         else:
             kill(rng.choice(workers) if workers else launcher.pid)
         output = launcher.communicate(timeout=600)[0]

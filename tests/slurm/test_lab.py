@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.conftest import REPO
 from tests.slurmlab import Lab
 from tests.slurmlab.processes import installed_version, job_processes, wait_until
 from tests.slurmlab.versions import is_version, outermost
+from undo_hpc.cluster.render import PRELUDE
 
 
 def test_jobs_run_on_several_nodes_and_gpus_are_exclusive(lab: Lab, tmp_path: Path) -> None:
@@ -67,3 +69,29 @@ def test_the_version_that_was_asked_for_is_here() -> None:
 
 def test_of_paths_within_each_other_the_outermost_are_kept_in_a_fixed_order() -> None:
     assert outermost([Path("/a/b"), Path("/a"), Path("/ab"), Path("/a")]) == [Path("/a"), Path("/ab")]
+
+
+def test_each_node_of_a_job_unpacks_what_its_tasks_import(lab: Lab, tmp_path: Path) -> None:
+    """Two nodes with one disk here: one of them unpacks, the other waits for it."""
+    (tmp_path / "soup.py").write_text("value = 'staged'\n")
+    archive = tmp_path / "packages.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "soup.py", "soup.py")
+    script = tmp_path / "job.sh"
+    script.write_text(
+        f"#!/bin/bash\nUNDO_STAGE_TO={tmp_path}/local UNDO_STAGE_ARCHIVE={archive}\nsource {PRELUDE}\nundo_stage\n"
+        f"PYTHONPATH=$undo_paths srun --export=ALL {sys.executable} -P -c 'import soup; print(soup.value, soup.__file__)'\n"
+    )
+    lab.run(
+        "sbatch",
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--mem=100",
+        "-o",
+        f"{tmp_path}/log",
+        str(script),
+        cwd=tmp_path,
+    )
+    lab.wait_empty()
+    text = (tmp_path / "log").read_text()
+    assert text.count(" unpacked ") == 1 and text.count(f"staged {tmp_path}/local/undo-") == 2, text

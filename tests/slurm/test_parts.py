@@ -4,6 +4,7 @@ student, its evaluation; and what is done with such a run afterwards."""
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,17 @@ from tests.slurmlab.processes import wait_until
 from undo_hpc.cli import main
 from undo_hpc.control.planning import current_state
 from undo_hpc.pipeline.run import open_run
+
+
+def _archive(folder: Path) -> Path:
+    """Packages of an environment that write down that they were imported."""
+    packages = folder / "packages"
+    packages.mkdir()
+    (packages / "sitecustomize.py").write_text(f"open({str(folder / 'imported')!r}, 'w').close()\n")
+    archive = folder / "packages.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(packages / "sitecustomize.py", "sitecustomize.py")
+    return archive
 
 
 def test_the_parts_one_after_another(
@@ -37,6 +49,7 @@ def test_the_parts_one_after_another(
         "min_tokens_per_second": 1e9,
     }
     small = make_campaign(tmp_path / "small", generate__canary=canary, train__epochs=1)
+    small.profile |= {"stage_to": str(tmp_path / "local"), "stage_archive": str(_archive(tmp_path))}
     small.write()
     place = ["--profile", str(tmp_path / "small" / "profile.yaml")]
     words = ["--config", str(tmp_path / "small" / "config.yaml"), "--run-dir", str(small.run_dir), *place]
@@ -51,6 +64,9 @@ def test_the_parts_one_after_another(
     assert main(["show", str(small.run_dir), "--stage", "canary", "-n", "1"]) == 0
     assert main(["generate", *words, "--set", "generate.canary.min_tokens_per_second=0"]) == 0
     small.wait_ended()
+    logs = [path.read_text() for path in (small.run_dir / "iter_000" / "logs").glob("*.log")]
+    assert len(logs) > 3 and sum(text.count(" unpacked ") for text in logs) == 1, "once a node"
+    assert (tmp_path / "imported").exists() and not any("nothing can be staged" in text for text in logs)
     made = small.results()
     wanted = {
         name: digest

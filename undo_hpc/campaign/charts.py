@@ -37,7 +37,7 @@ def forest(comparisons: Sequence[Comparison]) -> str:
         )
     for number, c in enumerate(comparisons):
         d, y = c.difference, TOP + ROW * (number + 0.5)
-        shown = d.low > 0 or d.high < 0
+        shown = c.claimed
         name = f"{c.a} \u2212 {c.b}"
         tip = f"{name}: {points(d.mean)} points, 95 % interval {points(d.low)} to {points(d.high)}, p = {c.p:.3g}"
         parts.append(f'<g class="mark"><title>{escape(tip)}</title>')

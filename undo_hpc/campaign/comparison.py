@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, replace
 from undo_hpc.campaign.answers import Ledger, RunResult
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.errors import DataError
-from undo_hpc.method.paired import PairedDifference, compare_arms, holm, null_splits, resampled
+from undo_hpc.method.paired import (
+    PairedDifference,
+    bootstrap_interval,
+    compare_arms,
+    exchanged,
+    holm,
+    null_splits,
+    resampled,
+)
 from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import read_manifest
@@ -22,6 +30,10 @@ MEASURES = {
 }
 SHOWN_ITEMS = 20
 RESAMPLINGS = 20  # of a control
+LEVEL = 0.05  # chance of any false claim among the comparisons of a campaign
+SEEDS_TO_SPLIT = (
+    6  # halves of fewer have one or two seeds each, and an interval of these is too wide to claim anything
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +41,11 @@ class Comparison:
     """One pair of arms, a - b.
 
     Attributes:
-        p: McNemar's, adjusted by Holm over all comparisons of the campaign.
+        p: of the difference's test, adjusted by Holm over all comparisons of the campaign.
+        family: how many these are.
+        bootstrap: percentile interval of a bootstrap over problems and seeds, for comparison.
         unmatched: measures that differ by more than the tolerance, with both means.
+        reasons: of those that the campaign's file states, measure by measure, why.
         same: seeds under which both arms have the very same student: both chose an iteration before they differ.
         fixed: problems that `a` has right and `b` wrong in most of the seeds.
     """
@@ -40,31 +55,48 @@ class Comparison:
     difference: PairedDifference
     p: float
     unmatched: dict[str, tuple[float, float]]
+    reasons: dict[str, str] = field(default_factory=dict)
+    family: int = 1
+    bootstrap: tuple[float, float] = (0.0, 0.0)
     same: int = 0
     fixed: list[str] = field(default_factory=list)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a difference is shown."""
+        return self.p < LEVEL
+
+    @property
+    def detectable(self) -> float:
+        """The smallest difference that such a campaign shows in four of five trials, all of its comparisons corrected."""
+        return self.difference.detectable(LEVEL / self.family)
 
     @property
     def sentence(self) -> str:
         """What can and cannot be concluded, in one sentence."""
         d = self.difference
         size = f"{d.problems} problems, {d.seeds} seed{'s'[: d.seeds != 1]}"
-        interval = f"{points(d.mean)} points (95 % interval {points(d.low)} to {points(d.high)}, {size}; p = {self.p:.3g})"
-        if d.low > 0 or d.high < 0:
+        interval = f"{points(d.mean)} points (95 % interval {points(d.low)} to {points(d.high)}, {size}; p = {self.p:.2g})"
+        if self.claimed:
             better, worse = (self.a, self.b) if d.mean > 0 else (self.b, self.a)
             text = f"{better} is better than {worse}: {interval}"
-            text += "" if self.p < 0.05 else "; the corrected test does not confirm it"
         else:
-            text = f"No difference between {self.a} and {self.b} is shown: {interval}; one below {100 * d.detectable:.1f} points could not have been seen"
+            text = f"No difference between {self.a} and {self.b} is shown: {interval}"
+            if not d.low <= 0 <= d.high:
+                text += f"; alone it would be, p = {d.p:.2g}, but not as one of {self.family}"
+            text += f"; one below {100 * self.detectable:.1f} points would mostly not have been seen"
         if d.seeds == 1:
             text += "; with one seed it says nothing of other seeds"
         if self.same:
             text += f"; under {self.same} of {d.seeds} seeds both have the same student, of an iteration before they differ"
-        if self.unmatched:
-            names = " and ".join(
-                f"{MEASURES[name]} ({mine:,.0f} and {theirs:,.0f})"
-                for name, (mine, theirs) in self.unmatched.items()
+        for name, (mine, theirs) in self.unmatched.items():
+            why = self.reasons.get(name, "")
+            text += f"; {MEASURES[name]} are not matched ({mine:,.0f} and {theirs:,.0f})"
+            text += (
+                f", as the campaign's file says: {why}"
+                if why
+                else ", so that a difference may come from there"
             )
-            text += f"; not matched, so that a difference may come from there: {names}"
         return f"{text}."
 
 
@@ -85,19 +117,22 @@ def compare(
             continue
         mine, theirs = ({seed: results[arm][seed].scores for seed in sorted(common)} for arm in (a, b))
         ledgers = [mean_ledger([results[arm][seed].ledger for seed in sorted(common)]) for arm in (a, b)]
+        apart = unmatched(ledgers[0], ledgers[1], match)
         found.append(
             Comparison(
                 a,
                 b,
                 compare_arms(mine, theirs),
                 p=1.0,
-                unmatched=unmatched(ledgers[0], ledgers[1], match),
+                unmatched=apart,
+                reasons={name: why for name in apart if (why := match.reason(a, b, name))},
+                bootstrap=bootstrap_interval(mine, theirs),
                 same=sum(results[a][seed].student == results[b][seed].student for seed in common),
                 fixed=_fixed(mine, theirs),
             )
         )
     adjusted = holm([comparison.difference.p for comparison in found])
-    return [replace(comparison, p=p) for comparison, p in zip(found, adjusted, strict=True)]
+    return [replace(c, p=p, family=len(found)) for c, p in zip(found, adjusted, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -105,7 +140,7 @@ class Control:
     """Whether a campaign of this size sees what is known to be there, or sees what is not.
 
     Attributes:
-        above, below: of `times` resamplings of problems and seeds, those whose interval lies wholly above, and below, zero.
+        above, below: of `times` resamplings those whose interval lies wholly above, and below, zero.
     """
 
     a: str
@@ -122,26 +157,30 @@ class Control:
         return f"{points(d.mean)} points (95 % interval {points(d.low)} to {points(d.high)})"
 
 
-def control(results: Results, pair: Sequence[str]) -> Control | None:
-    """A control pair, resampled from the real rows; None where there is none, or its arms have no result under a common seed."""
+def control(results: Results, pair: Sequence[str], *, null: bool = False) -> Control | None:
+    """A control pair, resampled from the real rows; None where there is none, or its arms have no result under a common seed.
+
+    Args:
+        null: both arms are the same but for chance, so their names are exchanged at random; else seeds are drawn with replacement.
+    """
     if not pair or not (common := results.get(pair[0], {}).keys() & results.get(pair[1], {}).keys()):
         return None
     a, b = ({seed: results[arm][seed].scores for seed in sorted(common)} for arm in pair)
-    again = resampled(a, b, times=RESAMPLINGS)
+    again = (exchanged if null else resampled)(a, b, times=RESAMPLINGS)
     above, below = sum(d.low > 0 for d in again), sum(d.high < 0 for d in again)
     return Control(pair[0], pair[1], compare_arms(a, b), above, below)
 
 
 def null_control(results: Results) -> dict[str, tuple[int, int]]:
     """Each arm against itself: in how many ways its seeds can be split into halves, and in how many of them the interval claims a
-    difference. Several in a hundred are chance; many more say that the differences above are noise, too. Fewer than four seeds are not
-    split: of one seed alone the interval knows nothing of other seeds."""
+    difference. Several in a hundred are chance; many more say that the differences above are noise, too. Fewer than six seeds are not
+    split: an interval of two seeds is too wide to claim anything."""
     found = {}
     for arm, by_seed in results.items():
-        if len(by_seed) < 4:
+        if len(by_seed) < SEEDS_TO_SPLIT:
             continue
         splits = null_splits({seed: result.scores for seed, result in by_seed.items()})[:RESAMPLINGS]
-        claims = [compare_arms(a, b, resamples=2000) for a, b in splits]
+        claims = [compare_arms(a, b) for a, b in splits]
         if claims:
             found[arm] = (len(claims), sum(not d.low <= 0 <= d.high for d in claims))
     return found

@@ -22,7 +22,22 @@ from undo_hpc.system.data_files import data_file
 ARM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")
 # What must be the same in all arms: else their answers are not to the same items, or not judged alike.
 SAME_ITEMS = ("evaluate", "grading")
+Measure = Literal["teacher_tokens", "student_tokens", "problems"]
 REPEATED = {"module": "undo_hpc.stages.repeat", "after": ["train"]}
+
+
+class MatchException(Section):
+    """Compute in which a comparison cannot be matched, or is not meant to be: said before the start, and on the page."""
+
+    pair: list[str] = result_field([], "the arms, as under `primary`")
+    measures: list[Measure] = result_field([], "teacher_tokens, student_tokens, problems")
+    reason: str = result_field("", "why, in words that follow a colon")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> MatchException:
+        if len(self.pair) != 2 or not self.measures or not self.reason.strip():
+            raise ValueError("an exception names a pair, at least one measure, and the reason")
+        return self
 
 
 class MatchConfig(Section):
@@ -35,6 +50,14 @@ class MatchConfig(Section):
     problems: float = result_field(
         0.05, "distinct problems that the compared student learned from", ge=0, le=1
     )
+    exceptions: list[MatchException] = result_field([], "comparisons that are not matched, with the reason")
+
+    def reason(self, a: str, b: str, measure: str) -> str:
+        """Why two arms are not matched in a measure; empty where the file does not say that."""
+        for exception in self.exceptions:
+            if {a, b} == set(exception.pair) and measure in exception.measures:
+                return exception.reason.strip()
+        return ""
 
 
 class TransferConfig(Section):
@@ -121,6 +144,9 @@ class CampaignConfig(Section):
                 else "at least one comparison is named before the start"
             )
             raise wrong_key(("primary",), f"{what}; {there}")
+        pairs = [set(pair) for pair in self.primary]
+        if strange := [e.pair for e in self.match.exceptions if set(e.pair) not in pairs]:
+            raise wrong_key(("match", "exceptions"), f"{strange[0]} is no comparison under `primary`")
         if not self.problem_set or self.problem_set in SPLITS:
             raise wrong_key(
                 ("problem_set",),

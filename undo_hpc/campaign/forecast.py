@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.taking_over import first_work
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import ConfigError
+from undo_hpc.method.crossed import detectable
 from undo_hpc.method.stats import paired_detectable_difference
 from undo_hpc.pipeline.stages import resources_of
 from undo_hpc.pipeline.workload import estimate, longest
 from undo_hpc.stages.prepare import Sources
 
 DISCORDANT = 0.2  # share of items that one of two students has right: what trained students of one kind show
+SPREAD = 0.013  # standard deviation of a difference over seeds, beyond what its items explain: measured in tiny_validate
 FEWEST_ITEMS = 50  # below, no difference short of a third can be seen
 # Guesses for a student of 1.5B parameters on one GPU of 80 GB, for want of a measurement; shown beside the hours.
 TRAINED_PER_SECOND = 20_000
@@ -30,22 +33,27 @@ class Forecast:
 
     Attributes:
         items, train: test problems, and problems that are learned from; `declared` where the files say so and nothing was read.
-        detectable: smallest difference that one seed shows, as a share.
+        detectable: smallest difference that is mostly shown, as a share: all seeds, and all primary comparisons corrected together.
+        seeds, family: how many there are of each.
         runs, shared: how many there are, and in how many iteration 0 is taken over.
         teacher_tokens: of all runs, to be written if every problem were refined in each iteration.
         student_tokens: to be trained on and to be answered, by all students.
         gpu_hours: of the teacher, of training, of evaluation; None where the tasks ask for no GPU.
+        announced: what is not counted, and comparisons that are not matched, with the reasons of the file.
     """
 
     items: int
     train: int
     declared: bool
     detectable: float
+    seeds: int
+    family: int
     runs: int
     shared: int
     teacher_tokens: int
     student_tokens: tuple[int, int]
     gpu_hours: tuple[float, float, float] | None
+    announced: list[str]
     warnings: list[str]
 
     def lines(self) -> Iterator[str]:
@@ -64,9 +72,11 @@ class Forecast:
             )
         source = " (as its file says; the data is on the Hub)" if self.declared else ""
         yield (
-            f"{self.items:,} test problems{source}: with {100 * DISCORDANT:.0f} % of them decided differently, one seed shows differences from "
-            f"{100 * self.detectable:.1f} points on; several seeds show the spread between seeds, too"
+            f"{self.items:,} test problems{source}, {self.seeds} seed{'s'[: self.seeds != 1]}, {self.family} comparison{'s'[: self.family != 1]}: "
+            f"differences from about {100 * self.detectable:.1f} points on are shown in four of five trials (taken that {100 * DISCORDANT:.0f} % of the "
+            f"problems are decided differently, and that differences vary from seed to seed by {100 * SPREAD:.1f} points beyond that)"
         )
+        yield from self.announced
         yield from (f"warning: {text}" for text in self.warnings)
 
 
@@ -116,10 +126,17 @@ def forecast(campaign: Campaign, sources: Sources | None) -> Forecast:
         seen.add(first_work(run))
     teacher_h, training_h, evaluation_h = (value / 3600 for value in hours)
     return Forecast(
-        items, train, sources is None, paired_detectable_difference(items, DISCORDANT), len(campaign.runs),
-        len(campaign.runs) - len(classes), written, (trained, answered),
-        (teacher_h, training_h, evaluation_h) if any(hours) else None, list(_warnings(campaign)),
+        items, train, sources is None, _detectable(items, len(config.seeds), len(config.primary)), len(config.seeds),
+        len(config.primary), len(campaign.runs), len(campaign.runs) - len(classes), written, (trained, answered),
+        (teacher_h, training_h, evaluation_h) if any(hours) else None, list(_announced(campaign)), list(_warnings(campaign)),
     )  # fmt: skip
+
+
+def _detectable(items: int, seeds: int, family: int) -> float:
+    alpha = 0.05 / family
+    if seeds == 1:  # says nothing of other seeds
+        return paired_detectable_difference(items, DISCORDANT, alpha=alpha)
+    return min(1.0, detectable(math.sqrt((DISCORDANT / items + SPREAD**2) / seeds), seeds - 1, alpha=alpha))
 
 
 def _declared(config: RunConfig, problem_set: str) -> tuple[int, int]:
@@ -151,25 +168,21 @@ def _gpus(config: RunConfig, stage: str) -> int:
     return (wanted.gpus_per_node or 0) * (wanted.nodes or 1)
 
 
+def _announced(campaign: Campaign) -> Iterator[str]:
+    if second := len(campaign.second) * len(campaign.config.transfer.arms):
+        yield f"not counted: {second} runs of a second student (transfer), each trained and evaluated once"
+    for exception in campaign.config.match.exceptions:
+        names = " and ".join(name.replace("_", " ") for name in exception.measures)
+        yield f"not matched: {' and '.join(exception.pair)} in {names}: {exception.reason.strip()}"
+
+
 def _warnings(campaign: Campaign) -> Iterator[str]:
     """Arms that will hardly be matched, as far as their configuration tells, and what cannot be concluded."""
     match = campaign.config.match
-    within = f"within {100 * match.teacher_tokens:.0f} %"
     for a, b in campaign.config.primary:
-        one, other = campaign.arm(a), campaign.arm(b)
-        if (x := _requests(one)) != (y := _requests(other)):
-            yield f"{a} and {b} ask the teacher differently ({x}, {y}): their teacher tokens will hardly match {within}; the ledger shows it"
-        elif refines(one) and _shown(one) != _shown(other):
-            yield f"{a} and {b} show the teacher other things, so their prompts differ in length: teacher tokens may not match {within}; the ledger shows it"
-        tied = {a, b} & {name.partition("/")[0] for name in campaign.matched}
-        trained = [[run.train for run in campaign.candidates_of(arm)] for arm in (a, b)]
-        if any(x != y for x in trained[0] for y in trained[1]) and not tied:
-            yield (
-                f"{a} and {b} train differently (train): their student tokens will hardly match within {100 * match.student_tokens:.0f} %, and a difference "
-                f"may come from there; `train.tokens: {{match: {a}}}` trains on as many"
-            )
-        if one.method.errors_from != other.method.errors_from or one.data != other.data:
-            yield f"{a} and {b} learn from other problems (allowed: {100 * match.problems:.0f} %): a difference may come from there"
+        for measure, text in _apart(campaign, a, b):
+            if not match.reason(a, b, measure):
+                yield f"{text} (allowed: {100 * getattr(match, measure):.0f} %): a difference may come from there, unless match.exceptions gives the reason"
     if len(campaign.config.seeds) < 3:
         yield f"{len(campaign.config.seeds)} seed(s): the spread between seeds is hardly known; take at least 3, better 5"
     if not campaign.config.positive_control:
@@ -179,6 +192,31 @@ def _warnings(campaign: Campaign) -> Iterator[str]:
         and campaign.config.student == "best"
     ):
         yield "data.validation is 0: the last iteration stands for the best, nothing was chosen"
+
+
+def _apart(campaign: Campaign, a: str, b: str) -> Iterator[tuple[str, str]]:
+    """Measures in which two arms will hardly be matched, as far as their configuration tells, and why."""
+    one, other = campaign.arm(a), campaign.arm(b)
+    if (x := _requests(one)) != (y := _requests(other)):
+        yield (
+            "teacher_tokens",
+            f"{a} and {b} ask the teacher differently ({x}, {y}): their teacher tokens will hardly match",
+        )
+    elif refines(one) and _shown(one) != _shown(other):
+        yield (
+            "teacher_tokens",
+            f"{a} and {b} show the teacher other things, so their prompts differ in length: teacher tokens may not match",
+        )
+    tied = {a, b} & {name.partition("/")[0] for name in campaign.matched}
+    trained = [[run.train for run in campaign.candidates_of(arm)] for arm in (a, b)]
+    if any(x != y for x in trained[0] for y in trained[1]) and not tied:
+        hint = f"`train.tokens: {{match: {a}}}` trains on as many"
+        yield (
+            "student_tokens",
+            f"{a} and {b} train differently (train): their student tokens will hardly match; {hint}",
+        )
+    if one.method.errors_from != other.method.errors_from or one.data != other.data:
+        yield "problems", f"{a} and {b} learn from other problems"
 
 
 def _shown(config: RunConfig) -> tuple[object, ...]:

@@ -63,14 +63,17 @@ def _accuracies(results: Figures) -> Iterator[str]:
 
 
 def _differences(results: Figures) -> Iterator[str]:
-    yield "| comparison | points | 95 % interval | each seed | only first right | only second right | p (McNemar) | p (Holm) | smallest seen | not matched |"
-    yield "|---|---:|---|---|---:|---:|---:|---:|---:|---|"
+    head = "comparison | points | 95 % interval | each seed | only first right | only second right | p | p (Holm) | p (McNemar)"
+    yield f"| {head} | smallest seen | not matched |"
+    yield "|---|---:|---|---|---:|---:|---:|---:|---:|---:|---|"
     for c in results["comparisons"]:
         each = ", ".join(_points(value) for value in c["by_seed"].values())
-        unmatched = ", ".join(name.replace("_", " ") for name in c["unmatched"]) or "-"
+        unmatched = ", ".join(
+            name.replace("_", " ") + " (stated)" * (name in c["reasons"]) for name in c["unmatched"]
+        )
         yield (
             f"| {c['a']} \u2212 {c['b']} | {_points(c['mean'])} | {_points(c['low'])} to {_points(c['high'])} | {each} | {c['wins']} | "
-            f"{c['losses']} | {c['p']:.2g} | {c['p_holm']:.2g} | {100 * c['detectable']:.1f} | {unmatched} |"
+            f"{c['losses']} | {c['p']:.2g} | {c['p_holm']:.2g} | {c['mcnemar']:.2g} | {100 * c['detectable']:.1f} | {unmatched or '-'} |"
         )
     yield ""
     yield from (f"- {c['sentence']}" for c in results["comparisons"])
@@ -79,9 +82,12 @@ def _differences(results: Figures) -> Iterator[str]:
 def _controls(results: Figures) -> Iterator[str]:
     for kind, c in results["controls"].items():
         seen = c["above"] + (c["below"] if kind == "null" else 0)
+        how = (
+            "problems, names exchanged at random under each seed" if kind == "null" else "problems and seeds"
+        )
         yield (
             f"- {kind} control, {c['a']} \u2212 {c['b']}: {_points(c['mean'])} points (95 % interval {_points(c['low'])} to {_points(c['high'])}); "
-            f"a difference is claimed in {seen} of {c['resamplings']} resamplings of problems and seeds"
+            f"a difference is claimed in {seen} of {c['resamplings']} resamplings of {how}"
         )
     if halves := results["halves"]:
         ways, claims = (sum(h[key] for h in halves.values()) for key in ("splits", "differ"))

@@ -73,7 +73,7 @@ def gather(
     found = compare(results, pairs, match)
     return CampaignData(
         name, problem_set, results, found, match, student, list(pending), cautions(results),
-        control(results, positive), control(results, null), transfer or {}, compare(transfer or {}, pairs, match),
+        control(results, positive), control(results, null, null=True), transfer or {}, compare(transfer or {}, pairs, match),
     )  # fmt: skip
 
 
@@ -193,9 +193,10 @@ def to_dict(data: CampaignData) -> dict[str, Any]:
 def _figures(c: Comparison) -> dict[str, Any]:
     return {
         "a": c.a, "b": c.b, "mean": c.difference.mean, "low": c.difference.low, "high": c.difference.high, "p_holm": c.p,
-        "p": c.difference.p, "wins": c.difference.wins, "losses": c.difference.losses, "problems": c.difference.problems,
-        "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.difference.detectable,
-        "same_student": c.same, "unmatched": sorted(c.unmatched), "sentence": c.sentence,
+        "p": c.difference.p, "mcnemar": c.difference.mcnemar, "bootstrap": list(c.bootstrap), "error": c.difference.error,
+        "freedom": c.difference.freedom, "claimed": c.claimed, "wins": c.difference.wins, "losses": c.difference.losses, "problems": c.difference.problems,
+        "seeds": c.difference.seeds, "by_seed": c.difference.by_seed, "detectable": c.detectable,
+        "same_student": c.same, "unmatched": sorted(c.unmatched), "reasons": c.reasons, "sentence": c.sentence,
     }  # fmt: skip
 
 

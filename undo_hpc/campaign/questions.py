@@ -53,7 +53,7 @@ def _doubts(results: Results, c: Comparison) -> Doubts:
         [_beside(name, mine[name], theirs[name]) for name, _ in MEASURES],
         (sum(value * c.difference.mean > 0 for value in by_seed.values()), len(by_seed)),
         _by_base(arms[0], arms[1], by_seed),
-        100 * c.difference.detectable,
+        100 * c.detectable,
     )
 
 

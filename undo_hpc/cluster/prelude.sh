@@ -2,6 +2,7 @@
 # the templates in slurm/ source it. It needs bash, SLURM's commands, and these variables (all optional):
 #   UNDO_PYTHON         Python that runs the worker
 #   UNDO_CODE           folder that holds the package, put on PYTHONPATH
+#   UNDO_STAGE_TO       folder on the node's own disk, for a copy of the code and of UNDO_STAGE_ARCHIVE (a tar of the environment's packages)
 #   UNDO_SRUN           further words for srun (array)
 #   UNDO_INSIDE         words before Python, e.g. apptainer exec ... (array)
 #   UNDO_REQUEUE        0 where the site forbids requeueing
@@ -113,11 +114,59 @@ undo_meaning() { case $1 in 138|140|143) echo 75 ;; *) echo "$1" ;; esac; }
 # Whether the copy of the code still is what its folder is named by: code_digest in undo_hpc/cluster/snapshot.py, in shell, so that
 # nothing of the copy runs before.
 undo_check_code() {
-  local name=${UNDO_CODE##*/} found
+  local name=${1##*/} found
   [[ $name =~ ^[0-9a-f]{12}$ ]] || return 0  # a checkout, not a copy
-  found=$(cd "$UNDO_CODE/undo_hpc" && find . -type f ! -path '*/__pycache__/*' ! -name '.*' -print0 | LC_ALL=C sort -z |
+  found=$(cd "$1/undo_hpc" && find . -type f ! -path '*/__pycache__/*' ! -name '.*' -print0 | LC_ALL=C sort -z |
     xargs -0 sha256sum | sha256sum) || return 1
   [ "${found:0:12}" = "$name" ]
+}
+
+# undo_unpack TO ARCHIVE CODE: on one node, packages and code on its own disk. The first task does it, others wait for it at the lock; what was
+# not finished is done again. Fails where it cannot be: no such folder, another's folder, disk full, an archive that changed.
+undo_unpack() {
+  local top=$1/undo-$(id -u) archive=$2 code=$3 name place sum states
+  umask 077
+  mkdir -p "$top" && [ -O "$top" ] && [ ! -L "$top" ] || return 1
+  name=$(undo_staged_name "$archive") && place=$top/$name || return 1
+  exec 9>"$top/.lock" && flock -w 1800 9 || return 1
+  if [ ! -e "$place/.complete" ]; then
+    rm -rf "$place" "$place.tmp" "$place.pipe"
+    mkdir "$place.tmp" && mkfifo "$place.pipe" || return 1
+    sha256sum <"$place.pipe" >"$place.tmp/.sha256" & sum=$!
+    tee "$place.pipe" <"$archive" | tar -x -C "$place.tmp" -f -
+    states=${PIPESTATUS[*]}; wait $sum; rm -f "$place.pipe"
+    if [ "$states" != "0 0" ] || { [ -e "$archive.sha256" ] && [ "$(cut -c1-64 <"$place.tmp/.sha256")" != "$(cut -c1-64 <"$archive.sha256")" ]; }; then
+      rm -rf "$place.tmp"; return 1
+    fi
+    sync -f "$place.tmp"; touch "$place.tmp/.complete" && mv "$place.tmp" "$place" || return 1
+    undo_say "unpacked $archive on $(hostname): $(du -sh "$place" | cut -f1) in $SECONDS s"
+  fi
+  if [[ ${code##*/} =~ ^[0-9a-f]{12}$ ]] && ! { [ -d "$top/${code##*/}" ] && undo_check_code "$top/${code##*/}"; }; then
+    rm -rf "$top/${code##*/}" "$top/${code##*/}.tmp"
+    mkdir "$top/${code##*/}.tmp" && cp -r "$code/undo_hpc" "$top/${code##*/}.tmp/" && mv "$top/${code##*/}.tmp" "$top/${code##*/}" || return 1
+  fi
+  touch "$place/.complete" "$top/${code##*/}" 2>/dev/null
+  # What nobody has used for two weeks, of environments and code.
+  find "$top" -mindepth 2 -maxdepth 2 -name .complete -mtime +14 -printf '%h\0' | xargs -0 -r rm -rf
+  find "$top" -mindepth 1 -maxdepth 1 -type d -regextype posix-extended -regex '.*/[0-9a-f]{12}' -mtime +14 -print0 | xargs -0 -r rm -rf
+  return 0
+}
+undo_staged_name() { local size; size=$(stat -L -c %s-%Y "$1") && echo "$(basename "$1" .tar)-$size"; }
+
+# undo_stage: sets undo_paths, the folders that this job's tasks import from: copies on its nodes' own disks, where `stage_to` asks for them.
+undo_stage() {
+  undo_paths=${UNDO_CODE:-}
+  [ -n "${UNDO_STAGE_TO:-}" ] || return 0
+  local top=$UNDO_STAGE_TO/undo-$(id -u) code=${UNDO_CODE:-}
+  local work="$(declare -f undo_unpack undo_staged_name undo_check_code undo_say)"$'\n''undo_unpack "$@"'
+  if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
+    srun --export=ALL --mpi=none --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c "$work" stage "$UNDO_STAGE_TO" "$UNDO_STAGE_ARCHIVE" "$code" &
+  else
+    bash -c "$work" stage "$UNDO_STAGE_TO" "$UNDO_STAGE_ARCHIVE" "$code" &
+  fi
+  undo_wait $! || { undo_say "nothing can be staged to $UNDO_STAGE_TO (no such folder, or full?): imports come from the shared file system"; return 0; }
+  [[ ${code##*/} =~ ^[0-9a-f]{12}$ ]] && code=$top/${code##*/}
+  undo_paths=${code:+$code:}$top/$(undo_staged_name "$UNDO_STAGE_ARCHIVE")
 }
 
 # undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
@@ -132,10 +181,11 @@ undo_task() {
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
   [ "$group" -gt 0 ] || { first=${SLURM_ARRAY_TASK_ID:-0} last=$(( 10 ** 9 )) stride=$offset ahead=--ahead; }
   local range=$first${ahead:+, $(( first + stride )), ...}; [ -n "$ahead" ] || range+=-$last
-  undo_check_code || {
+  undo_stage
+  undo_check_code "${undo_paths%%:*}" || {
     undo_say "$UNDO_CODE is not the code that was submitted any more; nothing was run. The launcher's command copies it again"; exit 2; }
   local python=${UNDO_PYTHON:-python3}
-  [ -n "${UNDO_CODE:-}" ] && export PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}"
+  [ -n "$undo_paths" ] && export PYTHONPATH="$undo_paths${PYTHONPATH:+:$PYTHONPATH}"
   # Safe path: the folder that the job was submitted from must not hide the code it was submitted with.
   export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}  # where no cgroup says what is ours

@@ -121,6 +121,13 @@ class Profile(Section):
     setup: list[str] = runtime_field([], "shell lines to run before the task")
     python: str = runtime_field("", "Python on the compute nodes; empty takes the one that submits")
     container: ContainerProfile = runtime_field(ContainerProfile(), "the container in which tasks run")
+    stage_to: str = runtime_field(
+        "",
+        "folder on each node's own disk where code and packages are unpacked once a node, and imported from; empty: from the shared file system",
+    )
+    stage_archive: str = runtime_field(
+        "", "archive of the packages for `stage_to`; empty: the launcher makes one in the run directory"
+    )
     export: list[str] = runtime_field(
         [], "names of further environment variables to hand to the tasks; never secrets"
     )
@@ -165,6 +172,15 @@ class Profile(Section):
                     "(HF_TOKEN_PATH, engine.openai.api_key_file, hub.token_file)"
                 )
         return names
+
+    @field_validator("stage_to", "stage_archive")
+    @classmethod
+    def _is_a_place(cls, path: str) -> str:
+        if path and (not path.startswith("/") or ":" in path):
+            raise ValueError(
+                f"'{path}' must be an absolute path without ':', which separates entries of PYTHONPATH"
+            )
+        return path
 
     @field_validator("setup")
     @classmethod
@@ -295,6 +311,16 @@ def load_profile(path: str | Path) -> Profile:
     def place(*path: str) -> Callable[[str], str]:
         return lambda key: f"{text.where((*path, key))}: '{'.'.join((*path, key))}'"
 
+    if profile.stage_to and profile.container.kind != "none":
+        raise ConfigError(
+            f"{text.where(('stage_to',))}: the packages of a container are in its image: there is nothing to stage",
+            hint="leave `stage_to` out; copy the image to the nodes instead (`setup`), or let the container's own cache do it",
+        )
+    if profile.stage_archive and not profile.stage_to:
+        raise ConfigError(
+            f"{text.where(('stage_archive',))}: stage_archive means nothing without stage_to",
+            hint="name a folder on the nodes' own disks",
+        )
     require_used("defaults", profile.defaults, place("defaults"))
     for stage, asked in profile.stages.items():
         near = difflib.get_close_matches(stage, STAGES, n=1, cutoff=0.75)

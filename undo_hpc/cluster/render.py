@@ -82,6 +82,14 @@ def setup_lines(
     return [
         f"UNDO_PYTHON={shlex.quote(python)}",
         f"export UNDO_CODE={shlex.quote(str(code))}",
+        *(
+            [
+                f"UNDO_STAGE_TO={shlex.quote(profile.stage_to)}",
+                f"UNDO_STAGE_ARCHIVE={shlex.quote(profile.stage_archive)}",
+            ]
+            if profile.stage_to
+            else []
+        ),
         f"UNDO_SRUN={bash_array(srun)}",
         f"UNDO_INSIDE={bash_array(inside)}",
         f"UNDO_REQUEUE={int(profile.requeue)}",

@@ -62,7 +62,7 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
     names = {stage}
     for name in reversed(STAGES):
         names |= set(STAGES[name].after) if name in names else set()
-    scores = config.method.signal == "soft"
+    scores = _scores(config)
     names -= {"sample"} if scores else {"sample", "score"}
     names -= {"likelihood"} if config.method.select != "likeliest" else set()
     read = {
@@ -84,6 +84,11 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
         if not is_neutral(k) and k.startswith(tuple(sorted(read)))
     ]
     return hashlib.sha256(orjson.dumps([_gives_own(config) and "generate" in names, *values])).hexdigest()
+
+
+def _scores(config: RunConfig) -> bool:
+    """Whether iteration 0 learns from scores; `on_policy` begins with text."""
+    return config.method.signal == "soft"
 
 
 def _gives_own(config: RunConfig) -> bool:
@@ -193,13 +198,18 @@ class _Donor:
             for role in ("teacher", "student")
         }
 
-    def fits(self, stage: str) -> bool:
+    def fits(self, stage: str, iteration: int | None = None) -> bool:
         """Whether the keys that a stage reads are the same, and its models."""
+        if stage == self._but or stage not in _READS:
+            return False
+        reads = _READS[stage]
         if (
-            stage == self._but
-            or stage not in _READS
-            or any(k.startswith(_READS[stage]) for k in self._changed)
+            stage == "train"
+            and iteration == 0
+            and not any(_scores(run.config) for run in (self.run, self.taker))
         ):
+            reads = ("seed", "train.")  # text, from the base
+        if any(k.startswith(reads) for k in self._changed):
             return False
         if stage == "generate" and _gives_own(self.run.config) != _gives_own(self.taker.config):
             return False
@@ -212,7 +222,7 @@ class _Donor:
     def alike(self, stage: Stage, plan: IterationPlan, theirs: IterationPlan) -> tuple[Task, ...]:
         """The tasks of a stage that are asked alike in both plans: by keys, models, prompts and problems."""
         there = {each.name: each for each in build_graph(self.run.config, self.run.layout, theirs)}
-        if stage.name not in there or not self.fits(stage.name):
+        if stage.name not in there or not self.fits(stage.name, plan.iteration):
             return ()
         prompts = _PROMPTS.get(stage.name, ("evaluate",))
         if any(plan.prompts.get(name) != theirs.prompts.get(name) for name in prompts):

@@ -1,7 +1,8 @@
 """PURE: how two arms compare on the same items: differences, tests, and how small a difference could have been seen.
 
 An arm's answers are scores (share of a problem's answers that are right, 0 to 1) by seed and problem. Answers to one problem, and all
-answers of one trained student (a seed), go together; whatever takes them for independent claims too much.
+answers of one trained student (a seed), go together; whatever takes them for independent claims too much. What is claimed rests on
+`crossed`; McNemar's test and the bootstrap are shown beside it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
+from undo_hpc.method import crossed
 from undo_hpc.method.stats import mcnemar, paired_detectable_difference
 
 Scores = Mapping[int, Mapping[str, float]]  # seed -> problem -> share of right answers
@@ -24,78 +25,84 @@ class PairedDifference:
     """Mean of `a - b` on the same items, as a share.
 
     Attributes:
-        low, high: percentile interval of the clustered bootstrap.
+        low, high: 95 % interval over problems and seeds (`crossed.crossed_mean`).
+        p: of the test that this interval belongs to; where all items differ alike, McNemar's.
         by_seed: the mean difference of each seed.
         wins, losses: items (problem and seed) that only `a`, and only `b`, has right (above one half).
-        p: of McNemar's test, stratified by seed.
+        mcnemar: p of McNemar's test, stratified by seed.
         items: pairs of answers that were compared.
         problems, seeds: how many there are of each.
+        error, freedom: standard error of the mean, and the degrees of freedom of Student's t.
     """
 
     mean: float
     low: float
     high: float
+    p: float
     by_seed: dict[int, float]
     wins: int
     losses: int
-    p: float
+    mcnemar: float
     items: int
     problems: int
     seeds: int
+    error: float
+    freedom: float
 
     @property
     def discordant(self) -> float:
         """Share of items that exactly one of both has right."""
         return (self.wins + self.losses) / self.items
 
-    @property
-    def detectable(self) -> float:
-        """Smallest difference that this design finds in four of five trials: from the spread that its bootstrap shows, and where that
+    def detectable(self, alpha: float = 0.05) -> float:
+        """Smallest difference that this design finds in four of five trials, at this level: from the spread that it shows, and where that
         shows none from the number of problems."""
-        if self.high <= self.low:
-            return paired_detectable_difference(self.problems, self.discordant)
-        two_sided, power = (NormalDist().inv_cdf(q) for q in (0.975, 0.8))
-        return (two_sided + power) * (self.high - self.low) / (2 * two_sided)
+        if not self.error:
+            return paired_detectable_difference(self.problems, self.discordant, alpha=alpha)
+        return crossed.detectable(self.error, self.freedom, alpha=alpha)
 
 
-def compare_arms(a: Scores, b: Scores, *, seed: int = 0, resamples: int = RESAMPLES) -> PairedDifference:
-    """The difference of two arms on the seeds and problems that both have.
+def compare_arms(a: Scores, b: Scores) -> PairedDifference:
+    """The difference of two arms on the seeds that both have, and the problems that both have under all of these.
 
     Raises:
         ValueError: they share no item.
     """
-    pairs = {
-        (number, key): (score, b[number][key])
-        for number, scores in sorted(a.items())
-        if number in b
-        for key, score in sorted(scores.items())
-        if key in b[number]
-    }
-    if not pairs:
-        raise ValueError("the arms share no item")
-    differences = {item: x - y for item, (x, y) in pairs.items()}
-    low, high = bootstrap_interval(differences, seed=seed, resamples=resamples)
-    seeds = sorted({number for number, _ in pairs})
-    by_seed = {number: [d for (n, _), d in differences.items() if n == number] for number in seeds}
+    seeds, problems = shared_items(a, b)
+    differences = {(n, key): a[n][key] - b[n][key] for n in seeds for key in problems}
     strata = [
         (
-            sum(x > 0.5 >= y for (n, _), (x, y) in pairs.items() if n == number),
-            sum(y > 0.5 >= x for (n, _), (x, y) in pairs.items() if n == number),
+            sum(a[n][key] > 0.5 >= b[n][key] for key in problems),
+            sum(b[n][key] > 0.5 >= a[n][key] for key in problems),
         )
-        for number in seeds
+        for n in seeds
     ]
+    found, of_items = crossed.crossed_mean(differences), stratified_mcnemar(strata)
+    low, high = found.interval()
     return PairedDifference(
-        mean=math.fsum(differences.values()) / len(differences),
+        mean=found.mean,
         low=low,
         high=high,
-        by_seed={number: math.fsum(values) / len(values) for number, values in by_seed.items()},
+        p=found.p if found.error else of_items,
+        by_seed={n: math.fsum(differences[n, key] for key in problems) / len(problems) for n in seeds},
         wins=sum(only_a for only_a, _ in strata),
         losses=sum(only_b for _, only_b in strata),
-        p=stratified_mcnemar(strata),
-        items=len(pairs),
-        problems=len({key for _, key in pairs}),
+        mcnemar=of_items,
+        items=len(differences),
+        problems=len(problems),
         seeds=len(seeds),
+        error=found.error,
+        freedom=found.freedom,
     )
+
+
+def shared_items(a: Scores, b: Scores) -> tuple[list[int], list[str]]:
+    """Seeds that both have, and problems that both have under all of these. Raises ValueError where there are none."""
+    seeds = sorted(a.keys() & b.keys())
+    problems = sorted(set.intersection(*(set(a[n].keys() & b[n].keys()) for n in seeds))) if seeds else []
+    if not problems:
+        raise ValueError("the arms share no item")
+    return seeds, problems
 
 
 def null_splits(scores: Scores) -> list[tuple[Scores, Scores]]:
@@ -114,58 +121,63 @@ def null_splits(scores: Scores) -> list[tuple[Scores, Scores]]:
     return found
 
 
-def resampled(
-    a: Scores, b: Scores, *, times: int = 20, seed: int = 0, resamples: int = 2000
-) -> list[PairedDifference]:
+def resampled(a: Scores, b: Scores, *, times: int = 20, seed: int = 0) -> list[PairedDifference]:
     """The comparison made again `times` times, each with as many problems and seeds drawn with replacement from the real ones.
 
-    How often the interval keeps clear of zero says how surely a campaign of this size sees a difference like this one.
+    How often a difference is claimed says how surely a campaign of this size sees one like this.
     """
     rng = random.Random(seed)
-    seeds = sorted(set(a) & set(b))
-    problems = sorted(set.intersection(*({*a[number]} & {*b[number]} for number in seeds)))
+    seeds, problems = shared_items(a, b)
     found = []
-    for turn in range(times):
-        drawn = list(enumerate(rng.choices(seeds, k=len(seeds))))
-        keys = [(f"{place}:{key}", key) for place, key in enumerate(rng.choices(problems, k=len(problems)))]
-        mine, theirs = (
-            {place: {name: arm[number][key] for name, key in keys} for place, number in drawn}
-            for arm in (a, b)
-        )
-        found.append(compare_arms(mine, theirs, seed=turn, resamples=resamples))
+    for _ in range(times):
+        drawn, keys = rng.choices(seeds, k=len(seeds)), rng.choices(problems, k=len(problems))
+        mine, theirs = ({place: _drawn(arm[n], keys) for place, n in enumerate(drawn)} for arm in (a, b))
+        found.append(compare_arms(mine, theirs))
     return found
 
 
+def exchanged(a: Scores, b: Scores, *, times: int = 20, seed: int = 0) -> list[PairedDifference]:
+    """Two arms that are the same but for chance, compared again `times` times, each with their names exchanged under seeds drawn at random
+    (Fisher 1935, The Design of Experiments, section 21) and as many problems drawn with replacement.
+
+    Whatever is claimed is false.
+    """
+    rng = random.Random(seed)
+    seeds, problems = shared_items(a, b)
+    found = []
+    for _ in range(times):
+        keys = rng.choices(problems, k=len(problems))
+        mine, theirs = {}, {}
+        for n in seeds:
+            first, second = (a, b) if rng.random() < 0.5 else (b, a)
+            mine[n], theirs[n] = _drawn(first[n], keys), _drawn(second[n], keys)
+        found.append(compare_arms(mine, theirs))
+    return found
+
+
+def _drawn(scores: Mapping[str, float], keys: Sequence[str]) -> dict[str, float]:
+    return {f"{place}:{key}": scores[key] for place, key in enumerate(keys)}
+
+
 def bootstrap_interval(
-    differences: Mapping[tuple[int, str], float],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
+    a: Scores, b: Scores, *, seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of differences by (seed, problem), resampled by problem AND by seed.
+    """Percentile interval of the mean of a - b, resampled by problem AND by seed. With few seeds it is too narrow.
 
     Problems and seeds are drawn with replacement, independently, and each pair counts as often as both were drawn: the pigeonhole
-    bootstrap (Owen 2007, Annals of Applied Statistics 1:386), which errs on the wide side. One seed alone is resampled by problem only,
-    and says nothing of other seeds.
+    bootstrap (Owen 2007, Annals of Applied Statistics 1:386). One seed alone is resampled by problem only, and says nothing of other seeds.
     """
     import numpy as np
 
-    seeds = sorted({number for number, _ in differences})
-    problems = sorted({key for _, key in differences})
-    row, column = {k: i for i, k in enumerate(problems)}, {k: i for i, k in enumerate(seeds)}
-    values, there = np.zeros((len(problems), len(seeds))), np.zeros((len(problems), len(seeds)))
-    for (number, key), difference in differences.items():
-        values[row[key], column[number]] = difference
-        there[row[key], column[number]] = 1.0
+    seeds, problems = shared_items(a, b)
+    values = np.array([[a[n][key] - b[n][key] for n in seeds] for key in problems])
     rng = np.random.default_rng(seed)
     means = []
     for done in range(0, resamples, 500):  # 500 at once hold little memory
         count = min(500, resamples - done)
         drawn = rng.multinomial(len(problems), np.full(len(problems), 1 / len(problems)), size=count)
         by_seed = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=count)
-        total = ((drawn @ there) * by_seed).sum(axis=1)
-        means.append(((drawn @ values) * by_seed).sum(axis=1) / np.maximum(total, 1e-300))
+        means.append(((drawn @ values) * by_seed).sum(axis=1) / values.size)
     found = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(found[0]), float(found[1])
 

@@ -1,0 +1,145 @@
+"""Staging: the archive of the environment's packages, and the shell that unpacks it once a node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.cluster.environment import pack_environment
+from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.cluster.render import PRELUDE
+from undo_hpc.cluster.snapshot import code_digest
+from undo_hpc.errors import ClusterError, ConfigError
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """A Python with a few packages, of which one would hide a part of the standard library."""
+    packages = tmp_path / "site-packages"
+    (packages / "soup" / "deep").mkdir(parents=True)
+    (packages / "soup" / "__init__.py").write_text("value = 'staged'\n")
+    (packages / "soup" / "deep" / "data.bin").write_bytes(bytes(3_000_000))
+    (packages / "typing.py").write_text("raise ImportError('this hides the standard library')\n")
+    (packages / "a.pth").write_text("/somewhere\n")
+    (packages / "link").symlink_to("soup")
+    program = tmp_path / "python"
+    program.write_text(
+        f'#!/bin/sh\n{sys.executable} -c "import json, sys; '
+        f"print(json.dumps([['{packages}'], sorted(sys.stdlib_module_names)]))\"\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A snapshot of a package of two files."""
+    package = tmp_path / "code" / "new" / "undo_hpc"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "worker.py").write_text("ours = True\n")
+    return package.parent.rename(tmp_path / "code" / code_digest(package))
+
+
+def stage(to: Path, archive: Path, code: Path, more: str = "", before: str = "") -> tuple[list[str], str]:
+    """What a job would import from, and what it says."""
+    script = (
+        f"{before}\nsource {PRELUDE}\nUNDO_STAGE_TO={to} UNDO_STAGE_ARCHIVE={archive} UNDO_CODE={code}\n"
+        f'undo_stage; undo_check_code "${{undo_paths%%:*}}" || echo CHANGED; echo "PATHS=$undo_paths"\n{more}'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=os.environ)
+    said, _, paths = done.stdout.rpartition("PATHS=")
+    return paths.strip().split(":"), said + done.stderr
+
+
+def test_the_archive_is_made_once_for_each_state_of_the_packages(tmp_path: Path, python: Path) -> None:
+    first = pack_environment(tmp_path / "code", str(python))
+    before = first.stat().st_mtime_ns
+    assert pack_environment(tmp_path / "code", str(python)) == first and first.stat().st_mtime_ns == before
+    names = subprocess.run(["tar", "-tf", first], capture_output=True, text=True, check=True).stdout.split()
+    assert names == ["link", "soup/__init__.py", "soup/deep/data.bin"], "no typing.py, no .pth"
+    (tmp_path / "site-packages" / "soup" / "__init__.py").write_text("value = 'newer'\n")
+    assert pack_environment(tmp_path / "code", str(python)) != first
+    with pytest.raises(ClusterError, match="cannot be asked for its packages"):
+        pack_environment(tmp_path / "code", str(tmp_path / "nowhere"))
+
+
+def test_a_node_unpacks_once_and_tasks_import_from_there(tmp_path: Path, python: Path, code: Path) -> None:
+    archive = pack_environment(tmp_path / "code", str(python))
+    local = tmp_path / "local"
+    script = (
+        f"source {PRELUDE}\nUNDO_STAGE_TO={local} UNDO_STAGE_ARCHIVE={archive} UNDO_CODE={code}\nundo_stage"
+    )
+    jobs = [subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = "".join(job.communicate()[0] for job in jobs)
+    assert [job.returncode for job in jobs] == [0] * 4 and said.count("unpacked") == 1, said
+    paths, said = stage(local, archive, code)
+    assert all(path.startswith(f"{local}/undo-{os.getuid()}/") for path in paths) and not said
+    where = "import soup, typing, undo_hpc; print(soup.value, soup.__file__, undo_hpc.__file__)"
+    env = os.environ | {"PYTHONPATH": ":".join(paths)}
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", where], env=env, capture_output=True, text=True, check=True, cwd="/"
+    ).stdout.split()
+    assert found == ["staged", f"{paths[1]}/soup/__init__.py", f"{paths[0]}/undo_hpc/__init__.py"]
+
+
+def test_torn_copies_are_made_again_and_old_ones_removed(tmp_path: Path, python: Path, code: Path) -> None:
+    archive = pack_environment(tmp_path / "code", str(python))
+    local = tmp_path / "local"
+    (place, packages), _ = stage(local, archive, code)
+    (Path(packages) / ".complete").unlink()  # its task was killed
+    (Path(packages) / "soup" / "__init__.py").write_text("")
+    (Path(place) / "undo_hpc" / "worker.py").write_text("")
+    old, young = (Path(packages).parent / name for name in ("environment-old", "environment-young"))
+    for folder, days in ((old, 30), (young, 3)):
+        folder.mkdir()
+        (folder / ".complete").touch()
+        os.utime(folder / ".complete", (time.time() - days * 86_400,) * 2)
+    paths, said = stage(local, archive, code)
+    assert paths == [place, packages] and "unpacked" in said and "CHANGED" not in said
+    assert (Path(packages) / "soup" / "__init__.py").read_text() and not old.exists() and young.exists()
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "full", "damaged archive", "no archive", "another's"])
+def test_where_nothing_can_be_staged_tasks_import_as_before(
+    tmp_path: Path, python: Path, code: Path, trouble: str
+) -> None:
+    archive = pack_environment(tmp_path / "code", str(python))
+    local, before = tmp_path / "local", ""
+    if trouble == "no folder":
+        local = Path("/proc/nowhere")
+    elif trouble == "full":
+        before = "ulimit -f 1000"  # a file of a megabyte at most: tar fails as on a full disk
+    elif trouble == "damaged archive":
+        data = bytearray(archive.read_bytes())
+        data[-20_000] ^= 1
+        archive.write_bytes(data)
+    elif trouble == "no archive":
+        archive = tmp_path / "none.tar"
+    else:
+        local.mkdir()
+        (local / f"undo-{os.getuid()}").symlink_to(tmp_path)
+    paths, said = stage(local, archive, code, before=before)
+    assert paths == [str(code)] and "imports come from the shared file system" in said
+    left = local.rglob("*") if local.exists() and trouble != "another's" else ()
+    assert not [path for path in left if path.is_dir() and path.name.startswith("environment")]
+
+
+def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+    def load(text: str) -> Profile:
+        file = tmp_path / "profile.yaml"
+        file.write_text(text)
+        return load_profile(file)
+
+    assert load("stage_to: /local/scratch").stage_to == "/local/scratch"
+    with pytest.raises(ConfigError, match="absolute path"):
+        load("stage_to: scratch")
+    with pytest.raises(ConfigError, match="packages of a container are in its image"):
+        load("stage_to: /local\ncontainer: {kind: apptainer, image: a.sif}")
+    with pytest.raises(ConfigError, match="means nothing without stage_to"):
+        load("stage_archive: /shared/a.tar")
