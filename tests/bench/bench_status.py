@@ -12,8 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import orjson
+from unittest.mock import patch
 
 from tests.bench.frame import Measure
 from undo_hpc.config.load import override
@@ -23,7 +22,7 @@ from undo_hpc.pipeline.plan import IterationPlan, TargetsFile, build_graph
 from undo_hpc.pipeline.run import create_or_open
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.events import EventLog
-from undo_hpc.storage.manifest import Manifest, Output
+from undo_hpc.storage.manifest import Manifest, Output, write_manifest
 
 SHARDS, REPEATS = 10_000, 7
 
@@ -68,7 +67,8 @@ def make(root: Path) -> None:
         path.write_bytes(b"x" * 100)
         manifest = Manifest("generate", 0, task.index, {"config": run.config_digest} | task.inputs, {task.outputs[0]: Output("0" * 64, 100, 50)},
                             counts, details, {}, time.time() - 90, time.time())  # fmt: skip
-        (root / task.manifest).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        with patch("os.fsync"):
+            write_manifest(root / task.manifest, manifest)
 
 
 def command_s(root: Path) -> float:

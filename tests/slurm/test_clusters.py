@@ -72,7 +72,7 @@ def test_a_run_on_another_cluster(
     second.wait_empty(60)
     second.run("scontrol", "update", "PartitionName=low", "State=UP")
     begun.launch()
-    wait_until(lambda: begun.ended, 300, "the run to end", every=0.5)
+    wait_until(lambda: begun.ended, 900, "the run to end", every=0.5)
     same_results(begun, undisturbed)
     assert not first.jobs() and {e["event"] for e in journal(begun)} == {"intent", "submitted"}
 

@@ -47,7 +47,7 @@ def test_damage_in_the_last_iteration_is_made_again(
     torn(last / "generate" / "shard-00000.manifest.json")
     flipped(last / "metrics.json")
     small.launch(without_profile=True)
-    lab.wait_empty(600)
+    lab.wait_empty(1000)
     assert small.ended, small.logs()
     same_results(small, undisturbed)
     assert "nothing to do" in small.launch(without_profile=True).stdout

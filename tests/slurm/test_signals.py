@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.slurm.conftest import STOCK, same_results
 from tests.slurm.small import Campaign, make_campaign
 from tests.slurmlab import Lab
 
-ON_POLICY = {
+ON_POLICY: dict[str, Any] = {
     "iterations": 2,
+    "generate__shards": 1,
     "method": {"preset": "undo_on_policy", "wrong_rationales": "keep"},
     "distill": {"shards": 2, "gate": "warn"},
 }

@@ -99,8 +99,9 @@ def stage_views(run: Run, state: RunState) -> tuple[list[StageView], list[Failur
 
 def _is_pruned(run: Run, found: Evidence) -> bool:
     """Whether outputs were removed to save room, and are still gone."""
-    names = found.manifest.pruned if found.manifest else ()
-    return any(not (run.layout.root / name).exists() for name in names)
+    if found.manifest is None or "pruned" not in found.manifest.details:
+        return False
+    return any(not (run.layout.root / name).exists() for name in found.manifest.pruned)
 
 
 def _last_start(run: Run, stage: Stage, index: int, view: StageView) -> str:

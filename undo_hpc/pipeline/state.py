@@ -27,6 +27,9 @@ class Evidence:
     problem: str = ""
 
 
+NOTHING = Evidence(None)
+
+
 @dataclass(frozen=True)
 class TaskStatus:
     """The state of a task and the reason in words."""
@@ -77,7 +80,7 @@ def derive(
         upstream_done = all(complete.get(name, True) for name in stage.after)
         for task in stage.tasks:
             key = (stage.name, task.index)
-            found = evidence.get(key, Evidence(None))
+            found = evidence.get(key, NOTHING)
             state, why = _one(stage, task, found, upstream, outside, upstream_done, live.get(key))
             if state == "done" and found.manifest is not None:
                 good.append(found.manifest)
