@@ -44,7 +44,10 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ("method.combine=add", {"generate", "baseline"}),
         ("method.keep=1", {"generate", "baseline"}),
         ("method.pass_rate_min=0.5", {"generate", "baseline"}),
-        ("method.start_from=previous", {"generate", "baseline", "merge"}),
+        (  # nothing is previous to the first student
+            "method.start_from=previous",
+            {"generate", "baseline", "merge", "train", "evaluate"},
+        ),
         ("evaluate.sampling.max_new_tokens=9", {"generate", "merge", "train"}),
         ("method.preset=blind", {"generate", "baseline", "merge", "train", "evaluate"}),
         ("method.preset=ground_truth", {"baseline"}),

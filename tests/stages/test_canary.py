@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from undo_hpc.method.canary import figures, problems
 from undo_hpc.observe.attempts import answered
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.stages import canary, generate, release
-from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import read_manifest, write_manifest
 
 PROBLEMS = make_problems(40)
 COUNTS = {"rows": 20, "correct": 12, "truncated": 4, "problems": 16, "encoded": 9, "to_encode": 12, "new_tokens": 4000, "seconds": 20.0}  # fmt: skip
@@ -82,9 +82,10 @@ def test_its_figures_choose_the_number_of_shards(tmp_path: Path, monkeypatch: py
         for speed, shards in ((100.0, 40), (1e6, 1)):
             for name in ("release.manifest.json", "plan.json"):
                 (run.layout.iteration(0).root / name).unlink(missing_ok=True)
-            data = read_json(path)
-            data["counts"] |= {"new_tokens": 100, "seconds": 100 / speed}
-            write_json(path, data)
+            manifest = read_manifest(path)
+            assert manifest is not None
+            counts = manifest.counts | {"new_tokens": 100, "seconds": 100 / speed}
+            write_manifest(path, replace(manifest, counts=counts))
             again = open_run(run.layout.root)
             current_state(again)
             release.run_stage(context(again, "release", lease))
