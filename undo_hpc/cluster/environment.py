@@ -20,7 +20,11 @@ from undo_hpc.storage.atomic import make_folder, temporary_name, translate_os_er
 from undo_hpc.storage.hashing import HashingFile
 
 log = logging.getLogger(__name__)
-_WHERE = "import json, sys, sysconfig; json.dump([sorted({sysconfig.get_path(n) for n in ('purelib', 'platlib')}), sorted(sys.stdlib_module_names)], sys.stdout)"
+_WHERE = """
+import json, sys, sysconfig
+folders = sorted({sysconfig.get_path(name) for name in ("purelib", "platlib")})
+json.dump([folders, sorted(sys.stdlib_module_names)], sys.stdout)
+"""
 
 
 def pack_environment(folder: Path, python: str = "") -> Path:
