@@ -41,13 +41,10 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Run:
     [
         ("train.learning_rate=0.5", {"generate", "baseline", "merge"}),
         ("method.wrong_rationales=keep", {"generate", "baseline"}),
-        ("method.combine=add", {"generate", "baseline"}),
+        ("method.combine=add", {"generate", "baseline", "merge", "train", "evaluate"}),  # with nothing yet
         ("method.keep=1", {"generate", "baseline"}),
         ("method.pass_rate_min=0.5", {"generate", "baseline"}),
-        (  # nothing is previous to the first student
-            "method.start_from=previous",
-            {"generate", "baseline", "merge", "train", "evaluate"},
-        ),
+        ("method.start_from=previous", {"generate", "baseline", "merge", "train", "evaluate"}),  # the same
         ("evaluate.sampling.max_new_tokens=9", {"generate", "merge", "train"}),
         ("method.preset=blind", {"generate", "baseline", "merge", "train", "evaluate"}),
         ("method.preset=ground_truth", {"baseline"}),

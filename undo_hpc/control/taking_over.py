@@ -65,18 +65,8 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
     scores = _scores(config)
     names -= {"sample"} if scores else {"sample", "score"}
     names -= {"likelihood"} if config.method.select != "likeliest" else set()
-    read = {
-        key
-        for name in names
-        for key in _READS.get(name, ())
-        if scores or not key.startswith(("distill.", "method.signal"))
-    }
+    read = {key for name in names for key in _reads(name, first=True, scores=scores)}
     read |= {f"{role}." for name in names for role in _ASKS.get(name, ())} | {"data.", "method.errors_from"}
-    read -= {
-        "method.condition",
-        "method.start_from",
-        "method.combine",
-    }  # nothing is refined, continued or combined yet
     explicit = config.model_dump(mode="json", exclude_defaults=True)
     values = [
         (k, v)
@@ -84,6 +74,16 @@ def first_work(config: RunConfig, stage: str = "train") -> str:
         if not is_neutral(k) and k.startswith(tuple(sorted(read)))
     ]
     return hashlib.sha256(orjson.dumps([_gives_own(config) and "generate" in names, *values])).hexdigest()
+
+
+def _reads(stage: str, *, first: bool, scores: bool) -> tuple[str, ...]:
+    """The keys that a stage reads; of iteration 0 (`first`) without what means nothing there: nothing is refined, continued or combined yet."""
+    keys = _READS.get(stage, ())
+    if not first:
+        return keys
+    idle = ("method.condition", "method.start_from", "method.combine")
+    learned = () if scores else ("distill.", "method.signal")
+    return tuple(key for key in keys if not key.startswith((*idle, *learned)))
 
 
 def _scores(config: RunConfig) -> bool:
@@ -202,13 +202,8 @@ class _Donor:
         """Whether the keys that a stage reads are the same, and its models."""
         if stage == self._but or stage not in _READS:
             return False
-        reads = _READS[stage]
-        if (
-            stage == "train"
-            and iteration == 0
-            and not any(_scores(run.config) for run in (self.run, self.taker))
-        ):
-            reads = ("seed", "train.")  # text, from the base
+        scores = any(_scores(run.config) for run in (self.run, self.taker))
+        reads = _reads(stage, first=iteration == 0, scores=scores)
         if any(k.startswith(reads) for k in self._changed):
             return False
         if stage == "generate" and _gives_own(self.run.config) != _gives_own(self.taker.config):
