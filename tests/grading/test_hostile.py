@@ -148,6 +148,38 @@ def test_huge_expressions_are_never_correct_and_never_hang(checker: Checker, tex
         assert not checker.grade(GradeItem(prediction, gold)).correct
 
 
+NESTED = [
+    "(",
+    "[",
+    "{",
+    "\\{",
+    "\\frac{1}{",
+    "\\sqrt{",
+    "\\text{",
+    "2^{",
+    "\\left(",
+    "f(",
+    "g(x)+f(",
+    "|",
+    "x_{",
+    "\\sin(",
+    "-",
+    "1+",
+]
+_CLOSED = {"(": ")", "[": "]", "\\{": "\\}", "\\left(": "\\right)", "|": "|", "-": "", "1+": ""}
+
+
+@pytest.mark.parametrize("opening", NESTED)
+def test_no_work_doubles_with_the_depth_of_nesting(checker: Checker, opening: str) -> None:
+    """At fifty levels such work meets the deadline or the limit of memory, however high they are."""
+    closing = _CLOSED.get(opening) if opening in _CLOSED else ")" if opening.endswith("(") else "}"
+    for depth in (25, 50, 150, 600):
+        text = opening * depth + "2" + str(closing) * depth
+        for item in (GradeItem(f"\\boxed{{{text}}}", "12345"), GradeItem("\\boxed{12345}", text)):
+            found = checker.grade(item)
+            assert found.verdict not in ("timeout", "correct") and found.method != "fault", (depth, found)
+
+
 def test_what_is_written_the_same_is_equal_however_huge(checker: Checker) -> None:
     assert checker.grade(GradeItem("\\boxed{10^{10^{10}}}", "10^{10^{10}}")).correct
 

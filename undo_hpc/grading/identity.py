@@ -45,8 +45,9 @@ def opaque(node: Any, plain: frozenset[str]) -> Any:
         return node
     if node[0] == "apply":
         arguments = tuple(opaque(a, plain) for a in node[2])
-        product = node[1] in plain and len(arguments) == 1 and symbols(arguments[0]) and node[1] not in "fF"
-        return ("mul", ("sym", node[1]), arguments[0]) if product else ("sym", f"{node[1]}{arguments!r}")
+        if node[1] in plain and len(arguments) == 1 and symbols(arguments[0]) and node[1] not in "fF":
+            return ("mul", ("sym", node[1]), arguments[0])
+        return ("sym", f"{node[1]}{arguments!r}".replace("\\", ""))  # else escapes would double at each level
     return tuple(opaque(part, plain) for part in node)
 
 
@@ -103,11 +104,10 @@ def _sampled(a: Node, b: Node, names: list[str], held: frozenset[str], env: Env)
     """Agreement at points. Where the real points say nothing (all roots are complex), complex values are allowed."""
     for mode in (env,) if "i" in held else (env | {REAL: True}, env):
         try:
-            said = _agree(a, b, names, held, mode)
+            if (said := _agree(a, b, names, held, mode)) is not None:
+                return said
         except Unreadable:
             return None
-        if said is not None:
-            return said
     return None
 
 
