@@ -61,9 +61,7 @@ def transformers_against_padded(path: Path) -> Measure:
     """Our engine against `generate` over left-padded batches in file order, each row ending at the same length in
     both.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
-
+    from tests.bench.padded_generate import PaddedGenerate
     from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig
     from undo_hpc.engines.transformers_engine import TransformersEngine
 
@@ -71,42 +69,15 @@ def transformers_against_padded(path: Path) -> Measure:
     part = TransformersEngineConfig(threads=1, max_batch=BATCH, batch_tokens=10**6)
     engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(path)))
     engine._chat.stop_ids = frozenset()  # lengths are the workload's, in both
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    model.generation_config.eos_token_id = None
-
-    class Lengths(StoppingCriteria):
-        """Ends each row at its own length."""
-
-        def __init__(self, limits: list[int]) -> None:
-            self._limits, self._step = torch.tensor(limits), 0
-
-        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            self._step += 1
-            return self._step >= self._limits
-
-    def padded() -> None:
-        for start in range(0, len(requests), BATCH):
-            part = requests[start : start + BATCH]
-            chats = [[{"role": "user", "content": r.prompt}] for r in part]
-            inputs = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-            )
-            limits = [r.max_tokens for r in part]
-            model.generate(
-                **inputs,
-                do_sample=True,
-                top_k=0,
-                max_new_tokens=max(limits),
-                pad_token_id=0,
-                stopping_criteria=StoppingCriteriaList([Lengths(limits)]),
-            )
+    padded = PaddedGenerate(path, BATCH)
 
     def ours() -> None:
         written = sum(c.completion_tokens for c in engine.generate(requests))
         assert written == sum(r.max_tokens for r in requests)
 
-    ours_s, padded_s = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(padded), repeats=5)
+    ours_s, padded_s = in_turn(
+        lambda: cpu_seconds(ours), lambda: cpu_seconds(lambda: padded(requests)), repeats=5
+    )
     tokens = sum(r.max_tokens for r in requests)
     return Measure(
         "engines.transformers",

@@ -8,9 +8,7 @@ contestant in a process of its own.
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +17,7 @@ from typing import Any
 
 from tests.bench import model_shapes
 from tests.bench.bench_engines import cpu_seconds
-from tests.bench.frame import Measure, Skipped
+from tests.bench.frame import Measure, Skipped, told_by
 from tests.bench.rationale_lengths import PAIRS, PROMPT_EXTRA
 
 REQUESTS, ROWS = 16, 8
@@ -179,41 +177,14 @@ def shared(model: Path) -> dict[str, Any]:
 
 
 def padded(model: Path) -> dict[str, Any]:
-    """transformers' `generate` over left-padded batches in file order, each row ending at its own length."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
+    """The rival that pads its batches."""
+    from tests.bench.padded_generate import PaddedGenerate
 
-    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-    net: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    net.generation_config.eos_token_id = None
-
-    class Lengths(StoppingCriteria):
-        """Ends each row at its own length."""
-
-        def __init__(self, limits: list[int]) -> None:
-            self._limits, self._step = torch.tensor(limits), 0
-
-        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            self._step += 1
-            return self._step >= self._limits
+    generate, asked = PaddedGenerate(model, ROWS), requests()
 
     def work() -> int:
-        for start in range(0, REQUESTS, ROWS):
-            part = requests()[start : start + ROWS]
-            chats = [[{"role": "user", "content": r.prompt}] for r in part]
-            inputs = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-            )
-            limits = [r.max_tokens for r in part]
-            net.generate(
-                **inputs,
-                do_sample=True,
-                top_k=0,
-                max_new_tokens=max(limits),
-                pad_token_id=0,
-                stopping_criteria=StoppingCriteriaList([Lengths(limits)]),
-            )
-        return sum(r.max_tokens for r in requests())
+        generate(asked)
+        return sum(r.max_tokens for r in asked)
 
     return _told(work)
 
@@ -307,22 +278,8 @@ def _alone(name: str, model: Path) -> dict[str, Any]:
 
     if name.startswith("vllm") and not is_installed():
         return {"failed": "vLLM is not installed", "missing": True}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.bench_engines_real", name, str(model)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not done after {PATIENCE_S} s"}
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
-    rows = [line for line in done.stdout.splitlines() if line.startswith("{")]  # vLLM prints there, too
-    told: dict[str, Any] = json.loads(rows[-1])
-    return told
+    variables = {"OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    return told_by("tests.bench.bench_engines_real", name, str(model), patience_s=PATIENCE_S, env=variables)
 
 
 if __name__ == "__main__":

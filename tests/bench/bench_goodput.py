@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.bench import goodput_generation
 from tests.bench.frame import Measure, Skipped
@@ -121,17 +122,11 @@ def _trace(place: Path) -> Iterator[Measure]:
     moments = trace(SEED, STEPS * STEP_S)
     with Lab(
         LabSettings(nodes=3, cred_expire=120, grace=30, memory_mb=4000, user_signal_on_preempt=True)
-    ) as lab:
-        before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH", "PYTHONPATH")}
-        os.environ |= {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"], "PYTHONPATH": str(REPO)}
-        try:
-            figures = _run(lab, place, moments)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+    ) as lab, patch.dict(
+        os.environ,
+        {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"], "PYTHONPATH": str(REPO)},
+    ):
+        figures = _run(lab, place, moments)
     more = {
         "preemptions": len(moments), "mean_s": MEAN_S, "load": os.getloadavg()[2], "seed": SEED, "steps": STEPS, "slurm": installed_version(),
         "seconds_a_preemption": {name: round(figure[1], 1) for name, figure in figures.items()},

@@ -171,9 +171,7 @@ def wall_seconds(work: Callable[[], object]) -> float:
 
 def transformers_against_padded(path: Path, shape: Shape) -> Measure:
     """As on the CPU: the same requests, in file order and padded, each row ending at its own length."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
-
+    from tests.bench.padded_generate import PaddedGenerate
     from undo_hpc.config.schema import EngineConfig, ModelConfig, TransformersEngineConfig
     from undo_hpc.engines import Request
     from undo_hpc.engines.transformers_engine import TransformersEngine
@@ -185,36 +183,7 @@ def transformers_against_padded(path: Path, shape: Shape) -> Measure:
     engine = TransformersEngine(EngineConfig(transformers=part), ModelConfig(model=str(path), dtype=dtype))
     engine._chat.stop_ids = frozenset()  # lengths are the workload's
     device = engine._device
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).to(device).eval()
-    model.generation_config.eos_token_id = None
-
-    class Lengths(StoppingCriteria):
-        """Ends each row at its own length."""
-
-        def __init__(self, limits: list[int]) -> None:
-            self._limits, self._step = torch.tensor(limits, device=device), 0
-
-        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            self._step += 1
-            return self._step >= self._limits
-
-    def padded(asked: list[Request] = requests) -> None:
-        for start in range(0, len(asked), shape.batch):
-            chosen = asked[start : start + shape.batch]
-            chats = [[{"role": "user", "content": r.prompt}] for r in chosen]
-            inputs = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-            )
-            limits = [r.max_tokens for r in chosen]
-            model.generate(
-                **inputs.to(device),
-                do_sample=True,
-                top_k=0,
-                max_new_tokens=max(limits),
-                pad_token_id=0,
-                stopping_criteria=StoppingCriteriaList([Lengths(limits)]),
-            )
+    padded = PaddedGenerate(path, shape.batch, dtype, device)
 
     def ours(asked: list[Request] = requests) -> None:
         written = sum(c.completion_tokens for c in engine.generate(asked))
@@ -224,7 +193,7 @@ def transformers_against_padded(path: Path, shape: Shape) -> Measure:
     ours(few)  # kernels and memory are warmed up for both
     padded(few[: shape.batch])
     ours_s, padded_s = in_turn(
-        lambda: wall_seconds(ours), lambda: wall_seconds(padded), repeats=shape.repeats
+        lambda: wall_seconds(ours), lambda: wall_seconds(lambda: padded(requests)), repeats=shape.repeats
     )
     engine.close()
     tokens = sum(r.max_tokens for r in requests)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.bench.frame import Measure, Skipped
 from tests.slurmlab import Lab, LabSettings, missing_programs
@@ -57,23 +58,15 @@ def measures() -> Iterator[Measure | Skipped]:
         for name in ("S1", "S2", "S3", "S4"):
             yield Skipped(name, f"not installed: {', '.join(lacking)}")
         return
-    before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH")}
     with (
         tempfile.TemporaryDirectory() as text,
         Lab(LabSettings(cred_expire=120, max_array=1001, grace=60)) as lab,
     ):
         folder = Path(text)
-        os.environ |= {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"]}
-        try:
+        with patch.dict(os.environ, {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"]}):
             for measure in _measure(lab, folder):
                 measure.extra["slurm"] = installed_version()
                 yield measure
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 def _measure(lab: Lab, folder: Path) -> Iterator[Measure]:

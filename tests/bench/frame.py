@@ -6,12 +6,15 @@ threads pinned, repeats in turn, medians. A module whose needs are missing yield
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 import re
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,3 +90,32 @@ def in_turn(first: Callable[[], float], second: Callable[[], float], repeats: in
         ours.append(first())
         other.append(second())
     return statistics.median(ours), statistics.median(other)
+
+
+def told_by(
+    module: str, *words: str, patience_s: float, env: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The figures of a contestant, which runs as a program of its own and ends with a line of JSON; why it has none, under `failed`.
+
+    What it printed beside stands under `printed`.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patience_s,
+            env=os.environ | (env or {}),
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {patience_s:.0f} s"}
+    lines = done.stdout.splitlines()
+    rows = [line for line in lines if line.startswith("{")]  # vLLM prints there, too
+    if done.returncode or not rows:
+        print(
+            f"{' '.join(words)}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", file=sys.stderr, flush=True
+        )
+        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+    told: dict[str, Any] = json.loads(rows[-1])
+    return told | {"printed": "\n".join([*lines, done.stderr])}

@@ -7,14 +7,13 @@ import importlib.util
 import json
 import random
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.bench.frame import told_by
 from tests.training import tiny_student
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.training.spec import TrainSpec
@@ -131,22 +130,10 @@ def run_contestant(name: str, place: Path, patience_s: float = 1200.0) -> dict[s
     needs = {"trl_packed": "trl", "trainer_flattened": "accelerate"}.get(name, "torch")
     if importlib.util.find_spec(needs) is None:
         return {"failed": f"{needs} is not installed (make bench installs it)", "missing": True}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.training_contestants", name, str(place)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=max(1.0, patience_s),
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not done after {patience_s:.0f} s"}
-    if done.returncode:
-        print(f"{name}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", file=sys.stderr, flush=True)
-        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
-    *lines, last = done.stdout.splitlines()
-    told: dict[str, Any] = json.loads(last)
-    kernels = re.findall(r"\b(?:attention|liger|norms): .*", "\n".join([*lines, done.stderr]))
+    told = told_by("tests.bench.training_contestants", name, str(place), patience_s=max(1.0, patience_s))
+    if "failed" in told:
+        return told
+    kernels = re.findall(r"\b(?:attention|liger|norms): .*", told.pop("printed"))
     told.setdefault("kernels", "; ".join(dict.fromkeys(kernels)))
     return told
 
