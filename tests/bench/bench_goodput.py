@@ -120,11 +120,14 @@ def trace(seed: int, seconds: float) -> list[float]:
 
 def _trace(place: Path) -> Iterator[Measure]:
     moments = trace(SEED, STEPS * STEP_S)
-    with Lab(
-        LabSettings(nodes=3, cred_expire=120, grace=30, memory_mb=4000, user_signal_on_preempt=True)
-    ) as lab, patch.dict(
-        os.environ,
-        {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"], "PYTHONPATH": str(REPO)},
+    with (
+        Lab(
+            LabSettings(nodes=3, cred_expire=120, grace=30, memory_mb=4000, user_signal_on_preempt=True)
+        ) as lab,
+        patch.dict(
+            os.environ,
+            {"SLURM_CONF": str(lab.slurm_conf), "PATH": lab.env()["PATH"], "PYTHONPATH": str(REPO)},
+        ),
     ):
         figures = _run(lab, place, moments)
     more = {
