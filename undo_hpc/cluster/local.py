@@ -24,6 +24,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
+from undo_hpc.system.invocation import python_module
 from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.system.warm import WarmProcess, WarmServer
 
@@ -52,7 +53,7 @@ def default_parallelism(threads: int) -> int:
 def worker_command(run_dir: Path, stage: Stage, index: int) -> list[str]:
     """The command line of a worker."""
     task = [str(run_dir), stage.name, "--iteration", str(stage.iteration), "--index", str(index)]
-    return [sys.executable, "-m", "undo_hpc.worker", *task]
+    return python_module("undo_hpc.worker", *task)
 
 
 def worker_environment(run: Run) -> dict[str, str]:
@@ -85,7 +86,7 @@ def warm_server(run: Run) -> WarmServer | None:
         return None
     if not any(suits_warm_start(run, stage) for stage in ("generate", "evaluate")):
         return None
-    return WarmServer([sys.executable, "-m", "undo_hpc.warm"], worker_environment(run))
+    return WarmServer(python_module("undo_hpc.warm"), worker_environment(run))
 
 
 class Display(Protocol):
@@ -201,7 +202,7 @@ class LocalCluster:
         )
         process: subprocess.Popen[bytes] | WarmProcess
         if self._warm is not None and self._warm.alive and suits_warm_start(self._run, stage.name):
-            process = self._warm.start(command[3:], log, environment)
+            process = self._warm.start(command[command.index("undo_hpc.worker") + 1 :], log, environment)
         else:
             with log.open(
                 "ab"

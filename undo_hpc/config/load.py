@@ -19,6 +19,7 @@ from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
 from undo_hpc.errors import ConfigError
 from undo_hpc.system.credentials import credentials_of
 from undo_hpc.system.data_files import data_file
+from undo_hpc.system.ownership import require_not_for_everybody, require_not_planted
 
 PRESETS = data_file("launchers/configs")
 PROMPT_SETS = Path(__file__).resolve().parents[1] / "prompts"
@@ -168,10 +169,14 @@ def preset_names() -> list[str]:
 
 
 def find_config(name_or_file: str) -> Path:
-    """The file of a preset's name or of a path. Raises ConfigError that lists the presets."""
+    """The file of a preset's name or of a path. Raises ConfigError that lists the presets.
+
+    A preset goes before a file of its bare name: whoever can write in the folder where a command is typed could change what it means.
+    """
     path = Path(name_or_file)
     preset = PRESETS / f"{name_or_file}.yaml"
-    if path.suffix in (".yaml", ".yml") or (path.exists() and not (path.is_dir() and preset.is_file())):
+    is_preset = bool(name_or_file) and "/" not in name_or_file and preset.is_file()
+    if path.suffix in (".yaml", ".yml") or (path.exists() and not is_preset):
         if not path.is_file():
             there = sorted(str(p) for p in path.parent.glob("*.y*ml"))[:20] if path.parent.is_dir() else []
             near = difflib.get_close_matches(str(path), there, n=1)
@@ -290,7 +295,10 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
     if path.is_absolute():
         return str(path)
     if key == "plugins":  # always folders, and tasks have another working directory
-        return str((base / path).resolve()) if (base / path).is_dir() else value
+        if not (base / path).is_dir():
+            return value
+        require_not_planted(base, value, key)
+        return str((base / path).resolve())
     is_path = (
         "/" in value
         or path.suffix
@@ -298,7 +306,10 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
         or (base / path / "config.json").is_file()
     )
     is_there = (base / path).exists() or ("*" in path.name and any((base / path).parent.glob(path.name)))
-    return str((base / path).resolve()) if is_path and is_there else value
+    if not is_path or not is_there:
+        return value
+    require_not_planted(base, value, key)
+    return str((base / path).resolve())
 
 
 def _is_folder(place: Path, key: str) -> bool:
@@ -316,6 +327,7 @@ def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
     from the working directory; the run records them as absolute.
     """
     path = find_config(name_or_file)
+    require_not_for_everybody(path)
     text = renamed(read_yaml(path))
     resolve_paths(text.data, path.resolve().parent)
     return _finish(text, sets)
