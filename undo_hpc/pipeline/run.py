@@ -23,7 +23,7 @@ import orjson
 from pydantic import ValidationError
 
 from undo_hpc import __version__
-from undo_hpc.config.load import differing_keys, is_neutral
+from undo_hpc.config.differences import differing_keys, is_neutral
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
