@@ -202,6 +202,8 @@ def _run(lab: Lab, place: Path, moments: list[float]) -> dict[str, Figures]:
 def figures_of(place: Path, name: str, began: float) -> Figures:
     """A contestant's figures, from what it has written down."""
     done, starts = steps_of(place, name), starts_of(place, name)
+    if len(done) < 2:
+        return Figures(0.0, 0.0, {})  # it has not begun
     first = {step: when for when, step in reversed(done)}  # when each step was done for the first time
     end = max(first.values()) if len(first) >= STEPS else time.time()
     each = statistics.median(b - a for (a, _), (b, _) in itertools.pairwise(done))
