@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from undo_hpc.campaign.definition import find_campaign
 from undo_hpc.config.load import find_config, load_config
 from undo_hpc.errors import ConfigError
 from undo_hpc.system import ownership
@@ -118,6 +119,9 @@ def test_a_file_does_not_hide_a_preset(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     assert find_config("tiny").suffix == ".yaml"
     assert find_config("./tiny").resolve() == tmp_path / "tiny"
+    (tmp_path / "tiny_validate").write_text("plugins: [/tmp]\n")
+    assert find_campaign("tiny_validate").suffix == ".yaml"
+    assert find_campaign("./tiny_validate").resolve() == tmp_path / "tiny_validate"
 
 
 @as_root
