@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,6 +68,9 @@ def worker_environment(run: Run) -> dict[str, str]:
     }
 
 
+_WARM = {"generate", "evaluate", "baseline"}  # stages that load a model in each task
+
+
 def suits_warm_start(run: Run, stage: str) -> bool:
     """Whether a stage's workers may be copies of a process that has torch imported: of the table, and with an engine that starts no process
     and changes no library at its import, as vLLM does."""
@@ -79,12 +82,16 @@ def suits_warm_start(run: Run, stage: str) -> bool:
     return engines.get(stage, "another") in ("", "transformers")
 
 
-def warm_server(run: Run) -> WarmServer | None:
+def warm_server(run: Run, stages: Collection[str]) -> WarmServer | None:
     """The warm process of a run (`cluster.warm_start`); None where it is off, where no stage would use it, and where there is a GPU: a driver
-    may be initialised by an import. On Linux alone: elsewhere a copy does not end with its parent, and some libraries do not bear a fork."""
+    may be initialised by an import. On Linux alone: elsewhere a copy does not end with its parent, and some libraries do not bear a fork.
+
+    Args:
+        stages: those that are still to be done. Five seconds of imports are nothing for a run that ends behind its rationales.
+    """
     if not run.config.cluster.warm_start or has_gpu() or sys.platform != "linux":
         return None
-    if not any(suits_warm_start(run, stage) for stage in ("generate", "evaluate")):
+    if not any(suits_warm_start(run, stage) for stage in _WARM.intersection(stages)):
         return None
     return WarmServer(python_module("undo_hpc.warm"), worker_environment(run))
 
