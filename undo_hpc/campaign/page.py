@@ -116,7 +116,7 @@ def page(data: CampaignData, written: str) -> str:
         transfer_table=[
             (
                 arm,
-                next(iter(runs.values())).run.config.student.model,
+                ", ".join(dict.fromkeys(r.run.config.student.model for r in runs.values())),
                 *spread([r.accuracy for r in runs.values()]),
                 len(runs),
             )
