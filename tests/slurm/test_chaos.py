@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -84,14 +85,15 @@ def test_a_process_sees_what_it_has_put_in_the_place_of_another(tmp_path: Path) 
         import sys
         from pathlib import Path
         from undo_hpc.storage.atomic import publish_dir, write_text
-        for turn in "01":
-            made = Path(sys.argv[1], "made")
-            made.mkdir()
-            write_text(made / "file", turn)
-            publish_dir(made, made.with_name("final"))
-            print(made.with_name("final").joinpath("file").read_text())
+        made = Path(sys.argv[1], "made")
+        made.mkdir()
+        write_text(made / "file", sys.argv[2])
+        publish_dir(made, made.with_name("final"))
+        print(made.with_name("final").joinpath("file").read_text())
         """
-    env = os.environ | {"PYTHONPATH": f"{SHIM}:{REPO}", "CHAOS_ROOT": str(tmp_path), "CHAOS_LATE_S": "60"}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.stdout.split() == ["0", "1"], done.stderr
+    env = os.environ | {"PYTHONPATH": f"{SHIM}:{REPO}", "CHAOS_ROOT": str(tmp_path), "CHAOS_LATE_S": "1"}
+    for turn in ("first", "again"):  # the folder that is replaced is another process's
+        command = [sys.executable, "-c", code, str(tmp_path), turn]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.stdout.split() == [turn], done.stderr
+        time.sleep(1.2)  # its names show by now
