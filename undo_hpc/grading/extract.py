@@ -60,7 +60,7 @@ _CASES = re.compile(r"\bif\b[^\n]{1,200}?\b(?:else|otherwise|\d[^\n]{0,99}? if)\
 _MATHS_WORDS = word_set("and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise")  # fmt: skip
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
 _SAYS = re.compile(  # a verb or a sign, and a value behind it
-    r"(?:\b(?:(?:pay|cost|spend|earn|make|save|owe|get|need|take|sell|equal|give|total)s?|paid|spent|made|lost|got|took|sold|has|had|is|are"
+    r"(?:\b(?:(?:pay|cost|spend|earn|make|save|owe|get|need|take|sell|equal|give|total|have|receive|collect|require|use|raise)(?:s|e?d)?|paid|spent|made|lost|got|took|sold|has|had|is|are"
     r"|was|were|be|at|of|as|obtain)\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{\\√π.])",
     re.IGNORECASE,
 )
@@ -210,7 +210,11 @@ def _last_maths(text: str) -> str | None:
     spans = list(_SPAN.finditer(text))
     if not spans:
         return None
-    aside = _ASIDE.search(text, spans[0].end()) if len(text) < 400 and "\n" not in text.strip() else None
+    aside = _ASIDE.search(text) if len(text) < 400 and "\n" not in text.strip() else None
+    if aside and aside.start() < spans[0].start():
+        if NUMBER.search(text, 0, aside.start()):
+            return None  # `the maximum is 25, attained at $x = 5$`
+        aside = _ASIDE.search(text, spans[0].end())
     spans = [span for span in spans if not aside or span.start() < aside.start()]
     behind = text[spans[-1].end() : aside.start() if aside else None]
     if re.match(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s", behind) and NUMBER.search(behind):

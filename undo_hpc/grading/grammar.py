@@ -18,10 +18,13 @@ MAX_ITEMS = 200
 _APPROXIMATE = word_set("about approximately roughly around approx")
 _HEDGES = _APPROXIMATE | word_set("exactly only just simply thus therefore hence so answer final")
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
+_QUANTIFIED = word_set("all any every positive nonnegative non-negative natural whole real rational integer integers number numbers value values of")
+_NAMED_BY_LETTER = {("sym", letter) for letter in "ZNRQ"}  # k \\in Z
 _CLAUSES = word_set("where for with if when provided any some integer integers")
 _CHANGES = word_set("not except but otherwise than less greater least most")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
 _PARAMETERS = frozenset("klmnst")
+_BEGINNINGS = {("ge", num(0)): "0..", ("ge", num(1)): "1..", (">", num(0)): "1.."}
 _IN_BRACES = 2  # of `brackets`: a colon says `such that`
 _SEPARATORS = ("", ",", "and", "or", ";")  # each stronger than the one before
 _INTEGERS = {"N": "Z+", "Z+": "Z+", "N+": "Z+", "N*": "Z+", "N0+": "N", "Z0+": "N"}
@@ -32,16 +35,22 @@ def domain_of(node: Node, before: tuple[Node, ...] = ()) -> list[tuple[str, str]
     if node[0] != "rel" or len(node[1]) != 1:
         return None
     (operator,), (left, right) = node[1:]
-    if operator in (">", "ge") and left[0] == "sym" and left[1] in _PARAMETERS and right in (num(0), num(1)):
+    if (operator, right) in _BEGINNINGS and left[0] == "sym" and left[1] in _PARAMETERS:
         sides = (item[2][-1] if item[0] == "rel" else item for item in before)
         parameter = any(left in walk(side) for side in sides)
-        return [(left[1], "0.." if operator == "ge" and not right[1] else "1..")] if parameter else None
+        return [(left[1], _BEGINNINGS[operator, right])] if parameter else None
     if operator != "in" or right[0] != "named":
         return None
     items = left[2] if left[0] == "list" else left[3] if left[0] == "bracket" else (left,)
     if any(item[0] != "sym" and item != ("const", "i") for item in items):
         return None
     return [(item[1], _INTEGERS.get(right[1], right[1])) for item in items]
+
+
+def domain_in(said: list[str]) -> str:
+    """The domain that words tell of, such as `any positive integer`; empty where they tell of none."""
+    stems = [word.rstrip("s") for word in said]
+    return next((name for wanted, name in tables.DOMAINS if all(word in stems for word in wanted)), "")
 
 
 class Grammar(Terms):
@@ -120,10 +129,13 @@ class Grammar(Terms):
             self.skip(":")
             if hedge in _APPROXIMATE:
                 return ("about", self.side())
+        if self.word_in(_QUANTIFIED) and (node := self.quantified()):
+            return node
         sides, operators = [self.labelled()], []
         while operator := self.operator():
             operators.append(operator)
-            sides.append(self.side())
+            side = self.side()
+            sides.append(("named", side[1]) if operator == "in" and side in _NAMED_BY_LETTER else side)
         return ("rel", tuple(operators), tuple(sides)) if operators else sides[0]
 
     def operator(self) -> str:
@@ -173,7 +185,13 @@ class Grammar(Terms):
         while self.peek()[0] in ("word", "sym") or self.peek() in (("op", ","), ("op", "and")):
             kind, text = self.peek()
             if kind == "sym" and self.peek(1)[1] in ("in", "=", "<", ">", "le", "ge", "ne"):
-                if not (found := domain_of(self.relation())):
+                condition = self.relation()
+                found = domain_of(condition, (node,))
+                arguments = node[2][0] if node[0] == "rel" else ()
+                bound = condition[1:] in [((o,), (("sym", text), num(n))) for o in (">", "ge", "ne") for n in (0, 1)]
+                if bound and {"all", "every"} & set(said) and ("sym", text) in walk(arguments):
+                    found = [(text, "R")]  # f(x) = 1/x for all x > 0
+                if not found:
                     raise Wordy("a condition")
                 domains += [*((name, found[0][1]) for name in names), *found]
                 continue
@@ -181,11 +199,23 @@ class Grammar(Terms):
             (names if kind == "sym" else said).append(text if kind == "sym" else text.lower())
         if domains:
             return ("given", node, tuple(domains))
-        stems = [word.rstrip("s") for word in said]
-        told = [name for wanted, name in tables.DOMAINS if all(word in stems for word in wanted)]
+        told = domain_in(said)
         if not told or _CHANGES & set(said):
             raise Wordy("a clause")
-        return ("given", node, tuple((name, told[0]) for name in dict.fromkeys(names)) or (("", told[0]),))
+        return ("given", node, tuple((name, told) for name in dict.fromkeys(names)) or (("", told),))
+
+    def quantified(self) -> Node | None:
+        """`all integers n \\ge 3`, `any real x`: a condition on a name, and its domain."""
+        start, said = self.at, []
+        while self.peek()[0] == "word":
+            said.append(self.take()[1].lower())
+        told, name = domain_in(said), self.peek()[1]
+        if self.peek()[0] == "sym" and said[0] in ("all", "any", "every") and set(said) <= _QUANTIFIED and told:
+            node = self.relation()
+            domain = ("rel", ("in",), (node, ("named", {"N": "N0"}.get(told, told))))
+            return domain if node[0] == "sym" else ("given", node, ((name, told),))
+        self.at = start
+        return None
 
     # -- one side of a relation: sets, ratios, quantities
     def side(self) -> Node:
@@ -226,6 +256,8 @@ class Grammar(Terms):
         unit = self.unit() if node[0] != "named" else ""
         if not unit:
             return node
+        if node[0] == "sym" and unit in ("odd", "even", "prime"):
+            raise Wordy("what a name is like")
         joined = self.peek() == ("op", "and")
         if self.peek(joined)[0] != "num" or self.peek(joined + 1)[0] != "word":
             return ("quantity", node, unit)

@@ -63,7 +63,7 @@ class Terms(Cursor):
 
     def is_remark(self) -> bool:
         """Whether the bracket here holds words, a modulus, or the domain of a parameter, so that it is no factor."""
-        return self.peek(1)[0] == "word" or self.peek(1)[1] == "mod" or self.peek(2)[1] in ("in", "ne")
+        return self.peek(1)[0] == "word" or self.peek(1)[1] == "mod" or self.peek(2)[1] in ("in", "ne", "ge", ">")
 
     # -- powers and what stands behind a factor
     def power(self) -> Node:
@@ -329,6 +329,8 @@ class Terms(Cursor):
         if exponent == ("neg", num(1)) and f"a{name}" in tables.FUNCTIONS:
             name, exponent = f"a{name}", None
         opening = self.peek()[1]
+        if name in ("max", "min") and opening in ("=", "approx"):
+            return ("sym", name)  # \max = 5
         if self.skip("(", "{", "\\{", "["):
             arguments = self.within(self.arguments, int(opening != "{"))
             self.need(CLOSING[opening])
