@@ -210,7 +210,9 @@ def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relatio
     if None in formulas:
         return False
     names = {a.name, getattr(b, "name", "")}
-    if names & _WHOLE and any("whole" in kinds(f) for f in formulas):  # n >= 3 of integers, which goes without saying
+    if names & _WHOLE and any(
+        "whole" in kinds(f) for f in formulas
+    ):  # n >= 3 of integers, which goes without saying
         formulas = [("every", f, ("whole", float("-inf"))) for f in formulas]
     return regions.same_region(*formulas)
 

@@ -18,8 +18,11 @@ MAX_ITEMS = 200
 _APPROXIMATE = word_set("about approximately roughly around approx")
 _HEDGES = _APPROXIMATE | word_set("exactly only just simply thus therefore hence so answer final")
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
-_QUANTIFIED = word_set("all any every positive nonnegative non-negative natural whole real rational integer integers number numbers value values of")
+_QUANTIFIED = word_set(
+    "all any every positive nonnegative non-negative natural whole real rational integer integers number numbers value values of"
+)
 _NAMED_BY_LETTER = {("sym", letter) for letter in "ZNRQ"}  # k \\in Z
+_TELLS = word_set("is are an any integer integers")
 _CLAUSES = word_set("where for with if when provided any some integer integers")
 _CHANGES = word_set("not except but otherwise than less greater least most")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
@@ -109,13 +112,17 @@ class Grammar(Terms):
                 self.at += 1
                 node = self.remark(node)
                 self.need(")")
-            elif self.word_in(_CLAUSES) or (
-                self.peek() == ("op", ",") and self.peek(1)[1].lower() in _CLAUSES
-            ):
+            elif self.word_in(_CLAUSES) or (self.peek() == ("op", ",") and self.clause_follows()):
                 self.skip(",")
                 node = self.clause(node)
             else:
                 return node
+
+    def clause_follows(self) -> bool:
+        """Whether `where k is an integer`, or `k is an integer`, stands behind the comma here."""
+        return self.peek(1)[1].lower() in _CLAUSES or (
+            self.peek(1)[0] == "sym" and self.peek(2)[1].lower() in _TELLS
+        )
 
     def relation(self) -> Node:
         """Sides and the relations between them."""
@@ -188,7 +195,9 @@ class Grammar(Terms):
                 condition = self.relation()
                 found = domain_of(condition, (node,))
                 arguments = node[2][0] if node[0] == "rel" else ()
-                bound = condition[1:] in [((o,), (("sym", text), num(n))) for o in (">", "ge", "ne") for n in (0, 1)]
+                bound = condition[1:] in [
+                    ((o,), (("sym", text), num(n))) for o in (">", "ge", "ne") for n in (0, 1)
+                ]
                 if bound and {"all", "every"} & set(said) and ("sym", text) in walk(arguments):
                     found = [(text, "R")]  # f(x) = 1/x for all x > 0
                 if not found:
@@ -210,7 +219,12 @@ class Grammar(Terms):
         while self.peek()[0] == "word":
             said.append(self.take()[1].lower())
         told, name = domain_in(said), self.peek()[1]
-        if self.peek()[0] == "sym" and said[0] in ("all", "any", "every") and set(said) <= _QUANTIFIED and told:
+        if (
+            self.peek()[0] == "sym"
+            and said[0] in ("all", "any", "every")
+            and set(said) <= _QUANTIFIED
+            and told
+        ):
             node = self.relation()
             domain = ("rel", ("in",), (node, ("named", {"N": "N0"}.get(told, told))))
             return domain if node[0] == "sym" else ("given", node, ((name, told),))

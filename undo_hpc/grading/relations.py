@@ -11,7 +11,7 @@ from undo_hpc.grading import values as typed
 from undo_hpc.grading.grammar import domain_of, parse
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.lookalikes import unify
-from undo_hpc.grading.making import MAKERS, STRUCTURES, as_formula, flat, named, value_of
+from undo_hpc.grading.making import MAKERS, STRUCTURES, as_formula, branches, flat, named, value_of
 from undo_hpc.grading.tables import NUMBER_WORDS, word_set
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols, walk
@@ -19,7 +19,9 @@ from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols
 _BASED = re.compile(r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)")  # fmt: skip
 _SPLIT = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _PART = re.compile(r"(?:^|(?<=[\s;,.]))(?:\\text\s*\{)?\(?([1-5a-e])\)\s*\}?(?=\s*[-\\$\w(])")
-_PERMUTED = word_set("text and or with all its their any of the other permutation permutations thereof it them these")
+_PERMUTED = word_set(
+    "text and or with all its their any of the other permutation permutations thereof it them these"
+)
 _WORDS = (typed.Text, typed.Unread)
 _FLIPPED = {">": "<", "ge": "le", "<": "<", "le": "le", "ne": "ne", "=": "="}
 _MEASURED = word_set("add mul div ratio fn pow")
@@ -79,6 +81,8 @@ def relation(node: Node) -> Value:
         return modulo(("modulo", ("rel", operators, (sides[0], sides[1][1])), sides[1][2]))
     elif operators == ("equiv",) and sides[0][0] == "apply":  # f(x) \equiv 0
         return equation(sides)
+    elif operators == ("ne",) and kinds(sides) & {"pm"} and plain:  # x \\ne \\pm 1
+        return narrowed({"and"}, [inequality(operators, part) for part in branches(sides)])
     elif said <= _FLIPPED.keys() and plain:
         return inequality(operators, sides)
     elif len(sides) == 2 and plain:
@@ -116,7 +120,9 @@ def membership(left: Node, right: Node) -> Value:
     """`x \\in [1, 2)`: the set, for a name."""
     value = value_of(right)
     if left[0] == "bracket" and isinstance(value, typed.Items) and value.brackets == "{}":
-        return equation((left, ("list", (",",) * (len(right[3]) - 1), right[3])))  # (a, b) \\in {(1, 2), (2, 1)}
+        return equation(
+            (left, ("list", (",",) * (len(right[3]) - 1), right[3]))
+        )  # (a, b) \\in {(1, 2), (2, 1)}
     label = label_of(left, num(0)) if left[0] in ("sym", "apply", "words") else ""
     if isinstance(value, typed.Region):
         return typed.Region(label, value.formula)
@@ -248,7 +254,10 @@ def given(node: Node) -> Value:
     used = [symbols(item) & {name for name, _ in running} for item in items]
     if len(running) > 1 and max(map(len, used)) == 1 == len({domain for _, domain in running}):
         first = ("sym", running[0][0])  # k \\pi, \\pi/4 + n \\pi: one parameter would do
-        items = tuple(substitute(item, ("sym", min(names)), first) if names else item for item, names in zip(items, used, strict=True))
+        items = tuple(
+            substitute(item, ("sym", min(names)), first) if names else item
+            for item, names in zip(items, used, strict=True)
+        )
         running = running[:1]
     return typed.Family(items, running, label)
 
@@ -322,7 +331,11 @@ def read(text: str, thousands: bool = True) -> typed.Value:
     head = plain[: plain.rfind(")") + 1] if "permutation" in plain else ""
     if head and set(re.findall("[a-z]+", plain[len(head) :])) <= _PERMUTED:
         value = read(head, thousands)
-        rows = value.rows if isinstance(value, typed.Solutions) else [getattr(v, "items", ()) for v in flat([value])]
+        rows = (
+            value.rows
+            if isinstance(value, typed.Solutions)
+            else [getattr(v, "items", ()) for v in flat([value])]
+        )
         if all(1 < len(row) < 5 for row in rows):
             return typed.Items("", tuple(typed.Items("()", p) for row in rows for p in permutations(row)))
     try:

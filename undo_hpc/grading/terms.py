@@ -63,7 +63,11 @@ class Terms(Cursor):
 
     def is_remark(self) -> bool:
         """Whether the bracket here holds words, a modulus, or the domain of a parameter, so that it is no factor."""
-        return self.peek(1)[0] == "word" or self.peek(1)[1] == "mod" or self.peek(2)[1] in ("in", "ne", "ge", ">")
+        return (
+            self.peek(1)[0] == "word"
+            or self.peek(1)[1] == "mod"
+            or self.peek(2)[1] in ("in", "ne", "ge", ">")
+        )
 
     # -- powers and what stands behind a factor
     def power(self) -> Node:

@@ -15,7 +15,9 @@ _MONTH = {name[:size]: i for i, name in enumerate(MONTHS, 1) for size in (3, len
 _PARTS = {name: int(size) for name, size in pairs("parts of one").items()}
 SETS = frozenset(name for name in _SAME.values() if name[0].isupper())
 _ADJECTIVES = frozenset(words("adjectives"))
-_SAYING = frozenset("all any every is are must be integer integers number numbers value values for of".split())
+_SAYING = frozenset(
+    "all any every is are must be integer integers number numbers value values for of".split()
+)
 INFINITE = ("infinitely many", "infinity", "positive infinity")
 EMPTY = "no solution"
 _NOTHING = re.compile(
