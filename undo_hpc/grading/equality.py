@@ -259,10 +259,10 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
         return said
     p, q = a.relation, b.relation
     right, argument = q.right, ""
-    if agree and p.left[0] == q.left[0] == "apply" and len(p.left[2]) == len(q.left[2]) == 1:
-        if q.left[2][0][0] == "sym":  # f(n) = n and f(x) = x
-            right, argument = substitute(right, q.left[2][0], p.left[2][0]), p.left[2][0][1]
-            said = identical(p.right, right)
+    applied = agree and all(r.left[0] == "apply" and len(r.left[2]) == 1 for r in (p, q))
+    if applied and q.left[2][0][0] == "sym":  # f(n) = n and f(x) = x
+        right, argument = substitute(right, q.left[2][0], p.left[2][0]), p.left[2][0][1]
+        said = identical(p.right, right)
     if not symbols((p.right, q.right)):
         return said
     return some((said, equations(p, q), agree and families.constants_renamed(p.right, right, argument)))

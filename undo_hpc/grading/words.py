@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, pairs, rows, words
+from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, pairs, rows, word_set, words
 
 _NOISE = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]")  # fmt: skip
 _POINT = re.compile(r"[.,;:!?]+(?=\s|$)")
@@ -15,9 +15,7 @@ _MONTH = {name[:size]: i for i, name in enumerate(MONTHS, 1) for size in (3, len
 _PARTS = {name: int(size) for name, size in pairs("parts of one").items()}
 SETS = frozenset(name for name in _SAME.values() if name[0].isupper())
 _ADJECTIVES = frozenset(words("adjectives"))
-_SAYING = frozenset(
-    "all any every is are must be integer integers number numbers value values for of".split()
-)
+_SAYING = word_set("all any every is are must be integer integers number numbers value values for of")
 INFINITE = ("infinitely many", "infinity", "positive infinity")
 EMPTY = "no solution"
 _NOTHING = re.compile(
