@@ -238,8 +238,7 @@ def equations(a: typed.Relation, b: typed.Relation) -> Said:
     said = every((identical(a.left, b.left), identical(a.right, b.right)))
     if said or a.operator not in ("=", "ne", "<", "le"):
         return said
-    plain = frozenset(name for side in (a.left, a.right, b.left, b.right) for name in symbols(side))
-    x, y = (opaque(("add", r.left, ("neg", r.right)), plain) for r in (a, b))
+    x, y = (opaque(("add", r.left, ("neg", r.right))) for r in (a, b))
     factor = proportional(x, y)
     if a.operator in ("<", "le"):
         return said if factor is None else bool(not context().im(factor) and context().re(factor) > 0)

@@ -45,9 +45,6 @@ _HEDGE = re.compile(
 )
 _CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")  # fmt: skip
 _STEP = re.compile(r"\s(?:so|thus|hence|therefore|giving|which gives)\s+")
-_UNIT_SPAN = re.compile(
-    r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
-)
 NUMBER = re.compile(
     r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
     r"|\d{1,2}:[0-5]\d(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
@@ -179,9 +176,7 @@ def _payload(rest: str, words: int, strict: bool) -> str | None:
         rest = rest[nested.end() :].lstrip(" *:")
     line = rest[: sentence_end(rest)]
     spans = [span for span in _SPAN.finditer(rest, 0, len(line) + 600) if span.start() <= len(line)]
-    outside = _SPAN.sub(" ", line)
-    mixed = re.search(r"\d", outside) and not is_prose(outside)
-    near = spans and not mixed and len(_WORD.findall(rest[: spans[0].start()])) <= 12
+    near = spans and len(_WORD.findall(rest[: spans[0].start()])) <= 12
     if near and (value := _last_maths(rest[: max(len(line), spans[-1].end())])):
         return value
     phrase = line.strip().strip("*_` " if line.strip()[:1] not in "\"'" else "*_`\"' ").rstrip(".")
@@ -223,14 +218,12 @@ def _last_maths(text: str) -> str | None:
 
 
 def _joined(text: str, spans: list[re.Match[str]]) -> str:
-    """The last span with those before it that only 'and', 'or' or a comma parts from it, and with its unit."""
+    """The last span with those before it that only 'and', 'or' or a comma parts from it."""
     last = _inside(spans[-1])
     if len(spans) > 1:
-        before, between = _inside(spans[-2]), text[spans[-2].end() : spans[-1].start()].strip()
+        before = _inside(spans[-2])
         if re.fullmatch(r"\\?[A-Za-z]+", last) and re.search(r"\d|\\(?:pi|infty)", before):
             return _joined(text, spans[:-1])  # `there are $7$ values of $n$`
-        if _UNIT_SPAN.fullmatch(last) and not between:
-            return f"{_joined(text, spans[:-1])} {last}"  # `$18\pi$ $\mathrm{ft}^3$`
     pieces = [last]
     for span, next_one in zip(spans[-2::-1], spans[:0:-1], strict=True):
         piece = _inside(span)

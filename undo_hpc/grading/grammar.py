@@ -216,16 +216,10 @@ class Grammar(Terms):
     def quantified(self) -> Node | None:
         """`all integers n \\ge 3`, `any real x`: a condition on a name, and its domain."""
         start, said = self.at, []
-        while self.peek()[0] == "word":
+        while self.word_in(_QUANTIFIED):
             said.append(self.take()[1].lower())
-        told, name = domain_in(said), self.peek()[1]
-        if (
-            self.peek()[0] == "sym"
-            and said[0] in ("all", "any", "every")
-            and set(said) <= _QUANTIFIED
-            and told
-        ):
-            node = self.relation()
+        if (told := domain_in(said)) and self.peek()[0] == "sym":
+            name, node = self.peek()[1], self.relation()
             domain = ("rel", ("in",), (node, ("named", {"N": "N0"}.get(told, told))))
             return domain if node[0] == "sym" else ("given", node, ((name, told),))
         self.at = start
@@ -295,13 +289,6 @@ class Grammar(Terms):
             clause = text.lower() in _CLAUSES or (not pieces and text in ("to", "am", "pm", "over"))
             if (kind == "word" and not clause) or (kind == "op" and text in CURRENCIES and not pieces):
                 pieces.append(self.take()[1])
-            elif (kind, text) == ("cmd", "frac") and self.peek(1)[1] == "{" and self.peek(2)[0] == "word":
-                self.at += 2
-                pieces.append(self.unit())
-                self.need("}")
-                self.need("{")
-                pieces.append(f"/ ({self.unit()})")
-                self.need("}")
             elif pieces and self.skip("^"):
                 braced, minus = self.skip("{"), self.skip("-")
                 kind, text = self.take()

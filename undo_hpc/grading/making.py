@@ -126,8 +126,7 @@ def as_formula(value: Value) -> Node | None:
         return ("any", *(("rel", ("=",), (regions.VARIABLE, node)) for node in nodes))
     if len(nodes) == len(value.items) == 2 and value.brackets:
         return regions.between(nodes[0], nodes[1], value.brackets)
-    parts = [None] if value.brackets else list(map(as_formula, value.items))
-    return None if None in parts else ("any", *parts)
+    return None
 
 
 def set_operation(node: Node) -> Value:

@@ -251,13 +251,10 @@ def given(node: Node) -> Value:
     if not found:
         raise SyntaxProblem("a family of structures")
     label, items = found
-    used = [symbols(item) & {name for name, _ in running} for item in items]
-    if len(running) > 1 and max(map(len, used)) == 1 == len({domain for _, domain in running}):
-        first = ("sym", running[0][0])  # k \\pi, \\pi/4 + n \\pi: one parameter would do
-        items = tuple(
-            substitute(item, ("sym", min(names)), first) if names else item
-            for item, names in zip(items, used, strict=True)
-        )
+    names = {name for name, _ in running}
+    if len({domain for _, domain in running}) == 1 and all(len(symbols(item) & names) < 2 for item in items):
+        for name in sorted(names):  # k \\pi, \\pi/4 + n \\pi: one parameter would do
+            items = substitute(items, ("sym", name), ("sym", running[0][0]))
         running = running[:1]
     return typed.Family(items, running, label)
 
@@ -331,11 +328,7 @@ def read(text: str, thousands: bool = True) -> typed.Value:
     head = plain[: plain.rfind(")") + 1] if "permutation" in plain else ""
     if head and set(re.findall("[a-z]+", plain[len(head) :])) <= _PERMUTED:
         value = read(head, thousands)
-        rows = (
-            value.rows
-            if isinstance(value, typed.Solutions)
-            else [getattr(v, "items", ()) for v in flat([value])]
-        )
+        rows = getattr(value, "rows", [getattr(v, "items", ()) for v in flat([value])])
         if all(1 < len(row) < 5 for row in rows):
             return typed.Items("", tuple(typed.Items("()", p) for row in rows for p in permutations(row)))
     try:

@@ -54,8 +54,7 @@ class Terms(Cursor):
         """Whether a factor without a sign of multiplication stands here."""
         kind, text = self.peek()
         if kind == "cmd":
-            unit = text == "frac" and self.peek(1)[1] == "{" and self.peek(2)[0] == "word"
-            return text not in tables.NO_FACTORS and not unit
+            return text not in tables.NO_FACTORS
         if kind != "op":
             return kind in ("num", "sym", "begin")
         opens = text == "(" or (text == "[" and not self.outward)
@@ -266,8 +265,6 @@ class Terms(Cursor):
             return self.opaque(name)
         if name == "bold" or (name == "hat" and {"i", "j", "k"} & set(self.ahead(2))):
             return self.argument()
-        if name == "overline" and self.peek(1)[0] == "num":
-            return ("fn", "conj", (self.argument(),), None)
         if name in tables.MARKS:  # the letters below an accent or behind a mark: \vec{a}, \angle ABC
             letters = self.raw_subscript()
             while letters.isupper() and self.peek()[1].isupper() and not self.spaced():
