@@ -28,18 +28,30 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def pytest_report_header() -> str:
+def _again() -> str:
     """What a session is repeated with."""
-    seeds = f"UNDO_FUZZ={FUZZ}, new examples" if FUZZ else "fixed examples (UNDO_FUZZ=N for new ones)"
+    seeds = (
+        f"UNDO_FUZZ={FUZZ}, new examples" if FUZZ else "fixed seeds and examples (UNDO_FUZZ=N for new ones)"
+    )
     return f"commit {git_revision()}; {seeds}"
 
 
+def pytest_report_header() -> str:
+    """At the beginning; `-q` leaves it out."""
+    return _again()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The figures that tests counted."""
-    if figures.COUNTED:
-        terminalreporter.section(f"figures of commit {git_revision()}")
-        for line in figures.lines():
-            terminalreporter.line(line)
+    """The figures that tests counted, and what makes them again."""
+    counts = {
+        what: len(terminalreporter.stats.get(what, ())) for what in ("passed", "failed", "error", "skipped")
+    }
+    terminalreporter.section("figures")
+    terminalreporter.line(
+        f"{_again()}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    )
+    for line in figures.lines():
+        terminalreporter.line(line)
 
 
 def missing(reason: str) -> None:

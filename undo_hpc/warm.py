@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
         quiet_deepspeed()
         importlib.import_module("undo_hpc.training.loop")
-    serve(int(argv[0]), run_worker, ["-m", "undo_hpc.worker"])
+    serve(int(argv[0]), run_worker, ["-P", "-m", "undo_hpc.worker"])
     return 0
 
 

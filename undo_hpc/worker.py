@@ -17,7 +17,7 @@ from undo_hpc.errors import ConfigError, EvidenceError, ExitCode, Incomplete, Re
 from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.evidence import task_evidence
 from undo_hpc.pipeline.plan import build_graph
-from undo_hpc.pipeline.run import open_run
+from undo_hpc.pipeline.run import open_run, require_trusted_run
 from undo_hpc.pipeline.stages import LAST_STAGE, spec_of
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages import load_stage
@@ -30,6 +30,7 @@ from undo_hpc.storage.manifest import withdraw_manifest
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
 from undo_hpc.system.logs import log_to_task_log
+from undo_hpc.system.ownership import keep_from_everybody
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.plugins import search_folders
 
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     die_with_parent_if_asked(pass_on=False)
+    keep_from_everybody()
     log_to_task_log()
     with StopSignals() as stop_signals:
         try:
@@ -145,6 +147,7 @@ def run_task(
     Raises:
         UndoError: what went wrong, with the exit code to end with.
     """
+    require_trusted_run(run_dir)
     run = open_run(run_dir)
     search_folders(run.config.plugins)
     plan = wait_for_plan(run, iteration, wait_s=_visibility_wait_s())

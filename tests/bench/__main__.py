@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.frame import UNTIL, Skipped, seconds_left
+from undo_hpc.pipeline.run import git_revision
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _BY_VALUE = (
@@ -56,9 +57,16 @@ def main() -> int:
         chosen.sort(key=_BY_VALUE.index)
         if not arguments.rehearse:
             os.environ.setdefault(UNTIL, str(time.time() + 60 * arguments.minutes))
-    host = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+    host = {
+        "commit": git_revision(),
+        "seed": os.environ.get("UNDO_BENCH_SEED", "0"),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
     out = Path("build") / ("bench-gpu.json" if arguments.gpu else "bench.json")
     out.parent.mkdir(exist_ok=True)
+    print(json.dumps(host), flush=True)
     rows: list[dict[str, Any]] = []
     began = time.monotonic()
     for row in _rows(chosen, arguments.rehearse):

@@ -68,7 +68,7 @@ REHEARSAL = Shape(
     repeats=1,
     prompts=4,
     answer=8,
-    patience_s=240,
+    patience_s=900,  # a start of vLLM takes 40 CPU-seconds, of which a busy machine gives few a minute
 )
 
 

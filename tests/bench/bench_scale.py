@@ -16,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +71,16 @@ STEPS: dict[str, tuple[str, ...]] = {
 START = ("-c", "import undo_hpc.worker, undo_hpc.control.position")
 
 
-def step(command: tuple[str, ...], **sets: str) -> dict[str, Any]:
-    """Runs one step in a process; what it took."""
+def step(command: tuple[str, ...], *, traced: bool = True, **sets: str) -> dict[str, Any]:
+    """Runs one step in a process; what it took.
+
+    Args:
+        traced: count its calls (where there is strace, whose own processor time then counts too).
+    """
+    traced = traced and STRACE is not None
     with tempfile.NamedTemporaryFile() as counted:
         full = [sys.executable, *(part.format(**sets) if "\n" not in part else part for part in command)]
-        if STRACE:
+        if traced and STRACE:
             calls = "trace=%file,fsync,fdatasync,getdents64,renameat2"
             full = [STRACE, "-f", "-c", "--seccomp-bpf", "-e", calls, "-o", counted.name, *full]
         before, began, most = os.times(), time.perf_counter(), 0.0
@@ -85,7 +89,7 @@ def step(command: tuple[str, ...], **sets: str) -> dict[str, Any]:
         ) as process:
             os.set_blocking(process.stdout.fileno(), True)  # type: ignore[union-attr]
             while process.poll() is None:
-                most = max(most, sum(map(_proportional, _tree(process.pid, skip=bool(STRACE)))))
+                most = max(most, sum(map(_proportional, _tree(process.pid, skip=traced))))
                 time.sleep(0.02)
             said = process.stdout.read() + process.stderr.read()  # type: ignore[union-attr]
         took, after = time.perf_counter() - began, os.times()
@@ -96,7 +100,7 @@ def step(command: tuple[str, ...], **sets: str) -> dict[str, Any]:
         "s": round(took, 3),
         "cpu_s": round(sum(after[2:4]) - sum(before[2:4]), 3),
         "mib": round(most, 1),
-        "file_ops": sum(map(int, found[:-1])) if STRACE else None,
+        "file_ops": sum(map(int, found[:-1])) if traced else None,
     }
 
 
@@ -114,14 +118,20 @@ def files_of(root: Path) -> int:
     return sum(len(names) for _, _, names in os.walk(root))
 
 
-def one_size(folder: Path, count: int, steps: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
-    """All steps on one run, in their order, with the work of the stages between them."""
+def one_size(
+    folder: Path, count: int, names: Collection[str] = tuple(STEPS)
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All steps on one run, in their order, with the work of the stages between them; what each took, or `failed`: why it has no figures.
+
+    Args:
+        names: steps to take; a step needs those before it, and `status` to `regrade` may be left out.
+    """
     from tests.hub.server import HubServer
 
     source, root = folder / "problems.jsonl", folder / "run"
     scale_run.write_source(source, count)
     run = scale_run.make_run(root, source, count)
-    found = {"start": step(START)}
+    yield "start", step(START)
     between = {
         "merge": [lambda: scale_run.generated(run, 0)],
         "advance": [lambda: scale_run.trained(run, 0), lambda: scale_run.evaluated(run, 0)],
@@ -129,64 +139,91 @@ def one_size(folder: Path, count: int, steps: dict[str, tuple[str, ...]]) -> dic
     with HubServer() as server:
         server.tokens["hf_" + "scale"] = "write"
         ENVIRONMENT["HF_ENDPOINT"] = server.url
-        for name, command in steps.items():
+        for name, command in STEPS.items():
+            if name not in names:
+                continue
             for work in between.get(name, ()):
                 work()
-            if name == "report" and "targets" in steps:
+            if name == "report" and "targets" in names:
                 scale_run.trained(run, 1)
                 scale_run.evaluated(run, 1)
                 second, first = run.layout.iteration(1), run.layout.iteration(0)
                 os.link(first.feedback, second.feedback)
                 scale_run.touch_metrics(run, 1)
             before = files_of(root)
-            found[name] = step(command, root=str(root)) | {"files": files_of(root) - before}
+            try:
+                found = step(command, root=str(root))
+            except RuntimeError as error:
+                yield name, {"failed": str(error)}
+                continue
+            found["files"] = files_of(root) - before
             server.lfs.clear()
             if name == "report":
-                found[name]["page_kb"] = run.layout.report_page.stat().st_size // 1000
-    return found
+                found["page_kb"] = run.layout.report_page.stat().st_size // 1000
+            if name == "status":
+                found["untraced"] = step(command, traced=False, root=str(root))
+            yield name, found
 
 
-def measures(sizes: tuple[int, ...] = ()) -> Iterator[Measure | Skipped]:
-    """Memory of each step, its time a million problems, and whether it is linear."""
+def measures(
+    sizes: tuple[int, ...] = (), names: Collection[str] = tuple(STEPS)
+) -> Iterator[Measure | Skipped]:
+    """Memory of each step, its time a million problems, and whether it is linear; each row as soon as it is known."""
     most = int(os.environ.get("UNDO_SCALE", "100000"))
     sizes = sizes or tuple(size for size in SIZES if size <= most)
     if STRACE is None:
         yield Skipped("P14-file-operations", "strace is not installed: metadata operations are not counted")
-    at: dict[int, dict[str, dict[str, Any]]] = {}
-    for count in sizes:
+    before: dict[str, dict[str, Any]] = {}
+    for number, count in enumerate(sizes):
+        now: dict[str, dict[str, Any]] = {}
         with tempfile.TemporaryDirectory(dir="build") as folder:
-            at[count] = one_size(Path(folder), count, STEPS)
-        for name, found in at[count].items():
-            if name != "start":
-                yield Measure(f"P14-{name}-memory-{count}", f"{name} of {count:,} problems", found["mib"], None, f"<={MOST_MIB}", "MiB",
-                              "", {"s": found["s"], "cpu_s": found["cpu_s"], "files": found["files"], "file_ops": found["file_ops"]})  # fmt: skip
-            if name == "status":
-                yield Measure(
-                    f"P14-status-time-{count}", "status, whole command", found["s"], None, "<=0.5", "s"
-                )
-            if name == "report":
-                what = "the report's page, of which no part grows with the problems"
-                yield Measure(f"P14-report-page-{count}", what, found["page_kb"], None, "<=2000", "kB")
-    for small, large in pairwise(sizes):
-        for name in STEPS:
-            grown = [max(0.05, at[n][name]["cpu_s"] - at[n]["start"]["cpu_s"]) for n in (small, large)]
-            if name in PER_MILLION_S:
-                each = (at[large][name]["cpu_s"] - at[small][name]["cpu_s"]) * 1e6 / (large - small)
-                what = f"{name}: processor time of a million more problems, by {small:,} and {large:,}"
-                yield Measure(f"P14-{name}-time-{large}", what, each, None, f"<={PER_MILLION_S[name]}", "s")
-            what = f"{name}: processor time at {large:,} problems over that at {small:,}"
-            goal = f"<={LINEAR * large / small / 10:g}"
-            yield Measure(
-                f"P14-{name}-linear-{large}",
-                what,
-                grown[1],
-                grown[0],
-                goal,
-                "s",
-                json.dumps({"cpu_s": grown}),
-            )
+            for name, found in one_size(Path(folder), count, names):
+                now[name] = found
+                if name != "start":
+                    yield from _of_size(name, count, found)
+                    if number:
+                        yield from _growth(name, sizes[number - 1], count, before, now)
+        before = now
 
 
-if __name__ == "__main__":
-    for item in measures(tuple(map(int, sys.argv[1:]))):
+def _of_size(name: str, count: int, found: dict[str, Any]) -> Iterator[Measure | Skipped]:
+    """What a step took at one size."""
+    if "failed" in found:
+        yield Skipped(f"P14-{name}-memory-{count}", found["failed"][-400:], broke=True)
+        return
+    extra = {key: found[key] for key in ("s", "cpu_s", "files", "file_ops")}
+    what = f"{name} of {count:,} problems"
+    yield Measure(f"P14-{name}-memory-{count}", what, found["mib"], None, f"<={MOST_MIB}", "MiB", "", extra)
+    if name == "status":
+        figures = found["untraced"]
+        note = f"whole command, imports included; {figures['s']} s of wall time"
+        what = "status, processor time"
+        yield Measure(f"P14-status-time-{count}", what, figures["cpu_s"], None, "<=0.5", "CPU-s", note)
+    if name == "report":
+        what = "the report's page, of which no part grows with the problems"
+        yield Measure(f"P14-report-page-{count}", what, found["page_kb"], None, "<=2000", "kB")
+
+
+def _growth(
+    name: str, small: int, large: int, before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]
+) -> Iterator[Measure | Skipped]:
+    """How a step's processor time grew from one size to the next."""
+    if "failed" in now[name] or "failed" in before.get(name, {"failed": ""}):
+        yield Skipped(f"P14-{name}-linear-{large}", "it has no figures at one of the sizes", broke=True)
+        return
+    grown = [max(0.05, at[name]["cpu_s"] - at["start"]["cpu_s"]) for at in (before, now)]
+    if name in PER_MILLION_S:
+        each = (now[name]["cpu_s"] - before[name]["cpu_s"]) * 1e6 / (large - small)
+        what = f"{name}: processor time of a million more problems, by {small:,} and {large:,}"
+        yield Measure(f"P14-{name}-time-{large}", what, each, None, f"<={PER_MILLION_S[name]}", "CPU-s")
+    what = f"{name}: processor time at {large:,} problems over that at {small:,}"
+    goal = f"<={LINEAR * large / small / 10:g}"
+    note = json.dumps({"cpu_s": grown})
+    yield Measure(f"P14-{name}-linear-{large}", what, grown[1], grown[0], goal, "CPU-s", note)
+
+
+if __name__ == "__main__":  # sizes, and steps where not all are wanted: 1000000 prepare plan
+    words = sys.argv[1:]
+    chosen = [word for word in words if word in STEPS] or list(STEPS)
+    for item in measures(tuple(int(word) for word in words if word not in STEPS), chosen):
         print(json.dumps(item.to_dict()), flush=True)

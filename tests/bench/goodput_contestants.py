@@ -14,6 +14,7 @@ from typing import Any
 
 from submitit.helpers import Checkpointable, DelayedSubmission
 
+from undo_hpc.system.forking import process_start
 from undo_hpc.training.spec import TrainSpec
 
 STEP_S = float(os.environ.get("UNDO_BENCH_STEP_S", "1.0"))
@@ -28,6 +29,21 @@ def note(place: Path, name: str, step: int) -> None:
     os.close(fd)
 
 
+def note_start(place: Path, name: str) -> None:
+    """When this process began, before its imports."""
+    since = time.clock_gettime(time.CLOCK_BOOTTIME) - int(process_start(os.getpid())) / os.sysconf(
+        "SC_CLK_TCK"
+    )
+    with (place / f"{name}.starts").open("a") as file:
+        file.write(f"{time.time() - since:.3f}\n")
+
+
+def starts_of(place: Path, name: str) -> list[float]:
+    """When each process of a contestant began."""
+    path = place / f"{name}.starts"
+    return [float(line) for line in path.read_text().split()] if path.exists() else []
+
+
 def steps_of(place: Path, name: str) -> list[tuple[float, int]]:
     """What a contestant has written down: (time, step), steps from 1."""
     path = place / f"{name}.steps"
@@ -37,6 +53,7 @@ def steps_of(place: Path, name: str) -> list[tuple[float, int]]:
 
 def ours(place: Path) -> int:
     """undo_hpc.training as a run uses it."""
+    note_start(place, "ours")
     from undo_hpc.training import loop
     from undo_hpc.training.__main__ import main
 
@@ -59,6 +76,7 @@ def ours(place: Path) -> int:
 
 def trainer(place: Path, name: str = "trainer") -> int:
     """transformers' Trainer: saves regularly, and on SIGTERM by its just-in-time checkpoint; resumes from its newest whole checkpoint."""
+    note_start(place, name)
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 

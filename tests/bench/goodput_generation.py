@@ -24,7 +24,7 @@ from tests.slurmlab.processes import environment_of
 from undo_hpc.engines.base import Completion, Request, digest, never
 
 ROWS, TASKS, ROW_S = 1000, 2, 0.04  # a task is many durable groups (64 rows or 10 s), as in life
-KILLS = int(os.environ.get("UNDO_BENCH_KILLS", "4"))
+KILLS = int(os.environ.get("UNDO_BENCH_KILLS", "2"))
 REPO = Path(__file__).resolve().parents[2]
 
 

@@ -26,6 +26,7 @@ from tests.grading.own_cases import CASES
 from tests.grading.test_mutations import real
 from undo_hpc.grading import CHECKER_VERSION, Checker, GradeItem
 from undo_hpc.grading.decide import decide
+from undo_hpc.pipeline.run import git_revision
 from undo_hpc.records import Grade
 
 HANG_SECONDS = 30.0
@@ -246,7 +247,8 @@ def main() -> int:
     said = [grade.correct for grade in grades]
     split = len(labelled)
     parts = [
-        f"Checker {CHECKER_VERSION}; {len(cases)} pairs graded in {seconds:.1f} s with two workers; Wilson 95 % intervals in brackets.",
+        f"Checker {CHECKER_VERSION}, commit {git_revision()}, seed 1; "
+        f"{len(cases)} pairs graded in {seconds:.1f} s with two workers; Wilson 95 % intervals in brackets.",
         "\nDevelopment cases:\n",
         *table(labelled, said[:split], {i: v for i, v in theirs.items() if i < split}),
         "\nMutations (near misses must be different) and rewrites (must be equal):\n",

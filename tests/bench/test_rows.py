@@ -115,3 +115,30 @@ def test_rows_have_the_lengths_of_real_rationales(tmp_path: Path) -> None:
     found = encode_spec(spec, tokenizer)
     assert found.prompts.tolist() == [prompt + PROMPT_EXTRA for prompt, _ in PAIRS[:16]]
     assert found.targets.tolist() == [answer + 1 for _, answer in PAIRS[:16]]  # and the end of the turn
+
+
+def test_goodput_is_told_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six steps of a second: begun 9 s after the submission, preempted behind the third; the next process begins 8 s later, loads for 5 s,
+    and does the third step again."""
+    pytest.importorskip("submitit")
+    from tests.bench import bench_goodput
+
+    monkeypatch.setattr(bench_goodput, "STEPS", 6)
+    done = [(10.0, 1), (11.0, 2), (12.0, 3), (26.0, 3), (27.0, 4), (28.0, 5), (29.0, 6)]
+    (tmp_path / "ours.steps").write_text("".join(f"{when} {step}\n" for when, step in done))
+    (tmp_path / "ours.starts").write_text("4.0\n20.0\n")
+    found = bench_goodput.figures_of(tmp_path, "ours", began=0.0)
+    assert found.goodput == pytest.approx(6 / 20) and found.whole == pytest.approx(6 / 29)
+    assert found.parts == {"first_start": 9.0, "again": 1.0, "away": 8.0, "loading": 5.0}
+    (tmp_path / "ours.steps").write_text("")
+    assert bench_goodput.figures_of(tmp_path, "ours", began=0.0).goodput == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_trace_has_as_many_preemptions_as_its_rate_says(seed: int) -> None:
+    pytest.importorskip("submitit")
+    from tests.bench.bench_goodput import MEAN_S, trace
+
+    moments = trace(seed, 4 * MEAN_S)
+    assert len(moments) == 4 and moments == sorted(moments) == trace(seed, 4 * MEAN_S)
+    assert moments[0] >= 30 and moments[-1] <= 4 * MEAN_S - 30

@@ -20,7 +20,7 @@ from tests.slurmlab.lab import missing_programs
 from tests.slurmlab.processes import installed_version
 from undo_hpc.pipeline.run import git_revision
 
-A_TRIAL = 8
+A_TRIAL = 24  # a run to its end costs as much as ten faults
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -62,7 +62,7 @@ def with_weather(campaign: Campaign, rng: random.Random, wanted: str) -> dict[st
 def own_disk(place: Path) -> Iterator[bool]:
     """A file system in memory for a run, so that its disk can be full; yields whether there is one (mounting needs the right to)."""
     place.mkdir(parents=True, exist_ok=True)
-    mounted = _mount("-t", "tmpfs", "-o", "size=512m", "tmpfs", str(place))
+    mounted = _mount("-t", "tmpfs", "-o", "size=512m,mode=755", "tmpfs", str(place))
     try:
         yield mounted
     finally:

@@ -65,6 +65,7 @@ def _before_it_is_read(how: str) -> Callable[[Trial, str], Note | None]:
         if not waiting or not trial.tasks(stage):
             return None
         jobs = sorted({job.split("_")[0] for job in waiting})
+        trial.held |= set(jobs)
         for job in jobs:
             trial.lab.run("scontrol", "hold", job, check=False)
         try:

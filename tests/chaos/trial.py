@@ -90,6 +90,9 @@ class Trial:
         self.at = self.run_dir / "iter_000"
         self._env = lab.env() | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | env
         self.restore: list[tuple[float, Callable[[], None]]] = []  # what ends by itself, and when
+        self.held: set[str] = (
+            set()
+        )  # jobs that a fault held for a while: a controller that is killed then forgets their release
         self._changed = (time.monotonic(), "")
         self._empty_since: float | None = None
 
@@ -274,6 +277,11 @@ class Trial:
 
         if (self.run_dir / "config.resolved.json").exists():
             view = collect_status(open_run(self.run_dir))
+            if view.next_command in {f"scontrol release {job}" for job in self.held}:
+                self.lab.run(*view.next_command.split(), check=False)
+                if self.out.faults:
+                    self.out.faults[-1].relaunches += 1
+                return
             if not self.ended and "run_iteration" not in view.next_command:
                 self.violate(f"{why}, and status says: {view.next_command!r} ({view.next_why})")
         code, said = self.launch()

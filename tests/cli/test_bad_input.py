@@ -299,7 +299,22 @@ def test_an_unexpected_error_leaves_a_line_and_its_traceback_in_the_logs_of_the_
     assert "Traceback" in file.read_text() and "LookupError" in file.read_text()
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     assert guard(fail, run_dir=tmp_path / "no run") == 1
-    assert list(tmp_path.glob("undo-hpc-error-*.txt"))
+    [file] = tmp_path.glob("undo-hpc-error-*.txt")
+    assert file.stat().st_mode & 0o777 == 0o600, "the temporary folder is for everybody"
+
+
+def test_a_traceback_goes_into_a_new_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the temporary folder another user may have put a link under the name, had it been one that can be guessed."""
+
+    def fail() -> int:
+        raise LookupError
+
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("undo_hpc.system.guard.secrets.token_hex", lambda count: "0")
+    monkeypatch.setattr("undo_hpc.system.guard.time.strftime", lambda form: "now")
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / f"undo-hpc-error-now-{os.getpid()}-0.txt").symlink_to(tmp_path / "mine")
+    assert guard(fail) == 1 and (tmp_path / "mine").read_text() == "mine"
 
 
 def test_a_guard_passes_codes_on(capsys: pytest.CaptureFixture[str]) -> None:

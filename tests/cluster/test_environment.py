@@ -105,7 +105,9 @@ def test_torn_copies_are_made_again_and_old_ones_removed(tmp_path: Path, python:
     assert (Path(packages) / "soup" / "__init__.py").read_text() and not old.exists() and young.exists()
 
 
-@pytest.mark.parametrize("trouble", ["no folder", "full", "damaged archive", "no archive", "another's"])
+@pytest.mark.parametrize(
+    "trouble", ["no folder", "full", "damaged archive", "no archive", "another's", "for everybody"]
+)
 def test_where_nothing_can_be_staged_tasks_import_as_before(
     tmp_path: Path, python: Path, code: Path, trouble: str
 ) -> None:
@@ -121,6 +123,11 @@ def test_where_nothing_can_be_staged_tasks_import_as_before(
         archive.write_bytes(data)
     elif trouble == "no archive":
         archive = tmp_path / "none.tar"
+    elif (
+        trouble == "for everybody"
+    ):  # and without a sticky bit: whoever likes may put another folder in the place of ours
+        local.mkdir()
+        local.chmod(0o777)
     else:
         local.mkdir()
         (local / f"undo-{os.getuid()}").symlink_to(tmp_path)

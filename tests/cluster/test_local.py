@@ -95,7 +95,15 @@ def test_no_warm_process_where_there_is_a_gpu_or_it_is_off(
     settings = {"generate": {"engine": {"name": "transformers"}}}
     on = RunConfig.model_validate(settings | {"cluster": {"warm_start": True}})
     monkeypatch.setattr(local, "has_gpu", lambda: True)
-    assert local.warm_server(Run(Layout(tmp_path), on)) is None
+    assert local.warm_server(Run(Layout(tmp_path), on), {"generate"}) is None
     monkeypatch.setattr(local, "has_gpu", lambda: False)
     off = RunConfig.model_validate(settings | {"cluster": {"warm_start": False}})
-    assert local.warm_server(Run(Layout(tmp_path), off)) is None
+    assert local.warm_server(Run(Layout(tmp_path), off), {"generate"}) is None
+    # What is still to be done loads no model in this package: an own engine writes, and the run ends behind it.
+    own = RunConfig.model_validate(
+        {"generate": {"engine": {"name": "my.engine:Mine"}}, "cluster": {"warm_start": True}}
+    )
+    monkeypatch.setattr(local, "WarmServer", lambda *words: "warm")
+    run = Run(Layout(tmp_path), own)
+    assert local.warm_server(run, {"generate", "advance"}) is None
+    assert local.warm_server(run, {"generate", "evaluate"}) == "warm"

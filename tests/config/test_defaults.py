@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from undo_hpc.config.load import is_neutral
+from undo_hpc.config.differences import is_neutral
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.pipeline.run import leaves
 

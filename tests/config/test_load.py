@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.config.load import PRESETS, differing_keys, find_config, is_neutral, load_config, preset_names
+from undo_hpc.config.load import PRESETS, find_config, load_config, preset_names
 from undo_hpc.config.method import METHOD_PRESETS
 from undo_hpc.config.schema import MethodConfig
 from undo_hpc.config.yaml_text import read_yaml
@@ -95,19 +95,6 @@ def test_every_preset_resolves() -> None:
     for name in preset_names():
         assert load_config(name).iterations >= 1
     assert PRESETS.is_dir()
-
-
-def test_neutral_keys() -> None:
-    assert is_neutral("cluster.max_processes")
-    assert is_neutral("generate.shards")
-    assert is_neutral("iterations")
-    assert not is_neutral("train.epochs")
-    assert not is_neutral("generate.engine.transformers.batch_tokens")
-    assert not is_neutral("nonsense")
-
-
-def test_differences_are_leaves() -> None:
-    assert list(differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})) == [("a.c", 2, 3)]
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -99,6 +99,33 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def places_of(text: str) -> set[str]:
+    """What a link into a page can name: headings as GitHub writes them, and anchors."""
+    headings = (
+        re.sub(r"[^\w\- ]", "", line.lower()).strip().replace(" ", "-")
+        for line in re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    )
+    return {*headings, *re.findall(r'<a id="([^"]+)">', text)}
+
+
+def test_links_into_pages_lead_to_a_place() -> None:
+    for page in PAGES:
+        for target, place in re.findall(r"\]\(([^)\s:#]*)#([^)\s]+)\)", page.read_text()):
+            text = ((page.parent / target).resolve() if target else page).read_text()
+            assert place in places_of(text), f"{page.name}: there is no #{place} in {target or page.name}"
+
+
+def test_each_promise_of_the_readme_has_its_proof() -> None:
+    """A link from it to the row with the command, and no row that nothing leads to."""
+    proofs = re.findall(r"docs/reliability\.md#([\w-]+)", (REPO / "README.md").read_text())
+    rows = re.findall(
+        r'^\| <a id="([\w-]+)"></a>[^|]+\| `[^|]+',
+        (REPO / "docs" / "reliability.md").read_text(),
+        re.MULTILINE,
+    )
+    assert set(rows) == set(proofs) - {"the-promises-of-the-readme"}
+
+
 def test_recipe_cluster() -> None:
     profile = Profile.model_validate(yaml.safe_load(recipe("profile")))
     assert profile.stages["train"].nodes == 2

@@ -66,3 +66,13 @@ def test_the_command_prints_and_inserts(tmp_path: Path, capsys: pytest.CaptureFi
     page.write_text("no marks")
     with pytest.raises(ValueError, match="has no <!-- figures -->"):
         main([str(RESULTS), str(page)])
+
+
+def test_second_students_are_counted_and_stand_on_the_page(results: dict[str, object]) -> None:
+    transfer = results["transfer"]
+    assert isinstance(transfer, dict)
+    for arm in ("undo", "blind"):
+        right = sum(r["correct"] for r in transfer["runs"] if r["arm"] == arm)
+        assert f"| {arm} | {right:,} of 5,000 | {right / 50:.1f} |" in to_markdown(results)
+    assert f"another student: {transfer['comparisons'][0]['sentence']}" in to_markdown(results)
+    assert "another student" not in to_markdown({**results, "transfer": {"runs": [], "comparisons": []}})

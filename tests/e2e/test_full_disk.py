@@ -17,7 +17,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)],
+        ["mount", "-t", "tmpfs", "-o", "size=400k,mode=755", "tmpfs", str(place)],
         capture_output=True,
         text=True,
         check=False,

@@ -41,3 +41,33 @@ def test_a_prompt_that_a_row_holds_is_not_computed_again(
     assert len(filled) == 24
     same = [found[r.id] == alone[r.id] for r in asked]
     assert all(same) if invariant else sum(same) >= 22  # without, the last bits of logits depend on the batch
+
+
+def test_dummies_are_dropped_where_the_bits_stay_the_same(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Towards the end fewer rows are computed; a size at which any bit of any logit differs is tried once and never used."""
+    rows: list[int] = []
+    step = SlotModel.step
+
+    def seen(self: SlotModel, tokens: torch.Tensor, *args: Any) -> torch.Tensor:
+        rows.append(len(tokens))
+        return step(self, tokens, *args)
+
+    def depends_on_rows(self: SlotModel, tokens: torch.Tensor, *args: Any) -> torch.Tensor:
+        logits = seen(self, tokens, *args)
+        return torch.nextafter(logits, logits + 1) if len(tokens) < 16 else logits
+
+    monkeypatch.setattr(SlotModel, "step", seen)
+    asked = samples(5, 1)
+    tested = engine(tiny_model, max_batch=16, batch_invariant=True)
+    found = {c.id: c.token_ids for c in tested.generate(asked)}
+    assert rows.count(8) + rows.count(4) > rows.count(16), (
+        "five requests were computed in sixteen rows to the end"
+    )
+    monkeypatch.setattr(SlotModel, "step", depends_on_rows)
+    tested = engine(tiny_model, max_batch=16, batch_invariant=True)
+    rows.clear()  # of the engine's own check
+    assert {c.id: c.token_ids for c in tested.generate(asked)} == found
+    tried = [case for case, same in (tested._same_bits or {}).items() if not same]
+    assert tried and sum(rows.count(size) for size in (1, 2, 4, 8)) == len(tried)

@@ -117,6 +117,12 @@ def test_a_key_that_others_can_read_or_that_is_empty_is_refused(tmp_path: Path) 
     (tmp_path / "serve" / "key").touch(0o600)
     with pytest.raises(EngineError, match="it is empty"):
         service.own_key(tmp_path / "serve" / "key")
+    (tmp_path / "serve" / "key").unlink()
+    (tmp_path / "token").touch(0o600)
+    (tmp_path / "token").write_text("another secret of ours")
+    (tmp_path / "serve" / "key").symlink_to(tmp_path / "token")
+    with pytest.raises(EngineError, match="cannot be used"):
+        service.own_key(tmp_path / "serve" / "key")
 
 
 def test_a_server_in_a_job_listens_where_its_name_leads_and_nowhere_else(
@@ -211,7 +217,7 @@ def test_the_command_carries_the_settings_of_the_engine(tiny_model: Path) -> Non
     )
     model = ModelConfig(model="some/name", dtype="bfloat16")
     command = server_command(config, model, str(tiny_model), "127.0.0.1", 4321)
-    assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert command[1:4] == ["-P", "-m", "vllm.entrypoints.openai.api_server"]
     flags = " ".join(command)
     for expected in (
         "--port 4321",

@@ -2,7 +2,7 @@
 
 SLURM's commands, daemons and plugins belong to one release of Debian each. The command runs in a chroot of the release that has the
 wanted version, made once by debootstrap from the mirror of this machine's own apt sources, and kept below build/ (or below
-UNDO_SLURM_ROOTS). Mounted into it are the checkout, the interpreter, /proc, /dev and /tmp, in a mount namespace that ends with the command.
+UNDO_SLURM_ROOTS). Mounted into it are the checkout, the interpreter, /proc, /dev, /sys and /tmp, in a mount namespace that ends with the command.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def chroot_of(version: str) -> Path:
 
 
 def mounts() -> list[Path]:
-    """What of this machine a command in the chroot sees, beside /proc and /dev: the checkout, the interpreter, temporary files."""
+    """What of this machine a command in the chroot sees, beside /proc, /dev and /sys: the checkout, the interpreter, temporary files."""
     interpreter = Path(sys.executable).resolve()
     wanted = [REPO, Path(sys.prefix).resolve(), Path("/tmp")]
     if sys.base_prefix == "/usr":  # the chroot has a /usr of its own
@@ -134,7 +134,7 @@ def inside(version: str, command: list[str]) -> list[str]:
             f"mkdir -p {at}" if path.is_dir() else f"mkdir -p $(dirname {at}) && touch {at}",
             f"mount --rbind {shlex.quote(str(path))} {at}",
         ]
-    lines += [f"mount --rbind {path} {shlex.quote(str(root))}{path}" for path in ("/proc", "/dev")]
+    lines += [f"mount --rbind {path} {shlex.quote(str(root))}{path}" for path in ("/proc", "/dev", "/sys")]
     # Links that lead to what is mounted (a virtual environment that is a link) are followed in the chroot as here.
     (root / "etc" / "hosts").write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
     here = Path.cwd() if any(Path.cwd().is_relative_to(path) for path in mounts()) else REPO

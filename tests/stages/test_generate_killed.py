@@ -261,7 +261,7 @@ def test_the_disk_is_full_in_mid_shard(
 ) -> None:
     root = tmp_path / "run"
     root.mkdir()
-    mounted = mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(root))
+    mounted = mount("-t", "tmpfs", "-o", "size=64m,mode=755", "tmpfs", str(root))
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
     try:

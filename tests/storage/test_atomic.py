@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from undo_hpc.errors import ExitCode, StorageError
+from undo_hpc.storage import atomic
 from undo_hpc.storage.atomic import publish_dir, read_json, write_bytes, write_json
 
 
@@ -83,3 +84,15 @@ def test_torn_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"a": ')
     with pytest.raises(StorageError, match=r"x\.json is not valid JSON"):
         read_json(tmp_path / "x.json")
+
+
+def test_a_link_under_a_temporary_name_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that a group shares anybody of it may plant one."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "planted").symlink_to(tmp_path / "mine")
+    monkeypatch.setattr(atomic, "temporary_name", lambda path: tmp_path / "planted")
+    with pytest.raises(StorageError, match="cannot write"):
+        atomic.write_bytes(tmp_path / "file", b"new")
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "file").exists()

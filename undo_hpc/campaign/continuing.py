@@ -35,7 +35,7 @@ def continue_campaign(run: Run) -> None:
     asked = read_json(run.layout.campaign)
     folder = asked["folder"] if Path(asked["folder"]).is_dir() else None
     done = subprocess.run(
-        [sys.executable, "-c", _MAIN, *asked["command"]],
+        [sys.executable, "-P", "-c", _MAIN, *asked["command"]],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

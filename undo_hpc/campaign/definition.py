@@ -18,6 +18,7 @@ from undo_hpc.config.yaml_text import read_yaml
 from undo_hpc.errors import ConfigError
 from undo_hpc.records import SPLITS
 from undo_hpc.system.data_files import data_file
+from undo_hpc.system.ownership import require_not_for_everybody
 
 ARM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")
 # What must be the same in all arms: else their answers are not to the same items, or not judged alike.
@@ -187,10 +188,10 @@ class Campaign:
 
 
 def find_campaign(name_or_file: str) -> Path:
-    """The file of that name. Raises ConfigError that lists the campaigns of the project."""
+    """The file of that name; one of the project's goes before a file in the working folder. Raises ConfigError that lists those of the project."""
     path = Path(name_or_file)
     folder = data_file("launchers/campaigns")
-    if not path.is_file() and (folder / f"{name_or_file}.yaml").is_file():
+    if "/" not in name_or_file and (folder / f"{name_or_file}.yaml").is_file():
         path = folder / f"{name_or_file}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
@@ -213,6 +214,7 @@ def load_campaign(path: Path, sets: list[str] | None = None, base: Path | None =
     Raises:
         ConfigError: a wrong key (with its file and line), or arms that cannot be compared.
     """
+    require_not_for_everybody(path)
     config = validate_section(CampaignConfig, read_yaml(path))
     start = str(base or base_file(path, config.base))
     runs: dict[tuple[str, int], RunConfig] = {}

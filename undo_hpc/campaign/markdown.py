@@ -25,6 +25,7 @@ def to_markdown(results: Figures) -> str:
                 "",
                 *_controls(results),
                 "",
+                *_second_students(results["transfer"]),
                 *_ledger(results),
             ]
         )
@@ -97,6 +98,21 @@ def _controls(results: Figures) -> Iterator[str]:
             f"- the same student evaluated again in batches of another size ({again['arm']}, seed {again['seed']}): {again['changed']} of "
             f"{again['answers']} answers are judged otherwise"
         )
+
+
+def _second_students(transfer: Figures) -> Iterator[str]:
+    """What other students learnt from the rationales of an arm; nothing where the campaign had none."""
+    if not transfer["runs"]:
+        return
+    yield "| another student, taught by | right of all answers | % | each seed, % |"
+    yield "|---|---:|---:|---|"
+    for arm, runs in _by_arm(transfer["runs"]).items():
+        right, n = sum(run["correct"] for run in runs), sum(run["answers"] for run in runs)
+        each = ", ".join(f"{100 * run['accuracy']:.1f}" for run in runs)
+        yield f"| {arm} | {right:,} of {n:,} | {100 * right / n:.1f} | {each} |"
+    yield ""
+    yield from (f"- another student: {c['sentence']}" for c in transfer["comparisons"])
+    yield ""
 
 
 def _ledger(results: Figures) -> Iterator[str]:

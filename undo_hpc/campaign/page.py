@@ -25,7 +25,7 @@ from undo_hpc.campaign.comparison import (
 )
 from undo_hpc.campaign.definition import MatchConfig
 from undo_hpc.campaign.questions import MEASURES, doubts, only_problems, unanswered
-from undo_hpc.config.load import is_neutral
+from undo_hpc.config.differences import is_neutral
 from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.prompts import load_prompts
@@ -116,7 +116,7 @@ def page(data: CampaignData, written: str) -> str:
         transfer_table=[
             (
                 arm,
-                next(iter(runs.values())).run.config.student.model,
+                ", ".join(dict.fromkeys(r.run.config.student.model for r in runs.values())),
                 *spread([r.accuracy for r in runs.values()]),
                 len(runs),
             )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.campaign.definition import Campaign
-from undo_hpc.config.load import is_neutral, override
+from undo_hpc.config.differences import is_neutral
+from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout

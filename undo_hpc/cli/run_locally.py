@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.local import LocalCluster, warm_server
-from undo_hpc.config.parts import ends_behind, has_rationales, refines
+from undo_hpc.config.parts import effective_iterations, ends_behind, has_rationales, refines
 from undo_hpc.control.budget import require_budget
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import RunState, discard_stale, latest_planned
@@ -37,7 +37,10 @@ def run_locally(run: Run, console: Console) -> int:
     if state.ended:
         require_results(run, state.iteration, state.ended.best_iteration)
         console.print(f"nothing to do: this run ended after iteration {state.iteration} ({state.ended.why}).")
-    warm = None if state.ended else warm_server(run)
+    stages = {status.stage for status in state.missing}
+    if state.iteration + 1 < effective_iterations(run.config):
+        stages |= {"generate", "evaluate"}
+    warm = None if state.ended else warm_server(run, stages)
     try:
         state = _run_to_the_end(run, state, warm, console)
     finally:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
+from undo_hpc.system.invocation import python_module
 from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.system.warm import WarmProcess, WarmServer
 
@@ -52,7 +53,7 @@ def default_parallelism(threads: int) -> int:
 def worker_command(run_dir: Path, stage: Stage, index: int) -> list[str]:
     """The command line of a worker."""
     task = [str(run_dir), stage.name, "--iteration", str(stage.iteration), "--index", str(index)]
-    return [sys.executable, "-m", "undo_hpc.worker", *task]
+    return python_module("undo_hpc.worker", *task)
 
 
 def worker_environment(run: Run) -> dict[str, str]:
@@ -67,6 +68,9 @@ def worker_environment(run: Run) -> dict[str, str]:
     }
 
 
+_WARM = {"generate", "evaluate", "baseline"}  # stages that load a model in each task
+
+
 def suits_warm_start(run: Run, stage: str) -> bool:
     """Whether a stage's workers may be copies of a process that has torch imported: of the table, and with an engine that starts no process
     and changes no library at its import, as vLLM does."""
@@ -78,14 +82,18 @@ def suits_warm_start(run: Run, stage: str) -> bool:
     return engines.get(stage, "another") in ("", "transformers")
 
 
-def warm_server(run: Run) -> WarmServer | None:
+def warm_server(run: Run, stages: Collection[str]) -> WarmServer | None:
     """The warm process of a run (`cluster.warm_start`); None where it is off, where no stage would use it, and where there is a GPU: a driver
-    may be initialised by an import. On Linux alone: elsewhere a copy does not end with its parent, and some libraries do not bear a fork."""
+    may be initialised by an import. On Linux alone: elsewhere a copy does not end with its parent, and some libraries do not bear a fork.
+
+    Args:
+        stages: those that are still to be done. Five seconds of imports are nothing for a run that ends behind its rationales.
+    """
     if not run.config.cluster.warm_start or has_gpu() or sys.platform != "linux":
         return None
-    if not any(suits_warm_start(run, stage) for stage in ("generate", "evaluate")):
+    if not any(suits_warm_start(run, stage) for stage in _WARM.intersection(stages)):
         return None
-    return WarmServer([sys.executable, "-m", "undo_hpc.warm"], worker_environment(run))
+    return WarmServer(python_module("undo_hpc.warm"), worker_environment(run))
 
 
 class Display(Protocol):
@@ -201,7 +209,7 @@ class LocalCluster:
         )
         process: subprocess.Popen[bytes] | WarmProcess
         if self._warm is not None and self._warm.alive and suits_warm_start(self._run, stage.name):
-            process = self._warm.start(command[3:], log, environment)
+            process = self._warm.start(command[command.index("undo_hpc.worker") + 1 :], log, environment)
         else:
             with log.open(
                 "ab"

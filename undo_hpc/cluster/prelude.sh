@@ -126,6 +126,8 @@ undo_check_code() {
 undo_unpack() {
   local top=$1/undo-$(id -u) archive=$2 code=$3 name place sum states
   umask 077
+  # A folder where everybody may rename what is there is no place for programs.
+  [ -k "$1" ] || [ -z "$(find -H "$1" -maxdepth 0 -perm -o=w 2>/dev/null)" ] || return 1
   mkdir -p "$top" && [ -O "$top" ] && [ ! -L "$top" ] || return 1
   name=$(undo_staged_name "$archive") && place=$top/$name || return 1
   exec 9>"$top/.lock" && flock -w 1800 9 || return 1
@@ -234,7 +236,7 @@ undo_task() {
 # undo_by_hand STAGE RUN_DIR ITERATION [INDICES]: outside of a job, submits the stage as the run's profile says, and ends.
 undo_by_hand() {
   [ -n "${SLURM_JOB_ID:-}" ] && return
-  PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}" exec "$UNDO_PYTHON" -m undo_hpc.control.by_hand "$@"
+  PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}" exec "$UNDO_PYTHON" -P -m undo_hpc.control.by_hand "$@"
 }
 
 # undo_modules NAME...: `module` is a function of login shells, which --export=NAMES leaves out.

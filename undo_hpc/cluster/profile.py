@@ -16,6 +16,7 @@ from undo_hpc.config.schema import StageResources
 from undo_hpc.config.stages import STAGE_NAME, STAGES, spec_of
 from undo_hpc.errors import ConfigError
 from undo_hpc.system.data_files import data_file
+from undo_hpc.system.ownership import TRUST, require_not_for_everybody
 
 DEFAULT_MINUTES = 60  # time limit where nobody says one
 # What a task needs to find its programs and caches. Tokens travel by file: HF_HOME or HF_TOKEN_PATH lead to it.
@@ -34,6 +35,7 @@ BASIC_EXPORTS = (
     "HF_HUB_OFFLINE",
     "XDG_CACHE_HOME",
     "LD_LIBRARY_PATH",
+    TRUST,
 )
 _SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE)", re.IGNORECASE)
 # sbatch options that are ours to set, and what to say instead: among `extra` they would undo a promise (secrets, the way of the jobs).
@@ -304,6 +306,7 @@ def load_profile(path: str | Path) -> Profile:
             hint="write one with `undo-hpc doctor --write-profile FILE`, or start from "
             + (", ".join(known) or "slurm/profiles/example.yaml"),
         )
+    require_not_for_everybody(file)
     text = read_yaml(file)
     profile = validate_section(Profile, text)
     _require_single_lines(profile.model_dump(exclude={"setup"}), text.where)

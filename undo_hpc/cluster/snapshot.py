@@ -7,7 +7,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from undo_hpc.storage.atomic import publish_dir, translate_os_error
+from undo_hpc.storage.atomic import publish_dir, temporary_name, translate_os_error
 from undo_hpc.system.data_files import project_root
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,7 @@ def take_snapshot(folder: Path) -> Path:
             return target
         log.warning("the copy of the code in %s was changed; it is made again", target)
         shutil.rmtree(target)
-    temporary = folder / f".{target.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_name(target)
     try:
         with translate_os_error(target):
             for path in code_files(package):

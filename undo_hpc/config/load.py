@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import difflib
-import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from undo_hpc.config.differences import models_in
 from undo_hpc.config.method import METHOD_PRESETS
 from undo_hpc.config.renamed import ALIASES, HINTS, renamed, renamed_paths
 from undo_hpc.config.schema import RunConfig
@@ -19,24 +19,13 @@ from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
 from undo_hpc.errors import ConfigError
 from undo_hpc.system.credentials import credentials_of
 from undo_hpc.system.data_files import data_file
+from undo_hpc.system.ownership import require_not_for_everybody, require_not_planted
 
 PRESETS = data_file("launchers/configs")
 PROMPT_SETS = Path(__file__).resolve().parents[1] / "prompts"
 M = TypeVar("M", bound=BaseModel)
 
 __all__ = ["YamlText", "read_yaml"]  # beside what is defined here
-
-
-def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
-    """The models inside an annotation; True where they are values of a mapping with free keys."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, False
-    elif get_origin(annotation) in (Union, types.UnionType):
-        for part in get_args(annotation):
-            yield from _models(part)
-    elif get_origin(annotation) is dict:
-        for model, _ in _models(get_args(annotation)[1]):
-            yield model, True
 
 
 def unknown_keys(
@@ -50,7 +39,7 @@ def unknown_keys(
         if info is None:
             yield (*path, str(key)), _advice(model, str(key), path)
             continue
-        for inner, free_keys in _models(info.annotation):
+        for inner, free_keys in models_in(info.annotation):
             if free_keys and isinstance(value, Mapping):
                 for name, item in value.items():
                     yield from unknown_keys(inner, item, (*path, str(key), str(name)))
@@ -79,7 +68,7 @@ def _described(dotted: str) -> str:
 def all_keys(model: type[BaseModel], path: str = "") -> Iterator[str]:
     """The dotted names of all keys that hold a value; of a mapping with free keys its own name."""
     for name, info in model.model_fields.items():
-        inner = [section for section, free_keys in _models(info.annotation) if not free_keys]
+        inner = [section for section, free_keys in models_in(info.annotation) if not free_keys]
         if inner:
             yield from all_keys(inner[0], f"{path}{name}.")
         else:
@@ -155,7 +144,7 @@ def _meaning(model: type[BaseModel], loc: Iterable[Any]) -> str:
         if info is None:
             break
         text = f"{part}: {info.description}"
-        inner = [m for m, _ in _models(info.annotation)]
+        inner = [m for m, _ in models_in(info.annotation)]
         if not inner:
             return text
         current = inner[0]
@@ -168,10 +157,14 @@ def preset_names() -> list[str]:
 
 
 def find_config(name_or_file: str) -> Path:
-    """The file of a preset's name or of a path. Raises ConfigError that lists the presets."""
+    """The file of a preset's name or of a path. Raises ConfigError that lists the presets.
+
+    A preset goes before a file of its bare name: whoever can write in the folder where a command is typed could change what it means.
+    """
     path = Path(name_or_file)
     preset = PRESETS / f"{name_or_file}.yaml"
-    if path.suffix in (".yaml", ".yml") or (path.exists() and not (path.is_dir() and preset.is_file())):
+    is_preset = bool(name_or_file) and "/" not in name_or_file and preset.is_file()
+    if path.suffix in (".yaml", ".yml") or (path.exists() and not is_preset):
         if not path.is_file():
             there = sorted(str(p) for p in path.parent.glob("*.y*ml"))[:20] if path.parent.is_dir() else []
             near = difflib.get_close_matches(str(path), there, n=1)
@@ -239,7 +232,9 @@ def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...]
     model: type[BaseModel] | None = RunConfig
     for part in path:
         info = model.model_fields.get(part) if model else None
-        inner = [section for section, free_keys in _models(info.annotation) if not free_keys] if info else []
+        inner = (
+            [section for section, free_keys in models_in(info.annotation) if not free_keys] if info else []
+        )
         model = inner[0] if inner else None
     if model and isinstance(value, Mapping) and value:
         for key, item in value.items():
@@ -290,7 +285,10 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
     if path.is_absolute():
         return str(path)
     if key == "plugins":  # always folders, and tasks have another working directory
-        return str((base / path).resolve()) if (base / path).is_dir() else value
+        if not (base / path).is_dir():
+            return value
+        require_not_planted(base, value, key)
+        return str((base / path).resolve())
     is_path = (
         "/" in value
         or path.suffix
@@ -298,7 +296,10 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
         or (base / path / "config.json").is_file()
     )
     is_there = (base / path).exists() or ("*" in path.name and any((base / path).parent.glob(path.name)))
-    return str((base / path).resolve()) if is_path and is_there else value
+    if not is_path or not is_there:
+        return value
+    require_not_planted(base, value, key)
+    return str((base / path).resolve())
 
 
 def _is_folder(place: Path, key: str) -> bool:
@@ -316,6 +317,7 @@ def load_config(name_or_file: str, sets: Iterable[str] = ()) -> RunConfig:
     from the working directory; the run records them as absolute.
     """
     path = find_config(name_or_file)
+    require_not_for_everybody(path)
     text = renamed(read_yaml(path))
     resolve_paths(text.data, path.resolve().parent)
     return _finish(text, sets)
@@ -348,31 +350,3 @@ def _finish(text: YamlText, sets: Iterable[str]) -> RunConfig:
         )
     resolve_paths(text.data, Path.cwd())
     return validate_section(RunConfig, text)
-
-
-def differing_keys(
-    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, Any, Any]]:
-    """(key, old value, new value) for each leaf that differs."""
-    for key in sorted(set(old) | set(new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from differing_keys(a, b, (*path, key))
-        elif a != b:
-            yield ".".join((*path, key)), a, b
-
-
-def is_neutral(key: str) -> bool:
-    """Whether a dotted key may change in an existing run, because it does not touch the results."""
-    current: type[BaseModel] = RunConfig
-    for part in key.split("."):
-        info = current.model_fields.get(part)
-        if info is None:
-            return False
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("runtime"):
-            return True
-        inner = [m for m, _ in _models(info.annotation)]
-        if not inner:
-            return False
-        current = inner[0]
-    return False

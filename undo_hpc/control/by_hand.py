@@ -19,7 +19,7 @@ from undo_hpc.control.run_cluster import kept_profile, require_usable_path, run_
 from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.damage import explain_in_run
 from undo_hpc.pipeline.plan import build_graph
-from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.pipeline.run import Run, open_run, require_trusted_run
 from undo_hpc.system.data_files import project_root
 from undo_hpc.system.guard import guard
 
@@ -81,6 +81,7 @@ def main() -> int:
     given = parser.parse_args()
 
     def command() -> int:
+        require_trusted_run(given.run_dir)
         ids = submit(open_run(given.run_dir), given.stage, given.iteration, given.indices)
         print(f"submitted {given.stage} of iteration {given.iteration}: job {', '.join(ids)}")
         return 0

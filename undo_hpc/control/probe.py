@@ -27,6 +27,7 @@ from undo_hpc.records import Problem
 from undo_hpc.stages.attempts import SampleRequest, request_of
 from undo_hpc.stages.targets import prompt_of
 from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.system.invocation import python_module
 from undo_hpc.system.parent_death import DIE_WITH_PARENT, die_with_parent_if_asked
 
 SAME = 1.03  # a setting must be faster by this to be preferred: less is noise
@@ -115,7 +116,7 @@ def measure_apart(
         write_json(folder / "spec.json", spec | {"requests": [asdict(request) for request in requests]})
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "undo_hpc.control.probe", str(folder)],
+                python_module("undo_hpc.control.probe", str(folder)),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env=os.environ | {DIE_WITH_PARENT: "KILL"},
             )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from undo_hpc.config.load import differing_keys, is_neutral
+from undo_hpc.config.differences import differing_keys, is_neutral
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.planning import make_plan
 from undo_hpc.errors import EvidenceError

@@ -50,7 +50,7 @@ def own_key(path: Path) -> str:
     Whoever comes first makes it: servers and clients start at once, on several nodes.
 
     Raises:
-        EngineError: the file belongs to another user, or cannot be read.
+        EngineError: the file is a link, others can read it, or we cannot.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +64,11 @@ def own_key(path: Path) -> str:
         temporary.unlink()
         fsync_dir(path.parent)
     try:
-        key = path.read_text(encoding="ascii")
-        if key and path.stat().st_mode & 0o077 == 0:
+        with os.fdopen(
+            os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="ascii"
+        ) as source:  # a link may lead to another secret
+            key, mode = source.read(), os.fstat(source.fileno()).st_mode
+        if key and mode & 0o077 == 0:
             return key
         why = "it is empty" if not key else "others can read it"
     except (OSError, ValueError) as error:

@@ -2,8 +2,8 @@
 
 Two ways to shape the batches. `invariant`: all shapes follow from the decoder's own size and from the request's own
 lengths, and free rows are computed as dummies, so that neither neighbours nor their number can change a request's
-arithmetic. Otherwise shapes follow the need: attention ends at the longest row, and rows
-without a request are dropped at the end.
+arithmetic; towards the end dummies are dropped where this machine was seen to compute the same bits without them.
+Otherwise shapes follow the need: attention ends at the longest row, and rows without a request are dropped at the end.
 """
 
 from __future__ import annotations
@@ -31,12 +31,22 @@ class ContinuousBatchDecoder:
     Args:
         rows: slots.
         length: tokens of a slot; no work in it may be longer.
+        same_bits: for `invariant`, what was seen of (rows, length, fewer rows): whether a step computes the same bits with fewer rows.
+            Decoders of one model share it; None never drops a dummy.
     """
 
     def __init__(
-        self, model: PreTrainedModel, chat: Chat, *, rows: int, length: int, invariant: bool
+        self,
+        model: PreTrainedModel,
+        chat: Chat,
+        *,
+        rows: int,
+        length: int,
+        invariant: bool,
+        same_bits: dict[tuple[int, int, int], bool] | None = None,
     ) -> None:
         self._slots = SlotModel(model, rows, length)
+        self._rows, self._same_bits = rows, same_bits
         self._chat, self._length, self._invariant = chat, length, invariant
         self._fill_rows = max(1, rows // 4)
         self._works: list[Work | None] = [None] * rows
@@ -74,8 +84,11 @@ class ContinuousBatchDecoder:
         if queue and (len(free) >= self._fill_rows or len(free) == len(self._works)):
             while queue and free:
                 self._fill(queue, free)
-        elif not queue and not self._invariant and len(free) * 2 >= len(self._works) > 1:
-            self._shrink()
+        elif not queue and len(free) * 2 >= len(self._works) > 1:
+            if self._invariant:
+                self._shrink_with_same_bits()
+            else:
+                self._shrink([row for row, work in enumerate(self._works) if work is not None])
         return self._step()
 
     def _fill(self, queue: deque[Work], free: list[int]) -> None:
@@ -160,9 +173,30 @@ class ContinuousBatchDecoder:
             self._tokens[rows], self._positions[rows], self._temperature[rows] = 0, 0, 0.0
         return finished
 
-    def _shrink(self) -> None:
-        """Drops free rows, when no request waits."""
-        kept = [row for row, work in enumerate(self._works) if work is not None]
+    def _shrink_with_same_bits(self) -> None:
+        """Drops dummies, when no request waits: to the least of 1/2, 1/4, 1/8... of the rows that holds all requests and computes the same bits.
+
+        How a matrix product is summed up may depend on its number of rows. The first step with fewer is computed both ways, on what
+        is under way, and compared bit by bit; where a bit differs, that number of rows is never used.
+        """
+        if self._same_bits is None or not self.active:
+            return
+        busy = [row for row, work in enumerate(self._works) if work is not None]
+        dummies = [row for row, work in enumerate(self._works) if work is None]
+        for halvings in range(len(self._works).bit_length() - 1, 0, -1):
+            count = len(self._works) >> halvings
+            if count < len(busy):
+                continue
+            kept = sorted([*busy, *dummies[: count - len(busy)]])
+            case = (self._rows, self._length, count)
+            if case not in self._same_bits:
+                rows = torch.tensor(kept).to(self._tokens.device)
+                self._same_bits[case] = self._slots.is_same_alone(rows, self._tokens, self._positions)
+            if self._same_bits[case]:
+                return self._shrink(kept)
+
+    def _shrink(self, kept: list[int]) -> None:
+        """Drops the other rows."""
         rows = torch.tensor(kept).to(self._tokens.device)
         self._slots.cache.select(rows)
         self._works, self._written = [self._works[row] for row in kept], [self._written[row] for row in kept]

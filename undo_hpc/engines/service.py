@@ -34,6 +34,7 @@ from undo_hpc.errors import EngineError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
+from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, named_address
 from undo_hpc.system.wording import printable
 
@@ -170,9 +171,7 @@ def server_command(
 ) -> list[str]:
     """The command that starts vLLM's server (its module rather than `vllm serve`, which the CPU build lacks)."""
     return [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
+        *python_module("vllm.entrypoints.openai.api_server"),
         "--host",
         bind,
         "--port",

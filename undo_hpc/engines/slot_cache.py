@@ -114,6 +114,19 @@ class SlotCache(Cache):
         for layer in self._slot_layers:
             layer.select(rows)
 
+    def snapshot(self) -> list[tuple[torch.Tensor | None, torch.Tensor | None]]:
+        """What `restore` takes back after a `select`."""
+        return [(layer.keys, layer.values) for layer in self._slot_layers]
+
+    def restore(self, before: list[tuple[torch.Tensor | None, torch.Tensor | None]]) -> None:
+        """All rows again, as they were at a `snapshot`."""
+        for layer, (keys, values) in zip(self._slot_layers, before, strict=True):
+            layer.keys, layer.values = keys, values
+        keys = self._slot_layers[0].keys
+        assert keys is not None
+        self.layout.rows = len(keys)
+        self.layout.row_index = torch.arange(len(keys), device=keys.device)
+
 
 class SlotModel:
     """A model and its cache: `fill` puts prompts into slots, `step` gives the logits of each row's next token."""
@@ -149,6 +162,19 @@ class SlotModel:
         self.cache.layout.positions, self.cache.layout.window = positions, window
         visible = self._columns[:window] <= positions[:, None]
         return self._forward(tokens[:, None], positions[:, None], visible[:, None, None, :])[:, -1]
+
+    def is_same_alone(self, rows: torch.Tensor, tokens: torch.Tensor, positions: torch.Tensor) -> bool:
+        """Whether a step of these rows alone gives the bits that it gives among all.
+
+        Args:
+            tokens, positions: of the next step, for all rows.
+        """
+        length = len(self._columns)
+        whole, before = self.step(tokens, positions, length)[rows], self.cache.snapshot()
+        self.cache.select(rows)
+        alone = self.step(tokens[rows], positions[rows], length)
+        self.cache.restore(before)
+        return torch.equal(alone, whole)
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         mask = torch.where(visible, 0.0, self._masked).to(self.model.dtype)

@@ -66,6 +66,8 @@ class TransformersEngine:
                     hint="set it to false, or take a dense decoder model with full attention",
                 )
         self._max_rows = self._config.max_batch
+        # A GPU's step takes as long with few rows, and which kernel draws depends on their number.
+        self._same_bits: dict[tuple[int, int, int], bool] | None = {} if self._device.type == "cpu" else None
         self._at_work: Decoder | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -207,7 +209,12 @@ class TransformersEngine:
         if self._static_reason:
             return StaticBatchDecoder(self._model, self._chat, rows=rows, should_stop=should_stop)
         return ContinuousBatchDecoder(
-            self._model, self._chat, rows=rows, length=length, invariant=self._config.batch_invariant
+            self._model,
+            self._chat,
+            rows=rows,
+            length=length,
+            invariant=self._config.batch_invariant,
+            same_bits=self._same_bits,
         )
 
     def _halve(

@@ -23,6 +23,7 @@ from typing import Any
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.reading import read_fast
+from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, named_address, routed_address
 from undo_hpc.system.parent_death import DIE_WITH_PARENT, die_with_parent_if_asked
 
@@ -128,7 +129,7 @@ def follow(meeting: Path, rank: int) -> None:
 
 def _start(arguments: Mapping[str, Any], rank: int, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, json.dumps({**arguments, "node_rank": rank})],
+        python_module(__name__, json.dumps({**arguments, "node_rank": rank})),
         env=os.environ | dict(variables) | {"VLLM_HOST_IP": own_address(), DIE_WITH_PARENT: "KILL"},
         preexec_fn=_block_signals,
         start_new_session=True,

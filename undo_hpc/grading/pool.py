@@ -11,7 +11,6 @@ import json
 import os
 import selectors
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from undo_hpc.errors import UndoError
 from undo_hpc.grading.options import GradeItem
 from undo_hpc.grading.reasoning import MAX_TEXT
 from undo_hpc.records import Grade
+from undo_hpc.system.invocation import python_module
 
 JOB_ITEMS = 48
 WINDOW_ITEMS = 8192
@@ -146,7 +146,7 @@ class Checker:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
         limits = [str(self.memory_mb), str(2 * self.deadline_s + 5), str(os.getpid())]
-        command = [sys.executable, "-m", "undo_hpc.grading.worker", *limits]
+        command = python_module("undo_hpc.grading.worker", *limits)
         env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_ITS_OWN)  # a child inherits it
         try:

@@ -12,7 +12,7 @@ _RUN_ON = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|end|user|assistant|return|call)\|>|</s>|<end_of_turn>|<｜end▁of▁sentence｜>"
     r"|\n(?:Question|Problem|Q|Human|User|### ?Instruction|\*\*Problem)\b[^\n]{0,20}:|\[Note"
 )
-_LINES = frozenset("QPHU#*")  # what its lines begin with
+_LINE = re.compile(r"\n[QPHU#*]")  # how its lines begin
 _CALCULATION = re.compile(r"<<[^<>]{1,80}>>")  # the calculator's notes of GSM8K
 _SAID = re.compile(r"\\boxed|####|answer", re.IGNORECASE)
 # (opening, closing) of reasoning as models write it. The template may have opened it, so the closing mark alone counts, too.
@@ -38,7 +38,7 @@ def visible(text: str) -> str:
     marked = "<" in text or "[" in text or text.startswith("analysis")
     text = _without_drawings(_behind_reasoning(text)[-MAX_TEXT:]) if marked else text[-MAX_TEXT:]
     text = _CALCULATION.sub("", text) if "<<" in text else text
-    if not ("<" in text or "[Note" in text or not _LINES.isdisjoint(line[:1] for line in text.split("\n"))):
+    if not ("<" in text or "[Note" in text or _LINE.search(text)):
         return text  # nothing of _RUN_ON, whose search takes longer than all the rest
     start = len(text) - len(text.lstrip())
     said: re.Match[str] | None = None

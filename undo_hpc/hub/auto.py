@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 
 from undo_hpc.hub.push import last_push
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
+from undo_hpc.system.invocation import python_module
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def maybe_push(run: Run, now: float, *, ended: bool = False, limit_s: float = LI
             "push to the Hub waits: %s; from a machine with a network: undo-hpc push %s", why, run.layout.root
         )
         return False
-    command = [sys.executable, "-m", "undo_hpc.cli", "push", str(run.layout.root)]
+    command = python_module("undo_hpc.cli", "push", str(run.layout.root))
     try:
         done = subprocess.run(
             command,

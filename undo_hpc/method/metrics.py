@@ -6,6 +6,7 @@ of their own. A share is always the quotient of two counts that stand beside it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from undo_hpc.records import JUDGED, Attempt, Feedback
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64)
 MOST_CATEGORIES = 40
-_BOXES = ("\\boxed", "\\fbox", "\\framebox")
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)")
 WRONG = ("wrong", "no_answer", "unparsed", "timeout")
 UNTRAINED = -1  # stands for the untrained student where iterations are numbered
 GENERATION = (
@@ -95,15 +96,17 @@ def first_error(rows: Iterable[Attempt]) -> str:
 
 def is_boxed(row: Attempt) -> bool:
     """Whether the answer has a box, as the prompt asks; one in the reasoning before it does not count."""
-    if "box" not in row.text:  # of most answers without one the rest is not read
+    if "\\" not in row.text:  # of most answers without a box the rest is not read
         return False
     from undo_hpc.grading.reasoning import find_boxes, visible  # a look at a run reads no answer
 
     text = visible(row.text)
-    first = min((at for name in _BOXES if (at := text.find(name)) >= 0), default=-1)
-    while first > 0 and text[first - 1] == "\\":  # all of them: each pair is a line break
-        first -= 1
-    return first >= 0 and bool(find_boxes(text[first:]))
+    if not (first := _BOX.search(text)):
+        return False
+    start = first.start()
+    while start and text[start - 1] == "\\":  # all of them: each pair is a line break
+        start -= 1
+    return bool(find_boxes(text[start:]))
 
 
 class SetSummary:

@@ -133,11 +133,15 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
     """Sums of the finished tasks, and the progress of the running ones."""
     manifests = [e.manifest for e in done if e.manifest is not None]
     counts = [m.counts for m in manifests]
-    view.rows = rows = sum(int(c.get("rows", 0)) for c in counts)
-    view.right = sum(int(c.get("correct", 0)) for c in counts)
-    view.truncated = sum(int(c.get("truncated", 0)) for c in counts)
-    tokens = sum(float(c.get("new_tokens", 0)) for c in counts)
-    seconds = sum(float(c.get("seconds", 0)) for c in counts)
+    rows = right = truncated = 0
+    tokens = seconds = 0.0
+    for c in counts:  # one way through them: there may be ten thousand
+        rows += int(c.get("rows", 0))
+        right += int(c.get("correct", 0))
+        truncated += int(c.get("truncated", 0))
+        tokens += float(c.get("new_tokens", 0))
+        seconds += float(c.get("seconds", 0))
+    view.rows, view.right, view.truncated = rows, right, truncated
     if spans := [(m.started, m.finished) for m in manifests if m.finished]:
         view.seconds = max(finished for _, finished in spans) - min(started for started, _ in spans)
     if stage.name == "train" and counts:

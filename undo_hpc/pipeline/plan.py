@@ -101,10 +101,13 @@ class IterationPlan:
         return PolicyConfig(**self.policy.get(stage, {}))
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Task:
     """One task of a stage: what it is called, its manifest and its outputs (paths in the run directory), and the digests of
-    inputs that are its own: a manifest that names others is stale."""
+    inputs that are its own: a manifest that names others is stale.
+
+    (Not frozen, as nothing of which a look at a run makes ten thousand: a frozen class takes three times as long to make.)
+    """
 
     stage: StageName
     index: int

@@ -23,7 +23,7 @@ import orjson
 from pydantic import ValidationError
 
 from undo_hpc import __version__
-from undo_hpc.config.load import differing_keys, is_neutral
+from undo_hpc.config.differences import differing_keys, is_neutral
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
@@ -37,6 +37,7 @@ from undo_hpc.storage.reading import read_fast
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.data_files import project_root
 from undo_hpc.system.invocation import cli_hint, launcher_hint
+from undo_hpc.system.ownership import require_own_file, require_trusted
 
 PACKAGES = (
     "torch",
@@ -164,6 +165,18 @@ def open_run(run_dir: Path) -> Run:
             f"{layout.config} is not a configuration of this program: {where}: {first['msg']}",
             hint=f"continue it with {_maker(layout)}, or put the file back as it was",
         ) from error
+
+
+def require_trusted_run(run_dir: Path) -> None:
+    """Before anything is run that a run's files name: nobody else can have written them. Raises ConfigError (system/ownership.py)."""
+    layout = Layout(run_dir.resolve())
+    require_trusted(layout.root, "the run directory")
+    for file, what in (
+        (layout.config, "the configuration"),
+        (layout.profile, "the cluster's profile"),
+        (layout.campaign, "the campaign's command"),
+    ):
+        require_own_file(file, what)
 
 
 def _maker(layout: Layout) -> str:

@@ -19,7 +19,7 @@ TaskState = Literal["done", "stale", "running", "waiting", "ready", "blocked"]
 Key = tuple[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Evidence:
     """What was found of a task: its manifest, and what is wrong with its outputs (empty where all is well)."""
 
@@ -30,7 +30,7 @@ class Evidence:
 NOTHING = Evidence(None)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class TaskStatus:
     """The state of a task and the reason in words."""
 

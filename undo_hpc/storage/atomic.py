@@ -79,7 +79,7 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> None:
     with translate_os_error(path):
         make_folder(path.parent)
         try:
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:
                 file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -179,7 +179,8 @@ class Lease:
                 old = read_lease(self.path)
                 if old is not None and not (self._is_dead(old) and self._remove(old.get("token"))):
                     return False
-                mine.write_bytes(self._content())
+                with mine.open("xb") as file:
+                    file.write(self._content())
                 try:
                     os.link(mine, self.path)
                 except FileExistsError:  # over NFS also where it was done, and only the answer was lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
 from undo_hpc.system.credentials import redacted
+from undo_hpc.system.ownership import keep_from_everybody
 from undo_hpc.system.wording import printable
 
 # What is wrong with the path that was given, rather than with the place where it leads.
@@ -36,6 +38,7 @@ def guard(
         interrupted: what to say after Ctrl-C or SIGTERM; only for a command that has work left then.
         explain: what an error comes to, where more is known than `explained` knows.
     """
+    keep_from_everybody()
     try:
         code = int(command())
         sys.stdout.flush()
@@ -108,14 +111,17 @@ def of_system(error: OSError) -> UndoError:
 
 
 def _write_traceback(error: Exception, folder: Path | None) -> Path | None:
-    name = f"undo-hpc-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    name = f"undo-hpc-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(4)}.txt"
     text = f"{redacted(' '.join(sys.argv))}\n{redacted(''.join(traceback.format_exception(error)))}"
     for place in (folder, Path(tempfile.gettempdir())):
         if place is None:
             continue
         try:
             place.mkdir(exist_ok=True)
-            (place / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            # A new file: in a folder for everybody a link may wait under the name.
+            handle = os.open(place / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as sink:
+                sink.write(text)
         except (OSError, ValueError):
             continue
         return place / name

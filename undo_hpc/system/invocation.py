@@ -17,6 +17,12 @@ def program(name: str) -> str:
     return display_path(ours)
 
 
+def python_module(module: str, *words: str) -> list[str]:
+    """The command that runs a module with this Python. `-P`: the folder where it is started is no place to import from; there another user
+    may have put a `torch.py`."""
+    return [sys.executable, "-P", "-m", module, *words]
+
+
 def cli_hint(words: str) -> str:
     """A verb of undo-hpc with its arguments."""
     return f"{program('undo-hpc')} {words}"

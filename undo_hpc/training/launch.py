@@ -17,6 +17,7 @@ from types import FrameType
 
 from undo_hpc.errors import ExitCode
 from undo_hpc.system.forking import Forked, is_warm
+from undo_hpc.system.invocation import python_module
 
 _GRACE_S = 20.0  # between SIGTERM and SIGKILL for ranks whose neighbour died
 Process = subprocess.Popen[bytes] | Forked
@@ -81,7 +82,7 @@ def _run(
     should_stop: Callable[[], bool],
 ) -> int:
     """One process for each environment, watched to their end."""
-    command = [sys.executable, "-m", "undo_hpc.training", str(spec_path)]
+    command = python_module("undo_hpc.training", str(spec_path))
     processes: list[Process] = []
     passed: set[int] = set()
     with _passing_on(processes, passed), contextlib.ExitStack() as files:

@@ -107,7 +107,7 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
     Raises:
         ConfigError: a run is named twice, or two runs of a group have the same seed.
     """
-    from undo_hpc.config.load import is_neutral
+    from undo_hpc.config.differences import is_neutral
     from undo_hpc.errors import ConfigError
     from undo_hpc.pipeline.own_prompts import by_content
     from undo_hpc.pipeline.run import leaves

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints what is asked for."""
     from undo_hpc.config.describe import commented_yaml, to_yaml
-    from undo_hpc.config.load import differing_keys, is_neutral
+    from undo_hpc.config.differences import differing_keys, is_neutral
     from undo_hpc.config.schema import RunConfig
     from undo_hpc.errors import ConfigError
     from undo_hpc.observe.wrapped import say

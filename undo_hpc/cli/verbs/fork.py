@@ -41,11 +41,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.control.taking_over import take_over
     from undo_hpc.errors import ConfigError
     from undo_hpc.pipeline.layout import Layout
-    from undo_hpc.pipeline.run import create_or_open, open_run
+    from undo_hpc.pipeline.run import create_or_open, open_run, require_trusted_run
     from undo_hpc.stages.prepare import prepare
     from undo_hpc.storage.lease import Lease
     from undo_hpc.system.invocation import resume_hint
 
+    require_trusted_run(arguments.run_dir)
     donor = open_run(arguments.run_dir)
     layout = Layout(arguments.new_dir.resolve())
     if layout.config.exists():

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Measures setting after setting; prints the table and the lines for the configuration."""
-    from undo_hpc.config.load import is_neutral
+    from undo_hpc.config.differences import is_neutral
     from undo_hpc.control.probe import Measured, default_axes, faster, measure_apart, sweep, teacher_requests
     from undo_hpc.errors import ConfigError, EngineError
     from undo_hpc.observe.wrapped import say

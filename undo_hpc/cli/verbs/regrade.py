@@ -37,10 +37,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.table import Table
 
     from undo_hpc.control.regrade import regrade
-    from undo_hpc.pipeline.run import open_run
+    from undo_hpc.pipeline.run import open_run, require_trusted_run
     from undo_hpc.system.invocation import resume_hint
     from undo_hpc.system.wording import counted
 
+    require_trusted_run(arguments.run_dir)
     opened = open_run(arguments.run_dir)
     workers = arguments.workers or len(os.sched_getaffinity(0))
     done = regrade(opened, apply=arguments.apply, workers=workers)

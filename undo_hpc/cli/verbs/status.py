@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     if not arguments.watch:
         console.print(render_status(view(), console.width), crop=False)
+        gc.freeze()  # nothing is searched for cycles at the end of the process either
         return 0
     every = max(1.0, arguments.every)
     if plain_console(console):

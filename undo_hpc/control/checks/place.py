@@ -13,16 +13,19 @@ from undo_hpc.control.position import read_state
 from undo_hpc.control.run_cluster import require_unqueued, require_usable_path
 from undo_hpc.errors import ConfigError, Incomplete
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.run import Run, changed_keys, open_run, require_free
+from undo_hpc.pipeline.run import Run, changed_keys, open_run, require_free, require_trusted_run
 from undo_hpc.stages.prepare import check_models, prepared_digest
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.system.invocation import resume_hint
+from undo_hpc.system.ownership import others_who_write
 
 
-def check_run_dir(config: RunConfig, run_dir: Path) -> None:
-    """The directory is new, empty, or holds this run with the same results-relevant keys."""
+def check_run_dir(config: RunConfig, run_dir: Path) -> list[str]:
+    """The directory is new, empty, or holds this run with the same results-relevant keys. Returns a sentence for each group, or everybody,
+    that can change it beside us."""
     layout = Layout(run_dir.resolve())
+    require_trusted_run(run_dir)
     if config.cluster.kind == "slurm":
         require_usable_path(layout)
     if layout.config.exists():
@@ -30,6 +33,7 @@ def check_run_dir(config: RunConfig, run_dir: Path) -> None:
     else:
         require_free(layout)
         _require_place(run_dir)
+    return others_who_write(layout.root)
 
 
 def _require_place(run_dir: Path) -> None:

@@ -24,6 +24,7 @@ from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
 from undo_hpc.system.invocation import program
+from undo_hpc.system.ownership import readable_by_others, require_trusted
 from undo_hpc.system.plugins import NotInstalled, search_folders
 from undo_hpc.system.wording import counted
 
@@ -73,6 +74,7 @@ def check_plugins(config: RunConfig) -> None:
             raise ConfigError(
                 f"plugins: there is no folder {folder}", hint="name the folder that holds your package"
             )
+        require_trusted(Path(folder), "the folder of plug-ins")
     search_folders(config.plugins)
     try:
         _load_plugins(config)
@@ -305,8 +307,11 @@ def check_stop(config: RunConfig) -> None:
         )
 
 
-def check_key_files(config: RunConfig) -> None:
-    """A file that holds the key of a server can be read. (A variable is read by the tasks, with their environment.)"""
+def check_key_files(config: RunConfig) -> list[str]:
+    """A file that holds the key of a server can be read. (A variable is read by the tasks, with their environment.) Returns a sentence for
+    each secret that other users may read."""
     settings = config.generate.engine
     if settings.name == "openai" and settings.openai.api_key_file and not _no_teacher(config, "generate"):
         find_key(settings.openai.api_key_file, "", required=False)
+    files = [settings.openai.api_key_file if settings.name == "openai" else "", config.hub.token_file]
+    return [said for name in files if name and (said := readable_by_others(Path(name).expanduser()))]

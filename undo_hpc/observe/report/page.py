@@ -8,7 +8,7 @@ from typing import Any
 
 from undo_hpc import __version__
 from undo_hpc.config.describe import to_yaml
-from undo_hpc.config.load import differing_keys
+from undo_hpc.config.differences import differing_keys
 from undo_hpc.config.parts import effective_iterations
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.spent import energy

@@ -1,0 +1,156 @@
+"""Who else may write where programs are read from. Other owners and groups need root; modes are tried by everybody."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.campaign.definition import find_campaign
+from undo_hpc.config.load import find_config, load_config
+from undo_hpc.errors import ConfigError
+from undo_hpc.system import ownership
+from undo_hpc.system.guard import guard
+
+NOBODY = 54321  # a user and group that no system has
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ownership.TRUST, raising=False)
+
+
+@pytest.fixture
+def umask() -> object:
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o2777, 0o702])
+def test_a_folder_for_everybody_is_refused(
+    tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ownership.require_trusted(tmp_path / "not there", "the run")
+    tmp_path.chmod(mode)
+    with pytest.raises(ConfigError, match="every user of this machine can write") as found:
+        ownership.require_trusted(tmp_path, "the run")
+    assert "chmod -R o-w" in (found.value.hint or "")
+    monkeypatch.setenv(ownership.TRUST, "somebody, *")
+    ownership.require_trusted(tmp_path, "the run")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o700, 0o2775])
+def test_own_folders_are_trusted(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    ownership.require_trusted(tmp_path, "the run")
+
+
+@as_root
+def test_another_users_folder_and_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "run" / "config.resolved.json"
+    file.parent.mkdir()
+    file.touch()
+    ownership.require_own_file(file, "the configuration")
+    os.chown(file, NOBODY, -1)
+    with pytest.raises(ConfigError, match=f"belongs to another user, {NOBODY}"):
+        ownership.require_own_file(file, "the configuration")
+    os.chown(file.parent, NOBODY, -1)
+    with pytest.raises(ConfigError, match=f"export {ownership.TRUST}={NOBODY}"):
+        ownership.require_trusted(file.parent, "the run")
+    monkeypatch.setenv(ownership.TRUST, f"other,{NOBODY}")
+    ownership.require_trusted(file.parent, "the run")
+    ownership.require_own_file(file, "the configuration")
+
+
+def test_a_file_system_that_gives_all_files_to_one_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a new file of ours has the same owner as the folder."""
+    monkeypatch.setattr(ownership.os, "geteuid", lambda: NOBODY)
+    ownership.require_trusted(tmp_path, "the run")
+
+
+def test_a_group_is_told(tmp_path: Path, umask: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "_is_private", lambda group: False)
+    folder = tmp_path / "run"
+    assert ownership.others_who_write(folder) == []
+    os.umask(0o002)
+    [said] = ownership.others_who_write(folder)  # as it will be made
+    folder.mkdir()
+    assert ownership.others_who_write(folder) == [said] and "chmod -R g-w" in said
+    monkeypatch.setenv(ownership.TRUST, "@" + ownership._group(folder.stat().st_gid))
+    assert ownership.others_who_write(folder) == []
+    monkeypatch.delenv(ownership.TRUST)
+    folder.chmod(0o750)
+    assert ownership.others_who_write(folder) == []
+
+
+@as_root
+def test_the_group_of_a_setgid_folder(tmp_path: Path, umask: object) -> None:
+    os.chown(tmp_path, -1, NOBODY)
+    tmp_path.chmod(0o2775)
+    os.umask(0o002)
+    [said] = ownership.others_who_write(tmp_path / "run")
+    assert f"group {NOBODY} " in said
+
+
+def test_a_place_where_everybody_can_put_another_run(tmp_path: Path, umask: object) -> None:
+    tmp_path.chmod(0o777)
+    [said] = ownership.others_who_write(tmp_path / "deep" / "run")
+    assert "no sticky bit" in said
+    tmp_path.chmod(0o1777)
+    assert ownership.others_who_write(tmp_path / "deep" / "run") == []
+
+
+def test_a_configuration_that_everybody_can_write(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: x\n")
+    file.chmod(0o666)
+    with pytest.raises(ConfigError, match="names programs that run as you"):
+        load_config(str(file))
+
+
+def test_a_file_does_not_hide_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder where a command is typed may be one for everybody."""
+    (tmp_path / "tiny").write_text("plugins: [/tmp]\n")
+    monkeypatch.chdir(tmp_path)
+    assert find_config("tiny").suffix == ".yaml"
+    assert find_config("./tiny").resolve() == tmp_path / "tiny"
+    (tmp_path / "tiny_validate").write_text("plugins: [/tmp]\n")
+    assert find_campaign("tiny_validate").suffix == ".yaml"
+    assert find_campaign("./tiny_validate").resolve() == tmp_path / "tiny_validate"
+
+
+@as_root
+def test_a_models_id_is_no_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Lab" / "model").mkdir(parents=True)
+    (tmp_path / "mine.yaml").write_text("student: {model: Lab/model}\n")
+    assert load_config("mine.yaml").student.model == str(tmp_path / "Lab" / "model")
+    os.chown(tmp_path / "Lab", NOBODY, -1)
+    load_config("mine.yaml")  # a colleague's, in a folder that is not for everybody
+    tmp_path.chmod(0o1777)
+    with pytest.raises(ConfigError, match="leads to files of another user"):
+        load_config("mine.yaml")
+
+
+def test_secrets_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    file.touch(0o600)
+    assert not ownership.readable_by_others(file) and not ownership.readable_by_others(tmp_path / "no")
+    file.chmod(0o644)
+    assert "chmod 600" in ownership.readable_by_others(file)
+    file.chmod(0o640)
+    monkeypatch.setattr(ownership, "_is_private", lambda group: False)
+    assert "members of group" in ownership.readable_by_others(file)
+    monkeypatch.setenv(ownership.TRUST, "@" + ownership._group(file.stat().st_gid))
+    assert not ownership.readable_by_others(file)
+
+
+def test_nothing_that_a_command_writes_is_for_everybody(tmp_path: Path, umask: object) -> None:
+    os.umask(0)
+    guard(lambda: (tmp_path / "written").touch() or 0)
+    assert (tmp_path / "written").stat().st_mode & 0o777 == 0o664

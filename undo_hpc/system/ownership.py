@@ -1,0 +1,169 @@
+"""Who else may write where we read programs from: another owner, everybody, a group. A run's configuration names modules, commands and
+plug-ins, so whoever can change it decides what runs under this account.
+
+`UNDO_TRUST` in the environment names those who may: users, groups as `@NAME`, or `*` (file systems that know no users), divided by commas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import stat
+import tempfile
+from pathlib import Path
+
+from undo_hpc.errors import ConfigError
+
+TRUST = "UNDO_TRUST"
+EVERYBODY = "*"
+
+
+def keep_from_everybody() -> None:
+    """From here on no file or folder of this process, or of those that it starts, can be written by everybody, whatever the umask was."""
+    os.umask(os.umask(0o077) | 0o002)
+
+
+def require_trusted(folder: Path, what: str) -> None:
+    """Refuses a folder that belongs to another user, or in which everybody can write. Nothing where there is none.
+
+    Args:
+        what: the folder in words, for messages.
+
+    Raises:
+        ConfigError: with the command that makes it safe, and the one that says that it is meant so.
+    """
+    if not folder.is_dir() or _trusted(EVERYBODY):
+        return
+    state = folder.stat()
+    if state.st_mode & stat.S_IWOTH:
+        raise ConfigError(
+            f"every user of this machine can write in {what} {folder}, and so run programs as you",
+            hint=f"chmod -R o-w {folder}, after a look at what lies there; where the file system knows no users: export {TRUST}='*'",
+        )
+    if not _is_ours(state.st_uid, folder):
+        raise _foreign(folder, what, state.st_uid)
+
+
+def require_own_file(file: Path, what: str) -> None:
+    """Refuses a file of a run that another user has written, or that everybody can write. Nothing where there is none. Raises ConfigError."""
+    if not file.is_file() or _trusted(EVERYBODY):
+        return
+    require_not_for_everybody(file)
+    owner = file.stat().st_uid
+    if not _is_ours(owner, file.parent):
+        raise _foreign(file, what, owner)
+
+
+def require_not_for_everybody(file: Path) -> None:
+    """Refuses a file that everybody can write: it names programs that run under this account. Raises ConfigError."""
+    if file.is_file() and file.stat().st_mode & stat.S_IWOTH and not _trusted(EVERYBODY):
+        raise ConfigError(
+            f"every user of this machine can write {file}, which names programs that run as you",
+            hint=f"chmod o-w {file}, after a look at it; where the file system knows no users: export {TRUST}='*'",
+        )
+
+
+def require_not_planted(folder: Path, name: str, key: str) -> None:
+    """Refuses a relative name that leads to another user's files because the folder it is meant from is one for everybody, such as /tmp:
+    there a model's id on the Hub may be a folder, too. Raises ConfigError."""
+    first = folder / Path(name).parts[0]
+    if name.startswith(".") or not first.exists() or not folder.stat().st_mode & stat.S_IWOTH:
+        return
+    if not _trusted(EVERYBODY) and not _is_ours(owner := first.lstat().st_uid, folder):
+        raise ConfigError(
+            f"{key}: '{name}' leads to files of another user, {_user(owner)}, in {folder}, where everybody can write",
+            hint=f"start from a folder of your own; or write ./{name} if these files are meant",
+        )
+
+
+def others_who_write(folder: Path) -> list[str]:
+    """A sentence for each group, or everybody, that can change a folder or put another in its place; the folder may be still to be made."""
+    above = folder.parent
+    while not above.is_dir() and above != above.parent:
+        above = above.parent
+    state, found = above.stat(), []
+    if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX and not _trusted(EVERYBODY):
+        found.append(
+            f"every user of this machine can rename {folder}, and put another in its place: {above} has no sticky bit"
+        )
+    if folder.is_dir():
+        group, writes = folder.stat().st_gid, bool(folder.stat().st_mode & stat.S_IWGRP)
+    else:  # as it will be made
+        group = state.st_gid if state.st_mode & stat.S_ISGID else os.getegid()
+        writes = not _umask() & stat.S_IWGRP
+    if writes and not _is_private(group) and not _trusted(f"@{_group(group)}"):
+        found.append(
+            f"the members of group {_group(group)} can write in {folder}: what they change there runs as you, and is believed. "
+            f"Is it meant so, export {TRUST}=@{_group(group)}; else chmod -R g-w {folder} (and umask 022)"
+        )
+    return found
+
+
+def readable_by_others(file: Path) -> str:
+    """A sentence where others than its owner can read a file that holds a secret, else empty. A trusted group may."""
+    try:
+        state = file.stat()
+    except OSError:
+        return ""
+    group = (
+        state.st_mode & 0o040 and not _is_private(state.st_gid) and not _trusted(f"@{_group(state.st_gid)}")
+    )
+    if not group and not state.st_mode & 0o004:
+        return ""
+    who = f"the members of group {_group(state.st_gid)}" if group else "all users of this machine"
+    return f"{file} holds a secret, and {who} may read it: chmod 600 {file}"
+
+
+def _foreign(path: Path, what: str, owner: int) -> ConfigError:
+    name = _user(owner)
+    return ConfigError(
+        f"{what} {path} belongs to another user, {name}: its configuration names programs, which would run as you",
+        hint=f"where {name} may use your account: export {TRUST}={name} (several divided by commas), and the same command again",
+    )
+
+
+def _is_ours(owner: int, folder: Path) -> bool:
+    if owner in (0, os.geteuid()) or _trusted(_user(owner)):
+        return True
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_uid == owner  # a file system that gives all files to one user
+    return False
+
+
+def _trusted(name: str) -> bool:
+    return name in {word.strip() for word in os.environ.get(TRUST, "").split(",")}
+
+
+def _umask() -> int:
+    """Of this process. (Other threads make files meanwhile, so it is not changed to be seen where the kernel tells it.)"""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
+def _is_private(group: int) -> bool:
+    """Whether a group is that of this user alone, as many systems make one for each."""
+    try:
+        found, me = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return group == me.pw_gid and found.gr_name == me.pw_name and set(found.gr_mem) <= {me.pw_name}
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
