@@ -16,7 +16,7 @@ from undo_hpc.grading.evaluate import context, rational
 from undo_hpc.grading.identity import approximates, identical, opaque, proportional, same_roots
 from undo_hpc.grading.making import as_formula, is_list, total
 from undo_hpc.grading.tables import word_set
-from undo_hpc.grading.values import Value, kinds, num, substitute, symbols
+from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols
 
 Said = bool | None
 Rule = Callable[[Any, Any], Said]
@@ -206,9 +206,9 @@ def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relatio
         return a.name in symbols((b.left, b.right)) and regions.same_region(a.formula, whole)
     if isinstance(b, typed.Region) and a.name and b.name and not labels_agree(a.name, b.name):
         return False
-    formulas = [a.formula, as_formula(b)]
-    if None in formulas:
+    if (other := as_formula(b)) is None:
         return False
+    formulas: list[Node] = [a.formula, other]
     names = {a.name, getattr(b, "name", "")}
     if names & _WHOLE and any(
         "whole" in kinds(f) for f in formulas

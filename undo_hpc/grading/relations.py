@@ -251,7 +251,7 @@ def given(node: Node) -> Value:
     if not found:
         raise SyntaxProblem("a family of structures")
     label, items = found
-    names = {name for name, _ in running}
+    names = frozenset(name for name, _ in running)
     if len({domain for _, domain in running}) == 1 and all(len(symbols(item) & names) < 2 for item in items):
         for name in sorted(names):  # k \\pi, \\pi/4 + n \\pi: one parameter would do
             items = substitute(items, ("sym", name), ("sym", running[0][0]))
