@@ -192,8 +192,10 @@ def legitimate(kind: str, gold: str, mutated: str) -> str:
         return "zero, plus-minus and a parameter that runs over the integers have no sign"
     if re.search(r"lfloor|operatorname|gcd|max|equiv|\\cap|\^343|10\^1$", gold):
         return "the value does not depend on this digit"
-    if kind == "dropped" and "\\in\\mathbb" in gold:
+    if kind == "dropped" and re.search(r"\\in ?(?:\\mathbb|Z)|n \\ge 1$", gold):
         return "the domain of the parameter goes without saying"
+    if kind == "doubled" and re.search(r", [nk] (?:\\in|\\ge) \w$", gold):
+        return "the domain of the parameter is said twice"
     if kind == "dropped" and re.match(r"(?:Yes|No), because", gold):
         return "the reason is left out"
     if re.search(r"=.*=", gold):

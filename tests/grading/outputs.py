@@ -56,4 +56,10 @@ TEXTS: list[tuple[str, str, str, bool]] = [
         "First we get \\boxed{10}. But the question asks for two more, so the final answer is 12.",
         True,
     ),
+    ("extraction", "31", "Thus, the largest value is 31, which is attained at $t=4$.", True),
+    ("extraction", "4", "Thus, the largest value is 31, which is attained at $t=4$.", False),
+    ("extraction", "415", "Therefore, he would have 415 stamps over 5 years.", True),
+    ("extraction", "5", "Therefore, he would have 415 stamps over 5 years.", False),
+    ("extraction", "H", "I choose option H because the group is cyclic.", True),
+    ("extraction", "G", "I choose option H because the group is cyclic.", False),
 ]

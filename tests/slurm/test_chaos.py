@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests import figures
-from tests.chaos.campaign import own_disk, small_run
+from tests.chaos.campaign import REPO, SHIM, own_disk, small_run
 from tests.chaos.checks import Wanted, check, compare
 from tests.chaos.plan import KINDS, plan
 from tests.chaos.slot import SETTINGS
@@ -73,3 +77,23 @@ def test_the_checks_can_fail(undisturbed_run: Campaign, tmp_path: Path) -> None:
 def test_a_seed_is_a_plan() -> None:
     assert plan(3, 4, 20) == plan(3, 4, 20) != plan(3, 5, 20)
     assert {fault.kind for number in range(60) for fault in plan(0, number, 20).faults} == set(KINDS)
+
+
+def test_a_process_sees_what_it_has_put_in_the_place_of_another(tmp_path: Path) -> None:
+    """Where names show late, as on NFS, those of the process itself do not."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from undo_hpc.storage.atomic import publish_dir, write_text
+        made = Path(sys.argv[1], "made")
+        made.mkdir()
+        write_text(made / "file", sys.argv[2])
+        publish_dir(made, made.with_name("final"))
+        print(made.with_name("final").joinpath("file").read_text())
+        """
+    env = os.environ | {"PYTHONPATH": f"{SHIM}:{REPO}", "CHAOS_ROOT": str(tmp_path), "CHAOS_LATE_S": "1"}
+    for turn in ("first", "again"):  # the folder that is replaced is another process's
+        command = [sys.executable, "-c", code, str(tmp_path), turn]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.stdout.split() == [turn], done.stderr
+        time.sleep(1.2)  # its names show by now

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from typing import NamedTuple
 
 from undo_hpc.grading import algebra as cas
@@ -99,7 +100,8 @@ def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Und
     numbers = _number(gold), _number(pred)
     if None not in numbers:
         return _graded("correct" if numbers[0] == numbers[1] else "wrong", pred, "number")
-    pairs = [(a, b) for a in readings(gold) for b in readings(pred)]
+    both = product(enumerate(readings(gold)), enumerate(readings(pred)))
+    pairs = [(a, b) for (i, a), (j, b) in both if not (i and _is_tuple(b)) and not (j and _is_tuple(a))]
     said = [equal(a, b) for a, b in pairs]
     method = type(pairs[0][0]).__name__.lower()
     if True in said or _same_words(gold, pred, *pairs[0]) or letters.several(gold, pred):
@@ -121,6 +123,11 @@ def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Und
         return Undecided(gold, pred)
     found = algebra(left, right)
     return _graded("unparsed" if found is None else "correct" if found else "wrong", pred, "algebra")
+
+
+def _is_tuple(value: typed.Value) -> bool:
+    """Whether this is a tuple or a matrix: digits and commas without brackets are a number or a list, but no tuple."""
+    return isinstance(value, typed.Items) and value.brackets not in ("", "{}")
 
 
 def same(a: str, b: str) -> bool:

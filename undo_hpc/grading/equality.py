@@ -16,12 +16,13 @@ from undo_hpc.grading.evaluate import context, rational
 from undo_hpc.grading.identity import approximates, identical, opaque, proportional, same_roots
 from undo_hpc.grading.making import as_formula, is_list, total
 from undo_hpc.grading.tables import word_set
-from undo_hpc.grading.values import Value, kinds, num, substitute, symbols
+from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols
 
 Said = bool | None
 Rule = Callable[[Any, Any], Said]
 _TRIGONOMETRY = word_set("sin cos tan cot sec csc")
 _INTEGRATION = ({"C", "c"}, {"C", "K"}, {"C", "k"})
+_WHOLE = frozenset("kmnN")
 _AXES = (("const", "i"), ("sym", "j"), ("sym", "k"))
 _DOTS = typed.Named("ldots", ())
 
@@ -205,8 +206,15 @@ def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relatio
         return a.name in symbols((b.left, b.right)) and regions.same_region(a.formula, whole)
     if isinstance(b, typed.Region) and a.name and b.name and not labels_agree(a.name, b.name):
         return False
-    other = as_formula(b)
-    return False if other is None else regions.same_region(a.formula, other)
+    if (other := as_formula(b)) is None:
+        return False
+    formulas: list[Node] = [a.formula, other]
+    names = {a.name, getattr(b, "name", "")}
+    if names & _WHOLE and any(
+        "whole" in kinds(f) for f in formulas
+    ):  # n >= 3 of integers, which goes without saying
+        formulas = [("every", f, ("whole", float("-inf"))) for f in formulas]
+    return regions.same_region(*formulas)
 
 
 # -- names, equations, solutions
@@ -230,8 +238,7 @@ def equations(a: typed.Relation, b: typed.Relation) -> Said:
     said = every((identical(a.left, b.left), identical(a.right, b.right)))
     if said or a.operator not in ("=", "ne", "<", "le"):
         return said
-    plain = frozenset(name for side in (a.left, a.right, b.left, b.right) for name in symbols(side))
-    x, y = (opaque(("add", r.left, ("neg", r.right)), plain) for r in (a, b))
+    x, y = (opaque(("add", r.left, ("neg", r.right))) for r in (a, b))
     factor = proportional(x, y)
     if a.operator in ("<", "le"):
         return said if factor is None else bool(not context().im(factor) and context().re(factor) > 0)
@@ -242,26 +249,22 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
     """The same rows of values under names that can be of one thing, or the same equation."""
     if len(a.names) != len(b.names):
         x, y = (a, b) if len(a.names) > len(b.names) else (b, a)
-        return _stem(x) == y.names[0] and in_any_order(x.rows[0], [row[0] for row in y.rows])
+        return typed.stem(x) == y.names[0] and in_any_order(x.rows[0], [row[0] for row in y.rows])
     unknowns = set(a.names) == set(b.names) or not set(a.names) & set(b.names)
     agree = unknowns if len(a.names) > 1 else labels_agree(a.names[0], b.names[0])
-    ours, theirs = (distinct(typed.in_order_of_names(value)) for value in (a, b))
+    ours, theirs = distinct(typed.row_values(a)), distinct(typed.row_values(b, a.names))
     said = in_any_order(ours, theirs) if agree else False
     if said or not (a.relation and b.relation):
         return said
     p, q = a.relation, b.relation
-    if agree and p.left[0] == q.left[0] == "apply" and len(p.left[2]) == len(q.left[2]) == 1:
-        renamed = substitute(q.right, q.left[2][0], p.left[2][0])  # f(n) = n and f(x) = x
-        said = identical(p.right, renamed) if q.left[2][0][0] == "sym" else said
+    right, argument = q.right, ""
+    applied = agree and all(r.left[0] == "apply" and len(r.left[2]) == 1 for r in (p, q))
+    if applied and q.left[2][0][0] == "sym":  # f(n) = n and f(x) = x
+        right, argument = substitute(right, q.left[2][0], p.left[2][0]), p.left[2][0][1]
+        said = identical(p.right, right)
     if not symbols((p.right, q.right)):
         return said
-    return some((said, equations(p, q), agree and families.constants_renamed(p.right, q.right)))
-
-
-def _stem(a: typed.Solutions) -> str:
-    """The one letter that the names of a solution have, with indices: `x` of `x_1 = 2, x_2 = 3`."""
-    stems = {name.partition("_")[0] for name in a.names}
-    return min(stems) if len(stems) == 1 < len(a.names) and len(a.rows) == 1 else ""
+    return some((said, equations(p, q), agree and families.constants_renamed(p.right, right, argument)))
 
 
 def solutions_bare(a: typed.Solutions, b: Value) -> Said:
@@ -274,7 +277,10 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
     if pair and isinstance(b, typed.Expression):
         arguments = tuple(getattr(v, "node", num(-1)) for v in a.rows[0][0].items)
         return identical(("fn", "binom", arguments, None), b.node)
-    found = distinct(typed.in_order_of_names(a))
+    if isinstance(b, typed.Items) and any(isinstance(item, typed.Relation) for item in b.items):
+        rows = [typed.Relation("=", ("sym", a.names[0]), getattr(row[0], "node", ())) for row in a.rows]
+        return len(a.names) == 1 and in_any_order(rows, b.items)  # two lines
+    found = distinct(typed.row_values(a))
     if len(a.names) == 1:
         return equal(a.rows[0][0] if len(found) == 1 else typed.Items("", tuple(row[0] for row in a.rows)), b)
     if not isinstance(b, typed.Items) or b.brackets not in ("", "{}", "()"):
@@ -283,7 +289,7 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
         return equal(found[0], b) if len(found) == 1 else False
     if all(isinstance(item, typed.Items) for item in b.items):
         return in_any_order(found, distinct(b.items))
-    roots = _stem(a) in ("x", "y", "z", "t")  # in any order
+    roots = typed.stem(a) in ("x", "y", "z", "t")  # in any order
     if len(found) > 1 or not (roots or is_list(b)):
         return False
     return (in_any_order if roots else in_order)(a.rows[0], b.items)

@@ -66,8 +66,6 @@ def evaluate(node: Node, env: Env, mp: Any = None) -> Any:
         return {"pi": mp.pi, "e": mp.e, "i": mp.j, "degree": mp.pi / 180}[node[1]] * 1
     if kind == "neg":
         return -evaluate(node[1], env, mp)
-    if kind == "percent":
-        return evaluate(node[1], env, mp) / 100
     if kind in _BINARY:
         return _bounded(_BINARY[kind](evaluate(node[1], env, mp), evaluate(node[2], env, mp), env, mp), mp)
     if kind in ("fact", "fact2"):
@@ -214,7 +212,7 @@ def _function(name: str, args: list[Any], degree: Any, env: Env, mp: Any) -> Any
             raise Undefined("logarithm")
         base = 10 if name == "lg" or (TEN in env and name == "log" and degree is None) else degree
         return mp.log(x) if base is None else _divide(mp.log(x), mp.log(base), env, mp)
-    if len(args) == 1 and (name in FUNCTIONS or name == "conj"):
+    if len(args) == 1 and name in FUNCTIONS:
         return getattr(mp, name.lower())(mp.convert(x))
     raise Unreadable(name)
 

@@ -45,9 +45,6 @@ _HEDGE = re.compile(
 )
 _CONCLUDES = re.compile(r"(?<![A-Za-z])(?:Therefore|Thus|Hence|So|Consequently|In conclusion|Altogether|In total|Finally)\b,?\s+(?!far\b)")  # fmt: skip
 _STEP = re.compile(r"\s(?:so|thus|hence|therefore|giving|which gives)\s+")
-_UNIT_SPAN = re.compile(
-    r"\\Omega|\\(?:mathrm|text|mbox|textrm|rm)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s*/\s*\\(?:mathrm|text)\s*\{[^{}]*\})*"
-)
 NUMBER = re.compile(
     r"(?<![A-Za-z\d_.])[-−]?[$€£]?\s?(?:\\[dt]?frac\s*\{\s*-?[\d.]+\s*\}\s*\{\s*[\d.]+\s*\}"
     r"|\d{1,2}:[0-5]\d(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
@@ -60,7 +57,7 @@ _CASES = re.compile(r"\bif\b[^\n]{1,200}?\b(?:else|otherwise|\d[^\n]{0,99}? if)\
 _MATHS_WORDS = word_set("and or over pi sqrt sin cos tan log ln exp inf infinity square cubic units unit percent degrees per if for otherwise")  # fmt: skip
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u052f\u0590-\u1fff\u2e80-\uffff]")
 _SAYS = re.compile(  # a verb or a sign, and a value behind it
-    r"(?:\b(?:(?:pay|cost|spend|earn|make|save|owe|get|need|take|sell|equal|give|total)s?|paid|spent|made|lost|got|took|sold|has|had|is|are"
+    r"(?:\b(?:(?:pay|cost|spend|earn|make|save|owe|get|need|take|sell|equal|give|total|have|receive|collect|require|use|raise)(?:s|e?d)?|paid|spent|made|lost|got|took|sold|has|had|is|are"
     r"|was|were|be|at|of|as|obtain)\b:?(?:\s+(?:a total of|about|at|only|to))?|=|≈|:)\s*(?=[-−+$€£\d(\[{\\√π.])",
     re.IGNORECASE,
 )
@@ -179,9 +176,7 @@ def _payload(rest: str, words: int, strict: bool) -> str | None:
         rest = rest[nested.end() :].lstrip(" *:")
     line = rest[: sentence_end(rest)]
     spans = [span for span in _SPAN.finditer(rest, 0, len(line) + 600) if span.start() <= len(line)]
-    outside = _SPAN.sub(" ", line)
-    mixed = re.search(r"\d", outside) and not is_prose(outside)
-    near = spans and not mixed and len(_WORD.findall(rest[: spans[0].start()])) <= 12
+    near = spans and len(_WORD.findall(rest[: spans[0].start()])) <= 12
     if near and (value := _last_maths(rest[: max(len(line), spans[-1].end())])):
         return value
     phrase = line.strip().strip("*_` " if line.strip()[:1] not in "\"'" else "*_`\"' ").rstrip(".")
@@ -210,7 +205,11 @@ def _last_maths(text: str) -> str | None:
     spans = list(_SPAN.finditer(text))
     if not spans:
         return None
-    aside = _ASIDE.search(text, spans[0].end()) if len(text) < 400 and "\n" not in text.strip() else None
+    aside = _ASIDE.search(text) if len(text) < 400 and "\n" not in text.strip() else None
+    if aside and aside.start() < spans[0].start():
+        if NUMBER.search(text, 0, aside.start()):
+            return None  # `the maximum is 25, attained at $x = 5$`
+        aside = _ASIDE.search(text, spans[0].end())
     spans = [span for span in spans if not aside or span.start() < aside.start()]
     behind = text[spans[-1].end() : aside.start() if aside else None]
     if re.match(r"[^.]{0,60}?(?:\bis|\bare|=|\bequals)\s", behind) and NUMBER.search(behind):
@@ -219,14 +218,12 @@ def _last_maths(text: str) -> str | None:
 
 
 def _joined(text: str, spans: list[re.Match[str]]) -> str:
-    """The last span with those before it that only 'and', 'or' or a comma parts from it, and with its unit."""
+    """The last span with those before it that only 'and', 'or' or a comma parts from it."""
     last = _inside(spans[-1])
     if len(spans) > 1:
-        before, between = _inside(spans[-2]), text[spans[-2].end() : spans[-1].start()].strip()
+        before = _inside(spans[-2])
         if re.fullmatch(r"\\?[A-Za-z]+", last) and re.search(r"\d|\\(?:pi|infty)", before):
             return _joined(text, spans[:-1])  # `there are $7$ values of $n$`
-        if _UNIT_SPAN.fullmatch(last) and not between:
-            return f"{_joined(text, spans[:-1])} {last}"  # `$18\pi$ $\mathrm{ft}^3$`
     pieces = [last]
     for span, next_one in zip(spans[-2::-1], spans[:0:-1], strict=True):
         piece = _inside(span)

@@ -70,11 +70,11 @@ def _members(family: typed.Family, env: Env) -> dict[Any, float]:
 
 
 def members(value: Value) -> tuple[str, tuple[tuple[Node, ...], ...]] | None:
-    """The label of a value and its items as nodes, or tuples of nodes (the values of several names in alphabetical order)."""
+    """The label of a value and its items as nodes, or tuples of nodes (the values of several names)."""
     label = ""
     if isinstance(value, typed.Solutions):
-        label = value.names[0] if len(value.names) == 1 else ""
-        value = typed.Items("", tuple(typed.in_order_of_names(value)))
+        label = typed.stem(value) or (value.names[0] if len(value.names) == 1 else "")
+        value = typed.Items("", value.rows[0] if typed.stem(value) else tuple(typed.row_values(value)))
     plain = isinstance(value, typed.Items) and value.brackets in ("", "{}")
     items = [_nodes(item) for item in (value.items if plain else (value,))]
     return None if None in items else (label, tuple(item for item in items if item))
@@ -111,10 +111,15 @@ def implied(a: Node, b: Node) -> bool | None:
     return same_family(*(typed.Family(*pair, "") for pair in zip(items, domains, strict=True)))
 
 
-def constants_renamed(a: Node, b: Node) -> bool:
-    """Whether two expressions are equal once their arbitrary constants have the same names: C_1 e^x and A e^x."""
+def constants_renamed(a: Node, b: Node, argument: str = "") -> bool:
+    """Whether two expressions are equal once their arbitrary constants have the same names: C_1 e^x and A e^x.
+
+    `argument`: they are values of a function of it, in which all other letters may be arbitrary constants: ax + b and kx + m.
+    """
     only_a, only_b = sorted(symbols(a) - symbols(b)), sorted(symbols(b) - symbols(a))
-    arbitrary = all(name[0] in _ARBITRARY and name[1:2] in ("", "_") for name in (*only_a, *only_b))
+    alone = argument and symbols(a) & symbols(b) <= {argument}
+    letters = _ARBITRARY | frozenset("abdmpq" if alone else "")
+    arbitrary = all(name[0] in letters and name[1:2] in ("", "_") for name in (*only_a, *only_b))
     if not only_a or len(only_a) != len(only_b) or len(only_a) > 3 or not arbitrary:
         return False
     return any(identical(a, renamed) for renamed in _renamings(b, only_b, only_a))

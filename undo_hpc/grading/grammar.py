@@ -18,10 +18,16 @@ MAX_ITEMS = 200
 _APPROXIMATE = word_set("about approximately roughly around approx")
 _HEDGES = _APPROXIMATE | word_set("exactly only just simply thus therefore hence so answer final")
 _CODES = {"usd": "$", "us": "$", "rs": "₹", "inr": "₹", "eur": "€", "gbp": "£"}
+_QUANTIFIED = word_set(
+    "all any every positive nonnegative non-negative natural whole real rational integer integers number numbers value values of"
+)
+_NAMED_BY_LETTER = {("sym", letter) for letter in "ZNRQ"}  # k \\in Z
+_TELLS = word_set("is are an any integer integers")
 _CLAUSES = word_set("where for with if when provided any some integer integers")
 _CHANGES = word_set("not except but otherwise than less greater least most")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
 _PARAMETERS = frozenset("klmnst")
+_BEGINNINGS = {("ge", num(0)): "0..", ("ge", num(1)): "1..", (">", num(0)): "1.."}
 _IN_BRACES = 2  # of `brackets`: a colon says `such that`
 _SEPARATORS = ("", ",", "and", "or", ";")  # each stronger than the one before
 _INTEGERS = {"N": "Z+", "Z+": "Z+", "N+": "Z+", "N*": "Z+", "N0+": "N", "Z0+": "N"}
@@ -32,16 +38,22 @@ def domain_of(node: Node, before: tuple[Node, ...] = ()) -> list[tuple[str, str]
     if node[0] != "rel" or len(node[1]) != 1:
         return None
     (operator,), (left, right) = node[1:]
-    if operator in (">", "ge") and left[0] == "sym" and left[1] in _PARAMETERS and right in (num(0), num(1)):
+    if (operator, right) in _BEGINNINGS and left[0] == "sym" and left[1] in _PARAMETERS:
         sides = (item[2][-1] if item[0] == "rel" else item for item in before)
         parameter = any(left in walk(side) for side in sides)
-        return [(left[1], "0.." if operator == "ge" and not right[1] else "1..")] if parameter else None
+        return [(left[1], _BEGINNINGS[operator, right])] if parameter else None
     if operator != "in" or right[0] != "named":
         return None
     items = left[2] if left[0] == "list" else left[3] if left[0] == "bracket" else (left,)
     if any(item[0] != "sym" and item != ("const", "i") for item in items):
         return None
     return [(item[1], _INTEGERS.get(right[1], right[1])) for item in items]
+
+
+def domain_in(said: list[str]) -> str:
+    """The domain that words tell of, such as `any positive integer`; empty where they tell of none."""
+    stems = [word.rstrip("s") for word in said]
+    return next((name for wanted, name in tables.DOMAINS if all(word in stems for word in wanted)), "")
 
 
 class Grammar(Terms):
@@ -100,13 +112,17 @@ class Grammar(Terms):
                 self.at += 1
                 node = self.remark(node)
                 self.need(")")
-            elif self.word_in(_CLAUSES) or (
-                self.peek() == ("op", ",") and self.peek(1)[1].lower() in _CLAUSES
-            ):
+            elif self.word_in(_CLAUSES) or (self.peek() == ("op", ",") and self.clause_follows()):
                 self.skip(",")
                 node = self.clause(node)
             else:
                 return node
+
+    def clause_follows(self) -> bool:
+        """Whether `where k is an integer`, or `k is an integer`, stands behind the comma here."""
+        return self.peek(1)[1].lower() in _CLAUSES or (
+            self.peek(1)[0] == "sym" and self.peek(2)[1].lower() in _TELLS
+        )
 
     def relation(self) -> Node:
         """Sides and the relations between them."""
@@ -120,10 +136,13 @@ class Grammar(Terms):
             self.skip(":")
             if hedge in _APPROXIMATE:
                 return ("about", self.side())
+        if self.word_in(_QUANTIFIED) and (node := self.quantified()):
+            return node
         sides, operators = [self.labelled()], []
         while operator := self.operator():
             operators.append(operator)
-            sides.append(self.side())
+            side = self.side()
+            sides.append(("named", side[1]) if operator == "in" and side in _NAMED_BY_LETTER else side)
         return ("rel", tuple(operators), tuple(sides)) if operators else sides[0]
 
     def operator(self) -> str:
@@ -173,7 +192,15 @@ class Grammar(Terms):
         while self.peek()[0] in ("word", "sym") or self.peek() in (("op", ","), ("op", "and")):
             kind, text = self.peek()
             if kind == "sym" and self.peek(1)[1] in ("in", "=", "<", ">", "le", "ge", "ne"):
-                if not (found := domain_of(self.relation())):
+                condition = self.relation()
+                found = domain_of(condition, (node,))
+                arguments = node[2][0] if node[0] == "rel" else ()
+                bound = condition[1:] in [
+                    ((o,), (("sym", text), num(n))) for o in (">", "ge", "ne") for n in (0, 1)
+                ]
+                if bound and {"all", "every"} & set(said) and ("sym", text) in walk(arguments):
+                    found = [(text, "R")]  # f(x) = 1/x for all x > 0
+                if not found:
                     raise Wordy("a condition")
                 domains += [*((name, found[0][1]) for name in names), *found]
                 continue
@@ -181,11 +208,22 @@ class Grammar(Terms):
             (names if kind == "sym" else said).append(text if kind == "sym" else text.lower())
         if domains:
             return ("given", node, tuple(domains))
-        stems = [word.rstrip("s") for word in said]
-        told = [name for wanted, name in tables.DOMAINS if all(word in stems for word in wanted)]
+        told = domain_in(said)
         if not told or _CHANGES & set(said):
             raise Wordy("a clause")
-        return ("given", node, tuple((name, told[0]) for name in dict.fromkeys(names)) or (("", told[0]),))
+        return ("given", node, tuple((name, told) for name in dict.fromkeys(names)) or (("", told),))
+
+    def quantified(self) -> Node | None:
+        """`all integers n \\ge 3`, `any real x`: a condition on a name, and its domain."""
+        start, said = self.at, []
+        while self.word_in(_QUANTIFIED):
+            said.append(self.take()[1].lower())
+        if (told := domain_in(said)) and self.peek()[0] == "sym":
+            name, node = self.peek()[1], self.relation()
+            domain = ("rel", ("in",), (node, ("named", {"N": "N0"}.get(told, told))))
+            return domain if node[0] == "sym" else ("given", node, ((name, told),))
+        self.at = start
+        return None
 
     # -- one side of a relation: sets, ratios, quantities
     def side(self) -> Node:
@@ -226,6 +264,8 @@ class Grammar(Terms):
         unit = self.unit() if node[0] != "named" else ""
         if not unit:
             return node
+        if node[0] == "sym" and unit in ("odd", "even", "prime"):
+            raise Wordy("what a name is like")
         joined = self.peek() == ("op", "and")
         if self.peek(joined)[0] != "num" or self.peek(joined + 1)[0] != "word":
             return ("quantity", node, unit)
@@ -249,13 +289,6 @@ class Grammar(Terms):
             clause = text.lower() in _CLAUSES or (not pieces and text in ("to", "am", "pm", "over"))
             if (kind == "word" and not clause) or (kind == "op" and text in CURRENCIES and not pieces):
                 pieces.append(self.take()[1])
-            elif (kind, text) == ("cmd", "frac") and self.peek(1)[1] == "{" and self.peek(2)[0] == "word":
-                self.at += 2
-                pieces.append(self.unit())
-                self.need("}")
-                self.need("{")
-                pieces.append(f"/ ({self.unit()})")
-                self.need("}")
             elif pieces and self.skip("^"):
                 braced, minus = self.skip("{"), self.skip("-")
                 kind, text = self.take()

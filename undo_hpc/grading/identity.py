@@ -39,16 +39,13 @@ _FACTORED = (1, 2, 3, 4, 6, 8, 9, 12, 15, 16, 20, 30, 36, 60)
 _TELLING = (16, 17, 24, 25, 26, 27, 31, 32, 36, 48, 49, 63, 64, 65, 81, 99, 100, 120)
 
 
-def opaque(node: Any, plain: frozenset[str]) -> Any:
-    """The node with each applied name of unknown meaning as one symbol; where the bare name stands as well it is a product."""
+def opaque(node: Any) -> Any:
+    """The node with each applied name of unknown meaning as one symbol."""
     if not isinstance(node, tuple) or not node:
         return node
-    if node[0] == "apply":
-        arguments = tuple(opaque(a, plain) for a in node[2])
-        if node[1] in plain and len(arguments) == 1 and symbols(arguments[0]) and node[1] not in "fF":
-            return ("mul", ("sym", node[1]), arguments[0])
-        return ("sym", f"{node[1]}{arguments!r}".replace("\\", ""))  # else escapes would double at each level
-    return tuple(opaque(part, plain) for part in node)
+    if node[0] == "apply":  # without backslashes: escapes would double at each level
+        return ("sym", f"{node[1]}{tuple(map(opaque, node[2]))!r}".replace("\\", ""))
+    return tuple(map(opaque, node))
 
 
 def identical(a: Node, b: Node) -> bool | None:
@@ -60,8 +57,7 @@ def identical(a: Node, b: Node) -> bool | None:
         signs = [{("const", "infty"): 1, ("neg", ("const", "infty")): -1}.get(node, 0) for node in (a, b)]
         return signs[0] == signs[1] if any(signs) else None
     if "apply" in held:
-        plain = frozenset(name for name in symbols(a) | symbols(b) if "(" not in name)
-        a, b = opaque(a, plain), opaque(b, plain)
+        a, b = opaque(a), opaque(b)
     names = sorted(symbols(a) | symbols(b))
     if "opaque" in held or len(names) > 12:
         return True if a == b else None

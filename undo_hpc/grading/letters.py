@@ -18,7 +18,7 @@ _SECOND = r"[)}\]*\s]{0,6}(?:[,;&]|and|or|\s){1,8}[(*\s]{0,6}[A-Z][)}\]*\s.]{0,6
 _SAID = re.compile(
     r"(?i:answer|choice|option|réponse|respuesta|antwort|故?选(?:择|项)?|答案|答|正解|정답|답|ответ)\s*(?:\*\*)?"
     r"[^A-Z\n\d$\\<>=()\[\]{}]{0,40}?[(\[{]{0,2}(?:\\text(?:bf)?\{)?\(?\s*(?<![A-Za-z])([A-Z])"
-    rf"(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+[a-z]{{2,}}\s+[a-z])(?!{_SECOND})"
+    rf"(?![a-zA-Z'+*/^=_(]|\s*[-+*/^=<>]|\s+(?!because|since)[a-z]{{2,}}\s+[a-z])(?!{_SECOND})"
 )
 _NEGATED = re.compile(r"(?:\bnot|\bcannot|n't|\bneither|\bnever)\s+(?:be\s+)?(?:(?:option|choice)\s+)?[(*\[]*$", re.IGNORECASE)  # fmt: skip
 _BUT = re.compile(r"[)\]*.,;\s]*(?:but|rather|instead|it(?:'s|\s+is))\s+(?:rather\s+|instead\s+)?(?:(?:option|choice)\s+)?[(*\[]*([A-Z])\b")  # fmt: skip

@@ -43,11 +43,21 @@ def expression(node: Node) -> Value:
         return typed.Items("matrix", tuple(typed.Items("()", tuple(map(expression, row))) for row in rows))
     if node[0] == "neg" and (node[1][0] in ("quantity", "percent") or node[1][2:] == (("const", "degree"),)):
         return value_of((node[1][0], ("neg", node[1][1]), *node[1][2:]))
+    if node[0] in ("neg", "mul") and (multiple := vector(node)):
+        return value_of(multiple)
     if held & STRUCTURES:
         raise SyntaxProblem("a structure inside of an expression")
     if node[0] == "percent" or (node[0] == "mul" and node[2] == ("const", "degree")):
         return typed.Quantity(expression(node[1]), "%" if node[0] == "percent" else "°")
     return typed.Expression(node)
+
+
+def vector(node: Node) -> Node | None:
+    """A tuple with the factors before it taken into it: -2(1, 3)."""
+    if node[0] not in ("neg", "mul"):
+        return node if node[:3] == ("bracket", "(", ")") and len(node[3]) > 1 else None
+    inner = vector(node[-1])
+    return inner and (*inner[:3], tuple((*node[:-1], item) for item in inner[3]))
 
 
 def branches(node: Node) -> list[Node]:
@@ -116,8 +126,7 @@ def as_formula(value: Value) -> Node | None:
         return ("any", *(("rel", ("=",), (regions.VARIABLE, node)) for node in nodes))
     if len(nodes) == len(value.items) == 2 and value.brackets:
         return regions.between(nodes[0], nodes[1], value.brackets)
-    parts = [None] if value.brackets else list(map(as_formula, value.items))
-    return None if None in parts else ("any", *parts)
+    return None
 
 
 def set_operation(node: Node) -> Value:

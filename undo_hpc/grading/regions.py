@@ -40,7 +40,7 @@ def holds(formula: Node, env: Env) -> bool:
     if kind == "none":
         return not holds(parts[0], env)
     if kind == "whole":
-        x = env[VARIABLE[1]]
+        x = context().convert(env[VARIABLE[1]])
         return abs(x - context().nint(x)) < 1e-20 and x >= parts[0]
     values = [_real(side, env) for side in parts[1]]
     pairs = zip(parts[0], pairwise(values), strict=True)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 from undo_hpc.grading import families, regions, words
 from undo_hpc.grading import values as typed
 from undo_hpc.grading.grammar import domain_of, parse
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.lookalikes import unify
-from undo_hpc.grading.making import MAKERS, STRUCTURES, as_formula, flat, named, value_of
+from undo_hpc.grading.making import MAKERS, STRUCTURES, as_formula, branches, flat, named, value_of
 from undo_hpc.grading.tables import NUMBER_WORDS, word_set
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols, walk
 
 _BASED = re.compile(r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)")  # fmt: skip
 _SPLIT = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_PART = re.compile(r"(?:^|(?<=[\s;,.]))(?:\\text\s*\{)?\(?([1-5a-e])\)\s*\}?(?=\s*[-\\$\w(])")
+_PERMUTED = word_set(
+    "text and or with all its their any of the other permutation permutations thereof it them these"
+)
 _WORDS = (typed.Text, typed.Unread)
 _FLIPPED = {">": "<", "ge": "le", "<": "<", "le": "le", "ne": "ne", "=": "="}
 _MEASURED = word_set("add mul div ratio fn pow")
@@ -77,6 +81,8 @@ def relation(node: Node) -> Value:
         return modulo(("modulo", ("rel", operators, (sides[0], sides[1][1])), sides[1][2]))
     elif operators == ("equiv",) and sides[0][0] == "apply":  # f(x) \equiv 0
         return equation(sides)
+    elif operators == ("ne",) and kinds(sides) & {"pm"} and plain:  # x \\ne \\pm 1
+        return narrowed({"and"}, [inequality(operators, part) for part in branches(sides)])
     elif said <= _FLIPPED.keys() and plain:
         return inequality(operators, sides)
     elif len(sides) == 2 and plain:
@@ -113,6 +119,10 @@ def equation(sides: tuple[Node, ...]) -> Value:
 def membership(left: Node, right: Node) -> Value:
     """`x \\in [1, 2)`: the set, for a name."""
     value = value_of(right)
+    if left[0] == "bracket" and isinstance(value, typed.Items) and value.brackets == "{}":
+        return equation(
+            (left, ("list", (",",) * (len(right[3]) - 1), right[3]))
+        )  # (a, b) \\in {(1, 2), (2, 1)}
     label = label_of(left, num(0)) if left[0] in ("sym", "apply", "words") else ""
     if isinstance(value, typed.Region):
         return typed.Region(label, value.formula)
@@ -144,6 +154,9 @@ def listing(node: Node) -> Value:
     """A list: solutions, conditions on one variable, families, or values in any order."""
     separators, items = node[1], node[2]
     domains = [domain_of(item, items[:i]) for i, item in enumerate(items)]
+    for i in range(len(items) - 1, 0, -1):  # `k` of `k, n \\in Z`
+        if (told := domains[i]) and items[i - 1][0] == "sym" and items[i - 1][1] in symbols(items[: i - 1]):
+            domains[i - 1] = [(items[i - 1][1], told[0][1])]
     if any(domains) and not all(domains):
         rest = tuple(item for item, found in zip(items, domains, strict=True) if not found)
         inner = rest[0] if len(rest) == 1 else ("list", separators[: len(rest) - 1], rest)
@@ -189,7 +202,7 @@ def merged(values: list[typed.Solutions]) -> typed.Solutions | None:
             if rows[-1] and (part.keys() & rows[-1].keys() or len(part) > 1):
                 rows.append({})
             rows[-1] |= part
-    names = tuple(rows[0])
+    names = tuple(sorted(rows[0]) if rows[0].keys() <= _UNKNOWNS else rows[0])
     if "=" in names or any(row.keys() != rows[0].keys() for row in rows):
         return None
     return typed.Solutions(names, tuple(tuple(row[name] for name in names) for row in rows), None)
@@ -237,13 +250,19 @@ def given(node: Node) -> Value:
         return value
     if not found:
         raise SyntaxProblem("a family of structures")
-    return typed.Family(found[1], running, found[0])
+    label, items = found
+    names = frozenset(name for name, _ in running)
+    if len({domain for _, domain in running}) == 1 and all(len(symbols(item) & names) < 2 for item in items):
+        for name in sorted(names):  # k \\pi, \\pi/4 + n \\pi: one parameter would do
+            items = substitute(items, ("sym", name), ("sym", running[0][0]))
+        running = running[:1]
+    return typed.Family(items, running, label)
 
 
 def labels(node: Node) -> frozenset[str]:
-    """The names on the left of equations: they are not parameters."""
+    """The names on the left of equations, and their indices: they are not parameters."""
     if node[0] == "rel":
-        return symbols(node[2][0])
+        return frozenset(part for name in symbols(node[2][0]) for part in (name, *name.split("_")[1:]))
     return frozenset().union(*map(labels, node[-1])) if node[0] in ("list", "bracket") else frozenset()
 
 
@@ -290,14 +309,28 @@ def readings(text: str) -> tuple[typed.Value, ...]:
     return (first,) if second == first or isinstance(second, _WORDS) else (first, second)
 
 
+def _lettered(text: str) -> str:
+    """The text with numbered parts, `1) 5; 2) 7` or `(1) 5 (2) 7`, lettered as `(a) 5; (b) 7` is read."""
+    marks = [m[1] for m in _PART.finditer(text)] if text.count(")") > 1 else []
+    if len(marks) < 2 or "".join(marks) not in ("12", "123", "1234", "12345", "ab", "abc", "abcd", "abcde"):
+        return text
+    return _PART.sub(lambda m: rf"; \text{{({chr(ord(m[1]) + 48 * m[1].isdigit())})}} ", text).lstrip("; ")
+
+
 @lru_cache(maxsize=8192)
 def read(text: str, thousands: bool = True) -> typed.Value:
     """The value of an answer. Never raises: words become Text, what the grammar does not know becomes Unread."""
-    plain = unify(text)
+    plain = _lettered(unify(text))
     if (based := _BASED.fullmatch(plain.strip().strip("$ "))) and (based[2] or based[3]):
         base = NUMBER_WORDS.get((based[2] or based[3]).lower(), based[2] or based[3])
         if str(base).isdigit():
             return value_of(("base", based[1], int(base)))
+    head = plain[: plain.rfind(")") + 1] if "permutation" in plain else ""
+    if head and set(re.findall("[a-z]+", plain[len(head) :])) <= _PERMUTED:
+        value = read(head, thousands)
+        rows = getattr(value, "rows", [getattr(v, "items", ()) for v in flat([value])])
+        if all(1 < len(row) < 5 for row in rows):
+            return typed.Items("", tuple(typed.Items("()", p) for row in rows for p in permutations(row)))
     try:
         return value_of(parse(plain, thousands))
     except (SyntaxProblem, RecursionError) as error:

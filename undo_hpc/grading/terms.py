@@ -54,8 +54,7 @@ class Terms(Cursor):
         """Whether a factor without a sign of multiplication stands here."""
         kind, text = self.peek()
         if kind == "cmd":
-            unit = text == "frac" and self.peek(1)[1] == "{" and self.peek(2)[0] == "word"
-            return text not in tables.NO_FACTORS and not unit
+            return text not in tables.NO_FACTORS
         if kind != "op":
             return kind in ("num", "sym", "begin")
         opens = text == "(" or (text == "[" and not self.outward)
@@ -63,7 +62,11 @@ class Terms(Cursor):
 
     def is_remark(self) -> bool:
         """Whether the bracket here holds words, a modulus, or the domain of a parameter, so that it is no factor."""
-        return self.peek(1)[0] == "word" or self.peek(1)[1] == "mod" or self.peek(2)[1] in ("in", "ne")
+        return (
+            self.peek(1)[0] == "word"
+            or self.peek(1)[1] == "mod"
+            or self.peek(2)[1] in ("in", "ne", "ge", ">")
+        )
 
     # -- powers and what stands behind a factor
     def power(self) -> Node:
@@ -262,8 +265,6 @@ class Terms(Cursor):
             return self.opaque(name)
         if name == "bold" or (name == "hat" and {"i", "j", "k"} & set(self.ahead(2))):
             return self.argument()
-        if name == "overline" and self.peek(1)[0] == "num":
-            return ("fn", "conj", (self.argument(),), None)
         if name in tables.MARKS:  # the letters below an accent or behind a mark: \vec{a}, \angle ABC
             letters = self.raw_subscript()
             while letters.isupper() and self.peek()[1].isupper() and not self.spaced():
@@ -329,6 +330,8 @@ class Terms(Cursor):
         if exponent == ("neg", num(1)) and f"a{name}" in tables.FUNCTIONS:
             name, exponent = f"a{name}", None
         opening = self.peek()[1]
+        if name in ("max", "min") and opening in ("=", "approx"):
+            return ("sym", name)  # \max = 5
         if self.skip("(", "{", "\\{", "["):
             arguments = self.within(self.arguments, int(opening != "{"))
             self.need(CLOSING[opening])

@@ -31,7 +31,8 @@ Items = NamedTuple("Items", [("brackets", str), ("items", Values)])
 Region = NamedTuple("Region", [("name", str), ("formula", Node)])
 # an equation or another relation between two sides
 Relation = NamedTuple("Relation", [("operator", str), ("left", Node), ("right", Node)])
-# values with names (`x = 3`, `f(x) = 2x`, `p=5, q=2; p=7, q=2`): a row has one for each; the whole equation where there is but one
+# values with names (`x = 3`, `f(x) = 2x`, `p=5, q=2; p=7, q=2`): a row has one for each;
+# the whole equation where there is but one
 Solutions = NamedTuple("Solutions", [("names", tuple[str, ...]), ("rows", tuple[Values, ...]), ("relation", Relation | None)])  # fmt: skip
 Ratio = NamedTuple("Ratio", [("items", Values)])
 # a time of day in minutes; `half` is am, pm, or empty where it is not said
@@ -49,11 +50,17 @@ Unread = NamedTuple("Unread", [("text", str)])
 TYPES = (Expression, Quantity, About, Items, Region, Relation, Solutions, Ratio, Clock, Family, Cases, Named, Text, Unread)  # fmt: skip
 
 
-def in_order_of_names(a: Solutions) -> list[Value]:
-    """The solutions: values of one name, or tuples of the values of several, the names in alphabetical order."""
-    order = sorted(range(len(a.names)), key=a.names.__getitem__)
+def row_values(a: Solutions, names: tuple[str, ...] = ()) -> list[Value]:
+    """The solutions: values of one name, or tuples of the values of several, in the order of `names` where these are the same ones."""
+    order = list(map(a.names.index, names)) if set(names) == set(a.names) else range(len(a.names))
     parts = (tuple(row[i] for i in order) for row in a.rows)
-    return [part[0] if len(order) == 1 else Items("()", part) for part in parts]
+    return [part[0] if len(a.names) == 1 else Items("()", part) for part in parts]
+
+
+def stem(a: Solutions) -> str:
+    """The one letter that the names of a solution have, with indices: `x` of `x_1 = 2, x_2 = 3`."""
+    stems = {name.partition("_")[0] for name in a.names}
+    return min(stems) if len(stems) == 1 < len(a.names) and len(a.rows) == 1 else ""
 
 
 def num(value: Fraction | int) -> Node:

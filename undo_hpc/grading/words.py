@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, pairs, rows
+from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, pairs, rows, word_set, words
 
 _NOISE = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|left|right|operatorname|displaystyle)\b|\\[,;:! ()\[\]]|[{}\"'`*_~$()\[\]]")  # fmt: skip
 _POINT = re.compile(r"[.,;:!?]+(?=\s|$)")
@@ -14,8 +14,15 @@ _SAME = {said.strip(): name for line, name in rows("same words") for said in lin
 _MONTH = {name[:size]: i for i, name in enumerate(MONTHS, 1) for size in (3, len(name))} | {"sept": 9}
 _PARTS = {name: int(size) for name, size in pairs("parts of one").items()}
 SETS = frozenset(name for name in _SAME.values() if name[0].isupper())
+_ADJECTIVES = frozenset(words("adjectives"))
+_SAYING = word_set("all any every is are must be integer integers number numbers value values for of")
 INFINITE = ("infinitely many", "infinity", "positive infinity")
 EMPTY = "no solution"
+_NOTHING = re.compile(
+    r"no (?:such )?(?:(?:real|integer|integral|positive|rational|other|possible|valid) )*"
+    r"(?:solutions?|roots?|answers?|values?|functions?|integers?|numbers?|pairs?|triples?|such(?: [a-z])?)(?: (?:of|for) [a-z])?(?: exists?)?"
+)
+_WINS = re.compile(r" (?:always )?(?:wins?|will win|can win|has winning strategy)(?: game)?$")
 _LIST = re.compile(r"\s*(?:,|\band\b|&)\s*")
 
 
@@ -24,7 +31,8 @@ def plain(text: str) -> str:
     text = _NOISE.sub(" ", text.replace("'", "")).replace("\\", " ").lower()
     said = " ".join(word for word in _POINT.sub(" ", text).split() if word not in ("the", "a", "an"))
     said = _LEAD.sub("", said, count=1) if _LEAD.match(said) else said
-    return _date(said) or _SAME.get(said, said)
+    said = _WINS.sub("", said) if "win" in said else said
+    return EMPTY if _NOTHING.fullmatch(said) else _date(said) or _SAME.get(said, said)
 
 
 def _date(said: str) -> str | None:
@@ -40,12 +48,23 @@ def same(a: str, b: str) -> bool:
     """Whether two plain forms say the same; names joined by `and` have no order, a reason may be left out."""
     if a == b or (a.replace(" ", "") == b.replace(" ", "") and not re.search(r"\d", a)):
         return True
+    ours, theirs = _told(a, b), _told(b, a)
+    if sorted(ours) == sorted(theirs) and not {"and", "or"} & set(ours):  # `all positive even integers`
+        return all(x == y or {x, y} <= _ADJECTIVES for x, y in zip(ours, theirs, strict=True))
     short, long = sorted((a, b), key=len)
     if short in ("yes", "no") and long.startswith((f"{short} it ", f"{short} because ", f"{short} since ")):
         return True
     lists = [sorted(filter(None, _LIST.split(text))) for text in (a, b)]
     joined = all(" and " in text for text in (a, b)) and not re.search(r"\d|\b(?:true|false|yes|no)\b", a)
     return joined and lists[0] == lists[1]
+
+
+def _told(text: str, other: str) -> list[str]:
+    """The words of a text; of `all odd integers n` and `n is odd` what they tell of the number, and its name where both have one."""
+    said, named = text.split(), any(len(word) == 1 for word in other.split())
+    telling = [word for word in said if word in _ADJECTIVES or (named and len(word) == 1)]
+    plain = all(word in _ADJECTIVES | _SAYING or len(word) == 1 for word in said)
+    return sorted(telling) if plain and _ADJECTIVES & set(said) else said
 
 
 def spelled(text: str) -> tuple[Fraction, str] | None:

@@ -99,6 +99,15 @@ def _lists(real):
     return call
 
 
+class _Libraries(ctypes.CDLL):
+    """Without the exchange of two names, which NFS has not; a process sees what it renames itself."""
+
+    def __getattr__(self, name):
+        if name == "renameat2":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
 class _Scan:
     """os.scandir without what shows late."""
 
@@ -128,6 +137,7 @@ def _late_names():
     os.stat, os.lstat, os.listdir, os.scandir = _reads(os.stat), _reads(os.lstat), _lists(os.listdir), _Scan
     os.rename, os.replace, os.link = _makes(os.rename), _makes(os.replace), _makes(os.link)
     os.mkdir = _makes_folder(os.mkdir)
+    ctypes.CDLL = _Libraries
     os.open = _opens(os.open, lambda flags: isinstance(flags, int) and flags & os.O_CREAT)
     io.open = builtins.open = _opens(io.open, lambda mode: any(letter in mode for letter in "wxa"))
 
