@@ -1,4 +1,4 @@
-"""The published figures of `make validate` and `make validate-signals` are those of their results.json; every share is k of n."""
+"""The published figures of the campaigns `tiny_validate`, `tiny_signals` and `tiny_worlds` are those of their results.json; every share is k of n."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def results() -> dict[str, object]:
     return dict(json.loads(RESULTS.read_text()))
 
 
-@pytest.mark.parametrize("name", ["validation", "signals"])
+@pytest.mark.parametrize("name", ["validation", "signals", "worlds"])
 def test_the_page_shows_what_the_command_makes_of_the_results(name: str) -> None:
     page = REPO / "docs" / f"{name}.md"
     shown, text = json.loads(page.with_suffix(".json").read_text()), page.read_text(encoding="utf-8")
@@ -49,9 +49,10 @@ def test_the_readme_quotes_them_with_their_intervals(results: dict[str, object])
     """Each difference that the README tells stands in a sentence of the results, sign and interval and all."""
     text = " ".join((REPO / "README.md").read_text(encoding="utf-8").split())
     told = re.findall(r"([+\u2212]\d+\.\d) points \(([+\u2212]\d+\.\d) to ([+\u2212]\d+\.\d)\)", text)
+    worlds = json.loads((REPO / "docs" / "worlds.json").read_text())
     compared = results["comparisons"]
-    assert isinstance(compared, list) and len(told) >= 3
-    sentences = " ".join(c["sentence"] for c in compared)
+    assert isinstance(compared, list) and len(told) >= 4
+    sentences = " ".join(c["sentence"] for c in [*compared, *worlds["comparisons"]])
     for mean, low, high in told:
         assert f"{mean} points (95 % interval {low} to {high}" in sentences
 
@@ -76,3 +77,14 @@ def test_second_students_are_counted_and_stand_on_the_page(results: dict[str, ob
         assert f"| {arm} | {right:,} of 5,000 | {right / 50:.1f} |" in to_markdown(results)
     assert f"another student: {transfer['comparisons'][0]['sentence']}" in to_markdown(results)
     assert "another student" not in to_markdown({**results, "transfer": {"runs": [], "comparisons": []}})
+
+
+def test_the_worlds_are_those_of_their_campaign() -> None:
+    results = json.loads((REPO / "docs" / "worlds.json").read_text())
+    file = (REPO / "launchers" / "campaigns" / "tiny_worlds.yaml").read_text()
+    for c in results["comparisons"]:
+        assert f"- [{c['a']}, {c['b']}]" in file
+        right = {arm: [r for r in results["runs"] if r["arm"] == arm] for arm in (c["a"], c["b"])}
+        assert all(sorted(r["seed"] for r in runs) == [0, 1, 2, 3, 4, 5] for runs in right.values())
+        share = {arm: sum(r["correct"] for r in runs) / 6000 for arm, runs in right.items()}
+        assert c["mean"] == pytest.approx(share[c["a"]] - share[c["b"]])
