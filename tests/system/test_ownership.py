@@ -137,6 +137,12 @@ def test_a_models_id_is_no_folder_of_another_user(tmp_path: Path, monkeypatch: p
         load_config("mine.yaml")
 
 
+@pytest.mark.parametrize("name", [".", "", "./mine", "..", "nobody-has-this"])
+def test_a_folder_that_is_meant_by_itself_is_none_of_another_user(tmp_path: Path, name: str) -> None:
+    tmp_path.chmod(0o777)
+    ownership.require_not_planted(tmp_path, name, "plugins")
+
+
 def test_secrets_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "key"
     file.touch(0o600)

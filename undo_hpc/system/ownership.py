@@ -68,8 +68,11 @@ def require_not_for_everybody(file: Path) -> None:
 def require_not_planted(folder: Path, name: str, key: str) -> None:
     """Refuses a relative name that leads to another user's files because the folder it is meant from is one for everybody, such as /tmp:
     there a model's id on the Hub may be a folder, too. Raises ConfigError."""
-    first = folder / Path(name).parts[0]
-    if name.startswith(".") or not first.exists() or not folder.stat().st_mode & stat.S_IWOTH:
+    parts = Path(name).parts
+    if not parts or name.startswith("."):
+        return
+    first = folder / parts[0]
+    if not first.exists() or not folder.stat().st_mode & stat.S_IWOTH:
         return
     if not _trusted(EVERYBODY) and not _is_ours(owner := first.lstat().st_uid, folder):
         raise ConfigError(
