@@ -71,7 +71,10 @@ def test_what_no_arm_answers_is_said(results: dict[str, dict[int, RunResult]]) -
 def test_a_second_student_stands_on_the_page(results: dict[str, dict[int, RunResult]]) -> None:
     data = gather("mine", results, [("undo", "blind")], problem_set="gsm", transfer=results)
     html = page(data, "today")
-    assert "Another student, the same data" in html and "<td>undo</td><td>tiny:student</td>" in html
+    assert (
+        "Another student, the same data" in html
+        and "<td>undo</td><td>tiny:student, tiny:student-1</td>" in html
+    )
     assert data.transferred[0].sentence in html and "Not tried here" not in html
 
 

@@ -68,18 +68,20 @@ def worker_environment(run: Run) -> dict[str, str]:
     }
 
 
-_WARM = {"generate", "evaluate", "baseline"}  # stages that load a model in each task
-
-
 def suits_warm_start(run: Run, stage: str) -> bool:
     """Whether a stage's workers may be copies of a process that has torch imported: of the table, and with an engine that starts no process
     and changes no library at its import, as vLLM does."""
+    return _engine_of(run, stage) in ("", "transformers")
+
+
+def _engine_of(run: Run, stage: str) -> str:
+    """The engine with which a stage's tasks load a model; empty for one that loads none, or starts a process of its own for it."""
     config = run.config
     engines = {
         "generate": config.generate.engine.name, "evaluate": config.evaluate.engine.name, "baseline": config.evaluate.engine.name,
         "merge": "", "advance": "", "train": "",
     }  # fmt: skip
-    return engines.get(stage, "another") in ("", "transformers")
+    return engines.get(stage, "another")
 
 
 def warm_server(run: Run, stages: Collection[str]) -> WarmServer | None:
@@ -91,7 +93,7 @@ def warm_server(run: Run, stages: Collection[str]) -> WarmServer | None:
     """
     if not run.config.cluster.warm_start or has_gpu() or sys.platform != "linux":
         return None
-    if not any(suits_warm_start(run, stage) for stage in _WARM.intersection(stages)):
+    if "transformers" not in {_engine_of(run, stage) for stage in stages}:
         return None
     return WarmServer(python_module("undo_hpc.warm"), worker_environment(run))
 
