@@ -134,7 +134,9 @@ def inside(version: str, command: list[str]) -> list[str]:
             f"mkdir -p {at}" if path.is_dir() else f"mkdir -p $(dirname {at}) && touch {at}",
             f"mount --rbind {shlex.quote(str(path))} {at}",
         ]
-    lines += [f"mount --rbind {path} {shlex.quote(str(root))}{path}" for path in ("/proc", "/dev", "/sys")]
+    lines += [f"mount --rbind {path} {shlex.quote(str(root))}{path}" for path in ("/proc", "/dev")]
+    # A container may refuse this one; `lscpu` alone needs it, which vLLM's CPU build asks.
+    lines.append(f"mount --rbind /sys {shlex.quote(str(root))}/sys || true")
     # Links that lead to what is mounted (a virtual environment that is a link) are followed in the chroot as here.
     (root / "etc" / "hosts").write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
     here = Path.cwd() if any(Path.cwd().is_relative_to(path) for path in mounts()) else REPO
