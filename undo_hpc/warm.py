@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 
+from undo_hpc.system.invocation import python_module
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.warm import serve
 from undo_hpc.worker import main as run_worker
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
 
         quiet_deepspeed()
         importlib.import_module("undo_hpc.training.loop")
-    serve(int(argv[0]), run_worker, ["-P", "-m", "undo_hpc.worker"])
+    serve(int(argv[0]), run_worker, python_module("undo_hpc.worker")[1:])
     return 0
 
 

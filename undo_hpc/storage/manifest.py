@@ -125,21 +125,15 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
     for name, out in data["outputs"].items():
         if name.startswith("/") or ".." in name or "\0" in name:
             _require_inside(name)
-        if out.keys() == _OUTPUT_FIELDS:
-            output = object.__new__(Output)
-            output.__dict__.update(out)
-        else:
-            output = Output(**out)
+        outputs[name] = output = Output(**out)
         if not isinstance(output.bytes, int):
             raise TypeError("a number has another type")
-        outputs[name] = output
     data["outputs"] = outputs
-    if data.keys() != _FIELDS:
-        for key in _REQUIRED:
-            if key not in data:
-                raise KeyError(key)
-        if not _FIELDS.issuperset(data):
-            raise TypeError(f"it has unknown fields: {', '.join(sorted(data.keys() - _FIELDS))}")
+    for key in _REQUIRED:
+        if key not in data:
+            raise KeyError(key)
+    if not _FIELDS.issuperset(data):
+        raise TypeError(f"it has unknown fields: {', '.join(sorted(data.keys() - _FIELDS))}")
     if not (isinstance(data["iteration"], int) and isinstance(data["index"], int)):
         raise TypeError("a number has another type")
     for key in _SECTIONS:
@@ -153,7 +147,6 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
 
 
 _FIELDS = frozenset(field.name for field in fields(Manifest))
-_OUTPUT_FIELDS = frozenset(field.name for field in fields(Output))
 _REQUIRED = ("stage", "iteration", "index", "inputs", "outputs")
 _SECTIONS = ("inputs", "counts", "details", "policy")
 
