@@ -127,6 +127,26 @@ def test_a_signal_to_all_processes_of_a_step_changes_no_verdict() -> None:
         assert pids(checker) == before
 
 
+def test_a_start_may_take_longer_than_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a crowded machine the first words of a worker come late: that is no deadline of an item."""
+    slow = "import runpy, sys, time; time.sleep(3); sys.argv[0] = 'worker'; runpy.run_module('undo_hpc.grading.worker', run_name='__main__')"
+    monkeypatch.setattr(pool_module, "python_module", lambda _, *words: [sys.executable, "-c", slow, *words])
+    with Checker(1, deadline_s=1.0) as checker:
+        assert checker.grade(GradeItem("\\boxed{7}", "7")).verdict == "correct"
+
+
+def test_a_worker_that_never_starts_is_an_error_that_says_how_long_it_was_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "python_module", lambda *_: ["sleep", "600"])
+    monkeypatch.setattr(pool_module, "_START_SECONDS", 0.5)
+    with Checker(1) as checker:
+        with pytest.raises(UndoError, match=r"did not start within 0\.5 s"):
+            checker.grade(GradeItem("\\boxed{7}", "7"))
+        before = pids(checker)
+    assert not any(alive(pid) for pid in before)
+
+
 def test_memory_of_the_worker_is_limited() -> None:
     with Checker(1, deadline_s=60.0, memory_mb=1024) as checker:
         checker.warm()

@@ -29,7 +29,8 @@ from undo_hpc.system.invocation import python_module
 JOB_ITEMS = 48
 WINDOW_ITEMS = 8192
 WINDOW_BYTES = 32 * 1024 * 1024
-_START_SECONDS = 120.0
+# Patience, not a measure of speed: one that dies is noticed at once, and on a crowded machine a start was seen to take over two minutes.
+_START_SECONDS = 600.0
 # SLURM sends what asks a task to save or to end to every process of its step: workers end with their parent, and never on their own.
 _NOT_ITS_OWN = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 _EARLY = 0.9  # a worker is killed at this share of the deadline, so that the verdict is there in time
@@ -177,7 +178,7 @@ class Checker:
         now = time.monotonic()
         for worker in list(self._pool):
             if now > self._end_of(worker) and not worker.ready:
-                raise UndoError("a grading worker did not start", hint=_SEE_WHY)
+                raise UndoError(f"a grading worker did not start within {_START_SECONDS:g} s", hint=_SEE_WHY)
             if now > self._end_of(worker) and worker.job:
                 self._replace(worker, Grade("timeout", "", "deadline"))
         for worker in self._pool:
