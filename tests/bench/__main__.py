@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
+import multiprocessing
 import os
 import pkgutil
 import platform
 import time
 import traceback
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -79,26 +82,44 @@ def main() -> int:
 
 
 def _rows(names: list[str], rehearse: bool) -> Iterator[dict[str, Any]]:
-    """The rows of these benchmarks; one that breaks is a row too, and the others go on.
-
-    In a rehearsal `measures(rehearse=True)` is called, and its rows are marked and carry no verdict.
-    """
+    """The rows of these benchmarks, each in a process of its own: what one leaves behind (vLLM sets a rank's variables, torch its
+    threads) is not the next one's. One that breaks is a row too, and the others go on."""
+    fork = multiprocessing.get_context("fork")
     for name in names:
         if seconds_left() < 1:
             yield Skipped(name, "no time is left").to_dict()
             continue
-        try:
-            measures = importlib.import_module(f"tests.bench.{name}").measures
-            for measure in measures(rehearse=True) if rehearse else measures():
-                row = measure.to_dict()
-                if rehearse:
-                    row = {key: value for key, value in row.items() if key not in ("goal", "holds")} | {
-                        "rehearsal": True
-                    }
+        rows, to_us = fork.Pipe(duplex=False)
+        process = fork.Process(target=_tell, args=(name, rehearse, to_us))
+        process.start()
+        to_us.close()
+        whole = False
+        with contextlib.suppress(EOFError):
+            while (row := rows.recv()) is not None:
                 yield row
-        except Exception as error:  # noqa: BLE001 -- told in full, and counted
-            traceback.print_exc()
-            yield Skipped(name, f"{type(error).__name__}: {error}"[:400], broke=True).to_dict()
+            whole = True
+        process.join()
+        if not whole:
+            yield Skipped(name, f"its process ended with code {process.exitcode}", broke=True).to_dict()
+
+
+def _tell(name: str, rehearse: bool, out: Connection) -> None:
+    """Sends the rows of a benchmark, and None behind the last.
+
+    In a rehearsal `measures(rehearse=True)` is called, and its rows are marked and carry no verdict.
+    """
+    try:
+        measures = importlib.import_module(f"tests.bench.{name}").measures
+        for measure in measures(rehearse=True) if rehearse else measures():
+            row = measure.to_dict()
+            if rehearse:
+                row = {key: value for key, value in row.items() if key not in ("goal", "holds")}
+                row["rehearsal"] = True
+            out.send(row)
+    except Exception as error:  # noqa: BLE001 -- told in full, and counted
+        traceback.print_exc()
+        out.send(Skipped(name, f"{type(error).__name__}: {error}"[:400], broke=True).to_dict())
+    out.send(None)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ from undo_hpc.stages.targets import planned_prompts, prompt_of, read_targets
 before, began, cpu = status('VmRSS'), time.perf_counter(), time.process_time()
 run = open_run(Path(sys.argv[1]))
 ctx = context(run, 'generate', None, int(sys.argv[2]), 1)
-prompts = planned_prompts(ctx.plan, 'generate', run.config.generate.prompt)
+prompts = planned_prompts(ctx.plan, 'generate', run.config.teacher.prompt)
 targets = read_targets(ctx)
 asked = [prompt_of(target, prompts, '') for target in targets]
 took, cpu = time.perf_counter() - began, time.process_time() - cpu

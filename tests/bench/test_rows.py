@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,14 @@ from typing import Any
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import bench_gpu_training, bench_training, bench_training_real, gpu_wheels, training_race
+from tests.bench import (
+    bench_gpu_training,
+    bench_targets,
+    bench_training,
+    bench_training_real,
+    gpu_wheels,
+    training_race,
+)
 from tests.bench.frame import Measure, Skipped
 from tests.bench.rationale_lengths import PAIRS
 
@@ -73,6 +81,35 @@ def test_the_command_fails_where_a_row_broke_and_not_where_one_is_missing(
     written = json.loads((tmp_path / "build" / "bench.json").read_text())["measures"]
     assert [row["id"] for row in written] == ["A", "B", "C"]
     assert "A" in capsys.readouterr().out
+
+
+def test_what_a_benchmark_leaves_behind_is_not_the_next_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leaves() -> Iterator[Measure]:
+        os.environ["LOCAL_RANK"] = "0"
+        yield Measure("A", "a", 1.0, None, "<=1")
+
+    def ends() -> Iterator[Measure]:
+        yield Measure("B", str(os.environ.get("LOCAL_RANK")), 1.0, None, "<=1")
+        os._exit(9)
+
+    found = {"bench_merge": leaves, "bench_slurm": ends}
+    plain = command.importlib.import_module
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr("sys.argv", ["bench", "merge", "slurm"])
+    monkeypatch.setattr(
+        command.importlib,
+        "import_module",
+        lambda name: (
+            SimpleNamespace(measures=found[name.rpartition(".")[2]]) if ".bench_" in name else plain(name)
+        ),
+    )
+    assert command.main() == 1
+    rows = json.loads((tmp_path / "build" / "bench.json").read_text())["measures"]
+    assert [row.get("what") for row in rows[:2]] == ["a", "None"]
+    assert rows[2]["skipped"] == "its process ended with code 9" and rows[2]["broke"]
 
 
 def test_without_a_gpu_each_of_its_rows_says_so() -> None:
@@ -142,3 +179,15 @@ def test_a_trace_has_as_many_preemptions_as_its_rate_says(seed: int) -> None:
     moments = trace(seed, 4 * MEAN_S)
     assert len(moments) == 4 and moments == sorted(moments) == trace(seed, 4 * MEAN_S)
     assert moments[0] >= 30 and moments[-1] <= 4 * MEAN_S - 30
+
+
+def test_what_reads_targets_in_processes_of_its_own_still_finds_what_it_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its code is a text, in which no type checker finds a key that has another place by now."""
+    Path("build").mkdir(exist_ok=True)
+    monkeypatch.setattr(bench_targets, "SIZES", (2_000,))
+    monkeypatch.setattr(bench_targets, "REPEATS", 2)
+    rows = [row.to_dict() for row in bench_targets.measures()]
+    assert {row["id"] for row in rows} >= {"P11-task-memory-2000", "P11-plan-memory-2000"}
+    assert all(row["ours"] is not None for row in rows)
