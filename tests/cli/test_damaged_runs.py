@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,11 @@ from tests.cli.test_bad_input import DAMAGE, call, lines_for, require_message
 from tests.observe.synthetic import RunBuilder
 from tests.search import FUZZ
 from undo_hpc import worker
+from undo_hpc.cluster.journal import SubmissionJournal
+from undo_hpc.cluster.profile import Profile
 from undo_hpc.pipeline.layout import Layout
+from undo_hpc.storage import lease as lease_module
+from undo_hpc.storage.atomic import write_json
 
 
 def _in_place(make: Callable[[Path], object]) -> Callable[[Path], None]:
@@ -87,6 +92,19 @@ def more_lines(run_dir: Path, sound: Path, place: Path) -> list[list[str]]:
     ]
 
 
+# What a run on a cluster has beside them, before the verbs that read it.
+ON_A_CLUSTER = [
+    "submissions.jsonl", "profile.resolved.json", "hub.json", "campaign.json", "launcher.lease", "iter_000/leases/evaluate-00000.lease",
+    "iter_000/serve/server-00000.json", "iter_000/train/inputs.json",
+]  # fmt: skip
+CLUSTER_PAIRS = [
+    (file, state)
+    for at, file in enumerate(ON_A_CLUSTER)
+    for turn, state in enumerate(STATES)
+    if FUZZ or (turn - 3 * at) % 8 == 0 or state in ("other types", "nulls", "a large number")
+]
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("damaged") / "run"
@@ -112,3 +130,81 @@ def test_any_file_in_any_state(
     code = worker.main([str(run_dir), "merge", "--iteration", "0"])
     out = "".join(capsys.readouterr())
     assert code in (0, 2, 3) and "Traceback" not in out and "UnexpectedError" not in out, (code, out)
+
+
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was on a cluster, with all that jobs and launchers have left there."""
+    sets = [
+        "display.report=false",
+        "cluster.kind=slurm",
+        "cluster.code_snapshot=false",
+        "cluster.check_shared=false",
+    ]
+    root = tmp_path_factory.mktemp("submitted") / "run"
+    run = RunBuilder(root, problems=8, sets=sets).play(1)
+    at = run.layout
+    journal = SubmissionJournal(at.submissions)
+    journal.intend("undo-x-merge", "merge", 0, 0, (0,), ())
+    journal.submitted("undo-x-merge", "12")
+    journal.intend("undo-x-train", "train", 0, 0, None, ("12",))
+    profile = Profile.model_validate({"defaults": {"minutes": 30}, "stages": {"train": {"minutes": 5}}})
+    write_json(at.profile, profile.model_dump(mode="json", exclude_defaults=True))
+    write_json(at.pushed, {"time": 1.0, "urls": ["https://x/y"], "files": {"dataset:me/a": ["a"]}})
+    write_json(at.iteration(0).train_inputs, {"student": "x", "config": "y"})
+    write_json(at.campaign, {"command": ["--dir", "x"], "folder": "/"})
+    owner = {
+        "host": "elsewhere",
+        "pid": 4_194_300,
+        "start": "1",
+        "heartbeat": "1.000",
+        "token": "0a",
+        "job": "12",
+        "restart": 0,
+    }
+    for lease in (at.lease, at.iteration(0).lease("evaluate", 0)):
+        write_json(lease, owner)
+    write_json(
+        at.iteration(0).server(0),
+        owner | {"url": "http://h:1", "model": "m", "template_sha": "t", "stop_ids": [1]},
+    )
+    return at.root
+
+
+@pytest.mark.parametrize(("file", "state"), CLUSTER_PAIRS)
+def test_any_file_of_a_run_on_a_cluster_in_any_state(
+    file: str,
+    state: str,
+    submitted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("squeue", "scancel", "sacct", "sinfo", "sbatch", "scontrol"):
+        (commands / name).write_text("#!/bin/sh\n[ ${0##*/} != scontrol ] || echo 'ClusterName = here'\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setattr(lease_module, "WATCH_S", 0.1)
+    run_dir = Path(shutil.copytree(submitted, tmp_path / "run"))
+    STATES[state](run_dir / file)
+    root = str(run_dir)
+    lines = [
+        ["status", root],
+        ["status", root, "--json"],
+        ["logs", root, "train"],
+        ["cost", root],
+        ["pause", root],
+        ["cancel", root],
+    ]
+    lines += [
+        ["run", "--run-dir", root, "--dry-run"],
+        ["push", root, "--dry-run", "--dataset-repo", "me/a", "--model-repo", "me/b"],
+    ]
+    lines += [
+        ["fork", root, str(tmp_path / "forked"), "--set", "train.learning_rate=2e-5"],
+        ["prune", root, "--keep", "last"],
+    ]
+    for words in lines:
+        require_message(call(words), words, capsys.readouterr().err, (0, 2, 3))

@@ -1,5 +1,6 @@
 """The journal of submissions survives a crash at any byte."""
 
+import json
 import os
 from pathlib import Path
 
@@ -84,3 +85,19 @@ def test_a_torn_line_is_passed_over_and_the_next_line_stands_by_itself(tmp_path:
         journal.intend("later", "train", 0, 0, None, ())
         names = [entry.name for entry in journal.entries()]
         assert names[-1] == "later" and len(names) == before + 1
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, 1.5, True, "odd", [], ["odd"], {"odd": 1}, [[0, 10**15]], [[5, 2]], [[1]]]
+)
+def test_a_damaged_value_of_a_row_costs_that_row_alone(value: object, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in fill(tmp_path / "whole.jsonl").path.read_text().splitlines()]
+    for at, row in enumerate(rows):
+        for key in row:
+            changed = [*rows[:at], row | {key: value}, *rows[at + 1 :]]
+            path = tmp_path / f"{at}-{key}.jsonl"
+            path.write_text("".join(json.dumps(each) + "\n" for each in changed))
+            journal = SubmissionJournal(path)
+            assert {entry.name for entry in journal.entries()} <= {"one", "two", "three", "odd"}
+            assert all(type(user) is int for user in journal.users())
+            assert len(journal.entries()) >= 1 and journal.attempts(0) is not None

@@ -1,6 +1,7 @@
 """One owner at a time; a dead owner is followed at once, a zombie publishes nothing."""
 
 import errno
+import json
 import subprocess
 import sys
 import threading
@@ -86,7 +87,28 @@ def test_a_beating_owner_whose_clock_is_wrong_is_not_taken_for_dead(
         owner.join()
 
 
-@pytest.mark.parametrize("damage", [b"\0" * 200, b'{"token": "a', b"[1]", b""])
+WRONG_VALUES = [
+    {"heartbeat": "soon"},
+    {"heartbeat": None},
+    {"heartbeat": "nan"},
+    {"pid": "12"},
+    {"pid": None},
+    {"restart": "no"},
+    {"job": 7},
+    {"token": ["t"]},
+    {"host": None},
+    {"start": 5},
+]
+DAMAGES = [
+    b"\0" * 200,
+    b'{"token": "a',
+    b"[1]",
+    b"",
+    *(json.dumps(values).encode() for values in WRONG_VALUES),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_lease_that_a_crash_has_damaged_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
 ) -> None:

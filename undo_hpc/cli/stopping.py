@@ -17,13 +17,13 @@ def stop(run_dir: Path, how: Literal["pause", "cancel"], console: Console) -> in
     """
     from undo_hpc.pipeline.run import open_run
     from undo_hpc.storage.heartbeat import is_alive
-    from undo_hpc.storage.reading import read_fast
+    from undo_hpc.storage.lease import read_lease
     from undo_hpc.system.invocation import resume_hint
     from undo_hpc.system.wording import counted
 
     run = open_run(run_dir)
     if run.config.cluster.kind == "local":
-        lease = read_fast(run.layout.lease)
+        lease = read_lease(run.layout.lease)
         if lease and is_alive(lease):
             console.print(
                 f"this run is running on {lease.get('host')} (process {lease.get('pid')}), not on a cluster.",

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.cluster.names import ranges
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.events import append_line
 from undo_hpc.storage.reading import read_rows_tolerant
+
+_TEXTS = {
+    "intent": ("name", "stage"),
+    "submitted": ("name", "job_id"),
+    "found": ("name", "job_id"),
+    "refused": ("name",),
+}  # what a row of each event is not without
+_MOST_TASKS = 10_000_000  # of a stage; a damaged number must not become as many indices
 
 
 @dataclass(frozen=True)
@@ -80,39 +89,33 @@ class SubmissionJournal:
         """sbatch said no."""
         self._append({"event": "refused", "name": name, "why": why, "time": round(time.time(), 3)})
 
-    def _rows(self) -> Iterator[dict[str, object]]:
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """Rows with what this program writes. A torn line: its sbatch was not called; one that was damaged later names no job any more,
+        which squeue still names."""
         with translate_os_error(self.path):
-            yield from read_rows_tolerant(self.path)  # a torn line: its sbatch was not called
+            for row in read_rows_tolerant(self.path):
+                texts = _TEXTS.get(str(row.get("event")))
+                if texts and all(isinstance(row.get(key), str) for key in texts):
+                    yield row
 
     def users(self) -> set[int]:
         """Numbers of the users who have submitted jobs of the run: a group may share one."""
-        return {int(str(row["uid"])) for row in self._rows() if "uid" in row}
+        return {row["uid"] for row in self._rows() if type(row.get("uid")) is int}
 
     def entries(self) -> list[Entry]:
         """All submissions that were not refused, oldest first."""
-        intents: dict[str, dict[str, object]] = {}
+        found: dict[str, Entry] = {}
         ids: dict[str, str] = {}
         for row in self._rows():
-            name = str(row.get("name", ""))
+            name = row["name"]
             if row["event"] == "intent":
-                intents[name] = row
+                if (entry := _entry(name, row)) is not None:
+                    found[name] = entry
             elif row["event"] == "refused":
-                intents.pop(name, None)
+                found.pop(name, None)
             else:
-                ids[name] = str(row["job_id"])
-        return [
-            Entry(
-                name,
-                str(r["stage"]),
-                int(str(r["iteration"])),
-                int(str(r["attempt"])),
-                expand(r["indices"]),
-                tuple(r["after"]),  # type: ignore[arg-type]
-                float(str(r["time"])),
-                ids.get(name, ""),
-            )
-            for name, r in intents.items()
-        ]
+                ids[name] = row["job_id"]
+        return [replace(entry, job_id=ids.get(name, "")) for name, entry in found.items()]
 
     def attempts(self, iteration: int) -> dict[str, int]:
         """How often each stage of an iteration was submitted so far."""
@@ -123,6 +126,20 @@ class SubmissionJournal:
         return counts
 
 
+def _entry(name: str, row: Mapping[str, Any]) -> Entry | None:
+    """What was meant to be submitted; None where the row is damaged."""
+    iteration, attempt, after, at = (row.get(key) for key in ("iteration", "attempt", "after", "time"))
+    if type(iteration) is not int or type(attempt) is not int or not isinstance(at, int | float):
+        return None
+    if not isinstance(after, list) or not all(isinstance(each, str) for each in after):
+        return None
+    try:
+        indices = expand(row.get("indices"))
+    except (TypeError, ValueError):
+        return None
+    return Entry(name, row["stage"], iteration, attempt, indices, tuple(after), float(at))
+
+
 def compress(indices: tuple[int, ...] | None) -> list[list[int]] | None:
     """Indices as [first, last] ranges: ten thousand shards stay one short line."""
     if indices is None:
@@ -131,7 +148,11 @@ def compress(indices: tuple[int, ...] | None) -> list[list[int]] | None:
 
 
 def expand(ranges: object) -> tuple[int, ...] | None:
-    """Back from `compress`."""
-    if not isinstance(ranges, list):
+    """Back from `compress`. Raises TypeError, ValueError for anything else."""
+    if ranges is None:
         return None
-    return tuple(i for a, b in ranges for i in range(int(a), int(b) + 1))
+    if not isinstance(ranges, list):
+        raise TypeError("no ranges")
+    if any(not 0 <= a <= b < _MOST_TASKS for a, b in ranges):
+        raise ValueError("no ranges of tasks")
+    return tuple(i for a, b in ranges for i in range(a, b + 1))

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
 from undo_hpc.config.fields import Section, runtime_field
 from undo_hpc.config.load import read_yaml, validate_section
 from undo_hpc.config.schema import StageResources
 from undo_hpc.config.stages import STAGE_NAME, STAGES, spec_of
-from undo_hpc.errors import ConfigError
+from undo_hpc.errors import ConfigError, StorageError
+from undo_hpc.storage.atomic import read_json
 from undo_hpc.system.data_files import data_file
 from undo_hpc.system.ownership import TRUST, require_not_for_everybody
 
@@ -292,6 +293,24 @@ def _require_single_lines(
     if isinstance(value, list):
         for item in value:
             _require_single_lines(item, where, key)
+
+
+def read_frozen(path: Path) -> Profile:
+    """The profile that a launcher froze in its run; the stock one where there is none. Raises StorageError where it is damaged."""
+    if not path.exists():
+        return Profile()
+    try:
+        return Profile.model_validate(read_json(path))
+    except (StorageError, ValidationError) as error:
+        if isinstance(error, StorageError):
+            why = error.message
+        else:
+            first = error.errors()[0]
+            why = f"{path} is no profile: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise StorageError(
+            why,
+            hint="the launcher writes it: remove the file, and give the launcher the same profile and cluster as before",
+        ) from error
 
 
 def load_profile(path: str | Path) -> Profile:

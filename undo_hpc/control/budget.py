@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.cluster.profile import load_profile, read_frozen
 from undo_hpc.config.parts import refines
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.control.spent import GENERATION, measure
 from undo_hpc.errors import Incomplete
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload, estimate
-from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.reading import read_fast
 from undo_hpc.system.invocation import resume_hint
 
@@ -95,7 +94,7 @@ def _generation_gpus(run: Run) -> int:
     if cluster.kind == "local":
         return asked.gpus_per_node or 0
     frozen = run.layout.profile
-    profile = Profile.model_validate(read_json(frozen)) if frozen.exists() else load_profile(cluster.profile)
+    profile = read_frozen(frozen) if frozen.exists() else load_profile(cluster.profile)
     resources = profile.for_stage("generate", asked)
     return max(1, (resources.nodes or 1) * (resources.gpus_per_node or 0))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from undo_hpc.errors import ClusterError
+from undo_hpc.errors import ClusterError, StorageError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Key, TaskState
 from undo_hpc.storage.heartbeat import is_alive
-from undo_hpc.storage.reading import read_fast
+from undo_hpc.storage.lease import read_lease
 
 # The scheduler's reasons in words. What is not here is shown as squeue says it.
 REASONS = {
@@ -82,7 +82,7 @@ class LiveTasks:
 def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks:
     """Asks leases, and on SLURM squeue. A scheduler that was not asked or does not answer is reported in `note`; the rest is valid."""
     live = LiveTasks(paused=run.layout.paused.exists())
-    lease = read_fast(run.layout.lease)
+    lease = read_lease(run.layout.lease)
     if lease and is_alive(lease):
         live.launcher = f"process {lease.get('pid')} on {lease.get('host')}"
     live.tasks.update(leased(run, iteration))
@@ -91,7 +91,7 @@ def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks
     elif run.config.cluster.kind == "slurm":
         try:
             _ask_slurm(run, iteration, live)
-        except ClusterError as error:
+        except (ClusterError, StorageError) as error:
             live.note = f"{error.message}; what waits in the queue is unknown"
     return live
 
@@ -120,7 +120,7 @@ def leased(run: Run, iteration: int) -> Mapping[Key, tuple[TaskState, str]]:
     """Tasks whose owner is alive, by their leases (which are gone when a task ends)."""
     found: dict[Key, tuple[TaskState, str]] = {}
     for path in run.layout.iteration(iteration).leases.glob("[!.]*.lease"):
-        data = read_fast(path)
+        data = read_lease(path)
         stage, _, index = path.stem.rpartition("-")
         if data and stage and index.isdigit() and is_alive(data):
             job = f", job {data['job']}" if data.get("job") else ""

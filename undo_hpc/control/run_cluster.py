@@ -11,13 +11,13 @@ from undo_hpc.cluster.base import LiveJob
 from undo_hpc.cluster.environment import pack_environment
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.limits import ask_federated_cluster
-from undo_hpc.cluster.profile import Profile, load_profile
+from undo_hpc.cluster.profile import Profile, load_profile, read_frozen
 from undo_hpc.cluster.slurm import SlurmCluster
 from undo_hpc.cluster.snapshot import take_snapshot
 from undo_hpc.errors import ClusterError, ConfigError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.heartbeat import STALE_S
 from undo_hpc.storage.lease import Lease
 from undo_hpc.system.data_files import project_root
@@ -43,9 +43,8 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
 
 
 def kept_profile(run: Run) -> Profile:
-    """The profile that the run was launched with; the stock one before the first launch on a cluster."""
-    path = run.layout.profile
-    return Profile.model_validate(read_json(path)) if path.exists() else Profile()
+    """The profile that the run was launched with; the stock one before the first launch on a cluster. Raises StorageError."""
+    return read_frozen(run.layout.profile)
 
 
 def _with_cluster(run: Run, profile: Profile) -> Profile:

@@ -19,7 +19,8 @@ from undo_hpc.errors import ConfigError, UndoError
 from undo_hpc.hub.contents import Item, Package, packages
 from undo_hpc.hub.refusals import HubError, explain, patiently
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.reading import finite, read_fast
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _push_package(api: HfApi, run: Run, package: Package, done: Pushed) -> None:
 
     remote = _remote(api, package)
     fresh = [item for item in package.items if not _same(item, remote.get(item.path))]
-    ours = _read_ledger(run).get("files", {}).get(f"{package.kind}:{package.repo}", [])
+    ours = _read_ledger(run)["files"].get(f"{package.kind}:{package.repo}", [])
     # Weights of an earlier student that this one does not have (other shards); nothing that we did not put there.
     stale = (
         sorted(set(ours) & set(remote) - {item.path for item in package.items})
@@ -144,7 +145,7 @@ def _push_package(api: HfApi, run: Run, package: Package, done: Pushed) -> None:
     done.sent += len(fresh)
     done.bytes += size
     ledger = _read_ledger(run)
-    files = ledger.setdefault("files", {})
+    files = ledger["files"]
     key = f"{package.kind}:{package.repo}"
     kept = set(files.get(key, [])) - set(stale) | {item.path for item in package.items}
     files[key] = sorted(kept)
@@ -168,11 +169,18 @@ def _same(item: Item, remote: Any) -> bool:
 
 
 def _read_ledger(run: Run) -> dict[str, Any]:
-    path = run.layout.pushed
-    data = read_json(path) if path.exists() else {}
-    return data if isinstance(data, dict) else {}
+    """What was pushed so far: `time`, `urls`, and the `files` of each repository. What is damaged counts as not pushed."""
+    data = read_fast(run.layout.pushed) or {}
+    files = data.get("files")
+    files = files if isinstance(files, dict) else {}
+    kept = {
+        key: [name for name in names if isinstance(name, str)]
+        for key, names in files.items()
+        if isinstance(names, list)
+    }
+    return data | {"files": kept}
 
 
 def last_push(run: Run) -> float:
     """When the last push was complete; 0 for never."""
-    return float(_read_ledger(run).get("time", 0.0))
+    return finite(_read_ledger(run), "time")

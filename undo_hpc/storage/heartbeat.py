@@ -5,6 +5,7 @@ A record holds host, pid, start (of the process, see `process_start`) and heartb
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -20,6 +21,16 @@ STALE_S = 45.0  # NFS may show a heartbeat late, and clocks of nodes differ; nin
 def own_process() -> dict[str, Any]:
     """The record of this process, without its heartbeat."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "start": process_start(os.getpid())}
+
+
+def is_record(record: Mapping[str, Any]) -> bool:
+    """Whether what a record holds has the types that this program writes; what it lacks is no matter."""
+    try:
+        beats = math.isfinite(float(record.get("heartbeat", 0)))
+    except (TypeError, ValueError, OverflowError):
+        return False
+    words = all(isinstance(record.get(key, ""), str) for key in ("token", "host", "start", "job"))
+    return beats and words and all(type(record.get(key, 0)) is int for key in ("pid", "restart"))
 
 
 def alive_here(pid: int, start: str) -> bool | None:

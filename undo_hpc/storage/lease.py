@@ -21,7 +21,7 @@ import orjson
 
 from undo_hpc.errors import LeaseError
 from undo_hpc.storage.atomic import make_folder, temporary_name, translate_os_error
-from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, own_process
+from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, is_record, own_process
 
 OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
 WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it counts as dead
@@ -70,12 +70,12 @@ def check_inherited(what: str) -> None:
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
-    """A lease; empty where the file is damaged (a crash of its node may leave it full of zeros)."""
+    """A lease; empty where the file is damaged (a crash of its node may leave it full of zeros) or holds what no lease does."""
     try:
         found = orjson.loads(data)
     except orjson.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and is_record(found) else {}
 
 
 class Lease:
