@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,3 +211,77 @@ def test_any_file_of_a_run_on_a_cluster_in_any_state(
     ]
     for words in lines:
         require_message(call(words), words, capsys.readouterr().err, (0, 2, 3))
+
+
+VALUES = (None, True, 7, -1, 1e300, 10**25, "odd", "", [], ["odd"], {"odd": 1})
+SMALL = (
+    "events.jsonl", "environment.json", "splits/manifest.json", "iter_000/metrics.json", "iter_000/advance.manifest.json",
+    "iter_000/train/metrics.jsonl", "iter_000/events/generate-00000.jsonl", "iter_001/plan.json", "iter_001/events/generate-00000.jsonl",
+    "iter_001/generate/shard-00000.manifest.json",
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """All places in a JSON value; of a list its first two."""
+    inside: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = enumerate(value[:2])
+    for key, item in inside:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+def put(row: Any, path: tuple[str | int, ...], value: object) -> Any:
+    """A copy with another value at a place."""
+    changed = place = json.loads(json.dumps(row))
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return changed
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in the middle of its second iteration."""
+    builder = RunBuilder(
+        tmp_path_factory.mktemp("unfinished") / "run", problems=8, sets=["display.report=false"]
+    )
+    builder.play(1)
+    builder.generate(builder.plan(1), only=[0])
+    return builder.root
+
+
+@pytest.mark.parametrize("file", SMALL)
+def test_one_value_of_a_small_file_is_another(
+    file: str, unfinished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most damage that is no torn file: a value, of a type that nobody expects there. With UNDO_FUZZ every value at every place."""
+    path, root = unfinished / file, str(unfinished)
+    before = path.read_text()
+    rows = list(map(json.loads, before.splitlines() if path.suffix == ".jsonl" else [before]))
+    cases = [(at, place, value) for at, row in enumerate(rows) for place in places(row) for value in VALUES]
+    verbs = [
+        ["status", root],
+        ["cost", root],
+        ["list", str(unfinished.parent)],
+        ["run", "--run-dir", root, "--dry-run"],
+    ]
+    try:
+        for number, (at, place, value) in enumerate(
+            cases if FUZZ else random.Random(0).sample(cases, min(60, len(cases)))
+        ):
+            path.write_text(
+                "".join(
+                    json.dumps(put(row, place, value) if k == at else row) + "\n"
+                    for k, row in enumerate(rows)
+                )
+            )
+            for words in verbs if FUZZ else [verbs[number % len(verbs)]]:
+                code = call(words)
+                require_message(
+                    code, [*words, file, str(place), repr(value)], capsys.readouterr().err, (0, 2, 3)
+                )
+    finally:
+        path.write_text(before)

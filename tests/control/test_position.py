@@ -14,6 +14,7 @@ from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.storage.events import read_events
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 
 
@@ -113,3 +114,20 @@ def test_the_jobs_of_an_iteration_say_nothing_of_the_next(tmp_path: Path) -> Non
     state = current_state(run, {("generate", 0): ("running", "a shard that the policy did not wait for")})
     assert state.iteration == 1
     assert "running" not in {status.state for status in state.statuses}
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"iteration": 1', b"\0" * 300])
+def test_a_damaged_plan_is_set_aside_and_made_again(damage: bytes, tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "run", problems=8, sets=["iterations=2"])
+    builder.play(1)
+    plan = current_state(builder.run).plan
+    builder.generate(plan, only=[0])
+    path = builder.run.layout.iteration(1).plan
+    path.write_bytes(damage or path.read_bytes().replace(b'"shards": 2', b'"shards": 3'))
+    with pytest.raises(StorageError):
+        read_state(builder.run)
+    state = current_state(builder.run)
+    assert state.iteration == 1 and state.plan == plan
+    assert [s.state for s in state.statuses if s.stage == "generate"] == ["done", "ready"]
+    assert builder.run.layout.damaged(path).exists()
+    assert any(event["kind"] == "set_aside" for event in read_events(builder.run.layout.events))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from undo_hpc.hub.contents import packages
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.stages.context import Pruned
-from undo_hpc.storage.atomic import read_json, write_bytes, write_json
+from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
 from undo_hpc.storage.scores import binary_of
@@ -72,7 +73,9 @@ def test_nothing_is_made_again_by_itself_and_the_state_is_pruned(run: Run) -> No
 
 def test_scores_go_with_the_checkpoints_and_are_not_made_again(run: Run) -> None:
     at = run.layout.iteration(2)
-    write_json(at.plan, read_json(at.plan) | {"score": 1})
+    plan = run.plan(2)
+    assert plan is not None
+    write_json(at.plan, replace(plan, score=1).to_dict())
     shard = at.shard("score", 0)
     for path in (shard, binary_of(shard)):
         write_bytes(path, b"{}\n")

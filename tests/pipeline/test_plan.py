@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,17 @@ def test_a_plan_survives_its_file() -> None:
     )
     assert IterationPlan.from_dict(orjson.loads(orjson.dumps(plan.to_dict()))) == plan
     assert {s.problem_set for s in plan.slices("evaluate")} == {"gsm8k", "validation"}
+
+
+def test_a_value_of_a_plan_that_has_changed_is_noticed_and_one_without_a_seal_is_read() -> None:
+    plan = plan_iteration(RunConfig(), 0, problems=10, sets={"gsm8k": 50, "validation": 3})
+    data = plan.to_dict()
+    for key in data:
+        for value in (None, 7, "odd", [], {"odd": 1}):
+            if key != "seal" and data[key] != value:
+                with pytest.raises((TypeError, ValueError)):
+                    IterationPlan.from_dict(data | {key: value})
+    assert IterationPlan.from_dict({key: value for key, value in data.items() if key != "seal"}) == plan
 
 
 def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from undo_hpc.config.parts import canary_problems, has_rationales
-from undo_hpc.control.position import RunState, read_state
+from undo_hpc.control.position import RunState, latest_planned, read_state
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.targets import expected_length
 from undo_hpc.pipeline.cutting import cut_evenly
@@ -29,6 +30,7 @@ from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_ta
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 
+log = logging.getLogger(__name__)
 PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
 
 
@@ -40,6 +42,7 @@ def current_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = N
         StorageError: a file is missing on which the iteration rests.
         EvidenceError: a manifest was written by another version of this program.
     """
+    _set_aside_damaged_plan(run)
     state = read_state(run, live)
     if state is None or _planned_for_other_problems(run, state.plan) or state.released:
         state = _planned(run, state.iteration if state else 0)
@@ -52,6 +55,19 @@ def current_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = N
         )
         restore_targets(run, state.plan, unfinished)
     return state
+
+
+def _set_aside_damaged_plan(run: Run) -> None:
+    """The plan of the iteration at work is made again where it is damaged: it follows from evidence and configuration, and what fits it
+    stays."""
+    iteration = latest_planned(run)
+    path = run.layout.iteration(iteration).plan
+    try:
+        run.plan(iteration)
+    except StorageError as error:
+        path.replace(run.layout.damaged(path))
+        run.events.append("set_aside", file=run.layout.relative(path), why=error.message)
+        log.warning("%s; it is set aside, and the iteration is planned again", error.message)
 
 
 def _planned(run: Run, iteration: int) -> RunState:

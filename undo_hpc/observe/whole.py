@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from undo_hpc.config.parts import effective_iterations
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
-from undo_hpc.storage.reading import read_fast
+from undo_hpc.storage.reading import finite, read_fast
 from undo_hpc.system.wording import format_duration
+
+_SENSELESS_S = 10 * 365 * 86400.0  # a time in a damaged event; no clock can show it
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Whole:
         ]
         if not working:
             return ", ".join(parts)
-        if self.left_s is None:
+        if self.left_s is None or self.left_s > _SENSELESS_S:
             return ", ".join([*parts, "end unknown until an iteration is measured"])
         end = (now or time.time()) + self.left_s
         form = "%H:%M" if self.left_s < 18 * 3600 else "%a %d %b, %H:%M"
@@ -56,9 +58,9 @@ def look_at_whole(run: Run, iteration: int, stages: Iterable[str] = (), *, now: 
     made = now
     for event in read_events(run.layout.events):
         if event.get("kind") == "created":
-            made = min(made, float(event["time"]))
-        elif event.get("kind") == "planned":
-            planned[int(event["iteration"])] = float(event["time"])
+            made = min(made, finite(event, "time", made))
+        elif event.get("kind") == "planned" and type(event.get("iteration")) is int:
+            planned[event["iteration"]] = finite(event, "time", now)
     last = max(iteration, effective_iterations(run.config) - 1)
     took = _durations(run, planned, iteration)
     left, basis = None, ""
@@ -75,7 +77,7 @@ def _durations(run: Run, planned: dict[int, float], before: int) -> dict[int, fl
     found = {}
     for number in range(before):
         manifest = read_fast(run.layout.iteration(number).stage_manifest("advance")) or {}
-        finished = float(manifest.get("finished") or 0)
+        finished = finite(manifest, "finished")
         if number in planned and finished > planned[number]:
             found[number] = finished - planned[number]
     return found

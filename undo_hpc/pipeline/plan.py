@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypedDict
 
+import orjson
+
 from undo_hpc.config.parts import effective_iterations, ends_behind, has_rationales
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.method.decision import Decision, decide_by_sets
@@ -19,6 +21,7 @@ from undo_hpc.pipeline.cutting import EvaluationSlice, pack_slices, slice_sets
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import STAGES, ordered_own_stages, resources_of
 from undo_hpc.pipeline.workload import Workload, estimate
+from undo_hpc.storage.manifest import seal_of
 
 StageName = str  # of the table, or registered in the configuration
 WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
@@ -71,11 +74,16 @@ class IterationPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
-        return {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score", "canary_problems")}
+        data = {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score", "canary_problems")}
+        data = orjson.loads(orjson.dumps(data))
+        return data | {"seal": seal_of(data)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
-        """The plan from plan.json. Raises KeyError, TypeError or ValueError where it holds something else."""
+        """The plan from plan.json. Raises KeyError, TypeError or ValueError where it holds something else, or a value has changed."""
+        seal = data.pop("seal", None)
+        if seal is not None and seal != seal_of(data):
+            raise ValueError("its values have changed since it was written")
 
         def read(name: str) -> tuple[tuple[EvaluationSlice, ...], ...]:
             return tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data.get(name, ()))

@@ -68,14 +68,14 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     data = orjson.loads(
         orjson.dumps(asdict(manifest) | {"digest": manifest.digest}, option=orjson.OPT_NON_STR_KEYS)
     )
-    data["details"]["seal"] = _seal(
+    data["details"]["seal"] = seal_of(
         data
     )  # among the details, where a version that knows of no seal lets it be
     write_json(path, data)
 
 
-def _seal(data: dict[str, Any]) -> str:
-    """A checksum of a manifest's values in their order, in two microseconds: a flipped bit in a count would be believed otherwise."""
+def seal_of(data: dict[str, Any]) -> str:
+    """A checksum of JSON values in their order, two microseconds for a manifest: a flipped bit in a count would be believed otherwise."""
     return f"{zlib.crc32(orjson.dumps(data)):08x}"
 
 
@@ -119,7 +119,7 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
     """
     details = data.get("details")
     seal = details.pop("seal", None) if isinstance(details, dict) else None
-    intact = seal is None or seal == _seal(data)
+    intact = seal is None or seal == seal_of(data)
     data.pop("digest", None)
     outputs: dict[str, Output] = {}
     for name, out in data["outputs"].items():

@@ -74,21 +74,27 @@ def _cells(path: Path, folder: Path) -> list[str]:
     """Name, day of the last change, iteration, validation, room on the disk, and state; what cannot be read says why, and hides no other."""
     from undo_hpc.cli.choose import changed_at
     from undo_hpc.errors import UndoError
-    from undo_hpc.observe.status import collect_status
-    from undo_hpc.observe.wording import accuracy
-    from undo_hpc.pipeline.run import open_run
-    from undo_hpc.system.wording import format_bytes
 
     inside = path != folder and path.is_relative_to(folder)
     name = str(path.relative_to(folder)) if inside else path.resolve().name
     changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed_at(path)))
     try:
-        view = collect_status(open_run(path), scheduler=False)
+        return [name, changed, *_facts(path)]
     except UndoError as error:
         return [name, changed, "", "", "", f"cannot be read: {error.message.splitlines()[0]}"]
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"cannot be read: a file of it is damaged ({type(error).__name__}: {error})"
         return [name, changed, "", "", "", what]
+
+
+def _facts(path: Path) -> list[str]:
+    """Iteration, validation, room on the disk, and state."""
+    from undo_hpc.observe.status import collect_status
+    from undo_hpc.observe.wording import accuracy
+    from undo_hpc.pipeline.run import open_run
+    from undo_hpc.system.wording import format_bytes
+
+    view = collect_status(open_run(path), scheduler=False)
     shown = [h for h in view.accuracy if "accuracy" in h]  # none without a validation split
     share = accuracy(max(shown, key=lambda h: h["accuracy"])) if shown else ""
     if view.beats_untrained is False and view.untrained:
@@ -99,4 +105,4 @@ def _cells(path: Path, folder: Path) -> list[str]:
         else "the only iteration"
     )
     room = format_bytes(view.disk_bytes) if view.disk_bytes else ""
-    return [name, changed, of, share, room, view.headline.replace("stopped; ", "")]
+    return [of, share, room, view.headline.replace("stopped; ", "")]
