@@ -215,6 +215,7 @@ def test_any_file_of_a_run_on_a_cluster_in_any_state(
 
 VALUES = (None, True, 7, -1, 1e300, 10**25, "odd", "", [], ["odd"], {"odd": 1})
 SMALL = (
+    "config.resolved.json",
     "events.jsonl", "environment.json", "splits/manifest.json", "iter_000/metrics.json", "iter_000/advance.manifest.json",
     "iter_000/train/metrics.jsonl", "iter_000/events/generate-00000.jsonl", "iter_001/plan.json", "iter_001/events/generate-00000.jsonl",
     "iter_001/generate/shard-00000.manifest.json",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.observe.synthetic import RunBuilder
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks.loader import load_benchmark
 from undo_hpc.errors import ConfigError, StorageError
@@ -122,3 +123,24 @@ def test_what_a_source_leaves_to_its_benchmark_is_still_the_benchmarks_when_the_
     )
     create_or_open(other, tmp_path / "run", command=[])
     assert open_run(tmp_path / "run").config.evaluate.overrides["svamp"].model_fields_set == {"path"}
+
+
+def test_a_configuration_that_was_changed_behind_the_runs_back_is_refused_where_results_rest_on_it(
+    tmp_path: Path,
+) -> None:
+    """An edited value or a flipped bit: iteration 0 under one seed and iteration 1 under another would stand on one page."""
+    run = RunBuilder(tmp_path / "run", problems=8).play(1)
+    stored = read_json(run.layout.config)
+    assert open_run(run.layout.root).config == run.config
+    write_json(run.layout.config, stored | {"iterations": stored["iterations"] + 1})
+    assert open_run(run.layout.root).config.iterations == run.config.iterations + 1, "no result rests on it"
+    for changed in ({"seed": 5}, {"train": stored["train"] | {"learning_rate": 7e-5}}):
+        write_json(run.layout.config, stored | changed)
+        for door in (
+            lambda: open_run(run.layout.root),
+            lambda: create_or_open(run.config, run.layout.root, command=[]),
+        ):
+            with pytest.raises(ConfigError, match="not the configuration that this run was begun with"):
+                door()
+    write_json(run.layout.config, stored)
+    assert open_run(run.layout.root).config == run.config

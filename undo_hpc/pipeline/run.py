@@ -142,7 +142,7 @@ def leaves(data: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def open_run(run_dir: Path) -> Run:
-    """An existing run. Raises ConfigError where the directory is none, StorageError where it is damaged."""
+    """An existing run. Raises ConfigError where the directory is none or its configuration was changed, StorageError where it is damaged."""
     layout = Layout(run_dir.resolve())
     if not layout.config.exists():
         raise ConfigError(
@@ -157,7 +157,7 @@ def open_run(run_dir: Path) -> Run:
             f"{layout.root}: {message}", hint=f"continue it with {_maker(layout)}, or start a new run"
         )
     try:
-        return Run(layout, RunConfig.model_validate(from_stored(data, layout)))
+        run = Run(layout, RunConfig.model_validate(from_stored(data, layout)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -165,6 +165,21 @@ def open_run(run_dir: Path) -> Run:
             f"{layout.config} is not a configuration of this program: {where}: {first['msg']}",
             hint=f"continue it with {_maker(layout)}, or put the file back as it was",
         ) from error
+    _require_own_config(run)
+    return run
+
+
+def _require_own_config(run: Run) -> None:
+    """The configuration is still the one that the problems were frozen under. A value that was edited, or a flipped bit, would have what is
+    stale by it made again, and leave earlier iterations as they are: figures of two configurations in one run."""
+    inputs = (read_fast(run.layout.prepared) or {}).get("inputs")
+    before = inputs.get("config") if isinstance(inputs, dict) else None
+    if isinstance(before, str) and before != run.config_digest:
+        raise ConfigError(
+            f"{run.layout.config} is not the configuration that this run was begun with: a value on which results rest has changed",
+            hint=f"put the file back as it was (other values: {cli_hint('fork RUN NEW_RUN --set KEY=VALUE')}); a run of another version is "
+            f"continued with {_maker(run.layout)}",
+        )
 
 
 def require_trusted_run(run_dir: Path) -> None:
