@@ -83,18 +83,20 @@ def status(run: Run) -> RunView:
 
 def metrics(run: Run) -> list[dict[str, Any]]:
     """metrics.json of every finished iteration, in order: accuracies with intervals, kinds of error, the decision."""
-    from undo_hpc.observe.summary import all_metrics
+    from undo_hpc.pipeline.results import all_metrics
 
     return all_metrics(run)
 
 
 def distilled(run: Run, iteration: int) -> Dataset:
-    """The rows that the student of an iteration learned from. Raises DataError where they are not merged yet."""
+    """The rows that the student of an iteration learned from. Raises DataError where they are not merged yet, StorageError where they have changed."""
     import pyarrow.parquet
     from datasets import Dataset
 
     from undo_hpc.data.distilled import parquet_files
+    from undo_hpc.pipeline.results import require_outputs
 
+    require_outputs(run, iteration, "merge")
     files = parquet_files(run.layout.iteration(iteration).distilled)
     return Dataset(pyarrow.concat_tables(map(pyarrow.parquet.read_table, files)))  # no cache is asked
 
@@ -104,8 +106,10 @@ def answers(run: Run, iteration: int, problem_set: str) -> Iterator[Attempt]:
 
     Raises:
         ConfigError: the iteration has no such set.
+        StorageError: an answer has changed since it was counted.
     """
     from undo_hpc.errors import ConfigError
+    from undo_hpc.pipeline.results import require_outputs
     from undo_hpc.records import Attempt
     from undo_hpc.storage.shards import read_rows
 
@@ -114,6 +118,7 @@ def answers(run: Run, iteration: int, problem_set: str) -> Iterator[Attempt]:
     if problem_set not in (known := dict.fromkeys(part.problem_set for parts in tasks for part in parts)):
         hint = f"its sets: {', '.join(known) or 'none yet'}"
         raise ConfigError(f"iteration {iteration} evaluates no {problem_set!r}", hint=hint)
+    require_outputs(run, iteration, "evaluate", at.answers("evaluate") / problem_set)
     for index, parts in enumerate(tasks):
         if at.task_manifest("evaluate", index).exists():
             for part in (part for part in parts if part.problem_set == problem_set):

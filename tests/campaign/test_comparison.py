@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.build import campaign_file, played
+from tests.observe.synthetic import rewrite_metrics
 from undo_hpc.campaign.answers import RunResult, read_result
 from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import MatchConfig, MatchException, load_campaign
@@ -76,10 +77,9 @@ def test_a_result_is_counted_from_the_rows(runs: Runs, results: dict[str, dict[i
 def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> None:
     run = played(tmp_path / "run")
     best = read_json(run.layout.iteration(1).metrics)["decision"]["best_iteration"]
-    path = run.layout.iteration(best).metrics
-    metrics = read_json(path)
-    metrics["sets"]["gsm"]["accuracy"] += 0.003
-    write_json(path, metrics)
+    sets = read_json(run.layout.iteration(best).metrics)["sets"]
+    sets["gsm"]["accuracy"] += 0.003
+    rewrite_metrics(run, best, {"sets": sets})
     with pytest.raises(DataError, match="its rows say"):
         read_result(run, "gsm")
     with pytest.raises(DataError, match=r"was not evaluated on 'math'(.|\n)*gsm"):
@@ -88,8 +88,7 @@ def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> Non
 
 def test_a_run_that_has_not_ended_has_no_result(tmp_path: Path) -> None:
     run = played(tmp_path / "run", "stop.enabled=false", iterations=2)
-    path = run.layout.iteration(1).metrics
-    write_json(path, read_json(path) | {"decision": {"action": "continue", "best_iteration": 0, "why": ""}})
+    rewrite_metrics(run, 1, {"decision": {"action": "continue", "best_iteration": 0, "why": ""}})
     assert read_result(run, "gsm") is None
 
 
@@ -161,8 +160,7 @@ def test_a_campaign_graded_by_another_checker_is_not_continued(tmp_path: Path) -
     campaign, place = load_campaign(campaign_file(tmp_path)), CampaignDir(tmp_path / "camp")
     run = played(place.run("undo", 1))
     require_same_checker(campaign, place)
-    path = run.layout.iteration(0).metrics
-    write_json(path, read_json(path) | {"checker": "0.0"})
+    rewrite_metrics(run, 0, {"checker": "0.0"})
     with pytest.raises(ConfigError, match=r"undo, seed 1 was graded by checker 0\.0(.|\n)*regrade"):
         require_same_checker(campaign, place)
     for name, seed in (("undo", 0), ("blind", 0), ("blind", 1)):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
@@ -20,7 +21,7 @@ from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.records import Attempt, Problem, Target, Verdict, content_id
 from undo_hpc.stages import advance, merge
 from undo_hpc.stages.context import StageContext
-from undo_hpc.storage.atomic import write_bytes, write_json
+from undo_hpc.storage.atomic import read_json, write_bytes, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
@@ -79,6 +80,16 @@ def attempt(
     return Attempt(problem.problem_id, problem.idx, number, style, text, verdict, taken, "number", "length" if how == "truncated" else "stop",
                    40, len(text) // 3, 7, 0.7,
                    flags=assess(text, verdict=verdict, finish_reason="length" if how == "truncated" else "stop", config=QualityConfig()))  # fmt: skip
+
+
+def rewrite_metrics(run: Run, iteration: int, changes: dict[str, Any]) -> None:
+    """Other values in metrics.json, as if `advance` had written them: its manifest names the new digest."""
+    at = run.layout.iteration(iteration)
+    write_json(at.metrics, read_json(at.metrics) | changes)
+    manifest = read_manifest(at.stage_manifest("advance"))
+    assert manifest is not None
+    outputs = manifest.outputs | {run.layout.relative(at.metrics): describe_output(at.metrics)}
+    write_manifest(at.stage_manifest("advance"), replace(manifest, outputs=outputs))
 
 
 class RunBuilder:

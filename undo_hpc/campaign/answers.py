@@ -11,8 +11,8 @@ from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError
 from undo_hpc.method.paired import maj_at_k
 from undo_hpc.method.stats import pass_at_k
+from undo_hpc.pipeline.results import all_metrics, require_outputs
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
 
@@ -75,15 +75,9 @@ class RunResult:
         return sum(self.scores.values()) / len(self.scores)
 
 
-def finished_metrics(run: Run) -> list[dict[str, Any]]:
-    """metrics.json of every finished iteration, oldest first."""
-    paths = (run.layout.iteration(k).metrics for k in run.layout.iterations())
-    return [read_json(path) for path in paths if path.exists()]
-
-
 def has_ended(run: Run) -> bool:
     """Whether its last iteration decided to stop."""
-    metrics = finished_metrics(run)
+    metrics = all_metrics(run)
     return bool(metrics) and metrics[-1]["decision"]["action"] != "continue"
 
 
@@ -100,7 +94,7 @@ def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "
     """
     if not has_ended(run):
         return None
-    metrics = finished_metrics(run)
+    metrics = all_metrics(run)
     iteration = int(
         metrics[-1]["decision"]["best_iteration"] if student == "best" else metrics[-1]["iteration"]
     )
@@ -159,9 +153,10 @@ def _repeated(
 def _rows(
     run: Run, iteration: int, problem_set: str, stage: str = "evaluate"
 ) -> dict[str, list[tuple[str, bool]]]:
-    """(answer, whether it is right) of each problem, in the order of attempts."""
+    """(answer, whether it is right) of each problem, in the order of attempts. Raises StorageError where a shard has changed."""
     plan, at = run.plan(iteration), run.layout.iteration(iteration)
     assert plan is not None, "a finished iteration was planned"
+    require_outputs(run, iteration, stage, at.answers(stage) / problem_set)
     found: dict[str, list[tuple[int, str, bool]]] = defaultdict(list)
     for part in plan.slices("evaluate"):
         path = at.shard(stage, part.shard, part.problem_set)
@@ -190,6 +185,7 @@ def _ledger(run: Run, metrics: list[dict[str, Any]], iteration: int) -> Ledger:
         if run.config.method.start_from == "previous"
         else trained[iteration : iteration + 1]
     )
+    require_outputs(run, iteration, "merge")
     ids: list[str] = []
     lengths: list[int] = []
     for path in parquet_files(run.layout.iteration(iteration).distilled):

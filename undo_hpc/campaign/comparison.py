@@ -18,7 +18,7 @@ from undo_hpc.method.paired import (
     null_splits,
     resampled,
 )
-from undo_hpc.observe.summary import all_metrics
+from undo_hpc.pipeline.results import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import read_manifest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.atomic import expect_fields, read_json, write_json
 
 log = logging.getLogger(__name__)
 _MAIN = "from undo_hpc.cli.run_campaign import main; raise SystemExit(main())"
@@ -33,9 +33,13 @@ def continue_campaign(run: Run) -> None:
     if not run.layout.campaign.exists() or run.layout.paused.exists():
         return
     asked = read_json(run.layout.campaign)
-    folder = asked["folder"] if Path(asked["folder"]).is_dir() else None
+    with expect_fields(run.layout.campaign):
+        command = [str(word) for word in [*asked["command"]]]
+        folder = asked["folder"] if Path(asked["folder"]).is_dir() else None
+        if not isinstance(asked["command"], list):
+            raise TypeError("the command is no list")
     done = subprocess.run(
-        [sys.executable, "-P", "-c", _MAIN, *asked["command"]],
+        [sys.executable, "-P", "-c", _MAIN, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

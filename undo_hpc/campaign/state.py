@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from undo_hpc.campaign.definition import Campaign
 from undo_hpc.config.differences import is_neutral
@@ -15,7 +18,8 @@ from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves, open_run
-from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.atomic import expect_fields, read_json, write_json
+from undo_hpc.storage.manifest import seal_of
 
 RULES = {
     "name", "seeds", "primary", "problem_set", "student", "match", "positive_control", "null_control", "repeat", "transfer"
@@ -98,10 +102,15 @@ def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunCo
     created = time.strftime("%Y-%m-%d")
     if place.definition.exists():
         before = read_json(place.definition)
-        created = str(before["created"])
+        seal = before.pop("seal", None)
+        with expect_fields(place.definition):
+            if seal is not None and seal != seal_of(before):
+                raise ValueError("its values have changed since it was written")
+            created = date.fromisoformat(before["created"]).isoformat()
         _require_same(before, frozen(campaign, created), place)
     else:
-        write_json(place.definition, frozen(campaign, created))
+        made = orjson.loads(orjson.dumps(frozen(campaign, created)))
+        write_json(place.definition, made | {"seal": seal_of(made)})
     dated = [f"{role}.date='{created}'" for role in ("teacher", "student")]
     return {
         key: override(config, [item for item in dated if not getattr(config, item.partition(".")[0]).date])

@@ -9,9 +9,9 @@ from undo_hpc.config.parts import refines
 from undo_hpc.config.schema import RunConfig, StageResources
 from undo_hpc.control.spent import GENERATION, measure
 from undo_hpc.errors import Incomplete
+from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload, estimate
-from undo_hpc.storage.reading import read_fast
 from undo_hpc.system.invocation import resume_hint
 
 
@@ -60,7 +60,7 @@ def _scale(run: Run, last: int) -> tuple[float, int]:
     if following is not None:
         problems = following.problems
     elif refines(run.config):
-        metrics = read_fast(run.layout.iteration(last).metrics) or {}
+        metrics = find_metrics(run, last)
         problems = int(metrics.get("to_refine", problems))
     return problems / plan.problems, problems
 

@@ -19,6 +19,7 @@ from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.targets import expected_length
 from undo_hpc.pipeline.cutting import cut_evenly
 from undo_hpc.pipeline.plan import IterationPlan, extend, plan_iteration, rows_to_score
+from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Key, TaskState
 from undo_hpc.pipeline.workload import Measured, estimate, scoring_speed
@@ -27,7 +28,7 @@ from undo_hpc.records import SCHEMA_VERSION, Target
 from undo_hpc.stages.context import Pruned
 from undo_hpc.stages.release import released_canary
 from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, spread, write_targets
-from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def make_plan(run: Run, iteration: int, *, like: IterationPlan | None = None) ->
     inputs = check_inputs(run, iteration)
     targets = Targets(run, iteration)
     lengths = array("q", map(expected_length, targets))
-    last = read_json(run.layout.iteration(iteration - 1).metrics) if iteration else {}
+    last = read_metrics(run, iteration - 1) if iteration else {}
     measured, scoring = Measured.from_metrics(last), scoring_speed(last)
     prompts = load_prompts(run.config.teacher.prompt)
     if canary := released_canary(run, iteration, prompts.digest):

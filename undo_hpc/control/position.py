@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import PolicyConfig
-from undo_hpc.control.results import changed, damaged_results, finished_problem
+from undo_hpc.control.results import damaged_results, finished_problem
 from undo_hpc.method.decision import Decision
 from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, decide_run
+from undo_hpc.pipeline.results import changed
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, Key, TaskState, TaskStatus, derive, unmet
 from undo_hpc.storage.reading import read_fast

@@ -16,10 +16,10 @@ from pathlib import Path
 from undo_hpc.control.live import leased, query_live
 from undo_hpc.control.position import read_state
 from undo_hpc.errors import ConfigError, Incomplete
+from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
-from undo_hpc.storage.reading import read_fast
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
@@ -161,9 +161,8 @@ def _numbers(run: Run, keep: Iterable[str], finished: list[int]) -> set[int]:
         elif word == "last":
             found |= {max(finished)} if finished else set()
         elif word == "best":
-            decided = [read_fast(run.layout.iteration(k).metrics) or {} for k in finished]
-            if decided:
-                found.add(int(decided[-1]["decision"]["best_iteration"]))
+            if finished:
+                found.add(int(read_metrics(run, finished[-1])["decision"]["best_iteration"]))
         elif word.isdigit() and int(word) in run.layout.iterations():
             found.add(int(word))
         else:

@@ -32,11 +32,12 @@ from undo_hpc.pipeline.stages import STAGES, followers, spec_of
 from undo_hpc.records import Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.checker import AnswerChecker, checker_of
+from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.verdicts import checker_version
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
-from undo_hpc.storage.shards import dump_rows, first_row_from, read_rows
+from undo_hpc.storage.shards import dump_rows, encode_sealed, first_row_from, read_rows
 from undo_hpc.system.invocation import cli_hint, display_path
 from undo_hpc.system.wording import counted
 
@@ -112,7 +113,7 @@ def regrade(run: Run, *, apply: bool = False, workers: int = 1) -> Regrade:
 def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
     done = Regrade(applied=apply)
     numbers = run.layout.iterations()
-    _require_prepared(run)
+    prepared_digest(run)  # answers are graded against these problems: they are still those that were frozen
     with checker_of(run.config, workers=workers) as checker:
         for number in numbers:
             plan = run.plan(number)
@@ -135,12 +136,6 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
     return done
 
 
-def _require_prepared(run: Run) -> None:
-    if read_manifest(run.layout.prepared) is None:
-        hint = "run the launcher again; it prepares the data"
-        raise EvidenceError(f"{run.layout.prepared} is missing", hint=hint)
-
-
 def _problems(run: Run, sets: Iterable[str], rows: Sequence[Attempt]) -> dict[str, Problem]:
     """The problems of a shard's rows by id, from these splits or this benchmark: a file in the order of idx is read where they stand."""
     found: dict[str, Problem] = {}
@@ -158,7 +153,7 @@ def _problems(run: Run, sets: Iterable[str], rows: Sequence[Attempt]) -> dict[st
 def _task(run: Run, stage: Stage, task: Task, checker: AnswerChecker, done: Regrade) -> None:
     root = run.layout.root
     manifest = read_manifest(root / task.manifest)
-    if manifest is None or verify_outputs(root, manifest, deep=False):
+    if manifest is None or verify_outputs(root, manifest, deep=True):
         done.skipped += 1
         return
     shards: dict[str, list[Attempt]] = {}
@@ -233,7 +228,7 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
         folder = at.parts(root / name)
         write_bytes(
             at.part(root / name, 0, basis_of(manifest.inputs), "regraded"),
-            dump_rows([row.to_dict() for row in rows]),
+            [encode_sealed(row.to_dict()) for row in rows],
         )
         folders.append(folder)
     for name, rows in shards.items():

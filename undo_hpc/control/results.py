@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from undo_hpc.config.parts import ends_behind
 from undo_hpc.errors import EvidenceError, StorageError
+from undo_hpc.pipeline.results import changed
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs
-
-
-def changed(run: Run, manifest: Manifest, path: Path) -> str:
-    """Whether a file is what its manifest says, by its digest; in words, empty where it is."""
-    name = run.layout.relative(path)
-    out = manifest.outputs.get(name)
-    return verify_outputs(run.layout.root, replace(manifest, outputs={name: out}), deep=True) if out else ""
+from undo_hpc.storage.manifest import read_manifest, verify_outputs
 
 
 def finished_problem(run: Run, iteration: int, stage: str, file: Path | None = None) -> str:

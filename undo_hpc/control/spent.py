@@ -22,6 +22,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.live import leased
 from undo_hpc.method.metrics import gain as gain_on_validation
 from undo_hpc.pipeline.evidence import as_manifest
+from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
 from undo_hpc.storage.reading import finite, read_fast, read_rows_tolerant
@@ -281,9 +282,7 @@ def _kept(run: Run) -> dict[int, int]:
 
 def _gain(run: Run) -> float | None:
     """Points of validation accuracy that the best iteration lies above the untrained student, or above iteration 0."""
-    found = gain_on_validation(
-        [read_fast(run.layout.iteration(k).metrics) or {} for k in run.layout.iterations()]
-    )
+    found = gain_on_validation([find_metrics(run, k) for k in run.layout.iterations()])
     return None if found is None else 100 * found
 
 

@@ -22,6 +22,7 @@ from undo_hpc.control.planning import make_plan
 from undo_hpc.errors import EvidenceError
 from undo_hpc.pipeline.own_prompts import as_in, by_content
 from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, decide_run
+from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.pipeline.stages import STAGES, spec_of
 from undo_hpc.pipeline.state import combined_digest, enough
@@ -272,7 +273,8 @@ class _Donor:
         """The decision of an iteration under the taker's own rule (`stop`, `iterations`), in its own copy of the metrics."""
         layout = self.taker.layout
         metrics = layout.iteration(manifest.iteration).metrics
-        history = [read_json(layout.iteration(k).metrics) for k in range(manifest.iteration + 1)]
+        before = (read_metrics(self.taker, k) for k in range(manifest.iteration))
+        history = [*before, read_json(metrics)]  # linked just now, from a file whose digest was compared
         decision = decide_run(self.taker.config, [item["sets"] for item in history]).to_dict()
         if history[-1]["decision"] == decision:
             return manifest

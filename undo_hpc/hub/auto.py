@@ -11,8 +11,8 @@ import os
 import subprocess
 
 from undo_hpc.hub.push import last_push
+from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.atomic import read_json
 from undo_hpc.system.invocation import python_module
 
 log = logging.getLogger(__name__)
@@ -77,5 +77,5 @@ def maybe_push(run: Run, now: float, *, ended: bool = False, limit_s: float = LI
 
 def has_ended(run: Run, iteration: int) -> bool:
     """Whether the loop ended with that iteration."""
-    path = run.layout.iteration(iteration).metrics
-    return path.exists() and read_json(path)["decision"]["action"] != "continue"
+    done = run.layout.iteration(iteration).metrics.exists()
+    return done and read_metrics(run, iteration)["decision"]["action"] != "continue"

@@ -19,8 +19,8 @@ from undo_hpc.data.cards import (
 )
 from undo_hpc.method.metrics import beats_untrained
 from undo_hpc.models import hub_id, public_name
-from undo_hpc.observe.summary import all_metrics
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings, learned
+from undo_hpc.pipeline.results import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json

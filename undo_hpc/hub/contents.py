@@ -13,8 +13,8 @@ from pathlib import Path
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.hub.cards import data_card, student_card
 from undo_hpc.observe.exports import chat_bytes
-from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.layout import distilled_files
+from undo_hpc.pipeline.results import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.stages.context import Pruned
 from undo_hpc.storage.atomic import sha256_file

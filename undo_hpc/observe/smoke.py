@@ -11,9 +11,9 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.method.metrics import rows_learned, share
 from undo_hpc.method.stats import wilson
 from undo_hpc.observe.outcome import warnings_of
-from undo_hpc.observe.summary import all_metrics
 from undo_hpc.observe.wording import learned, percent
 from undo_hpc.observe.wrapped import say
+from undo_hpc.pipeline.results import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.system.wording import counted, format_duration
 

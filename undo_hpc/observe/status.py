@@ -15,6 +15,7 @@ from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.stage_view import Failure, StageView, stage_views
 from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.observe.wording import evaluation_settings
+from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import finite, read_bytes, read_fast
@@ -138,7 +139,7 @@ def _history(run: Run, iteration: int) -> list[dict[str, Any]]:
     """Metrics of the finished iterations, up to the first that is not (or whose metrics are damaged)."""
     found: list[dict[str, Any]] = []
     for number in range(iteration + 1):
-        metrics = read_fast(run.layout.iteration(number).metrics)
+        metrics = find_metrics(run, number)
         if not metrics or "sets" not in metrics:
             break
         found.append(metrics)
@@ -175,7 +176,7 @@ def _notes(run: Run, state: RunState, live: LiveTasks, finished: int) -> list[st
 
 def _warnings(run: Run, iteration: int) -> list[str]:
     """Warnings about the last finished iteration; none where its metrics are of another version."""
-    metrics = read_fast(run.layout.iteration(iteration).metrics) or {}
+    metrics = find_metrics(run, iteration)
     whole = {"sets", "generate", "distilled"} <= metrics.keys()
     return [f"iteration {iteration}: {warning}" for warning in warnings_of(metrics)] if whole else []
 

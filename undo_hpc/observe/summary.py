@@ -14,17 +14,11 @@ from undo_hpc.models import public_name
 from undo_hpc.observe.outcome import outcome, warnings_of
 from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings
+from undo_hpc.pipeline.results import all_metrics, read_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
-from undo_hpc.storage.atomic import read_json
 from undo_hpc.system.invocation import cli_hint, display_path
 from undo_hpc.system.wording import counted, format_duration
-
-
-def all_metrics(run: Run) -> list[dict[str, Any]]:
-    """metrics.json of every finished iteration, in order."""
-    paths = (run.layout.iteration(k).metrics for k in run.layout.iterations())
-    return [read_json(path) for path in paths if path.exists()]
 
 
 def cell(summary: dict[str, Any] | None) -> str:
@@ -79,10 +73,9 @@ def _truncated(sets: dict[str, Any], columns: list[str]) -> str:
 
 def show_outcome(run: Run, iteration: int, console: Console) -> None:
     """Prints what an iteration that has just ended has brought, and what a person should look at."""
-    path = run.layout.iteration(iteration).metrics
-    if not path.exists():
+    if not run.layout.iteration(iteration).metrics.exists():
         return
-    metrics = read_json(path)
+    metrics = read_metrics(run, iteration)
     for line in [outcome(metrics), *(f"  warning: {warning}" for warning in warnings_of(metrics))]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

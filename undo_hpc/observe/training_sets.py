@@ -24,9 +24,11 @@ from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.method.pairs import Left, Pair, make_pairs
 from undo_hpc.observe.attempts import answered
 from undo_hpc.pipeline.layout import distilled_files
+from undo_hpc.pipeline.results import require_outputs
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Attempt, Example
+from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.atomic import write_bytes, write_json, write_text
 from undo_hpc.storage.shards import dump_rows
 
@@ -56,6 +58,7 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
     Raises:
         ConfigError: there is no such iteration, or the folder holds other files.
         DataError: there is nothing to write.
+        EvidenceError, StorageError: a file that is read has changed since its manifest was written.
     """
     there = [k for k in run.layout.iterations() if distilled_files(run.layout.iteration(k).distilled)]
     if iteration is None and there:
@@ -69,6 +72,7 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
         )
     folder = out or run.layout.exported(name, iteration)
     _require_free(folder)
+    require_outputs(run, iteration, "merge")
     return FORMATS[name](run, iteration, folder)
 
 
@@ -123,6 +127,9 @@ def _llama_factory(run: Run, iteration: int, folder: Path) -> Exported:
 
 
 def _preference(run: Run, iteration: int, folder: Path) -> Exported:
+    for stage in ("generate", "evaluate"):
+        require_outputs(run, iteration, stage)
+    prepared_digest(run)
     left = Left()
     problems: dict[str, Example] = {}
     pairs = list(_pairs(run, iteration, problems, left))

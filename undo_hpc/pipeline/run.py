@@ -108,8 +108,10 @@ class Run:
         path = self.problems_file(problem_set)
         chunks = self.chunks.get(self.layout.relative(path)) if stop is not None else None
         if chunks is not None and stop is not None:
-            return list(map(Problem.from_dict, read_chunked(path, chunks, start, stop)))
-        return list(map(Problem.from_dict, itertools.islice(read_rows(path), start, stop)))
+            with expect_fields(self.layout.prepared):
+                return list(map(Problem.from_dict, read_chunked(path, chunks, start, stop)))
+        with expect_fields(path):
+            return list(map(Problem.from_dict, itertools.islice(read_rows(path), start, stop)))
 
     @cached_property
     def chunks(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from undo_hpc.method.diagnosis import error_kind
 from undo_hpc.method.metrics import CategorySummary, ErrorCounts, SetSummary, beats_untrained, sum_generation
 from undo_hpc.method.targets import is_chosen
 from undo_hpc.pipeline.plan import EvaluationSlice, decide_run
+from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.stages import spec_of
 from undo_hpc.records import SPLITS, Feedback
 from undo_hpc.stages.answered_problems import (
@@ -29,8 +30,9 @@ from undo_hpc.stages.answered_problems import (
 )
 from undo_hpc.stages.context import StageContext, collect, gate
 from undo_hpc.stages.predictions import Predictions
+from undo_hpc.stages.prepare import prepared_digest, require_added
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
-from undo_hpc.storage.atomic import read_json, write_bytes, write_json
+from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.manifest import Manifest, Output, read_manifest
 from undo_hpc.storage.shards import encode_row
 
@@ -56,6 +58,7 @@ def run_stage(ctx: StageContext) -> None:
         inputs |= digests
         used[name] = [m.index for m in complete]
         graded += complete if spec_of(name).keeps_rows else []
+    _require_problems(ctx)
     checker = checker_of_tasks(ctx.run, ctx.plan.iteration, graded)
     require_one_checker(ctx.run, ctx.plan.iteration, checker)
     answers = {stage: answered_slices(ctx, stage, used.get(stage, ())) for stage in ("evaluate", "baseline")}
@@ -89,8 +92,7 @@ def run_stage(ctx: StageContext) -> None:
     } | ({"until": cut} if cut else {})
     if "score" in graph:
         metrics["score"] = score_summary(ctx)
-    earlier = (ctx.run.layout.iteration(k).metrics for k in range(ctx.plan.iteration))
-    history = [*map(read_json, earlier), metrics]
+    history = [*(read_metrics(ctx.run, k) for k in range(ctx.plan.iteration)), metrics]
     decision = decide_run(config, [item["sets"] for item in history])  # looks at validation, at no test set
     metrics["decision"] = decision.to_dict()
     write_json(ctx.at.metrics, metrics)
@@ -105,6 +107,14 @@ def run_stage(ctx: StageContext) -> None:
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
     if beats_untrained(history) is False:
         ctx.say("no iteration beats the untrained student on validation")
+
+
+def _require_problems(ctx: StageContext) -> None:
+    """The problems that were answered are still those that were frozen: their texts and ground truths go into the feedback. Raises EvidenceError."""
+    names = {part.problem_set for stage in ("evaluate", "baseline") for part in ctx.plan.slices(stage)}
+    prepared_digest(ctx.run, map(ctx.run.problems_file, names - ctx.plan.added.keys()))
+    for name in sorted(names & ctx.plan.added.keys()):
+        require_added(ctx.run, name)
 
 
 class _Figures:
@@ -221,4 +231,5 @@ def score_summary(ctx: StageContext) -> dict[str, Any]:
 
 def stage_counts(ctx: StageContext, stage: str) -> dict[str, Any]:
     """The counts of a single-task stage's manifest; none where a cut iteration does not have the stage."""
-    return dict(read_json(ctx.at.stage_manifest(stage))["counts"]) if stage in ctx.graph else {}
+    manifest = read_manifest(ctx.at.stage_manifest(stage)) if stage in ctx.graph else None
+    return dict(manifest.counts) if manifest else {}

@@ -34,7 +34,7 @@ from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
 from undo_hpc.storage.scores import pack_ids
-from undo_hpc.storage.shards import ShardWriter, dump_rows
+from undo_hpc.storage.shards import ShardWriter, decode_sealed, dump_rows
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class AttemptStore:
             ctx.at.part(shard, number, basis, f"{os.getpid()}-{time.time_ns():x}"),
             flush_rows=config.flush_rows,
             flush_seconds=config.flush_seconds,
+            sealed=True,
         )
         self._seconds = 0.0
         self._new_tokens = self._new_rows = 0
@@ -335,8 +336,8 @@ def _earlier_rows(files: Iterable[Path]) -> Iterator[Attempt]:
     for path in files:
         for line in path.read_bytes().splitlines():
             try:
-                yield Attempt.from_dict(orjson.loads(line))
-            except (orjson.JSONDecodeError, TypeError, AttributeError):
+                yield Attempt.from_dict(decode_sealed(line))
+            except (ValueError, TypeError, AttributeError):
                 log.warning("%s: a damaged line is ignored; its answer is made again", path.name)
 
 

@@ -24,7 +24,7 @@ from undo_hpc.stages.attempts import WriteBuffer, basis_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.scores import Block, ScoredText, binary_of, block_from, block_size
-from undo_hpc.storage.shards import ShardWriter, dump_rows
+from undo_hpc.storage.shards import ShardWriter, decode_sealed, dump_rows
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class ScoreStore:
             ctx.at.part(shard, number, self._basis, f"{os.getpid()}-{time.time_ns():x}"),
             flush_rows=storage.flush_rows,
             flush_seconds=storage.flush_seconds,
+            sealed=True,
         )
         self.done = set(self._places())
         if self.done:
@@ -130,13 +131,13 @@ class ScoreStore:
             with path.open("rb") as file:
                 for line in file:
                     try:
-                        row = orjson.loads(line)
+                        row = decode_sealed(line)
                         whole = len(row["block"]) == -(-block_size(row["n"], self._k) // 3) * 4
                         if whole or row["error"]:
                             found[row["key"]] = _Place(
                                 path, offset, row["n"], row["error"], row["prompt_tokens"]
                             )
-                    except (orjson.JSONDecodeError, KeyError, TypeError):
+                    except (ValueError, KeyError, TypeError):
                         log.warning("%s: a damaged line is ignored; its text is scored again", path.name)
                     offset += len(line)
         return found

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError, ExitCode, Requeue, TrainingError
@@ -19,7 +18,7 @@ from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import Manifest, read_manifest
-from undo_hpc.storage.shards import read_rows
+from undo_hpc.storage.reading import finite, read_fast, read_rows_tolerant
 from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import RECORD, TrainSpec
@@ -97,10 +96,11 @@ def run_stage(ctx: StageContext) -> None:
 def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:
     """Removes the checkpoints of an unfinished training on another distilled set, or from another parent."""
     path = ctx.at.train_inputs
-    if path.exists() and read_json(path) != inputs:
-        ctx.say(
-            "the distilled set, the parent or student.reasoning has changed since the training began: training starts from scratch"
-        )
+    if (before := read_fast(path)) is not None and before != inputs:
+        why = "the distilled set, the parent or student.reasoning has changed since the training began"
+        if before.keys() != inputs.keys():
+            why = f"{ctx.run.layout.relative(path)} is damaged, or {why}"
+        ctx.say(f"{why}: training starts from scratch")
         shutil.rmtree(ctx.at.checkpoints, ignore_errors=True)
     write_json(path, inputs)
 
@@ -211,11 +211,12 @@ def train_metrics(path: Path) -> dict[str, Any]:
     """For the manifest: steps, last loss and last speed, and the tokens of the whole training (a row tells of those since the row before)."""
     last: dict[str, Any] = {}
     sums = {"tokens": 0, "target_tokens": 0}
-    try:
-        for row in read_rows(path):
-            last |= {key: row[key] for key in ("step", "loss", "tokens_per_s") if key in row}
-            for key in sums:
-                sums[key] += round(row.get(key, 0))
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return {}
-    return last | sums
+    for row in read_rows_tolerant(path):
+        last |= {
+            key: row[key]
+            for key in ("step", "loss", "tokens_per_s")
+            if finite(row, key, math.nan) == row.get(key)
+        }
+        for key in sums:
+            sums[key] += round(finite(row, key))
+    return last | sums if path.exists() else {}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import CHECKER_VERSION
+from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.manifest import Manifest
-from undo_hpc.storage.reading import read_fast
+from undo_hpc.storage.reading import finite
 from undo_hpc.system.invocation import cli_hint, display_path
 
 
@@ -26,13 +28,13 @@ def checker_of_tasks(run: Run, iteration: int, manifests: Iterable[Manifest]) ->
     Raises:
         ConfigError: they are of several checkers.
     """
-    again = [e for e in read_events(run.events.path) if e.get("kind") == "regraded" and "checker" in e]
+    again = _regrades(run)
     found = set()
     for manifest in manifests:
         version = str(manifest.details.get("checker", ""))
-        for event in again:
-            if iteration in event["iterations"] and event["time"] >= manifest.finished:
-                version = str(event["checker"])
+        for when, numbers, checker in again:
+            if iteration in numbers and when >= manifest.finished:
+                version = checker
         found.add(version)
     if len(found) > 1:
         raise _several(run, f"the answers of iteration {iteration} were", found)
@@ -45,15 +47,24 @@ def require_one_checker(run: Run, iteration: int, version: str) -> None:
     Raises:
         ConfigError: an earlier iteration was graded by another version, and not again since.
     """
-    found = {version}
+    found, again = {version}, _regrades(run)
     for number in range(iteration):
-        recorded = (read_fast(run.layout.iteration(number).metrics) or {}).get("checker", version)
-        for event in read_events(run.events.path):
-            if event.get("kind") == "regraded" and number in event.get("iterations", []):
-                recorded = event["checker"]
-        found.add(str(recorded))
+        recorded = find_metrics(run, number).get("checker", version)
+        found.add(
+            next((checker for _, numbers, checker in reversed(again) if number in numbers), str(recorded))
+        )
     if len(found) > 1:
         raise _several(run, f"the answers of iterations 0 to {iteration} were", found)
+
+
+def _regrades(run: Run) -> list[tuple[float, list[Any], str]]:
+    """Time, iterations and checker of each `regrade --apply`, in order; a damaged event is none."""
+    found = []
+    for event in read_events(run.events.path):
+        checker, numbers = event.get("checker"), event.get("iterations")
+        if event["kind"] == "regraded" and isinstance(checker, str) and isinstance(numbers, list):
+            found.append((finite(event, "time"), numbers, checker))
+    return found
 
 
 def _several(run: Run, what: str, versions: Iterable[str]) -> ConfigError:

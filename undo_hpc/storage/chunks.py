@@ -51,7 +51,9 @@ def read_chunked(path: Path, chunks: Mapping[str, Any], start: int, stop: int) -
     Raises:
         EvidenceError: the file is missing or has changed.
     """
-    each, ends = int(chunks["rows"]), chunks["ends"]
+    each, ends = chunks["rows"], chunks["ends"]
+    if type(each) is not int or each < 1 or not all(type(end) is int for end in ends):
+        raise ValueError("its chunks are no numbers")
     try:
         with path.open("rb") as file:
             for number in range(start // each, min(len(ends), -(-stop // each))):
@@ -64,6 +66,8 @@ def read_chunked(path: Path, chunks: Mapping[str, Any], start: int, stop: int) -
                     )
                 first = number * each
                 lines = data.split(b"\n")
+                if len(lines) - 1 != each and number < len(ends) - 1:
+                    raise ValueError(f"a chunk of {len(lines) - 1} rows, and not of {each}")
                 for line in lines[max(0, start - first) : min(each, stop - first)]:
                     if line:
                         yield orjson.loads(line)

@@ -25,6 +25,7 @@ from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, StorageError, TrainingError
 from undo_hpc.storage.atomic import fsync_dir, make_folder, sha256_file, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
+from undo_hpc.storage.manifest import seal_of
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
@@ -34,6 +35,16 @@ log = logging.getLogger(__name__)
 
 _TAG = "state"  # DeepSpeed's folder inside ours
 _MANIFEST = "MANIFEST.json"
+_TYPES = {
+    "run_id": str,
+    "world": int,
+    "zero_stage": int,
+    "model": str,
+    "seed": int,
+    "data_digest": str,
+    "settings": dict,
+    "files": dict,
+}
 _MAY_CHANGE_ON_RESUME = {
     "ranks",
     "micro_batch_tokens",
@@ -107,7 +118,7 @@ class CheckpointManager:
             if self._dist.all_reduce_max(float(bool(why)))[0]:
                 log.info(f"checkpoint {path.name} is skipped: {why or 'another rank found it damaged'}")
                 continue
-            manifest = json.loads((path / _MANIFEST).read_text())
+            manifest = _read_manifest(path)
             self._check(path, manifest)
             return Found(path, step, manifest["world"])
         return None
@@ -121,11 +132,10 @@ class CheckpointManager:
     def _validation_error(self, path: Path) -> str:
         """What is wrong with a checkpoint's files; each rank reads its share of them. Empty where nothing is."""
         try:
-            manifest = json.loads((path / _MANIFEST).read_text())
-            files = sorted(manifest["files"].items())
+            files = sorted(_read_manifest(path)["files"].items())
         except FileNotFoundError:
             return "it has no manifest"
-        except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return "its manifest is damaged"
         for at, (name, recorded) in enumerate(files):
             file = path / _TAG / name
@@ -278,22 +288,20 @@ class CheckpointManager:
             part = temporary / _TAG / f"files-{rank:05d}.json"
             files |= json.loads(part.read_text())
         final = self.folder / f"step-{step:08d}"
-        write_json(
-            temporary / _MANIFEST,
-            {
-                "format": 1,
-                "run_id": self._spec.run_id,
-                "step": step,
-                "loss": pending["loss"],
-                "world": self._dist.info.world_size,
-                "zero_stage": zero_stage(self._config),
-                "model": self._spec.origin or self._spec.model,
-                "seed": self._spec.seed,
-                "data_digest": self._spec.data_digest,
-                "settings": settings_of(self._config),
-                "files": files,
-            },
-        )
+        manifest = {
+            "format": 1,
+            "run_id": self._spec.run_id,
+            "step": step,
+            "loss": pending["loss"],
+            "world": self._dist.info.world_size,
+            "zero_stage": zero_stage(self._config),
+            "model": self._spec.origin or self._spec.model,
+            "seed": self._spec.seed,
+            "data_digest": self._spec.data_digest,
+            "settings": settings_of(self._config),
+            "files": files,
+        }
+        write_json(temporary / _MANIFEST, manifest | {"seal": seal_of(manifest)})
         with translate_os_error(final):
             shutil.rmtree(final, ignore_errors=True)  # only a damaged one can stand here
             temporary.rename(final)
@@ -340,10 +348,22 @@ def fix_universal_optimizer_groups(engine: Any, settings: list[dict[str, Any]]) 
             state["step"] = state["step"].clone()
 
 
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """What a checkpoint's manifest holds. Raises OSError, ValueError, KeyError or TypeError where it is none, or a value has changed."""
+    manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text())
+    seal = manifest.pop("seal", None)
+    if seal is not None and seal != seal_of(manifest):
+        raise ValueError("its values have changed since it was written")
+    for name, kind in _TYPES.items():
+        if type(manifest[name]) is not kind:
+            raise TypeError(f"{name} has another type")
+    return manifest
+
+
 def _loss_of(path: Path) -> float:
     try:
-        return float(json.loads((path / _MANIFEST).read_text())["loss"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(_read_manifest(path)["loss"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return float("inf")
 
 

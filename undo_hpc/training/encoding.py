@@ -30,6 +30,7 @@ from undo_hpc.errors import DataError, StorageError
 from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.atomic import fsync_dir, temporary_name, translate_os_error
+from undo_hpc.storage.manifest import seal_of
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.soft_scores import SoftScores
 from undo_hpc.training.spec import TrainSpec
@@ -323,6 +324,7 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
     """
     temporary = temporary_name(path)
     meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
+    meta |= {"seal": seal_of(meta)}
     with translate_os_error(path):
         try:
             with temporary.open("wb") as file:
@@ -348,11 +350,22 @@ def load_encoded(path: Path) -> EncodedSet:
     try:
         with np.load(path, allow_pickle=False) as stored:
             meta = json.loads(str(stored["meta"]))
+            if meta.pop("seal", None) != seal_of(meta):
+                raise ValueError("its counts have changed since it was written")
             keys = stored.get("keys")
             return EncodedSet(
                 stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta, keys=keys
             )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        BadZipFile,
+        zlib.error,
+    ) as error:
         raise StorageError(
             f"{path} is damaged ({error})", hint="remove it and run the same command again; it is made again"
         ) from error

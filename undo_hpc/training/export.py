@@ -32,7 +32,7 @@ def exported(spec: TrainSpec) -> bool:
         record = json.loads((Path(spec.out_dir) / RECORD).read_text())
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return False
-    return bool(
+    return isinstance(record, dict) and bool(
         record.get("run_id") == spec.run_id
         and record.get("data_digest") == spec.data_digest
         and record.get("train") == spec.train

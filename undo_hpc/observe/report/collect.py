@@ -18,7 +18,7 @@ from undo_hpc.method.metrics import UNTRAINED, Flips, beats_untrained, compare, 
 from undo_hpc.observe.attempts import PromptReader, answered
 from undo_hpc.observe.report.asked import Asked, read_asked
 from undo_hpc.observe.report.examples import Example, choose, join_sorted
-from undo_hpc.observe.summary import all_metrics
+from undo_hpc.pipeline.results import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
 from undo_hpc.storage.atomic import read_json
