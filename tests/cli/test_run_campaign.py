@@ -23,6 +23,11 @@ ARMS = "{undo: {}, blind: {method.preset: blind}, one_shot: {method.preset: one_
 
 @pytest.fixture
 def campaign(tmp_path: Path) -> Path:
+    return write_campaign(tmp_path)
+
+
+def write_campaign(tmp_path: Path) -> Path:
+    """The file of a campaign of three arms and two seeds, beside its data."""
     rng = random.Random(0)
     for name, count in (("train", 60), ("test", 60)):
         rows = [make_problem(k + 1000 * (name == "test"), rng) for k in range(count)]

@@ -70,6 +70,10 @@ def ranks(ctx: Any, spec: Path, number: int) -> int:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+
+
+def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines, a checker and a training that cost nothing; nobody waits for a lease that a failing disk has kept."""
     for stage in (generate, evaluate):
         monkeypatch.setattr(stage, "load_engine", lambda *_, **__: Engine())

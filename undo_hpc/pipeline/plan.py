@@ -93,6 +93,8 @@ class IterationPlan:
         numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score, plan.canary_problems)
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("a number has another type")
+        if seal is None and not all(map(_is_slice, plan.slices("evaluate") + plan.slices("baseline"))):
+            raise TypeError("a slice has another type")
         if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
             raise TypeError("a section has another type")
         if any(target.keys() != TargetsFile.__annotations__.keys() for target in plan.targets):
@@ -107,6 +109,12 @@ class IterationPlan:
     def policy_of(self, stage: str) -> PolicyConfig:
         """How much of a stage is enough."""
         return PolicyConfig(**self.policy.get(stage, {}))
+
+
+def _is_slice(part: EvaluationSlice) -> bool:
+    return isinstance(part.problem_set, str) and {type(part.shard), type(part.start), type(part.stop)} == {
+        int
+    }
 
 
 @dataclass(slots=True)

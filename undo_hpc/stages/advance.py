@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.errors import EvidenceError
 from undo_hpc.method.copying import Copying
 from undo_hpc.method.diagnosis import error_kind
 from undo_hpc.method.metrics import CategorySummary, ErrorCounts, SetSummary, beats_untrained, sum_generation
@@ -28,7 +29,7 @@ from undo_hpc.stages.answered_problems import (
     answered_slices,
     with_rationales,
 )
-from undo_hpc.stages.context import StageContext, collect, gate
+from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.predictions import Predictions
 from undo_hpc.stages.prepare import prepared_digest, require_added
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
@@ -212,17 +213,30 @@ def generation_summary(ctx: StageContext) -> dict[str, Any]:
     """Yield and cost of the teacher's work, over the shards that the distilled set was made of (all, where there is none)."""
     if "generate" not in ctx.graph:
         return sum_generation(()) | {"error": "", "tasks": 0}
-    manifests = collect(ctx, "generate", deep=False)[0]
     merged = read_manifest(ctx.at.stage_manifest("merge")) if "merge" in ctx.graph else None
-    if merged is not None:
-        manifests = [m for m in manifests if m.index in merged.details["generate_used"]]
+    manifests = _counted(ctx, "generate", merged.details["generate_used"] if merged else None)
     error = next((message for m in manifests if (message := m.details.get("error"))), "")
     return sum_generation(m.counts for m in manifests) | {"error": error, "tasks": len(manifests)}
 
 
+def _counted(ctx: StageContext, stage: str, used: Sequence[int] | None = None) -> list[Manifest]:
+    """The manifests of a stage's tasks (those with the indices `used`), for what they count. Raises EvidenceError where one of them is
+    missing or damaged: the figures would be of the others alone."""
+    found = []
+    for task in ctx.graph[stage].tasks:
+        if used is None or task.index in used:
+            manifest = read_manifest(ctx.run.layout.root / task.manifest)
+            if manifest is not None:
+                found.append(manifest)
+            elif used is not None or stage == "score":
+                hint = "run the launcher again; it submits what is missing"
+                raise EvidenceError(f"{task.stage} {task.label}: {task.manifest} is missing", hint=hint)
+    return found
+
+
 def score_summary(ctx: StageContext) -> dict[str, Any]:
     """What the teacher scored, prompts included, and whether it copied the student's errors."""
-    manifests = collect(ctx, "score", deep=False)[0]
+    manifests = _counted(ctx, "score")
     counts = (
         {name: sum(m.counts[name] for m in manifests) for name in manifests[0].counts} if manifests else {}
     )

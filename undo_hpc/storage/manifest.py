@@ -139,11 +139,20 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
     for key in _SECTIONS:
         if not isinstance(data.setdefault(key, {}), dict):
             raise TypeError("a section has another type")
+    if seal is None and not all(map(_is_count, data["counts"].values())):
+        raise TypeError("a count has another type")
     if not intact:
         raise TypeError("its values have changed since it was written")
     manifest = object.__new__(Manifest)
     manifest.__dict__.update(data)
     return manifest
+
+
+def _is_count(value: Any) -> bool:
+    """A number, or numbers by name."""
+    if isinstance(value, dict):
+        return all(map(_is_count, value.values()))
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 _FIELDS = frozenset(field.name for field in fields(Manifest))
