@@ -28,7 +28,7 @@ from undo_hpc.storage.shards import encode_sealed, read_rows
 
 STAGES = ("generate", "merge", "train", "evaluate", "advance")
 GONE = object()
-TRIED = FUZZ or 25
+TRIED = FUZZ or 12
 
 
 def work(root: Path, stage: str) -> int:

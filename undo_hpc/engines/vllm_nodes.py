@@ -111,10 +111,16 @@ def follow(meeting: Path, rank: int) -> None:
             if found.get("step") == _step():
                 if "arguments" not in found:
                     return
-                if found["arguments"] != started:
+                arguments, variables = found["arguments"], found.get("environment")
+                if not isinstance(arguments, dict) or not isinstance(variables, dict):
+                    log.warning(
+                        "%s is damaged; waiting for the first node to write it again, or to end", meeting
+                    )
+                    time.sleep(10 * _LOOK_EVERY_S)
+                elif arguments != started:
                     _end(process)
-                    started = found["arguments"]
-                    process = _start(started, rank, found["environment"])
+                    started = arguments
+                    process = _start(started, rank, {name: str(value) for name, value in variables.items()})
                 elif process is not None and process.poll() not in (None, 0):
                     time.sleep(10 * _LOOK_EVERY_S)  # the first node may be starting again
                     if (read_fast(meeting) or {}).get("arguments") == started:

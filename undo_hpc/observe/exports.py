@@ -9,6 +9,7 @@ from pathlib import Path
 from undo_hpc.config.parts import ends_behind
 from undo_hpc.data.formats import llama_factory_info, lm_eval_file_names, lm_eval_results, lm_eval_samples
 from undo_hpc.observe.training_sets import rows_of
+from undo_hpc.pipeline.results import require_outputs
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SPLITS, Attempt
@@ -40,7 +41,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     """iter_N/lm_eval/STUDENT/results_*.json and samples_*.jsonl of the benchmarks; None where there is no benchmark.
 
     Raises:
-        StorageError: a shard is damaged.
+        StorageError: a shard is damaged or has changed.
     """
     config, at = run.config, run.layout.iteration(iteration)
     plan, manifest = run.plan(iteration), read_manifest(at.stage_manifest("advance"))
@@ -54,6 +55,7 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     for name in dict.fromkeys(
         part.problem_set for part in plan.slices(stage) if part.problem_set not in SPLITS
     ):
+        require_outputs(run, iteration, stage, at.answers(stage) / name)
         paths = [at.shard(stage, part.shard, name) for part in plan.slices(stage) if part.problem_set == name]
         rows = [row for path in paths if path.exists() for row in read_rows(path)]
         problems = run.problems(name)
