@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.build import campaign_file, played
+from tests.observe.synthetic import set_metrics
 from undo_hpc.campaign.answers import RunResult, read_result
 from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import MatchConfig, MatchException, load_campaign
@@ -19,6 +20,7 @@ from undo_hpc.campaign.page import gather, page, to_dict
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
 from undo_hpc.cli.run_campaign import require_same_checker
+from undo_hpc.config.load import override
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.method.paired import holm
 from undo_hpc.pipeline.run import Run
@@ -79,7 +81,7 @@ def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> Non
     path = run.layout.iteration(best).metrics
     metrics = read_json(path)
     metrics["sets"]["gsm"]["accuracy"] += 0.003
-    write_json(path, metrics)
+    set_metrics(run, best, metrics)
     with pytest.raises(DataError, match="its rows say"):
         read_result(run, "gsm")
     with pytest.raises(DataError, match=r"was not evaluated on 'math'(.|\n)*gsm"):
@@ -88,9 +90,9 @@ def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> Non
 
 def test_a_run_that_has_not_ended_has_no_result(tmp_path: Path) -> None:
     run = played(tmp_path / "run", "stop.enabled=false", iterations=2)
-    path = run.layout.iteration(1).metrics
-    write_json(path, read_json(path) | {"decision": {"action": "continue", "best_iteration": 0, "why": ""}})
-    assert read_result(run, "gsm") is None
+    assert read_result(run, "gsm") is not None
+    more = Run(run.layout, override(run.config, ["iterations=3"]))
+    assert read_result(more, "gsm") is None, "its iterations were raised since"
 
 
 def test_a_large_difference_is_found_and_compute_that_differs_is_told(
@@ -162,7 +164,7 @@ def test_a_campaign_graded_by_another_checker_is_not_continued(tmp_path: Path) -
     run = played(place.run("undo", 1))
     require_same_checker(campaign, place)
     path = run.layout.iteration(0).metrics
-    write_json(path, read_json(path) | {"checker": "0.0"})
+    set_metrics(run, 0, read_json(path) | {"checker": "0.0"})
     with pytest.raises(ConfigError, match=r"undo, seed 1 was graded by checker 0\.0(.|\n)*regrade"):
         require_same_checker(campaign, place)
     for name, seed in (("undo", 0), ("blind", 0), ("blind", 1)):
