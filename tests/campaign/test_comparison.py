@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.build import campaign_file, played
-from tests.observe.synthetic import set_metrics
+from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.campaign.answers import RunResult, read_result
 from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import MatchConfig, MatchException, load_campaign
@@ -23,6 +23,8 @@ from undo_hpc.cli.run_campaign import require_same_checker
 from undo_hpc.config.load import override
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.method.paired import holm
+from undo_hpc.observe.exports import write_lm_eval
+from undo_hpc.observe.report.collect import collect
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.shards import read_rows
@@ -86,6 +88,43 @@ def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> Non
         read_result(run, "gsm")
     with pytest.raises(DataError, match=r"was not evaluated on 'math'(.|\n)*gsm"):
         read_result(run, "math")
+
+
+def test_answers_that_came_after_the_figures_are_in_none_of_them(tmp_path: Path) -> None:
+    """With a policy for evaluate, tasks end after `advance`; their rows were in comparisons and in the changes, not in the accuracies."""
+    policy = 'cluster.policy={"evaluate": {"kind": "min_fraction", "value": 0.5}}'
+    built = RunBuilder(
+        tmp_path / "run",
+        problems=24,
+        benchmarks={"gsm": 40},
+        sets=["iterations=1", "evaluate.problems_per_task=10", policy],
+    )
+    plan = built.plan(0)
+    built.generate(plan)
+    built.evaluate(plan, "baseline", skill=0.2)
+    built.single(plan, "merge")
+    built.train(plan)
+    tasks = [k for k, parts in enumerate(plan.evaluate) if any(part.problem_set == "gsm" for part in parts)]
+    late = tasks[1:3]
+    built.evaluate(plan, only=[k for k in range(len(plan.evaluate)) if k not in late])
+    built.single(plan, "advance")
+    built.evaluate(plan, skill=1.5, only=late)
+    counted = read_json(built.run.layout.iteration(0).metrics)["sets"]["gsm"]
+    result = read_result(built.run, "gsm")
+    assert result is not None and 0 < counted["n"] < 40
+    assert (len(result.scores), result.answers, result.correct) == (
+        counted["n"],
+        counted["answers"],
+        counted["correct"],
+    )
+    data = collect(built.run)
+    assert next(f.n for f in data.flips if f.name == "gsm") == counted["n"]
+    series = data.one("gsm")
+    assert series is not None and series.n == f"{counted['n']} to 40", "the untrained student answered all"
+    assert write_lm_eval(built.run, 0) is not None
+    exported = read_json(next(built.run.layout.iteration(0).lm_eval.rglob("results_*.json")))
+    assert exported["results"]["gsm"]["sample_len"] == counted["n"]
+    assert exported["results"]["gsm"]["exact_match,undo"] == pytest.approx(counted["accuracy"])
 
 
 def test_a_run_that_has_not_ended_has_no_result(tmp_path: Path) -> None:

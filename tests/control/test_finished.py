@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.observe.synthetic import RunBuilder, make_problem
+from tests.observe.synthetic import RunBuilder, make_problem, set_metrics
 from undo_hpc.campaign.answers import has_ended
 from undo_hpc.cli.verbs.list import _facts
 from undo_hpc.config.load import override
@@ -17,6 +17,7 @@ from undo_hpc.control.added import add_evaluations
 from undo_hpc.control.finished import all_metrics, left_out
 from undo_hpc.control.position import discard_stale, read_state
 from undo_hpc.errors import EvidenceError
+from undo_hpc.hub.cards import data_card
 from undo_hpc.hub.contents import packages
 from undo_hpc.observe.report import write_report
 from undo_hpc.observe.status import collect_status
@@ -119,6 +120,19 @@ def test_added_evaluations_hide_no_figure_while_they_are_made(built: RunBuilder,
         "extra: temperature 0.5 (top_p 0.95), 2 samples a problem" in card
         and "extra.jsonl: not stated" in card
     )
+
+
+def test_counts_of_a_million_rows_keep_all_their_digits(built: RunBuilder) -> None:
+    """Six digits were told: 1.23457e+06."""
+    metrics = all_metrics(built.run)[1]
+    made = metrics["generate"] | {"rows": 2345678, "correct": 1234567, "truncated": 1034567}
+    set_metrics(built.run, 1, metrics | {"generate": made})
+    card = data_card(built.run, [0, 1])
+    assert "1,234,567 of 2,345,678" in card
+    page = write_report(built.run).read_text()
+    text = (built.root / "report" / "summary.md").read_text()
+    assert "| 2345678 | 1234567 | 1034567 |" in text and "1,234,567" in page
+    assert "e+0" not in card + text and "e+06" not in page
 
 
 def test_damaged_metrics_and_those_behind_them_are_left_out(built: RunBuilder) -> None:
