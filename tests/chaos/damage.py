@@ -62,7 +62,7 @@ def _before_it_is_read(how: str) -> Callable[[Trial, str], Note | None]:
     def fault(trial: Trial, stage: str) -> Note | None:
         reader = NEXT.get(stage)
         waiting = trial.tasks(reader, "PENDING") if reader else []
-        if not waiting or not trial.tasks(stage):
+        if not waiting or not trial.tasks(stage) or trial.restore:  # a disk that is harmed takes no damage
             return None
         jobs = sorted({job.split("_")[0] for job in waiting})
         trial.held |= set(jobs)
@@ -106,7 +106,7 @@ def _in_the_making(how: str) -> Callable[[Trial, str], Note | None]:
         else:
             paths = [p for p in trial.at.glob(f"{stage}/**/*.parts/*") if p.is_file()]
         workers = trial.workers(stage)
-        if not paths or not workers:
+        if not paths or not workers or trial.restore:
             return None
         path = trial.rng.choice(sorted(paths))
         tasks = [pid for pid in workers if stage == "train" or trial.task_of(pid)[-5:] in path.parent.name]

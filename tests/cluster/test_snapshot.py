@@ -1,8 +1,10 @@
 """The copy of the code that jobs run: the same files, once, and whole or not at all."""
 
 import errno
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,31 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert list((tmp_path / "code").iterdir()) == []
 
 
+def imported(place: Path) -> subprocess.CompletedProcess[str]:
+    """What Python says of a job's imports: which bytecode it takes and writes."""
+    code = "import undo_hpc.worker, undo_hpc.control.continue_run, undo_hpc.stages.merge"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run([sys.executable, "-v", "-c", code], cwd=place, capture_output=True, text=True, check=False,
+                          env=env | {"PYTHONPATH": str(place)})  # fmt: skip
+
+
+def test_jobs_write_no_bytecode_and_what_a_full_disk_cut_short_is_made_again(tmp_path: Path) -> None:
+    """Python takes bytecode of the right head for whole: cut short, each later job would end in an EOFError."""
+    place = take_snapshot(tmp_path / "code")
+    before = {path: path.read_bytes() for path in place.rglob("*.pyc")}
+    assert len(before) == len([*place.rglob("*.py")])
+    found = imported(place)
+    assert found.returncode == 0 and "# wrote '" + str(place) not in found.stderr
+    assert {path: path.read_bytes() for path in place.rglob("*.pyc")} == before
+    cut, gone = sorted(path for path in before if path.name.startswith(("worker.", "merge.")))[:2]
+    cut.write_bytes(before[cut][:200])
+    gone.unlink()
+    broken = imported(place)
+    assert broken.returncode == 1 and "EOFError" in broken.stderr
+    assert take_snapshot(tmp_path / "code") == place
+    assert imported(place).returncode == 0 and before.keys() == set(place.rglob("*.pyc"))
+
+
 def check_in_shell(code: Path) -> int:
     prelude = project_root() / "slurm" / "prelude.sh"
     return subprocess.run(
@@ -41,8 +68,7 @@ def test_a_job_compares_the_copy_before_it_runs_any_of_it(tmp_path: Path) -> Non
     assert check_in_shell(place) == 0
     assert check_in_shell(project_root()) == 0, "a checkout has no digest to be held to"
     cache = place / "undo_hpc" / "__pycache__"
-    cache.mkdir()
-    (cache / "worker.cpython-311.pyc").touch()
+    (cache / "worker.cpython-399.pyc").touch()
     assert check_in_shell(place) == 0, "Python's own files are no part of it"
     for change in ("changed", "added", "removed"):
         file = (

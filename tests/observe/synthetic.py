@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import QualityConfig, RunConfig
@@ -21,7 +20,7 @@ from undo_hpc.pipeline.run import Run, create_or_open
 from undo_hpc.records import Attempt, Problem, Target, Verdict, content_id
 from undo_hpc.stages import advance, merge
 from undo_hpc.stages.context import StageContext
-from undo_hpc.storage.atomic import read_json, write_bytes, write_json
+from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
@@ -82,12 +81,12 @@ def attempt(
                    flags=assess(text, verdict=verdict, finish_reason="length" if how == "truncated" else "stop", config=QualityConfig()))  # fmt: skip
 
 
-def rewrite_metrics(run: Run, iteration: int, changes: dict[str, Any]) -> None:
-    """Other values in metrics.json, as if `advance` had written them: its manifest names the new digest."""
+def set_metrics(run: Run, iteration: int, values: dict[str, object]) -> None:
+    """Other metrics of an iteration, as `advance` would have published them."""
     at = run.layout.iteration(iteration)
-    write_json(at.metrics, read_json(at.metrics) | changes)
     manifest = read_manifest(at.stage_manifest("advance"))
     assert manifest is not None
+    write_json(at.metrics, values)
     outputs = manifest.outputs | {run.layout.relative(at.metrics): describe_output(at.metrics)}
     write_manifest(at.stage_manifest("advance"), replace(manifest, outputs=outputs))
 
@@ -277,7 +276,7 @@ class RunBuilder:
                 [
                     self._student(p, skill, k)
                     for p in self.sets[part.problem_set][part.start : part.stop]
-                    for k in range(self.run.config.evaluate.samples)
+                    for k in range(self.run.config.evaluate.asked(part.problem_set)[0])
                 ]
                 for part in parts
             ]

@@ -16,12 +16,13 @@ from rich.console import Console
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.spent import measure
 from undo_hpc.hub.cards import student_card
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.status import collect_status
 from undo_hpc.observe.status_view import render_status
-from undo_hpc.observe.summary import all_metrics, show_summary
+from undo_hpc.observe.summary import show_summary
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.progress import ProgressFile

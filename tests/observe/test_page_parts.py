@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import undo_hpc
-from tests.observe.synthetic import RunBuilder, rewrite_metrics
+from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.method.metrics import CategorySummary
 from undo_hpc.observe.report import write_report
 from undo_hpc.observe.report.collect import collect
@@ -132,7 +132,8 @@ def test_accuracy_by_category(copied: Path) -> None:
         summary.add([row, row], {"level": str(row.idx % 2)})
     made = summary.to_dict()
     assert made["level"].keys() == {"0", "1"} and sum(v["n"] for v in made["level"].values()) == len(rows)
-    rewrite_metrics(run, 2, {"categories": {"gsm": made}})
+    path = run.layout.iteration(2).metrics
+    set_metrics(run, 2, read_json(path) | {"categories": {"gsm": made}})
     page = write_report(open_run(copied)).read_text()
     assert "Accuracy by category" in page and "by level" in page
     assert (copied / "report" / "figures" / "categories.csv").read_text().count("gsm,level,") == 2

@@ -145,7 +145,7 @@ undo_unpack() {
   fi
   if [[ ${code##*/} =~ ^[0-9a-f]{12}$ ]] && ! { [ -d "$top/${code##*/}" ] && undo_check_code "$top/${code##*/}"; }; then
     rm -rf "$top/${code##*/}" "$top/${code##*/}.tmp"
-    mkdir "$top/${code##*/}.tmp" && cp -r "$code/undo_hpc" "$top/${code##*/}.tmp/" && mv "$top/${code##*/}.tmp" "$top/${code##*/}" || return 1
+    mkdir "$top/${code##*/}.tmp" && cp -r --preserve=timestamps "$code/undo_hpc" "$top/${code##*/}.tmp/" && mv "$top/${code##*/}.tmp" "$top/${code##*/}" || return 1
   fi
   touch "$place/.complete" "$top/${code##*/}" 2>/dev/null
   # What nobody has used for two weeks, of environments and code.

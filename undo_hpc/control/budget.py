@@ -13,6 +13,7 @@ from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.system.invocation import resume_hint
+from undo_hpc.system.wording import three_digits
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def check_budget(run: Run, config: RunConfig | None = None) -> str | None:
     ):
         if limit and spent + more > limit:
             return (
-                f"iteration {following.iteration} would exceed the budget of {limit:g} {name}-hours: {spent:.3g} are spent, and it is "
-                f"estimated at {more:.3g} ({following.basis}); raise budget.{name.lower()}_hours to continue"
+                f"iteration {following.iteration} would exceed the budget of {limit:g} {name}-hours: {three_digits(spent)} are spent, and it is "
+                f"estimated at {three_digits(more)} ({following.basis}); raise budget.{name.lower()}_hours to continue"
             )
     return None

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.prune import usage
 from undo_hpc.control.spent import measure
 from undo_hpc.method.metrics import beats_untrained, rows_learned
@@ -14,11 +15,11 @@ from undo_hpc.models import public_name
 from undo_hpc.observe.outcome import outcome, warnings_of
 from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings
-from undo_hpc.pipeline.results import all_metrics, read_metrics
+from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.system.invocation import cli_hint, display_path
-from undo_hpc.system.wording import counted, format_duration
+from undo_hpc.system.wording import counted, format_duration, three_digits
 
 
 def cell(summary: dict[str, Any] | None) -> str:
@@ -38,8 +39,12 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
         title=f"Accuracy in % and its 95 % interval; best: {chosen}", title_justify="left", show_lines=True
     )
     table.add_column("iteration")
+    everyone = [metrics[0].get("baseline") or {}, *(item["sets"] for item in metrics)]
     for name in columns:
-        table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
+        sizes = sorted({sets[name]["n"] for sets in everyone if name in sets})
+        table.add_column(
+            f"{name}\nn = {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))}", justify="right"
+        )
     table.add_column("attempts\nright", justify="right")
     table.add_column("rows\nlearned", justify="right")
     table.add_column("cut off\nanswers", justify="right")
@@ -123,7 +128,7 @@ def show_summary(run: Run, console: Console) -> None:
         )
     cost = measure(run)
     spent = format_duration(look_at_whole(run, metrics[-1]["iteration"]).spent_s)
-    used = f"{cost.of().total:.3g} {cost.device}-hours (details: {cli_hint(f'cost {display_path(root)}')})"
+    used = f"{three_digits(cost.of().total)} {cost.device}-hours (details: {cli_hint(f'cost {display_path(root)}')})"
     console.print(f"took {spent}, {used}", highlight=False, markup=False, soft_wrap=True)
     best, good = metrics[-1]["decision"]["best_iteration"], beats_untrained(metrics) is not False
     at = run.layout.iteration(best)

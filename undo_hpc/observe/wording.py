@@ -34,14 +34,20 @@ def learned(train: Mapping[str, Any], distilled: Mapping[str, Any]) -> str:
 def evaluation_settings(config: RunConfig) -> str:
     """How the student answers: temperature, samples, limits. These decide what an accuracy means."""
     settings = config.evaluate
-    parts = [
-        _drawn(settings.sampling),
-        f"{counted(settings.samples, 'sample')} a problem",
-        _limit(settings.sampling),
-    ]
+
+    def drawn(name: str) -> str:
+        samples, sampling = settings.asked(name)
+        return f"{_drawn(sampling)}, {counted(samples, 'sample')} a problem"
+
+    text = f"{drawn('')}, {_limit(settings.sampling)}"
     if settings.limit:
-        parts.append(f"first {counted(settings.limit, 'problem')} of each benchmark")
-    return ", ".join(parts)
+        text += f", first {counted(settings.limit, 'problem')} of each benchmark"
+    for name, added in settings.added.items():
+        parts = [drawn(name)] if drawn(name) != drawn("") else []
+        if added.limit != settings.limit:
+            parts.append(f"first {counted(added.limit, 'problem')}" if added.limit else "all problems")
+        text += f"; {name}: {', '.join(parts)}" if parts else ""
+    return text
 
 
 def generation_settings(config: RunConfig) -> str:
@@ -53,6 +59,13 @@ def generation_settings(config: RunConfig) -> str:
         if settings.retry_temperature_step:
             attempts += f" (temperature +{settings.retry_temperature_step:g} with each)"
     return ", ".join([_drawn(settings.sampling), attempts, _limit(settings.sampling)])
+
+
+def figures_left_out(ends: tuple[int, str] | None) -> list[str]:
+    """What is said of the first iteration whose figures do not hold (`control.finished.left_out`); nothing where all do."""
+    if ends is None:
+        return []
+    return [f"figures from iteration {ends[0]} on are left out until the run is resumed ({ends[1]})"]
 
 
 def told_rationales(counts: Mapping[str, Any]) -> str:

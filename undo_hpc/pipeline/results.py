@@ -62,11 +62,6 @@ def find_metrics(run: Run, iteration: int) -> dict[str, Any]:
         return {}
 
 
-def all_metrics(run: Run) -> list[dict[str, Any]]:
-    """Those of every finished iteration, in order. Raises as `read_metrics`."""
-    return [read_metrics(run, k) for k in run.layout.iterations() if run.layout.iteration(k).metrics.exists()]
-
-
 def require_outputs(run: Run, iteration: int, stage: str, folder: Path | None = None) -> None:
     """The outputs of a stage's complete tasks are what their manifests say; each is read. For whoever takes data or figures out of a run.
 
