@@ -130,7 +130,7 @@ def show_summary(run: Run, console: Console) -> None:
     cost = measure(run)
     spent = format_duration(look_at_whole(run, metrics[-1]["iteration"]).spent_s)
     used = f"{three_digits(cost.of().total)} {cost.device}-hours (details: {cli_hint(f'cost {display_path(root)}')})"
-    console.print(f"took {spent}, {used}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{spent} since the start, {used}", highlight=False, markup=False, soft_wrap=True)
     best, good = metrics[-1]["decision"]["best_iteration"], beats_untrained(metrics) is not False
     at = run.layout.iteration(best)
     places = [
