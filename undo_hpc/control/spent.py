@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.live import leased
 from undo_hpc.method.metrics import gain as gain_on_validation
 from undo_hpc.pipeline.evidence import as_manifest
@@ -318,9 +319,7 @@ def _kept(run: Run, worked: Mapping[int, set[int]]) -> dict[int, int | None]:
 
 def _gain(run: Run) -> float | None:
     """Points of validation accuracy that the best iteration lies above the untrained student, or above iteration 0."""
-    found = gain_on_validation(
-        [read_fast(run.layout.iteration(k).metrics) or {} for k in run.layout.iterations()]
-    )
+    found = gain_on_validation(all_metrics(run))
     return None if found is None else 100 * found
 
 
