@@ -19,7 +19,8 @@ from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
 from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.spent import measure
-from undo_hpc.hub.cards import student_card
+from undo_hpc.hub.cards import data_card, student_card
+from undo_hpc.observe.report import write_report
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.report.page import _yields
 from undo_hpc.observe.status import collect_status
@@ -333,6 +334,32 @@ def test_a_held_out_problem_s_solution_is_no_rationale(run: Run) -> None:
         "Solution in the data, not trained on" in a and "Rationale of iteration" not in a for a in held_out
     )
     assert trained and all("Rationale of iteration" in a and "Solution in the data" not in a for a in trained)
+
+
+def test_without_validation_no_iteration_is_called_best_or_chosen(tmp_path: Path) -> None:
+    built = RunBuilder(
+        tmp_path / "run",
+        problems=12,
+        benchmarks={"gsm": 8},
+        validation=0,
+        sets=["iterations=2", "display.report=false"],
+    )
+    run = built.play(2)
+    console = Console(file=io.StringIO(), width=140)
+    show_summary(run, console)
+    write_report(run)
+    texts = [
+        console.file.getvalue(),
+        (built.root / "report" / "summary.md").read_text(),
+        data_card(run, [0, 1]),
+    ]  # type: ignore[attr-defined]
+    for text in texts:
+        assert (
+            "last" in text
+            and "best" not in text.lower()
+            and "(chosen)" not in text
+            and "chosen student" not in text
+        )
 
 
 def test_an_attempt_that_is_right_and_cut_off_stands_in_the_bar_once(tmp_path: Path) -> None:
