@@ -172,6 +172,9 @@ def test_what_another_run_has_paid_for_has_no_price_here(tmp_path: Path) -> None
     cost = measure(fork.run)
     assert cost.per_rationale_s == {0: None} and cost.per_point_h is None and cost.gpu.total > 0
     assert cost.taken_over == sum(taken.values()) > 0
+    following = estimate_next(fork.run)
+    own = sum(c.cpu.useful + c.cpu.idle for c in cost.stages)
+    assert following.cpu_hours > own and "a guess: that work was taken over" in following.basis
     assert rationale_cost(cost) == [
         f"{cost.taken_over} tasks taken over from other runs: their hours are counted there"
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.observe.synthetic import RunBuilder
-from undo_hpc.observe.stage_view import StageView
+from undo_hpc.observe.stage_view import StageView, _together
 from undo_hpc.observe.status import collect_status
 from undo_hpc.observe.status_view import _accuracy, figures
 from undo_hpc.pipeline.run import open_run
@@ -47,3 +47,18 @@ def test_of_equal_iterations_the_first_alone_is_the_best(finished: Path) -> None
     equal = [item | {"accuracy": 0.9} for item in view.accuracy]
     text = _accuracy(replace(view, accuracy=equal))
     assert sum("green" in str(span.style) for span in text.spans) == 1
+
+
+def test_a_stage_took_the_time_in_which_it_worked(tmp_path: Path) -> None:
+    """A task of an evaluation that was added days later made it days."""
+    builder = RunBuilder(tmp_path / "run", problems=40, benchmarks={})
+    builder.generate(builder.plan(0))
+    at = builder.run.layout.iteration(0)
+    for index, (started, finished) in enumerate([(1000.0, 1060.0), (500_000.0, 500_030.0)]):
+        path = at.manifest_of(at.shard("generate", index))
+        manifest = read_manifest(path)
+        assert manifest is not None
+        write_manifest(path, replace(manifest, started=started, finished=finished))
+    generate = next(s for s in collect_status(builder.run).stages if s.name == "generate")
+    assert generate.seconds == 90
+    assert _together([(0, 10), (5, 20), (6, 7), (30, 25)]) == 20

@@ -21,7 +21,7 @@ from undo_hpc.data.cards import (
 )
 from undo_hpc.method.metrics import beats_untrained
 from undo_hpc.models import hub_id, public_name
-from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings, learned
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, chosen_word, evaluation_settings, learned
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
@@ -81,7 +81,12 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
         counts = read_json(run.layout.iteration(number).stage_manifest("merge"))["counts"]
         made = metrics.get(number, {}).get("generate", {})
         right = f"{made['correct']:,} of {made['rows']:,}" if made else f"of {counts.get('attempts', '?')}"
-        rows.append((number, number == best and bool(metrics), counts, right, drops(counts)))
+        mark = (
+            ("last" if chosen_word([*metrics.values()]) == "last" else "chosen")
+            if number == best and metrics
+            else ""
+        )
+        rows.append((number, mark, counts, right, drops(counts)))
     return render_card(
         _HERE / "data_card.md.jinja",
         DatasetCardData(

@@ -148,7 +148,7 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
     view.right = right if any("correct" in c for c in counts) else None
     tokens_per_row = (written or tokens) / rows if rows else 0.0
     if spans := [(m.started, m.finished) for m in manifests if m.finished]:
-        view.seconds = max(finished for _, finished in spans) - min(started for started, _ in spans)
+        view.seconds = _together(spans)
     if stage.name == "train" and counts:
         view.loss = counts[0].get("loss")
         view.learned = learned(counts[0], {}) if "rows_given" in counts[0] else ""
@@ -159,6 +159,15 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
     elif seconds:
         view.tokens_per_s = tokens / seconds if tokens else None
         view.rows_per_s = tokens / seconds / tokens_per_row if tokens and tokens_per_row else None
+
+
+def _together(spans: list[tuple[float, float]]) -> float:
+    """Seconds in which any of the tasks was at work: what lies between them, as before evaluations were added, is no work."""
+    seconds, until = 0.0, float("-inf")
+    for started, finished in sorted(spans):
+        seconds += max(0.0, finished - max(started, until))
+        until = max(until, finished)
+    return seconds
 
 
 def _measure_running(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from undo_hpc.config.schema import RunConfig, SamplingConfig
-from undo_hpc.method.metrics import rows_learned, share
+from undo_hpc.method.metrics import beats_untrained, best_validation, rows_learned, share
 from undo_hpc.system.wording import counted
 
 NONE_BEATS_UNTRAINED = "no iteration beats the untrained student on validation"
+
+
+def chosen_word(history: Sequence[Mapping[str, Any]]) -> str:
+    """What the iteration is called that the run's decision names: best, chosen (where it does not beat the untrained student), or last (where
+    no validation has chosen any)."""
+    if best_validation(history) is None:
+        return "last"
+    return "chosen" if beats_untrained(history) is False else "best"
 
 
 def percent(k: int, n: int, digits: int = 0) -> str:

@@ -168,12 +168,12 @@ def _yields(data: ReportData) -> list[tuple[int, list[Part], int, str]]:
     rows = []
     for item in data.metrics:
         total, right, cut = (int(item["generate"].get(name, 0)) for name in ("rows", "correct", "truncated"))
-        cut = min(cut, total - right)
+        cut = min(cut - int(item["generate"].get("truncated_right", 0)), total - right)
         wrong = total - right - cut
         parts: list[Part] = [
             ("kept", right, f"{right} right"),
-            ("cut", cut, f"{cut} cut off"),
-            ("unkept", wrong, f"{wrong} wrong"),
+            ("cut", cut, f"{cut} cut off and not right"),
+            ("unkept", wrong, f"{wrong} wrong, or without an answer"),
         ]
         rows.append((int(item["iteration"]), parts, total, percent(right, total) if total else ""))
     return rows
