@@ -57,8 +57,10 @@ def test_a_changed_value_is_noticed_or_gives_the_same_figures(
         said = capsys.readouterr()
         try:
             require_message(code, list(map(str, what)), said.err, (0, 2, 3))
-            if code == 0 and read_json(out / "results.json") != expected:
-                problems.append((*what, "BELIEVED"))
+            if code == 0 and (found := read_json(out / "results.json")) != expected and not found["pending"]:
+                problems.append(
+                    (*what, "BELIEVED")
+                )  # (a run that is named as pending is made again by a real launcher)
             code = call(["compare", str(out / "undo" / "seed-000"), str(out / "blind" / "seed-000")])
             require_message(code, ["compare", *map(str, what)], capsys.readouterr().err, (0, 2, 3))
         except AssertionError as error:
