@@ -83,7 +83,7 @@ def status(run: Run) -> RunView:
 
 def metrics(run: Run) -> list[dict[str, Any]]:
     """metrics.json of every finished iteration, in order: accuracies with intervals, kinds of error, the decision."""
-    from undo_hpc.observe.summary import all_metrics
+    from undo_hpc.control.finished import all_metrics
 
     return all_metrics(run)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.build import campaign_file, played
+from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.campaign.answers import RunResult, read_result
 from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import MatchConfig, MatchException, load_campaign
@@ -19,8 +20,11 @@ from undo_hpc.campaign.page import gather, page, to_dict
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
 from undo_hpc.cli.run_campaign import require_same_checker
+from undo_hpc.config.load import override
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.method.paired import holm
+from undo_hpc.observe.exports import write_lm_eval
+from undo_hpc.observe.report.collect import collect
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.shards import read_rows
@@ -79,18 +83,55 @@ def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> Non
     path = run.layout.iteration(best).metrics
     metrics = read_json(path)
     metrics["sets"]["gsm"]["accuracy"] += 0.003
-    write_json(path, metrics)
+    set_metrics(run, best, metrics)
     with pytest.raises(DataError, match="its rows say"):
         read_result(run, "gsm")
     with pytest.raises(DataError, match=r"was not evaluated on 'math'(.|\n)*gsm"):
         read_result(run, "math")
 
 
+def test_answers_that_came_after_the_figures_are_in_none_of_them(tmp_path: Path) -> None:
+    """With a policy for evaluate, tasks end after `advance`; their rows were in comparisons and in the changes, not in the accuracies."""
+    policy = 'cluster.policy={"evaluate": {"kind": "min_fraction", "value": 0.5}}'
+    built = RunBuilder(
+        tmp_path / "run",
+        problems=24,
+        benchmarks={"gsm": 40},
+        sets=["iterations=1", "evaluate.problems_per_task=10", policy],
+    )
+    plan = built.plan(0)
+    built.generate(plan)
+    built.evaluate(plan, "baseline", skill=0.2)
+    built.single(plan, "merge")
+    built.train(plan)
+    tasks = [k for k, parts in enumerate(plan.evaluate) if any(part.problem_set == "gsm" for part in parts)]
+    late = tasks[1:3]
+    built.evaluate(plan, only=[k for k in range(len(plan.evaluate)) if k not in late])
+    built.single(plan, "advance")
+    built.evaluate(plan, skill=1.5, only=late)
+    counted = read_json(built.run.layout.iteration(0).metrics)["sets"]["gsm"]
+    result = read_result(built.run, "gsm")
+    assert result is not None and 0 < counted["n"] < 40
+    assert (len(result.scores), result.answers, result.correct) == (
+        counted["n"],
+        counted["answers"],
+        counted["correct"],
+    )
+    data = collect(built.run)
+    assert next(f.n for f in data.flips if f.name == "gsm") == counted["n"]
+    series = data.one("gsm")
+    assert series is not None and series.n == f"{counted['n']} to 40", "the untrained student answered all"
+    assert write_lm_eval(built.run, 0) is not None
+    exported = read_json(next(built.run.layout.iteration(0).lm_eval.rglob("results_*.json")))
+    assert exported["results"]["gsm"]["sample_len"] == counted["n"]
+    assert exported["results"]["gsm"]["exact_match,undo"] == pytest.approx(counted["accuracy"])
+
+
 def test_a_run_that_has_not_ended_has_no_result(tmp_path: Path) -> None:
     run = played(tmp_path / "run", "stop.enabled=false", iterations=2)
-    path = run.layout.iteration(1).metrics
-    write_json(path, read_json(path) | {"decision": {"action": "continue", "best_iteration": 0, "why": ""}})
-    assert read_result(run, "gsm") is None
+    assert read_result(run, "gsm") is not None
+    more = Run(run.layout, override(run.config, ["iterations=3"]))
+    assert read_result(more, "gsm") is None, "its iterations were raised since"
 
 
 def test_a_large_difference_is_found_and_compute_that_differs_is_told(
@@ -162,7 +203,7 @@ def test_a_campaign_graded_by_another_checker_is_not_continued(tmp_path: Path) -
     run = played(place.run("undo", 1))
     require_same_checker(campaign, place)
     path = run.layout.iteration(0).metrics
-    write_json(path, read_json(path) | {"checker": "0.0"})
+    set_metrics(run, 0, read_json(path) | {"checker": "0.0"})
     with pytest.raises(ConfigError, match=r"undo, seed 1 was graded by checker 0\.0(.|\n)*regrade"):
         require_same_checker(campaign, place)
     for name, seed in (("undo", 0), ("blind", 0), ("blind", 1)):

@@ -24,6 +24,7 @@ from undo_hpc.control.spent import (
     starts_of,
     summarise,
 )
+from undo_hpc.control.taking_over import take_over
 from undo_hpc.errors import Incomplete
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
@@ -119,6 +120,64 @@ def test_any_order_of_events_gives_hours_that_are_not_negative(rows: list[tuple[
             hours = split_hours(start, stage, 30)
             assert min(hours.useful, hours.lost, hours.idle) >= 0
             assert hours.total == pytest.approx(start.seconds / 3600)
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_hours_and_loses_no_end() -> None:
+    events = [
+        event("start", 7200, gpus=1),
+        event("ready", 3630),
+        event("end", 4200, status="complete", seconds=600),
+        event("start", 4300, pid=2, gpus=1),
+        event("end", 4400, pid=2, status="complete", seconds=100),
+    ]
+    late, early = sorted(starts_of(events), key=lambda start: not start.first)
+    assert (late.ended, late.seconds, late.load_s, late.first, early.first) == (
+        "complete",
+        600,
+        0,
+        True,
+        False,
+    )
+    hours = split_hours(late, "generate", 10)
+    assert (hours.useful, hours.idle, hours.lost) == (pytest.approx(600 / 3600), 0, 0)
+
+
+def test_work_of_an_iteration_that_was_moved_away_is_paid_and_lost(copied: Path) -> None:
+    run = open_run(copied)
+    before = measure(run)
+    mine = [c for c in before.stages if c.iteration == 2]
+    place = run.layout.superseded(2, "20260101T000000")
+    place.parent.mkdir()
+    run.layout.iteration(2).root.rename(place)
+    after = measure(run)
+    (moved,) = (c for c in after.stages if c.stage == "superseded")
+    assert after.gpu.total == pytest.approx(before.gpu.total) and after.kwh == pytest.approx(before.kwh)
+    assert (moved.iteration, moved.gpu.useful, moved.starts) == (2, 0, sum(c.starts for c in mine))
+    assert moved.gpu.lost == pytest.approx(sum(c.gpu.total for c in mine)) and moved.gpu.lost > 0
+    assert after.per_rationale_s[1] == before.per_rationale_s[1] and 2 not in after.per_rationale_s
+
+
+def test_what_another_run_has_paid_for_has_no_price_here(tmp_path: Path) -> None:
+    """It was free: 0 seconds for each rationale, and a point of accuracy for the hours of the rest."""
+    sets = ["iterations=2", "display.report=false"]
+    made = [RunBuilder(tmp_path / name, problems=20, sets=[*sets, *more], benchmarks={})
+            for name, more in (("donor", []), ("fork", ["train.learning_rate=0.5"]))]  # fmt: skip
+    donor, fork = made[0].play(2), made[1]
+    assert measure(donor).per_rationale_s[0] and measure(donor).per_point_h
+    taken = take_over(fork.run, [donor])
+    plan = fork.plan(0)
+    fork.train(plan)
+    fork.evaluate(plan, skill=0.9)
+    fork.single(plan, "advance")
+    cost = measure(fork.run)
+    assert cost.per_rationale_s == {0: None} and cost.per_point_h is None and cost.gpu.total > 0
+    assert cost.taken_over == sum(taken.values()) > 0
+    following = estimate_next(fork.run)
+    own = sum(c.cpu.useful + c.cpu.idle for c in cost.stages)
+    assert following.cpu_hours > own and "a guess: that work was taken over" in following.basis
+    assert rationale_cost(cost) == [
+        f"{cost.taken_over} tasks taken over from other runs: their hours are counted there"
+    ]
 
 
 def test_cost_of_a_run(finished: Path) -> None:

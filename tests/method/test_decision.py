@@ -41,6 +41,20 @@ def test_without_validation_nothing_converges_and_the_last_is_the_best() -> None
     assert (end.action, end.best_iteration) == ("finished", 2) and "no validation split" in end.why
 
 
+def test_a_validation_that_nobody_answered_is_no_accuracy_of_0() -> None:
+    """By a policy for evaluate: it was told as 0.0 %, and counted as an iteration without gain."""
+    sets = [
+        {"validation": {"accuracy": 0.4}},
+        {"gsm8k": {"accuracy": 0.9}},
+        {"validation": {"accuracy": 0.3}},
+    ]
+    found = decide_by_sets(sets[:2], StopConfig(patience=1), 9)
+    assert (found.action, found.best_iteration) == ("continue", 0)
+    assert found.why == "validation was not answered; the best so far is 40.0 % of iteration 0"
+    assert decide_by_sets(sets, StopConfig(patience=1), 9).action == "converged"
+    assert decide_by_sets(sets[1:], StopConfig(), 9).best_iteration == 1
+
+
 def test_no_benchmark_changes_the_decision() -> None:
     rng = random.Random(4)
     for _ in range(200):

@@ -81,6 +81,16 @@ def attempt(
                    flags=assess(text, verdict=verdict, finish_reason="length" if how == "truncated" else "stop", config=QualityConfig()))  # fmt: skip
 
 
+def set_metrics(run: Run, iteration: int, values: dict[str, object]) -> None:
+    """Other metrics of an iteration, as `advance` would have published them."""
+    at = run.layout.iteration(iteration)
+    manifest = read_manifest(at.stage_manifest("advance"))
+    assert manifest is not None
+    write_json(at.metrics, values)
+    outputs = manifest.outputs | {run.layout.relative(at.metrics): describe_output(at.metrics)}
+    write_manifest(at.stage_manifest("advance"), replace(manifest, outputs=outputs))
+
+
 class RunBuilder:
     """Makes a run and plays its iterations.
 
@@ -266,7 +276,7 @@ class RunBuilder:
                 [
                     self._student(p, skill, k)
                     for p in self.sets[part.problem_set][part.start : part.stop]
-                    for k in range(self.run.config.evaluate.samples)
+                    for k in range(self.run.config.evaluate.asked(part.problem_set)[0])
                 ]
                 for part in parts
             ]

@@ -8,6 +8,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ from rich.console import Console
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.spent import measure
-from undo_hpc.hub.cards import student_card
+from undo_hpc.hub.cards import data_card, student_card
+from undo_hpc.observe.report import write_report
 from undo_hpc.observe.report.collect import collect
+from undo_hpc.observe.report.page import _yields
 from undo_hpc.observe.status import collect_status
 from undo_hpc.observe.status_view import render_status
-from undo_hpc.observe.summary import all_metrics, show_summary
+from undo_hpc.observe.summary import show_summary
 from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.records import Attempt
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.progress import ProgressFile
 
@@ -329,3 +334,55 @@ def test_a_held_out_problem_s_solution_is_no_rationale(run: Run) -> None:
         "Solution in the data, not trained on" in a and "Rationale of iteration" not in a for a in held_out
     )
     assert trained and all("Rationale of iteration" in a and "Solution in the data" not in a for a in trained)
+
+
+def test_without_validation_no_iteration_is_called_best_or_chosen(tmp_path: Path) -> None:
+    built = RunBuilder(
+        tmp_path / "run",
+        problems=12,
+        benchmarks={"gsm": 8},
+        validation=0,
+        sets=["iterations=2", "display.report=false"],
+    )
+    run = built.play(2)
+    console = Console(file=io.StringIO(), width=140)
+    show_summary(run, console)
+    write_report(run)
+    texts = [
+        console.file.getvalue(),
+        (built.root / "report" / "summary.md").read_text(),
+        data_card(run, [0, 1]),
+    ]  # type: ignore[attr-defined]
+    for text in texts:
+        assert (
+            "last" in text
+            and not re.search("best student|best:|│ best", text)
+            and "(chosen)" not in text
+            and "chosen student" not in text
+        )
+
+
+def test_an_attempt_that_is_right_and_cut_off_stands_in_the_bar_once(tmp_path: Path) -> None:
+    """A teacher that goes on after its box: of the attempts that are not right, all were shown as cut off."""
+    built = RunBuilder(
+        tmp_path / "run", problems=30, benchmarks={}, sets=["iterations=1", "display.report=false"]
+    )
+    plan = built.plan(0)
+    built.generate(plan)
+    stage = built.graph(plan)["generate"]
+    for task in stage.tasks:
+        lines = (built.root / task.outputs[0]).read_text().splitlines()
+        mine = [Attempt.from_dict(json.loads(line)) for line in lines]
+        longer = [replace(row, finish_reason="length") if row.verdict == "correct" else row for row in mine]
+        built.publish(stage, task, [longer], dict(task.inputs))
+    built.evaluate(plan, "baseline", skill=0.2)
+    built.single(plan, "merge")
+    built.train(plan)
+    built.evaluate(plan)
+    built.single(plan, "advance")
+    raw = rows_of(built.root / "iter_000" / "generate")
+    ((_, parts, total, _),) = _yields(collect(built.run))
+    right = sum(row["verdict"] == "correct" for row in raw)
+    cut = sum(row["verdict"] != "correct" and row["finish_reason"] == "length" for row in raw)
+    assert [count for _, count, _ in parts] == [right, cut, len(raw) - right - cut] and total == len(raw)
+    assert right > 0 and cut < len(raw) - right

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import undo_hpc
-from tests.observe.synthetic import RunBuilder
+from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.method.metrics import CategorySummary
 from undo_hpc.observe.report import write_report
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.report.figures import figures
 from undo_hpc.observe.report.mathematics import set_mathematics
 from undo_hpc.pipeline.run import open_run
-from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.atomic import read_json
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_accuracy_by_category(copied: Path) -> None:
     made = summary.to_dict()
     assert made["level"].keys() == {"0", "1"} and sum(v["n"] for v in made["level"].values()) == len(rows)
     path = run.layout.iteration(2).metrics
-    write_json(path, read_json(path) | {"categories": {"gsm": made}})
+    set_metrics(run, 2, read_json(path) | {"categories": {"gsm": made}})
     page = write_report(open_run(copied)).read_text()
     assert "Accuracy by category" in page and "by level" in page
     assert (copied / "report" / "figures" / "categories.csv").read_text().count("gsm,level,") == 2

@@ -6,7 +6,8 @@ from undo_hpc.config.load import load_config
 from undo_hpc.observe.smoke import measured
 
 MADE: dict[str, Any] = {
-    "rows": 40, "correct": 30, "truncated": 8, "problems": 20, "solved": 15, "new_tokens": 6000, "seconds": 12.0,
+    "rows": 40, "correct": 30, "truncated": 8, "problems": 20, "solved": 15, "completion_tokens": 6000,
+    "new_tokens": 3000, "seconds": 6.0,
 }  # fmt: skip
 HISTORY: list[dict[str, Any]] = [
     {

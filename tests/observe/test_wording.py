@@ -36,6 +36,22 @@ def test_how_the_student_answers(sets: list[str], words: str) -> None:
     assert evaluation_settings(override(RunConfig(), sets)) == words
 
 
+def test_sets_that_are_asked_otherwise_are_named() -> None:
+    added = (
+        'evaluate.added={"all": {"benchmark": "gsm8k"}, "same": {"benchmark": "gsm8k", "limit": 100}, '
+        '"few": {"benchmark": "math500", "limit": 9, "samples": 4, "temperature": 0.5}}'
+    )
+    words = evaluation_settings(override(RunConfig(), ["evaluate.limit=100", added]))
+    usual, *others = words.split("; ")
+    assert usual.endswith(
+        "1 sample a problem, at most 2,048 new tokens, first 100 problems of each benchmark"
+    )
+    assert others == [
+        "all: all problems",
+        "few: temperature 0.5 (top_p 0.95), 4 samples a problem, first 9 problems",
+    ]
+
+
 def test_how_the_teacher_answers() -> None:
     sets = [
         "generate.samples=2",

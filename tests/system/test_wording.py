@@ -11,7 +11,7 @@ from undo_hpc.engines.openai_reply import short
 from undo_hpc.errors import EngineError
 from undo_hpc.system.guard import report_error
 from undo_hpc.system.logs import log_to_terminal
-from undo_hpc.system.wording import counted, format_duration, printable, printable_json
+from undo_hpc.system.wording import counted, format_duration, printable, printable_json, three_digits
 
 HOSTILE = {
     "clears the screen": "a\x1b[2Jb",
@@ -27,6 +27,14 @@ HOSTILE = {
 def test_numbers() -> None:
     assert counted(1, "task") == "1 task" and counted(1200, "task") == "1,200 tasks"
     assert format_duration(3.6) == "0:04" and format_duration(3725) == "1:02:05"
+    assert format_duration(-90) == "0:00", "a clock was set back"
+    assert [three_digits(x) for x in (0.3781, 12.345, 99.96, 1234.6, 0)] == [
+        "0.378",
+        "12.3",
+        "100",
+        "1,235",
+        "0",
+    ]
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)

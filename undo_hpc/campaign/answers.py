@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError
 from undo_hpc.method.paired import maj_at_k
 from undo_hpc.method.stats import pass_at_k
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.atomic import read_json
+from undo_hpc.stages.answered_problems import counted_slices
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
 
@@ -75,15 +76,9 @@ class RunResult:
         return sum(self.scores.values()) / len(self.scores)
 
 
-def finished_metrics(run: Run) -> list[dict[str, Any]]:
-    """metrics.json of every finished iteration, oldest first."""
-    paths = (run.layout.iteration(k).metrics for k in run.layout.iterations())
-    return [read_json(path) for path in paths if path.exists()]
-
-
 def has_ended(run: Run) -> bool:
-    """Whether its last iteration decided to stop."""
-    metrics = finished_metrics(run)
+    """Whether its last iteration is finished and decides to stop, under the present configuration."""
+    metrics = all_metrics(run)
     return bool(metrics) and metrics[-1]["decision"]["action"] != "continue"
 
 
@@ -98,9 +93,9 @@ def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "
     Raises:
         DataError: it has no such set; or a reported accuracy is not the share that its rows give.
     """
-    if not has_ended(run):
+    metrics = all_metrics(run)
+    if not metrics or metrics[-1]["decision"]["action"] == "continue":
         return None
-    metrics = finished_metrics(run)
     iteration = int(
         metrics[-1]["decision"]["best_iteration"] if student == "best" else metrics[-1]["iteration"]
     )
@@ -160,10 +155,9 @@ def _rows(
     run: Run, iteration: int, problem_set: str, stage: str = "evaluate"
 ) -> dict[str, list[tuple[str, bool]]]:
     """(answer, whether it is right) of each problem, in the order of attempts."""
-    plan, at = run.plan(iteration), run.layout.iteration(iteration)
-    assert plan is not None, "a finished iteration was planned"
+    at = run.layout.iteration(iteration)
     found: dict[str, list[tuple[int, str, bool]]] = defaultdict(list)
-    for part in plan.slices("evaluate"):
+    for part in counted_slices(run, iteration, "evaluate"):
         path = at.shard(stage, part.shard, part.problem_set)
         if part.problem_set == problem_set and path.exists():
             for row in read_rows(path):

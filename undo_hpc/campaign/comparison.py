@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from undo_hpc.campaign.answers import Ledger, RunResult
 from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.errors import DataError
 from undo_hpc.method.paired import (
     PairedDifference,
@@ -18,7 +19,6 @@ from undo_hpc.method.paired import (
     null_splits,
     resampled,
 )
-from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import read_manifest
 

@@ -173,8 +173,8 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
 def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
     """Raises ConfigError where runs of the campaign were graded by another checker than the rest, if any is left, will be."""
     from undo_hpc.campaign.answers import has_ended
+    from undo_hpc.control.finished import all_metrics
     from undo_hpc.errors import ConfigError
-    from undo_hpc.observe.summary import all_metrics
     from undo_hpc.stages.verdicts import checker_version
 
     existing = place.existing(campaign)

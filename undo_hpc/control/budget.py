@@ -13,6 +13,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.storage.reading import read_fast
 from undo_hpc.system.invocation import resume_hint
+from undo_hpc.system.wording import three_digits
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,19 @@ def estimate_next(run: Run) -> Estimate:
             times = scale if item.stage in GENERATION else 1.0
             useful_gpu, useful_cpu = item.gpu.useful + item.gpu.idle, item.cpu.useful + item.cpu.idle
             gpu, cpu = gpu + times * useful_gpu, cpu + times * useful_cpu
-    return Estimate(
-        last + 1,
-        gpu,
-        cpu,
-        f"as iteration {last} without what was lost; the teacher writes for {problems} problems",
-    )
+    basis = f"as iteration {last} without what was lost; the teacher writes for {problems} problems"
+    if (
+        cost.taken_over
+        and cost.per_rationale_s.get(last) is None
+        and not any(item.stage in GENERATION for item in cost.stages if item.iteration == last)
+    ):
+        guess, plan = _guess(run), run.plan(0)
+        times = (
+            problems / plan.problems / 2 if plan and plan.problems else 0.0
+        )  # half of a guess is the teacher's
+        gpu, cpu = gpu + times * guess.gpu_hours, cpu + times * guess.cpu_hours
+        basis += ", whose hours are a guess: that work was taken over"
+    return Estimate(last + 1, gpu, cpu, basis)
 
 
 def _scale(run: Run, last: int) -> tuple[float, int]:
@@ -126,7 +134,7 @@ def check_budget(run: Run, config: RunConfig | None = None) -> str | None:
     ):
         if limit and spent + more > limit:
             return (
-                f"iteration {following.iteration} would exceed the budget of {limit:g} {name}-hours: {spent:.3g} are spent, and it is "
-                f"estimated at {more:.3g} ({following.basis}); raise budget.{name.lower()}_hours to continue"
+                f"iteration {following.iteration} would exceed the budget of {limit:g} {name}-hours: {three_digits(spent)} are spent, and it is "
+                f"estimated at {three_digits(more)} ({following.basis}); raise budget.{name.lower()}_hours to continue"
             )
     return None

@@ -150,11 +150,18 @@ def discard_stale(run: Run, state: RunState) -> int:
     redone = stale | {
         (s.stage, s.index) for s in state.statuses if s.stage == "advance" and (stale or s.state == "done")
     }
+    why = (
+        ADDED
+        if {status.why for status in state.statuses if (status.stage, status.index) in stale} == {ADDED}
+        else ""
+    )
     for stage in state.stages:
         for task in stage.tasks:
             if (stage.name, task.index) in redone:
                 (run.layout.root / task.manifest).unlink(missing_ok=True)
                 if stage.name == "train":
                     shutil.rmtree(run.layout.iteration(state.iteration).checkpoints, ignore_errors=True)
-                run.events.append("discarded", iteration=state.iteration, stage=stage.name, index=task.index)
+                run.events.append(
+                    "discarded", iteration=state.iteration, stage=stage.name, index=task.index, why=why
+                )
     return len(stale)

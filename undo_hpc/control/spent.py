@@ -14,22 +14,27 @@ costs nothing here. The time from a job's start to the worker's first line is no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.live import leased
 from undo_hpc.method.metrics import gain as gain_on_validation
 from undo_hpc.pipeline.evidence import as_manifest
+from undo_hpc.pipeline.layout import IterationLayout
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import ROW_STAGES, STAGES
+from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import finite, read_fast, read_rows_tolerant
+from undo_hpc.system.wording import counted, three_digits
 
 GENERATION = tuple(
     s.name for s in STAGES.values() if s.generation
 )  # with a teacher service the GPUs are the servers'
 ORDER = tuple(STAGES)
+SUPERSEDED = "superseded"  # stands for all stages of an iteration that was moved away
 GPU_WATTS, CPU_CORE_WATTS = 400.0, 8.0  # nominal draw under load, where no counter is readable
 _FILE = re.compile(r"^([a-z][a-z0-9_]*)-(\d+)\.jsonl$")
 
@@ -88,9 +93,11 @@ class RunCost:
     """Cost of a run.
 
     Attributes:
-        per_rationale_s: device-seconds of generation for one kept rationale, by iteration (None where none was kept).
+        per_rationale_s: device-seconds of generation for one kept rationale, by iteration (None where none was kept, or where some of it
+            was taken over from another run).
         per_point_h: device-hours of the whole run for one point of validation accuracy over the untrained student (over the
-            first iteration, where there is no baseline); None without a gain.
+            first iteration, where there is no baseline); None without a gain, and where work was taken over.
+        taken_over: tasks whose work another run has paid for; it is counted there.
         device: 'GPU' where any task had one, else 'CPU'.
     """
 
@@ -102,6 +109,7 @@ class RunCost:
     kwh_measured: bool
     per_rationale_s: dict[int, float | None]
     per_point_h: float | None
+    taken_over: int = 0
 
     def of(self, device: str = "") -> Hours:
         """Hours of that device, or of the one that counts."""
@@ -116,9 +124,10 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
     """PURE: the starts of a task from its events, oldest first.
 
     Args:
+        events: in the order in which they were written.
         last_sign: when the task was last seen alive, for a start that never ended.
     """
-    rows = sorted(events, key=lambda e: finite(e, "time"))
+    rows = list(events)  # as they were written: a clock may be set back
     found: list[Start] = []
     opened: dict[tuple[str, str], dict[str, Any]] = {}
     begins = [finite(e, "time") for e in rows if e.get("kind") == "start"]
@@ -135,9 +144,9 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
                 max(0.0, seconds),
                 finite(start, "gpus") * (finite(start, "nodes") or 1),
                 (finite(start, "cpus") or 1) * (finite(start, "tasks") or 1),
-                min(max(0.0, seconds), finite(start, "load_s")),
+                min(max(0.0, seconds), max(0.0, finite(start, "load_s"))),
                 ended,
-                began == begins[0],
+                bool(start["first"]),
                 used,
             )
         )
@@ -156,7 +165,7 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
             if who in opened:
                 lost = opened.pop(who)
                 close(lost, alive_until(lost) - finite(lost, "time"), "killed")
-            opened[who] = dict(event)
+            opened[who] = event | {"first": not (found or opened)}
         elif who in opened:
             opened[who]["seen"] = event.get("time")
             if kind == "ready":
@@ -195,34 +204,62 @@ def split_hours(start: Start, stage: str, interval_s: float) -> Hours:
 def measure(run: Run) -> RunCost:
     """What the run has cost so far."""
     stages: list[StageCost] = []
-    local_cpus = run.config.cluster.threads_per_process if run.config.cluster.kind == "local" else 0
+    worked: dict[int, set[int]] = {}  # tasks of generate that this run has started itself, by iteration
     for number in run.layout.iterations():
         by_stage: dict[str, StageCost] = {}
         alive = leased(run, number)
-        for stage, index, starts in _starts(run, number):
+        for stage, index, starts in _starts(run.layout.iteration(number)):
             if starts and (stage, index) in alive and starts[-1].ended == "killed":
                 starts[-1] = replace(starts[-1], ended="running")
             cost = by_stage.setdefault(stage, StageCost(number, stage))
-            interval = _interval_s(run.config, stage)
-            for start in starts:
-                hours = split_hours(start, stage, interval)
-                cpus = local_cpus * (run.config.train.ranks if stage == "train" else 1) or start.cpus
-                cost.gpu.add(hours, start.gpus)
-                cost.cpu.add(hours, cpus)
-                cost.starts += 1
-                cost.restarts += not start.first
-                cost.open_ended += start.ended == "killed"
-                cost.kwh_measured &= start.joules is not None
-                guessed = start.seconds * (start.gpus * GPU_WATTS + cpus * CPU_CORE_WATTS)
-                cost.kwh += (start.joules if start.joules is not None else guessed) / 3.6e6
+            if stage == "generate" and starts:
+                worked.setdefault(number, set()).add(index)
+            _add(cost, stage, starts, run.config)
         stages += sorted(
             by_stage.values(), key=lambda cost: ORDER.index(cost.stage) if cost.stage in ORDER else len(ORDER)
         )
-    return summarise(stages, _kept(run), _gain(run))
+    stages += _superseded(run)
+    taken = sum(
+        int(finite(e, "tasks")) for e in read_events(run.layout.events) if e.get("kind") == "taken_over"
+    )
+    return summarise(stages, _kept(run, worked), _gain(run), taken)
 
 
-def summarise(stages: Sequence[StageCost], kept: dict[int, int], gain: float | None) -> RunCost:
-    """PURE: the run's cost from its stages', the rationales newly kept in each iteration, and the gain in points."""
+def _add(
+    cost: StageCost, stage: str, starts: Iterable[Start], config: RunConfig, *, lost: bool = False
+) -> None:
+    """Adds the starts of a task; `lost`: its work was not kept in the end."""
+    local_cpus = config.cluster.threads_per_process if config.cluster.kind == "local" else 0
+    for start in starts:
+        hours = split_hours(start, stage, _interval_s(config, stage))
+        if lost:
+            hours = Hours(lost=hours.total)
+        cpus = local_cpus * (config.train.ranks if stage == "train" else 1) or start.cpus
+        cost.gpu.add(hours, start.gpus)
+        cost.cpu.add(hours, cpus)
+        cost.starts += 1
+        cost.restarts += not start.first
+        cost.open_ended += start.ended == "killed"
+        cost.kwh_measured &= start.joules is not None
+        guessed = start.seconds * (start.gpus * GPU_WATTS + cpus * CPU_CORE_WATTS)
+        cost.kwh += (start.joules if start.joules is not None else guessed) / 3.6e6
+
+
+def _superseded(run: Run) -> Iterable[StageCost]:
+    """What iterations have cost that were moved away (`regrade`): all of it is lost, and was paid all the same."""
+    for path in sorted(run.layout.root.glob("superseded/iter_[0-9][0-9][0-9]-*")):
+        cost = StageCost(int(path.name[5:8]), SUPERSEDED)
+        for stage, _, starts in _starts(IterationLayout(run.layout.root, cost.iteration, path)):
+            _add(cost, stage, starts, run.config, lost=True)
+        if cost.starts:
+            yield cost
+
+
+def summarise(
+    stages: Sequence[StageCost], kept: dict[int, int | None], gain: float | None, taken_over: int = 0
+) -> RunCost:
+    """PURE: the run's cost from its stages', the rationales newly kept in each iteration (None where not all of their cost is known), the
+    gain in points, and the number of tasks whose work another run has paid for."""
     gpu, cpu = Hours(), Hours()
     for cost in stages:
         gpu.add(cost.gpu)
@@ -247,12 +284,12 @@ def summarise(stages: Sequence[StageCost], kept: dict[int, int], gain: float | N
         sum(c.kwh for c in stages),
         bool(stages) and all(c.kwh_measured for c in stages),
         per_rationale,
-        total / gain if gain and gain > 0 else None,
+        total / gain if gain and gain > 0 and not taken_over else None,
+        taken_over,
     )
 
 
-def _starts(run: Run, iteration: int) -> Iterable[tuple[str, int, list[Start]]]:
-    at = run.layout.iteration(iteration)
+def _starts(at: IterationLayout) -> Iterable[tuple[str, int, list[Start]]]:
     for path in sorted(at.events_folder.glob("*.jsonl")):
         found = _FILE.match(path.name)
         if not found:
@@ -267,23 +304,22 @@ def _interval_s(config: RunConfig, stage: str) -> float:
     return config.storage.flush_seconds
 
 
-def _kept(run: Run) -> dict[int, int]:
-    """Rationales newly kept in each merged iteration."""
-    kept = {}
+def _kept(run: Run, worked: Mapping[int, set[int]]) -> dict[int, int | None]:
+    """Rationales newly kept in each merged iteration; None where not all shards that it was made of were generated by this run."""
+    kept: dict[int, int | None] = {}
     for number in run.layout.iterations():
         data = read_fast(run.layout.iteration(number).stage_manifest("merge"))
         manifest = as_manifest(data) if data else None
         if manifest is not None:
             counts = manifest.counts
-            kept[number] = int(counts.get("rows", 0)) - int(counts.get("carried", 0))
+            mine = set(manifest.details.get("generate_used", ())) <= worked.get(number, set())
+            kept[number] = int(counts.get("rows", 0)) - int(counts.get("carried", 0)) if mine else None
     return kept
 
 
 def _gain(run: Run) -> float | None:
     """Points of validation accuracy that the best iteration lies above the untrained student, or above iteration 0."""
-    found = gain_on_validation(
-        [read_fast(run.layout.iteration(k).metrics) or {} for k in run.layout.iterations()]
-    )
+    found = gain_on_validation(all_metrics(run))
     return None if found is None else 100 * found
 
 
@@ -294,8 +330,13 @@ def energy(kwh: float) -> str:
 
 def rationale_cost(cost: RunCost) -> list[str]:
     """PURE: what each kept rationale has cost, a line an iteration."""
-    return [
-        f"iteration {number}: {seconds:.3g} {cost.device}-seconds of generation for each rationale kept"
+    said = [
+        f"iteration {number}: {three_digits(seconds)} {cost.device}-seconds of generation for each rationale kept"
         for number, seconds in cost.per_rationale_s.items()
         if seconds is not None
     ]
+    if cost.taken_over:
+        said.append(
+            f"{counted(cost.taken_over, 'task')} taken over from other runs: their hours are counted there"
+        )
+    return said

@@ -52,6 +52,16 @@ def source_licence(run: Run) -> str:
     return str(prepared.get("details", {}).get("train_source", {}).get("licence", "")) or "unknown"
 
 
+def benchmark_details(run: Run) -> dict[str, dict[str, Any]]:
+    """Title, licence, sizes and source of each benchmark by name, those included that were added to the run (`evaluate.added`)."""
+    prepared = read_json(run.layout.prepared) if run.layout.prepared.exists() else {}
+    found = dict(prepared.get("details", {}).get("benchmarks", {}))
+    for name in run.config.evaluate.added:
+        if (path := run.layout.added_manifest(name)).exists():
+            found[name] = dict(read_json(path).get("details", {}))
+    return found
+
+
 def licence_tag(name: str) -> str:
     """A licence as the Hub names it; what it does not know is 'other'."""
     tag = "-".join(name.lower().replace("license", " ").replace("licence", " ").split())

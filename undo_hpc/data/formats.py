@@ -168,6 +168,7 @@ def lm_eval_results(
     titles: Mapping[str, str] | None = None,
     sizes: Mapping[str, int] | None = None,
     generation: Mapping[str, Any] | None = None,
+    by_task: Mapping[str, Mapping[str, Any]] | None = None,
     started: datetime | None = None,
     seconds: float = 0.0,
     seed: int = 0,
@@ -180,6 +181,9 @@ def lm_eval_results(
 
     The score is `exact_match,undo`: the share that our checker found equal to the ground truth, with the standard error of
     the mean over problems, as the harness computes it.
+
+    Args:
+        by_task: the sampling settings of each benchmark, where they are not those of all (`generation`).
     """
     names = sorted(samples)
     scores = {name: [float(row[METRIC]) for row in samples[name]] for name in names}
@@ -207,7 +211,7 @@ def lm_eval_results(
                 "task": name,
                 "output_type": "generate_until",
                 "metric_list": [{"metric": METRIC, "aggregation": "mean", "higher_is_better": True}],
-                "generation_kwargs": chosen,
+                "generation_kwargs": dict((by_task or {}).get(name, chosen)),
                 "num_fewshot": 0,
                 "repeats": max((len(row["resps"][0]) for row in samples[name]), default=1),
                 "metadata": {"version": VERSION},

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.data.cards import (
     FIELDS,
     TAGS,
+    benchmark_details,
     drops,
     licence_tag,
     provenance,
@@ -19,8 +21,7 @@ from undo_hpc.data.cards import (
 )
 from undo_hpc.method.metrics import beats_untrained
 from undo_hpc.models import hub_id, public_name
-from undo_hpc.observe.summary import all_metrics
-from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings, learned
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, chosen_word, evaluation_settings, learned
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
@@ -37,14 +38,10 @@ _HERE = Path(__file__).resolve().parent
 
 def licences(run: Run) -> list[tuple[str, str]]:
     """Sources and their licences, the training problems first."""
-    found = [("training problems", source_licence(run))]
-    if run.layout.prepared.exists():
-        benchmarks = read_json(run.layout.prepared).get("details", {}).get("benchmarks", {})
-        found += [
-            (str(b.get("title") or name), str(b.get("licence") or "not stated"))
-            for name, b in benchmarks.items()
-        ]
-    return found
+    return [("training problems", source_licence(run))] + [
+        (str(b.get("title") or name), str(b.get("licence") or "not stated"))
+        for name, b in benchmark_details(run).items()
+    ]
 
 
 def command(run: Run) -> str:
@@ -83,8 +80,13 @@ def data_card(run: Run, iterations: Sequence[int]) -> str:
     for number in iterations:
         counts = read_json(run.layout.iteration(number).stage_manifest("merge"))["counts"]
         made = metrics.get(number, {}).get("generate", {})
-        right = f"{made['correct']:g} of {made['rows']:g}" if made else f"of {counts.get('attempts', '?')}"
-        rows.append((number, number == best and bool(metrics), counts, right, drops(counts)))
+        right = f"{made['correct']:,} of {made['rows']:,}" if made else f"of {counts.get('attempts', '?')}"
+        mark = (
+            ("last" if chosen_word([*metrics.values()]) == "last" else "chosen")
+            if number == best and metrics
+            else ""
+        )
+        rows.append((number, mark, counts, right, drops(counts)))
     return render_card(
         _HERE / "data_card.md.jinja",
         DatasetCardData(

@@ -10,10 +10,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from undo_hpc.control.finished import all_metrics, left_out
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.hub.cards import data_card, student_card
 from undo_hpc.observe.exports import chat_bytes
-from undo_hpc.observe.summary import all_metrics
 from undo_hpc.pipeline.layout import distilled_files
 from undo_hpc.pipeline.run import Run
 from undo_hpc.stages.context import Pruned
@@ -66,7 +66,7 @@ def packages(run: Run) -> list[Package]:
 
     Raises:
         DataError: a file lies among the distilled set that no manifest lists.
-        EvidenceError: a file is missing or is not what its manifest says.
+        EvidenceError: a file is missing or is not what its manifest says, or results are out of date (`control.finished.left_out`).
     """
     found: list[Package] = []
     hub = run.config.hub
@@ -74,6 +74,11 @@ def packages(run: Run) -> list[Package]:
         found += _data(run, hub.dataset_repo)
     if hub.model_repo:
         found += _student(run, hub.model_repo)
+    if ends := left_out(run):
+        raise EvidenceError(
+            f"the results from iteration {ends[0]} on do not hold ({ends[1]}); nothing was published",
+            hint=f"run {resume_hint(run.layout.root)}, which makes them again, then push",
+        )
     return found
 
 

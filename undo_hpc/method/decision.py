@@ -30,7 +30,7 @@ def decide_by_sets(history: Sequence[Mapping[str, Any]], stop: StopConfig, max_i
     Without a validation split there is nothing to decide by: every iteration runs, and the last stands for the best.
     """
     if any("validation" in sets for sets in history):
-        validation = [sets.get("validation", {}).get("accuracy", 0.0) for sets in history]
+        validation = [sets.get("validation", {}).get("accuracy") for sets in history]
         return decide(validation, stop, max_iterations)
     last = len(history) - 1
     if len(history) >= max_iterations:
@@ -38,15 +38,18 @@ def decide_by_sets(history: Sequence[Mapping[str, Any]], stop: StopConfig, max_i
     return Decision("continue", last, "no validation split to decide by: every iteration runs")
 
 
-def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -> Decision:
+def decide(validation: Sequence[float | None], stop: StopConfig, max_iterations: int) -> Decision:
     """The decision after the last of the iterations whose validation accuracies (0 to 1) are given, oldest first.
 
     An iteration gains where it lies by more than epsilon above the last one that gained (at first: iteration 0). `patience`
-    iterations in a row without gain end the loop. The best iteration is the first with the highest accuracy.
+    iterations in a row without gain end the loop. The best iteration is the first with the highest accuracy. One whose validation nobody
+    answered (None, by a policy for evaluate) tells nothing.
     """
-    best = max(range(len(validation)), key=lambda k: (validation[k], -k))
-    peak, without_gain = validation[0], 0
-    for accuracy in validation[1:]:
+    known = {k: accuracy for k, accuracy in enumerate(validation) if accuracy is not None}
+    best = max(known, key=lambda k: (known[k], -k))
+    peak, *others = known.values()
+    without_gain = 0
+    for accuracy in others:
         if accuracy - peak > stop.epsilon + _ROUNDING:
             peak, without_gain = accuracy, 0
         else:
@@ -58,11 +61,11 @@ def decide(validation: Sequence[float], stop: StopConfig, max_iterations: int) -
         return Decision("converged", best, why)
     if len(validation) >= max_iterations:
         return Decision("finished", best, _all_done(max_iterations))
-    now = f"validation {100 * validation[-1]:.1f} %"
+    now = f"validation {100 * known[current]:.1f} %" if current in known else "validation was not answered"
     if best == current:
         return Decision("continue", best, f"{now}, the best so far")
     return Decision(
-        "continue", best, f"{now}; the best so far is {100 * validation[best]:.1f} % of iteration {best}"
+        "continue", best, f"{now}; the best so far is {100 * known[best]:.1f} % of iteration {best}"
     )
 
 

@@ -21,7 +21,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox|framebox)")
 WRONG = ("wrong", "no_answer", "unparsed", "timeout")
 UNTRAINED = -1  # stands for the untrained student where iterations are numbered
 GENERATION = (
-    "rows", "correct", "truncated", "errors", "prompt_tokens", "completion_tokens", "problems", "solved", "new_tokens", "seconds",
+    "rows", "correct", "truncated", "truncated_right", "errors", "prompt_tokens", "completion_tokens", "problems", "solved", "new_tokens", "seconds",
 )  # fmt: skip
 
 Counts = Mapping[str, Any]
@@ -42,7 +42,7 @@ class AttemptCounts:
         self._verdicts: Counter[str] = Counter()
         self._finished: Counter[str] = Counter()
         self._reasoning: Counter[str] = Counter()
-        self._judged = self._prompt_tokens = self._completion_tokens = 0
+        self._judged = self._truncated_right = self._prompt_tokens = self._completion_tokens = 0
 
     def add(self, row: Attempt) -> None:
         """Counts an answer."""
@@ -50,6 +50,7 @@ class AttemptCounts:
         self._finished[row.finish_reason] += 1
         self._reasoning[row.reasoning] += 1
         self._judged += row.method == JUDGED
+        self._truncated_right += row.finish_reason == "length" and row.verdict == "correct"
         self._prompt_tokens += row.prompt_tokens
         self._completion_tokens += row.completion_tokens
 
@@ -59,6 +60,7 @@ class AttemptCounts:
             "rows": self._verdicts.total(),
             **{name: self._verdicts[name] for name in ("correct", *WRONG)},
             "truncated": self._finished["length"],
+            "truncated_right": self._truncated_right,
             "errors": self._finished["error"],
             "reasoning_kept": self._reasoning["kept"],
             "reasoning_dropped": self._reasoning["dropped"],

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.config.parts import ends_behind
+from undo_hpc.data.cards import benchmark_details
 from undo_hpc.data.formats import llama_factory_info, lm_eval_file_names, lm_eval_results, lm_eval_samples
 from undo_hpc.observe.training_sets import rows_of
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SPLITS, Attempt
-from undo_hpc.storage.atomic import read_json, write_bytes, write_json
+from undo_hpc.stages.answered_problems import counted_slices
+from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import dump_rows, read_rows
 
@@ -46,22 +49,24 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
     plan, manifest = run.plan(iteration), read_manifest(at.stage_manifest("advance"))
     if plan is None:
         return None
-    benchmarks = read_json(run.layout.prepared)["details"]["benchmarks"]
+    benchmarks = benchmark_details(run)
     prompts = load_prompts(config.student.prompt)
-    generation = config.evaluate.sampling.model_dump(mode="json")
+
+    def drawn(name: str) -> dict[str, Any]:
+        return config.evaluate.asked(name)[1].model_dump(mode="json")
+
     samples = {}
     stage = "baseline" if ends_behind(config, iteration) == "baseline" else "evaluate"
-    for name in dict.fromkeys(
-        part.problem_set for part in plan.slices(stage) if part.problem_set not in SPLITS
-    ):
-        paths = [at.shard(stage, part.shard, name) for part in plan.slices(stage) if part.problem_set == name]
+    parts = [part for part in counted_slices(run, iteration, stage) if part.problem_set not in SPLITS]
+    for name in dict.fromkeys(part.problem_set for part in parts):
+        paths = [at.shard(stage, part.shard, name) for part in parts if part.problem_set == name]
         rows = [row for path in paths if path.exists() for row in read_rows(path)]
         problems = run.problems(name)
         samples[name] = lm_eval_samples(
             problems,
             [Attempt.from_dict(row) for row in rows],
             prompts={p.problem_id: prompts.student(p.problem, config.student.instruction) for p in problems},
-            generation=generation,
+            generation=drawn(name),
         )
     if not samples:
         return None
@@ -72,7 +77,8 @@ def write_lm_eval(run: Run, iteration: int) -> Path | None:
         model=model,
         titles={name: str(benchmarks.get(name, {}).get("title") or name) for name in samples},
         sizes={name: int(benchmarks.get(name, {}).get("of") or len(rows)) for name, rows in samples.items()},
-        generation=generation,
+        generation=drawn(""),
+        by_task={name: drawn(name) for name in samples},
         started=when,
         seed=config.seed,
         limit=config.evaluate.limit,

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.method.metrics import rows_learned, share
 from undo_hpc.method.stats import wilson
 from undo_hpc.observe.outcome import warnings_of
-from undo_hpc.observe.summary import all_metrics
 from undo_hpc.observe.wording import learned, percent
 from undo_hpc.observe.wrapped import say
 from undo_hpc.pipeline.run import Run
@@ -76,12 +76,12 @@ def _teacher(made: Mapping[str, Any], whole: RunConfig) -> Iterator[str]:
     size, known = _training_problems(whole)
     of = f"the run's {size:,} training problems" if known else f"each {size:,} training problems"
     yield f"of {of}, about {round(size * share(solved, problems)):,} would have a right rationale after iteration 0"
-    if not made["seconds"]:
+    if not made["seconds"] or not made["new_tokens"]:
         return
     speed = made["new_tokens"] / made["seconds"]
-    hours = size * share(made["new_tokens"], problems) / speed
+    seconds = size * share(made["completion_tokens"], problems) / speed
     yield (
-        f"teacher: {speed:,.0f} tokens/s in a task of {counted(problems, 'problem')}; at that speed {of} take {format_duration(hours)} of one "
+        f"teacher: {speed:,.0f} tokens/s in a task of {counted(problems, 'problem')}; at that speed {of} take {format_duration(seconds)} of one "
         "task in iteration 0. Larger batches are faster; more attempts than the smoke test's take longer"
     )
 

@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass
 class StageView:
-    """A stage of the iteration at work. Speeds and times are None where they are not known."""
+    """A stage of the iteration at work. Speeds and times are None where they are not known, `right` where nothing is graded."""
 
     name: str
     total: int
@@ -43,7 +43,7 @@ class StageView:
     starts: int = 0
     restarts: int = 0
     rows: int = 0
-    right: int = 0
+    right: int | None = None
     truncated: int = 0
     rows_per_s: float | None = None
     tokens_per_s: float | None = None
@@ -133,32 +133,41 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
     """Sums of the finished tasks, and the progress of the running ones."""
     manifests = [e.manifest for e in done if e.manifest is not None]
     counts = [m.counts for m in manifests]
-    rows = right = truncated = 0
-    tokens = seconds = 0.0
+    rows = right = truncated = written = 0
+    tokens = seconds = (
+        0.0  # of the last start of each task, as its manifest has them; rows are all of its rows
+    )
     for c in counts:  # one way through them: there may be ten thousand
         rows += int(c.get("rows", 0))
         right += int(c.get("correct", 0))
         truncated += int(c.get("truncated", 0))
+        written += int(c.get("completion_tokens", 0))
         tokens += float(c.get("new_tokens", 0))
         seconds += float(c.get("seconds", 0))
-    view.rows, view.right, view.truncated = rows, right, truncated
+    view.rows, view.truncated = rows, truncated
+    view.right = right if any("correct" in c for c in counts) else None
+    tokens_per_row = (written or tokens) / rows if rows else 0.0
     if spans := [(m.started, m.finished) for m in manifests if m.finished]:
-        view.seconds = max(finished for _, finished in spans) - min(started for started, _ in spans)
+        view.seconds = _together(spans)
     if stage.name == "train" and counts:
         view.loss = counts[0].get("loss")
         view.learned = learned(counts[0], {}) if "rows_given" in counts[0] else ""
     if running:
         _measure_running(
-            run,
-            stage,
-            view,
-            running,
-            tokens_per_row=tokens / rows if rows else 0.0,
-            rows_per_task=rows / max(1, len(done)),
+            run, stage, view, running, tokens_per_row=tokens_per_row, rows_per_task=rows / max(1, len(done))
         )
     elif seconds:
         view.tokens_per_s = tokens / seconds if tokens else None
-        view.rows_per_s = rows / seconds if rows else None
+        view.rows_per_s = tokens / seconds / tokens_per_row if tokens and tokens_per_row else None
+
+
+def _together(spans: list[tuple[float, float]]) -> float:
+    """Seconds in which any of the tasks was at work: what lies between them, as before evaluations were added, is no work."""
+    seconds, until = 0.0, float("-inf")
+    for started, finished in sorted(spans):
+        seconds += max(0.0, finished - max(started, until))
+        until = max(until, finished)
+    return seconds
 
 
 def _measure_running(
@@ -188,7 +197,8 @@ def _measure_running(
         view.loss = progress.get("loss", view.loss)
         if progress.get("unit") == "rows":
             view.rows += int(done)
-            view.right += int(finite(progress, "correct"))
+            if "correct" in progress:
+                view.right = (view.right or 0) + int(finite(progress, "correct"))
             open_rows += max(0.0, total - done)
         elif total:
             view.progress = f"{done:.0f} of {total:.0f} {progress.get('unit', '')}".strip()

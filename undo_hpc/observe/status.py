@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from undo_hpc.config.parts import effective_iterations
+from undo_hpc.control.finished import all_metrics, left_out
 from undo_hpc.control.live import LiveTasks, query_live
 from undo_hpc.control.position import RunState, latest_planned, read_state
 from undo_hpc.control.prune import Usage, usage
@@ -14,7 +15,7 @@ from undo_hpc.observe.next_step import headline, next_command
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.stage_view import Failure, StageView, stage_views
 from undo_hpc.observe.whole import look_at_whole
-from undo_hpc.observe.wording import evaluation_settings
+from undo_hpc.observe.wording import evaluation_settings, figures_left_out
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.reading import finite, read_bytes, read_fast
@@ -84,7 +85,7 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
     if state is None:
         return _not_planned(run, live)
     views, failures = stage_views(run, state)
-    finished = _history(run, state.iteration)
+    finished, ends = all_metrics(run, state), left_out(run, state)
     history = [{"iteration": k} | dict(validation_of(metrics) or {}) for k, metrics in enumerate(finished)]
     untrained = untrained_validation(finished)
     command, why = next_command(run, state, failures, live)
@@ -99,7 +100,7 @@ def collect_status(run: Run, *, live: LiveTasks | None = None, scheduler: bool =
         headline=headline(state, views, failures, live),
         stages=views,
         failures=failures,
-        notes=_notes(run, state, live, len(history)),
+        notes=_notes(run, state, live, finished, ends),
         accuracy=history,
         next_command=command,
         next_why=why,
@@ -134,17 +135,6 @@ def describe_usage(used: list[Usage]) -> str:
     return f"students {format_bytes(students)} ({what}), checkpoints {format_bytes(checkpoints)}"
 
 
-def _history(run: Run, iteration: int) -> list[dict[str, Any]]:
-    """Metrics of the finished iterations, up to the first that is not (or whose metrics are damaged)."""
-    found: list[dict[str, Any]] = []
-    for number in range(iteration + 1):
-        metrics = read_fast(run.layout.iteration(number).metrics)
-        if not metrics or "sets" not in metrics:
-            break
-        found.append(metrics)
-    return found
-
-
 def _unused_rows(run: Run) -> list[str]:
     """How many rows of the training data the run does not use."""
     prepared = read_fast(run.layout.prepared) or {}
@@ -157,14 +147,17 @@ def _unused_rows(run: Run) -> list[str]:
     return [f"rows of the training data that are not used: {'; '.join(said)}"] if said else []
 
 
-def _notes(run: Run, state: RunState, live: LiveTasks, finished: int) -> list[str]:
+def _notes(
+    run: Run, state: RunState, live: LiveTasks, finished: list[dict[str, Any]], ends: tuple[int, str] | None
+) -> list[str]:
     """What a person should know besides: an unknown queue, a pause, a stop, warnings, lost files."""
     notes = [live.note] if live.note else []
     if live.paused:
         notes.append("the run is paused: running tasks save and stop, nothing new starts")
     notes += [*_unused_rows(run), *_stopped(run, state.iteration)]
     if finished:
-        notes += _warnings(run, finished - 1)
+        notes += _warnings(finished[-1])
+    notes += figures_left_out(ends)
     notes += [
         f"{run.layout.relative(path)} is missing or damaged, and later results depend on it"
         for path in state.lost
@@ -173,11 +166,12 @@ def _notes(run: Run, state: RunState, live: LiveTasks, finished: int) -> list[st
     return notes
 
 
-def _warnings(run: Run, iteration: int) -> list[str]:
+def _warnings(metrics: dict[str, Any]) -> list[str]:
     """Warnings about the last finished iteration; none where its metrics are of another version."""
-    metrics = read_fast(run.layout.iteration(iteration).metrics) or {}
     whole = {"sets", "generate", "distilled"} <= metrics.keys()
-    return [f"iteration {iteration}: {warning}" for warning in warnings_of(metrics)] if whole else []
+    return (
+        [f"iteration {metrics['iteration']}: {warning}" for warning in warnings_of(metrics)] if whole else []
+    )
 
 
 def _stopped(run: Run, iteration: int) -> list[str]:

@@ -99,17 +99,19 @@ def status_mark(stage: StageView) -> str:
 def figures(stage: StageView) -> str:
     """Rows, speed, yield, loss, time left: what is known, in words."""
     parts = [stage.progress] if stage.progress else []
-    if stage.rows and stage.name != "merge":
+    if stage.rows and stage.right is not None:
         parts.append(f"{stage.rows:,} {'attempts' if stage.name == 'generate' else 'answers'}")
         parts.append(f"{percent(stage.right, stage.rows)} right")
     elif stage.rows:
-        parts.append(f"{stage.rows:,} rows kept")
+        what = {"merge": "rows kept", "score": "texts scored", "likelihood": "texts scored"}
+        parts.append(f"{stage.rows:,} {what.get(stage.name, 'rows')}")
     if stage.learned:
         parts.append(stage.learned)
-    if stage.rows_per_s:
-        parts.append(f"{stage.rows_per_s:,.1f}/s")
-    if stage.tokens_per_s:
-        parts.append(f"{stage.tokens_per_s:,.0f} tok/s")
+    each = " a task" * (stage.total > 1 and not stage.states.get("running"))  # running tasks tell their sum
+    speeds = [f"{stage.rows_per_s:,.1f}/s"] if stage.rows_per_s else []
+    speeds += [f"{stage.tokens_per_s:,.0f} tok/s"] if stage.tokens_per_s else []
+    if speeds:
+        parts.append(", ".join(speeds) + each)
     if stage.loss is not None:
         parts.append(f"loss {stage.loss:.3f}")
     if stage.restarts:
@@ -172,10 +174,9 @@ def _accuracy(view: RunView) -> Text:
     text = Text("validation  ", "bold")
     shown = [("untrained", view.untrained, False)] if view.untrained else []
     good = view.beats_untrained is not False
-    best = max((h["accuracy"] for h in view.accuracy if "accuracy" in h), default=None)
-    shown += [
-        (str(h["iteration"]), h, good and h["accuracy"] == best) for h in view.accuracy if "accuracy" in h
-    ]
+    known = [h for h in view.accuracy if "accuracy" in h]
+    best = max(known, key=lambda h: h["accuracy"], default=None)  # of equals the first, as the decision
+    shown += [(str(h["iteration"]), h, good and h is best) for h in known]
     for number, (name, item, marked) in enumerate(shown):
         text.append(f"\n{'':12}{name}: " if number else f"{name}: ", "dim")
         text.append(accuracy(item), "bold green" if marked else "")

@@ -7,24 +7,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.prune import usage
 from undo_hpc.control.spent import measure
-from undo_hpc.method.metrics import beats_untrained, rows_learned
+from undo_hpc.method.metrics import rows_learned
 from undo_hpc.models import public_name
 from undo_hpc.observe.outcome import outcome, warnings_of
 from undo_hpc.observe.whole import look_at_whole
-from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, evaluation_settings
+from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, chosen_word, evaluation_settings
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.system.invocation import cli_hint, display_path
-from undo_hpc.system.wording import counted, format_duration
-
-
-def all_metrics(run: Run) -> list[dict[str, Any]]:
-    """metrics.json of every finished iteration, in order."""
-    paths = (run.layout.iteration(k).metrics for k in run.layout.iterations())
-    return [read_json(path) for path in paths if path.exists()]
+from undo_hpc.system.wording import counted, format_duration, three_digits
 
 
 def cell(summary: dict[str, Any] | None) -> str:
@@ -39,19 +34,24 @@ def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
     last = metrics[-1]["sets"]
     benchmarks = [name for name in last if name not in SPLITS]
     columns = [*(n for n in ("validation", "diagnosis") if n in last), *benchmarks]
-    chosen = "chosen on validation" if "validation" in last else "the last"
+    chosen = (
+        "no validation has chosen any" if chosen_word(metrics) == "last" else "best: chosen on validation"
+    )
     table = Table(
-        title=f"Accuracy in % and its 95 % interval; best: {chosen}", title_justify="left", show_lines=True
+        title=f"Accuracy in % and its 95 % interval; {chosen}", title_justify="left", show_lines=True
     )
     table.add_column("iteration")
+    everyone = [metrics[0].get("baseline") or {}, *(item["sets"] for item in metrics)]
     for name in columns:
-        table.add_column(f"{name}\nn = {last[name]['n']}", justify="right")
+        sizes = sorted({sets[name]["n"] for sets in everyone if name in sets})
+        table.add_column(
+            f"{name}\nn = {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))}", justify="right"
+        )
     table.add_column("attempts\nright", justify="right")
     table.add_column("rows\nlearned", justify="right")
     table.add_column("cut off\nanswers", justify="right")
-    best, mark = metrics[-1]["decision"]["best_iteration"], "best"
-    if beats_untrained(metrics) is False:
-        mark = "chosen"
+    best, mark = metrics[-1]["decision"]["best_iteration"], chosen_word(metrics)
+    if mark == "chosen":
         table.caption, table.caption_justify = NONE_BEATS_UNTRAINED, "left"
     if metrics[0].get("baseline"):
         sets = metrics[0]["baseline"]
@@ -130,12 +130,12 @@ def show_summary(run: Run, console: Console) -> None:
         )
     cost = measure(run)
     spent = format_duration(look_at_whole(run, metrics[-1]["iteration"]).spent_s)
-    used = f"{cost.of().total:.3g} {cost.device}-hours (details: {cli_hint(f'cost {display_path(root)}')})"
-    console.print(f"took {spent}, {used}", highlight=False, markup=False, soft_wrap=True)
-    best, good = metrics[-1]["decision"]["best_iteration"], beats_untrained(metrics) is not False
+    used = f"{three_digits(cost.of().total)} {cost.device}-hours (details: {cli_hint(f'cost {display_path(root)}')})"
+    console.print(f"{spent} since the start, {used}", highlight=False, markup=False, soft_wrap=True)
+    best = metrics[-1]["decision"]["best_iteration"]
     at = run.layout.iteration(best)
     places = [
-        (("best student" if good else "chosen student") if whole else "student", at.student),
+        (f"{chosen_word(metrics)} student" if whole else "student", at.student),
         ("its distilled set" if at.student.exists() else "distilled set", at.distilled),
         ("its errors", at.feedback),
         ("report", run.layout.report_page),

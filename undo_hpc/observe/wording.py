@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from undo_hpc.config.schema import RunConfig, SamplingConfig
-from undo_hpc.method.metrics import rows_learned, share
+from undo_hpc.method.metrics import beats_untrained, best_validation, rows_learned, share
 from undo_hpc.system.wording import counted
 
 NONE_BEATS_UNTRAINED = "no iteration beats the untrained student on validation"
+
+
+def chosen_word(history: Sequence[Mapping[str, Any]]) -> str:
+    """What the iteration is called that the run's decision names: best, chosen (where it does not beat the untrained student), or last (where
+    no validation has chosen any)."""
+    if best_validation(history) is None:
+        return "last"
+    return "chosen" if beats_untrained(history) is False else "best"
 
 
 def percent(k: int, n: int, digits: int = 0) -> str:
@@ -34,14 +42,20 @@ def learned(train: Mapping[str, Any], distilled: Mapping[str, Any]) -> str:
 def evaluation_settings(config: RunConfig) -> str:
     """How the student answers: temperature, samples, limits. These decide what an accuracy means."""
     settings = config.evaluate
-    parts = [
-        _drawn(settings.sampling),
-        f"{counted(settings.samples, 'sample')} a problem",
-        _limit(settings.sampling),
-    ]
+
+    def drawn(name: str) -> str:
+        samples, sampling = settings.asked(name)
+        return f"{_drawn(sampling)}, {counted(samples, 'sample')} a problem"
+
+    text = f"{drawn('')}, {_limit(settings.sampling)}"
     if settings.limit:
-        parts.append(f"first {counted(settings.limit, 'problem')} of each benchmark")
-    return ", ".join(parts)
+        text += f", first {counted(settings.limit, 'problem')} of each benchmark"
+    for name, added in settings.added.items():
+        parts = [drawn(name)] if drawn(name) != drawn("") else []
+        if added.limit != settings.limit:
+            parts.append(f"first {counted(added.limit, 'problem')}" if added.limit else "all problems")
+        text += f"; {name}: {', '.join(parts)}" if parts else ""
+    return text
 
 
 def generation_settings(config: RunConfig) -> str:
@@ -53,6 +67,13 @@ def generation_settings(config: RunConfig) -> str:
         if settings.retry_temperature_step:
             attempts += f" (temperature +{settings.retry_temperature_step:g} with each)"
     return ", ".join([_drawn(settings.sampling), attempts, _limit(settings.sampling)])
+
+
+def figures_left_out(ends: tuple[int, str] | None) -> list[str]:
+    """What is said of the first iteration whose figures do not hold (`control.finished.left_out`); nothing where all do."""
+    if ends is None:
+        return []
+    return [f"figures from iteration {ends[0]} on are left out until the run is resumed ({ends[1]})"]
 
 
 def told_rationales(counts: Mapping[str, Any]) -> str:

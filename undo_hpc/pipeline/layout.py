@@ -152,11 +152,12 @@ class IterationLayout:
 
     run: Path
     number: int
+    moved_to: Path | None = None  # of one that was set aside
 
     @property
     def root(self) -> Path:
         """The iteration's folder."""
-        return self.run / f"iter_{self.number:03d}"
+        return self.moved_to or self.run / f"iter_{self.number:03d}"
 
     @property
     def plan(self) -> Path:

@@ -16,8 +16,10 @@ from typing import Any
 from undo_hpc.data.distilled import read_solutions
 from undo_hpc.errors import EvidenceError
 from undo_hpc.pipeline.plan import EvaluationSlice
+from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt
 from undo_hpc.stages.context import StageContext
+from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
 
 Fields = dict[str, Any]  # a problem as it stands on disk
@@ -37,6 +39,18 @@ class AnsweredProblem:
     rows: list[Attempt]
     order: tuple[int, str]  # (idx, problem_id)
     rationale: str | None = None
+
+
+def counted_slices(run: Run, iteration: int, stage: str) -> list[EvaluationSlice]:
+    """The slices of `evaluate` or `baseline` that the metrics of an iteration count, in their order: with a policy for evaluate a task may
+    end after `advance`. All where it has not ended."""
+    plan, at = run.plan(iteration), run.layout.iteration(iteration)
+    if plan is None:
+        return []
+    manifest = read_manifest(at.stage_manifest("advance"))
+    used = manifest.details.get(f"{stage}_used") if manifest else None
+    tasks = plan.baseline if stage == "baseline" else plan.evaluate
+    return [part for index, parts in enumerate(tasks) if used is None or index in used for part in parts]
 
 
 def answered_slices(ctx: StageContext, stage: str, complete: Iterable[int]) -> Slices:

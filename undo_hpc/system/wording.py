@@ -27,6 +27,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def three_digits(value: float) -> str:
+    """A figure with three digits that say something, all before the point kept: '0.378', '12.3', '12,345'."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def format_bytes(number: float) -> str:
     """Bytes in binary units: '517 MiB', '1.2 GiB'."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
@@ -37,7 +42,7 @@ def format_bytes(number: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    whole = int(seconds + 0.5)
+    """Seconds as m:ss or h:mm:ss; none where a clock was set back."""
+    whole = max(0, int(seconds + 0.5))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.control.budget import check_budget, estimate_next
     from undo_hpc.control.spent import energy, measure, rationale_cost
     from undo_hpc.pipeline.run import open_run
+    from undo_hpc.system.wording import three_digits
 
     opened = open_run(choose_run(arguments.run_dir))
     cost = measure(opened)
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(line, highlight=False)
     if cost.per_point_h is not None:
         console.print(
-            f"{factor * cost.per_point_h:.3g} {cost.device}-{unit} for each point of validation accuracy gained",
+            f"{three_digits(factor * cost.per_point_h)} {cost.device}-{unit} for each point of validation accuracy gained",
             highlight=False,
         )
     console.print(
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         highlight=False,
     )
     if refines(opened.config) or not following.iteration:
-        word = f"next, iteration {following.iteration}: {following.gpu_hours:.3g} GPU-hours, {following.cpu_hours:.3g} CPU-hours"
+        word = f"next, iteration {following.iteration}: {three_digits(following.gpu_hours)} GPU-hours, {three_digits(following.cpu_hours)} CPU-hours"
         console.print(f"{word} ({following.basis})", highlight=False)
     if stop := check_budget(opened):
         console.print(f"budget: {stop}", style="yellow", highlight=False)

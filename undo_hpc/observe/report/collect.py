@@ -12,16 +12,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.control.finished import all_metrics, left_out
 from undo_hpc.control.spent import RunCost, measure
+from undo_hpc.data.cards import benchmark_details
 from undo_hpc.errors import UndoError
 from undo_hpc.method.metrics import UNTRAINED, Flips, beats_untrained, compare, share
 from undo_hpc.observe.attempts import PromptReader, answered
 from undo_hpc.observe.report.asked import Asked, read_asked
 from undo_hpc.observe.report.examples import Example, choose, join_sorted
-from undo_hpc.observe.summary import all_metrics
+from undo_hpc.observe.wording import figures_left_out
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
-from undo_hpc.storage.atomic import read_json
+from undo_hpc.stages.answered_problems import counted_slices
 from undo_hpc.storage.reading import read_rows_tolerant
 from undo_hpc.storage.shards import read_rows
 
@@ -54,6 +56,12 @@ class Series:
     name: str
     title: str
     points: list[Point]
+
+    @property
+    def n(self) -> str:
+        """Problems that were answered: of all students the same number, or the least and the most."""
+        low, high = min(p.n for p in self.points), max(p.n for p in self.points)
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
     def at(self, iteration: int) -> Point | None:
         """The accuracy of that student."""
@@ -118,10 +126,8 @@ class ReportData:
 def collect(run: Run) -> ReportData:
     """Reads the run. Damaged parts are left out and named in `notes`."""
     metrics = all_metrics(run)
-    benchmarks: dict[str, Any] = {}
-    notes: list[str] = []
-    if run.layout.prepared.exists():
-        benchmarks = dict(read_json(run.layout.prepared).get("details", {}).get("benchmarks", {}))
+    benchmarks = benchmark_details(run)
+    notes = figures_left_out(left_out(run))
     data = ReportData(
         run, metrics, _series(metrics, benchmarks), {}, [], {}, measure(run), benchmarks, notes=notes
     )
@@ -273,10 +279,10 @@ Score = tuple[int, str, float]  # idx, problem_id, share of right answers
 
 def _scores(run: Run, student: int) -> dict[str, Callable[[], Iterator[Score]]]:
     """By set, what reads the scores of an iteration's student (or the untrained one) as a stream, in the order of the set."""
-    plan, at = run.plan(max(student, 0)), run.layout.iteration(max(student, 0))
+    at = run.layout.iteration(max(student, 0))
     stage = "baseline" if student == UNTRAINED else "evaluate"
     shards: dict[str, list[Path]] = {}
-    for part in plan.slices(stage) if plan is not None else ():
+    for part in counted_slices(run, max(student, 0), stage):
         path = at.shard(stage, part.shard, part.problem_set)
         if path.exists():
             shards.setdefault(part.problem_set, []).append(path)

@@ -11,6 +11,7 @@ from undo_hpc.observe.report.charts import student_name
 from undo_hpc.observe.report.collect import KINDS, ReportData
 from undo_hpc.observe.wording import evaluation_settings, learned, percent
 from undo_hpc.system.templates import render
+from undo_hpc.system.wording import three_digits
 
 
 def summary(data: ReportData) -> str:
@@ -29,4 +30,5 @@ def summary(data: ReportData) -> str:
         hours=data.cost.of(),
         energy=energy(data.cost.kwh),
         rationale_cost=rationale_cost(data.cost),
+        three_digits=three_digits,
     )

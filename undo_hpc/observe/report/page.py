@@ -20,7 +20,7 @@ from undo_hpc.observe.report.figures import category_tables
 from undo_hpc.observe.wording import evaluation_settings, learned, percent
 from undo_hpc.records import SPLITS
 from undo_hpc.system.templates import render
-from undo_hpc.system.wording import format_duration
+from undo_hpc.system.wording import three_digits
 
 _HERE = Path(__file__).resolve().parent
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
@@ -168,12 +168,12 @@ def _yields(data: ReportData) -> list[tuple[int, list[Part], int, str]]:
     rows = []
     for item in data.metrics:
         total, right, cut = (int(item["generate"].get(name, 0)) for name in ("rows", "correct", "truncated"))
-        cut = min(cut, total - right)
+        cut = min(cut - int(item["generate"].get("truncated_right", 0)), total - right)
         wrong = total - right - cut
         parts: list[Part] = [
             ("kept", right, f"{right} right"),
-            ("cut", cut, f"{cut} cut off"),
-            ("unkept", wrong, f"{wrong} wrong"),
+            ("cut", cut, f"{cut} cut off and not right"),
+            ("unkept", wrong, f"{wrong} wrong, or without an answer"),
         ]
         rows.append((int(item["iteration"]), parts, total, percent(right, total) if total else ""))
     return rows
@@ -210,7 +210,7 @@ def _cost(data: ReportData) -> dict[str, Any] | None:
         figure, unit = _hours(sum(values))
         parts = [(k, v, f"{k} {v:.3f} h") for k, v in zip(("useful", "lost", "idle"), values, strict=True)]
         rows.append((stage, parts, f"{figure} {SHORT[unit]}"))
-    per = [f"iteration {k}: {v:.3g} s" for k, v in cost.per_rationale_s.items() if v is not None]
+    per = [f"iteration {k}: {three_digits(v)} s" for k, v in cost.per_rationale_s.items() if v is not None]
     facts = [("Each rationale kept", f"{'; '.join(per)} of {cost.device} time")] if per else []
     if cost.per_point_h is not None:
         figure, unit = _hours(cost.per_point_h)
@@ -233,10 +233,12 @@ def _about(data: ReportData) -> list[tuple[str, str]]:
     environment = data.run.environment
     generation = ""
     if data.metrics:
-        seconds, tokens = (
-            sum(float(m["generate"].get(name, 0)) for m in data.metrics) for name in ("seconds", "new_tokens")
-        )
-        generation = f"{tokens:,.0f} tokens in {format_duration(seconds)} of task time"
+        seconds, tokens, written = (
+            sum(float(m["generate"].get(name, 0)) for m in data.metrics)
+            for name in ("seconds", "new_tokens", "completion_tokens")
+        )  # the first two are of the last start of each task: a speed, no total
+        generation = f"{written:,.0f} tokens" if written else ""
+        generation += f", {tokens / seconds:,.0f} tokens/s a task" if written and seconds and tokens else ""
     licences = {
         f"{b.get('title', name)}: {b['licence']}" for name, b in data.benchmarks.items() if b.get("licence")
     }

@@ -7,6 +7,7 @@ from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.report.collect import ReportData
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, percent
 from undo_hpc.system.invocation import cli_hint, display_path
+from undo_hpc.system.wording import counted
 
 NAMES = {UNTRAINED: "the untrained student", 0: "the one-shot iteration 0"}
 
@@ -51,7 +52,7 @@ def caution(data: ReportData) -> str:
     series, flips = data.one("validation"), data.headline_flips
     if series is None or not series.points[-1].n:
         return ""
-    text = f"Validation has {series.points[-1].n} problems"
+    text = f"Validation has {counted(series.points[-1].n, 'problem')}"
     if flips is not None:
         text += (
             f"; on {flips.fixed + flips.broken} of {flips.n} just one of iteration {flips.after} and {NAMES[flips.before]} is right. Where so many "
