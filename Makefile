@@ -21,6 +21,7 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	    echo "  -> on Debian and Ubuntu: apt install python3-venv; then the same command again"; exit 2; }; }
 	$(PIP) torch==2.13.0 numpy
 	DS_BUILD_OPS=0 $(PIP) -e .
+	@$(PY) -m compileall -q -j 0 undo_hpc launchers
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
