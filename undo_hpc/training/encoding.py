@@ -36,6 +36,7 @@ from undo_hpc.training.soft_scores import SoftScores
 from undo_hpc.training.spec import TrainSpec
 
 _BATCH = 512  # rows tokenised in one call
+_DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -324,7 +325,6 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
     """
     temporary = temporary_name(path)
     meta = {"end_token": data.end_token, "rows": data.rows, "left_out": data.left_out}
-    meta |= {"seal": seal_of(meta)}
     with translate_os_error(path):
         try:
             with temporary.open("wb") as file:
@@ -334,7 +334,7 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
                     starts=data.starts,
                     prompts=data.prompts,
                     names=data.names,
-                    meta=np.asarray(json.dumps(meta)),
+                    meta=np.asarray(json.dumps(meta | {"seal": seal_of(meta)})),
                     **({} if data.keys is None else {"keys": data.keys}),  # type: ignore[arg-type]
                 )
                 file.flush()
@@ -356,16 +356,7 @@ def load_encoded(path: Path) -> EncodedSet:
             return EncodedSet(
                 stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta, keys=keys
             )
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        BadZipFile,
-        zlib.error,
-    ) as error:
+    except _DAMAGE as error:
         raise StorageError(
             f"{path} is damaged ({error})", hint="remove it and run the same command again; it is made again"
         ) from error
