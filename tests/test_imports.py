@@ -104,6 +104,14 @@ def test_the_login_side_is_light(module: str) -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("stage", ["generate", "merge", "train", "evaluate", "advance"])
+def test_a_task_loads_nothing_large_before_its_engine(stage: str) -> None:
+    """A thousand tasks start at once, each from a shared file system."""
+    code = f"import sys, undo_hpc.worker, undo_hpc.stages.{stage}; print([m for m in {(*HEAVY, 'numpy', 'pyarrow', 'jinja2')!r} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_a_look_at_a_run_loads_what_it_needs() -> None:
     """`undo-hpc status` of ten thousand shards takes half a second, most of it for loading code."""
     code = (

@@ -15,11 +15,10 @@ from undo_hpc.storage.scores import (
     binary_of,
     block_size,
     ids_digest,
-    pack_ids,
     text_key,
     unpack_ids,
 )
-from undo_hpc.storage.shards import dump_rows
+from undo_hpc.storage.shards import dump_rows, pack_ids
 
 
 def make_block(n: int, k: int, seed: int = 0) -> Block:

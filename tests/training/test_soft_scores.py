@@ -15,8 +15,8 @@ from tests.training import tiny_student
 from tests.training.conftest import Moment, Trainings, metrics, same_bits, weights
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import DataError
-from undo_hpc.storage.scores import Block, ScoredText, binary_of, ids_digest, pack_ids, sample_key, text_key
-from undo_hpc.storage.shards import dump_rows
+from undo_hpc.storage.scores import Block, ScoredText, binary_of, ids_digest, sample_key, text_key
+from undo_hpc.storage.shards import dump_rows, pack_ids
 from undo_hpc.training import student
 from undo_hpc.training.batches import Batcher
 from undo_hpc.training.encoding import (

@@ -19,8 +19,8 @@ from undo_hpc.records import Attempt
 from undo_hpc.stages.context import StageContext
 from undo_hpc.stages.train import make_spec
 from undo_hpc.storage.manifest import Manifest
-from undo_hpc.storage.scores import ScoredText, ids_digest, pack_ids, sample_key, text_key, unpack_ids
-from undo_hpc.storage.shards import read_rows
+from undo_hpc.storage.scores import ScoredText, ids_digest, sample_key, text_key, unpack_ids
+from undo_hpc.storage.shards import pack_ids, read_rows
 from undo_hpc.training import student
 from undo_hpc.training.encoding import Encoder, encoded_rows
 from undo_hpc.training.encoding import read_rows as read_parquet

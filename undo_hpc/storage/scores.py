@@ -84,13 +84,8 @@ def sample_key(row_id: str, attempt: int) -> str:
     return f"{row_id}/sample/{attempt}"
 
 
-def pack_ids(ids: Sequence[int]) -> str:
-    """Token ids as they stand in a row."""
-    return base64.b64encode(np.asarray(ids, dtype="<i4").tobytes()).decode()
-
-
 def unpack_ids(text: str) -> npt.NDArray[np.int32]:
-    """What `pack_ids` made."""
+    """What `shards.pack_ids` made."""
     return np.frombuffer(base64.b64decode(text), dtype="<i4").astype(np.int32)
 
 
