@@ -84,16 +84,6 @@ def _found_complete(log: Path, stage: str, index: int) -> int:
     return log.read_text(errors="replace").count(f"{stage} {index} of iteration 0 is complete already")
 
 
-def _unheard(log: Path, stage: str, index: int) -> int:
-    """Starts that were cancelled before their worker wrote a line: only the job's log can tell of them."""
-    own = re.compile(rf"undo: {stage} \d+ {index}-\d+: job \S+ start \d+")
-    text = log.read_text(errors="replace").replace(",", "")
-    parts = re.split(r"(?=^\S+ \S+ undo: \w+ \d+ \d+-\d+: job )", text, flags=re.MULTILINE)
-    mine = [part for part in parts if own.search(part)]
-    said = re.compile(r"^\d\d:\d\d:\d\d [A-Z]+ ", re.MULTILINE)
-    return sum("CANCELLED AT" in part and not said.search(part) for part in mine)
-
-
 def _visible(trial: Trial, note: Note) -> None:
     """Where a task was started more than once, its events or the journal say so."""
     if not note.task:
@@ -107,6 +97,9 @@ def _visible(trial: Trial, note: Note) -> None:
     )
     events = events_of(trial.at, note.task)
     starts = [event for event in events if event["kind"] == "start"]
+    begun = min(
+        begun, len(starts)
+    )  # one that was killed before its first word is told by the job's log alone
     ends = [event for event in events if event["kind"] == "end" and event["status"] == "complete"]
     said = (
         len(starts) > len(ends)
