@@ -92,14 +92,11 @@ def _visible(trial: Trial, note: Note) -> None:
     logs = list((trial.at / "logs").glob(f"{stage}-*.log"))
     begun = sum((stage, str(int(index))) == start for path in logs for start in _starts(path))
     # Hit when its work was done, it starts again and finds all complete: there is nothing to tell.
-    begun -= sum(
-        _found_complete(path, stage, int(index)) + _unheard(path, stage, int(index)) for path in logs
-    )
+    begun -= sum(_found_complete(path, stage, int(index)) for path in logs)
     events = events_of(trial.at, note.task)
     starts = [event for event in events if event["kind"] == "start"]
-    begun = min(
-        begun, len(starts)
-    )  # one that was killed before its first word is told by the job's log alone
+    # Of one that was killed before its first word only the job's log can tell.
+    begun = min(begun, len(starts))
     ends = [event for event in events if event["kind"] == "end" and event["status"] == "complete"]
     said = (
         len(starts) > len(ends)
