@@ -34,7 +34,9 @@ def small_run(folder: Path, seconds: float = 0.12, shards: int = 3, evaluate: in
         train__epochs=6, train__checkpoint={"every_steps": 4},
         cluster__max_resubmits=40, cluster__max_preemptions=100,
     )  # fmt: skip
-    campaign.profile |= {"restart_delay_s": 3, "array_parallelism": 3}
+    # A step whose slurmstepd was killed as it began can hang for ever in srun: the time limit ends it.
+    limit = campaign.profile["defaults"] | {"minutes": 8}
+    campaign.profile |= {"restart_delay_s": 3, "array_parallelism": 3, "defaults": limit}
     return campaign
 
 

@@ -203,6 +203,8 @@ class Trial:
                 self.violate(f"no end after {now - began:.0f} s; queue {self.jobs()[:6]}")
                 return
             self._end_what_is_over(now)
+            if not self.restore and not self.lab.controller_lives():
+                self.lab.start_controller()  # a site's systemd does; 22.05 was seen to die by itself
             if todo:
                 fault = todo[0]
                 if due is None and self._is_time(fault):

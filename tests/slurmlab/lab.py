@@ -196,6 +196,11 @@ class Lab:
         self._daemon("slurmctld", "slurmctld", "-D", "-f", str(self.slurm_conf))
         wait_until(lambda: self._works("scontrol", "ping"), 30, "slurmctld")
 
+    def controller_lives(self) -> bool:
+        """Whether slurmctld runs; it may have died by itself."""
+        process = self._daemons.get("slurmctld")
+        return process is not None and process.poll() is None
+
     def start_node(self, node: str) -> None:
         """Starts a node's slurmd (again)."""
         (self.places.spool / node).mkdir(exist_ok=True)
