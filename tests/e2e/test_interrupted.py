@@ -31,6 +31,14 @@ def wait_for_workers(small: Small, launcher: object, seconds: float) -> list[int
     return small.workers()
 
 
+def wait_for_none(small: Small) -> None:
+    """Waits until the workers of the launcher before have ended: they would be taken for the next one's, which hears no signal yet."""
+    deadline = time.monotonic() + 120
+    while small.workers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert small.workers() == []
+
+
 def wait_for_own_process(small: Small, launcher: subprocess.Popen[str]) -> None:
     """Waits until a worker runs that is no copy, as the launcher starts them after the death of the warm process."""
     deadline = time.monotonic() + 120
@@ -48,6 +56,7 @@ def test_disturbed_runs_end_as_the_undisturbed(small: Small, undisturbed: Small)
     for number in range(TIMES):
         kind = what[number % len(what)]
         cold = kind == "kill a worker"
+        wait_for_none(small)
         launcher = small.start(*(["--set", "cluster.warm_start=false"] if cold else []))
         workers = wait_for_workers(small, launcher, rng.uniform(0.2, 6.0))
         log.append((kind, launcher.poll(), workers))
@@ -80,10 +89,7 @@ def test_no_worker_outlives_a_killed_launcher(small: Small) -> None:
     assert wait_for_workers(small, launcher, 1.0)
     kill(launcher.pid)
     launcher.communicate()
-    deadline = time.monotonic() + 120
-    while small.workers() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert small.workers() == []
+    wait_for_none(small)
 
 
 def test_two_launchers_on_one_run_directory(small: Small) -> None:

@@ -247,8 +247,8 @@ def _add(
 
 def _superseded(run: Run) -> Iterable[StageCost]:
     """What iterations have cost that were moved away (`regrade`): all of it is lost, and was paid all the same."""
-    for path in sorted(run.layout.root.glob("superseded/iter_[0-9][0-9][0-9]-*")):
-        cost = StageCost(int(path.name[5:8]), SUPERSEDED)
+    for number, path in run.layout.superseded_folders():
+        cost = StageCost(number, SUPERSEDED)
         for stage, _, starts in _starts(IterationLayout(run.layout.root, cost.iteration, path)):
             _add(cost, stage, starts, run.config, lost=True)
         if cost.starts:

@@ -29,8 +29,7 @@ from undo_hpc.system.invocation import python_module
 JOB_ITEMS = 48
 WINDOW_ITEMS = 8192
 WINDOW_BYTES = 32 * 1024 * 1024
-# Patience, not a measure of speed: one that dies is noticed at once, and on a crowded machine a start was seen to take over two minutes.
-_START_SECONDS = 600.0
+_START_SECONDS = 600.0  # on a crowded machine a start was seen to take over two minutes
 # SLURM sends what asks a task to save or to end to every process of its step: workers end with their parent, and never on their own.
 _NOT_ITS_OWN = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 _EARLY = 0.9  # a worker is killed at this share of the deadline, so that the verdict is there in time

@@ -126,6 +126,11 @@ class Layout:
         """Where an iteration is moved whose inputs have changed."""
         return self.root / "superseded" / f"iter_{number:03d}-{stamp}"
 
+    def superseded_folders(self) -> list[tuple[int, Path]]:
+        """The iterations that were moved away: number and folder, in the order of their names."""
+        found = sorted(self.root.glob("superseded/iter_[0-9][0-9][0-9]-*"))
+        return [(int(path.name[5:8]), path) for path in found]
+
     def damaged(self, path: Path) -> Path:
         """Where a damaged file is set aside, beside its place."""
         return path.with_name(f"{path.name}.damaged")
