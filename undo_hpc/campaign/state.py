@@ -8,8 +8,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from undo_hpc.campaign.definition import Campaign
 from undo_hpc.config.differences import is_neutral
 from undo_hpc.config.load import override
@@ -19,7 +17,7 @@ from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves, open_run
 from undo_hpc.storage.atomic import expect_fields, read_json, write_json
-from undo_hpc.storage.manifest import seal_of
+from undo_hpc.storage.manifest import sealed, unseal
 
 RULES = {
     "name", "seeds", "primary", "problem_set", "student", "match", "positive_control", "null_control", "repeat", "transfer"
@@ -102,15 +100,12 @@ def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunCo
     created = time.strftime("%Y-%m-%d")
     if place.definition.exists():
         before = read_json(place.definition)
-        seal = before.pop("seal", None)
         with expect_fields(place.definition):
-            if seal is not None and seal != seal_of(before):
-                raise ValueError("its values have changed since it was written")
+            unseal(before)
             created = date.fromisoformat(before["created"]).isoformat()
         _require_same(before, frozen(campaign, created), place)
     else:
-        made = orjson.loads(orjson.dumps(frozen(campaign, created)))
-        write_json(place.definition, made | {"seal": seal_of(made)})
+        write_json(place.definition, sealed(frozen(campaign, created)))
     dated = [f"{role}.date='{created}'" for role in ("teacher", "student")]
     return {
         key: override(config, [item for item in dated if not getattr(config, item.partition(".")[0]).date])

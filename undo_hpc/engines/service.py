@@ -34,7 +34,7 @@ from undo_hpc.errors import EngineError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
-from undo_hpc.storage.manifest import seal_of
+from undo_hpc.storage.manifest import sealed, unseal
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, named_address
 from undo_hpc.system.wording import printable
@@ -77,9 +77,7 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
     for at, path in [(each, file) for each in latest for file in each.server_files()]:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
-            seal = row.pop("seal", None)
-            if seal is not None and seal != seal_of(row):
-                raise ValueError("its values have changed since it was written")
+            unseal(row)
             if is_alive(row, stale_s=stale_s):
                 key = own_key(at.server_key) if row.get("own_key") else ""
                 extra = {"stop_token_ids": row["stop_ids"]}
@@ -89,11 +87,6 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             log.warning("%s is no server file (%s: %s)", path, type(error).__name__, error)
     return found
-
-
-def _sealed(row: dict[str, Any]) -> dict[str, Any]:
-    """With a checksum: other stop tokens, or another template, would be believed by every client."""
-    return row | {"seal": seal_of(row)}
 
 
 def serve(
@@ -168,7 +161,8 @@ def serve(
                 health,
                 should_stop,
                 log_path,
-                lambda: write_json(path, _sealed(row | {"heartbeat": time.time()})),
+                # with a checksum: other stop tokens, or another template, would be believed by every client
+                lambda: write_json(path, sealed(row | {"heartbeat": time.time()})),
             )
     finally:
         path.unlink(missing_ok=True)

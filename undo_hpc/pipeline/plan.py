@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypedDict
 
-import orjson
-
 from undo_hpc.config.parts import effective_iterations, ends_behind, has_rationales
 from undo_hpc.config.schema import PolicyConfig, RunConfig, StageResources
 from undo_hpc.method.decision import Decision, decide_by_sets
@@ -21,7 +19,7 @@ from undo_hpc.pipeline.cutting import EvaluationSlice, pack_slices, slice_sets
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.stages import STAGES, ordered_own_stages, resources_of
 from undo_hpc.pipeline.workload import Workload, estimate
-from undo_hpc.storage.manifest import seal_of
+from undo_hpc.storage.manifest import sealed, unseal
 
 StageName = str  # of the table, or registered in the configuration
 WITHIN_TIME_LIMIT = 0.8  # share of the time limit that a task is planned for
@@ -75,15 +73,12 @@ class IterationPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
         data = {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score", "canary_problems")}
-        data = orjson.loads(orjson.dumps(data))
-        return data | {"seal": seal_of(data)}
+        return sealed(data)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> IterationPlan:
         """The plan from plan.json. Raises KeyError, TypeError or ValueError where it holds something else, or a value has changed."""
-        seal = data.pop("seal", None)
-        if seal is not None and seal != seal_of(data):
-            raise ValueError("its values have changed since it was written")
+        unseal(data)
 
         def read(name: str) -> tuple[tuple[EvaluationSlice, ...], ...]:
             return tuple(tuple(EvaluationSlice(**part) for part in parts) for parts in data.get(name, ()))
@@ -93,7 +88,7 @@ class IterationPlan:
         numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score, plan.canary_problems)
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("a number has another type")
-        if seal is None and not all(map(_is_slice, plan.slices("evaluate") + plan.slices("baseline"))):
+        if not all(map(_is_slice, plan.slices("evaluate") + plan.slices("baseline"))):
             raise TypeError("a slice has another type")
         if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
             raise TypeError("a section has another type")

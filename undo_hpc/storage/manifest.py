@@ -79,6 +79,18 @@ def seal_of(data: dict[str, Any]) -> str:
     return f"{zlib.crc32(orjson.dumps(data)):08x}"
 
 
+def sealed(data: dict[str, Any]) -> dict[str, Any]:
+    """JSON values with their checksum, for a file that nothing else validates."""
+    return data | {"seal": seal_of(data)}
+
+
+def unseal(data: dict[str, Any]) -> None:
+    """Takes the checksum out of what `sealed` made; what has none is of an earlier version. Raises ValueError where a value has changed."""
+    seal = data.pop("seal", None)
+    if seal is not None and seal != seal_of(data):
+        raise ValueError("its values have changed since it was written")
+
+
 def withdraw_manifest(path: Path) -> None:
     """Removes a manifest durably, before its outputs are made again: it must never stand for files that are not its own."""
     with translate_os_error(path), contextlib.suppress(FileNotFoundError):

@@ -25,7 +25,7 @@ from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, StorageError, TrainingError
 from undo_hpc.storage.atomic import fsync_dir, make_folder, sha256_file, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
-from undo_hpc.storage.manifest import seal_of
+from undo_hpc.storage.manifest import sealed, unseal
 from undo_hpc.training.deepspeed_settings import zero_stage
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
@@ -301,7 +301,7 @@ class CheckpointManager:
             "settings": settings_of(self._config),
             "files": files,
         }
-        write_json(temporary / _MANIFEST, manifest | {"seal": seal_of(manifest)})
+        write_json(temporary / _MANIFEST, sealed(manifest))
         with translate_os_error(final):
             shutil.rmtree(final, ignore_errors=True)  # only a damaged one can stand here
             temporary.rename(final)
@@ -351,9 +351,7 @@ def fix_universal_optimizer_groups(engine: Any, settings: list[dict[str, Any]]) 
 def _read_manifest(path: Path) -> dict[str, Any]:
     """What a checkpoint's manifest holds. Raises OSError, ValueError, KeyError or TypeError where it is none, or a value has changed."""
     manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text())
-    seal = manifest.pop("seal", None)
-    if seal is not None and seal != seal_of(manifest):
-        raise ValueError("its values have changed since it was written")
+    unseal(manifest)
     for name, kind in _TYPES.items():
         if type(manifest[name]) is not kind:
             raise TypeError(f"{name} has another type")

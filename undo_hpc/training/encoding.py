@@ -30,7 +30,7 @@ from undo_hpc.errors import DataError, StorageError
 from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.atomic import fsync_dir, temporary_name, translate_os_error
-from undo_hpc.storage.manifest import seal_of
+from undo_hpc.storage.manifest import seal_of, sealed
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.soft_scores import SoftScores
 from undo_hpc.training.spec import TrainSpec
@@ -334,7 +334,7 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
                     starts=data.starts,
                     prompts=data.prompts,
                     names=data.names,
-                    meta=np.asarray(json.dumps(meta | {"seal": seal_of(meta)})),
+                    meta=np.asarray(json.dumps(sealed(meta))),
                     **({} if data.keys is None else {"keys": data.keys}),  # type: ignore[arg-type]
                 )
                 file.flush()
