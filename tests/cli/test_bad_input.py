@@ -326,3 +326,40 @@ def test_a_guard_passes_codes_on(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guard(lambda: 3) == 3 and guard(stop, interrupted="stopped") == 130 and guard(refuse) == 2
     assert capsys.readouterr().err == "stopped\nerror: no\n  -> yes\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a run to another user")
+def test_another_users_run_is_looked_at_and_no_more(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configuration says which token is sent to whom, and whose jobs are ended; its links lead where its owner wants."""
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    (tmp_path / "mine").mkdir()
+    (run_dir / "report").symlink_to(tmp_path / "mine")
+    for path in [run_dir, *run_dir.rglob("*")]:
+        os.chown(path, 54321, 54321, follow_symlinks=False)
+    before = {path: path.lstat().st_mtime_ns for path in [run_dir, *run_dir.rglob("*")]}
+    root, names = str(run_dir), ["--dataset-repo", "me/a"]
+    for words in (
+        ["push", root, *names], ["prune", root, "--keep", "all"], ["pause", root], ["cancel", root], ["regrade", root],
+        ["report", root], ["export", root, "--format", "trl"], ["run", "--run-dir", root], ["fork", root, str(tmp_path / "x")],
+    ):  # fmt: skip
+        assert call(words) == 2 and "another user, 54321" in capsys.readouterr().err, words
+    for words in (["status", root], ["show", root], ["cost", root], ["push", root, "--dry-run", *names]):
+        assert call(words) == 0, words
+    assert {path: path.lstat().st_mtime_ns for path in [run_dir, *run_dir.rglob("*")]} == before
+    assert not any((tmp_path / "mine").iterdir())
+
+
+def test_a_search_for_the_cause_ends_in_no_other_error(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise MemoryError
+
+    def wrong() -> int:
+        raise RuntimeError("the first")
+
+    monkeypatch.setattr("undo_hpc.pipeline.damage.find_damage", full)
+    assert guard(full, run_dir=run_dir) == 1 and "not enough memory" in capsys.readouterr().err
+    assert guard(wrong, run_dir=run_dir) == 1 and "RuntimeError: the first" in capsys.readouterr().err

@@ -53,6 +53,7 @@ STATES: dict[str, Callable[[Path], None]] = {
     "a folder": _in_place(lambda path: path.mkdir()),
     "a link to nowhere": _in_place(lambda path: path.symlink_to("nowhere")),
     "a link to itself": _in_place(lambda path: path.symlink_to(path.name)),
+    "a pipe": _in_place(os.mkfifo),  # at which a reader waits for ever
 }
 FILES = [
     "config.resolved.json", "environment.json", "events.jsonl", "splits/manifest.json", "splits/train.jsonl", "splits/validation.jsonl",

@@ -15,7 +15,7 @@ from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import read_state
 from undo_hpc.control.prune import prune, usage
 from undo_hpc.control.results import require_results
-from undo_hpc.errors import ConfigError, Incomplete
+from undo_hpc.errors import ConfigError, Incomplete, StorageError
 from undo_hpc.hub.contents import packages
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
@@ -146,3 +146,16 @@ def test_wrong_words_are_refused_and_nothing_is_lost(run: Run, capsys: pytest.Ca
     assert "would be removed" in capsys.readouterr().out and all(weights(run))
     assert main(["prune", str(run.layout.root), "--keep", "all"]) == 0
     assert all(weights(run)) and not run.layout.iteration(0).checkpoints.exists()
+
+
+@pytest.mark.parametrize("folder", ["train/checkpoints", "train", "student"])
+def test_nothing_outside_of_the_run_is_removed(run: Run, tmp_path: Path, folder: str) -> None:
+    """Who else may write in the run may have put a link there."""
+    link = run.layout.iteration(1).root / folder
+    link.rename(tmp_path / "elsewhere")
+    link.symlink_to(tmp_path / "elsewhere")
+    before = {path: path.stat().st_ino for path in sorted(tmp_path.rglob("*"))}
+    for keep in ("0", "all") if folder != "student" else ("0",):
+        with pytest.raises(StorageError, match="leads out of the run"):
+            prune(run, [keep], apply=True)
+    assert {path: path.stat().st_ino for path in sorted(tmp_path.rglob("*"))} == before

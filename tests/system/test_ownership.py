@@ -65,6 +65,20 @@ def test_another_users_folder_and_file_are_refused(tmp_path: Path, monkeypatch: 
     ownership.require_own_file(file, "the configuration")
 
 
+@as_root
+def test_another_users_link_in_place_of_a_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "report"
+    link.symlink_to("/home")
+    ownership.require_no_planted_links([tmp_path, tmp_path / "not there"])  # our own
+    os.chown(link, NOBODY, -1, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=f"report is a link of another user, {NOBODY}, to /home"):
+        ownership.require_no_planted_links([tmp_path / "not there", tmp_path])
+    monkeypatch.setenv(ownership.TRUST, str(NOBODY))
+    ownership.require_no_planted_links([tmp_path])
+
+
 def test_a_file_system_that_gives_all_files_to_one_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

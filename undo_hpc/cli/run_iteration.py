@@ -169,10 +169,11 @@ def start_run(
     from undo_hpc.control.checks import require
     from undo_hpc.control.tidy import tidy
     from undo_hpc.pipeline.layout import Layout
-    from undo_hpc.pipeline.run import create_or_open
+    from undo_hpc.pipeline.run import create_or_open, require_trusted_run
     from undo_hpc.stages.prepare import prepare
     from undo_hpc.storage.lease import Lease
 
+    require_trusted_run(run_dir)  # before anything is written there, the lease too
     layout = Layout(run_dir.resolve())
     config = with_new_benchmarks(config, run_dir)
     new = not layout.prepared.exists()

@@ -13,14 +13,16 @@ def stop(run_dir: Path, how: Literal["pause", "cancel"], console: Console) -> in
     """Stops a run.
 
     Raises:
+        ConfigError: the run, or a file in it that says what is stopped, is another user's.
         ClusterError: the scheduler cannot be reached; nothing was changed but the mark of a pause.
     """
-    from undo_hpc.pipeline.run import open_run
+    from undo_hpc.pipeline.run import open_run, require_trusted_run
     from undo_hpc.storage.heartbeat import is_alive
     from undo_hpc.storage.lease import read_lease
     from undo_hpc.system.invocation import resume_hint
     from undo_hpc.system.wording import counted
 
+    require_trusted_run(run_dir)  # the profile says where to ask, and the run's id whose jobs are ended
     run = open_run(run_dir)
     if run.config.cluster.kind == "local":
         lease = read_lease(run.layout.lease)

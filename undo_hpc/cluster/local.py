@@ -24,6 +24,7 @@ from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.progress import read_progress
+from undo_hpc.storage.reading import open_append
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.system.warm import WarmProcess, WarmServer
@@ -204,7 +205,7 @@ class LocalCluster:
         log = self._run.layout.iteration(stage.iteration).log(stage.name, task.index)
         with translate_os_error(log):
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.touch()
+            open_append(log).close()
         command, environment = (
             worker_command(self._run.layout.root, stage, task.index),
             worker_environment(self._run),
@@ -213,8 +214,8 @@ class LocalCluster:
         if self._warm is not None and self._warm.alive and suits_warm_start(self._run, stage.name):
             process = self._warm.start(command[command.index("undo_hpc.worker") + 1 :], log, environment)
         else:
-            with log.open(
-                "ab"
+            with open_append(
+                log
             ) as file:  # a session of its own: Ctrl-C reaches the launcher, which asks the workers to save
                 process = subprocess.Popen(
                     command,

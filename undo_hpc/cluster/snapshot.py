@@ -41,7 +41,7 @@ def code_digest(package: Path) -> str:
     found = hashlib.sha256()
     for path in code_files(package):
         name = path.relative_to(package).as_posix()
-        found.update(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./{name}\n".encode())
+        found.update(f"{hashlib.sha256(read_bytes(path) or b'').hexdigest()}  ./{name}\n".encode())
     return found.hexdigest()[:12]
 
 
@@ -95,7 +95,7 @@ def _header(path: Path) -> bytes:
 def _bytecode(path: Path) -> bytes | None:
     """The bytecode that this process would run for a module of ours; None where there is none, or it is another source's or damaged."""
     try:
-        data = _cached(path).read_bytes()
+        data = read_bytes(_cached(path)) or b""
         if data[:16] == _header(path):
             marshal.loads(data[16:])  # noqa: S302 (of the checkout, whose code is running)
             return data
@@ -108,7 +108,9 @@ def _bytecode_digest(copy: Path) -> str:
     """Digest of the bytecode in a copy, as far as this Python reads it."""
     found = hashlib.sha256()
     for path in sorted(copy.rglob(f"*.{sys.implementation.cache_tag}.pyc")):
-        found.update(f"{path.relative_to(copy)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        found.update(
+            f"{path.relative_to(copy)} {hashlib.sha256(read_bytes(path) or b'').hexdigest()}\n".encode()
+        )
     return found.hexdigest()
 
 

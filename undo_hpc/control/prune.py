@@ -15,9 +15,9 @@ from pathlib import Path
 
 from undo_hpc.control.live import leased, query_live
 from undo_hpc.control.position import read_state
-from undo_hpc.errors import ConfigError, Incomplete
+from undo_hpc.errors import ConfigError, Incomplete, StorageError
 from undo_hpc.pipeline.results import read_metrics
-from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.run import Run, require_trusted_run
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
 
@@ -77,9 +77,12 @@ def prune(run: Run, keep: Iterable[str], *, apply: bool) -> Pruning:
         apply: False looks only.
 
     Raises:
-        ConfigError: `keep` names an iteration that there is not, or none.
+        ConfigError: `keep` names an iteration that there is not, or none; or others could have written what is to be removed.
+        StorageError: a folder of the run is a link that leads out of it: nothing is removed.
         Incomplete: a student is needed by what is at work, or comes next.
     """
+    if apply:
+        require_trusted_run(run.layout.root)
     finished, needed = _finished(run), _needed(run)
     kept = _numbers(run, keep, finished)
     at_work = [k for k in run.layout.iterations() if k not in finished]
@@ -109,6 +112,12 @@ def prune(run: Run, keep: Iterable[str], *, apply: bool) -> Pruning:
             found.removed.append(number)
             found.files |= {path: _size(path) for path in there}
             manifests.append((at.stage_manifest("train"), manifest))
+    for folder in {path.parent for path in found.files}:
+        if not folder.resolve().is_relative_to(run.layout.root):
+            raise StorageError(
+                f"{folder} leads out of the run, to {folder.resolve()}; nothing was removed",
+                hint="put the folder itself there, or remove what lies behind the link by hand",
+            )
     if apply:
         _remove(run, found, manifests, finished)
     return found

@@ -35,6 +35,7 @@ from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
 from undo_hpc.storage.manifest import sealed, unseal
+from undo_hpc.storage.reading import open_append
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, named_address
 from undo_hpc.system.wording import printable
@@ -143,7 +144,7 @@ def serve(
         "template_sha": chat.describe()["template_sha"],
         "own_key": not key,
     }
-    with log_path.open("ab") as sink:
+    with open_append(log_path) as sink:
         process = subprocess.Popen(
             command,
             stdout=sink,

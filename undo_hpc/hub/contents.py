@@ -100,7 +100,8 @@ def _item(run: Run, manifest: Manifest, name: str, file: Path) -> Item:
                 f"{file} is a link that leads out of the run; nothing was published",
                 hint=f"put the file itself there; or {_remade(run)}",
             )
-        why = "" if sha256_file(file) == output.sha256 else "its digest is not the one in its manifest"
+        same = file.stat().st_size == output.bytes and sha256_file(file) == output.sha256
+        why = "" if same else "its digest is not the one in its manifest"
     except OSError as error:
         if run.layout.relative(file) in manifest.pruned:
             raise Pruned(run, manifest, f"{file} was pruned") from error

@@ -25,7 +25,7 @@ from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Attempt, Problem, Target
 from undo_hpc.stages.targets import prompt_of
 from undo_hpc.storage.atomic import expect_fields
-from undo_hpc.storage.reading import read_rows_tolerant
+from undo_hpc.storage.reading import ANY_SIZE, open_binary, read_rows_tolerant
 from undo_hpc.storage.shards import first_row_from
 
 
@@ -66,7 +66,7 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
         for index in range(plan.shards):
             path = at.targets_file(index)
             with expect_fields(path):
-                rows = list(read_rows_tolerant(path))
+                rows = list(read_rows_tolerant(path, ANY_SIZE))
                 targets = {target.problem_id: target for target in map(Target.from_dict, rows)}
             # what a canary was asked lies in all of the files, once they are planned
             for attempt in _attempts(at, at.shard(stage, index if stage == "generate" else 0)):
@@ -115,7 +115,7 @@ def _rows_of(path: Path, idx: int) -> Iterator[dict[str, Any]]:
     """The rows with this idx in a JSONL file that is sorted by it; none where there is no file."""
     if not path.exists():
         return
-    with expect_fields(path), path.open("rb") as file:
+    with expect_fields(path), open_binary(path) as file:
         file.seek(first_row_from(file, idx))
         for row in map(orjson.loads, file):
             if row["idx"] != idx:
@@ -129,9 +129,8 @@ def _attempts(at: IterationLayout, shard: Path) -> Iterator[Attempt]:
     found: dict[tuple[str, int], Attempt] = {}
     for path in files:
         with expect_fields(path):
-            found |= {
-                (row.problem_id, row.attempt): row for row in map(Attempt.from_dict, read_rows_tolerant(path))
-            }
+            rows = read_rows_tolerant(path, ANY_SIZE)
+            found |= {(row.problem_id, row.attempt): row for row in map(Attempt.from_dict, rows)}
     yield from found.values()
 
 

@@ -25,7 +25,7 @@ from undo_hpc.method.pairs import Left, Pair, make_pairs
 from undo_hpc.observe.attempts import answered
 from undo_hpc.pipeline.layout import distilled_files
 from undo_hpc.pipeline.results import require_outputs
-from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.run import Run, require_own_folders
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Attempt, Example
 from undo_hpc.stages.prepare import prepared_digest
@@ -56,7 +56,7 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
         out: the folder, which must be new, empty, or hold an earlier export; default: in the run directory.
 
     Raises:
-        ConfigError: there is no such iteration, or the folder holds other files.
+        ConfigError: there is no such iteration, or the folder holds other files, or another user's link stands in its place.
         DataError: there is nothing to write.
         EvidenceError, StorageError: a file that is read has changed since its manifest was written.
     """
@@ -70,6 +70,8 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
             else "there is no distilled set yet",
             hint=f"iterations with one: {', '.join(map(str, there)) or 'none so far'}",
         )
+    if out is None:
+        require_own_folders(run.layout)
     folder = out or run.layout.exported(name, iteration)
     _require_free(folder)
     require_outputs(run, iteration, "merge")

@@ -142,6 +142,12 @@ class Layout:
         planned = [number for number in numbers if self.iteration(number).plan.exists()]
         return [number for number in numbers if planned and number <= planned[-1]]
 
+    def folders(self) -> list[Path]:
+        """Those that hold further folders, whether they are there or not; also of iterations that have not begun."""
+        numbers = [int(path.name[5:]) for path in self.root.glob("iter_[0-9][0-9][0-9]")]
+        each = [folder for at in map(self.iteration, numbers) for folder in (at.root, at.train)]
+        return [self.root, self.report, self.exported("", 0).parent, self.code, *sorted(each)]
+
     def with_servers(self) -> list[int]:
         """Numbers of the iterations in which servers of the run have published themselves."""
         return sorted(int(path.parent.name[5:]) for path in self.root.glob("iter_[0-9][0-9][0-9]/serve"))

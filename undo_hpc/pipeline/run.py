@@ -37,7 +37,7 @@ from undo_hpc.storage.reading import read_fast
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.data_files import project_root
 from undo_hpc.system.invocation import cli_hint, launcher_hint
-from undo_hpc.system.ownership import require_own_file, require_trusted
+from undo_hpc.system.ownership import require_no_planted_links, require_own_file, require_trusted
 
 PACKAGES = (
     "torch",
@@ -185,7 +185,10 @@ def _require_own_config(run: Run) -> None:
 
 
 def require_trusted_run(run_dir: Path) -> None:
-    """Before anything is run that a run's files name: nobody else can have written them. Raises ConfigError (system/ownership.py)."""
+    """Before anything is run that a run's files name, is sent where they say, or is removed: nobody else can have written them.
+
+    Raises ConfigError (system/ownership.py).
+    """
     layout = Layout(run_dir.resolve())
     require_trusted(layout.root, "the run directory")
     for file, what in (
@@ -194,6 +197,12 @@ def require_trusted_run(run_dir: Path) -> None:
         (layout.campaign, "the campaign's command"),
     ):
         require_own_file(file, what)
+    require_own_folders(layout)
+
+
+def require_own_folders(layout: Layout) -> None:
+    """Before anything is written in a run, or removed: no other user has put a link in place of one of its folders. Raises ConfigError."""
+    require_no_planted_links(layout.folders())
 
 
 def _maker(layout: Layout) -> str:

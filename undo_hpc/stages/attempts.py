@@ -33,6 +33,7 @@ from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
+from undo_hpc.storage.reading import ANY_SIZE, read_bytes
 from undo_hpc.storage.shards import ShardWriter, decode_sealed, dump_rows, pack_ids
 
 log = logging.getLogger(__name__)
@@ -333,7 +334,7 @@ def basis_of(inputs: Mapping[str, str]) -> str:
 def _earlier_rows(files: Iterable[Path]) -> Iterator[Attempt]:
     """Rows of earlier starts; a torn or damaged line costs itself alone (its answer is made again)."""
     for path in files:
-        for line in path.read_bytes().splitlines():
+        for line in (read_bytes(path, ANY_SIZE) or b"").splitlines():
             try:
                 yield Attempt.from_dict(decode_sealed(line))
             except (ValueError, TypeError, AttributeError):

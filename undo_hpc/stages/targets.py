@@ -44,6 +44,7 @@ from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.atomic import make_folder, publish_dir, sha256_file, translate_os_error, write_bytes
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.manifest import DamagedManifest, read_manifest
+from undo_hpc.storage.reading import ANY_SIZE, read_bytes
 from undo_hpc.storage.shards import encode_row, read_rows
 
 ORDER = itemgetter("idx", "problem_id")
@@ -317,7 +318,7 @@ def read_targets(ctx: StageContext) -> list[Target]:
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes an NFS directory cache
         time.sleep(0.5)
-    data = path.read_bytes() if path.exists() else b""
+    data = read_bytes(path, ANY_SIZE) or b""
     if hashlib.sha256(data).hexdigest() == planned["sha256"]:
         return [Target.from_dict(orjson.loads(line)) for line in data.splitlines()]
     name, problem = ctx.run.layout.relative(path), "is missing"

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from undo_hpc.errors import StorageError
+from undo_hpc.storage.reading import open_binary, read_bytes
 
 _DAMAGED = "the file was damaged or changed from outside; put it back, or start a new run"
 _JSON = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -102,9 +103,10 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object. Raises StorageError where it is missing, torn, or holds something else."""
     try:
-        data = orjson.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise StorageError(f"{path} is missing", hint="is this the right run directory?") from error
+        found = read_bytes(path)
+        if found is None:
+            raise StorageError(f"{path} is missing", hint="is this the right run directory?")
+        data = orjson.loads(found)
     except orjson.JSONDecodeError as error:
         raise StorageError(f"{path} is not valid JSON: {error}", hint=_DAMAGED) from error
     if not isinstance(data, dict):
@@ -126,7 +128,7 @@ def expect_fields(path: Path) -> Iterator[None]:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

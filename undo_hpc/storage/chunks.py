@@ -15,6 +15,7 @@ import orjson
 from undo_hpc.errors import EvidenceError
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.manifest import Output
+from undo_hpc.storage.reading import open_binary
 
 ROWS = 1000
 Chunks = dict[
@@ -55,7 +56,7 @@ def read_chunked(path: Path, chunks: Mapping[str, Any], start: int, stop: int) -
     if type(each) is not int or each < 1 or not all(type(end) is int for end in ends):
         raise ValueError("its chunks are no numbers")
     try:
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             for number in range(start // each, min(len(ends), -(-stop // each))):
                 begin = ends[number - 1] if number else 0
                 file.seek(begin)

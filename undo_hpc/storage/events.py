@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error
-from undo_hpc.storage.reading import read_rows_tolerant
+from undo_hpc.storage.reading import open_file, read_rows_tolerant
 
 
 class EventLog:
@@ -40,9 +40,7 @@ def append_line(path: Path, row: dict[str, Any], *, durable: bool = False) -> No
     """
     with translate_os_error(path):
         make_folder(path.parent)
-        fd = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666
-        )  # less the umask: a group may share a run
+        fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
         try:
             size = os.fstat(fd).st_size
             torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"

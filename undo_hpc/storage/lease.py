@@ -22,6 +22,7 @@ import orjson
 from undo_hpc.errors import LeaseError
 from undo_hpc.storage.atomic import make_folder, temporary_name, translate_os_error
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, is_record, own_process
+from undo_hpc.storage.reading import open_file, read_bytes
 
 OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
 WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it counts as dead
@@ -38,10 +39,8 @@ def _own_identity() -> dict[str, Any]:
 
 def read_lease(path: Path) -> dict[str, Any] | None:
     """A lease as it is now, or None where there is none."""
-    try:
-        return _parsed(path.read_bytes())
-    except FileNotFoundError:
-        return None
+    data = read_bytes(path)
+    return None if data is None else _parsed(data)
 
 
 def is_owner(path: Path, token: str) -> bool:
@@ -196,7 +195,7 @@ class Lease:
             self.path.rename(moved)
         except FileNotFoundError:
             return False
-        theirs = _parsed(moved.read_bytes()).get("token") != token
+        theirs = _parsed(read_bytes(moved) or b"").get("token") != token
         if theirs:
             with contextlib.suppress(FileExistsError):
                 os.link(moved, self.path)
@@ -214,7 +213,7 @@ class Lease:
 
 def _beat(path: Path, token: str, content: bytes) -> bool:
     """Writes a heartbeat in place; False where the lease is another owner's by now."""
-    with path.open("r+b", buffering=0) as file:
+    with os.fdopen(open_file(path, os.O_RDWR | os.O_NOFOLLOW), "r+b", buffering=0) as file:
         if _parsed(file.read()).get("token") != token:
             return False
         os.pwrite(file.fileno(), content, 0)

@@ -17,6 +17,7 @@ import orjson
 
 from undo_hpc.errors import StorageError
 from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error
+from undo_hpc.storage.reading import open_append, open_binary, open_file
 
 
 def repair_tail(path: Path) -> int:
@@ -24,7 +25,7 @@ def repair_tail(path: Path) -> int:
     if not path.exists():
         return 0
     size = path.stat().st_size
-    with path.open("rb+") as file:
+    with os.fdopen(open_file(path, os.O_RDWR | os.O_NOFOLLOW), "rb+") as file:
         end = size
         while end > 0:
             start = max(0, end - 65536)
@@ -63,7 +64,7 @@ def first_row_from(file: BinaryIO, idx: int) -> int:
 
 def last_row(path: Path) -> bytes:
     """The last line of a JSONL file that is not empty."""
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         end = file.seek(0, os.SEEK_END)
         size = 4096
         while True:
@@ -76,7 +77,7 @@ def last_row(path: Path) -> bytes:
 
 def read_rows(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
     """The rows of a JSONL file, in order, from an offset on. Raises StorageError that names file and line of a damaged row."""
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         file.seek(start)
         after = f" after byte {start}" if start else ""
         for number, line in enumerate(file, start=1):
@@ -165,7 +166,7 @@ class ShardWriter:
             make_folder(path.parent)
             repair_tail(path)
             new = not path.exists()
-            self._file = path.open("ab", buffering=0)
+            self._file = open_append(path)
             if new:
                 fsync_dir(path.parent)
 

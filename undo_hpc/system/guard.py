@@ -58,7 +58,18 @@ def guard(
     except Exception as error:  # noqa: BLE001 -- whatever it is, the user gets a message and a file
         if isinstance(error, OSError) and error.filename is None:  # the output itself: full, or gone
             _discard_output()
-        return report_error((explain or explained)(error))
+        return report_error(_in_words(error, explain))
+
+
+def _in_words(error: Exception, explain: Callable[[Exception], UndoError] | None) -> UndoError:
+    """What the error comes to; a search for its cause must not end in another one."""
+    if isinstance(error, MemoryError):
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        return explained(error)
+    try:
+        return (explain or explained)(error)
+    except Exception:  # noqa: BLE001 -- the first error is the one to tell
+        return explained(error)
 
 
 def prepare_streams() -> None:
@@ -93,6 +104,11 @@ def explained(error: Exception, folder: Path | None = None) -> UndoError:
         return ConfigError(str(error), hint="check the path: it is a link that leads to itself")
     file = _write_traceback(error, folder)
     where = f"the traceback is in {file}" if file else "its traceback could not be written"
+    if isinstance(error, MemoryError):
+        return UndoError(
+            f"there is not enough memory ({where})",
+            hint="is a file of the run far larger than others of its kind? Else run it where more memory is free",
+        )
     words = " ".join(str(error).split())[:300]
     return UnexpectedError(
         f"unexpected {type(error).__name__}: {words} (a fault of undo-hpc, please report it; {where})"

@@ -12,6 +12,7 @@ import os
 import pwd
 import stat
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from undo_hpc.errors import ConfigError
@@ -54,6 +55,26 @@ def require_own_file(file: Path, what: str) -> None:
     owner = file.stat().st_uid
     if not _is_ours(owner, file.parent):
         raise _foreign(file, what, owner)
+
+
+def require_no_planted_links(folders: Iterable[Path]) -> None:
+    """Refuses links of other users in these folders: what is written or removed behind them would be written or removed elsewhere, as you.
+    Links of your own are yours to make. Nothing where there is no such folder. Raises ConfigError."""
+    for path in () if _trusted(EVERYBODY) else map(Path, _links(folders)):
+        if not _is_ours(owner := path.lstat().st_uid, path.parent):
+            raise ConfigError(
+                f"{path} is a link of another user, {_user(owner)}, to {path.readlink()}: what is written there would be written as you",
+                hint=f"remove the link; or, where {_user(owner)} may use your account: export {TRUST}={_user(owner)}",
+            )
+
+
+def _links(folders: Iterable[Path]) -> Iterator[str]:
+    for folder in folders:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError),
+            os.scandir(folder) as found,
+        ):
+            yield from (entry.path for entry in found if entry.is_symlink())
 
 
 def require_not_for_everybody(file: Path) -> None:

@@ -204,6 +204,8 @@ def _start(
         launcher.close()
         return work(asked["argv"])
 
-    with Path(asked["log"]).open("ab") as log:
+    with os.fdopen(
+        os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab"
+    ) as log:
         name = [sys.executable, *command, *asked["argv"]]
         return Forked(begin, command=name, env=asked["env"], log=log.fileno(), session=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from undo_hpc.errors import ExitCode
+from undo_hpc.storage.reading import open_append
 from undo_hpc.system.forking import Forked, is_warm
 from undo_hpc.system.invocation import python_module
 
@@ -92,7 +93,7 @@ def _run(
             log = None
             if log_dir is not None:
                 log_dir.mkdir(parents=True, exist_ok=True)
-                log = files.enter_context((log_dir / f"rank-{rank:02d}.log").open("ab"))
+                log = files.enter_context(open_append(log_dir / f"rank-{rank:02d}.log"))
             if is_warm():  # torch is imported here already
                 work = partial(_rank, str(spec_path))
                 fd = log.fileno() if log else None

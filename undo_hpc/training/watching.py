@@ -18,6 +18,7 @@ from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.storage.atomic import translate_os_error, write_text
 from undo_hpc.storage.progress import ProgressFile
+from undo_hpc.storage.reading import open_append
 from undo_hpc.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
@@ -228,8 +229,8 @@ class TrainingMonitor:
         if self._peak:
             row["mfu"] = flops / seconds / self._peak
         self.last = row
-        with translate_os_error(self._metrics), self._metrics.open("a") as file:
-            file.write(json.dumps({**row, "time": time.time()}) + "\n")
+        with translate_os_error(self._metrics), open_append(self._metrics) as file:
+            file.write(json.dumps({**row, "time": time.time()}).encode() + b"\n")
         self._progress.update(force=step == self._total, done=step, total=self._total, unit="steps", **row)
         for tracker in self._trackers:
             tracker.log(row, step)

@@ -39,8 +39,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Pushes and says what was sent."""
     from undo_hpc.hub.contents import packages
     from undo_hpc.hub.push import push
-    from undo_hpc.pipeline.run import Run, open_run
+    from undo_hpc.pipeline.run import Run, open_run, require_trusted_run
 
+    if not arguments.dry_run:
+        require_trusted_run(arguments.run_dir)  # its configuration says which token is sent, and to whom
     opened = open_run(arguments.run_dir)
     hub = opened.config.hub
     changes = {"dataset_repo": arguments.dataset_repo, "model_repo": arguments.model_repo}

@@ -9,7 +9,7 @@ from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.report.figures import figures
 from undo_hpc.observe.report.markdown import summary
 from undo_hpc.observe.report.page import page
-from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.run import Run, require_own_folders
 from undo_hpc.storage.atomic import write_text
 
 
@@ -18,7 +18,9 @@ def write_report(run: Run) -> Path:
 
     Raises:
         StorageError: the report's folder cannot be written.
+        ConfigError: another user has put a link in its place.
     """
+    require_own_folders(run.layout)
     data = collect(run)
     folder = run.layout.report
     write_text(folder / "summary.md", summary(data))
