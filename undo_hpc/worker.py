@@ -30,7 +30,7 @@ from undo_hpc.storage.manifest import withdraw_manifest
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.system.energy import joules
 from undo_hpc.system.logs import log_to_task_log
-from undo_hpc.system.ownership import keep_from_everybody
+from undo_hpc.system.ownership import compiler_cache, keep_from_everybody
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.plugins import search_folders
 
@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     die_with_parent_if_asked(pass_on=False)
     keep_from_everybody()
+    os.environ.update(compiler_cache())
     log_to_task_log()
     with StopSignals() as stop_signals:
         try:

@@ -193,6 +193,7 @@ def require_trusted_run(run_dir: Path) -> None:
     require_trusted(layout.root, "the run directory")
     for file, what in (
         (layout.config, "the configuration"),
+        (layout.environment, "the run's id"),
         (layout.profile, "the cluster's profile"),
         (layout.campaign, "the campaign's command"),
     ):

@@ -7,6 +7,7 @@ plug-ins, so whoever can change it decides what runs under this account.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import grp
 import os
 import pwd
@@ -19,11 +20,27 @@ from undo_hpc.errors import ConfigError
 
 TRUST = "UNDO_TRUST"
 EVERYBODY = "*"
+_COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def keep_from_everybody() -> None:
     """From here on no file or folder of this process, or of those that it starts, can be written by everybody, whatever the umask was."""
     os.umask(os.umask(0o077) | 0o002)
+
+
+def compiler_cache() -> dict[str, str]:
+    """For the environment of processes that load torch: where its compiler keeps code that it runs again. By default that is a folder of a
+    known name in the temporary folder, where another user may have been first (torch/_inductor/runtime/cache_dir_utils.py)."""
+    if os.environ.get(_COMPILER_CACHE):
+        return {}
+    with contextlib.suppress(KeyError, OSError):
+        place = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(0o700)
+        state = place.lstat()
+        if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & stat.S_IWOTH:
+            return {}
+    return {_COMPILER_CACHE: str(Path.home() / ".cache" / "torchinductor")}
 
 
 def require_trusted(folder: Path, what: str) -> None:

@@ -40,9 +40,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.hub.contents import packages
     from undo_hpc.hub.push import push
     from undo_hpc.pipeline.run import Run, open_run, require_trusted_run
+    from undo_hpc.system.ownership import others_who_write
 
     if not arguments.dry_run:
         require_trusted_run(arguments.run_dir)  # its configuration says which token is sent, and to whom
+        for said in others_who_write(arguments.run_dir.resolve()):
+            console.print(f"warning: {said}", highlight=False, markup=False, soft_wrap=True)
     opened = open_run(arguments.run_dir)
     hub = opened.config.hub
     changes = {"dataset_repo": arguments.dataset_repo, "model_repo": arguments.model_repo}
