@@ -13,6 +13,7 @@ from undo_hpc.chat.template import RenderError, rendered
 from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.system.data_files import expanded
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -60,7 +61,7 @@ def resolve_model(ref: str) -> str:
                 hint="there are: " + ", ".join(f"tiny:{name}" for name in names),
             )
         return _checked(directory)
-    path = Path(ref).expanduser()
+    path = expanded(ref)
     if path.is_dir():
         return _checked(path)
     if path.exists():

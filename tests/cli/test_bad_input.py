@@ -235,6 +235,8 @@ YAML = {
     "a tag of another type": ("seed: !!int x", "cannot be read"),
     "a tag of Python": ('name: !!python/object/apply:os.system ["true"]', "constructor"),
     "two documents": ("name: a\n---\nname: b", "single document"),
+    "no end of a text": ('name: "x', "in line 1, column 7"),
+    "latin-1": ("name: \xe4", "is not UTF-8"),
     "a long path": (f"student: {{prompt: /{'x' * 5000}}}", "x" * 5000),
 }  # fmt: skip
 
@@ -243,7 +245,7 @@ YAML = {
 def test_a_wrong_configuration(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, word = YAML[kind]
     path = tmp_path / "my.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1" if kind == "latin-1" else "utf-8")
     models = ["--set", "student.model=tiny:student"]
     for words in (
         ["run", "--config", str(path), "--run-dir", str(tmp_path / "run"), *models],
@@ -254,6 +256,12 @@ def test_a_wrong_configuration(kind: str, tmp_path: Path, capsys: pytest.Capture
         require_message(code, words, err, (2,))
         assert word in err, err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_the_place_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").mkdir()
+    assert call(["config", str(tmp_path / "a.yaml")]) == 2
+    assert "is a folder" in (said := capsys.readouterr().err) and "did you mean" not in said
 
 
 def in_a_process(
@@ -282,6 +290,9 @@ def test_a_closed_or_full_output(played: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     done = in_a_process(["status", str(played)], shell="> /dev/full")
     assert done.returncode == 3 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    done = in_a_process(["--version"], shell="> /dev/full")
+    assert done.returncode == 3 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    assert in_a_process(["status", "/nowhere"], shell="2> /dev/full").returncode == 2
     done = in_a_process(["data", "list"], shell="| true; exit ${PIPESTATUS[0]}")
     assert done.returncode == 0 and "Traceback" not in done.stderr
 
@@ -326,3 +337,20 @@ def test_a_guard_passes_codes_on(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guard(lambda: 3) == 3 and guard(stop, interrupted="stopped") == 130 and guard(refuse) == 2
     assert capsys.readouterr().err == "stopped\nerror: no\n  -> yes\n"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["teacher.model", "student.model", "student.prompt", "data.train.path", "data.rationales.path", "data.rationales.run",
+     "evaluate.benchmarks", "plugins", "hub.token_file", "cluster.profile"],
+)  # fmt: skip
+def test_a_home_that_there_is_not(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.yaml").write_text("teacher: {model: 'tiny:teacher'}\nstudent: {model: 'tiny:student'}\n")
+    place = json.dumps(["~no-such-user/x.yaml"] if key in ("evaluate.benchmarks", "plugins") else "~no-such-user/x.yaml")
+    sets = [f"{key}={place}", *(["cluster.kind=slurm"] if key.startswith("cluster") else [])]
+    sets += ["hub.push_at_end=true", "hub.model_repo=a/b"] if key.startswith("hub") else []
+    sets += ["data.train.tiny=train", "data.train.sample=60"] if not key.startswith("data.train") else []
+    words = ["run", "--config", str(tmp_path / "my.yaml"), "--run-dir", str(tmp_path / "run"), "--dry-run"]
+    words += [word for item in sets for word in ("--set", item)]
+    require_message(call(words), words, said := capsys.readouterr().err, (2,))
+    assert "no-such-user" in said, said

@@ -66,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from undo_hpc.cli.run_iteration import main as run_main
 
         return run_main(words[1:], prog="undo-hpc run")
+    from undo_hpc.cli.errors import guard
+
     if verb not in VERBS:
-        return _overview(words)
+        return guard(lambda: _overview(words))
     module = importlib.import_module(f"undo_hpc.cli.verbs.{verb}")
     parser = argparse.ArgumentParser(
         prog=f"undo-hpc {verb}",
@@ -78,7 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     add_verbosity(parser)
     arguments = parser.parse_args(words[1:])
-    from undo_hpc.cli.errors import guard
     from undo_hpc.system.logs import level_for, log_to_terminal
 
     log_to_terminal(level_for(arguments.verbose, arguments.quiet))

@@ -40,10 +40,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Evaluates."""
     from undo_hpc.cli.parts import model_sets, part_config, run_part, short
     from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.system.data_files import expanded
 
     for folder in (arguments.model and Path(arguments.model), arguments.run_dir):
-        if folder and Layout(folder.expanduser().resolve()).prepared.exists():
-            arguments.run_dir = folder.expanduser()
+        if folder and Layout(expanded(folder).resolve()).prepared.exists():
+            arguments.run_dir = expanded(folder)
             return run_part(arguments, with_more(arguments), console)
     sets = model_sets("student", arguments.model) + evaluation_sets(arguments)
     name = f"evaluate-{short(arguments.model)}"

@@ -23,6 +23,7 @@ from undo_hpc.pipeline.stages import resources_of, spec_of
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
+from undo_hpc.system.data_files import expanded
 from undo_hpc.system.invocation import program
 from undo_hpc.system.ownership import readable_by_others, require_trusted
 from undo_hpc.system.plugins import NotInstalled, search_folders
@@ -286,7 +287,7 @@ def check_hub(config: RunConfig) -> None:
             f"hub.{key} is on, and no repository is named: nothing would be pushed",
             hint="set hub.dataset_repo, hub.model_repo, or both",
         )
-    if hub.token_file and not Path(hub.token_file).expanduser().is_file():
+    if hub.token_file and not expanded(hub.token_file).is_file():
         raise ConfigError(
             f"hub.token_file: there is no file {hub.token_file}", hint="correct the path, or remove the key"
         )
@@ -314,4 +315,4 @@ def check_key_files(config: RunConfig) -> list[str]:
     if settings.name == "openai" and settings.openai.api_key_file and not _no_teacher(config, "generate"):
         find_key(settings.openai.api_key_file, "", required=False)
     files = [settings.openai.api_key_file if settings.name == "openai" else "", config.hub.token_file]
-    return [said for name in files if name and (said := readable_by_others(Path(name).expanduser()))]
+    return [said for name in files if name and (said := readable_by_others(expanded(name)))]

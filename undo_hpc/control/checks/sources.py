@@ -14,6 +14,7 @@ from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.models import loaded_models, resolve_model, unreachable
 from undo_hpc.stages.prepare import Sources, describe_model, read_sources
+from undo_hpc.system.data_files import expanded
 from undo_hpc.training.student_check import check_student, student_notes, template_of
 
 
@@ -138,7 +139,7 @@ def check_hub_data(source: SourceConfig) -> None:
 
 def _is_cached(name: str) -> bool:
     """Whether `datasets` has a data set of that name in its cache: by its folder, without the slow import."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
-    cache = Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets").expanduser()
+    home = expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface")
+    cache = expanded(os.environ.get("HF_DATASETS_CACHE") or home / "datasets")
     wanted = name.replace("/", "___").lower()
     return cache.is_dir() and any(path.name.lower() == wanted for path in cache.iterdir())
