@@ -25,6 +25,7 @@ _TOKENIZER_FILES = (
 )
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_HUB_NAME = r"[A-Za-z0-9_]([\w.-]*\w)?"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _LFS_HEAD = b"version https://git-lfs"
 
@@ -75,6 +76,15 @@ def resolve_model(ref: str) -> str:
             hint="check the path in `teacher.model` or `student.model`; an id on the Hub reads like 'owner/name'",
         )
     return ref
+
+
+def require_repository(key: str, name: str) -> None:
+    """Raises ConfigError for what is no name of a repository on the Hub, where one is given."""
+    if name and not re.fullmatch(rf"({_HUB_NAME}/)?{_HUB_NAME}", name):
+        raise ConfigError(
+            f"{key}: {name!r} is no name of a repository on the Hub",
+            hint="such a name reads like 'owner/name'",
+        )
 
 
 def hub_id(name: str) -> bool:

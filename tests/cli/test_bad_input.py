@@ -77,9 +77,10 @@ def test_a_run_that_is_none(kind: str, tmp_path: Path, capsys: pytest.CaptureFix
     require_message(call(words), words, capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, ""])
 def test_unknown_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([verb, "--no-such-flag"], [verb, "--no-such-flag=3", "x", "y", "z", "w"]):
+        words = [word for word in words if word]
         assert call(words) == 2
         assert "usage:" in capsys.readouterr().err
 
@@ -100,6 +101,37 @@ def test_an_argument_is_given_once_and_not_empty(
 ) -> None:
     assert call(words) == 2
     assert re.search("given twice|it is empty", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["show R -n -1", f"show R -n {10**30}", "evaluate R --benchmarks tiny --samples -3", "evaluate R --benchmarks tiny --temperature nan",
+     "evaluate R --benchmarks tiny --limit 0", "evaluate R --benchmarks ,", "status R --watch --every 1e300", "status R --every inf",
+     "regrade R --workers -1", "train tiny:student R --limit -1", "probe R --minutes nan", "probe R --problems 0",
+     "evaluate tiny:student", "train tiny:student", "generate tiny:teacher", "list R/no", "config --show train.learnin_rate",
+     "push R --dataset-repo a/b/c --dry-run", "push R --model-repo a?b --dry-run", "evaluate tiny:no --benchmarks tiny --dry-run"],
+)  # fmt: skip
+def test_a_value_that_is_none(words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = words.replace("R", str(run_dir)).split()
+    require_message(call(given), given, capsys.readouterr().err, (2,))
+
+
+def test_a_benchmark_that_is_none_leaves_no_trace_in_the_run(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name, once recorded, would stop every later start."""
+    before = Layout(run_dir).config.read_bytes()
+    assert call(["evaluate", str(run_dir), "--benchmarks", "no-such"]) == 2
+    assert "no-such" in capsys.readouterr().err
+    assert Layout(run_dir).config.read_bytes() == before
+
+
+def test_a_dry_run_of_an_evaluation_shows_a_problem_of_its_benchmark(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["evaluate", "tiny:student", "--benchmarks", "tiny", "--limit", "3", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of a problem of the first benchmark" in said and "tokens under the loss" not in said
 
 
 def test_a_folder_named_like_a_preset_does_not_hide_it(
@@ -346,7 +378,9 @@ def test_a_guard_passes_codes_on(capsys: pytest.CaptureFixture[str]) -> None:
 )  # fmt: skip
 def test_a_home_that_there_is_not(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "my.yaml").write_text("teacher: {model: 'tiny:teacher'}\nstudent: {model: 'tiny:student'}\n")
-    place = json.dumps(["~no-such-user/x.yaml"] if key in ("evaluate.benchmarks", "plugins") else "~no-such-user/x.yaml")
+    place = json.dumps(
+        ["~no-such-user/x.yaml"] if key in ("evaluate.benchmarks", "plugins") else "~no-such-user/x.yaml"
+    )
     sets = [f"{key}={place}", *(["cluster.kind=slurm"] if key.startswith("cluster") else [])]
     sets += ["hub.push_at_end=true", "hub.model_repo=a/b"] if key.startswith("hub") else []
     sets += ["data.train.tiny=train", "data.train.sample=60"] if not key.startswith("data.train") else []

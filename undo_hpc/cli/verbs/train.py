@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Trains."""
-    from undo_hpc.cli.parts import key, model_sets, part_config, run_part, short
+    from undo_hpc.cli.parts import key, model_sets, part_config, require_named, run_part, short
 
+    require_named(arguments, "train MODEL RATIONALES", arguments.model, arguments.data)
     sets = model_sets("student", arguments.model) + rationale_sets(arguments.data)
     if arguments.limit:
         sets.append(key("data.train.sample", arguments.limit))

@@ -18,7 +18,7 @@ from undo_hpc.engines import load_own_engine
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.vllm_nodes import spread
 from undo_hpc.errors import ConfigError
-from undo_hpc.models import context_of, resolve_model
+from undo_hpc.models import context_of, require_repository, resolve_model
 from undo_hpc.pipeline.stages import resources_of, spec_of
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
@@ -279,6 +279,8 @@ def _check_spread(config: RunConfig, profile: Profile) -> None:
 def check_hub(config: RunConfig) -> None:
     """What is to be pushed has a repository, and a token file exists."""
     hub = config.hub
+    require_repository("hub.dataset_repo", hub.dataset_repo)
+    require_repository("hub.model_repo", hub.model_repo)
     if not hub.push_at_end and not hub.push_every_min:
         return
     if not hub.dataset_repo and not hub.model_repo:

@@ -13,7 +13,8 @@ from undo_hpc.control.checks.finding import NotChecked
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.models import loaded_models, resolve_model, unreachable
-from undo_hpc.stages.prepare import Sources, describe_model, read_sources
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.stages.prepare import Sources, describe_model, read_added, read_sources
 from undo_hpc.system.data_files import expanded
 from undo_hpc.training.student_check import check_student, student_notes, template_of
 
@@ -79,6 +80,14 @@ def check_hub_sources(config: RunConfig) -> None:
     """Data sets on the Hub exist and may be read."""
     for source in hub_sources(config):
         check_hub_data(source)
+
+
+def check_added(config: RunConfig, run_dir: Path) -> None:
+    """Benchmarks that are added to a run can be read, before their names are recorded in it: each later start would fail by them."""
+    layout = Layout(run_dir.resolve())
+    for name, added in config.evaluate.added.items():
+        if not layout.added_manifest(name).exists():
+            read_added(added, config)
 
 
 def hub_sources(config: RunConfig) -> list[SourceConfig]:
