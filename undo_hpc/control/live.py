@@ -25,6 +25,9 @@ REASONS = {
     "PartitionDown": "the partition is down",
     "PartitionInactive": "the partition is closed",
     "PartitionTimeLimit": "asks for more time than the partition allows; lower cluster.resources.STAGE.minutes",
+    "PartitionConfig": "asks for what no node of its partition has; lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile",
+    "BadConstraints": "asks for a combination that no node offers; see `constraint` in the profile",
+    "Nodes required for job are DOWN": "the nodes that it needs are down or reserved",
     "PartitionNodeLimit": "asks for more nodes than the partition has",
     "ReqNodeNotAvail": "the nodes that it needs are down or reserved",
     "NodeDown": "a node that it needs is down",
@@ -68,6 +71,8 @@ class LiveTasks:
         paused: whether the run was paused.
         abandoned: tasks that the scheduler holds because it could not start them.
         held: the first task that somebody holds; empty where nobody does.
+        stuck: tasks behind one that failed, which SLURM never starts.
+        never: the first task that asks for what it never gets, and why; empty where none does.
     """
 
     tasks: dict[Key, tuple[TaskState, str]] = field(default_factory=dict)
@@ -77,6 +82,8 @@ class LiveTasks:
     paused: bool = False
     abandoned: int = 0
     held: str = ""
+    stuck: int = 0
+    never: str = ""
 
 
 def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks:
@@ -98,13 +105,17 @@ def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks
 
 def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
     from undo_hpc.cluster.base import JobState
+    from undo_hpc.cluster.states import never_starts
     from undo_hpc.control.run_cluster import watched_cluster
 
     for job in watched_cluster(run).live_jobs(run.id):
         live.jobs += 1
         live.abandoned += job.state is JobState.ABANDONED
+        live.stuck += job.state is JobState.STUCK
         if job.state is JobState.HELD:
             live.held = live.held or job.task_id
+        if job.state is JobState.PENDING and never_starts(job.reason):
+            live.never = live.never or f"job {job.task_id} will never start: {explain_reason(job.reason)}"
         if job.iteration != iteration:
             continue
         key = job.stage, job.index or 0
