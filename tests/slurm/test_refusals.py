@@ -61,7 +61,9 @@ def test_what_the_cluster_lacks(
     assert not (small.run_dir / "submissions.jsonl").exists()
 
 
-def test_nodes_that_are_away_are_waited_for(lab: Lab, campaign: Make) -> None:
+def test_nodes_that_are_away_are_waited_for(
+    lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """`sbatch --test-only` refuses what sbatch takes while the nodes are drained, as for maintenance."""
     small = campaign()
     lab.run("scontrol", "update", "NodeName=ALL", "State=DRAIN", "Reason=maintenance")
@@ -75,6 +77,12 @@ def test_nodes_that_are_away_are_waited_for(lab: Lab, campaign: Make) -> None:
         other = Campaign(small.folder / "other", small.config, small.profile)
         other.folder.mkdir()
         refused(other, "no node of the partition", "cpus_per_task")
+        (tmp_path / "sinfo").write_text("#!/bin/sh\nexit 1\n")  # as where it is not for users
+        (tmp_path / "sinfo").chmod(0o755)
+        small.profile["defaults"]["cpus_per_task"] = 1
+        with monkeypatch.context() as m:
+            m.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            refused(other, "no node of the partition")
     finally:
         lab.run("scontrol", "update", "NodeName=ALL", "State=RESUME")
     wait_until(lambda: small.events("generate"), 120, "the tasks to start once the nodes are back")

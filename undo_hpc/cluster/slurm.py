@@ -123,12 +123,18 @@ class SlurmCluster:
             try:
                 self._ask(["sbatch", "--test-only"], stdin=script)
             except ClusterError as error:
-                asked = self.profile.for_stage(submission.stage, submission.resources)
-                waits = isinstance(error, NoNode) and wait_for_nodes(parse_nodes(self._ask(NODES)), asked)
+                waits = self._waits(submission) if isinstance(error, NoNode) else ""
                 if waits:
                     log.warning("%s waits: no node can run it now; %s", submission.stage, waits)
                     continue
                 raise type(error)(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
+
+    def _waits(self, submission: Submission) -> str:
+        """The nodes that a submission waits for, though no node that is there has what it asks for; empty where there are none such."""
+        with contextlib.suppress(ClusterError):
+            asked = self.profile.for_stage(submission.stage, submission.resources)
+            return wait_for_nodes(parse_nodes(self._ask(NODES)), asked)
+        return ""
 
     def submit(self, submission: Submission) -> tuple[str, ...]:
         """Submits all parts, or none, behind those jobs that SLURM still knows (see base.Cluster)."""
