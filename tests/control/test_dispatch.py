@@ -89,6 +89,7 @@ def test_merge_submits_what_it_depends_on_and_what_depends_on_it() -> None:
         ("JobHeldAdmin", JobState.HELD),
         ("job requeued in held state", JobState.HELD),
         ("Priority", JobState.PENDING),
+        ("QOSUsageThreshold", JobState.PENDING),
         ("DependencyNeverSatisfied", JobState.STUCK),
     ],
 )

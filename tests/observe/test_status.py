@@ -266,6 +266,7 @@ def test_squeue_tells_what_waits_and_why(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("reason", "words"), [
     ("Priority", "other jobs have a higher priority"), ("(Resources)", "no node is free"), ("AssocGrpGRES", "limit of your account"),
+    ("QOSMaxGRESPerJob", "asks for what your quality of service does not allow"), ("MaxMemPerLimit", "what the partition does not allow"),
     ("ReqNodeNotAvail, UnavailableNodes:n1", "down or reserved"), ("Nodes_on_strike", "Nodes_on_strike")])  # fmt: skip
 def test_reasons_in_words(reason: str, words: str) -> None:
     assert words in explain_reason(reason)

@@ -35,12 +35,13 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
-_HELD = re.compile(r"held|hold", re.IGNORECASE)
+_HELD = re.compile(r"[Hh]eld|Hold|\bhold")  # but no QOSUsageThreshold
 _ABANDONED = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
 # The job asks for what its partition, account or quality of service never gives: SLURM keeps it in the queue all the same
 # (EnforcePartLimits=NO, the default), or the limits were lowered since.
 _NEVER = re.compile(
     r"PartitionConfig|PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed|"
+    r"ReservationDeleted|ReservationInvalid|"
     r"MaxMemPerLimit|(?:QOS|Assoc)(?:Max\w+Per(?:Job|Node)(?:Limit)?|Min\w+)"
 )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from undo_hpc.cluster.states import never_starts
 from undo_hpc.errors import ClusterError, StorageError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Key, TaskState
@@ -32,6 +34,8 @@ REASONS = {
     "ReqNodeNotAvail": "the nodes that it needs are down or reserved",
     "NodeDown": "a node that it needs is down",
     "Reservation": "waits for its reservation",
+    "ReservationDeleted": "its reservation has been deleted; fix `extra` in the profile",
+    "ReservationInvalid": "its reservation is not valid; fix `extra` in the profile",
     "Licenses": "waits for a licence",
     "InvalidAccount": "the account is not valid; fix `account` in the profile",
     "InvalidQOS": "the quality of service is not valid; fix `qos` in the profile",
@@ -40,8 +44,18 @@ REASONS = {
     "MaxGRESPerAccount": "the account uses all GPUs that it may",
     "launch failed requeued held": "its node failed to start it and SLURM holds it; run the launcher again to release it",
     "user env retrieval failed requeued held": "its node could not load your environment and SLURM holds it; run the launcher again to release it",
+    "SchedDefer": "the scheduler has not looked at it yet",
+    "Cleaning": "its last start is still being cleaned up",
     "None": "just submitted",
 }
+# Families: how they begin, and whose limit it is.
+_LIMITS = (
+    ("QOS", "your quality of service"),
+    ("Assoc", "your account"),
+    (r"Max\w+PerAccount", "your account"),
+    (r"Max\w+PerUser", "your user"),
+    ("MaxMemPerLimit", "the partition"),
+)
 
 
 def explain_reason(reason: str) -> str:
@@ -49,13 +63,10 @@ def explain_reason(reason: str) -> str:
     bare = reason.strip("()").split(",")[0].strip()
     if bare in REASONS:
         return REASONS[bare]
-    for prefix, whose in (
-        ("QOS", "quality of service"),
-        ("Assoc", "account"),
-        ("MaxMemPerLimit", "memory limit"),
-    ):
-        if bare.startswith(prefix):
-            return f"a limit of your {whose} is reached ({bare})"
+    for pattern, whose in _LIMITS:
+        if re.match(pattern, bare):
+            word = "asks for what {} does not allow" if never_starts(bare) else "a limit of {} is reached"
+            return f"{word.format(whose)} ({bare})"
     return bare or "waits"
 
 
@@ -105,7 +116,6 @@ def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks
 
 def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
     from undo_hpc.cluster.base import JobState
-    from undo_hpc.cluster.states import never_starts
     from undo_hpc.control.run_cluster import watched_cluster
 
     for job in watched_cluster(run).live_jobs(run.id):
