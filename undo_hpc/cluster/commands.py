@@ -95,7 +95,7 @@ _REFUSALS = (
         "set `qos` in the profile; `sacctmgr show qos` lists them",
     ),
     Refusal(
-        r"invalid generic resource|gres",
+        r"invalid generic resource|\bgres\b",
         "the cluster lacks the GPUs that are asked for",
         "set `gpus_per_node`, `gpu_type` and `gpu_syntax` in the profile; `sinfo -o '%P %G'` shows what there is",
     ),
