@@ -306,7 +306,7 @@ def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(
     lab = start_lab(**STOCK, extra=(f"Prolog={prolog}", f"Epilog={epilog}"))
     small = campaign()
     small.launch()
-    wait_until(lambda: given_up(lab), 60, "the tasks to fail")
+    wait_until(lambda: len(given_up(lab)) == 2, 120, "both tasks to fail")
     assert {job["state"] for job in lab.jobs() if job["id"] in given_up(lab)} == {"COMPLETING"}
     view = collect_status(open_run(small.run_dir))
     assert "SLURM could not start" in view.next_why and "run_iteration.py" in view.next_command
