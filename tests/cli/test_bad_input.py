@@ -346,6 +346,18 @@ def test_an_unexpected_error_leaves_a_line_and_its_traceback_in_the_logs_of_the_
     assert file.stat().st_mode & 0o777 == 0o600, "the temporary folder is for everybody"
 
 
+def test_the_current_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (["status"], ["list"], ["run", "--config", "tiny", "--dry-run"]):
+        code = call(words)
+        require_message(code, words, said := capsys.readouterr().err, (2,))
+        assert "folder" in said and "output" not in said, said
+
+
 def test_a_traceback_goes_into_a_new_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the temporary folder another user may have put a link under the name, had it been one that can be guessed."""
 
