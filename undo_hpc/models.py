@@ -13,7 +13,7 @@ from undo_hpc.chat.template import RenderError, rendered
 from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.system.data_files import expanded
+from undo_hpc.system.data_files import expanded, json_object
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -117,10 +117,11 @@ def text_settings(model: ModelConfig) -> dict[str, Any]:
             path = Path(
                 str(try_to_load_from_cache(model.model, "config.json", revision=model.revision or None))
             )
-        settings = json.loads(path.read_text())
-    except (DataError, ConfigError, OSError, ValueError):
+        settings = json_object(path)
+    except (DataError, ConfigError):
         return {}
-    return dict(settings.get("text_config", settings)) if isinstance(settings, dict) else {}
+    inner = settings.get("text_config", settings)
+    return dict(inner) if isinstance(inner, dict) else {}
 
 
 def context_of(model: ModelConfig) -> int | None:
@@ -202,9 +203,9 @@ def missing_parts(directory: Path) -> list[str]:
     index = next((directory / name for name in _INDEX_FILES if (directory / name).is_file()), None)
     if not weights and index is not None:
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            return [*found, f"a readable {index.name} ({error})"]
+            names = sorted(set(map(str, json_object(index)["weight_map"].values())))
+        except (DataError, KeyError, AttributeError) as error:
+            return [*found, f"a readable {index.name} ({error.args[0]})"]
         absent = [name for name in names if not (directory / name).is_file()]
         if absent:
             found.append(
@@ -221,6 +222,13 @@ def missing_parts(directory: Path) -> list[str]:
         elif head == _LFS_HEAD:
             found.append(f"the content of {path.name} (it is a Git LFS pointer: run `git lfs pull`)")
     return found
+
+
+def require_readable_settings(directory: Path) -> None:
+    """Raises DataError where a file of a local model that loading reads is no JSON object: cut short, a pointer, a web page."""
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        if (directory / name).exists():
+            json_object(directory / name)
 
 
 def broken_weights(directory: Path) -> list[str]:
@@ -242,7 +250,7 @@ def broken_weights(directory: Path) -> list[str]:
             found.append(f"{path.name}: {error}")
     index = directory / _INDEX_FILES[0]
     if index.is_file() and not found and not (directory / _WEIGHT_FILES[0]).is_file():
-        absent = sorted(json.loads(index.read_text())["weight_map"].keys() - held)
+        absent = sorted(json_object(index)["weight_map"].keys() - held)
         if absent:
             found.append(f"{index.name}: {len(absent)} tensors are in no file ({absent[0]} is the first)")
     return found

@@ -134,6 +134,26 @@ def test_a_dry_run_of_an_evaluation_shows_a_problem_of_its_benchmark(
     assert "of a problem of the first benchmark" in said and "tokens under the loss" not in said
 
 
+def test_a_dry_run_tells_what_stops_a_prompt_of_the_first_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "problem.txt").write_text(
+        "{{ problem }}{% if problem|length > 9 %}{{ problem.no() }}{% endif %}"
+    )
+    words = [
+        "generate",
+        "tiny:teacher",
+        "tiny:train",
+        "--limit",
+        "20",
+        "--set",
+        f"teacher.prompt={tmp_path}",
+        "--dry-run",
+    ]
+    assert call(words) == 2
+    assert "problem.txt: cannot be rendered" in capsys.readouterr().err
+
+
 def test_a_folder_named_like_a_preset_does_not_hide_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
