@@ -10,7 +10,7 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, TooLate, Unclear, Unreachable, refusal_error
-from undo_hpc.cluster.states import state_of
+from undo_hpc.cluster.states import never_starts, state_of
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import continue_run, dispatch, patience, run_cluster
 from undo_hpc.control.dependencies import connected_stages, dependencies
@@ -89,11 +89,39 @@ def test_merge_submits_what_it_depends_on_and_what_depends_on_it() -> None:
         ("JobHeldAdmin", JobState.HELD),
         ("job requeued in held state", JobState.HELD),
         ("Priority", JobState.PENDING),
+        ("QOSUsageThreshold", JobState.PENDING),
         ("DependencyNeverSatisfied", JobState.STUCK),
     ],
 )
 def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
     assert state_of("PENDING", reason) is state
+
+
+def test_what_slurm_gave_up_can_be_released_while_its_node_still_cleans_up() -> None:
+    assert state_of("COMPLETING", "launch failed requeued held") is JobState.ABANDONED
+    assert state_of("COMPLETING", "None") is state_of("COMPLETING", "JobHeldUser") is JobState.STOPPING
+
+
+@pytest.mark.parametrize(
+    ("reason", "never"),
+    [
+        ("PartitionConfig", True),
+        ("PartitionTimeLimit", True),
+        ("InvalidQOS", True),
+        ("QOSMaxGRESPerJob", True),
+        ("QOSMaxWallDurationPerJobLimit", True),
+        ("AssocMaxCpuPerJobLimit", True),
+        ("QOSMinCpuNotSatisfied", True),
+        ("QOSMaxJobsPerUserLimit", False),
+        ("AssocGrpGRES", False),
+        ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", False),
+        ("PartitionDown", False),
+        ("PartitionNodeLimit", False),  # nodes that are down, too
+        ("Dependency", False),
+    ],
+)
+def test_which_jobs_wait_in_vain(reason: str, never: bool) -> None:
+    assert never_starts(reason) is never
 
 
 class Queue:

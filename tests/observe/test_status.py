@@ -127,6 +127,15 @@ def test_a_held_job_that_stops_the_run_is_what_the_next_command_releases(tmp_pat
     assert "status" in next_command(run, state, [], live)[0]  # type: ignore[arg-type]
 
 
+def test_jobs_that_never_start_by_themselves_have_a_next_command(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run").run
+    state = SimpleNamespace(ended=None, complete=False)
+    command, why = next_command(run, state, [], LiveTasks(jobs=2, never="job 7 will never start: x"))  # type: ignore[arg-type]
+    assert " cancel " in command and "job 7 will never start: x; then correct the profile" in why
+    command, why = next_command(run, state, [], LiveTasks(jobs=2, stuck=1))  # type: ignore[arg-type]
+    assert "run_iteration.py" in command and "submits it again" in why
+
+
 def test_a_failed_task_is_shown_with_its_last_words_and_the_next_command(tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path / "run")
     plan = builder.plan(0)
@@ -257,6 +266,7 @@ def test_squeue_tells_what_waits_and_why(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("reason", "words"), [
     ("Priority", "other jobs have a higher priority"), ("(Resources)", "no node is free"), ("AssocGrpGRES", "limit of your account"),
+    ("QOSMaxGRESPerJob", "asks for what your quality of service does not allow"), ("MaxMemPerLimit", "what the partition does not allow"),
     ("ReqNodeNotAvail, UnavailableNodes:n1", "down or reserved"), ("Nodes_on_strike", "Nodes_on_strike")])  # fmt: skip
 def test_reasons_in_words(reason: str, words: str) -> None:
     assert words in explain_reason(reason)

@@ -35,15 +35,31 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
-_HELD = re.compile(r"held|hold", re.IGNORECASE)
+_HELD = re.compile(r"[Hh]eld|Hold|\bhold")  # but no QOSUsageThreshold
 _ABANDONED = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
+# The job asks for what its partition, account or quality of service never gives: SLURM keeps it in the queue all the same
+# (EnforcePartLimits=NO, the default), or the limits were lowered since.
+_NEVER = re.compile(
+    r"PartitionConfig|PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed|"
+    r"ReservationDeleted|ReservationInvalid|"
+    r"MaxMemPerLimit|(?:QOS|Assoc)(?:Max\w+Per(?:Job|Node)(?:Limit)?|Min\w+)"
+)
 
 
 def state_of(state: str, reason: str) -> JobState:
     """The state of a job by squeue's `%T` and `%r`."""
     known = _STATES.get(state, JobState.RUNNING)
+    if known is JobState.STOPPING and _ABANDONED.search(reason):
+        return (
+            JobState.ABANDONED
+        )  # queued again, while the node where it could not start still cleans up, or is silent
     if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
         return JobState.STUCK
     if known is JobState.PENDING and _HELD.search(reason):
         return JobState.ABANDONED if _ABANDONED.search(reason) else JobState.HELD
     return known
+
+
+def never_starts(reason: str) -> bool:
+    """Whether a job that waits for this reason waits in vain."""
+    return _NEVER.fullmatch(reason.strip("()")) is not None
