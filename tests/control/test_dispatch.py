@@ -10,7 +10,7 @@ import pytest
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cluster.base import JobState, LiveJob, Submission
 from undo_hpc.cluster.commands import QueueFull, TooLate, Unclear, Unreachable, refusal_error
-from undo_hpc.cluster.states import never_starts, state_of
+from undo_hpc.cluster.states import state_of
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import continue_run, dispatch, patience, run_cluster
 from undo_hpc.control.dependencies import connected_stages, dependencies
@@ -99,11 +99,12 @@ def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: 
 
 def test_what_slurm_gave_up_can_be_released_while_its_node_still_cleans_up() -> None:
     assert state_of("COMPLETING", "launch failed requeued held") is JobState.ABANDONED
-    assert state_of("COMPLETING", "None") is state_of("COMPLETING", "JobHeldUser") is JobState.STOPPING
+    assert state_of("COMPLETING", "JobHeldUser") is JobState.HELD
+    assert state_of("COMPLETING", "None") is JobState.STOPPING
 
 
 @pytest.mark.parametrize(
-    ("reason", "never"),
+    ("reason", "beyond"),
     [
         ("PartitionConfig", True),
         ("PartitionTimeLimit", True),
@@ -120,8 +121,9 @@ def test_what_slurm_gave_up_can_be_released_while_its_node_still_cleans_up() -> 
         ("Dependency", False),
     ],
 )
-def test_which_jobs_wait_in_vain(reason: str, never: bool) -> None:
-    assert never_starts(reason) is never
+def test_which_jobs_ask_for_what_they_never_get(reason: str, beyond: bool) -> None:
+    assert state_of("PENDING", reason) is (JobState.BEYOND if beyond else JobState.PENDING)
+    assert state_of("RUNNING", reason) is JobState.RUNNING
 
 
 class Queue:

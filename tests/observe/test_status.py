@@ -130,8 +130,8 @@ def test_a_held_job_that_stops_the_run_is_what_the_next_command_releases(tmp_pat
 def test_jobs_that_never_start_by_themselves_have_a_next_command(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path / "run").run
     state = SimpleNamespace(ended=None, complete=False)
-    command, why = next_command(run, state, [], LiveTasks(jobs=2, never="job 7 will never start: x"))  # type: ignore[arg-type]
-    assert " cancel " in command and "job 7 will never start: x; then correct the profile" in why
+    command, why = next_command(run, state, [], LiveTasks(jobs=2, beyond="job 7 will never start: x"))  # type: ignore[arg-type]
+    assert "run_iteration.py" in command and "job 7 will never start: x. Correct the profile first" in why
     command, why = next_command(run, state, [], LiveTasks(jobs=2, stuck=1))  # type: ignore[arg-type]
     assert "run_iteration.py" in command and "submits it again" in why
 

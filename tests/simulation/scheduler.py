@@ -49,6 +49,7 @@ class Job:
     command: list[str]
     dependency: str
     kill_invalid: bool
+    beyond: str = ""  # why SLURM does not start it whatever is free
     tasks: list[Task] = field(default_factory=list)
 
 
@@ -208,7 +209,7 @@ class Slurm:
         """Whether something of ours runs, or will start or be cancelled as things are."""
 
         def goes(task: Task) -> bool:
-            if task.state == "RUNNING" or re.search("held|hold", task.reason, re.I):
+            if task.state == "RUNNING" or task.job.beyond or re.search("held|hold", task.reason, re.I):
                 return task.state == "RUNNING"
             word = self._dependency(task.job)
             return word == "go" or (word == "never" and task.job.kill_invalid)
@@ -256,6 +257,8 @@ class Slurm:
                         self._end(task, "CANCELLED")
                 elif word == "wait":
                     task.reason = "Dependency"
+                elif job.beyond:
+                    task.reason = job.beyond
                 elif (
                     len(self.running()) >= self.places or max(task.begin, task.silent_until) > self.world.now
                 ):

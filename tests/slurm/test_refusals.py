@@ -97,7 +97,11 @@ def test_jobs_whose_limits_were_lowered_since_have_a_next_command(lab: Lab, camp
         lab.run("scontrol", "update", "PartitionName=high", "MaxTime=1", "State=UP")
         wait_until(lambda: any(job["reason"] == "PartitionTimeLimit" for job in lab.jobs()), 60, "the reason")
         view = collect_status(open_run(small.run_dir))
-        assert " cancel " in view.next_command and "asks for more time than the partition" in view.next_why
+        assert "run_iteration.py" in view.next_command and "more time than the partition" in view.next_why
+        small.profile["defaults"]["minutes"] = 1
+        small.profile["signal_lead_s"] = 10
+        assert "PartitionTimeLimit" in small.launch().stderr
+        wait_until(lambda: small.events("generate"), 120, "the tasks to start")
     finally:
         lab.run("scontrol", "update", "PartitionName=high", "MaxTime=UNLIMITED", "State=UP")
 

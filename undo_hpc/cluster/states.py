@@ -39,7 +39,7 @@ _HELD = re.compile(r"[Hh]eld|Hold|\bhold")  # but no QOSUsageThreshold
 _ABANDONED = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
 # The job asks for what its partition, account or quality of service never gives: SLURM keeps it in the queue all the same
 # (EnforcePartLimits=NO, the default), or the limits were lowered since.
-_NEVER = re.compile(
+_BEYOND = re.compile(
     r"PartitionConfig|PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed|"
     r"ReservationDeleted|ReservationInvalid|"
     r"MaxMemPerLimit|(?:QOS|Assoc)(?:Max\w+Per(?:Job|Node)(?:Limit)?|Min\w+)"
@@ -49,17 +49,11 @@ _NEVER = re.compile(
 def state_of(state: str, reason: str) -> JobState:
     """The state of a job by squeue's `%T` and `%r`."""
     known = _STATES.get(state, JobState.RUNNING)
-    if known is JobState.STOPPING and _ABANDONED.search(reason):
-        return (
-            JobState.ABANDONED
-        )  # queued again, while the node where it could not start still cleans up, or is silent
     if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
         return JobState.STUCK
-    if known is JobState.PENDING and _HELD.search(reason):
+    if known is JobState.PENDING and _BEYOND.fullmatch(reason.strip("()")):
+        return JobState.BEYOND
+    # One that is COMPLETING is queued again, while its last node still cleans up, or is silent.
+    if known in (JobState.PENDING, JobState.STOPPING) and _HELD.search(reason):
         return JobState.ABANDONED if _ABANDONED.search(reason) else JobState.HELD
     return known
-
-
-def never_starts(reason: str) -> bool:
-    """Whether a job that waits for this reason waits in vain."""
-    return _NEVER.fullmatch(reason.strip("()")) is not None

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from undo_hpc.cluster.states import never_starts
+from undo_hpc.cluster.base import JobState
+from undo_hpc.cluster.states import state_of
 from undo_hpc.errors import ClusterError, StorageError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Key, TaskState
@@ -65,7 +66,8 @@ def explain_reason(reason: str) -> str:
         return REASONS[bare]
     for pattern, whose in _LIMITS:
         if re.match(pattern, bare):
-            word = "asks for what {} does not allow" if never_starts(bare) else "a limit of {} is reached"
+            beyond = state_of("PENDING", bare) is JobState.BEYOND
+            word = "asks for what {} does not allow" if beyond else "a limit of {} is reached"
             return f"{word.format(whose)} ({bare})"
     return bare or "waits"
 
@@ -83,7 +85,7 @@ class LiveTasks:
         abandoned: tasks that the scheduler holds because it could not start them.
         held: the first task that somebody holds; empty where nobody does.
         stuck: tasks behind one that failed, which SLURM never starts.
-        never: the first task that asks for what it never gets, and why; empty where none does.
+        beyond: the first task that asks for what it never gets, and why; empty where none does.
     """
 
     tasks: dict[Key, tuple[TaskState, str]] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class LiveTasks:
     abandoned: int = 0
     held: str = ""
     stuck: int = 0
-    never: str = ""
+    beyond: str = ""
 
 
 def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks:
@@ -115,7 +117,6 @@ def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks
 
 
 def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
-    from undo_hpc.cluster.base import JobState
     from undo_hpc.control.run_cluster import watched_cluster
 
     for job in watched_cluster(run).live_jobs(run.id):
@@ -124,8 +125,8 @@ def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
         live.stuck += job.state is JobState.STUCK
         if job.state is JobState.HELD:
             live.held = live.held or job.task_id
-        if job.state is JobState.PENDING and never_starts(job.reason):
-            live.never = live.never or f"job {job.task_id} will never start: {explain_reason(job.reason)}"
+        if job.state is JobState.BEYOND:
+            live.beyond = live.beyond or f"job {job.task_id} will never start: {explain_reason(job.reason)}"
         if job.iteration != iteration:
             continue
         key = job.stage, job.index or 0
