@@ -13,6 +13,7 @@ from undo_hpc.chat.template import RenderError, rendered
 from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.system.data_files import expanded
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -24,6 +25,7 @@ _TOKENIZER_FILES = (
 )
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_HUB_NAME = r"[A-Za-z0-9_]([\w.-]*\w)?"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _LFS_HEAD = b"version https://git-lfs"
 
@@ -60,7 +62,7 @@ def resolve_model(ref: str) -> str:
                 hint="there are: " + ", ".join(f"tiny:{name}" for name in names),
             )
         return _checked(directory)
-    path = Path(ref).expanduser()
+    path = expanded(ref)
     if path.is_dir():
         return _checked(path)
     if path.exists():
@@ -74,6 +76,15 @@ def resolve_model(ref: str) -> str:
             hint="check the path in `teacher.model` or `student.model`; an id on the Hub reads like 'owner/name'",
         )
     return ref
+
+
+def require_repository(key: str, name: str) -> None:
+    """Raises ConfigError for what is no name of a repository on the Hub, where one is given."""
+    if name and not re.fullmatch(rf"({_HUB_NAME}/)?{_HUB_NAME}", name):
+        raise ConfigError(
+            f"{key}: {name!r} is no name of a repository on the Hub",
+            hint="such a name reads like 'owner/name'",
+        )
 
 
 def hub_id(name: str) -> bool:

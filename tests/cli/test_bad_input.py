@@ -77,9 +77,10 @@ def test_a_run_that_is_none(kind: str, tmp_path: Path, capsys: pytest.CaptureFix
     require_message(call(words), words, capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, ""])
 def test_unknown_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([verb, "--no-such-flag"], [verb, "--no-such-flag=3", "x", "y", "z", "w"]):
+        words = [word for word in words if word]
         assert call(words) == 2
         assert "usage:" in capsys.readouterr().err
 
@@ -100,6 +101,37 @@ def test_an_argument_is_given_once_and_not_empty(
 ) -> None:
     assert call(words) == 2
     assert re.search("given twice|it is empty", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["show R -n -1", f"show R -n {10**30}", "evaluate R --benchmarks tiny --samples -3", "evaluate R --benchmarks tiny --temperature nan",
+     "evaluate R --benchmarks tiny --limit 0", "evaluate R --benchmarks ,", "status R --watch --every 1e300", "status R --every inf",
+     "regrade R --workers -1", "train tiny:student R --limit -1", "probe R --minutes nan", "probe R --problems 0",
+     "evaluate tiny:student", "train tiny:student", "generate tiny:teacher", "list R/no", "config --show train.learnin_rate",
+     "push R --dataset-repo a/b/c --dry-run", "push R --model-repo a?b --dry-run", "evaluate tiny:no --benchmarks tiny --dry-run"],
+)  # fmt: skip
+def test_a_value_that_is_none(words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = words.replace("R", str(run_dir)).split()
+    require_message(call(given), given, capsys.readouterr().err, (2,))
+
+
+def test_a_benchmark_that_is_none_leaves_no_trace_in_the_run(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name, once recorded, would stop every later start."""
+    before = Layout(run_dir).config.read_bytes()
+    assert call(["evaluate", str(run_dir), "--benchmarks", "no-such"]) == 2
+    assert "no-such" in capsys.readouterr().err
+    assert Layout(run_dir).config.read_bytes() == before
+
+
+def test_a_dry_run_of_an_evaluation_shows_a_problem_of_its_benchmark(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["evaluate", "tiny:student", "--benchmarks", "tiny", "--limit", "3", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of a problem of the first benchmark" in said and "tokens under the loss" not in said
 
 
 def test_a_folder_named_like_a_preset_does_not_hide_it(
@@ -235,6 +267,8 @@ YAML = {
     "a tag of another type": ("seed: !!int x", "cannot be read"),
     "a tag of Python": ('name: !!python/object/apply:os.system ["true"]', "constructor"),
     "two documents": ("name: a\n---\nname: b", "single document"),
+    "no end of a text": ('name: "x', "in line 1, column 7"),
+    "latin-1": ("name: \xe4", "is not UTF-8"),
     "a long path": (f"student: {{prompt: /{'x' * 5000}}}", "x" * 5000),
 }  # fmt: skip
 
@@ -243,7 +277,7 @@ YAML = {
 def test_a_wrong_configuration(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, word = YAML[kind]
     path = tmp_path / "my.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1" if kind == "latin-1" else "utf-8")
     models = ["--set", "student.model=tiny:student"]
     for words in (
         ["run", "--config", str(path), "--run-dir", str(tmp_path / "run"), *models],
@@ -254,6 +288,12 @@ def test_a_wrong_configuration(kind: str, tmp_path: Path, capsys: pytest.Capture
         require_message(code, words, err, (2,))
         assert word in err, err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_the_place_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").mkdir()
+    assert call(["config", str(tmp_path / "a.yaml")]) == 2
+    assert "is a folder" in (said := capsys.readouterr().err) and "did you mean" not in said
 
 
 def in_a_process(
@@ -282,6 +322,9 @@ def test_a_closed_or_full_output(played: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     done = in_a_process(["status", str(played)], shell="> /dev/full")
     assert done.returncode == 3 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    done = in_a_process(["--version"], shell="> /dev/full")
+    assert done.returncode == 3 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    assert in_a_process(["status", "/nowhere"], shell="2> /dev/full").returncode == 2
     done = in_a_process(["data", "list"], shell="| true; exit ${PIPESTATUS[0]}")
     assert done.returncode == 0 and "Traceback" not in done.stderr
 
@@ -326,3 +369,22 @@ def test_a_guard_passes_codes_on(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guard(lambda: 3) == 3 and guard(stop, interrupted="stopped") == 130 and guard(refuse) == 2
     assert capsys.readouterr().err == "stopped\nerror: no\n  -> yes\n"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["teacher.model", "student.model", "student.prompt", "data.train.path", "data.rationales.path", "data.rationales.run",
+     "evaluate.benchmarks", "plugins", "hub.token_file", "cluster.profile"],
+)  # fmt: skip
+def test_a_home_that_there_is_not(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.yaml").write_text("teacher: {model: 'tiny:teacher'}\nstudent: {model: 'tiny:student'}\n")
+    place = json.dumps(
+        ["~no-such-user/x.yaml"] if key in ("evaluate.benchmarks", "plugins") else "~no-such-user/x.yaml"
+    )
+    sets = [f"{key}={place}", *(["cluster.kind=slurm"] if key.startswith("cluster") else [])]
+    sets += ["hub.push_at_end=true", "hub.model_repo=a/b"] if key.startswith("hub") else []
+    sets += ["data.train.tiny=train", "data.train.sample=60"] if not key.startswith("data.train") else []
+    words = ["run", "--config", str(tmp_path / "my.yaml"), "--run-dir", str(tmp_path / "run"), "--dry-run"]
+    words += [word for item in sets for word in ("--set", item)]
+    require_message(call(words), words, said := capsys.readouterr().err, (2,))
+    assert "no-such-user" in said, said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from undo_hpc.cluster.commands import config_values, require_slurm, run
 from undo_hpc.cluster.nodes import gpus_of, number_of
 from undo_hpc.cluster.signals import seconds_of
 from undo_hpc.errors import ClusterError
+from undo_hpc.system.ownership import user_name
 
 DAY_MINUTES = 24 * 60
 
@@ -81,7 +81,7 @@ def propose_profile() -> str:
 def _accounts() -> list[str]:
     if shutil.which("sacctmgr") is None:
         return []
-    user = f"user={getpass.getuser()}"
+    user = f"user={user_name(os.geteuid())}"
     said = ""
     try:  # the one that SLURM takes by itself first
         for what in (["user", user, "format=defaultaccount"], ["assoc", user, "format=account"]):

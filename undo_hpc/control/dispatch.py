@@ -127,14 +127,13 @@ def _live_jobs(run: Run, cluster: Cluster, own: str, person: bool) -> tuple[list
     """The run's jobs, but for our own and those that can never start, which are cancelled; and the ids of all."""
     every = cluster.live_jobs(run.id)
     jobs = [job for job in every if own not in (job.id, job.task_id)]
-    vain = [job for job in jobs if job.state is JobState.STUCK]
+    vain = {JobState.STUCK}
     if person:  # who may have corrected the profile; by itself it may pass, as where the controller has lost its accounts
-        beyond = [job for job in jobs if job.state is JobState.BEYOND]
-        for reason in sorted({job.reason for job in beyond}):
+        vain.add(JobState.BEYOND)
+        for reason in sorted({job.reason for job in jobs if job.state is JobState.BEYOND}):
             log.warning("SLURM does not start tasks (%s): they are cancelled, and submitted again", reason)
-        vain += beyond
-    cluster.cancel(job.task_id for job in vain)  # of an array others may run
-    return [job for job in jobs if job not in vain], {own} | {job.id for job in every}
+    cluster.cancel(job.task_id for job in jobs if job.state in vain)  # of an array others may run
+    return [job for job in jobs if job.state not in vain], {own} | {job.id for job in every}
 
 
 def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:

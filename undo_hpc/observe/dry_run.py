@@ -87,7 +87,10 @@ def _beyond(config: RunConfig) -> Iterator[str]:
 def _show_samples(subject: Subject, sources: Sources | None, console: Console) -> None:
     """What the models will see of the first training problem."""
     console.print("\nwhat the models see", style="bold", highlight=False)
-    problem = sources.splits.train[0] if sources else None
+    read = (
+        [sources.splits.train, *(benchmark.problems for benchmark in sources.benchmarks)] if sources else []
+    )
+    problem = next((problems[0] for problems in read if problems), None)
     date = time.strftime("%Y-%m-%d")
     if when_for(subject.run_dir) == "resume":
         run = open_run(subject.run_dir)

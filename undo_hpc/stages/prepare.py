@@ -16,7 +16,7 @@ from typing import Any
 
 from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.config.parts import has_rationales, only_evaluates
-from undo_hpc.config.schema import ModelConfig, RunConfig
+from undo_hpc.config.schema import AddedEvaluation, ModelConfig, RunConfig
 from undo_hpc.data import (
     LoadedProblems,
     Rejected,
@@ -168,8 +168,7 @@ def freeze_added(run: Run) -> list[str]:
         done = read_manifest(path)
         if done is not None and not verify_outputs(run.layout.root, done, deep=False):
             continue
-        override = added.source or run.config.evaluate.overrides.get(Path(added.benchmark).stem)
-        read = load_benchmark(added.benchmark, override, added.limit)
+        read = read_added(added, run.config)
         overlaps = {o.problem_id for o in contamination(run.problems("train"), [read], run.config.data.ngram)}
         if overlaps:
             notes.append(
@@ -188,6 +187,12 @@ def freeze_added(run: Run) -> list[str]:
         outputs = {run.layout.relative(run.layout.benchmark(name)): output}
         write_manifest(path, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details))
     return notes
+
+
+def read_added(added: AddedEvaluation, config: RunConfig) -> Benchmark:
+    """The problems of an added set. Raises ConfigError or DataError where they cannot be read."""
+    override = added.source or config.evaluate.overrides.get(Path(added.benchmark).stem)
+    return load_benchmark(added.benchmark, override, added.limit)
 
 
 def require_added(run: Run, name: str) -> None:

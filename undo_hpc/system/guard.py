@@ -47,7 +47,7 @@ def guard(
         return report_error(error)
     except KeyboardInterrupt:
         if interrupted:
-            print(interrupted, file=sys.stderr)
+            _say(interrupted)
         return int(ExitCode.INTERRUPTED)
     except SystemExit:  # rich ends a program whose reader is gone
         return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
@@ -73,8 +73,14 @@ def prepare_streams() -> None:
 
 def report_error(error: UndoError) -> int:
     """Prints the error and returns its exit code."""
-    print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
+    _say(f"error: {printable(str(error))}")
     return int(error.exit_code)
+
+
+def _say(text: str) -> None:
+    """Prints to stderr; where that is full or gone, the exit code still says what happened."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def explained(error: Exception, folder: Path | None = None) -> UndoError:

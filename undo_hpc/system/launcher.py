@@ -12,6 +12,8 @@ def start(module: str, function: str = "main") -> int:
     """Runs a function of a module and returns its exit code. Ends the process where a package is not installed."""
     try:
         return int(getattr(importlib.import_module(module), function)())
+    except KeyboardInterrupt:  # before the guard of the command stands: nothing has begun
+        return 130
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "undo_hpc":
             raise

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_run
+from undo_hpc.cli.common import add_run, whole_number
 from undo_hpc.config.stages import TEXT_STAGES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--find", metavar="TEXT", help="only with this text in problem or answer; any case")
     parser.add_argument(
-        "-n", "--limit", type=int, default=3, metavar="N", help="show N (default 3); 0 for all"
+        "-n", "--limit", type=whole_number(0), default=3, metavar="N", help="show N (default 3); 0 for all"
     )
     parser.add_argument("--full", action="store_true", help="long texts whole")
     parser.add_argument("--json", action="store_true", help="a JSON object a line, for programs")
