@@ -23,7 +23,7 @@ from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, sealed, write_manifest
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.storage.shards import dump_rows, read_rows
 
@@ -86,7 +86,7 @@ def set_metrics(run: Run, iteration: int, values: dict[str, object]) -> None:
     at = run.layout.iteration(iteration)
     manifest = read_manifest(at.stage_manifest("advance"))
     assert manifest is not None
-    write_json(at.metrics, values)
+    write_json(at.metrics, sealed({key: value for key, value in values.items() if key != "seal"}))
     outputs = manifest.outputs | {run.layout.relative(at.metrics): describe_output(at.metrics)}
     write_manifest(at.stage_manifest("advance"), replace(manifest, outputs=outputs))
 

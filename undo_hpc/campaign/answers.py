@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from undo_hpc.control.finished import all_metrics
@@ -77,10 +77,18 @@ class RunResult:
         return sum(self.scores.values()) / len(self.scores)
 
 
-def has_ended(run: Run) -> bool:
-    """Whether its last iteration is finished and decides to stop, under the present configuration."""
-    metrics = all_metrics(run)
+def has_ended(run: Run, iterations: int | None = None) -> bool:
+    """Whether its last iteration is finished and decides to stop, under the present configuration, or that of so many iterations."""
+    metrics = _metrics(run, iterations)
     return bool(metrics) and metrics[-1]["decision"]["action"] != "continue"
+
+
+def _metrics(run: Run, iterations: int | None) -> list[dict[str, Any]]:
+    """`all_metrics`; of the first so many iterations, as if no more had been asked for: a run of a campaign may have been continued by itself."""
+    if iterations is None:
+        return all_metrics(run)
+    asked = replace(run, config=run.config.model_copy(update={"iterations": iterations}))
+    return all_metrics(asked)[:iterations]
 
 
 def best_of(results: Sequence[RunResult]) -> RunResult | None:
@@ -88,13 +96,18 @@ def best_of(results: Sequence[RunResult]) -> RunResult | None:
     return max(results, key=lambda result: result.validation, default=None)
 
 
-def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "best") -> RunResult | None:
+def read_result(
+    run: Run, problem_set: str, student: Literal["best", "last"] = "best", iterations: int | None = None
+) -> RunResult | None:
     """The result of a run that has ended; None while it has not.
+
+    Args:
+        iterations: what a campaign asks for; without it what the run was last asked for.
 
     Raises:
         DataError: it has no such set; or a reported accuracy is not the share that its rows give.
     """
-    metrics = all_metrics(run)
+    metrics = _metrics(run, iterations)
     if not metrics or metrics[-1]["decision"]["action"] == "continue":
         return None
     iteration = int(

@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from undo_hpc.storage.shards import decode_sealed
+
 _CHUNK = 1 << 16
 
 
@@ -60,14 +62,11 @@ def finite(row: Mapping[str, Any], key: str, default: float = 0.0) -> float:
 def read_rows_tolerant(path: Path | str) -> Iterator[dict[str, Any]]:
     """The JSON objects of a JSONL file, in order; none where there is no file.
 
-    A line that is no JSON object is skipped: a crash in the middle of a write, or a full disk, leaves half a line.
+    A line that is no JSON object, or not what its checksum says, is skipped: a crash in the middle of a write, or a full disk, leaves half a line.
     """
     for line in (read_bytes(path) or b"").split(b"\n"):
-        if not line.strip():
-            continue
         try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
+            row = decode_sealed(line)
+        except ValueError:
             continue
-        if isinstance(row, dict):
-            yield row
+        yield row

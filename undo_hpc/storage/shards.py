@@ -103,7 +103,7 @@ def encode_row(row: dict[str, Any]) -> bytes:
         return orjson.dumps(_without_surrogates(row), option=orjson.OPT_APPEND_NEWLINE)
 
 
-_SEAL = b',"seal":"'
+_SEAL, _END = b',"seal":"', b"}\n"
 
 
 def encode_sealed(row: dict[str, Any]) -> bytes:
@@ -123,8 +123,7 @@ def decode_sealed(line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError("a row must be a JSON object")
     seal = row.pop("seal", None)
-    written = line.rpartition(_SEAL)[0] + b"}\n"
-    if seal is not None and seal != f"{zlib.crc32(written):08x}":
+    if seal is not None and seal != f"{zlib.crc32(line.rpartition(_SEAL)[0] + _END):08x}":
         raise ValueError("its values have changed since it was written")
     return row
 
