@@ -62,9 +62,9 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
             errors.append(error)
     if not errors or (when == "launch" and _can_plan(config)):
         _show(subject, sources, console)
-        error = _show_samples(subject, sources, console)
-        if error and not errors:
-            errors.append(error)
+        stopped = _show_samples(subject, sources, console)
+        if stopped and not errors:
+            errors.append(stopped)
     for each in found:
         if isinstance(each, Attention):
             say(console, f"warning: {each.message}", hang=2)
