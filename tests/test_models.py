@@ -19,8 +19,8 @@ from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.models import (
     check_hub_model,
     check_tokenizer,
+    damaged_files,
     fingerprint,
-    require_readable_settings,
     resolve_model,
     text_settings,
 )
@@ -59,10 +59,9 @@ def test_a_damaged_file_of_a_model_is_named_before_anything_is_loaded(
     name: str, damage: str, tmp_path: Path
 ) -> None:
     model = complete(tmp_path / "model")
-    require_readable_settings(model)
+    assert not [said for said in damaged_files(model) if "json" in said]
     (model / name).write_bytes(DAMAGED[damage])
-    with pytest.raises(DataError, match=name):
-        require_readable_settings(model)
+    assert any(name in said for said in damaged_files(model))
     with pytest.raises(DataError):  # it has no template, if no damaged file
         ChatTemplate.load(model)
     assert text_settings(ModelConfig(model=str(model))) == {}

@@ -224,21 +224,20 @@ def missing_parts(directory: Path) -> list[str]:
     return found
 
 
-def require_readable_settings(directory: Path) -> None:
-    """Raises DataError where a file of a local model that loading reads is no JSON object: cut short, a pointer, a web page."""
-    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
-        if (directory / name).exists():
-            json_object(directory / name)
-
-
-def broken_weights(directory: Path) -> list[str]:
-    """What is wrong inside the weights of a local model, in words: files that are cut short, and an index that promises more than
-    its files hold. Reads headers only, whatever the size of the model.
+def damaged_files(directory: Path) -> list[str]:
+    """What is wrong inside the files of a local model, in words: settings or a tokenizer that are no JSON object, weights that are cut
+    short, and an index that promises more than its files hold. Of weights it reads headers only, whatever their size.
 
     A safetensors file is 8 bytes (the header's length), a JSON header with the place of each tensor, and the tensors
     (https://huggingface.co/docs/safetensors); torch's .bin files are zip archives, whose directory stands at the end.
     """
     found, held = [], set[str]()
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        try:
+            if (directory / name).exists():
+                json_object(directory / name)
+        except DataError as error:
+            found.append(error.message)
     paths = sorted({*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")})
     for path in paths:
         try:
