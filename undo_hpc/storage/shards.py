@@ -107,8 +107,12 @@ _SEAL, _END = b',"seal":"', b"}\n"
 
 
 def encode_sealed(row: dict[str, Any]) -> bytes:
-    """A row as a JSON line with a checksum as its last key, for rows whose file no manifest validates yet: those of a shard in the making."""
-    line = encode_row(row)
+    """A row as a JSON line with a checksum as its last key, for rows whose file no manifest validates: those of a shard in the making."""
+    return seal_line(encode_row(row))
+
+
+def seal_line(line: bytes) -> bytes:
+    """A JSON object's line with a checksum of it as its last key."""
     return b'%s%s%08x"}\n' % (line[:-2], _SEAL, zlib.crc32(line))
 
 

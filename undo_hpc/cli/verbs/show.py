@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.observe.attempts import PromptReader, answered, choose_stage, fixed_since, student_before
     from undo_hpc.pipeline.results import require_outputs
     from undo_hpc.pipeline.run import open_run
-    from undo_hpc.stages.prepare import prepared_digest
+    from undo_hpc.stages.prepare import prepared_digest, require_added
     from undo_hpc.system.wording import counted
 
     opened = open_run(choose_run(arguments.run_dir))
@@ -81,6 +81,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         hint = ", ".join(known) or "--on is for --stage baseline and evaluate"
         raise ConfigError(f"{stage} of iteration {iteration} has no set '{arguments.on}'", hint=hint)
     prepared_digest(opened)
+    for name in opened.config.evaluate.added:
+        if name in known and arguments.on in ("", name):
+            require_added(opened, name)
     for name, number in ((stage, iteration), *[student_before(iteration)] * arguments.fixed):
         require_outputs(opened, number, name)
     before = fixed_since(opened, iteration, arguments.on) if arguments.fixed else None
