@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import VERBS, main
 from undo_hpc.cli.errors import guard
 from undo_hpc.config.load import load_config
@@ -31,17 +29,6 @@ RUN_VERBS = {
     "pause": [],
     "cancel": [],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("bad") / "run"
-    return RunBuilder(root, problems=8, sets=["display.report=false"]).play(1).layout.root
-
-
-@pytest.fixture
-def run_dir(played: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(played, tmp_path / "run"))
 
 
 def call(words: list[str]) -> int:
@@ -101,37 +88,6 @@ def test_an_argument_is_given_once_and_not_empty(
 ) -> None:
     assert call(words) == 2
     assert re.search("given twice|it is empty", capsys.readouterr().err)
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["show R -n -1", f"show R -n {10**30}", "evaluate R --benchmarks tiny --samples -3", "evaluate R --benchmarks tiny --temperature nan",
-     "evaluate R --benchmarks tiny --limit 0", "evaluate R --benchmarks ,", "status R --watch --every 1e300", "status R --every inf",
-     "regrade R --workers -1", "train tiny:student R --limit -1", "probe R --minutes nan", "probe R --problems 0",
-     "evaluate tiny:student", "train tiny:student", "generate tiny:teacher", "list R/no", "config --show train.learnin_rate",
-     "push R --dataset-repo a/b/c --dry-run", "push R --model-repo a?b --dry-run", "evaluate tiny:no --benchmarks tiny --dry-run"],
-)  # fmt: skip
-def test_a_value_that_is_none(words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = words.replace("R", str(run_dir)).split()
-    require_message(call(given), given, capsys.readouterr().err, (2,))
-
-
-def test_a_benchmark_that_is_none_leaves_no_trace_in_the_run(
-    run_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its name, once recorded, would stop every later start."""
-    before = Layout(run_dir).config.read_bytes()
-    assert call(["evaluate", str(run_dir), "--benchmarks", "no-such"]) == 2
-    assert "no-such" in capsys.readouterr().err
-    assert Layout(run_dir).config.read_bytes() == before
-
-
-def test_a_dry_run_of_an_evaluation_shows_a_problem_of_its_benchmark(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert call(["evaluate", "tiny:student", "--benchmarks", "tiny", "--limit", "3", "--dry-run"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "of a problem of the first benchmark" in said and "tokens under the loss" not in said
 
 
 def test_a_folder_named_like_a_preset_does_not_hide_it(
@@ -290,12 +246,6 @@ def test_a_wrong_configuration(kind: str, tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_in_the_place_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.yaml").mkdir()
-    assert call(["config", str(tmp_path / "a.yaml")]) == 2
-    assert "is a folder" in (said := capsys.readouterr().err) and "did you mean" not in said
-
-
 def in_a_process(
     words: list[str], *, stdout: Any = subprocess.PIPE, shell: str = "", **env: str
 ) -> subprocess.CompletedProcess[str]:
@@ -369,22 +319,3 @@ def test_a_guard_passes_codes_on(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guard(lambda: 3) == 3 and guard(stop, interrupted="stopped") == 130 and guard(refuse) == 2
     assert capsys.readouterr().err == "stopped\nerror: no\n  -> yes\n"
-
-
-@pytest.mark.parametrize(
-    "key",
-    ["teacher.model", "student.model", "student.prompt", "data.train.path", "data.rationales.path", "data.rationales.run",
-     "evaluate.benchmarks", "plugins", "hub.token_file", "cluster.profile"],
-)  # fmt: skip
-def test_a_home_that_there_is_not(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "my.yaml").write_text("teacher: {model: 'tiny:teacher'}\nstudent: {model: 'tiny:student'}\n")
-    place = json.dumps(
-        ["~no-such-user/x.yaml"] if key in ("evaluate.benchmarks", "plugins") else "~no-such-user/x.yaml"
-    )
-    sets = [f"{key}={place}", *(["cluster.kind=slurm"] if key.startswith("cluster") else [])]
-    sets += ["hub.push_at_end=true", "hub.model_repo=a/b"] if key.startswith("hub") else []
-    sets += ["data.train.tiny=train", "data.train.sample=60"] if not key.startswith("data.train") else []
-    words = ["run", "--config", str(tmp_path / "my.yaml"), "--run-dir", str(tmp_path / "run"), "--dry-run"]
-    words += [word for item in sets for word in ("--set", item)]
-    require_message(call(words), words, said := capsys.readouterr().err, (2,))
-    assert "no-such-user" in said, said

@@ -165,6 +165,16 @@ def test_a_task_that_was_killed_and_one_that_saved_are_told_apart(tmp_path: Path
     assert "without an exit status" in view.failures[0].why
 
 
+def test_what_a_cancel_has_ended_did_not_fail(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "run")
+    generate = builder.graph(builder.plan(0))["generate"]
+    builder.events(generate, generate.tasks[0], ends=False)
+    EventLog(builder.run.layout.events).append("cancelled", jobs=["1"])
+    view = collect_status(builder.run)
+    assert stage(view, "generate").states["saved"] == 1 and not view.failures
+    assert "once the cause is fixed" not in shown(view)
+
+
 def test_half_written_run_directories_are_shown_as_far_as_they_go(copied: Path) -> None:
     run = open_run(copied)
     at = run.layout.iteration(2)

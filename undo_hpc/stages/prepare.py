@@ -31,7 +31,7 @@ from undo_hpc.data.many_ids import SortedDigests
 from undo_hpc.data.problem_file import select
 from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
-from undo_hpc.models import broken_weights, check_hub_model, fingerprint, loaded_models, resolve_model
+from undo_hpc.models import check_hub_model, damaged_files, fingerprint, loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.storage.atomic import write_bytes
@@ -260,9 +260,9 @@ def describe_model(model: ModelConfig) -> dict[str, Any]:
     """
     place = resolve_model(model.model)
     if Path(place).is_dir():
-        if broken := broken_weights(Path(place)):
+        if damaged := damaged_files(Path(place)):
             raise DataError(
-                f"{place}: its weights are damaged: {'; '.join(broken)}",
+                f"{place}: its files are damaged: {'; '.join(damaged)}",
                 hint="copy or download these files again",
             )
         return {"model": place, "files": fingerprint(Path(place))}

@@ -107,6 +107,10 @@ def explained(error: Exception, folder: Path | None = None) -> UndoError:
 
 def of_system(error: OSError) -> UndoError:
     """What the operating system says of a path, or of the output."""
+    if error.errno == errno.ENOENT and error.filename is None:  # os.getcwd
+        return ConfigError(
+            "the current folder does not exist any more", hint="cd into one that does (after a move: cd .)"
+        )
     where, words = error.filename or "the output cannot be written", error.strerror or str(error)
     if error.errno in _WRONG_PATH:
         return ConfigError(f"{where}: {words}", hint="check the path")
