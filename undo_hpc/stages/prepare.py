@@ -182,6 +182,7 @@ def freeze_added(run: Run) -> list[str]:
             "n": len(read.problems),
             "of": read.size,
             "source": read.source,
+            "asked": added.settings,
         }
         counts = {"contaminated": len(overlaps)}
         outputs = {run.layout.relative(run.layout.benchmark(name)): output}
