@@ -13,8 +13,17 @@ from typing import Any
 
 import pytest
 
+from undo_hpc.chat.template import ChatTemplate
+from undo_hpc.config.schema import ModelConfig
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.models import check_hub_model, check_tokenizer, fingerprint, resolve_model
+from undo_hpc.models import (
+    check_hub_model,
+    check_tokenizer,
+    damaged_files,
+    fingerprint,
+    resolve_model,
+    text_settings,
+)
 
 
 def complete(directory: Path) -> Path:
@@ -30,6 +39,44 @@ def test_a_complete_directory_becomes_absolute(tmp_path: Path, monkeypatch: pyte
     assert resolve_model(str(model)) == str(model.resolve())
     monkeypatch.chdir(tmp_path)
     assert resolve_model("here/model") == str(model.resolve())
+
+
+DAMAGED = {
+    "empty": b"",
+    "half": b'{"a": 1',
+    "no object": b"[]",
+    "null": b"null",
+    "latin-1": b'{"a": "\xe4"}',
+    "deep": b"[" * 10**5,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"]
+)
+def test_a_damaged_file_of_a_model_is_named_before_anything_is_loaded(
+    name: str, damage: str, tmp_path: Path
+) -> None:
+    model = complete(tmp_path / "model")
+    assert not [said for said in damaged_files(model) if "json" in said]
+    (model / name).write_bytes(DAMAGED[damage])
+    assert any(name in said for said in damaged_files(model))
+    with pytest.raises(DataError):  # it has no template, if no damaged file
+        ChatTemplate.load(model)
+    assert text_settings(ModelConfig(model=str(model))) == {}
+
+
+def test_a_damaged_index_or_template_of_a_model_is_named(tmp_path: Path) -> None:
+    model = complete(tmp_path / "model")
+    (model / "chat_template.jinja").write_bytes(b"\xe4")
+    with pytest.raises(DataError, match=r"chat_template.jinja is not UTF-8"):
+        ChatTemplate.load(model)
+    (model / "model.safetensors").unlink()
+    for content in (*DAMAGED.values(), b'{"weight_map": 3}', b'{"weight_map": {"a": [1]}}'):
+        (model / "model.safetensors.index.json").write_bytes(content)
+        with pytest.raises(DataError, match=r"model.safetensors.index.json"):
+            resolve_model(str(model))
 
 
 def test_the_fingerprint_sees_changed_weights_and_not_a_copy(tmp_path: Path) -> None:

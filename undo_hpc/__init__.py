@@ -89,13 +89,16 @@ def metrics(run: Run) -> list[dict[str, Any]]:
 
 
 def distilled(run: Run, iteration: int) -> Dataset:
-    """The rows that the student of an iteration learned from. Raises DataError where they are not merged yet, StorageError where they have changed."""
+    """The rows that the student of an iteration learned from. Raises DataError where they are not merged yet, StorageError where they have changed,
+    EvidenceError where they are about to be made again."""
     import pyarrow.parquet
     from datasets import Dataset
 
+    from undo_hpc.control.finished import require_current
     from undo_hpc.data.distilled import parquet_files
     from undo_hpc.pipeline.results import require_outputs
 
+    require_current(run, iteration)
     require_outputs(run, iteration, "merge")
     files = parquet_files(run.layout.iteration(iteration).distilled)
     return Dataset(pyarrow.concat_tables(map(pyarrow.parquet.read_table, files)))  # no cache is asked

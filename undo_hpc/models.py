@@ -13,6 +13,7 @@ from undo_hpc.chat.template import RenderError, rendered
 from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.system.data_files import expanded, json_object
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -24,6 +25,7 @@ _TOKENIZER_FILES = (
 )
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_HUB_NAME = r"[A-Za-z0-9_]([\w.-]*\w)?"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _LFS_HEAD = b"version https://git-lfs"
 
@@ -60,7 +62,7 @@ def resolve_model(ref: str) -> str:
                 hint="there are: " + ", ".join(f"tiny:{name}" for name in names),
             )
         return _checked(directory)
-    path = Path(ref).expanduser()
+    path = expanded(ref)
     if path.is_dir():
         return _checked(path)
     if path.exists():
@@ -74,6 +76,15 @@ def resolve_model(ref: str) -> str:
             hint="check the path in `teacher.model` or `student.model`; an id on the Hub reads like 'owner/name'",
         )
     return ref
+
+
+def require_repository(key: str, name: str) -> None:
+    """Raises ConfigError for what is no name of a repository on the Hub, where one is given."""
+    if name and not re.fullmatch(rf"({_HUB_NAME}/)?{_HUB_NAME}", name):
+        raise ConfigError(
+            f"{key}: {name!r} is no name of a repository on the Hub",
+            hint="such a name reads like 'owner/name'",
+        )
 
 
 def hub_id(name: str) -> bool:
@@ -106,10 +117,11 @@ def text_settings(model: ModelConfig) -> dict[str, Any]:
             path = Path(
                 str(try_to_load_from_cache(model.model, "config.json", revision=model.revision or None))
             )
-        settings = json.loads(path.read_text())
-    except (DataError, ConfigError, OSError, ValueError):
+        settings = json_object(path)
+    except (DataError, ConfigError):
         return {}
-    return dict(settings.get("text_config", settings)) if isinstance(settings, dict) else {}
+    inner = settings.get("text_config", settings)
+    return dict(inner) if isinstance(inner, dict) else {}
 
 
 def context_of(model: ModelConfig) -> int | None:
@@ -191,9 +203,9 @@ def missing_parts(directory: Path) -> list[str]:
     index = next((directory / name for name in _INDEX_FILES if (directory / name).is_file()), None)
     if not weights and index is not None:
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            return [*found, f"a readable {index.name} ({error})"]
+            names = sorted(set(map(str, json_object(index)["weight_map"].values())))
+        except (DataError, KeyError, AttributeError) as error:
+            return [*found, f"a readable {index.name} ({error.args[0]})"]
         absent = [name for name in names if not (directory / name).is_file()]
         if absent:
             found.append(
@@ -212,14 +224,20 @@ def missing_parts(directory: Path) -> list[str]:
     return found
 
 
-def broken_weights(directory: Path) -> list[str]:
-    """What is wrong inside the weights of a local model, in words: files that are cut short, and an index that promises more than
-    its files hold. Reads headers only, whatever the size of the model.
+def damaged_files(directory: Path) -> list[str]:
+    """What is wrong inside the files of a local model, in words: settings or a tokenizer that are no JSON object, weights that are cut
+    short, and an index that promises more than its files hold. Of weights it reads headers only, whatever their size.
 
     A safetensors file is 8 bytes (the header's length), a JSON header with the place of each tensor, and the tensors
     (https://huggingface.co/docs/safetensors); torch's .bin files are zip archives, whose directory stands at the end.
     """
     found, held = [], set[str]()
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        try:
+            if (directory / name).exists():
+                json_object(directory / name)
+        except DataError as error:
+            found.append(error.message)
     paths = sorted({*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")})
     for path in paths:
         try:
@@ -231,7 +249,7 @@ def broken_weights(directory: Path) -> list[str]:
             found.append(f"{path.name}: {error}")
     index = directory / _INDEX_FILES[0]
     if index.is_file() and not found and not (directory / _WEIGHT_FILES[0]).is_file():
-        absent = sorted(json.loads(index.read_text())["weight_map"].keys() - held)
+        absent = sorted(json_object(index)["weight_map"].keys() - held)
         if absent:
             found.append(f"{index.name}: {len(absent)} tensors are in no file ({absent[0]} is the first)")
     return found

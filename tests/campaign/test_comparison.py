@@ -12,7 +12,8 @@ import pytest
 
 from tests.campaign.build import campaign_file, played
 from tests.observe.synthetic import RunBuilder, set_metrics
-from undo_hpc.campaign.answers import RunResult, read_result
+from undo_hpc.campaign import markdown
+from undo_hpc.campaign.answers import RunResult, read_result, truths_of
 from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import MatchConfig, MatchException, load_campaign
 from undo_hpc.campaign.markdown import to_markdown
@@ -21,12 +22,13 @@ from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
 from undo_hpc.cli.run_campaign import require_same_checker
 from undo_hpc.config.load import override
-from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.errors import ConfigError, DataError, EvidenceError
 from undo_hpc.method.paired import holm
 from undo_hpc.observe.exports import write_lm_eval
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.manifest import describe_output, read_manifest, write_manifest
 from undo_hpc.storage.shards import read_rows
 
 Runs = dict[str, dict[int, Run]]
@@ -187,6 +189,34 @@ def test_other_items_or_another_judge_are_refused(
         compare(results | {"x": {0: fewer}}, [("undo", "x")])
     with pytest.raises(DataError, match="judged by other checkers"):
         compare(results | {"x": {0: slow}}, [("undo", "x")])
+    warm = read_result(played(tmp_path / "warm", "evaluate.sampling.temperature=0.5"), "gsm")
+    assert warm is not None and warm.sampling is not None and warm.sampling.temperature == 0.5
+    with pytest.raises(DataError, match="sampled differently"):
+        compare(results | {"x": {0: warm}}, [("undo", "x")])
+
+
+def test_other_ground_truths_of_the_same_problems_are_refused(
+    tmp_path: Path, results: dict[str, dict[int, RunResult]]
+) -> None:
+    """A benchmark's file was corrected after one arm had been prepared: its id is that of the problem's text."""
+    run = played(tmp_path / "run", skill=0.1)
+    read = read_result(run, "gsm")
+    assert read is not None and compare(results | {"x": {0: read}}, [("undo", "x")])
+    path, manifest = run.layout.benchmark("gsm"), read_manifest(run.layout.prepared)
+    assert manifest is not None
+    path.write_bytes(path.read_bytes().replace(b'"ground_truth":"', b'"ground_truth":"1', 1))
+    with pytest.raises(EvidenceError, match="frozen problems are damaged"):
+        read_result(run, "gsm")
+    outputs = manifest.outputs | {run.layout.relative(path): describe_output(path)}
+    write_manifest(run.layout.prepared, replace(manifest, outputs=outputs))
+    corrected = replace(read, truths=truths_of(run, "gsm"))
+    with pytest.raises(DataError, match="other ground truths"):
+        compare(results | {"x": {0: corrected}}, [("undo", "x")])
+
+
+def test_versions_that_differ_are_told(tmp_path: Path, results: dict[str, dict[int, RunResult]]) -> None:
+    slow = read_result(played(tmp_path / "slow"), "gsm")
+    assert slow is not None
     changed = read_json(slow.run.layout.environment) | {"git": "other"}
     write_json(slow.run.layout.environment, changed)
     assert any(
@@ -304,3 +334,15 @@ def test_the_verb_compares_groups_of_seeds(
     assert main(["compare", dirs[0], dirs[0], dirs[3]]) == 2
     assert "a repeated seed adds no evidence" in capsys.readouterr().err
     assert main(["compare", dirs[0], dirs[3], "--benchmark", "nothing"]) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[]", b'{"runs": 3}', b"\xff"])
+def test_the_tables_of_what_is_no_result_end_in_a_message(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert markdown.main([str(path)]) == 2 and markdown.main([]) == 2
+    said = capsys.readouterr().err
+    assert "results.json" in said and "unexpected" not in said

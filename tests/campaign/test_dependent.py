@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from tests.campaign.build import campaign_file, played
+from undo_hpc.campaign.answers import has_ended
 from undo_hpc.campaign.definition import Campaign, load_campaign
 from undo_hpc.campaign.dependent import arm_result, matched, transfer_config, transfers
 from undo_hpc.campaign.state import CampaignDir
+from undo_hpc.config.load import override
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.data.loading import load_problems
 
@@ -43,11 +47,33 @@ def test_of_several_values_the_best_on_validation_stands_for_the_arm(
 ) -> None:
     place = CampaignDir(tmp_path / "camp")
     object.__setattr__(campaign.config, "problem_set", "gsm")
-    played(place.run("longer/epochs-2", 0), skill=0.2, iterations=1)
+    played(place.run("longer/epochs-2", 0), "method.preset=one_shot", skill=0.2, iterations=1)
     assert arm_result(campaign, place, "longer", 0) is None, "the other has not ended"
     played(place.run("longer/epochs-4", 0), skill=0.9, iterations=2)
     chosen = arm_result(campaign, place, "longer", 0)
     assert chosen is not None and chosen.run.layout.root == place.run("longer/epochs-4", 0)
+
+
+@pytest.mark.parametrize("student", ["last", "best"])
+def test_a_run_that_was_continued_by_itself_is_compared_as_the_campaign_asked(
+    tmp_path: Path, campaign: Campaign, student: str
+) -> None:
+    place = CampaignDir(tmp_path / "camp")
+    for key, value in (("problem_set", "gsm"), ("student", student)):
+        object.__setattr__(campaign.config, key, value)
+    run = played(place.run("undo", 0))
+    before = arm_result(campaign, place, "undo", 0)
+    more = override(run.config, ["iterations=4"])
+    assert not has_ended(replace(run, config=more)) and has_ended(replace(run, config=more), 2)
+    shutil.rmtree(run.layout.root)
+    played(place.run("undo", 0), iterations=3)
+    after = arm_result(campaign, place, "undo", 0)
+    assert before is not None and after is not None
+    assert (after.iteration, after.accuracies, after.ledger) == (
+        before.iteration,
+        before.accuracies,
+        before.ledger,
+    )
 
 
 def test_a_second_student_learns_word_for_word_what_the_arm_learned(

@@ -59,9 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     place = given.keep or Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
     place.mkdir(parents=True, exist_ok=True)
-    undisturbed = long_run(place / "undisturbed")
-    if not undisturbed.ended:
-        undisturbed.run_locally()
+    shutil.rmtree(place / "undisturbed", ignore_errors=True)  # with `--keep`, of other code or settings
+    long_run(place / "undisturbed").run_locally()
     trials = [given.trial] if given.trial is not None else list(range(-(-given.faults // given.each)))
     outcomes = run(place, given, trials)
     figures = write(given, outcomes)

@@ -19,19 +19,22 @@ SHIM = Path(__file__).with_name("shim")
 LATE_S = 4.0  # how late names show; tasks wait for `visible_within_s`
 
 
-def small_run(folder: Path, seconds: float = 0.12, shards: int = 3, evaluate: int = 1000) -> Campaign:
+def small_run(
+    folder: Path, seconds: float = 0.12, shards: int = 3, evaluate: int = 1000, epochs: int = 6
+) -> Campaign:
     """The campaign. Its jobs may be submitted often: eight faults in a run of a minute are no life's.
 
     Args:
         seconds: of each answer.
         shards: of generate.
         evaluate: problems a task of evaluate.
+        epochs: of the training; eight steps each, fifty a second.
     """
     engine = {"name": "tests.chaos.engine:Answers", "options": {"seconds": seconds}}
     campaign = make_campaign(
         folder, plugins=[str(REPO)], generate__engine=engine, evaluate__engine=engine, generate__shards=shards,
         evaluate__problems_per_task=evaluate,
-        train__epochs=6, train__checkpoint={"every_steps": 4},
+        train__epochs=epochs, train__checkpoint={"every_steps": 4},
         cluster__max_resubmits=40, cluster__max_preemptions=100,
     )  # fmt: skip
     # A step whose slurmstepd was killed as it began can hang for ever in srun: the time limit ends it.
@@ -42,7 +45,7 @@ def small_run(folder: Path, seconds: float = 0.12, shards: int = 3, evaluate: in
 
 def long_run(folder: Path) -> Campaign:
     """The same with more tasks, and more time in which a fault can hit one."""
-    return small_run(folder, seconds=0.3, shards=4, evaluate=16)
+    return small_run(folder, seconds=0.3, shards=4, evaluate=16, epochs=36)
 
 
 def with_weather(campaign: Campaign, rng: random.Random, wanted: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from tests.chaos.trial import STAGES, Planned
 KINDS = {**PROCESSES, **JOBS, **DAEMONS, **LAUNCHERS, **DAMAGE, **MAKING, **AT_REST, **DISKS}
 # How often each group is drawn, and each stage (a start of the training takes most of the processor).
 GROUPS = ((PROCESSES, 30), (JOBS, 26), (DAEMONS, 12), (LAUNCHERS, 10), (DAMAGE, 10), (MAKING, 8), (DISKS, 4))
-STAGE_WEIGHTS = {"generate": 32, "merge": 14, "train": 16, "evaluate": 24, "advance": 14}
+STAGE_WEIGHTS = {"generate": 28, "merge": 12, "train": 26, "evaluate": 22, "advance": 12}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import VERBS, main
 from undo_hpc.cli.errors import guard
 from undo_hpc.config.load import load_config
@@ -31,17 +29,6 @@ RUN_VERBS = {
     "pause": [],
     "cancel": [],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("bad") / "run"
-    return RunBuilder(root, problems=8, sets=["display.report=false"]).play(1).layout.root
-
-
-@pytest.fixture
-def run_dir(played: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(played, tmp_path / "run"))
 
 
 def call(words: list[str]) -> int:
@@ -77,9 +64,10 @@ def test_a_run_that_is_none(kind: str, tmp_path: Path, capsys: pytest.CaptureFix
     require_message(call(words), words, capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, ""])
 def test_unknown_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([verb, "--no-such-flag"], [verb, "--no-such-flag=3", "x", "y", "z", "w"]):
+        words = [word for word in words if word]
         assert call(words) == 2
         assert "usage:" in capsys.readouterr().err
 
@@ -235,6 +223,8 @@ YAML = {
     "a tag of another type": ("seed: !!int x", "cannot be read"),
     "a tag of Python": ('name: !!python/object/apply:os.system ["true"]', "constructor"),
     "two documents": ("name: a\n---\nname: b", "single document"),
+    "no end of a text": ('name: "x', "in line 1, column 7"),
+    "latin-1": ("name: \xe4", "is not UTF-8"),
     "a long path": (f"student: {{prompt: /{'x' * 5000}}}", "x" * 5000),
 }  # fmt: skip
 
@@ -243,7 +233,7 @@ YAML = {
 def test_a_wrong_configuration(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, word = YAML[kind]
     path = tmp_path / "my.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1" if kind == "latin-1" else "utf-8")
     models = ["--set", "student.model=tiny:student"]
     for words in (
         ["run", "--config", str(path), "--run-dir", str(tmp_path / "run"), *models],
@@ -282,6 +272,9 @@ def test_a_closed_or_full_output(played: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     done = in_a_process(["status", str(played)], shell="> /dev/full")
     assert done.returncode == 3 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    done = in_a_process(["--version"], shell="> /dev/full")
+    assert done.returncode == 3 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    assert in_a_process(["status", "/nowhere"], shell="2> /dev/full").returncode == 2
     done = in_a_process(["data", "list"], shell="| true; exit ${PIPESTATUS[0]}")
     assert done.returncode == 0 and "Traceback" not in done.stderr
 

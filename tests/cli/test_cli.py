@@ -279,7 +279,7 @@ def test_list_shows_runs_and_those_that_cannot_be_read(run: Run, capsys: pytest.
     out = capsys.readouterr().out
     assert "mine" in out and "2030-03-" in out and "cannot be" in out
     assert f"runs in {run.layout.root.parent}" in out and "\nbroken[red]" in out, "a name is no markup"
-    assert main(["list", str(broken / "nothing")]) == 0
+    assert main(["list", str(broken / "nothing")]) == 2 and "no folder" in capsys.readouterr().err
 
 
 def test_a_page_over_the_runs_links_their_reports(

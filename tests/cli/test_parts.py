@@ -179,8 +179,8 @@ def test_until_cuts_the_iteration_at_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate", "tiny:student"], "there is nothing to evaluate"),
-        (["generate"], "no model is named"),
+        (["evaluate", "tiny:student"], "evaluate MODEL --benchmarks A,B"),
+        (["generate"], "generate MODEL PROBLEMS"),
         (["run", "--config", "tiny", "--until", "marge"], "did you mean 'merge'?"),
         (["run", "--config", "tiny", "--until", "advance"], "there is no stage 'advance'"),
         (["train", "tiny:student", "{folder}"], "holds no data file"),

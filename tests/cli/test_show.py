@@ -10,9 +10,11 @@ import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
-from undo_hpc.observe.attempts import PromptReader, answered, earlier_mistakes
-from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.shards import read_rows
+from undo_hpc.observe.attempts import PromptReader, answered, fixed_since
+from undo_hpc.observe.report.collect import collect
+from undo_hpc.observe.report.markdown import summary
+from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.storage.shards import encode_sealed, read_rows
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_the_students_answers_come_first_and_can_be_chosen(
 
 
 def test_what_was_fixed_stands_beside_the_mistake(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    before = earlier_mistakes(run, 1)
+    before = fixed_since(run, 1)
     fixed = rows(run, capsys, "--fixed")
     assert fixed and all(row["verdict"] == "correct" for row in fixed)
     for row in fixed:
@@ -90,14 +92,50 @@ def test_the_rows_of_a_shard_at_work_are_shown(
     shard = root / run.layout.relative(at.shard("generate", 0))
     lines = shard.read_text().splitlines(keepends=True)
     shard.unlink()
+    (root / run.layout.relative(at.manifest_of(at.shard("generate", 0)))).unlink()
     folder = shard.with_name("shard-00000.parts")
     folder.mkdir()
     (folder / "000-aaaaaaaa-1.jsonl").write_text(lines[0] + lines[1][:20])
-    (folder / "001-aaaaaaaa-2.jsonl").write_text(lines[0])
+    changed = encode_sealed(json.loads(lines[1])).replace(b'"idx":', b'"idx":1')
+    (folder / "001-aaaaaaaa-2.jsonl").write_bytes(lines[0].encode() + changed)
     assert main(["show", str(root), "--stage", "generate", "--json", "-n", "0"]) == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     mine = [row for row in shown if row["text"] == json.loads(lines[0])["text"]]
     assert len(mine) == 1 and len(shown) < len(rows(run, capsys, "--stage", "generate"))
+
+
+def test_of_several_answers_more_than_half_must_be_right_as_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = ["evaluate.samples=3", "evaluate.sampling.temperature=1", "display.report=false"]
+    run = RunBuilder(tmp_path / "run", problems=20, sets=sets).play(2)
+    counted = {flips.name: flips.fixed for flips in collect(run).flips if flips.after == 1}
+    shown = {(row["set"], row["problem_id"]) for row in rows(run, capsys, "--fixed")}
+    assert {name: sum(name == where for where, _ in shown) for name in counted} == counted
+    assert "more than half" in summary(collect(run))
+    partly = [e for e in collect(run).examples if e.old.unstable and 2 * e.old.score > 1]
+    assert partly and all(e.outcome == "broken" for e in partly)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evaluate/validation/shard-00000.jsonl", "targets/shard-00000.jsonl", "generate/shard-00000.jsonl"],
+)
+def test_a_finished_row_that_has_changed_is_not_shown(
+    run: Run, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(run.layout.root, tmp_path / "run"))
+    path = root / "iter_001" / name
+    path.write_bytes(path.read_bytes().replace(b'"idx":', b'"idx":1', 1))
+    for words in (
+        ["show", "--stage", "evaluate" if "evaluate" in name else "generate"],
+        ["export", "--format", "preference"],
+    ):
+        assert main([words[0], str(root), *words[1:]]) in (2, 3)
+        told = " ".join(capsys.readouterr().err.split())
+        assert name in told and ("changed" in told or "bytes" in told)
+    notes = " ".join(collect(open_run(root)).notes)
+    assert name in notes
 
 
 @pytest.mark.parametrize("width", ["40", "80", "200"])

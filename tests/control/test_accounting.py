@@ -157,6 +157,17 @@ def test_work_of_an_iteration_that_was_moved_away_is_paid_and_lost(copied: Path)
     assert after.per_rationale_s[1] == before.per_rationale_s[1] and 2 not in after.per_rationale_s
 
 
+def test_seconds_that_have_changed_are_not_believed(copied: Path) -> None:
+    """The start counts as one without an end: a lower bound, which is told."""
+    run = open_run(copied)
+    before, path = measure(run), run.layout.iteration(0).events("generate", 0)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"seconds":', b'"seconds":9', 1))
+    after = measure(run)
+    assert path.read_bytes() != data and after.gpu.total <= before.gpu.total
+    assert sum(cost.open_ended for cost in after.stages) == 1 + sum(cost.open_ended for cost in before.stages)
+
+
 def test_what_another_run_has_paid_for_has_no_price_here(tmp_path: Path) -> None:
     """It was free: 0 seconds for each rationale, and a point of accuracy for the hours of the rest."""
     sets = ["iterations=2", "display.report=false"]

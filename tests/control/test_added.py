@@ -17,7 +17,7 @@ from undo_hpc.control.added import add_evaluations, added_sets, name_added, with
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import discard_stale
 from undo_hpc.errors import ConfigError
-from undo_hpc.pipeline.run import Run, create_or_open
+from undo_hpc.pipeline.run import Run, create_or_open, open_run
 from undo_hpc.storage.manifest import read_manifest
 
 
@@ -89,6 +89,20 @@ def test_a_benchmark_is_added_to_each_iteration_and_nothing_else_is_done_again(
     assert json.loads(layout.iteration(0).metrics.read_text())["baseline"]["extra"]["n"] == 6
     assert add_evaluations(run) == [], "the same again does nothing"
     assert current_state(run).ended is not None
+
+
+def test_an_added_set_is_not_asked_otherwise_under_its_name(built: RunBuilder, extra: Path) -> None:
+    """Its answers stay, and status and cards would tell another temperature of them."""
+    run, _ = add(built, AddedEvaluation(benchmark=str(extra), samples=2, temperature=0.5))
+    warmer = override(run.config, ['evaluate.added={"extra": {"temperature": 0.9}}'])
+    assert warmer.evaluate.added["extra"].temperature == 0.9
+    with pytest.raises(ConfigError, match=r"the set extra of .* was added with"):
+        create_or_open(warmer, built.root, command=[])
+    open_run(built.root)
+    path = run.layout.config
+    path.write_text(path.read_text().replace('"temperature": 0.5', '"temperature": 0.9'))
+    with pytest.raises(ConfigError, match=r"'temperature': 0.5.*now asked for.*'temperature': 0.9"):
+        open_run(built.root)
 
 
 def test_a_student_whose_weights_were_deleted_is_not_trained_again(built: RunBuilder, extra: Path) -> None:

@@ -89,11 +89,41 @@ def test_merge_submits_what_it_depends_on_and_what_depends_on_it() -> None:
         ("JobHeldAdmin", JobState.HELD),
         ("job requeued in held state", JobState.HELD),
         ("Priority", JobState.PENDING),
+        ("QOSUsageThreshold", JobState.PENDING),
         ("DependencyNeverSatisfied", JobState.STUCK),
     ],
 )
 def test_what_somebody_held_is_told_from_what_slurm_gave_up(reason: str, state: JobState) -> None:
     assert state_of("PENDING", reason) is state
+
+
+def test_what_slurm_gave_up_can_be_released_while_its_node_still_cleans_up() -> None:
+    assert state_of("COMPLETING", "launch failed requeued held") is JobState.ABANDONED
+    assert state_of("COMPLETING", "JobHeldUser") is JobState.HELD
+    assert state_of("COMPLETING", "None") is JobState.STOPPING
+
+
+@pytest.mark.parametrize(
+    ("reason", "beyond"),
+    [
+        ("PartitionConfig", True),
+        ("PartitionTimeLimit", True),
+        ("InvalidQOS", True),
+        ("QOSMaxGRESPerJob", True),
+        ("QOSMaxWallDurationPerJobLimit", True),
+        ("AssocMaxCpuPerJobLimit", True),
+        ("QOSMinCpuNotSatisfied", True),
+        ("QOSMaxJobsPerUserLimit", False),
+        ("AssocGrpGRES", False),
+        ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", False),
+        ("PartitionDown", False),
+        ("PartitionNodeLimit", False),  # nodes that are down, too
+        ("Dependency", False),
+    ],
+)
+def test_which_jobs_ask_for_what_they_never_get(reason: str, beyond: bool) -> None:
+    assert state_of("PENDING", reason) is (JobState.BEYOND if beyond else JobState.PENDING)
+    assert state_of("RUNNING", reason) is JobState.RUNNING
 
 
 class Queue:
@@ -102,14 +132,17 @@ class Queue:
     def __init__(self, *jobs: LiveJob) -> None:
         self.jobs = list(jobs)
         self.submitted: list[Submission] = []
+        self.cancelled: list[str] = []
 
     def recover(self, run_dir: Path, tag: str) -> None: ...
     def check(self, submissions: Sequence[Submission]) -> None: ...
-    def cancel(self, ids: Iterable[str]) -> None: ...
     def release(self, task_ids: Iterable[str]) -> None: ...
     def redirect(self, ids: Iterable[str], after: Sequence[str]) -> None: ...
 
     def require_listed(self, names: Mapping[str, str]) -> None: ...
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        self.cancelled += ids
 
     def places(self, submission: Submission) -> int:
         return len(submission.indices or (0,))
@@ -141,6 +174,30 @@ def test_an_advance_that_is_just_ending_gets_a_successor_behind_it(tmp_path: Pat
     running = Queue(last(JobState.RUNNING))
     dispatch.submit_missing(run, running)
     assert running.submitted == []
+
+
+def test_what_asks_for_too_much_is_submitted_again_by_a_person_alone(tmp_path: Path) -> None:
+    """Elements of an array that run are left alone; a stage inside a job waits, for the reason may pass."""
+    run = RunBuilder(tmp_path / "run", problems=20, sets=["generate.shards=3", "display.report=false"])
+    run.plan(0)
+
+    def array() -> Queue:
+        states = (JobState.RUNNING, JobState.BEYOND, JobState.BEYOND)
+        return Queue(
+            *(
+                LiveJob("7", k, "", state, "InvalidAccount", "generate", 0, task_id=f"7_{k}")
+                for k, state in enumerate(states)
+            )
+        )
+
+    inside, by_cron, by_hand = array(), array(), array()
+    dispatch.submit_missing(run.run, inside, resubmitter="merge")
+    dispatch.submit_missing(run.run, by_cron, unattended=True)
+    for queue in (inside, by_cron):
+        assert queue.cancelled == [] and "generate" not in {s.stage for s in queue.submitted}
+    dispatch.submit_missing(run.run, by_hand)
+    assert by_hand.cancelled == ["7_1", "7_2"]
+    assert [s.indices for s in by_hand.submitted if s.stage == "generate"] == [(1, 2)]
 
 
 def test_a_state_that_we_do_not_know_is_alive() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import undo_hpc
 from tests.observe.synthetic import RunBuilder, make_problem, set_metrics
 from undo_hpc.campaign.answers import has_ended
 from undo_hpc.cli.verbs.list import _facts
@@ -20,8 +21,10 @@ from undo_hpc.errors import EvidenceError
 from undo_hpc.hub.cards import data_card
 from undo_hpc.hub.contents import packages
 from undo_hpc.observe.report import write_report
+from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.status import collect_status
-from undo_hpc.pipeline.run import create_or_open, open_run
+from undo_hpc.observe.training_sets import export
+from undo_hpc.pipeline.run import Run, create_or_open, open_run
 from undo_hpc.records import Attempt
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.manifest import describe_output, read_manifest, write_manifest
@@ -88,22 +91,28 @@ def test_figures_of_verdicts_that_have_changed_are_left_out_everywhere(built: Ru
     assert accuracies(built) == before[:1], "nor while they are made again"
 
 
-def test_added_evaluations_hide_no_figure_while_they_are_made(built: RunBuilder, tmp_path: Path) -> None:
-    """`latest_planned` is the first iteration that lacks them then: its figures alone told that none beats the untrained student."""
-    before = accuracies(built)
-    shown = _facts(built.root)[1]
-    assert before[1] > before[0] and "untrained" not in shown
-    path = tmp_path / "extra.jsonl"
+def add_extra(built: RunBuilder) -> Run:
+    """A benchmark of five problems is added to the run."""
+    path = built.root.parent / "extra.jsonl"
     problems = [make_problem(900 + k, random.Random(k)) for k in range(5)]
     path.write_text(
         "".join(json.dumps({"problem": p.problem, "answer": p.ground_truth}) + "\n" for p in problems)
     )
     added = json.dumps({"extra": {"benchmark": str(path), "samples": 2, "temperature": 0.5}})
-    run = built.run = create_or_open(
+    built.run = create_or_open(
         override(built.run.config, [f"evaluate.added={added}"]), built.root, command=[]
     )
-    add_evaluations(run)
-    built.sets["extra"] = run.problems("extra")
+    add_evaluations(built.run)
+    built.sets["extra"] = built.run.problems("extra")
+    return built.run
+
+
+def test_added_evaluations_hide_no_figure_while_they_are_made(built: RunBuilder) -> None:
+    """`latest_planned` is the first iteration that lacks them then: its figures alone told that none beats the untrained student."""
+    before = accuracies(built)
+    shown = _facts(built.root)[1]
+    assert before[1] > before[0] and "untrained" not in shown
+    run = add_extra(built)
     for number in (0, 1):
         state = read_state(run)
         assert state is not None and state.iteration == number
@@ -141,3 +150,43 @@ def test_damaged_metrics_and_those_behind_them_are_left_out(built: RunBuilder) -
     path.write_bytes(path.read_bytes().replace(b'"correct"', b'"c0rrect"', 1))
     assert all_metrics(built.run) == [] and left_out(built.run) is not None
     assert accuracies(built) == [] and len(before) == 2
+
+
+def test_figures_stay_those_that_were_counted_while_advance_counts_again(built: RunBuilder) -> None:
+    """Its manifest, which names their digest, is away then."""
+    run, expected = add_extra(built), accuracies(built)
+    state = read_state(run)
+    assert state is not None and discard_stale(run, state) and accuracies(built) == expected
+    path = run.layout.iteration(0).metrics
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b'"n": 12', b'"n": 13', 1))
+    assert path.read_bytes() != before and all_metrics(run) == []
+    ends = left_out(run)
+    assert ends is not None and ends[0] == 0 and "changed" in ends[1]
+    path.write_bytes(before)
+    path.unlink()
+    assert all_metrics(run) == [], "the second iteration's figures are nobody else's"
+    assert (ends := left_out(run)) is not None and ends[0] == 0 and "missing" in ends[1]
+    assert any("iteration 0 on are left out" in note for note in collect(run).notes)
+
+
+def test_a_last_iteration_whose_metrics_are_gone_is_told(built: RunBuilder) -> None:
+    built.run.layout.iteration(1).metrics.unlink()
+    assert (ends := left_out(built.run)) is not None and ends[0] == 1
+    assert [item["iteration"] for item in all_metrics(built.run)] == [0]
+
+
+def test_a_distilled_set_that_is_to_be_made_again_is_not_taken_out(tmp_path: Path) -> None:
+    sets = ["iterations=2", "display.report=false", "hub.dataset_repo=me/data"]
+    built = RunBuilder(tmp_path / "run", problems=20, sets=sets)
+    built.play(1)
+    plan = built.plan(1)
+    built.generate(plan)
+    built.single(plan, "merge")
+    run = open_run(built.root)
+    assert len(packages(run)) == 2 and len(undo_hpc.distilled(run, 1))
+    built.generate(plan, only=[0])
+    for take in (packages, lambda run: export(run, "chat"), lambda run: undo_hpc.distilled(run, 1)):
+        with pytest.raises(EvidenceError, match="stage generate has other results now"):
+            take(run)
+    assert export(run, "chat", 0).rows

@@ -174,6 +174,9 @@ def test_the_next_launch_makes_again_what_an_early_verdict_touched(run: Run) -> 
     later = {p.name: p.read_bytes() for p in run.layout.iteration(1).root.iterdir() if p.is_file()}
     done = regrade(run, apply=True)
     assert done.again[-1] == (1, "all stages")
+    assert {stage for _, stage in done.again[:-1]} == {"merge", "train", "evaluate", "advance"}, (
+        "stages that the run has"
+    )
     position = current_state(run)
     assert (position.iteration, position.ended) == (0, None)
     assert [s.stage for s in position.statuses if s.state == "stale"] == ["merge"]

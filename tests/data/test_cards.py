@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import SourceConfig
-from undo_hpc.data.cards import distilled_card, licence_tag
+from undo_hpc.data.cards import benchmark_details, distilled_card, licence_tag
 from undo_hpc.data.distilled import DistilledFile, DistilledFolder
 from undo_hpc.data.export import export_benchmark
 from undo_hpc.pipeline.run import Run
@@ -84,6 +84,15 @@ def test_the_head_has_the_licence_as_the_hub_names_it_and_the_text_as_it_was_sta
     card = DatasetCard(distilled_card(local, 0, [], COUNTS))
     assert card.data.license == "apache-2.0" and "Apache License 2.0" in card.text
     assert "2 too long" in card.text and "`big`" in card.text and "/models" not in card.content
+
+
+def test_two_sets_of_one_benchmark_have_titles_that_differ(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", problems=20, benchmarks={"gsm": 3, "hard": 3}).run
+    added = json.dumps({"more": {"benchmark": "gsm"}})
+    run = Run(run.layout, override(run.config, [f"evaluate.added={added}"]))
+    write_json(run.layout.added_manifest("more"), {"details": {"title": "GSM"}})
+    titles = {name: each["title"] for name, each in benchmark_details(run).items()}
+    assert titles == {"gsm": "GSM: gsm", "hard": "HARD", "more": "GSM: more"}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.cards import provenance, rationale_licence
 from undo_hpc.errors import ConfigError
 from undo_hpc.hub.auto import due, maybe_push
+from undo_hpc.hub.cards import command
 from undo_hpc.hub.push import HubError, push
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
@@ -90,6 +91,11 @@ def test_a_card_claims_no_more_than_was_done(condition: str, told: str, untold: 
     )
     words = provenance(config) + rationale_licence(config)
     assert told in words and untold not in words
+
+
+def test_the_command_on_a_card_makes_all_iterations(publishable: Publishable) -> None:
+    assert "--iterations" not in command(publishable())
+    assert command(publishable("iterations=7")).endswith("--iterations 7")
 
 
 def test_pushing_again_changes_nothing(publishable: Publishable, server: HubServer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Iterable, Sequence
@@ -21,11 +20,11 @@ from undo_hpc.records import Attempt, Problem, Target, Verdict, content_id
 from undo_hpc.stages import advance, merge
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import write_bytes, write_json
-from undo_hpc.storage.events import EventLog
+from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
+from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, sealed, write_manifest
 from undo_hpc.storage.progress import ProgressFile
-from undo_hpc.storage.shards import dump_rows, read_rows
+from undo_hpc.storage.shards import dump_rows, encode_sealed, read_rows
 
 PEOPLE = ("Mia", "Noor", "Ada", "Li", "Tomás", "Ife")
 THINGS = ("apples", "marbles", "stamps", "books", "shells")
@@ -86,7 +85,7 @@ def set_metrics(run: Run, iteration: int, values: dict[str, object]) -> None:
     at = run.layout.iteration(iteration)
     manifest = read_manifest(at.stage_manifest("advance"))
     assert manifest is not None
-    write_json(at.metrics, values)
+    write_json(at.metrics, sealed({key: value for key, value in values.items() if key != "seal"}))
     outputs = manifest.outputs | {run.layout.relative(at.metrics): describe_output(at.metrics)}
     write_manifest(at.stage_manifest("advance"), replace(manifest, outputs=outputs))
 
@@ -172,12 +171,12 @@ class RunBuilder:
                 reason="",
                 seconds=seconds,
             )
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = list(read_events(path))
         mine = 3 if len(rows) >= 3 and rows[-2]["kind"] == "ready" else 2
         began = time.time() - ago
         for row in rows[-mine if ends else -mine + 1 :]:
             row["time"] = began + {"start": 0.0, "ready": load_s, "end": seconds}[row["kind"]]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_bytes(path, map(encode_sealed, rows))
 
     def publish(self, stage: Stage, task: Task, shards: list[list[Attempt]], inputs: dict[str, str]) -> None:
         """A task's shards and its manifest."""

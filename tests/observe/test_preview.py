@@ -125,7 +125,7 @@ def test_a_damaged_model_is_found_by_dry_run_and_launcher(
 
 
 def test_an_index_that_promises_more_than_its_files_hold(tmp_path: Path) -> None:
-    from undo_hpc.models import broken_weights
+    from undo_hpc.models import damaged_files
 
     folder = Path(shutil.copytree(models_dir() / "student", tmp_path / "model"))
     part = (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
@@ -134,9 +134,9 @@ def test_an_index_that_promises_more_than_its_files_hold(tmp_path: Path) -> None
     weights = {name: part.name for name in names if name != "__metadata__"}
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": weights}))
-    assert broken_weights(folder) == []
+    assert damaged_files(folder) == []
     index.write_text(json.dumps({"weight_map": weights | {"lm_head.more": part.name}}))
-    assert "lm_head.more" in broken_weights(folder)[0]
+    assert "lm_head.more" in damaged_files(folder)[0]
 
 
 def test_changed_data_and_damaged_splits_of_a_run_are_told(

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.records import Feedback
 from undo_hpc.storage.events import read_events
+from undo_hpc.storage.manifest import describe_output, read_manifest, write_manifest
 
 VOID = {"meta", "link", "br", "input"}
 
@@ -140,7 +142,8 @@ def test_marked_texts_lose_nothing() -> None:
 
 
 def row(key: int, verdict: str, rationale: str = "r") -> Feedback:
-    return Feedback(str(key), key, "train", "p", "1", rationale, "a", verdict, "setup", 0.0)  # type: ignore[arg-type]
+    score = float(verdict == "correct")
+    return Feedback(str(key), key, "train", "p", "1", rationale, "a", verdict, "setup", score)  # type: ignore[arg-type]
 
 
 def test_examples_are_shared_out_evenly_and_stay_the_same() -> None:
@@ -173,6 +176,12 @@ def test_no_text_of_others_can_become_markup(copied: Path) -> None:
             item["problem"] = item["student_answer"] = item["ground_truth"] = HOSTILE
             item["rationale"] = f"{HOSTILE} {number}"
         path.write_text("".join(json.dumps(item) + "\n" for item in rows))
+        manifest = read_manifest(run.layout.iteration(number).stage_manifest("advance"))
+        assert manifest is not None
+        outputs = manifest.outputs | {run.layout.relative(path): describe_output(path)}
+        write_manifest(
+            run.layout.iteration(number).stage_manifest("advance"), replace(manifest, outputs=outputs)
+        )
     prepared = json.loads(run.layout.prepared.read_text())
     for benchmark in prepared["details"]["benchmarks"].values():
         benchmark["title"] = benchmark["licence"] = HOSTILE

@@ -127,6 +127,15 @@ def test_a_held_job_that_stops_the_run_is_what_the_next_command_releases(tmp_pat
     assert "status" in next_command(run, state, [], live)[0]  # type: ignore[arg-type]
 
 
+def test_jobs_that_never_start_by_themselves_have_a_next_command(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run").run
+    state = SimpleNamespace(ended=None, complete=False)
+    command, why = next_command(run, state, [], LiveTasks(jobs=2, beyond="job 7 will never start: x"))  # type: ignore[arg-type]
+    assert "run_iteration.py" in command and "job 7 will never start: x. Correct the profile first" in why
+    command, why = next_command(run, state, [], LiveTasks(jobs=2, stuck=1))  # type: ignore[arg-type]
+    assert "run_iteration.py" in command and "submits it again" in why
+
+
 def test_a_failed_task_is_shown_with_its_last_words_and_the_next_command(tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path / "run")
     plan = builder.plan(0)
@@ -154,6 +163,16 @@ def test_a_task_that_was_killed_and_one_that_saved_are_told_apart(tmp_path: Path
     view = collect_status(builder.run)
     assert stage(view, "generate").states == {"failed": 1, "saved": 1}
     assert "without an exit status" in view.failures[0].why
+
+
+def test_what_a_cancel_has_ended_did_not_fail(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "run")
+    generate = builder.graph(builder.plan(0))["generate"]
+    builder.events(generate, generate.tasks[0], ends=False)
+    EventLog(builder.run.layout.events).append("cancelled", jobs=["1"])
+    view = collect_status(builder.run)
+    assert stage(view, "generate").states["saved"] == 1 and not view.failures
+    assert "once the cause is fixed" not in shown(view)
 
 
 def test_half_written_run_directories_are_shown_as_far_as_they_go(copied: Path) -> None:
@@ -257,6 +276,7 @@ def test_squeue_tells_what_waits_and_why(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("reason", "words"), [
     ("Priority", "other jobs have a higher priority"), ("(Resources)", "no node is free"), ("AssocGrpGRES", "limit of your account"),
+    ("QOSMaxGRESPerJob", "asks for what your quality of service does not allow"), ("MaxMemPerLimit", "what the partition does not allow"),
     ("ReqNodeNotAvail, UnavailableNodes:n1", "down or reserved"), ("Nodes_on_strike", "Nodes_on_strike")])  # fmt: skip
 def test_reasons_in_words(reason: str, words: str) -> None:
     assert words in explain_reason(reason)

@@ -103,12 +103,24 @@ def test_a_folder_needs_only_what_is_used(tmp_path: Path) -> None:
         ({"problem.txt": b"no placeholder"}, "lacks {{ problem }}"),
         ({"refine.txt": b"{problem}"}, "lacks {{ rationale }}"),
         ({"problem.txt": b"\xff\xfe{problem}"}, "not UTF-8"),
+        ({"problem.txt": b"{{ problem }}\0"}, "zero byte"),
     ],
 )
 def test_a_bad_folder_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
+        load_prompts(str(tmp_path))
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "problem.txt").write_bytes(b"\xef\xbb\xbfSolve. {{ problem }}\r\n")
+    assert load_prompts(str(tmp_path)).texts()["problem"].startswith("Solve.")
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "problem.txt").symlink_to("nowhere")
+    with pytest.raises(DataError, match="leads nowhere"):
         load_prompts(str(tmp_path))
 
 

@@ -29,7 +29,7 @@ class Faults:
             "kill": self._kill, "scancel": self._scancel, "requeue": self._requeue, "preempt": self._preempt, "hang": self._hang,
             "hold": self._hold, "down": self._down, "lost reply": self._lost_reply, "lost request": self._lost_request,
             "launch failed": self._launch_failed, "fail": lambda _: True, "second launcher": self._second, "delete": self._delete,
-            "tear": self._tear, "forgotten": self._forget,
+            "tear": self._tear, "forgotten": self._forget, "limit lowered": self._limit,
         }  # fmt: skip
         name = rng.choice(sorted(kinds))
         if kinds[name](rng) is not False:
@@ -94,6 +94,19 @@ class Faults:
         if task:
             task.reason = "JobHeldUser"
         return task is not None
+
+    def _limit(self, rng: random.Random) -> bool:
+        """What a queued job asks for is not allowed any more: for good, or for a while, as where the controller has lost its accounts."""
+        task = self._task(rng, "PENDING")
+        if task is None or task.reason == "DependencyNeverSatisfied":
+            return False
+        reason, ends = rng.choice((("PartitionTimeLimit", False), ("InvalidAccount", True)))
+        job = task.job
+        job.beyond = reason
+        if ends:
+            self.world.at(rng.choice((60.0, 900.0)), lambda: setattr(job, "beyond", ""))
+        self.slurm.schedule()
+        return True
 
     def _down(self, rng: random.Random) -> None:
         self.slurm.down_until = self.world.now + rng.choice((5.0, 60.0, 900.0, 5000.0))

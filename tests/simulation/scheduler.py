@@ -31,6 +31,7 @@ class Task:
     process: Process | None = None
     ended: float = 0.0
     begin: float = 0.0
+    silent_until: float = 0.0  # the node where it could not start does not answer until then
 
     @property
     def id(self) -> str:
@@ -48,6 +49,7 @@ class Job:
     command: list[str]
     dependency: str
     kill_invalid: bool
+    beyond: str = ""  # why SLURM does not start it whatever is free
     tasks: list[Task] = field(default_factory=list)
 
 
@@ -134,10 +136,15 @@ class Slurm:
                 continue
             for task in job.tasks:
                 if task.state in LIVE or (every and self.world.now - task.ended < KNOWN_S):
-                    values = {"%F": job.id, "%K": "N/A" if task.index is None else str(task.index), "%i": task.id, "%T": task.state,
+                    values = {"%F": job.id, "%K": "N/A" if task.index is None else str(task.index), "%i": task.id, "%T": self._shown(task),
                               "%r": task.reason, "%j": job.name, "%k": job.comment, "%o": job.script}  # fmt: skip
                     lines.append("|".join(values[key] for key in form.split("|")))
         return "".join(f"{line}\n" for line in lines)
+
+    def _shown(self, task: Task) -> str:
+        """The state as SLURM's commands say it: of a queued task whose last node is silent COMPLETING."""
+        silent = task.state == "PENDING" and task.silent_until > self.world.now
+        return "COMPLETING" if silent else task.state
 
     def _scontrol(self, command: list[str]) -> str:
         if command[1:3] == ["show", "config"]:
@@ -159,7 +166,7 @@ class Slurm:
             if job is None or not lines:
                 raise TooLate("scontrol came too late: Invalid job id specified", hint="again")
             return "".join(
-                f"JobId={job.id} JobName={job.name} JobState={t.state} Comment={job.comment} Command={job.script} \n"
+                f"JobId={job.id} JobName={job.name} JobState={self._shown(t)} Comment={job.comment} Command={job.script} \n"
                 for t in lines
             )
         assert command[1] == "update", command
@@ -202,7 +209,7 @@ class Slurm:
         """Whether something of ours runs, or will start or be cancelled as things are."""
 
         def goes(task: Task) -> bool:
-            if task.state == "RUNNING" or re.search("held|hold", task.reason, re.I):
+            if task.state == "RUNNING" or task.job.beyond or re.search("held|hold", task.reason, re.I):
                 return task.state == "RUNNING"
             word = self._dependency(task.job)
             return word == "go" or (word == "never" and task.job.kill_invalid)
@@ -250,11 +257,18 @@ class Slurm:
                         self._end(task, "CANCELLED")
                 elif word == "wait":
                     task.reason = "Dependency"
-                elif len(self.running()) >= self.places or task.begin > self.world.now:
+                elif job.beyond:
+                    task.reason = job.beyond
+                elif (
+                    len(self.running()) >= self.places or max(task.begin, task.silent_until) > self.world.now
+                ):
                     task.reason = "Resources"
                 elif self.fail_launch:
                     self.fail_launch = False
                     task.reason = "launch failed requeued held"
+                    silent_s = self.world.rng.choice((0.0, 30.0, 600.0))
+                    task.silent_until = self.world.now + silent_s
+                    self.world.at(silent_s + 0.1, self.schedule)
                 else:
                     self._run(task)
 

@@ -296,22 +296,28 @@ def test_controller_killed_and_restarted(
 def test_tasks_that_a_node_failed_to_start_are_released_by_the_same_command(
     start_lab: Callable[..., Lab], campaign: Make, tmp_path: Path
 ) -> None:
-    broken, prolog = tmp_path / "broken", tmp_path / "prolog"
+    """Also while the node still cleans up, or does not answer: the job is COMPLETING then, and could wait for ever."""
+    broken, prolog, epilog = tmp_path / "broken", tmp_path / "prolog", tmp_path / "epilog"
     prolog.write_text(f"#!/bin/sh\ntest ! -e {broken}\n")
-    prolog.chmod(0o755)
+    epilog.write_text(f"#!/bin/sh\nwhile test -e {broken}; do sleep 0.1; done\n")
+    for script in (prolog, epilog):
+        script.chmod(0o755)
     broken.touch()
-    lab = start_lab(**STOCK, extra=(f"Prolog={prolog}",))
+    lab = start_lab(**STOCK, extra=(f"Prolog={prolog}", f"Epilog={epilog}"))
     small = campaign()
     small.launch()
-    wait_until(lambda: given_up(lab), 60, "the tasks to fail")
+    wait_until(lambda: len(given_up(lab)) == 2, 120, "both tasks to fail")
+    assert {job["state"] for job in lab.jobs() if job["id"] in given_up(lab)} == {"COMPLETING"}
     view = collect_status(open_run(small.run_dir))
     assert "SLURM could not start" in view.next_why and "run_iteration.py" in view.next_command
+    assert "was held by SLURM" in small.launch().stdout
+    assert not given_up(lab)
     broken.unlink()
     for node in lab.nodes:
         lab.run(
             "scontrol", "update", f"NodeName={node}", "State=RESUME", check=False
         )  # one that was not drained says so
-    assert "was held by SLURM" in small.launch().stdout
+    small.launch()  # others may have failed since
     wait_until(lambda: len(small.events("generate")) >= 2, 180, "both shards to start")
     assert not given_up(lab)
 

@@ -13,6 +13,8 @@ from tests.slurmlab import Lab
 from tests.slurmlab.processes import wait_until
 from undo_hpc.cluster.profile import load_profile
 from undo_hpc.cluster.propose import propose_profile
+from undo_hpc.observe.status import collect_status
+from undo_hpc.pipeline.run import open_run
 
 Make = Callable[..., Campaign]
 
@@ -57,6 +59,62 @@ def test_what_the_cluster_lacks(
     refused(small, *words)
     assert lab.jobs() == []
     assert not (small.run_dir / "submissions.jsonl").exists()
+
+
+def test_nodes_that_are_away_are_waited_for(
+    lab: Lab, campaign: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`sbatch --test-only` refuses what sbatch takes while the nodes are drained, as for maintenance."""
+    small = campaign()
+    lab.run("scontrol", "update", "NodeName=ALL", "State=DRAIN", "Reason=maintenance")
+    try:
+        done = small.launch()
+        assert "generate waits: no node can run it now; 4 of the 4 nodes that could are down" in done.stderr
+        waits_for = collect_status(open_run(small.run_dir)).stages[0].waits_for
+        assert "nodes that it needs are down" in waits_for or "no node is free" in waits_for, waits_for
+        small.profile["defaults"]["cpus_per_task"] = 500
+        small.config["seed"] = 4
+        other = Campaign(small.folder / "other", small.config, small.profile)
+        other.folder.mkdir()
+        refused(other, "no node of the partition", "cpus_per_task")
+        (tmp_path / "sinfo").write_text("#!/bin/sh\nexit 1\n")  # as where it is not for users
+        (tmp_path / "sinfo").chmod(0o755)
+        small.profile["defaults"]["cpus_per_task"] = 1
+        with monkeypatch.context() as m:
+            m.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            refused(other, "no node of the partition")
+    finally:
+        lab.run("scontrol", "update", "NodeName=ALL", "State=RESUME")
+    wait_until(lambda: small.events("generate"), 120, "the tasks to start once the nodes are back")
+
+
+def test_jobs_whose_limits_were_lowered_since_have_a_next_command(lab: Lab, campaign: Make) -> None:
+    small = campaign()
+    small.profile["defaults"]["partition"] = "high"
+    lab.run("scontrol", "update", "PartitionName=high", "State=DOWN")
+    try:
+        small.launch()
+        lab.run("scontrol", "update", "PartitionName=high", "MaxTime=1", "State=UP")
+        wait_until(lambda: any(job["reason"] == "PartitionTimeLimit" for job in lab.jobs()), 60, "the reason")
+        view = collect_status(open_run(small.run_dir))
+        assert "run_iteration.py" in view.next_command and "more time than the partition" in view.next_why
+        small.profile["defaults"]["minutes"] = 1
+        small.profile["signal_lead_s"] = 10
+        assert "PartitionTimeLimit" in small.launch().stderr
+        wait_until(lambda: small.events("generate"), 120, "the tasks to start")
+    finally:
+        lab.run("scontrol", "update", "PartitionName=high", "MaxTime=UNLIMITED", "State=UP")
+
+
+def test_a_closed_partition(lab: Lab, campaign: Make) -> None:
+    small = campaign()
+    small.profile["defaults"]["partition"] = "high"
+    lab.run("scontrol", "update", "PartitionName=high", "State=DRAIN")
+    try:
+        refused(small, "the partition takes no jobs now", "sinfo -s")
+    finally:
+        lab.run("scontrol", "update", "PartitionName=high", "State=UP")
+    assert lab.jobs() == []
 
 
 def test_a_refused_account(start_lab: Callable[..., Lab], campaign: Make) -> None:

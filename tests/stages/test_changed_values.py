@@ -36,12 +36,13 @@ def work(root: Path, stage: str) -> int:
 
 
 def made(root: Path, stage: str) -> dict[str, str]:
-    """Digests of what a stage has made in iteration 1."""
+    """Digests of what a stage has made in iteration 1; of a training, which is asked for its tokens and loss, what it counts as well."""
     at = open_run(root).layout.iteration(1)
     path = {"generate": at.manifest_of(at.shard("generate", 0)), "evaluate": at.task_manifest("evaluate", 0)}
     manifest = read_manifest(path.get(stage, at.stage_manifest(stage)))
     assert manifest is not None
-    return {name: output.sha256 for name, output in manifest.outputs.items()}
+    counted = {"counts": json.dumps(manifest.counts)} if stage == "train" else {}
+    return counted | {name: output.sha256 for name, output in manifest.outputs.items()}
 
 
 @pytest.fixture(scope="module", autouse=True)

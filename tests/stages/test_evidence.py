@@ -75,6 +75,24 @@ def test_rows_of_other_inputs_are_not_taken(tmp_path: Path) -> None:
             assert len(answers.rows) == rows
 
 
+def test_a_manifest_in_the_place_of_another_stands_for_nothing(tmp_path: Path) -> None:
+    """Its outputs are sound, and another task's: the answers of one half would be counted as those of both."""
+    run = make_run(tmp_path / "run", PROBLEMS, 2)
+    write_shards(run, right)
+    at = run.layout.iteration(0)
+    first, second = (at.manifest_of(at.shard("generate", k)) for k in (0, 1))
+    shutil.copy(second, first)
+    with (
+        Lease(tmp_path / "l", "merge") as lease,
+        pytest.raises(EvidenceError, match="manifest of another task"),
+    ):
+        gate(context(run, "merge", lease), "generate")
+    assert not first.exists() and at.shard("generate", 0).exists(), "set aside, for its task to be done again"
+    shutil.copy(second, first)
+    state = current_state(run)
+    assert state is not None and [s.index for s in state.missing if s.stage == "generate"] == [0]
+
+
 def test_an_answer_that_no_manifest_validates_is_not_counted(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", PROBLEMS, 1)
     with Lease(tmp_path / "l", "advance") as lease:

@@ -27,7 +27,7 @@ from undo_hpc.method.copying import Copying
 from undo_hpc.models import resolve_model
 from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.plan import build_graph
-from undo_hpc.pipeline.run import Run, create_or_open
+from undo_hpc.pipeline.run import Run, create_or_open, open_run
 from undo_hpc.pipeline.state import derive
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Attempt, Problem
@@ -280,6 +280,16 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Run:
     do(run, "sample", sample.run_stage, iteration=1)
     do(run, "score", score.run_stage, iteration=1)
     return run
+
+
+def test_a_problem_that_has_changed_since_it_was_frozen_is_not_scored(sampled: Run, tmp_path: Path) -> None:
+    """Its text would stand before the student's answer, to the teacher and in training."""
+    run = open_run(Path(shutil.copytree(sampled.layout.root, tmp_path / "run")))
+    path, at = run.layout.split("train"), run.layout.iteration(1)
+    path.write_bytes(path.read_bytes().replace(b'"problem":"', b'"problem":"Not ', 1))
+    at.manifest_of(at.shard("score", 0)).unlink()
+    with pytest.raises(EvidenceError, match="frozen problems are damaged"):
+        do(run, "score", score.run_stage, iteration=1)
 
 
 def samples_of(run: Run) -> list[Attempt]:

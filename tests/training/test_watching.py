@@ -13,6 +13,7 @@ from tests.conftest import missing
 from tests.training.conftest import Moment, Trainings, metrics
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, ExitCode
+from undo_hpc.storage.shards import encode_sealed
 from undo_hpc.training import watching
 
 SINKS = ("tensorboard", "wandb", "trackio")
@@ -47,6 +48,15 @@ def test_the_curve_is_in_every_dashboard_and_goes_on_after_a_restart(trainings: 
     with sqlite3.connect(database) as connection:
         rows = connection.execute("SELECT step, run_name FROM metrics ORDER BY step").fetchall()
     assert [step for step, _ in rows] == [step for step, _ in told] and len({name for _, name in rows}) == 1
+
+
+def test_a_restart_keeps_the_sound_rows_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [encode_sealed({"step": step, "loss": 1 / step}) for step in (1, 2, 3, 4)]
+    lines[1] = lines[1].replace(b"0.5", b"0.1")
+    path.write_bytes(b"".join(lines) + lines[3][:9])
+    watching.drop_rows_after(path, 3)
+    assert path.read_bytes() == lines[0] + lines[2], "one is changed, one is made again, one is torn"
 
 
 @pytest.mark.parametrize("name", SINKS)

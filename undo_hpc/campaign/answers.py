@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from undo_hpc.config.schema import SamplingConfig
 from undo_hpc.control.finished import all_metrics
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError
@@ -15,6 +17,7 @@ from undo_hpc.method.stats import pass_at_k
 from undo_hpc.pipeline.results import require_outputs
 from undo_hpc.pipeline.run import Run
 from undo_hpc.stages.answered_problems import counted_slices
+from undo_hpc.stages.prepare import prepared_digest, require_added
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.storage.shards import read_rows
 
@@ -56,6 +59,8 @@ class RunResult:
         accuracies: of the benchmark by iteration, the untrained student first where it was evaluated (-1).
         validation: accuracy of the compared student on validation; 0 where there is none.
         repeated: (answers judged otherwise, answers) where the student answered again in other batches.
+        truths: digest of what the answers were judged by: ids, ground truths and options of the problems.
+        sampling: how the answers were drawn.
     """
 
     run: Run
@@ -70,6 +75,8 @@ class RunResult:
     ledger: Ledger
     validation: float = 0.0
     repeated: tuple[int, int] = (0, 0)
+    truths: str = ""
+    sampling: SamplingConfig | None = None
 
     @property
     def accuracy(self) -> float:
@@ -77,10 +84,18 @@ class RunResult:
         return sum(self.scores.values()) / len(self.scores)
 
 
-def has_ended(run: Run) -> bool:
-    """Whether its last iteration is finished and decides to stop, under the present configuration."""
-    metrics = all_metrics(run)
+def has_ended(run: Run, iterations: int | None = None) -> bool:
+    """Whether its last iteration is finished and decides to stop, under the present configuration, or that of so many iterations."""
+    metrics = _metrics(run, iterations)
     return bool(metrics) and metrics[-1]["decision"]["action"] != "continue"
+
+
+def _metrics(run: Run, iterations: int | None) -> list[dict[str, Any]]:
+    """`all_metrics`; of the first so many iterations, as if no more had been asked for: a run of a campaign may have been continued by itself."""
+    if iterations is None:
+        return all_metrics(run)
+    asked = replace(run, config=run.config.model_copy(update={"iterations": iterations}))
+    return all_metrics(asked)[:iterations]
 
 
 def best_of(results: Sequence[RunResult]) -> RunResult | None:
@@ -88,13 +103,18 @@ def best_of(results: Sequence[RunResult]) -> RunResult | None:
     return max(results, key=lambda result: result.validation, default=None)
 
 
-def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "best") -> RunResult | None:
+def read_result(
+    run: Run, problem_set: str, student: Literal["best", "last"] = "best", iterations: int | None = None
+) -> RunResult | None:
     """The result of a run that has ended; None while it has not.
+
+    Args:
+        iterations: what a campaign asks for; without it what the run was last asked for.
 
     Raises:
         DataError: it has no such set; or a reported accuracy is not the share that its rows give.
     """
-    metrics = all_metrics(run)
+    metrics = _metrics(run, iterations)
     if not metrics or metrics[-1]["decision"]["action"] == "continue":
         return None
     iteration = int(
@@ -128,6 +148,8 @@ def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "
         ledger=_ledger(run, metrics, iteration),
         validation=float(metrics[iteration]["sets"].get("validation", {}).get("accuracy", 0.0)),
         repeated=_repeated(run, iteration, problem_set, rows),
+        truths=truths_of(run, problem_set),
+        sampling=run.config.evaluate.asked(problem_set)[1],
     )
     counted = (len(rows), result.answers, result.correct)
     if (
@@ -140,6 +162,16 @@ def read_result(run: Run, problem_set: str, student: Literal["best", "last"] = "
             hint="the answers were changed after they were counted; see undo-hpc regrade",
         )
     return result
+
+
+def truths_of(run: Run, problem_set: str) -> str:
+    """Digest of what answers to a set are judged by. Raises EvidenceError where its frozen problems have changed."""
+    if problem_set in run.config.evaluate.added:
+        require_added(run, problem_set)
+    else:
+        prepared_digest(run, [run.problems_file(problem_set)])
+    judged = sorted((p.problem_id, p.ground_truth, p.options) for p in run.problems(problem_set))
+    return hashlib.sha256(repr(judged).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _repeated(

@@ -227,6 +227,11 @@ def require_same_items(results: Sequence[RunResult]) -> None:
                 f"{places} have other items: {len(first.scores)} and {len(other.scores)} problems, {alike} of them in both",
                 hint="compare runs of the same benchmark, with the same evaluate.limit and overrides",
             )
+        if first.truths != other.truths:
+            raise DataError(
+                f"{places} have other ground truths for the same problems: the benchmark's data was changed between them",
+                hint="compare runs that were prepared from the same data",
+            )
         if first.run.config.grading != other.run.config.grading:
             raise DataError(
                 f"{places} were judged by other checkers (grading)", hint="compare runs with the same one"
@@ -237,9 +242,9 @@ def require_same_items(results: Sequence[RunResult]) -> None:
                 f"{places} were graded by different checkers ({', '.join(sorted(versions))})",
                 hint="undo-hpc regrade RUN --apply for each, then its launcher again",
             )
-        if first.run.config.evaluate.sampling != other.run.config.evaluate.sampling:
+        if first.sampling != other.sampling:
             raise DataError(
-                f"{places} were sampled differently (evaluate.sampling)",
+                f"{places} were sampled differently (evaluate.sampling, or that of the added set)",
                 hint="compare runs with the same one",
             )
 

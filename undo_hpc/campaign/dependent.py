@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from undo_hpc.campaign.answers import RunResult, best_of, read_result
+from undo_hpc.campaign.answers import RunResult, best_of, has_ended, read_result
 from undo_hpc.campaign.definition import Campaign
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.config.load import override
@@ -16,6 +16,12 @@ from undo_hpc.pipeline.run import Run, open_run
 TRANSFER = "transfer"  # folder of the second students' runs, an arm each
 
 
+def ended(campaign: Campaign, place: CampaignDir, name: str, seed: int) -> bool:
+    """Whether a run has done what the campaign asks of it; second students have one iteration."""
+    run_dir, asked = place.run(name, seed), campaign.runs.get((name, seed))
+    return Layout(run_dir).config.exists() and has_ended(open_run(run_dir), asked.iterations if asked else 1)
+
+
 def arm_result(campaign: Campaign, place: CampaignDir, arm: str, seed: int) -> RunResult | None:
     """An arm's result under a seed, of its candidates the one that validation chose; None until all of them have ended."""
     config = campaign.config
@@ -24,7 +30,8 @@ def arm_result(campaign: Campaign, place: CampaignDir, arm: str, seed: int) -> R
         run_dir = place.run(name, seed)
         if not Layout(run_dir).config.exists():
             return None
-        result = read_result(open_run(run_dir), config.problem_set, config.student)
+        asked = campaign.runs[name, seed].iterations
+        result = read_result(open_run(run_dir), config.problem_set, config.student, asked)
         if result is None:
             return None
         found.append(result)

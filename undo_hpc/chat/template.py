@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import DataError
+from undo_hpc.system.data_files import json_object
 
 Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message], bool], str]
@@ -69,20 +70,18 @@ class ChatTemplate:
         is none.
         """
         path = folder / "tokenizer_config.json"
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            raise DataError(
-                f"{path} is not valid JSON: {error}", hint="copy the model's file again"
-            ) from error
+        settings = json_object(path) if path.is_file() else {}
         special = {name: _token(settings[name]) for name in _SPECIAL if settings.get(name)}
         own = folder / "chat_template.jinja"
-        source = own.read_text(encoding="utf-8") if own.is_file() else settings.get("chat_template")
+        try:
+            source = own.read_text(encoding="utf-8") if own.is_file() else settings.get("chat_template")
+        except ValueError as error:
+            raise DataError(f"{own} is not UTF-8: {error}", hint="copy the model's file again") from error
         older = folder / "chat_template.json"  # where processors kept it before
         if not source and older.is_file():
-            source = json.loads(older.read_text(encoding="utf-8")).get("chat_template")
+            source = json_object(older).get("chat_template")
         if isinstance(source, list):  # several named ones
-            named = {each.get("name"): each.get("template") for each in source}
+            named = {str(each.get("name")): each.get("template") for each in source if isinstance(each, dict)}
             source = named.get("default")
         if not source:
             raise DataError(
@@ -121,7 +120,7 @@ def rendered(render: Callable[[], Any]) -> str:
 
 
 def _token(value: Any) -> str:
-    return str(value["content"]) if isinstance(value, dict) else str(value)
+    return str(value.get("content", "")) if isinstance(value, dict) else str(value)
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from undo_hpc.cli.common import VERB_EXAMPLES, add_verbosity, interrupt
+from undo_hpc.system.launcher import ending_silently
 
 VERBS = {
     "init": "write a commented configuration to begin with",
@@ -44,6 +45,7 @@ VERBS = {
 MEANT = {
     "import": "rationales that exist already are a key of the configuration: --set data.rationales.path=FILE (or .hub, .run) beside their "
     "problems; `undo-hpc train MODEL FILE` learns them alone (docs/parts.md)",
+    "help": "undo-hpc --help, and undo-hpc VERB --help",
     "resume": "the same command again resumes a run: undo-hpc run --run-dir DIR",
     "stop": "undo-hpc pause RUN lets tasks save and stop, undo-hpc cancel RUN ends them",
     "campaign": "python launchers/run_campaign.py FILE",
@@ -54,10 +56,14 @@ DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
+    with ending_silently():
+        return _run_verb(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run_verb(words: list[str]) -> int:
     from undo_hpc.system.guard import prepare_streams
 
     prepare_streams()
-    words = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault(
         "PYDANTIC_DISABLE_PLUGINS", "1"
     )  # looking for plugins costs more than reading a run
@@ -112,9 +118,9 @@ def _overview(words: list[str]) -> int:
         return 2
     if words[0].startswith("-"):
         if parser.parse_args(words).version:
-            from undo_hpc import __version__
+            from undo_hpc.cli.errors import guard
 
-            print(f"undo-hpc {__version__}")
+            return guard(_print_version)
         return 0
     import difflib
 
@@ -125,3 +131,10 @@ def _overview(words: list[str]) -> int:
     advice = MEANT.get(words[0], advice)
     print(f"error: there is no verb '{printable(words[0])}'\n  -> {advice}", file=sys.stderr)
     return 2
+
+
+def _print_version() -> int:
+    from undo_hpc import __version__
+
+    print(f"undo-hpc {__version__}")
+    return 0

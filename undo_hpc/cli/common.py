@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,28 @@ def nonempty(text: str) -> str:
 def path_argument(text: str) -> Path:
     """The type of an argument that is a path: an empty one would be the current folder."""
     return Path(nonempty(text))
+
+
+def whole_number(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[-+]?[0-9]{1,20}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most:,}")
+        return int(text)
+
+    return read
+
+
+def real_number(text: str) -> float:
+    """The type of an argument that is a number from 0 to 10^9, such as seconds or a temperature."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10**9:  # not a number is neither
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1,000,000,000")
+    return value
 
 
 class Once(argparse.Action):

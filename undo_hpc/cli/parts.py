@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import Once, add_set, nonempty
+from undo_hpc.cli.common import Once, add_set, nonempty, path_argument, whole_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,13 +33,14 @@ def add_part_arguments(parser: argparse.ArgumentParser, *, limit: str) -> None:
     """The arguments that every part takes."""
     parser.add_argument(
         "--config",
+        type=nonempty,
         metavar="NAME_OR_FILE",
         help="take all else from a preset or a YAML file; its run directory is that of the whole run",
     )
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
+        "--run-dir", type=path_argument, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help=limit)
+    parser.add_argument("--limit", type=whole_number(1), metavar="N", help=limit)
     add_set(parser, "any other key, e.g. generate.engine.name=vllm; repeatable")
     add_place_arguments(parser)
     parser.add_argument(
@@ -104,6 +105,19 @@ def part_config(
     if arguments.config:
         return load_config(arguments.config, part)
     return from_sets([key("name", name), "data.diagnosis=0", "data.validation=0", *alone, *part])
+
+
+def require_named(arguments: argparse.Namespace, usage: str, *given: object) -> None:
+    """Raises ConfigError where a part is not told what it needs, and neither a configuration nor a key says it."""
+    if arguments.config or arguments.sets or all(given):
+        return
+    from undo_hpc.errors import ConfigError
+    from undo_hpc.system.invocation import cli_hint
+
+    raise ConfigError(
+        f"the command needs more: undo-hpc {usage}",
+        hint=f"or give --config FILE; see {cli_hint(usage.split()[0] + ' --help')}",
+    )
 
 
 def run_part(arguments: argparse.Namespace, config: RunConfig, console: Console) -> int:

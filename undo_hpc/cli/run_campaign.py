@@ -172,17 +172,14 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
 
 def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
     """Raises ConfigError where runs of the campaign were graded by another checker than the rest, if any is left, will be."""
-    from undo_hpc.campaign.answers import has_ended
+    from undo_hpc.campaign.dependent import ended
     from undo_hpc.control.finished import all_metrics
     from undo_hpc.errors import ConfigError
     from undo_hpc.stages.verdicts import checker_version
 
-    existing = place.existing(campaign)
-    if all(
-        seed in runs and has_ended(runs[seed]) for runs in existing.values() for seed in campaign.config.seeds
-    ):
+    if all(ended(campaign, place, name, seed) for name in campaign.names for seed in campaign.config.seeds):
         return
-    for name, runs in existing.items():
+    for name, runs in place.existing(campaign).items():
         for seed, run in runs.items():
             now = checker_version(run.config)
             before = {str(m["checker"]) for m in all_metrics(run) if m.get("checker")} - {now}
@@ -256,14 +253,14 @@ class _Start:
     @property
     def has_ended(self) -> bool:
         """Whether no run of the campaign is missing."""
-        from undo_hpc.campaign.answers import has_ended
-        from undo_hpc.campaign.dependent import transfers
-        from undo_hpc.pipeline.layout import Layout
-        from undo_hpc.pipeline.run import open_run
+        from undo_hpc.campaign.dependent import ended, transfers
 
-        names = [*self.campaign.names, *transfers(self.campaign)]
-        places = [self.place.run(name, seed) for name in names for seed in self.campaign.config.seeds]
-        return all(Layout(path).config.exists() and has_ended(open_run(path)) for path in places)
+        campaign = self.campaign
+        return all(
+            ended(campaign, self.place, name, seed)
+            for name in (*campaign.names, *transfers(campaign))
+            for seed in campaign.config.seeds
+        )
 
     def _jobs_submit(self) -> bool:
         """Whether the runs are on a cluster whose nodes submit jobs."""
@@ -315,8 +312,8 @@ class _Start:
             config: None where it is known only when the run `waits_for` has ended.
             only_waiting: a run that has been planned is left to its own jobs.
         """
-        from undo_hpc.campaign.answers import has_ended
         from undo_hpc.campaign.continuing import remember
+        from undo_hpc.campaign.dependent import ended
         from undo_hpc.campaign.shared import awaited, take_over
         from undo_hpc.cli.run_iteration import start_run
         from undo_hpc.pipeline.layout import Layout
@@ -326,7 +323,7 @@ class _Start:
         known = Layout(run_dir).config.exists()
         begun = known and open_run(run_dir).plan(0) is not None
         submitted = begun and Layout(run_dir).submissions.exists()
-        if (begun and has_ended(open_run(run_dir))) or (submitted and only_waiting):
+        if ended(self.campaign, self.place, name, seed) or (submitted and only_waiting):
             return 0
         on_slurm = config is not None and config.cluster.kind == "slurm"
         if config is not None and on_slurm and not begun:  # else the one before it has ended
@@ -377,7 +374,7 @@ def write_page(campaign: Campaign, place: CampaignDir, console: Console) -> Path
         for name, arm in transfers(campaign).items():
             run_dir = place.run(name, seed)
             done = Layout(run_dir).config.exists()
-            if done and (found := read_result(open_run(run_dir), config.problem_set, "last")) is not None:
+            if done and (found := read_result(open_run(run_dir), config.problem_set, "last", 1)) is not None:
                 second[arm][seed] = found
             else:
                 pending.append(f"{name}, seed {seed}")

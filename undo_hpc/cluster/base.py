@@ -27,9 +27,13 @@ class JobState(StrEnum):
         "abandoned"  # held by the scheduler itself: its node failed to start it, or it was requeued too often
     )
     STUCK = "stuck"  # pending behind a dependency that can never be fulfilled
+    BEYOND = (
+        "beyond"  # pending, and it asks for what its partition, account or quality of service never gives
+    )
 
 
-WAITING = (JobState.PENDING, JobState.HELD, JobState.ABANDONED)  # not started, and it can still start
+# not started, and it can still start
+WAITING = (JobState.PENDING, JobState.HELD, JobState.ABANDONED, JobState.BEYOND)
 
 
 @dataclass(frozen=True, slots=True)

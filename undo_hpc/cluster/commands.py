@@ -33,6 +33,10 @@ class TooLate(ClusterError):
     """The job has started, ended or been requeued meanwhile: what was asked cannot be done to it any more."""
 
 
+class NoNode(ClusterError):
+    """No node has what is asked for. `sbatch --test-only` says so, too, where the nodes that have it are down or drained."""
+
+
 class LostDependency(ClusterError):
     """A job that was to be waited for is not known any more (SLURM 24.11 refuses that, 22.05 does not)."""
 
@@ -70,6 +74,12 @@ _REFUSALS = (
         "set `partition` in the profile; `sinfo -s` lists them",
     ),
     Refusal(
+        r"partition not available|partition.*(?:inactive|is down)",
+        "the partition takes no jobs now",
+        "`sinfo -s` shows its state: run the same command again when the site has opened it, or set another `partition` in the profile",
+        Unclear,
+    ),
+    Refusal(
         r"no cluster|invalid entry for --cluster|unknown cluster",
         "SLURM knows no cluster of that name",
         "set `cluster` in the profile (or SLURM_CLUSTERS); `sacctmgr show clusters format=cluster` lists them",
@@ -85,7 +95,7 @@ _REFUSALS = (
         "set `qos` in the profile; `sacctmgr show qos` lists them",
     ),
     Refusal(
-        r"invalid generic resource|gres",
+        r"invalid generic resource|\bgres\b",
         "the cluster lacks the GPUs that are asked for",
         "set `gpus_per_node`, `gpu_type` and `gpu_syntax` in the profile; `sinfo -o '%P %G'` shows what there is",
     ),
@@ -118,6 +128,7 @@ _REFUSALS = (
         r"memory|node configuration is not available|more processors|node count|cpu count",
         "no node of the partition has what a task asks for",
         "lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile; `sinfo -o '%P %D %c %m %G'` shows the nodes",
+        NoNode,
     ),
     Refusal(
         r"unrecognized option|invalid option|unknown option",

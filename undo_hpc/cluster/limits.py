@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
+import os
 import re
 from dataclasses import dataclass
 
 from undo_hpc.cluster.commands import config_values, run
 from undo_hpc.errors import ClusterError
+from undo_hpc.system.ownership import user_name
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def ask_federated_cluster() -> str:
 def _submit_limits() -> list[tuple[str, str, int]]:
     """MaxSubmitJobs of association and quality of service, where SLURM keeps accounts: (account or qos, its name, the limit)."""
     found = []
-    user = getpass.getuser()
+    user = user_name(os.geteuid())
     for kind, *command in (
         ("account", "show", "assoc", f"user={user}", "format=account,maxsubmit"),
         ("qos", "show", "qos", "format=name,maxsubmitpu"),

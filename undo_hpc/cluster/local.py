@@ -23,8 +23,8 @@ from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
+from undo_hpc.storage.opening import open_append
 from undo_hpc.storage.progress import read_progress
-from undo_hpc.storage.reading import open_append
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.ownership import compiler_cache
 from undo_hpc.system.parent_death import bound_to_this_process

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import re
 import shutil
 from dataclasses import dataclass
 
 import yaml
 
 from undo_hpc.cluster.commands import config_values, require_slurm, run
+from undo_hpc.cluster.nodes import gpus_of, number_of
 from undo_hpc.cluster.signals import seconds_of
 from undo_hpc.errors import ClusterError
+from undo_hpc.system.ownership import user_name
 
 DAY_MINUTES = 24 * 60
 
@@ -40,18 +40,16 @@ def parse_partitions(text: str) -> list[Partition]:
         name, up, limit, nodes, cpus, memory, gres = line.strip().split("|", 6)
         if not up.startswith("up"):
             continue
-        gpu = re.search(
-            r"gpu:(?:([^:,()]+):)?(\d+)(?![\w.])", gres
-        )  # a type may begin with a digit: gpu:3090:8, gpu:1g.10gb:7
+        gpus, gpu_type = gpus_of(gres)
         seconds = seconds_of(limit)
         one = Partition(
             name.rstrip("*"),
             name.endswith("*"),
             int(nodes),
-            int(re.sub(r"\D", "", cpus) or 1),
-            int(re.sub(r"\D", "", memory) or 0),
-            int(gpu[2]) if gpu else 0,
-            (gpu[1] or "") if gpu else "",
+            number_of(cpus) or 1,
+            number_of(memory),
+            gpus,
+            gpu_type,
             None if seconds is None else int(seconds // 60),
         )
         old = found.get(one.name)
@@ -83,7 +81,7 @@ def propose_profile() -> str:
 def _accounts() -> list[str]:
     if shutil.which("sacctmgr") is None:
         return []
-    user = f"user={getpass.getuser()}"
+    user = f"user={user_name(os.geteuid())}"
     said = ""
     try:  # the one that SLURM takes by itself first
         for what in (["user", user, "format=defaultaccount"], ["assoc", user, "format=account"]):

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from undo_hpc.cluster.base import WAITING, JobState, LiveJob, Submission
-from undo_hpc.cluster.commands import LostDependency, TooLate, Unreachable, require_slurm, run
+from undo_hpc.cluster.commands import LostDependency, NoNode, TooLate, Unreachable, require_slurm, run
 from undo_hpc.cluster.identity import (
     FORMAT,
     job_by_id,
@@ -32,6 +32,7 @@ from undo_hpc.cluster.identity import (
 from undo_hpc.cluster.journal import SubmissionJournal
 from undo_hpc.cluster.limits import Limits, parse_config, submit_limits_of_user
 from undo_hpc.cluster.names import ArrayPart, JobName, array_ahead, split_array
+from undo_hpc.cluster.nodes import NODES, parse_nodes, wait_for_nodes
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.render import BatchJob, dependency, render
 from undo_hpc.cluster.states import ENDED, state_of
@@ -122,7 +123,18 @@ class SlurmCluster:
             try:
                 self._ask(["sbatch", "--test-only"], stdin=script)
             except ClusterError as error:
+                waits = self._waits(submission) if isinstance(error, NoNode) else ""
+                if waits:
+                    log.warning("%s waits: no node can run it now; %s", submission.stage, waits)
+                    continue
                 raise type(error)(f"stage {submission.stage}: {error.message}", hint=error.hint) from error
+
+    def _waits(self, submission: Submission) -> str:
+        """The nodes that a submission waits for, though no node that is there has what it asks for; empty where there are none such."""
+        with contextlib.suppress(ClusterError):
+            asked = self.profile.for_stage(submission.stage, submission.resources)
+            return wait_for_nodes(parse_nodes(self._ask(NODES)), asked)
+        return ""
 
     def submit(self, submission: Submission) -> tuple[str, ...]:
         """Submits all parts, or none, behind those jobs that SLURM still knows (see base.Cluster)."""

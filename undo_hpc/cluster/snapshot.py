@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from undo_hpc.storage.atomic import publish_dir, temporary_name, translate_os_error, write_bytes, write_text
-from undo_hpc.storage.reading import read_bytes
+from undo_hpc.storage.opening import read_bytes
 from undo_hpc.system.data_files import project_root
 
 log = logging.getLogger(__name__)

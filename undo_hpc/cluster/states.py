@@ -35,8 +35,15 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
-_HELD = re.compile(r"held|hold", re.IGNORECASE)
+_HELD = re.compile(r"[Hh]eld|Hold|\bhold")  # but no QOSUsageThreshold
 _ABANDONED = re.compile(r"launch failed|user env retrieval failed|JobHoldMaxRequeue", re.IGNORECASE)
+# The job asks for what its partition, account or quality of service never gives: SLURM keeps it in the queue all the same
+# (EnforcePartLimits=NO, the default), or the limits were lowered since.
+_BEYOND = re.compile(
+    r"PartitionConfig|PartitionTimeLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed|"
+    r"ReservationDeleted|ReservationInvalid|"
+    r"MaxMemPerLimit|(?:QOS|Assoc)(?:Max\w+Per(?:Job|Node)(?:Limit)?|Min\w+)"
+)
 
 
 def state_of(state: str, reason: str) -> JobState:
@@ -44,6 +51,9 @@ def state_of(state: str, reason: str) -> JobState:
     known = _STATES.get(state, JobState.RUNNING)
     if known is JobState.PENDING and reason == "DependencyNeverSatisfied":
         return JobState.STUCK
-    if known is JobState.PENDING and _HELD.search(reason):
+    if known is JobState.PENDING and _BEYOND.fullmatch(reason.strip("()")):
+        return JobState.BEYOND
+    # One that is COMPLETING is queued again, while its last node still cleans up, or is silent.
+    if known in (JobState.PENDING, JobState.STOPPING) and _HELD.search(reason):
         return JobState.ABANDONED if _ABANDONED.search(reason) else JobState.HELD
     return known

@@ -114,6 +114,11 @@ class AddedEvaluation(Section):
     temperature: float | None = runtime_field(None, "null takes that of evaluate.sampling", ge=0)
     source: SourceConfig | None = runtime_field(None, "another source of the benchmark, e.g. a local file")
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is told of its answers: how many problems and samples, and how they are drawn."""
+        return self.model_dump(mode="json", include={"limit", "samples", "temperature"})
+
 
 class RationalesConfig(Section):
     """Rationales that exist already: iteration 0 begins with them, and no teacher is asked. Each belongs to a training problem of the run."""
@@ -168,7 +173,7 @@ class DataConfig(Section):
         RationalesConfig(), "rationales that exist already, for iteration 0"
     )
     diagnosis: int | float = result_field(
-        0.1, "problems held out to examine the student: a number, or a share below 1", ge=0
+        0.1, "problems held out to find kinds of errors of the student: a number, or a share below 1", ge=0
     )
     validation: int | float = result_field(
         0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0

@@ -18,7 +18,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import YamlText, parse_value, read_yaml
 from undo_hpc.errors import ConfigError
 from undo_hpc.system.credentials import credentials_of
-from undo_hpc.system.data_files import data_file
+from undo_hpc.system.data_files import data_file, expanded
 from undo_hpc.system.ownership import require_not_for_everybody, require_not_planted
 
 PRESETS = data_file("launchers/configs")
@@ -165,6 +165,10 @@ def find_config(name_or_file: str) -> Path:
     preset = PRESETS / f"{name_or_file}.yaml"
     is_preset = bool(name_or_file) and "/" not in name_or_file and preset.is_file()
     if path.suffix in (".yaml", ".yml") or (path.exists() and not is_preset):
+        if path.is_dir():
+            raise ConfigError(
+                f"{path} is a folder, not a configuration file", hint="name the YAML file in it"
+            )
         if not path.is_file():
             there = sorted(str(p) for p in path.parent.glob("*.y*ml"))[:20] if path.parent.is_dir() else []
             near = difflib.get_close_matches(str(path), there, n=1)
@@ -281,7 +285,7 @@ def _absolute(data: Any, base: Path, path: tuple[str, ...]) -> None:
 def _resolved(value: Any, base: Path, key: str) -> Any:
     if not isinstance(value, str) or not value or "\0" in value:
         return value
-    path = Path(value).expanduser()
+    path = expanded(value)
     if path.is_absolute():
         return str(path)
     if key == "plugins":  # always folders, and tasks have another working directory

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.config.yaml_text import YamlText
 from undo_hpc.errors import ConfigError
+from undo_hpc.system.data_files import expanded
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _meant(path: tuple[str, ...], value: Any, max_length: Any) -> dict[tuple[str
         return None
     if not around and word in _OF_THE_TEACHER:
         targets = targets[:1]
-    if word == "dataset" and isinstance(value, str) and Path(value).expanduser().exists():
+    if word == "dataset" and isinstance(value, str) and expanded(value).exists():
         targets = [("data", "train", "path")]
     if word == "batch_size" and isinstance(value, int) and isinstance(max_length, int):
         value *= max_length  # rows there, tokens here

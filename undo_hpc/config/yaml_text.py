@@ -137,6 +137,11 @@ def read_yaml(path: Path) -> YamlText:
     """Reads a YAML mapping. Raises ConfigError where the file is missing, not YAML, or not a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8: {error.reason} at byte {error.start}",
+            hint=f"save it as UTF-8, for example: iconv -f latin1 -t utf-8 {path.name} (or -f utf-16)",
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="check the path") from error
 
@@ -159,12 +164,14 @@ def read_yaml(path: Path) -> YamlText:
     try:
         node, data = _parse(text, look)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}", hint="fix the line that is named") from error
+        what = str(error).replace('in "<unicode string>", ', "in ")
+        raise ConfigError(f"{path} is not valid YAML: {what}", hint="fix the line that is named") from error
     if data is None:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(
-            f"{path}: the file must hold keys and values", hint="see launchers/configs/tiny.yaml"
+            f"{path}: the file must hold keys and values",
+            hint="one `key: value` a line, with a blank behind the colon",
         )
     return YamlText(data, str(path), dict(_lines(node, ())))
 

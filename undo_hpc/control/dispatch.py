@@ -10,6 +10,7 @@ job), `stopping_run`, `budget`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import LAST_STAGE
 from undo_hpc.pipeline.state import Key, TaskState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -74,7 +77,7 @@ def submit_missing(
         Incomplete: a resubmitting stage has submitted the same stage too often, or a new iteration would exceed the budget.
     """
     cluster.recover(run.layout.root, run.id)
-    jobs, listed = _live_jobs(run, cluster, own)
+    jobs, listed = _live_jobs(run, cluster, own, person=not (resubmitter or unattended))
     if not resubmitter:
         require_unmoved(run, jobs)
     state = current_state(run, _live_states(jobs, latest_planned(run)))
@@ -120,12 +123,17 @@ def submit_missing(
     return result
 
 
-def _live_jobs(run: Run, cluster: Cluster, own: str) -> tuple[list[LiveJob], set[str]]:
+def _live_jobs(run: Run, cluster: Cluster, own: str, person: bool) -> tuple[list[LiveJob], set[str]]:
     """The run's jobs, but for our own and those that can never start, which are cancelled; and the ids of all."""
     every = cluster.live_jobs(run.id)
     jobs = [job for job in every if own not in (job.id, job.task_id)]
-    cluster.cancel(job.id for job in jobs if job.state is JobState.STUCK)
-    return [job for job in jobs if job.state is not JobState.STUCK], {own} | {job.id for job in every}
+    vain = {JobState.STUCK}
+    if person:  # who may have corrected the profile; by itself it may pass, as where the controller has lost its accounts
+        vain.add(JobState.BEYOND)
+        for reason in sorted({job.reason for job in jobs if job.state is JobState.BEYOND}):
+            log.warning("SLURM does not start tasks (%s): they are cancelled, and submitted again", reason)
+    cluster.cancel(job.task_id for job in jobs if job.state in vain)  # of an array others may run
+    return [job for job in jobs if job.state not in vain], {own} | {job.id for job in every}
 
 
 def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from undo_hpc.control.position import ADDED, RunState, read_state
 from undo_hpc.control.results import finished_problem
-from undo_hpc.errors import StorageError
+from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.pipeline.plan import decide_run
 from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.events import read_events
+from undo_hpc.system.invocation import resume_hint
 
 
 def all_metrics(run: Run, state: RunState | None = None) -> list[dict[str, Any]]:
@@ -20,8 +21,8 @@ def all_metrics(run: Run, state: RunState | None = None) -> list[dict[str, Any]]
     Args:
         state: of the run, where it is known.
     """
-    numbers, ends = run.layout.iterations(), left_out(run, state)
-    held = [k for k in numbers if ends is None or k < ends[0]]
+    ends = left_out(run, state)
+    held = [k for k in run.layout.iterations() if ends is None or k < ends[0]]
     found = [read_metrics(run, k) for k in held if run.layout.iteration(k).metrics.exists()]
     sets = [metrics["sets"] for metrics in found]
     decisions = (decide_run(run.config, sets[: k + 1]).to_dict() for k in range(len(sets)))
@@ -34,20 +35,35 @@ def left_out(run: Run, state: RunState | None = None) -> tuple[int, str] | None:
 
     Evaluations that were added since change nothing in them, and no more does a file that was deleted.
     """
-    with_metrics = [k for k in run.layout.iterations() if run.layout.iteration(k).metrics.exists()]
-    if not with_metrics:
+    ended = [k for k in run.layout.iterations() if _has_ended(run, k)]
+    if not ended:
         return None
     try:
         state = state or read_state(run)
     except StorageError:  # a damaged plan, of an iteration that is not finished
         state = None
-    for number in range(with_metrics[-1] + 1):
-        why = (
-            _outdated(run, state) if state is not None and number == state.iteration else _damage(run, number)
-        )
-        if why:
+    for number in range(ended[-1] + 1):
+        at_work = state is not None and number == state.iteration
+        why = _outdated(run, state) if at_work and state is not None else _damage(run, number)
+        if why := why or _unreadable(run, number):
             return number, why
     return None
+
+
+def require_current(run: Run, iteration: int) -> None:
+    """The distilled set of an iteration is what its shards give now. Raises EvidenceError where it is about to be made again."""
+    state = read_state(run)
+    for status in state.statuses if state is not None and state.iteration == iteration else ():
+        if status.stage == "merge" and status.state != "done":
+            raise EvidenceError(
+                f"the distilled set of iteration {iteration} does not hold ({status.why or 'it is made again'})",
+                hint=f"run {resume_hint(run.layout.root)}, which makes it again, then the same command",
+            )
+
+
+def _has_ended(run: Run, number: int) -> bool:
+    at = run.layout.iteration(number)
+    return at.metrics.exists() or at.stage_manifest("advance").exists()
 
 
 def _outdated(run: Run, state: RunState) -> str:
@@ -68,6 +84,15 @@ def _outdated(run: Run, state: RunState) -> str:
 def _damage(run: Run, number: int) -> str:
     """What is wrong with the metrics of an iteration or their evidence; empty where nothing is."""
     return finished_problem(run, number, "advance", run.layout.iteration(number).metrics)
+
+
+def _unreadable(run: Run, number: int) -> str:
+    """Why metrics.json cannot be read; empty where it can: advance's manifest, which names its digest, is away while it counts again."""
+    try:
+        read_metrics(run, number)
+    except StorageError as error:
+        return error.message
+    return ""
 
 
 def _only_added(run: Run, iteration: int) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from undo_hpc.cluster.base import JobState
+from undo_hpc.cluster.states import state_of
 from undo_hpc.errors import ClusterError, StorageError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Key, TaskState
@@ -25,10 +28,15 @@ REASONS = {
     "PartitionDown": "the partition is down",
     "PartitionInactive": "the partition is closed",
     "PartitionTimeLimit": "asks for more time than the partition allows; lower cluster.resources.STAGE.minutes",
+    "PartitionConfig": "asks for what no node of its partition has; lower cpus_per_task, memory_gb, gpus_per_node or nodes in the profile",
+    "BadConstraints": "asks for a combination that no node offers; see `constraint` in the profile",
+    "Nodes required for job are DOWN": "the nodes that it needs are down or reserved",
     "PartitionNodeLimit": "asks for more nodes than the partition has",
     "ReqNodeNotAvail": "the nodes that it needs are down or reserved",
     "NodeDown": "a node that it needs is down",
     "Reservation": "waits for its reservation",
+    "ReservationDeleted": "its reservation has been deleted; fix `extra` in the profile",
+    "ReservationInvalid": "its reservation is not valid; fix `extra` in the profile",
     "Licenses": "waits for a licence",
     "InvalidAccount": "the account is not valid; fix `account` in the profile",
     "InvalidQOS": "the quality of service is not valid; fix `qos` in the profile",
@@ -37,8 +45,18 @@ REASONS = {
     "MaxGRESPerAccount": "the account uses all GPUs that it may",
     "launch failed requeued held": "its node failed to start it and SLURM holds it; run the launcher again to release it",
     "user env retrieval failed requeued held": "its node could not load your environment and SLURM holds it; run the launcher again to release it",
+    "SchedDefer": "the scheduler has not looked at it yet",
+    "Cleaning": "its last start is still being cleaned up",
     "None": "just submitted",
 }
+# Families: how they begin, and whose limit it is.
+_LIMITS = (
+    ("QOS", "your quality of service"),
+    ("Assoc", "your account"),
+    (r"Max\w+PerAccount", "your account"),
+    (r"Max\w+PerUser", "your user"),
+    ("MaxMemPerLimit", "the partition"),
+)
 
 
 def explain_reason(reason: str) -> str:
@@ -46,13 +64,11 @@ def explain_reason(reason: str) -> str:
     bare = reason.strip("()").split(",")[0].strip()
     if bare in REASONS:
         return REASONS[bare]
-    for prefix, whose in (
-        ("QOS", "quality of service"),
-        ("Assoc", "account"),
-        ("MaxMemPerLimit", "memory limit"),
-    ):
-        if bare.startswith(prefix):
-            return f"a limit of your {whose} is reached ({bare})"
+    for pattern, whose in _LIMITS:
+        if re.match(pattern, bare):
+            beyond = state_of("PENDING", bare) is JobState.BEYOND
+            word = "asks for what {} does not allow" if beyond else "a limit of {} is reached"
+            return f"{word.format(whose)} ({bare})"
     return bare or "waits"
 
 
@@ -68,6 +84,8 @@ class LiveTasks:
         paused: whether the run was paused.
         abandoned: tasks that the scheduler holds because it could not start them.
         held: the first task that somebody holds; empty where nobody does.
+        stuck: tasks behind one that failed, which SLURM never starts.
+        beyond: the first task that asks for what it never gets, and why; empty where none does.
     """
 
     tasks: dict[Key, tuple[TaskState, str]] = field(default_factory=dict)
@@ -77,6 +95,8 @@ class LiveTasks:
     paused: bool = False
     abandoned: int = 0
     held: str = ""
+    stuck: int = 0
+    beyond: str = ""
 
 
 def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks:
@@ -97,14 +117,16 @@ def query_live(run: Run, iteration: int, *, scheduler: bool = True) -> LiveTasks
 
 
 def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
-    from undo_hpc.cluster.base import JobState
     from undo_hpc.control.run_cluster import watched_cluster
 
     for job in watched_cluster(run).live_jobs(run.id):
         live.jobs += 1
         live.abandoned += job.state is JobState.ABANDONED
+        live.stuck += job.state is JobState.STUCK
         if job.state is JobState.HELD:
             live.held = live.held or job.task_id
+        if job.state is JobState.BEYOND:
+            live.beyond = live.beyond or f"job {job.task_id} will never start: {explain_reason(job.reason)}"
         if job.iteration != iteration:
             continue
         key = job.stage, job.index or 0

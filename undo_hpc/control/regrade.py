@@ -28,7 +28,7 @@ from undo_hpc.method.metrics import count_attempts, count_solved
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.stages import STAGES, followers, spec_of
+from undo_hpc.pipeline.stages import followers, spec_of
 from undo_hpc.records import Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.checker import AnswerChecker, checker_of
@@ -132,7 +132,7 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
             changes=len(done.changes),
             kinds={" ".join(map(str, k)): n for k, n in sorted(done.kinds().items())},
         )
-    done.again = _again(numbers, done.changes)
+    done.again = _again(run, numbers, done.changes)
     return done
 
 
@@ -258,12 +258,14 @@ def _put_aside_later(run: Run, iteration: int) -> None:
         log.info("iteration %d depends on verdicts that have changed: moved to %s", number, place)
 
 
-def _again(numbers: Sequence[int], changes: list[Change]) -> list[tuple[int, str]]:
+def _again(run: Run, numbers: Sequence[int], changes: list[Change]) -> list[tuple[int, str]]:
     """What rests on the changed verdicts, in order: the rest of that iteration, and every later one."""
     if not changes:
         return []
     first = min(c.iteration for c in changes)
+    plan = run.plan(first)
+    there = [stage.name for stage in build_graph(run.config, run.layout, plan)] if plan else []
     touched = {c.stage for c in changes if c.iteration == first}
-    found = [(first, name) for name in STAGES if any(name in followers(stage) for stage in touched)]
+    found = [(first, name) for name in there if any(name in followers(stage) for stage in touched)]
     later = [k for k in numbers if k > first]
     return found + [(k, "all stages") for k in later]

@@ -26,9 +26,16 @@ from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.pipeline.stages import STAGES, spec_of
 from undo_hpc.pipeline.state import combined_digest, enough
-from undo_hpc.storage.atomic import copy_file, link_file, read_json, write_json
+from undo_hpc.storage.atomic import copy_file, link_file, write_json
 from undo_hpc.storage.events import read_events
-from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.manifest import (
+    Manifest,
+    describe_output,
+    read_manifest,
+    sealed,
+    verify_outputs,
+    write_manifest,
+)
 
 # The keys that a stage reads beside its inputs. (Models and what the teacher is asked are compared themselves.)
 _ANSWERS = ("seed", "grading.", "evaluate.engine", "evaluate.sampling", "evaluate.samples")
@@ -273,13 +280,12 @@ class _Donor:
         """The decision of an iteration under the taker's own rule (`stop`, `iterations`), in its own copy of the metrics."""
         layout = self.taker.layout
         metrics = layout.iteration(manifest.iteration).metrics
-        before = (read_metrics(self.taker, k) for k in range(manifest.iteration))
-        history = [*before, read_json(metrics)]  # linked just now, from a file whose digest was compared
+        history = [read_metrics(self.taker, k) for k in range(manifest.iteration + 1)]
         decision = decide_run(self.taker.config, [item["sets"] for item in history]).to_dict()
         if history[-1]["decision"] == decision:
             return manifest
         write_json(
-            metrics, history[-1] | {"decision": decision}
+            metrics, sealed(history[-1] | {"decision": decision})
         )  # a new file: the donor's own stays as it is
         return replace(
             manifest, outputs=manifest.outputs | {layout.relative(metrics): describe_output(metrics)}

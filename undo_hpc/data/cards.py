@@ -7,6 +7,7 @@ the files, and every folder of that name gives the rows of the first one that wa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,18 @@ def source_licence(run: Run) -> str:
 
 
 def benchmark_details(run: Run) -> dict[str, dict[str, Any]]:
-    """Title, licence, sizes and source of each benchmark by name, those included that were added to the run (`evaluate.added`)."""
+    """Title, licence, sizes and source of each benchmark by name, those included that were added to the run (`evaluate.added`). Where several
+    sets are of one benchmark, the title has their names, too."""
     prepared = read_json(run.layout.prepared) if run.layout.prepared.exists() else {}
     found = dict(prepared.get("details", {}).get("benchmarks", {}))
     for name in run.config.evaluate.added:
         if (path := run.layout.added_manifest(name)).exists():
             found[name] = dict(read_json(path).get("details", {}))
-    return found
+    titles = Counter(each.get("title") for each in found.values())
+    return {
+        name: each | ({"title": f"{each['title']}: {name}"} if titles[each.get("title")] > 1 else {})
+        for name, each in found.items()
+    }
 
 
 def licence_tag(name: str) -> str:

@@ -129,9 +129,9 @@ def as_text(value: Any, what: str) -> str:
         try:
             value = value.decode("utf-8")
         except UnicodeDecodeError:
-            raise Unusable(f"{what} is no text but bytes") from None
+            raise Unusable(f"{what} is no text (bytes)") from None
     if not isinstance(value, str):
-        raise Unusable(f"{what} is no text but a {type(value).__name__}")
+        raise Unusable(f"{what} is no text ({type(value).__name__})")
     if "\x00" in value:
         raise Unusable(f"{what} holds a zero byte")
     try:

@@ -47,6 +47,11 @@ def data_files(path: Path, split: str, *, split_is_asked: bool, config: str = ""
         raise DataError(f"no such file or folder: {path}", hint=f"check the path{beside}")
     if path.is_file():
         return [[path]]
+    if not path.is_dir():
+        raise DataError(
+            f"{path} is neither a file nor a folder",
+            hint="a pipe cannot be read twice: write it to a file first",
+        )
     files = files_inside(path)
     if not files:
         raise DataError(f"the folder {path} holds no data file", hint=_KINDS)

@@ -265,4 +265,4 @@ def _zipped(columns: list[Any], cells: Any) -> Any:
 
 
 def _mapping(value: Any) -> Mapping[str, Any] | BadRow:
-    return value if isinstance(value, dict) else BadRow(f"the row is no object but a {type(value).__name__}")
+    return value if isinstance(value, dict) else BadRow(f"the row is no JSON object ({type(value).__name__})")

@@ -15,6 +15,7 @@ from undo_hpc.data.rows import read_table, suffix_of
 from undo_hpc.data.tables import EmptyFileError, ListTable, Table
 from undo_hpc.errors import DataError
 from undo_hpc.storage.atomic import sha256_file
+from undo_hpc.system.data_files import expanded
 
 Ignored = dict[Path, str]
 
@@ -57,7 +58,7 @@ def open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table]
 
 
 def _find(given: str, base_dir: Path | None) -> Path:
-    path = Path(given).expanduser()
+    path = expanded(given)
     tried = [base_dir / path] if base_dir is not None and not path.is_absolute() else []
     tried.append(path)
     try:

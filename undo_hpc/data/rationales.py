@@ -16,6 +16,7 @@ from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.pipeline.layout import Layout, distilled_files
 from undo_hpc.records import Problem, content_id
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
+from undo_hpc.system.data_files import expanded
 from undo_hpc.system.wording import counted
 
 SHOWN = 3  # rows that a message names
@@ -141,7 +142,7 @@ def _as_source(config: RationalesConfig) -> SourceConfig:
 
 def _distilled_of(run_dir: Path, iteration: int | None) -> Path:
     """The folder of another run's distilled set, its files as its manifest says. Raises ConfigError, DataError."""
-    layout = Layout(run_dir.expanduser().resolve())
+    layout = Layout(expanded(run_dir).resolve())
     if not layout.config.exists():
         raise ConfigError(
             f"data.rationales.run: {run_dir} is not a run directory (it has no {layout.config.name})",

@@ -13,6 +13,7 @@ from undo_hpc.control.checks.sources import hub_sources
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
 from undo_hpc.errors import UndoError
 from undo_hpc.models import loaded_models
+from undo_hpc.system.data_files import expanded
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def hub_models(config: RunConfig) -> dict[str, str]:
     return {
         m.model: m.revision
         for m in loaded_models(config).values()
-        if m.model and not m.model.startswith("tiny:") and not Path(m.model).expanduser().is_dir()
+        if m.model and not m.model.startswith("tiny:") and not expanded(m.model).is_dir()
     }
 
 
@@ -83,7 +84,7 @@ def check_token(config: RunConfig | None) -> Iterator[Finding]:
 
     there = bool(get_token())
     if hub and hub.token_file:
-        path = Path(hub.token_file).expanduser()
+        path = expanded(hub.token_file)
         if not path.is_file():
             yield Finding("error", "Hub token", f"{path} is missing", "correct hub.token_file")
             return

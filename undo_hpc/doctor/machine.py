@@ -16,6 +16,7 @@ from undo_hpc.control.checks.finding import Finding
 from undo_hpc.doctor.packages import installed
 from undo_hpc.errors import UndoError
 from undo_hpc.models import resolve_model
+from undo_hpc.system.data_files import expanded
 
 SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cephfs", "fuse.ceph", "wekafs", "panfs", "pvfs2", "orangefs", "afs",
           "glusterfs", "fuse.glusterfs", "cifs", "smb3", "9p", "fuse.juicefs", "fuse.sshfs", "vast")  # fmt: skip
@@ -138,7 +139,7 @@ def _try_out(folder: Path) -> None:
 
 def weights(model: str, revision: str = "") -> int | None:
     """Bytes of a model's weights, locally or in the Hub's cache; None where it is not there."""
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if not folder.is_dir():
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError

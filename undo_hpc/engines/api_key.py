@@ -9,6 +9,7 @@ from pathlib import Path
 
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.storage.atomic import fsync_dir
+from undo_hpc.system.data_files import expanded
 
 
 def find_key(file: str, variable: str, *, required: bool) -> str:
@@ -19,7 +20,7 @@ def find_key(file: str, variable: str, *, required: bool) -> str:
     """
     if file:
         try:
-            key = Path(file).expanduser().read_text(encoding="utf-8").strip()
+            key = expanded(file).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"engine.openai.api_key_file: {file} cannot be read: {error}",

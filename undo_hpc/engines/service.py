@@ -35,7 +35,7 @@ from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
 from undo_hpc.storage.manifest import sealed, unseal
-from undo_hpc.storage.reading import open_append
+from undo_hpc.storage.opening import open_append
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, named_address
 from undo_hpc.system.wording import printable

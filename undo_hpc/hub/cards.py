@@ -25,6 +25,7 @@ from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, chosen_word
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.storage.atomic import read_json
+from undo_hpc.storage.events import read_events
 from undo_hpc.system.templates import render_card
 
 PREDICTIONS = {
@@ -45,8 +46,11 @@ def licences(run: Run) -> list[tuple[str, str]]:
 
 
 def command(run: Run) -> str:
-    """The command that made the run, without the folders of this machine."""
+    """The command that made the run, without the folders of this machine; with the iterations that it was last asked for."""
     words = list(run.environment.get("command", [])) or ["python", "launchers/run_iteration.py"]
+    changed = (e.get("changes") for e in read_events(run.layout.events) if e["kind"] == "reconfigured")
+    if any(isinstance(keys, dict) and "iterations" in keys for keys in changed):
+        words += ["--iterations", str(run.config.iterations)]
     shown: list[str] = []
     for word in words:
         key, equals, value = word.rpartition("=")

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from undo_hpc.control.finished import all_metrics, left_out
+from undo_hpc.control.finished import all_metrics, left_out, require_current
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.hub.cards import data_card, student_card
 from undo_hpc.observe.exports import chat_bytes
@@ -79,6 +79,8 @@ def packages(run: Run) -> list[Package]:
             f"the results from iteration {ends[0]} on do not hold ({ends[1]}); nothing was published",
             hint=f"run {resume_hint(run.layout.root)}, which makes them again, then push",
         )
+    for number in merged_iterations(run) if hub.dataset_repo else ():  # the last may have no figures yet
+        require_current(run, number)
     return found
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undo_hpc.config.schema import HubConfig
@@ -21,6 +20,7 @@ from undo_hpc.hub.refusals import HubError, explain, patiently
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.reading import finite, read_fast
+from undo_hpc.system.data_files import expanded
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ def read_token(hub: HubConfig) -> str | None:
     """
     if hub.token_file:
         try:
-            token = Path(hub.token_file).expanduser().read_text().strip()
-        except OSError as error:
+            token = expanded(hub.token_file).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"hub.token_file: cannot read {hub.token_file}: {error.strerror}",
+                f"hub.token_file: cannot read {hub.token_file}: {getattr(error, 'strerror', 'it is not a text file')}",
                 hint="fix the path, or set HF_TOKEN",
             ) from error
         if not token:

@@ -262,14 +262,19 @@ class Flips:
         )
 
 
+def is_right(score: float) -> bool:
+    """Whether a problem counts as right where two students are compared: with several answers, more than half of them."""
+    return score > 0.5
+
+
 def compare(before: int, after: int, name: str, scores: Iterable[tuple[float, float]]) -> Flips:
     """The flips on the problems that both answered.
 
     Args:
         before, after: iterations of the students, UNTRAINED for the untrained one.
-        scores: their shares of right answers to each of these problems; above one half a problem counts as right.
+        scores: their shares of right answers to each of these problems (`is_right`).
     """
-    counts = Counter((old > 0.5, new > 0.5) for old, new in scores)
+    counts = Counter((is_right(old), is_right(new)) for old, new in scores)
     fixed, broken = counts[False, True], counts[True, False]
     return Flips(
         before, after, name, fixed, broken, counts[False, False], counts[True, True], mcnemar(fixed, broken)

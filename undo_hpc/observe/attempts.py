@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,21 @@ import orjson
 from undo_hpc.config.stages import TEXT_STAGES
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.engines.base import digest
-from undo_hpc.errors import ConfigError
+from undo_hpc.errors import ConfigError, StorageError
+from undo_hpc.method.metrics import is_right, share
 from undo_hpc.models import loaded_models
 from undo_hpc.observe.preview import ModelReader, learned_tokens
 from undo_hpc.pipeline.layout import IterationLayout, distilled_files
+from undo_hpc.pipeline.plan import IterationPlan
+from undo_hpc.pipeline.results import changed
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Attempt, Problem, Target
-from undo_hpc.stages.targets import prompt_of
+from undo_hpc.stages.targets import planned_targets, prompt_of
 from undo_hpc.storage.atomic import expect_fields
-from undo_hpc.storage.reading import ANY_SIZE, open_binary, read_rows_tolerant
+from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.opening import ANY_SIZE, open_binary
+from undo_hpc.storage.reading import read_rows_tolerant
 from undo_hpc.storage.shards import first_row_from
 
 
@@ -54,7 +60,7 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
         problem_set: only the answers to this benchmark or split.
 
     Raises:
-        DataError: the distilled set is damaged.
+        DataError, StorageError: the distilled set is damaged, or what the teacher was asked.
     """
     at = run.layout.iteration(iteration)
     plan = run.plan(iteration)
@@ -63,11 +69,8 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
     if stage == "merge":
         yield from _distilled(run, at, iteration)
     elif stage in ("generate", "canary"):
-        for index in range(plan.shards):
-            path = at.targets_file(index)
-            with expect_fields(path):
-                rows = list(read_rows_tolerant(path, ANY_SIZE))
-                targets = {target.problem_id: target for target in map(Target.from_dict, rows)}
+        for index in range(len(plan.targets)):
+            targets = {target.problem_id: target for target in _targets(at, plan, index)}
             # what a canary was asked lies in all of the files, once they are planned
             for attempt in _attempts(at, at.shard(stage, index if stage == "generate" else 0)):
                 if target := targets.get(attempt.problem_id):
@@ -92,23 +95,38 @@ def answered_by_teacher(run: Run, iteration: int, places: Iterable[tuple[int, st
         StorageError: a file is damaged.
     """
     at, plan = run.layout.iteration(iteration), run.plan(iteration)
-    begins = [
-        (file["first"], k) for k, file in enumerate(plan.targets if plan else ()) if file["first"] is not None
-    ]
+    if plan is None:
+        return
+    begins = [(file["first"], k) for k, file in enumerate(plan.targets) if file["first"] is not None]
+    asked: dict[int, dict[str, Target]] = {}  # of the shard at hand: the places are in its order
     for idx, who in places:
         at_or_before = bisect_right(begins, (idx, len(begins) + 1)) - 1
         if at_or_before < 0:
             continue
         index = begins[at_or_before][1]
-        asked = next((row for row in _rows_of(at.targets_file(index), idx) if row["problem_id"] == who), None)
-        if asked is not None:
-            with expect_fields(at.targets_file(index)):
-                target = Target.from_dict(asked)
-            for row in _rows_of(at.shard("generate", index), idx):
-                if row["problem_id"] == who:
-                    with expect_fields(at.shard("generate", index)):
-                        attempt = Attempt.from_dict(row)
-                    yield Answered("generate", iteration, "", target.to_problem(), attempt, target)
+        shard = at.shard("generate", index)
+        manifest = read_manifest(at.manifest_of(shard))
+        if manifest is None:
+            continue
+        if index not in asked:
+            asked = {index: {target.problem_id: target for target in _targets(at, plan, index)}}
+            if why := changed(run, manifest, shard):
+                raise StorageError(f"{run.layout.root}: {why}", hint="put the file back from a copy")
+        for row in _rows_of(shard, idx):
+            if row["problem_id"] == who and (target := asked[index].get(who)):
+                with expect_fields(shard):
+                    attempt = Attempt.from_dict(row)
+                yield Answered("generate", iteration, "", target.to_problem(), attempt, target)
+
+
+def _targets(at: IterationLayout, plan: IterationPlan, index: int) -> list[Target]:
+    path = at.targets_file(index)
+    if (found := planned_targets(path, plan.targets[index])) is None:
+        raise StorageError(
+            f"{path}, what the teacher was asked, is missing, or has changed since the iteration was planned",
+            hint="put the file back from a copy; without it nothing of these rows is shown or exported",
+        )
+    return found
 
 
 def _rows_of(path: Path, idx: int) -> Iterator[dict[str, Any]]:
@@ -170,14 +188,35 @@ def choose_stage(run: Run, stage: str | None, iteration: int | None) -> tuple[st
     )
 
 
-def earlier_mistakes(run: Run, iteration: int, problem_set: str = "") -> dict[tuple[str, str], Answered]:
-    """The first wrong answer to each problem by the student before: of the last iteration, or the untrained one before iteration 0."""
-    stage, number = ("evaluate", iteration - 1) if iteration else ("baseline", 0)
+def student_before(iteration: int) -> tuple[str, int]:
+    """Stage and iteration of the answers of the student before: of the last iteration, or the untrained one before iteration 0."""
+    return ("evaluate", iteration - 1) if iteration else ("baseline", 0)
+
+
+def fixed_since(run: Run, iteration: int, problem_set: str = "") -> dict[tuple[str, str], Answered]:
+    """The problems that the student before had wrong and that are right now, as the report counts them (`is_right`), by set and id: the
+    first wrong answer to each."""
+    stage, number = student_before(iteration)
+    now, before = (
+        _shares(run, *student, problem_set) for student in (("evaluate", iteration), (stage, number))
+    )
     found: dict[tuple[str, str], Answered] = {}
     for row in answered(run, stage, number, problem_set):
-        if row.attempt.verdict != "correct":
-            found.setdefault((row.problem_set, row.problem.problem_id), row)
+        key = (row.problem_set, row.problem.problem_id)
+        if row.attempt.verdict != "correct" and not is_right(before[key]) and is_right(now.get(key, 0.0)):
+            found.setdefault(key, row)
     return found
+
+
+def _shares(run: Run, stage: str, number: int, problem_set: str) -> dict[tuple[str, str], float]:
+    """The share of right answers to each problem."""
+    right: Counter[tuple[str, str]] = Counter()
+    answers: Counter[tuple[str, str]] = Counter()
+    for row in answered(run, stage, number, problem_set):
+        key = (row.problem_set, row.problem.problem_id)
+        answers[key] += 1
+        right[key] += row.attempt.verdict == "correct"
+    return {key: share(right[key], answers[key]) for key in answers}
 
 
 class PromptReader:

@@ -62,7 +62,9 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
             errors.append(error)
     if not errors or (when == "launch" and _can_plan(config)):
         _show(subject, sources, console)
-        _show_samples(subject, sources, console)
+        stopped = _show_samples(subject, sources, console)
+        if stopped and not errors:
+            errors.append(stopped)
     for each in found:
         if isinstance(each, Attention):
             say(console, f"warning: {each.message}", hang=2)
@@ -84,10 +86,15 @@ def _beyond(config: RunConfig) -> Iterator[str]:
         yield "the packages of the Python that the profile names: vLLM, peft, deepspeed"
 
 
-def _show_samples(subject: Subject, sources: Sources | None, console: Console) -> None:
-    """What the models will see of the first training problem."""
+def _show_samples(subject: Subject, sources: Sources | None, console: Console) -> UndoError | None:
+    """What the models will see of the first training problem; returns what stops it: one of the errors that the checks have found, or
+    a prompt template that fails on this problem.
+    """
     console.print("\nwhat the models see", style="bold", highlight=False)
-    problem = sources.splits.train[0] if sources else None
+    read = (
+        [sources.splits.train, *(benchmark.problems for benchmark in sources.benchmarks)] if sources else []
+    )
+    problem = next((problems[0] for problems in read if problems), None)
     date = time.strftime("%Y-%m-%d")
     if when_for(subject.run_dir) == "resume":
         run = open_run(subject.run_dir)
@@ -97,8 +104,9 @@ def _show_samples(subject: Subject, sources: Sources | None, console: Console) -
             say(console, f"  {sample.title} ({sample.remark})", hang=2)
             quote(console, sample.text)
             console.print()
-    except UndoError:  # one of the errors that are told
-        return
+    except UndoError as error:
+        return error
+    return None
 
 
 def _can_plan(config: RunConfig) -> bool:

@@ -34,6 +34,10 @@ def next_command(run: Run, state: RunState, failures: list[Failure], live: LiveT
     running = any(word == "running" for word, _ in live.tasks.values())
     if live.held and not running:
         return f"scontrol release {live.held}", "somebody holds this job, and what is behind it waits"
+    if live.beyond and not running:
+        return resume, f"{live.beyond}. Correct the profile first; this submits it again"
+    if live.stuck and not running:
+        return resume, "what waits for a failed job never starts; this submits it again"
     busy = live.jobs > 0 or bool(live.launcher) or running
     if busy and not failures:
         return cli_hint(f"status {root} --watch"), "nothing to do; shows the status every few seconds"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from undo_hpc.chat.template import ChatTemplate, RenderError
 from undo_hpc.chat.training_text import NotLearned
-from undo_hpc.config.parts import asks, effective_iterations, has_rationales
+from undo_hpc.config.parts import asks, effective_iterations, has_rationales, only_evaluates
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import UndoError
 from undo_hpc.method.targets import first_target, refine_target, shown_example, shown_past
@@ -38,11 +38,13 @@ def samples(config: RunConfig, problem: Problem | None, date: str) -> Iterator[S
     """Teacher prompt, refinement prompt, student prompt, and the tokens under the loss of one example.
 
     Args:
-        problem: a training problem; None shows a made-up one.
+        problem: a training problem (of a run that only evaluates, one of a benchmark); None shows a made-up one.
         date: the day that a chat template with a date prints.
     """
     made_up = problem is None
-    about = "of a made-up problem, for the data is not read here" if made_up else "of a training problem"
+    about = "of a training problem" if not only_evaluates(config) else "of a problem of the first benchmark"
+    if made_up:
+        about = "of a made-up problem, for the data is not read here"
     shown = problem or MADE_UP
     if has_rationales(config):
         own = config.method.condition == "ground_truth"
@@ -139,6 +141,8 @@ def _student(config: RunConfig, problem: Problem, about: str, date: str) -> Iter
     turn = load_prompts(model.prompt).student(problem.problem, model.instruction)
     reader = ModelReader(model, date=date)
     yield _read(reader, "student prompt", about, turn)
+    if only_evaluates(config):
+        return
     title = "tokens under the loss"
     rationale, source = problem.solution, "the data's own solution stands for the rationale"
     if not rationale:

@@ -63,6 +63,10 @@ def stage_views(run: Run, state: RunState) -> tuple[list[StageView], list[Failur
     """All stages of the iteration in order, and the first failures of each."""
     views: list[StageView] = []
     failures: list[Failure] = []
+    cancelled = max(
+        (event["time"] for event in read_events(run.layout.events) if event["kind"] == "cancelled"),
+        default=0.0,
+    )
     by_stage: dict[str, list[TaskStatus]] = {}
     for status in state.statuses:
         by_stage.setdefault(status.stage, []).append(status)
@@ -76,7 +80,7 @@ def stage_views(run: Run, state: RunState) -> tuple[list[StageView], list[Failur
             if now == "done":
                 counts["pruned" if _is_pruned(run, state.evidence[stage.name, status.index]) else "done"] += 1
                 continue
-            ended = _last_start(run, stage, status.index, view)
+            ended = _last_start(run, stage, status.index, view, cancelled)
             shown: str = now
             if now in ("ready", "blocked", "stale") and ended in ("failed", "killed"):
                 shown = "failed"
@@ -104,12 +108,16 @@ def _is_pruned(run: Run, found: Evidence) -> bool:
     return any(not (run.layout.root / name).exists() for name in found.manifest.pruned)
 
 
-def _last_start(run: Run, stage: Stage, index: int, view: StageView) -> str:
-    """Counts the starts of an unfinished task; returns how the last one ended: complete, requeue, failed, killed, or nothing."""
+def _last_start(run: Run, stage: Stage, index: int, view: StageView, cancelled: float) -> str:
+    """Counts the starts of an unfinished task; returns how the last one ended: complete, requeue, failed, killed, or nothing.
+
+    Args:
+        cancelled: when the run was last cancelled: what that ended was asked to stop, and did not fail.
+    """
     starts, ended = 0, ""
     for event in read_events(run.layout.iteration(stage.iteration).events(stage.name, index)):
         if event.get("kind") == "start":
-            starts, ended = starts + 1, "killed"
+            starts, ended = starts + 1, "requeue" if event["time"] < cancelled else "killed"
         elif event.get("kind") == "end":
             ended = str(event.get("status", ""))
     view.starts += starts

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.control.finished import require_current
 from undo_hpc.data.distilled import read_distilled
 from undo_hpc.data.formats import (
     axolotl_yaml,
@@ -74,6 +75,7 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
         require_own_folders(run.layout)
     folder = out or run.layout.exported(name, iteration)
     _require_free(folder)
+    require_current(run, iteration)
     require_outputs(run, iteration, "merge")
     return FORMATS[name](run, iteration, folder)
 

@@ -53,9 +53,14 @@ def _evidence(root: str, task: Task, iteration: int) -> Evidence | None:
         other = Manifest(task.stage, iteration, task.index, {}, {}, schema_version=version)
         return Evidence(other, f"its manifest has schema version {version}, not {SCHEMA_VERSION}")
     manifest = as_manifest(data)
-    if manifest is None:
+    if manifest is None or not is_of(manifest, task, iteration):
         return Evidence(Manifest(task.stage, iteration, task.index, {}, {}), DAMAGED)
     return Evidence(manifest, _outputs(root, manifest))
+
+
+def is_of(manifest: Manifest, task: Task, iteration: int) -> bool:
+    """Whether a manifest is the task's own, and not one that was copied to its place: that would stand for another's outputs."""
+    return (manifest.stage, manifest.iteration, manifest.index) == (task.stage, iteration, task.index)
 
 
 def _names(folder: str) -> frozenset[str]:

@@ -15,8 +15,8 @@ import orjson
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run
-from undo_hpc.storage.manifest import Manifest, read_manifest, verify_outputs
-from undo_hpc.storage.reading import read_bytes
+from undo_hpc.storage.manifest import Manifest, read_manifest, unseal, verify_outputs
+from undo_hpc.storage.opening import read_bytes
 
 _AGAIN = "put the file back; or run the launcher again, which makes it again, or says which later iterations rest on it"
 
@@ -29,10 +29,10 @@ def changed(run: Run, manifest: Manifest, path: Path) -> str:
 
 
 def read_metrics(run: Run, iteration: int) -> dict[str, Any]:
-    """metrics.json of an iteration; where advance's manifest is missing (its verdicts are being counted again), without a comparison.
+    """metrics.json of an iteration, by its own checksum (advance's manifest is missing while verdicts are counted again) and the manifest's.
 
     Raises:
-        StorageError: it is missing, no JSON object, or not what the manifest says.
+        StorageError: it is missing, no JSON object, or not what was written.
     """
     at = run.layout.iteration(iteration)
     data = read_bytes(at.metrics)
@@ -51,6 +51,10 @@ def read_metrics(run: Run, iteration: int) -> dict[str, Any]:
         raise StorageError(f"{at.metrics} is not valid JSON: {error}", hint=_AGAIN) from error
     if not isinstance(metrics, dict):
         raise StorageError(f"{at.metrics} holds no JSON object", hint=_AGAIN)
+    try:
+        unseal(metrics)
+    except ValueError as error:
+        raise StorageError(f"{at.metrics}: {error}", hint=_AGAIN) from error
     return metrics
 
 

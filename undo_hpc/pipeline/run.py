@@ -182,6 +182,20 @@ def _require_own_config(run: Run) -> None:
             hint=f"put the file back as it was (other values: {cli_hint('fork RUN NEW_RUN --set KEY=VALUE')}); a run of another version is "
             f"continued with {_maker(run.layout)}",
         )
+    _require_added_as_frozen(run.layout, run.config)
+
+
+def _require_added_as_frozen(layout: Layout, config: RunConfig) -> None:
+    """Added sets are asked as when they were frozen: their answers stay, and other samples, temperature or limit would be told of them.
+    Raises ConfigError."""
+    for name, asked in config.evaluate.added.items():
+        details = (read_fast(layout.added_manifest(name)) or {}).get("details")
+        before = details.get("asked") if isinstance(details, dict) else None
+        if before is not None and before != asked.settings:
+            raise ConfigError(
+                f"the set {name} of {layout.root} was added with {before}, now asked for {asked.settings}",
+                hint=f"put evaluate.added back as it was; add it under another name: {cli_hint('evaluate RUN --benchmarks NAME')}",
+            )
 
 
 def require_trusted_run(run_dir: Path) -> None:
@@ -277,6 +291,7 @@ def changed_keys(run: Run, config: RunConfig) -> list[tuple[str, Any, Any]]:
     if not run.layout.prepared.exists():  # nothing was done yet: the first try failed on its data
         return []
     config = as_in(config, run.config)
+    _require_added_as_frozen(run.layout, config)
     differences = list(differing_keys(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
     touching = [(key, old, new) for key, old, new in differences if not is_neutral(key)]
     if touching:

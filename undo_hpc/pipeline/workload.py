@@ -9,6 +9,7 @@ from typing import Any
 from undo_hpc.config.distill import scorer
 from undo_hpc.config.parts import has_rationales
 from undo_hpc.config.schema import RunConfig, SamplingConfig
+from undo_hpc.system.wording import counted
 
 GUESSED_TOKENS_PER_SECOND = 1000.0
 # Tokens, prompts included, that an engine scores in the time that it writes one, where nothing is measured yet (P13 in docs/performance.md).
@@ -110,7 +111,7 @@ class Workload:
 def _duration(minutes: float) -> str:
     if minutes >= 180:
         return f"{minutes / 60:,.0f} hours"
-    return f"{minutes:,.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:,.0f} seconds"
+    return f"{minutes:,.0f} minutes" if minutes >= 1.5 else counted(round(60 * minutes), "second")
 
 
 def longest(sampling: SamplingConfig, iteration: int) -> int:

@@ -182,9 +182,18 @@ def load_prompts(name_or_dir: str) -> PromptSet:
     templates = {}
     for name, path in files.items():
         try:
-            template = Template(path.read_text(encoding="utf-8"), where=str(path), known=KNOWN[name])
+            text = path.read_text(
+                encoding="utf-8-sig"
+            )  # the mark that some editors put first is no part of a prompt
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not UTF-8 text ({error})", hint="save it as UTF-8") from error
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{path}: is a link that leads nowhere", hint="put the file itself there"
+            ) from error
+        if "\0" in text:
+            raise DataError(f"{path}: holds a zero byte", hint="save it as UTF-8")
+        template = Template(text, where=str(path), known=KNOWN[name])
         if missing := _NEEDED[name] - template.names:
             raise DataError(
                 f"{path}: lacks {{{{ {min(missing)} }}}}", hint="a prompt without it cannot be answered"

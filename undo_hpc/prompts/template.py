@@ -89,7 +89,7 @@ class Template:
         try:
             return self._template.render({k: v if v.strip() else "" for k, v in given.items()}).strip()
         except Exception as error:  # an expression of a template can raise anything
-            raise self._error(f"cannot be rendered: {error}") from error
+            raise self._error(f"cannot be rendered: {str(error) or type(error).__name__}") from error
 
     def _check(self, tree: nodes.Template) -> set[str]:
         """The placeholders of the template; raises for one that there is not, and for an expression that holds none."""

@@ -34,7 +34,7 @@ from undo_hpc.stages.predictions import Predictions
 from undo_hpc.stages.prepare import prepared_digest, require_added
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
 from undo_hpc.storage.atomic import write_bytes, write_json
-from undo_hpc.storage.manifest import Manifest, Output, read_manifest
+from undo_hpc.storage.manifest import Manifest, Output, read_manifest, sealed
 from undo_hpc.storage.shards import encode_row
 
 
@@ -96,7 +96,7 @@ def run_stage(ctx: StageContext) -> None:
     history = [*(read_metrics(ctx.run, k) for k in range(ctx.plan.iteration)), metrics]
     decision = decide_run(config, [item["sets"] for item in history])  # looks at validation, at no test set
     metrics["decision"] = decision.to_dict()
-    write_json(ctx.at.metrics, metrics)
+    write_json(ctx.at.metrics, sealed(metrics))
     ctx.publish(
         outputs,
         known,

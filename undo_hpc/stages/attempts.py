@@ -33,7 +33,7 @@ from undo_hpc.records import Attempt, Problem
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
-from undo_hpc.storage.reading import ANY_SIZE, read_bytes
+from undo_hpc.storage.opening import ANY_SIZE, read_bytes
 from undo_hpc.storage.shards import ShardWriter, decode_sealed, dump_rows, pack_ids
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import EvidenceError, Requeue
+from undo_hpc.pipeline.evidence import is_of
 from undo_hpc.pipeline.layout import IterationLayout
 from undo_hpc.pipeline.plan import IterationPlan, Stage, StageName, Task, build_graph
 from undo_hpc.pipeline.run import Run
@@ -117,8 +118,8 @@ class Pruned(EvidenceError):
         )
 
 
-def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> Manifest:
-    """A task's manifest, its outputs verified.
+def read_evidence(run: Run, iteration: int, task: Task, *, deep: bool, wait_s: float = 0.0) -> Manifest:
+    """The manifest of a task of an iteration, its outputs verified.
 
     Raises:
         EvidenceError: it is missing (after the wait), or its outputs do not match it.
@@ -131,6 +132,8 @@ def read_evidence(run: Run, task: Task, *, deep: bool, wait_s: float = 0.0) -> M
         problem = (
             f"{task.manifest} is missing"
             if manifest is None
+            else f"{task.manifest} is the manifest of another task"
+            if not is_of(manifest, task, iteration)
             else verify_outputs(run.layout.root, manifest, deep=deep)
         )
         if manifest is not None and not problem:
@@ -170,7 +173,9 @@ def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
     assert last is not None, "an iteration is planned only after the one before"
     stages = {s.name: s for s in build_graph(ctx.run.config, ctx.run.layout, last)}
     try:
-        return read_evidence(ctx.run, stages[stage_name].tasks[0], deep=True, wait_s=ctx.visibility_wait_s)
+        return read_evidence(
+            ctx.run, last.iteration, stages[stage_name].tasks[0], deep=True, wait_s=ctx.visibility_wait_s
+        )
     except Pruned:
         raise
     except EvidenceError as error:
@@ -206,7 +211,8 @@ def collect(
 
     def look(task: Task) -> Manifest | EvidenceError:
         try:
-            return read_evidence(ctx.run, task, deep=deep, wait_s=max(0.0, late_until - time.monotonic()))
+            wait_s = max(0.0, late_until - time.monotonic())
+            return read_evidence(ctx.run, ctx.plan.iteration, task, deep=deep, wait_s=wait_s)
         except EvidenceError as error:
             manifest = read_manifest(ctx.run.layout.root / task.manifest) if deep else None
             if manifest is not None and not verify_outputs(ctx.run.layout.root, manifest, deep=False):

@@ -43,7 +43,13 @@ def run_stage(ctx: StageContext) -> None:
     """
     config, index = ctx.run.config, ctx.task.index
     prompts = planned_prompts(ctx.plan, "evaluate", config.student.prompt)
-    made = read_evidence(ctx.run, ctx.graph["generate"].tasks[index], deep=True, wait_s=ctx.visibility_wait_s)
+    made = read_evidence(
+        ctx.run,
+        ctx.plan.iteration,
+        ctx.graph["generate"].tasks[index],
+        deep=True,
+        wait_s=ctx.visibility_wait_s,
+    )
     inputs = {"generate": combined_digest([made]), "prompts": prompts.digest}
     if ctx.plan.iteration and config.method.start_from == "previous":
         inputs["parent"] = previous_evidence(ctx, "train").digest

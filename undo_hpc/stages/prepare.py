@@ -16,7 +16,7 @@ from typing import Any
 
 from undo_hpc.chat.plain_text import control_tokens
 from undo_hpc.config.parts import has_rationales, only_evaluates
-from undo_hpc.config.schema import ModelConfig, RunConfig
+from undo_hpc.config.schema import AddedEvaluation, ModelConfig, RunConfig
 from undo_hpc.data import (
     LoadedProblems,
     Rejected,
@@ -31,7 +31,7 @@ from undo_hpc.data.many_ids import SortedDigests
 from undo_hpc.data.problem_file import select
 from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
-from undo_hpc.models import broken_weights, check_hub_model, fingerprint, loaded_models, resolve_model
+from undo_hpc.models import check_hub_model, damaged_files, fingerprint, loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.storage.atomic import write_bytes
@@ -168,8 +168,7 @@ def freeze_added(run: Run) -> list[str]:
         done = read_manifest(path)
         if done is not None and not verify_outputs(run.layout.root, done, deep=False):
             continue
-        override = added.source or run.config.evaluate.overrides.get(Path(added.benchmark).stem)
-        read = load_benchmark(added.benchmark, override, added.limit)
+        read = read_added(added, run.config)
         overlaps = {o.problem_id for o in contamination(run.problems("train"), [read], run.config.data.ngram)}
         if overlaps:
             notes.append(
@@ -183,11 +182,18 @@ def freeze_added(run: Run) -> list[str]:
             "n": len(read.problems),
             "of": read.size,
             "source": read.source,
+            "asked": added.settings,
         }
         counts = {"contaminated": len(overlaps)}
         outputs = {run.layout.relative(run.layout.benchmark(name)): output}
         write_manifest(path, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details))
     return notes
+
+
+def read_added(added: AddedEvaluation, config: RunConfig) -> Benchmark:
+    """The problems of an added set. Raises ConfigError or DataError where they cannot be read."""
+    override = added.source or config.evaluate.overrides.get(Path(added.benchmark).stem)
+    return load_benchmark(added.benchmark, override, added.limit)
 
 
 def require_added(run: Run, name: str) -> None:
@@ -254,9 +260,9 @@ def describe_model(model: ModelConfig) -> dict[str, Any]:
     """
     place = resolve_model(model.model)
     if Path(place).is_dir():
-        if broken := broken_weights(Path(place)):
+        if damaged := damaged_files(Path(place)):
             raise DataError(
-                f"{place}: its weights are damaged: {'; '.join(broken)}",
+                f"{place}: its files are damaged: {'; '.join(damaged)}",
                 hint="copy or download these files again",
             )
         return {"model": place, "files": fingerprint(Path(place))}

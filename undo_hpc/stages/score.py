@@ -19,6 +19,7 @@ from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.method.copying import Copying
 from undo_hpc.models import resolve_model
 from undo_hpc.stages.context import StageContext, gate
+from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.score_rows import PLAIN, Left, ToScore, own_answers, rationales
 from undo_hpc.stages.score_store import ScoreStore
 from undo_hpc.stages.targets import planned_prompts
@@ -40,6 +41,7 @@ def run_stage(ctx: StageContext) -> None:
     config, task = ctx.run.config, ctx.task.index
     prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     merged, _, inputs = gate(ctx, "merge")
+    prepared_digest(ctx.run, [ctx.run.problems_file("train")])  # its texts stand before the student's answers
     inputs["prompts"] = prompts.score_digest
     left = Left()
     teacher, student = ctx.run.model("teacher"), ctx.run.model("student")

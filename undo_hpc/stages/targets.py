@@ -44,7 +44,7 @@ from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.atomic import make_folder, publish_dir, sha256_file, translate_os_error, write_bytes
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.manifest import DamagedManifest, read_manifest
-from undo_hpc.storage.reading import ANY_SIZE, read_bytes
+from undo_hpc.storage.opening import ANY_SIZE, read_bytes
 from undo_hpc.storage.shards import encode_row, read_rows
 
 ORDER = itemgetter("idx", "problem_id")
@@ -318,9 +318,8 @@ def read_targets(ctx: StageContext) -> list[Target]:
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes an NFS directory cache
         time.sleep(0.5)
-    data = read_bytes(path, ANY_SIZE) or b""
-    if hashlib.sha256(data).hexdigest() == planned["sha256"]:
-        return [Target.from_dict(orjson.loads(line)) for line in data.splitlines()]
+    if (targets := planned_targets(path, planned)) is not None:
+        return targets
     name, problem = ctx.run.layout.relative(path), "is missing"
     if path.exists():
         problem = "is damaged (its digest is not the one in plan.json)"
@@ -329,6 +328,14 @@ def read_targets(ctx: StageContext) -> list[Target]:
         f"{name}, what the teacher is to be asked, {problem}",
         hint="run the launcher again; it makes the file again",
     )
+
+
+def planned_targets(path: Path, planned: TargetsFile) -> list[Target] | None:
+    """The rows of a targets file; None where it is not the file that the plan names."""
+    data = read_bytes(path, ANY_SIZE) or b""
+    if hashlib.sha256(data).hexdigest() != planned["sha256"]:
+        return None
+    return [Target.from_dict(orjson.loads(line)) for line in data.splitlines()]
 
 
 def planned_prompts(plan: IterationPlan, stage: str, name: str) -> PromptSet:

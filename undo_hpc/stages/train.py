@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.storage.manifest import Manifest, read_manifest
-from undo_hpc.storage.reading import finite, read_fast, read_rows_tolerant
+from undo_hpc.storage.reading import read_fast
 from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.training.launch import run_ranks, run_this_rank
 from undo_hpc.training.spec import RECORD, TrainSpec
@@ -31,6 +30,18 @@ NOT_LEARNED = (
     "gate",
     "gate_rows",
 )  # of `distill`: nothing of it reaches training
+
+
+# Of the student's record, for the manifest and all that is said of the training. The log of the steps is no source: a
+# kill behind a checkpoint, or a power loss, leaves gaps in it.
+COUNTED = {
+    "step": "steps",
+    "loss": "final_loss",
+    "tokens": "tokens",
+    "rows_given": "rows_given",
+    "rows_learned": "rows_learned",
+    "rows_left_out": "rows_left_out",
+}
 
 
 def run_stage(ctx: StageContext) -> None:
@@ -87,8 +98,7 @@ def run_stage(ctx: StageContext) -> None:
     ctx.publish(
         outputs,
         inputs=inputs,
-        counts=train_metrics(ctx.at.train_metrics)
-        | {key: record[key] for key in ("rows_given", "rows_learned", "rows_left_out") if key in record},
+        counts={name: record[key] for name, key in COUNTED.items() if key in record},
         details={"rows": manifests[0].counts["rows"], "reasoning": spec.reasoning, "date": spec.date},
     )
 
@@ -205,18 +215,3 @@ def _run(ctx: StageContext, spec: Path, ranks: int) -> int:
     return run_ranks(
         spec, here, env=environment, log_dir=ctx.at.logs if here > 1 else None, should_stop=ctx.should_stop
     )
-
-
-def train_metrics(path: Path) -> dict[str, Any]:
-    """For the manifest: steps, last loss and last speed, and the tokens of the whole training (a row tells of those since the row before)."""
-    last: dict[str, Any] = {}
-    sums = {"tokens": 0, "target_tokens": 0}
-    for row in read_rows_tolerant(path):
-        last |= {
-            key: row[key]
-            for key in ("step", "loss", "tokens_per_s")
-            if finite(row, key, math.nan) == row.get(key)
-        }
-        for key in sums:
-            sums[key] += round(finite(row, key))
-    return last | sums if path.exists() else {}

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from undo_hpc.errors import StorageError
-from undo_hpc.storage.reading import open_binary, read_bytes
+from undo_hpc.storage.opening import open_binary, read_bytes
 
 _DAMAGED = "the file was damaged or changed from outside; put it back, or start a new run"
 _JSON = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE

@@ -15,7 +15,7 @@ import orjson
 from undo_hpc.errors import EvidenceError
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.manifest import Output
-from undo_hpc.storage.reading import open_binary
+from undo_hpc.storage.opening import open_binary
 
 ROWS = 1000
 Chunks = dict[

@@ -22,7 +22,7 @@ import orjson
 from undo_hpc.errors import LeaseError
 from undo_hpc.storage.atomic import make_folder, temporary_name, translate_os_error
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, alive_here, is_record, own_process
-from undo_hpc.storage.reading import open_file, read_bytes
+from undo_hpc.storage.opening import open_file, read_bytes
 
 OWNER = "UNDO_LEASE_OWNER"  # TOKEN:PATH, in the environment of processes that publish for the owner
 WATCH_S = 12.0  # clocks of nodes differ: an owner that looks silent by ours is watched for two beats before it counts as dead

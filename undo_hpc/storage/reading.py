@@ -1,76 +1,19 @@
-"""Reading small files quickly, and log-like files tolerantly: for views and accounting, which read ten thousand of them. And how any file of a
-run is opened: who else may write there may have put a pipe in its place, at which a reader waits for ever, or a device that never ends.
+"""Reading small files quickly, and log-like files tolerantly: for views and accounting, which read ten thousand of them.
 
 What is evidence or data of a stage is read strictly instead: `atomic.read_json`, `shards.read_rows`.
 """
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import stat
 from collections.abc import Iterator, Mapping
-from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-_CHUNK = 1 << 16
-_LARGEST = (
-    1 << 30
-)  # bytes of a manifest, a plan, a log of events: the largest of a real run have some millions
-ANY_SIZE = 1 << 62
-
-
-def open_file(path: Path | str, flags: int = os.O_RDONLY) -> int:
-    """The descriptor of a regular file. Raises OSError: as `os.open`, and EINVAL for a pipe, a device or a socket."""
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # less the umask: a group may share a run
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode):
-        return fd
-    os.close(fd)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(
-        errno.EINVAL, "it is a pipe or a device, and no file (who put it there? remove it)", str(path)
-    )
-
-
-def open_binary(path: Path | str) -> BufferedReader:
-    """A regular file for reading. Raises OSError as `open_file`."""
-    return os.fdopen(open_file(path), "rb")
-
-
-def open_append(path: Path | str) -> FileIO:
-    """A regular file to be appended to, made where it is not there; never the one that a link leads to. Raises OSError as `open_file`."""
-    return FileIO(open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW), "ab")
-
-
-def read_bytes(path: Path | str, largest: int = _LARGEST) -> bytes | None:
-    """A file's bytes by bare system calls (pathlib costs ten times as much, which counts for ten thousand files); None if absent.
-
-    Raises OSError: as `open_file`, and EFBIG for a file above `largest` bytes.
-    """
-    try:
-        fd = open_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        if (size := os.fstat(fd).st_size) > largest:
-            raise OSError(
-                errno.EFBIG, f"it has {size:,} bytes, which no file of its kind has (remove it)", str(path)
-            )
-        data = os.read(fd, _CHUNK)
-        if len(data) == _CHUNK:
-            pieces = [data]
-            while piece := os.read(fd, _CHUNK):
-                pieces.append(piece)
-            data = b"".join(pieces)
-    finally:
-        os.close(fd)
-    return data
+from undo_hpc.storage.opening import LARGEST, read_bytes
+from undo_hpc.storage.shards import decode_sealed
 
 
 def read_fast(path: Path | str) -> dict[str, Any] | None:
@@ -96,17 +39,14 @@ def finite(row: Mapping[str, Any], key: str, default: float = 0.0) -> float:
         return default
 
 
-def read_rows_tolerant(path: Path | str, largest: int = _LARGEST) -> Iterator[dict[str, Any]]:
+def read_rows_tolerant(path: Path | str, largest: int = LARGEST) -> Iterator[dict[str, Any]]:
     """The JSON objects of a JSONL file, in order; none where there is no file.
 
-    A line that is no JSON object is skipped: a crash in the middle of a write, or a full disk, leaves half a line.
+    A line that is no JSON object, or not what its checksum says, is skipped: a crash in the middle of a write, or a full disk, leaves half a line.
     """
     for line in (read_bytes(path, largest) or b"").split(b"\n"):
-        if not line.strip():
-            continue
         try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
+            row = decode_sealed(line)
+        except ValueError:
             continue
-        if isinstance(row, dict):
-            yield row
+        yield row

@@ -17,7 +17,7 @@ import orjson
 
 from undo_hpc.errors import StorageError
 from undo_hpc.storage.atomic import fsync_dir, make_folder, translate_os_error
-from undo_hpc.storage.reading import open_append, open_binary, open_file
+from undo_hpc.storage.opening import open_append, open_binary, open_file
 
 
 def repair_tail(path: Path) -> int:
@@ -104,12 +104,16 @@ def encode_row(row: dict[str, Any]) -> bytes:
         return orjson.dumps(_without_surrogates(row), option=orjson.OPT_APPEND_NEWLINE)
 
 
-_SEAL = b',"seal":"'
+_SEAL, _END = b',"seal":"', b"}\n"
 
 
 def encode_sealed(row: dict[str, Any]) -> bytes:
-    """A row as a JSON line with a checksum as its last key, for rows whose file no manifest validates yet: those of a shard in the making."""
-    line = encode_row(row)
+    """A row as a JSON line with a checksum as its last key, for rows whose file no manifest validates: those of a shard in the making."""
+    return seal_line(encode_row(row))
+
+
+def seal_line(line: bytes) -> bytes:
+    """A JSON object's line with a checksum of it as its last key."""
     return b'%s%s%08x"}\n' % (line[:-2], _SEAL, zlib.crc32(line))
 
 
@@ -124,8 +128,7 @@ def decode_sealed(line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError("a row must be a JSON object")
     seal = row.pop("seal", None)
-    written = line.rpartition(_SEAL)[0] + b"}\n"
-    if seal is not None and seal != f"{zlib.crc32(written):08x}":
+    if seal is not None and seal != f"{zlib.crc32(line.rpartition(_SEAL)[0] + _END):08x}":
         raise ValueError("its values have changed since it was written")
     return row
 

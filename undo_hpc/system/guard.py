@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,8 @@ def guard(
         explain: what an error comes to, where more is known than `explained` knows.
     """
     keep_from_everybody()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `launcher.ending_silently`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = int(command())
         sys.stdout.flush()
@@ -47,7 +50,7 @@ def guard(
         return report_error(error)
     except KeyboardInterrupt:
         if interrupted:
-            print(interrupted, file=sys.stderr)
+            _say(interrupted)
         return int(ExitCode.INTERRUPTED)
     except SystemExit:  # rich ends a program whose reader is gone
         return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
@@ -84,8 +87,14 @@ def prepare_streams() -> None:
 
 def report_error(error: UndoError) -> int:
     """Prints the error and returns its exit code."""
-    print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
+    _say(f"error: {printable(str(error))}")
     return int(error.exit_code)
+
+
+def _say(text: str) -> None:
+    """Prints to stderr; where that is full or gone, the exit code still says what happened."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def explained(error: Exception, folder: Path | None = None) -> UndoError:
@@ -117,6 +126,10 @@ def explained(error: Exception, folder: Path | None = None) -> UndoError:
 
 def of_system(error: OSError) -> UndoError:
     """What the operating system says of a path, or of the output."""
+    if error.errno == errno.ENOENT and error.filename is None:  # os.getcwd
+        return ConfigError(
+            "the current folder does not exist any more", hint="cd into one that does (after a move: cd .)"
+        )
     where, words = error.filename or "the output cannot be written", error.strerror or str(error)
     if error.errno in _WRONG_PATH:
         return ConfigError(f"{where}: {words}", hint="check the path")

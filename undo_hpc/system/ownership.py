@@ -80,8 +80,8 @@ def require_no_planted_links(folders: Iterable[Path]) -> None:
     for path in () if _trusted(EVERYBODY) else map(Path, _links(folders)):
         if not _is_ours(owner := path.lstat().st_uid, path.parent):
             raise ConfigError(
-                f"{path} is a link of another user, {_user(owner)}, to {path.readlink()}: what is written there would be written as you",
-                hint=f"remove the link; or, where {_user(owner)} may use your account: export {TRUST}={_user(owner)}",
+                f"{path} is a link of another user, {user_name(owner)}, to {path.readlink()}: what is written there would be written as you",
+                hint=f"remove the link; or, where {user_name(owner)} may use your account: export {TRUST}={user_name(owner)}",
             )
 
 
@@ -114,7 +114,7 @@ def require_not_planted(folder: Path, name: str, key: str) -> None:
         return
     if not _trusted(EVERYBODY) and not _is_ours(owner := first.lstat().st_uid, folder):
         raise ConfigError(
-            f"{key}: '{name}' leads to files of another user, {_user(owner)}, in {folder}, where everybody can write",
+            f"{key}: '{name}' leads to files of another user, {user_name(owner)}, in {folder}, where everybody can write",
             hint=f"start from a folder of your own; or write ./{name} if these files are meant",
         )
 
@@ -158,7 +158,7 @@ def readable_by_others(file: Path) -> str:
 
 
 def _foreign(path: Path, what: str, owner: int) -> ConfigError:
-    name = _user(owner)
+    name = user_name(owner)
     return ConfigError(
         f"{what} {path} belongs to another user, {name}: its configuration names programs, which would run as you",
         hint=f"where {name} may use your account: export {TRUST}={name} (several divided by commas), and the same command again",
@@ -166,7 +166,7 @@ def _foreign(path: Path, what: str, owner: int) -> ConfigError:
 
 
 def _is_ours(owner: int, folder: Path) -> bool:
-    if owner in (0, os.geteuid()) or _trusted(_user(owner)):
+    if owner in (0, os.geteuid()) or _trusted(user_name(owner)):
         return True
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_uid == owner  # a file system that gives all files to one user
@@ -196,7 +196,8 @@ def _is_private(group: int) -> bool:
     return group == me.pw_gid and found.gr_name == me.pw_name and set(found.gr_mem) <= {me.pw_name}
 
 
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
+    """The name of a user id; the number where the system has none for it (a container)."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

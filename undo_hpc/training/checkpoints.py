@@ -57,11 +57,12 @@ _MAY_CHANGE_ON_RESUME = {
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint to resume from: its folder, the step it was made after, the number of ranks that made it."""
+    """A checkpoint to resume from: its folder, the step it was made after, the number of ranks that made it, the mean loss before it."""
 
     path: Path
     step: int
     world_size: int
+    loss: float
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class CheckpointManager:
                 continue
             manifest = _read_manifest(path)
             self._check(path, manifest)
-            return Found(path, step, manifest["world"])
+            return Found(path, step, manifest["world"], manifest["loss"])
         return None
 
     def _first_padded(self, steps: list[int]) -> list[float]:

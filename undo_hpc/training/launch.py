@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from undo_hpc.errors import ExitCode
-from undo_hpc.storage.reading import open_append
+from undo_hpc.storage.opening import open_append
 from undo_hpc.system.forking import Forked, is_warm
 from undo_hpc.system.invocation import python_module
 

@@ -187,7 +187,7 @@ def train(
     # -- steps ----------------------------------------------------------------------------------------------------
     clip_here = zero_stage(config) == 0
     slowest_step_s, last_saved, saved_at, reason = 0.0, begin, time.monotonic(), Reason.NONE
-    tally, since_save, mean_loss = Tally(), Tally(), math.nan
+    tally, since_save, mean_loss = Tally(), Tally(), found.loss if found else math.nan
     for step in plan.steps(begin):
         step_began = time.monotonic()
         lr = learning_rate(config, step.number, plan.total)
@@ -271,7 +271,7 @@ def train(
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),
         "tokens": plan.tokens(),
-        "final_loss": monitor.last.get("loss", mean_loss) if monitor else mean_loss,
+        "final_loss": mean_loss,
         "ranks": info.world_size,
     }
     export.export(spec, config, engine, tokenizer, data, dist_context, summary)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
+import math
 import os
 import re
 import time
@@ -16,9 +16,11 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError
-from undo_hpc.storage.atomic import translate_os_error, write_text
+from undo_hpc.storage.atomic import translate_os_error, write_bytes
+from undo_hpc.storage.opening import open_append
 from undo_hpc.storage.progress import ProgressFile
-from undo_hpc.storage.reading import open_append
+from undo_hpc.storage.reading import finite, read_rows_tolerant
+from undo_hpc.storage.shards import encode_sealed
 from undo_hpc.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
@@ -156,18 +158,11 @@ def open_trackers(spec: TrainSpec, resumed_at: int) -> list[Tracker]:
     ]
 
 
-def drop_rows_after(path: Path, step: int) -> dict[str, float]:
-    """Removes rows of metrics.jsonl after `step`, which a resumed training will write again, and a torn last line. The last row kept."""
-    kept: list[dict[str, float]] = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-            if row["step"] <= step:
-                kept.append(row)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    write_text(path, "".join(f"{json.dumps(row)}\n" for row in kept))
-    return kept[-1] if kept else {}
+def drop_rows_after(path: Path, step: int) -> None:
+    """Removes rows of metrics.jsonl after `step`, which a resumed training will write again, and lines that are torn or changed."""
+    with translate_os_error(path):
+        kept = [row for row in read_rows_tolerant(path) if finite(row, "step", math.inf) <= step]
+    write_bytes(path, map(encode_sealed, kept))
 
 
 def tell(spec: TrainSpec, what: str) -> None:
@@ -186,7 +181,7 @@ class TrainingMonitor:
     def __init__(self, spec: TrainSpec, total: int, resumed_at: int, peak: float | None) -> None:
         self._work_dir, self._total, self._peak = Path(spec.work_dir), total, peak
         self._metrics = self._work_dir / "metrics.jsonl"
-        self.last = drop_rows_after(self._metrics, resumed_at)
+        drop_rows_after(self._metrics, resumed_at)
         self._progress = ProgressFile(self._work_dir / "progress.json")
         self._trackers = open_trackers(spec, resumed_at)
         self._times: deque[tuple[int, float]] = deque([(resumed_at, time.monotonic())], maxlen=20)
@@ -228,9 +223,8 @@ class TrainingMonitor:
         }
         if self._peak:
             row["mfu"] = flops / seconds / self._peak
-        self.last = row
         with translate_os_error(self._metrics), open_append(self._metrics) as file:
-            file.write(json.dumps({**row, "time": time.time()}).encode() + b"\n")
+            file.write(encode_sealed({**row, "time": time.time()}))
         self._progress.update(force=step == self._total, done=step, total=self._total, unit="steps", **row)
         for tracker in self._trackers:
             tracker.log(row, step)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_set
+from undo_hpc.cli.common import add_set, nonempty
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,10 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "config", nargs="?", help="a preset, a YAML file or a run directory (default: the defaults)"
+        "config",
+        nargs="?",
+        type=nonempty,
+        help="a preset, a YAML file or a run directory (default: the defaults)",
     )
     add_set(parser, "a value over it; repeatable")
     what = parser.add_mutually_exclusive_group()
@@ -39,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--schema", action="store_true", help="print the JSON schema of all keys")
     what.add_argument(
-        "--diff", metavar="RUN", help="print the keys in which a run (a file, a preset) differs from it"
+        "--diff",
+        type=nonempty,
+        metavar="RUN",
+        help="print the keys in which a run (a file, a preset) differs from it",
     )
     parser.add_argument(
         "--changed", action="store_true", help="with --show: only keys that differ from the defaults"
@@ -51,7 +57,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.config.describe import commented_yaml, to_yaml
     from undo_hpc.config.differences import differing_keys, is_neutral
     from undo_hpc.config.schema import RunConfig
-    from undo_hpc.errors import ConfigError
     from undo_hpc.observe.wrapped import say
 
     if arguments.schema:
@@ -63,12 +68,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     config = _read(arguments.config, arguments.sets)
     if arguments.diff is None:
         under = arguments.show or ""
-        text = commented_yaml(config, width=console.width, under=under, changed=arguments.changed)
-        if not text.strip() and under and not arguments.changed:
-            raise ConfigError(
-                f"there is no key '{under}'", hint=f"sections: {', '.join(RunConfig.model_fields)}"
-            )
-        print(text, end="")
+        _require_key(config, under)
+        print(commented_yaml(config, width=console.width, under=under, changed=arguments.changed), end="")
         return 0
     other = _read(arguments.diff, [])
     mine, theirs = arguments.config or "the defaults", arguments.diff
@@ -79,6 +80,26 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     same = f"{mine} and {theirs} are the same configuration"
     say(console, f"{len(found)} keys differ: {mine} -> {theirs}" if found else same, style="dim")
     return 0
+
+
+def _require_key(config: RunConfig, key: str) -> None:
+    """Raises ConfigError with the nearest key where there is none of that name (below free names anything may stand)."""
+    import difflib
+
+    from pydantic import BaseModel
+
+    from undo_hpc.errors import ConfigError
+
+    place: object = config
+    for name in key.split(".") if key else ():
+        if not isinstance(place, BaseModel):
+            return
+        known = list(type(place).model_fields)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"valid keys here: {', '.join(known)}"
+            raise ConfigError(f"there is no key '{key}'", hint=hint)
+        place = getattr(place, name)
 
 
 def _read(name: str | None, sets: list[str]) -> RunConfig:

@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undo_hpc.cli.common import real_number, whole_number
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,20 +33,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--benchmarks", metavar="A,B", help="names, YAML files or data files, separated by commas"
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="answers a problem (with --temperature)")
-    parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy, and the default")
+    parser.add_argument(
+        "--samples", type=whole_number(1), metavar="N", help="answers a problem (with --temperature)"
+    )
+    parser.add_argument("--temperature", type=real_number, metavar="T", help="0 is greedy, and the default")
     add_part_arguments(parser, limit="the first N problems of each benchmark")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Evaluates."""
-    from undo_hpc.cli.parts import model_sets, part_config, run_part, short
+    from undo_hpc.cli.parts import model_sets, part_config, require_named, run_part, short
     from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.system.data_files import expanded
 
     for folder in (arguments.model and Path(arguments.model), arguments.run_dir):
-        if folder and Layout(folder.expanduser().resolve()).prepared.exists():
-            arguments.run_dir = folder.expanduser()
+        if folder and Layout(expanded(folder).resolve()).prepared.exists():
+            arguments.run_dir = expanded(folder)
             return run_part(arguments, with_more(arguments), console)
+    require_named(arguments, "evaluate MODEL --benchmarks A,B", arguments.model, _names(arguments))
     sets = model_sets("student", arguments.model) + evaluation_sets(arguments)
     name = f"evaluate-{short(arguments.model)}"
     config = part_config(arguments, "baseline", name, sets, ["evaluate.train_predictions=false"])
@@ -74,7 +80,12 @@ def resolved(names: list[str]) -> list[str]:
 
 
 def _names(arguments: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in (arguments.benchmarks or "").split(",") if name.strip()]
+    names = [name.strip() for name in (arguments.benchmarks or "").split(",") if name.strip()]
+    if arguments.benchmarks is not None and not names:
+        from undo_hpc.errors import ConfigError
+
+        raise ConfigError("--benchmarks: no name is given", hint="for example --benchmarks gsm8k,math500")
+    return names
 
 
 def evaluation_sets(arguments: argparse.Namespace) -> list[str]:
@@ -82,10 +93,7 @@ def evaluation_sets(arguments: argparse.Namespace) -> list[str]:
     from undo_hpc.cli.parts import key
 
     given = {
-        "evaluate.benchmarks": [
-            name.strip() for name in (arguments.benchmarks or "").split(",") if name.strip()
-        ]
-        or None,
+        "evaluate.benchmarks": _names(arguments) or None,
         "evaluate.limit": arguments.limit,
         "evaluate.samples": arguments.samples,
         "evaluate.sampling.temperature": arguments.temperature,

@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Generates."""
-    from undo_hpc.cli.parts import key, model_sets, part_config, run_part, short, source_sets
+    from undo_hpc.cli.parts import key, model_sets, part_config, require_named, run_part, short, source_sets
 
+    require_named(arguments, "generate MODEL PROBLEMS", arguments.model, arguments.data)
     sets = model_sets("teacher", arguments.model) + source_sets("data.train", arguments.data)
     if arguments.limit:
         sets.append(key("data.train.sample", arguments.limit))

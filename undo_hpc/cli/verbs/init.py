@@ -87,8 +87,9 @@ def compose(answers: dict[str, str], name: str, iterations: int, profile: str) -
     from undo_hpc.config.describe import meaning, to_yaml
     from undo_hpc.config.load import override
     from undo_hpc.config.schema import RunConfig
+    from undo_hpc.system.data_files import expanded
 
-    local = Path(answers["data"]).expanduser().exists() or "*" in answers["data"]
+    local = expanded(answers["data"]).exists() or "*" in answers["data"]
     given = {
         "name": name, "iterations": iterations, f"data.train.{'path' if local else 'hub'}": answers["data"],
         "data.train.fields.problem": answers["problem"], "data.train.fields.answer": answers["answer"],

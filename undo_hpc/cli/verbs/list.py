@@ -39,9 +39,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from rich.text import Text
 
     from undo_hpc.cli.choose import run_dirs
+    from undo_hpc.errors import ConfigError
     from undo_hpc.observe.status_view import WIDE
     from undo_hpc.observe.wrapped import say
 
+    if not arguments.folder.is_dir() and arguments.folder != Path("checkpoints"):
+        raise ConfigError(
+            f"there is no folder {arguments.folder}",
+            hint="check the path; runs lie below checkpoints/ where nothing else is said",
+        )
     found = run_dirs(arguments.folder)
     folder = arguments.folder.resolve()
     if not found:

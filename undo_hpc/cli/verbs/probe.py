@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undo_hpc.cli.common import add_set
+from undo_hpc.cli.common import add_set, nonempty, real_number, whole_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,10 @@ SHORT = 512  # new tokens
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "of", metavar="CONFIG_OR_RUN", help="a preset, a YAML file, or a run directory, which is only read"
+        "of",
+        type=nonempty,
+        metavar="CONFIG_OR_RUN",
+        help="a preset, a YAML file, or a run directory, which is only read",
     )
     add_set(parser, "a value over its own; repeatable")
     parser.add_argument(
@@ -39,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-new-tokens",
-        type=int,
+        type=whole_number(1),
         metavar="N",
         help=f"longest answer (default: the configuration's, at most {SHORT})",
     )
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=real_number,
         default=15.0,
         metavar="M",
         help="most minutes for a setting, loading included (default: 15)",

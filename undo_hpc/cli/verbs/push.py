@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Pushes and says what was sent."""
     from undo_hpc.hub.contents import packages
     from undo_hpc.hub.push import push
+    from undo_hpc.models import require_repository
     from undo_hpc.pipeline.run import Run, open_run, require_trusted_run
     from undo_hpc.system.ownership import others_who_write
 
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         given["private"] = arguments.private
     if given:
         opened = Run(opened.layout, opened.config.model_copy(update={"hub": hub.model_copy(update=given)}))
+    require_repository("--dataset-repo", opened.config.hub.dataset_repo)
+    require_repository("--model-repo", opened.config.hub.model_repo)
     if arguments.dry_run:
         found = packages(opened)
         for package in found:

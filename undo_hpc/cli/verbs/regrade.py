@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import path_argument, whole_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--changes", type=path_argument, metavar="FILE", help="write every change to this JSONL file"
     )
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes of the checker (default: one a core)"
+        "--workers",
+        type=whole_number(0, 1024),
+        default=0,
+        metavar="N",
+        help="processes of the checker (default: one a core)",
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_run
+from undo_hpc.cli.common import add_run, whole_number
 from undo_hpc.config.stages import TEXT_STAGES
 
 if TYPE_CHECKING:
@@ -39,14 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--wrong", action="store_true", help="only those that are not right")
     which.add_argument(
-        "--fixed", action="store_true", help="only right answers that were wrong in the iteration before"
+        "--fixed",
+        action="store_true",
+        help="only right answers to problems that were wrong in the iteration before (of several answers: more than half)",
     )
     parser.add_argument(
         "--id", metavar="X", help="only this problem: its id (or the beginning of it), or its idx"
     )
     parser.add_argument("--find", metavar="TEXT", help="only with this text in problem or answer; any case")
     parser.add_argument(
-        "-n", "--limit", type=int, default=3, metavar="N", help="show N (default 3); 0 for all"
+        "-n", "--limit", type=whole_number(0), default=3, metavar="N", help="show N (default 3); 0 for all"
     )
     parser.add_argument("--full", action="store_true", help="long texts whole")
     parser.add_argument("--json", action="store_true", help="a JSON object a line, for programs")
@@ -58,8 +60,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from undo_hpc.cli.choose import choose_run
     from undo_hpc.errors import ConfigError
-    from undo_hpc.observe.attempts import PromptReader, answered, choose_stage, earlier_mistakes
+    from undo_hpc.observe.attempts import PromptReader, answered, choose_stage, fixed_since, student_before
+    from undo_hpc.pipeline.results import require_outputs
     from undo_hpc.pipeline.run import open_run
+    from undo_hpc.stages.prepare import prepared_digest, require_added
     from undo_hpc.system.wording import counted
 
     opened = open_run(choose_run(arguments.run_dir))
@@ -76,7 +80,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.on and arguments.on not in known:
         hint = ", ".join(known) or "--on is for --stage baseline and evaluate"
         raise ConfigError(f"{stage} of iteration {iteration} has no set '{arguments.on}'", hint=hint)
-    before = earlier_mistakes(opened, iteration, arguments.on) if arguments.fixed else None
+    prepared_digest(opened)
+    for name in opened.config.evaluate.added:
+        if name in known and arguments.on in ("", name):
+            require_added(opened, name)
+    for name, number in ((stage, iteration), *[student_before(iteration)] * arguments.fixed):
+        require_outputs(opened, number, name)
+    before = fixed_since(opened, iteration, arguments.on) if arguments.fixed else None
     seen = 0
 
     def chosen() -> Iterator[Answered]:

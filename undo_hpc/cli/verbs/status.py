@@ -7,7 +7,7 @@ import gc
 import time
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_run
+from undo_hpc.cli.common import add_run, real_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", action="store_true", help="look again every few seconds until the run ends"
     )
     parser.add_argument(
-        "--every", type=float, default=5.0, metavar="S", help="seconds between looks (default 5)"
+        "--every", type=real_number, default=5.0, metavar="S", help="seconds between looks (default 5)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--no-scheduler", action="store_true", help="do not ask squeue")

@@ -7,7 +7,6 @@ distilled set is taken. Rationales are graded and filtered as a teacher's are. T
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Trains."""
-    from undo_hpc.cli.parts import key, model_sets, part_config, run_part, short
+    from undo_hpc.cli.parts import key, model_sets, part_config, require_named, run_part, short
 
+    require_named(arguments, "train MODEL RATIONALES", arguments.model, arguments.data)
     sets = model_sets("student", arguments.model) + rationale_sets(arguments.data)
     if arguments.limit:
         sets.append(key("data.train.sample", arguments.limit))
@@ -50,10 +50,11 @@ def rationale_sets(data: str | None) -> list[str]:
     """Problems and rationales of one source; of a run its own frozen problems beside its distilled set."""
     from undo_hpc.cli.parts import key, source_sets
     from undo_hpc.pipeline.layout import Layout
+    from undo_hpc.system.data_files import expanded
 
     if not data:
         return []
-    layout = Layout(Path(data).expanduser().resolve())
+    layout = Layout(expanded(data).resolve())
     if layout.config.exists():
         return [
             key("data.rationales.run", str(layout.root)),

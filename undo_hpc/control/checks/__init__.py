@@ -94,6 +94,7 @@ CHECKS = (
     Check("student", lambda s: sources.describe_training(s.config, s.sources), _NEW),
     Check("frozen problems", lambda s: place.check_frozen_problems(s.run_dir), ("resume",)),
     Check("source of the data", lambda s: place.check_source_files(s.run_dir), ("resume",)),
+    Check("added benchmarks", lambda s: sources.check_added(s.config, s.run_dir), ("resume",)),
     Check("recorded models", lambda s: place.check_recorded_models(s.config, s.run_dir), ("resume",)),
     Check("iterations", lambda s: place.check_iterations(s.config, s.run_dir), ("resume",)),
     Check("queue", lambda s: place.check_queue(s.config, s.run_dir), ("resume",)),

@@ -18,11 +18,12 @@ from undo_hpc.engines import load_own_engine
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.vllm_nodes import spread
 from undo_hpc.errors import ConfigError
-from undo_hpc.models import context_of, resolve_model
+from undo_hpc.models import context_of, require_repository, resolve_model
 from undo_hpc.pipeline.stages import resources_of, spec_of
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import load_checker
+from undo_hpc.system.data_files import expanded
 from undo_hpc.system.invocation import program
 from undo_hpc.system.ownership import readable_by_others, require_trusted
 from undo_hpc.system.plugins import NotInstalled, search_folders
@@ -278,6 +279,8 @@ def _check_spread(config: RunConfig, profile: Profile) -> None:
 def check_hub(config: RunConfig) -> None:
     """What is to be pushed has a repository, and a token file exists."""
     hub = config.hub
+    require_repository("hub.dataset_repo", hub.dataset_repo)
+    require_repository("hub.model_repo", hub.model_repo)
     if not hub.push_at_end and not hub.push_every_min:
         return
     if not hub.dataset_repo and not hub.model_repo:
@@ -286,7 +289,7 @@ def check_hub(config: RunConfig) -> None:
             f"hub.{key} is on, and no repository is named: nothing would be pushed",
             hint="set hub.dataset_repo, hub.model_repo, or both",
         )
-    if hub.token_file and not Path(hub.token_file).expanduser().is_file():
+    if hub.token_file and not expanded(hub.token_file).is_file():
         raise ConfigError(
             f"hub.token_file: there is no file {hub.token_file}", hint="correct the path, or remove the key"
         )
@@ -314,4 +317,4 @@ def check_key_files(config: RunConfig) -> list[str]:
     if settings.name == "openai" and settings.openai.api_key_file and not _no_teacher(config, "generate"):
         find_key(settings.openai.api_key_file, "", required=False)
     files = [settings.openai.api_key_file if settings.name == "openai" else "", config.hub.token_file]
-    return [said for name in files if name and (said := readable_by_others(Path(name).expanduser()))]
+    return [said for name in files if name and (said := readable_by_others(expanded(name)))]

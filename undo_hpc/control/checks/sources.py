@@ -13,7 +13,9 @@ from undo_hpc.control.checks.finding import NotChecked
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import DataError
 from undo_hpc.models import loaded_models, resolve_model, unreachable
-from undo_hpc.stages.prepare import Sources, describe_model, read_sources
+from undo_hpc.pipeline.layout import Layout
+from undo_hpc.stages.prepare import Sources, describe_model, read_added, read_sources
+from undo_hpc.system.data_files import expanded
 from undo_hpc.training.student_check import check_student, student_notes, template_of
 
 
@@ -80,6 +82,14 @@ def check_hub_sources(config: RunConfig) -> None:
         check_hub_data(source)
 
 
+def check_added(config: RunConfig, run_dir: Path) -> None:
+    """Benchmarks that are added to a run can be read, before their names are recorded in it: each later start would fail by them."""
+    layout = Layout(run_dir.resolve())
+    for name, added in config.evaluate.added.items():
+        if not layout.added_manifest(name).exists():
+            read_added(added, config)
+
+
 def hub_sources(config: RunConfig) -> list[SourceConfig]:
     """Sources of the run that are read from the Hub."""
     return [source for source in (config.data.train, *_benchmarks(config).values()) if on_hub(source)]
@@ -138,7 +148,7 @@ def check_hub_data(source: SourceConfig) -> None:
 
 def _is_cached(name: str) -> bool:
     """Whether `datasets` has a data set of that name in its cache: by its folder, without the slow import."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
-    cache = Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets").expanduser()
+    home = expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface")
+    cache = expanded(os.environ.get("HF_DATASETS_CACHE") or home / "datasets")
     wanted = name.replace("/", "___").lower()
     return cache.is_dir() and any(path.name.lower() == wanted for path in cache.iterdir())

@@ -14,6 +14,7 @@ from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.loading import Rejected, load_problems
 from undo_hpc.errors import ConfigError
 from undo_hpc.records import AnswerKind, Problem
+from undo_hpc.system.data_files import expanded
 
 FOLDER = Path(__file__).resolve().parent
 _PLACES = ("path", "hub", "tiny")
@@ -114,13 +115,13 @@ def _find(name_or_file: str) -> Path:
     if name_or_file in names:
         return FOLDER / f"{name_or_file}.yaml"
     if name_or_file.endswith((".yaml", ".yml")):
-        path = Path(name_or_file).expanduser()
+        path = expanded(name_or_file)
         if not path.is_file():
             raise ConfigError(
                 f"no such benchmark file: {path}", hint=f"embedded benchmarks: {', '.join(names)}"
             )
         return path
-    path = Path(name_or_file).expanduser()
+    path = expanded(name_or_file)
     if path.is_file() or _HUB_ID.fullmatch(name_or_file):
         return path
     near = difflib.get_close_matches(name_or_file.lower(), names, n=1, cutoff=0.5)

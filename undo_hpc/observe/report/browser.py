@@ -99,7 +99,7 @@ def _rationale_title(row: Feedback, iteration: int) -> str:
 
 def _answer(row: Feedback, iteration: int) -> dict[str, Any]:
     right = row.verdict == "correct"
-    score = f", {100 * row.score:.0f} % of its answers" if row.unstable else ""
+    score = f"; {100 * row.score:.0f} % of its answers are right" if row.unstable else ""
     verdict = "right" if right else row.verdict.replace("_", " ")
     return {
         "iteration": iteration,

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.control.finished import all_metrics, left_out
+from undo_hpc.control.results import finished_problem
 from undo_hpc.control.spent import RunCost, measure
 from undo_hpc.data.cards import benchmark_details
-from undo_hpc.errors import UndoError
+from undo_hpc.errors import StorageError, UndoError
 from undo_hpc.method.metrics import UNTRAINED, Flips, beats_untrained, compare, share
 from undo_hpc.observe.attempts import PromptReader, answered
 from undo_hpc.observe.report.asked import Asked, read_asked
 from undo_hpc.observe.report.examples import Example, choose, join_sorted
 from undo_hpc.observe.wording import figures_left_out
+from undo_hpc.pipeline.results import require_outputs
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Feedback
 from undo_hpc.stages.answered_problems import counted_slices
@@ -138,7 +140,7 @@ def collect(run: Run) -> ReportData:
             data.losses[number] = _loss(run, number)
             data.lengths[number] = _lengths(run, number)
             if not item.get("until"):
-                feedback[number] = _FeedbackFile(run.layout.iteration(number).feedback)
+                feedback[number] = _FeedbackFile(run, number)
         except (UndoError, OSError) as error:
             notes.append(f"iteration {number} is shown in part: {str(error).splitlines()[0]}")
     try:
@@ -163,9 +165,11 @@ def collect(run: Run) -> ReportData:
 class _FeedbackFile:
     """The rows of an iteration's feedback.jsonl, read again as a stream by each who iterates."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.error = ""
+    def __init__(self, run: Run, number: int) -> None:
+        self._path = run.layout.iteration(number).feedback
+        self.error = finished_problem(run, number, "advance", self._path)
+        if self.error:
+            raise StorageError(self.error)
 
     def __iter__(self) -> Iterator[Feedback]:
         try:
@@ -240,10 +244,11 @@ def _point(iteration: int, item: dict[str, Any]) -> Point:
 
 def _loss(run: Run, iteration: int) -> list[tuple[float, float]]:
     """(step, loss), thinned to 400 points."""
-    points = []
+    found = {}
     for row in read_rows_tolerant(run.layout.iteration(iteration).train_metrics):
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            points.append((float(row["step"]), float(row["loss"])))
+            found[float(row["step"])] = float(row["loss"])
+    points = sorted(found.items())
     thin = max(1, len(points) // 400)
     return points[::thin] + (points[-1:] if points and (len(points) - 1) % thin else [])
 
@@ -254,6 +259,7 @@ def _lengths(run: Run, iteration: int) -> list[float]:
 
     from undo_hpc.data.distilled import parquet_files
 
+    require_outputs(run, iteration, "merge")
     counts: Counter[int] = Counter()
     for path in parquet_files(run.layout.iteration(iteration).distilled):
         with pq.ParquetFile(path) as file:
@@ -281,6 +287,7 @@ def _scores(run: Run, student: int) -> dict[str, Callable[[], Iterator[Score]]]:
     """By set, what reads the scores of an iteration's student (or the untrained one) as a stream, in the order of the set."""
     at = run.layout.iteration(max(student, 0))
     stage = "baseline" if student == UNTRAINED else "evaluate"
+    require_outputs(run, max(student, 0), stage)
     shards: dict[str, list[Path]] = {}
     for part in counted_slices(run, max(student, 0), stage):
         path = at.shard(stage, part.shard, part.problem_set)

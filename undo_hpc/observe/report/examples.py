@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 from markupsafe import Markup, escape
 
+from undo_hpc.method.metrics import is_right
 from undo_hpc.records import Feedback
 
 A = TypeVar("A")
@@ -50,13 +51,13 @@ def choose(feedback: Mapping[int, Iterable[Feedback]], most: int) -> list[Exampl
         return []
     if len(numbers) == 1:
         only = numbers[0]
-        rows = (Example(only, None, "wrong", row, None) for row in feedback[only] if row.verdict != "correct")
+        rows = (Example(only, None, "wrong", row, None) for row in feedback[only] if not is_right(row.score))
         return nsmallest(most, rows, key=_order)
     groups: list[list[Example]] = []
     for before, after in pairwise(numbers):
         kinds: dict[Outcome, _Smallest] = {name: _Smallest(most) for name in OUTCOMES}
         for old, new in join_sorted(feedback[before], feedback[after], _place, _place):
-            was, now = old.verdict == "correct", new.verdict == "correct"
+            was, now = is_right(old.score), is_right(new.score)
             if old.split == new.split and not (was and now):
                 outcome: Outcome = "fixed" if now else "broken" if was else "wrong"
                 kinds[outcome].add(Example(before, after, outcome, old, new))

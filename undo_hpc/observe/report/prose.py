@@ -70,6 +70,12 @@ def caution(data: ReportData) -> str:
     return f"{text}. {chose}{best_of if len(data.metrics) > 1 else ''}"
 
 
+def right_means(data: ReportData) -> str:
+    """When a problem counts as right, with a space before it; empty where each has one answer."""
+    several = any(p.answers > p.n for s in data.series for p in s.points)
+    return " A problem counts as right where more than half of its answers are." if several else ""
+
+
 def notes(data: ReportData) -> tuple[list[str], list[str]]:
     """What a person should look at: in the chosen and the last iteration, and in the others."""
     last = len(data.metrics) - 1

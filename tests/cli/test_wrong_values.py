@@ -1,0 +1,99 @@
+"""Values that are none, places that are not there: each verb says so with exit code 2, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_bad_input import call, require_message
+from undo_hpc.pipeline.layout import Layout
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["show R -n -1", f"show R -n {10**30}", "evaluate R --benchmarks tiny --samples -3", "evaluate R --benchmarks tiny --temperature nan",
+     "evaluate R --benchmarks tiny --limit 0", "evaluate R --benchmarks ,", "status R --watch --every 1e300", "status R --every inf",
+     "regrade R --workers -1", "train tiny:student R --limit -1", "probe R --minutes nan", "probe R --problems 0",
+     "evaluate tiny:student", "train tiny:student", "generate tiny:teacher", "list R/no", "config --show train.learnin_rate",
+     "push R --dataset-repo a/b/c --dry-run", "push R --model-repo a?b --dry-run", "evaluate tiny:no --benchmarks tiny --dry-run"],
+)  # fmt: skip
+def test_a_value_that_is_none(words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = words.replace("R", str(run_dir)).split()
+    require_message(call(given), given, capsys.readouterr().err, (2,))
+
+
+def test_a_benchmark_that_is_none_leaves_no_trace_in_the_run(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name, once recorded, would stop every later start."""
+    before = Layout(run_dir).config.read_bytes()
+    assert call(["evaluate", str(run_dir), "--benchmarks", "no-such"]) == 2
+    assert "no-such" in capsys.readouterr().err
+    assert Layout(run_dir).config.read_bytes() == before
+
+
+def test_a_dry_run_of_an_evaluation_shows_a_problem_of_its_benchmark(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["evaluate", "tiny:student", "--benchmarks", "tiny", "--limit", "3", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of a problem of the first benchmark" in said and "tokens under the loss" not in said
+
+
+def test_a_dry_run_tells_what_stops_a_prompt_of_the_first_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "problem.txt").write_text(
+        "{{ problem }}{% if problem|length > 9 %}{{ problem.no() }}{% endif %}"
+    )
+    words = [
+        "generate",
+        "tiny:teacher",
+        "tiny:train",
+        "--limit",
+        "20",
+        "--set",
+        f"teacher.prompt={tmp_path}",
+        "--dry-run",
+    ]
+    assert call(words) == 2
+    assert "problem.txt: cannot be rendered" in capsys.readouterr().err
+
+
+def test_a_folder_in_the_place_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").mkdir()
+    assert call(["config", str(tmp_path / "a.yaml")]) == 2
+    assert "is a folder" in (said := capsys.readouterr().err) and "did you mean" not in said
+
+
+def test_the_current_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (["status"], ["list"], ["run", "--config", "tiny", "--dry-run"]):
+        code = call(words)
+        require_message(code, words, said := capsys.readouterr().err, (2,))
+        assert "folder" in said and "output" not in said, said
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["teacher.model", "student.model", "student.prompt", "data.train.path", "data.rationales.path", "data.rationales.run",
+     "evaluate.benchmarks", "plugins", "hub.token_file", "cluster.profile"],
+)  # fmt: skip
+def test_a_home_that_there_is_not(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.yaml").write_text("teacher: {model: 'tiny:teacher'}\nstudent: {model: 'tiny:student'}\n")
+    place = json.dumps(
+        ["~no-such-user/x.yaml"] if key in ("evaluate.benchmarks", "plugins") else "~no-such-user/x.yaml"
+    )
+    sets = [f"{key}={place}", *(["cluster.kind=slurm"] if key.startswith("cluster") else [])]
+    sets += ["hub.push_at_end=true", "hub.model_repo=a/b"] if key.startswith("hub") else []
+    sets += ["data.train.tiny=train", "data.train.sample=60"] if not key.startswith("data.train") else []
+    words = ["run", "--config", str(tmp_path / "my.yaml"), "--run-dir", str(tmp_path / "run"), "--dry-run"]
+    words += [word for item in sets for word in ("--set", item)]
+    require_message(call(words), words, said := capsys.readouterr().err, (2,))
+    assert "no-such-user" in said, said

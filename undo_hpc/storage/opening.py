@@ -1,0 +1,65 @@
+"""How files of a run are opened: as regular files only. Who else may write there may have put a pipe in place of one, at which a reader waits
+for ever, a device that never ends, or a link to another file of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import BufferedReader, FileIO
+from pathlib import Path
+
+_CHUNK = 1 << 16
+LARGEST = (
+    1 << 30
+)  # bytes of a manifest, a plan, a log of events: the largest of a real run have some millions
+ANY_SIZE = 1 << 62
+
+
+def open_file(path: Path | str, flags: int = os.O_RDONLY) -> int:
+    """The descriptor of a regular file. Raises OSError: as `os.open`, and EINVAL for a pipe, a device or a socket."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # less the umask: a group may share a run
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(
+        errno.EINVAL, "it is a pipe or a device, and no file (who put it there? remove it)", str(path)
+    )
+
+
+def open_binary(path: Path | str) -> BufferedReader:
+    """A regular file for reading. Raises OSError as `open_file`."""
+    return os.fdopen(open_file(path), "rb")
+
+
+def open_append(path: Path | str) -> FileIO:
+    """A regular file to be appended to, made where it is not there; never the one that a link leads to. Raises OSError as `open_file`."""
+    return FileIO(open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW), "ab")
+
+
+def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes | None:
+    """A file's bytes by bare system calls (pathlib costs ten times as much, which counts for ten thousand files); None if absent.
+
+    Raises OSError: as `open_file`, and EFBIG for a file above `largest` bytes.
+    """
+    try:
+        fd = open_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        if (size := os.fstat(fd).st_size) > largest:
+            raise OSError(
+                errno.EFBIG, f"it has {size:,} bytes, which no file of its kind has (remove it)", str(path)
+            )
+        data = os.read(fd, _CHUNK)
+        if len(data) == _CHUNK:
+            pieces = [data]
+            while piece := os.read(fd, _CHUNK):
+                pieces.append(piece)
+            data = b"".join(pieces)
+    finally:
+        os.close(fd)
+    return data
