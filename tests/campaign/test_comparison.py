@@ -12,6 +12,7 @@ import pytest
 
 from tests.campaign.build import campaign_file, played
 from tests.observe.synthetic import RunBuilder, set_metrics
+from undo_hpc.campaign import markdown
 from undo_hpc.campaign.answers import RunResult, read_result, truths_of
 from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import MatchConfig, MatchException, load_campaign
@@ -333,3 +334,15 @@ def test_the_verb_compares_groups_of_seeds(
     assert main(["compare", dirs[0], dirs[0], dirs[3]]) == 2
     assert "a repeated seed adds no evidence" in capsys.readouterr().err
     assert main(["compare", dirs[0], dirs[3], "--benchmark", "nothing"]) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[]", b'{"runs": 3}', b"\xff"])
+def test_the_tables_of_what_is_no_result_end_in_a_message(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert markdown.main([str(path)]) == 2 and markdown.main([]) == 2
+    said = capsys.readouterr().err
+    assert "results.json" in said and "unexpected" not in said

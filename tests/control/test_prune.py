@@ -68,7 +68,7 @@ def test_nothing_is_made_again_by_itself_and_the_state_is_pruned(run: Run) -> No
     require_results(run, state.iteration, 2)
     view = collect_status(run)
     train = next(s for s in view.stages if s.name == "train")
-    assert train.states == {"pruned": 1} and train.done == 1 and "pruned: 1, 2" in view.disk
+    assert train.states == {"pruned": 1} and train.done == 1 and "pruned: iteration 1, 2" in view.disk
 
 
 def test_scores_go_with_the_checkpoints_and_are_not_made_again(run: Run) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.errors import UndoError
+from undo_hpc.errors import ConfigError, UndoError
 from undo_hpc.grading import Checker, GradeItem, GradeOptions, grade, grade_many
 from undo_hpc.grading import pool as pool_module
 from undo_hpc.grading.decide import decide
@@ -214,9 +214,11 @@ def test_grade_and_grade_many() -> None:
     ]
 
 
-@pytest.mark.parametrize("arguments", [(0, 5.0, 2048), (1, 0.0, 2048), (1, 5.0, 10)])
+@pytest.mark.parametrize(
+    "arguments", [(0, 5.0, 2048), (10**6, 5.0, 2048), (1, 0.0, 2048), (1, float("nan"), 2048), (1, 5.0, 10)]
+)
 def test_senseless_settings_are_refused(arguments: tuple[int, float, int]) -> None:
-    with pytest.raises(UndoError):
+    with pytest.raises(ConfigError):
         Checker(*arguments)
 
 

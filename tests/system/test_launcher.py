@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -32,3 +33,22 @@ def test_with_its_packages_it_works(launcher: object) -> None:
         [sys.executable, str(launcher), "--help"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0 and "usage:" in done.stdout
+
+
+@pytest.mark.parametrize(("guarded", "code", "said"), [(False, -signal.SIGINT, ""), (True, 130, "stopped\n")])
+def test_an_interrupt_while_a_command_loads_leaves_no_traceback(guarded: bool, code: int, said: str) -> None:
+    program = (
+        "import os, signal, sys, time\n"
+        "from undo_hpc.system.guard import guard\n"
+        "from undo_hpc.system.launcher import ending_silently\n"
+        "def interrupt():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(30)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "with ending_silently():\n"
+        f"    sys.exit(guard(interrupt, interrupted='stopped') if {guarded} else interrupt())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (code, said)

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.storage.atomic import read_json, write_text
+from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.storage.atomic import write_text
+from undo_hpc.system.data_files import json_object
+from undo_hpc.system.guard import guard
 
 Figures = dict[str, Any]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"  # marks of a page that the tables stand between
@@ -140,13 +143,28 @@ def insert(page: str, results: Figures) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the tables of a results.json, or puts them between the marks of a page that is given, too."""
+    """Prints the tables of a results.json, or puts them between the marks of a page that is given, too; returns the exit code."""
     given = [Path(name) for name in (sys.argv[1:] if argv is None else argv)]
-    results = read_json(given[0])
-    for page in given[1:]:
-        write_text(page, insert(page.read_text(encoding="utf-8"), results))
-    if not given[1:]:
-        sys.stdout.write(to_markdown(results))
+    return guard(lambda: _write(given))
+
+
+def _write(given: list[Path]) -> int:
+    if not given:
+        raise ConfigError(
+            "no file is named", hint="python -m undo_hpc.campaign.markdown results.json [PAGE.md]"
+        )
+    results = json_object(given[0])
+    try:
+        pages = [(page, insert(page.read_text(encoding="utf-8"), results)) for page in given[1:]]
+        text = "" if pages else to_markdown(results)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(
+            f"{' or '.join(map(str, given))} is not what is expected: {type(error).__name__}: {error}",
+            hint="the first file is a campaign's results.json; a page has the two marks",
+        ) from error
+    for page, filled in pages:
+        write_text(page, filled)
+    sys.stdout.write(text)
     return 0
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from undo_hpc.cli.common import VERB_EXAMPLES, add_verbosity, interrupt
+from undo_hpc.system.launcher import ending_silently
 
 VERBS = {
     "init": "write a commented configuration to begin with",
@@ -55,10 +56,8 @@ DESCRIPTION = "Iterative distillation (UNDO) on SLURM clusters: run it, watch it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`undo-hpc VERB ...`: reads the arguments, runs the verb, turns errors into messages and exit codes."""
-    try:
+    with ending_silently():
         return _run_verb(list(sys.argv[1:] if argv is None else argv))
-    except KeyboardInterrupt:  # before the guard stands: nothing has begun
-        return 130
 
 
 def _run_verb(words: list[str]) -> int:

@@ -173,7 +173,7 @@ class DataConfig(Section):
         RationalesConfig(), "rationales that exist already, for iteration 0"
     )
     diagnosis: int | float = result_field(
-        0.1, "problems held out to examine the student: a number, or a share below 1", ge=0
+        0.1, "problems held out to find kinds of errors of the student: a number, or a share below 1", ge=0
     )
     validation: int | float = result_field(
         0.1, "problems held out to choose the iteration and to stop: a number, or a share below 1", ge=0

@@ -52,7 +52,7 @@ class MethodConfig(Section):
     )
     errors_from: Literal["diagnosis", "train", "both"] = result_field(
         "train",
-        "the splits on which the student is examined for its errors; failed diagnosis problems are then learned from, too, so "
+        "the splits on which errors of the student are looked for; failed diagnosis problems are then learned from, too, so "
         "that the student sees problems that the controls without refinement never see",
     )
     regenerate: Literal["wrong", "wrong_and_unstable", "all"] = result_field(

@@ -125,12 +125,12 @@ def _whole(run: Run, state: RunState, views: list[StageView], live: LiveTasks) -
 
 
 def describe_usage(used: list[Usage]) -> str:
-    """Students and checkpoints on the disk: `students 1.0 GiB (2; pruned: 0), checkpoints 3.1 GiB`; empty where there are none."""
+    """Students and checkpoints on the disk: `students 1.0 GiB (2; pruned: iteration 0), checkpoints 3.1 GiB`; empty where there are none."""
     if not used:
         return ""
     there = [item for item in used if item.student and not item.pruned]
     pruned = ", ".join(str(item.iteration) for item in used if item.pruned)
-    what = f"{len(there)}; pruned: {pruned}" if pruned else f"{len(there)}"
+    what = f"{len(there)}; pruned: iteration {pruned}" if pruned else f"{len(there)}"
     students, checkpoints = sum(item.student for item in used), sum(item.checkpoints for item in used)
     return f"students {format_bytes(students)} ({what}), checkpoints {format_bytes(checkpoints)}"
 

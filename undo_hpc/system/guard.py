@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,8 @@ def guard(
         explain: what an error comes to, where more is known than `explained` knows.
     """
     keep_from_everybody()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `launcher.ending_silently`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = int(command())
         sys.stdout.flush()

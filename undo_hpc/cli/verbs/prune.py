@@ -44,14 +44,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     done = prune(opened, words, apply=not arguments.dry_run)
     would = "would be " if arguments.dry_run else ""
     kept = ", ".join(map(str, done.kept)) or "none"
-    say(console, f"students of finished iterations that stay: {kept}", hang=2)
+    say(console, f"students of these finished iterations stay: {kept}", hang=2)
     if done.at_work:
         say(
             console,
             f"not finished, so nothing of it is removed: iteration {', '.join(map(str, done.at_work))}",
             hang=2,
         )
-    gone = f"; students of iterations {', '.join(map(str, done.removed))}" if done.removed else ""
+    gone = f"; the student of iteration {', '.join(map(str, done.removed))}" if done.removed else ""
     say(
         console,
         f"{counted(len(done.files), 'file')} {would}removed, {format_bytes(done.bytes)}{gone}",
