@@ -236,6 +236,7 @@ def test_damaged_parts_are_left_out_and_named(copied: Path) -> None:
     run.layout.iteration(2).feedback.write_bytes(b"{torn")
     text = write_report(run).read_text()
     assert "iteration 1 is shown in part" in text and "iteration 2 is shown in part" in text
+    assert "iteration 2: the log of its training is damaged" in text and "iteration 0: the log" not in text
 
 
 def test_a_report_that_fails_does_not_fail_the_run(copied: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from tests import figures
 from tests.training.conftest import PATIENCE_S, Moment, Running, Trainings, metrics, same_bits, weights
 from undo_hpc.errors import ConfigError, ExitCode
 from undo_hpc.storage.lease import Lease
-from undo_hpc.training.spec import TrainSpec
+from undo_hpc.training.spec import RECORD, TrainSpec
 
 CHAOS = int(os.environ.get("UNDO_CHAOS", "10"))
 
@@ -194,6 +194,20 @@ def test_the_newest_and_the_best_are_kept(trainings: Trainings) -> None:
     assert min(losses.values()) == pytest.approx(
         min(sum(told[i : i + 2]) / 2 for i in range(0, len(told) - 1, 2)), rel=0.2
     )
+
+
+def test_a_student_is_told_alike_where_it_is_only_published_again(trainings: Trainings) -> None:
+    """Tokens and loss rest on no log: a kill before the student stands, or a power loss, leaves gaps in it."""
+    checkpoint = {"every_steps": 1, "every_minutes": 0, "keep": 1}
+    spec = trainings.spec(rows=24, checkpoint=checkpoint, log_steps=3)
+    trainings.run(spec)
+    student, log = Path(spec.out_dir), Path(spec.work_dir) / "metrics.jsonl"
+    before = {name: (student / name).read_bytes() for name in (RECORD, "README.md")}
+    assert json.loads(before[RECORD])["final_loss"] == metrics(spec)[-1]["loss"]
+    shutil.rmtree(student)
+    log.unlink()
+    go_on(trainings, spec, 1)
+    assert {name: (student / name).read_bytes() for name in before} == before
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(trainings: Trainings) -> None:

@@ -45,8 +45,8 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
             f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items()
         )
         found.append(
-            f"the teacher gave only {kept['refreshed']:,} rationales to learn from, for {made['problems']:,} problems (attempts left out: {dropped}): "
-            "read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_new_tokens may help"
+            f"the teacher gave only {counted(kept['refreshed'], 'rationale')} to learn from, for {counted(made['problems'], 'problem')} "
+            f"(attempts left out: {dropped}): read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_new_tokens may help"
         )
     number, given = rows_learned(metrics.get("train", {}), kept)
     if number < given:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import random
 import re
 import shutil
@@ -57,7 +58,7 @@ _MAY_CHANGE_ON_RESUME = {
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint to resume from: its folder, the step it was made after, the number of ranks that made it, the mean loss before it."""
+    """A checkpoint to resume from: its folder, the step it was made after, the number of ranks that made it, the loss that was logged last."""
 
     path: Path
     step: int
@@ -121,7 +122,7 @@ class CheckpointManager:
                 continue
             manifest = _read_manifest(path)
             self._check(path, manifest)
-            return Found(path, step, manifest["world"], manifest["loss"])
+            return Found(path, step, manifest["world"], manifest.get("logged") or manifest["loss"])
         return None
 
     def _first_padded(self, steps: list[int]) -> list[float]:
@@ -241,8 +242,9 @@ class CheckpointManager:
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(self, engine: Any, step: int, loss: float) -> None:
-        """Saves the state after `step` steps. Returns as soon as training may continue."""
+    def save(self, engine: Any, step: int, loss: float, logged: float = math.nan) -> None:
+        """Saves the state after `step` steps, with the mean loss since the last checkpoint, and the one that was logged last. Returns
+        as soon as training may continue."""
         self.finalize()
         began = time.monotonic()
         temporary = self.folder / f".step-{step:08d}.tmp"
@@ -251,7 +253,7 @@ class CheckpointManager:
         folder = temporary / _TAG
         self._writer.save(random_state(), str(folder / self._random_name()))
         part = folder / f"files-{self._dist.info.rank:05d}.json"
-        self._pending = {"step": step, "loss": loss, "path": temporary, "began": began}
+        self._pending = {"step": step, "loss": loss, "logged": logged, "path": temporary, "began": began}
         self._writer.start(lambda files: write_json(part, files))
         self.blocked_s.append(time.monotonic() - began)
 
@@ -294,6 +296,7 @@ class CheckpointManager:
             "run_id": self._spec.run_id,
             "step": step,
             "loss": pending["loss"],
+            "logged": pending.get("logged"),
             "world": self._dist.info.world_size,
             "zero_stage": zero_stage(self._config),
             "model": self._spec.origin or self._spec.model,

@@ -255,7 +255,7 @@ def train(
             checkpoints.finalize()
         slowest_step_s = max(slowest_step_s, time.monotonic() - step_began)
         if done - last_saved >= config.checkpoint.every_steps or save_is_due or reason:
-            checkpoints.save(engine, done, since_save.over(dist_context)[0])
+            checkpoints.save(engine, done, since_save.over(dist_context)[0], mean_loss)
             last_saved, saved_at, since_save = done, time.monotonic(), Tally()
         if reason and not is_last:
             checkpoints.finalize()

@@ -138,6 +138,10 @@ def collect(run: Run) -> ReportData:
         number = int(item["iteration"])
         try:
             data.losses[number] = _loss(run, number)
+            if (steps := item.get("train", {}).get("step")) and steps not in dict(data.losses[number][-1:]):
+                notes.append(
+                    f"iteration {number}: the log of its training is damaged or incomplete, and so is its curve"
+                )
             data.lengths[number] = _lengths(run, number)
             if not item.get("until"):
                 feedback[number] = _FeedbackFile(run, number)
