@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import StorageError
 from undo_hpc.storage.atomic import read_json, sha256_file
 from undo_hpc.storage.events import append_line, read_events
@@ -49,3 +50,10 @@ def test_nothing_is_appended_through_a_link(tmp_path: Path) -> None:
         with pytest.raises((OSError, StorageError)):
             append()
     assert mine.read_bytes() == b"mine" and list(read_rows_tolerant(link)) == []
+
+
+def test_a_pipe_among_the_data_files_is_not_waited_for(tmp_path: Path) -> None:
+    """A library opens them by their names."""
+    os.mkfifo(tmp_path / "distilled-00000.parquet")
+    with pytest.raises(OSError, match="a pipe or a device"):
+        parquet_files(tmp_path)

@@ -23,6 +23,7 @@ from undo_hpc.records import Example
 from undo_hpc.storage.atomic import make_folder, publish_dir, translate_os_error, write_text
 from undo_hpc.storage.hashing import HashingFile
 from undo_hpc.storage.manifest import Output
+from undo_hpc.storage.opening import require_file
 
 ROWS_PER_GROUP = 512
 COLUMNS = tuple(f.name for f in fields(Example))
@@ -145,10 +146,12 @@ class DistilledFolder:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The data files of a distilled set, in order. Raises DataError where there are none."""
+    """The data files of a distilled set, in order. Raises DataError where there are none, OSError for a pipe in place of one."""
     files = distilled_files(folder)
     if not files:
         raise DataError(f"{folder} holds no distilled set", hint="run the merge of that iteration first")
+    for file in files:
+        require_file(file)
     return files
 
 

@@ -11,6 +11,7 @@ from undo_hpc.errors import DataError
 from undo_hpc.pipeline.layout import distilled_files
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import write_bytes
+from undo_hpc.storage.opening import require_file
 from undo_hpc.storage.shards import encode_row, read_rows
 
 
@@ -40,6 +41,7 @@ def _taught(run: Run, iteration: int) -> Iterator[dict[str, Any]]:
     if at.predictions.exists():
         import pyarrow.parquet as pq
 
+        require_file(at.predictions)
         yield from pq.read_table(at.predictions, columns=list(names)).select(list(names)).to_pylist()
         return
     for example in read_distilled(at.distilled):

@@ -35,6 +35,11 @@ def open_binary(path: Path | str) -> BufferedReader:
     return os.fdopen(open_file(path), "rb")
 
 
+def require_file(path: Path | str) -> None:
+    """For what a library opens by its name. Raises OSError as `open_file`."""
+    os.close(open_file(path))
+
+
 def open_append(path: Path | str) -> FileIO:
     """A regular file to be appended to, made where it is not there; never the one that a link leads to. Raises OSError as `open_file`."""
     return FileIO(open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW), "ab")
