@@ -18,12 +18,17 @@ ANY_SIZE = 1 << 62
 
 def open_file(path: Path | str, flags: int = os.O_RDONLY) -> int:
     """The descriptor of a regular file. Raises OSError: as `os.open`, and EINVAL for a pipe, a device or a socket."""
+    return _opened(path, flags)[0]
+
+
+def _opened(path: Path | str, flags: int) -> tuple[int, int]:
+    """The descriptor, and the file's bytes."""
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # less the umask: a group may share a run
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode):
-        return fd
+    state = os.fstat(fd)
+    if stat.S_ISREG(state.st_mode):
+        return fd, state.st_size
     os.close(fd)
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(state.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     raise OSError(
         errno.EINVAL, "it is a pipe or a device, and no file (who put it there? remove it)", str(path)
@@ -51,11 +56,11 @@ def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes | None:
     Raises OSError: as `open_file`, and EFBIG for a file above `largest` bytes.
     """
     try:
-        fd = open_file(path)
+        fd, size = _opened(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        if (size := os.fstat(fd).st_size) > largest:
+        if size > largest:
             raise OSError(
                 errno.EFBIG, f"it has {size:,} bytes, which no file of its kind has (remove it)", str(path)
             )
