@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from undo_hpc.method.metrics import UNTRAINED
 from undo_hpc.observe.report.collect import Point
+from undo_hpc.system.wording import escaped
 
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 18, 30
@@ -42,7 +42,7 @@ def plain(value: float) -> str:
 
 def _frame(title: str, description: str, body: str, height: int = HEIGHT) -> str:
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}. {escape(description, quote=True)}">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escaped(title)}. {escaped(description)}">'
         f"{body}</svg>"
     )
 
@@ -98,7 +98,7 @@ def accuracy_chart(
         x = xs[p.iteration]
         tip = f"{student_name(p.iteration)}: {100 * p.accuracy:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}], n = {p.n}"
         kind = "hollow" if p.iteration == UNTRAINED else "chosen" if p.iteration == best else "dot"
-        parts.append(f'<g class="mark"><title>{escape(tip)}</title>')
+        parts.append(f'<g class="mark"><title>{escaped(tip)}</title>')
         parts.append(
             f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>'
         )
