@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.engines.loopback import Server as LoopbackServer
 from tests.engines.test_scoring import TEACHER, K, make_requests
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
@@ -120,6 +122,27 @@ def test_a_server_without_log_probabilities_is_named(local: Any, server: str, ki
     _Server.broken = "yes"
     with pytest.raises(EngineError, match="no log-probabilities of the prompt"):
         list(remote(server, kind).score(make_requests(local, 3), K))
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "told"),
+    [
+        (lambda: b"you sent sk-marked \x1b[2J", 400, "400 you sent ***"),
+        (lambda: b"[" * 100_000, 200, "no JSON"),
+        (lambda: repeat(b" " * (1 << 16), 10**4), 200, "more than 1 MiB"),
+    ],
+)
+def test_what_a_hostile_server_says_is_bounded_and_holds_no_key(
+    local: Any, monkeypatch: pytest.MonkeyPatch, said: Callable[[], Any], status: int, told: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
+    monkeypatch.setattr("undo_hpc.engines.server_scoring._MOST_BYTES", 1 << 20)
+    hostile = LoopbackServer(lambda *_: (status, said()))
+    try:
+        (scores,) = remote(hostile.url, "vllm").score(make_requests(local, 1), K)
+    finally:
+        hostile.close()
+    assert told in scores.error and "marked" not in scores.error and scores.error.isprintable()
 
 
 @pytest.mark.vllm

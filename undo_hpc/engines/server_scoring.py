@@ -6,6 +6,7 @@ vLLM: POST /v1/completions with token ids and `prompt_logprobs`; it clamps -inf 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,12 +19,15 @@ from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Completion, Failures, Request, never
 from undo_hpc.engines.chat import Chat
+from undo_hpc.engines.openai_reply import short
 from undo_hpc.engines.scoring import ScoreRequest, TokenScores, compressed, not_scored
 from undo_hpc.engines.transformers_scoring import scored_tokens
 from undo_hpc.errors import ConfigError, EngineError
 
 _POLL_S = 0.2
 _MAX_WAIT_S = 30.0
+_SHOWN = 10_000  # bytes of an answer that an error is looked for in
+_MOST_BYTES = 1 << 30  # of an answer: k log-probabilities for each of its tokens, as text
 
 
 class ServerScorer:
@@ -39,7 +43,9 @@ class ServerScorer:
     def __init__(self, config: EngineConfig, model: ModelConfig, kind: str) -> None:
         self._config, self._kind, self._chat = config.openai, kind, Chat(model)
         self._url = self._config.base_url.rstrip("/")
-        key = find_key(self._config.api_key_file, self._config.api_key_env, required=self._config.require_key)
+        self._key = key = find_key(
+            self._config.api_key_file, self._config.api_key_env, required=self._config.require_key
+        )
         self._http = httpx.Client(
             timeout=self._config.timeout_s, headers={"Authorization": f"Bearer {key}"} if key else {}
         )
@@ -115,20 +121,36 @@ class ServerScorer:
             if should_stop():
                 return "asked to stop"
             try:
-                response = self._http.post(path, json=body)
+                status, said = self._answer(path, body)
+                message = f"{path}: {status} {short(said[:_SHOWN].decode(errors='replace'))}"
+                if status == 200:
+                    found: dict[str, Any] = json.loads(said)
+                    return found
             except httpx.HTTPError as error:
                 message = f"{path}: {type(error).__name__}: {error}"
+            except (ValueError, RecursionError) as error:
+                message += f": no JSON ({type(error).__name__})"
             else:
-                message = f"{path}: {response.status_code} {response.text[:200]}"
-                if response.status_code == 200:
-                    found: dict[str, Any] = response.json()
-                    return found
-                if response.status_code in (401, 403, 404):
+                if status in (401, 403, 404):
                     raise ConfigError(message, hint="check engine.openai: base_url, served_model, key")
-                if response.status_code < 500 and response.status_code != 429:
+                if status < 500 and status != 429:
                     return message
             time.sleep(min(_MAX_WAIT_S, 0.5 * 2**attempt) if attempt + 1 < self._config.max_retries else 0)
         return message
+
+    def _answer(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body, of which a server may send neither too much nor for ever, nor the key. Raises httpx.HTTPError."""
+        end, said = time.monotonic() + self._config.timeout_s, bytearray()
+        with self._http.stream("POST", path, json=body) as response:
+            for part in response.iter_bytes():
+                said += part
+                if len(said) > _MOST_BYTES:
+                    raise httpx.ReadError(f"the server's answer has more than {_MOST_BYTES >> 20} MiB")
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout(
+                        f"the answer was not complete within {self._config.timeout_s:g} s"
+                    )
+        return response.status_code, bytes(said.replace(self._key.encode(), b"***") if self._key else said)
 
 
 Values = tuple[Any, Any, Any]  # own (n,), ids (n, k), log-probabilities (n, k)
