@@ -279,7 +279,8 @@ class Trial:
 
         if (self.run_dir / "config.resolved.json").exists():
             view = collect_status(open_run(self.run_dir))
-            if view.next_command in {f"scontrol release {job}" for job in self.held}:
+            release, _, jobs = view.next_command.rpartition(" ")
+            if release == "scontrol release" and set(jobs.split(",")) <= self.held:
                 self.lab.run(*view.next_command.split(), check=False)
                 if self.out.faults:
                     self.out.faults[-1].relaunches += 1

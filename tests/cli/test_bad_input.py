@@ -336,6 +336,7 @@ def test_another_users_run_is_looked_at_and_no_more(
     for words in (
         ["push", root, *names], ["prune", root, "--keep", "all"], ["pause", root], ["cancel", root], ["regrade", root],
         ["report", root], ["export", root, "--format", "trl"], ["run", "--run-dir", root], ["fork", root, str(tmp_path / "x")],
+        ["run", "--run-dir", root, "--dry-run"], ["evaluate", root, "--benchmarks", "x.jsonl", "--dry-run"], ["probe", root],
     ):  # fmt: skip
         assert call(words) == 2 and "another user, 54321" in capsys.readouterr().err, words
     for words in (["status", root], ["show", root], ["cost", root], ["push", root, "--dry-run", *names]):

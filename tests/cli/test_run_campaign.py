@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,26 @@ def test_a_campaign_runs_resumes_and_is_compared(
     campaign.write_text(campaign.read_text().replace("student: last", "student: best"))
     assert main(command) == 2
     assert "was begun with another file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_another_users_campaign_is_not_continued(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs that have ended there would be believed, and taken over."""
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    place = tmp_path / "out"
+    place.mkdir()
+    link = place / "undo"
+    link.symlink_to(tmp_path / "elsewhere")
+    os.chown(link, 54321, 54321, follow_symlinks=False)
+    for words in ([], ["--dry-run"]):
+        assert main([str(campaign), "--dir", str(place), *words]) == 2
+        assert "a link of another user, 54321" in capsys.readouterr().err
+    os.chown(place, 54321, 54321)
+    assert main([str(campaign), "--dir", str(place)]) == 2
+    assert "belongs to another user, 54321" in capsys.readouterr().err
+    assert list(place.iterdir()) == [link]
 
 
 def test_runs_that_have_not_ended_are_named_on_the_page(

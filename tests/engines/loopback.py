@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,14 @@ class Server:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
                 status, content = made
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 if isinstance(content, dict) and "location" in content:
                     self.send_header("Location", content["location"])
+                if isinstance(content, Iterator):  # parts, until it or the client has enough
+                    self.end_headers()
+                    self.wfile.writelines(content)
+                    return
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

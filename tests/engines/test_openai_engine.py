@@ -5,7 +5,9 @@ from __future__ import annotations
 import email.utils
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -216,6 +218,19 @@ def test_a_slow_server_is_bounded_by_the_timeout(server: Any) -> None:
         assert "ReadTimeout" in run(client(partly.url, timeout_s=1.0, max_retries=2), asked(1))["r0"].error
     finally:
         release.set()
+
+
+def test_an_answer_without_an_end_is_bounded_in_time_and_size(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a server that keeps the connection alive with white space, and of one that fills the memory."""
+    dripping = server(lambda *_: (200, (time.sleep(0.1) or b" " for _ in range(300))))
+    with pytest.raises(EngineError, match="not complete within 1 s"):
+        run(client(dripping.url, timeout_s=1.0, max_retries=2), asked(1))
+    monkeypatch.setattr("undo_hpc.engines.openai_client._MOST_BYTES", 1 << 20)
+    endless = server(lambda *_: (200, repeat(b" " * (1 << 16), 10**4)))
+    with pytest.raises(EngineError, match="more than 1 MiB"):
+        run(client(endless.url, max_retries=2), asked(1))
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,17 @@ def test_a_start_that_takes_too_long_is_an_error(
         serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=1)
 
 
+def test_another_users_program_at_its_port_is_not_published(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the port in the list of processes, and takes it while vLLM still starts: clients would send it their key."""
+    stand_in(10**6, "")
+    monkeypatch.setattr(service, "listeners", lambda *_: {54321})
+    with pytest.raises(EngineError, match="did not answer within 2 s"):
+        serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=2)
+    assert discover(tmp_path, 0) == []
+
+
 def test_a_slurm_job_publishes_its_node_by_a_name_that_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert service._addresses() == ("127.0.0.1", "127.0.0.1")

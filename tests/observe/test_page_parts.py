@@ -137,12 +137,18 @@ def test_accuracy_by_category(copied: Path) -> None:
     for row in rows:
         summary.add([row, row], {"level": str(row.idx % 2)})
     made = summary.to_dict()
+    made["source"] = dict.fromkeys(("=1+1", "\x1b[2J@x", "-1.5", "-1+1"), made["level"]["0"])
     assert made["level"].keys() == {"0", "1"} and sum(v["n"] for v in made["level"].values()) == len(rows)
     path = run.layout.iteration(2).metrics
     set_metrics(run, 2, read_json(path) | {"categories": {"gsm": made}})
     page = write_report(open_run(copied)).read_text()
     assert "Accuracy by category" in page and "by level" in page
-    assert (copied / "report" / "figures" / "categories.csv").read_text().count("gsm,level,") == 2
+    table = (copied / "report" / "figures" / "categories.csv").read_text()
+    assert table.count("gsm,level,") == 2
+    shown = {row["value"] for row in csv.DictReader(table.splitlines()) if row["column"] == "source"}
+    assert shown == {"'=1+1", "\\x1b[2J@x", "-1.5", "'-1+1"}, (
+        "no formula for a spreadsheet, no command for a terminal"
+    )
 
 
 def test_metadata_columns_are_carried_to_the_figures(tmp_path: Path) -> None:

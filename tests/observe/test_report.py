@@ -27,6 +27,7 @@ from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.records import Feedback
 from undo_hpc.storage.events import read_events
 from undo_hpc.storage.manifest import describe_output, read_manifest, write_manifest
+from undo_hpc.system.wording import printable
 
 VOID = {"meta", "link", "br", "input"}
 
@@ -163,6 +164,7 @@ def test_examples_are_shared_out_evenly_and_stay_the_same() -> None:
 
 HOSTILE = (
     "</pre></title></script><script>alert(1)</script><img src=x onerror=alert(2)>\"' {{ 7 * 7 }} | {% raw %}"
+    " \x1b[2J \x9b \u202eabc \\(x \\text{\u202e} \\text{&#x202e;}\\)"
 )
 
 
@@ -190,6 +192,8 @@ def test_no_text_of_others_can_become_markup(copied: Path) -> None:
         update={"name": HOSTILE, "teacher": run.config.teacher.model_copy(update={"model": HOSTILE})}
     )
     text = write_report(Run(run.layout, config)).read_text()
+    for path in (run.layout.report, *run.layout.report.rglob("*.*")):
+        assert path.is_dir() or printable(path.read_text()) == path.read_text(), path
     checker = Checker()
     checker.feed(text)
     assert checker.open == [] and checker.outside == []

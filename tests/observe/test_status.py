@@ -121,8 +121,10 @@ def test_a_held_job_that_stops_the_run_is_what_the_next_command_releases(tmp_pat
     """The queue was not empty, so `status` said that there was nothing to do."""
     run = RunBuilder(tmp_path / "run").run
     state = SimpleNamespace(ended=None, complete=False)
-    live = LiveTasks(tasks={("generate", 0): ("waiting", "held")}, jobs=3, held="123_0")
-    assert next_command(run, state, [], live)[0] == "scontrol release 123_0"  # type: ignore[arg-type]
+    live = LiveTasks(tasks={("generate", 0): ("waiting", "held")}, jobs=3, held=["123"])
+    assert next_command(run, state, [], live)[0] == "scontrol release 123"  # type: ignore[arg-type]
+    live.held.append("124")
+    assert next_command(run, state, [], live)[0] == "scontrol release 123,124"  # type: ignore[arg-type]
     live.tasks["generate", 1] = ("running", "job 123_1")
     assert "status" in next_command(run, state, [], live)[0]  # type: ignore[arg-type]
 

@@ -189,6 +189,13 @@ def test_the_compilers_cache_is_in_no_folder_of_another_user(
     place.unlink()
     place.mkdir(0o700)
     assert ownership.compiler_cache() == elsewhere
+
+    def nameless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nameless)
+    made = Path(ownership.compiler_cache()["TORCHINDUCTOR_CACHE_DIR"])
+    assert made.parent == tmp_path and made.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
     assert ownership.compiler_cache() == {}
 

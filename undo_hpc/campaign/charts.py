@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from undo_hpc.campaign.comparison import Comparison
 from undo_hpc.observe.report.charts import plain, student_name, ticks
-from undo_hpc.system.wording import points
+from undo_hpc.system.wording import escaped, points
 
 WIDTH, ROW, TOP, BOTTOM = 640, 34, 10, 34
 NAMES = 200  # of the width, for the names of pairs
@@ -41,9 +40,9 @@ def forest(comparisons: Sequence[Comparison]) -> str:
         shown = c.claimed
         name = f"{c.a} \u2212 {c.b}"
         tip = f"{name}: {points(d.mean)} points, 95 % interval {points(d.low)} to {points(d.high)}, p = {c.p:.3g}"
-        parts.append(f'<g class="mark"><title>{escape(tip)}</title>')
+        parts.append(f'<g class="mark"><title>{escaped(tip)}</title>')
         parts.append(
-            f'<text class="tick{" strong" if shown else ""}" x="{NAMES - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+            f'<text class="tick{" strong" if shown else ""}" x="{NAMES - 12}" y="{y + 4:.1f}" text-anchor="end">{escaped(name)}</text>'
         )
         parts.append(
             f'<line class="whisker" x1="{x(d.low):.1f}" x2="{x(d.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -101,7 +100,7 @@ def curves(accuracies: Mapping[str, Sequence[Mapping[int, float]]]) -> str:
         for k, seeds in curve.items():
             tip = f"{arm}, {student_name(k)}: mean {100 * means[k]:.1f} %, seeds {100 * min(seeds):.1f} to {100 * max(seeds):.1f}"
             parts.append(
-                f'<g class="mark"><title>{escape(tip)}</title><line class="whisker" x1="{x(k, place):.1f}" x2="{x(k, place):.1f}" '
+                f'<g class="mark"><title>{escaped(tip)}</title><line class="whisker" x1="{x(k, place):.1f}" x2="{x(k, place):.1f}" '
                 f'y1="{y(min(seeds)):.1f}" y2="{y(max(seeds)):.1f}"/><circle class="dot" cx="{x(k, place):.1f}" cy="{y(means[k]):.1f}" r="3"/></g>'
             )
         ends.append((y(means[max(means)]), number, arm))
@@ -109,11 +108,11 @@ def curves(accuracies: Mapping[str, Sequence[Mapping[int, float]]]) -> str:
     for height_at, number, arm in sorted(ends):
         last = max(height_at, last + 14)
         parts.append(
-            f'<text class="end c{number % 6}" x="{WIDTH - 142}" y="{last + 4:.1f}">{escape(arm)}</text>'
+            f'<text class="end c{number % 6}" x="{WIDTH - 142}" y="{last + 4:.1f}">{escaped(arm)}</text>'
         )
     return _frame("Accuracy of each arm by iteration", "means over seeds", "".join(parts), height)
 
 
 def _frame(title: str, description: str, body: str, height: int) -> str:
-    label = f"{escape(title, quote=True)}. {escape(description, quote=True)}"
+    label = f"{escaped(title)}. {escaped(description)}"
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 
-from undo_hpc.checkers.sandbox import run_python
+from undo_hpc.checkers.sandbox import TAKEN, run_python
 from undo_hpc.grading import GradeItem
 from undo_hpc.grading.reasoning import visible
 from undo_hpc.records import Grade
@@ -38,14 +38,15 @@ class CodeChecker:
         program = last_program(visible(item.prediction))
         if program is None:
             return Grade("no_answer", "", "code")
-        # The marker is printed after the tests: an answer that ends the process early has passed none of them.
+        # The marker is printed after the tests: an answer that ends the process early has passed none of them. (One that sets out to
+        # deceive can: the tests run in its own process. Look at answers before figures of programs are believed.)
         marker = f"{_PASSED} {hash((item.gold, program)) & 0xFFFFFFFF:08x}"
         done = run_python(
             f"{program}\n\n{item.gold}\nprint({marker!r})\n",
             seconds=self._deadline_s,
             megabytes=self._memory_mb,
         )
-        if missing := {"network", "files"} - done.taken:
+        if missing := TAKEN - done.taken:
             self._warn(missing)
         if done.code == 0 and done.output.rstrip().endswith(marker):
             return Grade("correct", program, "code")
@@ -53,11 +54,11 @@ class CodeChecker:
         why = "time limit" if done.too_long else last or f"exit code {done.code}"
         return Grade("wrong", program, "code", extra={"why": why[:200]})
 
-    def _warn(self, missing: set[str]) -> None:
+    def _warn(self, missing: Set[str]) -> None:
         if not self._warned:
             self._warned = True
             log.warning(
-                "this system does not let us take %s from programs that are tested",
+                "this system does not let us keep programs that are tested from %s of other programs of this user (docs/security.md)",
                 " and ".join(sorted(missing)),
             )
 

@@ -1,7 +1,7 @@
 """Run inside of the sandbox's process: gives rights away, then becomes the program. Standard library only.
 
 `python -I inside.py SECONDS MEGABYTES FOLDER PROGRAM DESCRIPTOR`. Says on that descriptor that it has started and what could be taken away:
-'network', 'files'.
+'network', 'files', 'processes'.
 """
 
 from __future__ import annotations
@@ -9,13 +9,37 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 import resource
+import signal
 import sys
+from collections.abc import Iterator
 
-_NEWUSER, _NEWNET = 0x10000000, 0x40000000  # unshare(2)
-_NO_NEW_PRIVS, _DEATH_SIGNAL = 38, 1  # prctl(2)
+_NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
+    0x20000,
+    0x8000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)  # unshare(2)
+_NO_NEW_PRIVS, _DEATH_SIGNAL, _SECCOMP, _FILTER = 38, 1, 22, 2  # prctl(2)
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the system calls of landlock(7), the same on all architectures
-_WRITES = 0x1FF2  # every right of landlock's first version but to execute, to read files and to list folders
+_MOUNT_SETATTR, _IO_URING_SETUP = 442, 425  # these, too
+_WRITES, _WRITE_FILE = (
+    0x1FF2,
+    2,
+)  # every right of landlock's first version but to execute, to read files and to list folders
+_BIND, _PRIVATE, _RECURSIVE, _HARMLESS = (
+    0x1000,
+    0x40000,
+    0x4000,
+    0xE,
+)  # mount(2); no set-user-id, no devices, no programs
+_HERE, _ALL_BELOW, _READ_ONLY = -100, 0x8000, 1  # mount_setattr(2)
+_SOCKETS = {
+    "x86_64": (0xC000003E, 41, 53),
+    "aarch64": (0xC00000B7, 198, 199),
+}  # audit.h: architecture, socket(2), socketpair(2)
 
 
 class _Ruleset(ctypes.Structure):
@@ -25,6 +49,23 @@ class _Ruleset(ctypes.Structure):
 class _Below(ctypes.Structure):
     _pack_ = 1
     _fields_ = (("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32))
+
+
+class _Mount(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "users"))
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        ("code", ctypes.c_uint16),
+        ("yes", ctypes.c_uint8),
+        ("no", ctypes.c_uint8),
+        ("value", ctypes.c_uint32),
+    )
+
+
+class _Steps(ctypes.Structure):
+    _fields_ = (("number", ctypes.c_uint16), ("first", ctypes.POINTER(_Step)))
 
 
 def limit(seconds: int, megabytes: int) -> None:
@@ -42,21 +83,98 @@ def limit(seconds: int, megabytes: int) -> None:
             resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
 
 
-def without_network(libc: ctypes.CDLL) -> bool:
-    """A network namespace of its own, which has no way out; not allowed everywhere."""
-    return bool(libc.unshare(_NEWUSER | _NEWNET) == 0 or libc.unshare(_NEWNET) == 0)
+def apart(libc: ctypes.CDLL, folder: str) -> set[str]:
+    """Goes on in a process of a world of its own, where the system allows that (user namespaces): a network with no way out, no other
+    process to be seen or ended, all files for reading only but those below the folder. What was taken.
+
+    What landlock leaves open is closed here: to shorten a file, to change its mode, to send signals to processes of the same user.
+    """
+    own = _NEWNET | _NEWPID | _NEWNS | _NEWIPC
+    if libc.unshare(_NEWUSER | own) and libc.unshare(own):
+        return {"network"} if libc.unshare(_NEWUSER | _NEWNET) == 0 or libc.unshare(_NEWNET) == 0 else set()
+    _follow(
+        libc
+    )  # the first process of that world: with it all others end, and no signal from there reaches it
+    files = _only_below(libc, folder)
+    os.chdir(folder)  # as it is mounted now
+    _follow(libc)
+    return {"network", "processes"} | ({"files"} if files else set())
 
 
-def only_below(libc: ctypes.CDLL, folder: str) -> bool:
-    """Nothing is written, made or removed outside of the folder (Linux 5.13 and later)."""
+def _follow(libc: ctypes.CDLL) -> None:
+    """Goes on as a child. The parent waits for it and ends as it did: by the same signal, or where it may not, with 128 and its number."""
+    if child := os.fork():
+        while True:
+            number, status = os.wait()
+            if number == child:
+                break
+        code = os.waitstatus_to_exitcode(status)
+        if code > 128 or code < 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            number = -code if code < 0 else code - 128
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+            with contextlib.suppress(OSError):
+                os.kill(os.getpid(), number)
+        os._exit(code if code >= 0 else 128 - code)
+    libc.prctl(_DEATH_SIGNAL, 9)
+
+
+def _only_below(libc: ctypes.CDLL, folder: str) -> bool:
+    """In a mount namespace of its own: files are read only but below the folder (Linux 5.12 and later)."""
+    place = os.fsencode(folder)
+    libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None)
+    libc.mount(
+        b"proc", b"/proc", b"proc", _HARMLESS, None
+    )  # of its own processes; containers do not allow it
+    if libc.mount(place, place, None, _BIND, None):
+        return False
+    closed, opened = _Mount(set=_READ_ONLY), _Mount(clear=_READ_ONLY)
+    size = ctypes.sizeof(_Mount)
+    return not (
+        libc.syscall(_MOUNT_SETATTR, _HERE, b"/", _ALL_BELOW, ctypes.byref(closed), size)
+        or libc.syscall(_MOUNT_SETATTR, _HERE, place, 0, ctypes.byref(opened), size)
+    )
+
+
+def write_only_below(libc: ctypes.CDLL, folder: str) -> None:
+    """No file is opened for writing, made or removed outside of the folder, where there is landlock (Linux 5.13 and later); and no
+    process outside of this rule can be looked into."""
     rules = _Ruleset(_WRITES)
     ruleset = libc.syscall(_CREATE, ctypes.byref(rules), ctypes.sizeof(rules), 0)
     if ruleset < 0:
+        return
+    for path, allowed in ((folder, _WRITES), (os.devnull, _WRITE_FILE)):
+        place = _Below(allowed, os.open(path, os.O_PATH))
+        if libc.syscall(_ADD, ruleset, 1, ctypes.byref(place), 0):
+            return
+    libc.syscall(_RESTRICT, ruleset, 0)
+
+
+def without_sockets(libc: ctypes.CDLL) -> bool:
+    """No sockets but connected pairs: those of files, such as a session's bus or tmux, lead to programs of this user outside."""
+    if platform.machine() not in _SOCKETS or sys.byteorder != "little":
         return False
-    place = _Below(_WRITES, os.open(folder, os.O_PATH))
-    if libc.syscall(_ADD, ruleset, 1, ctypes.byref(place), 0):
-        return False
-    return bool(libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and libc.syscall(_RESTRICT, ruleset, 0) == 0)
+    steps = (_Step * 12)(*(_Step(*each) for each in _filter(*_SOCKETS[platform.machine()])))
+    program = _Steps(len(steps), steps)
+    return bool(libc.prctl(_SECCOMP, _FILTER, ctypes.byref(program), 0, 0) == 0)
+
+
+def _filter(machine: int, socket: int, pair: int) -> Iterator[tuple[int, int, int, int]]:
+    """For seccomp(2). Jumps are counted from the next step; 10 allows, 11 refuses (EACCES)."""
+    load, equal, above, both, end = 0x20, 0x15, 0x35, 0x54, 0x06
+    yield load, 0, 0, 4  # the architecture
+    yield equal, 0, 9, machine
+    yield load, 0, 0, 0  # the call
+    yield above, 7, 0, 0x40000000  # the same ones by other numbers (x32)
+    yield equal, 6, 0, socket
+    yield equal, 5, 0, _IO_URING_SETUP  # it opens sockets, too
+    yield equal, 0, 3, pair
+    yield load, 0, 0, 24  # the second argument: a pair that is no stream could be connected again
+    yield both, 0, 0, 0xF
+    yield equal, 0, 1, 1
+    yield end, 0, 0, 0x7FFF0000
+    yield end, 0, 0, 0x0005000D
 
 
 def main() -> None:
@@ -64,9 +182,13 @@ def main() -> None:
     seconds, megabytes, folder, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_DEATH_SIGNAL, 9)
-    taken = ["network"] * without_network(libc) + ["files"] * only_below(libc, folder)
+    taken = apart(libc, folder)
+    libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+    write_only_below(libc, folder)
+    if without_sockets(libc):
+        taken.add("network")
     limit(seconds, megabytes)
-    os.write(int(sys.argv[5]), " ".join(["started", *taken]).encode())
+    os.write(int(sys.argv[5]), " ".join(["started", *sorted(taken)]).encode())
     os.close(int(sys.argv[5]))
     os.execv(sys.executable, [sys.executable, "-I", "-B", program])  # noqa: S606 -- that is what it is for
 

@@ -20,13 +20,14 @@ from undo_hpc.errors import EngineError
 
 _INSIDE = Path(__file__).with_name("inside.py")
 _START_S = 20.0  # a busy machine starts Python slowly
+TAKEN = frozenset({"network", "files", "processes"})  # what a program has not, where the system allows that
 _SHOWN = 400  # characters of the output
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a program ended: its exit code (negative: the signal), whether it took too long, the end of what it wrote, and what was
-    taken from it: 'network', 'files'."""
+    taken from it (`TAKEN`)."""
 
     code: int
     too_long: bool

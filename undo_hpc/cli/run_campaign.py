@@ -90,6 +90,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
     from undo_hpc.storage.lease import Lease
+    from undo_hpc.system.ownership import require_no_planted_links, require_own_file, require_trusted
 
     sets = list(arguments.sets)
     if arguments.profile:
@@ -100,6 +101,9 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     file = find_campaign(arguments.campaign)
     campaign = load_campaign(file, sets, arguments.base)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
+    require_trusted(place.root, "the campaign's directory")  # runs in it that have ended are believed
+    require_own_file(place.definition, "what was asked")
+    require_no_planted_links([place.root, place.page.parent, *(place.root / name for name in campaign.names)])
     if arguments.dry_run or not place.definition.exists():
         sources = check_arms(campaign, place, read_hub=not arguments.dry_run)
         for line in forecast(campaign, sources).lines():

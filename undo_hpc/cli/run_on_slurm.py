@@ -85,10 +85,8 @@ def run_on_slurm(run: Run, console: Console, *, unattended: bool = False) -> int
         )
     if not done.submitted and not done.released and not done.ahead:
         console.print("nothing to submit")
-    for job in done.held:
-        console.print(
-            f"job {job.task_id} ({job.stage}) is held: scontrol release {job.task_id}", highlight=False
-        )
+    for job_id, stage in {job.id: job.stage for job in done.held}.items():
+        console.print(f"job {job_id} ({stage}) is held: scontrol release {job_id}", highlight=False)
     root = display_path(run.layout.root)
     if login:
         here = (

@@ -83,7 +83,7 @@ class LiveTasks:
         jobs: number of tasks that the scheduler holds.
         paused: whether the run was paused.
         abandoned: tasks that the scheduler holds because it could not start them.
-        held: the first task that somebody holds; empty where nobody does.
+        held: jobs of which somebody holds tasks.
         stuck: tasks behind one that failed, which SLURM never starts.
         beyond: the first task that asks for what it never gets, and why; empty where none does.
     """
@@ -94,7 +94,7 @@ class LiveTasks:
     jobs: int = 0
     paused: bool = False
     abandoned: int = 0
-    held: str = ""
+    held: list[str] = field(default_factory=list)
     stuck: int = 0
     beyond: str = ""
 
@@ -123,8 +123,8 @@ def _ask_slurm(run: Run, iteration: int, live: LiveTasks) -> None:
         live.jobs += 1
         live.abandoned += job.state is JobState.ABANDONED
         live.stuck += job.state is JobState.STUCK
-        if job.state is JobState.HELD:
-            live.held = live.held or job.task_id
+        if job.state is JobState.HELD and job.id not in live.held:
+            live.held.append(job.id)
         if job.state is JobState.BEYOND:
             live.beyond = live.beyond or f"job {job.task_id} will never start: {explain_reason(job.reason)}"
         if job.iteration != iteration:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import json
 import logging
 import time
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +35,7 @@ from undo_hpc.system.credentials import credential_in
 log = logging.getLogger(__name__)
 
 _MAX_CHANGES = 20  # of the parameters of one request, after refusals
+_MOST_BYTES = 64 << 20  # of an answer: the longest real ones, with all that was thought, have one
 _CONNECT_S, _IDENTIFY_S = 30.0, 10.0
 
 
@@ -112,10 +115,12 @@ class OpenAIClient:
         options: dict[str, Any] = {} if timeout_s is None else {"timeout": timeout_s}
         while True:
             data = json.dumps(self._fixed(request) | sent | self._config.extra_body | server.extra)
-            response = await http.post(
-                _endpoint(server.url, "chat/completions"), content=data, headers=_own_key(server), **options
+            address, patience_s = (
+                _endpoint(server.url, "chat/completions"),
+                timeout_s or self._config.timeout_s,
             )
-            content = response.content
+            post = http.stream("POST", address, content=data, headers=_own_key(server), **options)
+            response, content = await _read(post, patience_s)
             for secret in filter(None, (self._key, server.key)):  # a server may repeat what it was sent
                 content = content.replace(secret.encode(), b"***")
             reply = read_reply(response.status_code, content, max_tokens=request.max_tokens)
@@ -176,6 +181,22 @@ class OpenAIClient:
             f"{url}: the server does not know this address or the model {self._name!r} {reply.message}",
             hint="check engine.openai.base_url (it ends with /v1) and engine.openai.served_model",
         )
+
+
+async def _read(
+    post: AbstractAsyncContextManager[httpx.Response], patience_s: float
+) -> tuple[httpx.Response, bytes]:
+    """A response with its body, of which a server may send neither too much nor for ever. Raises httpx.RequestError."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(patience_s), post as response:
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > _MOST_BYTES:
+                    raise httpx.ReadError(f"the server's answer has more than {_MOST_BYTES >> 20} MiB")
+    except TimeoutError as error:  # httpx counts from one part of the body to the next
+        raise httpx.ReadTimeout(f"the answer was not complete within {patience_s:g} s") from error
+    return response, bytes(body)
 
 
 def _lowered(sent: dict[str, Any], limit: str, room: int) -> dict[str, Any]:

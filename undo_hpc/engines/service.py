@@ -37,7 +37,7 @@ from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_proce
 from undo_hpc.storage.manifest import sealed, unseal
 from undo_hpc.storage.opening import open_append
 from undo_hpc.system.invocation import python_module
-from undo_hpc.system.network import host_name, named_address
+from undo_hpc.system.network import host_name, listeners, named_address
 from undo_hpc.system.wording import printable
 
 log = logging.getLogger(__name__)
@@ -261,8 +261,11 @@ def _is_stopping(should_stop: Callable[[], bool]) -> bool:
 
 
 def _is_healthy(url: str) -> bool:
+    """Whether the server answers, and not another user's program that took its port while it started: clients would send it their key."""
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(url, timeout=10, trust_env=False).status_code == 200
+        answered = httpx.get(url, timeout=10, trust_env=False).status_code == 200
+        place = httpx.URL(url)
+        return answered and listeners(place.host, place.port or 0) <= {os.geteuid()}
     return False
 
 

@@ -39,7 +39,7 @@ from undo_hpc.observe.wording import evaluation_settings, generation_settings, t
 from undo_hpc.observe.wrapped import quote, say
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, plan_iteration, rows_to_score
-from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.pipeline.run import Run, open_run, require_trusted_run
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.stages.prepare import Sources
 from undo_hpc.system.wording import counted
@@ -51,6 +51,7 @@ def show_plan(config: RunConfig, run_dir: Path, console: Console) -> None:
     Raises:
         UndoError: what a launch would refuse; several errors come as one.
     """
+    require_trusted_run(run_dir)  # checks load what its configuration names
     subject, when = Subject(config, run_dir), when_for(run_dir)
     found = [error for _, error in find_problems(subject, when)]
     errors = [error for error in found if not isinstance(error, Notice)]

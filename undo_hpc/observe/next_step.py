@@ -33,7 +33,8 @@ def next_command(run: Run, state: RunState, failures: list[Failure], live: LiveT
         )
     running = any(word == "running" for word, _ in live.tasks.values())
     if live.held and not running:
-        return f"scontrol release {live.held}", "somebody holds this job, and what is behind it waits"
+        which = "this job" if len(live.held) == 1 else "these jobs"
+        return f"scontrol release {','.join(live.held)}", f"somebody holds {which}, and what is behind waits"
     if live.beyond and not running:
         return resume, f"{live.beyond}. Correct the profile first; this submits it again"
     if live.stuck and not running:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def host_name(env: Mapping[str, str] = os.environ) -> str:
@@ -33,3 +35,24 @@ def routed_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
+
+
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENS = "0A"
+
+
+def listeners(address: str, port: int) -> set[int]:
+    """The ids of the users whose programs listen at an IPv4 address of this machine; none where nobody does, or the kernel does not say.
+
+    Source: proc(5), /proc/net/tcp: addresses as the machine holds them, in hexadecimal.
+    """
+    number = int.from_bytes(socket.inet_aton(address), sys.byteorder)
+    found = set()
+    for table in _TABLES:
+        with contextlib.suppress(OSError):
+            for line in table.read_text().splitlines()[1:]:
+                _, local, _, state, _, _, _, user, *_ = line.split()
+                at, _, its_port = local.partition(":")
+                if state == _LISTENS and int(its_port, 16) == port and int(at[-8:], 16) in (0, number):
+                    found.add(int(user))
+    return found

@@ -40,7 +40,10 @@ def compiler_cache() -> dict[str, str]:
         state = place.lstat()
         if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & stat.S_IWOTH:
             return {}
-    return {_COMPILER_CACHE: str(Path.home() / ".cache" / "torchinductor")}
+    with contextlib.suppress(RuntimeError):  # a user without a name and without HOME, as in a container
+        if os.access(home := Path.home(), os.W_OK):
+            return {_COMPILER_CACHE: str(home / ".cache" / "torchinductor")}
+    return {_COMPILER_CACHE: tempfile.mkdtemp(prefix="torchinductor_")}
 
 
 def require_trusted(folder: Path, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -15,6 +16,11 @@ def printable(text: str) -> str:
     """
     text = _COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _ACTED_ON.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def escaped(text: str) -> str:
+    """The same for the text or an attribute of HTML and SVG."""
+    return html.escape(printable(text))
 
 
 def printable_json(text: str) -> str:

@@ -126,10 +126,12 @@ def _config(arguments: argparse.Namespace) -> tuple[RunConfig, bool]:
     """The configuration with short answers, and whether it is a run's."""
     from undo_hpc.config.load import load_config, override
     from undo_hpc.pipeline.layout import Layout
-    from undo_hpc.pipeline.run import open_run
+    from undo_hpc.pipeline.run import open_run, require_trusted_run
 
     place = Path(arguments.of)
     is_run = Layout(place).config.exists()
+    if is_run:
+        require_trusted_run(place)  # the model and its engine are loaded
     config = override(open_run(place).config if is_run else load_config(arguments.of), arguments.sets)
     longest = arguments.max_new_tokens or min(SHORT, config.generate.sampling.max_new_tokens)
     sampling = "generate.sampling.max_new_tokens"

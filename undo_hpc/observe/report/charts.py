@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from undo_hpc.method.metrics import UNTRAINED
 from undo_hpc.observe.report.collect import Point
+from undo_hpc.system.wording import escaped, percentage
 
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 18, 30
@@ -42,7 +42,7 @@ def plain(value: float) -> str:
 
 def _frame(title: str, description: str, body: str, height: int = HEIGHT) -> str:
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}. {escape(description, quote=True)}">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escaped(title)}. {escaped(description)}">'
         f"{body}</svg>"
     )
 
@@ -96,9 +96,9 @@ def accuracy_chart(
     parts.append(f'<polyline class="line" points="{line}"/>')
     for p in points:
         x = xs[p.iteration]
-        tip = f"{student_name(p.iteration)}: {100 * p.accuracy:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}], n = {p.n}"
+        tip = f"{student_name(p.iteration)}: {percentage(p.accuracy, 1)} % [{100 * p.low:.1f}, {100 * p.high:.1f}], n = {p.n}"
         kind = "hollow" if p.iteration == UNTRAINED else "chosen" if p.iteration == best else "dot"
-        parts.append(f'<g class="mark"><title>{escape(tip)}</title>')
+        parts.append(f'<g class="mark"><title>{escaped(tip)}</title>')
         parts.append(
             f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>'
         )
@@ -110,10 +110,12 @@ def accuracy_chart(
             anchor, at = ("start", x + 8) if right else ("end", x - 8)
             weight = " strong" if p.iteration == best else ""
             parts.append(
-                f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{100 * p.accuracy:.1f}</text>'
+                f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{escaped(percentage(p.accuracy, 1))}</text>'
             )
         parts.append(_x_label(x, student_name(p.iteration), strong=p.iteration == best))
-    description = "; ".join(f"{student_name(p.iteration)} {100 * p.accuracy:.1f} per cent" for p in points)
+    description = "; ".join(
+        f"{student_name(p.iteration)} {percentage(p.accuracy, 1)} per cent" for p in points
+    )
     return _frame(
         f"{title}: accuracy by iteration",
         description + ("; this set chose the iteration" if chooses else ""),

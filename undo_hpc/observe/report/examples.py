@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from undo_hpc.method.metrics import is_right
 from undo_hpc.records import Feedback
+from undo_hpc.system.wording import printable
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -112,8 +113,10 @@ def _order(example: Example) -> tuple[int, str]:
 
 
 def shorten(text: str, most: int = MOST_CHARS) -> str:
-    """A text that is not longer than a page; says how much is left out."""
-    return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text) - most:,} more characters)"
+    """A text that is not longer than a page, as it may be shown (`printable`); says how much is left out."""
+    if len(text) <= most:
+        return printable(text)
+    return f"{printable(text[:most]).rstrip()} … ({len(text) - most:,} more characters)"
 
 
 def mark_differences(old: str, new: str) -> tuple[Markup, Markup]:

@@ -12,7 +12,9 @@ from typing import Any
 from undo_hpc.observe.report import charts
 from undo_hpc.observe.report.collect import ReportData
 from undo_hpc.records import SPLITS
+from undo_hpc.system.wording import printable
 
+_FORMULA = re.compile(r"\s*(?:[=@]|[+-](?![\d.,]*$))")
 _STYLE = Path(__file__).resolve().parent / "style.css"
 
 
@@ -102,8 +104,13 @@ def _csv(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows(rows)
+    writer.writerows([_cell(value) if isinstance(value, str) else value for value in row] for row in rows)
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A text of the data, which is neither acted on by a terminal nor taken for a formula by a spreadsheet."""
+    return f"'{printable(text)}" if _FORMULA.match(text) else printable(text)
 
 
 def _alone(chart: str) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from undo_hpc.system.wording import escaped
+
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
@@ -70,7 +72,7 @@ def _safe(element: Element) -> str:
         for key, value in element.attrib.items()
         if key in _ATTRIBUTES and _VALUE.fullmatch(value)
     )
-    inner = str(escape(unescape(element.text or ""))) + "".join(
-        _safe(child) + str(escape(child.tail or "")) for child in element
+    inner = escaped(unescape(element.text or "")) + "".join(
+        _safe(child) + escaped(child.tail or "") for child in element
     )
     return f"<{name}{given}>{inner}</{name}>"
