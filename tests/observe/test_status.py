@@ -192,21 +192,6 @@ def test_half_written_run_directories_are_shown_as_far_as_they_go(copied: Path) 
     assert "damaged" in shown(view)
 
 
-def test_a_report_that_is_older_than_the_figures_is_told(copied: Path) -> None:
-    """It could not be written: it would say that the loop continues."""
-    run = open_run(copied)
-    assert not any("report is older" in note for note in collect_status(run).notes)
-    write_text(run.layout.report_page, "")
-    assert not any("report is older" in note for note in collect_status(run).notes)
-    os.utime(run.layout.report_page, (1e9, 1e9))
-    (note,) = [
-        note
-        for note in collect_status(run).notes
-        if "report is older than the figures of iteration 0" in note
-    ]
-    assert " report " in note.partition("again: ")[2]
-
-
 def test_a_finished_run_of_which_something_was_deleted_says_so_and_how_it_is_fixed(copied: Path) -> None:
     run = open_run(copied)
     shard = sorted((run.layout.iteration(2).root / "generate").glob("shard-*.jsonl"))[0]
