@@ -10,7 +10,10 @@ import pytest
 from tests.stages.build import make_attempt, make_problems, make_run, write_shards
 from undo_hpc import worker
 from undo_hpc.errors import ExitCode
+from undo_hpc.pipeline.run import open_run
+from undo_hpc.storage.events import read_events
 from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.progress import ProgressFile
 
 PROBLEMS = make_problems(12)
 
@@ -38,6 +41,17 @@ def test_a_damaged_manifest_of_its_own_is_no_obstacle(
     assert before is not None and after is not None and before.outputs == after.outputs
     said = capsys.readouterr().out
     assert " WARNING iter_000/merge.manifest.json: its manifest is damaged; the task is done again" in said
+
+
+def test_a_start_notes_when_the_one_before_was_last_alive(merged: Path) -> None:
+    run = open_run(merged.parents[1])
+    at = run.layout.iteration(0)
+    merged.unlink()
+    ProgressFile(at.progress("merge", 0)).update(done=1, total=2)
+    seen = orjson.loads(at.progress("merge", 0).read_bytes())["time"]
+    assert merge(run.layout.root) == ExitCode.COMPLETE
+    starts = [event for event in read_events(at.events("merge", 0)) if event["kind"] == "start"]
+    assert [event["alive"] for event in starts] == [0, seen]
 
 
 def test_a_complete_task_is_not_done_again(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:

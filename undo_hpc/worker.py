@@ -27,7 +27,8 @@ from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.heartbeat import STALE_S
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import withdraw_manifest
-from undo_hpc.storage.progress import ProgressFile
+from undo_hpc.storage.progress import ProgressFile, read_progress
+from undo_hpc.storage.reading import finite
 from undo_hpc.system.energy import joules
 from undo_hpc.system.logs import log_to_task_log
 from undo_hpc.system.ownership import compiler_cache, keep_from_everybody
@@ -194,10 +195,12 @@ def run_task(
             return int(ExitCode.COMPLETE)
         if task.manifest:
             withdraw_manifest(run.layout.root / task.manifest)
+        alive = finite(read_progress(context.progress.path) or {}, "time")
         context.progress.clear()
         context.started = time.time()  # without the wait for the lease
         events.append(
             "start",
+            alive=alive,  # the last sign of life of the start before, which may have been killed: its hours count up to there
             job=os.environ.get("SLURM_JOB_ID", ""),
             restart=os.environ.get("SLURM_RESTART_COUNT", "0"),
             gpus=_gpus(),

@@ -15,12 +15,13 @@ from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.campaign import markdown
 from undo_hpc.campaign.answers import RunResult, read_result, truths_of
 from undo_hpc.campaign.comparison import cautions, compare, null_control
-from undo_hpc.campaign.definition import MatchConfig, MatchException, load_campaign
+from undo_hpc.campaign.definition import REPEATED, MatchConfig, MatchException, load_campaign
 from undo_hpc.campaign.markdown import to_markdown
 from undo_hpc.campaign.page import gather, page, to_dict
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
 from undo_hpc.cli.run_campaign import require_same_checker
+from undo_hpc.cli.verbs.compare import group_runs
 from undo_hpc.config.load import override
 from undo_hpc.errors import ConfigError, DataError, EvidenceError
 from undo_hpc.method.paired import holm
@@ -328,6 +329,16 @@ def test_the_verb_compares_groups_of_seeds(
         "undo is better than blind: +" in out
         and "3 seeds" in out
         and target.read_text().startswith("<!doctype html>")
+    )
+    repeat = f"stages.repeat={json.dumps(REPEATED)}"
+    again, first = (
+        RunBuilder(
+            tmp_path / "blind" / f"seed-{seed}", problems=9, sets=[f"seed={seed}", *more], benchmarks={}
+        ).run
+        for seed, more in ((3, [repeat]), (4, []))
+    )
+    assert group_runs([again, first]).keys() == {"blind"}, (
+        "that one of them answered twice makes it no other arm"
     )
     assert main(["compare", *dirs[:3]]) == 2
     assert "one group of runs" in capsys.readouterr().err

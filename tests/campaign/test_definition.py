@@ -154,7 +154,7 @@ def test_the_forecast_says_what_cannot_be_seen_or_matched(tmp_path: Path) -> Non
     lines = " ".join(said.lines())
     assert (said.items, said.runs, said.shared) == (60, 6, 2) and said.detectable == 1.0
     assert "undo and one ask the teacher differently" in lines and "undo and one train differently" in lines
-    assert "undo and blind show the teacher other things" in lines and "2 seed(s)" in lines
+    assert "undo and blind show the teacher other things" in lines and "2 seeds: " in lines
     assert "allowed: 10 %" in lines and "{match: undo}" in lines and "2 seeds, 2 comparisons" in lines
     tied = text.replace("train.epochs: 9", "train.tokens: {match: undo}").replace("blind}", "shuffled}")
     said_again = " ".join(planned(tied, tmp_path).lines())

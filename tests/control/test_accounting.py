@@ -78,6 +78,19 @@ def test_a_killed_start_is_counted_to_its_last_sign_of_life_and_loses_an_interva
     )
 
 
+def test_what_the_next_start_found_of_a_killed_one_is_its_last_sign_of_life() -> None:
+    """Its progress is cleared away: of a training that was killed after ten hours nothing would be counted."""
+    killed = [event("start", 0, gpus=1), event("ready", 60)]
+    ends = event("end", 40_100, pid=2, status="complete", seconds=100)
+    first, _ = starts_of(
+        [*killed, event("start", 40_000, pid=2, gpus=1, alive=36_000), ends], last_sign=40_100
+    )
+    assert (first.seconds, first.ended) == (36_000, "killed")
+    assert split_hours(first, "train", 600).useful == pytest.approx((36_000 - 60 - 600) / 3600)
+    for alive in (0, 30, 50_000):  # none, older than its own events, of a clock ahead
+        assert starts_of([*killed, event("start", 40_000, pid=2, alive=alive), ends])[0].seconds == 60
+
+
 def test_a_start_that_failed_keeps_rows_where_they_are_kept() -> None:
     start = Start(0, 3600, 1, 1, 0, "failed", True)
     assert split_hours(start, "generate", 10).useful == 1

@@ -72,7 +72,7 @@ def test_by_default_it_tells_and_writes_nothing(
         == 0
     )
     out = capsys.readouterr().out
-    assert "1 verdicts differ" in out and "nothing is written" in out and "advance of iteration 1" in out
+    assert "1 verdict differs" in out and "nothing is written" in out and "advance of iteration 1" in out
     (change,) = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
     assert (change["shard"], change["before"], change["after"]) == (name, "wrong", "correct")
     assert {p: p.read_bytes() for p in run.layout.root.rglob("*") if p.is_file()} == before

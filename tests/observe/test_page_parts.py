@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import random
+import re
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,10 +17,12 @@ from hypothesis import strategies as st
 import undo_hpc
 from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.method.metrics import CategorySummary
+from undo_hpc.method.stats import wilson
 from undo_hpc.observe.report import write_report
-from undo_hpc.observe.report.collect import collect
+from undo_hpc.observe.report.collect import QUANTILES, _quantiles, collect
 from undo_hpc.observe.report.figures import figures
 from undo_hpc.observe.report.mathematics import set_mathematics
+from undo_hpc.observe.summary import cell
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.storage.atomic import read_json
 
@@ -156,3 +162,19 @@ def test_metadata_columns_are_carried_to_the_figures(tmp_path: Path) -> None:
     run = built.play(1)
     made = read_json(run.layout.iteration(0).metrics)["categories"]
     assert made.keys() == {"gsm"} and {v: m["n"] for v, m in made["gsm"]["level"].items()} == {"a": 4, "b": 4}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 10, 101])
+def test_lengths_are_the_quantiles_that_others_compute(count: int) -> None:
+    rng = random.Random(count)
+    values = [rng.randint(1, 40) for _ in range(count)]
+    assert _quantiles(Counter(values)) == pytest.approx(list(np.quantile(values, QUANTILES)))
+    assert _quantiles(Counter()) == []
+
+
+@pytest.mark.parametrize("right", [0, 1, 2, 600, 1198, 1199, 1200])
+def test_an_interval_holds_its_accuracy_as_both_are_shown(right: int) -> None:
+    low, high = wilson(right, 1200)
+    shown = cell({"accuracy": right / 1200, "low": low, "high": high})
+    value, least, most = (float(text.strip("<>")) for text in re.split(r"[\n-]", shown))
+    assert least <= value <= most

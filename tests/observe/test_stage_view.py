@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from undo_hpc.observe.status import collect_status
 from undo_hpc.observe.status_view import _accuracy, figures
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.storage.manifest import read_manifest, write_manifest
+from undo_hpc.storage.progress import ProgressFile
 
 
 def test_speeds_of_a_task_that_was_resumed_are_those_of_its_last_start(tmp_path: Path) -> None:
@@ -40,6 +42,29 @@ def test_a_stage_that_grades_nothing_tells_no_share_that_is_right() -> None:
     assert figures(StageView("merge", 1, {"done": 1}, rows=2)) == "2 rows kept"
     assert figures(StageView("evaluate", 1, {"done": 1}, rows=4, right=0)) == "4 answers, 0 % right"
     assert figures(StageView("merge", 1, {"done": 1}, rows=2, seconds=-5.0)) == "2 rows kept, took 0:00"
+
+
+def test_a_training_that_was_resumed_took_all_of_its_starts(tmp_path: Path) -> None:
+    """Its manifest knows the last one; and its speed stands beside it."""
+    builder = RunBuilder(tmp_path / "run", problems=40, benchmarks={})
+    plan = builder.plan(0)
+    builder.generate(plan)
+    builder.single(plan, "merge")
+    at, stage = builder.run.layout.iteration(0), builder.graph(plan)["train"]
+    for ago, seconds, status in ((9000, 500, "complete"), (8000, 1000, "requeue"), (5000, 600, "failed")):
+        builder.events(stage, stage.tasks[0], ago=ago, seconds=seconds, status=status)
+    ProgressFile(at.progress("train", 0)).update(done=300, total=300, tokens_per_s=5000.0)
+    builder.train(plan)
+    path = at.stage_manifest("train")
+    manifest = read_manifest(path)
+    assert manifest is not None
+    began = time.time() - 2000
+    write_manifest(path, replace(manifest, started=began - 1, finished=began + 299))
+    train = next(s for s in collect_status(builder.run).stages if s.name == "train")
+    assert train.seconds == pytest.approx(1000 + 600 + 300, abs=5), (
+        "what had been completed before is another training"
+    )
+    assert "5,000 tok/s, loss" in figures(train)
 
 
 def test_of_equal_iterations_the_first_alone_is_the_best(finished: Path) -> None:

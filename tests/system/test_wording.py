@@ -11,7 +11,15 @@ from undo_hpc.engines.openai_reply import short
 from undo_hpc.errors import EngineError
 from undo_hpc.system.guard import report_error
 from undo_hpc.system.logs import log_to_terminal
-from undo_hpc.system.wording import counted, format_duration, printable, printable_json, three_digits
+from undo_hpc.system.wording import (
+    counted,
+    format_duration,
+    percentage,
+    points,
+    printable,
+    printable_json,
+    three_digits,
+)
 
 HOSTILE = {
     "clears the screen": "a\x1b[2Jb",
@@ -35,6 +43,23 @@ def test_numbers() -> None:
         "1,235",
         "0",
     ]
+
+
+def test_only_none_is_0_per_cent_and_only_all_is_100() -> None:
+    found = [percentage(k / 1000) for k in (0, 1, 5, 6, 500, 994, 996, 999, 1000)]
+    assert found == ["0", "<1", "<1", "1", "50", "99", ">99", ">99", "100"]
+    assert [percentage(k / 10_000, 1) for k in (0, 4, 1234, 9996, 10_000)] == [
+        "0.0",
+        "<0.1",
+        "12.3",
+        ">99.9",
+        "100.0",
+    ]
+
+
+def test_a_difference_that_is_shown_as_zero_has_no_sign() -> None:
+    assert [points(x) for x in (0.0, -0.0, 0.0004, -0.0004)] == ["0.0"] * 4
+    assert [points(x) for x in (0.123, -0.0006)] == ["+12.3", "\u22120.1"]
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)

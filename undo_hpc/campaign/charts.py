@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from undo_hpc.campaign.comparison import Comparison, points
+from undo_hpc.campaign.comparison import Comparison
 from undo_hpc.observe.report.charts import plain, student_name, ticks
-from undo_hpc.system.wording import escaped
+from undo_hpc.system.wording import escaped, points
 
 WIDTH, ROW, TOP, BOTTOM = 640, 34, 10, 34
 NAMES = 200  # of the width, for the names of pairs

@@ -21,6 +21,7 @@ from undo_hpc.method.paired import (
 )
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.system.wording import counted, points
 
 Results = Mapping[str, Mapping[int, RunResult]]  # arm -> seed
 MEASURES = {
@@ -75,7 +76,7 @@ class Comparison:
     def sentence(self) -> str:
         """What can and cannot be concluded, in one sentence."""
         d = self.difference
-        size = f"{d.problems} problems, {d.seeds} seed{'s'[: d.seeds != 1]}"
+        size = f"{counted(d.problems, 'problem')}, {counted(d.seeds, 'seed')}"
         interval = f"{points(d.mean)} points (95 % interval {points(d.low)} to {points(d.high)}, {size}; p = {self.p:.2g})"
         if self.claimed:
             better, worse = (self.a, self.b) if d.mean > 0 else (self.b, self.a)
@@ -287,8 +288,3 @@ def _fixed(a: Mapping[int, Mapping[str, float]], b: Mapping[int, Mapping[str, fl
     won = {key: sum(a[seed][key] > 0.5 >= b[seed][key] for seed in a) for key in next(iter(a.values()))}
     most = sorted((key for key in won if won[key] > len(a) / 2), key=lambda key: (-won[key], key))
     return most[:SHOWN_ITEMS]
-
-
-def points(share: float) -> str:
-    """A difference in points, with its sign."""
-    return f"{100 * share:+.1f}".replace("-", "\u2212")

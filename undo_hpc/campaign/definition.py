@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from undo_hpc.campaign.values import Values
+from undo_hpc.config.differences import is_neutral
 from undo_hpc.config.fields import Section, result_field, wrong_key
 from undo_hpc.config.load import find_config, load_config, validate_section
 from undo_hpc.config.schema import RunConfig
@@ -25,6 +26,15 @@ ARM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")
 SAME_ITEMS = ("evaluate", "grading")
 Measure = Literal["teacher_tokens", "student_tokens", "problems"]
 REPEATED = {"module": "undo_hpc.stages.repeat", "after": ["train"]}
+
+
+def tells_runs_apart(key: str) -> bool:
+    """Whether runs that differ in this key are of different arms: in a name, a seed or a place, or in `repeat`, which one run of a
+    campaign has, they are not."""
+    apart = key not in ("name", "seed", "stages") and not key.startswith(
+        "stages.repeat."
+    )  # `stages` is a leaf where there are none
+    return apart and not is_neutral(key)
 
 
 class MatchException(Section):

@@ -18,6 +18,7 @@ from undo_hpc.method.stats import paired_detectable_difference
 from undo_hpc.pipeline.stages import resources_of
 from undo_hpc.pipeline.workload import estimate, longest
 from undo_hpc.stages.prepare import Sources
+from undo_hpc.system.wording import counted, three_digits
 
 DISCORDANT = 0.2  # share of items that one of two students has right: what trained students of one kind show
 SPREAD = 0.013  # standard deviation of a difference over seeds, beyond what its items explain: measured in tiny_validate
@@ -58,7 +59,7 @@ class Forecast:
 
     def lines(self) -> Iterator[str]:
         """For the user."""
-        yield f"{self.runs} runs; iteration 0 of {self.shared} of them is taken over from another with the same configuration there"
+        yield f"{counted(self.runs, 'run')}; iteration 0 of {self.shared} of them is taken over from another with the same configuration there"
         trained, answered = self.student_tokens
         yield (
             f"at most about {self.teacher_tokens:,} tokens of the teacher (every problem refined each time), {trained:,} trained on and "
@@ -67,12 +68,13 @@ class Forecast:
         if self.gpu_hours:
             teacher, training, evaluation = self.gpu_hours
             yield (
-                f"at most about {sum(self.gpu_hours):,.0f} GPU-hours: teacher {teacher:,.0f}, training {training:,.0f}, evaluation "
-                f"{evaluation:,.0f}; a guess from generate.tokens_per_second, {TRAINED_PER_SECOND:,} and {ANSWERED_PER_SECOND:,} tokens/s a GPU"
+                f"at most about {three_digits(sum(self.gpu_hours))} GPU-hours: teacher {three_digits(teacher)}, training {three_digits(training)}, "
+                f"evaluation {three_digits(evaluation)}; a guess from generate.tokens_per_second, {TRAINED_PER_SECOND:,} and "
+                f"{ANSWERED_PER_SECOND:,} tokens/s a GPU"
             )
         source = " (as its file says; the data is on the Hub)" if self.declared else ""
         yield (
-            f"{self.items:,} test problems{source}, {self.seeds} seed{'s'[: self.seeds != 1]}, {self.family} comparison{'s'[: self.family != 1]}: "
+            f"{self.items:,} test problems{source}, {counted(self.seeds, 'seed')}, {counted(self.family, 'comparison')}: "
             f"differences from about {100 * self.detectable:.1f} points on are shown in four of five trials (taken that {100 * DISCORDANT:.0f} % of the "
             f"problems are decided differently, and that differences vary from seed to seed by {100 * SPREAD:.1f} points beyond that)"
         )
@@ -170,7 +172,7 @@ def _gpus(config: RunConfig, stage: str) -> int:
 
 def _announced(campaign: Campaign) -> Iterator[str]:
     if second := len(campaign.second) * len(campaign.config.transfer.arms):
-        yield f"not counted: {second} runs of a second student (transfer), each trained and evaluated once"
+        yield f"not counted: {counted(second, 'run')} of a second student (transfer), each trained and evaluated once"
     for exception in campaign.config.match.exceptions:
         names = " and ".join(name.replace("_", " ") for name in exception.measures)
         yield f"not matched: {' and '.join(exception.pair)} in {names}: {exception.reason.strip()}"
@@ -184,7 +186,7 @@ def _warnings(campaign: Campaign) -> Iterator[str]:
             if not match.reason(a, b, measure):
                 yield f"{text} (allowed: {100 * getattr(match, measure):.0f} %): a difference may come from there, unless match.exceptions gives the reason"
     if len(campaign.config.seeds) < 3:
-        yield f"{len(campaign.config.seeds)} seed(s): the spread between seeds is hardly known; take at least 3, better 5"
+        yield f"{counted(len(campaign.config.seeds), 'seed')}: the spread between seeds is hardly known; take at least 3, better 5"
     if not campaign.config.positive_control:
         yield "no positive_control: where no difference is shown, nothing says that one could have been"
     if (
@@ -239,4 +241,4 @@ def _requests(config: RunConfig) -> str:
     refined = (
         f", then {config.method.regenerate} problems in {iterations - 1} iterations" if iterations > 1 else ""
     )
-    return f"{config.generate.samples} sample(s) a problem{refined}"
+    return f"{counted(config.generate.samples, 'sample')} a problem{refined}"

@@ -12,6 +12,7 @@ from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.storage.atomic import write_text
 from undo_hpc.system.data_files import json_object
 from undo_hpc.system.guard import guard
+from undo_hpc.system.wording import percentage, points
 
 Figures = dict[str, Any]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"  # marks of a page that the tables stand between
@@ -71,12 +72,12 @@ def _differences(results: Figures) -> Iterator[str]:
     yield f"| {head} | smallest seen | not matched |"
     yield "|---|---:|---|---|---:|---:|---:|---:|---:|---:|---|"
     for c in results["comparisons"]:
-        each = ", ".join(_points(value) for value in c["by_seed"].values())
+        each = ", ".join(points(value) for value in c["by_seed"].values())
         unmatched = ", ".join(
             name.replace("_", " ") + " (stated)" * (name in c["reasons"]) for name in c["unmatched"]
         )
         yield (
-            f"| {c['a']} \u2212 {c['b']} | {_points(c['mean'])} | {_points(c['low'])} to {_points(c['high'])} | {each} | {c['wins']} | "
+            f"| {c['a']} \u2212 {c['b']} | {points(c['mean'])} | {points(c['low'])} to {points(c['high'])} | {each} | {c['wins']} | "
             f"{c['losses']} | {c['p']:.2g} | {c['p_holm']:.2g} | {c['mcnemar']:.2g} | {100 * c['detectable']:.1f} | {unmatched or '-'} |"
         )
     yield ""
@@ -90,7 +91,7 @@ def _controls(results: Figures) -> Iterator[str]:
             "problems, names exchanged at random under each seed" if kind == "null" else "problems and seeds"
         )
         yield (
-            f"- {kind} control, {c['a']} \u2212 {c['b']}: {_points(c['mean'])} points (95 % interval {_points(c['low'])} to {_points(c['high'])}); "
+            f"- {kind} control, {c['a']} \u2212 {c['b']}: {points(c['mean'])} points (95 % interval {points(c['low'])} to {points(c['high'])}); "
             f"a difference is claimed in {seen} of {c['resamplings']} resamplings of {how}"
         )
     if halves := results["halves"]:
@@ -125,12 +126,8 @@ def _ledger(results: Figures) -> Iterator[str]:
         mean = {key: statistics.fmean(run["ledger"][key] for run in runs) for key in runs[0]["ledger"]}
         yield (
             f"| {arm} | {mean['teacher_tokens']:,.0f} | {mean['student_tokens']:,.0f} | {mean['all_student_tokens']:,.0f} | "
-            f"{mean['problems']:,.0f} | {mean['rationale_tokens']:.1f} | {100 * mean['kept']:.0f} % |"
+            f"{mean['problems']:,.0f} | {mean['rationale_tokens']:.1f} | {percentage(mean['kept'])} % |"
         )
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "\u2212")
 
 
 def insert(page: str, results: Figures) -> str:

@@ -20,17 +20,16 @@ from undo_hpc.campaign.comparison import (
     control,
     mean_ledger,
     null_control,
-    points,
     repeated,
 )
-from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.campaign.definition import MatchConfig, tells_runs_apart
 from undo_hpc.campaign.questions import MEASURES, doubts, only_problems, unanswered
-from undo_hpc.config.differences import is_neutral
 from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.templates import render
+from undo_hpc.system.wording import percentage, points
 
 _HERE = Path(__file__).resolve().parent
 _REPORT = _HERE.parent / "observe" / "report"
@@ -85,6 +84,7 @@ def page(data: CampaignData, written: str) -> str:
         [_REPORT],
         data=data,
         points=points,
+        percentage=percentage,
         arms=arms,
         forest=charts.forest(data.comparisons),
         curves=charts.curves({arm: [r.accuracies for r in runs] for arm, runs in arms.items()}),
@@ -141,7 +141,7 @@ def settings(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[str]]:
     for arm, of_arm in runs.items():
         for run in of_arm:
             for key, value in by_content(leaves(run.config.model_dump(mode="json"))):
-                if not is_neutral(key) and key not in ("name", "seed"):
+                if tells_runs_apart(key):
                     values = found.setdefault(key, {}).setdefault(arm, [])
                     if str(value) not in values:
                         values.append(str(value))

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from undo_hpc.campaign.answers import RunResult
-from undo_hpc.campaign.comparison import Comparison, Results, mean_ledger, points
+from undo_hpc.campaign.comparison import Comparison, Results, mean_ledger
+from undo_hpc.system.wording import percentage, points
 
 # The ledger's measures, as the questions that they answer.
 MEASURES = (
@@ -59,10 +60,10 @@ def _doubts(results: Results, c: Comparison) -> Doubts:
 
 def _beside(name: str, mine: float, theirs: float) -> tuple[str, str, str]:
     if name == "kept":
-        return f"{100 * mine:.0f} %", f"{100 * theirs:.0f} %", f"{points(mine - theirs)} points"
+        return f"{percentage(mine)} %", f"{percentage(theirs)} %", f"{points(mine - theirs)} points"
     digits = 1 if name == "rationale_tokens" else 0
     change = round(100 * (mine / theirs - 1)) if theirs else 0
-    text = f"{change:+d} %".replace("-", "\u2212").replace("+0", "0")
+    text = f"{change:+d} %".replace("-", "\u2212").replace("+0", "0") if theirs or not mine else ""
     return f"{mine:,.{digits}f}", f"{theirs:,.{digits}f}", text
 
 

@@ -13,7 +13,7 @@ from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.workload import Workload, estimate
 from undo_hpc.system.invocation import resume_hint
-from undo_hpc.system.wording import three_digits
+from undo_hpc.system.wording import counted, three_digits
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def estimate_next(run: Run) -> Estimate:
             times = scale if item.stage in GENERATION else 1.0
             useful_gpu, useful_cpu = item.gpu.useful + item.gpu.idle, item.cpu.useful + item.cpu.idle
             gpu, cpu = gpu + times * useful_gpu, cpu + times * useful_cpu
-    basis = f"as iteration {last} without what was lost; the teacher writes for {problems} problems"
+    basis = (
+        f"as iteration {last} without what was lost; the teacher writes for {counted(problems, 'problem')}"
+    )
     if (
         cost.taken_over
         and cost.per_rationale_s.get(last) is None
@@ -85,13 +87,13 @@ def _guess(run: Run) -> Estimate:
             0,
             0.0,
             hours,
-            f"a guess: {problems} problems at {speed:g} tokens/s, and as much again for the rest",
+            f"a guess: {counted(problems, 'problem')} at {speed:g} tokens/s, and as much again for the rest",
         )
     return Estimate(
         0,
         hours * gpus,
         0.0,
-        f"a guess: {problems} problems at {speed:g} tokens/s a task, and as much again for the rest",
+        f"a guess: {counted(problems, 'problem')} at {speed:g} tokens/s a task, and as much again for the rest",
     )
 
 

@@ -130,7 +130,7 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
     rows = list(events)  # as they were written: a clock may be set back
     found: list[Start] = []
     opened: dict[tuple[str, str], dict[str, Any]] = {}
-    begins = [finite(e, "time") for e in rows if e.get("kind") == "start"]
+    begins = [(finite(e, "time"), finite(e, "alive")) for e in rows if e.get("kind") == "start"]
 
     def close(start: dict[str, Any], seconds: float, ended: str, joules: float | None = None) -> None:
         began = finite(start, "time")
@@ -152,11 +152,12 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
         )
 
     def alive_until(start: dict[str, Any]) -> float:
-        """The last sign of life of a start that never ended: its last event, or the task's progress before the next start."""
+        """The last sign of life of a start that never ended: its last event, or the task's progress before the next start, which notes
+        it and clears it away."""
         began = finite(start, "time")
-        following = min((b for b in begins if b > began), default=float("inf"))
         seen = finite(start, "seen", began)
-        return max(seen, last_sign) if last_sign < following else seen
+        following, noted = min(((t, alive) for t, alive in begins if t > began), default=(float("inf"), 0.0))
+        return max(seen, *(sign for sign in (last_sign, noted) if sign < following))
 
     for event in rows:
         who = (str(event.get("host")), str(event.get("pid")))

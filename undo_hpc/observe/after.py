@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from undo_hpc.config.parts import ends_behind
 from undo_hpc.errors import UndoError
 from undo_hpc.pipeline.run import Run
+from undo_hpc.system.invocation import cli_hint, display_path
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,20 @@ def after_iteration(run: Run, iteration: int) -> None:
         _try(run, "the lm-evaluation-harness results", lambda: write_lm_eval(run, iteration))
     if display.report and (iteration or not cut):  # of a part alone the terminal tells all
         _try(run, "the report", lambda: _report(run))
+
+
+def report_is_old(run: Run) -> str:
+    """What is said where the report is older than the figures of an iteration: it could not be written, or its writing was ended. Empty
+    where it shows all."""
+    page = run.layout.report_page
+    with contextlib.suppress(OSError):
+        written = page.stat().st_mtime
+        for number in run.layout.iterations():
+            metrics = run.layout.iteration(number).metrics
+            if metrics.exists() and metrics.stat().st_mtime > written:
+                again = cli_hint(f"report {display_path(run.layout.root)}")
+                return f"the report is older than the figures of iteration {number}; write it again: {again}"
+    return ""
 
 
 def _report(run: Run) -> None:

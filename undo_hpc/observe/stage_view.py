@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import takewhile
 
 from undo_hpc.control.position import RunState
+from undo_hpc.control.spent import starts_of
 from undo_hpc.observe.logs import logs_of, tail
 from undo_hpc.observe.wording import in_flight, learned
 from undo_hpc.pipeline.plan import Stage
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import Evidence, TaskStatus, enough
 from undo_hpc.storage.events import read_events
+from undo_hpc.storage.manifest import Manifest
+from undo_hpc.storage.progress import read_progress
 from undo_hpc.storage.reading import finite, read_fast
 
 STATES = ("done", "pruned", "running", "waiting", "failed", "saved", "stale", "ready", "blocked")
@@ -155,11 +159,16 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
     view.rows, view.truncated = rows, truncated
     view.right = right if any("correct" in c for c in counts) else None
     tokens_per_row = (written or tokens) / rows if rows else 0.0
-    if spans := [(m.started, m.finished) for m in manifests if m.finished]:
+    spans = [(m.started, m.finished) for m in manifests if m.finished]
+    if len(spans) == 1:  # of arrays the last starts alone: there may be ten thousand logs
+        spans += _earlier_starts(run, stage, manifests[0])
+    if spans:
         view.seconds = _together(spans)
     if stage.name == "train" and counts:
         view.loss = counts[0].get("loss")
         view.learned = learned(counts[0], {}) if "rows_given" in counts[0] else ""
+        last = read_progress(run.layout.iteration(stage.iteration).progress("train", 0)) or {}
+        view.tokens_per_s = finite(last, "tokens_per_s") or None  # of its last steps
     if running:
         _measure_running(
             run, stage, view, running, tokens_per_row=tokens_per_row, rows_per_task=rows / max(1, len(done))
@@ -167,6 +176,14 @@ def _measure(run: Run, stage: Stage, view: StageView, done: list[Evidence], runn
     elif seconds:
         view.tokens_per_s = tokens / seconds if tokens else None
         view.rows_per_s = tokens / seconds / tokens_per_row if tokens and tokens_per_row else None
+
+
+def _earlier_starts(run: Run, stage: Stage, manifest: Manifest) -> list[tuple[float, float]]:
+    """When a task was at work before the start that completed it: a training that was stopped and resumed took all of it."""
+    log = run.layout.iteration(stage.iteration).events(stage.name, manifest.index)
+    before = [start for start in starts_of(read_events(log)) if start.began < manifest.started]
+    stopped = takewhile(lambda start: start.ended != "complete", reversed(before))
+    return [(start.began, start.began + start.seconds) for start in stopped]
 
 
 def _together(spans: list[tuple[float, float]]) -> float:

@@ -11,6 +11,7 @@ from undo_hpc.control.live import LiveTasks, query_live
 from undo_hpc.control.position import RunState, latest_planned, read_state
 from undo_hpc.control.prune import Usage, usage
 from undo_hpc.method.metrics import beats_untrained, untrained_validation, validation_of
+from undo_hpc.observe.after import report_is_old
 from undo_hpc.observe.next_step import headline, next_command
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.stage_view import Failure, StageView, stage_views
@@ -159,6 +160,7 @@ def _notes(
     if finished:
         notes += _warnings(finished[-1])
     notes += figures_left_out(ends)
+    notes += [old] if state.ended and (old := report_is_old(run)) else []
     notes += [
         f"{run.layout.relative(path)} is missing or damaged, and later results depend on it"
         for path in state.lost

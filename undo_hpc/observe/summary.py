@@ -12,6 +12,7 @@ from undo_hpc.control.prune import usage
 from undo_hpc.control.spent import measure
 from undo_hpc.method.metrics import rows_learned
 from undo_hpc.models import public_name
+from undo_hpc.observe.after import report_is_old
 from undo_hpc.observe.outcome import outcome, warnings_of
 from undo_hpc.observe.whole import look_at_whole
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, chosen_word, evaluation_settings
@@ -19,14 +20,16 @@ from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
 from undo_hpc.system.invocation import cli_hint, display_path
-from undo_hpc.system.wording import counted, format_duration, three_digits
+from undo_hpc.system.wording import counted, format_duration, percentage, three_digits
 
 
 def cell(summary: dict[str, Any] | None) -> str:
-    """An accuracy with its interval."""
+    """An accuracy with its interval: in whole per cent, for the table is wide, unless these leave the accuracy outside."""
     if not summary:
         return ""
-    return f"{100 * summary['accuracy']:.1f}\n{100 * summary['low']:.0f}-{100 * summary['high']:.0f}"
+    value, low, high = (100 * summary[key] for key in ("accuracy", "low", "high"))
+    digits = 0 if round(low) <= value <= round(high) else 1
+    return f"{percentage(summary['accuracy'], 1)}\n{low:.{digits}f}-{high:.{digits}f}"
 
 
 def accuracy_table(metrics: list[dict[str, Any]]) -> Table:
@@ -140,6 +143,8 @@ def show_summary(run: Run, console: Console) -> None:
         ("report", run.layout.report_page),
         ("all of the run", root),
     ]
+    if old := report_is_old(run):
+        console.print(f"note: {old}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if any(item.pruned and item.iteration == best for item in usage(run)):
         places[0] = ("student (pruned)", at.student)
     for what, path in places:

@@ -7,7 +7,7 @@ from typing import Any
 
 from undo_hpc.config.schema import RunConfig, SamplingConfig
 from undo_hpc.method.metrics import beats_untrained, best_validation, rows_learned, share
-from undo_hpc.system.wording import counted
+from undo_hpc.system.wording import counted, percentage
 
 NONE_BEATS_UNTRAINED = "no iteration beats the untrained student on validation"
 
@@ -22,12 +22,12 @@ def chosen_word(history: Sequence[Mapping[str, Any]]) -> str:
 
 def percent(k: int, n: int, digits: int = 0) -> str:
     """k of n in per cent."""
-    return f"{100 * share(k, n):.{digits}f} %"
+    return f"{percentage(share(k, n), digits)} %"
 
 
 def accuracy(item: Mapping[str, Any]) -> str:
     """An accuracy with its 95 % interval: `45.0 % [38.3, 51.9]`."""
-    return f"{100 * item['accuracy']:.1f} % [{100 * item['low']:.1f}, {100 * item['high']:.1f}]"
+    return f"{percentage(item['accuracy'], 1)} % [{100 * item['low']:.1f}, {100 * item['high']:.1f}]"
 
 
 def learned(train: Mapping[str, Any], distilled: Mapping[str, Any]) -> str:

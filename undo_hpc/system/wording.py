@@ -33,6 +33,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def percentage(share: float, digits: int = 0) -> str:
+    """A share in per cent, without the sign: '12.5'. Only none is '0', and only all is '100': what lies below or above is '<1', '>99.9'."""
+    least = 10.0**-digits
+    text = f"{100 * share:.{digits}f}"
+    if 0 < share < 1 and float(text) in (0.0, 100.0):
+        return f"<{least:g}" if share < 0.5 else f">{100 - least:g}"
+    return text
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points, with its sign; '0.0' where it is too small to have one."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "\u2212")
+
+
 def three_digits(value: float) -> str:
     """A figure with three digits that say something, all before the point kept: '0.378', '12.3', '12,345'."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

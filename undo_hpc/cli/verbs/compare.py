@@ -107,7 +107,7 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
     Raises:
         ConfigError: a run is named twice, or two runs of a group have the same seed.
     """
-    from undo_hpc.config.differences import is_neutral
+    from undo_hpc.campaign.definition import tells_runs_apart
     from undo_hpc.errors import ConfigError
     from undo_hpc.pipeline.own_prompts import by_content
     from undo_hpc.pipeline.run import leaves
@@ -116,9 +116,7 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
     labels: dict[str, str] = {}
     for one in runs:
         values = [
-            (k, v)
-            for k, v in by_content(leaves(one.config.model_dump(mode="json")))
-            if not is_neutral(k) and k not in ("name", "seed")
+            (k, v) for k, v in by_content(leaves(one.config.model_dump(mode="json"))) if tells_runs_apart(k)
         ]
         root = one.layout.root
         label = root.parent.name if root.name.startswith("seed-") else root.name

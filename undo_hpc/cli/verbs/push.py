@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.models import require_repository
     from undo_hpc.pipeline.run import Run, open_run, require_trusted_run
     from undo_hpc.system.ownership import others_who_write
+    from undo_hpc.system.wording import counted
 
     if not arguments.dry_run:
         require_trusted_run(arguments.run_dir)  # its configuration says which token is sent, and to whom
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             console.print("nothing: no repository is named, or no iteration is merged yet", highlight=False)
         return 0
     done = push(opened)
-    console.print(f"{done.sent} files sent, {done.same} were there already", highlight=False)
+    console.print(f"{counted(done.sent, 'file')} sent, {done.same:,} already there", highlight=False)
     for url in done.urls:
         console.print(f"  {url}", highlight=False, soft_wrap=True)
     return 0

@@ -58,8 +58,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         write_bytes(arguments.changes, dump_rows([asdict(change) for change in done.changes]))
     notes = f"; {counted(done.skipped, 'task')} without results" if done.skipped else ""
     notes += f"; {done.late} were not decided in time and keep their verdict" if done.late else ""
+    differ = "differs" if len(done.changes) == 1 else "differ"
     console.print(
-        f"{done.graded:,} answers graded again, {len(done.changes):,} verdicts differ{notes}", highlight=False
+        f"{counted(done.graded, 'answer')} graded again, {counted(len(done.changes), 'verdict')} {differ}{notes}",
+        highlight=False,
     )
     if not done.changes:
         return 0

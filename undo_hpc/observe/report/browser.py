@@ -9,6 +9,7 @@ from undo_hpc.observe.report.asked import Asked
 from undo_hpc.observe.report.examples import OUTCOMES, Example, mark_differences, shorten
 from undo_hpc.observe.report.mathematics import set_mathematics
 from undo_hpc.records import Feedback
+from undo_hpc.system.wording import percentage
 
 KIND_NAMES = {
     "arithmetic": "a false equation",
@@ -99,7 +100,7 @@ def _rationale_title(row: Feedback, iteration: int) -> str:
 
 def _answer(row: Feedback, iteration: int) -> dict[str, Any]:
     right = row.verdict == "correct"
-    score = f"; {100 * row.score:.0f} % of its answers are right" if row.unstable else ""
+    score = f"; {percentage(row.score)} % of its answers are right" if row.unstable else ""
     verdict = "right" if right else row.verdict.replace("_", " ")
     return {
         "iteration": iteration,

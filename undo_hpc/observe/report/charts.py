@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from undo_hpc.method.metrics import UNTRAINED
 from undo_hpc.observe.report.collect import Point
-from undo_hpc.system.wording import escaped
+from undo_hpc.system.wording import escaped, percentage
 
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 18, 30
@@ -96,7 +96,7 @@ def accuracy_chart(
     parts.append(f'<polyline class="line" points="{line}"/>')
     for p in points:
         x = xs[p.iteration]
-        tip = f"{student_name(p.iteration)}: {100 * p.accuracy:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}], n = {p.n}"
+        tip = f"{student_name(p.iteration)}: {percentage(p.accuracy, 1)} % [{100 * p.low:.1f}, {100 * p.high:.1f}], n = {p.n}"
         kind = "hollow" if p.iteration == UNTRAINED else "chosen" if p.iteration == best else "dot"
         parts.append(f'<g class="mark"><title>{escaped(tip)}</title>')
         parts.append(
@@ -110,10 +110,12 @@ def accuracy_chart(
             anchor, at = ("start", x + 8) if right else ("end", x - 8)
             weight = " strong" if p.iteration == best else ""
             parts.append(
-                f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{100 * p.accuracy:.1f}</text>'
+                f'<text class="value{weight}" x="{at:.1f}" y="{y(p.accuracy) - 6:.1f}" text-anchor="{anchor}">{escaped(percentage(p.accuracy, 1))}</text>'
             )
         parts.append(_x_label(x, student_name(p.iteration), strong=p.iteration == best))
-    description = "; ".join(f"{student_name(p.iteration)} {100 * p.accuracy:.1f} per cent" for p in points)
+    description = "; ".join(
+        f"{student_name(p.iteration)} {percentage(p.accuracy, 1)} per cent" for p in points
+    )
     return _frame(
         f"{title}: accuracy by iteration",
         description + ("; this set chose the iteration" if chooses else ""),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, groupby, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -273,14 +274,14 @@ def _lengths(run: Run, iteration: int) -> list[float]:
 
 
 def _quantiles(counts: Counter[int]) -> list[float]:
-    """QUANTILES of values that are given by how often each is there; empty for none."""
-    total, behind = counts.total(), 0
-    found: list[float] = []
-    places = [round(q * (total - 1)) for q in QUANTILES] if total else []
-    for value, times in sorted(counts.items()):
-        behind += times
-        while len(found) < len(places) and places[len(found)] < behind:
-            found.append(float(value))
+    """QUANTILES of values that are given by how often each is there, between two of them in proportion; empty for none."""
+    values = sorted(counts)
+    ends = list(accumulate(counts[value] for value in values))
+    found = []
+    for q in QUANTILES if values else ():
+        below, part = divmod(q * (ends[-1] - 1), 1)
+        low, high = (values[bisect_right(ends, below + step)] for step in (0, part > 0))
+        found.append(low + part * (high - low))
     return found
 
 

@@ -20,7 +20,7 @@ from undo_hpc.observe.report.figures import category_tables
 from undo_hpc.observe.wording import evaluation_settings, learned, percent
 from undo_hpc.records import SPLITS
 from undo_hpc.system.templates import render
-from undo_hpc.system.wording import three_digits
+from undo_hpc.system.wording import percentage, points, three_digits
 
 _HERE = Path(__file__).resolve().parent
 SHORT = {"hours": "h", "minutes": "min", "seconds": "s"}
@@ -41,6 +41,7 @@ def page(data: ReportData, written: str, files: Sequence[str] = ()) -> str:
         config=config,
         prose=prose,
         percent=percent,
+        percentage=percentage,
         student_name=charts.student_name,
         settings=[
             ("teacher", config.teacher.model),
@@ -90,7 +91,7 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str, str]]:
             more = gain(data.metrics)
             assert more is not None, "there is a validation split"
             before = f"{percent(first.correct, first.answers, 1)} before"
-            tiles.append((f"Gain over {name}", prose.points(more), "points", before))
+            tiles.append((f"Gain over {name}", points(more), "points", before))
     made = [m["generate"] for m in data.metrics]
     rows, right = sum(int(m.get("rows", 0)) for m in made), sum(int(m.get("correct", 0)) for m in made)
     if rows:
@@ -108,7 +109,9 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str, str]]:
     tiles.append(("Rows learned", f"{used:,}", "rows", f"{of}iteration {data.best}"))
     hours = data.cost.of()
     if hours.total:
-        wasted = f"{100 * hours.lost / hours.total:.0f} % lost, {100 * hours.idle / hours.total:.0f} % idle"
+        wasted = (
+            f"{percentage(hours.lost / hours.total)} % lost, {percentage(hours.idle / hours.total)} % idle"
+        )
         figure, unit = _hours(hours.total)
         tiles.append(("Cost so far", figure, f"{data.cost.device}-{unit}", wasted))
     return tiles
@@ -218,7 +221,7 @@ def _cost(data: ReportData) -> dict[str, Any] | None:
     source = "measured" if cost.kwh_measured else "estimated from nominal power (no counter is readable)"
     facts.append(("Energy", f"{energy(cost.kwh)}, {source}"))
     starts, restarts = (sum(getattr(item, name) for item in cost.stages) for name in ("starts", "restarts"))
-    facts.append(("Starts of tasks", f"{starts:,}, of which {restarts:,} again after a stop"))
+    facts.append(("Starts of tasks", f"{starts:,}, of which {restarts:,} again"))
     return {"rows": rows, "most": max(map(sum, stages.values())) or 1.0, "facts": facts}
 
 

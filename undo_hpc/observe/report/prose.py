@@ -7,14 +7,9 @@ from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.report.collect import ReportData
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, percent
 from undo_hpc.system.invocation import cli_hint, display_path
-from undo_hpc.system.wording import counted
+from undo_hpc.system.wording import counted, points
 
 NAMES = {UNTRAINED: "the untrained student", 0: "the one-shot iteration 0"}
-
-
-def points(difference: float) -> str:
-    """A difference of shares in points, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def p_value(p: float) -> str:
