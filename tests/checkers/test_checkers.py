@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -139,6 +140,20 @@ print("end")
         assert ours.read_text() == "words" and ours.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_signal_to_all_processes_of_a_job_ends_no_program() -> None:
+    """SLURM asks a task to save by one: a program that ended by it would be graded as wrong."""
+    program = """
+import os, signal
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    os.kill(os.getpid(), number)
+print("goes on")
+"""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    done = run_python(program, seconds=60, megabytes=256)
+    assert done.code == 0 and done.output == "goes on\n", done
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
 @pytest.mark.parametrize(
     "program", ["import os\nos.setsid()\nwhile True: pass", "import os\nos.kill(os.getpid(), 11)"]
 )
@@ -187,6 +202,10 @@ def test_a_command_reads_and_writes_lines(tmp_path: Path) -> None:
         ("no_answer", ""),
     ]
     assert list(checker.grade_many([])) == []
+    script.write_text(
+        f"import os, signal\nos.kill(os.getpid(), signal.SIGTERM)  # to all of the job\n{script.read_text()}"
+    )
+    assert [grade.verdict for grade in checker.grade_many([item("a", "a")])] == ["correct"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 import orjson
 
+from undo_hpc.checkers.sandbox import unheard
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import GradeItem
 from undo_hpc.records import Grade, Verdict
@@ -46,23 +47,36 @@ class CommandChecker:
             for i in asked
         ]
         try:
-            done = subprocess.run(
-                self._command, input=b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines),
-                capture_output=True, timeout=_START_S + self._deadline_s * len(asked), check=False,
-            )  # fmt: skip
+            code, out, err = self._answers(
+                b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines), len(asked)
+            )
         except OSError as error:
             raise self._wrong(f"cannot be started: {error}") from error
         except subprocess.TimeoutExpired as error:
             raise self._wrong(
                 f"took more than {error.timeout:.0f} s for {len(asked)} answers (grading.deadline_s)"
             ) from error
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
-            raise self._wrong(f"ended with exit code {done.returncode}: {' | '.join(said)}")
-        rows = done.stdout.splitlines()
+        if code:
+            said = err.decode(errors="replace").strip().splitlines()[-3:]
+            raise self._wrong(f"ended with exit code {code}: {' | '.join(said)}")
+        rows = out.splitlines()
         if len(rows) != len(asked):
             raise self._wrong(f"wrote {len(rows)} lines for {len(asked)} answers")
         yield from (self._grade(row) for row in rows)
+
+    def _answers(self, lines: bytes, count: int) -> tuple[int, bytes, bytes]:
+        """Its exit code and what it wrote. Raises OSError and subprocess.TimeoutExpired."""
+        with unheard():
+            process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        with process:
+            try:
+                out, err = process.communicate(lines, _START_S + self._deadline_s * count)
+            except BaseException:
+                process.kill()
+                raise
+        return process.returncode, out, err
 
     def _grade(self, row: bytes) -> Grade:
         try:
