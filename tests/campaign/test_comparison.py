@@ -340,6 +340,18 @@ def test_the_verb_compares_groups_of_seeds(
     assert group_runs([again, first]).keys() == {"blind"}, (
         "that one of them answered twice makes it no other arm"
     )
+    matched = [
+        RunBuilder(
+            tmp_path / "c" / "long" / f"seed-{seed:03d}",
+            problems=9,
+            sets=[f"seed={seed}", f"train.tokens={9000 + seed}"],
+            benchmarks={},
+        ).run
+        for seed in (3, 4)
+    ]
+    assert len(group_runs(matched)) == 2
+    (tmp_path / "c" / "campaign.resolved.json").write_text("{}")
+    assert group_runs(matched).keys() == {"long"}, "an arm's tokens may be matched seed by seed"
     assert main(["compare", *dirs[:3]]) == 2
     assert "one group of runs" in capsys.readouterr().err
     assert main(["compare", dirs[0], dirs[0], dirs[3]]) == 2

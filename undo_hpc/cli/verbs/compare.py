@@ -108,6 +108,7 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
         ConfigError: a run is named twice, or two runs of a group have the same seed.
     """
     from undo_hpc.campaign.definition import tells_runs_apart
+    from undo_hpc.campaign.state import CampaignDir
     from undo_hpc.errors import ConfigError
     from undo_hpc.pipeline.own_prompts import by_content
     from undo_hpc.pipeline.run import leaves
@@ -115,10 +116,14 @@ def group_runs(runs: list[Run]) -> dict[str, dict[int, Run]]:
     groups: dict[str, dict[int, Run]] = {}
     labels: dict[str, str] = {}
     for one in runs:
+        root = one.layout.root
         values = [
             (k, v) for k, v in by_content(leaves(one.config.model_dump(mode="json"))) if tells_runs_apart(k)
         ]
-        root = one.layout.root
+        place = CampaignDir(root.parent.parent)
+        if place.definition.exists() and place.run(root.parent.name, one.config.seed) == root:
+            # tokens that are matched to another arm differ from seed to seed
+            values = [("arm", str(root.parent)), *((k, v) for k, v in values if k != "train.tokens")]
         label = root.parent.name if root.name.startswith("seed-") else root.name
         label = labels.setdefault(
             str(values), label if label not in groups else f"{root.parent.name}/{root.name}"
