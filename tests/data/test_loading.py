@@ -153,7 +153,7 @@ def test_rows_that_cannot_be_used_are_listed_with_a_reason(tmp_path: Path) -> No
     assert sorted(found) == list(range(2, 15)), "each bad row once, none forgotten"
     for row, word in {
         2: "empty", 3: "missing", 4: "missing", 5: "missing", 6: "NaN", 7: "NaN", 8: "NaN", 9: "list", 10: "dict",
-        11: "no object", 12: "no object", 13: "infinite", 14: "duplicate with another answer of row 0",
+        11: "no JSON object", 12: "no JSON object", 13: "infinite", 14: "duplicate with another answer of row 0",
     }.items():  # fmt: skip
         assert word in found[row]
     assert loaded.duplicates == 1

@@ -112,7 +112,7 @@ def prune(run: Run, keep: Iterable[str], *, apply: bool) -> Pruning:
             found.removed.append(number)
             found.files |= {path: _size(path) for path in there}
             manifests.append((at.stage_manifest("train"), manifest))
-    for folder in {path.parent for path in found.files}:
+    for folder in dict.fromkeys(path.parent for path in found.files):
         if not folder.resolve().is_relative_to(run.layout.root):
             raise StorageError(
                 f"{folder} leads out of the run, to {folder.resolve()}; nothing was removed",

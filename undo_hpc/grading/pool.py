@@ -26,7 +26,6 @@ from undo_hpc.grading.reasoning import MAX_TEXT
 from undo_hpc.records import Grade
 from undo_hpc.system.invocation import python_module
 
-_MOST_WORKERS = 1024
 JOB_ITEMS = 48
 WINDOW_ITEMS = 8192
 WINDOW_BYTES = 32 * 1024 * 1024
@@ -74,9 +73,9 @@ class Checker:
     """
 
     def __init__(self, workers: int = 1, deadline_s: float = 5.0, memory_mb: int = 2048) -> None:
-        if not 1 <= workers <= _MOST_WORKERS or not deadline_s > 0 or memory_mb < 256:
+        if not 1 <= workers <= 1024 or not deadline_s > 0 or memory_mb < 256:
             raise ConfigError(
-                f"grading needs 1 to {_MOST_WORKERS} workers, deadline_s > 0 and memory_mb >= 256, not {workers}, {deadline_s}, {memory_mb}",
+                f"grading needs 1 to 1024 workers, deadline_s > 0 and memory_mb >= 256, not {workers}, {deadline_s}, {memory_mb}",
                 hint="leave the settings of grading at their defaults, or correct these",
             )
         self.workers, self.deadline_s, self.memory_mb = workers, deadline_s, memory_mb
