@@ -149,3 +149,17 @@ def test_a_copy_is_watched_as_a_process(tmp_path: Path, monkeypatch: pytest.Monk
         sleeping.wait(0.05)
     sleeping.terminate()
     assert sleeping.wait() == -signal.SIGTERM
+
+
+def test_a_signal_at_once_after_the_fork_is_not_lost() -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # of this process; a copy has its own
+    try:
+        for _ in range(20):
+            child = Forked(lambda: time.sleep(600) or 0, command=["a"], env=os.environ)  # type: ignore[func-returns-value]
+            child.terminate()
+            try:
+                assert child.wait(60) == -signal.SIGTERM
+            finally:
+                child.kill()
+    finally:
+        signal.signal(signal.SIGTERM, before)

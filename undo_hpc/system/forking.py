@@ -63,9 +63,14 @@ class Forked:
         sys.stderr.flush()
         if asked := env.get(DIE_WITH_PARENT):
             env = dict(env) | bound_to_this_process(asked.partition(":")[0])
-        self.pid = os.fork()
-        if not self.pid:
-            _become(work, command, env, log, session)
+        # A signal that comes before the child has its own handlers waits, else this process's would swallow it there.
+        heard = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        try:
+            self.pid = os.fork()
+            if not self.pid:
+                _become(work, command, env, log, session, heard)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
 
     def poll(self) -> int | None:
         """The exit code, None while it runs; a signal that ended it is a negative number."""
@@ -109,7 +114,12 @@ class Forked:
 
 
 def _become(
-    work: Callable[[], int], command: Sequence[str], env: Mapping[str, str], log: int | None, session: bool
+    work: Callable[[], int],
+    command: Sequence[str],
+    env: Mapping[str, str],
+    log: int | None,
+    session: bool,
+    heard: set[int | signal.Signals],
 ) -> None:
     """In the child; does not return."""
     code = 1
@@ -117,6 +127,7 @@ def _become(
         for number in _HEARD:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         if session:
             os.setsid()
         os.environ.clear()
