@@ -9,10 +9,10 @@ from typing import Any, cast, get_args
 
 import orjson
 
-from undo_hpc.checkers.sandbox import unheard
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import GradeItem
 from undo_hpc.records import Grade, Verdict
+from undo_hpc.system.unheard import unheard
 
 PREFIX = "command:"
 _KEY = "grading.checker"

@@ -13,17 +13,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from undo_hpc.errors import EngineError
+from undo_hpc.system.unheard import unheard
 
 _INSIDE = Path(__file__).with_name("inside.py")
 _START_S = 20.0  # a busy machine starts Python slowly
 TAKEN = frozenset({"network", "files", "processes"})  # what a program has not, where the system allows that
-# SLURM sends what asks a task to save or to end to every process of its step: a program that ended by it would count as wrong.
-_NOT_ITS_OWN = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 _SHOWN = 400  # characters of the output
 
 
@@ -78,13 +76,3 @@ def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
             )
         text = output.read_bytes()[-4 * _SHOWN :].decode(errors="replace")[-_SHOWN:]
         return Outcome(code, too_long or code == -signal.SIGXCPU, text, taken - {"started"})
-
-
-@contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """A process started meanwhile does not hear the signals that are meant for the task: it inherits the mask of this thread."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_ITS_OWN)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -25,13 +24,12 @@ from undo_hpc.grading.options import GradeItem
 from undo_hpc.grading.reasoning import MAX_TEXT
 from undo_hpc.records import Grade
 from undo_hpc.system.invocation import python_module
+from undo_hpc.system.unheard import unheard
 
 JOB_ITEMS = 48
 WINDOW_ITEMS = 8192
 WINDOW_BYTES = 32 * 1024 * 1024
 _START_SECONDS = 600.0  # on a crowded machine a start was seen to take over two minutes
-# SLURM sends what asks a task to save or to end to every process of its step: workers end with their parent, and never on their own.
-_NOT_ITS_OWN = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 _EARLY = 0.9  # a worker is killed at this share of the deadline, so that the verdict is there in time
 _SEE_WHY = "is math-verify installed? Run `python -m undo_hpc.grading.worker 2048 10 1` to see why"
 
@@ -148,11 +146,8 @@ class Checker:
         limits = [str(self.memory_mb), str(2 * self.deadline_s + 5), str(os.getpid())]
         command = python_module("undo_hpc.grading.worker", *limits)
         env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_ITS_OWN)  # a child inherits it
-        try:
+        with unheard():
             process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=env, start_new_session=True)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert process.stdout
         os.set_blocking(process.stdout.fileno(), False)
         worker = _Worker(process, time.monotonic())
