@@ -1,7 +1,13 @@
 #!/usr/bin/env python3
 """Starts or resumes an UNDO run. `--help` lists the arguments; the work is done by undo_hpc.cli.run_iteration."""
 
+import signal
 import sys
+
+# Ctrl-C while it loads leaves no traceback; see undo_hpc/system/launcher.py.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
