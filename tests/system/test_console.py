@@ -27,6 +27,19 @@ def test_texts_are_shown_as_escapes_and_colours_stay(terminal: bool) -> None:
     assert said.count(r"\x1b]52;c;AAAA") >= 2 and ("\x1b[1m" in said) is terminal
 
 
+def test_a_text_is_no_language_of_richs_own() -> None:
+    """A folder may be called so: it was shown as another, or ended the command with an error in its markup."""
+    text = "[/old] [red]x[/red] run[1] :100: \\[b]"
+    console = SafeConsole(file=io.StringIO(), width=200)
+    table = Table(title=text)
+    table.add_column(text)
+    table.add_row(text)
+    console.print(text)
+    console.print(table)
+    console.rule(text)
+    assert console.file.getvalue().count(text) == 5  # type: ignore[attr-defined]
+
+
 def test_what_rich_tells_the_terminal_stays() -> None:
     console = SafeConsole(file=io.StringIO(), force_terminal=True)
     console.clear()

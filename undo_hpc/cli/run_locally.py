@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.text import Text
 
 from undo_hpc.cli.messages import show_workload
 from undo_hpc.cluster.local import LocalCluster, warm_server
@@ -89,7 +89,7 @@ def announce(run: Run, state: RunState, console: Console) -> None:
         what = f"{counted(state.plan.problems, 'problem')} with rationales that exist already"
     if state.plan.canary_problems:
         what = f"canary: {state.plan.canary_problems} of {counted(state.plan.problems, 'problem')} first"
-    console.print(f"[bold]iteration {state.iteration}[/bold]: {escape(what)}{kept}", highlight=False)
+    console.print(Text.assemble((f"iteration {state.iteration}", "bold"), f": {what}{kept}"))
     if not done and what.startswith("the teacher"):
         show_workload(run.config, state.plan, console)
 

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Prints the table, the ratios and the estimate."""
     from rich.table import Table
+    from rich.text import Text
 
     from undo_hpc.cli.choose import choose_run
     from undo_hpc.config.parts import refines
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     table.add_row(
         "all",
         "",
-        *(f"[bold]{factor * h:,.2f}[/bold]" for h in (total.useful, total.lost, total.idle)),
+        *(Text(f"{factor * h:,.2f}", "bold") for h in (total.useful, total.lost, total.idle)),
         "",
         "",
     )

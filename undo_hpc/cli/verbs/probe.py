@@ -213,7 +213,6 @@ def _words(values: Any) -> str:
 
 
 def _table(found: list[Measured]) -> Any:
-    from rich.markup import escape
     from rich.table import Table
 
     table, before = Table(), found[0].tokens_per_s
@@ -222,7 +221,7 @@ def _table(found: list[Measured]) -> Any:
         table.add_column(heading, justify="right")
     for item in found:
         if item.failed:
-            table.add_row(escape(f"{_words(item.values)}\nfailed: {' '.join(item.failed.split())[:300]}"))
+            table.add_row(f"{_words(item.values)}\nfailed: {' '.join(item.failed.split())[:300]}")
         else:
             ratio = f"{item.tokens_per_s / before:.2f}" if before else ""
             table.add_row(_words(item.values), f"{item.tokens_per_s:,.0f}", ratio, f"{item.load_s:.0f}")
