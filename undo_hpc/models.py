@@ -118,7 +118,7 @@ def text_settings(model: ModelConfig) -> dict[str, Any]:
                 str(try_to_load_from_cache(model.model, "config.json", revision=model.revision or None))
             )
         settings = json_object(path)
-    except (DataError, ConfigError):
+    except (DataError, ConfigError, ValueError):  # ValueError: no name of the Hub; `check_hub_model` says so
         return {}
     inner = settings.get("text_config", settings)
     return dict(inner) if isinstance(inner, dict) else {}

@@ -17,7 +17,9 @@ from undo_hpc.pipeline.layout import Layout
      "evaluate R --benchmarks tiny --limit 0", "evaluate R --benchmarks ,", "status R --watch --every 1e300", "status R --every inf",
      "regrade R --workers -1", "train tiny:student R --limit -1", "probe R --minutes nan", "probe R --problems 0",
      "evaluate tiny:student", "train tiny:student", "generate tiny:teacher", "list R/no", "config --show train.learnin_rate",
-     "push R --dataset-repo a/b/c --dry-run", "push R --model-repo a?b --dry-run", "evaluate tiny:no --benchmarks tiny --dry-run"],
+     "push R --dataset-repo a/b/c --dry-run", "push R --model-repo a?b --dry-run", "evaluate tiny:no --benchmarks tiny --dry-run",
+     "run --config tiny --run-dir R-no --set student.model=-x --dry-run", "run --config tiny --run-dir R-no --set teacher.model={{ --dry-run",
+     "run --config tiny --run-dir R-no --set student.model={{ --dry-run"],
 )  # fmt: skip
 def test_a_value_that_is_none(words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = words.replace("R", str(run_dir)).split()
@@ -60,6 +62,26 @@ def test_a_dry_run_tells_what_stops_a_prompt_of_the_first_problem(
     ]
     assert call(words) == 2
     assert "problem.txt: cannot be rendered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["[/old]", "[red]x", ":100:", "a b'c", "-x", "\u05d0 \u4e2d"])
+def test_a_run_in_a_folder_of_any_name_is_shown_by_it(
+    name: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What rich would read as its markup was swallowed, or ended the command as a fault of ours."""
+    monkeypatch.chdir(run_dir.parent)
+    place = run_dir.parent / name
+    place.parent.mkdir(exist_ok=True)
+    run_dir.rename(place)
+    for words, said in (
+        (["report", str(place)], f"{place.resolve()}/report/index.html"), (["list", str(place.parent)], place.name), (["list", str(place)], place.name),
+        (["status", str(place)], ""), (["cost", str(place)], ""), (["show", str(place)], ""), (["logs", str(place)], ""),
+        (["regrade", str(place)], ""), (["prune", str(place), "--keep", "all"], ""), (["cancel", str(place)], ""),
+        (["export", str(place), "--format", "trl"], f"{place.resolve()}/exports"), (["config", str(place), "--show", "name"], ""),
+        (["push", str(place), "--dry-run", "--dataset-repo", "a/b"], ""), (["run", "--run-dir", str(place), "--dry-run"], ""),
+    ):  # fmt: skip
+        assert call(words) == 0, (words, capsys.readouterr().err)
+        assert said in capsys.readouterr().out, words
 
 
 def test_a_folder_in_the_place_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
