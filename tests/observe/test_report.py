@@ -243,6 +243,21 @@ def test_damaged_parts_are_left_out_and_named(copied: Path) -> None:
     assert "iteration 2: the log of its training is damaged" in text and "iteration 0: the log" not in text
 
 
+def test_on_paper_nothing_has_to_be_scrolled(page: Path) -> None:
+    """Columns behind the edge of a table were missing in print."""
+    screen, _, paper = page.read_text().partition("@media print")
+    scrolling = re.findall(r"(\.\w+) \{[^}]*overflow(?:-x)?: (?:auto|scroll)", screen)
+    assert scrolling
+    for selector in scrolling:
+        assert re.search(rf"{re.escape(selector)} \{{[^}}]*overflow: visible", paper), selector
+
+
+def test_a_text_is_set_in_the_direction_of_its_script(page: Path) -> None:
+    style = page.read_text().partition("</style>")[0]
+    assert re.search(r"\.problem, pre[^{]*\{ unicode-bidi: plaintext", style)
+    assert re.search(r"\.truth b[^{]*\{ unicode-bidi: isolate", style)
+
+
 def test_a_report_that_fails_does_not_fail_the_run(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = open_run(copied)
     shutil.rmtree(run.layout.report)

@@ -11,6 +11,12 @@ from undo_hpc.system.wording import escaped, points
 
 WIDTH, ROW, TOP, BOTTOM = 640, 34, 10, 34
 NAMES = 200  # of the width, for the names of pairs
+MOST_CHARS = 28  # of a name that fits there; pages name it whole in the tip and the tables
+
+
+def shortened(name: str, most: int = MOST_CHARS) -> str:
+    """A name without its middle where it is long: names of arms differ at their ends."""
+    return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[1 - most + most // 2 :]}"
 
 
 def forest(comparisons: Sequence[Comparison]) -> str:
@@ -39,11 +45,14 @@ def forest(comparisons: Sequence[Comparison]) -> str:
         d, y = c.difference, TOP + ROW * (number + 0.5)
         shown = c.claimed
         name = f"{c.a} \u2212 {c.b}"
+        lines = [name] if len(name) <= MOST_CHARS else [f"{shortened(c.a)} \u2212", shortened(c.b)]
         tip = f"{name}: {points(d.mean)} points, 95 % interval {points(d.low)} to {points(d.high)}, p = {c.p:.3g}"
         parts.append(f'<g class="mark"><title>{escaped(tip)}</title>')
-        parts.append(
-            f'<text class="tick{" strong" if shown else ""}" x="{NAMES - 12}" y="{y + 4:.1f}" text-anchor="end">{escaped(name)}</text>'
-        )
+        parts += [
+            f'<text class="tick{" strong" if shown else ""}" x="{NAMES - 12}" y="{y + 4 + 14 * (k - (len(lines) - 1) / 2):.1f}" '
+            f'text-anchor="end">{escaped(line)}</text>'
+            for k, line in enumerate(lines)
+        ]
         parts.append(
             f'<line class="whisker" x1="{x(d.low):.1f}" x2="{x(d.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
@@ -108,7 +117,7 @@ def curves(accuracies: Mapping[str, Sequence[Mapping[int, float]]]) -> str:
     for height_at, number, arm in sorted(ends):
         last = max(height_at, last + 14)
         parts.append(
-            f'<text class="end c{number % 6}" x="{WIDTH - 142}" y="{last + 4:.1f}">{escaped(arm)}</text>'
+            f'<text class="end c{number % 6}" x="{WIDTH - 142}" y="{last + 4:.1f}">{escaped(shortened(arm, 20))}</text>'
         )
     return _frame("Accuracy of each arm by iteration", "means over seeds", "".join(parts), height)
 
