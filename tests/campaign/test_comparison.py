@@ -16,11 +16,11 @@ from undo_hpc.campaign import markdown
 from undo_hpc.campaign.answers import RunResult, read_result, truths_of
 from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import REPEATED, MatchConfig, MatchException, load_campaign
+from undo_hpc.campaign.dependent import require_same_checker
 from undo_hpc.campaign.markdown import to_markdown
 from undo_hpc.campaign.page import gather, page, to_dict
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
-from undo_hpc.cli.run_campaign import require_same_checker
 from undo_hpc.cli.verbs.compare import group_runs
 from undo_hpc.config.load import override
 from undo_hpc.errors import ConfigError, DataError, EvidenceError

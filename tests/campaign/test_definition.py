@@ -78,6 +78,13 @@ def test_each_arm_and_seed_is_an_ordinary_configuration(tmp_path: Path) -> None:
         ("transfer: {arms: [other]}", "there is no arm 'other'"),
         ("arms: {undo: {}, blind: {evaluate.limit: 9}}", "undo and blind differ in evaluate"),
         ("arms: {undo: {}, blind: {train: 3, train.epochs: 2}}", "'train' is given as a value, too"),
+        ("arms: {undo: {}, blind: {train.epochs: 2, train: 3}}", "'train' is given twice"),
+        ("arms: {undo: {}, blind: {train: {epochs: 3}, train.epochs: 2}}", "'train.epochs' is given twice"),
+        ("set: {train.epochs: 2, train: {epochs: 3}}", "'train.epochs' is given twice"),
+        ("arms: {undo: {}, blind: {train.epochs: {best_of: 3}}}", "train.epochs needs a list"),
+        ("arms: {undo: {}, blind: {train.epochs: {best_of: null}}}", "train.epochs needs a list"),
+        ("name: ''", "one component of a path"),
+        ("name: .", "one component of a path"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -100,6 +107,18 @@ def test_values_by_seed_of_which_one_is_chosen_and_other_seeds(tmp_path: Path) -
     assert campaign.runs["again", 6].student.model == models[1], "the place of a seed counts, not its number"
     assert [campaign.runs[name, 4].train.epochs for name in campaign.candidates["one"]] == [2, 3.5]
     assert [k for k, run in campaign.runs.items() if "repeat" in run.stages] == [("undo", 4)]
+
+
+def test_a_dotted_key_and_a_section_stand_beside_each_other_in_either_order(tmp_path: Path) -> None:
+    """Not the one that stands later in place of the other: an arm would silently be another."""
+    both = ("train.epochs: 7, train: {learning_rate: 0.5}", "train: {learning_rate: 0.5}, train.epochs: 7")
+    for text in both:
+        file = campaign_file(
+            tmp_path, f"set: {{{text}}}\narms: {{undo: {{}}, blind: {{method.preset: blind, {text}}}}}"
+        )
+        campaign = load_campaign(file)
+        for arm in ("undo", "blind"):
+            assert (campaign.arm(arm).train.epochs, campaign.arm(arm).train.learning_rate) == (7, 0.5)
 
 
 def test_a_changed_campaign_is_told_before_anything_starts(tmp_path: Path) -> None:

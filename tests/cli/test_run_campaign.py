@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,30 @@ def test_another_users_campaign_is_not_continued(
 def test_runs_that_have_not_ended_are_named_on_the_page(
     campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a cluster: the launcher submits and leaves."""
+    """Here another process works on them, or was killed: not finished, and the exit code says so."""
     monkeypatch.setattr(run_locally, "run_locally", lambda run, console: 0)
     place = tmp_path / "out"
-    assert main([str(campaign), "--dir", str(place)]) == 0
+    assert main([str(campaign), "--dir", str(place)]) == 3
     results = read_json(place / "results.json")
     assert len(results["pending"]) == 6 and not results["runs"] and not results["comparisons"]
     page = (place / "report" / "index.html").read_text()
     assert "No comparison can be made yet." in page and "one_shot, seed 1" in page
+
+
+def test_helpers_are_as_many_as_there_are_seeds_and_one_that_is_killed_is_no_success(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def helper(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        if "--jobs" not in command:
+            return real(command, **options)
+        started.append(real(["sh", "-c", "kill -9 $$"]))
+        return started[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr("undo_hpc.cli.run_campaign.subprocess.Popen", helper)
+    monkeypatch.setattr(run_locally, "run_locally", lambda run, console: 0)
+    assert main([str(campaign), "--dir", str(tmp_path / "out"), "--jobs", "9000"]) == 3
+    assert [process.returncode for process in started] == [-9]
+    assert "the same command goes on" in " ".join(capsys.readouterr().out.split())

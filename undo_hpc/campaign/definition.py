@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 
 from undo_hpc.campaign.values import Values
 from undo_hpc.config.differences import is_neutral
-from undo_hpc.config.fields import Section, result_field, wrong_key
+from undo_hpc.config.fields import Section, path_component, result_field, wrong_key
 from undo_hpc.config.load import find_config, load_config, validate_section
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.config.yaml_text import read_yaml
@@ -112,6 +112,11 @@ class CampaignConfig(Section):
         True,
         "the student of the first arm and seed answers the test set twice, in other batches: how many answers change by that alone",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _one_component(cls, name: str) -> str:
+        return path_component(name)
 
     @field_validator("positive_control", "null_control", mode="after")
     @classmethod

@@ -1,4 +1,4 @@
-"""Runs whose configuration is known only when another has ended: trained on as many tokens as an arm, or on an arm's data."""
+"""What rests on other runs of the campaign: whether they have ended, alike; a configuration that is known only then (their tokens, or data)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from undo_hpc.campaign.definition import Campaign
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.finished import all_metrics
+from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run, open_run
+from undo_hpc.stages.verdicts import checker_version
 
 TRANSFER = "transfer"  # folder of the second students' runs, an arm each
 
@@ -20,6 +23,21 @@ def ended(campaign: Campaign, place: CampaignDir, name: str, seed: int) -> bool:
     """Whether a run has done what the campaign asks of it; second students have one iteration."""
     run_dir, asked = place.run(name, seed), campaign.runs.get((name, seed))
     return Layout(run_dir).config.exists() and has_ended(open_run(run_dir), asked.iterations if asked else 1)
+
+
+def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
+    """Raises ConfigError where runs of the campaign were graded by another checker than the rest, if any is left, will be."""
+    if all(ended(campaign, place, name, seed) for name in campaign.names for seed in campaign.config.seeds):
+        return
+    for name, runs in place.existing(campaign).items():
+        for seed, run in runs.items():
+            now = checker_version(run.config)
+            before = {str(m["checker"]) for m in all_metrics(run) if m.get("checker")} - {now}
+            if before:
+                raise ConfigError(
+                    f"{name}, seed {seed} was graded by checker {min(before)}, and the rest would be by {now}",
+                    hint=f"undo-hpc regrade {run.layout.root} --apply for each such run, then the same command again",
+                )
 
 
 def arm_result(campaign: Campaign, place: CampaignDir, arm: str, seed: int) -> RunResult | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -52,6 +53,8 @@ class Values:
         self.match = str(matches[0][1]) if matches else ""
         self.names: tuple[str, ...] = (arm,)
         for key, values in chosen:
+            if not isinstance(values, list):
+                continue  # told below
             last = key.rpartition(".")[2]
             self.names = tuple(f"{arm}/{last}-{re.sub(r'[^A-Za-z0-9._-]', '-', str(v))}" for v in values)
         for key, values in [leaf for layer in self._layers for leaf in _marked(layer, BY_SEED)] + chosen:
@@ -73,19 +76,33 @@ class Values:
                 yield f"{key}={json.dumps(value)}"
 
     def _nested(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Dotted keys as sections."""
+        """Dotted keys as sections. A key that is given in both ways would silently have the value that stands later."""
         nested: dict[str, Any] = {}
         for key, value in values.items():
-            *sections, last = str(key).split(".")
-            target = nested
-            for part in sections:
-                target = target.setdefault(part, {})
-                if not isinstance(target, dict):
-                    raise ConfigError(
-                        f"{self._path}: '{key}': '{part}' is given as a value, too", hint="give one of both"
-                    )
-            target[last] = value
+            self._put(nested, str(key), str(key).split("."), value)
         return nested
+
+    def _put(self, target: dict[str, Any], key: str, way: list[str], value: Any) -> None:
+        part, *further = way
+        if further:
+            inner = [(key, further, value)]
+        elif isinstance(value, dict) and isinstance(target.get(part), dict):
+            inner = [(f"{key}.{name}", [str(name)], item) for name, item in value.items()]
+        elif part in target:
+            raise ConfigError(
+                f"{self._path}: '{key}' is given twice, as a dotted key and in a section",
+                hint="give one of both",
+            )
+        else:
+            target[part] = copy.deepcopy(value)
+            return
+        section = target.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise ConfigError(
+                f"{self._path}: '{key}': '{part}' is given as a value, too", hint="give one of both"
+            )
+        for item in inner:
+            self._put(section, *item)
 
     def _shift(self) -> int:
         found = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import Once, add_set, add_verbosity, nonempty, path_argument, run_launcher
+from undo_hpc.cli.common import (
+    Once,
+    add_set,
+    add_verbosity,
+    nonempty,
+    path_argument,
+    run_launcher,
+    whole_number,
+)
+from undo_hpc.cli.parts import key
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=whole_number(1),
         default=1,
         metavar="N",
         help="processes that share the seeds; on SLURM one is enough (default: 1)",
@@ -86,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def launch(arguments: argparse.Namespace, console: Console) -> int:
     """What the arguments ask for. Raises UndoError for all that a user can correct."""
     from undo_hpc.campaign.definition import base_file, find_campaign, load_campaign
+    from undo_hpc.campaign.dependent import require_same_checker
     from undo_hpc.campaign.forecast import forecast
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
@@ -94,10 +103,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
 
     sets = list(arguments.sets)
     if arguments.profile:
-        sets += [
-            f"cluster.profile={json.dumps(str(Path(arguments.profile).resolve()))}",
-            "cluster.kind=slurm",
-        ]
+        sets += [key("cluster.profile", str(Path(arguments.profile).resolve())), "cluster.kind=slurm"]
     file = find_campaign(arguments.campaign)
     campaign = load_campaign(file, sets, arguments.base)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
@@ -121,12 +127,16 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         if not start.has_ended:
             return code
     else:
-        with helpers(arguments.jobs - 1) as others:
+        with helpers(min(arguments.jobs, len(campaign.config.seeds)) - 1) as others:
             code = start.all_seeds()
-        code = max([code, *(process.returncode for process in others)])
+        if not start.has_ended:  # a helper alone may have left a seed to another one
+            code = max([code, *(process.returncode for process in others)])
     with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
         path = write_page(campaign, place, console)
     console.print(str(path), highlight=False, soft_wrap=True)
+    if not code and not start.on_slurm and not start.has_ended:
+        console.print("not finished: another process works on the rest, or died; the same command goes on")
+        return 3
     return code
 
 
@@ -172,26 +182,6 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
                 with contextlib.suppress(Notice):
                     check_models(other)
     return data(next(iter(campaign.runs.values())))
-
-
-def require_same_checker(campaign: Campaign, place: CampaignDir) -> None:
-    """Raises ConfigError where runs of the campaign were graded by another checker than the rest, if any is left, will be."""
-    from undo_hpc.campaign.dependent import ended
-    from undo_hpc.control.finished import all_metrics
-    from undo_hpc.errors import ConfigError
-    from undo_hpc.stages.verdicts import checker_version
-
-    if all(ended(campaign, place, name, seed) for name in campaign.names for seed in campaign.config.seeds):
-        return
-    for name, runs in place.existing(campaign).items():
-        for seed, run in runs.items():
-            now = checker_version(run.config)
-            before = {str(m["checker"]) for m in all_metrics(run) if m.get("checker")} - {now}
-            if before:
-                raise ConfigError(
-                    f"{name}, seed {seed} was graded by checker {min(before)}, and the rest would be by {now}",
-                    hint=f"undo-hpc regrade {run.layout.root} --apply for each such run, then the same command again",
-                )
 
 
 @contextlib.contextmanager
@@ -255,6 +245,11 @@ class _Start:
             return self._seed(seed, only_waiting=True)
 
     @property
+    def on_slurm(self) -> bool:
+        """Whether the runs are on a cluster, where jobs go on with them."""
+        return next(iter(self.configs.values())).cluster.kind == "slurm"
+
+    @property
     def has_ended(self) -> bool:
         """Whether no run of the campaign is missing."""
         from undo_hpc.campaign.dependent import ended, transfers
@@ -271,7 +266,7 @@ class _Start:
         from undo_hpc.cluster.profile import load_profile
 
         where = next(iter(self.configs.values())).cluster
-        return where.kind == "slurm" and load_profile(where.profile).submit_from == "nodes"
+        return self.on_slurm and load_profile(where.profile).submit_from == "nodes"
 
     def _seed_name(self, seed: int) -> str:
         return f"seed {seed} of the campaign {self.place.root}"

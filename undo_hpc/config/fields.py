@@ -25,6 +25,13 @@ def wrong_key(path: tuple[str, ...], message: str) -> PydanticCustomError:
     return PydanticCustomError("wrong_key", "{message}", {"message": message, "path": path})
 
 
+def path_component(name: str) -> str:
+    """The name of a run or a campaign, which is that of its directory. Raises ValueError for any other."""
+    if not name or name in (".", "..") or "/" in name or not name.isprintable():
+        raise ValueError("a name is one component of a path: no '/', no control characters")
+    return name
+
+
 class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values are checked and never converted, nothing changes afterwards.
 

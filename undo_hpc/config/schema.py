@@ -29,7 +29,7 @@ from undo_hpc.config.engines import (
     TransformersEngineConfig,
     VllmEngineConfig,
 )
-from undo_hpc.config.fields import Section, result_field, runtime_field, wrong_key
+from undo_hpc.config.fields import Section, path_component, result_field, runtime_field, wrong_key
 from undo_hpc.config.method import MethodConfig, check_selection
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.records import SPLITS
@@ -336,9 +336,7 @@ class RunConfig(Section):
     @field_validator("name")
     @classmethod
     def _one_component(cls, name: str) -> str:
-        if not name or name in (".", "..") or "/" in name or not name.isprintable():
-            raise ValueError("a name is one component of a path: no '/', no control characters")
-        return name
+        return path_component(name)
 
     @model_validator(mode="after")
     def _stages_exist(self) -> RunConfig:
