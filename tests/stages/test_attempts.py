@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from undo_hpc.config.schema import QualityConfig, SamplingConfig
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import EngineError
+from undo_hpc.grading import GradeItem
 from undo_hpc.observe.progress import describe
+from undo_hpc.records import Grade
 from undo_hpc.stages.attempts import AttemptStore, make_requests, open_checker
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.progress import ProgressFile, read_progress
@@ -124,6 +126,49 @@ def test_before_the_first_answer_a_start_tells_what_is_there_and_no_rate(tmp_pat
         with pytest.raises(EngineError, match="once"):
             ask()
     assert [words for _, words in told] == ["0/20 rows", "3/20 rows, 0 % right"]
+
+
+class Harsh:
+    """A checker of another version: nothing is right."""
+
+    def __init__(self, **_: object) -> None:
+        return None
+
+    def __enter__(self) -> Harsh:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
+        return (Grade("wrong", "1", "harsh") for _ in items)
+
+
+def test_answers_of_an_unfinished_shard_that_another_checker_judged_are_graded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program was updated while a task was half done: its manifest names one checker, so all its verdicts are of that one."""
+
+    def fail() -> None:
+        raise EngineError("once")
+
+    folder, ask = asked(tmp_path, Slow(fail))
+    with pytest.raises(EngineError, match="once"):
+        ask()
+    before = durable(folder)
+    monkeypatch.setattr("undo_hpc.stages.checker.Checker", Harsh)
+    monkeypatch.setattr("undo_hpc.stages.verdicts.CHECKER_VERSION", "another")
+    for _ in range(2):
+        with pytest.raises(EngineError, match="once"):
+            ask()
+    newest = [orjson.loads(line) for line in sorted(folder.iterdir())[1].read_bytes().splitlines()]
+    assert [(row["problem_id"], row["text"]) for row in newest[:3]] == [
+        (row["problem_id"], row["text"]) for row in before
+    ]
+    assert {(row["verdict"], row["method"]) for row in newest} == {("wrong", "harsh")}
+    rows = durable(folder)
+    assert len(rows) == 3 + 3 + 3 + 3, "graded again once; each start has three new answers"
+    assert len({row["problem_id"] for row in rows}) == 9
 
 
 @pytest.mark.parametrize("judged", [True, False])

@@ -30,7 +30,7 @@ from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import followers, spec_of
 from undo_hpc.records import Attempt, Grade, Problem
-from undo_hpc.stages.attempts import basis_of
+from undo_hpc.stages.attempts import basis_of, checker_tag
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.verdicts import checker_version
@@ -227,7 +227,7 @@ def _write(run: Run, task: Task, manifest: Manifest, shards: dict[str, list[Atte
     for name, rows in shards.items():
         folder = at.parts(root / name)
         write_bytes(
-            at.part(root / name, 0, basis_of(manifest.inputs), "regraded"),
+            at.part(root / name, 0, basis_of(manifest.inputs), f"{checker_tag(run.config)}-regraded"),
             [encode_sealed(row.to_dict()) for row in rows],
         )
         folders.append(folder)

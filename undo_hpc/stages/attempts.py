@@ -2,7 +2,8 @@
 
 While a shard is made its rows lie in `shard-N.parts/`, one file a start of the task: a start appends to its own file only,
 so a zombie of an earlier start can never tear a successor's rows. The names of these files say from which inputs the rows
-came: rows of another student, or of other prompts, are no rows of this shard. The final shard is sorted, so its bytes depend
+came: rows of another student, or of other prompts, are no rows of this shard. They say which checker judged them, too: answers
+of another one stand and are graded again, for a shard's verdicts are of one checker. The final shard is sorted, so its bytes depend
 neither on the order of completion nor on restarts.
 """
 
@@ -15,23 +16,24 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any
 
 import orjson
 
-from undo_hpc.config.schema import QualityConfig, SamplingConfig
+from undo_hpc.config.schema import QualityConfig, RunConfig, SamplingConfig
 from undo_hpc.engines.base import Completion, Engine, Request, TellsWhatIsUnderWay, with_reasoning
 from undo_hpc.errors import EngineError, Requeue
 from undo_hpc.grading import GradeItem
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import request_seed
 from undo_hpc.pipeline.workload import longest
-from undo_hpc.records import Attempt, Problem
+from undo_hpc.records import Attempt, FinishReason, Grade, Problem
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.context import StageContext
+from undo_hpc.stages.verdicts import checker_version
+from undo_hpc.stages.write_buffer import WriteBuffer
 from undo_hpc.storage.atomic import make_folder, translate_os_error, write_bytes
 from undo_hpc.storage.opening import ANY_SIZE, read_bytes
 from undo_hpc.storage.shards import ShardWriter, decode_sealed, dump_rows, pack_ids
@@ -39,7 +41,6 @@ from undo_hpc.storage.shards import ShardWriter, decode_sealed, dump_rows, pack_
 log = logging.getLogger(__name__)
 
 Key = tuple[str, int]
-T = TypeVar("T")
 UNDER_WAY_EVERY_S = 2.0
 
 
@@ -102,8 +103,14 @@ class AttemptStore:
         with translate_os_error(self._folder):
             make_folder(self._folder)
         basis = basis_of({"config": ctx.run.config_digest} | dict(inputs))
-        self.rows: dict[Key, Attempt] = {
-            row_key(row): row for row in _earlier_rows(ctx.at.part_files(shard, basis))
+        checker = checker_tag(ctx.run.config)
+        files = ctx.at.part_files(shard, basis)
+        mine = [path for path in files if f"-{basis}-{checker}-" in path.name]
+        self.rows: dict[Key, Attempt] = {row_key(row): row for row in _earlier_rows(mine)}
+        self._judged_otherwise = {
+            key: row
+            for row in _earlier_rows(f for f in files if f not in mine)
+            if (key := row_key(row)) not in self.rows
         }
         self.right = sum(row.verdict == "correct" for row in self.rows.values())
         config = ctx.run.config.storage
@@ -111,7 +118,7 @@ class AttemptStore:
         self._keeps_reasoning = engine.reasoning == "keep"
         number = len(list(self._folder.glob("*.jsonl")))
         self._writer = ShardWriter(
-            ctx.at.part(shard, number, basis, f"{os.getpid()}-{time.time_ns():x}"),
+            ctx.at.part(shard, number, basis, f"{checker}-{os.getpid()}-{time.time_ns():x}"),
             flush_rows=config.flush_rows,
             flush_seconds=config.flush_seconds,
             sealed=True,
@@ -119,8 +126,8 @@ class AttemptStore:
         self._seconds = 0.0
         self._new_tokens = self._new_rows = 0
         self._shown = time.monotonic()  # when it was last told what is under way
-        if self.rows:
-            ctx.say(f"resumes: {len(self.rows)} answers are there already")
+        if there := len(self.rows) + len(self._judged_otherwise):
+            ctx.say(f"resumes: {there} answers are there already")
 
     def adopt(self, rows: Iterable[Attempt]) -> None:
         """Takes in rows that are durable elsewhere, and that this task would write just so; its own stay."""
@@ -145,6 +152,7 @@ class AttemptStore:
         Raises:
             Requeue: the task was asked to stop; all rows so far are durable.
         """
+        self._grade_again(asked, checker)
         wanted = {f"{ask.problem.problem_id}/{ask.attempt}": ask for ask in asked if ask.key not in self.rows}
         if wanted:
             requests = [self._request(name, ask) for name, ask in wanted.items()]
@@ -184,28 +192,52 @@ class AttemptStore:
             name, ask, self._ctx.run.config.seed, self._ctx.plan.iteration, self._role, self._sampling
         )
 
+    def _grade_again(self, asked: Sequence[SampleRequest], checker: AnswerChecker) -> None:
+        """Answers that another checker has judged, an earlier version say: they stand, with the verdicts of this one."""
+        old = [
+            (ask, self._judged_otherwise.pop(ask.key)) for ask in asked if ask.key in self._judged_otherwise
+        ]
+        if not old:
+            return
+        self._ctx.lease.check()
+        self._ctx.say(f"{len(old)} answers were judged by another checker, and are graded again")
+        items = [_item(row.text, ask.problem) for ask, row in old]
+        for (ask, row), grade in zip(old, checker.grade_many(items), strict=True):
+            flags = self._flags(row.text, grade, row.finish_reason, ask.problem)
+            self._add(
+                replace(row, verdict=grade.verdict, answer=grade.answer, method=grade.method, flags=flags)
+            )
+        self._writer.flush()
+
+    def _flags(
+        self, text: str, grade: Grade, finish_reason: FinishReason, problem: Problem
+    ) -> tuple[str, ...]:
+        if self._quality is None:
+            return ()
+        return assess(
+            text,
+            verdict=grade.verdict,
+            finish_reason=finish_reason,
+            config=self._quality,
+            problem=problem.problem,
+        )
+
+    def _add(self, row: Attempt) -> None:
+        self.rows[row_key(row)] = row
+        self.right += row.verdict == "correct"
+        self._writer.append(row.to_dict())
+
     def _keep(
         self, batch: list[Completion], wanted: dict[str, SampleRequest], checker: AnswerChecker, chat_sha: str
     ) -> None:
         """Grades a group and appends it; the lease is asked first, so that a zombie stops here."""
         self._ctx.lease.check()
-        items = []
         texts = [with_reasoning(c) if self._keeps_reasoning else c.text for c in batch]
-        for completion, text in zip(batch, texts, strict=True):
-            problem = wanted[completion.id].problem
-            items.append(GradeItem(text, problem.ground_truth, problem.kind, problem.options))
+        items = [_item(text, wanted[c.id].problem) for c, text in zip(batch, texts, strict=True)]
         for completion, text, grade in zip(batch, texts, checker.grade_many(items), strict=True):
             ask = wanted[completion.id]
             request = self._request(completion.id, ask)
-            flags: tuple[str, ...] = ()
-            if self._quality is not None:
-                flags = assess(
-                    text,
-                    verdict=grade.verdict,
-                    finish_reason=completion.finish_reason,
-                    config=self._quality,
-                    problem=ask.problem.problem,
-                )
+            flags = self._flags(text, grade, completion.finish_reason, ask.problem)
             row = Attempt(
                 problem_id=ask.problem.problem_id,
                 idx=ask.problem.idx,
@@ -235,11 +267,9 @@ class AttemptStore:
                 sent=completion.sent,
                 ids=pack_ids(completion.token_ids) if self._keeps_ids else "",
             )
-            self.rows[ask.key] = row
-            self.right += row.verdict == "correct"
             self._new_tokens += completion.completion_tokens
             self._new_rows += 1
-            self._writer.append(row.to_dict())
+            self._add(row)
         self._writer.flush()
 
     def _show_under_way(
@@ -326,6 +356,15 @@ def row_key(row: Attempt) -> Key:
     return row.problem_id, row.attempt
 
 
+def _item(text: str, problem: Problem) -> GradeItem:
+    return GradeItem(text, problem.ground_truth, problem.kind, problem.options)
+
+
+def checker_tag(config: RunConfig) -> str:
+    """Which checker judges now, for the names of a shard's parts."""
+    return "c" + hashlib.sha256(checker_version(config).encode()).hexdigest()[:8]
+
+
 def basis_of(inputs: Mapping[str, str]) -> str:
     """Eight digits for the `inputs` of a manifest, for the names of a shard's parts."""
     return hashlib.sha256(orjson.dumps(dict(inputs), option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
@@ -339,50 +378,6 @@ def _earlier_rows(files: Iterable[Path]) -> Iterator[Attempt]:
                 yield Attempt.from_dict(decode_sealed(line))
             except (ValueError, TypeError, AttributeError):
                 log.warning("%s: a damaged line is ignored; its answer is made again", path.name)
-
-
-class WriteBuffer(Generic[T]):
-    """Completions (or scores) on their way to the disk: handed on when there are `rows` of them, when the first has waited for
-    `seconds`, and at the end, whatever ended it. So a kill costs one group at most, and an error nothing.
-
-    Args:
-        keep: makes a group durable.
-    """
-
-    def __init__(self, keep: Callable[[list[T]], None], *, rows: int, seconds: float) -> None:
-        self._keep, self._rows, self._seconds = keep, rows, seconds
-        self._waiting: list[T] = []
-        self._since = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._save()
-
-    def add(self, completion: T) -> None:
-        """Takes one in."""
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting.append(completion)
-        if len(self._waiting) >= self._rows:
-            self._save()
-        else:
-            self.save_if_old()
-
-    def save_if_old(self) -> None:
-        """For those who come by often, such as an engine that asks whether to stop: one long answer does not keep the
-        others from the disk.
-        """
-        if self._waiting and time.monotonic() - self._since >= self._seconds:
-            self._save()
-
-    def _save(self) -> None:
-        group, self._waiting = self._waiting, []
-        if group:
-            self._keep(group)
 
 
 def open_checker(ctx: StageContext) -> AnswerChecker:

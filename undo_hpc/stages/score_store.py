@@ -20,8 +20,9 @@ import orjson
 
 from undo_hpc.engines.scoring import Scorer, ScoreRequest, TokenScores
 from undo_hpc.errors import EngineError, Requeue
-from undo_hpc.stages.attempts import WriteBuffer, basis_of
+from undo_hpc.stages.attempts import basis_of
 from undo_hpc.stages.context import StageContext
+from undo_hpc.stages.write_buffer import WriteBuffer
 from undo_hpc.storage.atomic import translate_os_error, write_bytes
 from undo_hpc.storage.scores import Block, ScoredText, binary_of, block_from, block_size
 from undo_hpc.storage.shards import ShardWriter, decode_sealed, dump_rows
