@@ -15,6 +15,7 @@ from tests.training import tiny_student
 from tests.training.conftest import Trainings, metrics, weights
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.config.train import TrainConfig
+from undo_hpc.method.metrics import NOT_REACHED
 from undo_hpc.training.export import card
 from undo_hpc.training.spec import TrainSpec
 
@@ -126,15 +127,16 @@ def test_the_preflight_is_written_down(trainings: Trainings) -> None:
     assert told["lengths"]["quantiles"]["p100"] <= 115
     assert f"left out: {left['rows']} rows" in running.text()
     record = json.loads((Path(spec.out_dir) / "training.json").read_text())
-    learned = 60 - left["rows"]
-    assert (
-        (record["rows_given"], record["rows_learned"])
-        == (60, learned)
-        == (told["rows"], told["rows_learned"])
-    )
-    assert record["rows_left_out"] == {reason: left["rows"]}
+    encoded = 60 - left["rows"]
+    assert (told["rows"], told["rows_learned"]) == (60, encoded)
+    missed = record["rows_left_out"].pop(NOT_REACHED)
+    assert record["rows_left_out"] == {reason: left["rows"]} and 0 < missed < encoded
+    assert (record["rows_given"], record["rows_learned"]) == (60, encoded - missed), "one step was made"
+    assert 0 < record["epochs"] < 1
     card = (Path(spec.out_dir) / "README.md").read_text()
-    assert f"| rows | 60 rows, {learned} learned (left out: {left['rows']} {reason}) |" in card
+    left_out = f"left out: {left['rows']} {reason}; {missed} {NOT_REACHED}"
+    assert f"| rows | 60 rows, {encoded - missed} learned ({left_out}) |" in card
+    assert f"{round(record['epochs'], 2):g} epochs" in card
     assert told["longest_micro_batch"]["tokens"] <= 400
     memory = told["memory_gib_by_zero_stage"]
     assert memory["0"] == pytest.approx(told["num_params"] * 16 / 2**30)
@@ -202,6 +204,7 @@ def test_the_base_model_of_a_card_is_an_id_on_the_hub_or_absent(
         "rows_given": 1,
         "rows_learned": 1,
         "rows_left_out": {},
+        "epochs": 2.0,
     }
     found = ModelCard(card(spec, TrainConfig(), summary))
     assert found.data.base_model == base and found.data.license == "other"

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from undo_hpc.config.train import TrainConfig
+from undo_hpc.method.metrics import NOT_REACHED
 from undo_hpc.training.packing import (
     StepPlan,
     best_fit_decreasing,
@@ -102,6 +103,15 @@ def test_a_plan_goes_through_the_data_and_any_step_can_be_asked_for(
         seen = Counter(int(i) for s in steps for i in s.examples)
         assert min(seen.get(i, 0) for i in range(len(lengths))) >= int(epochs)
         assert steps[-1].epoch == pytest.approx(epochs, abs=1.0)
+    learned = {int(i) for s in steps for i in s.examples}
+    left_out = {NOT_REACHED: len(lengths) - len(learned)} if len(learned) < len(lengths) else {}
+    assert plan().counted({"rows_given": 99, "rows_learned": len(lengths), "rows_left_out": {"x": 3}}) == {
+        "rows_given": 99,
+        "rows_learned": len(learned),
+        "rows_left_out": {"x": 3} | left_out,
+    }
+    whole = StepPlan(np.asarray(lengths), budget=100, epochs=epochs, max_steps=0, seed=1)
+    assert plan().epochs == (epochs if len(steps) == whole.total else pytest.approx(steps[-1].epoch))
     for number in {0, len(steps) // 2, len(steps) - 1}:
         assert (plan().step(number).examples == steps[number].examples).all()
     with pytest.raises(IndexError):

@@ -19,6 +19,7 @@ PASS_AT = (1, 2, 4, 8, 16, 32, 64)
 MOST_CATEGORIES = 40
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)")
 WRONG = ("wrong", "no_answer", "unparsed", "timeout")
+NOT_REACHED = "not reached: the steps end within the first pass"  # why training left rows out that it could have learned
 UNTRAINED = -1  # stands for the untrained student where iterations are numbered
 GENERATION = (
     "rows", "correct", "truncated", "truncated_right", "errors", "prompt_tokens", "completion_tokens", "problems", "solved", "new_tokens", "seconds",
@@ -319,3 +320,9 @@ def rows_learned(train: Counts, distilled: Counts) -> tuple[int, int]:
     """Rows of the distilled set that training learned, and rows that it was given, from the counts of train and merge."""
     given = int(train.get("rows_given", distilled.get("rows", 0)))
     return int(train.get("rows_learned", given)), given
+
+
+def rows_encoded(train: Counts, distilled: Counts) -> tuple[int, int]:
+    """`rows_learned`, with those that the student could have learned: the steps did not reach them."""
+    learned, given = rows_learned(train, distilled)
+    return learned + int(train.get("rows_left_out", {}).get(NOT_REACHED, 0)), given

@@ -51,7 +51,7 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
     number, given = rows_learned(metrics.get("train", {}), kept)
     if number < given:
         found.append(
-            f"{learned(metrics['train'], kept)}: train.max_length, train.too_long and student.reasoning decide what is left out"
+            f"{learned(metrics['train'], kept)}: train.max_length, train.too_long, student.reasoning and the number of steps decide what is left out"
         )
     if made["errors"] > _MANY_ERRORS * made["rows"]:
         found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")

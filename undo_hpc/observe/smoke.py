@@ -9,7 +9,7 @@ from rich.console import Console
 
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.finished import all_metrics
-from undo_hpc.method.metrics import rows_learned, share
+from undo_hpc.method.metrics import rows_encoded, share
 from undo_hpc.method.stats import wilson
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.wording import learned, percent
@@ -48,7 +48,7 @@ def measured(history: list[dict[str, Any]], whole: RunConfig) -> Iterator[str]:
         yield from _teacher(made, whole)
     taught = [(item.get("train") or {}, item["distilled"]) for item in history if item.get("train")]
     for train, kept in taught[:1]:
-        number, given = rows_learned(train, kept)
+        number, given = rows_encoded(train, kept)
         text = f"student's encoding: takes {percent(number, given)} of the kept rationales: {learned(train, kept)}"
         if number < given:
             text += f"; train.max_length is {whole.train.max_length}"

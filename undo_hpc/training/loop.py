@@ -266,8 +266,8 @@ def train(
     checkpoints.finalize()
     summary = {
         "steps": plan.total,
-        "epochs": passes(config.epochs, config.tokens, data.lengths),
-        **data.counts,
+        "epochs": plan.epochs,
+        **plan.counted(data.counts),
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),
         "tokens": plan.tokens(),

@@ -7,11 +7,14 @@ spread the step's work, so another number of GPUs or another micro-batch size tr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from undo_hpc.method.metrics import NOT_REACHED
 
 Bin = list[int]
 
@@ -116,12 +119,17 @@ class StepPlan:
         epochs: passes over the data; a fraction cuts the last pass.
         max_steps: most steps; 0 for no limit.
         seed: the run's training seed.
+
+    Attributes:
+        total: number of steps.
+        epochs: passes over the data that they make; fewer than asked for where `max_steps` ends them.
     """
 
     def __init__(
         self, lengths: npt.NDArray[np.int64], *, budget: int, epochs: float, max_steps: int, seed: int
     ) -> None:
         self._lengths, self._budget, self._seed = lengths, budget, seed
+        self.epochs = epochs
         self._starts = [0]  # number of the first step of each epoch
         self._epoch_cache: tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
         total, epoch = 0, 0
@@ -131,6 +139,19 @@ class StepPlan:
             self._starts.append(total)
             epoch += 1
         self.total = min(total, max_steps) if max_steps else total
+        if self.total < total or (self.total == max_steps and epoch < epochs):
+            self.epochs = min(epochs, self.step(self.total - 1).epoch)
+
+    @property
+    def reached(self) -> int:
+        """Examples that a step learns from: fewer than all where the steps end within the first pass."""
+        return int(self._epoch(0)[1][min(self.total, self._starts[1])])
+
+    def counted(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """The counts of the rows that can be learned from, with what the steps do not reach among those that are left out."""
+        missed = rows["rows_learned"] - self.reached
+        left_out = rows["rows_left_out"] | ({NOT_REACHED: missed} if missed else {})
+        return {**rows, "rows_learned": self.reached, "rows_left_out": left_out}
 
     def _epoch(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if self._epoch_cache is None or self._epoch_cache[0] != epoch:
