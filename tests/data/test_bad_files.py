@@ -185,6 +185,34 @@ def test_one_key_twice_in_a_row(tmp_path: Path) -> None:
         load(tmp_path / "a.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "key"),
+    [
+        ("late.jsonl", "{rows}" + '{"problem": "p?", "answer": 1, "problem": "q?"}\n', "late.jsonl line 41.*'problem'"),
+        ("spaced.jsonl", "{rows}" + '{"problem" : "a \\": b", "answer"\t:1, "answer": 2}\n', "line 41.*'answer'"),
+        ("list.json", '[{"problem": "p?", "answer": 1, "problem": "q?"}]', "list.json.*'problem'"),
+        ("ids.json", '{"q1": {"problem": "p?", "answer": 1}, "q1": {"problem": "q?", "answer": 2}}', "'q1'"),
+        ("data.json", '{"data": [{"problem": "p?", "answer": 1}], "data": [{"problem": "q?", "answer": 2}]}', "'data'"),
+    ],
+)  # fmt: skip
+def test_one_key_twice_anywhere_loses_no_row(tmp_path: Path, name: str, text: str, key: str) -> None:
+    """The last value would win, silently: a text for another, or a row by its id for one that is lost."""
+    rows = "".join(json.dumps({"problem": f'{k}? "x": \\', "answer": k}) + "\n" for k in range(40))
+    (tmp_path / name).write_text(text.replace("{rows}", rows))
+    with pytest.raises(DataError, match=key):
+        load(tmp_path / name)
+    if name.endswith("l"):
+        (tmp_path / name).write_text(rows)
+        assert len(load(tmp_path / name).problems) == 40, "a text that looks like a key is none"
+
+
+def test_a_decimal_of_more_digits_than_a_float_holds_stays_as_it_is_written(tmp_path: Path) -> None:
+    written = ["3.14159265358979323", "0.123456789012345678", "123456789012345678.5", "2.5"]
+    lines = (f'{{"problem": "{number}?", "answer": {number}}}\n' for number in written)
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    assert [p.ground_truth for p in load(tmp_path / "a.jsonl").problems] == written
+
+
 def test_columns_of_different_lengths(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"problem": ["a", "b", "c"], "answer": [1, 2]}))
     with pytest.raises(DataError, match="columns of different lengths: 'problem' 3, 'answer' 2"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from array import array
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,10 +18,11 @@ from undo_hpc.data.split_names import SPLIT_WORDS
 from undo_hpc.data.tables import BadRow, EmptyFileError, ListTable, Table, columns_of, require_different
 from undo_hpc.errors import DataError
 
-# Nineteen digits in a row may be an integer of over 64 bits, which orjson reads as the nearest float. Faster than a regular expression.
-_DIGITS_ONLY = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+# Nineteen digits in a row, a point among them or not, may be an integer of over 64 bits or a decimal of over 17 digits, which orjson reads
+# as the nearest float. Faster than a regular expression.
+_DIGITS_ONLY = bytes(48 if 48 <= byte <= 57 or byte == 46 else 32 for byte in range(256))
 _MANY_DIGITS = b"0" * 19
-_CHECKED = 20  # rows whose keys are compared; a file is written by one program, so the first ones show it
+_KEY_ENDS = re.compile(rb'"[ \t\r\n]*:')  # behind each key, and perhaps inside a text
 _INT_DIGITS = 4000  # Python converts no longer integers; they stay text
 _ROWS_KEYS = ("data", "rows", "examples", "instances", "problems", "questions")
 
@@ -88,8 +90,7 @@ def _lines(path: Path, data: bytes, split: str) -> Table:
         if line.strip():
             try:
                 rows.append(loads(line))
-                if len(rows) <= _CHECKED:
-                    _require_single_keys(line, path, number)
+                _require_single_keys(line, rows[-1], f"{path} line {number}")
             except ValueError as error:
                 if not rows and data.lstrip()[:1] == b"{" and _is_one_value(data):
                     return _whole(path, data, split)  # one object over several lines
@@ -136,8 +137,7 @@ def read_lines(path: Path) -> Table | None:
             if line.strip():
                 try:
                     value = loads(line)
-                    if len(places) < _CHECKED:
-                        _require_single_keys(line, path, number)
+                    _require_single_keys(line, value, f"{path} line {number}")
                 except ValueError as error:
                     if not places:  # one value over several lines, perhaps
                         return None
@@ -152,14 +152,31 @@ def read_lines(path: Path) -> Table | None:
     return LinesTable(path, list(columns), places, lines) if len(places) > 1 else None
 
 
-def _require_single_keys(text: bytes, path: Path, line: int) -> None:
-    """Raises DataError where an object has one key twice: readers would take the last of its values silently."""
+def _require_single_keys(text: bytes, value: Any, where: object) -> None:
+    """Raises DataError where an object has one key twice: readers would take the last of its values silently, and of rows by their id
+    lose one. Most texts end as many keys as their value has, and are not read again."""
+    if len(_KEY_ENDS.findall(text)) == _number_of_keys(value):
+        return
 
     def different(pairs: list[tuple[str, Any]]) -> None:
-        require_different([key for key, _ in pairs], f"{path} line {line}")
+        require_different([key for key, _ in pairs], where)
 
     with suppress(RecursionError):
         json.loads(text, object_pairs_hook=different, parse_int=str, parse_float=str)
+
+
+def _number_of_keys(value: Any) -> int:
+    """The keys of all objects in a value."""
+    found, waiting = 0, [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            found += len(each)
+            each = each.values()
+        elif not isinstance(each, list):
+            continue
+        waiting += [inner for inner in each if isinstance(inner, dict | list)]
+    return found
 
 
 def _is_one_value(data: bytes) -> bool:
@@ -178,6 +195,7 @@ def _whole(path: Path, data: bytes, split: str) -> Table:
             return _lines(path, data, split)
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise broken(path, line, error) from error
+    _require_single_keys(data, value, path)
     return _table(path, value, split)
 
 
