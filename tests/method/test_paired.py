@@ -121,7 +121,7 @@ def test_two_arms_are_compared_on_what_both_have() -> None:
     assert found.detectable() == pytest.approx(detectable(found.error, found.freedom))
     assert found.detectable(0.01) > found.detectable() > found.error > 0
     same = compare_arms(a, a)
-    assert (same.mean, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (same.mean, same.p) == (0.0, 1.0) and same.high == -same.low == pytest.approx(1 - 0.025 ** (1 / 3))
     assert same.detectable() == paired_detectable_difference(2, 0.0)
     back = compare_arms(b, a)
     assert (back.mean, back.wins, back.losses) == (-0.25, 1, 2)
@@ -214,3 +214,24 @@ def test_two_arms_whose_names_mean_nothing_are_seldom_told_apart() -> None:
     assert len(again) == 20 and {d.mean > 0 for d in again} == {True, False}
     assert sum(d.p < 0.05 for d in again) <= 1
     assert again == exchanged(arms[0], arms[1])
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("problems", [1, 2, 5, 6, 7, 30])
+@pytest.mark.parametrize("share", [1 / 3, 0.1, 5 / 6, 1.0, 0.0])
+def test_where_all_items_differ_alike_nothing_is_claimed_of_their_spread(
+    seeds: int, problems: int, share: float
+) -> None:
+    """Thirds have a mean beside them, and so a spread of rounding: p was 1e-32 for one problem. An interval of no width was shown."""
+    a = {s: {f"{k}": share for k in range(problems)} for s in range(seeds)}
+    found = compare_arms(a, {s: dict.fromkeys(a[s], 0.0) for s in a})
+    items = seeds * problems
+    p = min(1.0, 2 * 0.5**items) if share > 0.5 else 1.0
+    assert found.error == 0.0 and found.p == found.mcnemar == pytest.approx(p)
+    unseen = 1 - 0.025 ** (1 / items)
+    assert (found.low, found.high) == pytest.approx(
+        (share - (1 + share) * unseen, share + (1 - share) * unseen)
+    )
+    assert -1 <= found.low <= share <= found.high <= 1
+    if share == 1.0:
+        assert (found.low > 0) == (found.p < 0.05), "interval and test say the same"

@@ -83,7 +83,7 @@ class Comparison:
             text = f"{better} is better than {worse}: {interval}"
         else:
             text = f"No difference between {self.a} and {self.b} is shown: {interval}"
-            if not d.low <= 0 <= d.high:
+            if d.p < LEVEL:
                 text += f"; alone it would be, p = {d.p:.2g}, but not as one of {self.family}"
             text += f"; one below {100 * self.detectable:.1f} points would mostly not have been seen"
         if d.seeds == 1:
@@ -119,16 +119,20 @@ def compare(
         mine, theirs = ({seed: results[arm][seed].scores for seed in sorted(common)} for arm in (a, b))
         ledgers = [mean_ledger([results[arm][seed].ledger for seed in sorted(common)]) for arm in (a, b)]
         apart = unmatched(ledgers[0], ledgers[1], match)
+        same = sum(results[a][seed].student == results[b][seed].student for seed in common)
+        difference = compare_arms(mine, theirs)
+        if same == len(common):  # one student, compared with itself: nothing is unseen
+            difference = replace(difference, low=0.0, high=0.0)
         found.append(
             Comparison(
                 a,
                 b,
-                compare_arms(mine, theirs),
+                difference,
                 p=1.0,
                 unmatched=apart,
                 reasons={name: why for name in apart if (why := match.reason(a, b, name))},
                 bootstrap=bootstrap_interval(mine, theirs),
-                same=sum(results[a][seed].student == results[b][seed].student for seed in common),
+                same=same,
                 fixed=_fixed(mine, theirs),
             )
         )

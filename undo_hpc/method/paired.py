@@ -25,7 +25,7 @@ class PairedDifference:
     """Mean of `a - b` on the same items, as a share.
 
     Attributes:
-        low, high: 95 % interval over problems and seeds (`crossed.crossed_mean`).
+        low, high: 95 % interval over problems and seeds (`crossed.crossed_mean`); where all items differ alike, of what may be unseen.
         p: of the test that this interval belongs to; where all items differ alike, McNemar's.
         by_seed: the mean difference of each seed.
         wins, losses: items (problem and seed) that only `a`, and only `b`, has right (above one half).
@@ -78,7 +78,7 @@ def compare_arms(a: Scores, b: Scores) -> PairedDifference:
         for n in seeds
     ]
     found, of_items = crossed.crossed_mean(differences), stratified_mcnemar(strata)
-    low, high = found.interval()
+    low, high = found.interval() if found.error else _interval_of_alike(found.mean, len(differences))
     return PairedDifference(
         mean=found.mean,
         low=low,
@@ -94,6 +94,13 @@ def compare_arms(a: Scores, b: Scores) -> PairedDifference:
         error=found.error,
         freedom=found.freedom,
     )
+
+
+def _interval_of_alike(mean: float, items: int) -> tuple[float, float]:
+    """95 % interval of a mean where all items differ alike, so that their spread says nothing: as many others may be unseen as the exact
+    binomial interval allows (Clopper and Pearson 1934, Biometrika 26:404), and these differ by 1 at most to either side."""
+    unseen = 1 - 0.025 ** (1 / items)
+    return mean - (1 + mean) * unseen, mean + (1 - mean) * unseen
 
 
 def shared_items(a: Scores, b: Scores) -> tuple[list[int], list[str]]:
