@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import orjson
@@ -11,8 +12,9 @@ from tests.stages.build import make_attempt, make_problems, make_run, write_shar
 from undo_hpc import worker
 from undo_hpc.errors import ExitCode
 from undo_hpc.pipeline.run import open_run
+from undo_hpc.stages.context import StageContext
 from undo_hpc.storage.events import read_events
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import Manifest, read_manifest, write_manifest
 from undo_hpc.storage.progress import ProgressFile
 
 PROBLEMS = make_problems(12)
@@ -52,6 +54,26 @@ def test_a_start_notes_when_the_one_before_was_last_alive(merged: Path) -> None:
     assert merge(run.layout.root) == ExitCode.COMPLETE
     starts = [event for event in read_events(at.events("merge", 0)) if event["kind"] == "start"]
     assert [event["alive"] for event in starts] == [0, seen]
+
+
+def test_a_clock_that_is_set_while_a_task_runs_costs_no_hours(
+    merged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(merged.parents[1])
+    events = run.layout.iteration(0).events("merge", 0)
+    real = time.time
+    for jump in (36_000.0, -36_000.0):
+        merged.unlink()
+
+        def advance(ctx: StageContext, jump: float = jump) -> None:
+            monkeypatch.setattr(time, "time", lambda: real() + jump)
+
+        monkeypatch.setattr(worker, "load_stage", lambda config, name: advance)
+        merge(run.layout.root)
+        monkeypatch.setattr(time, "time", real)
+        write_manifest(merged, Manifest("merge", 0, 0, {}, {}))
+    ends = [event for event in read_events(events) if event["kind"] == "end"]
+    assert len(ends) == 3 and all(0 <= event["seconds"] < 60 for event in ends)
 
 
 def test_a_complete_task_is_not_done_again(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,7 +197,7 @@ def run_task(
             withdraw_manifest(run.layout.root / task.manifest)
         alive = finite(read_progress(context.progress.path) or {}, "time")
         context.progress.clear()
-        context.started = time.time()  # without the wait for the lease
+        context.started, began = time.time(), time.monotonic()  # without the wait for the lease
         events.append(
             "start",
             alive=alive,  # the last sign of life of the start before, which may have been killed: its hours count up to there
@@ -232,7 +232,7 @@ def run_task(
                 status=status,
                 code=int(code),
                 reason=stop_signals.reason,
-                seconds=round(time.time() - context.started, 3),
+                seconds=round(time.monotonic() - began, 3),  # a clock that is set meanwhile costs no hours
                 joules=joules(),
             )
     return int(code)
