@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -103,9 +104,12 @@ def test_a_program_changes_ends_and_asks_nothing_of_its_user(tmp_path: Path) -> 
         bus.bind(address)
         bus.listen()
         program = f"""
-import asyncio, os, resource, socket
+import asyncio, ctypes, os, platform, resource, socket
 def reach():
     socket.socket(socket.AF_UNIX).connect({address!r})
+def keys():  # keyctl(2), which could empty the ring of the session, too: its number
+    if ctypes.CDLL(None).syscall(219 if platform.machine() == "aarch64" else 250, 0, -3, 0) < 0:
+        raise OSError("refused")
 def reach_by_a_pair():
     socket.socketpair(type=socket.SOCK_DGRAM)[0].connect({address!r})
 for name, act in {{
@@ -116,6 +120,7 @@ for name, act in {{
     "limited": lambda: resource.prlimit({other.pid}, resource.RLIMIT_CPU, (0, 0)),
     "reached": reach,
     "paired": reach_by_a_pair,
+    "keys": keys,
 }}.items():
     try:
         act()
@@ -132,7 +137,7 @@ print("end")
     allowed = {
         "files": {"shortened", "mode", "time"},
         "processes": {"ended", "limited"},
-        "network": {"reached", "paired"},
+        "network": {"reached", "paired", "keys"},
     }
     assert done.code == 0 and done.output.endswith("end\n"), done.output
     assert not set(done.output.split()) & set().union(*(allowed[each] for each in done.taken)), done.output
@@ -160,6 +165,35 @@ print("goes on")
 def test_how_a_program_ended_comes_through(program: str) -> None:
     done = run_python(program, seconds=1, megabytes=256)
     assert done.code < 0 and done.too_long is ("while" in program), done
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["os.mkfifo(name)", "os.symlink('/dev/zero', name)", "os.symlink(secret, name)", "os.mkdir(name)"],
+)
+def test_what_a_program_puts_in_place_of_its_output_is_not_read(planted: str, tmp_path: Path) -> None:
+    """A pipe would have held the checker for ever, a device filled its memory, and a link shown another file."""
+    (tmp_path / "secret").write_text("the words of another file")
+    name = "name = next(each for each in os.listdir() if each != 'program.py')"
+    program = f"import os\nsecret = {str(tmp_path / 'secret')!r}\nprint('said', flush=True)\n{name}\nos.unlink(name)\n{planted}"
+    found: list[str] = []
+    thread = threading.Thread(
+        target=lambda: found.append(run_python(program, seconds=60, megabytes=512).output), daemon=True
+    )
+    thread.start()
+    thread.join(120)
+    assert found == ["said\n"]
+
+
+def test_no_folder_of_a_program_stays_however_deep_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing it level by level had ended the task, and each start of it after that."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    deep = "for _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')"
+    closed = "os.chdir(os.environ['HOME'])\nos.makedirs('a/b')\nos.chmod('a/b', 0)\nos.chmod('a', 0)\nos.chmod('.', 0)"
+    done = run_python(f"import os\n{deep}\n{closed}\nprint('made')", seconds=60, megabytes=512)
+    assert done.output == "made\n" and not list(tmp_path.iterdir())
 
 
 def test_a_sandbox_that_cannot_start_gives_no_verdict(

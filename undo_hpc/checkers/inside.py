@@ -36,10 +36,10 @@ _BIND, _PRIVATE, _RECURSIVE, _HARMLESS = (
     0xE,
 )  # mount(2); no set-user-id, no devices, no programs
 _HERE, _ALL_BELOW, _READ_ONLY = -100, 0x8000, 1  # mount_setattr(2)
-_SOCKETS = {
-    "x86_64": (0xC000003E, 41, 53),
-    "aarch64": (0xC00000B7, 198, 199),
-}  # audit.h: architecture, socket(2), socketpair(2)
+_CALLS = {
+    "x86_64": (0xC000003E, 41, 53, 248),
+    "aarch64": (0xC00000B7, 198, 199, 217),
+}  # audit.h: architecture; socket(2), socketpair(2), add_key(2) with request_key(2) and keyctl(2) behind it
 
 
 class _Ruleset(ctypes.Structure):
@@ -152,23 +152,26 @@ def write_only_below(libc: ctypes.CDLL, folder: str) -> None:
 
 
 def without_sockets(libc: ctypes.CDLL) -> bool:
-    """No sockets but connected pairs: those of files, such as a session's bus or tmux, lead to programs of this user outside."""
-    if platform.machine() not in _SOCKETS or sys.byteorder != "little":
+    """No sockets but connected pairs: those of files, such as a session's bus or tmux, lead to programs of this user outside. And no
+    keys of the kernel's rings: those of the session, among them Kerberos tickets, are the same in any namespace."""
+    if platform.machine() not in _CALLS or sys.byteorder != "little":
         return False
-    steps = (_Step * 12)(*(_Step(*each) for each in _filter(*_SOCKETS[platform.machine()])))
-    program = _Steps(len(steps), steps)
+    rules = tuple(_Step(*each) for each in _filter(*_CALLS[platform.machine()]))
+    program = _Steps(len(rules), (_Step * len(rules))(*rules))
     return bool(libc.prctl(_SECCOMP, _FILTER, ctypes.byref(program), 0, 0) == 0)
 
 
-def _filter(machine: int, socket: int, pair: int) -> Iterator[tuple[int, int, int, int]]:
-    """For seccomp(2). Jumps are counted from the next step; 10 allows, 11 refuses (EACCES)."""
-    load, equal, above, both, end = 0x20, 0x15, 0x35, 0x54, 0x06
+def _filter(machine: int, socket: int, pair: int, keys: int) -> Iterator[tuple[int, int, int, int]]:
+    """For seccomp(2). Jumps are counted from the next step; 12 allows, 13 refuses (EACCES)."""
+    load, equal, least, above, both, end = 0x20, 0x15, 0x35, 0x25, 0x54, 0x06
     yield load, 0, 0, 4  # the architecture
-    yield equal, 0, 9, machine
+    yield equal, 0, 11, machine
     yield load, 0, 0, 0  # the call
-    yield above, 7, 0, 0x40000000  # the same ones by other numbers (x32)
-    yield equal, 6, 0, socket
-    yield equal, 5, 0, _IO_URING_SETUP  # it opens sockets, too
+    yield least, 9, 0, 0x40000000  # the same ones by other numbers (x32)
+    yield equal, 8, 0, socket
+    yield equal, 7, 0, _IO_URING_SETUP  # it opens sockets, too
+    yield least, 0, 1, keys
+    yield above, 0, 5, keys + 2
     yield equal, 0, 3, pair
     yield load, 0, 0, 24  # the second argument: a pair that is no stream could be connected again
     yield both, 0, 0, 0xF

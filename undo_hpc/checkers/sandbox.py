@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,17 +44,18 @@ def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
     Raises:
         EngineError: the sandbox itself could not start, so the program was not tried.
     """
-    with tempfile.TemporaryDirectory(prefix="undo-sandbox-", ignore_cleanup_errors=True) as folder:
-        path, output = Path(folder) / "program.py", Path(folder) / "output.txt"
+    with _folder() as folder, (folder / "output.txt").open("xb+") as sink:
+        path = folder / "program.py"
         path.write_text(program, encoding="utf-8", errors="replace")
         read, write = os.pipe()
         bounds = [str(max(1, round(seconds))), str(megabytes)]
-        command = [sys.executable, "-I", "-B", str(_INSIDE), *bounds, folder, str(path), str(write)]
+        command = [sys.executable, "-I", "-B", str(_INSIDE), *bounds, str(folder), str(path), str(write)]
+        variables = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
         try:
-            with output.open("wb") as sink, unheard():
+            with unheard():
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, cwd=folder, pass_fds=(write,),
-                    start_new_session=True, env={"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "LC_ALL": "C.UTF-8"},
+                    start_new_session=True, env=variables,
                 )  # fmt: skip
             os.close(write)
             write = -1
@@ -69,10 +72,43 @@ def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
             os.close(read)
             if write >= 0:
                 os.close(write)
-        if "started" not in taken:  # nothing was tested: no verdict may rest on it
-            raise EngineError(
-                f"the sandbox could not start: {output.read_text(errors='replace').strip()[-_SHOWN:] or f'exit code {code}'}",
-                hint="look at memory and process limits of this machine; answers so far are kept",
-            )
-        text = output.read_bytes()[-4 * _SHOWN :].decode(errors="replace")[-_SHOWN:]
-        return Outcome(code, too_long or code == -signal.SIGXCPU, text, taken - {"started"})
+        # By our descriptor, not by its name: the program may have put a pipe there, at which we would wait for ever, or a link.
+        sink.seek(max(0, sink.seek(0, os.SEEK_END) - 4 * _SHOWN))
+        text = sink.read(4 * _SHOWN).decode(errors="replace")[-_SHOWN:]
+    if "started" not in taken:  # nothing was tested: no verdict may rest on it
+        raise EngineError(
+            f"the sandbox could not start: {text.strip() or f'exit code {code}'}",
+            hint="look at memory and process limits of this machine; answers so far are kept",
+        )
+    return Outcome(code, too_long or code == -signal.SIGXCPU, text, taken - {"started"})
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for one program, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="undo-sandbox-"))
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(folder)
+
+
+def _remove(top: Path) -> None:
+    """Removes a folder, whatever a program made in it: thousands of folders in each other, for which `shutil.rmtree` calls itself too
+    often, or some that nobody may enter. Raises OSError."""
+    top.chmod(0o700)
+    waiting, number = [top], 0
+    while waiting:
+        folder = waiting.pop()
+        for entry in list(os.scandir(folder)):
+            if not entry.is_dir(follow_symlinks=False):
+                Path(entry.path).unlink()
+                continue
+            number += 1
+            waiting.append(top / f"{number}.{secrets.token_hex(8)}")  # no path becomes longer than that
+            Path(entry.path).chmod(0o700)
+            Path(entry.path).rename(waiting[-1])
+        if folder != top:
+            folder.rmdir()
+    top.rmdir()
