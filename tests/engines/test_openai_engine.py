@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import email.utils
 import socket
 import threading
@@ -13,7 +15,10 @@ from typing import Any
 import pytest
 
 from tests.engines.loopback import Reply, answer, asked, client, run
+from undo_hpc.config.schema import ModelConfig, OpenAIEngineConfig
 from undo_hpc.engines import Completion, Request, openai_client
+from undo_hpc.engines.openai_client import OpenAIClient
+from undo_hpc.engines.service import Server
 from undo_hpc.errors import ConfigError, EngineError, UndoError
 
 
@@ -272,3 +277,38 @@ def test_stopping_cancels_what_is_under_way(server: Any) -> None:
     finally:
         release.set()
     assert len(done) == 3
+
+
+def test_the_runs_own_servers_are_asked_by_ipv4_alone(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They listen there. At the same port of the node's IPv6 address another user's program would be sent the key, and be believed."""
+    ours, asked_of_others = server(lambda *_: (200, answer())), []
+    port = int(ours.url.split(":")[2].split("/")[0])
+    look = socket.getaddrinfo
+
+    def both(host: Any, *rest: Any, **options: Any) -> Any:
+        if host not in ("node7", b"node7"):
+            return look(host, *rest, **options)
+        kind = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(socket.AF_INET6, *kind, ("::1", port, 0, 0)), (socket.AF_INET, *kind, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with socket.socket(socket.AF_INET6) as theirs:
+        theirs.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            theirs.bind(("::1", port))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        theirs.listen()
+        theirs.settimeout(0.5)
+
+        async def ask() -> None:
+            made = OpenAIClient(OpenAIEngineConfig(), ModelConfig(model="x"))
+            async with made.open() as http:
+                await made.chat(
+                    http, Server(f"http://node7:{port}/v1", "x", "", {}, "key"), asked(1)[0], 30.0
+                )
+
+        asyncio.run(ask())
+        with contextlib.suppress(TimeoutError):
+            asked_of_others.append(theirs.accept())
+    assert not asked_of_others and ours.headers[0]["Authorization"] == "Bearer key"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import json
 import logging
 import time
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +15,7 @@ from undo_hpc.chat.plain_text import neutral
 from undo_hpc.config.schema import ModelConfig, OpenAIEngineConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Request
+from undo_hpc.engines.http_answer import HEADERS, read_answer
 from undo_hpc.engines.openai_parameters import (
     KNOWN_SERVERS,
     LIMIT_NAMES,
@@ -37,6 +36,7 @@ log = logging.getLogger(__name__)
 _MAX_CHANGES = 20  # of the parameters of one request, after refusals
 _MOST_BYTES = 64 << 20  # of an answer: the longest real ones, with all that was thought, have one
 _CONNECT_S, _IDENTIFY_S = 30.0, 10.0
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104 -- where a request leaves from
 
 
 class OpenAIClient:
@@ -52,7 +52,7 @@ class OpenAIClient:
         if config.base_url:
             _check_url(config.base_url)
         self._key = key = find_key(config.api_key_file, config.api_key_env, required=config.require_key)
-        self._headers = {"Content-Type": "application/json"}
+        self._headers = {"Content-Type": "application/json"} | HEADERS
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
             if config.base_url and httpx.URL(config.base_url).host.endswith(".azure.com"):
@@ -77,11 +77,18 @@ class OpenAIClient:
     def open(self) -> httpx.AsyncClient:
         """Connections, to be closed by the caller."""
         connections = self._config.concurrency
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        options: dict[str, Any] = {"limits": limits}
+        if not self._config.base_url:  # the run's own servers
+            # They listen on IPv4: where their node's name has an IPv6 address, too, another user's program may listen there.
+            options = {
+                "transport": httpx.AsyncHTTPTransport(limits=limits, local_address=_ANY_IPV4, trust_env=False)
+            }
+            options["trust_env"] = False  # no proxy stands between the nodes of a cluster
         return httpx.AsyncClient(
             timeout=httpx.Timeout(self._config.timeout_s, connect=_CONNECT_S),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             headers=self._headers,
-            trust_env=bool(self._config.base_url),  # no proxy stands between the nodes of a cluster
+            **options,
         )
 
     async def identify(self, http: httpx.AsyncClient, server: Server) -> None:
@@ -89,10 +96,11 @@ class OpenAIClient:
         they are sent all of them; others may refuse such parameters and get only what differs from its neutral value.
         """
         try:
-            response = await http.get(
-                _endpoint(server.url, "models"), headers=_own_key(server), timeout=_IDENTIFY_S
+            asked = http.stream(
+                "GET", _endpoint(server.url, "models"), headers=_own_key(server), timeout=_IDENTIFY_S
             )
-            models = json.loads(response.content)["data"]
+            _, content = await read_answer(asked, patience_s=_IDENTIFY_S, most=_MOST_BYTES)
+            models = json.loads(content)["data"]
             owner = next((m["owned_by"] for m in models if m.get("id") == self._name), models[0]["owned_by"])
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             owner = ""  # not every server lists its models
@@ -120,7 +128,7 @@ class OpenAIClient:
                 timeout_s or self._config.timeout_s,
             )
             post = http.stream("POST", address, content=data, headers=_own_key(server), **options)
-            response, content = await _read(post, patience_s)
+            response, content = await read_answer(post, patience_s=patience_s, most=_MOST_BYTES)
             for secret in filter(None, (self._key, server.key)):  # a server may repeat what it was sent
                 content = content.replace(secret.encode(), b"***")
             reply = read_reply(response.status_code, content, max_tokens=request.max_tokens)
@@ -181,22 +189,6 @@ class OpenAIClient:
             f"{url}: the server does not know this address or the model {self._name!r} {reply.message}",
             hint="check engine.openai.base_url (it ends with /v1) and engine.openai.served_model",
         )
-
-
-async def _read(
-    post: AbstractAsyncContextManager[httpx.Response], patience_s: float
-) -> tuple[httpx.Response, bytes]:
-    """A response with its body, of which a server may send neither too much nor for ever. Raises httpx.RequestError."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(patience_s), post as response:
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > _MOST_BYTES:
-                    raise httpx.ReadError(f"the server's answer has more than {_MOST_BYTES >> 20} MiB")
-    except TimeoutError as error:  # httpx counts from one part of the body to the next
-        raise httpx.ReadTimeout(f"the answer was not complete within {patience_s:g} s") from error
-    return response, bytes(body)
 
 
 def _lowered(sent: dict[str, Any], limit: str, room: int) -> dict[str, Any]:

@@ -6,10 +6,12 @@ vLLM: POST /v1/completions with token ids and `prompt_logprobs`; it clamps -inf 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -19,6 +21,7 @@ from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Completion, Failures, Request, never
 from undo_hpc.engines.chat import Chat
+from undo_hpc.engines.http_answer import HEADERS, read_answer
 from undo_hpc.engines.openai_reply import short
 from undo_hpc.engines.scoring import ScoreRequest, TokenScores, compressed, not_scored
 from undo_hpc.engines.transformers_scoring import scored_tokens
@@ -46,9 +49,13 @@ class ServerScorer:
         self._key = key = find_key(
             self._config.api_key_file, self._config.api_key_env, required=self._config.require_key
         )
-        self._http = httpx.Client(
-            timeout=self._config.timeout_s, headers={"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.AsyncClient(
+            timeout=self._config.timeout_s,
+            limits=httpx.Limits(max_connections=None),
+            headers=HEADERS | ({"Authorization": f"Bearer {key}"} if key else {}),
         )
+        self._loop = asyncio.new_event_loop()  # the threads that wait for answers share it
+        Thread(target=self._loop.run_forever, daemon=True, name="scoring").start()
         self._model = self._config.served_model or model.model
 
     def describe(self) -> dict[str, Any]:
@@ -64,7 +71,9 @@ class ServerScorer:
 
     def close(self) -> None:
         """Closes the connections. May be called again."""
-        self._http.close()
+        if not self._http.is_closed:
+            asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def score(
         self,
@@ -139,18 +148,11 @@ class ServerScorer:
         return message
 
     def _answer(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
-        """Status and body, of which a server may send neither too much nor for ever, nor the key. Raises httpx.HTTPError."""
-        end, said = time.monotonic() + self._config.timeout_s, bytearray()
-        with self._http.stream("POST", path, json=body) as response:
-            for part in response.iter_bytes():
-                said += part
-                if len(said) > _MOST_BYTES:
-                    raise httpx.ReadError(f"the server's answer has more than {_MOST_BYTES >> 20} MiB")
-                if time.monotonic() > end:
-                    raise httpx.ReadTimeout(
-                        f"the answer was not complete within {self._config.timeout_s:g} s"
-                    )
-        return response.status_code, bytes(said.replace(self._key.encode(), b"***") if self._key else said)
+        """Status and body, without the key. Raises httpx.HTTPError."""
+        asked = self._http.stream("POST", path, json=body)
+        reading = read_answer(asked, patience_s=self._config.timeout_s, most=_MOST_BYTES)
+        response, said = asyncio.run_coroutine_threadsafe(reading, self._loop).result()
+        return response.status_code, said.replace(self._key.encode(), b"***") if self._key else said
 
 
 Values = tuple[Any, Any, Any]  # own (n,), ids (n, k), log-probabilities (n, k)

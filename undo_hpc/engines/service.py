@@ -26,6 +26,7 @@ import httpx
 
 from undo_hpc.chat.template import prints_date, with_fixed_date
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
+from undo_hpc.engines import vllm_guard
 from undo_hpc.engines.api_key import find_key, own_key
 from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_nodes import meet
@@ -36,6 +37,7 @@ from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
 from undo_hpc.storage.manifest import sealed, unseal
 from undo_hpc.storage.opening import open_append
+from undo_hpc.system.data_files import project_root
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, listeners, named_address
 from undo_hpc.system.wording import printable
@@ -132,9 +134,11 @@ def serve(
         name: value for name, value in os.environ.items() if name not in variables_to_unset()
     } | environment(config.vllm)
     key = find_key(config.openai.api_key_file, config.openai.api_key_env, required=False)
-    variables["VLLM_API_KEY"] = key or own_key(
+    variables[vllm_guard.KEY] = key or own_key(
         at.server_key
-    )  # by variable: a command line can be read by all users
+    )  # by variable: all users can read a command line
+    paths = [str(project_root()), *filter(None, [variables.get("PYTHONPATH")])]  # of the guard
+    variables["PYTHONPATH"] = os.pathsep.join(paths)
     row = {
         "url": f"http://{host}:{port}/v1",
         "model": model.model,
@@ -184,6 +188,8 @@ def server_command(
         model.model,
         "--uvicorn-log-level",
         "warning",
+        "--middleware",
+        f"{vllm_guard.__name__}.{vllm_guard.RequireKey.__name__}",
         *server_flags(meet(llm_arguments(config, model, path, needed_tokens))),
     ]
 
@@ -262,11 +268,16 @@ def _is_stopping(should_stop: Callable[[], bool]) -> bool:
 
 def _is_healthy(url: str) -> bool:
     """Whether the server answers, and not another user's program that took its port while it started: clients would send it their key."""
+    place = httpx.URL(url)
     with contextlib.suppress(httpx.HTTPError):
-        answered = httpx.get(url, timeout=10, trust_env=False).status_code == 200
-        place = httpx.URL(url)
-        return answered and listeners(place.host, place.port or 0) <= {os.geteuid()}
+        answered = _is_ours(place) and httpx.get(url, timeout=10, trust_env=False).status_code == 200
+        return answered and _is_ours(place)  # still, for it may have taken the port in between
     return False
+
+
+def _is_ours(place: httpx.URL) -> bool:
+    """Whether nobody else listens there."""
+    return listeners(place.host, place.port or 0) <= {os.geteuid()}
 
 
 def _addresses() -> tuple[str, str]:
