@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,47 @@ def test_the_group_of_a_setgid_folder(tmp_path: Path, umask: object) -> None:
     os.umask(0o002)
     [said] = ownership.others_who_write(tmp_path / "run")
     assert f"group {NOBODY} " in said
+
+
+def give_by_list(path: Path, *entries: tuple[int, int, int], of: str = "access") -> None:
+    """An access control list (setfacl may not be installed): a tag, rights and the number of a user or group each."""
+    listed = [(1, 7, -1), *entries, (4, 5, -1), (16, 7, -1), (32, 0, -1)]  # owner, owning group, mask, others
+    data = b"".join(struct.pack("<HHi", *entry) for entry in sorted(listed))
+    try:
+        os.setxattr(path, f"system.posix_acl_{of}", struct.pack("<I", 2) + data)
+    except OSError as error:
+        pytest.skip(f"this file system has no access control lists ({error})")
+
+
+def test_users_and_groups_of_an_access_control_list_are_told(
+    tmp_path: Path, umask: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mode says `rwxrwxr-x`, as it does where only the user's own group may write."""
+    monkeypatch.setattr(ownership, "_is_private", lambda group: group != NOBODY)
+    folder, key = tmp_path / "run", tmp_path / "key"
+    folder.mkdir()
+    key.touch(0o600)
+    assert ownership.others_who_write(folder) == [] and ownership.readable_by_others(key) == ""
+    give_by_list(folder, (2, 7, NOBODY), (2, 5, 12345), (8, 6, NOBODY))
+    group, user = ownership.others_who_write(folder)
+    assert f"members of group {NOBODY} " in group and f"lets the user {NOBODY} write" in user
+    give_by_list(key, (2, 4, NOBODY))
+    assert f"the user {NOBODY} may read it" in ownership.readable_by_others(key)
+    monkeypatch.setenv(ownership.TRUST, f"{NOBODY},@{NOBODY}")
+    assert ownership.others_who_write(folder) == [] and ownership.readable_by_others(key) == ""
+    monkeypatch.delenv(ownership.TRUST)
+    folder.chmod(0o755)  # the mask takes their right to write away
+    assert ownership.others_who_write(folder) == []
+
+
+def test_a_list_that_new_folders_inherit_is_told_before_the_run_is_made(
+    tmp_path: Path, umask: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "_is_private", lambda group: group != NOBODY)
+    give_by_list(tmp_path, (8, 7, NOBODY), of="default")
+    [said] = ownership.others_who_write(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    assert f"members of group {NOBODY} " in said and ownership.others_who_write(tmp_path / "run") == [said]
 
 
 def test_a_place_where_everybody_can_put_another_run(tmp_path: Path, umask: object) -> None:

@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import stat
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -137,11 +138,20 @@ def others_who_write(folder: Path) -> list[str]:
     else:  # as it will be made
         group = state.st_gid if state.st_mode & stat.S_ISGID else os.getegid()
         writes = not _umask() & stat.S_IWGRP
-    if writes and not _is_private(group) and not _trusted(f"@{_group(group)}"):
-        found.append(
-            f"the members of group {_group(group)} can write in {folder}: what they change there runs as you, and is believed. "
-            f"Is it meant so, export {TRUST}=@{_group(group)}; else chmod -R g-w {folder} (and umask 022)"
-        )
+    listed = _listed(folder, _WRITE) if folder.is_dir() else _listed(above, _WRITE, of="default")
+    users, groups = listed or ([], [_OWNING] if writes else [])
+    for number in dict.fromkeys(group if each == _OWNING else each for each in groups):
+        if not _is_private(number) and not _trusted(f"@{_group(number)}"):
+            found.append(
+                f"the members of group {_group(number)} can write in {folder}: what they change there runs as you, and is believed. "
+                f"Is it meant so, export {TRUST}=@{_group(number)}; else chmod -R g-w {folder} (and umask 022)"
+            )
+    for name in map(user_name, users):
+        if not _trusted(name):
+            found.append(
+                f"an access control list lets the user {name} write in {folder}: what they change there runs as you, and is believed. "
+                f"Is it meant so, export {TRUST}={name}; else setfacl -R -b -k {folder if folder.is_dir() else above}"
+            )
     return found
 
 
@@ -151,13 +161,37 @@ def readable_by_others(file: Path) -> str:
         state = file.stat()
     except OSError:
         return ""
-    group = (
-        state.st_mode & 0o040 and not _is_private(state.st_gid) and not _trusted(f"@{_group(state.st_gid)}")
-    )
-    if not group and not state.st_mode & 0o004:
-        return ""
-    who = f"the members of group {_group(state.st_gid)}" if group else "all users of this machine"
-    return f"{file} holds a secret, and {who} may read it: chmod 600 {file}"
+    users, groups = _listed(file, _READ) or ([], [_OWNING] if state.st_mode & 0o040 else [])
+    numbers = [state.st_gid if each == _OWNING else each for each in groups]
+    who = [
+        f"the members of group {_group(each)}"
+        for each in numbers
+        if not _is_private(each) and not _trusted(f"@{_group(each)}")
+    ]
+    who += [f"the user {name}" for name in map(user_name, users) if not _trusted(name)]
+    if state.st_mode & 0o004:
+        who.append("all users of this machine")
+    return f"{file} holds a secret, and {who[0]} may read it: chmod 600 {file}" if who else ""
+
+
+_READ, _WRITE, _OWNING = 4, 2, -1
+_USER, _OWNING_GROUP, _GROUP, _MASK = 2, 4, 8, 16
+
+
+def _listed(path: Path, right: int, *, of: str = "access") -> tuple[list[int], list[int]] | None:
+    """The users and groups to which an access control list gives a right, `_OWNING` for the owning group; None where there is none. The
+    group's bits of a mode are the most that the list gives to anybody, and say nothing of the group itself (acl(5), posix_acl_xattr.h)."""
+    try:
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, f"system.posix_acl_{of}")[4:]))
+    except (OSError, AttributeError, struct.error):  # no list, or a system that has none
+        return None
+    most = next((rights for tag, rights, _ in entries if tag == _MASK), 7)
+    given = [(tag, number) for tag, rights, number in entries if rights & most & right]
+    users = [number for tag, number in given if tag == _USER and number not in (0, os.geteuid())]
+    groups = [
+        _OWNING if tag == _OWNING_GROUP else number for tag, number in given if tag in (_OWNING_GROUP, _GROUP)
+    ]
+    return users, groups
 
 
 def _foreign(path: Path, what: str, owner: int) -> ConfigError:
