@@ -16,7 +16,7 @@ from undo_hpc.config.schema import AddedEvaluation
 from undo_hpc.control.added import add_evaluations, added_sets, name_added, with_new_benchmarks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import discard_stale
-from undo_hpc.errors import ConfigError
+from undo_hpc.errors import ConfigError, EvidenceError
 from undo_hpc.pipeline.run import Run, create_or_open, open_run
 from undo_hpc.storage.manifest import read_manifest
 
@@ -89,6 +89,52 @@ def test_a_benchmark_is_added_to_each_iteration_and_nothing_else_is_done_again(
     assert json.loads(layout.iteration(0).metrics.read_text())["baseline"]["extra"]["n"] == 6
     assert add_evaluations(run) == [], "the same again does nothing"
     assert current_state(run).ended is not None
+
+
+def test_rows_of_an_added_set_that_cannot_be_used_are_listed(built: RunBuilder, extra: Path) -> None:
+    with extra.open("a") as file:
+        file.write('{"problem": "No answer?"}\n' + extra.read_text().splitlines()[0] + "\n")
+    run, notes = add(built, AddedEvaluation(benchmark=str(extra)))
+    path = run.layout.rejected_of("extra")
+    assert any(note == f"extra: 2 rows not used, see {path}" for note in notes)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["set"], row["row"], row["reason"]) for row in rows] == [
+        ("extra", 6, "answer ('answer') is missing"),
+        ("extra", 7, "duplicate of row 0"),
+    ]
+    manifest = read_manifest(run.layout.added_manifest("extra"))
+    assert manifest is not None and run.layout.relative(path) in manifest.outputs
+    assert len(run.problems("extra")) == 6 and add_evaluations(run) == []
+
+
+def test_a_second_set_is_added_while_the_first_is_half_answered(built: RunBuilder, extra: Path) -> None:
+    """A launch that was stopped before all students had answered: no file was deleted, and no student is left out."""
+    first = AddedEvaluation(benchmark=str(extra))
+    run, notes = add(built, first)
+    assert not any("deleted" in note for note in notes)
+    assert add_evaluations(run) == [], "the same command again"
+    iteration, _ = answer(built)
+    run, notes = add(built, first, AddedEvaluation(benchmark=str(extra), limit=3))
+    assert iteration == 0 and not any("deleted" in note for note in notes)
+    plans = [run.plan(number) for number in range(2)]
+    assert [sorted(plan.added) for plan in plans if plan] == [["extra", "extra-first3"]] * 2
+
+
+def test_an_added_set_that_is_frozen_again_holds_what_was_answered(built: RunBuilder, extra: Path) -> None:
+    """Its frozen problems are damaged, and the source was edited since: earlier students would have answered other problems."""
+    evaluation = AddedEvaluation(benchmark=str(extra))
+    run, _ = add(built, evaluation)
+    answer(built)
+    before, source = run.layout.benchmark("extra").read_bytes(), extra.read_text()
+    run.layout.benchmark("extra").write_bytes(b"")
+    extra.write_text("".join(source.splitlines(keepends=True)[1:]))
+    with pytest.raises(EvidenceError, match="extra is not the one that the students have answered"):
+        add_evaluations(run)
+    extra.write_text(source)
+    run.layout.added_manifest("extra").unlink()
+    assert not any("deleted" in note for note in add_evaluations(run))
+    assert run.layout.benchmark("extra").read_bytes() == before
+    assert answer(built)[0] == 1
 
 
 def test_an_added_set_is_not_asked_otherwise_under_its_name(built: RunBuilder, extra: Path) -> None:

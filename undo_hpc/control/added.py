@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from undo_hpc.config.load import override
@@ -50,12 +51,17 @@ def add_evaluations(run: Run) -> list[str]:
 
 
 def _is_whole(run: Run, plan: IterationPlan) -> bool:
-    """Whether an iteration is at work, or closed with all that it has made: else what was deleted would be made again for a benchmark."""
+    """Whether an iteration is at work, or closed with all that it has made: else what was deleted would be made again for a benchmark.
+
+    Answers to sets that were added before are no part of that: they may be in the making, after a launch that was stopped.
+    """
     if not run.layout.iteration(plan.iteration).stage_manifest("advance").exists():
         return True
     stages = build_graph(run.config, run.layout, plan)
     policies = {stage.name: plan.policy_of(stage.name) for stage in stages}
     evidence = gather_evidence(run.layout.root, stages)
+    own = (tuple(task for task in stage.tasks if "added" not in task.inputs) for stage in stages)
+    stages = tuple(replace(stage, tasks=tasks) for stage, tasks in zip(stages, own, strict=True))
     return not unmet(
         stages, policies, derive(stages, evidence, policies=policies, outside=outside_digests(run))
     )

@@ -30,6 +30,7 @@ from undo_hpc.stages.release import released_canary
 from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, spread, write_targets
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
+from undo_hpc.system.invocation import cli_hint
 
 log = logging.getLogger(__name__)
 PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
@@ -199,13 +200,25 @@ def make_plan(run: Run, iteration: int, *, like: IterationPlan | None = None) ->
 
 
 def with_added(run: Run, plan: IterationPlan) -> IterationPlan:
-    """A plan with tasks for each set that was added to the run and is frozen, as far as it has none."""
+    """A plan with tasks for each set that was added to the run and is frozen, as far as it has none.
+
+    Raises:
+        EvidenceError: a set was frozen again, and has other problems than were answered.
+    """
     for name, asked in run.config.evaluate.added.items():
         manifest = read_manifest(run.layout.added_manifest(name))
-        if name in plan.added or manifest is None:
+        if manifest is None:
             continue
         settings = json.dumps(asked.model_dump(mode="json", exclude={"benchmark", "source", "limit"}))
         digest = hashlib.sha256(f"{manifest.digest} {settings}".encode()).hexdigest()
+        if plan.added.get(name, digest) != digest:
+            raise EvidenceError(
+                f"the added set {name} is not the one that the students have answered: its source was changed before it was frozen again",
+                hint=f"put {asked.benchmark} back as it was, delete {run.layout.added_manifest(name)}, and run the same command again; "
+                f"what it holds now is added under another name: {cli_hint('evaluate RUN --benchmarks NAME')}",
+            )
+        if name in plan.added:
+            continue
         gone = _is_closed(run, plan.iteration) and not _has_student(run, plan.iteration)
         per_task = run.config.evaluate.problems_per_task
         plan = extend(plan, name, int(manifest.details["n"]), digest, per_task=per_task, student=not gone)

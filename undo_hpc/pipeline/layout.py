@@ -110,6 +110,10 @@ class Layout:
         """The rows that could not be used, with the reason."""
         return self.splits / "rejected.jsonl"
 
+    def rejected_of(self, name: str) -> Path:
+        """Every row of an added set that was not used, with the reason; no such file where there is none."""
+        return self.splits / f"rejected-{name}.jsonl"
+
     def benchmark(self, name: str) -> Path:
         """Problems of a benchmark, frozen."""
         return self.root / "benchmarks" / f"{name}.jsonl"

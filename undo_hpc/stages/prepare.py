@@ -156,8 +156,8 @@ def prepare(run: Run, inputs: Inputs | None = None) -> Manifest:
 
 
 def freeze_added(run: Run) -> list[str]:
-    """Freezes the sets that were added to a run (`evaluate.added`), or finds them frozen; returns a sentence for each that overlaps with
-    what the run learned from (nothing is dropped now: the run has begun).
+    """Freezes the sets that were added to a run (`evaluate.added`), or finds them frozen; returns a sentence for each of which rows were
+    not used, and for each that overlaps with what the run learned from (nothing is dropped now: the run has begun).
 
     Raises:
         ConfigError, DataError: a benchmark cannot be read.
@@ -174,8 +174,13 @@ def freeze_added(run: Run) -> list[str]:
             notes.append(
                 f"{name}: {counted(len(overlaps), 'training problem')} of this run stand in it; they were learned from, and inflate its accuracy"
             )
-        write_bytes(run.layout.benchmark(name), (encode_row(p.to_dict()) for p in read.problems))
-        output = describe_output(run.layout.benchmark(name), len(read.problems))
+        files = {run.layout.benchmark(name): [problem.to_dict() for problem in read.problems]}
+        if read.rejected:
+            listed = run.layout.rejected_of(name)
+            files[listed] = [{"set": name, **asdict(row)} for row in read.rejected]
+            notes.append(f"{name}: {counted(len(read.rejected), 'row')} not used, see {listed}")
+        for file, rows in files.items():
+            write_bytes(file, map(encode_row, rows))
         details = {
             "title": read.title,
             "licence": read.licence,
@@ -185,7 +190,7 @@ def freeze_added(run: Run) -> list[str]:
             "asked": added.settings,
         }
         counts = {"contaminated": len(overlaps)}
-        outputs = {run.layout.relative(run.layout.benchmark(name)): output}
+        outputs = {run.layout.relative(f): describe_output(f, len(rows)) for f, rows in files.items()}
         write_manifest(path, Manifest("prepare", 0, 0, {}, outputs, counts=counts, details=details))
     return notes
 
