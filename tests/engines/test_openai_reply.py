@@ -224,6 +224,13 @@ STATUSES = st.sampled_from(
 )
 
 
+@pytest.mark.parametrize("count", [10**30, 1e308, 2**63])
+def test_sums_of_what_a_server_counts_can_be_written(count: float) -> None:
+    """2,048 answers with the count of before made a shard whose manifest no JSON could hold."""
+    found = read({"content": "well"}, tokens=count)
+    assert found.kind == "answer" and 0 < found.completion_tokens * 10**9 < 2**63
+
+
 @examples(300)
 @given(STATUSES, BODIES, st.integers(0, 100))
 def test_any_answer_is_read(status: int, body: bytes, limit: int) -> None:

@@ -38,6 +38,10 @@ _REASONING_PARTS = frozenset(
     {"thinking", "reasoning", "reasoning.text", "reasoning.summary", "thought", "redacted_thinking"}
 )
 
+_MOST_TOKENS = (
+    2**31
+)  # of one answer, whatever a server says: sums of a billion answers still are integers of 64 bits, as JSON holds them
+
 Kind = Literal["answer", "refused", "transient", "no_access", "not_found", "no_credit", "redirect"]
 
 
@@ -220,7 +224,7 @@ def _count(value: Any) -> int:
     """A count of tokens, as far as it is one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return 0
-    return min(max(0, int(value)), 2**53)
+    return min(max(0, int(value)), _MOST_TOKENS)
 
 
 def _clean(text: str) -> str:
