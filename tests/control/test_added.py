@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from undo_hpc.config.schema import AddedEvaluation
 from undo_hpc.control.added import add_evaluations, added_sets, name_added, with_new_benchmarks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import discard_stale
+from undo_hpc.control.regrade import regrade
 from undo_hpc.errors import ConfigError, EvidenceError
+from undo_hpc.grading import GradeItem
 from undo_hpc.pipeline.run import Run, create_or_open, open_run
+from undo_hpc.records import Grade
 from undo_hpc.storage.manifest import read_manifest
 
 
@@ -118,6 +122,37 @@ def test_a_second_set_is_added_while_the_first_is_half_answered(built: RunBuilde
     assert iteration == 0 and not any("deleted" in note for note in notes)
     plans = [run.plan(number) for number in range(2)]
     assert [sorted(plan.added) for plan in plans if plan] == [["extra", "extra-first3"]] * 2
+
+
+class Harsh:
+    """A checker of another version: nothing is right."""
+
+    def __init__(self, **_: object) -> None:
+        return None
+
+    def __enter__(self) -> Harsh:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
+        return (Grade("wrong") for _ in items)
+
+
+def test_what_is_made_again_after_a_regrade_is_not_told_as_deleted(
+    built: RunBuilder, extra: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = AddedEvaluation(benchmark=str(extra)), AddedEvaluation(benchmark=str(extra), limit=2)
+    run, _ = add(built, first)
+    assert [answer(built)[0] for _ in range(2)] == [0, 1]
+    monkeypatch.setattr("undo_hpc.stages.checker.Checker", Harsh)
+    assert regrade(run, apply=True).again
+    assert {status.state for status in current_state(run).statuses} >= {"stale", "done"}
+    assert not any("deleted" in note for note in add_evaluations(run))
+    run, notes = add(built, first, second)
+    plan = run.plan(0)
+    assert not any("deleted" in note for note in notes) and plan is not None and len(plan.added) == 2
 
 
 def test_an_added_set_that_is_frozen_again_holds_what_was_answered(built: RunBuilder, extra: Path) -> None:

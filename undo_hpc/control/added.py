@@ -34,24 +34,23 @@ def add_evaluations(run: Run) -> list[str]:
     notes = freeze_added(run)
     for number in run.layout.iterations():
         plan = run.plan(number)
-        if plan is None:
+        if plan is None or (extended := with_added(run, plan)) == plan:
             continue
         if not _is_whole(run, plan):
             notes.append(
                 f"iteration {number}: files of it were deleted; its student does not answer what was added"
             )
             continue
-        extended = with_added(run, plan)
-        if extended != plan:
-            write_json(run.layout.iteration(number).plan, extended.to_dict())
-            run.events.append(
-                "extended", iteration=number, sets=sorted(extended.added.keys() - plan.added.keys())
-            )
+        write_json(run.layout.iteration(number).plan, extended.to_dict())
+        run.events.append(
+            "extended", iteration=number, sets=sorted(extended.added.keys() - plan.added.keys())
+        )
     return notes
 
 
 def _is_whole(run: Run, plan: IterationPlan) -> bool:
-    """Whether an iteration is at work, or closed with all that it has made: else what was deleted would be made again for a benchmark.
+    """Whether an iteration is at work (or to be made again, as after `regrade`), or closed with all that it has made: else what was deleted
+    would be made again for a benchmark.
 
     Answers to sets that were added before are no part of that: they may be in the making, after a launch that was stopped.
     """
@@ -62,9 +61,9 @@ def _is_whole(run: Run, plan: IterationPlan) -> bool:
     evidence = gather_evidence(run.layout.root, stages)
     own = (tuple(task for task in stage.tasks if "added" not in task.inputs) for stage in stages)
     stages = tuple(replace(stage, tasks=tasks) for stage, tasks in zip(stages, own, strict=True))
-    return not unmet(
-        stages, policies, derive(stages, evidence, policies=policies, outside=outside_digests(run))
-    )
+    statuses = derive(stages, evidence, policies=policies, outside=outside_digests(run))
+    made_again = any(s.state == "stale" and not evidence[s.stage, s.index].problem for s in statuses)
+    return made_again or not unmet(stages, policies, statuses)
 
 
 def with_new_benchmarks(config: RunConfig, run_dir: Path) -> RunConfig:
