@@ -100,6 +100,25 @@ def test_a_manifest_of_another_version_is_not_overwritten(
     )
 
 
+@pytest.mark.parametrize("code", [(0,), (), ("a text",)])
+def test_code_of_others_that_ends_the_process_is_no_success(
+    code: tuple[object, ...],
+    merged: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """SLURM would see a task that is complete, the launcher one without a cause."""
+    merged.unlink()
+
+    def stage(context: object) -> None:
+        raise SystemExit(*code)
+
+    monkeypatch.setattr(worker, "load_stage", lambda config, name: stage)
+    assert merge(merged.parents[1]) == ExitCode.FAILED
+    said = capsys.readouterr().out
+    assert "merge ended its own process (sys.exit(" in said and "-> an engine, a checker or a stage" in said
+
+
 def test_run_as_a_program_it_speaks_in_the_tasks_log(merged: Path) -> None:
     """As jobs run it: there its module is called __main__, which is outside of the package's loggers."""
     command = [sys.executable, "-m", "undo_hpc.worker", str(merged.parents[1]), "merge", "--iteration", "0"]

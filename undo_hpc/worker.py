@@ -67,6 +67,12 @@ def main(argv: list[str] | None = None) -> int:
             )
         except KeyboardInterrupt:
             return int(ExitCode.INTERRUPTED)
+        except SystemExit as end:  # of code that is not ours; with 0 it would look like success
+            ended = UndoError(
+                f"{arguments.stage} ended its own process (sys.exit({end.code!r}))",
+                hint="an engine, a checker or a stage of your own raises an error instead",
+            )
+            code = _report(ended, arguments.run_dir)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the log says it, and where the traceback is
             code = _report(error, arguments.run_dir)
         if code == ExitCode.NO_SUCH_TASK:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_bad_input import call, require_message
+from tests.docs.test_docs import parser_of
+from undo_hpc.cli import VERBS
+from undo_hpc.cli.reference import student_parser, teacher_parser
+from undo_hpc.cli.run_campaign import build_parser as campaign_parser
 from undo_hpc.pipeline.layout import Layout
 
 
@@ -24,6 +29,39 @@ from undo_hpc.pipeline.layout import Layout
 def test_a_value_that_is_none(words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = words.replace("R", str(run_dir)).split()
     require_message(call(given), given, capsys.readouterr().err, (2,))
+
+
+# Empty means something there (none, or all keys), or the command says itself what is missing.
+MAY_BE_EMPTY = {
+    "sets",
+    "tries",
+    "show",
+    "benchmarks",
+    "keep",
+    "dataset_repo",
+    "model_repo",
+    "cont",
+    "hf_path_in_repo",
+}
+
+
+@pytest.mark.parametrize("name", [*VERBS, "campaign", "teacher", "student"])
+def test_no_option_takes_an_unset_variable_of_a_shell_for_a_value(name: str) -> None:
+    """`--run-dir "$DIR"` was the current folder, `--until "$STAGE"` the whole loop."""
+    own = {"campaign": campaign_parser, "teacher": teacher_parser, "student": student_parser}
+    parser = own[name]() if name in own else parser_of(name)
+    for action in parser._actions:
+        skipped = action.nargs == 0 or action.choices or action.help == argparse.SUPPRESS
+        if skipped or action.dest in MAY_BE_EMPTY or name == "init":
+            continue
+        if action.option_strings or "dir" in action.dest:
+            with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+                (action.type or str)("")  # type: ignore[operator]
+
+
+def test_every_verb_takes_verbosity_at_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["data", "list", "-q"], ["data", "-q", "list"], ["list", ".", "-q"]):
+        assert call(words) == 0, capsys.readouterr().err
 
 
 def test_a_benchmark_that_is_none_leaves_no_trace_in_the_run(

@@ -29,11 +29,13 @@ VERB_EXAMPLES = """examples:
 """
 
 
-def add_verbosity(parser: argparse.ArgumentParser) -> None:
+def add_verbosity(parser: argparse.ArgumentParser, default: Any = 0) -> None:
     """-v and -q, for every verb and the launcher."""
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="more messages, in task logs too")
     parser.add_argument(
-        "-q", "--quiet", action="count", default=0, help="warnings and errors only; -qq: errors only"
+        "-v", "--verbose", action="count", default=default, help="more messages, in task logs too"
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="count", default=default, help="warnings and errors only; -qq: errors only"
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_set, add_verbosity, run_launcher
+from undo_hpc.cli.common import add_set, add_verbosity, nonempty, path_argument, run_launcher
 from undo_hpc.cli.parts import add_place_arguments, key, model_sets, place_sets, short, source_sets
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def teacher(argv: Sequence[str] | None = None) -> int:
 def teacher_parser() -> argparse.ArgumentParser:
     """The teacher's flags."""
     parser = _parser("teacher.py", "Writes the teacher's rationales. The same command again continues.")
-    parser.add_argument("--dataset", default="10k", help="10k, 100k, or your own file or Hub data set")
+    parser.add_argument(
+        "--dataset", type=nonempty, default="10k", help="10k, 100k, or your own file or Hub data set"
+    )
     parser.add_argument(
         "--iter", type=int, default=1, metavar="N", help="up to the teacher's N-th turn: 1 is the first rationales, N > 1 the loop to there"
     )  # fmt: skip
@@ -57,7 +59,7 @@ def student_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--mode", choices=("train", "test"), required=True)
     parser.add_argument(
-        "--dataset", required=True, help="train: a file with problem, teacher_solution, gt; test: a benchmark, file or Hub data set"
+        "--dataset", type=nonempty, required=True, help="train: a file with problem, teacher_solution, gt; test: a benchmark, file or Hub data set"
     )  # fmt: skip
     _add_hub(parser)
     parser.add_argument(
@@ -72,13 +74,20 @@ def student_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lr", type=float, metavar="LR", help="train.learning_rate")
     parser.add_argument(
-        "--save_dir", metavar="DIR", help="the run directory; the student is in DIR/iter_000/student"
+        "--save_dir",
+        type=nonempty,
+        metavar="DIR",
+        help="the run directory; the student is in DIR/iter_000/student",
     )
     parser.add_argument(
-        "--model_path", default=STUDENT, metavar="MODEL", help=f"student.model (default: {STUDENT})"
+        "--model_path",
+        type=nonempty,
+        default=STUDENT,
+        metavar="MODEL",
+        help=f"student.model (default: {STUDENT})",
     )
     parser.add_argument("--hf_save", action="store_true", help="hub.push_at_end")
-    parser.add_argument("--hf_model_repo", metavar="NAME", help="hub.model_repo")
+    parser.add_argument("--hf_model_repo", type=nonempty, metavar="NAME", help="hub.model_repo")
     parser.add_argument("--hf_model_private", action="store_true", help="hub.private")
     parser.add_argument("--debug_mode", action="store_true", help=f"{DEBUG_ROWS} problems only")
     return parser
@@ -148,10 +157,13 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
         prog=prog, description=description, allow_abbrev=False, epilog="Each flag is a key of ours; docs/reference-implementation.md has the table."
     )  # fmt: skip
     parser.add_argument(
-        "--output", metavar="FILE", help="also write the rows to this JSONL file (display.rows_file)"
+        "--output",
+        type=nonempty,
+        metavar="FILE",
+        help="also write the rows to this JSONL file (display.rows_file)",
     )
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
+        "--run-dir", type=path_argument, metavar="DIR", help="the run directory (default: checkpoints/NAME)"
     )
     add_set(parser, "any key of ours; repeatable")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
@@ -161,7 +173,9 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 
 def _add_hub(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hf_repo", metavar="NAME", help="hub.dataset_repo, pushed at the end")
+    parser.add_argument(
+        "--hf_repo", type=nonempty, metavar="NAME", help="hub.dataset_repo, pushed at the end"
+    )
     parser.add_argument("--hf_private", action="store_true", help="hub.private")
     parser.add_argument("--push_every_min", type=float, metavar="M", help="hub.push_every_min")
 

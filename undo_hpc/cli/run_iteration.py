@@ -61,6 +61,7 @@ def build_parser(prog: str = "run_iteration.py") -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--until",
+        type=nonempty,
         metavar="STAGE",
         help="end behind this stage (generate, merge, train; baseline; 'all' for the whole loop); sets --iterations to the next one",
     )

@@ -57,7 +57,7 @@ def load_object(text: str, *, group: str, key: str, attribute: str = "") -> Any:
             f"{key}: cannot load '{text}' ({error})",
             hint="install its package with this Python, or name the folder that holds it under `plugins` (PYTHONPATH does not reach jobs)",
         ) from error
-    except Exception as error:  # whatever a user's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a user's module does when it is imported
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise ConfigError(
             f"{key}: cannot load '{text}' ({type(error).__name__}: {error}; {where.filename}, line {where.lineno})",

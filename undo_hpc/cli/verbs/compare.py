@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import nonempty, path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="run directories; the first is what the others are compared with",
     )
-    parser.add_argument("--benchmark", help="the test set (default: the one that all runs share)")
+    parser.add_argument(
+        "--benchmark", type=nonempty, help="the test set (default: the one that all runs share)"
+    )
     parser.add_argument(
         "--student",
         choices=("best", "last"),

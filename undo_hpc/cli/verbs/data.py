@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import path_argument
+from undo_hpc.cli.common import add_verbosity, nonempty, path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,12 +21,14 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     verbs = parser.add_subparsers(dest="what", required=True, metavar="export|list")
-    verbs.add_parser("list", help="the embedded benchmarks: name, title, size, source")
+    listed = verbs.add_parser("list", help="the embedded benchmarks: name, title, size, source")
     export = verbs.add_parser("export", help="write a benchmark in boxed form", epilog=EXAMPLE,
                               formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     export.add_argument("benchmark", help="name of an embedded benchmark, or a YAML file")
     export.add_argument("out", type=path_argument, help="folder to write; must be new, or empty")
-    export.add_argument("--path", help="read the problems from this local file instead")
+    export.add_argument("--path", type=nonempty, help="read the problems from this local file instead")
+    for verb in (listed, export):  # -v and -q behind them, as behind every other verb
+        add_verbosity(verb, default=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_set, path_argument
+from undo_hpc.cli.common import add_set, nonempty, path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,10 +22,15 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "b
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument(
-        "--config", metavar="NAME_OR_FILE", help="the run that is planned: a preset, or a YAML file"
+        "--config",
+        type=nonempty,
+        metavar="NAME_OR_FILE",
+        help="the run that is planned: a preset, or a YAML file",
     )
     add_set(parser, "a value over the file's; repeatable")
-    parser.add_argument("--profile", default="", metavar="FILE", help="profile of the cluster, to be checked")
+    parser.add_argument(
+        "--profile", type=nonempty, metavar="FILE", help="profile of the cluster, to be checked"
+    )
     parser.add_argument(
         "--folder",
         type=path_argument,
@@ -64,7 +69,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.doctor import checkup
     from undo_hpc.doctor.machine import dumps
 
-    findings = list(checkup(config, arguments.folder, profile=arguments.profile))
+    findings = list(checkup(config, arguments.folder, profile=arguments.profile or ""))
     if arguments.prefetch and config is not None:
         from undo_hpc.doctor.hub import prefetch
 

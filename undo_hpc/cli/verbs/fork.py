@@ -7,10 +7,9 @@ rule, all iterations. It is made, not started: the command that starts it is sho
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_set
+from undo_hpc.cli.common import add_set, path_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +25,8 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("run_dir", type=Path, help="the run to take from; it is only read")
-    parser.add_argument("new_dir", type=Path, help="the directory of the new run")
+    parser.add_argument("run_dir", type=path_argument, help="the run to take from; it is only read")
+    parser.add_argument("new_dir", type=path_argument, help="the directory of the new run")
     add_set(parser, "what is to be different; repeatable")
 
 

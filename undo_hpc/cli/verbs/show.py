@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from undo_hpc.cli.common import add_run, whole_number
+from undo_hpc.cli.common import add_run, nonempty, whole_number
 from undo_hpc.config.stages import TEXT_STAGES
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iteration", type=int, metavar="K", help="iteration (default: the latest with rows)"
     )
-    parser.add_argument("--on", default="", metavar="SET", help="only this benchmark or split")
+    parser.add_argument("--on", type=nonempty, metavar="SET", help="only this benchmark or split")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--wrong", action="store_true", help="only those that are not right")
     which.add_argument(
@@ -44,9 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only right answers to problems that were wrong in the iteration before (of several answers: more than half)",
     )
     parser.add_argument(
-        "--id", metavar="X", help="only this problem: its id (or the beginning of it), or its idx"
+        "--id",
+        type=nonempty,
+        metavar="X",
+        help="only this problem: its id (or the beginning of it), or its idx",
     )
-    parser.add_argument("--find", metavar="TEXT", help="only with this text in problem or answer; any case")
+    parser.add_argument(
+        "--find", type=nonempty, metavar="TEXT", help="only with this text in problem or answer; any case"
+    )
     parser.add_argument(
         "-n", "--limit", type=whole_number(0), default=3, metavar="N", help="show N (default 3); 0 for all"
     )
@@ -82,16 +87,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(f"{stage} of iteration {iteration} has no set '{arguments.on}'", hint=hint)
     prepared_digest(opened)
     for name in opened.config.evaluate.added:
-        if name in known and arguments.on in ("", name):
+        if name in known and arguments.on in (None, name):
             require_added(opened, name)
     for name, number in ((stage, iteration), *[student_before(iteration)] * arguments.fixed):
         require_outputs(opened, number, name)
-    before = fixed_since(opened, iteration, arguments.on) if arguments.fixed else None
+    before = fixed_since(opened, iteration, arguments.on or "") if arguments.fixed else None
     seen = 0
 
     def chosen() -> Iterator[Answered]:
         nonlocal seen
-        for row in answered(opened, stage, iteration, arguments.on):
+        for row in answered(opened, stage, iteration, arguments.on or ""):
             seen += 1
             if before is not None and (row.problem_set, row.problem.problem_id) not in before:
                 continue
