@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import REPO
 from undo_hpc.errors import ConfigError
-from undo_hpc.system.plugins import load_object, search_folders
+from undo_hpc.system.guard import explained
+from undo_hpc.system.plugins import load_object, place_in_plugins, search_folders
 
 MISTAKES = {
     "a syntax error": ("class A(:\n", "SyntaxError"),
@@ -33,3 +35,31 @@ def test_a_mistake_in_a_module_is_named(kind: str, tmp_path: Path, monkeypatch: 
     assert (
         error.value.message.startswith(f"generate.engine.name: cannot load '{name}:A'") and error.value.hint
     )
+
+
+def test_an_unexpected_error_in_a_module_of_the_user_is_not_called_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_engine.py").write_text("import json\n\ndef work():\n    json.loads('{')\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    search_folders([str(tmp_path)])
+    work = load_object("failing_engine:work", group="undo_hpc.engines", key="generate.engine.name")
+    with pytest.raises(ValueError, match="Expecting") as error:
+        work()
+    said = str(explained(error.value, tmp_path))
+    assert (
+        f"(in {tmp_path}/failing_engine.py, line 4, which `plugins` names; " in said
+        and "report it" not in said
+    )
+    assert "a fault of undo-hpc, please report it" in str(explained(LookupError("ours"), tmp_path))
+
+
+def test_a_project_named_as_plugins_does_not_make_our_files_the_users() -> None:
+    """`plugins: [.]` in a checkout."""
+    search_folders([str(REPO)])
+    try:
+        load_object("no-such", group="undo_hpc.engines", key="k")
+    except ConfigError as error:
+        assert place_in_plugins(error).startswith(f"in {__file__}")
+        inner = error.__traceback__.tb_next  # type: ignore[union-attr]
+        assert not place_in_plugins(error.with_traceback(inner))

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from tests.training.chat_families import FAMILIES, OFF, make_tokenizer
 from undo_hpc.config.load import load_config
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.training.student_check import check_lengths, check_student, student_notes
+from undo_hpc.training.student_check import check_lengths, check_student, student_notes, tokenizer_files
 
 
 def student(tmp_path: Path, template: str, **settings: Any) -> RunConfig:
@@ -144,3 +145,18 @@ def test_later_limits_of_the_teacher_count() -> None:
         "train.max_length=4096",
     ]
     assert "5,000 tokens" in check_lengths(load_config("tiny", sets))
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try took half a minute: the dry run of two models on a node without a network took minutes."""
+    asked: list[bool] = []
+
+    def download(repo: str, name: str, *, local_files_only: bool, **_: object) -> str:
+        asked.append(local_files_only)
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("undo_hpc.training.student_check._without_hub", [])
+    for model in ("owner/teacher", "owner/student", "owner/student"):
+        assert tokenizer_files(ModelConfig(model=model)) is None
+    assert asked == [False, True, True]

@@ -132,4 +132,4 @@ def run_launcher(
         return launch(arguments, SafeConsole(soft_wrap=False, quiet=quiet))
 
     stopped = f"\nstopped; all finished work is saved. The same command resumes the {what}."
-    return guard(command, run_dir=run_dir, interrupted=stopped)
+    return guard(command, run_dir=run_dir, interrupted="" if arguments.dry_run else stopped)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.base import Completion, Engine, Request, never
+from undo_hpc.errors import ConfigError
 from undo_hpc.system.plugins import load_object, require_call, require_methods
 
 __all__ = ["Completion", "Engine", "Request", "load_engine", "load_own_engine", "never"]
@@ -64,7 +66,32 @@ def load_engine(
         return TransformersEngine(config, model)
     engine: Engine = load_own_engine(config.name)(config, model)
     require_methods(engine, *METHODS, key="engine.name")
-    return engine
+    return OwnEngine(config.name, engine)
+
+
+class OwnEngine:
+    """A user's engine behind the same interface; what it yields is checked, for it would be stored and trained on."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        self._name, self._engine = name, engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(
+        self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
+    ) -> Iterator[Completion]:
+        """A completion for each request. Raises ConfigError for anything else."""
+        asked = {request.id for request in requests}
+        for found in self._engine.generate(requests, should_stop=should_stop) or ():
+            texts = isinstance(found, Completion) and isinstance(found.text, str)
+            if not texts or found.id not in asked:
+                what = "a completion of no request" if texts else repr(found)[:200]
+                raise ConfigError(
+                    f"engine.name: {self._name} yields {what}",
+                    hint="generate yields undo_hpc.engines.base.Completion objects with the id of their request and a text",
+                )
+            yield found
 
 
 def load_own_engine(name: str, key: str = "engine.name") -> Callable[..., Engine]:

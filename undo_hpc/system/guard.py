@@ -119,9 +119,10 @@ def explained(error: Exception, folder: Path | None = None) -> UndoError:
             hint="is a file of the run far larger than others of its kind? Else run it where more memory is free",
         )
     words = " ".join(str(error).split())[:300]
-    return UnexpectedError(
-        f"unexpected {type(error).__name__}: {words} (a fault of undo-hpc, please report it; {where})"
-    )
+    from undo_hpc.system.plugins import place_in_plugins
+
+    whose = place_in_plugins(error) or "a fault of undo-hpc, please report it"
+    return UnexpectedError(f"unexpected {type(error).__name__}: {words} ({whose}; {where})")
 
 
 def of_system(error: OSError) -> UndoError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import ConfigError
@@ -17,11 +19,25 @@ class NotInstalled(ConfigError):
     """A module that this Python does not find; another Python, such as a container's, may."""
 
 
+_searched: dict[str, None] = {}
+
+
 def search_folders(folders: Iterable[str]) -> None:
     """Lets Python find modules in these folders, behind all that is installed."""
     for folder in folders:
+        _searched[folder] = None
         if folder not in sys.path:
             sys.path.append(folder)
+
+
+def place_in_plugins(error: BaseException) -> str:
+    """The last line of a user's module on the way to an error, in words; empty where none had a part in it."""
+    ours = (f"{Path(__file__).parents[1]}{os.sep}", f"{sys.prefix}{os.sep}")
+    theirs = tuple(f"{folder.rstrip(os.sep)}{os.sep}" for folder in _searched)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith(theirs) and not frame.filename.startswith(ours):
+            return f"in {frame.filename}, line {frame.lineno}, which `plugins` names"
+    return ""
 
 
 def load_object(text: str, *, group: str, key: str, attribute: str = "") -> Any:

@@ -22,6 +22,9 @@ from undo_hpc.training.loss_tokens import load_tokenizer
 _FILES = ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json")
 _MEASURED = 100  # the longest prompts by characters, which are counted in tokens
 _CHARS_A_TOKEN = 3.0  # where no tokenizer is at hand
+_without_hub: list[
+    str
+] = []  # files that the Hub could not be asked for; huggingface_hub waits half a minute to find that out
 
 
 def tokenizer_files(model: ModelConfig) -> Path | None:
@@ -35,9 +38,13 @@ def tokenizer_files(model: ModelConfig) -> Path | None:
     folder = None
     for name in _FILES:
         try:
-            folder = Path(hf_hub_download(place, name, revision=model.revision or None)).parent
+            found = hf_hub_download(
+                place, name, revision=model.revision or None, local_files_only=bool(_without_hub)
+            )
+            folder = Path(found).parent
         except EntryNotFoundError as error:
             if type(error).__name__ == "LocalEntryNotFoundError":  # not in the cache, and no network
+                _without_hub.append(f"{place}/{name}")
                 return folder
         except (HfHubHTTPError, OSError, ValueError):
             return folder
