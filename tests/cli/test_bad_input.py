@@ -328,9 +328,13 @@ def test_another_users_run_is_looked_at_and_no_more(
     """Its configuration says which token is sent to whom, and whose jobs are ended; its links lead where its owner wants."""
     monkeypatch.delenv("UNDO_TRUST", raising=False)
     (tmp_path / "mine").mkdir()
-    (run_dir / "report").symlink_to(tmp_path / "mine")
     for path in [run_dir, *run_dir.rglob("*")]:
         os.chown(path, 54321, 54321, follow_symlinks=False)
+    for words in (["report", str(run_dir)], ["export", str(run_dir), "--format", "trl"]):
+        # no link stands there, but its owner could put one there between a look and what is written
+        assert call(words) == 2 and "belongs to another user, 54321" in capsys.readouterr().err, words
+    (run_dir / "report").symlink_to(tmp_path / "mine")
+    os.chown(run_dir / "report", 54321, 54321, follow_symlinks=False)
     before = {path: path.lstat().st_mtime_ns for path in [run_dir, *run_dir.rglob("*")]}
     root, names = str(run_dir), ["--dataset-repo", "me/a"]
     for words in (

@@ -204,7 +204,7 @@ def require_trusted_run(run_dir: Path) -> None:
     Raises ConfigError (system/ownership.py).
     """
     layout = Layout(run_dir.resolve())
-    require_trusted(layout.root, "the run directory")
+    require_own_folders(layout)
     for file, what in (
         (layout.config, "the configuration"),
         (layout.environment, "the run's id"),
@@ -212,11 +212,12 @@ def require_trusted_run(run_dir: Path) -> None:
         (layout.campaign, "the campaign's command"),
     ):
         require_own_file(file, what)
-    require_own_folders(layout)
 
 
 def require_own_folders(layout: Layout) -> None:
-    """Before anything is written in a run, or removed: no other user has put a link in place of one of its folders. Raises ConfigError."""
+    """Before anything is written in a run, or removed: no other user has put a link in place of one of its folders, or can do so while we
+    are at it. Raises ConfigError."""
+    require_trusted(layout.root, "the run directory")
     require_no_planted_links(layout.folders())
 
 
