@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import threading
@@ -153,9 +154,30 @@ def _adapter(model: Path) -> None:
     (model / "adapter_config.json").write_text("{}")
 
 
+def _pipe(model: Path) -> None:
+    os.mkfifo(model / "generation_config.json")  # whoever opened it would wait for ever
+
+
+def _device(model: Path) -> None:
+    (model / "special_tokens_map.json").symlink_to("/dev/zero")
+
+
+def _elsewhere(name: str):
+    def change(model: Path) -> None:
+        (model / "model.safetensors").rename(model.parent / "weights.safetensors")
+        place = name or str(model.parent / "weights.safetensors")
+        (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": place}}))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_pipe, r"generation_config\.json is a pipe or a device"),
+        (_device, r"special_tokens_map\.json is a pipe or a device"),
+        (_elsewhere("../weights.safetensors"), r"lacks weight files of its own .*\.\./weights"),
+        (_elsewhere(""), "lacks weight files of its own"),
         (_without("config.json"), r"lacks config\.json"),
         (_without("tokenizer.json"), "lacks tokenizer files"),
         (_without("model.safetensors"), "lacks weights"),

@@ -14,6 +14,7 @@ from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.system.data_files import expanded, json_object
+from undo_hpc.system.ownership import require_not_lent
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -206,6 +207,8 @@ def missing_parts(directory: Path) -> list[str]:
             names = sorted(set(map(str, json_object(index)["weight_map"].values())))
         except (DataError, KeyError, AttributeError) as error:
             return [*found, f"a readable {index.name} ({error.args[0]})"]
+        if outside := [name for name in names if name.startswith("/") or ".." in Path(name).parts]:
+            return [*found, f"weight files of its own ({index.name} names {outside[0]})"]
         absent = [name for name in names if not (directory / name).is_file()]
         if absent:
             found.append(
@@ -309,6 +312,14 @@ def _sampled(path: Path, pieces: int = 16, piece: int = 2**16) -> str:
 
 
 def _checked(directory: Path) -> str:
+    for path in sorted(directory.iterdir()):
+        if path.exists():
+            require_not_lent(path)
+            if not path.is_file() and not path.is_dir():  # whoever opens a pipe waits for ever
+                raise DataError(
+                    f"{path} is a pipe or a device, and no file of a model",
+                    hint="remove it, or copy the model again",
+                )
     missing = missing_parts(directory)
     if missing and (directory / "adapter_config.json").is_file():
         raise DataError(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from undo_hpc.campaign.definition import find_campaign
 from undo_hpc.config.load import find_config, load_config
+from undo_hpc.config.schema import SourceConfig
+from undo_hpc.data import load_problems
 from undo_hpc.errors import ConfigError
+from undo_hpc.models import resolve_model
+from undo_hpc.prompts import load_prompts
 from undo_hpc.system import ownership
 from undo_hpc.system.guard import guard
 
@@ -78,6 +83,49 @@ def test_another_users_link_in_place_of_a_folder_is_refused(
         ownership.require_no_planted_links([tmp_path / "not there", tmp_path])
     monkeypatch.setenv(ownership.TRUST, str(NOBODY))
     ownership.require_no_planted_links([tmp_path])
+
+
+def read_prompts(folder: Path) -> object:
+    return load_prompts(str(folder))
+
+
+def read_model(folder: Path) -> object:
+    return resolve_model(str(folder))
+
+
+def read_data(folder: Path) -> object:
+    return load_problems(SourceConfig(path=str(folder / "train.jsonl")))
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("read", "file"),
+    [(read_prompts, "example.txt"), (read_model, "generation_config.json"), (read_data, "train.jsonl")],
+)
+def test_a_file_of_ours_is_not_read_through_another_users_link(
+    tmp_path: Path, read: Callable[[Path], object], file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague's prompts, model or data with a link to a key of ours: its text stood in the run's copy, or beside the student."""
+    theirs, secret = tmp_path / "theirs", tmp_path / "secret"
+    theirs.mkdir()
+    for name, text in {
+        "problem.txt": "{{ problem }}",
+        "config.json": "{}",
+        "tokenizer.json": "{}",
+        "model.safetensors": "w",
+    }.items():
+        (theirs / name).write_text(text)
+    secret.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    (theirs / file).symlink_to(secret)
+    read(theirs)  # a link of our own
+    os.chown(theirs / file, NOBODY, -1, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=f"{file} is a link of another user, {NOBODY}, to a file of yours"):
+        read(theirs)
+    os.chown(secret, NOBODY, -1)  # their own file
+    read(theirs)
+    os.chown(secret, 0, -1)
+    monkeypatch.setenv(ownership.TRUST, str(NOBODY))
+    read(theirs)
 
 
 def test_a_file_system_that_gives_all_files_to_one_user(

@@ -13,6 +13,7 @@ from undo_hpc.data.csv_files import read_csv
 from undo_hpc.data.json_files import broken, read_json, read_lines
 from undo_hpc.data.tables import EmptyFileError, Table
 from undo_hpc.errors import DataError
+from undo_hpc.system.ownership import require_not_lent
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", *PARQUET, *ARROW)
 LARGE = 32 << 20  # bytes of a file of lines that is not held in memory
@@ -44,6 +45,8 @@ def read_table(path: Path, split: str = "train") -> Table:
     if not is_data(path):
         known = f"{', '.join(SUFFIXES)}; all but parquet and arrow also with {', '.join(COMPRESSED)} behind"
         raise DataError(f"{path}: unknown kind of data file '{path.suffix}'", hint=f"known: {known}")
+    if path.exists():
+        require_not_lent(path)
     suffix = suffix_of(path)
     arrow = suffix in (*PARQUET, *ARROW)
     _refuse_disguised(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -11,6 +12,8 @@ from pathlib import Path
 from undo_hpc.errors import DataError
 from undo_hpc.prompts.template import NAMES, Template
 from undo_hpc.records import ShownExample
+from undo_hpc.storage.opening import open_binary
+from undo_hpc.system.ownership import require_not_lent
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).resolve().parent
@@ -182,9 +185,12 @@ def load_prompts(name_or_dir: str) -> PromptSet:
     templates = {}
     for name, path in files.items():
         try:
-            text = path.read_text(
-                encoding="utf-8-sig"
-            )  # the mark that some editors put first is no part of a prompt
+            require_not_lent(path)
+            with io.TextIOWrapper(
+                open_binary(path), "utf-8-sig"
+            ) as file:  # the mark that some editors put first is no part of a prompt
+                text = file.read()
+            require_not_lent(path)  # still the same
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not UTF-8 text ({error})", hint="save it as UTF-8") from error
         except FileNotFoundError as error:

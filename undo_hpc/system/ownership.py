@@ -89,6 +89,24 @@ def require_no_planted_links(folders: Iterable[Path]) -> None:
             )
 
 
+def require_not_lent(path: Path) -> None:
+    """Refuses a link of another user to a file of ours, in a folder that we are to read: they may not be allowed to read that file, and
+    would in what comes of it (the copy of a prompt, the settings of a student, the problems of a run). Raises ConfigError, OSError."""
+    entry, found = path.lstat(), path.stat()
+    ours = found.st_uid == os.geteuid() and not stat.S_ISDIR(found.st_mode)
+    if (
+        ours
+        and stat.S_ISLNK(entry.st_mode)
+        and not _is_ours(entry.st_uid, path.parent)
+        and not _trusted(EVERYBODY)
+    ):
+        raise ConfigError(
+            f"{path} is a link of another user, {user_name(entry.st_uid)}, to a file of yours, {path.resolve()}, which could be read in what "
+            "comes of it",
+            hint=f"put a copy of the folder where you alone can write; or, if it is meant so: export {TRUST}={user_name(entry.st_uid)}",
+        )
+
+
 def _links(folders: Iterable[Path]) -> Iterator[str]:
     for folder in folders:
         with (
