@@ -97,6 +97,14 @@ def test_every_preset_resolves() -> None:
     assert PRESETS.is_dir()
 
 
+def test_a_character_beyond_16_bits_is_one_character_however_it_is_written(tmp_path: Path) -> None:
+    """`fork` and added sets hand paths on as JSON, which has two halves for it: a folder of such a name was refused."""
+    for written in ('"l\\ud83d\\ude00"', '"l\\U0001F600"', "l\U0001f600"):
+        assert load_config("tiny", [f"name={written}"]).name == "l\U0001f600"
+    with pytest.raises(ConfigError, match="half a character"):
+        load_config("tiny", ['name="l\\ud83d"'])
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     text = "name: x\ntrain:\n  epochs: 1\nseed: 1\ntrain:\n  max_steps: 5\n"
     with pytest.raises(ConfigError, match=r"line 5: key 'train' stands twice \(first on line 2\)"):

@@ -31,6 +31,7 @@ _FLOAT = re.compile(
     r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
     r"|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
 )
+_HALVES = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 
@@ -56,6 +57,15 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
     )
 
 
+def _str(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """A text; JSON writes a character beyond 16 bits as two halves, which YAML would leave as two."""
+    return _HALVES.sub(
+        lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"),
+        str(loader.construct_scalar(node)),
+    )
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _str)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
