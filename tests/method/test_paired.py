@@ -118,8 +118,13 @@ def test_two_arms_are_compared_on_what_both_have() -> None:
     assert (found.wins, found.losses, found.mean) == (2, 1, 0.25)
     assert found.by_seed == {0: 0.5, 1: 0.0} and found.discordant == 0.75
     assert found.low < found.mean < found.high and found.mcnemar == 1.0 and found.p > 0.05
-    assert found.detectable() == pytest.approx(detectable(found.error, found.freedom))
-    assert found.detectable(0.01) > found.detectable() > found.error > 0
+    assert found.error > 0 and detectable(found.error, found.freedom) > 10
+    assert (found.low, found.high, found.detectable()) == (-1.0, 1.0, 1.0), "accuracies differ by no more"
+    many = compare_arms(
+        *({k: {f"{n}": float(n % m == 0) for n in range(60)} for k in range(4)} for m in (3, 4))
+    )
+    assert many.detectable() == pytest.approx(detectable(many.error, many.freedom))
+    assert 1 > many.detectable(0.01) > many.detectable() > many.error > 0
     same = compare_arms(a, a)
     assert (same.mean, same.p) == (0.0, 1.0) and same.high == -same.low == pytest.approx(1 - 0.025 ** (1 / 3))
     assert same.detectable() == paired_detectable_difference(2, 0.0)

@@ -26,6 +26,7 @@ class PairedDifference:
 
     Attributes:
         low, high: 95 % interval over problems and seeds (`crossed.crossed_mean`); where all items differ alike, of what may be unseen.
+            Never beyond -1 and 1, as few seeds and problems would have it.
         p: of the test that this interval belongs to; where all items differ alike, McNemar's.
         by_seed: the mean difference of each seed.
         wins, losses: items (problem and seed) that only `a`, and only `b`, has right (above one half).
@@ -59,7 +60,7 @@ class PairedDifference:
         shows none from the number of problems."""
         if not self.error:
             return paired_detectable_difference(self.problems, self.discordant, alpha=alpha)
-        return crossed.detectable(self.error, self.freedom, alpha=alpha)
+        return min(1.0, crossed.detectable(self.error, self.freedom, alpha=alpha))
 
 
 def compare_arms(a: Scores, b: Scores) -> PairedDifference:
@@ -81,8 +82,8 @@ def compare_arms(a: Scores, b: Scores) -> PairedDifference:
     low, high = found.interval() if found.error else _interval_of_alike(found.mean, len(differences))
     return PairedDifference(
         mean=found.mean,
-        low=low,
-        high=high,
+        low=max(-1.0, low),
+        high=min(1.0, high),
         p=found.p if found.error else of_items,
         by_seed={n: math.fsum(differences[n, key] for key in problems) / len(problems) for n in seeds},
         wins=sum(only_a for only_a, _ in strata),
