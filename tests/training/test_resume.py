@@ -210,6 +210,28 @@ def test_a_student_is_told_alike_where_it_is_only_published_again(trainings: Tra
     assert {name: (student / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_student_is_told_alike_where_its_training_was_stopped_between_two_log_rows(
+    trainings: Trainings, ranks: int, number: signal.Signals
+) -> None:
+    """The loss that is told last is the mean over the steps since the log row before, whichever start made them."""
+    checkpoint = {"every_steps": 1, "every_minutes": 0, "keep": 2, "asynchronous": False}
+    whole, cut = (trainings.spec(**SHORT, checkpoint=checkpoint, log_steps=4, zero_stage=2) for _ in range(2))
+    trainings.run(whole, ranks)
+    assert steps_done(whole) == 7, "the last log row is of three steps"
+    running = trainings.start(cut, ranks, Moment(number, at=5))
+    running.processes[0].join(PATIENCE_S)
+    running.kill()
+    go_on(trainings, cut, ranks)
+    loss, expected = (json.loads((Path(s.out_dir) / RECORD).read_text())["final_loss"] for s in (cut, whole))
+    assert loss == pytest.approx(expected, rel=1e-12) and (ranks > 1 or loss == expected)
+    assert metrics(cut)[-1]["loss"] == loss
+    if ranks == 1:
+        readme = [(Path(s.out_dir) / "README.md").read_text().replace(s.run_id, "") for s in (cut, whole)]
+        assert readme[0] == readme[1]
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(trainings: Trainings) -> None:
     spec = half_way(trainings, "full")
     before = checkpoints(spec)

@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import math
-import random
 import re
 import shutil
 import time
@@ -19,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from undo_hpc.config.train import TrainConfig
@@ -28,6 +26,7 @@ from undo_hpc.storage.atomic import fsync_dir, make_folder, sha256_file, transla
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.storage.manifest import sealed, unseal
 from undo_hpc.training.deepspeed_settings import zero_stage
+from undo_hpc.training.random_numbers import random_state, restore_random
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.spec import TrainSpec
 from undo_hpc.training.writer import CheckpointWriter, plain_data_only
@@ -58,12 +57,14 @@ _MAY_CHANGE_ON_RESUME = {
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint to resume from: its folder, the step it was made after, the number of ranks that made it, the loss that was logged last."""
+    """A checkpoint to resume from: its folder, the step it was made after, the number of ranks that made it, the loss that was logged last; and
+    of the steps since that log row, which go into the next one, the sum of the losses (on the first rank) and their target tokens."""
 
     path: Path
     step: int
     world_size: int
     loss: float
+    since_log: tuple[float, int] = (0.0, 0)
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
@@ -122,7 +123,9 @@ class CheckpointManager:
                 continue
             manifest = _read_manifest(path)
             self._check(path, manifest)
-            return Found(path, step, manifest["world"], manifest.get("logged") or manifest["loss"])
+            logged, (loss, targets) = manifest.get("logged"), manifest.get("since_log") or (0.0, 0)
+            mine = (loss if self._dist.info.is_first else 0.0, targets)
+            return Found(path, step, manifest["world"], logged or manifest["loss"], mine)
         return None
 
     def _first_padded(self, steps: list[int]) -> list[float]:
@@ -242,9 +245,16 @@ class CheckpointManager:
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(self, engine: Any, step: int, loss: float, logged: float = math.nan) -> None:
-        """Saves the state after `step` steps, with the mean loss since the last checkpoint, and the one that was logged last. Returns
-        as soon as training may continue."""
+    def save(
+        self,
+        engine: Any,
+        step: int,
+        loss: float,
+        logged: float = math.nan,
+        since_log: tuple[float, int] = (0.0, 0),
+    ) -> None:
+        """Saves the state after `step` steps, with the mean loss since the last checkpoint, and what `Found` says of the log (sums over all
+        ranks). Returns as soon as training may continue."""
         self.finalize()
         began = time.monotonic()
         temporary = self.folder / f".step-{step:08d}.tmp"
@@ -253,7 +263,8 @@ class CheckpointManager:
         folder = temporary / _TAG
         self._writer.save(random_state(), str(folder / self._random_name()))
         part = folder / f"files-{self._dist.info.rank:05d}.json"
-        self._pending = {"step": step, "loss": loss, "logged": logged, "path": temporary, "began": began}
+        told = {"step": step, "loss": loss, "logged": logged, "since_log": since_log}
+        self._pending = told | {"path": temporary, "began": began}
         self._writer.start(lambda files: write_json(part, files))
         self.blocked_s.append(time.monotonic() - began)
 
@@ -297,6 +308,7 @@ class CheckpointManager:
             "step": step,
             "loss": pending["loss"],
             "logged": pending.get("logged"),
+            "since_log": pending.get("since_log"),
             "world": self._dist.info.world_size,
             "zero_stage": zero_stage(self._config),
             "model": self._spec.origin or self._spec.model,
@@ -367,34 +379,3 @@ def _loss_of(path: Path) -> float:
         return float(_read_manifest(path)["loss"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return float("inf")
-
-
-def random_state() -> dict[str, Any]:
-    """The state of all random number generators of this process, as plain tensors and numbers."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    version, internal, gauss_next = random.getstate()
-    state = {
-        "torch": torch.get_rng_state(),
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(gauss),
-        ],
-        "python": [version, list(internal), gauss_next],
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def restore_random(state: dict[str, Any]) -> None:
-    """Puts all random number generators of this process back."""
-    torch.set_rng_state(state["torch"])
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -188,6 +188,7 @@ def train(
     clip_here = zero_stage(config) == 0
     slowest_step_s, last_saved, saved_at, reason = 0.0, begin, time.monotonic(), Reason.NONE
     tally, since_save, mean_loss = Tally(), Tally(), found.loss if found else math.nan
+    since_log = Tally(*found.since_log) if found else Tally()
     for step in plan.steps(begin):
         step_began = time.monotonic()
         lr = learning_rate(config, step.number, plan.total)
@@ -231,9 +232,13 @@ def train(
         is_last = done == plan.total
         tally.add(step_loss, num_targets, micro_batches)
         since_save.add(step_loss, num_targets, micro_batches)
+        since_log.add(step_loss, num_targets, micro_batches)
         tally.flops += step_flops.flops([int(n) for n in data.lengths[step.examples]], num_targets)
         if done % config.log_steps == 0 or is_last or reason:
-            mean_loss, tokens, padded_tokens = tally.over(dist_context)
+            (mean_loss, *_), (_, tokens, padded_tokens) = (
+                since_log.over(dist_context),
+                tally.over(dist_context),
+            )
             figures = means(dist_context.all_reduce_sum(*tally.figures.tolist())) if spec.scores else {}
             if monitor:
                 monitor.log(
@@ -249,13 +254,15 @@ def train(
                     figures=figures,
                 )
             tally = Tally()
+        since_log = since_log if done % config.log_steps else Tally()
 
         # 5. Checkpoint: publish the one that all ranks have written, begin the next where it is due, leave where asked to.
         if not unwritten:
             checkpoints.finalize()
         slowest_step_s = max(slowest_step_s, time.monotonic() - step_began)
         if done - last_saved >= config.checkpoint.every_steps or save_is_due or reason:
-            checkpoints.save(engine, done, since_save.over(dist_context)[0], mean_loss)
+            told = mean_loss, (dist_context.all_reduce_sum(since_log.loss)[0], since_log.targets)
+            checkpoints.save(engine, done, since_save.over(dist_context)[0], *told)
             last_saved, saved_at, since_save = done, time.monotonic(), Tally()
         if reason and not is_last:
             checkpoints.finalize()
@@ -282,9 +289,9 @@ def train(
 class Tally:
     """Sums between two log steps on this rank; `targets` and `flops` are of all ranks."""
 
-    def __init__(self) -> None:
-        self.loss, self.flops = 0.0, 0.0
-        self.targets, self.tokens, self.padded_tokens = 0, 0, 0
+    def __init__(self, loss: float = 0.0, targets: int = 0) -> None:
+        self.loss, self.flops = loss, 0.0
+        self.targets, self.tokens, self.padded_tokens = targets, 0, 0
         self.figures = torch.zeros(len(FIGURES), dtype=torch.float64)
 
     def look_at(self, batches: list[MicroBatch]) -> None:
