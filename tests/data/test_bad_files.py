@@ -191,7 +191,7 @@ def test_one_key_twice_in_a_row(tmp_path: Path) -> None:
         ("late.jsonl", "{rows}" + '{"problem": "p?", "answer": 1, "problem": "q?"}\n', "late.jsonl line 41.*'problem'"),
         ("spaced.jsonl", "{rows}" + '{"problem" : "a \\": b", "answer"\t:1, "answer": 2}\n', "line 41.*'answer'"),
         ("list.json", '[{"problem": "p?", "answer": 1, "problem": "q?"}]', "list.json.*'problem'"),
-        ("ids.json", '{"q1": {"problem": "p?", "answer": 1}, "q1": {"problem": "q?", "answer": 2}}', "'q1'"),
+        ("ids.json", '{"q1": {"problem": "p?", "answer": 1}, "q1": {"problem": "q?", "answer": 2}, "q2": {}}', "columns named 'q1'"),
         ("data.json", '{"data": [{"problem": "p?", "answer": 1}], "data": [{"problem": "q?", "answer": 2}]}', "'data'"),
     ],
 )  # fmt: skip

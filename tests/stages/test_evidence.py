@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,21 @@ from tests.stages.build import (
 )
 from undo_hpc import prompts
 from undo_hpc.control.planning import current_state, make_plan
-from undo_hpc.errors import DataError, EvidenceError, LeaseError
+from undo_hpc.errors import DataError, EvidenceError, LeaseError, UndoError
+from undo_hpc.models import fingerprint
+from undo_hpc.pipeline.plan import EvaluationSlice
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem
-from undo_hpc.stages import generate, merge
+from undo_hpc.stages import evaluate, generate, merge
 from undo_hpc.stages.answered_problems import answered_problems, answered_slices
 from undo_hpc.stages.attempts import AttemptStore
 from undo_hpc.stages.context import gate
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.train import forget_other_inputs
-from undo_hpc.storage.atomic import write_bytes
+from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.lease import Lease
+from undo_hpc.storage.manifest import read_manifest, write_manifest
 from undo_hpc.storage.shards import dump_rows
 
 PROBLEMS = make_problems(12)
@@ -91,6 +95,34 @@ def test_a_manifest_in_the_place_of_another_stands_for_nothing(tmp_path: Path) -
     shutil.copy(second, first)
     state = current_state(run)
     assert state is not None and [s.index for s in state.missing if s.stage == "generate"] == [0]
+
+
+def test_a_model_that_was_replaced_while_the_run_went_on_is_not_asked(tmp_path: Path) -> None:
+    """On a cluster no launcher looks between iterations: the task that loads it does."""
+    run = make_run(
+        tmp_path / "run", PROBLEMS, 1, teacher={"model": str(tmp_path)}, student={"model": str(tmp_path)}
+    )
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"weights")
+    prepared = read_manifest(run.layout.prepared)
+    assert prepared is not None
+    model = {"model": str(tmp_path), "files": fingerprint(tmp_path)}
+    details = prepared.details | {"models": {"teacher": model, "student": model}}
+    write_manifest(run.layout.prepared, replace(prepared, details=details))
+    plan = run.plan(0)
+    assert plan is not None
+    untrained = ((EvaluationSlice("train", 0, 0, len(PROBLEMS)),),)
+    write_json(run.layout.iteration(0).plan, replace(plan, baseline=untrained).to_dict())
+    for stage, role in ((generate, "teacher"), (evaluate, "student")):
+        name = "baseline" if stage is evaluate else "generate"
+        for content, error in (
+            (b"WEIGHTS", rf"{role}\.model.*model\.safetensors changed"),
+            (b"weights", "."),
+        ):
+            weights.write_bytes(content)
+            with Lease(tmp_path / "l", "task") as lease, pytest.raises(UndoError, match=error) as caught:
+                stage.run_stage(context(run, name, lease))
+            assert (error != ".") == ("is not the model that this run began with" in caught.value.message)
 
 
 def test_an_answer_that_no_manifest_validates_is_not_counted(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from undo_hpc.pipeline.layout import IterationLayout
 from undo_hpc.pipeline.plan import IterationPlan, Stage, StageName, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import combined_digest, enough
+from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.events import EventLog
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import (
@@ -73,8 +74,18 @@ class StageContext:
         """A line in the task's log."""
         log.info(text)
 
-    def before_loading(self) -> None:
-        """Says that a model is being loaded. Raises Requeue where the task was asked to stop: a large model may take longer to load than there is time."""
+    def before_loading(self, *roles: str) -> None:
+        """Says that a model is being loaded.
+
+        Args:
+            roles: teacher or student: whose model it is, which lies outside of the run.
+
+        Raises:
+            DataError: it is not the model that the run began with: a job may start days after a launcher looked.
+            Requeue: the task was asked to stop: a large model may take longer to load than there is time.
+        """
+        if prepared := read_manifest(self.run.layout.prepared):
+            check_models(self.run, prepared, roles)
         if self.should_stop():
             raise Requeue(f"{self.stage.name} {self.task.label}: asked to stop before the model was loaded")
         self.progress.update(force=True, doing="loading the model")

@@ -57,7 +57,7 @@ def answer_slices(
     asked = {part: _requests(ctx, part, prompts) for part in parts}
     stores: dict[EvaluationSlice, AttemptStore] = {}
 
-    ctx.before_loading()
+    ctx.before_loading(*(["student"] if untrained else []))
     loading = time.monotonic()
     engine = load_engine(
         engine_config,

@@ -60,7 +60,7 @@ def write_shard(
         return
 
     prompt = {t.problem_id: prompt_of(t, prompts, config.teacher.instruction) for t in targets}
-    ctx.before_loading()
+    ctx.before_loading("teacher")
     loading = time.monotonic()
     engine = load_engine(
         config.generate.engine,

@@ -111,10 +111,10 @@ def _score(
     if not asked:
         return {"engine": "none"}, {"new_tokens": 0, "seconds": 0.0}
     config = ctx.run.config
-    model = ctx.run.model("student")
+    model, base = ctx.run.model("student"), ["student"]
     if ctx.plan.iteration and config.method.start_from == "previous":
-        model = student_of(model, weights)
-    ctx.before_loading()
+        model, base = student_of(model, weights), []
+    ctx.before_loading(*base)
     loading = time.monotonic()
     engine = load_engine(
         config.evaluate.engine,

@@ -98,7 +98,7 @@ def _score(
             for request in asked:
                 buffer.add(_no_teacher(request))
         return {"engine": "none"}, {"new_tokens": 0, "seconds": 0.0}
-    ctx.before_loading()
+    ctx.before_loading("teacher")
     loading = time.monotonic()
     engine = load_engine(
         scorer(config.distill, config.generate.engine),

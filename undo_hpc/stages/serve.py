@@ -45,6 +45,7 @@ def run_stage(ctx: StageContext) -> None:
     config, iteration = ctx.run.config, ctx.plan.iteration
     templates = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     asked = (prompt_of(t, templates, config.teacher.instruction) for t in Targets(ctx.run, iteration))
+    ctx.before_loading("teacher")
     serve(
         ctx.run.layout.root,
         ctx.plan.iteration,

@@ -123,7 +123,7 @@ class CheckpointManager:
                 continue
             manifest = _read_manifest(path)
             self._check(path, manifest)
-            logged, (loss, targets) = manifest.get("logged"), manifest.get("since_log") or (0.0, 0)
+            logged, (loss, targets) = manifest.get("logged"), manifest["since_log"]
             mine = (loss if self._dist.info.is_first else 0.0, targets)
             return Found(path, step, manifest["world"], logged or manifest["loss"], mine)
         return None
@@ -371,7 +371,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     for name, kind in _TYPES.items():
         if type(manifest[name]) is not kind:
             raise TypeError(f"{name} has another type")
-    return manifest
+    loss, targets = manifest.get("since_log") or (0.0, 0)
+    return manifest | {"since_log": (float(loss), int(targets))}
 
 
 def _loss_of(path: Path) -> float:
