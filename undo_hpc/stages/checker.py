@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, get_args
 
 from undo_hpc.checkers.command import PREFIX
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import Checker, GradeItem
-from undo_hpc.records import Grade
+from undo_hpc.records import Grade, Verdict
 from undo_hpc.system.plugins import load_object, require_call, require_methods, search_folders
 
 GROUP = "undo_hpc.checkers"  # of entry points
@@ -45,7 +45,7 @@ class OwnChecker:
     def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
         """A grade for each item. Raises ConfigError where the checker returns another number of them, or something else."""
         asked = list(items)
-        grades = list(self._found.grade_many(asked))
+        grades = list(self._found.grade_many(asked) or ())
         if len(grades) != len(asked):
             raise ConfigError(
                 f"{_KEY}: grade_many returned {len(grades)} grades for {len(asked)} items",
@@ -55,6 +55,11 @@ class OwnChecker:
             if not isinstance(grade, Grade):
                 raise ConfigError(
                     f"{_KEY}: grade_many returned {grade!r}", hint="it returns undo_hpc.records.Grade objects"
+                )
+            if grade.verdict not in get_args(Verdict):  # it would silently count as wrong
+                raise ConfigError(
+                    f"{_KEY}: there is no verdict {grade.verdict!r}",
+                    hint=f"verdicts are {', '.join(get_args(Verdict))}",
                 )
         yield from grades
 

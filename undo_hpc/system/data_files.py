@@ -32,6 +32,8 @@ def json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that others wrote, such as a model's. Raises DataError that names the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", hint="check the path, or copy the file there") from error
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is not valid JSON: {error}", hint="copy or download the file again"
