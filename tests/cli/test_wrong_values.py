@@ -24,7 +24,8 @@ from undo_hpc.pipeline.layout import Layout
      "evaluate tiny:student", "train tiny:student", "generate tiny:teacher", "list R/no", "config --show train.learnin_rate",
      "push R --dataset-repo a/b/c --dry-run", "push R --model-repo a?b --dry-run", "evaluate tiny:no --benchmarks tiny --dry-run",
      "run --config tiny --run-dir R-no --set student.model=-x --dry-run", "run --config tiny --run-dir R-no --set teacher.model={{ --dry-run",
-     "run --config tiny --run-dir R-no --set student.model={{ --dry-run"],
+     "run --config tiny --run-dir R-no --set student.model={{ --dry-run", "run --config tiny --run-dir R-no --set grading.workers=1025 --dry-run",
+     'run --config tiny --run-dir R-no --set stages={"own":{"module":"m","tasks":1000000000}} --dry-run'],
 )  # fmt: skip
 def test_a_value_that_is_none(words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = words.replace("R", str(run_dir)).split()

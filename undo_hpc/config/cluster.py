@@ -20,7 +20,9 @@ class StageConfig(Section):
         "module with run_stage(ctx), 'package.module:function', or its name as an entry point (undo_hpc.stages); empty: its own name there",
     )
     after: list[str] = result_field(["merge"], "the stages whose evidence it needs", min_length=1)
-    tasks: int = result_field(1, "tasks side by side: 1 is a single task, more are an array", ge=1)
+    tasks: int = result_field(
+        1, "tasks side by side: 1 is a single task, more are an array", ge=1, le=100_000
+    )
 
 
 class StageResources(Section):

@@ -262,7 +262,7 @@ class GradingConfig(Section):
     judge: JudgeConfig = result_field(JudgeConfig(), "a model for undecided verdicts only")
     deadline_s: float = result_field(5.0, "seconds for one answer", gt=0)
     memory_mb: int = runtime_field(2048, "memory of a checking process", ge=256)
-    workers: int = runtime_field(1, "processes for algebra", ge=1)
+    workers: int = runtime_field(1, "processes for algebra", ge=1, le=1024)
 
 
 class HubConfig(Section):

@@ -68,4 +68,6 @@ def _words(text: str) -> list[str]:
 
 
 def _runs(words: list[str], length: int) -> Iterator[tuple[str, ...]]:
+    if length > len(words):
+        return iter(())
     return zip(*(words[start:] for start in range(length)), strict=False)
