@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -62,3 +63,13 @@ def test_plain_words(path: Path) -> None:
         if re.search(word, text, re.IGNORECASE)
     }  # type: ignore[index]
     assert not found, f"{path.name}: {found}"
+
+
+@pytest.mark.parametrize("path", python_files(ROOT), ids=lambda p: str(p.name))
+def test_texts_are_utf_8_in_every_locale(path: Path) -> None:
+    """A path with an accent in a file of the run was another one, or an error, where the locale is Latin-1 or C."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            given = {word.arg for word in node.keywords}
+            if node.func.attr in ("read_text", "write_text"):
+                assert "encoding" in given or len(node.args) > 1, f"{path}, line {node.lineno}"

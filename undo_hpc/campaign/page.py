@@ -123,7 +123,7 @@ def page(data: CampaignData, written: str) -> str:
             for arm, runs in data.transfer.items()
             if runs
         ],
-        style=(_REPORT / "style.css").read_text(),
+        style=(_REPORT / "style.css").read_text(encoding="utf-8"),
         written=written,
         version=__version__,
     )

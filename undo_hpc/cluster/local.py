@@ -274,7 +274,7 @@ class LocalCluster:
     def _explain(self) -> Incomplete:
         stage, task, code = self._failed[0]
         log = self._run.layout.iteration(stage.iteration).log(stage.name, task.index)
-        lines = log.read_text(errors="replace").splitlines()[-12:]
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
         what = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         others = f" ({len(self._failed) - 1} more failed too)" if len(self._failed) > 1 else ""
         error = Incomplete(

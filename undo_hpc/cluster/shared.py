@@ -62,7 +62,7 @@ def other_hosts(nodes: str, own: str) -> list[str]:
 
 def check_shared(run_dir: Path, cluster: str = "") -> None:
     """Raises ClusterError where the run directory lies on a file system of this machine alone, and the nodes are others."""
-    kind, point = file_system(run_dir.resolve(), Path("/proc/self/mountinfo").read_text())
+    kind, point = file_system(run_dir.resolve(), Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
     if kind not in LOCAL:
         return
     others = other_hosts(

@@ -73,7 +73,7 @@ def take_snapshot(folder: Path) -> Path:
                 if path.suffix == ".py":
                     _cached(copy).parent.mkdir(exist_ok=True)
                     _cached(copy).write_bytes(_bytecode(path) or _compiled(copy))
-            (temporary / _BYTECODE).write_text(_bytecode_digest(temporary))
+            (temporary / _BYTECODE).write_text(_bytecode_digest(temporary), encoding="utf-8")
         publish_dir(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -131,7 +131,9 @@ def measure_apart(
                 process.wait()
         result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
         if not result.get("tokens_per_s") and not result.get("failed"):
-            result["failed"] = late or _why(process.returncode, (folder / "log").read_text(errors="replace"))
+            result["failed"] = late or _why(
+                process.returncode, (folder / "log").read_text(encoding="utf-8", errors="replace")
+            )
     return Measured(values=values, **result)
 
 
@@ -149,7 +151,7 @@ def main(folder: Path) -> None:
     die_with_parent_if_asked()
     from undo_hpc.engines.vllm_settings import gpus
 
-    spec = json.loads((folder / "spec.json").read_text())
+    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     found: dict[str, Any] = {"gpus": gpus()}
     write_json(folder / "result.json", found)  # known even where the engine takes this process with it
     try:

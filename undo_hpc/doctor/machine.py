@@ -68,7 +68,7 @@ def check_gpu() -> Iterator[Finding]:
 def mount_of(path: Path) -> tuple[str, str]:
     """Mount point and type of the file system that holds a path, by /proc/mounts; empty where it cannot be told."""
     try:
-        lines = Path("/proc/mounts").read_text().splitlines()
+        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:
         return "", ""
     best = ("", "")

@@ -26,7 +26,7 @@ def _rapl() -> float | None:
     found = []
     for path in sorted(RAPL.glob("*-rapl:[0-9]/energy_uj")):
         try:
-            found.append(int(path.read_text()) / 1e6)
+            found.append(int(path.read_text(encoding="utf-8")) / 1e6)
         except (OSError, ValueError):
             return None  # readable by root alone, on most machines
     return sum(found) if found else None

@@ -159,7 +159,7 @@ def _become(
 def name_process(command: Sequence[str]) -> None:
     """Writes a command line over that of this process, for `ps`; cut where the old one is shorter (Linux: proc(5), cmdline)."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         begin, end = int(fields[45]), int(fields[46])  # arg_start, arg_end
         data = b"\0".join(os.fsencode(part) for part in command)[: end - begin - 1]
         if begin and end > begin:
@@ -169,7 +169,7 @@ def name_process(command: Sequence[str]) -> None:
 def process_start(pid: int) -> str:
     """Start time of a process of this host in clock ticks (a pid alone may be given again), or empty where it is dead."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return ""
     return "" if fields[0] in "ZX" else fields[19]

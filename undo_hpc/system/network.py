@@ -50,7 +50,7 @@ def listeners(address: str, port: int) -> set[int]:
     found = set()
     for table in _TABLES:
         with contextlib.suppress(OSError):
-            for line in table.read_text().splitlines()[1:]:
+            for line in table.read_text(encoding="utf-8").splitlines()[1:]:
                 _, local, _, state, _, _, _, user, *_ = line.split()
                 at, _, its_port = local.partition(":")
                 if state == _LISTENS and int(its_port, 16) == port and int(at[-8:], 16) in (0, number):

@@ -235,7 +235,7 @@ def _trusted(name: str) -> bool:
 def _umask() -> int:
     """Of this process. (Other threads make files meanwhile, so it is not changed to be seen where the kernel tells it.)"""
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
     found = os.umask(0o077)
     os.umask(found)

@@ -300,7 +300,7 @@ class CheckpointManager:
         files: dict[str, Any] = {}
         for rank in range(self._dist.info.world_size):
             part = temporary / _TAG / f"files-{rank:05d}.json"
-            files |= json.loads(part.read_text())
+            files |= json.loads(part.read_text(encoding="utf-8"))
         final = self.folder / f"step-{step:08d}"
         manifest = {
             "format": 1,
@@ -366,7 +366,7 @@ def fix_universal_optimizer_groups(engine: Any, settings: list[dict[str, Any]]) 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     """What a checkpoint's manifest holds. Raises OSError, ValueError, KeyError or TypeError where it is none, or a value has changed."""
-    manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text())
+    manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     unseal(manifest)
     for name, kind in _TYPES.items():
         if type(manifest[name]) is not kind:

@@ -92,7 +92,7 @@ def read_settings(source: dict[str, Any] | str) -> dict[str, Any]:
     path = Path(source)
     hint = "train.deepspeed takes a mapping, or a JSON or YAML file with one"
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else parse_value(text)
     except FileNotFoundError as error:
         raise ConfigError(f"train.deepspeed: {path} does not exist", hint=hint) from error

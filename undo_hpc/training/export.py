@@ -29,7 +29,7 @@ from undo_hpc.training.spec import RECORD, TrainSpec
 def exported(spec: TrainSpec) -> bool:
     """Whether the student of exactly this training stands in its place already."""
     try:
-        record = json.loads((Path(spec.out_dir) / RECORD).read_text())
+        record = json.loads((Path(spec.out_dir) / RECORD).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return False
     return isinstance(record, dict) and bool(
@@ -85,7 +85,7 @@ def _publish(
         with _system_error():
             model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(card(spec, config, summary))
+        (temporary / "README.md").write_text(card(spec, config, summary), encoding="utf-8")
         write_json(
             temporary / RECORD,
             {

@@ -129,7 +129,7 @@ def _published(path: Path, info: RankInfo, patience_s: float) -> tuple[str, int]
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes a network file system's view
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
             return str(found["address"]), int(found["port"])
         except (FileNotFoundError, json.JSONDecodeError):
             time.sleep(0.2)

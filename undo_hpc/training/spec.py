@@ -95,7 +95,7 @@ class TrainSpec:
         """Reads a spec. Raises ConfigError where the file is missing, torn, or lacks a key."""
         hint = "the spec is written by the train stage; run that again"
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ConfigError(f"{path}: no such training spec", hint=hint) from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

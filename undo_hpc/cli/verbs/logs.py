@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             hint=f"see what it waits for: undo-hpc status {arguments.run_dir}",
         )
     for path in paths[:-1]:
-        sys.stdout.write(printable(path.read_text(errors="replace")))
+        sys.stdout.write(printable(path.read_text(encoding="utf-8", errors="replace")))
 
     def going_on() -> bool:
         return arguments.follow and (arguments.stage, arguments.task) in query_live(opened, iteration).tasks

@@ -115,7 +115,7 @@ def _cell(text: str) -> str:
 
 def _alone(chart: str) -> str:
     """A chart of the page with the styles that it needs, in the light colours."""
-    style = _STYLE.read_text()
+    style = _STYLE.read_text(encoding="utf-8")
     root = style[style.index(":root") : style.index("@media")]
     rules = style[style.index(".grid {") : style.index(".rows {")]
     size = re.search(r'viewBox="0 0 (\d+) (\d+)"', chart)

@@ -68,8 +68,8 @@ def page(data: ReportData, written: str, files: Sequence[str] = ()) -> str:
         changed=_changed(config),
         files=files,
         about=_about(data),
-        style=(_HERE / "style.css").read_text(),
-        script=(_HERE / "script.js").read_text(),
+        style=(_HERE / "style.css").read_text(encoding="utf-8"),
+        script=(_HERE / "script.js").read_text(encoding="utf-8"),
         written=written,
         version=__version__,
     )

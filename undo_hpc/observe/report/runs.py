@@ -33,7 +33,7 @@ def write_index(folder: Path, runs: Sequence[tuple[Path, str, Sequence[str]]]) -
         _HERE / "runs.html.jinja",
         folder=folder.resolve().name,
         runs=rows,
-        style=(_HERE / "style.css").read_text(),
+        style=(_HERE / "style.css").read_text(encoding="utf-8"),
         written=time.strftime("%Y-%m-%d %H:%M %Z"),
     )
     target = runs_page(folder)
