@@ -145,6 +145,26 @@ def test_what_a_hostile_server_says_is_bounded_and_holds_no_key(
     assert told in scores.error and "marked" not in scores.error and scores.error.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("token", "value"), [("9" * 30, -5.0), ("-7", -5.0), (str(2**31 + 5), -5.0), ("7", -(10**400))]
+)
+def test_numbers_that_no_array_holds_are_no_log_probabilities(local: Any, token: str, value: float) -> None:
+    """An id above 2**31 had become a negative one, which training met; others were unexpected errors."""
+
+    def said(_: int, body: dict[str, Any]) -> tuple[int, Any]:
+        entry = {"rank": 1, "logprob": -1.0}
+        others = {str(10**6 + k): {"rank": k + 3, "logprob": -9.0} for k in range(K - 2)}
+        rows = [{str(own): entry, token: {"rank": 2, "logprob": value}} | others for own in body["prompt"]]
+        return 200, {"choices": [{"prompt_logprobs": rows}]}
+
+    hostile = LoopbackServer(said)
+    try:
+        with pytest.raises(EngineError, match="no log-probabilities of the prompt"):
+            list(remote(hostile.url, "vllm").score(make_requests(local, 1), K))
+    finally:
+        hostile.close()
+
+
 @pytest.mark.vllm
 def test_a_real_vllm_server_gives_the_same(
     service: Path, tiny_model: Path, engines: Callable[[str], Any]

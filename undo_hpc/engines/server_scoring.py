@@ -117,7 +117,7 @@ class ServerScorer:
             return not_scored(request, data, len(prompt))
         try:
             own, ids, log_p = read(data, len(prompt), n, k, request.answer)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise EngineError(
                 f"{path}: the answer has no log-probabilities of the prompt, or other ones than asked for ({type(error).__name__}: {error})",
                 hint=f"is it a {self._kind} server (distill.server), started with --max-logprobs {k} or more where it is vLLM?",
@@ -200,8 +200,7 @@ def _read_sglang(data: dict[str, Any], prompt: int, n: int, k: int, answer: Sequ
 def _checked(own: Any, top: list[list[tuple[int, int, float]]], n: int, k: int) -> Values:
     if len(own) != n or any(len(row) != k for row in top):
         raise ValueError(f"{len(own)} of {n} positions, {min(map(len, top), default=0)} of {k} tokens each")
-    return (
-        own,
-        np.array([[e[1] for e in row] for row in top]),
-        np.array([[e[2] for e in row] for row in top], np.float32),
-    )
+    ids = np.array([[e[1] for e in row] for row in top], np.int64)
+    if (ids < 0).any() or (ids > np.iinfo(np.int32).max).any():
+        raise ValueError("a number that is no token's")
+    return own, ids, np.array([[e[2] for e in row] for row in top], np.float32)
