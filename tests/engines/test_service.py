@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -123,6 +124,16 @@ def test_a_key_that_others_can_read_or_that_is_empty_is_refused(tmp_path: Path) 
     (tmp_path / "serve" / "key").symlink_to(tmp_path / "token")
     with pytest.raises(EngineError, match="cannot be used"):
         service.own_key(tmp_path / "serve" / "key")
+
+
+def test_a_pipe_in_place_of_a_server_or_its_key_is_not_waited_for(tmp_path: Path) -> None:
+    folder = serve_dir(tmp_path, 0)
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "server-00000.json")
+    os.mkfifo(folder / "key", 0o600)
+    assert discover(tmp_path, 0) == []
+    with pytest.raises(EngineError, match="a pipe or a device"):
+        service.own_key(folder / "key")
 
 
 def test_a_server_in_a_job_listens_where_its_name_leads_and_nowhere_else(

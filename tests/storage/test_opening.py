@@ -14,6 +14,7 @@ from undo_hpc.storage.lease import Lease, read_lease
 from undo_hpc.storage.opening import open_append, read_bytes
 from undo_hpc.storage.reading import read_fast, read_rows_tolerant
 from undo_hpc.storage.shards import ShardWriter, read_rows
+from undo_hpc.training.encoding import load_encoded
 
 READERS: list[Callable[[Path], object]] = [
     read_bytes, read_fast, read_json, read_lease, sha256_file, open_append,
@@ -54,6 +55,9 @@ def test_nothing_is_appended_through_a_link(tmp_path: Path) -> None:
 
 def test_a_pipe_among_the_data_files_is_not_waited_for(tmp_path: Path) -> None:
     """A library opens them by their names."""
+    os.mkfifo(tmp_path / "encoded.npz")
+    with pytest.raises(StorageError, match="a pipe or a device"):
+        load_encoded(tmp_path / "encoded.npz")
     os.mkfifo(tmp_path / "distilled-00000.parquet")
     with pytest.raises(OSError, match="a pipe or a device"):
         parquet_files(tmp_path)

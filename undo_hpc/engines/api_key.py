@@ -9,6 +9,7 @@ from pathlib import Path
 
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.storage.atomic import fsync_dir
+from undo_hpc.storage.opening import open_file
 from undo_hpc.system.data_files import expanded
 
 
@@ -66,7 +67,7 @@ def own_key(path: Path) -> str:
         fsync_dir(path.parent)
     try:
         with os.fdopen(
-            os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="ascii"
+            open_file(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="ascii"
         ) as source:  # a link may lead to another secret
             key, mode = source.read(), os.fstat(source.fileno()).st_mode
         if key and mode & 0o077 == 0:

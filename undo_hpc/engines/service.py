@@ -36,7 +36,7 @@ from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
 from undo_hpc.storage.manifest import sealed, unseal
-from undo_hpc.storage.opening import open_append
+from undo_hpc.storage.opening import open_append, read_bytes
 from undo_hpc.system.data_files import project_root
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, listeners, named_address
@@ -79,7 +79,9 @@ def discover(run_dir: Path, iteration: int | None = None, *, stale_s: float = ST
     latest = [layout.iteration(k) for k in layout.with_servers() if iteration in (None, k)][-1:]
     for at, path in [(each, file) for each in latest for file in each.server_files()]:
         try:
-            row = json.loads(path.read_text(encoding="utf-8"))
+            if (data := read_bytes(path)) is None:
+                continue
+            row = json.loads(data)
             unseal(row)
             if is_alive(row, stale_s=stale_s):
                 key = own_key(at.server_key) if row.get("own_key") else ""

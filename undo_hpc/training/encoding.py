@@ -31,6 +31,7 @@ from undo_hpc.models import check_tokenizer
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.atomic import fsync_dir, temporary_name, translate_os_error
 from undo_hpc.storage.manifest import seal_of, sealed
+from undo_hpc.storage.opening import open_binary
 from undo_hpc.training.ranks import DistContext
 from undo_hpc.training.soft_scores import SoftScores
 from undo_hpc.training.spec import TrainSpec
@@ -348,14 +349,12 @@ def save_encoded(data: EncodedSet, path: Path) -> None:
 def load_encoded(path: Path) -> EncodedSet:
     """Reads what `save_encoded` wrote; each array carries a checksum. Raises StorageError where the file is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open_binary(path) as file, np.load(file, allow_pickle=False) as stored:
             meta = json.loads(str(stored["meta"]))
             if meta.pop("seal", None) != seal_of(meta):
                 raise ValueError("its counts have changed since it was written")
-            keys = stored.get("keys")
-            return EncodedSet(
-                stored["ids"], stored["starts"], stored["prompts"], stored["names"], **meta, keys=keys
-            )
+            ids, starts, prompts, names = (stored[name] for name in ("ids", "starts", "prompts", "names"))
+            return EncodedSet(ids, starts, prompts, names, **meta, keys=stored.get("keys"))
     except _DAMAGE as error:
         raise StorageError(
             f"{path} is damaged ({error})", hint="remove it and run the same command again; it is made again"

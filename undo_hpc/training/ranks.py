@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from undo_hpc.errors import ConfigError, ExitCode, TrainingError, UndoError
 from undo_hpc.storage.atomic import write_json
+from undo_hpc.storage.opening import read_bytes
 from undo_hpc.system.network import routed_address
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def _published(path: Path, info: RankInfo, patience_s: float) -> tuple[str, int]
         if path.parent.is_dir():
             list(path.parent.iterdir())  # refreshes a network file system's view
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_bytes(path) or b"")
             return str(found["address"]), int(found["port"])
-        except (FileNotFoundError, json.JSONDecodeError):
+        except json.JSONDecodeError:  # not there yet, or not whole
             time.sleep(0.2)
     raise TrainingError(
         f"rank {info.rank} waited {patience_s:.0f} s for {path}, which rank 0 writes at its start",
