@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
+from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.live import LiveTasks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.regrade import _renewed, regrade
@@ -20,8 +22,10 @@ from undo_hpc.grading import GradeItem
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.plan import build_graph
+from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.records import Attempt, Grade, Problem
+from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
 
@@ -128,6 +132,38 @@ def test_what_rests_on_other_verdicts_is_stale(
     assert manifest.counts["new_tokens"] > 0, "what it cost is kept"
 
 
+def test_where_no_verdict_changes_manifests_and_metrics_name_the_new_checker(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of two versions could not be compared for ever: metrics kept the name of the old checker, and nothing was made again. And
+    times tell no order: the clock of the node that wrote a manifest may be ahead."""
+    path = run.layout.iteration(1).root / "evaluate" / "task-00000.manifest.json"
+    manifest = read_manifest(path)
+    assert manifest is not None
+    write_manifest(path, replace(manifest, finished=time.time() + 1e6))
+    monkeypatch.setattr("undo_hpc.stages.verdicts.CHECKER_VERSION", "another")
+    assert regrade(run, apply=True).changes == []
+    assert [read_metrics(run, k)["checker"] for k in range(2)] == ["another"] * 2
+    plan = run.plan(1)
+    assert plan is not None
+    stages = {stage.name: stage for stage in build_graph(run.config, run.layout, plan)}
+    tasks = [read_manifest(run.layout.root / task.manifest) for task in stages["evaluate"].tasks]
+    assert checker_of_tasks(run, 1, filter(None, tasks)) == "another"
+    require_one_checker(run, 1, "another")
+    assert len(all_metrics(run)) == 2 and current_state(run).iteration == 2, "nothing is made again"
+
+
+def test_metrics_of_damaged_answers_keep_the_name_of_their_checker(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = next(iter((run.layout.iteration(1).root / "evaluate" / "gsm").glob("shard-*.jsonl")))
+    shard.write_bytes(shard.read_bytes().replace(b"wrong", b"wronG", 1))
+    before = read_metrics(run, 1)["checker"]
+    monkeypatch.setattr("undo_hpc.stages.verdicts.CHECKER_VERSION", "another")
+    assert regrade(run, apply=True).unread == {1}
+    assert [read_metrics(run, k)["checker"] for k in range(2)] == ["another", before]
+
+
 def test_a_word_of_the_problem_is_no_leak(run: Run) -> None:
     problem = Problem("p", "The student buys 3 pens at 2 dollars. What does he pay?", "6", 0)
     text = "The student pays 3 * 2 = 6 dollars. \\boxed{6}"
@@ -143,8 +179,9 @@ def test_a_crash_between_shard_and_manifest_loses_no_answer(
     name = spoil(run, "generate", 1, "correct")
     rows = len((run.layout.root / name).read_text().splitlines())
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
+    def crash(path: Path, manifest: Manifest) -> None:
+        if "regraded" in manifest.details:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr("undo_hpc.control.regrade.write_manifest", crash)
     with pytest.raises(KeyboardInterrupt):

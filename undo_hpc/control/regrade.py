@@ -2,6 +2,7 @@
 
 By default it only tells what would change. With `apply` the new verdicts go into the shards, and each manifest is written again: what was made
 from another verdict (the distilled set and all behind it, or the metrics) is then stale by its digests, and the next launch makes it again.
+Where no verdict has changed, manifests and metrics name the present checker from then on: they are its verdicts, too.
 Later iterations began with errors and rationales that have changed: they are moved as they are to `superseded/`, and made again.
 
 A crash between shard and manifest costs nothing: the new rows lie in the shard's `.parts` folder first, where a task that is run again finds
@@ -27,6 +28,7 @@ from undo_hpc.grading import GradeItem
 from undo_hpc.method.metrics import count_attempts, count_solved
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
+from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import followers, spec_of
 from undo_hpc.records import Attempt, Grade, Problem
@@ -34,9 +36,16 @@ from undo_hpc.stages.attempts import basis_of, checker_tag
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.verdicts import checker_version
-from undo_hpc.storage.atomic import translate_os_error, write_bytes
+from undo_hpc.storage.atomic import translate_os_error, write_bytes, write_json
 from undo_hpc.storage.lease import Lease
-from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, verify_outputs, write_manifest
+from undo_hpc.storage.manifest import (
+    Manifest,
+    describe_output,
+    read_manifest,
+    sealed,
+    verify_outputs,
+    write_manifest,
+)
 from undo_hpc.storage.shards import dump_rows, encode_sealed, first_row_from, read_rows
 from undo_hpc.system.invocation import cli_hint, display_path
 from undo_hpc.system.wording import counted
@@ -71,6 +80,7 @@ class Regrade:
         changes: verdicts that differ.
         late: answers that were not decided in time now and keep their verdict: the clock is no checker.
         skipped: tasks without evidence, which have nothing to grade.
+        unread: iterations of which answers are damaged, and were not graded.
         again: (iteration, stage) that the next launch makes again, after `apply`.
     """
 
@@ -78,6 +88,7 @@ class Regrade:
     changes: list[Change] = field(default_factory=list)
     late: int = 0
     skipped: int = 0
+    unread: set[int] = field(default_factory=set)
     again: list[tuple[int, str]] = field(default_factory=list)
     applied: bool = False
 
@@ -125,8 +136,12 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
                     for task in stage.tasks:
                         _task(run, stage, task, checker, done)
     if apply:
+        for number in numbers:
+            if number not in done.unread and not any(c.iteration <= number for c in done.changes):
+                _rename_checker(run, number)
         run.events.append(
             "regraded",
+            recorded=True,  # in the manifests; an earlier version recorded it here alone
             checker=checker_version(run.config),
             iterations=numbers,
             changes=len(done.changes),
@@ -150,23 +165,40 @@ def _problems(run: Run, sets: Iterable[str], rows: Sequence[Attempt]) -> dict[st
     return found
 
 
-def _task(run: Run, stage: Stage, task: Task, checker: AnswerChecker, done: Regrade) -> None:
+def _task(run: Run, stage: Stage, task: Task, grader: AnswerChecker, done: Regrade) -> None:
     root = run.layout.root
     manifest = read_manifest(root / task.manifest)
     if manifest is None or verify_outputs(root, manifest, deep=True):
         done.skipped += 1
+        done.unread |= {stage.iteration} if manifest else set()
         return
     shards: dict[str, list[Attempt]] = {}
     found = len(done.changes)
     for name in task.outputs:
         rows = [Attempt.from_dict(row) for row in read_rows(root / name)]
         sets = ("train", "diagnosis") if stage.name == "generate" else (Path(name).parent.name,)
-        shards[name] = list(_grade(run, stage, name, rows, _problems(run, sets, rows), checker, done))
+        shards[name] = list(_grade(run, stage, name, rows, _problems(run, sets, rows), grader, done))
     if done.applied and len(done.changes) > found:
         _put_aside_later(
             run, stage.iteration
         )  # first: a crash in between leaves an iteration to make, never a stale one
         _write(run, task, manifest, shards, stage)
+    elif done.applied and manifest.details.get("checker") != (checker := checker_version(run.config)):
+        write_manifest(
+            root / task.manifest, replace(manifest, details=manifest.details | {"checker": checker})
+        )
+
+
+def _rename_checker(run: Run, iteration: int) -> None:
+    """The metrics of an iteration in which no verdict has changed are of the present checker. (Its manifest names the digest: a crash in
+    between leaves metrics that are counted again.)"""
+    at = run.layout.iteration(iteration)
+    manifest, metrics = read_manifest(at.stage_manifest("advance")), find_metrics(run, iteration)
+    if manifest is None or not metrics or metrics.get("checker") == (checker := checker_version(run.config)):
+        return
+    write_json(at.metrics, sealed(metrics | {"checker": checker}))
+    outputs = manifest.outputs | {run.layout.relative(at.metrics): describe_output(at.metrics)}
+    write_manifest(at.stage_manifest("advance"), replace(manifest, outputs=outputs))
 
 
 def _grade(

@@ -58,11 +58,14 @@ def require_one_checker(run: Run, iteration: int, version: str) -> None:
 
 
 def _regrades(run: Run) -> list[tuple[float, list[Any], str]]:
-    """Time, iterations and checker of each `regrade --apply`, in order; a damaged event is none."""
+    """Time, iterations and checker of each `regrade --apply` of a version that wrote it into no manifest whose verdicts stood, in order; a
+    damaged event is none. (Times of several nodes: later ones are not told by their clocks any more.)"""
     found = []
     for event in read_events(run.events.path):
         checker, numbers = event.get("checker"), event.get("iterations")
-        if event["kind"] == "regraded" and isinstance(checker, str) and isinstance(numbers, list):
+        if event["kind"] != "regraded" or event.get("recorded"):
+            continue
+        if isinstance(checker, str) and isinstance(numbers, list):
             found.append((finite(event, "time"), numbers, checker))
     return found
 
