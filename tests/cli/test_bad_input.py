@@ -253,6 +253,7 @@ def in_a_process(
     if shell:
         command = ["bash", "-c", f'"$@" {shell}', "-", *command]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **env}
+    environment.pop("PYTHONUNBUFFERED", None)  # nothing would be left to be written at the end of the process
     return subprocess.run(
         command, stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace", env=environment, timeout=120, check=False
     )  # fmt: skip

@@ -231,3 +231,23 @@ def test_an_error_of_the_caller_passes_through_and_leaves_the_pool_usable() -> N
         with pytest.raises(RuntimeError, match="of the caller"):
             list(checker.grade_many(broken()))
         assert [g.correct for g in checker.grade_many([GradeItem("1", "1")])] == [True]
+
+
+def test_an_interrupted_end_can_be_ended_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C while the workers end: the first is the error that counts, and no worker stays."""
+    checker = Checker(workers=2)
+    checker.warm()
+    first, second = checker._pool
+    wait, calls = second.process.wait, []
+
+    def interrupted() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return wait()
+
+    monkeypatch.setattr(second.process, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checker.close()
+    checker.close()
+    assert checker._pool == [] and eventually(lambda: not any(alive(w.process.pid) for w in (first, second)))

@@ -88,10 +88,9 @@ class Checker:
         self.close()
 
     def close(self) -> None:
-        """Ends the worker processes and waits for them."""
-        for worker in self._pool:
-            self._end(worker)
-        self._pool.clear()
+        """Ends the worker processes and waits for them. After an interruption (a second Ctrl-C) the rest can be closed again."""
+        while self._pool:
+            self._end(self._pool.pop())
         self._jobs.clear()
 
     def warm(self) -> None:
@@ -156,8 +155,8 @@ class Checker:
 
     def _end(self, worker: _Worker) -> None:
         assert worker.process.stdout and worker.process.stdin
-        self._selector.unregister(worker.process.stdout)
         worker.process.kill()
+        self._selector.unregister(worker.process.stdout)
         worker.process.wait()
         worker.process.stdout.close()
         with contextlib.suppress(BrokenPipeError):  # it died with a job half sent

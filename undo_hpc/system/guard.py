@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
 from undo_hpc.system.credentials import redacted
@@ -56,11 +57,11 @@ def guard(
         return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
     except BrokenPipeError:
         # `undo-hpc logs ... | head` ends quietly; what is still to be flushed goes nowhere
-        _discard_output()
+        _discard(sys.stdout)
         return int(ExitCode.INCOMPLETE if interrupted else ExitCode.COMPLETE)
     except Exception as error:  # noqa: BLE001 -- whatever it is, the user gets a message and a file
         if isinstance(error, OSError) and error.filename is None:  # the output itself: full, or gone
-            _discard_output()
+            _discard(sys.stdout)
         return report_error(_in_words(error, explain))
 
 
@@ -93,8 +94,10 @@ def report_error(error: UndoError) -> int:
 
 def _say(text: str) -> None:
     """Prints to stderr; where that is full or gone, the exit code still says what happened."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _discard(sys.stderr)
 
 
 def explained(error: Exception, folder: Path | None = None) -> UndoError:
@@ -158,7 +161,7 @@ def _write_traceback(error: Exception, folder: Path | None) -> Path | None:
     return None
 
 
-def _discard_output() -> None:
-    """What is still to be flushed at the end of the process goes nowhere."""
+def _discard(stream: TextIO) -> None:
+    """What is still to be flushed at the end of the process goes nowhere; Python would end with an exit code of its own (120)."""
     with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor of its own
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
