@@ -171,6 +171,10 @@ def _elsewhere(name: str):
     return change
 
 
+def _adapter_beside_weights(model: Path) -> None:
+    (model / "adapter_config.json").write_text('{"base_model_name_or_path": "another/model"}')
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -186,6 +190,7 @@ def _elsewhere(name: str):
         (_pointer, "Git LFS pointer"),
         (_empty, "the file is empty"),
         (_adapter, "is a LoRA adapter"),
+        (_adapter_beside_weights, "or holds one: transformers loads the base"),
     ],
 )
 def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, message: str) -> None:

@@ -321,9 +321,11 @@ def _checked(directory: Path) -> str:
                     hint="remove it, or copy the model again",
                 )
     missing = missing_parts(directory)
-    if missing and (directory / "adapter_config.json").is_file():
+    if (directory / "adapter_config.json").is_file():
         raise DataError(
-            f"{directory}: is a LoRA adapter, not a model", hint="merge it into its base model and save that"
+            f"{directory}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "
+            "weights that lie there",
+            hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
         )
     if missing:
         raise DataError(
