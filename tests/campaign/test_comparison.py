@@ -180,6 +180,18 @@ def test_the_same_arm_under_two_names_is_not_told_apart(results: dict[str, dict[
     assert "would mostly not have been seen" in found.sentence
 
 
+def test_the_interval_of_a_difference_holds_it_where_the_same_student_answered_otherwise(
+    results: dict[str, dict[int, RunResult]],
+) -> None:
+    """In other batches, or with samples: '+8.8 points (95 % interval 0.0 to 0.0)' was shown."""
+    one, other = results["undo"][0], results["blind"][0]
+    [found] = compare({"a": {0: one}, "b": {0: replace(other, student=one.student)}}, [("a", "b")])
+    assert found.same == 1 and found.difference.mean
+    assert found.difference.low < found.difference.mean < found.difference.high
+    [itself] = compare({"a": {0: one}, "b": {0: one}}, [("a", "b")])
+    assert (itself.difference.low, itself.difference.mean, itself.difference.high) == (0, 0, 0)
+
+
 def test_other_items_or_another_judge_are_refused(
     tmp_path: Path, results: dict[str, dict[int, RunResult]]
 ) -> None:

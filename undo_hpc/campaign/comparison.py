@@ -121,7 +121,8 @@ def compare(
         apart = unmatched(ledgers[0], ledgers[1], match)
         same = sum(results[a][seed].student == results[b][seed].student for seed in common)
         difference = compare_arms(mine, theirs)
-        if same == len(common):  # one student, compared with itself: nothing is unseen
+        if same == len(common) and not difference.error and not difference.mean:
+            # One student, compared with itself, which answered alike: nothing is unseen.
             difference = replace(difference, low=0.0, high=0.0)
         found.append(
             Comparison(
