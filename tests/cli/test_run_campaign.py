@@ -179,4 +179,6 @@ def test_helpers_are_as_many_as_there_are_seeds_and_one_that_is_killed_is_no_suc
     monkeypatch.setattr(run_locally, "run_locally", lambda run, console: 0)
     assert main([str(campaign), "--dir", str(tmp_path / "out"), "--jobs", "9000"]) == 3
     assert [process.returncode for process in started] == [-9]
-    assert "the same command goes on" in " ".join(capsys.readouterr().out.split())
+    assert "the same command goes on" in " ".join(capsys.readouterr().err.split())
+    assert main([str(campaign), "--dir", str(tmp_path / "out"), "--quiet"]) == 3
+    assert "the same command goes on" in " ".join(capsys.readouterr().err.split()), "no code but 0 is silent"

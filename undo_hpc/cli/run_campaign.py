@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from undo_hpc.stages.prepare import Sources
     from undo_hpc.storage.lease import Lease
 
+log = logging.getLogger(__name__)
 PATIENCE_S = 120.0  # for another launcher of the same campaign that is writing its page
 EXAMPLES = """examples:
   python launchers/run_campaign.py tiny_validate --dry-run    runs, cost, what can be seen; writes nothing
@@ -79,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     # from a job: campaign/continuing.py
     parser.add_argument("--continue-seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--helper", action="store_true", help=argparse.SUPPRESS)  # see `helpers`
     add_verbosity(parser)
     return parser
 
@@ -135,7 +138,8 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
         path = write_page(campaign, place, console)
     console.print(str(path), highlight=False, soft_wrap=True)
     if not code and not start.on_slurm and not start.has_ended:
-        console.print("not finished: another process works on the rest, or died; the same command goes on")
+        if not arguments.helper:  # whose launcher says so, when all of them have ended
+            log.warning("not finished: another process works on the rest, or died; the same command goes on")
         return 3
     return code
 
@@ -187,7 +191,7 @@ def check_arms(campaign: Campaign, place: CampaignDir, *, read_hub: bool) -> Sou
 @contextlib.contextmanager
 def helpers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The same command in further processes, which work on other seeds; waited for at the end, ended where this one is stopped."""
-    command = [sys.executable, *sys.argv, "--jobs", "1", "--quiet"]
+    command = [sys.executable, *sys.argv, "--jobs", "1", "--quiet", "--helper"]
     started = [subprocess.Popen(command) for _ in range(count)]
     try:
         yield started
