@@ -18,14 +18,16 @@ from undo_hpc.control.live import LiveTasks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.regrade import _renewed, regrade
 from undo_hpc.errors import LeaseError
-from undo_hpc.grading import GradeItem
+from undo_hpc.grading import CHECKER_VERSION, GradeItem
+from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.plan import build_graph
-from undo_hpc.pipeline.results import read_metrics
+from undo_hpc.pipeline.results import find_metrics, read_metrics
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.records import Attempt, Grade, Problem
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
+from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import Manifest, describe_output, read_manifest, write_manifest
 
@@ -153,6 +155,33 @@ def test_where_no_verdict_changes_manifests_and_metrics_name_the_new_checker(
     assert len(all_metrics(run)) == 2 and current_state(run).iteration == 2, "nothing is made again"
 
 
+@pytest.mark.parametrize("iteration", [0, 1])
+@pytest.mark.parametrize("checker", ["9.9", "of another length"])
+def test_a_kill_before_the_metrics_name_the_new_checker_blocks_nothing(
+    run: Run, iteration: int, checker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics and their manifest cannot be written at once; later iterations rest on the metrics, so that they are not counted again."""
+    monkeypatch.setattr("undo_hpc.stages.verdicts.CHECKER_VERSION", checker)
+
+    def killed(path: Path, data: bytes | Iterable[bytes]) -> None:
+        if path == run.layout.iteration(iteration).metrics:
+            raise KeyboardInterrupt
+        write_bytes(path, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("undo_hpc.control.regrade.write_bytes", killed)
+        regrade(run, apply=True)
+    assert not find_metrics(run, iteration), "they are not what the manifest says, and not believed"
+    assert regrade(run, apply=True).changes == []
+    assert [read_metrics(run, k)["checker"] for k in range(2)] == [checker] * 2
+    assert len(all_metrics(run)) == 2 and current_state(run).iteration == 2, "nothing is made again"
+    damaged = run.layout.iteration(iteration).metrics
+    damaged.write_bytes(damaged.read_bytes().replace(b'"correct": ', b'"correct": 1', 1))
+    monkeypatch.setattr("undo_hpc.stages.verdicts.CHECKER_VERSION", "newest")
+    regrade(run, apply=True)
+    assert not find_metrics(run, iteration), "what was damaged is not written anew"
+
+
 def test_metrics_of_damaged_answers_keep_the_name_of_their_checker(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,3 +248,35 @@ def test_the_next_launch_makes_again_what_an_early_verdict_touched(run: Run) -> 
     assert [s.stage for s in position.statuses if s.state == "stale"] == ["merge"]
     (aside,) = (run.layout.root / "superseded").iterdir()
     assert {p.name: p.read_bytes() for p in aside.iterdir() if p.is_file()} == later, "nothing is lost"
+
+
+def test_attempts_of_another_checker_than_the_answers_are_told_until_they_are_graded_again(
+    tmp_path: Path,
+) -> None:
+    """After an update of the program, or a fork: the share of right attempts was silently of two checkers."""
+    built = RunBuilder(tmp_path / "run", problems=20, sets=["display.report=false"])
+    run = built.play(1)
+    plan = run.plan(0)
+    assert plan is not None
+
+    def count_again(**checkers: str) -> list[str]:
+        for name, stage in built.graph(plan).items():
+            for task in stage.tasks if name in ("generate", "evaluate", "baseline") else ():
+                manifest = read_manifest(run.layout.root / task.manifest)
+                assert manifest is not None
+                named = checkers.get(f"{name}_{task.index}", CHECKER_VERSION)
+                write_manifest(
+                    run.layout.root / task.manifest,
+                    replace(manifest, details=manifest.details | {"checker": named}),
+                )
+        run.layout.iteration(0).stage_manifest("advance").unlink()
+        built.single(plan, "advance")
+        return warnings_of(read_metrics(run, 0))
+
+    before = count_again()
+    told = count_again(generate_0="1.9")
+    assert read_metrics(run, 0)["generate"]["checkers"] == ["1.9", CHECKER_VERSION]
+    assert any("judged by 1.9 and" in warning for warning in told)
+    assert count_again(generate_0="1.9", generate_1="1.9") != before, "all of one, the answers of another"
+    assert regrade(run, apply=True).changes == []
+    assert "checkers" not in read_metrics(run, 0)["generate"] and warnings_of(read_metrics(run, 0)) == before

@@ -265,6 +265,11 @@ def cautions(results: Results) -> list[str]:
             f"The runs were made by {len(versions)} versions of the code; their checkers may differ. undo-hpc regrade RUN "
             "judges the stored answers of each by the present one."
         )
+    if mixed := [run for run in runs if any(m["generate"].get("checkers") for m in all_metrics(run))]:
+        found.append(
+            f"The teacher's attempts of {mixed[0].layout.root}{' and others' if len(mixed) > 1 else ''} were not all judged by the checker of the "
+            "student's answers, so that the share of right attempts mixes several. undo-hpc regrade RUN --apply judges all by one."
+        )
     if any(run.config.evaluate.sampling.temperature == 0 for run in runs) and not repeated(results):
         found.append(
             "Answers are greedy, one a problem: another batch composition can flip some of them unless the engine is batch-invariant."

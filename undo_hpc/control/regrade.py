@@ -11,6 +11,7 @@ all its answers and generates none.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import time
@@ -28,7 +29,6 @@ from undo_hpc.grading import GradeItem
 from undo_hpc.method.metrics import count_attempts, count_solved
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
-from undo_hpc.pipeline.results import find_metrics
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import followers, spec_of
 from undo_hpc.records import Attempt, Grade, Problem
@@ -36,16 +36,19 @@ from undo_hpc.stages.attempts import basis_of, checker_tag
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.verdicts import checker_version
-from undo_hpc.storage.atomic import translate_os_error, write_bytes, write_json
+from undo_hpc.storage.atomic import encode_json, translate_os_error, write_bytes
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.manifest import (
     Manifest,
+    Output,
     describe_output,
     read_manifest,
     sealed,
+    unseal,
     verify_outputs,
     write_manifest,
 )
+from undo_hpc.storage.opening import read_bytes
 from undo_hpc.storage.shards import dump_rows, encode_sealed, first_row_from, read_rows
 from undo_hpc.system.invocation import cli_hint, display_path
 from undo_hpc.system.wording import counted
@@ -190,15 +193,31 @@ def _task(run: Run, stage: Stage, task: Task, grader: AnswerChecker, done: Regra
 
 
 def _rename_checker(run: Run, iteration: int) -> None:
-    """The metrics of an iteration in which no verdict has changed are of the present checker. (Its manifest names the digest: a crash in
-    between leaves metrics that are counted again.)"""
-    at = run.layout.iteration(iteration)
-    manifest, metrics = read_manifest(at.stage_manifest("advance")), find_metrics(run, iteration)
-    if manifest is None or not metrics or metrics.get("checker") == (checker := checker_version(run.config)):
+    """The metrics of an iteration in which no verdict has changed are of the present checker.
+
+    Their manifest names their digest, and is written first: a kill in between leaves metrics that are neither believed nor made again,
+    for later iterations rest on them. This again finds that they become what the manifest says.
+    """
+    at, checker = run.layout.iteration(iteration), checker_version(run.config)
+    manifest, data, name = (
+        read_manifest(at.stage_manifest("advance")),
+        read_bytes(at.metrics),
+        run.layout.relative(at.metrics),
+    )
+    if manifest is None or data is None or (known := manifest.outputs.get(name)) is None:
         return
-    write_json(at.metrics, sealed(metrics | {"checker": checker}))
-    outputs = manifest.outputs | {run.layout.relative(at.metrics): describe_output(at.metrics)}
-    write_manifest(at.stage_manifest("advance"), replace(manifest, outputs=outputs))
+    try:
+        unseal(metrics := orjson.loads(data))
+        made = {key: value for key, value in metrics["generate"].items() if key != "checkers"}
+    except (ValueError, TypeError, AttributeError, KeyError):  # damaged
+        return
+    renamed = encode_json(sealed(metrics | {"checker": checker, "generate": made}))
+    new = Output(hashlib.sha256(renamed).hexdigest(), len(renamed))
+    if renamed != data and known.sha256 in (hashlib.sha256(data).hexdigest(), new.sha256):
+        write_manifest(
+            at.stage_manifest("advance"), replace(manifest, outputs=manifest.outputs | {name: new})
+        )
+        write_bytes(at.metrics, renamed)
 
 
 def _grade(

@@ -53,6 +53,11 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
         found.append(
             f"{learned(metrics['train'], kept)}: train.max_length, train.too_long, student.reasoning and the number of steps decide what is left out"
         )
+    if made.get("checkers"):
+        found.append(
+            f"the teacher's attempts were judged by {' and '.join(made['checkers'])}, the student's answers by {metrics['checker']}: "
+            "undo-hpc regrade tells what differs, and with --apply grades all by one"
+        )
     if made["errors"] > _MANY_ERRORS * made["rows"]:
         found.append(f"{made['errors']:,} of {made['rows']:,} requests to the teacher failed{_because(made)}")
     here, before = metrics["sets"].get("validation"), (metrics.get("baseline") or {}).get("validation")

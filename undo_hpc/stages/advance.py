@@ -32,7 +32,7 @@ from undo_hpc.stages.answered_problems import (
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.predictions import Predictions
 from undo_hpc.stages.prepare import prepared_digest, require_added
-from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
+from undo_hpc.stages.verdicts import checker_of_tasks, checkers_of_tasks, require_one_checker
 from undo_hpc.storage.atomic import write_bytes, write_json
 from undo_hpc.storage.manifest import Manifest, Output, read_manifest, sealed
 from undo_hpc.storage.shards import encode_row
@@ -87,7 +87,7 @@ def run_stage(ctx: StageContext) -> None:
         **made.categories(answers["evaluate"]),
         "errors": {} if cut else made.errors.to_dict(),
         "to_refine": 0 if cut else made.to_refine,
-        "generate": generation_summary(ctx),
+        "generate": generation_summary(ctx, checker),
         "train": stage_counts(ctx, "train"),
         "distilled": distilled,
     } | ({"until": cut} if cut else {})
@@ -209,14 +209,20 @@ def _feedback(answered: AnsweredProblem, *, from_data: bool) -> Feedback:
     )
 
 
-def generation_summary(ctx: StageContext) -> dict[str, Any]:
-    """Yield and cost of the teacher's work, over the shards that the distilled set was made of (all, where there is none)."""
+def generation_summary(ctx: StageContext, checker: str) -> dict[str, Any]:
+    """Yield and cost of the teacher's work, over the shards that the distilled set was made of (all, where there is none).
+
+    Names its checkers where one is another than that of the student's answers, as after an update of the program or a fork: nothing is
+    made again for that, but figures of them are not told as if they were of one.
+    """
     if "generate" not in ctx.graph:
         return sum_generation(()) | {"error": "", "tasks": 0}
     merged = read_manifest(ctx.at.stage_manifest("merge")) if "merge" in ctx.graph else None
     manifests = _counted(ctx, "generate", merged.details["generate_used"] if merged else None)
     error = next((message for m in manifests if (message := m.details.get("error"))), "")
-    return sum_generation(m.counts for m in manifests) | {"error": error, "tasks": len(manifests)}
+    summary = sum_generation(m.counts for m in manifests) | {"error": error, "tasks": len(manifests)}
+    found = sorted(checkers_of_tasks(ctx.run, ctx.plan.iteration, manifests) - {""})  # of old versions
+    return summary | ({} if found in ([], [checker]) else {"checkers": found})
 
 
 def _counted(ctx: StageContext, stage: str, used: Sequence[int] | None = None) -> list[Manifest]:

@@ -28,6 +28,14 @@ def checker_of_tasks(run: Run, iteration: int, manifests: Iterable[Manifest]) ->
     Raises:
         ConfigError: they are of several checkers.
     """
+    found = checkers_of_tasks(run, iteration, manifests)
+    if len(found) > 1:
+        raise _several(run, f"the answers of iteration {iteration} were", found)
+    return found.pop() if found else checker_version(run.config)
+
+
+def checkers_of_tasks(run: Run, iteration: int, manifests: Iterable[Manifest]) -> set[str]:
+    """All checkers of the verdicts of some tasks."""
     again = _regrades(run)
     found = set()
     for manifest in manifests:
@@ -36,9 +44,7 @@ def checker_of_tasks(run: Run, iteration: int, manifests: Iterable[Manifest]) ->
             if iteration in numbers and when >= manifest.finished:
                 version = checker
         found.add(version)
-    if len(found) > 1:
-        raise _several(run, f"the answers of iteration {iteration} were", found)
-    return found.pop() if found else checker_version(run.config)
+    return found
 
 
 def require_one_checker(run: Run, iteration: int, version: str) -> None:

@@ -97,7 +97,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Writes a JSON file durably."""
-    write_bytes(path, orjson.dumps(data, option=_JSON))
+    write_bytes(path, encode_json(data))
+
+
+def encode_json(data: Any) -> bytes:
+    """The bytes of a JSON file."""
+    return orjson.dumps(data, option=_JSON)
 
 
 def read_json(path: Path) -> dict[str, Any]:
