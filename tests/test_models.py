@@ -10,21 +10,25 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from undo_hpc.chat.template import ChatTemplate
 from undo_hpc.config.schema import ModelConfig
+from undo_hpc.engines.chat import load_tokenizer
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.models import (
     check_hub_model,
     check_tokenizer,
     damaged_files,
     fingerprint,
+    require_own_vocabulary,
     resolve_model,
     text_settings,
 )
+from undo_hpc.training import student
 
 
 def complete(directory: Path) -> Path:
@@ -175,9 +179,19 @@ def _adapter_beside_weights(model: Path) -> None:
     (model / "adapter_config.json").write_text('{"base_model_name_or_path": "another/model"}')
 
 
+def _vocabulary_elsewhere(**named: object):
+    def change(model: Path) -> None:
+        (model / "tokenizer_config.json").write_text(json.dumps(named))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_vocabulary_elsewhere(vocab="/proc/self/environ"), "sets vocab, by which a file outside"),
+        (_vocabulary_elsewhere(merges=".env"), "sets merges"),
+        (_vocabulary_elsewhere(init_inputs=["/etc/hostname"]), "sets init_inputs"),
         (_pipe, r"generation_config\.json is a pipe or a device"),
         (_device, r"special_tokens_map\.json is a pipe or a device"),
         (_elsewhere("../weights.safetensors"), r"lacks weight files of its own .*\.\./weights"),
@@ -198,6 +212,23 @@ def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, me
     change(model)
     with pytest.raises(DataError, match=message):
         resolve_model(str(model))
+
+
+def test_a_model_of_the_hub_names_no_vocabulary_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers reads the file that it names, and the student was published with its lines in tokenizer.json."""
+    settings = tmp_path / "tokenizer_config.json"
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *words, **named: str(settings))
+    settings.write_text('{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": []}')
+    require_own_vocabulary("owner/model")  # a vocabulary of its own; names that transformers does not follow
+    settings.write_text('{"tokenizer_class": "BertTokenizer", "vocab": "/proc/self/environ"}')
+    for load in (
+        lambda: load_tokenizer("owner/model", ModelConfig(model="owner/model")),
+        lambda: student.load_tokenizer(SimpleNamespace(model="owner/model", revision="")),
+    ):
+        with pytest.raises(DataError, match="sets vocab, by which a file outside"):
+            load()
 
 
 def test_a_complete_sharded_model_is_fine(tmp_path: Path) -> None:

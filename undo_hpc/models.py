@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -312,7 +313,8 @@ def _sampled(path: Path, pieces: int = 16, piece: int = 2**16) -> str:
 
 
 def _checked(directory: Path) -> str:
-    for path in sorted(directory.iterdir()):
+    # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
+    for path in (*sorted(directory.iterdir()), *sorted(directory.glob("[!.]*/*"))):
         if path.exists():
             require_not_lent(path)
             if not path.is_file() and not path.is_dir():  # whoever opens a pipe waits for ever
@@ -332,7 +334,28 @@ def _checked(directory: Path) -> str:
             f"{directory}: is not a complete model; it lacks {'; '.join(missing)}",
             hint="finish the download, or save the model and its tokenizer there with save_pretrained",
         )
+    require_own_vocabulary(str(directory))
     return str(directory.resolve())
+
+
+def require_own_vocabulary(path: str, revision: str = "") -> None:
+    """Refuses a model whose tokenizer_config.json names the file of a vocabulary: transformers reads any file by it (a key of ours,
+    /proc/self/environ), and its lines would stand in the student's tokenizer. Raises DataError."""
+    file = Path(path) / "tokenizer_config.json"
+    if not Path(path).is_dir():
+        from huggingface_hub import hf_hub_download
+
+        with contextlib.suppress(OSError, ValueError):  # no such file, no Hub: loading says so
+            file = Path(hf_hub_download(path, file.name, revision=revision or None))
+    settings = json_object(file) if file.is_file() else {}
+    named = [key for key in ("vocab", "merges") if isinstance(settings.get(key), str)]
+    if settings.get("init_inputs"):  # the same by position
+        named.append("init_inputs")
+    if named:
+        raise DataError(
+            f"{path}: its tokenizer_config.json sets {named[0]}, by which a file outside of the model would be read, and shown in the student",
+            hint=f"ask who made the model; or remove {named[0]} in a local copy",
+        )
 
 
 def check_tokenizer(

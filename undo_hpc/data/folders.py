@@ -13,6 +13,7 @@ from undo_hpc.config.yaml_text import parse_value
 from undo_hpc.data.rows import SUFFIXES, is_data
 from undo_hpc.data.split_names import SPLIT_WORDS, base_name, canonical, is_numbered_part, split_of
 from undo_hpc.errors import DataError
+from undo_hpc.storage.opening import read_bytes
 
 _ABOUT_DATA = (
     "dataset_info.json",
@@ -148,7 +149,7 @@ def _choose(path: Path, config: str, names: Iterable[str]) -> DataError:
 def _readme_configs(path: Path) -> dict[str, Mapping[str, Any]]:
     """The `configs` of a data set's card by name (huggingface.co/docs/hub/datasets-manual-configuration); empty where there are none."""
     try:
-        text = (path / "README.md").read_text(encoding="utf-8")
+        text = (read_bytes(path / "README.md") or b"").decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
     parts = text.split("---", 2)

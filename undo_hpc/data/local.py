@@ -16,6 +16,7 @@ from undo_hpc.data.tables import EmptyFileError, ListTable, Table
 from undo_hpc.errors import DataError
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.system.data_files import expanded
+from undo_hpc.system.ownership import require_not_lent
 
 Ignored = dict[Path, str]
 
@@ -37,6 +38,7 @@ def open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table]
     listed, digest = [], hashlib.sha256()
     for file, table in tables.items():
         sha = sha256_file(file)
+        require_not_lent(file)  # still the same
         digest.update(bytes.fromhex(sha))
         listed.append(
             {"file": _relative(file, root), "sha256": sha, "bytes": file.stat().st_size, "rows": len(table)}

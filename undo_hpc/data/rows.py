@@ -13,6 +13,7 @@ from undo_hpc.data.csv_files import read_csv
 from undo_hpc.data.json_files import broken, read_json, read_lines
 from undo_hpc.data.tables import EmptyFileError, Table
 from undo_hpc.errors import DataError
+from undo_hpc.storage.opening import open_binary
 from undo_hpc.system.ownership import require_not_lent
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", *PARQUET, *ARROW)
@@ -98,7 +99,7 @@ def _read(path: Path, size: int | None = None, *, compressed: bool = True) -> by
     try:
         codec = COMPRESSED.get(path.suffix.lower()) if compressed else None
         if codec is None:
-            with path.open("rb") as file:
+            with open_binary(path) as file:
                 return file.read() if size is None else file.read(size)
         import pyarrow
 

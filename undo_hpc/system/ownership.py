@@ -7,6 +7,7 @@ plug-ins, so whoever can change it decides what runs under this account.
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import grp
 import os
@@ -90,21 +91,54 @@ def require_no_planted_links(folders: Iterable[Path]) -> None:
 
 
 def require_not_lent(path: Path) -> None:
-    """Refuses a link of another user to a file of ours, in a folder that we are to read: they may not be allowed to read that file, and
-    would in what comes of it (the copy of a prompt, the settings of a student, the problems of a run). Raises ConfigError, OSError."""
-    entry, found = path.lstat(), path.stat()
-    ours = found.st_uid == os.geteuid() and not stat.S_ISDIR(found.st_mode)
-    if (
-        ours
-        and stat.S_ISLNK(entry.st_mode)
-        and not _is_ours(entry.st_uid, path.parent)
-        and not _trusted(EVERYBODY)
-    ):
-        raise ConfigError(
-            f"{path} is a link of another user, {user_name(entry.st_uid)}, to a file of yours, {path.resolve()}, which could be read in what "
-            "comes of it",
-            hint=f"put a copy of the folder where you alone can write; or, if it is meant so: export {TRUST}={user_name(entry.st_uid)}",
-        )
+    """Refuses a link of another user, wherever it stands on the way to a file that we are to read, if they may not read that file
+    themselves: they would in what comes of it (the copy of a prompt, the settings of a student, the problems of a run). Links to what
+    they may read, such as those of a model cache that several people share, are as good as files. Raises ConfigError, OSError."""
+    for link in _links_to(path):
+        owner = link.lstat().st_uid
+        if not (_may_read(owner, path) or _trusted(EVERYBODY) or _is_ours(owner, link.parent)):
+            name, file = user_name(owner), path.resolve()
+            raise ConfigError(
+                f"{link} is a link of another user, {name}, to a file that they may not read themselves, {file}: they could read it in what "
+                "comes of it",
+                hint=f"put a copy of the folder where you alone can write; or, if it is meant so: export {TRUST}={name}",
+            )
+
+
+def _links_to(path: Path) -> Iterator[Path]:
+    """The links on the way to a file, in their order. Raises OSError where they go round."""
+    if os.path.realpath(path) == str(path.absolute()):
+        return
+    waiting, at, most = list(reversed(path.absolute().parts)), Path(), 40  # as the kernel follows
+    while waiting:
+        at = at.parent if (part := waiting.pop()) == ".." else at / part
+        if at.is_symlink():
+            if not (most := most - 1):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            yield at
+            waiting.extend(reversed(at.readlink().parts))
+            at = at.parent
+
+
+def _may_read(user: int, path: Path) -> bool:
+    """Whether a user may read a file, by the modes and access control lists of it and of the folders that it lies in."""
+    file, groups = path.resolve(), list[int]()
+    if file.stat().st_uid == user:
+        return True
+    with contextlib.suppress(KeyError, OSError):  # a user without a name is in no group that we know
+        groups = os.getgrouplist(pwd.getpwuid(user).pw_name, pwd.getpwuid(user).pw_gid)
+    return _grants(file, _READ, user, groups) and all(
+        _grants(each, _ENTER, user, groups) for each in file.parents
+    )
+
+
+def _grants(path: Path, right: int, user: int, groups: list[int]) -> bool:
+    state = path.stat()
+    if state.st_uid == user:
+        return bool(state.st_mode >> 6 & right)
+    users, listed = _listed(path, right) or ([], [_OWNING] if state.st_mode >> 3 & right else [])
+    named = user in users or any((state.st_gid if each == _OWNING else each) in groups for each in listed)
+    return named or bool(state.st_mode & right)
 
 
 def _links(folders: Iterable[Path]) -> Iterator[str]:
@@ -192,7 +226,7 @@ def readable_by_others(file: Path) -> str:
     return f"{file} holds a secret, and {who[0]} may read it: chmod 600 {file}" if who else ""
 
 
-_READ, _WRITE, _OWNING = 4, 2, -1
+_READ, _WRITE, _ENTER, _OWNING = 4, 2, 1, -1
 _USER, _OWNING_GROUP, _GROUP, _MASK = 2, 4, 8, 16
 
 

@@ -13,6 +13,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.models import require_own_vocabulary
 from undo_hpc.system.logs import adopt
 from undo_hpc.training import attention, kernels
 from undo_hpc.training.spec import TrainSpec
@@ -25,7 +26,7 @@ def load_tokenizer(spec: TrainSpec) -> Any:
     from transformers import AutoTokenizer
 
     adopt("transformers")
-
+    require_own_vocabulary(spec.model, spec.revision)
     try:
         return AutoTokenizer.from_pretrained(
             spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code
