@@ -145,6 +145,23 @@ print("end")
         assert ours.read_text() == "words" and ours.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_program_fills_no_disk_and_has_no_rights_in_its_world(tmp_path: Path) -> None:
+    program = """
+import os
+print("rights", [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapEff", "CapPrm"))])
+try:
+    for number in range(8):
+        with open(f"{number}", "wb") as file:
+            file.write(bytes(15 << 20))
+except OSError as error:
+    print(error.strerror)
+"""
+    done = run_python(program, seconds=60, megabytes=512)
+    if "files" not in done.taken:
+        pytest.skip("no user namespaces here")
+    assert done.output.splitlines() == [f"rights {['0' * 16] * 2}", "No space left on device"]
+
+
 def test_a_signal_to_all_processes_of_a_job_ends_no_program() -> None:
     """SLURM asks a task to save by one: a program that ended by it would be graded as wrong."""
     program = """
@@ -174,8 +191,10 @@ def test_how_a_program_ended_comes_through(program: str) -> None:
 def test_what_a_program_puts_in_place_of_its_output_is_not_read(planted: str, tmp_path: Path) -> None:
     """A pipe would have held the checker for ever, a device filled its memory, and a link shown another file."""
     (tmp_path / "secret").write_text("the words of another file")
-    name = "name = next(each for each in os.listdir() if each != 'program.py')"
-    program = f"import os\nsecret = {str(tmp_path / 'secret')!r}\nprint('said', flush=True)\n{name}\nos.unlink(name)\n{planted}"
+    name = "name = 'output.txt'\nif os.path.exists(name):\n    os.unlink(name)"  # not seen where the folder is in memory
+    program = (
+        f"import os\nsecret = {str(tmp_path / 'secret')!r}\nprint('said', flush=True)\n{name}\n{planted}"
+    )
     found: list[str] = []
     thread = threading.Thread(
         target=lambda: found.append(run_python(program, seconds=60, megabytes=512).output), daemon=True

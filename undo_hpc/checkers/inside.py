@@ -35,6 +35,8 @@ _BIND, _PRIVATE, _RECURSIVE, _HARMLESS = (
     0x4000,
     0xE,
 )  # mount(2); no set-user-id, no devices, no programs
+_NOBODY = 65534
+_NO_DEVICES, _BOUNDS = 0x6, b"size=64m,nr_inodes=10000,mode=0700"  # of the folder in memory
 _HERE, _ALL_BELOW, _READ_ONLY = -100, 0x8000, 1  # mount_setattr(2)
 _CALLS = {
     "x86_64": (0xC000003E, 41, 53, 248),
@@ -83,19 +85,27 @@ def limit(seconds: int, megabytes: int) -> None:
             resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
 
 
-def apart(libc: ctypes.CDLL, folder: str) -> set[str]:
+def apart(libc: ctypes.CDLL, folder: str, program: str) -> set[str]:
     """Goes on in a process of a world of its own, where the system allows that (user namespaces): a network with no way out, no other
     process to be seen or ended, all files for reading only but those below the folder. What was taken.
 
     What landlock leaves open is closed here: to shorten a file, to change its mode, to send signals to processes of the same user.
     """
-    own = _NEWNET | _NEWPID | _NEWNS | _NEWIPC
+    own, user, group = _NEWNET | _NEWPID | _NEWNS | _NEWIPC, os.geteuid(), os.getegid()
     if libc.unshare(_NEWUSER | own) and libc.unshare(own):
         return {"network"} if libc.unshare(_NEWUSER | _NEWNET) == 0 or libc.unshare(_NEWNET) == 0 else set()
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{_NOBODY} {user} 1"),
+        ("gid_map", f"{_NOBODY} {group} 1"),
+    ):  # a file system of its own takes no files of a user that this world does not know (and root would stay its root). Refused
+        # where no such world was made
+        with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123 -- pathlib would be loaded for each program
+            file.write(text)
     _follow(
         libc
     )  # the first process of that world: with it all others end, and no signal from there reaches it
-    files = _only_below(libc, folder)
+    files = _only_below(libc, folder, program)
     os.chdir(folder)  # as it is mounted now
     _follow(libc)
     return {"network", "processes"} | ({"files"} if files else set())
@@ -120,14 +130,20 @@ def _follow(libc: ctypes.CDLL) -> None:
     libc.prctl(_DEATH_SIGNAL, 9)
 
 
-def _only_below(libc: ctypes.CDLL, folder: str) -> bool:
-    """In a mount namespace of its own: files are read only but below the folder (Linux 5.12 and later)."""
+def _only_below(libc: ctypes.CDLL, folder: str, program: str) -> bool:
+    """In a mount namespace of its own: files are read only but below the folder (Linux 5.12 and later), which is in memory and bounded,
+    where the system allows that: a program could fill the disk of a node."""
     place = os.fsencode(folder)
+    with open(program, "rb") as file:  # noqa: PTH123
+        text = file.read()
     libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None)
     libc.mount(
         b"proc", b"/proc", b"proc", _HARMLESS, None
     )  # of its own processes; containers do not allow it
-    if libc.mount(place, place, None, _BIND, None):
+    if libc.mount(b"tmpfs", place, b"tmpfs", _NO_DEVICES, _BOUNDS) == 0:
+        with open(program, "wb") as file:  # noqa: PTH123
+            file.write(text)
+    elif libc.mount(place, place, None, _BIND, None):
         return False
     closed, opened = _Mount(set=_READ_ONLY), _Mount(clear=_READ_ONLY)
     size = ctypes.sizeof(_Mount)
@@ -185,7 +201,7 @@ def main() -> None:
     seconds, megabytes, folder, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_DEATH_SIGNAL, 9)
-    taken = apart(libc, folder)
+    taken = apart(libc, folder, program)
     libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     write_only_below(libc, folder)
     if without_sockets(libc):
