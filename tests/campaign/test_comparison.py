@@ -80,6 +80,15 @@ def test_a_result_is_counted_from_the_rows(runs: Runs, results: dict[str, dict[i
     assert result.ledger.problems == metrics[result.iteration]["distilled"]["rows"] <= 24
 
 
+def test_problems_that_training_left_out_were_not_learned_from(tmp_path: Path) -> None:
+    run = RunBuilder(
+        tmp_path / "run", problems=24, sets=["iterations=1"], benchmarks={"gsm": 30}, left_out=5
+    ).play(1)
+    result = read_result(run, "gsm")
+    assert result is not None
+    assert result.ledger.problems == read_json(run.layout.iteration(0).metrics)["distilled"]["rows"] - 5
+
+
 def test_a_share_that_is_not_what_the_rows_say_is_refused(tmp_path: Path) -> None:
     run = played(tmp_path / "run")
     best = read_json(run.layout.iteration(1).metrics)["decision"]["best_iteration"]

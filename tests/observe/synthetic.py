@@ -284,7 +284,8 @@ class RunBuilder:
 
     def _learned(self, rows: int) -> dict[str, object]:
         reasons = {"longer than max_length (512)": self.left_out} if self.left_out else {}
-        return {"rows_given": rows, "rows_learned": rows - self.left_out, "rows_left_out": reasons}
+        counts = {"rows_given": rows, "rows_learned": rows - self.left_out, "rows_left_out": reasons}
+        return counts | ({"problems_learned": rows - self.left_out} if reasons else {})
 
     def _student(self, problem: Problem, skill: float, number: int = 0) -> Attempt:
         talent = random.Random(problem.problem_id).random()  # the same problems stay easy

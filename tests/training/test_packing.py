@@ -105,11 +105,16 @@ def test_a_plan_goes_through_the_data_and_any_step_can_be_asked_for(
         assert steps[-1].epoch == pytest.approx(epochs, abs=1.0)
     learned = {int(i) for s in steps for i in s.examples}
     left_out = {NOT_REACHED: len(lengths) - len(learned)} if len(learned) < len(lengths) else {}
-    assert plan().counted({"rows_given": 99, "rows_learned": len(lengths), "rows_left_out": {"x": 3}}) == {
-        "rows_given": 99,
-        "rows_learned": len(learned),
-        "rows_left_out": {"x": 3} | left_out,
-    }
+    problems = np.asarray([str(i // 3) for i in range(len(lengths))])
+    for before, own in ({"x": 3}, False), ({}, True), ({}, False):
+        told = {"rows_given": 99, "rows_learned": len(lengths), "rows_left_out": before}
+        distinct = {"problems_learned": len({i // 3 for i in learned})}
+        assert plan().counted(told, problems, own_answers=own) == {
+            "rows_given": 99,
+            "rows_learned": len(learned),
+            "rows_left_out": before | left_out,
+            **(distinct if own or before or left_out else {}),
+        }
     whole = StepPlan(np.asarray(lengths), budget=100, epochs=epochs, max_steps=0, seed=1)
     assert plan().epochs == (epochs if len(steps) == whole.total else pytest.approx(steps[-1].epoch))
     for number in {0, len(steps) // 2, len(steps) - 1}:

@@ -31,7 +31,7 @@ class Ledger:
         student_tokens: the compared student was trained on; with `start_from: previous`, its parents too.
         all_student_tokens: of all students of the run.
         problems: distinct ones that the compared student learned from.
-        rationale_tokens: mean length of its rationales, in the teacher's tokens.
+        rationale_tokens: mean length of the rationales of its distilled set, in the teacher's tokens.
         kept: share of the teacher's attempts that were right.
         scored_tokens: of `teacher_tokens` those that were read to score a text, in one pass; the others were read to write, or written.
     """
@@ -235,7 +235,7 @@ def _ledger(run: Run, metrics: list[dict[str, Any]], iteration: int) -> Ledger:
         scored_tokens=scored,
         student_tokens=sum(lineage),
         all_student_tokens=sum(trained),
-        problems=len(set(ids)),
+        problems=int(metrics[iteration]["train"].get("problems_learned", len(set(ids)))),
         rationale_tokens=sum(lengths) / len(lengths) if lengths else 0.0,
         kept=sum(m["generate"]["correct"] for m in metrics) / made if made else 0.0,
     )

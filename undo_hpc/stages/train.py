@@ -41,6 +41,7 @@ COUNTED = {
     "rows_given": "rows_given",
     "rows_learned": "rows_learned",
     "rows_left_out": "rows_left_out",
+    "problems_learned": "problems_learned",
 }
 
 

@@ -274,7 +274,7 @@ def train(
     summary = {
         "steps": plan.total,
         "epochs": plan.epochs,
-        **plan.counted(data.counts),
+        **plan.counted(data.counts, data.names, own_answers=data.keys is not None),
         "examples": len(data),
         "target_tokens_in_data": int(data.targets.sum()),
         "tokens": plan.tokens(),

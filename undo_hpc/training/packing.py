@@ -147,11 +147,20 @@ class StepPlan:
         """Examples that a step learns from: fewer than all where the steps end within the first pass."""
         return int(self._epoch(0)[1][min(self.total, self._starts[1])])
 
-    def counted(self, rows: Mapping[str, Any]) -> dict[str, Any]:
-        """The counts of the rows that can be learned from, with what the steps do not reach among those that are left out."""
+    def counted(
+        self, rows: Mapping[str, Any], problems: npt.NDArray[np.str_], *, own_answers: bool = False
+    ) -> dict[str, Any]:
+        """The counts of the rows that can be learned from, with what the steps do not reach among those that are left out.
+
+        Args:
+            problems: of each example, the problem's id; distinct ones are counted where the distilled set does not tell their number.
+            own_answers: examples are not the rows of the distilled set alone.
+        """
         missed = rows["rows_learned"] - self.reached
         left_out = rows["rows_left_out"] | ({NOT_REACHED: missed} if missed else {})
-        return {**rows, "rows_learned": self.reached, "rows_left_out": left_out}
+        learned = problems[self._epoch(0)[0][: self.reached]]
+        distinct = {"problems_learned": len(set(learned.tolist()))} if left_out or own_answers else {}
+        return {**rows, "rows_learned": self.reached, "rows_left_out": left_out, **distinct}
 
     def _epoch(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if self._epoch_cache is None or self._epoch_cache[0] != epoch:
