@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from undo_hpc.campaign.definition import find_campaign
+from undo_hpc.campaign.definition import find_campaign, load_campaign
+from undo_hpc.cluster.profile import load_profile
 from undo_hpc.config.load import find_config, load_config
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data import load_problems
@@ -262,6 +263,36 @@ def test_a_configuration_that_everybody_can_write(tmp_path: Path) -> None:
     file.chmod(0o666)
     with pytest.raises(ConfigError, match="names programs that run as you"):
         load_config(str(file))
+
+
+@as_root
+@pytest.mark.parametrize("load", [load_config, load_profile, lambda name: load_campaign(Path(name))])
+def test_a_configuration_in_a_folder_for_everybody_is_our_own(
+    load: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names plug-ins: whoever put another in place of ours, which had been cleaned away, ran code as us."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "theirs" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("nonsense: 1\n")
+    (tmp_path / "link.yaml").symlink_to(file)
+    os.chown(file, NOBODY, -1)
+    os.chown(tmp_path / "link.yaml", NOBODY, -1, follow_symlinks=False)
+    for name in ("theirs/mine.yaml", str(file), "link.yaml"):  # read, and found wrong
+        with pytest.raises(ConfigError, match="nonsense"):
+            load(name)
+    tmp_path.chmod(0o1777)
+    for name in ("link.yaml", "./link.yaml", str(tmp_path / "link.yaml")):
+        with pytest.raises(ConfigError, match=f"is another user's, {NOBODY}, in a folder where everybody"):
+            load(name)
+    os.chown(file.parent, NOBODY, -1)
+    with pytest.raises(ConfigError, match="leads to files of another user"):
+        load("theirs/mine.yaml")
+    with pytest.raises(ConfigError, match="nonsense"):  # a colleague's folder, by its whole name
+        load(str(file))
+    monkeypatch.setenv(ownership.TRUST, str(NOBODY))
+    with pytest.raises(ConfigError, match="nonsense"):
+        load("link.yaml")
 
 
 def test_a_file_does_not_hide_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

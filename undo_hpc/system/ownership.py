@@ -151,11 +151,23 @@ def _links(folders: Iterable[Path]) -> Iterator[str]:
 
 
 def require_not_for_everybody(file: Path) -> None:
-    """Refuses a file that everybody can write: it names programs that run under this account. Raises ConfigError."""
-    if file.is_file() and file.stat().st_mode & stat.S_IWOTH and not _trusted(EVERYBODY):
+    """Refuses a file that everybody can write, or that another user has put into a folder for everybody (/tmp), where one of ours may have
+    been: it names programs that run under this account. A colleague's file in a place of theirs is the user's to choose. Raises ConfigError."""
+    if not file.is_file() or _trusted(EVERYBODY):
+        return
+    if file.stat().st_mode & stat.S_IWOTH:
         raise ConfigError(
             f"every user of this machine can write {file}, which names programs that run as you",
             hint=f"chmod o-w {file}, after a look at it; where the file system knows no users: export {TRUST}='*'",
+        )
+    if len(file.parts) > 1 and not file.is_absolute():
+        require_not_planted(Path.cwd(), str(file), "the path")
+    owner = file.lstat().st_uid
+    if file.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(owner, file.parent):
+        raise ConfigError(
+            f"{file} is another user's, {user_name(owner)}, in a folder where everybody can write, and names programs that run as you",
+            hint=f"copy it to a folder of your own, after a look at it; or, where {user_name(owner)} may use your account: "
+            f"export {TRUST}={user_name(owner)}",
         )
 
 
