@@ -89,6 +89,11 @@ def test_what_the_next_start_found_of_a_killed_one_is_its_last_sign_of_life() ->
     assert split_hours(first, "train", 600).useful == pytest.approx((36_000 - 60 - 600) / 3600)
     for alive in (0, 30, 50_000):  # none, older than its own events, of a clock ahead
         assert starts_of([*killed, event("start", 40_000, pid=2, alive=alive), ends])[0].seconds == 60
+    behind = event("start", -500, pid=2, alive=36_000)  # the clock of its node, that is: it comes later
+    found = starts_of([*killed, behind, event("progress", 0, pid=2)], last_sign=180_000)
+    assert next(start for start in found if start.first).seconds == 60, (
+        "signs of the next start are none of it"
+    )
 
 
 def test_a_start_that_failed_keeps_rows_where_they_are_kept() -> None:

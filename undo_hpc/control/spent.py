@@ -127,10 +127,11 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
         events: in the order in which they were written.
         last_sign: when the task was last seen alive, for a start that never ended.
     """
-    rows = list(events)  # as they were written: a clock may be set back
+    rows = list(events)  # as they were written: a clock may be set back, and nodes have several
     found: list[Start] = []
     opened: dict[tuple[str, str], dict[str, Any]] = {}
-    begins = [(finite(e, "time"), finite(e, "alive")) for e in rows if e.get("kind") == "start"]
+    begins = [(finite(e, "alive"), finite(e, "time")) for e in rows if e.get("kind") == "start"]
+    signs = [sign if sign < began else 0.0 for sign, began in begins[1:]] + [last_sign]
 
     def close(start: dict[str, Any], seconds: float, ended: str, joules: float | None = None) -> None:
         began = finite(start, "time")
@@ -152,12 +153,9 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
         )
 
     def alive_until(start: dict[str, Any]) -> float:
-        """The last sign of life of a start that never ended: its last event, or the task's progress before the next start, which notes
-        it and clears it away."""
-        began = finite(start, "time")
-        seen = finite(start, "seen", began)
-        following, noted = min(((t, alive) for t, alive in begins if t > began), default=(float("inf"), 0.0))
-        return max(seen, *(sign for sign in (last_sign, noted) if sign < following))
+        """The last sign of life of a start that never ended: its last event, or the task's progress, which the next start notes and clears
+        away. Where the clock of the next start's node is behind it, it counts for nothing: the hours stay a lower bound."""
+        return max(finite(start, "seen", finite(start, "time")), start["sign"])
 
     for event in rows:
         who = (str(event.get("host")), str(event.get("pid")))
@@ -166,7 +164,7 @@ def starts_of(events: Iterable[dict[str, Any]], last_sign: float = 0.0) -> list[
             if who in opened:
                 lost = opened.pop(who)
                 close(lost, alive_until(lost) - finite(lost, "time"), "killed")
-            opened[who] = event | {"first": not (found or opened)}
+            opened[who] = event | {"first": not (found or opened), "sign": signs.pop(0)}
         elif who in opened:
             opened[who]["seen"] = event.get("time")
             if kind == "ready":
