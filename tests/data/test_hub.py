@@ -201,3 +201,14 @@ def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:
     assert loaded.source["rows"] == 2
     with pytest.raises(DataError, match="split"):
         load_problems(SourceConfig(hub=str(tmp_path), split="nonesuch"))
+
+
+def test_a_folder_that_is_named_as_a_data_set_of_the_hub_is_not_read_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write where a command is typed could give a benchmark other problems."""
+    (tmp_path / "openai" / "gsm8k").mkdir(parents=True)
+    (tmp_path / "openai" / "gsm8k" / "test.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 3"}\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"openai/gsm8k is meant from the Hub.*would take the folder"):
+        load_problems(SourceConfig(hub="openai/gsm8k", split="test"))

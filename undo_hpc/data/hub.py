@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import SourceConfig
@@ -54,6 +55,11 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
     """
     import datasets
 
+    if Path(source.hub).exists() and not Path(source.hub).is_absolute():
+        raise DataError(  # of anybody's, where the working folder is one for everybody
+            f"{source.hub} is meant from the Hub, and `datasets` would take the folder {Path(source.hub).absolute()} for it",
+            hint="start from another folder; or name that one in `path` in place of `hub`",
+        )
     split = source.split
     try:
         data = datasets.load_dataset(
