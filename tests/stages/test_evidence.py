@@ -28,7 +28,7 @@ from undo_hpc.stages import evaluate, generate, merge
 from undo_hpc.stages.answered_problems import answered_problems, answered_slices
 from undo_hpc.stages.attempts import AttemptStore
 from undo_hpc.stages.context import gate
-from undo_hpc.stages.prepare import prepared_digest
+from undo_hpc.stages.prepare import check_models, prepared_digest
 from undo_hpc.stages.targets import planned_prompts
 from undo_hpc.stages.train import forget_other_inputs
 from undo_hpc.storage.atomic import write_bytes, write_json
@@ -123,6 +123,23 @@ def test_a_model_that_was_replaced_while_the_run_went_on_is_not_asked(tmp_path: 
             with Lease(tmp_path / "l", "task") as lease, pytest.raises(UndoError, match=error) as caught:
                 stage.run_stage(context(run, name, lease))
             assert (error != ".") == ("is not the model that this run began with" in caught.value.message)
+
+
+def test_a_folder_is_not_taken_for_the_model_of_the_hub_that_the_run_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write where the tasks work (a scratch folder for everybody) could put another model there."""
+    run = make_run(tmp_path / "run", PROBLEMS, 1, teacher={"model": "Lab/model"})
+    prepared = read_manifest(run.layout.prepared)
+    assert prepared is not None
+    model = {"model": "Lab/model", "files": {}}
+    prepared = replace(prepared, details=prepared.details | {"models": {"teacher": model}})
+    monkeypatch.chdir(tmp_path)
+    check_models(run, prepared)
+    (tmp_path / "Lab" / "model").mkdir(parents=True)
+    (tmp_path / "Lab" / "model" / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"teacher\.model: /.*/Lab/model is not the model"):
+        check_models(run, prepared)
 
 
 def test_an_answer_that_no_manifest_validates_is_not_counted(tmp_path: Path) -> None:

@@ -278,12 +278,12 @@ def describe_model(model: ModelConfig) -> dict[str, Any]:
 def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher", "student")) -> None:
     """Whether local models still are those that the run began with. Raises DataError that names the file.
 
-    A folder that is not there at all is left to the stage that needs it: it may be needed no more.
+    A folder that is not there at all is left to the stage that needs it: it may be needed no more. One that is there for an id on the Hub is another.
     """
     for role in roles:
         recorded = prepared.details.get("models", {}).get(role, {})
         folder = Path(str(recorded.get("model", "")))
-        if not recorded.get("files") or not folder.is_dir():
+        if recorded.get("files") is None or not folder.is_dir():
             continue
         now = fingerprint(folder)
         changed = sorted(
@@ -293,7 +293,7 @@ def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher"
         )
         if changed:
             raise DataError(
-                f"{role}.model: {folder} is not the model that this run began with: "
+                f"{role}.model: {folder.absolute()} is not the model that this run began with: "
                 f"{', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''} changed",
                 hint="put the model back as it was, or start a new run (another --run-dir) with the new one",
             )
