@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from undo_hpc.errors import ConfigError, EvidenceError
 from undo_hpc.grading import GradeItem
 from undo_hpc.pipeline.run import Run, create_or_open, open_run
 from undo_hpc.records import Grade
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -170,6 +171,22 @@ def test_an_added_set_that_is_frozen_again_holds_what_was_answered(built: RunBui
     assert not any("deleted" in note for note in add_evaluations(run))
     assert run.layout.benchmark("extra").read_bytes() == before
     assert answer(built)[0] == 1
+
+
+def test_where_the_rows_lay_that_were_not_used_makes_no_other_set(built: RunBuilder, extra: Path) -> None:
+    """Frozen by an earlier version, which listed none, or read from a cache in another place: the problems are the same."""
+    extra.write_text(extra.read_text() + '{"problem": "No answer?"}\n')
+    run, _ = add(built, AddedEvaluation(benchmark=str(extra)))
+    answer(built)
+    path, listed = run.layout.added_manifest("extra"), run.layout.rejected_of("extra")
+    manifest = read_manifest(path)
+    assert manifest is not None and run.layout.relative(listed) in manifest.outputs
+    problems = run.layout.relative(run.layout.benchmark("extra"))
+    write_manifest(path, replace(manifest, outputs={problems: manifest.outputs[problems]}))
+    assert add_evaluations(run) == []
+    path.unlink()
+    add_evaluations(run)
+    assert answer(built)[0] == 1, "iteration 0 stands as it was answered"
 
 
 def test_an_added_set_is_not_asked_otherwise_under_its_name(built: RunBuilder, extra: Path) -> None:

@@ -210,7 +210,9 @@ def with_added(run: Run, plan: IterationPlan) -> IterationPlan:
         if manifest is None:
             continue
         settings = json.dumps(asked.model_dump(mode="json", exclude={"benchmark", "source", "limit"}))
-        digest = hashlib.sha256(f"{manifest.digest} {settings}".encode()).hexdigest()
+        listed = run.layout.relative(run.layout.rejected_of(name))
+        frozen = replace(manifest, outputs={k: out for k, out in manifest.outputs.items() if k != listed})
+        digest = hashlib.sha256(f"{frozen.digest} {settings}".encode()).hexdigest()
         if plan.added.get(name, digest) != digest:
             raise EvidenceError(
                 f"the added set {name} is not the one that the students have answered: its source was changed before it was frozen again",
