@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from undo_hpc.engines import Completion, OwnEngine, Request
+from undo_hpc.engines.base import TellsWhatIsUnderWay
+from undo_hpc.engines.scoring import Scorer
 from undo_hpc.errors import ConfigError
 
 REQUESTS = [Request(str(k), "2 + 2", 0, 0.0, 9) for k in range(3)]
@@ -38,6 +41,7 @@ class Fake:
         ("a text", "yields 'a text'"),
         (Completion("1", None, "stop", 1, 1, "d"), "yields Completion"),  # type: ignore[arg-type]
         (Completion("9", "4", "stop", 1, 1, "d"), "yields a completion of no request"),
+        (Completion("1", "5", "stop", 1, 1, "d"), "yields a completion of no request, or a second one"),
     ],
 )
 def test_what_is_no_answer_is_refused(found: Any, said: str) -> None:
@@ -52,3 +56,16 @@ def test_all_else_is_the_engine_itself() -> None:
     engine = OwnEngine("pkg:Fake", Fake())
     assert list(engine.generate(REQUESTS)) == [], "that answers are missing is told by the stage"
     assert engine.describe() == {"engine": "fake"} and engine.extra == 7 and not hasattr(engine, "score")
+
+
+def test_what_it_can_do_beside_is_seen_by_every_python() -> None:
+    """From 3.12 on isinstance looks at a class and an object's own attributes alone: a scorer was refused as none."""
+
+    class Scores(Fake):
+        score = under_way = Fake.close
+
+    for made, can in (Scores(), True), (Fake(), False):
+        engine = OwnEngine("pkg:Fake", made)
+        for protocol, method in (Scorer, "score"), (TellsWhatIsUnderWay, "under_way"):
+            assert isinstance(engine, protocol) == can
+            assert (inspect.getattr_static(engine, method, None) is not None) == can

@@ -74,6 +74,12 @@ class OwnEngine:
 
     def __init__(self, name: str, engine: Engine) -> None:
         self._name, self._engine = name, engine
+        for method in (
+            "score",
+            "under_way",
+        ):  # a protocol does not see what __getattr__ finds, from Python 3.12 on
+            if hasattr(engine, method):
+                setattr(self, method, getattr(engine, method))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -81,16 +87,17 @@ class OwnEngine:
     def generate(
         self, requests: Sequence[Request], *, should_stop: Callable[[], bool] = never
     ) -> Iterator[Completion]:
-        """A completion for each request. Raises ConfigError for anything else."""
+        """A completion for each request. Raises ConfigError for anything else, a second one too: which is the answer?"""
         asked = {request.id for request in requests}
         for found in self._engine.generate(requests, should_stop=should_stop) or ():
             texts = isinstance(found, Completion) and isinstance(found.text, str)
             if not texts or found.id not in asked:
-                what = "a completion of no request" if texts else repr(found)[:200]
+                what = "a completion of no request, or a second one of one" if texts else repr(found)[:200]
                 raise ConfigError(
                     f"engine.name: {self._name} yields {what}",
                     hint="generate yields undo_hpc.engines.base.Completion objects with the id of their request and a text",
                 )
+            asked.remove(found.id)
             yield found
 
 
