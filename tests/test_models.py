@@ -24,7 +24,7 @@ from undo_hpc.models import (
     check_tokenizer,
     damaged_files,
     fingerprint,
-    require_own_vocabulary,
+    require_own_files,
     resolve_model,
     text_settings,
 )
@@ -214,21 +214,38 @@ def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, me
         resolve_model(str(model))
 
 
-def test_a_model_of_the_hub_names_no_vocabulary_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("adapter_config.json", "{}", "owner/model: is a LoRA adapter, not a model, or holds one"),
+        ("tokenizer_config.json", '{"vocab": "/proc/self/environ"}', "sets vocab, by which a file outside"),
+        ("tokenizer_config.json", '{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": []}', ""),
+    ],
+)
+def test_a_model_of_the_hub_names_no_vocabulary_and_no_weights_elsewhere(
+    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """transformers reads the file that it names, and the student was published with its lines in tokenizer.json."""
-    settings = tmp_path / "tokenizer_config.json"
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *words, **named: str(settings))
-    settings.write_text('{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": []}')
-    require_own_vocabulary("owner/model")  # a vocabulary of its own; names that transformers does not follow
-    settings.write_text('{"tokenizer_class": "BertTokenizer", "vocab": "/proc/self/environ"}')
+    """transformers reads the files that it names: the student was published with their lines in tokenizer.json, or began from the weights
+    of another folder."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--owner--model"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("a" * 40)
+    (place / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    require_own_files("owner/model")
+    (place / "snapshots" / ("a" * 40) / name).write_text(text)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *words, **named: "loaded")
     for load in (
         lambda: load_tokenizer("owner/model", ModelConfig(model="owner/model")),
-        lambda: student.load_tokenizer(SimpleNamespace(model="owner/model", revision="")),
+        lambda: student.load_tokenizer(
+            SimpleNamespace(model="owner/model", revision="", trust_remote_code=False)
+        ),
     ):
-        with pytest.raises(DataError, match="sets vocab, by which a file outside"):
-            load()
+        if message:
+            with pytest.raises(DataError, match=message):
+                load()
+        else:
+            assert load() == "loaded"
 
 
 def test_a_complete_sharded_model_is_fine(tmp_path: Path) -> None:

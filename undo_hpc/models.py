@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -322,32 +321,31 @@ def _checked(directory: Path) -> str:
                     f"{path} is a pipe or a device, and no file of a model",
                     hint="remove it, or copy the model again",
                 )
+    require_own_files(str(directory))
     missing = missing_parts(directory)
-    if (directory / "adapter_config.json").is_file():
-        raise DataError(
-            f"{directory}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "
-            "weights that lie there",
-            hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
-        )
     if missing:
         raise DataError(
             f"{directory}: is not a complete model; it lacks {'; '.join(missing)}",
             hint="finish the download, or save the model and its tokenizer there with save_pretrained",
         )
-    require_own_vocabulary(str(directory))
     return str(directory.resolve())
 
 
-def require_own_vocabulary(path: str, revision: str = "") -> None:
-    """Refuses a model whose tokenizer_config.json names the file of a vocabulary: transformers reads any file by it (a key of ours,
-    /proc/self/environ), and its lines would stand in the student's tokenizer. Raises DataError."""
-    file = Path(path) / "tokenizer_config.json"
-    if not Path(path).is_dir():
-        from huggingface_hub import hf_hub_download
+def require_own_files(path: str, revision: str = "") -> None:
+    """Refuses a model by whose settings transformers loads what is none of its files. Called behind loading, too: what lies in the
+    Hub's cache is what was loaded then. Raises DataError.
 
-        with contextlib.suppress(OSError, ValueError):  # no such file, no Hub: loading says so
-            file = Path(hf_hub_download(path, file.name, revision=revision or None))
-    settings = json_object(file) if file.is_file() else {}
+    An adapter_config.json names the weights that are loaded in place of its own, those of any folder; a tokenizer_config.json may name the
+    file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines would stand in the student's tokenizer.
+    """
+    if _file_of(path, "adapter_config.json", revision):
+        raise DataError(
+            f"{path}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "
+            "weights that lie there",
+            hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
+        )
+    file = _file_of(path, "tokenizer_config.json", revision)
+    settings = json_object(file) if file else {}
     named = [key for key in ("vocab", "merges") if isinstance(settings.get(key), str)]
     if settings.get("init_inputs"):  # the same by position
         named.append("init_inputs")
@@ -356,6 +354,16 @@ def require_own_vocabulary(path: str, revision: str = "") -> None:
             f"{path}: its tokenizer_config.json sets {named[0]}, by which a file outside of the model would be read, and shown in the student",
             hint=f"ask who made the model; or remove {named[0]} in a local copy",
         )
+
+
+def _file_of(path: str, name: str, revision: str) -> Path | None:
+    """A file of a model here, or as loading it from the Hub has laid it into the cache; None where there is none."""
+    if Path(path).is_dir():
+        return file if (file := Path(path) / name).is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(path, name, revision=revision or None)
+    return Path(found) if isinstance(found, str) else None
 
 
 def check_tokenizer(

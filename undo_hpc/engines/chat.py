@@ -11,7 +11,7 @@ from undo_hpc.chat.reasoning import normal_form, opened_by, reasoning_tokens
 from undo_hpc.chat.template import RenderError, clock_of, prints_date, rendered
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.errors import DataError
-from undo_hpc.models import check_tokenizer, require_own_vocabulary, resolve_model
+from undo_hpc.models import check_tokenizer, require_own_files, resolve_model
 from undo_hpc.system.logs import adopt
 
 _MARK = "\x07answer\x07"
@@ -146,15 +146,16 @@ def load_tokenizer(path: str, model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     adopt("transformers")
-    require_own_vocabulary(path, model.revision)
     try:
-        return AutoTokenizer.from_pretrained(
+        loaded = AutoTokenizer.from_pretrained(
             path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
         )
     except (OSError, ValueError) as error:
         raise DataError(
             f"{model.model}: its tokenizer cannot be loaded: {error}", hint=loading_hint(path)
         ) from error
+    require_own_files(path, model.revision)
+    return loaded
 
 
 def loading_hint(path: str) -> str:

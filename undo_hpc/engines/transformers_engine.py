@@ -26,6 +26,7 @@ from undo_hpc.engines.slot_cache import why_unsupported
 from undo_hpc.engines.static_batching import StaticBatchDecoder
 from undo_hpc.engines.transformers_scoring import score_in_lanes
 from undo_hpc.errors import ConfigError, DataError, EngineError
+from undo_hpc.models import require_own_files
 
 log = logging.getLogger(__name__)
 
@@ -272,4 +273,5 @@ class TransformersEngine:
             raise DataError(
                 f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)
             ) from error
+        require_own_files(self._chat.path, model.revision)
         return loaded.to(self._device).eval()

@@ -13,7 +13,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.models import require_own_vocabulary
+from undo_hpc.models import require_own_files
 from undo_hpc.system.logs import adopt
 from undo_hpc.training import attention, kernels
 from undo_hpc.training.spec import TrainSpec
@@ -26,9 +26,8 @@ def load_tokenizer(spec: TrainSpec) -> Any:
     from transformers import AutoTokenizer
 
     adopt("transformers")
-    require_own_vocabulary(spec.model, spec.revision)
     try:
-        return AutoTokenizer.from_pretrained(
+        loaded = AutoTokenizer.from_pretrained(
             spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
@@ -36,6 +35,8 @@ def load_tokenizer(spec: TrainSpec) -> Any:
             f"the tokenizer of {spec.model} cannot be loaded: {error}",
             hint="is the model directory complete (tokenizer.json, tokenizer_config.json)?",
         ) from error
+    require_own_files(spec.model, spec.revision)
+    return loaded
 
 
 def choose_attention(config: TrainConfig, device: torch.device) -> str:
@@ -181,6 +182,7 @@ def load_student(
         raise DataError(
             f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again"
         ) from error
+    require_own_files(spec.model, spec.revision)
     model, loading = loaded
     if absent := sorted(loading["missing_keys"]):
         raise DataError(
