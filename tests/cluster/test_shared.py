@@ -8,7 +8,8 @@ import yaml
 from undo_hpc.cluster.limits import federated_cluster, parse_config
 from undo_hpc.cluster.profile import Profile
 from undo_hpc.cluster.propose import parse_partitions, render
-from undo_hpc.cluster.shared import file_system, other_hosts
+from undo_hpc.cluster.shared import check_shared, file_system, other_hosts
+from undo_hpc.doctor.machine import mount_of
 
 MOUNTS = """22 1 254:0 / / rw,relatime - ext4 /dev/root rw
 30 22 0:26 / /home rw shared:5 - nfs4 server:/home rw
@@ -28,6 +29,16 @@ def test_the_innermost_mount_counts() -> None:
     assert file_system(Path("/home/me/local/run"), MOUNTS)[0] == "tmpfs"
     assert file_system(Path("/scratch space/x"), MOUNTS)[0] == "lustre"
     assert file_system(Path("/homestead"), MOUNTS)[0] == "ext4"
+
+
+def test_a_mount_of_another_user_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = tmp_path / "mountinfo"
+    listed.write_bytes(MOUNTS.encode() + b"40 22 0:30 / /mnt/r\xe9sum\xe9 rw - fuse.sshfs x rw\n")
+    monkeypatch.setattr("undo_hpc.cluster.shared.MOUNTS", listed)
+    check_shared(Path("/home/me/runs"))
+    listed.write_bytes(b"nfs / nfs4 rw 0 0\nx /mnt/r\xe9sum\xe9 fuse.sshfs rw 0 0\n")
+    monkeypatch.setattr("undo_hpc.doctor.machine.MOUNTS", listed)
+    assert mount_of(Path("/home/me/runs")) == ("/", "nfs4")
 
 
 def test_nodes_of_this_host_are_no_others() -> None:

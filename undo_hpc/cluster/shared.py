@@ -28,6 +28,8 @@ LOCAL = frozenset(
     }
 )
 
+MOUNTS = Path("/proc/self/mountinfo")
+
 
 def file_system(path: Path, mountinfo: str) -> tuple[str, str]:
     """(type, mount point) of the file system that holds a path, out of the text of /proc/self/mountinfo."""
@@ -62,7 +64,9 @@ def other_hosts(nodes: str, own: str) -> list[str]:
 
 def check_shared(run_dir: Path, cluster: str = "") -> None:
     """Raises ClusterError where the run directory lies on a file system of this machine alone, and the nodes are others."""
-    kind, point = file_system(run_dir.resolve(), Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+    # Another user's mount may have a name in any bytes.
+    mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    kind, point = file_system(run_dir.resolve(), mounts)
     if kind not in LOCAL:
         return
     others = other_hosts(

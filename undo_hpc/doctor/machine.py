@@ -20,6 +20,7 @@ from undo_hpc.system.data_files import expanded
 
 SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cephfs", "fuse.ceph", "wekafs", "panfs", "pvfs2", "orangefs", "afs",
           "glusterfs", "fuse.glusterfs", "cifs", "smb3", "9p", "fuse.juicefs", "fuse.sshfs", "vast")  # fmt: skip
+MOUNTS = Path("/proc/mounts")
 BYTES_PER_TOKEN = 5.0  # text of a token, with its share of a row
 TRAINING_BYTES = {
     "fp32": 12.0,
@@ -68,7 +69,7 @@ def check_gpu() -> Iterator[Finding]:
 def mount_of(path: Path) -> tuple[str, str]:
     """Mount point and type of the file system that holds a path, by /proc/mounts; empty where it cannot be told."""
     try:
-        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+        lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return "", ""
     best = ("", "")
