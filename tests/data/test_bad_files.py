@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +244,25 @@ def test_the_first_line_that_excel_writes_names_the_delimiter(tmp_path: Path) ->
 def test_a_path_that_is_none(tmp_path: Path, path: str) -> None:
     with pytest.raises(DataError):
         load(tmp_path / path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "train-2.jsonl", "train-2.csv.gz", "train-2.parquet"])
+def test_a_pipe_among_the_files_keeps_nobody_waiting(tmp_path: Path, name: str) -> None:
+    """In a folder of others: whoever opened it waited for ever."""
+    write_jsonl(tmp_path / "train.jsonl", [{"problem": "1 + 1?", "answer": 2}])
+    os.mkfifo(tmp_path / name)
+    found: list[object] = []
+
+    def read() -> None:
+        try:
+            found.append(len(load(tmp_path).problems))
+        except DataError as error:
+            found.append(error.message)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(20)
+    if name == "README.md":
+        assert found == [1]
+    else:
+        assert "it is a pipe or a device" in str(found)
