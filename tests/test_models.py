@@ -248,6 +248,24 @@ def test_a_model_of_the_hub_names_no_vocabulary_and_no_weights_elsewhere(
             assert load() == "loaded"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+def test_a_link_that_another_user_puts_there_while_a_model_is_loaded_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, secret = complete(tmp_path / "model"), tmp_path / "secret.json"
+    secret.write_text("{}")
+
+    def swap(*words: object, **named: object) -> str:
+        (model / "generation_config.json").symlink_to(secret)
+        os.chown(model / "generation_config.json", 54321, -1, follow_symlinks=False)
+        return "loaded"
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", swap)
+    assert resolve_model(str(model))
+    with pytest.raises(ConfigError, match=r"generation_config\.json is a link of another user"):
+        load_tokenizer(str(model), ModelConfig(model=str(model)))
+
+
 def test_a_complete_sharded_model_is_fine(tmp_path: Path) -> None:
     model = complete(tmp_path / "model")
     _sharded(model)

@@ -312,15 +312,6 @@ def _sampled(path: Path, pieces: int = 16, piece: int = 2**16) -> str:
 
 
 def _checked(directory: Path) -> str:
-    # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
-    for path in (*sorted(directory.iterdir()), *sorted(directory.glob("[!.]*/*"))):
-        if path.exists():
-            require_not_lent(path)
-            if not path.is_file() and not path.is_dir():  # whoever opens a pipe waits for ever
-                raise DataError(
-                    f"{path} is a pipe or a device, and no file of a model",
-                    hint="remove it, or copy the model again",
-                )
     require_own_files(str(directory))
     missing = missing_parts(directory)
     if missing:
@@ -333,19 +324,29 @@ def _checked(directory: Path) -> str:
 
 def require_own_files(path: str, revision: str = "") -> None:
     """Refuses a model by whose settings transformers loads what is none of its files. Called behind loading, too: what lies in the
-    Hub's cache is what was loaded then. Raises DataError.
+    Hub's cache is what was loaded then, and another user's folder may have changed meanwhile. Raises DataError, ConfigError.
 
     An adapter_config.json names the weights that are loaded in place of its own, those of any folder; a tokenizer_config.json may name the
     file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines would stand in the student's tokenizer.
     """
+    folder = Path(path)
+    # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
+    for file in (*sorted(folder.glob("*")), *sorted(folder.glob("[!.]*/*"))):
+        if file.exists():
+            require_not_lent(file)
+            if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
+                raise DataError(
+                    f"{file} is a pipe or a device, and no file of a model",
+                    hint="remove it, or copy the model again",
+                )
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(
             f"{path}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "
             "weights that lie there",
             hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
         )
-    file = _file_of(path, "tokenizer_config.json", revision)
-    settings = json_object(file) if file else {}
+    found = _file_of(path, "tokenizer_config.json", revision)
+    settings = json_object(found) if found else {}
     named = [key for key in ("vocab", "merges") if isinstance(settings.get(key), str)]
     if settings.get("init_inputs"):  # the same by position
         named.append("init_inputs")
