@@ -27,7 +27,7 @@ class PairedDifference:
     Attributes:
         low, high: 95 % interval over problems and seeds (`crossed.crossed_mean`); where all items differ alike, of what may be unseen.
             Never beyond -1 and 1, as few seeds and problems would have it.
-        p: of the test that this interval belongs to; where all items differ alike, McNemar's.
+        p: of the test that this interval belongs to; where all items differ alike, McNemar's of one seed.
         by_seed: the mean difference of each seed.
         wins, losses: items (problem and seed) that only `a`, and only `b`, has right (above one half).
         mcnemar: p of McNemar's test, stratified by seed.
@@ -79,12 +79,12 @@ def compare_arms(a: Scores, b: Scores) -> PairedDifference:
         for n in seeds
     ]
     found, of_items = crossed.crossed_mean(differences), stratified_mcnemar(strata)
-    low, high = found.interval() if found.error else _interval_of_alike(found.mean, len(differences))
+    low, high = found.interval() if found.error else _interval_of_alike(found.mean, len(problems))
     return PairedDifference(
         mean=found.mean,
         low=max(-1.0, low),
         high=min(1.0, high),
-        p=found.p if found.error else of_items,
+        p=found.p if found.error else stratified_mcnemar(strata[:1]),
         by_seed={n: math.fsum(differences[n, key] for key in problems) / len(problems) for n in seeds},
         wins=sum(only_a for only_a, _ in strata),
         losses=sum(only_b for _, only_b in strata),
@@ -97,10 +97,11 @@ def compare_arms(a: Scores, b: Scores) -> PairedDifference:
     )
 
 
-def _interval_of_alike(mean: float, items: int) -> tuple[float, float]:
-    """95 % interval of a mean where all items differ alike, so that their spread says nothing: as many others may be unseen as the exact
-    binomial interval allows (Clopper and Pearson 1934, Biometrika 26:404), and these differ by 1 at most to either side."""
-    unseen = 1 - 0.025 ** (1 / items)
+def _interval_of_alike(mean: float, problems: int) -> tuple[float, float]:
+    """95 % interval of a mean where all items differ alike, so that their spread says nothing: as many other problems may be unseen as the
+    exact binomial interval allows (Clopper and Pearson 1934, Biometrika 26:404), and these differ by 1 at most to either side. The same
+    problem under another seed is no other draw."""
+    unseen = 1 - 0.025 ** (1 / problems)
     return mean - (1 + mean) * unseen, mean + (1 - mean) * unseen
 
 
