@@ -167,8 +167,9 @@ def test_a_task_that_was_killed_and_one_that_saved_are_told_apart(tmp_path: Path
     assert "without an exit status" in view.failures[0].why
 
 
-def test_what_a_cancel_has_ended_did_not_fail(tmp_path: Path) -> None:
+def test_what_a_cancel_has_ended_did_not_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = RunBuilder(tmp_path / "run")
+    monkeypatch.setattr("undo_hpc.storage.events.time.time", lambda: 1.7e9)  # both within one millisecond
     generate = builder.graph(builder.plan(0))["generate"]
     builder.events(generate, generate.tasks[0], ends=False)
     EventLog(builder.run.layout.events).append("cancelled", jobs=["1"])

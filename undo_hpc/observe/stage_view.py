@@ -121,7 +121,7 @@ def _last_start(run: Run, stage: Stage, index: int, view: StageView, cancelled: 
     starts, ended = 0, ""
     for event in read_events(run.layout.iteration(stage.iteration).events(stage.name, index)):
         if event.get("kind") == "start":
-            starts, ended = starts + 1, "requeue" if event["time"] < cancelled else "killed"
+            starts, ended = starts + 1, "requeue" if event["time"] <= cancelled else "killed"
         elif event.get("kind") == "end":
             ended = str(event.get("status", ""))
     view.starts += starts
