@@ -154,6 +154,67 @@ def test_what_cannot_be_read_is_refused_with_the_cause(
     assert "An error occurred while generating" not in found["message"]
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        "data_files: {home}/credentials.json",
+        "data_files: file://{home}/credentials.json",
+        "data_files: ../../../{home}/credentials.json",
+        "data_files: hf://datasets/me/gated/train.jsonl",
+        "data_files: reference://secret.csv::file://{home}/references.json",
+        "data_dir: {home}",
+        "data_dir: ../gated",
+    ],
+)
+def test_data_files_outside_of_the_data_set_are_refused(
+    hub: tuple[HubServer, dict[str, str]], tmp_path: Path, named: str
+) -> None:
+    """The head of a README may name any file of ours as rows of the data set, which a run then copies and publishes."""
+    server, variables = hub
+    (tmp_path / "credentials.json").write_text('{"token":"s3cret"}\n')
+    (tmp_path / "secret").write_text("no,json\nbut,s3cret\n")
+    (tmp_path / "references.json").write_text(json.dumps({"secret.csv": [str(tmp_path / "secret")]}))
+    head = (
+        "---\nconfigs:\n- config_name: first\n  data_files: a.csv\n- config_name: default\n  default: true\n"
+        "  names: [problem, answer]\n  sep: '\"'\n  quoting: 3\n  usecols: [problem, answer]\n  "
+    )
+    server.repos["datasets/me/thief"] = Repo(
+        private=False,
+        files={
+            "README.md": f"{head}{named.format(home=tmp_path)}\n---\n".encode(),
+            "a.csv": b"problem,answer\na,1\n",
+        },
+        commits=["first"],
+    )
+    line = SourceConfig(hub="me/thief").model_dump_json()
+    environment = variables | {
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_DATASETS_CACHE": str(tmp_path / "hf" / "d"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", READ], input=line, env=environment, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.partition("TOLD ")[2])
+    assert "outside of it" in found.get("message", ""), found
+
+
+@pytest.mark.parametrize(
+    "named", ["data_files: {home}/credentials.json", "data_dir: {home}", "data_files: ../*.json"]
+)
+def test_a_folder_names_no_data_files_outside_of_it(tmp_path: Path, named: str) -> None:
+    """Of a folder `datasets` reads what its README names, wherever that lies."""
+    (tmp_path / "credentials.json").write_text('{"token": "s3cret"}\n')
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "a.csv").write_text("problem,answer\na,1\n")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: first\n  data_files: a.csv\n- config_name: default\n  default: true\n  column_names: [problem]\n"
+        f"  sep: '|'\n  {named.format(home=tmp_path)}\n---\n"
+    )
+    with pytest.raises(DataError, match="outside of it"):
+        load_problems(SourceConfig(hub=str(folder)))
+
+
 def test_prefetching_a_data_set_with_a_script_is_a_finding(
     hub: tuple[HubServer, dict[str, str]], tmp_path: Path
 ) -> None:

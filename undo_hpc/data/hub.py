@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.tables import BadRow, decoded, require_different, short_decimals
-from undo_hpc.errors import DataError
+from undo_hpc.errors import DataError, UndoError
 from undo_hpc.models import unreachable
+from undo_hpc.system.ownership import require_not_lent
 
 _CONVERTED = "set `revision: refs/convert/parquet`, where the Hub keeps its own conversion of most data sets"
 # The commit that was read, as it stands in the addresses of its files and in the name of its folder in the cache of `datasets`.
@@ -62,9 +64,12 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         )
     split = source.split
     try:
-        data = datasets.load_dataset(
-            source.hub, name=source.hub_config or None, split=split, revision=source.revision or None
-        )
+        with _own_files_only(source.hub):
+            data = datasets.load_dataset(
+                source.hub, name=source.hub_config or None, split=split, revision=source.revision or None
+            )
+    except UndoError:
+        raise
     except Exception as error:  # whatever `datasets` meets in the files of others, the user learns the cause
         raise _explained(error, source) from error
     require_different(data.column_names, source.hub)
@@ -79,6 +84,37 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         "fingerprint": getattr(data, "_fingerprint", ""),
     }
     return HubTable(source.hub, list(data.column_names), data), identity
+
+
+@contextlib.contextmanager
+def _own_files_only(hub: str) -> Iterator[None]:
+    """Within it `datasets` looks for data files of this data set alone. The head of a README (`data_files`, `data_dir`) may name any file
+    here, such as one with a token, another repository of ours, and addresses of all kinds that fsspec opens: its lines would be rows.
+    `datasets` has no setting against that; all patterns go through one function."""
+    from datasets import data_files
+
+    find = data_files.resolve_pattern
+
+    def of_its_own(pattern: str, base_path: str, *others: Any, **named: Any) -> list[str]:
+        here = str(Path(hub).resolve()) if Path(hub).is_absolute() else f"hf://datasets/{hub}@"
+        below = base_path.removeprefix(here)
+        named_here = base_path.startswith(here) and not pattern.startswith("/")
+        for part in (below, pattern):
+            if not named_here or ":" in part or ".." in Path(part).parts:
+                raise DataError(
+                    f"{hub}: the settings in its README name data files outside of it, {pattern} in {base_path}",
+                    hint="ask who made it; or download it, look at these settings, and give its files as a local `path`",
+                )
+        found = find(pattern, base_path, *others, **named)
+        for file in found if Path(hub).is_absolute() else ():
+            require_not_lent(Path(file))
+        return found
+
+    data_files.resolve_pattern = of_its_own
+    try:
+        yield
+    finally:
+        data_files.resolve_pattern = find
 
 
 def _explained(error: Exception, source: SourceConfig) -> DataError:
