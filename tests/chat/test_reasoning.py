@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from undo_hpc.chat.reasoning import (
@@ -108,3 +110,11 @@ def test_joining_is_the_way_back() -> None:
     for marks in MARKS:
         assert split(join("Six and six.", "That is 12.", marks)) == split(NORMAL)
     assert join("", "That is 12.") == "That is 12."
+
+
+@pytest.mark.parametrize("text", ["<|channel|>" + "a" * 60_000, "analysis" + "assistantcommentary" * 12_000])
+def test_a_text_that_never_comes_to_its_answer_is_read_in_linear_time(text: str) -> None:
+    """Each completion is: a model in a loop, or a hostile server, would hold up a task for hours."""
+    start = time.process_time()
+    split(text)
+    assert time.process_time() - start < 1.5

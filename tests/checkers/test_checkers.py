@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -51,6 +52,9 @@ def test_the_last_block_of_python_is_the_program() -> None:
     text = "```python\na = 1\n```\nthen\n```py\nb = 2\n```\n```bash\nls\n```"
     assert last_program(text) == "b = 2" and last_program("```\nc = 3\n```") == "c = 3"
     assert last_program("no block") is None and last_program("```json\n{}\n```") is None
+    start = time.process_time()
+    assert last_program("`" * 200_000) is None and last_program("```" + "a" * 200_000) is None
+    assert time.process_time() - start < 3  # no deadline stands over the search
 
 
 def test_programs_are_run_against_the_tests() -> None:

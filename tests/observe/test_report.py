@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import subprocess
+import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,14 @@ def test_marked_texts_lose_nothing() -> None:
     for old, new in pairs:
         left, right = mark_differences(old, new)
         assert (strip(left), strip(right)) == (escape(old), escape(new))
+
+
+def test_marking_two_texts_is_bounded() -> None:
+    """Each second word differs: the work of difflib grows with the cube."""
+    old, new = (" ".join("x" if i % 2 else f"{name}{i}" for i in range(750)) for name in "ab")
+    start = time.process_time()
+    left, right = mark_differences(old, new)
+    assert time.process_time() - start < 8 and (strip(left), strip(right)) == (old, new)
 
 
 def row(key: int, verdict: str, rationale: str = "r") -> Feedback:

@@ -35,7 +35,7 @@ _AROUND_ANSWER = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|begin_of_solution
 _BLOCK_TOKENS = frozenset((*(mark for pair in MARKS for mark in pair), "<|channel>", *_AROUND_ANSWER))
 
 _CHANNEL = re.compile(
-    r"<\|channel\|>\s*(?P<name>\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"<\|channel\|>\s*(?P<name>\w++)[^<]*+(?:<\|constrain\|>[^<]*+)?<\|message\|>"
     r"(?P<text>.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
     re.DOTALL,
 )
@@ -62,7 +62,9 @@ def split(text: str) -> Parts:
     """
     if "<|channel|>" in text:
         return _split_channels(text)
-    if bare := _BARE_CHANNELS.match(text):
+    if "assistantfinal" in text and (
+        bare := _BARE_CHANNELS.match(text)
+    ):  # without it the search takes its square
         return _checked(bare["reasoning"].strip(), bare["answer"].strip(), "")
     opening, closing = _marks_of(text)
     if not opening:

@@ -13,7 +13,8 @@ from undo_hpc.grading.reasoning import visible
 from undo_hpc.records import Grade
 
 log = logging.getLogger(__name__)
-_FENCED = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+# Linear: no part gives back what it has read, and a fence without a line behind it is one with nothing in it.
+_FENCED = re.compile(r"```[ \t]*+([\w+-]*+)[^\n]*+(?:\n|\Z)(.*?)(?:\n[ \t]*+```|\Z)", re.DOTALL)
 _PASSED = "undo-hpc: all tests passed"
 
 

@@ -25,6 +25,7 @@ Outcome = Literal["fixed", "broken", "wrong"]
 OUTCOMES: tuple[Outcome, ...] = ("fixed", "broken", "wrong")
 MOST_CHARS = 6000
 MOST_WORDS = 1500
+_MOST_WORK = 60_000_000  # pairs of words that are looked at for two texts, a few seconds; two different pages of this project's guide take a sixth
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -126,11 +127,25 @@ def mark_differences(old: str, new: str) -> tuple[Markup, Markup]:
         a, b = old.splitlines(keepends=True), new.splitlines(keepends=True)
     left: list[Markup] = []
     right: list[Markup] = []
-    for tag, i1, i2, j1, j2 in _quiet(difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes(), a):
+    for tag, i1, i2, j1, j2 in _quiet(_Bounded(None, a, b, autojunk=False).get_opcodes(), a):
         gone, come = escape("".join(a[i1:i2])), escape("".join(b[j1:j2]))
         left.append(gone if tag == "equal" or not gone.strip() else Markup("<del>{}</del>").format(gone))
         right.append(come if tag == "equal" or not come.strip() else Markup("<ins>{}</ins>").format(come))
     return Markup("").join(left), Markup("").join(right)
+
+
+class _Bounded(difflib.SequenceMatcher[str]):
+    """Its work grows with the cube of the words where each second one differs: what is beyond `_MOST_WORK` counts as different."""
+
+    _done = 0
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> difflib.Match:
+        self._done += ((ahi or 0) - alo) * ((bhi or 0) - blo)  # get_opcodes names all four
+        if self._done > _MOST_WORK:
+            return difflib.Match(alo, blo, 0)
+        return super().find_longest_match(alo, ahi, blo, bhi)
 
 
 Opcode = tuple[str, int, int, int, int]
