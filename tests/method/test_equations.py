@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -125,6 +126,9 @@ def test_hostile_texts_end() -> None:
     ):
         equations(piece * 5000)
     assert equations("9" * 10_000 + "+1=2") == []
+    start = time.process_time()
+    assert equations("1+1=2 \\boxed{" + " " * 60_000)[0].holds
+    assert time.process_time() - start < 3
 
 
 def test_number() -> None:

@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     | (?P<bullet>^[ \t]*(?:[-*+•]|\d{{1,3}}[.)])[ \t]+)
     | (?P<space>[ \t\r]+)
     | (?P<frac>\\[dt]?frac\s*\{{\s*-?{_NUMBER}\s*\}}\s*\{{\s*{_NUMBER}\s*\}})
-    | (?P<boxed>\\(?:boxed|fbox)\s*\{{\s*-?(?:\\?\$)?\s*{_NUMBER}\s*\}})
+    | (?P<boxed>\\(?:boxed|fbox)\s*+\{{\s*+-?(?:\\?\$)?\s*+{_NUMBER}\s*+\}})
     | (?P<num>{_NUMBER})
     | (?P<text>\\(?:text|mathrm|textbf|mbox)\s*\{{[^{{}}\n]*\}})
     | (?P<aside><<|>>)
