@@ -95,6 +95,11 @@ def test_seeds_stay_apart_when_they_are_reduced() -> None:
         ("maximum context length is 8,192 tokens and your request has 1,000 input tokens", 7192),
         ("maximum context length is 8192 tokens and your request has 9000 input tokens", 0),
         ("the request exceeds the available context size, try increasing it", 0),
+        (
+            f"context length is {'9' * 5000} tokens and the prompt has 1 input tokens",
+            0,
+        ),  # no number that Python reads
+        (f"context length is 4096: {'1' * 100_000}", 0),  # and none that takes hours to pass over
     ],
 )
 def test_the_room_that_a_context_leaves_is_read(words: str, room: int) -> None:

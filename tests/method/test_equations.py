@@ -127,7 +127,7 @@ def test_hostile_texts_end() -> None:
         equations(piece * 5000)
     assert equations("9" * 10_000 + "+1=2") == []
     start = time.process_time()
-    assert equations("1+1=2 \\boxed{" + " " * 60_000)[0].holds
+    assert numbers("\\boxed{" + " " * 60_000) == []
     assert time.process_time() - start < 3
 
 

@@ -16,7 +16,6 @@ from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_text
 
 DATA_FILE = "data/test-00000-of-00001.parquet"
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
-_FINAL = re.compile(r"\n?[ \t]*####[^\n]*\s*\Z")
 
 
 def boxed_solution(problem: Problem) -> str:
@@ -24,11 +23,17 @@ def boxed_solution(problem: Problem) -> str:
 
     GSM8K's `<<48/2=24>>` goes, its last line `#### 24` becomes a box; without a solution there is the box alone.
     """
-    text = _FINAL.sub("", _CALCULATOR.sub("", problem.solution)).rstrip()
+    text = _without_result(_CALCULATOR.sub("", problem.solution)).rstrip()
     if last_boxed(text) is not None:
         return text
     box = f"\\boxed{{{problem.ground_truth}}}"
     return f"{text}\n{box}" if text else box
+
+
+def _without_result(text: str) -> str:
+    """A solution without a last line that says `#### 24`, or what such a mark begins in it."""
+    last = text.rstrip().rpartition("\n")[2]
+    return text.rstrip().removesuffix(last) + last.partition("####")[0]
 
 
 def export_benchmark(name: str, out: Path, override: SourceConfig | None = None) -> tuple[Path, int]:

@@ -46,10 +46,12 @@ _CONTEXT = re.compile(
     r"maximum (?:input|sequence) length|longer than the model",
     re.IGNORECASE,
 )
-_CONTEXT_SIZE = re.compile(r"(?:context (?:length|size|window)|must be <=)[^0-9]{0,30}(\d+)", re.IGNORECASE)
+_CONTEXT_SIZE = re.compile(
+    r"(?:context (?:length|size|window)|must be <=)[^0-9]{0,30}(\d{1,15})(?!\d)", re.IGNORECASE
+)
 _PROMPT_SIZE = re.compile(
-    r"(\d+) (?:tokens )?(?:in the messages|(?:text )?input tokens|(?:tokens )?from the input|`inputs` tokens)|"
-    r"(?:prompt|input) (?:contains|has)(?: at least)? (\d+)",
+    r"(?<!\d)(\d{1,15}) (?:tokens )?(?:in the messages|(?:text )?input tokens|(?:tokens )?from the input|`inputs` tokens)|"
+    r"(?:prompt|input) (?:contains|has)(?: at least)? (\d{1,15})(?!\d)",
     re.IGNORECASE,
 )
 _BELOW = re.compile(r"(?:less|lower|smaller) than [`'\"]?\d|\(exclusive\)", re.IGNORECASE)
