@@ -112,7 +112,11 @@ def test_joining_is_the_way_back() -> None:
     assert join("", "That is 12.") == "That is 12."
 
 
-@pytest.mark.parametrize("text", ["<|channel|>" + "a" * 60_000, "analysis" + "assistantcommentary" * 12_000])
+@pytest.mark.parametrize(
+    "text",
+    ["<|channel|>" + "a" * 60_000, "analysis" + "assistantcommentary" * 12_000],
+    ids=["channel", "bare"],
+)
 def test_a_text_that_never_comes_to_its_answer_is_read_in_linear_time(text: str) -> None:
     """Each completion is: a model in a loop, or a hostile server, would hold up a task for hours."""
     start = time.process_time()

@@ -62,10 +62,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("3+4=\\boxed{7}.", "3+4=\\boxed{7}."),
         ("3+4=<<3+4=7>>7 pens\n#### 7", "3+4=7 pens\n\\boxed{7}"),
         ("3+4=7 #### or\n \t#### 7 \n\n", "3+4=7 #### or\n\\boxed{7}"),
-        (
-            "3+4=7" + "\t" * 300_000 + ".",
-            "3+4=7" + "\t" * 300_000 + ".\n\\boxed{7}",
-        ),  # in linear time: else half an hour
+        pytest.param("3" + "\t" * 300_000 + ".", "3" + "\t" * 300_000 + ".\n\\boxed{7}", id="in linear time"),
     ],
 )
 def test_boxed_solution(solution: str, expected: str) -> None:
