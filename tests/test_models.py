@@ -218,6 +218,11 @@ def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, me
     ("name", "text", "message"),
     [
         ("adapter_config.json", "{}", "owner/model: is a LoRA adapter, not a model, or holds one"),
+        (
+            "config.json",
+            '{"speculators_config": {"verifier": {}}}',
+            "vLLM loads the one that speculators_config",
+        ),
         ("tokenizer_config.json", '{"vocab": "/proc/self/environ"}', "sets vocab, by which a file outside"),
         ("tokenizer_config.json", '{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": []}', ""),
     ],

@@ -326,27 +326,28 @@ def require_own_files(path: str, revision: str = "") -> None:
     """Refuses a model by whose settings transformers loads what is none of its files. Called behind loading, too: what lies in the
     Hub's cache is what was loaded then, and another user's folder may have changed meanwhile. Raises DataError, ConfigError.
 
-    An adapter_config.json names the weights that are loaded in place of its own, those of any folder; a tokenizer_config.json may name the
+    An adapter_config.json (for vLLM a config.json, too) names what is loaded in its place, any folder; a tokenizer_config.json may name the
     file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines would stand in the student's tokenizer.
     """
     folder = Path(path)
     # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
-    for file in (*sorted(folder.glob("*")), *sorted(folder.glob("[!.]*/*"))):
-        if file.exists():
-            require_not_lent(file)
-            if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
-                raise DataError(
-                    f"{file} is a pipe or a device, and no file of a model",
-                    hint="remove it, or copy the model again",
-                )
+    for file in filter(Path.exists, (*sorted(folder.glob("*")), *sorted(folder.glob("[!.]*/*")))):
+        require_not_lent(file)
+        if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
+            hint = "remove it, or copy the model again"
+            raise DataError(f"{file} is a pipe or a device, and no file of a model", hint=hint)
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(
             f"{path}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "
             "weights that lie there",
             hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
         )
-    found = _file_of(path, "tokenizer_config.json", revision)
-    settings = json_object(found) if found else {}
+    if (found := _file_of(path, "config.json", revision)) and "speculators_config" in json_object(found):
+        raise DataError(
+            f"{path}: helps another model to guess: vLLM loads the one that speculators_config in config.json names",
+            hint="name that model; this one may stand in engine.vllm.extra",
+        )
+    settings = json_object(found) if (found := _file_of(path, "tokenizer_config.json", revision)) else {}
     named = [key for key in ("vocab", "merges") if isinstance(settings.get(key), str)]
     if settings.get("init_inputs"):  # the same by position
         named.append("init_inputs")
