@@ -223,6 +223,7 @@ def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, me
             '{"speculators_config": {"verifier": {}}}',
             "vLLM loads the one that speculators_config",
         ),
+        ("config.json", "[]", ""),
         ("tokenizer_config.json", '{"vocab": "/proc/self/environ"}', "sets vocab, by which a file outside"),
         ("tokenizer_config.json", '{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": []}', ""),
     ],

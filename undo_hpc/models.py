@@ -53,11 +53,7 @@ def resolve_model(ref: str) -> str:
 
         directory = Path(models_dir()) / ref.removeprefix("tiny:")
         if not directory.is_dir():
-            names = (
-                sorted(path.name for path in directory.parent.iterdir() if path.is_dir())
-                if directory.parent.is_dir()
-                else []
-            )
+            names = sorted(path.name for path in directory.parent.glob("*") if path.is_dir())
             raise DataError(
                 f"the tiny world has no model {ref!r}",
                 hint="there are: " + ", ".join(f"tiny:{name}" for name in names),
@@ -209,8 +205,7 @@ def missing_parts(directory: Path) -> list[str]:
             return [*found, f"a readable {index.name} ({error.args[0]})"]
         if outside := [name for name in names if name.startswith("/") or ".." in Path(name).parts]:
             return [*found, f"weight files of its own ({index.name} names {outside[0]})"]
-        absent = [name for name in names if not (directory / name).is_file()]
-        if absent:
+        if absent := [name for name in names if not (directory / name).is_file()]:
             found.append(
                 f"{len(absent)} of {len(names)} weight files named in {index.name} ({absent[0]} is the first)"
             )
@@ -342,7 +337,12 @@ def require_own_files(path: str, revision: str = "") -> None:
             "weights that lie there",
             hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
         )
-    if (found := _file_of(path, "config.json", revision)) and "speculators_config" in json_object(found):
+    found = _file_of(path, "config.json", revision)
+    try:
+        helps = found is not None and "speculators_config" in json_object(found)
+    except DataError:  # told where it is read
+        helps = False
+    if helps:
         raise DataError(
             f"{path}: helps another model to guess: vLLM loads the one that speculators_config in config.json names",
             hint="name that model; this one may stand in engine.vllm.extra",
