@@ -130,6 +130,23 @@ def test_templates_are_valid_shell(path: Path) -> None:
     assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
 
 
+@pytest.mark.parametrize("path", sorted((REPO / "slurm").glob("*.sbatch")), ids=lambda p: p.name)
+def test_a_template_takes_no_prelude_of_a_folder_for_everybody(path: Path, tmp_path: Path) -> None:
+    (job := tmp_path / "job").write_text(path.read_text())  # where SLURM keeps it
+    (scratch := tmp_path / "scratch").mkdir()
+    (scratch / "slurm").mkdir()
+    (scratch / "slurm" / "prelude.sh").write_text("echo planted; exit 0")
+    scratch.chmod(0o1777)
+    environment = {"PATH": os.environ["PATH"], "SLURM_SUBMIT_DIR": str(scratch), "SLURM_JOB_ID": "1"}
+    command = ["bash", str(job), "run", "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "every user can write" in done.stdout and "planted" not in done.stdout
+    for folder, more in ((0o755, {}), (0o1777, {"UNDO_HOME": str(scratch)})):
+        scratch.chmod(folder)
+        done = subprocess.run(command, env=environment | more, capture_output=True, text=True)
+        assert done.returncode == 0 and "planted" in done.stdout
+
+
 def test_there_is_a_template_for_each_stage_and_all_share_the_prelude() -> None:
     for stage in ("serve", "generate", "baseline", "merge", "train", "evaluate", "advance"):
         text = (REPO / "slurm" / f"{stage}.sbatch").read_text()

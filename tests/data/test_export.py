@@ -67,3 +67,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 )
 def test_boxed_solution(solution: str, expected: str) -> None:
     assert boxed_solution(Problem("i", "p", "7", 0, solution=solution)) == expected
+
+
+def test_another_users_link_beside_it_is_not_followed(tmp_path: Path) -> None:
+    (mine := tmp_path / "mine").mkdir()
+    (mine / "README.md").write_text("keep me")
+    (tmp_path / ".out.tmp").symlink_to(mine)
+    out, _ = export_benchmark("tiny", tmp_path / "out")
+    assert [(path.name, path.read_text()) for path in mine.iterdir()] == [("README.md", "keep me")]
+    assert not out.is_symlink() and sorted(p.name for p in tmp_path.iterdir()) == [".out.tmp", "mine", "out"]

@@ -103,3 +103,12 @@ def test_as_a_command_between_pipes() -> None:
     command = [sys.executable, "-m", "undo_hpc.grading", "-", "-", "--workers", "2"]
     done = subprocess.run(command, input=line * 100, capture_output=True, text=True, timeout=300, check=True)
     assert len(done.stdout.splitlines()) == 100
+
+
+def test_another_users_link_beside_the_output_is_not_followed(tmp_path: Path) -> None:
+    source, target, mine = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "mine"
+    source.write_text(json.dumps({"pred": "1", "gold": "1"}) + "\n")
+    mine.write_text("keep me")
+    (tmp_path / f".out.jsonl.{os.getpid()}.tmp").symlink_to(mine)
+    assert main([str(source), str(target), "--workers", "1"]) == 0
+    assert mine.read_text() == "keep me" and not target.is_symlink() and len(rows(target)) == 1

@@ -12,7 +12,7 @@ from undo_hpc.data.cards import benchmark_card
 from undo_hpc.errors import DataError
 from undo_hpc.grading.extract import last_boxed
 from undo_hpc.records import Problem
-from undo_hpc.storage.atomic import publish_dir, translate_os_error, write_text
+from undo_hpc.storage.atomic import make_folder, publish_dir, temporary_name, translate_os_error, write_text
 
 DATA_FILE = "data/test-00000-of-00001.parquet"
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
@@ -67,11 +67,12 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None)
         "solution": [boxed_solution(p) for p in benchmark.problems],
         "idx": [p.idx for p in benchmark.problems],
     }
-    temporary = out.with_name(f".{out.name}.tmp")
+    temporary = temporary_name(out)
     with translate_os_error(out):
-        shutil.rmtree(temporary, ignore_errors=True)
-        (temporary / DATA_FILE).parent.mkdir(parents=True)
+        make_folder(out.parent)
+        temporary.mkdir()  # new: what lies there may be another user's link
         try:
+            (temporary / DATA_FILE).parent.mkdir()
             pyarrow.parquet.write_table(pyarrow.table(columns), temporary / DATA_FILE, compression="zstd")
             write_text(temporary / "README.md", benchmark_card(benchmark))
             if out.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import sys
 import time
 from collections import Counter, deque
@@ -42,12 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
 def regrade(options: argparse.Namespace) -> int:
     """Grades all rows; the output appears under its name only when it is whole. Prints the counts of verdicts."""
     target = Path(options.target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
         if options.target == "-":
             counts = _copy(options, sys.stdout)
         else:
-            with temporary.open("w", encoding="utf-8") as out:
+            with temporary.open("x", encoding="utf-8") as out:
                 counts = _copy(options, out)
                 out.flush()
                 os.fsync(out.fileno())
