@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import os
 import signal
 import sqlite3
 from pathlib import Path
@@ -71,3 +72,22 @@ def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
         ) as caught:
             watching.check_trackers(TrainConfig(trackers=[name]))
         assert "pip install 'undo-hpc[watch]'" in caught.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("name", ["wandb", ".wandb"])
+def test_another_user_does_not_say_where_the_key_of_wandb_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    monkeypatch.chdir(tmp_path)
+    installed = importlib.machinery.ModuleSpec("wandb", None, origin="wandb/__init__.py")
+    monkeypatch.setattr(watching.importlib.util, "find_spec", lambda _: installed)
+    watching.check_trackers(TrainConfig(trackers=["wandb"]))
+    (file := tmp_path / name / "settings").parent.mkdir()
+    file.write_text("[default]\nbase_url = http://localhost:1\n")
+    watching.check_trackers(TrainConfig(trackers=["wandb"]))
+    os.chown(file, 54321, 54321)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        watching.check_trackers(TrainConfig(trackers=["wandb"]))
+    watching.check_trackers(TrainConfig(trackers=["tensorboard"]))

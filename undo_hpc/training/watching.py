@@ -21,6 +21,7 @@ from undo_hpc.storage.opening import open_append
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.storage.reading import finite, read_rows_tolerant
 from undo_hpc.storage.shards import encode_sealed
+from undo_hpc.system.ownership import require_own_file
 from undo_hpc.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ class _WandbLike:
         os.environ.setdefault("WANDB_DIR", spec.work_dir)
         os.environ.setdefault("TRACKIO_DIR", str(Path(spec.work_dir) / "trackio"))
         self._module = importlib.import_module(module)
+        _require_own_settings(module)
         name = f"{spec.card.get('name', spec.run_id)}-{spec.card.get('iteration', 0)}"
         known_by = {"id": re.sub(r"[^A-Za-z0-9_-]", "-", spec.run_id)} if module == "wandb" else {}
         self._module.init(project="undo-hpc", name=name, config=spec.train, resume="allow", **known_by)
@@ -138,7 +140,7 @@ class _WandbLike:
 
 
 def check_trackers(config: TrainConfig) -> None:
-    """Raises ConfigError where a dashboard asked for is not installed."""
+    """Raises ConfigError where a dashboard asked for is not installed, or would be set up by another user."""
     for name in config.trackers:
         found = importlib.util.find_spec(name)
         if (
@@ -148,6 +150,14 @@ def check_trackers(config: TrainConfig) -> None:
                 f"train.trackers names {name}, which is not installed",
                 hint=f"pip install 'undo-hpc[watch]' (or just {name}), or remove it from train.trackers",
             )
+        _require_own_settings(name)
+
+
+def _require_own_settings(tracker: str) -> None:
+    """wandb reads settings from the folder where it is started, the address that the user's key is sent to among them: in a folder for
+    everybody they may be another user's. Raises ConfigError."""
+    for name in ("wandb", ".wandb") if tracker == "wandb" else ():
+        require_own_file(Path.cwd() / name / "settings", "wandb's settings file")
 
 
 def open_trackers(spec: TrainSpec, resumed_at: int) -> list[Tracker]:
