@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import undo_hpc
-from undo_hpc.system.invocation import python_module
+from undo_hpc.system.invocation import python_module, resume_hint, task_hint
 
 ROOT = Path(undo_hpc.__file__).parent
 
@@ -39,3 +39,16 @@ def test_every_process_is_started_so() -> None:
 def test_jobs_and_templates_too() -> None:
     prelude = (ROOT / "cluster" / "prelude.sh").read_text()
     assert 'exec "$UNDO_PYTHON" -P -m' in prelude and "PYTHONSAFEPATH=1" in prelude
+
+
+def test_no_script_of_a_folder_for_everybody_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("launchers/run_iteration.py", "slurm/train.sbatch"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for mode, advised in ((0o755, True), (0o1777, False)):
+        tmp_path.chmod(mode)
+        assert ("launchers/" in resume_hint(Path("/run"))) is advised
+        assert ("slurm/" in task_hint(Path("/run"), "train", 0, slurm=True)) is advised

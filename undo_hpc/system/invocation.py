@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import stat
 import sys
 from pathlib import Path
 
@@ -32,10 +33,15 @@ def launcher_hint(words: str = "") -> str:
     """The launcher with its arguments: the script in a checkout of the project, the verb anywhere else."""
     start = (
         f"{program('python')} launchers/run_iteration.py"
-        if Path("launchers/run_iteration.py").is_file()
+        if _lies_here("launchers/run_iteration.py")
         else cli_hint("run")
     )
     return f"{start} {words}".rstrip()
+
+
+def _lies_here(script: str) -> bool:
+    """Whether a script of the project can be named as it lies in the working folder: in one for everybody it may be another user's."""
+    return Path(script).is_file() and not Path.cwd().stat().st_mode & stat.S_IWOTH
 
 
 def resume_hint(run_dir: Path) -> str:
@@ -45,7 +51,7 @@ def resume_hint(run_dir: Path) -> str:
 
 def task_hint(run_dir: Path, stage: str, iteration: int, *, slurm: bool = False) -> str:
     """The command that does the only task of a stage by hand: here, or as a job of its own."""
-    if slurm and Path(f"slurm/{stage}.sbatch").is_file():
+    if slurm and _lies_here(f"slurm/{stage}.sbatch"):
         return f"bash slurm/{stage}.sbatch {display_path(run_dir)} {iteration}"
     return f"{program('python')} -m undo_hpc.worker {display_path(run_dir)} {stage} --iteration {iteration}"
 
