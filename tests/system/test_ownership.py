@@ -15,6 +15,7 @@ from undo_hpc.cluster.profile import load_profile
 from undo_hpc.config.load import find_config, load_config
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data import load_problems
+from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.errors import ConfigError
 from undo_hpc.models import resolve_model
 from undo_hpc.prompts import load_prompts
@@ -266,7 +267,9 @@ def test_a_configuration_that_everybody_can_write(tmp_path: Path) -> None:
 
 
 @as_root
-@pytest.mark.parametrize("load", [load_config, load_profile, lambda name: load_campaign(Path(name))])
+@pytest.mark.parametrize(
+    "load", [load_config, load_profile, lambda name: load_campaign(Path(name)), load_benchmark]
+)
 def test_a_configuration_in_a_folder_for_everybody_is_our_own(
     load: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +296,21 @@ def test_a_configuration_in_a_folder_for_everybody_is_our_own(
     monkeypatch.setenv(ownership.TRUST, str(NOBODY))
     with pytest.raises(ConfigError, match="nonsense"):
         load("link.yaml")
+
+
+@as_root
+def test_a_folder_for_everybody_holds_no_benchmark_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (file := tmp_path / "openai" / "gsm8k" / "test.jsonl").parent.mkdir(parents=True)
+    file.write_text('{"problem": "1+1?", "answer": "3"}\n')
+    assert len(load_benchmark("openai/gsm8k").problems) == 1
+    tmp_path.chmod(0o1777)
+    assert len(load_benchmark("openai/gsm8k").problems) == 1
+    os.chown(tmp_path / "openai", NOBODY, -1)
+    with pytest.raises(ConfigError, match="leads to files of another user"):
+        load_benchmark("openai/gsm8k")
 
 
 def test_a_file_does_not_hide_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from undo_hpc.data.loading import Rejected, load_problems
 from undo_hpc.errors import ConfigError
 from undo_hpc.records import AnswerKind, Problem
 from undo_hpc.system.data_files import expanded
+from undo_hpc.system.ownership import require_not_for_everybody, require_not_planted
 
 FOLDER = Path(__file__).resolve().parent
 _PLACES = ("path", "hub", "tiny")
@@ -120,8 +121,10 @@ def _find(name_or_file: str) -> Path:
             raise ConfigError(
                 f"no such benchmark file: {path}", hint=f"embedded benchmarks: {', '.join(names)}"
             )
+        require_not_for_everybody(path)
         return path
     path = expanded(name_or_file)
+    require_not_planted(Path.cwd(), str(path), "the benchmark")
     if path.is_file() or _HUB_ID.fullmatch(name_or_file):
         return path
     near = difflib.get_close_matches(name_or_file.lower(), names, n=1, cutoff=0.5)
