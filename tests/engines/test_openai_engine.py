@@ -312,3 +312,24 @@ def test_the_runs_own_servers_are_asked_by_ipv4_alone(server: Any, monkeypatch: 
         with contextlib.suppress(TimeoutError):
             asked_of_others.append(theirs.accept())
     assert not asked_of_others and ours.headers[0]["Authorization"] == "Bearer key"
+
+
+@pytest.mark.parametrize(
+    ("content", "finish"),
+    [
+        (b'"\\u0073k-marked"', b'"stop"'),
+        (b'[{"type": "text", "text": "sk-"}, {"type": "text", "text": "marked"}]', b'"stop"'),
+        (b'"2"', b'"sk\\u002dmarked"'),
+    ],
+)
+def test_a_server_that_repeats_its_key_in_another_spelling_has_it_recorded_nowhere(
+    server: Any, monkeypatch: pytest.MonkeyPatch, content: bytes, finish: bytes
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
+    said = (
+        b'{"choices": [{"message": {"content": %s, "reasoning_content": "I was sent \\u0073k-marked"}, "finish_reason": %s}]}'
+        % (content, finish)
+    )
+    there = server(lambda number, body: (200, said))
+    found = run(client(there.url), asked(1))["r0"]
+    assert "sk-marked" in str(there.headers) and "sk-marked" not in repr(found) and "***" in repr(found)

@@ -129,11 +129,13 @@ class OpenAIClient:
             )
             post = http.stream("POST", address, content=data, headers=_own_key(server), **options)
             response, content = await read_answer(post, patience_s=patience_s, most=_MOST_BYTES)
-            for secret in filter(None, (self._key, server.key)):  # a server may repeat what it was sent
+            secrets = [key for key in (self._key, server.key) if key]
+            for secret in secrets:  # a server may repeat what it was sent
                 content = content.replace(secret.encode(), b"***")
             reply = read_reply(response.status_code, content, max_tokens=request.max_tokens)
             if reply.kind == "redirect" and response.has_redirect_location:
                 reply = replace(reply, message=short(response.headers["location"]))
+            reply = _without(secrets, reply)
             accepted = reply.kind == "answer" or (reply.kind == "refused" and reply.status == 200)
             if accepted:
                 for change in self._accepted.apply(changes):
@@ -196,6 +198,17 @@ def _lowered(sent: dict[str, Any], limit: str, room: int) -> dict[str, Any]:
     if 0 < room < sent[limit]:
         return sent | {limit: room}
     return {name: value for name, value in sent.items() if name != limit}
+
+
+def _without(secrets: list[str], reply: Reply) -> Reply:
+    """A reply whose words hold no key, however they were written (JSON may spell a character as an escape, and send a text in parts)."""
+    for secret in secrets:
+        cleaned = {
+            name: getattr(reply, name).replace(secret, "***")
+            for name in ("message", "text", "reasoning", "raw_finish_reason")
+        }
+        reply = replace(reply, **cleaned)
+    return reply
 
 
 def _own_key(server: Server) -> dict[str, str]:
