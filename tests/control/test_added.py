@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.checkers.harsh import Harsh
 from tests.observe.synthetic import RunBuilder, make_problem
 from undo_hpc.cli.verbs.evaluate import with_more
 from undo_hpc.config.load import override
@@ -20,9 +20,7 @@ from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import discard_stale
 from undo_hpc.control.regrade import regrade
 from undo_hpc.errors import ConfigError, EvidenceError
-from undo_hpc.grading import GradeItem
 from undo_hpc.pipeline.run import Run, create_or_open, open_run
-from undo_hpc.records import Grade
 from undo_hpc.storage.manifest import read_manifest, write_manifest
 
 
@@ -123,22 +121,6 @@ def test_a_second_set_is_added_while_the_first_is_half_answered(built: RunBuilde
     assert iteration == 0 and not any("deleted" in note for note in notes)
     plans = [run.plan(number) for number in range(2)]
     assert [sorted(plan.added) for plan in plans if plan] == [["extra", "extra-first3"]] * 2
-
-
-class Harsh:
-    """A checker of another version: nothing is right."""
-
-    def __init__(self, **_: object) -> None:
-        return None
-
-    def __enter__(self) -> Harsh:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
-        return (Grade("wrong") for _ in items)
 
 
 def test_what_is_made_again_after_a_regrade_is_not_told_as_deleted(

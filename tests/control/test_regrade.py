@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.checkers.harsh import Harsh
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.cli import main
 from undo_hpc.control.finished import all_metrics
@@ -18,7 +19,7 @@ from undo_hpc.control.live import LiveTasks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.regrade import _renewed, regrade
 from undo_hpc.errors import LeaseError
-from undo_hpc.grading import CHECKER_VERSION, GradeItem
+from undo_hpc.grading import CHECKER_VERSION
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.evidence import gather_evidence
@@ -104,22 +105,6 @@ def test_apply_writes_verdicts_and_evidence_stays_whole(run: Run, played: Path) 
     assert regrade(run).changes == []
 
 
-class Harsh:
-    """A checker of another version: nothing is right."""
-
-    def __init__(self, **_: object) -> None:
-        return None
-
-    def __enter__(self) -> Harsh:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
-        return (Grade("wrong") for _ in items)
-
-
 def test_what_rests_on_other_verdicts_is_stale(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +164,7 @@ def test_a_kill_before_the_metrics_name_the_new_checker_blocks_nothing(
     damaged.write_bytes(damaged.read_bytes().replace(b'"correct": ', b'"correct": 1', 1))
     monkeypatch.setattr("undo_hpc.stages.verdicts.CHECKER_VERSION", "newest")
     regrade(run, apply=True)
-    assert not find_metrics(run, iteration), "what was damaged is not written anew"
+    assert not find_metrics(run, iteration), "what was damaged is not written again"
 
 
 def test_metrics_of_damaged_answers_keep_the_name_of_their_checker(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,13 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.checkers.harsh import Harsh
 from tests.stages.build import context, make_problems, make_run
 from undo_hpc.config.schema import QualityConfig, SamplingConfig
 from undo_hpc.engines import Completion, Request
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import EngineError
-from undo_hpc.grading import GradeItem
 from undo_hpc.observe.progress import describe
-from undo_hpc.records import Grade
 from undo_hpc.stages.attempts import AttemptStore, make_requests, open_checker
 from undo_hpc.storage.lease import Lease
 from undo_hpc.storage.progress import ProgressFile, read_progress
@@ -126,22 +125,6 @@ def test_before_the_first_answer_a_start_tells_what_is_there_and_no_rate(tmp_pat
         with pytest.raises(EngineError, match="once"):
             ask()
     assert [words for _, words in told] == ["0/20 rows", "3/20 rows, 0 % right"]
-
-
-class Harsh:
-    """A checker of another version: nothing is right."""
-
-    def __init__(self, **_: object) -> None:
-        return None
-
-    def __enter__(self) -> Harsh:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
-        return (Grade("wrong", "1", "harsh") for _ in items)
 
 
 def test_answers_of_an_unfinished_shard_that_another_checker_judged_are_graded_again(
