@@ -17,10 +17,11 @@ _NAMES = (
     r"|subscription(?:[-_]|%2d|%5f)key|sig|signature)"
 )
 _FORMS = (
-    # A password may hold what ends an address; a number before a slash is a port.
+    # A password may hold what ends an address; a number before a slash is a port. (The lengths that are read have limits, and nothing
+    # is read twice, `++`: a long text of others is searched in time that grows with its length, not with its square.)
     (
         "a user name or password in an address",
-        re.compile(r"(?<=://)(?:[^\s/@?#]+|[^\s/@?#:\[]+:(?!\d+(?:[/?#\s]|$))[^\s@]+)(?=@)"),
+        re.compile(r"(?<=://)(?:[^\s/@?#]++|[^\s/@?#:\[]++:(?!\d+(?:[/?#\s]|$))[^\s@]{1,1000}+)(?=@)"),
     ),
     (
         "a key in the query of an address",
@@ -34,7 +35,7 @@ _FORMS = (
         re.compile(
             r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
             r"|AIza[\w-]{30,}|A(?:KIA|SIA)[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{16,}|(?:gsk|r8|sk_live|rk_live)_[A-Za-z0-9]{20,}"
-            r"|(?:nvapi|xai|pplx|csk)-[\w-]{20,}|eyJ[\w-]{8,}\.eyJ[\w-]{5,}\.[\w-]+)"
+            r"|(?:nvapi|xai|pplx|csk)-[\w-]{20,}|eyJ[\w-]{8,4000}+\.eyJ[\w-]{5,}\.[\w-]+)"
         ),
     ),
     (
