@@ -251,6 +251,23 @@ def test_a_row_that_cannot_be_decoded_is_listed(tmp_path: Path) -> None:
         assert "cannot be decoded" in loaded.rejected[0].reason
 
 
+def test_a_column_of_sound_needs_no_package_unless_it_is_used(tmp_path: Path) -> None:
+    """`datasets` decodes sound with a package that is no part of this project's: a reason for each row, and no row at all."""
+    sound = pyarrow.array(
+        [{"bytes": b"RIFF", "path": None}], pyarrow.struct({"bytes": "binary", "path": "string"})
+    )
+    text = {"_type": "Value", "dtype": "string"}
+    features = {"info": {"features": {"problem": {"_type": "Audio"}, "text": text, "answer": text}}}
+    table = pyarrow.table({"problem": sound, "text": ["a?"], "answer": ["1"]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    (tmp_path / "data").mkdir()
+    pyarrow.parquet.write_table(table, tmp_path / "data/train.parquet")
+    with pytest.raises(DataError, match=r"the row cannot be decoded"):
+        load_problems(SourceConfig(hub=str(tmp_path)))
+    loaded = load_problems(SourceConfig(hub=str(tmp_path), fields={"problem": "text"}))
+    assert [p.problem for p in loaded.problems] == ["a?"]
+
+
 def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:
     """`datasets` reads a directory as it reads the Hub; the reader's own code is the same."""
     folder = tmp_path / "data"

@@ -106,7 +106,9 @@ def decoded(
         OSError,
         TypeError,
         KeyError,
-    ) as error:  # invalid UTF-8, a date out of range, a broken image
+        ImportError,
+        RuntimeError,
+    ) as error:  # invalid UTF-8, a date out of range, a broken image, sound without the package that decodes it
         return BadRow(
             f"the row cannot be decoded: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
         )
