@@ -132,6 +132,8 @@ def test_a_wrong_attempt_fails_where_it_should() -> None:
 def test_unknown_split_and_too_many_problems_are_refused() -> None:
     with pytest.raises(DataError, match="no split 'dev'"):
         world.problems("dev", 1, 0)
+    with pytest.raises(DataError, match="100000 at most"):
+        world.problems("train", 10**9, 0)
 
 
 def test_the_generator_imports_no_torch() -> None:

@@ -69,6 +69,7 @@ QUESTIONS = (
 )
 
 
+MOST_PROBLEMS = 100_000  # of a split, a minute's work: stories are without end, but their equations repeat
 _DRAWS = 120  # other problems of the same kind that are looked at for one whose hard equations are less used
 
 
@@ -275,7 +276,16 @@ def chains(split: str, count: int, seed: int, *, steps: int | None = None) -> li
 
 
 def problems(split: str, count: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of a split: problem, answer, solution (terse), steps, hard (number of hard steps), equations."""
+    """Rows of a split: problem, answer, solution (terse), steps, hard (number of hard steps), equations.
+
+    Raises:
+        DataError: unknown split, or more problems than `MOST_PROBLEMS`.
+    """
+    if count > MOST_PROBLEMS:
+        raise DataError(
+            f"sample: {count} problems of the tiny world are too many",
+            hint=f"ask for {MOST_PROBLEMS} at most",
+        )
     return [
         {
             "problem": chain.text,
