@@ -52,6 +52,12 @@ def test_combining() -> None:
     assert [e.teacher_solution for e in combine([example("old", 0, "wrong", 1)], new, "best")] == ["new"]
 
 
+def test_the_best_of_old_and_new_hold_no_text_twice() -> None:
+    old, new = [example("same", 0)], [example("same", 1), example("longer", 1, tokens=9)]
+    assert combine(old, new, "best") == new
+    assert combine(new, [example("same", 2)], "best") == [new[1], example("same", 2)]
+
+
 def test_keep_wrong_takes_a_right_attempt_before_a_wrong_one() -> None:
     kept, dropped = accept([attempt(0, flags=["wrong"]), attempt(1)], Choice(1, keep_wrong=True))
     assert [r["attempt"] for r in kept] == [1] and dropped == {"surplus": 1}

@@ -44,7 +44,7 @@ def test_the_outcome_in_a_line() -> None:
         (
             "distilled",
             {"refreshed": 3, "dropped": {"truncated": 4, "wrong": 234}},
-            "only 3 rationales .* 850 problems .*4 truncated, 234 wrong",
+            "rationales to learn from for only 3 of 850 problems .*4 truncated, 234 wrong",
         ),
         (
             "generate",

@@ -116,6 +116,30 @@ def test_parts_and_processes_change_no_row(
             assert described[cut.layout.relative(path)]["sha256"] == describe_output(path).sha256
 
 
+@pytest.mark.parametrize(("how", "dropped"), [("add", {"duplicate": 1}), ("best", {"surplus": 1})])
+def test_each_attempt_is_in_the_set_or_left_out_with_a_reason(
+    tmp_path: Path, how: str, dropped: dict[str, int]
+) -> None:
+    problem = PROBLEMS[1]
+    generate, method = {"shards": 1, "samples": 2}, {"errors_from": "train", "combine": how}
+    run = make_run(tmp_path / "run", [problem], 1, generate=generate, method=method)
+    first = make_attempt(problem, 0)
+    longer = replace(make_attempt(problem, 1), text=f"{first.text} ", completion_tokens=99)
+    write_shards(run, lambda _: [first])
+    run_merge(run)
+    advance_to(run, 1, [make_feedback(problem)])
+    write_shards(run, lambda _: [replace(first, text=f"{first.text}!"), longer], 1)
+    run_merge(run, 1)
+    advance_to(run, 2, [make_feedback(problem)])
+    write_shards(run, lambda _: [first, replace(longer, text=f"{first.text}?")], 2)
+    run_merge(run, 2)
+    rows = list(read_distilled(run.layout.iteration(2).distilled))
+    counts = read_json(run.layout.iteration(2).stage_manifest("merge"))["counts"]
+    assert len({row.teacher_solution for row in rows}) == len(rows)
+    assert counts["dropped"] == dropped
+    assert counts["attempts"] == counts["rows"] - counts["carried"] + sum(counts["dropped"].values())
+
+
 @pytest.mark.parametrize("damage", ["kill", "json"])
 def test_what_goes_wrong_in_a_process_comes_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str

@@ -95,9 +95,9 @@ def accept(attempts: Sequence[Row], choice: Choice) -> tuple[list[Row], dict[str
 def combine(old: Sequence[Example], new: Sequence[Example], how: Combine) -> list[Example]:
     """The rationales of one problem after an iteration.
 
-    `replace`: the new ones where there are any, else the old. `add`: both, equal texts once. `best`: as many as before,
-    right ones first, then the shortest in tokens (in characters where the tokens of one are unknown; ties go to
-    the new).
+    `replace`: the new ones where there are any, else the old. `add`: both, equal texts once. `best`: at most as many as there were of
+    one kind, equal texts once, right ones first, then the shortest in tokens (in characters where the tokens of one are unknown; ties
+    go to the new).
     """
     if not new or not old:
         return list(new or old)
@@ -106,7 +106,8 @@ def combine(old: Sequence[Example], new: Sequence[Example], how: Combine) -> lis
     if how == "add":
         texts = {example.teacher_solution for example in old}
         return [*old, *(example for example in new if example.teacher_solution not in texts)]
-    both = [*new, *old]
+    texts = {example.teacher_solution for example in new}
+    both = [*new, *(example for example in old if example.teacher_solution not in texts)]
     counted = all(
         example.completion_tokens for example in both
     )  # of rationales that were given no tokens are known

@@ -45,7 +45,7 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
             f"{number:,} {reason.replace('_', ' ')}" for reason, number in kept["dropped"].items()
         )
         found.append(
-            f"the teacher gave only {counted(kept['refreshed'], 'rationale')} to learn from, for {counted(made['problems'], 'problem')} "
+            f"the teacher gave rationales to learn from for only {kept['refreshed']:,} of {counted(made['problems'], 'problem')} "
             f"(attempts left out: {dropped}): read some in the report; a stronger teacher, generate.max_attempts or generate.sampling.max_new_tokens may help"
         )
     number, given = rows_learned(metrics.get("train", {}), kept)

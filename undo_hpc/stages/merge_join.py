@@ -165,6 +165,11 @@ class _Join:
     def _renew(self, problem: Row, mine: list[Row], before: list[Example]) -> list[Values]:
         new = [Example(*row) for row in self._select(problem, mine)] if mine else []
         combined = combine(before, new, self.part.combine)
+        texts = {example.teacher_solution for example in combined}
+        for example in new:
+            if example not in combined:  # the earlier one of this text stays, or better ones do
+                reason = "duplicate" if example.teacher_solution in texts else "surplus"
+                self.joined.dropped[reason] += 1
         self.joined.carried += sum(example.iteration != self.part.iteration for example in combined)
         return [tuple(getattr(example, name) for name in COLUMNS) for example in combined]
 
