@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tests.observe.synthetic import RunBuilder, make_problem
-from undo_hpc.cli import run_locally
+from undo_hpc.cli import run_campaign, run_locally
 from undo_hpc.cli.run_campaign import main
 from undo_hpc.control.planning import current_state
 from undo_hpc.pipeline.run import Run, open_run
@@ -182,3 +182,19 @@ def test_helpers_are_as_many_as_there_are_seeds_and_one_that_is_killed_is_no_suc
     assert "the same command goes on" in " ".join(capsys.readouterr().err.split())
     assert main([str(campaign), "--dir", str(tmp_path / "out"), "--quiet"]) == 3
     assert "the same command goes on" in " ".join(capsys.readouterr().err.split()), "no code but 0 is silent"
+
+
+def test_a_campaigns_folder_that_another_user_makes_meanwhile_is_refused(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, read = tmp_path / "camp", run_campaign.check_arms
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        place.mkdir()
+        place.chmod(0o777)
+        return read(*given, **more)
+
+    monkeypatch.setattr(run_campaign, "check_arms", meanwhile)
+    assert main([str(campaign), "--dir", str(place)]) == 2
+    assert "every user of this machine can write in the campaign's directory" in capsys.readouterr().err
+    assert not (place / "campaign.resolved.json").exists()

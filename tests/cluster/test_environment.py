@@ -106,7 +106,8 @@ def test_torn_copies_are_made_again_and_old_ones_removed(tmp_path: Path, python:
 
 
 @pytest.mark.parametrize(
-    "trouble", ["no folder", "full", "damaged archive", "no archive", "another's", "for everybody"]
+    "trouble",
+    ["no folder", "full", "damaged archive", "no archive", "another's", "for everybody", "planted", "linked"],
 )
 def test_where_nothing_can_be_staged_tasks_import_as_before(
     tmp_path: Path, python: Path, code: Path, trouble: str
@@ -128,6 +129,18 @@ def test_where_nothing_can_be_staged_tasks_import_as_before(
     ):  # and without a sticky bit: whoever likes may put another folder in the place of ours
         local.mkdir()
         local.chmod(0o777)
+    elif trouble in ("planted", "linked"):  # sticky, but of a user who may rename all that lies in it
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file to another user")
+        before = "export UNDO_TRUST="
+        tmp_path.chmod(0o1777)
+        if trouble == "planted":
+            local.mkdir()
+        else:
+            (tmp_path / "far").mkdir()
+            local.symlink_to(tmp_path / "far")
+        os.chown(local, 54321, -1, follow_symlinks=False)
+        (local / ".").chmod(0o1777)
     else:
         local.mkdir()
         (local / f"undo-{os.getuid()}").symlink_to(tmp_path)

@@ -288,3 +288,28 @@ def test_an_srun_that_could_not_start_its_step_is_called_again(
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode, len((tmp_path / "starts").read_text().split())) == (code, starts), done
+
+
+@pytest.mark.parametrize("whose", ["ours", "everybody's", "another's", "a link to another's"])
+def test_nothing_runs_in_a_folder_that_somebody_has_put_in_place_of_the_run(
+    tmp_path: Path, whose: str
+) -> None:
+    """Its copy of the code would run before the worker looks whose it is."""
+    if "another's" in whose and os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+    (root := tmp_path / "run").mkdir()
+    if whose == "everybody's":
+        root.chmod(0o777)
+    if "another's" in whose:
+        os.chown(root, 54321, -1)
+    if "link" in whose:
+        (tmp_path / "link").symlink_to(root)
+        root = tmp_path / "link"
+    line = f"undo_task generate {root} 0"
+    done = shell_task(tmp_path, "echo a step", line, UNDO_TRUST="")
+    assert (done.returncode, "a step" in done.stdout) == ((0, True) if whose == "ours" else (2, False)), done
+    assert not list(root.iterdir())
+    trusted = shell_task(
+        tmp_path, "echo a step", line, UNDO_TRUST="*" if whose == "everybody's" else "me, 54321"
+    )
+    assert (trusted.returncode, "a step" in trusted.stdout) == (0, True), trusted

@@ -27,6 +27,15 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_that_another_user_makes_between_the_checks_and_the_start_is_refused(tmp_path: Path) -> None:
+    """What is checked before is a name that nothing has yet; who sees it in a list of processes may be first."""
+    (root := tmp_path / "run").mkdir()
+    root.chmod(0o777)
+    with pytest.raises(ConfigError, match="every user of this machine can write in the run directory"):
+        create_or_open(RunConfig(), root, command=[])
+    assert list(root.iterdir()) == []
+
+
 def test_a_changed_resource_brings_no_newer_key_into_the_file_of_an_older_version(tmp_path: Path) -> None:
     """Jobs in the queue read the file with the code that they were submitted with, which refuses keys that it does not know."""
     run = create_or_open(RunConfig(), tmp_path / "run", command=[])

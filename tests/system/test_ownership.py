@@ -366,6 +366,10 @@ def test_the_compilers_cache_is_in_no_folder_of_another_user(
     assert ownership.compiler_cache() == {} and place.stat().st_mode & 0o777 == 0o700
     assert ownership.compiler_cache() == {}, "our own, of before"
     elsewhere = {"TORCHINDUCTOR_CACHE_DIR": str(Path.home() / ".cache" / "torchinductor")}
+    tmp_path.chmod(0o777)  # TMPDIR on a scratch disk: whoever likes may put another in its place
+    assert ownership.compiler_cache() == elsewhere
+    tmp_path.chmod(0o1777)
+    assert ownership.compiler_cache() == {}
     place.chmod(0o777)
     assert ownership.compiler_cache() == elsewhere
     place.rmdir()

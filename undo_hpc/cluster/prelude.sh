@@ -121,12 +121,44 @@ undo_check_code() {
   [ "${found:0:12}" = "$name" ]
 }
 
+# undo_owned PATH: whether it (a link itself) is ours, root's, or of somebody whom UNDO_TRUST names.
+undo_owned() {
+  local trust=",${UNDO_TRUST//[[:space:]]/}," number name
+  read -r number name < <(stat -c '%u %U' "$1" 2>/dev/null) || return 1
+  [ "$number" = 0 ] || [ "$number" = "$(id -u)" ] || [[ $trust == *",*,"* || $trust == *",$name,"* || $trust == *",$number,"* ]]
+}
+
+# undo_own FOLDER: require_trusted of undo_hpc/system/ownership.py in shell, for the code that a task runs lies in its run: who may rename
+# that (the owner of the folder above it) can have put one of their own in its place.
+undo_own() {
+  local made
+  [ -d "$1" ] && [[ ",${UNDO_TRUST//[[:space:]]/}," != *",*,"* ]] || return 0
+  [ -z "$(find -H "$1" -maxdepth 0 -perm -o=w)" ] || return 1
+  undo_owned "$1/." && return 0
+  made=$(mktemp "$1/.owner-XXXXXX" 2>/dev/null) || return 1  # on a file system that gives all files to one user this is theirs, too
+  [ "$(stat -c %u "$made")" = "$(stat -L -c %u "$1")" ]; set -- $?
+  rm -f "$made"; return "$1"
+}
+
+# undo_planted PATH: whether another user has put it, or a folder or link above it, into a folder for everybody: they can put another there.
+undo_planted() {
+  local at
+  for at in "$1" "$(realpath -m "$1")"; do
+    while at=${at%/}; [ -n "$at" ] && [ "$at" != . ]; do
+      { [ -e "$at" ] || [ -L "$at" ]; } && ! undo_owned "$at" && [ -n "$(find -H "$(dirname "$at")" -maxdepth 0 -perm -o=w)" ] && return 0
+      at=$(dirname "$at")
+    done
+  done
+  return 1
+}
+
 # undo_unpack TO ARCHIVE CODE: on one node, packages and code on its own disk. The first task does it, others wait for it at the lock; what was
 # not finished is done again. Fails where it cannot be: no such folder, another's folder, disk full, an archive that changed.
 undo_unpack() {
   local top=$1/undo-$(id -u) archive=$2 code=$3 name place sum states
   umask 077
-  # A folder where everybody may rename what is there is no place for programs.
+  # A folder where everybody may rename what is there is no place for programs, nor one of another user, who may do so, sticky or not.
+  ! undo_planted "$1" || return 1
   [ -k "$1" ] || [ -z "$(find -H "$1" -maxdepth 0 -perm -o=w 2>/dev/null)" ] || return 1
   mkdir -p "$top" && [ -O "$top" ] && [ ! -L "$top" ] || return 1
   name=$(undo_staged_name "$archive") && place=$top/$name || return 1
@@ -160,13 +192,13 @@ undo_stage() {
   undo_paths=${UNDO_CODE:-}
   [ -n "${UNDO_STAGE_TO:-}" ] || return 0
   local top=$UNDO_STAGE_TO/undo-$(id -u) code=${UNDO_CODE:-}
-  local work="$(declare -f undo_unpack undo_staged_name undo_check_code undo_say)"$'\n''undo_unpack "$@"'
+  local work="$(declare -f undo_unpack undo_planted undo_owned undo_staged_name undo_check_code undo_say)"$'\n''undo_unpack "$@"'
   if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
     srun --export=ALL --mpi=none --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c "$work" stage "$UNDO_STAGE_TO" "$UNDO_STAGE_ARCHIVE" "$code" &
   else
     bash -c "$work" stage "$UNDO_STAGE_TO" "$UNDO_STAGE_ARCHIVE" "$code" &
   fi
-  undo_wait $! || { undo_say "nothing can be staged to $UNDO_STAGE_TO (no such folder, or full?): imports come from the shared file system"; return 0; }
+  undo_wait $! || { undo_say "nothing can be staged to $UNDO_STAGE_TO (no such folder, another user's, or full?): imports come from the shared file system"; return 0; }
   [[ ${code##*/} =~ ^[0-9a-f]{12}$ ]] && code=$top/${code##*/}
   undo_paths=${code:+$code:}$top/$(undo_staged_name "$UNDO_STAGE_ARCHIVE")
 }
@@ -183,6 +215,8 @@ undo_task() {
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
   [ "$group" -gt 0 ] || { first=${SLURM_ARRAY_TASK_ID:-0} last=$(( 10 ** 9 )) stride=$offset ahead=--ahead; }
   local range=$first${ahead:+, $(( first + stride )), ...}; [ -n "$ahead" ] || range+=-$last
+  undo_own "$run_dir" || {
+    undo_say "$run_dir belongs to another user, or every user can write there; nothing was run. What UNDO_TRUST is for: docs/security.md"; exit 2; }
   undo_stage
   undo_check_code "${undo_paths%%:*}" || {
     undo_say "$UNDO_CODE is not the code that was submitted any more; nothing was run. The launcher's command copies it again"; exit 2; }

@@ -238,14 +238,16 @@ def create_or_open(config: RunConfig, run_dir: Path, *, command: list[str]) -> R
     """The run in that directory, made where there is none.
 
     Raises:
-        ConfigError: the directory holds a run with another configuration, or other files.
+        ConfigError: the directory holds a run with another configuration, or other files, or is another user's by now.
     """
     layout = Layout(run_dir.resolve())
     if layout.config.exists():
+        require_trusted_run(run_dir)
         return _reopen(open_run(run_dir), config)
     require_free(layout)
     with translate_os_error(layout.root):
         make_folder(layout.root)
+    require_trusted_run(run_dir)  # where there was none before, another user may have been first
     write_json(layout.environment, describe_environment(config, command))
     run = Run(layout, _write_config(layout, config))
     run.events.append("created", run_id=run.id, command=command)

@@ -39,8 +39,15 @@ def compiler_cache() -> dict[str, str]:
         place = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
         with contextlib.suppress(FileExistsError):
             place.mkdir(0o700)
-        state = place.lstat()
-        if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & stat.S_IWOTH:
+        state, above = place.lstat(), place.parent.stat()
+        stays = (
+            above.st_uid in (0, os.geteuid())
+            and above.st_mode & (stat.S_IWOTH | stat.S_ISVTX) != stat.S_IWOTH
+        )
+        ours = (
+            stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & stat.S_IWOTH
+        )
+        if ours and stays:  # nobody else can rename it
             return {}
     with contextlib.suppress(RuntimeError):  # a user without a name and without HOME, as in a container
         if os.access(home := Path.home(), os.W_OK):
