@@ -69,6 +69,46 @@ def test_clients_do_not_wait_for_servers_that_have_all_failed(
 
 
 @pytest.mark.parametrize(
+    ("missing", "runs", "closed"),
+    [
+        (["merge 0", "advance 0"], ["merge 0"], False),  # a regrade has changed what the teacher got right
+        (["train 0", "advance 0"], ["train 0"], False),
+        (["train 0", "evaluate 1", "advance 0"], ["train 0", "evaluate 1"], False),
+        (["evaluate 1", "advance 0"], ["evaluate 1", "advance 0"], True),
+        (["merge 0", "train 0", "evaluate 0", "evaluate 1", "advance 0"], None, True),
+        (["advance 0"], None, True),
+        (["train 0"], None, False),
+    ],
+)
+def test_what_rests_on_finished_work_waits_for_a_new_look_where_work_before_it_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str], runs: list[str] | None, closed: bool
+) -> None:
+    monkeypatch.setattr(
+        Run, "plan", lambda self, iteration: SimpleNamespace(policy_of=lambda name: PolicyConfig())
+    )
+    words = "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + chr(10))"
+    command = [sys.executable, "-c", words, str(tmp_path / "started")]
+    monkeypatch.setattr(
+        local, "worker_command", lambda run_dir, stage, index: [*command, f"{stage.name} {index}"]
+    )
+    order: list[tuple[StageName, int]] = [("generate", 1), ("merge", 1), ("train", 1), ("evaluate", 2)]
+    stages, before = [], ()
+    for name, tasks in [*order, ("advance", 1)]:
+        parts = tuple(Task(name, index, str(index), "", ()) for index in range(tasks))
+        stages.append(Stage(name, 0, before, parts, (), StageResources()))
+        before = (name,)
+    statuses = [
+        TaskStatus(stage.name, task.index, "stale" if f"{stage.name} {task.index}" in missing else "done", "")
+        for stage in stages
+        for task in stage.tasks
+    ]
+    cluster = LocalCluster(Run(Layout(tmp_path), RunConfig()), NoDisplay(Console()))
+    assert cluster.run_graph(stages, statuses) is closed
+    started = (tmp_path / "started").read_text().split("\n")[:-1]
+    assert sorted(started) == sorted(runs or missing)
+
+
+@pytest.mark.parametrize(
     ("engine", "stage", "warm"),
     [
         ("transformers", "generate", True),

@@ -71,8 +71,9 @@ def _run_to_the_end(run: Run, state: RunState, warm: WarmServer | None, console:
             return look_at_whole(run, iteration, stages).in_words()
 
         with choose_display(run.config.display.progress, console, overview) as display:
-            LocalCluster(run, display, warm).run_graph(state.stages, state.statuses)
-        show_outcome(run, state.iteration, console)
+            closed = LocalCluster(run, display, warm).run_graph(state.stages, state.statuses)
+        if closed:
+            show_outcome(run, state.iteration, console)
         state = current_state(run)
     return state
 

@@ -21,6 +21,7 @@ from undo_hpc.cluster.snapshot import project_root
 from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.stages import LAST_STAGE
 from undo_hpc.pipeline.state import TaskStatus, enough
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.opening import open_append
@@ -135,8 +136,14 @@ class LocalCluster:
         self._running: list[_Running] = []
         self._failed: list[tuple[Stage, Task, int]] = []
 
-    def run_graph(self, stages: Sequence[Stage], statuses: Sequence[TaskStatus]) -> None:
-        """Runs until every task is done, or until nothing more can start because one failed.
+    def run_graph(self, stages: Sequence[Stage], statuses: Sequence[TaskStatus]) -> bool:
+        """Runs until every task is done that can be done now, or until nothing more can start because one failed.
+
+        What rests on a finished stage waits where something before that stage is made again, for it may have to be made again, too:
+        the caller looks at the run again.
+
+        Returns:
+            Whether the iteration was closed: its last stage has run, and ended.
 
         Raises:
             Incomplete: a task failed; says which, the end of its log, and the next command.
@@ -160,6 +167,12 @@ class LocalCluster:
             )
 
         by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
+        made = {name for name, _ in todo if name != "serve"}  # servers leave no results
+        doubtful: set[str] = set()  # with finished tasks behind something that is made again
+        for stage in stages:
+            finished = any((stage.name, task.index) not in todo for task in stage.tasks)
+            if any(name in doubtful or (finished and name in made) for name in stage.after):
+                doubtful.add(stage.name)
         try:
             while waiting or self._running:
                 for stage, task in list(waiting):
@@ -168,7 +181,7 @@ class LocalCluster:
                     ):  # servers wait most of their time
                         break
                     if (
-                        all(settled(by_name[name]) for name in stage.after)
+                        all(settled(by_name[name]) and name not in doubtful for name in stage.after)
                         and self._failures(stage) < MAX_FAILURES
                     ):
                         waiting.remove((stage, task))
@@ -190,6 +203,7 @@ class LocalCluster:
             raise
         if self._failed and not all(settled(stage) for stage in stages if stage.name != "serve"):
             raise self._explain()
+        return (LAST_STAGE, 0) in todo and settled(by_name[LAST_STAGE])
 
     def _failures(self, stage: Stage) -> int:
         """Failed tasks of a stage: after a few, the cause is likely the same for all."""
