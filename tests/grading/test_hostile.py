@@ -238,6 +238,27 @@ def test_repetitions_of_200_kilobytes_are_graded_in_time(workers: int) -> None:
     assert late == []
 
 
+CHAINS = ["c m ", "1+", "x^", "x/", "-", "\\sin ", "\\sqrt{", "(1,", "\\frac{1}{"]
+
+
+def test_hundreds_of_terms_in_a_row_never_break_a_decider() -> None:
+    """Each version of Python follows nested terms to another depth (3.12 to the fewest); none may end in a fault."""
+    chains = [
+        piece * count + "x" + "}" * count * piece.count("{")
+        for piece in CHAINS
+        for count in (100, 400, 700, 1400)
+    ]
+    items = [
+        GradeItem("\\boxed{" + c + end + "}", gold)
+        for c in chains
+        for end in ("", "°")
+        for gold in ("5", "\\frac{1}{2}", c)
+    ]
+    with Checker(workers=2, deadline_s=30.0) as pool:
+        grades = list(pool.grade_many(items))
+    assert [grade for grade in grades if grade.method == "fault" or grade.verdict == "timeout"] == []
+
+
 def test_soups_of_symbols_never_break_a_decider() -> None:
     """Random concatenations, through a pool that would kill a decider that hangs; none may time out or break."""
     draw = random.Random(7)
