@@ -8,7 +8,7 @@ import gzip
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.engines.base import Request
-from undo_hpc.engines.http_answer import HEADERS, read_answer
+from undo_hpc.engines.http_answer import HEADERS, read_answer, without
 from undo_hpc.engines.scoring import ScoreRequest
 from undo_hpc.errors import EngineError
 
@@ -52,10 +52,11 @@ def says() -> Iterator[Says]:
         server.close()
 
 
-def read(url: str, *, patience_s: float = 60.0, most: int = 1 << 20) -> bytes:
+def read(url: str, *, patience_s: float = 60.0, most: int = 1 << 20, secrets: Sequence[str] = ()) -> bytes:
     async def ask() -> bytes:
         async with httpx.AsyncClient(headers=HEADERS, trust_env=False) as http:
-            return (await read_answer(http.stream("GET", url), patience_s=patience_s, most=most))[1]
+            asked = http.stream("GET", url)
+            return (await read_answer(asked, patience_s=patience_s, most=most, secrets=secrets))[1]
 
     return asyncio.run(ask())
 
@@ -86,6 +87,44 @@ def test_an_answer_is_read_whole_packed_or_not(says: Says) -> None:
         read(says(lambda: [answer(gzip.compress(b"words" * 1000), "Content-Encoding: gzip")]))
         == b"words" * 1000
     )
+
+
+KEY = "sk-Marked/1+.$"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(b"{}", f"Content-Encoding: {KEY}"),
+        HEAD + KEY.encode() + b"\r\n\r\n",
+        b"HTTP/0.9 " + KEY.encode() + b"\r\n\r\n",
+    ],
+)
+def test_an_error_that_quotes_the_servers_head_does_not_quote_a_key_in_it(said: bytes, says: Says) -> None:
+    """These words stand in the row of a request that got no answer."""
+    url = says(lambda: [said])
+    with pytest.raises(httpx.RequestError, match=r"Marked"):
+        read(url)
+    with pytest.raises(httpx.RequestError, match=r"\*\*\*") as caught:
+        read(url, secrets=["other", KEY])
+    assert type(caught.value) is not httpx.RequestError and caught.value.__cause__ is None
+    assert "Marked" not in str(caught.value)
+
+
+def test_a_key_is_found_in_every_spelling_of_an_answer(says: Says) -> None:
+    escaped = "".join(f"\\u{ord(c):04X}" for c in KEY)
+    for spelling in (
+        *(KEY, escaped, escaped.lower(), escaped.replace("\\", "\\\\"), KEY.replace("/", "\\/")),
+        *("".join(f"%{ord(c):02X}" for c in KEY), KEY.replace("/", "%2f").replace("$", "&#36;")),
+        "".join(f"&#x{ord(c):x};" for c in KEY),
+    ):
+        assert without([KEY], f"<{spelling}>") == "<***>"
+        assert read(says(lambda said=spelling: [answer(said.encode())]), secrets=[KEY]) == b"***"  # type: ignore[misc]
+    assert without([], "words \udc80") == without([KEY], "words \udc80") == "words \udc80"
+    began = time.monotonic()
+    for many in ("\\", "s", "&#0", "0", "s\\u0"):  # no pattern that goes back and forth
+        without([KEY], many * 10**5)
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("packed", ["gzip, gzip", "br", "zstd", "x"])

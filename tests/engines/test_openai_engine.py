@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import re
 import socket
 import threading
 import time
@@ -333,3 +334,29 @@ def test_a_server_that_repeats_its_key_in_another_spelling_has_it_recorded_nowhe
     there = server(lambda number, body: (200, said))
     found = run(client(there.url), asked(1))["r0"]
     assert "sk-marked" in str(there.headers) and "sk-marked" not in repr(found) and "***" in repr(found)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (400, b'{"error": {"message": "the key \\u0073k-marked is bad"}}'),
+        (302, {"location": "http://other/" + "a" * 280 + "sk-marked"}),
+        (302, {"location": "http://other/?%73k-marked"}),
+        (
+            200,
+            b'{"choices": [{"message": {"content": "2"}, "finish_reason": "%s\\u0073k-marked"}]}'
+            % (b"x" * 93),
+        ),
+    ],
+)
+def test_no_error_and_no_shortened_word_of_a_server_holds_its_key(
+    server: Any, monkeypatch: pytest.MonkeyPatch, reply: Reply
+) -> None:
+    """What is shortened first may end within the key."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
+    there = server(lambda number, body: reply)
+    try:
+        found = repr(run(client(there.url), asked(1)))
+    except UndoError as error:
+        found = str(error)
+    assert "sk-m" in str(there.headers) and "***" in found and not re.search(r"k-m", found)

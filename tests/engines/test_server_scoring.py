@@ -128,6 +128,7 @@ def test_a_server_without_log_probabilities_is_named(local: Any, server: str, ki
     ("said", "status", "told"),
     [
         (lambda: b"you sent sk-marked \x1b[2J", 400, "400 you sent ***"),
+        (lambda: b'"you sent \\u0073k-marked"', 400, '400 "you sent ***'),
         (lambda: b"[" * 100_000, 200, "no JSON"),
         (lambda: repeat(b" " * (1 << 16), 10**4), 200, "more than 1 MiB"),
     ],
@@ -143,6 +144,23 @@ def test_what_a_hostile_server_says_is_bounded_and_holds_no_key(
     finally:
         hostile.close()
     assert told in scores.error and "marked" not in scores.error and scores.error.isprintable()
+
+
+def test_a_key_in_place_of_a_number_is_not_told(local: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
+
+    def said(_: int, body: dict[str, Any]) -> tuple[int, Any]:
+        entry = b'{"rank": 1, "logprob": "sk\\u002dmarked"}'
+        rows = b", ".join(b'{"%d": %s}' % (token, entry) for token in body["prompt"])
+        return 200, b'{"choices": [{"prompt_logprobs": [%s]}]}' % rows
+
+    hostile = LoopbackServer(said)
+    try:
+        with pytest.raises(EngineError, match=r"no log-probabilities of the prompt.*'\*\*\*'") as caught:
+            list(remote(hostile.url, "vllm").score(make_requests(local, 1), K))
+    finally:
+        hostile.close()
+    assert "marked" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

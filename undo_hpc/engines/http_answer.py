@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 import zlib
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 import httpx
@@ -14,13 +17,18 @@ _PACKED = ("gzip", "x-gzip")
 
 
 async def read_answer(
-    asked: AbstractAsyncContextManager[httpx.Response], *, patience_s: float, most: int
+    asked: AbstractAsyncContextManager[httpx.Response],
+    *,
+    patience_s: float,
+    most: int,
+    secrets: Sequence[str] = (),
 ) -> tuple[httpx.Response, bytes]:
     """A response with its body, unpacked.
 
     Args:
         patience_s: seconds from the request to the last byte; httpx counts from one part to the next.
         most: bytes of the body.
+        secrets: what the server was sent and may repeat: taken out of the body and of the errors' words, which quote the server.
 
     Raises:
         httpx.RequestError: no answer, or more than that.
@@ -28,9 +36,12 @@ async def read_answer(
     body = bytearray()
     try:
         async with asyncio.timeout(patience_s), asked as response:
-            how = response.headers.get("content-encoding", "identity").strip().lower()
+            named = response.headers.get("content-encoding", "identity")
+            how = named.strip().lower()
             if how not in ("identity", "", *_PACKED):
-                raise httpx.DecodingError(f"the answer is packed as {how[:40]!r}, which nobody asked for")
+                raise httpx.DecodingError(
+                    f"the answer is packed as {without(secrets, named)[:40]!r}, which nobody asked for"
+                )
             packed = zlib.decompressobj(zlib.MAX_WBITS | 16) if how in _PACKED else None
             async for part in response.aiter_raw():
                 body += part if packed is None else packed.decompress(part, most + 1 - len(body))
@@ -40,4 +51,25 @@ async def read_answer(
         raise httpx.ReadTimeout(f"the answer was not complete within {patience_s:g} s") from error
     except zlib.error as error:
         raise httpx.DecodingError(f"the answer cannot be unpacked: {error}") from error
-    return response, bytes(body)
+    except httpx.RequestError as error:
+        raise type(error)(without(secrets, str(error))) from None  # the cause has the same words
+    return response, _spelled(*secrets).sub(b"***", body) if secrets else bytes(body)
+
+
+def without(secrets: Sequence[str], text: str) -> str:
+    """A server's words with each secret replaced by three stars, also where it is spelled as JSON, addresses or HTML may spell it."""
+    return (
+        _spelled(*secrets).sub(b"***", text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+        if secrets
+        else text
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _spelled(*secrets: str) -> re.Pattern[bytes]:
+    """Every spelling of the secrets: each of their characters as it is, or as an escape of JSON (\\u0073), an address (%73) or HTML."""
+
+    def forms(c: str) -> str:
+        return rf"(?:{re.escape(c)}|\\{{1,2}}(?:{re.escape(c)}|(?i:u{ord(c):04x}))|(?i:%{ord(c):02x}|&#0{{0,5}}{ord(c)};|&#x0{{0,5}}{ord(c):x};))"
+
+    return re.compile("|".join("".join(map(forms, secret)) for secret in secrets).encode())

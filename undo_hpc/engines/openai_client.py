@@ -15,7 +15,7 @@ from undo_hpc.chat.plain_text import neutral
 from undo_hpc.config.schema import ModelConfig, OpenAIEngineConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Request
-from undo_hpc.engines.http_answer import HEADERS, read_answer
+from undo_hpc.engines.http_answer import HEADERS, read_answer, without
 from undo_hpc.engines.openai_parameters import (
     KNOWN_SERVERS,
     LIMIT_NAMES,
@@ -128,13 +128,13 @@ class OpenAIClient:
                 timeout_s or self._config.timeout_s,
             )
             post = http.stream("POST", address, content=data, headers=_own_key(server), **options)
-            response, content = await read_answer(post, patience_s=patience_s, most=_MOST_BYTES)
             secrets = [key for key in (self._key, server.key) if key]
-            for secret in secrets:  # a server may repeat what it was sent
-                content = content.replace(secret.encode(), b"***")
+            response, content = await read_answer(
+                post, patience_s=patience_s, most=_MOST_BYTES, secrets=secrets
+            )
             reply = read_reply(response.status_code, content, max_tokens=request.max_tokens)
             if reply.kind == "redirect" and response.has_redirect_location:
-                reply = replace(reply, message=short(response.headers["location"]))
+                reply = replace(reply, message=short(without(secrets, response.headers["location"])))
             reply = _without(secrets, reply)
             accepted = reply.kind == "answer" or (reply.kind == "refused" and reply.status == 200)
             if accepted:
@@ -201,7 +201,7 @@ def _lowered(sent: dict[str, Any], limit: str, room: int) -> dict[str, Any]:
 
 
 def _without(secrets: list[str], reply: Reply) -> Reply:
-    """A reply whose words hold no key, however they were written (JSON may spell a character as an escape, and send a text in parts)."""
+    """A reply whose words hold no key, of which a server may have sent the parts one by one."""
     for secret in secrets:
         cleaned = {
             name: getattr(reply, name).replace(secret, "***")

@@ -21,7 +21,7 @@ from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Completion, Failures, Request, never
 from undo_hpc.engines.chat import Chat
-from undo_hpc.engines.http_answer import HEADERS, read_answer
+from undo_hpc.engines.http_answer import HEADERS, read_answer, without
 from undo_hpc.engines.openai_reply import short
 from undo_hpc.engines.scoring import ScoreRequest, TokenScores, compressed, not_scored
 from undo_hpc.engines.transformers_scoring import scored_tokens
@@ -119,7 +119,7 @@ class ServerScorer:
             own, ids, log_p = read(data, len(prompt), n, k, request.answer)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise EngineError(
-                f"{path}: the answer has no log-probabilities of the prompt, or other ones than asked for ({type(error).__name__}: {error})",
+                f"{path}: the answer has no log-probabilities of the prompt, or other ones than asked for ({type(error).__name__}: {self._shown(error)})",
                 hint=f"is it a {self._kind} server (distill.server), started with --max-logprobs {k} or more where it is vLLM?",
             ) from error
         return compressed([request], [len(prompt)], [n], own, ids, log_p, words=words)[0]
@@ -131,12 +131,12 @@ class ServerScorer:
                 return "asked to stop"
             try:
                 status, said = self._answer(path, body)
-                message = f"{path}: {status} {short(said[:_SHOWN].decode(errors='replace'))}"
+                message = f"{path}: {status} {self._shown(said[:_SHOWN].decode(errors='replace'))}"
                 if status == 200:
                     found: dict[str, Any] = json.loads(said)
                     return found
             except httpx.HTTPError as error:
-                message = f"{path}: {type(error).__name__}: {error}"
+                message = f"{path}: {type(error).__name__}: {self._shown(error)}"
             except (ValueError, RecursionError) as error:
                 message += f": no JSON ({type(error).__name__})"
             else:
@@ -147,12 +147,16 @@ class ServerScorer:
             time.sleep(min(_MAX_WAIT_S, 0.5 * 2**attempt) if attempt + 1 < self._config.max_retries else 0)
         return message
 
+    def _shown(self, words: object) -> str:
+        """What the server said, or an error that quotes it, in one line without the key, which it may repeat."""
+        return short(without([self._key] if self._key else [], str(words)))
+
     def _answer(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
-        """Status and body, without the key. Raises httpx.HTTPError."""
+        """Status and body. Raises httpx.HTTPError."""
         asked = self._http.stream("POST", path, json=body)
         reading = read_answer(asked, patience_s=self._config.timeout_s, most=_MOST_BYTES)
         response, said = asyncio.run_coroutine_threadsafe(reading, self._loop).result()
-        return response.status_code, said.replace(self._key.encode(), b"***") if self._key else said
+        return response.status_code, said
 
 
 Values = tuple[Any, Any, Any]  # own (n,), ids (n, k), log-probabilities (n, k)
