@@ -192,6 +192,8 @@ def _vocabulary_elsewhere(**named: object):
         (_vocabulary_elsewhere(vocab="/proc/self/environ"), "sets vocab, by which a file outside"),
         (_vocabulary_elsewhere(merges=".env"), "sets merges"),
         (_vocabulary_elsewhere(init_inputs=["/etc/hostname"]), "sets init_inputs"),
+        (_vocabulary_elsewhere(gguf_file="../other.gguf"), "sets gguf_file"),
+        (_vocabulary_elsewhere(fast_tokenizer_files=["../tokenizer.4.0.json"]), "sets fast_tokenizer_files"),
         (_pipe, r"generation_config\.json is a pipe or a device"),
         (_device, r"special_tokens_map\.json is a pipe or a device"),
         (_elsewhere("../weights.safetensors"), r"lacks weight files of its own .*\.\./weights"),
@@ -225,7 +227,21 @@ def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, me
         ),
         ("config.json", "[]", ""),
         ("tokenizer_config.json", '{"vocab": "/proc/self/environ"}', "sets vocab, by which a file outside"),
-        ("tokenizer_config.json", '{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": []}', ""),
+        (
+            "tokenizer_config.json",
+            '{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": [], "fast_tokenizer_files": ["tokenizer.4.0.0.json"]}',
+            "",
+        ),
+        (
+            "special_tokens_map.json",
+            '{"vocab_file": "/proc/self/environ"}',
+            "special_tokens_map.json sets vocab_file",
+        ),
+        (
+            "special_tokens_map.json",
+            '{"eos_token": "a", "image_token": "b", "additional_special_tokens": ["c"]}',
+            "",
+        ),
     ],
 )
 def test_a_model_of_the_hub_names_no_vocabulary_and_no_weights_elsewhere(
@@ -252,6 +268,25 @@ def test_a_model_of_the_hub_names_no_vocabulary_and_no_weights_elsewhere(
                 load()
         else:
             assert load() == "loaded"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("tokenizer_config.json", "vocab"), ("special_tokens_map.json", "vocab_file")]
+)
+def test_transformers_does_read_what_these_settings_name(name: str, key: str, tmp_path: Path) -> None:
+    """Why they are refused. Where this fails, transformers has closed the door by itself."""
+    from transformers import AutoTokenizer
+
+    (tmp_path / "elsewhere").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na line of ours\n")
+    model = complete(tmp_path / "model")
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    (model / "tokenizer.json").unlink()
+    (model / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    for each in ("tokenizer_config.json", "special_tokens_map.json"):
+        (model / each).write_text(json.dumps({key: str(tmp_path / "elsewhere")} if each == name else {}))
+    assert "a line of ours" in AutoTokenizer.from_pretrained(model).get_vocab()
+    with pytest.raises(DataError, match=f"{name} sets {key}, by which a file outside"):
+        resolve_model(str(model))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")

@@ -16,18 +16,16 @@ from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.system.data_files import expanded, json_object
 from undo_hpc.system.ownership import require_not_lent
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "tekken.json",
-)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")  # fmt: skip
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _HUB_NAME = r"[A-Za-z0-9_]([\w.-]*\w)?"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# By these transformers opens any file. (A vocab_file in the first, as it was once written, counts for less than the model's own.)
+_ELSEWHERE = {
+    "tokenizer_config.json": re.compile("vocab|merges|init_inputs|gguf_file|fast_tokenizer_files"),
+    "special_tokens_map.json": re.compile(".*(?:vocab|merges|spm|file|path).*"),
+}
 _LFS_HEAD = b"version https://git-lfs"
 
 
@@ -157,9 +155,8 @@ def check_hub_model(name: str, revision: str = "") -> None:
             hint="ask for access on its page, then `hf auth login`",
         ) from error
     except RevisionNotFoundError as error:
-        raise DataError(
-            f"{name} has no revision {revision!r} on the Hub", hint="check the `revision` of the model"
-        ) from error
+        hint = "check the `revision` of the model"
+        raise DataError(f"{name} has no revision {revision!r} on the Hub", hint=hint) from error
     except RepositoryNotFoundError as error:
         raise DataError(
             f"there is no model {name} on the Hub, or it is private",
@@ -321,7 +318,7 @@ def require_own_files(path: str, revision: str = "") -> None:
     """Refuses a model by whose settings transformers loads what is none of its files. Called behind loading, too: what lies in the
     Hub's cache is what was loaded then, and another user's folder may have changed meanwhile. Raises DataError, ConfigError.
 
-    An adapter_config.json (for vLLM a config.json, too) names what is loaded in its place, any folder; a tokenizer_config.json may name the
+    An adapter_config.json (for vLLM a config.json, too) names what is loaded in its place, any folder; settings of a tokenizer may name the
     file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines would stand in the student's tokenizer.
     """
     folder = Path(path)
@@ -347,15 +344,18 @@ def require_own_files(path: str, revision: str = "") -> None:
             f"{path}: helps another model to guess: vLLM loads the one that speculators_config in config.json names",
             hint="name that model; this one may stand in engine.vllm.extra",
         )
-    settings = json_object(found) if (found := _file_of(path, "tokenizer_config.json", revision)) else {}
-    named = [key for key in ("vocab", "merges") if isinstance(settings.get(key), str)]
-    if settings.get("init_inputs"):  # the same by position
-        named.append("init_inputs")
-    if named:
-        raise DataError(
-            f"{path}: its tokenizer_config.json sets {named[0]}, by which a file outside of the model would be read, and shown in the student",
-            hint=f"ask who made the model; or remove {named[0]} in a local copy",
-        )
+    for name, keys in _ELSEWHERE.items():
+        settings = json_object(found) if (found := _file_of(path, name, revision)) else {}
+        if named := [key for key in settings if keys.fullmatch(key) and _names_a_file(key, settings[key])]:
+            raise DataError(
+                f"{path}: its {name} sets {named[0]}, by which a file outside of the model would be read, and shown in the student",
+                hint=f"ask who made the model; or remove {named[0]} in a local copy",
+            )
+
+
+def _names_a_file(key: str, value: Any) -> bool:
+    of_several = {"init_inputs": bool(value), "fast_tokenizer_files": "/" in str(value)}
+    return of_several.get(key, isinstance(value, str))
 
 
 def _file_of(path: str, name: str, revision: str) -> Path | None:
