@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -164,6 +165,25 @@ except OSError as error:
     if "files" not in done.taken:
         pytest.skip("no user namespaces here")
     assert done.output.splitlines() == [f"rights {['0' * 16] * 2}", "No space left on device"]
+
+
+def test_a_program_has_no_hold_on_the_terminals_of_its_user() -> None:
+    """Settings of a terminal ask for no right to write: with its output held, whatever writes there next waited for ever."""
+    ours, terminal = pty.openpty()
+    try:
+        done = run_python(
+            f"import os, termios\ntermios.tcflow(os.open({os.ttyname(terminal)!r}, os.O_RDONLY), termios.TCOOFF)",
+            seconds=60,
+            megabytes=256,
+        )
+        if "files" not in done.taken:
+            pytest.skip("no user namespaces here")
+        assert done.code == 1 and "FileNotFoundError" in done.output, done
+        os.set_blocking(terminal, False)
+        assert os.write(terminal, b"goes on") == 7
+    finally:
+        os.close(ours)
+        os.close(terminal)
 
 
 def test_a_signal_to_all_processes_of_a_job_ends_no_program() -> None:

@@ -140,6 +140,8 @@ def _only_below(libc: ctypes.CDLL, folder: str, program: str) -> bool:
     libc.mount(
         b"proc", b"/proc", b"proc", _HARMLESS, None
     )  # of its own processes; containers do not allow it
+    # Terminals of this user: to read one is enough to silence it, or to hold what all others write there.
+    libc.mount(b"tmpfs", b"/dev/pts", b"tmpfs", _NO_DEVICES, b"size=4k")
     if libc.mount(b"tmpfs", place, b"tmpfs", _NO_DEVICES, _BOUNDS) == 0:
         with open(program, "wb") as file:  # noqa: PTH123
             file.write(text)
