@@ -270,25 +270,6 @@ def test_a_model_of_the_hub_names_no_vocabulary_and_no_weights_elsewhere(
             assert load() == "loaded"
 
 
-@pytest.mark.parametrize(
-    ("name", "key"), [("tokenizer_config.json", "vocab"), ("special_tokens_map.json", "vocab_file")]
-)
-def test_transformers_does_read_what_these_settings_name(name: str, key: str, tmp_path: Path) -> None:
-    """Why they are refused. Where this fails, transformers has closed the door by itself."""
-    from transformers import AutoTokenizer
-
-    (tmp_path / "elsewhere").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na line of ours\n")
-    model = complete(tmp_path / "model")
-    (model / "config.json").write_text('{"model_type": "bert"}')
-    (model / "tokenizer.json").unlink()
-    (model / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
-    for each in ("tokenizer_config.json", "special_tokens_map.json"):
-        (model / each).write_text(json.dumps({key: str(tmp_path / "elsewhere")} if each == name else {}))
-    assert "a line of ours" in AutoTokenizer.from_pretrained(model).get_vocab()
-    with pytest.raises(DataError, match=f"{name} sets {key}, by which a file outside"):
-        resolve_model(str(model))
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 def test_a_link_that_another_user_puts_there_while_a_model_is_loaded_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -251,21 +251,31 @@ def test_a_row_that_cannot_be_decoded_is_listed(tmp_path: Path) -> None:
         assert "cannot be decoded" in loaded.rejected[0].reason
 
 
-def test_a_column_of_sound_needs_no_package_unless_it_is_used(tmp_path: Path) -> None:
-    """`datasets` decodes sound with a package that is no part of this project's: a reason for each row, and no row at all."""
-    sound = pyarrow.array(
-        [{"bytes": b"RIFF", "path": None}], pyarrow.struct({"bytes": "binary", "path": "string"})
+@pytest.mark.parametrize("kind", ["Audio", "Image", "Video", "Pdf"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_no_row_names_a_file_or_an_address_that_is_opened(
+    kind: str, nested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`datasets` decodes pictures and sound from wherever a row says, with packages that are no part of this project's, and asks an address for
+    minutes: they are no text, and come as they are stored."""
+    place = pyarrow.array(
+        [{"bytes": None, "path": "https://other.example/x"}],
+        pyarrow.struct({"bytes": "binary", "path": "string"}),
     )
-    text = {"_type": "Value", "dtype": "string"}
-    features = {"info": {"features": {"problem": {"_type": "Audio"}, "text": text, "answer": text}}}
-    table = pyarrow.table({"problem": sound, "text": ["a?"], "answer": ["1"]})
+    text, feature = {"_type": "Value", "dtype": "string"}, {"_type": kind}
+    if nested:
+        place, feature = pyarrow.array([place.to_pylist()], pyarrow.list_(place.type)), {"_type": "List", "feature": feature}  # type: ignore[dict-item]  # fmt: skip
+    features = {"info": {"features": {"problem": feature, "text": text, "answer": text}}}
+    table = pyarrow.table({"problem": place, "text": ["a?"], "answer": ["1"]})
     table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
     (tmp_path / "data").mkdir()
     pyarrow.parquet.write_table(table, tmp_path / "data/train.parquet")
-    with pytest.raises(DataError, match=r"the row cannot be decoded"):
+    asked: list[object] = []
+    monkeypatch.setattr(f"datasets.{kind}.decode_example", lambda *words, **named: asked.append(words))
+    with pytest.raises(DataError, match=r"\('problem'\) is no text"):
         load_problems(SourceConfig(hub=str(tmp_path)))
     loaded = load_problems(SourceConfig(hub=str(tmp_path), fields={"problem": "text"}))
-    assert [p.problem for p in loaded.problems] == ["a?"]
+    assert [p.problem for p in loaded.problems] == ["a?"] and not asked
 
 
 def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from undo_hpc.engines.base import Request
 from undo_hpc.engines.chat import Chat
 from undo_hpc.engines.decoding import complete
 from undo_hpc.errors import DataError
+from undo_hpc.models import resolve_model
 
 
 def test_ids_are_the_templates_own(tiny_model: Path) -> None:
@@ -149,3 +151,23 @@ def test_a_template_that_refuses_answers_still_has_an_end(tmp_path: Path) -> Non
     )
     tokenizer.save_pretrained(tmp_path)
     assert Chat(ModelConfig(model="of a test"), str(tmp_path)).stop_ids == {tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("tokenizer_config.json", "vocab"), ("special_tokens_map.json", "vocab_file")]
+)
+def test_transformers_does_read_what_these_settings_name(name: str, key: str, tmp_path: Path) -> None:
+    """Why they are refused. Where this fails, transformers has closed the door by itself."""
+    from transformers import AutoTokenizer
+
+    (tmp_path / "elsewhere").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na line of ours\n")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    for each in ("tokenizer_config.json", "special_tokens_map.json"):
+        (model / each).write_text(json.dumps({key: str(tmp_path / "elsewhere")} if each == name else {}))
+    assert "a line of ours" in AutoTokenizer.from_pretrained(model).get_vocab()
+    with pytest.raises(DataError, match=f"{name} sets {key}, by which a file outside"):
+        resolve_model(str(model))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         raise
     except Exception as error:  # whatever `datasets` meets in the files of others, the user learns the cause
         raise _explained(error, source) from error
+    data.info.features = _as_stored(data.features)
     require_different(data.column_names, source.hub)
     places = [*(data.info.download_checksums or {}), *(file["filename"] for file in data.cache_files)]
     found = (match for place in places for match in [_COMMIT.search(str(place))] if match)
@@ -84,6 +85,16 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         "fingerprint": getattr(data, "_fingerprint", ""),
     }
     return HubTable(source.hub, list(data.column_names), data), identity
+
+
+def _as_stored(features: Any) -> Any:
+    """Columns of pictures, sound and films as what the file holds of them. None is text, and to decode one is to open the file or the address
+    that a row names: any of ours, or a server that is asked again for minutes, row by row."""
+    from datasets.features.features import _visit
+
+    return _visit(
+        features, lambda kind: replace(kind, decode=False) if getattr(kind, "decode", None) else kind
+    )
 
 
 @contextlib.contextmanager
