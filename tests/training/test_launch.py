@@ -196,3 +196,28 @@ def test_a_training_starts_without_a_compiler(trainings: Trainings) -> None:
     }
     assert run_ranks(saved(spec), 1, env=env) == ExitCode.COMPLETE
     assert not (trap / "called").exists()
+
+
+LISTENERS = """
+import os
+from pathlib import Path
+from undo_hpc.training.ranks import DistContext, RankInfo
+alone = DistContext(RankInfo(0, 1, 0), Path("."), {})
+own = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+print(os.environ["GLOO_SOCKET_IFNAME"], {row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_rank_alone_is_reached_from_no_other_node(tmp_path: Path) -> None:
+    """Gloo listens where the name of the node leads, also for one rank; a thousand connections of whoever likes ended it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENERS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.strip() in ("lo {'0100007F'}", "lo set()")

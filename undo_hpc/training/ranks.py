@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def _published(path: Path, info: RankInfo, patience_s: float) -> tuple[str, int]
 
 
 class DistContext:
-    """The ranks together: one process group, and the few things they agree on. Alone, nothing is sent and no port is opened.
+    """The ranks together: one process group, and the few things they agree on. Alone, nothing is sent, and it listens on loopback only.
 
     Args:
         info: this process among the ranks.
@@ -173,6 +174,9 @@ class DistContext:
         )  # DeepSpeed takes its device from it
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         if info.world_size == 1:
+            # It sends nothing, and its libraries listen all the same: not on the network, where anybody's connections could end it.
+            if sys.platform == "linux":
+                os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
             dist.init_process_group(
                 backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_COLLECTIVE
             )
