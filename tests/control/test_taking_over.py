@@ -15,6 +15,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import taking_over
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.taking_over import _READS
+from undo_hpc.errors import StorageError
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import combined_digest
 from undo_hpc.storage.manifest import read_manifest
@@ -139,3 +140,26 @@ def test_a_fork_of_a_run_at_work_and_onto_another_run_is_refused(
     assert "is a run already" in capsys.readouterr().err
     assert main(["fork", str(tmp_path), str(tmp_path / "new")]) == 2
     assert override(donor.config, []).name == donor.config.name
+
+
+def test_a_fork_that_was_interrupted_is_completed_by_the_same_command(
+    tmp_path: Path, donor: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, manifest: object) -> None:
+        raise StorageError(f"cannot write {path}: no space left on device", hint="make room")
+
+    new = tmp_path / "new"
+    command = ["fork", str(donor.layout.root), str(new), "--set", "train.epochs=9"]
+    dates = [f"{role}.date={donor.model(role).date}" for role in ("teacher", "student")]
+    run = builder(new, "train.epochs=9", "name=new", *dates).run
+    with monkeypatch.context() as patch:
+        patch.setattr(taking_over, "write_manifest", full)
+        with pytest.raises(StorageError):
+            take_over(run, donor)
+    monkeypatch.setattr("undo_hpc.control.checks.require", lambda *_: None)  # its problems were made
+    monkeypatch.setattr("undo_hpc.stages.prepare.prepare", lambda *_: None)
+    assert main(command) == 0
+    assert "taken over generate (2 tasks)" in capsys.readouterr().out
+    shard = "iter_000/generate/shard-00000.jsonl"
+    assert (new / shard).samefile(donor.layout.root / shard)
+    assert main(command) == 2 and "is a run already" in capsys.readouterr().err, "nothing is left to complete"

@@ -123,7 +123,7 @@ def take_over(
     """
     taken: Counter[tuple[str, int, str]] = Counter()
     mine = read_manifest(run.layout.prepared)
-    if mine is None or (run.plan(0) is not None and not _was_interrupted(run)):
+    if mine is None or not may_take_over(run):
         return taken
     ordered = sorted(donors, key=lambda other: first_work(other.config) != first_work(run.config))
     sources = [
@@ -154,8 +154,10 @@ def take_over(
     return taken
 
 
-def _was_interrupted(run: Run) -> bool:
-    """Whether the last that happened to a run is that it began to take over, and was killed."""
+def may_take_over(run: Run) -> bool:
+    """Whether a run has not begun, or the last that happened to it is that it began to take over, and was killed."""
+    if run.plan(0) is None:
+        return True
     last = ""
     for event in read_events(run.layout.events):
         last = str(event.get("kind")) if event.get("kind") != "planned" else last

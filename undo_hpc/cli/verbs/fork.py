@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.config.load import override
     from undo_hpc.control.checks import require
     from undo_hpc.control.planning import current_state
-    from undo_hpc.control.taking_over import take_over
+    from undo_hpc.control.taking_over import may_take_over, take_over
     from undo_hpc.errors import ConfigError
     from undo_hpc.pipeline.layout import Layout
     from undo_hpc.pipeline.run import create_or_open, open_run, require_trusted_run
@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     donor = open_run(arguments.run_dir)
     layout = Layout(arguments.new_dir.resolve())
     if layout.config.exists():
+        require_trusted_run(layout.root)
+    if layout.config.exists() and not may_take_over(open_run(layout.root)):  # a killed fork is completed
         raise ConfigError(
             f"{arguments.new_dir} is a run already",
             hint=f"take another directory; to resume that run: {resume_hint(layout.root)}",
