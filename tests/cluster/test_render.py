@@ -290,7 +290,9 @@ def test_an_srun_that_could_not_start_its_step_is_called_again(
     assert (done.returncode, len((tmp_path / "starts").read_text().split())) == (code, starts), done
 
 
-@pytest.mark.parametrize("whose", ["ours", "everybody's", "another's", "a link to another's"])
+@pytest.mark.parametrize(
+    "whose", ["ours", "everybody's", "another's", "a link to another's", "above: another's"]
+)
 def test_nothing_runs_in_a_folder_that_somebody_has_put_in_place_of_the_run(
     tmp_path: Path, whose: str
 ) -> None:
@@ -302,6 +304,9 @@ def test_nothing_runs_in_a_folder_that_somebody_has_put_in_place_of_the_run(
         root.chmod(0o777)
     if "another's" in whose:
         os.chown(root, 54321, -1)
+    if "above" in whose:
+        tmp_path.chmod(0o1777)
+        (root := root / "mine").mkdir()
     if "link" in whose:
         (tmp_path / "link").symlink_to(root)
         root = tmp_path / "link"

@@ -1,6 +1,7 @@
 """A run directory opens again whatever moment its first start was killed at, and a damaged one is named."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from tests.observe.synthetic import RunBuilder
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks.loader import load_benchmark
 from undo_hpc.errors import ConfigError, StorageError
-from undo_hpc.pipeline.run import create_or_open, open_run
+from undo_hpc.pipeline.run import create_or_open, open_run, require_trusted_run
 from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.system.ownership import TRUST, require_own_way
 
 
 def test_a_start_that_was_killed_before_its_configuration_stood(tmp_path: Path) -> None:
@@ -34,6 +36,21 @@ def test_a_folder_that_another_user_makes_between_the_checks_and_the_start_is_re
     with pytest.raises(ConfigError, match="every user of this machine can write in the run directory"):
         create_or_open(RunConfig(), root, command=[])
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_run_below_what_another_user_has_put_into_a_folder_for_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (runs := tmp_path / "checkpoints").mkdir()
+    os.chown(runs, 54321, -1)
+    require_own_way(runs / "mine")  # a colleague's place, which nobody else can have made
+    tmp_path.chmod(0o1777)
+    for folder in (runs / "mine", runs / "new" / "mine"):
+        with pytest.raises(ConfigError, match="checkpoints belongs to another user, 54321"):
+            require_trusted_run(folder)
+    monkeypatch.setenv(TRUST, "54321")
+    require_trusted_run(runs / "mine")
 
 
 def test_a_changed_resource_brings_no_newer_key_into_the_file_of_an_older_version(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,12 @@ from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves, open_run
 from undo_hpc.storage.atomic import expect_fields, read_json, write_json
 from undo_hpc.storage.manifest import sealed, unseal
+from undo_hpc.system.ownership import (
+    require_no_planted_links,
+    require_own_file,
+    require_own_way,
+    require_trusted,
+)
 
 RULES = {
     "name", "seeds", "primary", "problem_set", "student", "match", "positive_control", "null_control", "repeat", "transfer"
@@ -53,6 +60,13 @@ class CampaignDir:
     def run(self, arm: str, seed: int) -> Path:
         """An ordinary run directory."""
         return self.root / arm / f"seed-{seed:03d}"
+
+    def require_ours(self, names: Iterable[str]) -> None:
+        """Runs in it that have ended are believed: no other user has made it, or can change it. Raises ConfigError."""
+        require_own_way(self.root)
+        require_trusted(self.root, "the campaign's directory")
+        require_own_file(self.definition, "what was asked")
+        require_no_planted_links([self.root, self.page.parent, *(self.root / name for name in names)])
 
     def existing(self, campaign: Campaign) -> dict[str, dict[int, Run]]:
         """The runs that have begun, by name (an arm's, or a candidate's) and seed."""

@@ -102,7 +102,6 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
     from undo_hpc.storage.lease import Lease
-    from undo_hpc.system.ownership import require_no_planted_links, require_own_file, require_trusted
 
     sets = list(arguments.sets)
     if arguments.profile:
@@ -110,14 +109,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     file = find_campaign(arguments.campaign)
     campaign = load_campaign(file, sets, arguments.base)
     place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
-
-    def require_ours() -> None:
-        require_trusted(place.root, "the campaign's directory")  # runs in it that have ended are believed
-        require_own_file(place.definition, "what was asked")
-        arms = (place.root / name for name in campaign.names)
-        require_no_planted_links([place.root, place.page.parent, *arms])
-
-    require_ours()
+    place.require_ours(campaign.names)
     if arguments.dry_run or not place.definition.exists():
         sources = check_arms(campaign, place, read_hub=not arguments.dry_run)
         for line in forecast(campaign, sources).lines():
@@ -127,7 +119,7 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     require_same_checker(campaign, place)
     what = f"the campaign {place.root}"
     with Lease(place.root / "campaign.lease", what, wait_s=PATIENCE_S):
-        require_ours()  # another user may have made it first
+        place.require_ours(campaign.names)  # another user may have made it first
         configs = begin(campaign, place)
     base = arguments.base or base_file(file, campaign.config.base)
     start = _Start(campaign, configs, place, console, file, base, sets)

@@ -215,8 +215,8 @@ undo_task() {
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
   [ "$group" -gt 0 ] || { first=${SLURM_ARRAY_TASK_ID:-0} last=$(( 10 ** 9 )) stride=$offset ahead=--ahead; }
   local range=$first${ahead:+, $(( first + stride )), ...}; [ -n "$ahead" ] || range+=-$last
-  undo_own "$run_dir" || {
-    undo_say "$run_dir belongs to another user, or every user can write there; nothing was run. What UNDO_TRUST is for: docs/security.md"; exit 2; }
+  undo_own "$run_dir" && ! undo_planted "$run_dir" || {
+    undo_say "$run_dir, or what it lies in, belongs to another user, or every user can write there; nothing was run. What UNDO_TRUST is for: docs/security.md"; exit 2; }
   undo_stage
   undo_check_code "${undo_paths%%:*}" || {
     undo_say "$UNDO_CODE is not the code that was submitted any more; nothing was run. The launcher's command copies it again"; exit 2; }

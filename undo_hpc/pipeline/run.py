@@ -37,7 +37,12 @@ from undo_hpc.storage.reading import read_fast
 from undo_hpc.storage.shards import read_rows
 from undo_hpc.system.data_files import project_root
 from undo_hpc.system.invocation import cli_hint, launcher_hint
-from undo_hpc.system.ownership import require_no_planted_links, require_own_file, require_trusted
+from undo_hpc.system.ownership import (
+    require_no_planted_links,
+    require_own_file,
+    require_own_way,
+    require_trusted,
+)
 
 PACKAGES = (
     "torch",
@@ -217,6 +222,7 @@ def require_trusted_run(run_dir: Path) -> None:
 def require_own_folders(layout: Layout) -> None:
     """Before anything is written in a run, or removed: no other user has put a link in place of one of its folders, or can do so while we
     are at it. Raises ConfigError."""
+    require_own_way(layout.root)
     require_trusted(layout.root, "the run directory")
     require_no_planted_links(layout.folders())
 

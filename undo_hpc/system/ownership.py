@@ -76,6 +76,20 @@ def require_trusted(folder: Path, what: str) -> None:
         raise _foreign(folder, what, state.st_uid)
 
 
+def require_own_way(folder: Path) -> None:
+    """Refuses a run below what another user has put into a folder for everybody (`/scratch/checkpoints`, where a command is typed in
+    `/scratch`): they may rename what lies in it, and put a run of theirs there while we are at work. Raises ConfigError."""
+    for at in () if _trusted(EVERYBODY) else folder.parents[:-1]:
+        with contextlib.suppress(OSError):  # what is still to be made
+            owner = at.lstat().st_uid
+            if at.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(owner, at.parent):
+                raise ConfigError(
+                    f"{at} belongs to another user, {user_name(owner)}, in a folder where everybody can write: they can put another run in "
+                    f"place of {folder}",
+                    hint=f"choose a --run-dir of your own; or, where {user_name(owner)} may use your account: export {TRUST}={user_name(owner)}",
+                )
+
+
 def require_own_file(file: Path, what: str) -> None:
     """Refuses a file of a run that another user has written, or that everybody can write. Nothing where there is none. Raises ConfigError."""
     if not file.is_file() or _trusted(EVERYBODY):
