@@ -351,6 +351,8 @@ def test_the_verb_compares_groups_of_seeds(
         and "3 seeds" in out
         and target.read_text().startswith("<!doctype html>")
     )
+    assert main(["compare", dirs[0], dirs[-1]]) == 0
+    assert "undo and blind have no seed in common" in capsys.readouterr().out
     repeat = f"stages.repeat={json.dumps(REPEATED)}"
     again, first = (
         RunBuilder(

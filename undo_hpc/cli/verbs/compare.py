@@ -78,7 +78,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     )
     for path in pending:
         console.print(f"{path} has not ended; it is left out", highlight=False, soft_wrap=True)
-    for text in [*(c.sentence for c in data.comparisons), *data.notes]:
+    apart = [
+        other
+        for other in others
+        if results[other] and results[first] and not results[other].keys() & results[first].keys()
+    ]
+    alone = [f"{other} and {first} have no seed in common: no difference is told" for other in apart]
+    for text in [*(c.sentence for c in data.comparisons), *alone, *data.notes]:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     table = Table(title=f"{name}, and what each used (means over seeds)", title_justify="left")
     for column in (
