@@ -26,6 +26,7 @@ _ELSEWHERE = {
     "tokenizer_config.json": re.compile("vocab|merges|init_inputs|gguf_file|fast_tokenizer_files"),
     "special_tokens_map.json": re.compile(".*(?:vocab|merges|spm|file|path).*"),
 }
+_OTHER_MODELS = ("speculators_config", "text_model_id", "audio_model_id")
 _LFS_HEAD = b"version https://git-lfs"
 
 
@@ -51,11 +52,8 @@ def resolve_model(ref: str) -> str:
 
         directory = Path(models_dir()) / ref.removeprefix("tiny:")
         if not directory.is_dir():
-            names = sorted(path.name for path in directory.parent.glob("*") if path.is_dir())
-            raise DataError(
-                f"the tiny world has no model {ref!r}",
-                hint="there are: " + ", ".join(f"tiny:{name}" for name in names),
-            )
+            names = sorted(f"tiny:{path.name}" for path in directory.parent.glob("*") if path.is_dir())
+            raise DataError(f"the tiny world has no model {ref!r}", hint=f"there are: {', '.join(names)}")
         return _checked(directory)
     path = expanded(ref)
     if path.is_dir():
@@ -336,12 +334,12 @@ def require_own_files(path: str, revision: str = "") -> None:
         )
     found = _file_of(path, "config.json", revision)
     try:
-        helps = found is not None and "speculators_config" in json_object(found)
+        others = [key for key in _OTHER_MODELS if json_object(found).get(key)] if found else []
     except DataError:  # told where it is read
-        helps = False
-    if helps:
+        others = []
+    if others:
         raise DataError(
-            f"{path}: helps another model to guess: vLLM loads the one that speculators_config in config.json names",
+            f"{path}: is a part of another model, or helps one to guess: vLLM loads the one that {others[0]} in config.json names",
             hint="name that model; this one may stand in engine.vllm.extra",
         )
     for name, keys in _ELSEWHERE.items():
