@@ -71,41 +71,57 @@ def test_clients_do_not_wait_for_servers_that_have_all_failed(
 @pytest.mark.parametrize(
     ("missing", "runs", "closed"),
     [
-        (["merge 0", "advance 0"], ["merge 0"], False),  # a regrade has changed what the teacher got right
-        (["train 0", "advance 0"], ["train 0"], False),
-        (["train 0", "evaluate 1", "advance 0"], ["train 0", "evaluate 1"], False),
-        (["evaluate 1", "advance 0"], ["evaluate 1", "advance 0"], True),
-        (["merge 0", "train 0", "evaluate 0", "evaluate 1", "advance 0"], None, True),
-        (["advance 0"], None, True),
-        (["train 0"], None, False),
+        (["merge-0", "advance-0"], ["merge-0"], False),  # a regrade has changed what the teacher got right
+        (["train-0", "advance-0"], ["train-0"], False),
+        (["train-0", "evaluate-1", "advance-0"], ["train-0", "evaluate-1"], False),
+        (["evaluate-1", "advance-0"], ["evaluate-1", "advance-0"], True),
+        (["merge-0", "train-0", "evaluate-0", "evaluate-1", "advance-0"], None, True),
+        (["advance-0"], None, True),
+        (["train-0"], None, False),
     ],
 )
 def test_what_rests_on_finished_work_waits_for_a_new_look_where_work_before_it_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str], runs: list[str] | None, closed: bool
 ) -> None:
-    monkeypatch.setattr(
-        Run, "plan", lambda self, iteration: SimpleNamespace(policy_of=lambda name: PolicyConfig())
+    assert play(tmp_path, monkeypatch, missing, PolicyConfig()) is closed
+    assert sorted((tmp_path / "started").read_text().split()) == sorted(runs or missing)
+
+
+def test_a_task_that_a_policy_does_without_keeps_nothing_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ["generate-1", "train-0", "evaluate-0", "evaluate-1", "advance-0"]
+    assert play(
+        tmp_path, monkeypatch, missing, PolicyConfig(kind="min_fraction", value=0.5), fails="generate-1"
     )
-    words = "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + chr(10))"
+    assert sorted((tmp_path / "started").read_text().split()) == sorted(missing)
+
+
+def play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str], policy: PolicyConfig, fails: str = ""
+) -> bool:
+    """Runs what is missing of an iteration whose tasks note that they have started, and are stale if they were done once."""
+    monkeypatch.setattr(Run, "plan", lambda self, iteration: SimpleNamespace(policy_of=lambda name: policy))
+    words = (
+        "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + ' '); sys.exit(sys.argv[2] == sys.argv[3])"
+    )
     command = [sys.executable, "-c", words, str(tmp_path / "started")]
     monkeypatch.setattr(
-        local, "worker_command", lambda run_dir, stage, index: [*command, f"{stage.name} {index}"]
+        local, "worker_command", lambda run_dir, stage, index: [*command, f"{stage.name}-{index}", fails]
     )
-    order: list[tuple[StageName, int]] = [("generate", 1), ("merge", 1), ("train", 1), ("evaluate", 2)]
+    order: list[tuple[StageName, int]] = [("generate", 2), ("merge", 1), ("train", 1), ("evaluate", 2)]
     stages, before = [], ()
     for name, tasks in [*order, ("advance", 1)]:
         parts = tuple(Task(name, index, str(index), "", ()) for index in range(tasks))
         stages.append(Stage(name, 0, before, parts, (), StageResources()))
         before = (name,)
     statuses = [
-        TaskStatus(stage.name, task.index, "stale" if f"{stage.name} {task.index}" in missing else "done", "")
+        TaskStatus(stage.name, task.index, "ready" if f"{stage.name}-{task.index}" in missing else "done", "")
         for stage in stages
         for task in stage.tasks
     ]
     cluster = LocalCluster(Run(Layout(tmp_path), RunConfig()), NoDisplay(Console()))
-    assert cluster.run_graph(stages, statuses) is closed
-    started = (tmp_path / "started").read_text().split("\n")[:-1]
-    assert sorted(started) == sorted(runs or missing)
+    return cluster.run_graph(stages, statuses)
 
 
 @pytest.mark.parametrize(

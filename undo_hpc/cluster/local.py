@@ -22,7 +22,7 @@ from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import LAST_STAGE
-from undo_hpc.pipeline.state import TaskStatus, enough
+from undo_hpc.pipeline.state import TaskStatus, enough, unmet
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.opening import open_append
 from undo_hpc.storage.progress import read_progress
@@ -167,7 +167,10 @@ class LocalCluster:
             )
 
         by_name: dict[str, Stage] = {stage.name: stage for stage in stages}
-        made = {name for name, _ in todo if name != "serve"}  # servers leave no results
+        policies = {stage.name: plan.policy_of(stage.name) for stage in stages} if plan else {}
+        made = unmet(
+            stages, policies, statuses
+        )  # a task that nothing rests on may be done beside what comes behind it
         doubtful: set[str] = set()  # with finished tasks behind something that is made again
         for stage in stages:
             finished = any((stage.name, task.index) not in todo for task in stage.tasks)
