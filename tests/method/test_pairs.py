@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +39,15 @@ def test_a_right_answer_of_the_student_is_chosen_where_the_teacher_has_none() ->
     assert [(p.chosen, p.chosen_from, p.rejected) for p in found] == [("right", "teacher", "s")]
 
 
+def test_what_the_distilled_set_refuses_is_not_preferred_either() -> None:
+    cut, leaking = attempt("cut", "correct", "length"), replace(attempt("leak", "correct"), flags=("leak",))
+    assert pairs([cut, leaking, attempt("t")]) == ([], {"no right answer": 1})
+    found, _ = pairs(
+        [cut, leaking, attempt("t")], [attempt("off", "correct", "length"), attempt("mine", "correct")]
+    )
+    assert found == [Pair("p", "mine", "t", "student", "teacher")]
+
+
 def test_what_is_not_surely_wrong_is_in_no_pair_and_counted() -> None:
     doubtful = [
         attempt("a", "timeout"),
@@ -68,13 +78,15 @@ ATTEMPTS = st.lists(
 def test_a_pair_is_right_against_wrong(
     teacher: list[Attempt], student: list[Attempt], learned: list[str]
 ) -> None:
-    right = {*learned, *(row.text for row in (*teacher, *student) if row.verdict == "correct")}
+    correct = [row for row in (*teacher, *student) if row.verdict == "correct"]
+    right = {*learned, *(row.text for row in correct)}
+    whole = {*learned, *(row.text for row in correct if row.finish_reason == "stop")}
     wrong = {
         row.text
         for row in (*teacher, *student)
         if row.verdict in ("wrong", "no_answer") and row.finish_reason == "stop"
     }
     found, _ = pairs(teacher, student, learned)
-    assert all(p.chosen in right and p.rejected in wrong - right and p.rejected.strip() for p in found)
+    assert all(p.chosen in whole and p.rejected in wrong - right and p.rejected.strip() for p in found)
     assert len({p.rejected for p in found}) == len(found)
-    assert {p.rejected for p in found} == {text for text in wrong - right if text.strip() and right}
+    assert {p.rejected for p in found} == {text for text in wrong - right if text.strip() and whole}

@@ -41,7 +41,8 @@ def make_pairs(
     """Each distinct wrong answer to a problem once, the student's first, against a right text: a rationale of the distilled set where
     there is one, then another right attempt of the teacher, then a right answer of the student.
 
-    An answer that was cut off, that failed, or of which the checker is not sure is in no pair, and counted.
+    A wrong answer that was cut off, that failed, or of which the checker is not sure is in no pair, and counted. A right one that was cut off,
+    or that `generate.quality` refuses, is not what another trainer is to prefer.
 
     Args:
         order: problem ids.
@@ -56,8 +57,10 @@ def make_pairs(
             ("teacher", teacher),
             ("student", student),
         )
+        correct = {text for text, _ in right}
         for author, attempts in authors:
-            right += [(row.text, author) for row in attempts.get(key, ()) if row.verdict == "correct"]
+            correct |= {row.text for row in attempts.get(key, ()) if row.verdict == "correct"}
+            right += [(row.text, author) for row in attempts.get(key, ()) if _is_exemplary(row)]
         for author, attempts in reversed(authors):
             for row in attempts.get(key, ()):
                 if row.verdict == "correct":
@@ -65,10 +68,15 @@ def make_pairs(
                 reason = _unfit(row) or ("no right answer" if not right else "")
                 if reason:
                     left.reasons[reason] += 1
-                elif row.text not in {text for text, _ in (*wrong, *right)}:
+                elif row.text not in correct and row.text not in {text for text, _ in wrong}:
                     wrong.append((row.text, author))
         for text, author in wrong:
             yield Pair(key, right[0][0], text, right[0][1], author)
+
+
+def _is_exemplary(row: Attempt) -> bool:
+    """Whether an answer is right, whole, and nothing that the distilled set refused."""
+    return row.verdict == "correct" and row.finish_reason == "stop" and not row.flags
 
 
 def _unfit(row: Attempt) -> str:
