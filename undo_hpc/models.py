@@ -14,7 +14,7 @@ from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.system.data_files import expanded, json_object
-from undo_hpc.system.ownership import require_not_lent
+from undo_hpc.system.ownership import require_no_stray_link, require_not_lent
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")  # fmt: skip
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -326,6 +326,8 @@ def require_own_files(path: str, revision: str = "") -> None:
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
             hint = "remove it, or copy the model again"
             raise DataError(f"{file} is a pipe or a device, and no file of a model", hint=hint)
+        if file.suffix in (".json", ".txt", ".model"):
+            require_no_stray_link(file, folder)
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(
             f"{path}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "

@@ -18,7 +18,7 @@ from undo_hpc.config.schema import ModelConfig
 from undo_hpc.engines.base import Request
 from undo_hpc.engines.chat import Chat
 from undo_hpc.engines.decoding import complete
-from undo_hpc.errors import DataError
+from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.models import resolve_model
 
 
@@ -171,3 +171,35 @@ def test_transformers_does_read_what_these_settings_name(name: str, key: str, tm
     assert "a line of ours" in AutoTokenizer.from_pretrained(model).get_vocab()
     with pytest.raises(DataError, match=f"{name} sets {key}, by which a file outside"):
         resolve_model(str(model))
+
+
+def test_a_link_in_a_model_that_was_cloned_leads_to_no_file_of_another_name(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """It is ours, then, whoever chose its end; those of people and of the Hub's cache lead to a model's file."""
+    base, secret = tmp_path / "base", tmp_path / ".docker/config.json"
+    shutil.copytree(tiny_model, base)
+    secret.parent.mkdir()
+    secret.write_text('{"auths": "ours"}')
+    snapshot, blobs = tmp_path / "hub/models--a--b/snapshots/1", tmp_path / "hub/models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for number, file in enumerate(sorted(base.iterdir())):
+        shutil.copy(file, blobs / f"{number}")
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+        (linked / file.name).symlink_to(snapshot / file.name)
+    (tmp_path / "by_name").symlink_to(linked)
+    for sound in (snapshot, linked, tmp_path / "by_name"):
+        assert resolve_model(str(sound)) == str(sound.resolve())
+    for name in ("generation_config.json", "vocab.txt"):
+        model = tmp_path / name
+        shutil.copytree(base, model)
+        (model / name).unlink(missing_ok=True)
+        (model / name).symlink_to("first")
+        (model / "first").symlink_to("../.docker/config.json")
+        with pytest.raises(
+            ConfigError, match=r"is a link to a file outside of the model, .*\.docker/config\.json"
+        ):
+            resolve_model(str(model))

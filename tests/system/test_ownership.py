@@ -115,8 +115,9 @@ def test_a_file_of_ours_is_not_read_through_another_users_link(
     tmp_path: Path, read: Callable[[Path], object], file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A colleague's prompts, model or data with a link to a key of ours: its text stood in the run's copy, or beside the student."""
-    theirs, secret = tmp_path / "theirs", tmp_path / "secret"
+    theirs, secret = tmp_path / "theirs", tmp_path / "secret" / Path(file).name
     (theirs / file).parent.mkdir(parents=True)
+    secret.parent.mkdir()
     for name, text in {
         "problem.txt": "{{ problem }}",
         "config.json": "{}",

@@ -126,6 +126,24 @@ def require_not_lent(path: Path) -> None:
             )
 
 
+def require_no_stray_link(file: Path, folder: Path) -> None:
+    """Refuses a link in a model's folder that leads out of it to a file of another name. In a folder that was cloned or unpacked it is ours,
+    whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the student. Those that people lay lead
+    to another model's file of that name, those of the Hub's cache to its blobs. Raises ConfigError, OSError."""
+    top = folder.resolve()
+    for link in _links_to(top / file.relative_to(folder)):
+        end = link.parent / link.readlink()
+        end = end.parent.resolve() / end.name
+        if end.is_relative_to(top):
+            continue
+        if end.name != file.name and end.parent != top.parent.parent / "blobs":
+            raise ConfigError(
+                f"{link} is a link to a file outside of the model, {end}, whose words would stand in the student",
+                hint="ask who made the model; or, if it is meant so, put a copy of that file in place of the link",
+            )
+        return
+
+
 def _links_to(path: Path) -> Iterator[Path]:
     """The links on the way to a file, in their order. Raises OSError where they go round."""
     if os.path.realpath(path) == str(path.absolute()):
