@@ -44,6 +44,7 @@ def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
     variables = vllm_settings.environment(VllmEngineConfig())
+    assert variables["GLOO_SOCKET_IFNAME"] == "lo", "no other node reaches it"
     assert variables["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and variables["OMP_NUM_THREADS"] == "1"
     assert "VLLM_CPU_KVCACHE_SPACE" not in variables, "what the user has set stays"
     arguments = vllm_settings.llm_arguments(

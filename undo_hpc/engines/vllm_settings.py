@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -70,6 +71,9 @@ def environment(config: VllmEngineConfig) -> dict[str, str]:
         }
     else:
         wanted["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    if node_count() == 1 and sys.platform == "linux":
+        # else it listens where the node's name leads, and a thousand connections of whoever likes end it
+        wanted["GLOO_SOCKET_IFNAME"] = "lo"
     if folder := "" if "VLLM_RPC_BASE_PATH" in os.environ else _socket_folder(os.getpid()):
         wanted["VLLM_RPC_BASE_PATH"] = folder
     if config.batch_invariant:
