@@ -150,6 +150,32 @@ def test_where_nothing_can_be_staged_tasks_import_as_before(
     assert not [path for path in left if path.is_dir() and path.name.startswith("environment")]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_that_changes_while_it_is_looked_at_is_no_place_for_programs(
+    tmp_path: Path, python: Path, code: Path
+) -> None:
+    """In a place for everybody another user changes a link to a folder of ours for a folder of theirs, at each look at it. Each of two questions
+    ("is it ours?", "is it no link?") was answered well, and their packages were imported."""
+    archive, local = pack_environment(tmp_path / "code", str(python)), tmp_path / "local"
+    local.mkdir()
+    local.chmod(0o1777)
+    (local / f"undo-{os.getuid()}").symlink_to(tmp_path / "code")
+    (local / "theirs").mkdir()
+    os.chown(local / "theirs", 54321, -1)
+    looks = f"""export UNDO_TRUST=
+source {PRELUDE}
+ours={local}/undo-$(id -u)
+change() {{ mv -T $ours {local}/third; mv -T {local}/theirs $ours; mv -T {local}/third {local}/theirs; }}
+looked() {{ local code=$? word; for word in "$@"; do builtin [ "$word" != "$ours" ] || change; done; return $code; }}
+[() {{ builtin [ "$@"; looked "$@"; }}
+stat() {{ command stat "$@"; looked "$@"; }}
+undo_unpack {local} {archive} {code} && echo STAGED
+"""
+    done = subprocess.run(["bash", "-c", looks], capture_output=True, text=True, timeout=60)
+    # It was looked at, and changed.
+    assert "STAGED" not in done.stdout and (local / "theirs").is_symlink(), done
+
+
 def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:
     def load(text: str) -> Profile:
         file = tmp_path / "profile.yaml"

@@ -151,6 +151,7 @@ def test_there_is_a_template_for_each_stage_and_all_share_the_prelude() -> None:
     for stage in ("serve", "generate", "baseline", "merge", "train", "evaluate", "advance"):
         text = (REPO / "slurm" / f"{stage}.sbatch").read_text()
         assert f"undo_task {stage} " in text and "slurm/prelude.sh" in text
+        assert re.search(r"^#SBATCH --export=.*,UNDO_TRUST$", text, re.MULTILINE), "a colleague's run"
     assert (REPO / "slurm" / "prelude.sh").resolve() == PRELUDE.resolve()
 
 
@@ -318,3 +319,31 @@ def test_nothing_runs_in_a_folder_that_somebody_has_put_in_place_of_the_run(
         tmp_path, "echo a step", line, UNDO_TRUST="*" if whose == "everybody's" else "me, 54321"
     )
     assert (trusted.returncode, "a step" in trusted.stdout) == (0, True), trusted
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_whose_folder_it_is_cannot_answer_for_the_file_that_is_made_there(tmp_path: Path) -> None:
+    """They saw the name of the file that was to tell whether all files get one owner there, and put one of theirs in its place."""
+    (root := tmp_path / "run").mkdir()
+    os.chown(root, 54321, -1)
+    (tmp_path / "mktemp").write_text(
+        '#!/bin/bash\nmade=$(/usr/bin/env PATH=/usr/bin:/bin mktemp "$@") || exit\n[ ! -e "$made" ] || chown 54321 "$made"; echo "$made"\n'
+    )
+    (tmp_path / "mktemp").chmod(0o755)
+    done = shell_task(tmp_path, "echo a step", f"undo_task generate {root} 0", UNDO_TRUST="")
+    assert (done.returncode, "a step" in done.stdout) == (2, False), done
+    assert not list(root.iterdir())
+
+
+@pytest.mark.parametrize("owner", ["of the folder's owner", "of ours"])
+def test_a_file_system_that_gives_all_files_to_one_user_is_no_other_users(tmp_path: Path, owner: str) -> None:
+    """What `stat` says of an open file there is what it says of the folder."""
+    (root := tmp_path / "run").mkdir()
+    said = "54321" if owner == "of the folder's owner" else str(os.getuid())
+    (tmp_path / "stat").write_text(
+        f'#!/bin/bash\ncase "$*" in */dev/fd/9) echo {said};; *%U*) echo 54321 other;; *) echo 54321;; esac\n'
+    )
+    (tmp_path / "stat").chmod(0o755)
+    done = shell_task(tmp_path, "echo a step", f"undo_own {root}; exit $?", UNDO_TRUST="")
+    assert done.returncode == (owner == "of ours"), done
+    assert not list(root.iterdir())

@@ -131,13 +131,15 @@ undo_owned() {
 # undo_own FOLDER: require_trusted of undo_hpc/system/ownership.py in shell, for the code that a task runs lies in its run: who may rename
 # that (the owner of the folder above it) can have put one of their own in its place.
 undo_own() {
-  local made
+  local made owner
   [ -d "$1" ] && [[ ",${UNDO_TRUST//[[:space:]]/}," != *",*,"* ]] || return 0
   [ -z "$(find -H "$1" -maxdepth 0 -perm -o=w)" ] || return 1
   undo_owned "$1/." && return 0
-  made=$(mktemp "$1/.owner-XXXXXX" 2>/dev/null) || return 1  # on a file system that gives all files to one user this is theirs, too
-  [ "$(stat -c %u "$made")" = "$(stat -L -c %u "$1")" ]; set -- $?
-  rm -f "$made"; return "$1"
+  # On a file system that gives all files to one user this is theirs, too. The open file is asked, a new one of a name that nobody knew:
+  # whose the folder is can put a file of theirs under a name that they have seen.
+  made=$(mktemp -u "$1/.owner-XXXXXX") && owner=$(set -C; exec 2>/dev/null; stat -L -c %u /dev/fd/9 9>"$made") || return 1
+  rm -f "$made"
+  [ "$owner" = "$(stat -L -c %u "$1")" ]
 }
 
 # undo_planted PATH: whether another user has put it, or a folder or link above it, into a folder for everybody: they can put another there.
@@ -160,7 +162,8 @@ undo_unpack() {
   # A folder where everybody may rename what is there is no place for programs, nor one of another user, who may do so, sticky or not.
   ! undo_planted "$1" || return 1
   [ -k "$1" ] || [ -z "$(find -H "$1" -maxdepth 0 -perm -o=w 2>/dev/null)" ] || return 1
-  mkdir -p "$top" && [ -O "$top" ] && [ ! -L "$top" ] || return 1
+  # Asked once: a link to a folder of ours and a folder of theirs, changed for each other meanwhile, would pass two questions.
+  mkdir -p -m 700 "$top" && [[ $(stat -c '%u %f' "$top") =~ ^"$(id -u)"\ 4.c0$ ]] || return 1
   name=$(undo_staged_name "$archive") && place=$top/$name || return 1
   exec 9>"$top/.lock" && flock -w 1800 9 || return 1
   if [ ! -e "$place/.complete" ]; then
