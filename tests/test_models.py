@@ -226,6 +226,11 @@ def test_an_incomplete_directory_says_what_is_missing(tmp_path: Path, change, me
             "vLLM loads the one that speculators_config",
         ),
         ("config.json", '{"text_model_id": "/models/ours"}', "vLLM loads the one that text_model_id"),
+        (
+            "config.json",
+            '{"attribute_map": {"a": "text_model_id"}, "a": "/models/ours"}',
+            "vLLM loads the one that attribute_map",
+        ),
         ("config.json", '{"audio_model_id": null}', ""),
         ("config.json", "[]", ""),
         ("tokenizer_config.json", '{"vocab": "/proc/self/environ"}', "sets vocab, by which a file outside"),

@@ -26,7 +26,7 @@ _ELSEWHERE = {
     "tokenizer_config.json": re.compile("vocab|merges|init_inputs|gguf_file|fast_tokenizer_files"),
     "special_tokens_map.json": re.compile(".*(?:vocab|merges|spm|file|path).*"),
 }
-_OTHER_MODELS = ("speculators_config", "text_model_id", "audio_model_id")
+_OTHER_MODELS = ("speculators_config", "text_model_id", "audio_model_id", "attribute_map")
 _LFS_HEAD = b"version https://git-lfs"
 
 
@@ -316,8 +316,8 @@ def require_own_files(path: str, revision: str = "") -> None:
     """Refuses a model by whose settings transformers loads what is none of its files. Called behind loading, too: what lies in the
     Hub's cache is what was loaded then, and another user's folder may have changed meanwhile. Raises DataError, ConfigError.
 
-    An adapter_config.json (for vLLM a config.json, too) names what is loaded in its place, any folder; settings of a tokenizer may name the
-    file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines would stand in the student's tokenizer.
+    An adapter_config.json (for vLLM a config.json, too, by any name that its attribute_map gives) names what is loaded in its place, any folder;
+    settings of a tokenizer may name the file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines the student would hold.
     """
     folder = Path(path)
     # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
@@ -326,7 +326,7 @@ def require_own_files(path: str, revision: str = "") -> None:
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
             hint = "remove it, or copy the model again"
             raise DataError(f"{file} is a pipe or a device, and no file of a model", hint=hint)
-        if file.suffix in (".json", ".txt", ".model"):
+        if file.suffix not in (".safetensors", ".bin"):  # whose words are no text
             require_no_stray_link(file, folder)
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(

@@ -191,14 +191,23 @@ def test_a_link_in_a_model_that_was_cloned_leads_to_no_file_of_another_name(
         (snapshot / file.name).symlink_to(f"../../blobs/{number}")
         (linked / file.name).symlink_to(snapshot / file.name)
     (tmp_path / "by_name").symlink_to(linked)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "hub")
+    (linked / "config.json").unlink()
+    (linked / "config.json").symlink_to(tmp_path / "elsewhere/models--a--b/snapshots/1/config.json")
     for sound in (snapshot, linked, tmp_path / "by_name"):
         assert resolve_model(str(sound)) == str(sound.resolve())
-    for name in ("generation_config.json", "vocab.txt"):
-        model = tmp_path / name
+    # the second folder of a clone, by whose own link the words came; templates, which are saved with the student
+    names = ("generation_config.json", "vocab.txt", "bpe.codes", "additional_chat_templates/one.jinja")
+    for number, (name, by) in enumerate((name, by) for name in names for by in ("first", "../other/NAME")):
+        model, link = tmp_path / f"model-{number}", tmp_path / f"model-{number}" / name
         shutil.copytree(base, model)
-        (model / name).unlink(missing_ok=True)
-        (model / name).symlink_to("first")
-        (model / "first").symlink_to("../.docker/config.json")
+        link.unlink(missing_ok=True)
+        link.parent.mkdir(exist_ok=True)
+        first = model / by.replace("NAME", link.name)
+        first.parent.mkdir(exist_ok=True)
+        first.unlink(missing_ok=True)
+        link.symlink_to(first)
+        first.symlink_to(secret)
         with pytest.raises(
             ConfigError, match=r"is a link to a file outside of the model, .*\.docker/config\.json"
         ):
