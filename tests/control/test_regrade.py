@@ -13,12 +13,13 @@ import pytest
 
 from tests.checkers.harsh import Harsh
 from tests.observe.synthetic import RunBuilder
+from undo_hpc.campaign.definition import REPEATED
 from undo_hpc.cli import main
 from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.live import LiveTasks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.regrade import _renewed, regrade
-from undo_hpc.errors import LeaseError
+from undo_hpc.errors import ConfigError, LeaseError
 from undo_hpc.grading import CHECKER_VERSION
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.status import collect_status
@@ -26,7 +27,8 @@ from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.results import find_metrics, read_metrics
 from undo_hpc.pipeline.run import Run, open_run
-from undo_hpc.records import Attempt, Grade, Problem
+from undo_hpc.pipeline.state import combined_digest
+from undo_hpc.records import SPLITS, Attempt, Grade, Problem
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.lease import Lease
@@ -185,6 +187,57 @@ def test_a_word_of_the_problem_is_no_leak(run: Run) -> None:
     assert _renewed(run, "generate", row, Grade("correct", "6", "number"), problem).flags == ()
     student = replace(row, verdict="correct", flags=())
     assert _renewed(run, "evaluate", student, Grade("wrong", "6", "number"), problem).flags == ()
+
+
+def test_solutions_of_the_data_stay_learned_under_another_verdict(run: Run) -> None:
+    """Nothing leaves them out for their form (`generate`), and so a checker that judges one otherwise took it out of the distilled set."""
+    problem = Problem("p", "What is 2 * 3?", "6", 0)
+    row = Attempt("p", 0, 0, "ground_truth", "six", "correct", "6", "number", "stop", 0, 0, 0, 0.0)
+    again = _renewed(run, "generate", row, Grade("wrong", "six", "harsh"), problem)
+    assert (again.verdict, again.flags) == ("wrong", ())
+
+
+def test_answers_that_a_campaign_had_repeated_are_graded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers twice, of two checkers after `regrade`: a campaign's page told that they are judged otherwise in other batches."""
+    more = [f"stages.repeat={json.dumps(REPEATED)}", "iterations=1", "display.report=false"]
+    built = RunBuilder(tmp_path / "run", problems=20, sets=more)
+    run, plan = built.run, built.plan(0)
+    at, stage = run.layout.iteration(0), built.graph(plan)["repeat"]
+    built.generate(plan)
+    built.evaluate(plan, "baseline")
+    built.single(plan, "merge")
+    built.train(plan)
+    built.evaluate(plan)
+    parts = [part for part in plan.slices("evaluate") if part.problem_set not in SPLITS]
+    for part in parts:
+        write_bytes(
+            at.shard("repeat", part.shard, part.problem_set),
+            at.shard("evaluate", part.shard, part.problem_set).read_bytes(),
+        )
+    shards = [at.shard("repeat", part.shard, part.problem_set) for part in parts]
+    outputs = {run.layout.relative(path): describe_output(path) for path in shards}
+    trained = read_manifest(at.stage_manifest("train"))
+    assert trained is not None
+    inputs = {"config": run.config_digest, "train": combined_digest([trained])}
+    before = Manifest("repeat", 0, 0, inputs, outputs, {}, {"checker": "older"}, {}, time.time(), time.time())
+    write_manifest(run.layout.root / stage.tasks[0].manifest, before)
+    with pytest.raises(ConfigError, match="graded by different checkers"):
+        built.single(plan, "advance")
+    assert regrade(run, apply=True).changes == []
+    built.single(plan, "advance")
+
+    monkeypatch.setattr("undo_hpc.stages.checker.Checker", Harsh)
+    done = regrade(run, apply=True)
+    assert {change.stage for change in done.changes} >= {"evaluate", "repeat"}
+    result = {"evaluate": "", "repeat": ""}
+    for name in result:
+        for part in parts:
+            result[name] += at.shard(name, part.shard, part.problem_set).read_text()
+    assert result["evaluate"] == result["repeat"]
+    stages = build_graph(run.config, run.layout, plan)
+    assert all(e.problem == "" for e in gather_evidence(run.layout.root, stages).values())
 
 
 def test_a_crash_between_shard_and_manifest_loses_no_answer(

@@ -30,7 +30,7 @@ from undo_hpc.method.metrics import count_attempts, count_solved
 from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.stages import followers, spec_of
+from undo_hpc.pipeline.stages import LAST_STAGE, followers, is_graded
 from undo_hpc.records import Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of, checker_tag
 from undo_hpc.stages.checker import AnswerChecker, checker_of
@@ -134,7 +134,7 @@ def _regrade(run: Run, apply: bool, workers: int) -> Regrade:
             if plan is None:  # not begun, or moved away just now
                 continue
             for stage in build_graph(run.config, run.layout, plan):
-                if spec_of(stage.name).graded:
+                if is_graded(run.config, stage.name):
                     log.info("iteration %d, %s: %s", number, stage.name, counted(len(stage.tasks), "task"))
                     for task in stage.tasks:
                         _task(run, stage, task, checker, done)
@@ -177,7 +177,7 @@ def _task(run: Run, stage: Stage, task: Task, grader: AnswerChecker, done: Regra
         return
     shards: dict[str, list[Attempt]] = {}
     found = len(done.changes)
-    for name in task.outputs:
+    for name in task.outputs or manifest.outputs:  # a stage of the configuration says there what it wrote
         rows = [Attempt.from_dict(row) for row in read_rows(root / name)]
         sets = ("train", "diagnosis") if stage.name == "generate" else (Path(name).parent.name,)
         shards[name] = list(_grade(run, stage, name, rows, _problems(run, sets, rows), grader, done))
@@ -259,7 +259,8 @@ def _renewed(run: Run, stage: str, row: Attempt, grade: Grade, problem: Problem)
     if grade.verdict == row.verdict:
         return row
     flags: tuple[str, ...] = ()
-    if stage == "generate":  # only the teacher's attempts are judged as something to learn from
+    # Only the teacher's attempts are judged as something to learn from, and the data's own solutions are learned whatever they look like.
+    if stage == "generate" and row.style != "ground_truth":
         flags = assess(
             row.text,
             verdict=grade.verdict,
@@ -317,6 +318,10 @@ def _again(run: Run, numbers: Sequence[int], changes: list[Change]) -> list[tupl
     plan = run.plan(first)
     there = [stage.name for stage in build_graph(run.config, run.layout, plan)] if plan else []
     touched = {c.stage for c in changes if c.iteration == first}
-    found = [(first, name) for name in there if any(name in followers(stage) for stage in touched)]
+    found = [
+        (first, name)
+        for name in there
+        if any(name in (followers(stage) or (LAST_STAGE,)) for stage in touched)
+    ]
     later = [k for k in numbers if k > first]
     return found + [(k, "all stages") for k in later]

@@ -20,6 +20,7 @@ __all__ = [
     "STAGES",
     "StageSpec",
     "followers",
+    "is_graded",
     "ordered_own_stages",
     "resources_of",
     "spec_of",
@@ -33,6 +34,11 @@ def resources_of(config: RunConfig, stage: str) -> StageResources:
     return StageResources(
         **{k: v for layer in given if layer for k, v in layer.model_dump(exclude_none=True).items()}
     )
+
+
+def is_graded(config: RunConfig, stage: str) -> bool:
+    """Whether a stage's rows are answers that one checker judges and `regrade` judges again; so are those of the stage that campaigns register."""
+    return spec_of(stage).graded or stage_entry(config, stage) == "undo_hpc.stages.repeat"
 
 
 def stage_entry(config: RunConfig, stage: str) -> str:

@@ -20,7 +20,7 @@ from undo_hpc.method.metrics import CategorySummary, ErrorCounts, SetSummary, be
 from undo_hpc.method.targets import is_chosen
 from undo_hpc.pipeline.plan import EvaluationSlice, decide_run
 from undo_hpc.pipeline.results import read_metrics
-from undo_hpc.pipeline.stages import spec_of
+from undo_hpc.pipeline.stages import is_graded, spec_of
 from undo_hpc.records import SPLITS, Feedback
 from undo_hpc.stages.answered_problems import (
     AnsweredProblem,
@@ -58,7 +58,7 @@ def run_stage(ctx: StageContext) -> None:
         complete, _, digests = gate(ctx, name)
         inputs |= digests
         used[name] = [m.index for m in complete]
-        graded += complete if spec_of(name).keeps_rows else []
+        graded += complete if spec_of(name).keeps_rows or is_graded(config, name) else []
     _require_problems(ctx)
     checker = checker_of_tasks(ctx.run, ctx.plan.iteration, graded)
     require_one_checker(ctx.run, ctx.plan.iteration, checker)
