@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -92,3 +94,21 @@ class Requeue(UndoError):
     """State is saved after a signal or near the time limit; start the same task again."""
 
     exit_code = ExitCode.REQUEUE
+
+
+@contextlib.contextmanager
+def loading(what: str, *, hint: str) -> Iterator[None]:
+    """Within it a library reads files of others, whose odd values end in whatever its first line that meets them raises: all of that, but for
+    a lack of memory, is a DataError."""
+    try:
+        yield
+    except (UndoError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's
+            raise
+        words = " ".join(str(error).split())[:600]
+        plain = words and isinstance(error, OSError | ValueError | RuntimeError)
+        raise DataError(
+            f"{what}: {words if plain else f'{type(error).__name__}: {words}'}", hint=hint
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from undo_hpc.chat.plain_text import PlainText, ids_of
 from undo_hpc.chat.reasoning import normal_form, opened_by, reasoning_tokens
 from undo_hpc.chat.template import RenderError, clock_of, prints_date, rendered
 from undo_hpc.config.schema import ModelConfig
-from undo_hpc.errors import DataError
+from undo_hpc.errors import loading
 from undo_hpc.models import check_tokenizer, require_own_files, resolve_model
 from undo_hpc.system.logs import adopt
 
@@ -111,13 +112,12 @@ class Chat:
         from transformers import GenerationConfig
 
         ids = {self.tokenizer.eos_token_id}
-        try:
-            eos = GenerationConfig.from_pretrained(
-                self.path, revision=self.config.revision or "main"
-            ).eos_token_id
+        what = f"{self.config.model}: its generation_config.json cannot be read"
+        with loading(what, hint=loading_hint(self.path)), contextlib.suppress(OSError):
+            # Of a model without it the tokenizer's EOS stands alone.
+            settings = GenerationConfig.from_pretrained(self.path, revision=self.config.revision or "main")
+            eos = settings.eos_token_id
             ids.update(eos if isinstance(eos, list) else [eos])
-        except OSError:
-            pass  # a model without generation_config.json: the tokenizer's EOS stands alone
         # A base model's EOS may not be what its template closes a turn with (Qwen2.5: <|endoftext|> and <|im_end|>).
         chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
         try:
@@ -146,14 +146,10 @@ def load_tokenizer(path: str, model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     adopt("transformers")
-    try:
+    with loading(f"{model.model}: its tokenizer cannot be loaded", hint=loading_hint(path)):
         loaded = AutoTokenizer.from_pretrained(
             path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
         )
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{model.model}: its tokenizer cannot be loaded: {error}", hint=loading_hint(path)
-        ) from error
     require_own_files(path, model.revision)
     return loaded
 

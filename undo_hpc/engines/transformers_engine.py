@@ -25,7 +25,7 @@ from undo_hpc.engines.scoring import ScoreRequest, TokenScores
 from undo_hpc.engines.slot_cache import why_unsupported
 from undo_hpc.engines.static_batching import StaticBatchDecoder
 from undo_hpc.engines.transformers_scoring import score_in_lanes
-from undo_hpc.errors import ConfigError, DataError, EngineError
+from undo_hpc.errors import ConfigError, EngineError, loading
 from undo_hpc.models import require_own_files
 
 log = logging.getLogger(__name__)
@@ -261,7 +261,7 @@ class TransformersEngine:
         options: dict[str, Any] = (
             {} if self._config.attn == "auto" else {"attn_implementation": self._config.attn}
         )
-        try:
+        with loading(f"{model.model}: the model cannot be loaded", hint=loading_hint(self._chat.path)):
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 self._chat.path,
                 dtype=dtype,
@@ -269,9 +269,5 @@ class TransformersEngine:
                 trust_remote_code=model.trust_remote_code,
                 **options,
             )
-        except (OSError, ValueError, ImportError) as error:
-            raise DataError(
-                f"{model.model}: the model cannot be loaded: {error}", hint=loading_hint(self._chat.path)
-            ) from error
         require_own_files(self._chat.path, model.revision)
         return loaded.to(self._device).eval()

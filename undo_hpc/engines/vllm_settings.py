@@ -14,7 +14,7 @@ from typing import Any
 
 from undo_hpc.config.schema import ModelConfig, VllmEngineConfig
 from undo_hpc.engines.vllm_nodes import node_count, spread
-from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.errors import ConfigError, loading
 
 log = logging.getLogger(__name__)
 
@@ -241,15 +241,11 @@ def _model_context(model: ModelConfig, path: str) -> int:
 def _text_config(model: ModelConfig, path: str) -> Any:
     from transformers import AutoConfig
 
-    try:
+    with loading(f"{path}: its config.json cannot be read", hint="check the files of the model"):
         found = AutoConfig.from_pretrained(
             path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
         )
         return found.get_text_config()
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: its config.json cannot be read: {error}", hint="check the files of the model"
-        ) from error
 
 
 def server_flags(arguments: dict[str, Any]) -> list[str]:

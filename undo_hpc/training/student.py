@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.errors import ConfigError, DataError, loading
 from undo_hpc.models import require_own_files
 from undo_hpc.system.logs import adopt
 from undo_hpc.training import attention, kernels
@@ -26,15 +26,11 @@ def load_tokenizer(spec: TrainSpec) -> Any:
     from transformers import AutoTokenizer
 
     adopt("transformers")
-    try:
+    hint = "is the model directory complete (tokenizer.json, tokenizer_config.json)?"
+    with loading(f"the tokenizer of {spec.model} cannot be loaded", hint=hint):
         loaded = AutoTokenizer.from_pretrained(
             spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"the tokenizer of {spec.model} cannot be loaded: {error}",
-            hint="is the model directory complete (tokenizer.json, tokenizer_config.json)?",
-        ) from error
     require_own_files(spec.model, spec.revision)
     return loaded
 
@@ -156,8 +152,12 @@ def load_student(
 
     attention.register()
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    hint = "is the directory complete (config.json, *.safetensors), and does this transformers know its type?"
     try:
-        with _partitioned_init(zero3_settings):
+        with (
+            loading(f"the model {spec.model} cannot be loaded", hint=hint),
+            _partitioned_init(zero3_settings),
+        ):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 spec.model,
                 revision=spec.revision or None,
@@ -166,25 +166,23 @@ def load_student(
                 attn_implementation=implementation,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except DataError as error:
+        why = str(error.__cause__)
         # Architectures with attention classes of their own (Falcon, GPT-J), or with sinks, which torch's attention has not (gpt-oss).
-        if str(error) == repr(implementation) or "does not support an attention implementation" in str(error):
+        if why == repr(implementation) or "does not support an attention implementation" in why:
             raise AttentionMissing(
                 f"the model {spec.model} cannot be run with the attention {implementation!r}",
                 hint="set train.attention to eager"
                 + (" and train.packing to false, where that is refused, too" if config.packing else ""),
             ) from error
-        raise DataError(
-            f"the model {spec.model} cannot be loaded: {str(error).splitlines()[0]}",
-            hint="is the directory complete (config.json, *.safetensors), and does this transformers know its type?",
-        ) from error
-    except SafetensorError as error:
-        raise DataError(
-            f"the weights of {spec.model} are damaged: {error}", hint="copy or download the model again"
-        ) from error
+        if isinstance(error.__cause__, SafetensorError):
+            raise DataError(
+                f"the weights of {spec.model} are damaged: {why}", hint="copy or download the model again"
+            ) from error
+        raise
     require_own_files(spec.model, spec.revision)
-    model, loading = loaded
-    if absent := sorted(loading["missing_keys"]):
+    model, told = loaded
+    if absent := sorted(told["missing_keys"]):
         raise DataError(
             f"the model {spec.model} lacks {len(absent)} of its weights ({absent[0]} is the first)",
             hint="they would begin at random: copy or download the model again",
