@@ -148,6 +148,12 @@ def test_another_users_campaign_is_not_continued(
     assert main([str(campaign), "--dir", str(place)]) == 2
     assert "belongs to another user, 54321" in capsys.readouterr().err
     assert list(place.iterdir()) == [link]
+    tmp_path.chmod(0o1777)
+    (tmp_path / "checkpoints").symlink_to(tmp_path)  # to wherever they may rename what is made there
+    os.chown(tmp_path / "checkpoints", 54321, 54321, follow_symlinks=False)
+    assert main([str(campaign), "--dir", str(tmp_path / "checkpoints" / "mine")]) == 2
+    assert "checkpoints belongs to another user, 54321" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
 
 
 def test_runs_that_have_not_ended_are_named_on_the_page(

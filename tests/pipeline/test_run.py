@@ -53,6 +53,29 @@ def test_a_run_below_what_another_user_has_put_into_a_folder_for_everybody(
     require_trusted_run(runs / "mine")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to another user")
+@pytest.mark.parametrize("leads", ["to their own place", "through it to ours"])
+def test_nor_behind_a_link_of_another_user_in_a_folder_for_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leads: str
+) -> None:
+    """`/scratch/checkpoints` led to a folder in which the other user may rename the run that was made there; a task ran what they swapped in."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (scratch := tmp_path / "scratch").mkdir()
+    scratch.chmod(0o1777)
+    (link := scratch / "checkpoints").symlink_to("../elsewhere")
+    (tmp_path / "mine").symlink_to("scratch/checkpoints/../ours")
+    run = link / "mine" if leads == "to their own place" else tmp_path / "mine"
+    require_trusted_run(run)  # a link of our own
+    os.chown(link, 54321, -1, follow_symlinks=False)
+    monkeypatch.chdir(scratch)
+    for asked in (run, Path(os.path.relpath(run))):
+        with pytest.raises(ConfigError, match="checkpoints belongs to another user, 54321"):
+            require_trusted_run(asked)
+    assert list(elsewhere.iterdir()) == []
+    monkeypatch.setenv(TRUST, "54321")
+    require_trusted_run(run)
+
+
 def test_a_changed_resource_brings_no_newer_key_into_the_file_of_an_older_version(tmp_path: Path) -> None:
     """Jobs in the queue read the file with the code that they were submitted with, which refuses keys that it does not know."""
     run = create_or_open(RunConfig(), tmp_path / "run", command=[])

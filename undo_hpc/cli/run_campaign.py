@@ -102,13 +102,16 @@ def launch(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.campaign.state import CampaignDir, begin
     from undo_hpc.cli.choose import CHECKPOINTS
     from undo_hpc.storage.lease import Lease
+    from undo_hpc.system.ownership import require_own_way
 
     sets = list(arguments.sets)
     if arguments.profile:
         sets += [key("cluster.profile", str(Path(arguments.profile).resolve())), "cluster.kind=slurm"]
     file = find_campaign(arguments.campaign)
     campaign = load_campaign(file, sets, arguments.base)
-    place = CampaignDir((arguments.dir or CHECKPOINTS / campaign.config.name).resolve())
+    root = arguments.dir or CHECKPOINTS / campaign.config.name
+    require_own_way(root)  # by the links that lead there, too
+    place = CampaignDir(root.resolve())
     place.require_ours(campaign.names)
     if arguments.dry_run or not place.definition.exists():
         sources = check_arms(campaign, place, read_hub=not arguments.dry_run)

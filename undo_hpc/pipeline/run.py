@@ -209,6 +209,7 @@ def require_trusted_run(run_dir: Path) -> None:
     Raises ConfigError (system/ownership.py).
     """
     layout = Layout(run_dir.resolve())
+    require_own_way(run_dir)  # by the links that lead there, too
     require_own_folders(layout)
     for file, what in (
         (layout.config, "the configuration"),

@@ -78,8 +78,9 @@ def require_trusted(folder: Path, what: str) -> None:
 
 def require_own_way(folder: Path) -> None:
     """Refuses a run below what another user has put into a folder for everybody (`/scratch/checkpoints`, where a command is typed in
-    `/scratch`): they may rename what lies in it, and put a run of theirs there while we are at work. Raises ConfigError."""
-    for at in () if _trusted(EVERYBODY) else folder.parents[:-1]:
+    `/scratch`), be it a folder or a link to one elsewhere: they may rename what lies in it, and put a run of theirs there while we are at
+    work. Raises ConfigError, OSError."""
+    for at in () if _trusted(EVERYBODY) else _steps_to(folder):
         with contextlib.suppress(OSError):  # what is still to be made
             owner = at.lstat().st_uid
             if at.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(owner, at.parent):
@@ -145,17 +146,21 @@ def require_no_stray_link(file: Path, folder: Path) -> None:
 
 def _links_to(path: Path) -> Iterator[Path]:
     """The links on the way to a file, in their order. Raises OSError where they go round."""
-    if os.path.realpath(path) == str(path.absolute()):
-        return
+    if os.path.realpath(path) != str(path.absolute()):
+        yield from (at for at in _steps_to(path) if at.is_symlink())
+
+
+def _steps_to(path: Path) -> Iterator[Path]:
+    """All folders and links on the way to a file, and the file. Raises OSError where they go round."""
     waiting, at, most = list(reversed(path.absolute().parts)), Path(), 40  # as the kernel follows
     while waiting:
         at = at.parent if (part := waiting.pop()) == ".." else at / part
-        if at.is_symlink():
-            if not (most := most - 1):
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-            yield at
+        yield at
+        with contextlib.suppress(OSError):  # no link, or not there
             waiting.extend(reversed(at.readlink().parts))
-            at = at.parent
+            at, most = at.parent, most - 1
+        if not most:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
 def _may_read(user: int, path: Path) -> bool:
