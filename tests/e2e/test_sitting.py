@@ -155,7 +155,7 @@ def test_the_reference_implementations_own_commands(
     jsonl(tmp_path / "mine.jsonl", rows)
     jsonl(tmp_path / "asked.jsonl", problems("test", 4, 1))
     tiny = ["teacher.model=tiny:teacher", "teacher.prompt=tiny", "teacher.dtype=float32", "generate.engine.name=transformers",
-            "generate.sampling.max_new_tokens=80", "generate.max_attempts=1"]  # fmt: skip
+            "evaluate.engine.name=transformers", "generate.sampling.max_new_tokens=80", "generate.max_attempts=1"]  # fmt: skip
     sets = [word for item in tiny for word in ("--set", item)]
     assert (
         teacher(
