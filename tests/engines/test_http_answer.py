@@ -18,9 +18,10 @@ import pytest
 from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines import load_engine
 from undo_hpc.engines.base import Request
-from undo_hpc.engines.http_answer import HEADERS, read_answer, without
+from undo_hpc.engines.http_answer import HEADERS, read_answer
 from undo_hpc.engines.scoring import ScoreRequest
 from undo_hpc.errors import EngineError
+from undo_hpc.system.credentials import without
 
 Says = Callable[[Callable[[], Iterable[bytes]]], str]
 

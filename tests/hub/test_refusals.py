@@ -113,3 +113,16 @@ def test_a_page_of_a_proxy_is_no_traceback(publishable: Publishable, server: Hub
 def test_a_name_that_is_none_is_wrong_input(publishable: Publishable, server: HubServer, name: str) -> None:
     with pytest.raises(ConfigError, match="is no name of a repository"):
         push(publishable(f"hub.dataset_repo={name}"))
+
+
+def test_a_token_that_the_hub_repeats_is_not_recorded(
+    publishable: Publishable, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Hub of a company's own has keys of its own form."""
+    monkeypatch.setenv("HF_TOKEN", "a-key-of-a-company")
+    server.tokens["a-key-of-a-company"] = "write"
+    words = {"error": r"no right: a-key-of-a-company, or a\u002dkey\u002dof\u002da\u002dcompany"}
+    server.fault = lambda method, path: (403, words, {}) if method == "POST" else None
+    with pytest.raises(HubError, match=r"no right: \*\*\*, or \*\*\*") as caught:
+        push(publishable())
+    assert "company" not in str(caught.value)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
 import pytest
 
 from undo_hpc.config.load import load_config
-from undo_hpc.errors import ConfigError
+from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.system.credentials import credential_in, credentials_of, redacted
+from undo_hpc.system.guard import report_error
+from undo_hpc.system.logs import log_to_terminal
 
 # Put together here, so that no search for keys finds one in this file.
 MARKED = "Zq7" + "x" * 29
@@ -83,6 +86,23 @@ def test_a_long_text_of_others_is_searched_in_time(piece: str) -> None:
 
 def test_a_known_secret_is_taken_out_whatever_its_form() -> None:
     assert redacted("you sent correct-horse", "correct-horse", "") == "you sent ***"
+    assert redacted(r"you sent correct\u002dhorse", "correct-horse") == "you sent ***"
+
+
+def test_a_hubs_words_reach_the_user_and_the_log_without_its_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What transformers says of a gated model quotes the Hub, whose key may have any form."""
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_TOKEN", "a-key-of-a-company")
+    assert huggingface_hub.get_token() == "a-key-of-a-company"
+    words = "it cannot be loaded: 403. refused a-key-of-a-company"
+    report_error(DataError(words, hint="log in"))
+    log_to_terminal(logging.INFO)
+    logging.getLogger("undo_hpc.models").warning(words)
+    said = capsys.readouterr()
+    assert said.err.count("refused ***") == 2 and "company" not in said.err
 
 
 @pytest.mark.parametrize(

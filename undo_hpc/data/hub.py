@@ -13,6 +13,7 @@ from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.tables import BadRow, decoded, require_different, short_decimals
 from undo_hpc.errors import DataError, UndoError
 from undo_hpc.models import unreachable
+from undo_hpc.system.credentials import hub_token, redacted
 from undo_hpc.system.ownership import require_not_lent
 
 _CONVERTED = "set `revision: refs/convert/parquet`, where the Hub keeps its own conversion of most data sets"
@@ -204,6 +205,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _words(error: BaseException) -> str:
     """The words of an error in one line, without those that say nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in redacted(str(error), hub_token()).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith("An error occurred while generating")]
     return " ".join(told)[:500] or type(error).__name__

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import re
 import zlib
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 import httpx
+
+from undo_hpc.system.credentials import spelled, without
 
 # Of an answer in brotli, or packed twice, a kilobyte may be a gigabyte before anybody counts it.
 HEADERS = {"Accept-Encoding": "gzip"}
@@ -53,23 +53,4 @@ async def read_answer(
         raise httpx.DecodingError(f"the answer cannot be unpacked: {error}") from error
     except httpx.RequestError as error:
         raise type(error)(without(secrets, str(error))) from None  # the cause has the same words
-    return response, _spelled(*secrets).sub(b"***", body) if secrets else bytes(body)
-
-
-def without(secrets: Sequence[str], text: str) -> str:
-    """A server's words with each secret replaced by three stars, also where it is spelled as JSON, addresses or HTML may spell it."""
-    return (
-        _spelled(*secrets).sub(b"***", text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
-        if secrets
-        else text
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _spelled(*secrets: str) -> re.Pattern[bytes]:
-    """Every spelling of the secrets: each of their characters as it is, or as an escape of JSON (\\u0073), an address (%73) or HTML."""
-
-    def forms(c: str) -> str:
-        return rf"(?:{re.escape(c)}|\\{{1,2}}(?:{re.escape(c)}|(?i:u{ord(c):04x}))|(?i:%{ord(c):02x}|&#0{{0,5}}{ord(c)};|&#x0{{0,5}}{ord(c):x};))"
-
-    return re.compile("|".join("".join(map(forms, secret)) for secret in secrets).encode())
+    return response, spelled(*secrets).sub(b"***", body) if secrets else bytes(body)

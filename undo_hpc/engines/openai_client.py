@@ -15,7 +15,7 @@ from undo_hpc.chat.plain_text import neutral
 from undo_hpc.config.schema import ModelConfig, OpenAIEngineConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Request
-from undo_hpc.engines.http_answer import HEADERS, read_answer, without
+from undo_hpc.engines.http_answer import HEADERS, read_answer
 from undo_hpc.engines.openai_parameters import (
     KNOWN_SERVERS,
     LIMIT_NAMES,
@@ -29,7 +29,7 @@ from undo_hpc.engines.openai_parameters import (
 from undo_hpc.engines.openai_reply import Reply, read_reply, short
 from undo_hpc.engines.service import Server
 from undo_hpc.errors import ConfigError, EngineError, UndoError
-from undo_hpc.system.credentials import credential_in
+from undo_hpc.system.credentials import credential_in, without
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,12 @@ from undo_hpc.config.schema import EngineConfig, ModelConfig
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.base import Completion, Failures, Request, never
 from undo_hpc.engines.chat import Chat
-from undo_hpc.engines.http_answer import HEADERS, read_answer, without
+from undo_hpc.engines.http_answer import HEADERS, read_answer
 from undo_hpc.engines.openai_reply import short
 from undo_hpc.engines.scoring import ScoreRequest, TokenScores, compressed, not_scored
 from undo_hpc.engines.transformers_scoring import scored_tokens
 from undo_hpc.errors import ConfigError, EngineError
+from undo_hpc.system.credentials import without
 
 _POLL_S = 0.2
 _MAX_WAIT_S = 30.0

@@ -20,6 +20,7 @@ from undo_hpc.hub.refusals import HubError, explain, patiently
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.reading import finite, read_fast
+from undo_hpc.system.credentials import hub_token
 from undo_hpc.system.data_files import expanded
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def push(run: Run, wait: Callable[[float], None] = time.sleep) -> Pushed:
         except UndoError:
             raise
         except Exception as error:
-            raise explain(error, hub, package.repo) from error
+            raise explain(error, hub, package.repo, token or hub_token()) from error
     write_json(run.layout.pushed, _read_ledger(run) | {"time": time.time(), "urls": done.urls})
     run.events.append("pushed", sent=done.sent, same=done.same, bytes=done.bytes)
     return done

@@ -77,8 +77,12 @@ def _wait_of(error: Exception, number: int) -> float:
     return float(2**number)
 
 
-def explain(error: Exception, hub: HubConfig, repo: str) -> UndoError:
-    """What went wrong at the Hub while `repo` was pushed. An error that is none of the Hub's is raised as it is: bugs are not dressed up."""
+def explain(error: Exception, hub: HubConfig, repo: str, token: str = "") -> UndoError:
+    """What went wrong at the Hub while `repo` was pushed. An error that is none of the Hub's is raised as it is: bugs are not dressed up.
+
+    Args:
+        token: what was sent, which a Hub may repeat: it is taken out of its words.
+    """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     where = redacted(hub.endpoint or os.environ.get("HF_ENDPOINT") or "the Hugging Face Hub")
@@ -89,15 +93,15 @@ def explain(error: Exception, hub: HubConfig, repo: str) -> UndoError:
         )
     if isinstance(error, HFValidationError):
         return ConfigError(
-            f"{repo!r} is no name of a repository: {_words(error)}", hint="write it as account/name"
+            f"{repo!r} is no name of a repository: {_words(error, token)}", hint="write it as account/name"
         )
     if isinstance(error, ValueError) and "Invalid metadata" in str(error):
         return HubError(
-            f"{where} refuses the card of {repo}: {_words(error)}",
+            f"{where} refuses the card of {repo}: {_words(error, token)}",
             hint=f"the card tells licence (data.train.licence), parent (student.model) and repositories (hub.*): fix what is named; {_CONTINUE}",
         )
     if isinstance(error, HfHubHTTPError):
-        return _of_status(error, where, repo)
+        return _of_status(error, where, repo, token)
     if unreachable(error):
         return HubError(
             f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {_CONTINUE}"
@@ -111,7 +115,7 @@ def explain(error: Exception, hub: HubConfig, repo: str) -> UndoError:
         r"\b(CAS|Xet|xet|Data processing error)\b", str(error)
     ):  # hf_xet's uploads
         return HubError(
-            f"the push broke off: {_words(error)}",
+            f"the push broke off: {_words(error, token)}",
             hint=f"HF_HUB_DISABLE_XET=1 uploads in another way; {_CONTINUE}",
         )
     if isinstance(error, OSError):
@@ -119,8 +123,8 @@ def explain(error: Exception, hub: HubConfig, repo: str) -> UndoError:
     raise error
 
 
-def _of_status(error: Any, where: str, repo: str) -> HubError:
-    status, words = _status(error), _words(error)
+def _of_status(error: Any, where: str, repo: str, token: str) -> HubError:
+    status, words = _status(error), _words(error, token)
     told = f": {words}" if words else ""
     if status == 401:
         return HubError(
@@ -149,10 +153,10 @@ def _of_status(error: Any, where: str, repo: str) -> HubError:
     )
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception, token: str) -> str:
     """The Hub's own words in one line, without tokens, addresses of requests and phrases that say nothing."""
-    text = getattr(error, "server_message", None) or str(error)
-    lines = [line.strip(" -") for line in str(text).splitlines()]
+    text = redacted(str(getattr(error, "server_message", None) or error), token)
+    lines = [line.strip(" -") for line in text.splitlines()]
     useful = [
         line
         for line in lines

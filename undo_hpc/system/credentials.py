@@ -6,8 +6,10 @@ shown or recorded. The forms are those that the providers document for their key
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -88,9 +90,32 @@ def _is_key(name: str) -> bool:
 
 def redacted(text: str, *known: str) -> str:
     """A text of others with what looks like a secret, and each secret in `known`, replaced by three stars."""
-    for secret in known:
-        if len(secret) >= 4:
-            text = text.replace(secret, _HIDDEN)
+    text = without([secret for secret in known if len(secret) >= 4], text)
     for _, form in _FORMS:
         text = form.sub(_HIDDEN, text)
     return text
+
+
+def without(secrets: Sequence[str], text: str) -> str:
+    """A server's words with each secret replaced by three stars, also where it is spelled as JSON, addresses or HTML may spell it."""
+    return (
+        spelled(*secrets).sub(b"***", text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+        if secrets
+        else text
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def spelled(*secrets: str) -> re.Pattern[bytes]:
+    """Every spelling of the secrets: each of their characters as it is, or as an escape of JSON (\\u0073), an address (%73) or HTML."""
+
+    def forms(c: str) -> str:
+        return rf"(?:{re.escape(c)}|\\{{1,2}}(?:{re.escape(c)}|(?i:u{ord(c):04x}))|(?i:%{ord(c):02x}|&#0{{0,5}}{ord(c)};|&#x0{{0,5}}{ord(c):x};))"
+
+    return re.compile("|".join("".join(map(forms, secret)) for secret in secrets).encode())
+
+
+def hub_token() -> str:
+    """The Hub's token that this process may have sent, which a Hub may repeat; empty where huggingface_hub was not needed yet."""
+    hub = sys.modules.get("huggingface_hub")
+    return (hub.get_token() or "") if hub else ""

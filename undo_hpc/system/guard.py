@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
-from undo_hpc.system.credentials import redacted
+from undo_hpc.system.credentials import hub_token, redacted
 from undo_hpc.system.ownership import keep_from_everybody
 from undo_hpc.system.wording import printable
 
@@ -88,7 +88,7 @@ def prepare_streams() -> None:
 
 def report_error(error: UndoError) -> int:
     """Prints the error and returns its exit code."""
-    _say(f"error: {printable(str(error))}")
+    _say(f"error: {printable(redacted(str(error), hub_token()))}")  # it may quote a Hub, through any library
     return int(error.exit_code)
 
 

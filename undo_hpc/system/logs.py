@@ -11,6 +11,7 @@ import os
 import sys
 from typing import Any, TextIO
 
+from undo_hpc.system.credentials import hub_token, redacted
 from undo_hpc.system.wording import printable
 
 TREE = "undo_hpc"
@@ -32,11 +33,11 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 class _Formatter(logging.Formatter):
-    """Messages quote servers and models: what a terminal would act on is shown as text."""
+    """Messages quote servers, models and the Hub: what a terminal would act on is shown as text, and no key."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
-        return printable(super().format(record))
+        return printable(redacted(super().format(record), hub_token()))
 
 
 def level_for(verbose: int, quiet: int) -> int:
