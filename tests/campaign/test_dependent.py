@@ -12,11 +12,13 @@ import pytest
 from tests.campaign.build import campaign_file, played
 from undo_hpc.campaign.answers import has_ended
 from undo_hpc.campaign.definition import Campaign, load_campaign
-from undo_hpc.campaign.dependent import arm_result, matched, transfer_config, transfers
+from undo_hpc.campaign.dependent import arm_result, matched, second_result, transfer_config, transfers
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.config.load import override
 from undo_hpc.data.distilled import parquet_files
-from undo_hpc.data.loading import load_problems
+from undo_hpc.data.loading import load_problems, open_source
+from undo_hpc.errors import ConfigError
+from undo_hpc.storage.manifest import read_manifest, write_manifest
 
 TEXT = """arms: {undo: {}, longer: {method.preset: one_shot, train.epochs: {best_of: [2, 4]}}, equal: {method.preset: blind, train.tokens: {match: undo}}}
 seeds: [0]
@@ -93,3 +95,26 @@ def test_a_second_student_learns_word_for_word_what_the_arm_learned(
     assert [(p.problem, p.ground_truth, p.solution) for p in loaded.problems] == [
         (row["problem"], row["gt"], row["teacher_solution"]) for row in rows
     ]
+
+
+def test_a_second_student_of_data_that_its_arm_has_no_more_is_not_believed(
+    tmp_path: Path, campaign: Campaign
+) -> None:
+    """After `regrade` an arm's rationales are others, and the second student's figures stood beside them as if it had learned those."""
+    place = CampaignDir(tmp_path / "camp")
+    object.__setattr__(campaign.config, "problem_set", "gsm")
+    source = played(place.run("undo", 0))
+    assert second_result(campaign, place, "transfer/undo", 0) is None
+    second = played(place.run("transfer/undo", 0), iterations=1)
+    arm = arm_result(campaign, place, "undo", 0)
+    prepared = read_manifest(second.layout.prepared)
+    assert arm is not None and prepared is not None
+    _, identity, _ = open_source(transfer_config(source, arm.iteration, campaign.second[0]).data.train, None)
+    read = replace(prepared, details=prepared.details | {"train_source": identity})
+    write_manifest(second.layout.prepared, read)
+    found = second_result(campaign, place, "transfer/undo", 0)
+    assert found is not None and found.run.layout.root == second.layout.root
+    shutil.rmtree(source.layout.root)
+    played(place.run("undo", 0), "method.preset=blind", seed=5)
+    with pytest.raises(ConfigError, match="other rationales than undo has now"):
+        second_result(campaign, place, "transfer/undo", 0)

@@ -15,6 +15,7 @@ from undo_hpc.errors import ConfigError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.stages.verdicts import checker_version
+from undo_hpc.storage.manifest import read_manifest
 
 TRANSFER = "transfer"  # folder of the second students' runs, an arm each
 
@@ -71,6 +72,30 @@ def transfers(campaign: Campaign) -> Mapping[str, str]:
     """Name of a second student's runs -> the arm whose data it learns from."""
     wanted: Sequence[str] = campaign.config.transfer.arms
     return {f"{TRANSFER}/{arm}": arm for arm in wanted}
+
+
+def second_result(campaign: Campaign, place: CampaignDir, name: str, seed: int) -> RunResult | None:
+    """The result of a second student; None until it and its arm have ended.
+
+    Raises:
+        ConfigError: it learned from other data than its arm has now, which was made again since, as after `regrade`.
+    """
+    run_dir, arm = place.run(name, seed), transfers(campaign)[name]
+    source = arm_result(campaign, place, arm, seed)
+    if source is None or not Layout(run_dir).config.exists():
+        return None
+    run, at = open_run(run_dir), source.run.layout.iteration(source.iteration)
+    prepared, merged = read_manifest(run.layout.prepared), read_manifest(at.stage_manifest("merge"))
+    if prepared is None or merged is None:
+        return None
+    read = {str(file.get("sha256")) for file in prepared.details.get("train_source", {}).get("files", [])}
+    there = {output.sha256 for file, output in merged.outputs.items() if file.endswith(".parquet")}
+    if read != there:
+        raise ConfigError(
+            f"{name}, seed {seed} learned from other rationales than {arm} has now: that arm was made again since, or another iteration is the best",
+            hint=f"move {run_dir} away, and run the same command again",
+        )
+    return read_result(run, campaign.config.problem_set, "last", 1)
 
 
 def transfer_config(source: Run, iteration: int, config: RunConfig) -> RunConfig:

@@ -354,15 +354,13 @@ class _Start:
 
 
 def write_page(campaign: Campaign, place: CampaignDir, console: Console) -> Path:
-    """The page and results.json of what has ended, and the sentences on the terminal."""
+    """The page and results.json of what has ended, and the sentences on the terminal. Raises as `second_result`."""
     import time
 
-    from undo_hpc.campaign.answers import RunResult, read_result
-    from undo_hpc.campaign.dependent import arm_result, transfers
+    from undo_hpc.campaign.answers import RunResult
+    from undo_hpc.campaign.dependent import arm_result, second_result, transfers
     from undo_hpc.campaign.markdown import to_markdown
     from undo_hpc.campaign.page import gather, page, to_dict
-    from undo_hpc.pipeline.layout import Layout
-    from undo_hpc.pipeline.run import open_run
     from undo_hpc.storage.atomic import read_json, write_json, write_text
 
     config = campaign.config
@@ -376,9 +374,7 @@ def write_page(campaign: Campaign, place: CampaignDir, console: Console) -> Path
             else:
                 pending.append(f"{arm}, seed {seed}")
         for name, arm in transfers(campaign).items():
-            run_dir = place.run(name, seed)
-            done = Layout(run_dir).config.exists()
-            if done and (found := read_result(open_run(run_dir), config.problem_set, "last", 1)) is not None:
+            if (found := second_result(campaign, place, name, seed)) is not None:
                 second[arm][seed] = found
             else:
                 pending.append(f"{name}, seed {seed}")
